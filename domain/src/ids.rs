@@ -1,0 +1,83 @@
+//! Ids. Each is a UUID v5 (RFC 9562) of what it names, so that the same thing has the same id however often and by
+//! whomever it is made.
+//!
+//! Never: an id from parts joined by a separator that may occur in them. Each part is preceded by its length.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{AlertKind, Digest};
+
+/// The name space of all of Belfry's ids.
+const BELFRY: Uuid = Uuid::from_u128(0x7c2f_6f0e_31cf_5a3e_9b1d_0be1_f4a7_5e01);
+
+fn id(parts: &[&[u8]]) -> Uuid {
+    let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part);
+    }
+    Uuid::new_v5(&BELFRY, &name)
+}
+
+/// An alert's episode: (rule, hash of what decides it, group, start of the bucket in which it began).
+pub fn episode(rule: Uuid, state: &Digest, group: &str, first_bucket_ms: i64) -> Uuid {
+    id(&[
+        b"episode",
+        rule.as_bytes(),
+        state.as_str().as_bytes(),
+        group.as_bytes(),
+        &first_bucket_ms.to_be_bytes(),
+    ])
+}
+
+/// A notification of an episode: firing, its n-th repeat, or resolved.
+pub fn alert_notification(episode: Uuid, kind: AlertKind) -> Uuid {
+    let (word, n) = match kind {
+        AlertKind::Firing => ("firing", 0),
+        AlertKind::Repeat { n } => ("repeat", n),
+        AlertKind::Resolved => ("resolved", 0),
+    };
+    id(&[b"alert", episode.as_bytes(), word.as_bytes(), &n.to_be_bytes()])
+}
+
+/// The notification of one record that a rule with condition `Any` matched.
+pub fn record_notification(rule: Uuid, topic_id: &str, partition: i32, offset: i64) -> Uuid {
+    id(&[b"record", rule.as_bytes(), topic_id.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()])
+}
+
+/// The notification of one reminder of one occurrence.
+pub fn reminder_notification(schedule: Uuid, occurrence: Timestamp, before_minutes: i64) -> Uuid {
+    id(&[
+        b"reminder",
+        schedule.as_bytes(),
+        &occurrence.as_millisecond().to_be_bytes(),
+        &before_minutes.to_be_bytes(),
+    ])
+}
+
+/// The notification that one value of the annotation `belfry.dev/send-test` asks for.
+pub fn test_notification(channel: Uuid, request: &str) -> Uuid {
+    id(&[b"test", channel.as_bytes(), request.as_bytes()])
+}
+
+/// The delivery of a notification to one recipient of one channel.
+pub fn delivery(notification: Uuid, channel: Uuid, recipient: &str) -> Uuid {
+    id(&[b"delivery", notification.as_bytes(), channel.as_bytes(), recipient.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_would_join_to_the_same_text_give_different_ids() {
+        assert_ne!(id(&[b"ab", b"c"]), id(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn the_same_thing_has_the_same_id_for_ever() {
+        let rule = Uuid::from_u128(1);
+        assert_eq!(record_notification(rule, "t", 0, 7).to_string(), "a17dbef1-601d-5bcc-806b-b0e6bf808605");
+    }
+}

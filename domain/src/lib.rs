@@ -1,0 +1,27 @@
+//! Values and decisions that both sides of the protocol share: plans, notifications, deliveries, outcomes, ids and
+//! the retry policy.
+//!
+//! Invariants: everything here is data or a pure function of its arguments. Every id is a UUID v5 of what it names.
+//! Never here: a clock, randomness, I/O, Kubernetes or a database.
+#![warn(missing_docs)]
+
+mod duration;
+mod hash;
+pub mod ids;
+mod notification;
+mod outcome;
+mod plan;
+mod retry;
+
+pub use duration::{DurationError, Millis};
+pub use hash::Digest;
+pub use notification::{
+    Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef, Severity,
+};
+pub use outcome::Outcome;
+pub use plan::{
+    CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, FileKind, FileRef, Format, Kind,
+    OnUnknown, Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, Resolve, RulePlan, SchedulePlan,
+    SmtpTls, Source, StartFrom, Target, TemplateText, WebhookFormat,
+};
+pub use retry::{RetryPolicy, Verdict};

@@ -1,0 +1,228 @@
+//! Notifications, their deliveries and attempts, as the ledger keeps them and the hub tells of them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Should be looked at.
+    Warning,
+    /// Must be looked at now.
+    Critical,
+}
+
+impl Severity {
+    /// As in a manifest: `info`, `warning`, `critical`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One thing that somebody is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notification {
+    /// UUID v5 of what it is ([`crate::ids`]).
+    pub id: Uuid,
+    /// The namespace it belongs to.
+    pub namespace: String,
+    /// What caused it.
+    pub cause: Cause,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The rendered title.
+    pub title: String,
+    /// The rendered summary; may be empty.
+    pub summary: String,
+    /// The alert's group, label name to value; empty for others.
+    #[serde(default)]
+    pub group: BTreeMap<String, String>,
+    /// Deliveries with the same key to the same recipient of the same channel arrive in order.
+    pub ordering_key: String,
+    /// When it was decided.
+    pub created: Timestamp,
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordRef {
+    /// The record's event time.
+    pub time: Timestamp,
+    /// Topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// Offset in the partition.
+    pub offset: i64,
+}
+
+/// Which of an alert's notifications it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum AlertKind {
+    /// The first.
+    Firing,
+    /// It is still so.
+    Repeat {
+        /// From 1.
+        n: i64,
+    },
+    /// It is over.
+    Resolved,
+}
+
+/// An alert's state at one notification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alert {
+    /// The episode's id.
+    pub episode: Uuid,
+    /// Which notification of it.
+    pub kind: AlertKind,
+    /// When the episode began (end of its first bucket).
+    pub since: Timestamp,
+    /// Matched records in the window.
+    pub count: i64,
+    /// Start of the window, inclusive.
+    pub window_start: Timestamp,
+    /// End of the window, exclusive.
+    pub window_end: Timestamp,
+    /// Why it was closed where that is not the condition: `RuleChanged`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    /// The first and the last counted record of the window, where there are any.
+    #[serde(default)]
+    pub records: Vec<RecordRef>,
+}
+
+/// What caused a notification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub enum Cause {
+    /// An alert of a rule.
+    Alert {
+        /// The rule's uid.
+        rule: Uuid,
+        /// The rule's name.
+        name: String,
+        /// The alert's state.
+        alert: Alert,
+    },
+    /// One record that a rule with condition `Any` matched.
+    Record {
+        /// The rule's uid.
+        rule: Uuid,
+        /// The rule's name.
+        name: String,
+        /// The record.
+        record: RecordRef,
+    },
+    /// A reminder of a schedule.
+    Reminder {
+        /// The schedule's uid.
+        schedule: Uuid,
+        /// The schedule's name.
+        name: String,
+        /// Start of the occurrence.
+        occurrence: Timestamp,
+        /// End of the occurrence.
+        end: Timestamp,
+        /// IANA zone in which the schedule is kept.
+        time_zone: String,
+        /// Whole minutes before the start.
+        before_minutes: i64,
+        /// When the reminder was due.
+        due: Timestamp,
+    },
+    /// The annotation `belfry.dev/send-test`.
+    Test {
+        /// The channel's uid.
+        channel: Uuid,
+        /// The channel's name.
+        name: String,
+        /// The annotation's value.
+        request: String,
+    },
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DeliveryState {
+    /// Waits for its turn, its time or its channel, or is under way.
+    Pending,
+    /// The receiver accepted it.
+    Delivered,
+    /// Given up: refused, out of attempts, or held.
+    Dead,
+    /// Too old.
+    Expired,
+    /// Not wanted any more, for the reason given.
+    Suppressed,
+}
+
+impl DeliveryState {
+    /// The name, as stored and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Delivered => "Delivered",
+            Self::Dead => "Dead",
+            Self::Expired => "Expired",
+            Self::Suppressed => "Suppressed",
+        }
+    }
+}
+
+/// One delivery with all its attempts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryRecord {
+    /// UUID v5 of (notification, channel uid, recipient); absent while the channel does not exist yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// The channel's name.
+    pub channel: String,
+    /// The recipient; empty where the channel has one unnamed.
+    pub recipient: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Why, where it is not pending or delivered; what it waits for, where it is pending.
+    pub reason: String,
+    /// When the next attempt is due, while pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// Every attempt, oldest first.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptRecord {
+    /// From 1.
+    pub number: i32,
+    /// When it was handed out.
+    pub started: Timestamp,
+    /// When its outcome was recorded; absent while under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// Name of the outcome; absent while under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The outcome's reason.
+    pub reason: String,
+}

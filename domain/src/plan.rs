@@ -1,0 +1,449 @@
+//! Plans: all that hub and workers must know of one object, secrets only by reference.
+//!
+//! The operator validates before it makes a plan, so readers trust its values. Never here: a secret's value.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Digest, Millis, RetryPolicy, Severity};
+
+/// The three kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Where a message goes.
+    NotificationChannel,
+    /// Which records matter.
+    AlertRule,
+    /// A recurring event.
+    Schedule,
+}
+
+impl Kind {
+    /// The kind's name, as in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotificationChannel => "NotificationChannel",
+            Self::AlertRule => "AlertRule",
+            Self::Schedule => "Schedule",
+        }
+    }
+}
+
+/// One object's plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The object's namespace: no plan reaches beyond it.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The object's uid.
+    pub uid: Uuid,
+    /// `metadata.generation` of the spec that this plan says. Not part of the revision.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// What the kind says.
+    pub body: PlanBody,
+}
+
+/// What each kind's plan says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "spec")]
+pub enum PlanBody {
+    /// Of a `NotificationChannel`.
+    NotificationChannel(ChannelPlan),
+    /// Of an `AlertRule`.
+    AlertRule(RulePlan),
+    /// Of a `Schedule`.
+    Schedule(SchedulePlan),
+}
+
+impl Plan {
+    /// The hash of what the plan says: everything but the generation.
+    pub fn revision(&self) -> Digest {
+        Digest::of(&(&self.namespace, &self.name, self.uid, self.created, self.suspended, &self.body))
+    }
+
+    /// Which kind it is of.
+    pub fn kind(&self) -> Kind {
+        match self.body {
+            PlanBody::NotificationChannel(_) => Kind::NotificationChannel,
+            PlanBody::AlertRule(_) => Kind::AlertRule,
+            PlanBody::Schedule(_) => Kind::Schedule,
+        }
+    }
+}
+
+/// A key of a Secret or ConfigMap in the object's namespace, mounted in the worker's pod as
+/// `<root>/<secrets|configmaps>/<name>/<key>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileRef {
+    /// Secret or ConfigMap.
+    pub kind: FileKind,
+    /// Its name.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+}
+
+/// Which kind of object holds a referenced file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+impl FileRef {
+    /// The path below the root of mounted files.
+    pub fn path(&self) -> String {
+        let folder = match self.kind {
+            FileKind::Secret => "secrets",
+            FileKind::ConfigMap => "configmaps",
+        };
+        format!("{folder}/{}/{}", self.name, self.key)
+    }
+}
+
+impl std::fmt::Display for FileRef {
+    /// `key "signing" of Secret "payments-notify"`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "key {:?} of {:?} {:?}", self.key, self.kind, self.name)
+    }
+}
+
+/// A channel: where a message goes and how hard to try.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelPlan {
+    /// Where it goes.
+    pub target: Target,
+    /// Certificates of a private authority that the receiver's certificate may chain to (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<FileRef>,
+    /// The channel's own texts; absent parts are the notification's.
+    #[serde(default)]
+    pub template: TemplateText,
+    /// How hard to try.
+    pub delivery: DeliveryPolicy,
+}
+
+/// A channel's template, MiniJinja.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateText {
+    /// Of the title or subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Of the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+/// Where a channel's messages go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub enum Target {
+    /// A Slack incoming webhook.
+    Slack {
+        /// The whole URL is the secret.
+        webhook_url: FileRef,
+    },
+    /// SMTP (RFC 5321).
+    Email {
+        /// The server's host name or address.
+        host: String,
+        /// The server's port.
+        port: u16,
+        /// How the connection is protected.
+        tls: SmtpTls,
+        /// Login name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        username: Option<FileRef>,
+        /// Login password.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        password: Option<FileRef>,
+        /// The sender's mailbox (RFC 5322).
+        from: String,
+        /// The recipients' mailboxes; each is a delivery of its own.
+        to: Vec<String>,
+    },
+    /// An HTTP POST.
+    Webhook {
+        /// An http or https URL.
+        url: String,
+        /// Standard Webhooks secret (`whsec_...`); one a line while keys rotate, each signs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signing: Option<FileRef>,
+        /// The body's form.
+        format: WebhookFormat,
+    },
+    /// A Kafka topic, CloudEvents binary mode.
+    Kafka {
+        /// `host:port` each.
+        bootstrap_servers: Vec<String>,
+        /// The topic; it must exist.
+        topic: String,
+    },
+}
+
+impl Target {
+    /// The channel type's name, a label of metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Slack { .. } => "Slack",
+            Self::Email { .. } => "Email",
+            Self::Webhook { .. } => "Webhook",
+            Self::Kafka { .. } => "Kafka",
+        }
+    }
+
+    /// Whom a notification is delivered to: each mailbox for e-mail, otherwise one unnamed recipient.
+    pub fn recipients(&self) -> Vec<&str> {
+        match self {
+            Self::Email { to, .. } => to.iter().map(String::as_str).collect(),
+            Self::Slack { .. } | Self::Webhook { .. } | Self::Kafka { .. } => vec![""],
+        }
+    }
+}
+
+impl ChannelPlan {
+    /// The files that the worker must find to deliver.
+    pub fn files(&self) -> Vec<&FileRef> {
+        let mut files: Vec<&FileRef> = self.ca_bundle.iter().collect();
+        match &self.target {
+            Target::Slack { webhook_url } => files.push(webhook_url),
+            Target::Email { username, password, .. } => files.extend(username.iter().chain(password)),
+            Target::Webhook { signing, .. } => files.extend(signing),
+            Target::Kafka { .. } => {}
+        }
+        files
+    }
+}
+
+/// How an SMTP connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SmtpTls {
+    /// Not at all.
+    None,
+    /// STARTTLS (RFC 3207), required.
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+}
+
+/// The form of a webhook's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WebhookFormat {
+    /// A plain JSON object.
+    Json,
+    /// CloudEvents 1.0, attributes in headers.
+    CloudEventsBinary,
+    /// CloudEvents 1.0, `application/cloudevents+json`.
+    CloudEventsStructured,
+}
+
+/// How hard to try.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryPolicy {
+    /// The channel's budget over all replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// How long an attempt may take.
+    pub timeout: Millis,
+    /// How old a delivery may get.
+    pub expires_after: Millis,
+    /// What to do when nobody knows whether it arrived.
+    pub on_unknown: OnUnknown,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Attempts a minute.
+    pub per_minute: i32,
+    /// How many may go at once after a quiet time.
+    pub burst: i32,
+}
+
+/// What to do when nobody knows whether a message arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnUnknown {
+    /// Send it again under the same id.
+    Resend,
+    /// End it dead, with that reason.
+    Hold,
+}
+
+/// An alert rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RulePlan {
+    /// What its consumer reads; shared by the rules that name the same.
+    pub source: Source,
+    /// The topics of the source that this rule reads.
+    pub topics: Vec<String>,
+    /// How a record's value is decoded.
+    pub format: Format,
+    /// Where to begin in a topic that the source has never read.
+    pub start_from: StartFrom,
+    /// CEL.
+    #[serde(rename = "match")]
+    pub matches: String,
+    /// Label name to path.
+    pub group_by: BTreeMap<String, String>,
+    /// When it is an alert.
+    pub condition: Condition,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Template of the title.
+    pub title: String,
+    /// Template of the summary; empty where the user gave none.
+    pub summary: String,
+    /// Names of the channels, in the rule's namespace.
+    pub notify: Vec<String>,
+    /// How often a firing group speaks again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_interval: Option<Millis>,
+    /// When it is over and whether to say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolve: Option<Resolve>,
+    /// How long a bucket waits for late records.
+    pub allowed_lateness: Millis,
+}
+
+impl RulePlan {
+    /// The hash of what decides the rule's counts and states. Another hash starts anew.
+    pub fn state(&self) -> Digest {
+        Digest::of(&(&self.matches, &self.group_by, &self.condition, self.format))
+    }
+}
+
+/// What one consumer reads: brokers, security and isolation, not topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// `host:port` each, sorted.
+    pub bootstrap_servers: Vec<String>,
+}
+
+impl Source {
+    /// The source's key within its namespace.
+    pub fn key(&self) -> Digest {
+        Digest::of(self)
+    }
+}
+
+/// How a record's value is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// One JSON text (RFC 8259).
+    Json,
+}
+
+/// Where to begin in a topic that the source has never read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StartFrom {
+    /// At the first record that is kept.
+    Earliest,
+    /// After the last record.
+    Latest,
+}
+
+/// When matched records are an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub enum Condition {
+    /// Each record is.
+    Any,
+    /// At least `count` in a window.
+    Frequency {
+        /// At least this many; from 1.
+        count: i64,
+        /// The window's length; from 1 s.
+        window: Millis,
+    },
+}
+
+/// When an alert is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// How long the condition must have been false; one window where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Millis>,
+    /// Whether to say so.
+    pub notify: bool,
+}
+
+/// A recurring event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulePlan {
+    /// What it is.
+    pub title: String,
+    /// When it is.
+    pub recurrence: RecurrenceText,
+    /// What to say before it.
+    pub reminders: Vec<ReminderPlan>,
+    /// What to do about reminders missed while the cluster was down.
+    pub catch_up: CatchUp,
+}
+
+/// A recurrence as the user wrote it, checked by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecurrenceText {
+    /// Local date-time or date of the first occurrence.
+    pub start: String,
+    /// IANA name.
+    pub time_zone: String,
+    /// How long an occurrence lasts; one day for all-day ones.
+    pub duration: Millis,
+    /// RRULE (RFC 5545) without its prefix; empty for none.
+    pub rrule: String,
+    /// Further occurrences.
+    pub dates: Vec<String>,
+    /// Occurrences that do not happen.
+    pub except_dates: Vec<String>,
+}
+
+/// One reminder of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReminderPlan {
+    /// Whole minutes before the start.
+    pub before_minutes: i64,
+    /// Names of the channels, in the schedule's namespace.
+    pub notify: Vec<String>,
+}
+
+/// What to do about missed reminders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUp {
+    /// Which of them are sent.
+    pub policy: CatchUpPolicy,
+    /// How late a reminder may come.
+    pub window: Millis,
+}
+
+/// Which missed reminders are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CatchUpPolicy {
+    /// All within the window.
+    All,
+    /// The latest of each reminder within the window.
+    Latest,
+    /// None.
+    None,
+}

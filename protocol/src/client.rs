@@ -1,0 +1,302 @@
+//! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::messages::{
+    ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, Feed, LiveObjects,
+    NotificationList, NotificationQuery, NotificationStory, Outcomes, Positions, PositionsRequest, Problem,
+    PutPlans, ReminderState, Reminders, Report, Revisions, SourcePlan,
+};
+use crate::paths;
+use crate::version::{HEADER, VERSION};
+
+/// Longest answer taken, bytes.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// How long a call may take beyond the time it was asked to wait.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where the bearer token comes from.
+#[derive(Clone)]
+pub enum TokenSource {
+    /// A projected service-account token, read at every call, since the kubelet renews it.
+    File(PathBuf),
+    /// A given token.
+    Fixed(String),
+}
+
+/// How to reach the hub.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// `http://belfry-hub.belfry-system.svc:8080` or https.
+    pub url: String,
+    /// PEM of the authority of the hub's certificate, where it is a private one.
+    pub ca: Option<Vec<u8>>,
+    /// Who is calling.
+    pub token: TokenSource,
+}
+
+/// Why a call brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The hub's address or certificates can't be used.
+    #[error("the hub's address or certificate authority can't be used: {0}")]
+    Config(String),
+    /// The token can't be read.
+    #[error("the service-account token can't be read")]
+    Token(#[source] std::io::Error),
+    /// No answer: not reached, broken off, or timed out. What was asked may have happened.
+    #[error("the hub can't be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The hub answered with an error.
+    #[error("the hub answered {status} {}: {}", .problem.reason, .problem.message)]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What it said.
+        problem: Problem,
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The answer isn't of the protocol.
+    #[error("the hub's answer can't be read: {0}")]
+    Answer(String),
+}
+
+impl Error {
+    /// The status, where the hub answered.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Answer(_) => false,
+            Self::Token(_) | Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error() || matches!(status.as_u16(), 401 | 408 | 429)
+            }
+        }
+    }
+}
+
+/// The client. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: TokenSource,
+}
+
+impl Client {
+    /// Makes a client; a rustls crypto provider must have been installed as the process default.
+    pub fn new(config: ClientConfig) -> Result<Self, Error> {
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_keepalive(Duration::from_secs(15))
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(pem) = config.ca {
+            let roots = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| Error::Config(error.to_string()))?;
+            builder = builder.tls_certs_only(roots);
+        }
+        let http = builder.build().map_err(|error| Error::Config(error.to_string()))?;
+        Ok(Self { http, base: config.url.trim_end_matches('/').to_owned(), token: config.token })
+    }
+
+    async fn call<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        wait: Duration,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let token = match &self.token {
+            TokenSource::Fixed(token) => token.clone(),
+            TokenSource::File(path) => tokio::fs::read_to_string(path).await.map_err(Error::Token)?,
+        };
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .timeout(wait + CALL_TIMEOUT)
+            .bearer_auth(token.trim())
+            .header(HEADER, VERSION.to_string());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let mut response = request.send().await.map_err(|error| Error::Unreachable(error.without_url()))?;
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(http::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let mut bytes = Vec::new();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| Error::Unreachable(error.without_url()))?
+        {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                return Err(Error::Answer(format!("longer than {MAX_ANSWER} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        if status.is_success() {
+            return Ok(Some(bytes));
+        }
+        let problem = serde_json::from_slice(&bytes).unwrap_or_else(|_| Problem {
+            reason: "Unreadable".to_owned(),
+            message: String::from_utf8_lossy(&bytes).chars().take(200).collect(),
+        });
+        Err(Error::Refused { status, problem, retry_after })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<Option<T>, Error> {
+        let bytes = self.call::<()>(Method::GET, path, None, wait).await?;
+        bytes.map(|bytes| read(&bytes)).transpose()
+    }
+
+    async fn send<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        wait: Duration,
+    ) -> Result<T, Error> {
+        let bytes = self.call(Method::POST, path, Some(body), wait).await?;
+        read(&bytes.unwrap_or_default())
+    }
+
+    async fn tell<B: Serialize + Sync>(&self, method: Method, path: &str, body: &B) -> Result<(), Error> {
+        self.call(method, path, Some(body), Duration::ZERO).await.map(drop)
+    }
+
+    /// [`paths::PLANS`].
+    pub async fn put_plans(&self, plans: &PutPlans) -> Result<(), Error> {
+        self.tell(Method::POST, paths::PLANS, plans).await
+    }
+
+    /// [`paths::REVISIONS`].
+    pub async fn revisions(&self) -> Result<Revisions, Error> {
+        some(self.get(paths::REVISIONS, Duration::ZERO).await?)
+    }
+
+    /// [`paths::LIVE`].
+    pub async fn put_live(&self, live: &LiveObjects) -> Result<(), Error> {
+        self.tell(Method::PUT, paths::LIVE, live).await
+    }
+
+    /// [`paths::FEED`].
+    pub async fn feed(&self, after: i64, wait: Duration) -> Result<Feed, Error> {
+        let path = format!("{}?after={after}&waitMs={}", paths::FEED, wait.as_millis());
+        some(self.get(&path, wait).await?)
+    }
+
+    /// [`paths::REQUESTS`].
+    pub async fn request(&self, request: &ChannelRequest) -> Result<(), Error> {
+        self.tell(Method::POST, paths::REQUESTS, request).await
+    }
+
+    /// [`paths::SOURCE_PLAN`]; `None` when unchanged.
+    pub async fn source_plan(
+        &self,
+        ns: &str,
+        source: &str,
+        held: &str,
+        wait: Duration,
+    ) -> Result<Option<SourcePlan>, Error> {
+        let path = paths::fill(paths::SOURCE_PLAN, &[ns, source]);
+        self.get(&format!("{path}?revision={held}&waitMs={}", wait.as_millis()), wait).await
+    }
+
+    /// [`paths::POSITIONS`].
+    pub async fn positions(
+        &self,
+        ns: &str,
+        source: &str,
+        request: &PositionsRequest,
+    ) -> Result<Positions, Error> {
+        self.send(&paths::fill(paths::POSITIONS, &[ns, source]), request, Duration::ZERO).await
+    }
+
+    /// [`paths::COMMITS`].
+    pub async fn commit(&self, ns: &str, source: &str, commit: &Commit) -> Result<CommitResult, Error> {
+        self.send(&paths::fill(paths::COMMITS, &[ns, source]), commit, Duration::ZERO).await
+    }
+
+    /// [`paths::CHANNELS_PLAN`]; `None` when unchanged.
+    pub async fn channels_plan(
+        &self,
+        ns: &str,
+        held: &str,
+        wait: Duration,
+    ) -> Result<Option<ChannelsPlan>, Error> {
+        let path = paths::fill(paths::CHANNELS_PLAN, &[ns]);
+        self.get(&format!("{path}?revision={held}&waitMs={}", wait.as_millis()), wait).await
+    }
+
+    /// [`paths::CLAIM`].
+    pub async fn claim(&self, ns: &str, request: &ClaimRequest) -> Result<Claimed, Error> {
+        self.send(&paths::fill(paths::CLAIM, &[ns]), request, Duration::from_millis(request.wait_ms)).await
+    }
+
+    /// [`paths::OUTCOMES`].
+    pub async fn outcomes(&self, ns: &str, outcomes: &Outcomes) -> Result<(), Error> {
+        self.tell(Method::POST, &paths::fill(paths::OUTCOMES, &[ns]), outcomes).await
+    }
+
+    /// [`paths::SCHEDULE`].
+    pub async fn schedule(&self, ns: &str, uid: Uuid) -> Result<ReminderState, Error> {
+        some(self.get(&paths::fill(paths::SCHEDULE, &[ns, &uid.to_string()]), Duration::ZERO).await?)
+    }
+
+    /// [`paths::REMINDERS`].
+    pub async fn reminders(&self, ns: &str, uid: Uuid, reminders: &Reminders) -> Result<(), Error> {
+        self.tell(Method::POST, &paths::fill(paths::REMINDERS, &[ns, &uid.to_string()]), reminders).await
+    }
+
+    /// [`paths::REPORTS`].
+    pub async fn report(&self, ns: &str, report: &Report) -> Result<(), Error> {
+        self.tell(Method::PUT, &paths::fill(paths::REPORTS, &[ns]), report).await
+    }
+
+    /// [`paths::NOTIFICATIONS`].
+    pub async fn notifications(
+        &self,
+        ns: &str,
+        query: &NotificationQuery,
+    ) -> Result<NotificationList, Error> {
+        let mut path =
+            format!("{}?limit={}", paths::fill(paths::NOTIFICATIONS, &[ns]), query.limit.unwrap_or(100));
+        if let Some(object) = query.object {
+            path.push_str(&format!("&object={object}"));
+        }
+        if let Some(state) = query.state {
+            path.push_str(&format!("&state={}", state.name()));
+        }
+        some(self.get(&path, Duration::ZERO).await?)
+    }
+
+    /// [`paths::NOTIFICATION`].
+    pub async fn notification(&self, ns: &str, id: Uuid) -> Result<NotificationStory, Error> {
+        some(self.get(&paths::fill(paths::NOTIFICATION, &[ns, &id.to_string()]), Duration::ZERO).await?)
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Answer(error.to_string()))
+}
+
+fn some<T>(answer: Option<T>) -> Result<T, Error> {
+    answer.ok_or_else(|| Error::Answer("empty".to_owned()))
+}

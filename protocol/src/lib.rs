@@ -1,0 +1,13 @@
+//! What operator and workers say to the hub, versioned, and the client they say it with.
+//!
+//! Read [`messages`] first: one type per request and answer, with the path it belongs to in [`paths`].
+//! Never here: Kubernetes, a database, or what an answer leads to.
+#![warn(missing_docs)]
+
+mod client;
+pub mod messages;
+pub mod paths;
+mod version;
+
+pub use client::{Client, ClientConfig, Error, TokenSource};
+pub use version::{HEADER, VERSION, Version, VersionError};
