@@ -1,5 +1,7 @@
 //! A content hash as users and logs see it: the first 16 bytes of SHA-256, in hex.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +15,12 @@ impl Digest {
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Self {
         // Plans hold strings, numbers, lists and string-keyed maps: serialising them cannot fail.
         let json = serde_json::to_vec(value).unwrap_or_default();
-        Self(Sha256::digest(&json)[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        let hash = Sha256::digest(&json);
+        Self(hash[..16].iter().fold(String::with_capacity(32), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }))
     }
 
     /// The 32 hex digits.

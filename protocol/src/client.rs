@@ -1,5 +1,6 @@
 //! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -279,10 +280,10 @@ impl Client {
         let mut path =
             format!("{}?limit={}", paths::fill(paths::NOTIFICATIONS, &[ns]), query.limit.unwrap_or(100));
         if let Some(object) = query.object {
-            path.push_str(&format!("&object={object}"));
+            let _ = write!(path, "&object={object}");
         }
         if let Some(state) = query.state {
-            path.push_str(&format!("&state={}", state.name()));
+            let _ = write!(path, "&state={}", state.name());
         }
         some(self.get(&path, Duration::ZERO).await?)
     }

@@ -1,5 +1,7 @@
 //! Paths of the hub's HTTP API, as axum routes. `{ns}` is a namespace, `{source}` a source's key.
 
+use std::fmt::Write as _;
+
 /// Operator. POST [`crate::messages::PutPlans`]: stores plans.
 pub const PLANS: &str = "/v1/operator/plans";
 /// Operator. GET → [`crate::messages::Revisions`]: what the hub holds.
@@ -50,7 +52,7 @@ pub fn fill(path: &str, values: &[&str]) -> String {
                 if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
                     filled.push(char::from(byte));
                 } else {
-                    filled.push_str(&format!("%{byte:02X}"));
+                    let _ = write!(filled, "%{byte:02X}");
                 }
             }
         } else {
