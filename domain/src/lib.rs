@@ -5,6 +5,7 @@
 //! Never here: a clock, randomness, I/O, Kubernetes or a database.
 #![warn(missing_docs)]
 
+mod counts;
 mod duration;
 mod hash;
 pub mod ids;
@@ -13,6 +14,7 @@ mod outcome;
 mod plan;
 mod retry;
 
+pub use counts::{Count, Dropped, Matched, Sample};
 pub use duration::{DurationError, Millis};
 pub use hash::Digest;
 pub use notification::{
