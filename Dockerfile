@@ -1,0 +1,11 @@
+# The image: three static binaries and the public certificate authorities, nothing else.
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked -p belfry-operator -p belfry-hub -p belfry-worker \
+ && mkdir /out && cp target/*/release/belfry-operator target/*/release/belfry-hub target/*/release/belfry-worker /out/
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/ /
+USER 65532:65532
