@@ -1,0 +1,89 @@
+# Role: what the test bed needs on the machine: Debian packages that are missing, and the tools that build.sh makes,
+# cached by the hash of their inputs. Never upgrades or removes a package.
+# shellcheck shell=bash
+
+PACKAGES=(containerd runc containernetworking-plugins iptables nftables conntrack ipset iproute2 openssl)
+
+# install [PACKAGE...]: further packages may be asked for, so that the scripts beside us have one door to apt.
+install() {
+  need_root
+  packages "$@"
+  command -v java >/dev/null || die "java is missing: install Java 17 or newer (apt-get install openjdk-17-jre-headless), Kafka runs on it"
+  tools
+}
+
+packages() {
+  local wanted=("${PACKAGES[@]}" "$@") package missing=()
+  command -v mvn >/dev/null || wanted+=(maven)
+  local installed
+  installed=" $(dpkg-query -W -f '${Package}:${db:Status-Status} ' "${wanted[@]}" 2>/dev/null || true)"
+  for package in "${wanted[@]}"; do
+    [[ $installed == *" $package:installed "* ]] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "apt-get is missing: on a system other than Debian, install these yourself: ${missing[*]}"
+  local log
+  log=$(mktemp -t testbed-apt.XXXXXX)
+  patiently "installing ${missing[*]}" "$log" apt_install "${missing[@]}"
+  rm -f "$log"
+}
+
+apt_install() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q && apt-get install -y -q --no-install-recommends "$@"
+}
+
+check_builders() {
+  local version
+  command -v go >/dev/null || die "go is missing: install Go 1.26 (go.dev/doc/install), it builds Kubernetes"
+  command -v mvn >/dev/null || die "mvn is missing: install Maven (apt-get install maven), it fetches Kafka"
+  version=$(go env GOVERSION)
+  [[ $version =~ ^go1\.(2[1-9]|[3-9][0-9]) ]] || die "Go is too old ($version): install Go 1.26"
+  version=$(java -version 2>&1 | head -1)
+  [[ $version =~ \"(1[7-9]|[2-9][0-9]) ]] || die "Java is too old ($version): install Java 17 or newer"
+}
+
+# Sets TOOLS, the folder with bin/ and kafka/, and makes it when it isn't there.
+tools() {
+  local hash cache=$BELFRY_CACHE/testbed
+  hash=$(cd "$HERE" && find tools build.sh kafka/pom.xml -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
+  TOOLS=$cache/${hash:0:16}
+  [ ! -d "$TOOLS" ] || return 0
+  check_builders
+  mkdir -p "$cache"
+  exec 8<"$cache"
+  flock -n 8 || { say "another build is running, waiting for it" && flock 8; }
+  if [ ! -d "$TOOLS" ]; then
+    rm -rf "$cache"/building.* # of runs that were killed: we hold the lock
+    local building
+    building=$(mktemp -d "$cache/building.XXXXXX")
+    chmod 755 "$building"
+    patiently "building Kubernetes and fetching Kafka (about 8 minutes the first time)" "$cache/build.log" \
+      nice "$HERE/build.sh" "$building"
+    mv -T "$building" "$TOOLS"
+  fi
+  exec 8<&-
+}
+
+# patiently WHAT LOG CMD...: runs a command with its output in LOG; says every 15 s that it still goes on.
+patiently() {
+  local what=$1 log=$2 begun=$SECONDS pid
+  shift 2
+  say "$what"
+  "$@" >"$log" 2>&1 </dev/null &
+  pid=$!
+  trap 'kill $pid; exit 130' INT TERM
+  while kill -0 $pid 2>/dev/null; do
+    sleep 0.2
+    if [ $(((SECONDS - begun) % 15)) = 14 ]; then
+      say "  ... still $what: $((SECONDS - begun + 1)) s"
+      sleep 1
+    fi
+  done
+  wait $pid || {
+    tail -5 "$log" >&2
+    die "$what failed; all of it: $log"
+  }
+  trap - INT TERM
+  say "  done in $((SECONDS - begun)) s"
+}

@@ -1,0 +1,101 @@
+# Role: what every part of the test bed uses: words to the user, the cluster's names and numbers, the machine-wide
+# lock, knowing whether a recorded process still lives, and filling in templates.
+#
+# A cluster is its folder W. Nothing about it is kept elsewhere but in the kernel: the interface bf<SLOT>h, whose alias
+# is W, claims slot and addresses for the whole machine, and the cgroup of W holds all of its processes. So whatever is
+# lost, folder or processes, `gc` finds the rest from what is left.
+# shellcheck shell=bash disable=SC2034
+
+BELFRY_WORK=${BELFRY_WORK:-/var/tmp/belfry}
+BELFRY_CACHE=${BELFRY_CACHE:-${HOME:-/root}/.cache/belfry}
+STARTED=${EPOCHREALTIME/./}
+
+# One line for each step, with the seconds since this command began.
+say() {
+  local tenths=$(((${EPOCHREALTIME/./} - STARTED) / 100000))
+  printf '%4d.%d s  %s\n' $((tenths / 10)) $((tenths % 10)) "$*" >&2
+}
+
+die() {
+  printf 'testbed: %s\n' "$*" >&2
+  exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || die "needs root, for namespaces and packages: run it with sudo"; }
+
+# Sets NAME, W (its folder) and CGROUP from a command's first argument. Folders below $BELFRY_WORK may share a name with
+# those of another $BELFRY_WORK; their cgroups may not.
+name() {
+  NAME=${1:-}
+  [[ $NAME =~ ^[a-z][a-z0-9-]{0,19}$ ]] || die "a cluster's name has 1 to 20 of a-z, 0-9 and '-', not '$NAME'"
+  of_folder "$(readlink -m "$BELFRY_WORK")/$NAME"
+}
+
+of_folder() {
+  local sum
+  W=$1 NAME=${1##*/}
+  sum=$(printf %s "$W" | sha256sum)
+  CGROUP=belfry-$NAME-${sum:0:6}
+}
+
+# As `name`, for a cluster that must be up.
+use() {
+  need_root
+  name "$@"
+  if [ ! -s "$W/slot" ] || ! alive "$W/pids/holder"; then die "no cluster '$NAME' is up: testbed up $NAME"; fi
+  addresses "$(<"$W/slot")"
+  TOOLS=$(readlink "$W/tools")
+}
+
+# The numbers of slot i. None of them is used by two clusters.
+addresses() {
+  SLOT=$1
+  HOST_LINK=bf${SLOT}h NODE_LINK=bf${SLOT}n
+  HOST_IP=10.99.$SLOT.1 NODE_IP=10.99.$SLOT.2
+  POD_CIDR=10.88.$SLOT.0/24
+  SERVICE_CIDR=10.97.$((SLOT * 8)).0/21 SERVICE_IP=10.97.$((SLOT * 8)).1
+}
+SLOTS=30
+
+# Runs a function while no other test bed on this machine claims, or takes away, anything. It must start no daemon: that
+# would inherit the lock. The lock is on a folder that is always there, so it leaves nothing behind.
+locked() { (flock 9 && "$@") 9</run; }
+
+# A pid file holds "PID STARTTIME": a pid used again by another process is not mistaken for ours.
+record() { printf '%s %s\n' "$2" "$(start_time "$2")" >"$1.new" && mv "$1.new" "$1"; }
+
+start_time() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+  # The name may hold spaces; what follows its bracket are fields 3 and up. 22 is the start time.
+  # shellcheck disable=SC2086
+  set -- ${stat##*) }
+  [ "$1" = Z ] || printf %s "${20}"
+}
+
+alive() {
+  local pid begun
+  read -r pid begun 2>/dev/null <"$1" && [ -n "$begun" ] && [ "$(start_time "$pid")" = "$begun" ]
+}
+
+pid_in() { cut -d' ' -f1 "$1"; }
+
+# Waits up to $1 seconds until a command succeeds.
+wait_for() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $deadline ] || return 1
+    sleep 0.1
+  done
+}
+
+port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# render FILE: fills in the @WORD@s of a template.
+render() {
+  sed -e "s|@WORK@|$W|g; s|@NODE_IP@|$NODE_IP|g; s|@POD_CIDR@|$POD_CIDR|g; s|@CGROUP@|$CGROUP|g; s|@USER@|${2:-}|g" "$HERE/$1"
+}
+
+# kubectl as the cluster's administrator, from outside its namespaces.
+k() { "$TOOLS/bin/kubectl" --kubeconfig="$W/conf/admin.kubeconfig" "$@"; }

@@ -1,0 +1,60 @@
+# Role: volumes for claims, without a provisioner: hostPath volumes made in advance, and a daemon that empties those
+# whose claim is gone and offers them again, as a provisioner with reclaim policy Delete would.
+# shellcheck shell=bash
+
+VOLUMES=(standard-1 standard-2 standard-3 standard-4 standard-5 standard-6 standard-7 standard-8 tiny)
+
+volume_manifests() {
+  local volume
+  for volume in "${VOLUMES[@]}"; do
+    printf '%s\n' ---
+    cat <<END
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: $volume}
+spec:
+  storageClassName: ${volume%-*}
+  capacity: {storage: $([ "$volume" = tiny ] && echo 16Mi || echo 10Gi)}
+  accessModes: [ReadWriteOnce, ReadWriteMany]
+  persistentVolumeReclaimPolicy: Retain
+  hostPath: {path: "$W/volumes/$volume", type: Directory}
+END
+  done
+}
+
+# The kubelet gives no hostPath to a pod's fsGroup: the folders must be writable for whoever comes.
+make_volumes() {
+  local volume
+  for volume in "${VOLUMES[@]}"; do
+    mkdir -p "$W/volumes/$volume"
+    chown 65532:65532 "$W/volumes/$volume"
+    chmod 777 "$W/volumes/$volume"
+  done
+}
+
+# Inside of the node, since `tiny` is mounted only there.
+reclaim() {
+  enter find "$W/volumes/$1" -mindepth 1 -delete &&
+    k patch pv "$1" --type=merge -p '{"spec":{"claimRef":null}}' >/dev/null && say "volume $1 is free again"
+}
+
+volumes_command() {
+  local volume
+  for volume in $(k get pv -o jsonpath='{range .items[?(@.status.phase=="Released")]}{.metadata.name} {end}'); do
+    reclaim "$volume"
+  done
+  k get pv
+}
+
+launch_recycler() { daemon recycler env BELFRY_WORK="$BELFRY_WORK" "$HERE/testbed" recycle "$NAME"; }
+
+# The recycler. A watch costs nothing while nothing happens; it ends when the API server does, hence the loop.
+recycle() {
+  local volume phase
+  while :; do
+    k get pv --watch -o jsonpath='{.metadata.name} {.status.phase}{"\n"}' | while read -r volume phase; do
+      if [ "$phase" = Released ]; then reclaim "$volume"; fi
+    done || true
+    sleep 2
+  done
+}
