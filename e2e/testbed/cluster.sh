@@ -135,5 +135,6 @@ endpoints: [{addresses: ["$NODE_IP"]}]
 END
 }
 
-stop_apiserver() { stop_daemon kube-apiserver && say "API server: stopped"; }
+# Killed: a polite stop waits 10 s for watches. etcd keeps what was written.
+stop_apiserver() { stop_daemon kube-apiserver KILL && say "API server: stopped"; }
 start_apiserver() { launch_apiserver && await_apiserver && say "API server: ready"; }

@@ -64,7 +64,7 @@ claims() {
   for alias in /sys/class/net/bf*h/ifalias; do
     [ -e "$alias" ] || continue
     link=${alias%/ifalias}
-    printf '%s %s\n' "${link##*/}" "$(cat "$alias")"
+    printf '%s %s\n' "${link##*/}" "$(cat "$alias" 2>/dev/null)"
   done
 }
 

@@ -77,11 +77,11 @@ start_node() {
 hold() {
   local work=$1 tunable path
   shift
-  mount --make-rshared /
-  mount -t tmpfs -o mode=755 tmpfs /run
+  mount -n --make-rshared / # -n: leaves no /run/mount on the machine
+  mount -n -t tmpfs -o mode=755 tmpfs /run
   mount --bind "$work/node/log" /var/log
   mount -t overlay overlay -o "lowerdir=/var/lib,upperdir=$work/node/lib,workdir=$work/node/libwork" /var/lib
-  mount -t tmpfs -o size=16m,mode=777 tmpfs "$work/volumes/tiny"
+  mount -t tmpfs -o size=16m,mode=777,uid=65532,gid=65532 tmpfs "$work/volumes/tiny"
   mount --bind "$work/node/hosts" /etc/hosts
   path=$(readlink -m /etc/resolv.conf) # often a link to below /run, which is empty here
   mkdir -p "${path%/*}"

@@ -32,10 +32,18 @@ make_volumes() {
   done
 }
 
-# Inside of the node, since `tiny` is mounted only there.
+# A Released volume with its claim still in it can't be bound by another; so it is emptied first, then offered, and only
+# if nobody touched it in between: a late word of its release must not empty it under the next claim. It is emptied
+# inside of the node, since `tiny` is mounted only there.
 reclaim() {
-  enter find "$W/volumes/$1" -mindepth 1 -delete &&
-    k patch pv "$1" --type=merge -p '{"spec":{"claimRef":null}}' >/dev/null && say "volume $1 is free again"
+  local phase version claim
+  read -r phase version claim < <(k get pv "$1" \
+    -o jsonpath='{.status.phase} {.metadata.resourceVersion} {.spec.claimRef.uid}{"\n"}') || return 0
+  [ "$phase" = Released ] && [ -n "$claim" ] || return 0
+  enter find "$W/volumes/$1" -mindepth 1 -delete
+  k patch pv "$1" --type=merge >/dev/null \
+    -p "{\"metadata\":{\"resourceVersion\":\"$version\"},\"spec\":{\"claimRef\":null}}" || return 0
+  say "volume $1 is free again"
 }
 
 volumes_command() {
