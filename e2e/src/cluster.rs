@@ -23,7 +23,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reads `BELFRY_NODE_IP`, `KAFKA_BOOTSTRAP`, `BELFRY_TESTBED`, `BELFRY_TESTBED_NAME` and `BELFRY_TESTBED_DIR`.
+    /// Reads `BELFRY_NODE_IP`, `KAFKA_BOOTSTRAP` and, on the test bed, what `testbed env` prints and `BELFRY_TESTBED`, its
+    /// command.
     pub fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let must = |name: &str| {
@@ -35,8 +36,8 @@ impl Cluster {
         Self {
             node_ip: must("BELFRY_NODE_IP"),
             kafka: must("KAFKA_BOOTSTRAP"),
-            testbed: var("BELFRY_TESTBED").zip(var("BELFRY_TESTBED_NAME")),
-            folder: var("BELFRY_TESTBED_DIR").unwrap_or_default(),
+            testbed: var("BELFRY_TESTBED").zip(var("BELFRY_CLUSTER")),
+            folder: var("TESTBED").unwrap_or_default(),
         }
     }
 

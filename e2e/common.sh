@@ -1,0 +1,40 @@
+# What the scripts beside this file share. Sourced, from the repository's root.
+
+testbed=$PWD/e2e/testbed/testbed
+export BELFRY_TESTBED=$testbed
+started=$(date +%s)
+
+say() { printf '%s [%4ds] %s\n' "==>" "$(($(date +%s) - started))" "$*"; }
+die() { printf 'belfry: %s\n' "$*" >&2; exit 1; }
+
+need() { # need COMMAND "how to get it"
+  command -v "$1" >/dev/null || die "$1 is needed and not here: $2"
+}
+
+# Where cargo puts what it builds for this machine.
+target_dir() { printf 'target/%s' "$(rustc -vV | sed -n 's/^host: //p')"; }
+
+# Receivers beside the cluster: the HTTP sink (8080, control 8090) and two SMTP servers (2525 with login, 2526 with
+# STARTTLS and login). What they received is in $RECEIVED. usage: start_receivers CLUSTER
+start_receivers() {
+  export RECEIVED=${TESTBED:-$PWD/target}/receivers
+  mkdir -p "$RECEIVED"
+  [ -f "$RECEIVED/smtp.crt" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+    -keyout "$RECEIVED/smtp.key" -out "$RECEIVED/smtp.crt" -subj /CN=smtp.test \
+    -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=DNS:smtp.t-channels.svc,DNS:smtp.payments.svc" 2>/dev/null
+  beside "$1" sink "$PWD/$(target_dir)/debug/belfry-sink" --file "$RECEIVED/received.jsonl"
+  beside "$1" smtp python3 "$PWD/e2e/receivers/smtp.py" 2525 "$RECEIVED/mail.jsonl" --login belfry not-a-real-password
+  beside "$1" smtps python3 "$PWD/e2e/receivers/smtp.py" 2526 "$RECEIVED/mail-tls.jsonl" \
+    --starttls "$RECEIVED/smtp.crt" "$RECEIVED/smtp.key" --login belfry not-a-real-password
+}
+
+# A process beside the cluster: in the test bed's node, or, with another cluster, on this machine.
+beside() { # beside CLUSTER TITLE CMD...
+  local cluster=$1 title=$2
+  shift 2
+  if [ "$cluster" = existing ]; then
+    "$@" >"$RECEIVED/$title.log" 2>&1 &
+  else
+    "$testbed" run "$cluster" --as "$title" -- "$@" >/dev/null
+  fi
+}

@@ -1,0 +1,40 @@
+#!/bin/bash
+# Builds the binaries and the image, loads it into the test bed's cluster, and installs the chart.
+# usage: install.sh NAME      On another cluster (BELFRY_IMAGE is set) the image must be there already.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. e2e/common.sh
+name=$1
+
+say "building operator, hub and worker"
+cargo build --locked --quiet -p belfry-operator -p belfry-hub -p belfry-worker -p belfry-e2e
+bin=$(target_dir)/debug
+mkdir -p target/image
+for part in operator hub worker; do
+  cmp -s "$bin/belfry-$part" "target/image/$part.built" && continue
+  cp "$bin/belfry-$part" "target/image/$part.built"
+  strip -o "target/image/belfry-$part" "target/image/$part.built"
+done
+
+repository=${BELFRY_IMAGE:-belfry.dev/belfry}
+version=$(sed -n 's/^appVersion: //p' charts/belfry/Chart.yaml)
+values=()
+if [ -z "${BELFRY_IMAGE:-}" ]; then
+  tag=$version
+  # Over a release that is there already, another tag is what makes pods start anew.
+  if helm -n belfry-system status belfry >/dev/null 2>&1; then
+    tag=$(cat target/image/belfry-* | sha256sum | cut -c1-12)
+    values=(--set "image.tag=$tag")
+  fi
+  say "loading the image $repository:$tag"
+  "$testbed" image "$name" "$repository:$tag" '[]' --user 65532:65532 \
+    target/image/belfry-operator:belfry-operator target/image/belfry-hub:belfry-hub target/image/belfry-worker:belfry-worker \
+    /etc/ssl/certs/ca-certificates.crt:etc/ssl/certs/ca-certificates.crt
+else
+  values=(--set "image.repository=${repository%:*}" --set "image.tag=${repository##*:}")
+fi
+
+say "installing the chart"
+helm upgrade --install belfry charts/belfry -n belfry-system --create-namespace "${values[@]}" --wait --timeout 3m >target/image/helm.log 2>&1 ||
+  { cat target/image/helm.log >&2; kubectl -n belfry-system get pods >&2; kubectl -n belfry-system logs --tail=20 -l app.kubernetes.io/part-of=belfry --all-containers >&2; die "the chart did not become ready"; }
+say "installed: $(kubectl -n belfry-system get deploy -o name | tr '\n' ' ')"
