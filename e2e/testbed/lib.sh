@@ -29,6 +29,9 @@ name() {
   NAME=${1:-}
   [[ $NAME =~ ^[a-z][a-z0-9-]{0,19}$ ]] || die "a cluster's name has 1 to 20 of a-z, 0-9 and '-', not '$NAME'"
   of_folder "$(readlink -m "$BELFRY_WORK")/$NAME"
+  case $W in
+    /run/* | /var/lib/* | /var/log/*) die "BELFRY_WORK must not be below /run, /var/lib or /var/log: a node has its own" ;;
+  esac
 }
 
 of_folder() {

@@ -47,9 +47,6 @@ TUNABLES=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_
   kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
 start_node() {
-  case $W/ in
-    /run/* | /var/run/* | /var/lib/* | /var/log/*) die "BELFRY_WORK must not be below /run, /var/lib or /var/log: nodes have their own" ;;
-  esac
   local dir
   for dir in pids log conf/cni pki containerd node/{log,lib,libwork,tunables} volumes/tiny; do mkdir -p "$W/$dir"; done
   make_cgroups
