@@ -4,10 +4,12 @@
 //! Never here: Kubernetes, a database, or what an answer leads to.
 #![warn(missing_docs)]
 
+#[cfg(feature = "client")]
 mod client;
 pub mod messages;
 pub mod paths;
 mod version;
 
+#[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, Error, TokenSource};
 pub use version::{HEADER, VERSION, Version, VersionError};
