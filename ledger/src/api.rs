@@ -1,0 +1,172 @@
+//! Types of the ledger's own interface; the rest is the protocol's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{Digest, Millis, RecordRef, RulePlan, Severity};
+use jiff::Timestamp;
+use protocol::messages::{ObjectProblem, Pool};
+use uuid::Uuid;
+
+/// Settings of a ledger.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The ledger's id if it is created now: a random UUID.
+    pub new_id: Uuid,
+    /// Read-only connections, 1 or more.
+    pub readers: u32,
+    /// How long an absent object's state is kept.
+    pub grace: Millis,
+    /// Deliveries that may be pending in a namespace.
+    pub max_pending: i64,
+    /// Groups that may be held in a namespace.
+    pub max_groups: i64,
+    /// Commands in one commit, at most.
+    pub max_batch: usize,
+    /// How much longer than its channel's timeout a lease runs.
+    pub lease_margin: Millis,
+    /// How often an object's counters are published, at most.
+    pub status_interval: Millis,
+    /// Whether the whole file is checked at opening.
+    pub check: bool,
+}
+
+impl Options {
+    /// The defaults, with this id for a new ledger.
+    pub fn new(new_id: Uuid) -> Self {
+        Self {
+            new_id,
+            readers: 3,
+            grace: Millis::from_secs(120),
+            max_pending: 100_000,
+            max_groups: 100_000,
+            max_batch: 256,
+            lease_margin: Millis::from_secs(15),
+            status_interval: Millis::from_secs(30),
+            check: true,
+        }
+    }
+}
+
+/// What a caller may wait for, with [`crate::Ledger::watch`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// The plans of a namespace: its sources, channels and schedules.
+    Plans(String),
+    /// Deliveries of a namespace that may have become due for a pool.
+    Work(String, Pool),
+    /// The status feed, and objects that wait urgently to be published to it.
+    Statuses,
+}
+
+/// Renders a rule's texts at the decision. Never fails and never blocks: a template that can't be rendered gives a
+/// named fallback text.
+pub trait Render: Send + Sync {
+    /// Title and summary.
+    fn alert(&self, alert: &AlertData<'_>) -> Rendered;
+}
+
+/// A rule's texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The title.
+    pub title: String,
+    /// The summary; may be empty.
+    pub summary: String,
+}
+
+/// What a rule's templates may speak of.
+#[derive(Debug, Clone)]
+pub struct AlertData<'a> {
+    /// The rule's namespace.
+    pub namespace: &'a str,
+    /// The rule's name.
+    pub rule: &'a str,
+    /// The rule's uid.
+    pub uid: Uuid,
+    /// The rule.
+    pub plan: &'a RulePlan,
+    /// The rule's severity.
+    pub severity: Severity,
+    /// The group, label name to value.
+    pub group: &'a BTreeMap<String, String>,
+    /// Matched records in the window.
+    pub count: i64,
+    /// The window, inclusive and exclusive; for one record its time twice.
+    pub window_start: Timestamp,
+    /// See `window_start`.
+    pub window_end: Timestamp,
+    /// When the episode began; a record's time.
+    pub since: Timestamp,
+    /// `firing`, `repeat`, `resolved` or `record`.
+    pub kind: &'static str,
+    /// The last record of the window: its value as the worker kept it, and where it is.
+    pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
+}
+
+/// What workers said within the last minute, merged by the hub. It may be lost with the hub.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Instances by object and the revision of it that they run.
+    pub running: BTreeMap<Uuid, BTreeMap<Digest, i32>>,
+    /// What they can't do, by object.
+    pub problems: BTreeMap<Uuid, BTreeSet<ObjectProblem>>,
+    /// Owned partitions by (namespace, source key), as (topic, topic id, partition).
+    pub owned: BTreeMap<(String, String), BTreeSet<(String, String, i32)>>,
+}
+
+/// Plain numbers of the writer, from the start of the process.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct WriterMetrics {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Commands done.
+    pub commands: u64,
+    /// Commands that failed.
+    pub failed: u64,
+    /// Seconds spent in transactions, commit included.
+    pub seconds: f64,
+    /// Notifications made.
+    pub notifications: u64,
+    /// Deliveries made.
+    pub deliveries: u64,
+    /// Attempts handed out.
+    pub claimed: u64,
+    /// Outcomes recorded.
+    pub outcomes: u64,
+}
+
+/// What the ledger holds, for metrics: no label beyond channel types, states and reasons.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Deliveries that each channel type has, by state: `pending` and `retrying` now, `dead` now, the others ever.
+    pub deliveries: BTreeMap<(&'static str, &'static str), i64>,
+    /// When the oldest pending delivery was decided.
+    pub oldest_pending: Option<Timestamp>,
+    /// Deliveries that wait for a channel that does not exist.
+    pub waiting: i64,
+    /// Records between committed offsets and the ends as last seen, over all sources.
+    pub lag: i64,
+    /// Groups held, over all rules.
+    pub groups: i64,
+    /// Groups that are firing.
+    pub firing: i64,
+    /// Matched records, ever.
+    pub matched: i64,
+    /// Late records, ever.
+    pub late: i64,
+    /// Records not decoded, ever.
+    pub dead_lettered: i64,
+    /// Records not evaluated, ever, by reason.
+    pub unmatched: BTreeMap<String, i64>,
+    /// Objects held, by kind.
+    pub objects: BTreeMap<&'static str, i64>,
+}
+
+/// What pruning removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// Notifications with their deliveries and attempts.
+    pub notifications: u64,
+    /// Whether more is waiting: ask again.
+    pub more: bool,
+}
