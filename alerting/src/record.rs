@@ -1,0 +1,70 @@
+//! A record as it came, and as rules see it.
+//!
+//! Invariants: both borrow; nothing is copied to look at a record. Never: a record's time from a clock.
+
+use domain::RecordRef;
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// A header: its name and its value, which may be null.
+pub type Header<'r> = (&'r str, Option<&'r [u8]>);
+
+/// A record as the broker gave it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRecord<'r> {
+    /// Topic name.
+    pub topic: &'r str,
+    /// Partition number.
+    pub partition: i32,
+    /// Offset in the partition.
+    pub offset: i64,
+    /// Event time, Unix ms; the caller has capped it at its clock.
+    pub timestamp_ms: i64,
+    /// The key's bytes.
+    pub key: Option<&'r [u8]>,
+    /// The value's bytes; none for a tombstone.
+    pub value: Option<&'r [u8]>,
+    /// The headers in their order; of those with the same name the last counts.
+    pub headers: &'r [Header<'r>],
+}
+
+/// A record with its value decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'r> {
+    /// All but the value.
+    pub raw: RawRecord<'r>,
+    /// The decoded value.
+    pub value: &'r Value,
+}
+
+impl RawRecord<'_> {
+    /// The key, if there is one and it is UTF-8.
+    pub fn key_text(&self) -> Option<&str> {
+        self.key.and_then(|key| std::str::from_utf8(key).ok())
+    }
+
+    /// The last header of that name, if there is one whose value is UTF-8.
+    pub fn header_text(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(header, _)| *header == name)?;
+        value.and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Event time; the nearest representable instant where the milliseconds are out of range (year -9999 to 9999).
+    pub fn time(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.timestamp_ms).unwrap_or(if self.timestamp_ms < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        })
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> RecordRef {
+        RecordRef {
+            time: self.time(),
+            topic: self.topic.to_owned(),
+            partition: self.partition,
+            offset: self.offset,
+        }
+    }
+}
