@@ -1,0 +1,10 @@
+//! Writes `crds/yaml`: `cargo run -p belfry-crds --example generate`.
+
+fn main() -> std::io::Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
+    for definition in crds::definitions() {
+        let yaml = serde_saphyr::to_string(&definition.json).map_err(std::io::Error::other)?;
+        std::fs::write(folder.join(definition.file), yaml)?;
+    }
+    Ok(())
+}

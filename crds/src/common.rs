@@ -1,0 +1,203 @@
+//! What the kinds share: durations, references, conditions, and the pieces of schema that say their bounds.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// A duration as the Gateway API writes it (GEP-2257): `15m`, `1h30m`, `500ms`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Duration(pub String);
+
+impl From<&str> for Duration {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl JsonSchema for Duration {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 2,
+            "maxLength": 24,
+            "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$",
+        })
+    }
+}
+
+/// CEL: the units of a duration at most once and in falling order, which Go's `duration()` does not ask for.
+const UNITS_FALL: &str = "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$')";
+
+/// The rules of a duration between two bounds, both included.
+pub(crate) fn between(least: &str, most: &str) -> Value {
+    json!([{
+        "rule": format!(
+            "{UNITS_FALL} && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+        ),
+        "message": format!("must be a duration from {least} to {most}, such as 1h30m, 15m, 10s or 500ms: each unit at most once, larger ones first"),
+    }])
+}
+
+/// The rules of a duration of whole minutes between two bounds, both included.
+pub(crate) fn minutes(least: &str, most: &str) -> Value {
+    json!([{
+        "rule": format!(
+            "self.matches('^([0-9]{{1,5}}h)?([0-9]{{1,5}}m)?$') && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+        ),
+        "message": format!("must be whole minutes from {least} to {most}, such as 10m, 24h or 1h30m; seconds are not possible here"),
+    }])
+}
+
+/// One rule with its message.
+pub(crate) fn cel(rule: &str, message: &str) -> Value {
+    json!({"rule": rule, "message": message})
+}
+
+/// The rules of a union: the member named like `type` (lower camel case) is there, and no other. Types named in `bare`
+/// have no member.
+pub(crate) fn union(members: &[(&str, &str)], bare: &[&str]) -> Value {
+    let all: Vec<&str> = members.iter().map(|(_, field)| *field).collect();
+    let mut rules: Vec<Value> = members
+        .iter()
+        .map(|(name, field)| {
+            cel(
+                &format!("self.type == '{name}' ? has(self.{field}) : !has(self.{field})"),
+                &format!(
+                    "with type {name} the member {field} is needed, and with any other type it is not allowed: exactly one of {} goes with its type",
+                    all.join(", ")
+                ),
+            )
+        })
+        .collect();
+    if !bare.is_empty() {
+        let none: Vec<String> = all.iter().map(|field| format!("!has(self.{field})")).collect();
+        rules.push(cel(
+            &format!("!(self.type in [{}]) || ({})", quoted(bare), none.join(" && ")),
+            &format!("type {} has no member of its own", bare.join(", ")),
+        ));
+    }
+    Value::Array(rules)
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ")
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret, in this namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in the Secret's data. Its value is read when it is used, so a change needs no restart.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"))]
+    pub key: String,
+}
+
+/// A key of a ConfigMap in the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKeyRef {
+    /// Name of the ConfigMap, in this namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in the ConfigMap's data.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"))]
+    pub key: String,
+}
+
+/// Who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Notify {
+    /// The NotificationChannel, in this namespace. It may be created later; until then a condition names it.
+    pub channel_ref: ChannelRef,
+}
+
+/// A NotificationChannel in the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelRef {
+    /// Name of the NotificationChannel.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// A moment in status: RFC 3339, UTC, whole seconds.
+pub type Moment = Time;
+
+/// The schema of `status.conditions`, with upstream's limits, which the derive leaves out.
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "Where the object stands, as kubectl wait, Helm, Flux and Argo CD read it: Ready; Reconciling and Stalled only while they are true; and what this kind adds.",
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "description": "One aspect of the object's state.",
+            "type": "object",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {
+                    "description": "Which aspect, in UpperCamelCase.",
+                    "type": "string",
+                    "maxLength": 316,
+                    "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+                },
+                "status": {
+                    "description": "True, False or Unknown.",
+                    "type": "string",
+                    "enum": ["True", "False", "Unknown"],
+                },
+                "observedGeneration": {
+                    "description": "The metadata.generation that it was found for.",
+                    "type": "integer",
+                    "format": "int64",
+                    "minimum": 0,
+                },
+                "lastTransitionTime": {
+                    "description": "When the status last changed.",
+                    "type": "string",
+                    "format": "date-time",
+                },
+                "reason": {
+                    "description": "Why, as one word for programs.",
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 1024,
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                },
+                "message": {
+                    "description": "Why and what to do, for people.",
+                    "type": "string",
+                    "maxLength": 32768,
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_of_a_union_say_what_is_allowed() {
+        let rules = union(&[("Frequency", "frequency")], &["Any"]);
+        assert_eq!(rules[0]["rule"], "self.type == 'Frequency' ? has(self.frequency) : !has(self.frequency)");
+        assert!(rules[0]["message"].as_str().unwrap().contains("exactly one of frequency"), "{rules}");
+        assert_eq!(rules[1]["rule"], "!(self.type in ['Any']) || (!has(self.frequency))");
+    }
+}

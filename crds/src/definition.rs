@@ -1,0 +1,89 @@
+//! The three CustomResourceDefinitions: what the derive makes of the types, mended in this one place.
+//!
+//! The derive writes `nullable` at every option, formats of unsigned integers, and no default of status. Here that is put
+//! right, and names are bounded, since child objects carry them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+use serde_json::{Map, Value, json};
+
+use crate::{AlertRule, NotificationChannel, Schedule};
+
+/// One definition and the file that it is kept in.
+pub struct Definition {
+    /// File name under `crds/yaml`.
+    pub file: &'static str,
+    /// The whole definition, as JSON in the order that a reader expects.
+    pub json: Value,
+}
+
+/// All three, mended.
+pub fn definitions() -> [Definition; 3] {
+    [
+        Definition { file: "notificationchannels.yaml", json: mended(&NotificationChannel::crd()) },
+        Definition { file: "alertrules.yaml", json: mended(&AlertRule::crd()) },
+        Definition { file: "schedules.yaml", json: mended(&Schedule::crd()) },
+    ]
+}
+
+fn mended(crd: &CustomResourceDefinition) -> Value {
+    // A definition is plain data: strings, numbers, lists and maps.
+    let mut crd = serde_json::to_value(crd).unwrap_or_default();
+    for version in crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(root) = version.pointer_mut("/schema/openAPIV3Schema") {
+            mend_schema(root);
+            root["x-kubernetes-validations"] = json!([{
+                "rule": "self.metadata.name.size() <= 63",
+                "message": "metadata.name must have at most 63 characters",
+            }]);
+            root["properties"]["status"]["default"] = json!({"observedGeneration": -1});
+            root["properties"]["status"]["description"] =
+                json!("What operator, hub and workers know. Written by the operator alone.");
+            root["properties"]["spec"]["description"] = json!("What is wanted.");
+        }
+    }
+    crd
+}
+
+/// Mends a schema and what is below it.
+fn mend_schema(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.remove("nullable");
+    object.remove("title");
+    if object.get("default") == Some(&Value::Null) {
+        object.remove("default");
+    }
+    if matches!(object.get("format").and_then(Value::as_str), Some(format) if format.starts_with("uint") || format == "double" || format == "float")
+    {
+        object.remove("format");
+    }
+    if object.get("type") == Some(&json!("integer")) && !object.contains_key("maximum") {
+        object.insert("maximum".to_owned(), json!(i64::from(i32::MAX).max(widest(object))));
+    }
+    if let Some(text) = object.get_mut("description").and_then(|text| text.as_str().map(unwrapped)) {
+        object.insert("description".to_owned(), Value::String(text));
+    }
+    for key in ["minimum", "maximum", "default"] {
+        if let Some(whole) = object.get(key).and_then(Value::as_f64).filter(|number| number.fract() == 0.0) {
+            object.insert(key.to_owned(), json!(whole as i64));
+        }
+    }
+    if let Some(Value::Object(children)) = object.get_mut("properties") {
+        children.values_mut().for_each(mend_schema);
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(child) = object.get_mut(key) {
+            mend_schema(child);
+        }
+    }
+}
+
+/// The largest number of an integer's format that JSON readers agree on (2^53).
+fn widest(object: &Map<String, Value>) -> i64 {
+    if object.get("format") == Some(&json!("int64")) { 1 << 53 } else { 0 }
+}
+
+/// A doc comment's lines as one paragraph.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

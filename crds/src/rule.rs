@@ -1,0 +1,331 @@
+//! `AlertRule`: which Kafka records matter, when that is an alert, who is told.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as StatusCondition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{self, Duration, Moment, Notify};
+
+/// Which Kafka records matter, when that is an alert, who is told.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "belfry.dev",
+    version = "v1alpha1",
+    kind = "AlertRule",
+    plural = "alertrules",
+    shortname = "alr",
+    category = "belfry",
+    namespaced,
+    status = "AlertRuleStatus",
+    derive = "PartialEq",
+    doc = "Which Kafka records matter, when that is an alert, and who is told.",
+    printcolumn(
+        name = "Severity",
+        type_ = "string",
+        json_path = ".spec.severity",
+        description = "How bad it is"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether records are read and people can be told"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "Firing",
+        type_ = "integer",
+        json_path = ".status.firingCount",
+        description = "Groups that are firing now"
+    ),
+    printcolumn(
+        name = "Matched",
+        type_ = "integer",
+        json_path = ".status.matched",
+        description = "Records that matched, ever"
+    ),
+    printcolumn(
+        name = "Last Match",
+        type_ = "date",
+        json_path = ".status.lastMatchTime",
+        description = "Event time of the last record that matched"
+    ),
+    printcolumn(
+        name = "Last Alert",
+        type_ = "date",
+        json_path = ".status.lastAlertTime",
+        description = "When a notification was last decided"
+    ),
+    printcolumn(
+        name = "Lag",
+        type_ = "integer",
+        json_path = ".status.lag",
+        description = "Records still to be read"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "What to do about it",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when it exists"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertRuleSpec {
+    /// Where the records come from.
+    pub source: Source,
+    /// The consumer that reads the source. Rules that read the same brokers share one; the largest of them holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<Consumers>,
+    /// CEL over record (the decoded value), key, headers, topic, partition and timestamp: true for records that matter.
+    /// A field that is not there makes it false.
+    #[schemars(length(min = 1, max = 4096))]
+    #[serde(rename = "match")]
+    pub matches: String,
+    /// Label name to path, such as {service: record.service}. Each distinct set of values is an alert of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(
+        extend("maxProperties" = 8),
+        extend("additionalProperties" = {"type": "string", "minLength": 1, "maxLength": 256, "description": "A path, such as record.service."}),
+        extend("x-kubernetes-validations" = [common::cel(
+            "self.all(name, name.matches('^[a-zA-Z_][a-zA-Z0-9_]{0,62}$'))",
+            "a label name has up to 63 letters, digits and underscores, and does not begin with a digit",
+        )])
+    )]
+    pub group_by: BTreeMap<String, String>,
+    /// When matching records are an alert.
+    pub condition: Condition,
+    /// How bad it is: info, warning or critical.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Template of the title (MiniJinja over group, count, window, since, severity, record and more).
+    #[schemars(length(min = 1, max = 1024))]
+    pub title: String,
+    /// Template of the text below the title (MiniJinja, the same names).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub summary: Option<String>,
+    /// Who is told.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub notify: Vec<Notify>,
+    /// How often a firing group speaks again, 1s to 168h; never when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
+    pub repeat_interval: Option<Duration>,
+    /// When an alert is over, and whether to say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolve: Option<Resolve>,
+    /// How long a window waits for late records, by event time, 0s to 1h; 2s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::between("0s", "1h")))]
+    pub allowed_lateness: Option<Duration>,
+    /// Passes the records over, and says so.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Where records come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// Topics of a Kafka cluster.
+    pub kafka: KafkaSource,
+}
+
+/// Topics of a Kafka cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSource {
+    /// Brokers to begin with, host:port each.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 3, max = 259), regex(pattern = r"^[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub bootstrap_servers: Vec<String>,
+    /// The topics to read. They may be created later.
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 249), regex(pattern = r"^[a-zA-Z0-9._-]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub topics: Vec<String>,
+    /// How a record's value is decoded: Json.
+    #[serde(default)]
+    pub format: Format,
+    /// Where to begin in a topic that was never read from these brokers in this namespace: Latest or Earliest.
+    #[serde(default)]
+    pub start_from: StartFrom,
+}
+
+/// How a record's value is decoded.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Format {
+    #[default]
+    Json,
+}
+
+/// Where to begin in a topic never read before.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum StartFrom {
+    #[default]
+    Latest,
+    Earliest,
+}
+
+/// The consumer that reads the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumers {
+    /// How many pods share the partitions.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 64))]
+    pub replicas: i32,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// When matching records are an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = common::union(&[("Frequency", "frequency")], &["Any"])))]
+pub struct Condition {
+    /// Any: each matching record. Frequency: at least count of them in a window.
+    #[serde(rename = "type")]
+    pub type_: ConditionType,
+    /// At least count matching records in a window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency: Option<Frequency>,
+}
+
+/// Kind of condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ConditionType {
+    Any,
+    Frequency,
+}
+
+/// At least `count` matching records in a window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Frequency {
+    /// At least this many.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub count: i64,
+    /// Length of the window, by event time, 1s to 168h.
+    #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
+    pub window: Duration,
+}
+
+/// How bad it is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Severity {
+    Info,
+    #[default]
+    Warning,
+    Critical,
+}
+
+/// When an alert is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolve {
+    /// How long the condition must have been false, by event time, 1s to 168h; one window when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::between("1s", "168h")))]
+    pub after: Option<Duration>,
+    /// Whether those who were told of the alert are told that it is over.
+    #[serde(default)]
+    pub notify: bool,
+}
+
+/// What is known of a rule.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AlertRuleStatus {
+    /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
+    #[schemars(range(min = -1))]
+    pub observed_generation: i64,
+    /// Where the object stands.
+    #[schemars(schema_with = "common::conditions")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<StatusCondition>,
+    /// How many groups are firing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub firing_count: Option<i64>,
+    /// The groups that have been firing longest, at most 10.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub firing: Vec<FiringGroup>,
+    /// Records that matched, ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub matched: Option<i64>,
+    /// Event time of the last record that matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_match_time: Option<Moment>,
+    /// When a notification was last decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_alert_time: Option<Moment>,
+    /// Records that matched and came after their window was decided, ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub late: Option<i64>,
+    /// Records of its topics that could not be decoded, ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub dead_lettered: Option<i64>,
+    /// Records on which match or groupBy could not be evaluated, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "integer", "format": "int64", "minimum": 0, "description": "How many."}))]
+    pub unmatched: BTreeMap<String, i64>,
+    /// Records still to be read in its topics, as last seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub lag: Option<i64>,
+    /// Partitions of its topics that are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub partitions: Option<i32>,
+    /// From which offset on the rule counts, by topic/partition, at most 100.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 100), extend("additionalProperties" = {"type": "integer", "format": "int64", "minimum": 0, "description": "The first offset counted."}))]
+    pub activation_offsets: BTreeMap<String, i64>,
+}
+
+/// A group that is firing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FiringGroup {
+    /// Label name to value; long values are cut.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 8), extend("additionalProperties" = {"type": "string", "maxLength": 256, "description": "The label's value."}))]
+    pub group: BTreeMap<String, String>,
+    /// Since when.
+    pub since: Moment,
+    /// Matching records in the window at the last notification.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+}

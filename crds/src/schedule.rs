@@ -1,0 +1,283 @@
+//! `Schedule`: a recurring event, who and what takes part, and the reminders before it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{self, Duration, Moment, Notify};
+
+/// A recurring event, who and what takes part, and the reminders before it.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "belfry.dev",
+    version = "v1alpha1",
+    kind = "Schedule",
+    plural = "schedules",
+    shortname = "sch",
+    category = "belfry",
+    namespaced,
+    status = "ScheduleStatus",
+    derive = "PartialEq",
+    doc = "A recurring event, who and what takes part, and the reminders before it.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether reminders will be sent"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "Conflicting",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Conflicting")].status"#,
+        description = "Whether an older schedule has a participant or resource at the same time"
+    ),
+    printcolumn(
+        name = "Next",
+        type_ = "string",
+        json_path = ".status.nextOccurrences[0].start",
+        description = "Start of the next occurrence, in the schedule's zone"
+    ),
+    printcolumn(
+        name = "Next Reminder",
+        type_ = "string",
+        json_path = ".status.nextReminderTime",
+        description = "When somebody is told next, in the schedule's zone"
+    ),
+    printcolumn(
+        name = "Last Reminder",
+        type_ = "date",
+        json_path = ".status.lastReminderTime",
+        description = "When the last reminder was due"
+    ),
+    printcolumn(
+        name = "Title",
+        type_ = "string",
+        json_path = ".spec.title",
+        description = "What it is",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "What to do about it",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when it exists"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    common::cel(
+        "has(self.duration) != (has(self.allDay) && self.allDay)",
+        "exactly one of duration and allDay: true is needed",
+    ),
+    common::cel(
+        "(has(self.allDay) && self.allDay) ? !self.start.contains('T') : self.start.contains('T')",
+        "start is a local date and time such as 2026-01-05T10:00:00; with allDay: true a date such as 2026-01-05",
+    ),
+]))]
+pub struct ScheduleSpec {
+    /// What it is.
+    #[schemars(length(min = 1, max = 256))]
+    pub title: String,
+    /// Local start of the first occurrence, such as 2026-01-05T10:00:00; with allDay a date, such as 2026-01-05.
+    #[schemars(
+        length(min = 10, max = 19),
+        regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
+    )]
+    pub start: String,
+    /// IANA time zone in which the event is kept, such as Europe/Berlin. Daylight saving moves it with the local clock.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
+    pub time_zone: String,
+    /// How long an occurrence lasts, 1m to 720h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::between("1m", "720h")))]
+    pub duration: Option<Duration>,
+    /// An occurrence is the whole local day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_day: Option<bool>,
+    /// How it recurs; once when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recurrence: Option<Recurrence>,
+    /// Who takes part. Nobody can be in two schedules of the namespace at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub participants: Vec<Participant>,
+    /// Rooms, machines, anything that can be double-booked; the same name in the same namespace is the same thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    pub resources: Vec<String>,
+    /// What happens when an older schedule of the namespace has a participant or resource at the same time.
+    /// Reject: this one does not remind until that is mended. Warn: a condition says so. Allow: nothing.
+    #[serde(default)]
+    pub conflict_policy: ConflictPolicy,
+    /// What to say before each occurrence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub reminders: Vec<Reminder>,
+    /// What to do about reminders that were missed while the cluster was down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
+    /// Sends no reminders, and says so. What falls due meanwhile is not sent later.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// How an event recurs (RFC 5545).
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [common::cel(
+    "has(self.rrule) || (has(self.dates) && self.dates.size() > 0)",
+    "rrule or dates is needed; leave recurrence out for an event that happens once",
+)]))]
+pub struct Recurrence {
+    /// An RRULE without its prefix, such as FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$"))]
+    pub rrule: Option<String>,
+    /// Further occurrences: local dates and times, or dates, which mean the time of start on that day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 366),
+        inner(length(min = 10, max = 19), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub dates: Vec<String>,
+    /// Occurrences that do not happen: local dates and times, or dates, which mean all occurrences of that day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 366),
+        inner(length(min = 10, max = 19), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub except_dates: Vec<String>,
+}
+
+/// Who takes part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Participant {
+    /// The person's name.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// The person's address, by which they are known; the name where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 254), regex(pattern = r"^[^\s@]+@[^\s@]+$"))]
+    pub email: Option<String>,
+}
+
+/// What happens when an older schedule has a participant or resource at the same time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ConflictPolicy {
+    Reject,
+    #[default]
+    Warn,
+    Allow,
+}
+
+/// What to say before each occurrence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reminder {
+    /// How long before the start, in whole minutes, 0m to 720h.
+    #[schemars(extend("x-kubernetes-validations" = common::minutes("0m", "720h")))]
+    pub before: Duration,
+    /// Who is told.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub notify: Vec<Notify>,
+}
+
+/// What to do about missed reminders.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatchUp {
+    /// Which of them are sent late: All, the Latest of each reminder, or None.
+    #[serde(default)]
+    pub policy: CatchUpPolicy,
+    /// How late a reminder may come, 1m to 168h; 1h when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::between("1m", "168h")))]
+    pub window: Option<Duration>,
+}
+
+/// Which missed reminders are sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CatchUpPolicy {
+    #[default]
+    All,
+    Latest,
+    None,
+}
+
+/// What is known of a schedule.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScheduleStatus {
+    /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
+    #[schemars(range(min = -1))]
+    pub observed_generation: i64,
+    /// Where the object stands.
+    #[schemars(schema_with = "common::conditions")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The next five occurrences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub next_occurrences: Vec<Occurrence>,
+    /// When somebody is told next, in the schedule's zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub next_reminder_time: Option<String>,
+    /// When the last reminder was due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_reminder_time: Option<Moment>,
+    /// Missed reminders that catchUp left out, ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub skipped_reminders: Option<i64>,
+    /// The first occurrences at which an older schedule has a participant or resource, at most 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub conflicts: Vec<Conflict>,
+}
+
+/// One occurrence, RFC 3339 in the schedule's zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Occurrence {
+    /// When it begins.
+    #[schemars(length(max = 40))]
+    pub start: String,
+    /// When it ends.
+    #[schemars(length(max = 40))]
+    pub end: String,
+}
+
+/// One occurrence that clashes with one of an older schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Conflict {
+    /// When this schedule's occurrence begins.
+    #[schemars(length(max = 40))]
+    pub start: String,
+    /// The older schedule.
+    #[schemars(length(max = 253))]
+    pub schedule: String,
+    /// Participants and resources that both need, at most 5.
+    #[schemars(length(max = 5), inner(length(max = 254)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub shared: Vec<String>,
+}
