@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts beside this file share. Sourced, from the repository's root.
 
 testbed=$PWD/e2e/testbed/testbed

@@ -17,7 +17,7 @@ if [ "$which" != e2e ]; then
   e2e/deny.sh
   say "unit and component tests"
   cargo test --locked --workspace --exclude belfry-e2e --quiet
-  cargo test --locked -p belfry-e2e --lib --quiet
+  cargo test --locked -p belfry-e2e --lib --test dependencies --quiet
 fi
 [ "$which" != unit ] || { say "done"; exit 0; }
 
