@@ -1,1 +1,46 @@
-fn main() {}
+//! `belfry-worker consume|send|retry|remind`: does one thing for one namespace.
+//!
+//! It gets its plan from the hub by long poll and proves who it is with a projected service-account token.
+//! Never here: Kubernetes, a database, or a secret's value in a log.
+
+mod config;
+mod context;
+mod deliver;
+mod health;
+
+use clap::Parser;
+use protocol::messages::Pool;
+
+use config::{Config, Work};
+use context::Context;
+
+fn main() -> anyhow::Result<()> {
+    // Only a second provider could make this fail, and there is none before the first line.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Config::parse();
+    config.start_log();
+    // One thread keeps an idle worker small; what is heavy (reading Kafka) has a thread of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_stack_size(256 * 1024)
+        .build()?;
+    let code = runtime.block_on(run(config));
+    // What still blocks (a name lookup) must not hold the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    code
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let work = config.work.clone();
+    let context = Context::new(config)?;
+    context.stop_on_signals()?;
+    match work {
+        Work::Send | Work::Retry => {
+            health::serve(&context).await?;
+            let pool = if matches!(work, Work::Send) { Pool::Send } else { Pool::Retry };
+            deliver::run(context, pool).await
+        }
+        Work::Consume { .. } | Work::Remind { .. } => Ok(()),
+    }
+}

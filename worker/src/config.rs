@@ -1,0 +1,128 @@
+//! Flags and environment of a worker.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use domain::FileRef;
+use uuid::Uuid;
+
+/// Does one thing for one namespace.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "belfry-worker", version, about)]
+pub struct Config {
+    /// What to do.
+    #[command(subcommand)]
+    pub work: Work,
+    /// Address of the hub, such as <http://belfry-hub.belfry-system.svc:8080>
+    #[arg(
+        long,
+        env = "BELFRY_HUB_URL",
+        global = true,
+        default_value = "http://belfry-hub.belfry-system.svc:8080"
+    )]
+    pub hub_url: String,
+    /// The namespace that this worker works for
+    #[arg(long, env = "BELFRY_NAMESPACE", global = true, default_value = "default")]
+    pub namespace: String,
+    /// Name of this instance (the pod's name), the same in its reports and claims
+    #[arg(long, env = "BELFRY_INSTANCE", global = true, default_value = "local")]
+    pub instance: String,
+    /// File with the service-account token for the hub, read at every call
+    #[arg(long, env = "BELFRY_TOKEN_FILE", global = true, default_value = "/var/run/belfry/token/token")]
+    pub token_file: PathBuf,
+    /// PEM of the authority of the hub's certificate, where it is a private one
+    #[arg(long, env = "BELFRY_HUB_CA_FILE", global = true)]
+    pub hub_ca_file: Option<PathBuf>,
+    /// Root of the mounted Secret and `ConfigMap` keys
+    #[arg(long, env = "BELFRY_FILES", global = true, default_value = "/var/run/belfry/files")]
+    pub files: PathBuf,
+    /// Where to answer /healthz, /readyz and /metrics
+    #[arg(long, env = "BELFRY_LISTEN", global = true, default_value = "0.0.0.0:9090")]
+    pub listen: SocketAddr,
+    /// What to log, as tracing's `EnvFilter` has it
+    #[arg(long, env = "BELFRY_LOG", global = true, default_value = "info")]
+    pub log: String,
+    /// Refuse to deliver to private addresses (RFC 1918, RFC 4193)
+    #[arg(long, env = "BELFRY_DENY_PRIVATE", global = true, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub deny_private: bool,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Work {
+    /// Read a Kafka source, match and count its records
+    Consume {
+        /// The source's key
+        #[arg(long, env = "BELFRY_SOURCE")]
+        source: String,
+    },
+    /// Make the first attempts of deliveries
+    Send,
+    /// Make the further attempts of deliveries
+    Retry,
+    /// Record the reminders of a schedule that fell due, and exit
+    Remind {
+        /// The schedule's uid
+        #[arg(long, env = "BELFRY_SCHEDULE")]
+        schedule: Uuid,
+    },
+}
+
+impl Work {
+    /// The subcommand's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Consume { .. } => "consume",
+            Self::Send => "send",
+            Self::Retry => "retry",
+            Self::Remind { .. } => "remind",
+        }
+    }
+}
+
+impl Config {
+    /// Where a referenced file is mounted. It may be absent, and it changes when the Secret does: read it when used.
+    #[allow(dead_code)]
+    pub fn file(&self, file: &FileRef) -> PathBuf {
+        self.files.join(file.path())
+    }
+
+    /// JSON lines on standard output.
+    pub fn start_log(&self) {
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_env_filter(filter)
+            .init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent_and_work_behind_the_subcommand() {
+        Config::command().debug_assert();
+        let config = Config::try_parse_from([
+            "belfry-worker",
+            "consume",
+            "--source",
+            "ab",
+            "--namespace",
+            "payments",
+            "--deny-private",
+        ])
+        .unwrap();
+        assert_eq!(config.namespace, "payments");
+        assert!(config.deny_private);
+        assert!(!Config::try_parse_from(["belfry-worker", "send"]).unwrap().deny_private);
+    }
+}

@@ -1,0 +1,164 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+//!
+//! Alive means that every registered loop came round within its bound: a loop that hangs gets the pod restarted.
+//! Ready means that nothing that the worker needs is known to be missing. Never here: what the needs are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+
+use crate::context::Context;
+
+/// Liveness, readiness and metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Health {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    registry: Registry,
+    beats: BTreeMap<&'static str, (Instant, Duration)>,
+    missing: BTreeMap<&'static str, String>,
+}
+
+/// A loop's proof of progress; dropping it ends the watch.
+pub struct Beat {
+    name: &'static str,
+    health: Health,
+}
+
+impl Health {
+    /// With an empty registry.
+    pub fn new(registry: Registry) -> Self {
+        let inner = Inner { registry, beats: BTreeMap::new(), missing: BTreeMap::new() };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Registers metrics.
+    pub fn register<T>(&self, make: impl FnOnce(&mut Registry) -> T) -> T {
+        make(&mut self.lock().registry)
+    }
+
+    /// Watches a loop that must [`Beat::beat`] at least every `bound`.
+    pub fn watch(&self, name: &'static str, bound: Duration) -> Beat {
+        self.lock().beats.insert(name, (Instant::now(), bound));
+        Beat { name, health: self.clone() }
+    }
+
+    /// Says that something needed is missing (not ready, and why), or is there again.
+    pub fn missing(&self, what: &'static str, why: Option<String>) {
+        let mut inner = self.lock();
+        match why {
+            Some(why) => inner.missing.insert(what, why),
+            None => inner.missing.remove(what),
+        };
+    }
+
+    /// Names of loops that have not come round within their bound.
+    pub fn stuck(&self) -> Vec<&'static str> {
+        let inner = self.lock();
+        inner.beats.iter().filter(|(_, (at, bound))| at.elapsed() > *bound).map(|(name, _)| *name).collect()
+    }
+
+    /// What is missing, one a line; empty when ready.
+    pub fn not_ready(&self) -> String {
+        self.lock().missing.iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.lock().registry);
+        text
+    }
+}
+
+impl Beat {
+    /// The loop came round.
+    pub fn beat(&self) {
+        if let Some((at, _)) = self.health.lock().beats.get_mut(self.name) {
+            *at = Instant::now();
+        }
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.health.lock().beats.remove(self.name);
+    }
+}
+
+/// Starts to answer; returns once the port is bound.
+pub async fn serve(context: &Context) -> anyhow::Result<()> {
+    let listen = context.config.listen;
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+    let (live, ready, metrics) = (context.health.clone(), context.clone(), context.health.clone());
+    let router = Router::new()
+        .route(
+            "/healthz",
+            get(async move || match live.stuck() {
+                stuck if stuck.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+                stuck => (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join(", "))),
+            }),
+        )
+        .route(
+            "/readyz",
+            get(async move || match ready.health.not_ready() {
+                _ if ready.stop.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+                missing if missing.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+                missing => (StatusCode::SERVICE_UNAVAILABLE, missing),
+            }),
+        )
+        .route(
+            "/metrics",
+            get(async move || {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                ([(header::CONTENT_TYPE, kind)], metrics.metrics())
+            }),
+        );
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "health server ended");
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stops_coming_round_is_stuck_until_it_does() {
+        let health = Health::new(Registry::default());
+        let beat = health.watch("loop", Duration::ZERO);
+        while health.stuck().is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(health.stuck(), ["loop"]);
+        let other = health.watch("other", Duration::from_secs(3600));
+        other.beat();
+        drop(beat);
+        assert!(health.stuck().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_until_it_is_there() {
+        let health = Health::new(Registry::default());
+        health.missing("hub", Some("can't be reached".to_owned()));
+        assert_eq!(health.not_ready(), "hub: can't be reached\n");
+        health.missing("hub", None);
+        assert_eq!(health.not_ready(), "");
+    }
+}
