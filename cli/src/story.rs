@@ -1,0 +1,136 @@
+//! A notification's story in words.
+
+use std::fmt::Write as _;
+
+use domain::{AlertKind, Cause, DeliveryRecord, RecordRef};
+use protocol::messages::NotificationStory;
+
+/// Everything, several lines.
+pub(crate) fn whole(story: &NotificationStory) -> String {
+    let one = &story.notification;
+    let mut text = format!("{}\n", one.title);
+    for line in one.summary.lines() {
+        text.push_str("  ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    // Writing to a String cannot fail, here and below.
+    let _ =
+        writeln!(text, "id        {}\nseverity  {}\ndecided   {}", one.id, one.severity.name(), one.created);
+    let _ = writeln!(text, "cause     {}", cause(&one.cause));
+    for (label, value) in &one.group {
+        let _ = writeln!(text, "group     {label}={value}");
+    }
+    for delivery in &story.deliveries {
+        text.push_str(&delivery_lines(delivery));
+    }
+    text
+}
+
+/// A line for each delivery.
+pub(crate) fn lines(story: &NotificationStory) -> String {
+    let one = &story.notification;
+    story.deliveries.iter().fold(String::new(), |mut text, delivery| {
+        let _ = writeln!(
+            text,
+            "{}  {}  {:<10}  {}  {:?}",
+            one.created,
+            one.id,
+            delivery.state.name(),
+            receiver(delivery),
+            one.title
+        );
+        text
+    })
+}
+
+fn receiver(delivery: &DeliveryRecord) -> String {
+    if delivery.recipient.is_empty() {
+        delivery.channel.clone()
+    } else {
+        format!("{} <{}>", delivery.channel, delivery.recipient)
+    }
+}
+
+fn delivery_lines(delivery: &DeliveryRecord) -> String {
+    let mut text = format!("\n{}: {}", receiver(delivery), delivery.state.name());
+    if !delivery.reason.is_empty() {
+        let _ = write!(text, " ({})", delivery.reason);
+    }
+    if let Some(next) = delivery.next_attempt {
+        let _ = write!(text, ", next attempt at {next}");
+    }
+    text.push('\n');
+    for attempt in &delivery.attempts {
+        let outcome = attempt.outcome.as_deref().unwrap_or("under way");
+        let _ = write!(text, "  {:>3}. {}  {outcome}", attempt.number, attempt.started);
+        if !attempt.reason.is_empty() {
+            let _ = write!(text, ": {}", attempt.reason);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Alert { name, alert, .. } => {
+            let what = match alert.kind {
+                AlertKind::Firing => "began to fire".to_owned(),
+                AlertKind::Repeat { n } => format!("still fires (repeat {n})"),
+                AlertKind::Resolved => "is over".to_owned(),
+            };
+            let records: Vec<String> = alert.records.iter().map(place).collect();
+            let (count, start, end) = (alert.count, alert.window_start, alert.window_end);
+            format!(
+                "AlertRule {name} {what}: {count} records from {start} to {end} [{}]",
+                records.join(" ... ")
+            )
+        }
+        Cause::Record { name, record, .. } => format!("AlertRule {name}: record {}", place(record)),
+        Cause::Reminder { name, occurrence, before_minutes, due, .. } => {
+            format!(
+                "Schedule {name}: occurrence {occurrence}, reminder {before_minutes} min before, due {due}"
+            )
+        }
+        Cause::Test { name, request, .. } => {
+            format!("NotificationChannel {name}: belfry.dev/send-test={request}")
+        }
+    }
+}
+
+fn place(record: &RecordRef) -> String {
+    format!("{}/{}@{} at {}", record.topic, record.partition, record.offset, record.time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_tells_cause_deliveries_and_attempts() {
+        let story: NotificationStory = serde_json::from_value(serde_json::json!({
+            "notification": {
+                "id": "a17dbef1-601d-5bcc-806b-b0e6bf808605", "namespace": "payments", "severity": "critical",
+                "title": "pay: 20 bad log lines in 1m", "summary": "Last: card declined", "group": {"service": "pay"},
+                "orderingKey": "k", "created": "2026-01-05T01:00:00Z",
+                "cause": {"type": "Record", "rule": "a17dbef1-601d-5bcc-806b-b0e6bf808605", "name": "errors",
+                          "record": {"time": "2026-01-05T00:59:59Z", "topic": "logs", "partition": 3, "offset": 42}},
+            },
+            "deliveries": [{
+                "id": "b17dbef1-601d-5bcc-806b-b0e6bf808605", "channel": "mail", "recipient": "a@example.com", "state": "Dead",
+                "reason": "gave up after 1 attempts: 550", "expires": "2026-01-06T01:00:00Z",
+                "attempts": [{"number": 1, "started": "2026-01-05T01:00:01Z", "ended": "2026-01-05T01:00:02Z",
+                              "outcome": "Refused", "reason": "550 no such mailbox"}],
+            }],
+        }))
+        .expect("a story");
+        assert_eq!(
+            whole(&story),
+            "pay: 20 bad log lines in 1m\n  Last: card declined\nid        a17dbef1-601d-5bcc-806b-b0e6bf808605\n\
+             severity  critical\ndecided   2026-01-05T01:00:00Z\ncause     AlertRule errors: record logs/3@42 at 2026-01-05T00:59:59Z\n\
+             group     service=pay\n\nmail <a@example.com>: Dead (gave up after 1 attempts: 550)\n  \
+             \u{20} 1. 2026-01-05T01:00:01Z  Refused: 550 no such mailbox\n"
+        );
+    }
+}
