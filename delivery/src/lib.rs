@@ -1,0 +1,96 @@
+//! Delivers notifications: one file per channel, one trait method ([`Channel::deliver`]), one HTTP client ([`Http`]).
+//!
+//! Read [`Message`] and [`Channel`] first, then a channel's file; each has its table of outcomes at its head, on top of
+//! [`Http`]'s:
+//!
+//! | channel | file | outcomes beside the common ones |
+//! | --- | --- | --- |
+//! | Slack | `slack.rs` | Slack's definite errors are `Refused` |
+//! | Webhook | `webhook.rs` | none |
+//! | Email | `email.rs`, `email/session.rs` | by SMTP's replies and how far the conversation came |
+//! | Kafka | in the worker, which has the Kafka client; it says what [`Event`] says | |
+//!
+//! What holds for all: a referenced file that is missing or can't be used is `Later`, named by its reason
+//! (`SecretKeyNotFound: key "x" of Secret "y"`), and the attempt counts like any other: what is not mended by `maxAttempts`
+//! or `expiresAfter` becomes a dead letter that can be sent again. An outcome is `Unknown` only when the message may have
+//! been taken.
+//!
+//! Invariants: reasons hold no secret; every text is within its channel's bounds, cut visibly, never dropped; the clock
+//! comes in with the message. Never here: Kubernetes, a database, a retry (the hub decides when to try again).
+#![warn(missing_docs)]
+
+mod compose;
+mod email;
+mod event;
+mod guard;
+mod http;
+mod message;
+#[cfg(test)]
+mod sample;
+mod secrets;
+mod slack;
+mod text;
+mod trust;
+mod webhook;
+
+use domain::{ChannelPlan, Target};
+
+pub use compose::Composer;
+pub use event::{Event, MAX_BYTES};
+pub use guard::{Denied, Guard, LookupError};
+pub use http::Http;
+pub use message::{Attempt, Channel, Message};
+pub use secrets::{FileProblem, Files, Secret};
+pub use trust::Trust;
+
+/// What all channels of a worker share. Make one and keep it: it holds the connections.
+pub struct Kit {
+    /// Mounted Secrets and ConfigMaps.
+    pub files: Files,
+    /// The HTTP client.
+    pub http: Http,
+    smtp: email::Smtp,
+}
+
+impl Kit {
+    /// Connects to what `guard` allows, with values from `files`.
+    pub fn new(guard: Guard, files: Files) -> Self {
+        Self { files, http: Http::new(guard), smtp: email::Smtp::new(guard) }
+    }
+
+    /// The channel of a plan; none for Kafka, whose client is the worker's.
+    pub fn channel<'a>(&'a self, plan: &'a ChannelPlan) -> Option<Box<dyn Channel + 'a>> {
+        let (kit, ca_bundle) = (self, plan.ca_bundle.as_ref());
+        match &plan.target {
+            Target::Slack { webhook_url } => Some(Box::new(slack::Slack { kit, webhook_url, ca_bundle })),
+            Target::Email { host, port, tls, username, password, from, to: _ } => {
+                Some(Box::new(email::Email {
+                    kit,
+                    host,
+                    port: *port,
+                    tls: *tls,
+                    username: username.as_ref(),
+                    password: password.as_ref(),
+                    from,
+                    ca_bundle,
+                }))
+            }
+            Target::Webhook { url, signing, format } => {
+                let (signing, format) = (signing.as_ref(), *format);
+                Some(Box::new(webhook::Webhook { kit, url, signing, format, ca_bundle }))
+            }
+            Target::Kafka { .. } => None,
+        }
+    }
+
+    /// What a channel can't do now for want of a file: each missing or unusable one, sorted.
+    pub async fn problems(&self, plan: &ChannelPlan) -> Vec<FileProblem> {
+        let mut problems = Vec::new();
+        for file in plan.files() {
+            problems.extend(self.files.read(file).await.err());
+        }
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+}

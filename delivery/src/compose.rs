@@ -1,0 +1,180 @@
+//! Renders a channel's own texts, and falls back to visible ones: a template that fails never keeps a message back.
+//!
+//! Data: `id`, `title`, `summary`, `severity`, `namespace`, `name` and `object` (of what caused it), `created`, `group` (a map,
+//! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `record`, `reminder`, `test`), `status`
+//! (`resolved`, otherwise `firing`); for an alert `episode`, `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
+//! the rule closed it, `closed`; for a record `topic`, `partition`, `offset`, `timestamp`; for a reminder `occurrence`,
+//! `end`, `timeZone`, `beforeMinutes`, `due`; for a test `request`. Times are RFC 3339. Names are strict: what a kind does
+//! not have is undefined, `{% if count is defined %}` asks.
+
+use std::sync::Arc;
+
+use domain::{AlertKind, Cause, Notification, TemplateText};
+use serde_json::{Map, Value, json};
+use templates::{Limits, RenderError, Template};
+
+use crate::message::Words;
+use crate::trust::Cache;
+
+/// Keeps compiled templates.
+pub struct Composer {
+    compiled: Cache<String, Arc<Result<Template, RenderError>>>,
+}
+
+impl Default for Composer {
+    fn default() -> Self {
+        Self { compiled: Cache::new() }
+    }
+}
+
+impl Composer {
+    /// The title and the body: those of the notification where the channel has none of its own.
+    pub fn texts(&self, template: &TemplateText, notification: &Notification) -> (String, String) {
+        let (title, body) = (template.title.as_deref(), template.body.as_deref());
+        if title.is_none() && body.is_none() {
+            return (notification.title.clone(), notification.summary.clone());
+        }
+        let data = data(notification);
+        let title = title.map_or_else(
+            || notification.title.clone(),
+            |text| {
+                self.render(text, &data, Limits::TITLE)
+                    .unwrap_or_else(|error| templates::fallback("title", &notification.title, &error))
+            },
+        );
+        let body = body.map_or_else(
+            || notification.summary.clone(),
+            |text| {
+                self.render(text, &data, Limits::TEXT).unwrap_or_else(|error| {
+                    let failed = templates::fallback("body", Words::of(notification).object.2, &error);
+                    if notification.summary.is_empty() {
+                        failed
+                    } else {
+                        format!("{}\n\n{failed}", notification.summary)
+                    }
+                })
+            },
+        );
+        (title, body)
+    }
+
+    fn render(&self, text: &str, data: &Value, limits: Limits) -> Result<String, RenderError> {
+        let Ok::<_, std::convert::Infallible>(template) = self.compiled.get(text.to_owned(), || {
+            Ok(Arc::new(
+                Template::compile("channel", text).map_err(|error| RenderError { message: error.message }),
+            ))
+        });
+        match &*template {
+            Ok(template) => template.render(data, limits),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+fn data(notification: &Notification) -> Value {
+    let words = Words::of(notification);
+    let mut data = json!({
+        "id": notification.id,
+        "title": notification.title,
+        "summary": notification.summary,
+        "severity": notification.severity.name(),
+        "namespace": notification.namespace,
+        "name": words.object.2,
+        "object": words.object.0,
+        "created": notification.created,
+        "group": notification.group,
+        "kind": words.kind.trim_start_matches("alert."),
+        "status": if words.kind == "alert.resolved" { "resolved" } else { "firing" },
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut data, details(&notification.cause)) {
+        all.extend(more);
+    }
+    data
+}
+
+fn details(cause: &Cause) -> Value {
+    match cause {
+        Cause::Alert { alert, .. } => {
+            let mut details = json!({
+                "episode": alert.episode,
+                "since": alert.since,
+                "count": alert.count,
+                "windowStart": alert.window_start,
+                "windowEnd": alert.window_end,
+                "repeat": if let AlertKind::Repeat { n } = alert.kind { n } else { 0 },
+            });
+            if let (Value::Object(all), Some(closed)) = (&mut details, &alert.closed) {
+                all.insert("closed".to_owned(), Value::String(closed.clone()));
+            }
+            details
+        }
+        Cause::Record { record, .. } => json!({
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": record.time,
+        }),
+        Cause::Reminder { occurrence, end, time_zone, before_minutes, due, .. } => json!({
+            "occurrence": occurrence,
+            "end": end,
+            "timeZone": time_zone,
+            "beforeMinutes": before_minutes,
+            "due": due,
+        }),
+        Cause::Test { request, .. } => json!({ "request": request }),
+    }
+}
+
+impl Composer {
+    /// The data that a channel's templates see, for previews and tests.
+    pub fn data(notification: &Notification) -> Map<String, Value> {
+        match data(notification) {
+            Value::Object(data) => data,
+            _ => Map::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn texts(title: &str, body: &str) -> (String, String) {
+        let template = TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()) };
+        Composer::default().texts(&template, &sample::alert())
+    }
+
+    #[test]
+    fn without_templates_the_notification_speaks() {
+        let notification = sample::alert();
+        let (title, body) = Composer::default().texts(&TemplateText::default(), &notification);
+        assert_eq!((title, body), (notification.title, notification.summary));
+    }
+
+    #[test]
+    fn the_example_channel_renders() {
+        let (title, body) = texts(
+            "[{{ severity }}] {{ title }}",
+            "{{ summary }}{% if group %} ({{ group.service }}){% endif %}",
+        );
+        assert_eq!(title, "[critical] pay: 21 bad log lines in 1m");
+        assert_eq!(body, "Last: <b>card & pin</b> refused (pay)");
+        let reminder = sample::reminder();
+        let template =
+            TemplateText { title: None, body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()) };
+        assert_eq!(Composer::default().texts(&template, &reminder).1, "reminder");
+    }
+
+    #[test]
+    fn a_template_that_fails_is_told_by_name_and_the_message_keeps_its_text() {
+        for (title, body) in [("{{ nothing }}", "{{ group.missing }}"), ("{{ title", "{% for %}")] {
+            let (title, body) = texts(title, body);
+            assert!(title.starts_with("pay: 21 bad log lines in 1m: title template failed: "), "{title}");
+            assert!(
+                body.starts_with("Last: <b>card & pin</b> refused\n\npayment-errors: body template failed: "),
+                "{body}"
+            );
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! E-mail: one recipient a message (a server that refuses one must not silence the others), text and HTML.
+//!
+//! The conversation and its outcomes are in [`session`]; this file makes the message (RFC 5322).
+//!
+//! `Message-ID` is made of the delivery's id, so that a receiver can tell a message that was sent twice. `References` and
+//! `In-Reply-To` name the alert's episode, or the ordering key: mail programs show one thread for each.
+//! `Auto-Submitted` (RFC 3834) keeps absence notes from answering.
+//!
+//! Never: a header made of a text that could end it; HTML that was not escaped.
+
+mod session;
+
+use domain::{Cause, Digest, FileRef, Outcome, SmtpTls};
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
+
+use crate::message::{Attempt, Channel, Message, Words, group};
+use crate::text::{cut, cut_bytes, one_line};
+use crate::{Kit, trust::Trust};
+
+pub(crate) use session::Smtp;
+use session::{Login, Server};
+
+/// Longest subject, characters: RFC 5322 allows 998 in a line, people read far fewer.
+const MAX_SUBJECT: usize = 200;
+/// Longest text, bytes.
+const MAX_TEXT: usize = 256 * 1024;
+
+/// The channel.
+pub(crate) struct Email<'a> {
+    pub(crate) kit: &'a Kit,
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) tls: SmtpTls,
+    pub(crate) username: Option<&'a FileRef>,
+    pub(crate) password: Option<&'a FileRef>,
+    pub(crate) from: &'a str,
+    pub(crate) ca_bundle: Option<&'a FileRef>,
+}
+
+impl Channel for Email<'_> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+        Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
+    }
+}
+
+impl Email<'_> {
+    async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
+        let mail = mail(message, self.from)?;
+        let files = &self.kit.files;
+        let login = match (self.username, self.password) {
+            (Some(username), Some(password)) => {
+                Some(Login { username: files.read(username).await?, password: files.read(password).await? })
+            }
+            _ => None,
+        };
+        let trust = Trust::read(files, self.ca_bundle).await?;
+        let server = Server { host: self.host, port: self.port, tls: self.tls, login, trust };
+        Ok(self.kit.smtp.send(&server, &mail, message.timeout).await)
+    }
+}
+
+fn refused(reason: String) -> Outcome {
+    Outcome::Refused { reason }
+}
+
+/// The whole message with its envelope.
+fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
+    let to: Mailbox = message
+        .recipient
+        .parse()
+        .map_err(|_| refused(format!("recipient {:?} is not a mailbox", message.recipient)))?;
+    let from: Mailbox = from.parse().map_err(|_| refused(format!("sender {from:?} is not a mailbox")))?;
+    let domain = from.email.domain().to_owned();
+    let thread = match &message.notification.cause {
+        Cause::Alert { alert, .. } => format!("<{}@{domain}>", alert.episode),
+        _ => format!("<{}@{domain}>", Digest::of(&message.notification.ordering_key)),
+    };
+    let subject = cut(&one_line(&message.title), MAX_SUBJECT, "a subject", |_| 1);
+    // "=_" can occur neither in quoted-printable nor in a UUID.
+    let boundary = format!("=_belfry-{}", message.delivery);
+    let body = MultiPart::builder()
+        .kind(MultiPartKind::Alternative)
+        .boundary(boundary)
+        .singlepart(part(ContentType::TEXT_PLAIN, text(message)))
+        .singlepart(part(ContentType::TEXT_HTML, html(message)));
+    let mut mail = lettre::Message::builder()
+        .from(from)
+        .to(to)
+        .subject(subject)
+        .date(message.now.into())
+        .message_id(Some(format!("<{}@{domain}>", message.delivery)))
+        .in_reply_to(thread.clone())
+        .references(thread)
+        .multipart(body)
+        .map_err(|error| refused(format!("the message can't be made: {error}")))?;
+    for (name, value) in [
+        (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()),
+        (HeaderName::new_from_ascii_str("X-Belfry-Notification"), message.notification.id.to_string()),
+    ] {
+        mail.headers_mut().insert_raw(HeaderValue::new(name, value));
+    }
+    Ok(mail)
+}
+
+fn part(kind: ContentType, body: String) -> SinglePart {
+    SinglePart::builder().header(kind).header(ContentTransferEncoding::QuotedPrintable).body(body)
+}
+
+/// Name and value of what is worth knowing besides the texts.
+fn facts(message: &Message) -> Vec<(&'static str, String)> {
+    let notification = &message.notification;
+    let words = Words::of(notification);
+    let mut facts = vec![
+        ("Severity", notification.severity.name().to_owned()),
+        ("Kind", words.kind.to_owned()),
+        (words.object.0, format!("{}/{}", notification.namespace, words.object.2)),
+        ("Time", notification.created.to_string()),
+    ];
+    if !notification.group.is_empty() {
+        facts.push(("Group", one_line(&group(notification))));
+    }
+    facts.push(("Notification", notification.id.to_string()));
+    facts
+}
+
+fn text(message: &Message) -> String {
+    let facts: Vec<String> =
+        facts(message).iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let body = cut_bytes(message.body.trim(), MAX_TEXT, "an e-mail");
+    let gap = if body.is_empty() { "" } else { "\n\n" };
+    format!("{}\n\n{body}{gap}-- \n{}", one_line(&message.title), facts.concat())
+}
+
+fn html(message: &Message) -> String {
+    let facts: Vec<String> = facts(message)
+        .iter()
+        .map(|(name, value)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escaped(name), escaped(value)))
+        .collect();
+    let body = cut_bytes(message.body.trim(), MAX_TEXT, "an e-mail");
+    format!(
+        "<!DOCTYPE html>\n<html><body>\n<h2>{}</h2>\n<p style=\"white-space:pre-wrap\">{}</p>\n<table>\n{}</table>\n</body></html>\n",
+        escaped(&one_line(&message.title)),
+        escaped(&body),
+        facts.concat(),
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! One conversation with an SMTP server (RFC 5321), step by step, so that it is known how far it came.
+//!
+//! | what is seen | outcome |
+//! | --- | --- |
+//! | 2xx after the message | `Delivered` |
+//! | 4xx at any step | `Later` |
+//! | 5xx to the sender, the recipient, DATA or the message | `Refused` |
+//! | 5xx before that (greeting, EHLO, STARTTLS, login) | `Later`: it says nothing of the message, and a login heals when its Secret does |
+//! | STARTTLS or a login method is not offered, certificate not trusted | `Later`: nothing was sent, above all no password |
+//! | connection refused, lost, or no answer in time, before the message | `Later` |
+//! | connection lost, or no answer in time, from the message's first byte on | `Unknown` |
+//! | address not allowed | `Refused` |
+//!
+//! Invariants: the socket connects to an address that the guard has seen, while TLS verifies the host's name. Never:
+//! credentials or the message without TLS where TLS is asked for; a name or password in a reason.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+pub(super) use base64::engine::general_purpose::STANDARD;
+use domain::{Digest, Outcome, SmtpTls};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use tokio::time::timeout;
+
+use crate::guard::{Guard, LookupError};
+use crate::secrets::{FileProblem, Secret};
+use crate::text::said;
+use crate::trust::{Cache, Trust};
+
+/// How long one address may take to accept the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the goodbye may take once the message was accepted.
+const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Speaks SMTP with addresses that the guard allows.
+pub(crate) struct Smtp {
+    guard: Guard,
+    tls: Cache<(String, Option<Digest>), TlsParameters>,
+}
+
+/// Where to and how.
+pub(super) struct Server<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) tls: SmtpTls,
+    pub(super) login: Option<Login>,
+    pub(super) trust: Trust,
+}
+
+/// Who logs in.
+pub(super) struct Login {
+    pub(super) username: Secret,
+    pub(super) password: Secret,
+}
+
+/// Where a conversation stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Connect,
+    StartTls,
+    Login,
+    Sender,
+    Recipient,
+    Data,
+    Message,
+}
+
+const STEPS: [Step; 7] =
+    [Step::Connect, Step::StartTls, Step::Login, Step::Sender, Step::Recipient, Step::Data, Step::Message];
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "the greeting",
+            Self::StartTls => "STARTTLS",
+            Self::Login => "the login",
+            Self::Sender => "MAIL FROM",
+            Self::Recipient => "RCPT TO",
+            Self::Data => "DATA",
+            Self::Message => "the message",
+        }
+    }
+}
+
+/// What ends a conversation early.
+enum Broken {
+    Smtp(Error),
+    Known(Outcome),
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self::Smtp(error)
+    }
+}
+
+impl From<FileProblem> for Broken {
+    fn from(problem: FileProblem) -> Self {
+        Self::Known(problem.into())
+    }
+}
+
+fn later(reason: String) -> Outcome {
+    Outcome::Later { reason, wait: None, channel_wide: false }
+}
+
+impl Smtp {
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self { guard, tls: Cache::new() }
+    }
+
+    /// Makes one attempt within `limit`.
+    pub(super) async fn send(&self, server: &Server<'_>, mail: &lettre::Message, limit: Duration) -> Outcome {
+        let step = Place(AtomicU8::new(0));
+        let at = format!("{}:{}", server.host, server.port);
+        match timeout(limit, self.converse(server, mail, &step)).await {
+            Ok(Ok(mut connection)) => {
+                // It is accepted: how they part changes nothing.
+                let _ = timeout(QUIT_TIMEOUT, connection.quit()).await;
+                Outcome::Delivered
+            }
+            Ok(Err(Broken::Known(outcome))) => outcome,
+            Ok(Err(Broken::Smtp(error))) => outcome(&at, step.get(), &error, server.login.as_ref()),
+            Err(_) => {
+                let reason = format!("{at} did not answer to {} within {limit:?}", step.get().name());
+                if step.get() == Step::Message { Outcome::Unknown { reason } } else { later(reason) }
+            }
+        }
+    }
+
+    async fn converse(
+        &self,
+        server: &Server<'_>,
+        mail: &lettre::Message,
+        step: &Place,
+    ) -> Result<AsyncSmtpConnection, Broken> {
+        let known = |outcome| Err(Broken::Known(outcome));
+        let addresses = match self.guard.lookup(server.host, server.port).await {
+            Ok(addresses) => addresses,
+            Err(LookupError::Denied(why)) => return known(Outcome::Refused { reason: why.to_string() }),
+            Err(LookupError::Dns(error)) => {
+                return known(later(format!("{} can't be resolved: {error}", server.host)));
+            }
+        };
+        let hello = ClientId::Domain(
+            mail.envelope().from().map_or("belfry.invalid", |from| from.domain()).to_owned(),
+        );
+        let tls = match server.tls {
+            SmtpTls::None => None,
+            SmtpTls::StartTls | SmtpTls::Implicit => Some(self.parameters(server)?),
+        };
+        let implicit = tls.clone().filter(|_| server.tls == SmtpTls::Implicit);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(
+            &addresses[..],
+            Some(CONNECT_TIMEOUT),
+            &hello,
+            implicit,
+            None,
+        )
+        .await?;
+        if let (SmtpTls::StartTls, Some(tls)) = (server.tls, tls) {
+            step.set(Step::StartTls);
+            if !connection.can_starttls() {
+                return known(later(format!("{} does not offer STARTTLS", server.host)));
+            }
+            connection.starttls(tls, &hello).await?;
+        }
+        if let Some(login) = &server.login {
+            step.set(Step::Login);
+            let credentials =
+                Credentials::new(login.username.expose().to_owned(), login.password.expose().to_owned());
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
+        }
+        let content = mail.formatted();
+        step.set(Step::Sender);
+        let options = options(&connection, mail, &content, server.host)?;
+        connection.command(Mail::new(mail.envelope().from().cloned(), options)).await?;
+        step.set(Step::Recipient);
+        for to in mail.envelope().to() {
+            connection.command(Rcpt::new(to.clone(), Vec::new())).await?;
+        }
+        step.set(Step::Data);
+        connection.command(Data).await?;
+        step.set(Step::Message);
+        connection.message(&content).await?;
+        Ok(connection)
+    }
+
+    /// TLS that verifies the host's name, made once for each bundle of authorities.
+    fn parameters(&self, server: &Server<'_>) -> Result<TlsParameters, FileProblem> {
+        let trust = &server.trust;
+        self.tls.get((server.host.to_owned(), trust.key()), || {
+            let mut builder = TlsParameters::builder(server.host.to_owned());
+            if let Some(pem) = trust.pem() {
+                let bundle = Certificate::from_pem(pem)
+                    .ok()
+                    .filter(|_| String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----"))
+                    .ok_or_else(|| trust.invalid("holds no certificates (PEM)"))?;
+                builder = builder.add_root_certificate(bundle);
+            }
+            builder.build_rustls().map_err(|_| trust.invalid("holds a certificate that can't be used"))
+        })
+    }
+}
+
+/// Where the conversation stands; outlives it when the time is up.
+struct Place(AtomicU8);
+
+impl Place {
+    fn set(&self, step: Step) {
+        self.0.store(step as u8, Ordering::Release);
+    }
+
+    fn get(&self) -> Step {
+        let at = usize::from(self.0.load(Ordering::Acquire));
+        *STEPS.get(at).unwrap_or(&Step::Message)
+    }
+}
+
+/// What `MAIL FROM` must announce, as far as the server knows it.
+fn options(
+    connection: &AsyncSmtpConnection,
+    mail: &lettre::Message,
+    content: &[u8],
+    host: &str,
+) -> Result<Vec<MailParameter>, Broken> {
+    let offers = |feature| connection.server_info().supports_feature(feature);
+    let mut options = Vec::new();
+    let mut addresses = mail.envelope().from().into_iter().chain(mail.envelope().to());
+    if !addresses.all(|address| AsRef::<str>::as_ref(address).is_ascii()) {
+        if !offers(Extension::SmtpUtfEight) {
+            let reason = format!("{host} does not take addresses outside ASCII (SMTPUTF8)");
+            return Err(Broken::Known(Outcome::Refused { reason }));
+        }
+        options.push(MailParameter::SmtpUtfEight);
+    }
+    if !content.is_ascii() && offers(Extension::EightBitMime) {
+        options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    Ok(options)
+}
+
+/// The outcome of a conversation that ended early at `step`, by the table at this module's head.
+fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcome {
+    let mut secrets = Vec::new();
+    if let Some(Login { username, password }) = login {
+        for value in [username.expose(), password.expose()] {
+            secrets.extend([value.to_owned(), STANDARD.encode(value)]);
+        }
+        secrets.push(STANDARD.encode(format!("\0{}\0{}", username.expose(), password.expose())));
+    }
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let what = said(&last.to_string(), &secrets);
+    let name = step.name();
+    if let Some(code) = error.status() {
+        let reason = format!("{at} answered {code} to {name}: {what}");
+        return if error.is_permanent() && step >= Step::Sender {
+            Outcome::Refused { reason }
+        } else {
+            later(reason)
+        };
+    }
+    let reason = format!("{at}: the conversation broke at {name}: {what}");
+    if step == Step::Message { Outcome::Unknown { reason } } else { later(reason) }
+}

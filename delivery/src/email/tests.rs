@@ -1,0 +1,250 @@
+//! Against a tiny server that answers by a script.
+
+use std::time::Duration;
+
+use domain::{Outcome, SmtpTls, Target};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+
+use super::mail;
+use crate::sample::{alert, guarded, kit, message, plan, reminder, secret};
+use crate::{Guard, Message};
+
+const FROM: &str = "Belfry <belfry@example.com>";
+const TO: &str = "On-call <oncall@example.com>";
+
+/// What the server does differently from a friendly one.
+#[derive(Clone, Copy, Default)]
+struct Script {
+    greeting: Option<&'static str>,
+    login: Option<&'static str>,
+    sender: Option<&'static str>,
+    recipient: Option<&'static str>,
+    data: Option<&'static str>,
+    message: Option<&'static str>,
+}
+
+/// Ends the connection, or keeps it and says nothing more.
+const DROP: &str = "drop";
+const HANG: &str = "hang";
+
+/// Serves one conversation; returns what the client said.
+async fn serve(listener: TcpListener, script: Script) -> String {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut said = String::new();
+    let mut answer = script.greeting.unwrap_or("220 ready").to_owned();
+    loop {
+        match answer.as_str() {
+            DROP => return said,
+            HANG => {
+                // Until the client gives up.
+                let _ = stream.read_to_string(&mut said).await;
+                return said;
+            }
+            line => stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap(),
+        }
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return said;
+        }
+        said.push_str(&line);
+        let verb = line.split([' ', ':', '\r']).next().unwrap_or_default().to_uppercase();
+        answer = match verb.as_str() {
+            "EHLO" => "250-here\r\n250 AUTH PLAIN LOGIN".to_owned(),
+            "AUTH" => script.login.unwrap_or("235 welcome").to_owned(),
+            "MAIL" => script.sender.unwrap_or("250 ok").to_owned(),
+            "RCPT" => script.recipient.unwrap_or("250 ok").to_owned(),
+            "DATA" => script.data.unwrap_or("354 go on").to_owned(),
+            "QUIT" => "221 bye".to_owned(),
+            other => format!("500 {other}?"),
+        };
+        if verb == "DATA" && answer.starts_with("354") {
+            stream.write_all(b"354 go on\r\n").await.unwrap();
+            while !said.ends_with("\r\n.\r\n") {
+                let mut line = String::new();
+                assert!(stream.read_line(&mut line).await.unwrap() > 0);
+                said.push_str(&line);
+            }
+            answer = script.message.unwrap_or("250 taken").to_owned();
+        }
+    }
+}
+
+fn target(port: u16, tls: SmtpTls, login: bool) -> Target {
+    Target::Email {
+        host: "127.0.0.1".to_owned(),
+        port,
+        tls,
+        username: login.then(|| secret("user")),
+        password: login.then(|| secret("password")),
+        from: FROM.to_owned(),
+        to: vec![TO.to_owned()],
+    }
+}
+
+async fn converse(script: Script, tls: SmtpTls, login: bool) -> (Outcome, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(serve(listener, script));
+    let (_files, kit) = kit(&[("user", "canary-user"), ("password", "canary-password\n")]);
+    let mut message = message(alert(), TO);
+    message.timeout = Duration::from_millis(500);
+    let plan = plan(target(port, tls, login));
+    let outcome = kit.channel(&plan).unwrap().deliver(&message).await;
+    assert!(!format!("{outcome:?}").contains("canary"), "{outcome:?}");
+    (outcome, server.await.unwrap())
+}
+
+async fn plain(script: Script) -> Outcome {
+    converse(script, SmtpTls::None, false).await.0
+}
+
+fn is_later(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Later { wait: None, channel_wide: false, .. })
+}
+
+#[tokio::test]
+async fn a_taken_message_is_delivered_to_its_one_recipient() {
+    let (outcome, said) = converse(Script::default(), SmtpTls::None, false).await;
+    assert_eq!(outcome, Outcome::Delivered);
+    assert!(said.contains("MAIL FROM:<belfry@example.com>"), "{said}");
+    assert_eq!(said.matches("RCPT TO:").count(), 1);
+    assert!(said.contains("RCPT TO:<oncall@example.com>") && !said.contains("AUTH"));
+}
+
+#[tokio::test]
+async fn a_login_is_given_only_where_the_channel_has_one() {
+    let (outcome, said) = converse(Script::default(), SmtpTls::None, true).await;
+    assert_eq!(outcome, Outcome::Delivered);
+    let login = base64::Engine::encode(&super::session::STANDARD, "\0canary-user\0canary-password");
+    assert!(said.contains(&format!("AUTH PLAIN {login}\r\n")), "{said}");
+}
+
+#[tokio::test]
+async fn temporary_answers_wait_at_every_step() {
+    let no = Some("450 later");
+    for script in [
+        Script { greeting: Some("421 busy"), ..Script::default() },
+        Script { sender: no, ..Script::default() },
+        Script { recipient: no, ..Script::default() },
+        Script { data: no, ..Script::default() },
+        Script { message: no, ..Script::default() },
+    ] {
+        let outcome = plain(script).await;
+        assert!(is_later(&outcome), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn permanent_answers_refuse_once_the_message_is_meant() {
+    let no = Some("550 5.1.1 no such\u{7} mailbox");
+    for script in [
+        Script { sender: no, ..Script::default() },
+        Script { recipient: no, ..Script::default() },
+        Script { data: no, ..Script::default() },
+        Script { message: no, ..Script::default() },
+    ] {
+        let outcome = plain(script).await;
+        assert!(
+            matches!(&outcome, Outcome::Refused { reason } if reason.contains("answered 550 to")),
+            "{outcome:?}"
+        );
+    }
+    let outcome = plain(Script { greeting: Some("554 no service"), ..Script::default() }).await;
+    assert!(is_later(&outcome), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_refused_login_waits_for_the_secret_and_shows_none_of_it() {
+    let echo = "535 5.7.8 canary-user with canary-password is wrong";
+    let (outcome, said) =
+        converse(Script { login: Some(echo), ..Script::default() }, SmtpTls::None, true).await;
+    assert!(is_later(&outcome), "{outcome:?}");
+    assert!(outcome.reason().ends_with("*** with *** is wrong"), "{outcome:?}");
+    assert!(!said.contains("MAIL FROM"));
+}
+
+#[tokio::test]
+async fn a_connection_lost_after_the_message_is_unknown_and_before_it_later() {
+    for end in [DROP, HANG] {
+        let end = Some(end);
+        let outcome = plain(Script { message: end, ..Script::default() }).await;
+        assert!(matches!(&outcome, Outcome::Unknown { .. }), "{outcome:?}");
+        for script in [
+            Script { greeting: end, ..Script::default() },
+            Script { sender: end, ..Script::default() },
+            Script { recipient: end, ..Script::default() },
+            Script { data: end, ..Script::default() },
+        ] {
+            let outcome = plain(script).await;
+            assert!(is_later(&outcome), "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_starttls_neither_login_nor_message_is_sent() {
+    let (outcome, said) = converse(Script::default(), SmtpTls::StartTls, true).await;
+    assert!(is_later(&outcome) && outcome.reason().contains("does not offer STARTTLS"), "{outcome:?}");
+    assert!(!said.contains("AUTH") && !said.contains("MAIL"), "{said}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_allowed_is_refused_by_name_and_by_number() {
+    let (_files, kit) = guarded(Guard::new(false), &[]);
+    for host in ["localhost", "127.0.0.1", "169.254.169.254"] {
+        let mut target = target(25, SmtpTls::None, false);
+        if let Target::Email { host: at, .. } = &mut target {
+            host.clone_into(at);
+        }
+        let outcome = kit.channel(&plan(target)).unwrap().deliver(&message(alert(), TO)).await;
+        assert!(
+            matches!(&outcome, Outcome::Refused { reason } if reason.contains("is not allowed")),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_no_mailbox_is_refused() {
+    let (_files, kit) = kit(&[]);
+    let plan = plan(target(1, SmtpTls::None, false));
+    for to in ["nobody", "a@b\r\nBcc: x@example.com", ""] {
+        let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), to)).await;
+        assert!(matches!(&outcome, Outcome::Refused { .. }), "{outcome:?}");
+    }
+}
+
+fn formatted(message: &Message) -> String {
+    String::from_utf8(mail(message, FROM).unwrap().formatted()).unwrap().replace("\r\n", "\n")
+}
+
+#[test]
+fn the_message_has_a_text_and_an_html_part_and_headers_for_threads() {
+    let texts = [alert(), reminder()].map(|notification| formatted(&message(notification, TO)));
+    insta::assert_snapshot!(texts.join("\n=====\n"));
+}
+
+#[test]
+fn no_text_can_add_a_header_or_markup() {
+    let mut message = message(alert(), TO);
+    message.title = "hello\r\nBcc: evil@example.com\r\n\r\n<script>".to_owned();
+    message.body = "<script>alert(1)</script>\r\n.\r\nMAIL FROM:<x>".to_owned();
+    let text = formatted(&message);
+    let head = text.split("\n\n").next().unwrap();
+    assert!(!head.lines().any(|line| line.to_lowercase().starts_with("bcc")), "{head}");
+    assert!(head.contains("Subject: hello Bcc: evil@example.com"), "{head}");
+    let html = text.split("text/html").nth(1).unwrap();
+    assert!(!html.contains("<script>"), "{html}");
+}
+
+#[test]
+fn a_long_subject_is_cut_with_a_mark() {
+    let mut message = message(alert(), TO);
+    message.title = "é".repeat(1_000);
+    message.body = "b".repeat(300_000);
+    let text = formatted(&message).replace("=\n", "");
+    assert!(text.len() < 600_000 && text.contains("262144 for an e-mail"));
+    assert!(text.lines().all(|line| line.len() < 998 || !line.starts_with("Subject")));
+}

@@ -1,0 +1,132 @@
+//! A delivery as a [CloudEvent](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), and the documented
+//! JSON object in it. Webhooks and Kafka say the same.
+//!
+//! The object (`data` of the event, and of the plain JSON form):
+//!
+//! | field | meaning |
+//! | --- | --- |
+//! | `delivery` | the delivery's stable id, the same for every attempt |
+//! | `notification` | the notification's id |
+//! | `kind` | `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test` |
+//! | `namespace`, `object` {`kind`, `name`, `uid`} | what caused it |
+//! | `severity` | `info`, `warning`, `critical` |
+//! | `title`, `body` | the rendered texts |
+//! | `group` | label name to value |
+//! | `orderingKey` | deliveries with the same key arrive in order |
+//! | `created` | when it was decided, RFC 3339 |
+//! | `cause` | the details by kind, as the hub tells them ([`domain::Cause`]) |
+//!
+//! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
+
+use domain::{Cause, Digest};
+use serde_json::{Value, json};
+
+use crate::message::{Message, Words, group};
+use crate::text::cut_bytes;
+
+/// Longest body, bytes.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// Longest title, bytes.
+const MAX_TITLE: usize = 4 * 1024;
+
+/// The attributes of a CloudEvent, and its data.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The delivery's id: stable over attempts.
+    pub id: String,
+    /// `/belfry/namespaces/<namespace>/<kind, plural>/<name>`.
+    pub source: String,
+    /// `dev.belfry.notification.<kind>`.
+    pub kind: String,
+    /// When the notification was decided, RFC 3339.
+    pub time: String,
+    /// The group as `k=v, k2=v2`, the occurrence, or the test's request; empty for none.
+    pub subject: String,
+    /// Hash of the ordering key (extension `partitionkey`).
+    pub partition_key: String,
+    /// The object described at this module's head.
+    pub data: Value,
+}
+
+impl Event {
+    /// Of a message.
+    pub fn of(message: &Message) -> Self {
+        let body = data(message, &message.body);
+        let over = body.to_string().len().saturating_sub(MAX_BYTES - 2 * 1024);
+        let body = if over > 0 {
+            // Escapes make a text longer, never shorter: cutting the raw text by what is over may cut more than needed.
+            data(message, &cut_bytes(&message.body, message.body.len().saturating_sub(over), "a webhook"))
+        } else {
+            body
+        };
+        let notification = &message.notification;
+        let words = Words::of(notification);
+        let subject = match &notification.cause {
+            Cause::Alert { .. } | Cause::Record { .. } => group(notification),
+            Cause::Reminder { occurrence, .. } => occurrence.to_string(),
+            Cause::Test { request, .. } => request.clone(),
+        };
+        Self {
+            id: message.delivery.to_string(),
+            source: format!(
+                "/belfry/namespaces/{}/{}/{}",
+                notification.namespace, words.object.1, words.object.2
+            ),
+            kind: format!("dev.belfry.notification.{}", words.kind),
+            time: notification.created.to_string(),
+            subject,
+            partition_key: Digest::of(&notification.ordering_key).to_string(),
+            data: body,
+        }
+    }
+
+    /// Plain JSON in the shape that Standard Webhooks recommends: `type`, `timestamp`, `data`.
+    pub fn plain(&self) -> Value {
+        json!({"type": self.kind, "timestamp": self.time, "data": self.data})
+    }
+
+    /// Structured content mode, `application/cloudevents+json`.
+    pub fn structured(&self) -> Value {
+        let mut event = json!({"datacontenttype": "application/json", "data": self.data});
+        if let Value::Object(fields) = &mut event {
+            for (name, value) in self.attributes() {
+                fields.insert(name.to_owned(), Value::String(value.to_owned()));
+            }
+        }
+        event
+    }
+
+    /// The context attributes, `datacontenttype` excepted; of those that may be absent the ones that are there.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("specversion", "1.0"),
+            ("id", self.id.as_str()),
+            ("source", &self.source),
+            ("type", &self.kind),
+            ("time", &self.time),
+            ("subject", &self.subject),
+            ("partitionkey", &self.partition_key),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+    }
+}
+
+fn data(message: &Message, body: &str) -> Value {
+    let notification = &message.notification;
+    let words = Words::of(notification);
+    json!({
+        "delivery": message.delivery,
+        "notification": notification.id,
+        "kind": words.kind,
+        "namespace": notification.namespace,
+        "object": {"kind": words.object.0, "name": words.object.2, "uid": words.object.3},
+        "severity": notification.severity.name(),
+        "title": cut_bytes(&message.title, MAX_TITLE, "a webhook"),
+        "body": body,
+        "group": notification.group,
+        "orderingKey": notification.ordering_key,
+        "created": notification.created,
+        "cause": notification.cause,
+    })
+}

@@ -1,0 +1,270 @@
+//! The one HTTP client: every request to an address that a tenant names is made here.
+//!
+//! | what is seen | outcome |
+//! | --- | --- |
+//! | 2xx | `Delivered`, whatever the body |
+//! | 410 | `Refused` |
+//! | 429 | `Later`, the whole channel, not before `Retry-After` |
+//! | 408, 425, 5xx | `Later`, this delivery, not before `Retry-After` |
+//! | other 4xx | `Later`: a receiver set up wrongly is mended (channels know better about their own service: see `slack`) |
+//! | 307, 308 | followed with the same method and body, at most 3 times, never from https to http; else `Later` |
+//! | 301, 302, 303 | `Later`: clients may turn them into a GET, so they are not followed; mend the URL |
+//! | address not allowed, of the URL, its name or a redirect | `Refused` |
+//! | name not found, connection refused, TLS refused, no connection in time | `Later`: nothing was sent |
+//! | no answer in time, connection broken, once the body was handed to the connection | `Unknown` |
+//!
+//! A reason names the host, never a path or query, since those hold tokens. `Retry-After` (RFC 9110) is a lower bound of
+//! the wait, taken up to 24 h.
+//!
+//! Invariants: no proxy from the environment; no decompression; certificates are verified; the address is checked where
+//! the socket connects. Never: a second place that builds a client.
+
+mod retry_after;
+mod sent;
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{Digest, Millis, Outcome};
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+use reqwest::Url;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::guard::{Denied, Guard, LookupError};
+use crate::secrets::FileProblem;
+use crate::text::said;
+use crate::trust::{Cache, Trust};
+use sent::Sent;
+
+/// Redirects followed in one attempt.
+const MAX_REDIRECTS: usize = 3;
+/// How much of an answer's body is read, bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// How long an answer's body may take once its status is known.
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one connection may take to be made, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The client, or rather one for each bundle of authorities.
+pub struct Http {
+    guard: Guard,
+    clients: Cache<Option<Digest>, reqwest::Client>,
+}
+
+/// A POST.
+pub(crate) struct Post<'a> {
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trust: &'a Trust,
+    pub(crate) timeout: Duration,
+}
+
+/// What the receiver answered.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) retry_after: Option<String>,
+    /// The first 64 KiB.
+    pub(crate) body: String,
+    pub(crate) host: String,
+}
+
+/// An http or https URL with a host.
+pub(crate) fn parse_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text.trim()).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// Host and port, the only part of a URL that a reason may name.
+fn host(url: &Url) -> String {
+    match (url.host_str().unwrap_or_default(), url.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    }
+}
+
+fn later(reason: String) -> Outcome {
+    Outcome::Later { reason, wait: None, channel_wide: false }
+}
+
+impl Answer {
+    /// The outcome by the table at this module's head; `secrets` are masked in what the receiver said.
+    pub(crate) fn outcome(&self, now: Timestamp, secrets: &[&str]) -> Outcome {
+        if self.status.is_success() {
+            return Outcome::Delivered;
+        }
+        let mut reason = format!("{} answered {}", self.host, self.status);
+        if self.status.is_redirection() {
+            reason.push_str(", a redirect that is not followed: mend the URL");
+        }
+        let body = said(&self.body, secrets);
+        if !body.is_empty() {
+            reason.push_str(": ");
+            reason.push_str(&body);
+        }
+        self.outcome_because(reason, now)
+    }
+
+    /// The same with a reason of the channel's own.
+    pub(crate) fn outcome_because(&self, reason: String, now: Timestamp) -> Outcome {
+        match self.status.as_u16() {
+            200..=299 => Outcome::Delivered,
+            410 => Outcome::Refused { reason },
+            429 => Outcome::Later { reason, wait: self.wait(now), channel_wide: true },
+            408 | 425 | 500..=599 => Outcome::Later { reason, wait: self.wait(now), channel_wide: false },
+            _ => later(reason),
+        }
+    }
+
+    fn wait(&self, now: Timestamp) -> Option<Millis> {
+        retry_after::wait(self.retry_after.as_deref()?, now)
+    }
+}
+
+impl Http {
+    /// A client that connects to what `guard` allows. A rustls provider must be the process's default by the first use.
+    pub fn new(guard: Guard) -> Self {
+        Self { guard, clients: Cache::new() }
+    }
+
+    /// Makes one attempt; an error is an outcome without an answer.
+    pub(crate) async fn post(&self, post: Post<'_>) -> Result<Answer, Outcome> {
+        let deadline = Instant::now() + post.timeout;
+        let client = self.clients.get(post.trust.key(), || build(self.guard, post.trust))?;
+        let sent = Sent::default();
+        let at = host(&post.url);
+        let timed = post.timeout;
+        match timeout_at(deadline, self.follow(&client, post, &sent)).await {
+            Ok(Ok((mut response, at))) => {
+                let status = response.status();
+                let retry_after = response.headers().get(header::RETRY_AFTER);
+                let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                let left = deadline.saturating_duration_since(Instant::now()).min(BODY_TIMEOUT);
+                let mut body = Vec::new();
+                // The status decides; a body that does not come changes nothing.
+                let _ = timeout(left, read(&mut response, &mut body)).await;
+                let body = String::from_utf8_lossy(&body).into_owned();
+                Ok(Answer { status, retry_after, body, host: at })
+            }
+            Ok(Err(outcome)) => Err(outcome),
+            Err(_) if sent.is() => {
+                Err(Outcome::Unknown { reason: format!("{at} did not answer within {timed:?}") })
+            }
+            Err(_) => Err(later(format!("{at} could not be connected to within {timed:?}"))),
+        }
+    }
+
+    async fn follow(
+        &self,
+        client: &reqwest::Client,
+        post: Post<'_>,
+        sent: &Sent,
+    ) -> Result<(reqwest::Response, String), Outcome> {
+        let mut url = post.url;
+        for followed in 0..=MAX_REDIRECTS {
+            let at = host(&url);
+            self.guard
+                .check_host(url.host_str().unwrap_or_default())
+                .map_err(|why| denied(&why, followed))?;
+            let request =
+                client.post(url.clone()).headers(post.headers.clone()).body(sent.body(post.body.clone()));
+            let response =
+                request.send().await.map_err(|error| failed(&error.without_url(), &at, sent, followed))?;
+            if !matches!(response.status().as_u16(), 307 | 308) {
+                return Ok((response, at));
+            }
+            let next =
+                response.headers().get(header::LOCATION).and_then(|to| url.join(to.to_str().ok()?).ok());
+            match next.filter(|next| matches!(next.scheme(), "http" | "https") && next.has_host()) {
+                Some(next) if url.scheme() == "https" && next.scheme() == "http" => {
+                    return Err(later(format!("{at} redirects from https to http: not followed")));
+                }
+                Some(next) => url = next,
+                None => return Err(later(format!("{at} redirects to no http or https URL"))),
+            }
+        }
+        Err(later(format!("{} redirects more than {MAX_REDIRECTS} times", host(&url))))
+    }
+}
+
+/// The only place where a client is built.
+fn build(guard: Guard, trust: &Trust) -> Result<reqwest::Client, FileProblem> {
+    let bundle = match trust.pem() {
+        None => Vec::new(),
+        Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
+            .ok()
+            .filter(|found| !found.is_empty())
+            .ok_or_else(|| trust.invalid("holds no certificates (PEM)"))?,
+    };
+    let builder = || {
+        reqwest::Client::builder()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            // One message a connection at a time: what was sent when it breaks stays clear.
+            .http1_only()
+            .user_agent(concat!("Belfry/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_keepalive(Duration::from_secs(15))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(64)
+            .dns_resolver(Checked(guard))
+    };
+    // A machine without a bundle of authorities can still speak to receivers that need none of them.
+    let client = builder().tls_certs_merge(bundle.clone()).build();
+    client
+        .or_else(|_| builder().tls_certs_only(bundle).build())
+        .map_err(|_| trust.invalid("holds a certificate that can't be used"))
+}
+
+/// Resolves names to addresses that the guard allows.
+struct Checked(Guard);
+
+impl reqwest::dns::Resolve for Checked {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let guard = self.0;
+        Box::pin(async move {
+            let found = guard.lookup(name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+async fn read(response: &mut reqwest::Response, body: &mut Vec<u8>) {
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = MAX_BODY - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            return;
+        }
+    }
+}
+
+fn denied(why: &Denied, followed: usize) -> Outcome {
+    let way = if followed > 0 { "redirect: " } else { "" };
+    Outcome::Refused { reason: format!("{way}{why}") }
+}
+
+/// The outcome of a request that brought no answer.
+fn failed(error: &reqwest::Error, at: &str, sent: &Sent, followed: usize) -> Outcome {
+    let mut last: &dyn StdError = error;
+    while let Some(source) = last.source() {
+        if let Some(LookupError::Denied(why)) = source.downcast_ref() {
+            return denied(why, followed);
+        }
+        last = source;
+    }
+    let why = said(&last.to_string(), &[]);
+    if sent.is() {
+        Outcome::Unknown { reason: format!("{at}: the connection broke before an answer: {why}") }
+    } else if error.is_timeout() {
+        later(format!("{at} could not be connected to within {CONNECT_TIMEOUT:?}"))
+    } else {
+        later(format!("{at} could not be connected to: {why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Whether a request's body was handed to a connection: from then on nobody can say that nothing arrived.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// A flag that the body of the latest request raises.
+#[derive(Default)]
+pub(super) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(super) fn is(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The body of the next request; an earlier one was answered, so the flag is lowered.
+    pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
+        self.0.store(false, Ordering::Release);
+        reqwest::Body::wrap(Marking { bytes: Some(bytes), sent: Arc::clone(&self.0) })
+    }
+}
+
+struct Marking {
+    bytes: Option<Bytes>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Body for Marking {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.sent.store(true, Ordering::Release);
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}

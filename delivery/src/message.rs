@@ -1,0 +1,77 @@
+//! What is delivered, and the one method by which a channel delivers it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use domain::{AlertKind, Cause, Notification, Outcome};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// One attempt to tell one recipient.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The delivery's stable id, the same for every attempt.
+    pub delivery: Uuid,
+    /// The attempt's number, from 1.
+    pub attempt: i32,
+    /// Whom; empty where the channel has one unnamed recipient.
+    pub recipient: String,
+    /// The rendered title.
+    pub title: String,
+    /// The rendered body; may be empty.
+    pub body: String,
+    /// What is told.
+    pub notification: Notification,
+    /// When the attempt began, by the caller's clock.
+    pub now: Timestamp,
+    /// How long the attempt may take.
+    pub timeout: Duration,
+}
+
+/// What [`Channel::deliver`] gives back.
+pub type Attempt<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// A way to deliver.
+pub trait Channel: Send + Sync {
+    /// Makes one attempt, within [`Message::timeout`]. Whatever happens is an outcome; its reason holds no secret.
+    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a>;
+}
+
+/// Words for a notification that all channels share.
+pub(crate) struct Words<'a> {
+    /// `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test`.
+    pub(crate) kind: &'static str,
+    /// The object that caused it: its kind, its kind's plural, its name, its uid.
+    pub(crate) object: (&'static str, &'static str, &'a str, Uuid),
+}
+
+impl<'a> Words<'a> {
+    pub(crate) fn of(notification: &'a Notification) -> Self {
+        const RULE: (&str, &str) = ("AlertRule", "alertrules");
+        let (kind, (object, plural), name, uid) = match &notification.cause {
+            Cause::Alert { rule, name, alert } => {
+                let kind = match alert.kind {
+                    AlertKind::Firing => "alert.firing",
+                    AlertKind::Repeat { .. } => "alert.repeat",
+                    AlertKind::Resolved => "alert.resolved",
+                };
+                (kind, RULE, name, *rule)
+            }
+            Cause::Record { rule, name, .. } => ("record", RULE, name, *rule),
+            Cause::Reminder { schedule, name, .. } => {
+                ("reminder", ("Schedule", "schedules"), name, *schedule)
+            }
+            Cause::Test { channel, name, .. } => {
+                ("test", ("NotificationChannel", "notificationchannels"), name, *channel)
+            }
+        };
+        Self { kind, object: (object, plural, name.as_str(), uid) }
+    }
+}
+
+/// `k=v, k2=v2`.
+pub(crate) fn group(notification: &Notification) -> String {
+    let parts: Vec<String> = notification.group.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    parts.join(", ")
+}

@@ -1,0 +1,80 @@
+use domain::{Outcome, Target};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::payload;
+use crate::sample::{alert, kit, message, plan, reminder, secret};
+
+const PATH: &str = "/services/T000/B000/CanaryXyz";
+
+async fn answered(answer: ResponseTemplate) -> Outcome {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let (_files, kit) = kit(&[("slack-url", &format!("{}{PATH}\n", server.uri()))]);
+    let plan = plan(Target::Slack { webhook_url: secret("slack-url") });
+    let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+    assert!(!format!("{outcome:?}").contains("Canary"), "{outcome:?}");
+    outcome
+}
+
+#[tokio::test]
+async fn definite_errors_are_refused_and_others_wait() {
+    assert_eq!(answered(ResponseTemplate::new(200).set_body_string("ok")).await, Outcome::Delivered);
+    for (status, word) in [
+        (400, "invalid_payload"),
+        (403, "action_prohibited"),
+        (404, "channel_not_found"),
+        (404, "whatever"),
+        (410, "channel_is_archived"),
+        (404, "no_service"),
+    ] {
+        let outcome = answered(ResponseTemplate::new(status).set_body_string(word)).await;
+        assert!(matches!(&outcome, Outcome::Refused { reason } if reason.ends_with(word)), "{outcome:?}");
+    }
+    for (status, word) in [(500, "rollup_error"), (400, "something_new"), (403, PATH)] {
+        let outcome = answered(ResponseTemplate::new(status).set_body_string(word)).await;
+        assert!(matches!(&outcome, Outcome::Later { channel_wide: false, .. }), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_requests_pause_the_channel() {
+    let answer =
+        ResponseTemplate::new(429).insert_header("retry-after", "30").set_body_string("rate_limited");
+    let Outcome::Later { wait, channel_wide, .. } = answered(answer).await else { panic!() };
+    assert_eq!((wait, channel_wide), (Some(domain::Millis::from_secs(30)), true));
+}
+
+#[tokio::test]
+async fn a_missing_or_unusable_url_is_named_without_its_value() {
+    let (_files, kit) = kit(&[("bad", "gopher://canary")]);
+    for (key, reason) in [
+        ("none", "SecretKeyNotFound: key \"none\" of Secret \"notify\""),
+        ("bad", "SecretKeyInvalid: key \"bad\" of Secret \"notify\" is not an http or https URL"),
+    ] {
+        let plan = plan(Target::Slack { webhook_url: secret(key) });
+        let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+        assert_eq!(outcome, Outcome::Later { reason: reason.to_owned(), wait: None, channel_wide: false });
+        assert_eq!(kit.problems(&plan).await.len(), usize::from(key == "none"));
+    }
+}
+
+#[test]
+fn the_message_is_block_kit_with_a_text_fallback_and_escaped() {
+    let texts = [alert(), reminder()]
+        .map(|notification| serde_json::to_string_pretty(&payload(&message(notification, ""))).unwrap());
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn a_text_over_slacks_bounds_is_cut_with_a_mark_and_no_entity_is_split() {
+    let mut message = message(alert(), "");
+    message.body = "<&".repeat(30_000);
+    let payload = payload(&message);
+    let body = payload["blocks"][1]["text"]["text"].as_str().unwrap();
+    assert!(body.chars().count() <= 3_000, "{}", body.chars().count());
+    assert!(body.contains("[cut: 270000 of at most 3000 for a Slack block]"), "{body}");
+    let text = payload["text"].as_str().unwrap();
+    assert!(text.chars().count() <= 40_000 && text.contains("for a Slack message]"));
+    assert!(body.replace("&lt;", "").replace("&amp;", "").starts_with('…'), "{body}");
+}

@@ -1,0 +1,68 @@
+//! Texts within bounds, and reasons without secrets.
+
+/// Cuts `text` to at most `limit` characters, weighed by `weight`; what is cut ends in a visible mark that names
+/// `place` and how long the text was.
+pub(crate) fn cut(text: &str, limit: usize, place: &str, weight: impl Fn(char) -> usize) -> String {
+    let total: usize = text.chars().map(&weight).sum();
+    if total <= limit {
+        return text.to_owned();
+    }
+    let mark = format!("… [cut: {total} of at most {limit} for {place}]");
+    let room = limit.saturating_sub(mark.chars().map(&weight).sum());
+    let mut used = 0;
+    let mut kept: String = text
+        .chars()
+        .take_while(|c| {
+            used += weight(*c);
+            used <= room
+        })
+        .collect();
+    kept.push_str(&mark);
+    kept
+}
+
+/// Cuts to at most `limit` bytes of UTF-8.
+pub(crate) fn cut_bytes(text: &str, limit: usize, place: &str) -> String {
+    cut(text, limit, place, char::len_utf8)
+}
+
+/// One line without control characters; runs of white space are one space.
+pub(crate) fn one_line(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a receiver said, as part of a reason: one line of at most 200 characters, each of `secrets` masked.
+pub(crate) fn said(text: &str, secrets: &[&str]) -> String {
+    let mut masked = text.to_owned();
+    for secret in secrets.iter().filter(|secret| secret.len() > 1) {
+        masked = masked.replace(secret, "***");
+    }
+    one_line(&masked).chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_within_its_bound_is_untouched_and_a_longer_one_ends_in_a_mark() {
+        assert_eq!(cut("short", 5, "Slack", |_| 1), "short");
+        let long = "x".repeat(200);
+        let cut = cut(&long, 100, "a Slack block", |_| 1);
+        assert_eq!(cut.chars().count(), 100);
+        assert!(cut.ends_with("… [cut: 200 of at most 100 for a Slack block]"), "{cut}");
+    }
+
+    #[test]
+    fn a_cut_by_bytes_never_splits_a_character() {
+        let cut = cut_bytes(&"é".repeat(100), 101, "x");
+        assert!(cut.len() <= 101);
+        assert!(cut.starts_with("éé"));
+    }
+
+    #[test]
+    fn what_a_receiver_said_is_one_line_without_secrets() {
+        assert_eq!(said("no\r\n such\tpath /hook/canary\u{0}", &["/hook/canary", "/"]), "no such path ***");
+    }
+}

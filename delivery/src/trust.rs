@@ -1,0 +1,68 @@
+//! Which authorities a receiver's certificate may chain to: the system's, and those of a channel's `tls.caBundle`.
+//!
+//! Never: a way to skip verification.
+
+use domain::{Digest, FileRef};
+
+use crate::secrets::{FileProblem, Files, Secret};
+
+/// The authorities of one channel: the system's, and perhaps a bundle.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    bundle: Option<(FileRef, Secret)>,
+}
+
+impl Trust {
+    /// Reads a channel's bundle, where it has one.
+    pub async fn read(files: &Files, bundle: Option<&FileRef>) -> Result<Self, FileProblem> {
+        match bundle {
+            None => Ok(Self::default()),
+            Some(file) => Ok(Self { bundle: Some((file.clone(), files.read(file).await?)) }),
+        }
+    }
+
+    /// The bundle, PEM.
+    pub(crate) fn pem(&self) -> Option<&[u8]> {
+        self.bundle.as_ref().map(|(_, pem)| pem.expose().as_bytes())
+    }
+
+    /// Names the content: another bundle has another key.
+    pub(crate) fn key(&self) -> Option<Digest> {
+        self.bundle.as_ref().map(|(_, pem)| Digest::of(pem.expose()))
+    }
+
+    /// The bundle can't be used.
+    pub(crate) fn invalid(&self, why: &str) -> FileProblem {
+        match &self.bundle {
+            Some((file, _)) => FileProblem::invalid(file, why),
+            None => FileProblem { reason: "TlsUnusable", message: why.to_owned() },
+        }
+    }
+}
+
+/// What was made for a key, the newest few; so that a rotated bundle is taken up and old ones are forgotten.
+pub(crate) struct Cache<K, V>(std::sync::Mutex<Vec<(K, V)>>);
+
+/// How many different bundles are kept ready.
+const KEPT: usize = 32;
+
+impl<K: PartialEq, V: Clone> Cache<K, V> {
+    pub(crate) const fn new() -> Self {
+        Self(std::sync::Mutex::new(Vec::new()))
+    }
+
+    /// The kept value, or the one that `make` makes. Makes one at a time.
+    pub(crate) fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        // A panic while it was held left whole entries.
+        let mut kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, value)) = kept.iter().find(|(have, _)| *have == key) {
+            return Ok(value.clone());
+        }
+        let value = make()?;
+        if kept.len() >= KEPT {
+            kept.remove(0);
+        }
+        kept.push((key, value.clone()));
+        Ok(value)
+    }
+}
