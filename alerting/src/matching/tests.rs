@@ -1,0 +1,287 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::record::{Header, RawRecord};
+
+fn on(expression: &str, value: &Value) -> Result<bool, DropReason> {
+    let headers: [Header<'_>; 3] =
+        [("x-env", Some(b"test")), ("x-env", Some(b"prod")), ("bin", Some(b"\xff"))];
+    let raw = RawRecord {
+        topic: "logs",
+        partition: 3,
+        offset: 7,
+        timestamp_ms: 1_767_225_600_000,
+        key: Some(b"k1"),
+        value: None,
+        headers: &headers,
+    };
+    let matcher = Matcher::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    matcher.matches(&Record { raw, value }).map_err(|failure| failure.reason)
+}
+
+fn wrong(expression: &str) -> String {
+    Matcher::compile(expression).expect_err(expression).to_string()
+}
+
+#[test]
+fn the_examples_match_what_they_say() {
+    let bad = r#"record.level in ["WARN", "ERROR"] && record.service.startsWith("pay")"#;
+    assert_eq!(on(bad, &json!({"level": "WARN", "service": "payments"})), Ok(true));
+    assert_eq!(on(bad, &json!({"level": "INFO", "service": "payments"})), Ok(false));
+    let chargeback = r#"record.type == "chargeback" && record.amount >= 100.0"#;
+    for amount in [json!(150), json!(100), json!(100.0), json!(100.5), json!(u64::MAX)] {
+        assert_eq!(on(chargeback, &json!({"type": "chargeback", "amount": amount})), Ok(true), "{amount}");
+    }
+    assert_eq!(on(chargeback, &json!({"type": "chargeback", "amount": 99})), Ok(false));
+}
+
+#[test]
+fn numbers_compare_across_their_types() {
+    for expression in [
+        "record.i == 150.0",
+        "record.f == 2",
+        "record.i > 149.5",
+        "record.f < 3",
+        "150.0 == record.i",
+        "record.i in [150.0]",
+    ] {
+        assert_eq!(on(expression, &json!({"i": 150, "f": 2.0})), Ok(true), "{expression}");
+    }
+}
+
+#[test]
+fn all_variables_are_there() {
+    for expression in [
+        r#"key == "k1""#,
+        r#"headers["x-env"] == "prod""#,
+        "headers.bin == null",
+        r#"topic == "logs" && partition == 3"#,
+        r#"timestamp == timestamp("2026-01-01T00:00:00Z")"#,
+        r#"timestamp - duration("1h") < timestamp"#,
+        "timestamp.getFullYear() == 2026",
+        "type(record) == map && type(record.n) == int",
+    ] {
+        assert_eq!(on(expression, &json!({"n": 1})), Ok(true), "{expression}");
+    }
+}
+
+#[test]
+fn a_field_that_is_not_there_makes_the_match_false() {
+    let record = json!({"a": {"b": null}, "list": [1], "yes": true});
+    for expression in [
+        "record.x == 1",
+        "record.x != 1",
+        "!(record.x == 1)",
+        "record.x.y.z == 1",
+        "record.a.b.c == 1",
+        "record.list[5] == 1",
+        "record.x && record.yes",
+        r#"headers.none == "a""#,
+        r#"record["x"].startsWith("a")"#,
+        "has(record.x)",
+        "has(record.x.y)",
+        "record.x in [1]",
+    ] {
+        assert_eq!(on(expression, &record), Ok(false), "{expression}");
+    }
+    for expression in
+        ["record.x == 1 || record.yes", "!has(record.x)", "record.a.b == null", r#"!("x" in record)"#]
+    {
+        assert_eq!(on(expression, &record), Ok(true), "{expression}");
+    }
+}
+
+#[test]
+fn wrong_types_are_a_failure_with_a_reason() {
+    let record = json!({"text": "a", "n": 1, "zero": 0, "big": i64::MAX, "list": [1], "map": {}});
+    for (expression, reason) in [
+        ("record.text > 1", DropReason::MatchWrongType),
+        ("record.n.startsWith(\"a\")", DropReason::MatchWrongType),
+        ("record.text.field == 1", DropReason::MatchWrongType),
+        ("record.text + 1 == 2", DropReason::MatchWrongType),
+        ("record.n in record.text", DropReason::MatchWrongType),
+        ("record.list in record.map", DropReason::MatchFailed),
+        ("record.n && true", DropReason::MatchWrongType),
+        ("record.n / record.zero == 1", DropReason::MatchArithmetic),
+        ("record.big + 1 > 0", DropReason::MatchArithmetic),
+        ("record.n", DropReason::MatchNotBoolean),
+        ("record", DropReason::MatchNotBoolean),
+        ("int(record.text) == 1", DropReason::MatchFailed),
+        ("record.text.matches(\"a\") == 1 || record.n", DropReason::MatchWrongType),
+    ] {
+        let got = on(expression, &record);
+        assert!(got.is_err(), "{expression}: {got:?}");
+        if reason != DropReason::MatchFailed {
+            assert_eq!(got, Err(reason), "{expression}");
+        }
+    }
+    for value in [json!(null), json!(1), json!("x"), json!([]), json!(true)] {
+        assert_ne!(on("record.a == 1", &value), Ok(true), "{value}");
+    }
+}
+
+#[test]
+fn a_failure_does_not_quote_the_record() {
+    let record = json!({"secret": "hunter2", "n": 1});
+    for expression in [
+        "record.secret > 1",
+        "record.secret + 1 == 2",
+        "int(record.secret) == 1",
+        "record.secret",
+        "record.n[record.secret]",
+    ] {
+        let matcher = Matcher::compile(expression).unwrap();
+        let raw = RawRecord {
+            topic: "",
+            partition: 0,
+            offset: 0,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        let failure = matcher.matches(&Record { raw, value: &record }).unwrap_err();
+        assert!(!failure.to_string().contains("hunter"), "{failure}");
+    }
+}
+
+#[test]
+fn maps_and_lists_compare_whichever_side_they_stand_on() {
+    let record =
+        json!({"a": {"x": 1, "y": ["t"]}, "b": {"y": ["t"], "x": 1.0}, "l": ["t", "u"], "n": [{"k": 1}]});
+    for expression in [
+        "record.a == record.b",
+        "record.a == {\"x\": 1, \"y\": [\"t\"]}",
+        "{\"x\": 1, \"y\": [\"t\"]} == record.a",
+        "record.l == [\"t\", \"u\"]",
+        "[\"t\", \"u\"] == record.l",
+        "record.a in [{\"x\": 1, \"y\": [\"t\"]}]",
+        "record.a in [record.b]",
+        "record.n == [{\"k\": 1}]",
+        "record.n[0] == record.n[0]",
+        "record.a != record.n[0]",
+        "size(record.a) == 2 && \"x\" in record.a && record.a[\"x\"] == 1",
+        "record.n.exists(it, it.k == 1) && record.l.all(it, it != \"x\")",
+        "record.exists(name, name == \"l\")",
+        "record.l.map(it, it + \"!\") == [\"t!\", \"u!\"] && record.l.filter(it, it == \"t\") == [\"t\"]",
+        "record.l.exists_one(it, it == \"t\")",
+    ] {
+        assert_eq!(on(expression, &record), Ok(true), "{expression}");
+    }
+}
+
+#[test]
+fn patterns_are_compiled_once_and_run_in_linear_time() {
+    let record = json!({"text": "a".repeat(100_000), "list": ["ab", "cd"]});
+    assert_eq!(
+        on("record.text.matches(\"^(a+)+$\") && !record.text.matches(\"(a*)*b$\")", &record),
+        Ok(true)
+    );
+    assert_eq!(on("matches(record.text, \"^a\")", &record), Ok(true));
+    assert_eq!(on("record.list.exists(it, it.matches(\"^c\"))", &record), Ok(true));
+    assert_eq!(on("record.none.matches(\"a\")", &record), Ok(false));
+    assert!(wrong("record.text.matches(record.pattern)").contains("written out"));
+    let bad = wrong("record.text.matches(\"(\")");
+    assert!(bad.starts_with("line 1, column 21: not a regular expression: unclosed group"), "{bad}");
+    assert!(
+        wrong("record.text.matches(\"((((a{1000}){1000}){1000}){1000})\")").contains("regular expression")
+    );
+}
+
+#[test]
+fn what_does_not_compile_says_where_and_why() {
+    for (expression, place, part) in [
+        ("rec.a == 1", "line 1, column 1:", "unknown variable `rec`; there are record, key, headers"),
+        ("record.x == \"\u{1F600}é\" &&\n  foo", "line 2, column 3:", "unknown variable `foo`"),
+        ("record.x == \"\u{1F600}é\" && foo", "line 1, column 21:", "unknown variable `foo`"),
+        ("record.a.startswith(\"x\")", "", "unknown function `startswith`"),
+        ("lower(record.a)", "", "unknown function `lower`"),
+        ("record.a ==", "line 1, column 12:", "end of the expression"),
+        ("record.a = 1", "line 1,", ""),
+        ("", "line 1,", "an expression is missing"),
+        ("record.a + 1", "", "can't be true or false"),
+        ("\"text\"", "line 1, column 1:", "can't be true or false"),
+        ("A{b: 1} == record", "line 1,", "message types"),
+        ("record.l.exists(x, y == x)", "", "unknown variable `y`"),
+        ("record.a.exists(x, x.b.exists(y, y.c.exists(z, z == 1)))", "", "nested more than 2 deep"),
+        ("@tick", "line 1,", ""),
+    ] {
+        let error = wrong(expression);
+        assert!(error.starts_with(place) && error.contains(part), "{expression}: {error}");
+    }
+}
+
+#[test]
+fn long_and_deep_expressions_are_refused_before_they_recurse() {
+    let chains = ["+", "<", "==", "-", "?a:", "*", "/", "%", "!="];
+    let mut odd: Vec<String> =
+        chains.iter().map(|it| format!("key{}", format!("{it}key").repeat(600))).collect();
+    odd.extend(
+        ["(", "[", "{1:", "key[", "size(", "!", "-", "[1].exists(x,"].map(|it| it.repeat(4096 / it.len())),
+    );
+    odd.extend(["r\"\\\"", "'''a'b'''", "r'''\\'''"].map(|it| format!("{it}{}", "+key".repeat(600))));
+    odd.push(format!("\"{}", "+key".repeat(600)));
+    odd.push("x".repeat(5000));
+    // A test's thread has 2 MiB of stack, as a worker's has.
+    for expression in odd {
+        assert!(Matcher::compile(&expression).is_err(), "{}", &expression[..40]);
+    }
+}
+
+#[test]
+fn what_is_allowed_runs_on_a_small_stack() {
+    let expressions = [
+        format!("1{} == 1", " + 1".repeat(MAX_OPERATORS - 2)),
+        format!("{}true", "!".repeat(MAX_OPERATORS - 1)),
+        format!("record{} == 1", ".a".repeat(2000)),
+        format!("record.a == 1{}", " || record.a == 1".repeat(200)),
+        format!("{}true{}", "(".repeat(30), ")".repeat(30)),
+        format!("record{} == 1", "[0]".repeat(1300)),
+    ];
+    std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(move || {
+            for expression in expressions {
+                let _ = on(&expression, &json!({"a": 1}));
+            }
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+#[test]
+fn one_record_costs_a_bounded_number_of_steps() {
+    let record = json!({"list": (0..2_000).collect::<Vec<_>>()});
+    for expression in [
+        "record.list.all(x, record.list.all(y, x + y >= 0))",
+        "record.list.exists(x, record.list.exists(y, x + y < 0)) || true",
+        "record.list.map(x, record.list.map(y, x)).size() == 1",
+        "record.list.filter(x, record.list.filter(y, y == x).size() == 1).size() == 1",
+        "record.list.exists_one(x, record.list.exists_one(y, y < x))",
+    ] {
+        assert_eq!(on(expression, &record), Err(DropReason::MatchTooCostly), "{expression}");
+    }
+    assert_eq!(on("record.list.map(x, x + 1).filter(x, x > 1).all(x, x > 1)", &record), Ok(true));
+}
+
+#[test]
+fn a_scope_serves_lazy_and_whole_expressions_of_one_record() {
+    let value = json!({"a": {"b": [1, 2]}});
+    let raw = RawRecord {
+        topic: "",
+        partition: 0,
+        offset: 0,
+        timestamp_ms: 0,
+        key: None,
+        value: None,
+        headers: &[],
+    };
+    let record = Record { raw, value: &value };
+    let scope = Scope::new(&record);
+    for expression in ["record.a.b[1] == 2", "record.a.b.exists(x, x == 2)", "record.a == {\"b\": [1, 2]}"] {
+        let matcher = Matcher::compile(expression).unwrap();
+        assert_eq!(matcher.matches_in(&scope), Ok(true), "{expression}");
+        assert_eq!(matcher.matches_in(&scope), Ok(true), "{expression}");
+    }
+}
