@@ -1,4 +1,5 @@
 //! The "never on" column of the table of crates in ARCHITECTURE.md, held against `cargo tree`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -21,7 +22,19 @@ const PURE: &[&str] = &["tokio", "kube", "sqlx", "rdkafka", "reqwest"];
 
 fn dependencies_of(name: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}", "-p", name])
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "-p",
+            name,
+        ])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo tree runs");
@@ -43,8 +56,10 @@ fn no_crate_depends_on_what_its_row_of_the_table_forbids() {
 
 #[test]
 fn the_table_names_every_library_and_binary_of_the_workspace() {
-    let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).expect("the manifest");
-    let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
+    let manifest =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).expect("the manifest");
+    let members =
+        manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
     // The operator wires what others hold, the protocol is what all share, e2e is the tests.
     let free = ["operator", "protocol", "e2e"];
     let named: BTreeSet<String> = NEVER.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -1,0 +1,12 @@
+//! The whole line on a real cluster: what a user applies, what arrives, and what they are told.
+//!
+//! Each test has a namespace and topics of its own. Run by `make test`, which brings up the cluster and the receivers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
+
+mod ask;
+mod channels;
+mod example;
+mod leave;
+mod rules;
+mod schedules;
+mod support;
