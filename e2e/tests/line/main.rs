@@ -5,6 +5,7 @@
 
 mod ask;
 mod channels;
+mod docs;
 mod example;
 mod leave;
 mod rules;
