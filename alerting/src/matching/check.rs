@@ -55,7 +55,7 @@ fn operators_outside_of_strings(expression: &str) -> usize {
                 at = end_of_string(bytes, at, raw);
                 continue;
             }
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'!' | b'?' => count += 1,
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'!' | b'?' | b'.' | b'[' => count += 1,
             b'=' if at == 0 || !matches!(bytes[at - 1], b'<' | b'>' | b'!' | b'=') => count += 1,
             _ => {}
         }
@@ -100,11 +100,11 @@ struct Check<'s> {
 
 impl Check<'_> {
     fn error(&self, at: &IdedExpr, message: String) -> CompileError {
-        // A node without a place (made by a macro) is put where its first placed child is, or at the beginning.
+        // Offsets count bytes. A node that has none, made by a macro, is put at the beginning.
         let offset = self.source.offset_for(at.id).map_or(0, |(start, _)| start as usize);
-        let before: Vec<char> = self.source.source.chars().take(offset).collect();
-        let line = 1 + before.iter().filter(|char| **char == '\n').count();
-        let column = 1 + before.iter().rev().take_while(|char| **char != '\n').count();
+        let before = self.source.source.get(..offset).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        let column = 1 + before.chars().rev().take_while(|char| *char != '\n').count();
         CompileError { line, column, message }
     }
 

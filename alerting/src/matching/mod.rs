@@ -33,8 +33,8 @@ use values::CompiledRegex;
 
 /// The longest expression, bytes.
 pub const MAX_LENGTH: usize = 4096;
-/// The most operators (`+`, `==`, `!`, `?` ..., but not `&&` and `||`) in an expression: longer chains recurse too deep.
-pub const MAX_OPERATORS: usize = 256;
+/// The most operators (`+`, `==`, `!`, `.`, `[` ..., but not `&&` and `||`) in an expression: longer chains recurse too deep.
+pub const MAX_OPERATORS: usize = 512;
 /// How deep comprehensions (`exists`, `all`, `map` ...) may be nested.
 pub const MAX_NESTING: usize = 2;
 /// The most steps that the comprehensions of one expression take for one record.

@@ -233,16 +233,16 @@ fn what_is_allowed_runs_on_a_small_stack() {
     let expressions = [
         format!("1{} == 1", " + 1".repeat(MAX_OPERATORS - 2)),
         format!("{}true", "!".repeat(MAX_OPERATORS - 1)),
-        format!("record{} == 1", ".a".repeat(2000)),
+        format!("record{} == 1", ".a".repeat(MAX_OPERATORS - 1)),
         format!("record.a == 1{}", " || record.a == 1".repeat(200)),
         format!("{}true{}", "(".repeat(30), ")".repeat(30)),
-        format!("record{} == 1", "[0]".repeat(1300)),
+        format!("record{} == 1", "[0]".repeat(MAX_OPERATORS - 1)),
     ];
     std::thread::Builder::new()
         .stack_size(1 << 20)
         .spawn(move || {
             for expression in expressions {
-                let _ = on(&expression, &json!({"a": 1}));
+                assert_ne!(on(&expression, &json!({"a": 1})), Err(DropReason::MatchFailed), "{}", &expression[..20]);
             }
         })
         .unwrap()
