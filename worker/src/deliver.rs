@@ -1,11 +1,131 @@
 //! Makes attempts of deliveries: `send` the first ones, `retry` the others.
+//!
+//! ```text
+//! claims  --tasks-->  attempts (up to 64 at once)  --outcomes-->  reporter --> hub
+//! channels: long poll of the channels' plan --> checks the files they name --> reports
+//! ```
+//!
+//! Invariants: each task that was claimed ends in one outcome, and each outcome is reported, or its loss is logged and
+//! counted. An attempt ends within its channel's timeout. A slow receiver doesn't keep others waiting: an attempt that
+//! takes longer than a second steps aside and gives its slot back. On SIGTERM nothing more is claimed, what is in hand is
+//! finished within the grace, reported, and the hub is told that this instance leaves.
+//!
+//! Never: a retry decided here, a secret in a log, an unbounded queue.
 
+mod attempt;
+mod channels;
+mod claims;
+mod kafka;
+mod metrics;
+mod reporter;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use delivery::{Composer, Files, Guard, Kit};
 use protocol::messages::Pool;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
+use metrics::Metrics;
 
-/// Runs until [`Context::stop`].
-pub async fn run(context: Context, _pool: Pool) -> anyhow::Result<()> {
-    context.stop.cancelled().await;
+/// How much is done at once, and for how long on the way out.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Attempts at once that are not slow.
+    slots: usize,
+    /// Slow attempts beside them.
+    aside: usize,
+    /// When an attempt is slow.
+    slow: Duration,
+    /// From SIGTERM to the end; less than the pod's 30 s.
+    grace: Duration,
+    /// The part of the grace that is kept for the last reports.
+    last: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    slots: 64,
+    aside: 448,
+    slow: Duration::from_secs(1),
+    grace: Duration::from_secs(25),
+    last: Duration::from_secs(5),
+};
+
+/// What the attempts share.
+struct Tools {
+    kit: Kit,
+    composer: Composer,
+    producers: kafka::Producers,
+    metrics: Metrics,
+    /// Cancelled when the grace is nearly over: attempts that still run end `Unknown`.
+    cut: CancellationToken,
+}
+
+/// Runs until [`Context::stop`], and then until what is in hand is finished and reported.
+pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
+    let guard = Guard::new(context.config.deny_private);
+    run_with(context, pool, guard, LIMITS).await;
     Ok(())
 }
+
+async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
+    let metrics = context.health.register(Metrics::register);
+    let tools = Arc::new(Tools {
+        kit: Kit::new(guard, Files::new(&context.config.files)),
+        composer: Composer::default(),
+        producers: kafka::Producers::default(),
+        metrics,
+        cut: CancellationToken::new(),
+    });
+    let (outcomes, reporter) = reporter::start(context.clone(), Arc::clone(&tools));
+    let channels = tokio::spawn(channels::watch(context.clone(), Arc::clone(&tools)));
+    let attempts = TaskTracker::new();
+
+    claims::run(&context, pool, limits, &tools, &attempts, outcomes).await;
+
+    let end = Instant::now() + limits.grace;
+    attempts.close();
+    if timeout_at(end - limits.last, attempts.wait()).await.is_err() {
+        tracing::warn!(attempts = attempts.len(), "the time to stop is nearly over: attempts end unknown");
+        tools.cut.cancel();
+        let _ = timeout_at(end, attempts.wait()).await;
+    }
+    // The senders are gone with the attempts: the reporter ends when all is told.
+    reporter.finish(end).await;
+    let _ = timeout(Duration::from_secs(3), channels).await;
+}
+
+/// The time of day, for stamps and dates in messages.
+#[allow(clippy::disallowed_methods, reason = "this loop owns the clock of the attempts")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// Waits before the n-th call in a row that fails: 0.1 s doubling to 5 s, or as long as the hub asks (up to 60 s).
+fn pause(failures: u32, error: &protocol::Error) -> Duration {
+    let step = Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5));
+    match error {
+        protocol::Error::Refused { retry_after: Some(asked), .. } => {
+            step.max((*asked).min(Duration::from_secs(60)))
+        }
+        _ => step,
+    }
+}
+
+/// An error with its causes, in one line.
+fn told(error: &protocol::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

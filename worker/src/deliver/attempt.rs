@@ -1,0 +1,116 @@
+//! Makes one attempt.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use delivery::{Channel, Message};
+use domain::{Outcome, Target};
+use protocol::messages::{AttemptOutcome, ChannelEntry, Task};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::kafka::Kafka;
+use super::metrics::{Attempted, ByChannel};
+use super::reporter::{Done, Sender};
+use super::{Tools, now};
+
+/// How much longer than its timeout an attempt may take before it is ended from outside: channels keep their timeout
+/// themselves.
+const MARGIN: Duration = Duration::from_secs(3);
+/// How long a lease runs beyond the channel's timeout.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// A place among the attempts that run at once.
+pub(super) struct Slot {
+    pub(super) permit: OwnedSemaphorePermit,
+    /// Where slow attempts go.
+    pub(super) aside: Arc<Semaphore>,
+    pub(super) slow: Duration,
+}
+
+/// Makes the attempt and hands its outcome to the reporter.
+pub(super) async fn attempt(
+    tools: Arc<Tools>,
+    channels: Arc<BTreeMap<Uuid, ChannelEntry>>,
+    task: Task,
+    slot: Slot,
+    outcomes: Sender,
+) {
+    let begun = Instant::now();
+    let (delivery, number, channel) = (task.delivery, task.attempt, task.channel);
+    let entry = channels.get(&channel);
+    let kind = entry.map_or("None", |entry| entry.plan.target.name());
+    let timeout = entry.map_or(Duration::ZERO, |entry| entry.plan.delivery.timeout.std());
+    tools.metrics.in_flight.inc();
+    let (outcome, held) = match entry {
+        Some(entry) => aside_when_slow(bounded(&tools, entry, task), slot).await,
+        None => {
+            let reason = "the hub handed it out without its channel".to_owned();
+            (Outcome::Later { reason, wait: None, channel_wide: false }, slot.permit)
+        }
+    };
+    tools.metrics.in_flight.dec();
+    tools.metrics.seconds.get_or_create(&ByChannel { channel: kind }).observe(begun.elapsed().as_secs_f64());
+    tools.metrics.attempts.get_or_create(&Attempted { channel: kind, outcome: outcome.name() }).inc();
+    if outcome == Outcome::Delivered {
+        tracing::debug!(%delivery, attempt = number, "delivered");
+    } else {
+        let name = entry.map_or("", |entry| entry.name.as_str());
+        tracing::info!(%delivery, attempt = number, channel = name, outcome = outcome.name(), reason = outcome.reason(), "not delivered");
+    }
+    let outcome = AttemptOutcome { delivery, attempt: number, outcome };
+    // The slot is held until the reporter has room: it slows claiming down, and nothing piles up.
+    outcomes.send(Done { outcome, lease: begun + timeout + LEASE_MARGIN }).await;
+    drop(held);
+}
+
+/// Runs an attempt in its slot; one that is slow gives the slot back and goes on beside the others while there is room.
+async fn aside_when_slow(work: impl Future<Output = Outcome>, slot: Slot) -> (Outcome, OwnedSemaphorePermit) {
+    tokio::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return (outcome, slot.permit),
+        () = tokio::time::sleep(slot.slow) => {}
+    }
+    let held = match slot.aside.try_acquire_owned() {
+        Ok(aside) => {
+            drop(slot.permit);
+            aside
+        }
+        Err(_) => slot.permit,
+    };
+    (work.await, held)
+}
+
+/// The attempt, ended from outside when it outlasts its timeout or the worker must go.
+async fn bounded(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
+    let timeout = entry.plan.delivery.timeout.std();
+    let unknown = |why: &str| Outcome::Unknown { reason: why.to_owned() };
+    tokio::select! {
+        outcome = deliver(tools, entry, task) => outcome,
+        () = tokio::time::sleep(timeout + MARGIN) => unknown("the attempt did not end in time"),
+        () = tools.cut.cancelled() => unknown("the worker had to stop before an answer"),
+    }
+}
+
+async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
+    let (title, body) = tools.composer.texts(&entry.plan.template, &task.notification);
+    let message = Message {
+        delivery: task.delivery,
+        attempt: task.attempt,
+        recipient: task.recipient,
+        title,
+        body,
+        notification: task.notification,
+        now: now(),
+        timeout: entry.plan.delivery.timeout.std(),
+    };
+    match (&entry.plan.target, tools.kit.channel(&entry.plan)) {
+        (_, Some(channel)) => channel.deliver(&message).await,
+        (Target::Kafka { bootstrap_servers, topic }, None) => {
+            Kafka { producers: &tools.producers, bootstrap_servers, topic }.deliver(&message).await
+        }
+        (target, None) => Outcome::Refused { reason: format!("channel type {} is not known", target.name()) },
+    }
+}

@@ -1,0 +1,106 @@
+//! Follows the plan of the namespace's channels, looks whether the files that they name are there, and reports both.
+//!
+//! A missing Secret key is seen here, since the operator can't read Secrets; it heals by itself within 5 s of the
+//! kubelet's update. Never: a value of a file in a report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::messages::{ChannelsPlan, ObjectProblem, Report};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::reporter::brief;
+use super::{Tools, pause, told};
+use crate::context::Context;
+
+/// How long a poll waits for another plan.
+const WAIT: Duration = Duration::from_secs(30);
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often a report is repeated; the hub forgets it after a minute.
+const REPEAT: Duration = Duration::from_secs(20);
+
+/// Runs until [`Context::stop`], and then says that this instance leaves.
+pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
+    let (plans, mut newest) = tokio::sync::watch::channel(None);
+    let poll = tokio::spawn(poll(context.clone(), plans));
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<(Instant, Report)> = None;
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            Ok(()) = newest.changed() => {}
+            () = context.stop.cancelled() => break,
+        }
+        let Some(plan) = newest.borrow_and_update().clone() else { continue };
+        let report = report(&context, &tools, &plan).await;
+        let due = told.as_ref().is_none_or(|(at, last)| *last != report || at.elapsed() >= REPEAT);
+        if due {
+            match brief(context.hub.report(&context.config.namespace, &report)).await {
+                Ok(()) => told = Some((Instant::now(), report)),
+                Err(error) => tracing::debug!(error, "can't report, trying again"),
+            }
+        }
+    }
+    poll.abort();
+    let leaving = Report { leaving: true, ..empty(&context) };
+    if let Err(error) = brief(context.hub.report(&context.config.namespace, &leaving)).await {
+        tracing::debug!(error, "can't say that this instance leaves");
+    }
+}
+
+async fn poll(context: Context, plans: tokio::sync::watch::Sender<Option<Arc<ChannelsPlan>>>) {
+    let (mut held, mut failures) = (String::new(), 0);
+    loop {
+        match context.hub.channels_plan(&context.config.namespace, &held, WAIT).await {
+            Ok(None) => failures = 0,
+            Ok(Some(plan)) => {
+                failures = 0;
+                held = plan.revision.to_string();
+                tracing::info!(channels = plan.channels.len(), revision = held, "channels changed");
+                plans.send_replace(Some(Arc::new(plan)));
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(error = told(&error), "can't read the channels' plan, trying again");
+                }
+                failures += 1;
+                tokio::time::sleep(pause(failures, &error)).await;
+            }
+        }
+    }
+}
+
+fn empty(context: &Context) -> Report {
+    Report {
+        instance: context.config.instance.clone(),
+        running: BTreeMap::new(),
+        problems: BTreeMap::new(),
+        owned: Vec::new(),
+        source: None,
+        leaving: false,
+    }
+}
+
+async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report {
+    let mut report = empty(context);
+    let mut missing = 0;
+    for (uid, entry) in &plan.channels {
+        report.running.insert(*uid, entry.revision.clone());
+        let problems: Vec<ObjectProblem> = tools
+            .kit
+            .problems(&entry.plan)
+            .await
+            .into_iter()
+            .map(|problem| ObjectProblem { reason: problem.reason.to_owned(), message: problem.message })
+            .collect();
+        missing += problems.len();
+        if !problems.is_empty() {
+            report.problems.insert(*uid, problems);
+        }
+    }
+    tools.metrics.files_missing.set(missing as i64);
+    report
+}

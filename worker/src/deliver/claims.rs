@@ -1,0 +1,109 @@
+//! Asks the hub for work, as much as there are free slots, and starts the attempts.
+//!
+//! A claim waits at the hub until there is something to do. Never: a claim for more than can be started at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::messages::{ClaimRequest, Pool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::{Slot, attempt};
+use super::metrics::ByResult;
+use super::reporter::Sender;
+use super::{Limits, Tools, pause, told};
+use crate::context::Context;
+
+/// How long a claim waits at the hub.
+const WAIT: Duration = Duration::from_secs(20);
+/// The loop comes round at least this often; a claim takes at most [`WAIT`] and the client's 20 s.
+const BOUND: Duration = Duration::from_secs(90);
+/// How long to wait for more free slots, so that a busy worker claims sets and not single tasks.
+const GATHER: Duration = Duration::from_millis(5);
+/// The most that one claim may ask for.
+const MOST: usize = 500;
+
+/// Runs until [`Context::stop`].
+pub(super) async fn run(
+    context: &Context,
+    pool: Pool,
+    limits: Limits,
+    tools: &Arc<Tools>,
+    attempts: &TaskTracker,
+    outcomes: Sender,
+) {
+    let beat = context.health.watch("claims", BOUND);
+    let slots = Arc::new(Semaphore::new(limits.slots));
+    let aside = Arc::new(Semaphore::new(limits.aside));
+    let mut failures = 0;
+    loop {
+        beat.beat();
+        let free = tokio::select! {
+            free = free_slots(&slots, limits.slots) => free,
+            () = context.stop.cancelled() => return,
+        };
+        let Some(mut free) = free else { continue };
+        let request = ClaimRequest {
+            pool,
+            instance: context.config.instance.clone(),
+            max: i32::try_from(free.num_permits().min(MOST)).unwrap_or(1),
+            wait_ms: WAIT.as_millis() as u64,
+        };
+        let claimed = tokio::select! {
+            claimed = context.hub.claim(&context.config.namespace, &request) => claimed,
+            () = context.stop.cancelled() => return,
+        };
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
+                context.health.missing("hub", Some(told(&error)));
+                if failures == 0 {
+                    tracing::warn!(error = told(&error), "can't claim work, trying again");
+                }
+                failures += 1;
+                let wait = pause(failures, &error);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => continue,
+                    () = context.stop.cancelled() => return,
+                }
+            }
+        };
+        if failures > 0 {
+            tracing::info!(failures, "the hub answers again");
+        }
+        failures = 0;
+        context.health.missing("hub", None);
+        let result = if claimed.tasks.is_empty() { "empty" } else { "work" };
+        tools.metrics.claims.get_or_create(&ByResult { result }).inc();
+        let channels = Arc::new(claimed.channels);
+        for task in claimed.tasks {
+            // A hub that hands out more than was asked for waits for its slots.
+            let permit = match free.split(1) {
+                Some(permit) => permit,
+                None => match Arc::clone(&slots).acquire_owned().await {
+                    Ok(permit) => permit,
+                    Err(_) => return,
+                },
+            };
+            let slot = Slot { permit, aside: Arc::clone(&aside), slow: limits.slow };
+            attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, slot, outcomes.clone()));
+        }
+    }
+}
+
+/// All free slots, at least one; under load after waiting a little for a quarter of them. None after 10 s without.
+async fn free_slots(slots: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
+    let quarter = u32::try_from((all / 4).max(1)).unwrap_or(1);
+    let first = match timeout(GATHER, Arc::clone(slots).acquire_many_owned(quarter)).await {
+        Ok(permits) => permits.ok()?,
+        Err(_) => timeout(Duration::from_secs(10), Arc::clone(slots).acquire_owned()).await.ok()?.ok()?,
+    };
+    let mut free = first;
+    while let Ok(one) = Arc::clone(slots).try_acquire_owned() {
+        free.merge(one);
+    }
+    Some(free)
+}

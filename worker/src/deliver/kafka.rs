@@ -1,0 +1,181 @@
+//! Kafka: a message to a topic, CloudEvents binary mode (headers `ce_...`), keyed by the ordering key.
+//!
+//! | what is seen | outcome |
+//! | --- | --- |
+//! | all in-sync replicas have it | `Delivered` |
+//! | no broker can be reached, the topic or partition is not known or not allowed, before it was sent | `Later` |
+//! | the queue to the brokers is full | `Later` |
+//! | the broker or the client finds it too large or invalid | `Refused` |
+//! | not confirmed in time, the producer failed for good, any other error | `Unknown` |
+//!
+//! Invariants: idempotent producers, `acks=all`, one for each list of brokers and timeout; the client gives a message up
+//! when the attempt does, so it can't arrive after a later one. Addresses of brokers can't be guarded from inside.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use delivery::{Attempt, Channel, Event, Message};
+use domain::Outcome;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use tokio::time::Instant;
+
+/// How many producers are kept.
+const KEPT: usize = 16;
+/// How long a topic that was seen is taken to be there.
+const SEEN: Duration = Duration::from_secs(30);
+
+/// Producers, kept because making one connects to every broker.
+#[derive(Default)]
+pub(super) struct Producers {
+    kept: Mutex<Vec<Arc<Kept>>>,
+}
+
+struct Kept {
+    servers: String,
+    timeout: Duration,
+    producer: FutureProducer,
+    /// Topics that were seen, and when last.
+    seen: Mutex<Vec<(String, Instant)>>,
+}
+
+/// The channel.
+pub(super) struct Kafka<'a> {
+    pub(super) producers: &'a Producers,
+    pub(super) bootstrap_servers: &'a [String],
+    pub(super) topic: &'a str,
+}
+
+impl Channel for Kafka<'_> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+        Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
+    }
+}
+
+fn later(reason: String) -> Outcome {
+    Outcome::Later { reason, wait: None, channel_wide: false }
+}
+
+impl Producers {
+    fn get(&self, servers: &[String], timeout: Duration) -> Result<Arc<Kept>, Outcome> {
+        let servers = servers.join(",");
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A producer that failed for good takes nothing any more.
+        kept.retain(|one| one.producer.client().fatal_error().is_none());
+        if let Some(one) = kept.iter().find(|one| one.servers == servers && one.timeout == timeout) {
+            return Ok(Arc::clone(one));
+        }
+        let millis = timeout.as_millis().clamp(1_000, 600_000).to_string();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &servers)
+            .set("client.id", "belfry-worker")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", &millis)
+            .set("socket.keepalive.enable", "true")
+            .set("linger.ms", "2")
+            .set("compression.type", "none")
+            .set("allow.auto.create.topics", "false")
+            .set("queue.buffering.max.kbytes", "16384")
+            .create()
+            .map_err(|error| later(format!("no producer for {servers}: {error}")))?;
+        let made = Arc::new(Kept { servers, timeout, producer, seen: Mutex::default() });
+        if kept.len() >= KEPT {
+            kept.remove(0);
+        }
+        kept.push(Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+impl Kept {
+    /// Looks whether the topic is there, unless it was seen lately: a broker that can't be reached is then known before
+    /// anything is handed over.
+    async fn look(self: &Arc<Self>, topic: &str) -> Result<(), Outcome> {
+        let seen = |kept: &Self| kept.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if seen(self).iter().any(|(name, at)| name == topic && at.elapsed() < SEEN) {
+            return Ok(());
+        }
+        let (kept, name, limit) =
+            (Arc::clone(self), topic.to_owned(), (self.timeout / 2).min(Duration::from_secs(5)));
+        let found = tokio::task::spawn_blocking(move || {
+            let metadata = kept.producer.client().fetch_metadata(Some(&name), limit)?;
+            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+            Ok::<_, KafkaError>(
+                topic.is_some_and(|topic| topic.error().is_none() && !topic.partitions().is_empty()),
+            )
+        })
+        .await;
+        match found {
+            Ok(Ok(true)) => {
+                self.saw(topic);
+                Ok(())
+            }
+            Ok(Ok(false)) => Err(later(format!("topic {topic:?} is not there or not allowed"))),
+            Ok(Err(error)) => Err(later(format!("no broker of {} answers: {error}", self.servers))),
+            Err(_) => Err(later("the look at the topic did not end".to_owned())),
+        }
+    }
+
+    fn saw(&self, topic: &str) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|(name, at)| name != topic && at.elapsed() < SEEN);
+        seen.push((topic.to_owned(), Instant::now()));
+    }
+
+    fn forget(&self, topic: &str) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| name != topic);
+    }
+}
+
+impl Kafka<'_> {
+    async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
+        let kept = self.producers.get(self.bootstrap_servers, message.timeout)?;
+        let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
+        look.map_err(|_| later(format!("no broker of {} answers", kept.servers)))??;
+        let event = Event::of(message);
+        let payload = event.data.to_string();
+        let mut headers = OwnedHeaders::new_with_capacity(8)
+            .insert(Header { key: "content-type", value: Some("application/json") });
+        for (name, value) in event.attributes() {
+            headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
+        }
+        let key = &message.notification.ordering_key;
+        let record = FutureRecord::to(self.topic).key(key).payload(&payload).headers(headers);
+        match kept.producer.send(record, Duration::ZERO).await {
+            Ok(_) => {
+                kept.saw(self.topic);
+                Ok(Outcome::Delivered)
+            }
+            Err((error, _)) => {
+                kept.forget(self.topic);
+                Ok(outcome(&error))
+            }
+        }
+    }
+}
+
+fn outcome(error: &KafkaError) -> Outcome {
+    let reason = format!("Kafka: {error}");
+    match error.rdkafka_error_code() {
+        Some(
+            Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::QueueFull
+            | Code::NotEnoughReplicas
+            | Code::PolicyViolation,
+        ) => later(reason),
+        Some(
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTopic,
+        ) => Outcome::Refused { reason },
+        _ => Outcome::Unknown { reason },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Tells the hub what came of attempts, in sets, until it has taken each.
+//!
+//! While the hub can't be reached outcomes are kept, in a bounded queue: when it is full attempts wait with their slots
+//! held, and no more is claimed. An outcome is given up only long after its lease ended, when the hub has since decided
+//! without it; that is logged and counted, never silent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::messages::{AttemptOutcome, Outcomes};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::metrics::ByResult;
+use super::{Tools, pause, told};
+use crate::context::Context;
+
+/// Outcomes that wait at most, beside those of the call under way.
+const QUEUE: usize = 4_096;
+/// Outcomes in one call.
+const SET: usize = 1_000;
+/// How long a call waits for more outcomes to go with the first.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long after its lease an outcome is still worth telling: a hub that was away has not handed it out again.
+const LATE: Duration = Duration::from_secs(600);
+
+/// An outcome and when its lease ends.
+#[derive(Debug, Clone)]
+pub(super) struct Done {
+    pub(super) outcome: AttemptOutcome,
+    pub(super) lease: Instant,
+}
+
+/// Where attempts put their outcomes.
+#[derive(Clone)]
+pub(super) struct Sender(mpsc::Sender<(Instant, Done)>);
+
+impl Sender {
+    /// Waits while the queue is full.
+    pub(super) async fn send(&self, done: Done) {
+        if let Err(mpsc::error::SendError((_, done))) = self.0.send((Instant::now(), done)).await {
+            tracing::error!(delivery = %done.outcome.delivery, attempt = done.outcome.attempt, outcome = done.outcome.outcome.name(), "outcome lost: the worker has stopped reporting");
+        }
+    }
+}
+
+/// The reporter's task.
+pub(super) struct Reporter {
+    task: JoinHandle<()>,
+}
+
+impl Reporter {
+    /// Waits until all is told, at most until `end`.
+    pub(super) async fn finish(self, end: Instant) {
+        let abort = self.task.abort_handle();
+        if timeout_at(end, self.task).await.is_err() {
+            abort.abort();
+            tracing::error!(
+                "outcomes could not be reported before the end: their leases will end them unknown"
+            );
+        }
+    }
+}
+
+/// Starts to report. It ends when all senders are gone and all is told.
+pub(super) fn start(context: Context, tools: Arc<Tools>) -> (Sender, Reporter) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let task = tokio::spawn(run(context, tools, receiver));
+    (Sender(sender), Reporter { task })
+}
+
+async fn run(context: Context, tools: Arc<Tools>, mut waiting: mpsc::Receiver<(Instant, Done)>) {
+    let mut set = Vec::new();
+    while waiting.recv_many(&mut set, SET).await > 0 {
+        let first = Instant::now();
+        while set.len() < SET {
+            let room = SET - set.len();
+            match timeout_at(first + GATHER, waiting.recv_many(&mut set, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        let oldest = set.iter().map(|(at, _)| at.elapsed()).max().unwrap_or_default();
+        tools.metrics.oldest_report.set(oldest.as_secs_f64());
+        tell(&context, &tools, set.drain(..).map(|(_, done)| done).collect()).await;
+    }
+}
+
+/// Tells a set, again and again until the hub has taken it or it is too late.
+async fn tell(context: &Context, tools: &Tools, set: Vec<Done>) {
+    let mut sets = vec![set];
+    let mut failures = 0;
+    while let Some(mut set) = sets.pop() {
+        let (late, timely): (Vec<_>, Vec<_>) = set.drain(..).partition(|done| done.lease.elapsed() > LATE);
+        lost(tools, &late, "its lease ended long ago");
+        if timely.is_empty() {
+            continue;
+        }
+        let outcomes = Outcomes { outcomes: timely.iter().map(|done| done.outcome.clone()).collect() };
+        let call = context.hub.outcomes(&context.config.namespace, &outcomes);
+        let Err(error) = call.await else {
+            tools.metrics.reports.get_or_create(&ByResult { result: "taken" }).inc();
+            if failures > 0 {
+                tracing::info!(failures, "outcomes are reported again");
+            }
+            failures = 0;
+            continue;
+        };
+        tools.metrics.reports.get_or_create(&ByResult { result: "failed" }).inc();
+        if error.is_transient() {
+            if failures == 0 {
+                tracing::warn!(
+                    error = told(&error),
+                    outcomes = timely.len(),
+                    "can't report outcomes, trying again"
+                );
+            }
+            failures += 1;
+            tokio::time::sleep(pause(failures, &error)).await;
+            sets.push(timely);
+        } else if timely.len() > 1 {
+            // One that the hub can't take must not keep the others back.
+            let (left, right) = timely.split_at(timely.len() / 2);
+            sets.extend([right.to_vec(), left.to_vec()]);
+        } else {
+            lost(tools, &timely, &told(&error));
+        }
+    }
+}
+
+fn lost(tools: &Tools, lost: &[Done], why: &str) {
+    for Done { outcome, .. } in lost {
+        tools.metrics.lost.inc();
+        tracing::error!(delivery = %outcome.delivery, attempt = outcome.attempt, outcome = outcome.outcome.name(), why, "outcome not reported");
+    }
+}
+
+/// Tells the hub something short, within 2 s.
+pub(super) async fn brief(call: impl Future<Output = Result<(), protocol::Error>>) -> Result<(), String> {
+    match timeout(Duration::from_secs(2), call).await {
+        Ok(answer) => answer.map_err(|error| told(&error)),
+        Err(_) => Err("no answer within 2 s".to_owned()),
+    }
+}
