@@ -1,0 +1,217 @@
+//! What must not happen: writes without a change, remains after leaving, secrets in sight.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use e2e::cluster::{Cluster, eventually};
+use e2e::tenant::Tenant;
+use serde_json::Value;
+
+use crate::support::Line;
+
+/// Writes of Belfry's own accounts in the API server's audit log, but for leases and questions.
+fn writes(cluster: &Cluster) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("{}/log/audit.json", cluster.folder)).expect("the audit log");
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| {
+            event["user"]["username"]
+                .as_str()
+                .is_some_and(|user| user.starts_with("system:serviceaccount:belfry-system:"))
+        })
+        .filter(|event| {
+            let resource = event["objectRef"]["resource"].as_str().unwrap_or_default();
+            !["leases", "tokenreviews", "subjectaccessreviews"].contains(&resource)
+        })
+        .map(|event| {
+            format!(
+                "{} {}",
+                event["verb"].as_str().unwrap_or_default(),
+                event["requestURI"].as_str().unwrap_or_default()
+            )
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_resyncs_without_a_change_write_nothing() {
+    let line = Line::new("f-quiet", None).await;
+    line.produce(0, 2).await;
+    line.all_told_once_and_in_order(2, 60).await;
+    let cluster = &line.tenant.cluster;
+    // Counters are written at most every 30 s: quiet is when 40 s passed without a write.
+    let mut before = writes(cluster).len();
+    eventually("writes end after the last change", Duration::from_mins(4), async || {
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        let now = writes(cluster).len();
+        let quiet = now == before;
+        before = now;
+        if quiet { Ok(()) } else { Err(format!("{now} writes")) }
+    })
+    .await;
+    // The operator sends the live set every minute, and controllers resync in between.
+    tokio::time::sleep(Duration::from_secs(130)).await;
+    let after = writes(cluster);
+    assert_eq!(after.len(), before, "{:?}", &after[before..]);
+    assert!(before > 0, "the audit log is read");
+    line.tenant.leave().await;
+}
+
+async fn objects(cluster: &Cluster) -> BTreeSet<String> {
+    let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "-o", "name"]).await;
+    let kinds: Vec<&str> =
+        kinds.lines().filter(|kind| !kind.starts_with("events") && !kind.starts_with("leases")).collect();
+    let listing = cluster.kubectl(&["get", &kinds.join(","), "-A", "-o", "name", "--ignore-not-found"]).await;
+    listing.lines().map(str::to_owned).collect()
+}
+
+async fn ledger_uids(cluster: &Cluster) -> BTreeSet<String> {
+    let ip = cluster
+        .kubectl(&["-n", "belfry-system", "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"])
+        .await;
+    let token = cluster
+        .kubectl(&["-n", "belfry-system", "create", "token", "belfry-operator", "--audience", "belfry-hub"])
+        .await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let request = client.get(format!("http://{ip}:8080/v1/operator/revisions")).bearer_auth(token.trim());
+    let answer: Value =
+        request.header("belfry-protocol", "1.0").send().await.expect("the hub").json().await.expect("JSON");
+    answer["objects"].as_object().expect("objects").keys().cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_everything_is_deleted_nothing_is_left_in_the_cluster_or_the_ledger() {
+    let cluster = Cluster::from_env();
+    let _ = cluster.try_kubectl(&["delete", "namespace", "f-remains", "--ignore-not-found"]).await;
+    let (objects_before, uids_before) = (objects(&cluster).await, ledger_uids(&cluster).await);
+    let line = Line::new("f-remains", None).await;
+    line.produce(0, 2).await;
+    line.all_told_once_and_in_order(2, 60).await;
+    assert!(ledger_uids(&cluster).await.difference(&uids_before).count() == 2, "a channel and a rule");
+    // The hub is down at that moment: nothing is stuck.
+    line.scale("belfry-system", "deploy/belfry-hub", 0).await;
+    cluster.kubectl(&["-n", "f-remains", "delete", "nch,alr", "--all", "--timeout=20s"]).await;
+    cluster.kubectl(&["delete", "namespace", "f-remains", "--timeout=90s"]).await;
+    line.scale("belfry-system", "deploy/belfry-hub", 1).await;
+    eventually("the listing is as before", Duration::from_mins(2), async || {
+        let now = objects(&cluster).await;
+        let new: Vec<_> = now
+            .difference(&objects_before)
+            .filter(|name| !name.starts_with("pod/") && !name.contains("endpointslice"))
+            .collect();
+        if new.is_empty() { Ok(()) } else { Err(format!("{new:?}")) }
+    })
+    .await;
+    eventually("the ledger forgot them", Duration::from_mins(5), async || {
+        let now = ledger_uids(&cluster).await;
+        let new: Vec<_> = now.difference(&uids_before).collect();
+        if new.is_empty() { Ok(()) } else { Err(format!("{new:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secrets_value_is_nowhere_in_sight() {
+    const CANARIES: [&str; 3] = ["canary-slack-7f3a", "Y2FuYXJ5LXNpZ25pbmctOWIx", "canary-password-51cd"];
+    let tenant = Tenant::new("f-canary").await;
+    let sink = format!("http://sink.{}.svc:8080/{}", tenant.ns, CANARIES[0]);
+    tenant
+        .apply(&format!(
+            "apiVersion: v1
+kind: Secret
+metadata: {{name: notify, namespace: $NS}}
+stringData: {{slack: \"{sink}\", signing: \"whsec_{}\", user: belfry, password: \"{}\"}}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: slack, namespace: $NS}}
+spec:
+  type: Slack
+  slack: {{webhookUrlSecretRef: {{name: notify, key: slack}}}}
+  delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}}}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: hook, namespace: $NS}}
+spec:
+  type: Webhook
+  webhook: {{url: \"http://sink.$NS.svc:9/nobody\", signingSecretRef: {{name: notify, key: signing}}}}
+  delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}}}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: mail, namespace: $NS}}
+spec:
+  type: Email
+  email: {{host: smtp.$NS.svc, port: 2525, tls: None, usernameSecretRef: {{name: notify, key: user}}, passwordSecretRef: {{name: notify, key: password}}, from: a@example.com, to: [b@example.com]}}
+  delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}, timeout: 3s}}
+",
+            CANARIES[1], CANARIES[2]
+        ))
+        .await;
+    // Each fails, since errors are where secrets leak: Slack's receiver answers 500, nobody listens, the login is wrong.
+    let failing = serde_json::json!({ format!("/{}", CANARIES[0]): {"status": 500} });
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let control = format!("http://{}:8090/behaviours", tenant.cluster.node_ip);
+    client.put(control).json(&failing).send().await.expect("the sink");
+    for channel in ["nch/slack", "nch/hook", "nch/mail"] {
+        tenant.ready(channel).await;
+        tenant.cluster.kubectl(&["-n", &tenant.ns, "annotate", channel, "belfry.dev/send-test=1"]).await;
+    }
+    for channel in ["nch/slack", "nch/hook", "nch/mail"] {
+        eventually(&format!("{channel} gives up"), Duration::from_mins(1), async || {
+            let object = tenant.get(channel).await.ok_or("not there")?;
+            if object["status"]["deliveries"]["dead"] == 1 {
+                Ok(())
+            } else {
+                Err(object["status"].to_string())
+            }
+        })
+        .await;
+    }
+    let cluster = &tenant.cluster;
+    let mut seen =
+        cluster.kubectl(&["-n", &tenant.ns, "get", "nch,events,pods,deployments", "-o", "yaml"]).await;
+    for (ns, selector) in [
+        (tenant.ns.as_str(), "app.kubernetes.io/managed-by=belfry"),
+        ("belfry-system", "app.kubernetes.io/part-of=belfry"),
+    ] {
+        seen += &cluster
+            .kubectl(&[
+                "-n",
+                ns,
+                "logs",
+                "--tail=-1",
+                "--all-containers",
+                "--max-log-requests=20",
+                "-l",
+                selector,
+            ])
+            .await;
+        let ips = cluster
+            .kubectl(&["-n", ns, "get", "pods", "-l", selector, "-o", "jsonpath={.items[*].status.podIP}"])
+            .await;
+        for ip in ips.split_whitespace() {
+            let port = if ns == "belfry-system" { 8081 } else { 9090 };
+            let metrics = client.get(format!("http://{ip}:{port}/metrics")).send().await.expect("metrics");
+            seen += &metrics.text().await.expect("text");
+        }
+    }
+    let volume = cluster
+        .kubectl(&[
+            "get",
+            "pv",
+            "-o",
+            "jsonpath={range .items[?(@.spec.claimRef.name=='belfry-hub')]}{.spec.hostPath.path}{end}",
+        ])
+        .await;
+    let ledger =
+        cluster.bed("exec", &["--", "sh", "-c", &format!("cat {}/* | strings -n 8", volume.trim())]).await;
+    assert!(ledger.contains("f-canary"), "the ledger is read");
+    assert!(seen.contains("belfry_"), "metrics are read");
+    for canary in CANARIES {
+        assert!(!seen.contains(canary), "{canary} is in a log, event, status or metric");
+        assert!(!ledger.contains(canary), "{canary} is in the ledger");
+    }
+    tenant.leave().await;
+}

@@ -1,0 +1,114 @@
+//! A tenant with one rule and one channel, and what the outage tests do with them.
+
+use std::time::Duration;
+
+use e2e::cluster::eventually;
+use e2e::kafka::{create_topic, produce, producer};
+use e2e::sink::Received;
+use e2e::tenant::Tenant;
+use rdkafka::producer::FutureProducer;
+use serde_json::{Value, json};
+
+/// How long an outage lasts.
+pub(crate) const OUTAGE: Duration = Duration::from_mins(2);
+
+/// A namespace with a topic, a channel `hook` with quick retries, and a rule `event` that tells of each record.
+pub(crate) struct Line {
+    pub(crate) tenant: Tenant,
+    pub(crate) topic: String,
+    pub(crate) producer: FutureProducer,
+}
+
+impl Line {
+    pub(crate) async fn new(ns: &str, url: Option<&str>) -> Self {
+        let tenant = Tenant::new(ns).await;
+        let topic = tenant.topic("events");
+        create_topic(&tenant.cluster.kafka, &topic, 3).await;
+        let url = url.map_or_else(|| tenant.url("hook"), str::to_owned);
+        tenant
+            .apply(&format!(
+                "apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: hook, namespace: $NS}}
+spec:
+  type: Webhook
+  webhook: {{url: \"{url}\"}}
+  delivery: {{retry: {{maxAttempts: 100, initialDelay: 1s, maxDelay: 5s}}, timeout: 3s}}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: AlertRule
+metadata: {{name: event, namespace: $NS}}
+spec:
+  source:
+    kafka: {{bootstrapServers: [\"$KAFKA\"], topics: [\"{topic}\"], format: Json, startFrom: Earliest}}
+  match: has(record.key)
+  groupBy: {{key: record.key}}
+  condition: {{type: Any}}
+  severity: info
+  title: \"{{{{ group.key }}}} {{{{ record.n }}}}\"
+  notify: [{{channelRef: {{name: hook}}}}]
+"
+            ))
+            .await;
+        tenant.ready("nch/hook").await;
+        tenant.ready("alr/event").await;
+        let producer = producer(&tenant.cluster.kafka);
+        Self { tenant, topic, producer }
+    }
+
+    /// Produces records `from..to` for each of three keys, in order.
+    pub(crate) async fn produce(&self, from: i64, to: i64) {
+        for n in from..to {
+            for key in ["a", "b", "c"] {
+                let record = json!({"key": key, "n": n}).to_string();
+                produce(&self.producer, &self.topic, Some(key), Some(record.as_bytes()), None).await;
+            }
+        }
+    }
+
+    /// Waits until every record `0..to` of each key was told, and checks that each came once and in order.
+    pub(crate) async fn all_told_once_and_in_order(&self, to: i64, within: u64) {
+        let count = usize::try_from(to).expect("small") * 3;
+        let received = self.tenant.arrived("hook", count, within).await;
+        told_once_and_in_order(&received, to);
+    }
+
+    pub(crate) async fn scale(&self, ns: &str, what: &str, replicas: u32) {
+        let cluster = &self.tenant.cluster;
+        cluster.kubectl(&["-n", ns, "scale", what, &format!("--replicas={replicas}")]).await;
+        eventually(&format!("{what} has {replicas} replicas"), Duration::from_mins(2), async || {
+            let object = cluster.get(ns, what).await.ok_or("not there")?;
+            let there = object["status"]["replicas"].as_u64().unwrap_or(0);
+            let ready = object["status"]["readyReplicas"].as_u64().unwrap_or(0);
+            let wanted = u64::from(replicas);
+            if there == wanted && ready == wanted { Ok(()) } else { Err(object["status"].to_string()) }
+        })
+        .await;
+        if replicas == 0 {
+            let part = what.trim_start_matches("deploy/belfry-");
+            let selector = format!("app.kubernetes.io/component={part}");
+            eventually(&format!("no pod of {what} is left"), Duration::from_mins(1), async || {
+                let pods = cluster.kubectl(&["-n", ns, "get", "pods", "-l", &selector, "-o", "name"]).await;
+                if pods.trim().is_empty() { Ok(()) } else { Err(pods) }
+            })
+            .await;
+        }
+    }
+}
+
+/// Each of `0..to` of each key, once under one id, in order; the same id again is allowed.
+pub(crate) fn told_once_and_in_order(received: &[Received], to: i64) {
+    let mut ids = std::collections::BTreeSet::new();
+    let mut titles: Vec<String> = Vec::new();
+    for one in received.iter().filter(|one| one.status == 200) {
+        if ids.insert(one.headers["webhook-id"].clone()) {
+            let body: Value = serde_json::from_str(&one.body).expect("JSON");
+            titles.push(body["title"].as_str().expect("a title").to_owned());
+        }
+    }
+    for key in ["a", "b", "c"] {
+        let seen: Vec<&String> = titles.iter().filter(|title| title.starts_with(key)).collect();
+        let expected: Vec<String> = (0..to).map(|n| format!("{key} {n}")).collect();
+        assert_eq!(seen, expected.iter().collect::<Vec<_>>());
+    }
+}
