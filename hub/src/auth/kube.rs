@@ -1,0 +1,142 @@
+//! The questions, asked of a real API server. The hub's only use of Kubernetes.
+//!
+//! Never here: any other call. The hub's rights are to create these two reviews and nothing else.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client, Config};
+
+use super::review::{Identity, ReviewError, Reviewer};
+
+/// How long the API server may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the API server of the cluster that the hub runs in, or that KUBECONFIG names.
+pub struct KubeReviewer {
+    tokens: Api<TokenReview>,
+    access: Api<SubjectAccessReview>,
+}
+
+impl KubeReviewer {
+    /// Reads the configuration; does not connect yet.
+    pub async fn connect() -> anyhow::Result<Self> {
+        let mut config = Config::infer().await?;
+        config.connect_timeout = Some(PATIENCE);
+        config.read_timeout = Some(PATIENCE);
+        let client = Client::try_from(config)?;
+        Ok(Self { tokens: Api::all(client.clone()), access: Api::all(client) })
+    }
+}
+
+/// Runs a question within its time. The error's text is of the client; it holds no token.
+async fn ask<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, ReviewError> {
+    match tokio::time::timeout(PATIENCE, question).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(ReviewError(error.to_string())),
+        Err(_) => Err(ReviewError(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+impl Reviewer for KubeReviewer {
+    fn token<'a>(
+        &'a self,
+        token: &'a str,
+        audience: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                token: token.to_owned(),
+                audiences: audience.map(|audience| vec![audience.to_owned()]),
+            },
+            ..TokenReview::default()
+        };
+        Box::pin(async move {
+            let answer = ask(self.tokens.create(&PostParams::default(), &review)).await?;
+            Ok(identity(answer, audience))
+        })
+    }
+
+    fn may_read<'a>(
+        &'a self,
+        who: &'a Identity,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ReviewError>> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(who.username.clone()),
+                uid: Some(who.uid.clone()).filter(|uid| !uid.is_empty()),
+                groups: Some(who.groups.clone()),
+                extra: Some(who.extra.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some("belfry.dev".to_owned()),
+                    resource: Some("alertrules".to_owned()),
+                    verb: Some("get".to_owned()),
+                    namespace: Some(namespace.to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        Box::pin(async move {
+            let answer = ask(self.access.create(&PostParams::default(), &review)).await?;
+            Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+        })
+    }
+}
+
+/// Who it is, where the server confirmed the token and, where one was asked for, its audience.
+fn identity(answer: TokenReview, audience: Option<&str>) -> Option<Identity> {
+    let status = answer.status.filter(|status| status.authenticated == Some(true))?;
+    if let Some(audience) = audience {
+        // An API server that knows nothing of audiences confirms any token: then the list is empty.
+        let confirmed = status.audiences.unwrap_or_default();
+        if !confirmed.iter().any(|each| each == audience) {
+            return None;
+        }
+    }
+    let user = status.user?;
+    Some(Identity {
+        username: user.username.filter(|name| !name.is_empty())?,
+        uid: user.uid.unwrap_or_default(),
+        groups: user.groups.unwrap_or_default(),
+        extra: user.extra.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
+
+    use super::*;
+
+    fn answer(authenticated: bool, audiences: Option<Vec<String>>) -> TokenReview {
+        TokenReview {
+            status: Some(TokenReviewStatus {
+                authenticated: Some(authenticated),
+                audiences,
+                user: Some(UserInfo { username: Some("ann".to_owned()), ..UserInfo::default() }),
+                ..TokenReviewStatus::default()
+            }),
+            ..TokenReview::default()
+        }
+    }
+
+    #[test]
+    fn a_server_that_ignores_audiences_confirms_nobody_for_the_hub() {
+        assert_eq!(identity(answer(true, None), Some("belfry-hub")), None);
+        assert_eq!(identity(answer(true, Some(vec!["api".to_owned()])), Some("belfry-hub")), None);
+        assert!(identity(answer(true, Some(vec!["belfry-hub".to_owned()])), Some("belfry-hub")).is_some());
+    }
+
+    #[test]
+    fn a_token_that_is_not_confirmed_is_nobodys() {
+        assert_eq!(identity(answer(false, None), None), None);
+        assert_eq!(identity(TokenReview::default(), None), None);
+        assert_eq!(identity(answer(true, None), None).map(|who| who.username), Some("ann".to_owned()));
+    }
+}

@@ -1,0 +1,41 @@
+//! The two questions that the hub asks of the API server, behind a trait so that a test can answer them.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+
+/// Somebody, as the API server knows them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `system:serviceaccount:<namespace>:<name>` for service accounts.
+    pub username: String,
+    /// The account's uid.
+    pub uid: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// What else the authenticator said; part of an access review.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// The API server can't be asked, or gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server can't be asked: {0}")]
+pub struct ReviewError(pub String);
+
+/// Asks the API server.
+pub trait Reviewer: Send + Sync + 'static {
+    /// TokenReview: who holds this token for this audience, or for the API server's own where none is given. `None`:
+    /// nobody.
+    fn token<'a>(
+        &'a self,
+        token: &'a str,
+        audience: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>>;
+
+    /// SubjectAccessReview: whether they may `get` `alertrules.belfry.dev` in this namespace.
+    fn may_read<'a>(
+        &'a self,
+        who: &'a Identity,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ReviewError>>;
+}

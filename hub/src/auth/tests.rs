@@ -1,0 +1,186 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// Knows tokens by their text; can be switched off.
+#[derive(Default)]
+struct Book {
+    hub: BTreeMap<String, String>,
+    cluster: BTreeMap<String, String>,
+    readers: Vec<(String, String)>,
+    down: AtomicBool,
+    asked: AtomicUsize,
+}
+
+impl Book {
+    fn answer<T>(&self, answer: T) -> Result<T, ReviewError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.down.load(Ordering::Relaxed) { Err(ReviewError("down".to_owned())) } else { Ok(answer) }
+    }
+}
+
+impl Reviewer for Book {
+    fn token<'a>(
+        &'a self,
+        token: &'a str,
+        audience: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
+        let book = if audience.is_some() { &self.hub } else { &self.cluster };
+        let who = book.get(token).map(|name| Identity { username: name.clone(), ..Identity::default() });
+        Box::pin(async move { self.answer(who) })
+    }
+
+    fn may_read<'a>(
+        &'a self,
+        who: &'a Identity,
+        namespace: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ReviewError>> {
+        let may = self.readers.contains(&(who.username.clone(), namespace.to_owned()));
+        Box::pin(async move { self.answer(may) })
+    }
+}
+
+fn jwt(exp: i64) -> String {
+    format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}")))
+}
+
+fn auth(book: Book) -> (Auth, Arc<Book>) {
+    let accounts = Accounts {
+        audience: "belfry-hub".to_owned(),
+        operator: "system:serviceaccount:belfry-system:belfry-operator".to_owned(),
+        worker: "belfry-worker".to_owned(),
+    };
+    let book = Arc::new(book);
+    (Auth::new(accounts, book.clone()), book)
+}
+
+async fn status(auth: &Auth, token: &str, need: Need, now: Timestamp) -> u16 {
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
+    headers.insert(header::AUTHORIZATION, value);
+    match auth.check(&headers, &need, now).await {
+        Ok(_) => StatusCode::OK.as_u16(),
+        Err(denied) => denied.refusal.status.as_u16(),
+    }
+}
+
+fn worker_of(ns: &str) -> Need {
+    Need::Worker(ns.to_owned())
+}
+
+fn reader_of(ns: &str) -> Need {
+    Need::Reader(ns.to_owned())
+}
+
+#[tokio::test]
+async fn a_worker_may_touch_its_own_namespace_and_nothing_else() {
+    let mut book = Book::default();
+    book.hub.insert("w".to_owned(), "system:serviceaccount:a:belfry-worker".to_owned());
+    let (auth, _) = auth(book);
+    assert_eq!(status(&auth, "w", worker_of("a"), NOW).await, 200);
+    assert_eq!(status(&auth, "w", reader_of("a"), NOW).await, 200);
+    assert_eq!(status(&auth, "w", worker_of("b"), NOW).await, 403);
+    assert_eq!(status(&auth, "w", reader_of("b"), NOW).await, 403);
+    assert_eq!(status(&auth, "w", Need::Operator, NOW).await, 403);
+}
+
+#[tokio::test]
+async fn names_that_look_like_a_worker_are_none() {
+    let mut book = Book::default();
+    for (token, name) in [
+        ("1", "system:serviceaccount:a:belfry-worker2"),
+        ("2", "system:serviceaccount:a:b:belfry-worker"),
+        ("3", "belfry-worker"),
+        ("4", "system:serviceaccount::belfry-worker"),
+        ("5", "system:serviceaccount:a"),
+    ] {
+        book.hub.insert(token.to_owned(), name.to_owned());
+    }
+    let (auth, _) = auth(book);
+    for token in ["1", "2", "3", "4", "5"] {
+        for ns in ["a", "", "a:b"] {
+            assert_eq!(status(&auth, token, worker_of(ns), NOW).await, 403, "{token} {ns}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_account_without_the_hubs_audience_is_no_worker_and_the_operator_no_operator() {
+    let mut book = Book::default();
+    book.cluster.insert("w".to_owned(), "system:serviceaccount:a:belfry-worker".to_owned());
+    book.cluster.insert("o".to_owned(), "system:serviceaccount:belfry-system:belfry-operator".to_owned());
+    let (auth, _) = auth(book);
+    assert_eq!(status(&auth, "w", worker_of("a"), NOW).await, 403);
+    assert_eq!(status(&auth, "o", Need::Operator, NOW).await, 403);
+}
+
+#[tokio::test]
+async fn the_operator_may_use_only_its_own_paths() {
+    let mut book = Book::default();
+    book.hub.insert("o".to_owned(), "system:serviceaccount:belfry-system:belfry-operator".to_owned());
+    let (auth, _) = auth(book);
+    assert_eq!(status(&auth, "o", Need::Operator, NOW).await, 200);
+    assert_eq!(status(&auth, "o", worker_of("a"), NOW).await, 403);
+    assert_eq!(status(&auth, "o", reader_of("a"), NOW).await, 403);
+}
+
+#[tokio::test]
+async fn a_person_reads_where_a_review_allows_it() {
+    let mut book = Book::default();
+    book.cluster.insert("p".to_owned(), "ann".to_owned());
+    book.readers.push(("ann".to_owned(), "a".to_owned()));
+    let (auth, _) = auth(book);
+    assert_eq!(status(&auth, "p", reader_of("a"), NOW).await, 200);
+    assert_eq!(status(&auth, "p", reader_of("b"), NOW).await, 403);
+    assert_eq!(status(&auth, "p", worker_of("a"), NOW).await, 403);
+}
+
+#[tokio::test]
+async fn junk_is_refused_and_asked_about_once() {
+    let (auth, book) = auth(Book::default());
+    for _ in 0..5 {
+        assert_eq!(status(&auth, "junk", worker_of("a"), NOW).await, 401);
+    }
+    assert_eq!(book.asked.load(Ordering::Relaxed), 2, "one review with the audience and one without");
+}
+
+#[tokio::test]
+async fn an_expired_token_is_refused_though_its_review_is_remembered() {
+    let token = jwt(NOW.as_second() + 60);
+    let mut book = Book::default();
+    book.hub.insert(token.clone(), "system:serviceaccount:a:belfry-worker".to_owned());
+    let (auth, _) = auth(book);
+    assert_eq!(status(&auth, &token, worker_of("a"), NOW).await, 200);
+    let later = NOW + jiff::SignedDuration::from_secs(60);
+    assert_eq!(status(&auth, &token, worker_of("a"), later).await, 401);
+}
+
+#[tokio::test]
+async fn without_the_api_server_a_reviewed_token_holds_and_a_new_one_waits() {
+    let (held, fresh) = (jwt(NOW.as_second() + 3_600), jwt(NOW.as_second() + 7_200));
+    let mut book = Book::default();
+    for token in [&held, &fresh, &"static".to_owned()] {
+        book.hub.insert(token.clone(), "system:serviceaccount:a:belfry-worker".to_owned());
+    }
+    let (auth, book) = auth(book);
+    assert_eq!(status(&auth, &held, worker_of("a"), NOW).await, 200);
+    assert_eq!(status(&auth, "static", worker_of("a"), NOW).await, 200);
+    book.down.store(true, Ordering::Relaxed);
+    assert_eq!(status(&auth, &fresh, worker_of("a"), NOW).await, 503);
+    // Ten minutes on, the answers are stale: one holds by its own expiry, the other says nothing of an end.
+    auth.answers.age();
+    assert_eq!(status(&auth, &held, worker_of("a"), NOW).await, 200);
+    assert_eq!(status(&auth, "static", worker_of("a"), NOW).await, 503);
+    let asked = book.asked.load(Ordering::Relaxed);
+    assert_eq!(status(&auth, &held, worker_of("a"), NOW).await, 200);
+    assert_eq!(book.asked.load(Ordering::Relaxed), asked, "a held answer spares the next request the wait");
+    assert_eq!(status(&auth, &held, worker_of("a"), NOW + jiff::SignedDuration::from_secs(3_600)).await, 401);
+}

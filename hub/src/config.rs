@@ -1,0 +1,102 @@
+//! Settings: flags, each also an environment variable. Durations in Gateway API form (`90s`, `1h30m`), and `d` for days.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use domain::Millis;
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people at a terminal.
+    Text,
+}
+
+/// All settings of the hub.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "belfry-hub",
+    version,
+    about = "The hub of Belfry: keeps the ledger, decides, hands out work."
+)]
+pub struct Config {
+    /// Address of the API, for operator, workers and people.
+    #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, env = "BELFRY_METRICS_LISTEN", default_value = "0.0.0.0:8081")]
+    pub metrics_listen: SocketAddr,
+    /// Folder of the database. Only one hub may use it at a time.
+    #[arg(long, env = "BELFRY_DATA_DIR", default_value = "/var/lib/belfry")]
+    pub data_dir: PathBuf,
+    /// Audience that tokens of operator and workers are made for.
+    #[arg(long, env = "BELFRY_AUDIENCE", default_value = "belfry-hub")]
+    pub audience: String,
+    /// Username of the operator's service account.
+    #[arg(
+        long,
+        env = "BELFRY_OPERATOR_ACCOUNT",
+        default_value = "system:serviceaccount:belfry-system:belfry-operator"
+    )]
+    pub operator_account: String,
+    /// Name of the workers' service account in each tenant namespace.
+    #[arg(long, env = "BELFRY_WORKER_ACCOUNT", default_value = "belfry-worker")]
+    pub worker_account: String,
+    /// How long notifications are kept after all their deliveries ended well.
+    #[arg(long, env = "BELFRY_KEEP_DELIVERED", default_value = "7d", value_parser = duration)]
+    pub keep_delivered: Millis,
+    /// How long notifications with a dead delivery are kept.
+    #[arg(long, env = "BELFRY_KEEP_DEAD", default_value = "30d", value_parser = duration)]
+    pub keep_dead: Millis,
+    /// Pending deliveries that a namespace may have.
+    #[arg(long, env = "BELFRY_MAX_PENDING", default_value_t = 100_000)]
+    pub max_pending: i64,
+    /// Groups that a namespace's rules may hold.
+    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 100_000)]
+    pub max_groups: i64,
+    /// Bytes a second that a namespace's workers may send.
+    #[arg(long, env = "BELFRY_MAX_BYTES_PER_SECOND", default_value_t = 50 * 1024 * 1024)]
+    pub max_bytes_per_second: u64,
+    /// What to log: a level, or directives as `info,hub=debug`.
+    #[arg(long, env = "BELFRY_LOG", default_value = "info")]
+    pub log: String,
+    /// Form of the log.
+    #[arg(long, env = "BELFRY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// Reads `7d` or the Gateway API form.
+fn duration(text: &str) -> Result<Millis, String> {
+    if let Some(days) = text.strip_suffix('d') {
+        return match days.parse::<u16>() {
+            Ok(days) => Ok(Millis::from_secs(i64::from(days) * 86_400)),
+            Err(_) => Err(format!("{text:?} is not a number of days: write 7d, or hours as 168h")),
+        };
+    }
+    Millis::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_days_or_the_gateway_api_form() {
+        assert_eq!(duration("7d"), Ok(Millis::from_secs(604_800)));
+        assert_eq!(duration("1h30m"), Ok(Millis::from_secs(5_400)));
+        for bad in ["d", "-1d", "1.5d", "7 d", "week", ""] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_chart() {
+        let config = Config::parse_from(["belfry-hub"]);
+        assert_eq!(config.audience, "belfry-hub");
+        assert_eq!(config.keep_dead, Millis::from_secs(30 * 86_400));
+        assert_eq!(config.max_bytes_per_second, 52_428_800);
+    }
+}

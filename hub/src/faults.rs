@@ -1,0 +1,111 @@
+//! Failures of the ledger: what the caller is told, what the log says, and that it says it once.
+//!
+//! A full disk or a failing one refuses thousands of requests a second: each is counted, the change is logged.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ledger::Error;
+
+use crate::metrics::{Metrics, ReasonLabel};
+use crate::problem::Refusal;
+
+/// Remembers how the storage fares.
+pub(crate) struct Faults {
+    metrics: Arc<Metrics>,
+    failing: Mutex<Option<&'static str>>,
+}
+
+impl Faults {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, failing: Mutex::new(None) }
+    }
+
+    /// What became of a call that writes: its answer, or a refusal. Also tells failing storage from storage that works.
+    pub(crate) fn wrote<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
+        if result.is_ok() {
+            self.change(None, "");
+        }
+        result.map_err(|error| self.refusal(&error))
+    }
+
+    /// What became of a call that reads. That reading works says nothing of writing.
+    pub(crate) fn read<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
+        result.map_err(|error| self.refusal(&error))
+    }
+
+    /// Counts and logs a failure of the storage; says whether it was one.
+    pub(crate) fn note(&self, error: &Error) -> bool {
+        let reason = match error {
+            Error::StorageFull(_) => "StorageFull",
+            Error::Corrupt(_) => "Corrupt",
+            Error::Storage(_) | Error::Locked(_) | Error::TooNew { .. } => "Storage",
+            Error::NotFound(_)
+            | Error::Conflict(_)
+            | Error::Invalid(_)
+            | Error::OverQuota { .. }
+            | Error::Closed => return false,
+        };
+        self.metrics.storage_errors.get_or_create(&ReasonLabel { reason }).inc();
+        self.change(Some(reason), &error.to_string());
+        true
+    }
+
+    fn refusal(&self, error: &Error) -> Refusal {
+        self.note(error);
+        match error {
+            Error::StorageFull(_) => Refusal::storage_full(),
+            Error::NotFound(what) => Refusal::not_found(format!("{what} does not exist")),
+            Error::Conflict(why) => Refusal::conflict(why.clone()),
+            Error::Invalid(why) => Refusal::invalid(why.clone()),
+            Error::OverQuota { retry, .. } => Refusal::over_quota(error.to_string(), retry.std()),
+            Error::Closed => Refusal::unavailable("the hub is shutting down"),
+            Error::Storage(_) | Error::Corrupt(_) | Error::Locked(_) | Error::TooNew { .. } => {
+                Refusal::unavailable("the hub's storage failed; its log says why")
+            }
+        }
+    }
+
+    fn change(&self, reason: Option<&'static str>, message: &str) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failing == reason {
+            return;
+        }
+        if let Some(reason) = reason {
+            tracing::error!(reason, message, "the storage fails; what was stored before is safe");
+        } else {
+            tracing::info!("the storage works again");
+        }
+        *failing = reason;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Millis;
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_and_a_quota_names_its_wait() {
+        let faults = Faults::new(Arc::new(Metrics::new()));
+        let full = faults.wrote::<()>(Err(Error::StorageFull("x".to_owned()))).expect_err("full");
+        assert_eq!((full.status, full.reason), (StatusCode::INSUFFICIENT_STORAGE, "StorageFull"));
+        let over = Error::OverQuota {
+            namespace: "a".to_owned(),
+            what: "pending deliveries",
+            limit: 1,
+            retry: Millis::from_secs(7),
+        };
+        let over = faults.wrote::<()>(Err(over)).expect_err("over");
+        assert_eq!(over.retry_after, Some(std::time::Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn an_inner_failure_is_not_told_to_callers() {
+        let faults = Faults::new(Arc::new(Metrics::new()));
+        let error = Error::Storage("disk I/O error at /secret/place".to_owned());
+        let told = faults.read::<()>(Err(error)).expect_err("failed");
+        assert!(!told.message.contains("secret"), "{}", told.message);
+    }
+}

@@ -1,0 +1,32 @@
+//! The hub: the HTTP API over the ledger. It knows who calls, hands the ledger what they say, wakes those who wait, and
+//! runs the loops that own the clock.
+//!
+//! Invariants: it keeps nothing in memory that correctness needs; "done" is said after the ledger said so; every path
+//! checks its caller. Never here: a decision that the ledger could make, SQL, or a secret in a log.
+
+mod attempts;
+pub mod auth;
+mod chance;
+mod clock;
+mod config;
+mod extract;
+mod faults;
+mod gate;
+mod health;
+mod limits;
+pub mod logs;
+mod loops;
+mod metrics;
+mod problem;
+mod render;
+mod reports;
+mod routes;
+mod run;
+mod serve;
+mod state;
+mod wait;
+
+pub use chance::Chance;
+pub use config::{Config, LogFormat};
+pub use problem::Refusal;
+pub use run::{Hub, Start};

@@ -1,0 +1,19 @@
+//! Logs: one JSON object a line, to standard error.
+//!
+//! Never: a token, a body, or a query in a log line. Values that come from a request are its path, its peer and whom the
+//! API server says it is.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+
+/// Starts logging; the first call of a process wins.
+pub fn start(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => builder.try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging can't start: {error}"))
+}

@@ -1,0 +1,170 @@
+//! The background loops: they own the clock. Each does one thing at its pace, says when it fails, and goes on.
+//!
+//! Never here: a decision. What a loop finds due, the ledger ends by its own rules; running twice changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::Millis;
+use ledger::{Error, Topic};
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::health::Health;
+use crate::metrics::LoopLabel;
+use crate::state::App;
+
+/// Batches of a prune run, so that one run stays short.
+const PRUNE_BATCHES: usize = 20;
+/// The shortest time between two publications of statuses.
+const PUBLISH_PACE: Duration = Duration::from_millis(250);
+/// The longest.
+const PUBLISH_IDLE: Duration = Duration::from_secs(1);
+
+/// What the loops need besides the ledger.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) keep_delivered: Millis,
+    pub(crate) keep_dead: Millis,
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// One loop's name, pace and last failure.
+struct Runs {
+    name: &'static str,
+    pace: Duration,
+    app: App,
+    health: Arc<Health>,
+    failing: Option<String>,
+}
+
+impl Runs {
+    /// Takes note of a run. A failure is logged when it begins, when it changes and when it ends.
+    fn ended(&mut self, result: Result<(), Error>) {
+        self.health.beat(self.name, self.pace, Instant::now());
+        let failure = result.err().filter(|error| *error != Error::Closed);
+        if let Some(error) = &failure {
+            self.app.faults.note(error);
+            self.app.metrics.loop_failures.get_or_create(&LoopLabel { task: self.name }).inc();
+        }
+        let failure = failure.map(|error| error.to_string());
+        if failure != self.failing {
+            if let Some(error) = &failure {
+                tracing::error!(task = self.name, error, "a background loop fails, and goes on");
+            } else {
+                tracing::info!(task = self.name, "a background loop works again");
+            }
+            self.failing = failure;
+        }
+    }
+}
+
+/// Starts all loops; they end when the app stops.
+pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks: &TaskTracker) {
+    let seconds = Duration::from_secs;
+    let run = |name, pace| {
+        // Counted from the start, so that a loop whose first run hangs shows too.
+        health.beat(name, pace, Instant::now());
+        Runs { name, pace, app: app.clone(), health: health.clone(), failing: None }
+    };
+    tasks.spawn(every(
+        run("leases", seconds(1)),
+        |app, _| async move {
+            let chance = app.chance.next();
+            app.ledger.expire_leases(clock::now(), chance).await.map(drop)
+        },
+        settings.clone(),
+    ));
+    tasks.spawn(every(
+        run("expiry", seconds(5)),
+        |app, _| async move { app.ledger.expire_deliveries(clock::now()).await.map(drop) },
+        settings.clone(),
+    ));
+    tasks.spawn(every(
+        run("collect", seconds(10)),
+        |app, _| async move {
+            let collected = app.ledger.collect(clock::now()).await?;
+            if collected > 0 {
+                tracing::info!(collected, "state of deleted objects is forgotten");
+            }
+            Ok(())
+        },
+        settings.clone(),
+    ));
+    tasks.spawn(every(run("prune", seconds(60)), prune, settings.clone()));
+    tasks.spawn(every(run("measure", seconds(10)), measure, settings.clone()));
+    tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
+}
+
+/// Runs at its pace; a run that took longer than its pace is not made up for.
+async fn every<F, R>(mut runs: Runs, run: F, settings: Settings)
+where
+    F: Fn(App, Settings) -> R,
+    R: Future<Output = Result<(), Error>>,
+{
+    let mut ticks = tokio::time::interval(runs.pace);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = runs.app.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let result = run(runs.app.clone(), settings.clone()).await;
+        runs.ended(result);
+    }
+}
+
+async fn prune(app: App, settings: Settings) -> Result<(), Error> {
+    app.attempts.tidy(Instant::now());
+    for _ in 0..PRUNE_BATCHES {
+        let pruned = app.ledger.prune(clock::now(), settings.keep_delivered, settings.keep_dead).await?;
+        app.metrics.pruned.inc_by(pruned.notifications);
+        if !pruned.more || app.stop.is_cancelled() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn measure(app: App, settings: Settings) -> Result<(), Error> {
+    let mut bytes = 0;
+    for file in &settings.files {
+        // A log that does not exist yet has no size.
+        bytes += tokio::fs::metadata(file).await.map_or(0, |meta| meta.len());
+    }
+    app.metrics.database_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let counts = app.ledger.counts().await;
+    let (counts, result) = match counts {
+        Ok(counts) => (Some(counts), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    app.metrics.set_ledger(app.ledger.metrics(), counts, clock::now());
+    result
+}
+
+/// Publishes statuses when something changed: transitions at once, and whatever else once a second.
+async fn publish(mut runs: Runs) {
+    let app = runs.app.clone();
+    let mut changed = app.ledger.watch(&Topic::Statuses);
+    loop {
+        changed.borrow_and_update();
+        let (view, instances) = app.reports.view(Instant::now());
+        app.metrics.instances.set(instances as i64);
+        let result = app.ledger.publish_statuses(view, clock::now()).await;
+        if let Ok(published) = &result {
+            app.metrics.statuses.inc_by(*published);
+        }
+        runs.ended(result.map(drop));
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(PUBLISH_PACE) => {}
+        }
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(PUBLISH_IDLE.saturating_sub(PUBLISH_PACE)) => {}
+            () = app.reports.changed.notified() => {}
+            news = changed.changed() => if news.is_err() { return },
+        }
+    }
+}

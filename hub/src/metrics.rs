@@ -1,0 +1,313 @@
+//! What is counted, under the prefix `belfry_hub_`. Labels are of closed sets: routes, statuses, channel types, outcomes,
+//! reasons; never a namespace, a name or a uid.
+
+use std::fmt::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use ledger::{Counts, WriterMetrics};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    pub(crate) method: &'static str,
+    pub(crate) route: String,
+    pub(crate) status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AttemptLabels {
+    pub(crate) channel_type: &'static str,
+    pub(crate) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ChannelTypeLabel {
+    pub(crate) channel_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ResultLabel {
+    pub(crate) result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct KindLabel {
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LoopLabel {
+    pub(crate) task: &'static str,
+}
+
+#[derive(Clone)]
+pub(crate) struct Seconds(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+const ATTEMPT_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const LEDGER_SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// All of the hub's own metrics, and what it last saw of the ledger's.
+pub(crate) struct Metrics {
+    pub(crate) requests: Family<RequestLabels, Counter>,
+    pub(crate) auth: Family<ResultLabel, Counter>,
+    pub(crate) attempts: Family<AttemptLabels, Counter>,
+    pub(crate) attempt_seconds: Family<ChannelTypeLabel, Histogram, Seconds>,
+    pub(crate) call_seconds: Family<KindLabel, Histogram, Seconds>,
+    pub(crate) records_read: Counter,
+    pub(crate) records_matched: Counter,
+    pub(crate) records_dropped: Family<ReasonLabel, Counter>,
+    pub(crate) dead_lettered: Counter,
+    pub(crate) entries_refused: Counter,
+    pub(crate) decisions: Family<KindLabel, Counter>,
+    pub(crate) fallback_texts: Counter,
+    pub(crate) statuses: Counter,
+    pub(crate) feed_version: Gauge,
+    pub(crate) reports: Counter,
+    pub(crate) instances: Gauge,
+    pub(crate) storage_errors: Family<ReasonLabel, Counter>,
+    pub(crate) loop_failures: Family<LoopLabel, Counter>,
+    pub(crate) pruned: Counter,
+    pub(crate) database_bytes: Gauge,
+    ledger: Arc<LedgerCollector>,
+    registry: Registry,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("belfry_hub");
+        let ledger = Arc::new(LedgerCollector::default());
+        let metrics = Self {
+            requests: Family::default(),
+            auth: Family::default(),
+            attempts: Family::default(),
+            attempt_seconds: Family::new_with_constructor(Seconds(ATTEMPT_SECONDS)),
+            call_seconds: Family::new_with_constructor(Seconds(LEDGER_SECONDS)),
+            records_read: Counter::default(),
+            records_matched: Counter::default(),
+            records_dropped: Family::default(),
+            dead_lettered: Counter::default(),
+            entries_refused: Counter::default(),
+            decisions: Family::default(),
+            fallback_texts: Counter::default(),
+            statuses: Counter::default(),
+            feed_version: Gauge::default(),
+            reports: Counter::default(),
+            instances: Gauge::default(),
+            storage_errors: Family::default(),
+            loop_failures: Family::default(),
+            pruned: Counter::default(),
+            database_bytes: Gauge::default(),
+            ledger: ledger.clone(),
+            registry: Registry::default(),
+        };
+        metrics.register(&mut registry);
+        registry.register_collector(Box::new(ledger));
+        Self { registry, ..metrics }
+    }
+
+    fn register(&self, to: &mut Registry) {
+        to.register("requests", "API requests, by route and status", self.requests.clone());
+        to.register("auth", "Questions of who may do what, by result", self.auth.clone());
+        to.register("attempts", "Attempts to deliver, by channel type and outcome", self.attempts.clone());
+        let help = "From handing out an attempt to its outcome";
+        to.register("attempt_duration_seconds", help, self.attempt_seconds.clone());
+        let help = "How long the ledger took, by kind of call";
+        to.register("ledger_call_duration_seconds", help, self.call_seconds.clone());
+        to.register("records_read", "Records passed over by accepted entries", self.records_read.clone());
+        to.register("records_matched", "Records that a rule matched", self.records_matched.clone());
+        to.register("records_dropped", "Records not counted, by reason", self.records_dropped.clone());
+        let help = "Records that the ledger kept because the dead-letter topic did not take them";
+        to.register("records_dead_lettered", help, self.dead_lettered.clone());
+        let help = "Entries of commits refused because another consumer has the partition";
+        to.register("commit_entries_refused", help, self.entries_refused.clone());
+        let help = "Decisions of rules, by kind; those whose transaction was tried anew count again";
+        to.register("rule_decisions", help, self.decisions.clone());
+        let help = "Texts that could not be rendered and were replaced by a named fallback";
+        to.register("fallback_texts", help, self.fallback_texts.clone());
+        to.register("feed_statuses", "Statuses published to the feed", self.statuses.clone());
+        to.register("feed_version", "The feed's newest version that was read", self.feed_version.clone());
+        to.register("reports", "Reports of workers", self.reports.clone());
+        to.register("worker_instances", "Workers heard of within a minute", self.instances.clone());
+        to.register("storage_errors", "Failures of the database, by reason", self.storage_errors.clone());
+        to.register("loop_failures", "Failed runs of a background loop", self.loop_failures.clone());
+        to.register("pruned_notifications", "Notifications removed for their age", self.pruned.clone());
+        to.register("database_bytes", "Size of the database and its log", self.database_bytes.clone());
+    }
+
+    /// Takes what the ledger says of itself, for the next scrapes.
+    pub(crate) fn set_ledger(&self, writer: WriterMetrics, counts: Option<Counts>, now: Timestamp) {
+        let mut seen = self.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = counts.unwrap_or_else(|| std::mem::take(&mut seen.counts));
+        *seen = Seen { writer, counts, now };
+    }
+
+    /// All of them, in the OpenMetrics text format.
+    pub(crate) fn text(&self) -> Result<String, Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Reasons that a worker may give for records that it did not count. Another one, of a newer or broken worker, is
+/// counted as `Other`: the label stays bounded.
+pub(crate) fn drop_reason(given: &str) -> &'static str {
+    KNOWN_REASONS.into_iter().find(|name| *name == given).unwrap_or("Other")
+}
+
+const KNOWN_REASONS: [&str; 8] = [
+    "Tombstone",
+    "Undecodable",
+    "GroupMissing",
+    "MatchWrongType",
+    "MatchNotBoolean",
+    "MatchArithmetic",
+    "MatchTooCostly",
+    "MatchFailed",
+];
+
+#[derive(Debug)]
+struct Seen {
+    writer: WriterMetrics,
+    counts: Counts,
+    now: Timestamp,
+}
+
+/// Encodes what the ledger counts itself.
+#[derive(Debug)]
+struct LedgerCollector {
+    seen: Mutex<Seen>,
+}
+
+impl Default for LedgerCollector {
+    fn default() -> Self {
+        let seen =
+            Seen { writer: WriterMetrics::default(), counts: Counts::default(), now: Timestamp::UNIX_EPOCH };
+        Self { seen: Mutex::new(seen) }
+    }
+}
+
+/// One help line and its numbers.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        let metric = ConstCounter::new(value);
+        metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) -> Result<(), Error> {
+        let metric = ConstGauge::new(value);
+        metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (L, i64)>,
+    ) -> Result<(), Error> {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for LedgerCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (writer, counts) = (&seen.writer, &seen.counts);
+        let mut to = Writer(encoder);
+        to.counter("commits", "Transactions committed", writer.commits)?;
+        to.counter("commands", "Commands done; by commits: commands per commit", writer.commands)?;
+        to.counter("commands_failed", "Commands that failed", writer.failed)?;
+        to.counter("notifications", "Notifications made", writer.notifications)?;
+        to.counter("deliveries_made", "Deliveries made", writer.deliveries)?;
+        to.counter("attempts_claimed", "Attempts handed out", writer.claimed)?;
+        to.counter("outcomes", "Outcomes recorded", writer.outcomes)?;
+        let seconds = ConstCounter::new(writer.seconds);
+        let help = "Time spent in transactions, commit included";
+        seconds.encode(to.0.encode_descriptor("commit_seconds", help, None, seconds.metric_type())?)?;
+        let by_state = counts
+            .deliveries
+            .iter()
+            .map(|((kind, state), n)| ([("channel_type", *kind), ("state", *state)], *n));
+        to.gauges("deliveries", "Deliveries, by channel type and state", by_state)?;
+        let of = |wanted: &str| -> i64 {
+            counts.deliveries.iter().filter(|((_, state), _)| *state == wanted).map(|(_, n)| n).sum()
+        };
+        let help = "Deliveries that wait for an attempt";
+        to.gauge("pending_deliveries", help, of("pending") + of("retrying"))?;
+        to.gauge("dead_letters", "Deliveries given up and not sent again since", of("dead"))?;
+        let help = "Deliveries that wait for a channel that does not exist";
+        to.gauge("waiting_deliveries", help, counts.waiting)?;
+        let age =
+            counts.oldest_pending.map_or(0, |oldest| (seen.now.as_second() - oldest.as_second()).max(0));
+        to.gauge("oldest_pending_age_seconds", "Age of the oldest pending delivery", age)?;
+        to.gauge("consumer_lag_records", "Records not read yet, as last seen", counts.lag)?;
+        to.gauge("groups", "Groups held, over all rules", counts.groups)?;
+        to.gauge("firing_groups", "Groups that are firing", counts.firing)?;
+        to.counter(
+            "records_late",
+            "Matched records that came after their bucket was decided",
+            unsigned(counts.late),
+        )?;
+        let objects = counts.objects.iter().map(|(kind, n)| ([("kind", *kind)], *n));
+        to.gauges("objects", "Objects held, by kind", objects)
+    }
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// Seconds of a call, as a metric.
+pub(crate) fn seconds_since(start: std::time::Instant) -> f64 {
+    start.elapsed().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_the_prefix_and_reasons_stay_bounded() {
+        let metrics = Metrics::new();
+        metrics.records_dropped.get_or_create(&ReasonLabel { reason: drop_reason("x\"evil") }).inc();
+        metrics.records_dropped.get_or_create(&ReasonLabel { reason: drop_reason("Tombstone") }).inc();
+        metrics.set_ledger(
+            WriterMetrics { commits: 3, ..WriterMetrics::default() },
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
+        let text = metrics.text().expect("text");
+        assert!(text.contains("belfry_hub_commits_total 3"), "{text}");
+        assert!(text.contains("belfry_hub_records_dropped_total{reason=\"Other\"} 1"), "{text}");
+        let named = text.lines().filter(|line| !line.starts_with('#'));
+        for line in named {
+            assert!(line.starts_with("belfry_hub_"), "{line}");
+        }
+    }
+}

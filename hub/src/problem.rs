@@ -1,0 +1,143 @@
+//! What a caller is told when a request can't be done: a status, a stable reason, words for people, and when to come back.
+//!
+//! Never: a token, a secret's value or an inner error's text. What an operator of Belfry must know of a fault goes to the
+//! log; the caller gets its reason.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use protocol::messages::{DEFAULT_RETRY, Problem};
+
+/// A refusal. Its reason is also the label under which it is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// From the closed set that [`Problem::reason`] names.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// When to come back; always set for 429 and 503.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), retry_after: None }
+    }
+
+    /// 401: nobody knows this token.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    }
+
+    /// 403: known, and not allowed here.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
+    /// 404.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Invalid", "this path has other methods")
+    }
+
+    /// 400: the request says nothing that can be done.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Invalid", message)
+    }
+
+    /// 409: what the caller knows is out of date.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    }
+
+    /// 413.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Invalid",
+            format!("the body is longer than {limit} bytes, the most that this path takes: send it in parts"),
+        )
+    }
+
+    /// 408: the body did not come in time.
+    pub fn slow_body() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Invalid", "the body did not arrive within 30 s")
+    }
+
+    /// 426: the two sides are too far apart.
+    pub fn version(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, "Version", message)
+    }
+
+    /// 429, for one namespace alone.
+    pub fn over_quota(message: impl Into<String>, wait: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "OverQuota", message).after(wait)
+    }
+
+    /// 503: not now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message).after(DEFAULT_RETRY.std())
+    }
+
+    /// 507: the database's disk is full. Nothing of the request was done; what was stored before is safe.
+    pub fn storage_full() -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "StorageFull",
+            "the hub's disk is full: nothing of this request was stored, what was stored before is safe; the hub goes on by itself when there is room",
+        )
+        .after(DEFAULT_RETRY.std())
+    }
+
+    /// 500: a fault of ours, whose details are in the hub's log.
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the hub failed; its log says why")
+            .after(DEFAULT_RETRY.std())
+    }
+
+    fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = Problem { reason: self.reason.to_owned(), message: self.message };
+        let mut response = (self.status, Json(problem)).into_response();
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up: coming back early would only be refused again.
+            let seconds = wait.as_millis().div_ceil(1_000).max(1);
+            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_passes_says_when_to_come_back_in_whole_seconds() {
+        let response = Refusal::over_quota("too much", Duration::from_millis(1_200)).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        for refusal in [Refusal::unavailable("x"), Refusal::storage_full()] {
+            assert!(refusal.into_response().headers().contains_key(header::RETRY_AFTER));
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What workers said lately: which revisions they run, what they can't do, which partitions they own.
+//!
+//! It is kept in memory only: a hub that restarts hears it all again within a report's interval. Bounded by namespace, so
+//! that none can fill the memory of all. Never here: an object of another namespace; the caller checks each uid.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ledger::WorkerView;
+use protocol::messages::{ObjectProblem, Report};
+use tokio::sync::Notify;
+
+use crate::problem::Refusal;
+
+/// How long a report counts.
+const COUNTS_FOR: Duration = Duration::from_mins(1);
+/// Workers of a namespace.
+const INSTANCES: usize = 256;
+/// Bytes of a namespace's reports together.
+const BYTES: usize = 8 * 1024 * 1024;
+/// Problems of one object in one report.
+const PROBLEMS: usize = 10;
+/// Longest message of a problem, characters.
+const MESSAGE: usize = 512;
+/// Longest instance name, bytes: that of a pod.
+const INSTANCE_NAME: usize = 253;
+
+/// A partition as (topic, topic id, number).
+type Partition = (String, String, i32);
+
+struct Heard {
+    report: Report,
+    bytes: usize,
+    at: Instant,
+}
+
+#[derive(Default)]
+struct Namespace {
+    instances: HashMap<String, Heard>,
+    /// When each partition was last said to be owned, by source: a partition that changes hands is nobody's for a
+    /// moment, and that is no news.
+    owned: HashMap<String, HashMap<Partition, Instant>>,
+}
+
+impl Namespace {
+    fn bytes(&self) -> usize {
+        self.instances.values().map(|heard| heard.bytes).sum()
+    }
+}
+
+/// All reports of the last minute.
+#[derive(Default)]
+pub(crate) struct Reports {
+    namespaces: Mutex<HashMap<String, Namespace>>,
+    /// Wakes the loop that publishes statuses.
+    pub(crate) changed: Notify,
+}
+
+impl Reports {
+    /// Takes a report of so many bytes. Whether its objects are of the namespace was checked before.
+    pub(crate) fn put(&self, ns: &str, mut report: Report, bytes: usize, at: Instant) -> Result<(), Refusal> {
+        if report.instance.is_empty() || report.instance.len() > INSTANCE_NAME {
+            return Err(Refusal::invalid("the instance must have a name, of at most 253 bytes"));
+        }
+        tidy(&mut report);
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = namespaces.entry(ns.to_owned()).or_default();
+        let before = namespace.instances.remove(&report.instance);
+        if report.leaving {
+            self.changed.notify_one();
+            return Ok(());
+        }
+        if namespace.instances.len() >= INSTANCES || namespace.bytes() + bytes > BYTES {
+            return Err(Refusal::over_quota(
+                format!("namespace {ns:?} has more workers, or says more of them, than the hub remembers"),
+                COUNTS_FOR,
+            ));
+        }
+        if let Some(source) = &report.source {
+            let owned = namespace.owned.entry(source.to_string()).or_default();
+            owned.extend(report.owned.iter().cloned().map(|partition| (partition, at)));
+        }
+        let news = before.is_none_or(|before| before.report != report);
+        namespace.instances.insert(report.instance.clone(), Heard { report, bytes, at });
+        drop(namespaces);
+        if news {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Everything said within the last minute, merged; and by how many instances.
+    pub(crate) fn view(&self, at: Instant) -> (Arc<WorkerView>, usize) {
+        let fresh = |heard: Instant| at.saturating_duration_since(heard) < COUNTS_FOR;
+        let mut view = WorkerView::default();
+        let mut instances = 0;
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        namespaces.retain(|ns, namespace| {
+            namespace.instances.retain(|_, heard| fresh(heard.at));
+            namespace.owned.retain(|_, partitions| {
+                partitions.retain(|_, seen| fresh(*seen));
+                !partitions.is_empty()
+            });
+            instances += namespace.instances.len();
+            for heard in namespace.instances.values() {
+                merge(&mut view, &heard.report);
+            }
+            for (source, partitions) in &namespace.owned {
+                let key = (ns.clone(), source.clone());
+                view.owned.insert(key, partitions.keys().cloned().collect::<BTreeSet<_>>());
+            }
+            !namespace.instances.is_empty() || !namespace.owned.is_empty()
+        });
+        (Arc::new(view), instances)
+    }
+}
+
+fn merge(view: &mut WorkerView, report: &Report) {
+    for (uid, revision) in &report.running {
+        let revisions: &mut BTreeMap<_, i32> = view.running.entry(*uid).or_default();
+        *revisions.entry(revision.clone()).or_default() += 1;
+    }
+    for (uid, problems) in &report.problems {
+        view.problems.entry(*uid).or_default().extend(problems.iter().cloned());
+    }
+}
+
+/// Cuts what is too long, and makes what should be a word of a condition into one.
+fn tidy(report: &mut Report) {
+    for problems in report.problems.values_mut() {
+        problems.truncate(PROBLEMS);
+        for ObjectProblem { reason, message } in problems.iter_mut() {
+            let word = |c: char| c.is_ascii_alphanumeric();
+            if reason.is_empty() || reason.len() > 100 || !reason.chars().all(word) {
+                "WorkerProblem".clone_into(reason);
+            }
+            if let Some((cut, _)) = message.char_indices().nth(MESSAGE) {
+                message.truncate(cut);
+            }
+        }
+    }
+    report.problems.retain(|_, problems| !problems.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Digest;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const RULE: Uuid = Uuid::from_u128(7);
+
+    fn report(instance: &str) -> Report {
+        Report {
+            instance: instance.to_owned(),
+            running: BTreeMap::from([(RULE, Digest::of("r1"))]),
+            problems: BTreeMap::new(),
+            owned: vec![("t".to_owned(), "id".to_owned(), 0)],
+            source: Some(Digest::of("s")),
+            leaving: false,
+        }
+    }
+
+    fn running(reports: &Reports, at: Instant) -> i32 {
+        let (view, _) = reports.view(at);
+        view.running.get(&RULE).and_then(|each| each.get(&Digest::of("r1"))).copied().unwrap_or(0)
+    }
+
+    #[test]
+    fn instances_count_for_a_minute_or_until_they_leave() {
+        let reports = Reports::default();
+        let at = Instant::now();
+        reports.put("a", report("one"), 100, at).expect("taken");
+        reports.put("a", report("one"), 100, at).expect("taken again");
+        reports.put("a", report("two"), 100, at + Duration::from_secs(30)).expect("taken");
+        assert_eq!(running(&reports, at + Duration::from_secs(59)), 2);
+        assert_eq!(running(&reports, at + Duration::from_secs(61)), 1);
+        let leaving = Report { leaving: true, ..report("two") };
+        reports.put("a", leaving, 100, at + Duration::from_secs(61)).expect("taken");
+        assert_eq!(running(&reports, at + Duration::from_secs(61)), 0);
+    }
+
+    #[test]
+    fn a_partition_that_changes_hands_stays_owned_for_a_minute() {
+        let reports = Reports::default();
+        let at = Instant::now();
+        reports.put("a", report("one"), 100, at).expect("taken");
+        let leaving = Report { leaving: true, ..report("one") };
+        reports.put("a", leaving, 100, at + Duration::from_secs(1)).expect("taken");
+        let owned = |after| !reports.view(at + Duration::from_secs(after)).0.owned.is_empty();
+        assert!(owned(59));
+        assert!(!owned(61));
+    }
+
+    #[test]
+    fn a_namespace_can_not_fill_the_memory() {
+        let reports = Reports::default();
+        let at = Instant::now();
+        let taken = (0..10_000).filter(|n| reports.put("a", report(&n.to_string()), 100, at).is_ok()).count();
+        assert_eq!(taken, INSTANCES);
+        assert!(reports.put("b", report("one"), BYTES + 1, at).is_err());
+        assert!(reports.put("b", report("one"), 100, at).is_ok());
+    }
+
+    #[test]
+    fn problems_of_all_instances_are_joined_and_cut() {
+        let reports = Reports::default();
+        let at = Instant::now();
+        let problem = |reason: &str, message: String| ObjectProblem { reason: reason.to_owned(), message };
+        let mut one = report("one");
+        one.problems.insert(RULE, vec![problem("TopicNotFound", "é".repeat(5_000))]);
+        let mut two = report("two");
+        two.problems.insert(RULE, vec![problem("no word", "x".to_owned())]);
+        reports.put("a", one, 100, at).expect("taken");
+        reports.put("a", two, 100, at).expect("taken");
+        let (view, _) = reports.view(at);
+        let found: Vec<_> = view.problems[&RULE].iter().collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].message.chars().count(), MESSAGE);
+        assert_eq!(found[1].reason, "WorkerProblem");
+    }
+}

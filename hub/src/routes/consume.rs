@@ -1,0 +1,100 @@
+//! Paths of `worker consume`: its plan, where to read on, what it counted.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use ledger::Topic;
+use protocol::messages::{Commit, CommitResult, Entry, EntryResult, PlanQuery, Positions, PositionsRequest};
+
+use crate::clock;
+use crate::extract::{Asked, LARGE, Sent};
+use crate::metrics::{KindLabel, Metrics, ReasonLabel, drop_reason, seconds_since};
+use crate::problem::Refusal;
+use crate::state::App;
+use crate::wait::{LONGEST, Wait};
+
+pub(super) async fn plan(
+    State(app): State<App>,
+    Path((ns, source)): Path<(String, String)>,
+    Asked(query): Asked<PlanQuery>,
+) -> Result<Response, Refusal> {
+    let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
+    let mut changed = app.ledger.watch(&Topic::Plans(ns.clone()));
+    loop {
+        changed.borrow_and_update();
+        let Some(plan) = app.ledger.source_plan(&ns, &source) else {
+            return Err(Refusal::not_found("no rule of this namespace reads this source"));
+        };
+        if plan.revision.as_str() != query.revision {
+            return Ok(Json(Arc::unwrap_or_clone(plan)).into_response());
+        }
+        if !wait.news(&mut changed, None).await {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+}
+
+pub(super) async fn positions(
+    State(app): State<App>,
+    Path((ns, source)): Path<(String, String)>,
+    sent: Sent<PositionsRequest>,
+) -> Result<Json<Positions>, Refusal> {
+    app.faults.wrote(app.ledger.positions(&ns, &source, sent.value, clock::now()).await).map(Json)
+}
+
+pub(super) async fn commit(
+    State(app): State<App>,
+    Path((ns, source)): Path<(String, String)>,
+    sent: Sent<Commit, LARGE>,
+) -> Result<Json<CommitResult>, Refusal> {
+    let tallies: Vec<Tally> = sent.value.entries.iter().map(Tally::of).collect();
+    let start = std::time::Instant::now();
+    let result = app.ledger.commit(&ns, &source, sent.value, clock::now()).await;
+    app.metrics.call_seconds.get_or_create(&KindLabel { kind: "commit" }).observe(seconds_since(start));
+    let result = app.faults.wrote(result)?;
+    count(&app.metrics, &tallies, &result.entries);
+    Ok(Json(result))
+}
+
+/// What an entry would count if it is accepted.
+struct Tally {
+    read: u64,
+    matched: u64,
+    dead: u64,
+    dropped: Vec<(&'static str, u64)>,
+}
+
+impl Tally {
+    fn of(entry: &Entry) -> Self {
+        let unsigned = |n: i64| u64::try_from(n).unwrap_or(0);
+        let counted: i64 = entry.counts.iter().map(|count| count.count.max(0)).fold(0, i64::saturating_add);
+        Self {
+            read: unsigned(entry.to.saturating_sub(entry.from)),
+            matched: unsigned(counted).saturating_add(entry.records.len() as u64),
+            dead: entry.dead_letters.len() as u64,
+            dropped: entry
+                .dropped
+                .iter()
+                .map(|dropped| (drop_reason(&dropped.reason), unsigned(dropped.count)))
+                .collect(),
+        }
+    }
+}
+
+fn count(metrics: &Metrics, tallies: &[Tally], results: &[EntryResult]) {
+    for (tally, result) in tallies.iter().zip(results) {
+        if result.status != 200 {
+            metrics.entries_refused.inc();
+            continue;
+        }
+        metrics.records_read.inc_by(tally.read);
+        metrics.records_matched.inc_by(tally.matched);
+        metrics.dead_lettered.inc_by(tally.dead);
+        for (reason, n) in &tally.dropped {
+            metrics.records_dropped.get_or_create(&ReasonLabel { reason }).inc_by(*n);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Paths of `worker send` and `worker retry`: channels, work under lease, outcomes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use jiff::Timestamp;
+use ledger::Topic;
+use protocol::messages::{ClaimRequest, Claimed, Outcomes, PlanQuery};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::extract::{Asked, Sent};
+use crate::metrics::{KindLabel, seconds_since};
+use crate::problem::Refusal;
+use crate::state::App;
+use crate::wait::{LONGEST, Wait};
+
+/// The longest that a worker may wait for work.
+const LONGEST_CLAIM: Duration = Duration::from_secs(30);
+/// Attempts of one claim.
+const MOST_TASKS: i32 = 500;
+/// Outcomes of one request.
+const MOST_OUTCOMES: usize = 1_000;
+/// The shortest and the longest pause before looking again for work that is due and yet was not handed out, as when a
+/// channel's budget is used up.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+pub(super) async fn plan(
+    State(app): State<App>,
+    Path(ns): Path<String>,
+    Asked(query): Asked<PlanQuery>,
+) -> Response {
+    let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
+    let mut changed = app.ledger.watch(&Topic::Plans(ns.clone()));
+    loop {
+        changed.borrow_and_update();
+        let plan = app.ledger.channels_plan(&ns);
+        if plan.revision.as_str() != query.revision {
+            return Json(Arc::unwrap_or_clone(plan)).into_response();
+        }
+        if !wait.news(&mut changed, None).await {
+            return StatusCode::NO_CONTENT.into_response();
+        }
+    }
+}
+
+pub(super) async fn claim(
+    State(app): State<App>,
+    Path(ns): Path<String>,
+    sent: Sent<ClaimRequest>,
+) -> Result<Json<Claimed>, Refusal> {
+    let request = sent.value;
+    if !(1..=MOST_TASKS).contains(&request.max) {
+        return Err(Refusal::invalid(format!("max must be 1 to {MOST_TASKS}")));
+    }
+    let wait = Wait::new(request.wait_ms, LONGEST_CLAIM, &app.stop);
+    let mut changed = app.ledger.watch(&Topic::Work(ns.clone(), request.pool));
+    let mut pause = PAUSES.0;
+    loop {
+        changed.borrow_and_update();
+        if wait.is_stopping() {
+            // Nothing is handed out that its worker could not report on.
+            return Ok(Json(Claimed { tasks: vec![], channels: BTreeMap::new() }));
+        }
+        let start = std::time::Instant::now();
+        let claimed = app.faults.wrote(app.ledger.claim(&ns, request.clone(), clock::now()).await)?;
+        app.metrics.call_seconds.get_or_create(&KindLabel { kind: "claim" }).observe(seconds_since(start));
+        if !claimed.tasks.is_empty() {
+            app.attempts.claimed(&claimed, start);
+            return Ok(Json(claimed));
+        }
+        let due = app.faults.read(app.ledger.next_claim_at(&ns, request.pool).await)?;
+        let look = due.map(|due| {
+            let left = until(due);
+            if left > pause {
+                pause = PAUSES.0;
+                return Instant::now() + left;
+            }
+            // Due, and not handed out: looking at once would find the same.
+            let look = Instant::now() + pause;
+            pause = (pause * 2).min(PAUSES.1);
+            look
+        });
+        if !wait.news(&mut changed, look).await {
+            return Ok(Json(claimed));
+        }
+    }
+}
+
+/// How long until then; zero for the past.
+fn until(then: Timestamp) -> Duration {
+    let left = then.as_millisecond() - clock::now().as_millisecond();
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
+}
+
+pub(super) async fn outcomes(
+    State(app): State<App>,
+    Path(ns): Path<String>,
+    sent: Sent<Outcomes>,
+) -> Result<StatusCode, Refusal> {
+    let outcomes = sent.value.outcomes;
+    if outcomes.len() > MOST_OUTCOMES {
+        return Err(Refusal::invalid(format!("at most {MOST_OUTCOMES} outcomes at once")));
+    }
+    let start = std::time::Instant::now();
+    let chances = outcomes.iter().cloned().map(|outcome| (outcome, app.chance.next())).collect();
+    let result = app.ledger.outcomes(&ns, chances, clock::now()).await;
+    app.metrics.call_seconds.get_or_create(&KindLabel { kind: "outcomes" }).observe(seconds_since(start));
+    app.faults.wrote(result)?;
+    app.attempts.ended(&outcomes, &app.metrics, std::time::Instant::now());
+    Ok(StatusCode::NO_CONTENT)
+}

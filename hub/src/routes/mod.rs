@@ -1,0 +1,65 @@
+//! The API's routes, in groups by whom they are for. Each group passes the gate; a path outside a group does not exist.
+
+mod consume;
+mod deliver;
+mod operator;
+mod people;
+mod remind;
+mod reports;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, get, post, put};
+use protocol::paths;
+
+use crate::gate::{Door, admit, observe};
+use crate::problem::Refusal;
+use crate::state::App;
+
+pub(crate) fn router(app: App) -> Router {
+    let operator = Router::new()
+        .route(paths::PLANS, only(post(operator::put_plans)))
+        .route(paths::REVISIONS, only(get(operator::revisions)))
+        .route(paths::LIVE, only(put(operator::put_live)))
+        .route(paths::FEED, only(get(operator::feed)))
+        .route(paths::REQUESTS, only(post(operator::request)));
+    let workers = Router::new()
+        .route(paths::SOURCE_PLAN, only(get(consume::plan)))
+        .route(paths::POSITIONS, only(post(consume::positions)))
+        .route(paths::COMMITS, only(post(consume::commit)))
+        .route(paths::CHANNELS_PLAN, only(get(deliver::plan)))
+        .route(paths::CLAIM, only(post(deliver::claim)))
+        .route(paths::OUTCOMES, only(post(deliver::outcomes)))
+        .route(paths::SCHEDULE, only(get(remind::schedule)))
+        .route(paths::REMINDERS, only(post(remind::reminders)))
+        .route(paths::REPORTS, only(put(reports::put)));
+    let readers = Router::new()
+        .route(paths::NOTIFICATIONS, only(get(people::notifications)))
+        .route(paths::NOTIFICATION, only(get(people::notification)));
+    let gated = |group: Router<App>, door| group.route_layer(from_fn_with_state((app.clone(), door), admit));
+    Router::new()
+        .merge(gated(operator, Door::Operator))
+        .merge(gated(workers, Door::Workers))
+        .merge(gated(readers, Door::Readers))
+        .fallback(|| async { Refusal::not_found("there is no such path in this version of the hub") })
+        // Our own extractor bounds bodies, by path.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), observe))
+        .layer(from_fn(no_store))
+        .with_state(app)
+}
+
+/// Answers of another method with a `Problem`, behind the same gate.
+fn only(route: MethodRouter<App>) -> MethodRouter<App> {
+    route.fallback(|| async { Refusal::method_not_allowed() })
+}
+
+/// Nothing of the hub's belongs in a cache.
+async fn no_store(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,28 @@
+//! Paths of `worker remind`: where a schedule's reminders stand, and those that fell due.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use protocol::messages::{ReminderState, Reminders};
+
+use crate::clock;
+use crate::extract::{Sent, uid};
+use crate::problem::Refusal;
+use crate::state::App;
+
+pub(super) async fn schedule(
+    State(app): State<App>,
+    Path((ns, schedule)): Path<(String, String)>,
+) -> Result<Json<ReminderState>, Refusal> {
+    let state = app.faults.read(app.ledger.schedule(&ns, uid(&schedule)?).await)?;
+    state.map(Json).ok_or_else(|| Refusal::not_found("this namespace has no such schedule"))
+}
+
+pub(super) async fn reminders(
+    State(app): State<App>,
+    Path((ns, schedule)): Path<(String, String)>,
+    sent: Sent<Reminders>,
+) -> Result<StatusCode, Refusal> {
+    app.faults.wrote(app.ledger.reminders(&ns, uid(&schedule)?, sent.value, clock::now()).await)?;
+    Ok(StatusCode::NO_CONTENT)
+}

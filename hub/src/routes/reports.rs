@@ -1,0 +1,52 @@
+//! The path of all workers: what an instance runs and can't do.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+use protocol::messages::Report;
+use uuid::Uuid;
+
+use crate::extract::Sent;
+use crate::problem::Refusal;
+use crate::state::App;
+
+/// Schedules that one report may speak of; a `remind` pod has one.
+const SCHEDULES: usize = 8;
+/// Partitions of one report.
+const MOST_OWNED: usize = 10_000;
+
+pub(super) async fn put(
+    State(app): State<App>,
+    Path(ns): Path<String>,
+    sent: Sent<Report>,
+) -> Result<StatusCode, Refusal> {
+    let mut report = sent.value;
+    if report.owned.len() > MOST_OWNED {
+        return Err(Refusal::invalid(format!("at most {MOST_OWNED} partitions")));
+    }
+    let objects = objects(&app, &ns, &report).await?;
+    report.running.retain(|uid, _| objects.contains(uid));
+    report.problems.retain(|uid, _| objects.contains(uid));
+    app.reports.put(&ns, report, sent.bytes, Instant::now())?;
+    app.metrics.reports.inc();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Those of the report's objects that are of the worker's namespace. A worker has no word on another's status.
+async fn objects(app: &App, ns: &str, report: &Report) -> Result<BTreeSet<Uuid>, Refusal> {
+    let named: BTreeSet<Uuid> = report.running.keys().chain(report.problems.keys()).copied().collect();
+    let channels = app.ledger.channels_plan(ns);
+    let source = report.source.as_ref().and_then(|source| app.ledger.source_plan(ns, source.as_str()));
+    let (mut ours, others): (BTreeSet<Uuid>, BTreeSet<Uuid>) = named.into_iter().partition(|uid| {
+        channels.channels.contains_key(uid)
+            || source.as_ref().is_some_and(|source| source.rules.contains_key(uid))
+    });
+    for uid in others.into_iter().take(SCHEDULES) {
+        if app.faults.read(app.ledger.schedule(ns, uid).await)?.is_some() {
+            ours.insert(uid);
+        }
+    }
+    Ok(ours)
+}

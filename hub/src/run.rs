@@ -1,0 +1,158 @@
+//! Starting and stopping a hub: in `main`, and in the process of a test or a benchmark.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ledger::{Error, Ledger, Options};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::attempts::Attempts;
+use crate::auth::{Accounts, Auth, Reviewer};
+use crate::chance::Chance;
+use crate::config::Config;
+use crate::faults::Faults;
+use crate::gate::Denials;
+use crate::health::{self, Health};
+use crate::limits::Limits;
+use crate::loops;
+use crate::metrics::Metrics;
+use crate::render::Texts;
+use crate::reports::Reports;
+use crate::routes;
+use crate::serve::serve;
+use crate::state::{App, Shared};
+
+/// The database's file, in the data folder.
+const FILE: &str = "belfry.db";
+/// How long to wait for a hub that is going to give up the database.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long requests and loops may take to end; with the rest, a stop stays below ten seconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
+/// How long the ledger may take to close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a hub starts with.
+pub struct Start {
+    /// Settings.
+    pub config: Config,
+    /// Who knows tokens.
+    pub reviewer: Arc<dyn Reviewer>,
+    /// The ledger's id if it is created now: a random UUID.
+    pub new_ledger: Uuid,
+    /// The jitter of retries.
+    pub chance: Chance,
+}
+
+/// A hub that runs.
+pub struct Hub {
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are.
+    pub metrics: SocketAddr,
+    app: App,
+    health: Arc<Health>,
+    tasks: TaskTracker,
+    probes: (CancellationToken, JoinHandle<()>),
+}
+
+impl Hub {
+    /// Opens the ledger and serves. Probes are answered from the beginning, so that a long check of a large database is
+    /// not taken for a hang.
+    pub async fn start(start: Start) -> anyhow::Result<Self> {
+        let Start { config, reviewer, new_ledger, chance } = start;
+        let metrics = Arc::new(Metrics::new());
+        let health = Arc::new(Health::default());
+        let listen = TcpListener::bind(config.metrics_listen).await;
+        let listen = listen.with_context(|| format!("can't listen on {}", config.metrics_listen))?;
+        let metrics_addr = listen.local_addr()?;
+        let probes_stop = CancellationToken::new();
+        let probes_router = health::router(health.clone(), metrics.clone());
+        let probes = tokio::spawn(serve(listen, probes_router, probes_stop.clone()));
+
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.with_context(|| format!("can't listen on {}", config.listen))?;
+        let api = listener.local_addr()?;
+        let ledger = open(&config, new_ledger, Arc::new(Texts::new(metrics.clone()))).await?;
+        tracing::info!(ledger = %ledger.id(), %api, metrics = %metrics_addr, "the hub is ready");
+
+        let accounts = Accounts {
+            audience: config.audience,
+            operator: config.operator_account,
+            worker: config.worker_account,
+        };
+        let app = App::new(Shared {
+            ledger,
+            auth: Auth::new(accounts, reviewer),
+            limits: Limits::new(config.max_bytes_per_second),
+            reports: Reports::default(),
+            attempts: Attempts::default(),
+            faults: Faults::new(metrics.clone()),
+            metrics,
+            denials: Denials::new(),
+            chance,
+            stop: CancellationToken::new(),
+        });
+        let file = config.data_dir.join(FILE);
+        let settings = loops::Settings {
+            keep_delivered: config.keep_delivered,
+            keep_dead: config.keep_dead,
+            files: vec![file.with_extension("db-wal"), file],
+        };
+        let tasks = TaskTracker::new();
+        loops::start(&app, &health, &settings, &tasks);
+        tasks.spawn(serve(listener, routes::router(app.clone()), app.stop.clone()));
+        tasks.close();
+        health.set_ready(true);
+        Ok(Self { api, metrics: metrics_addr, app, health, tasks, probes: (probes_stop, probes) })
+    }
+
+    /// Takes no more work, answers long polls at once, finishes what is under way and closes the ledger; in less than ten
+    /// seconds. What was answered is durable; what was not, its caller tries again.
+    pub async fn stop(self) {
+        self.health.set_ready(false);
+        self.app.stop.cancel();
+        if tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        let closing = self.app.ledger.clone().close();
+        if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
+            tracing::warn!("the ledger did not close in time; what was answered is durable");
+        }
+        let (stop, probes) = self.probes;
+        stop.cancel();
+        // A prober that keeps its connection must not hold up the end.
+        probes.abort();
+        tracing::info!("the hub has stopped");
+    }
+}
+
+/// Opens the ledger; waits a while for another hub that still has it, as in a roll-out.
+async fn open(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
+    let folder = &config.data_dir;
+    tokio::fs::create_dir_all(folder)
+        .await
+        .with_context(|| format!("the data folder {} can't be made", folder.display()))?;
+    let mut options = Options::new(new_id);
+    options.max_pending = config.max_pending;
+    options.max_groups = config.max_groups;
+    let began = tokio::time::Instant::now();
+    let mut said = false;
+    loop {
+        match Ledger::open(&folder.join(FILE), options.clone(), texts.clone()).await {
+            Err(error @ Error::Locked(_)) if began.elapsed() < LOCK_PATIENCE => {
+                if !said {
+                    tracing::warn!(%error, "waiting for the other hub to end");
+                    said = true;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            opened => return opened.context("the ledger can't be opened"),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use ledger::Ledger;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempts::Attempts;
+use crate::auth::Auth;
+use crate::chance::Chance;
+use crate::faults::Faults;
+use crate::gate::Denials;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::reports::Reports;
+
+/// What every handler shares. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+/// See [`App`].
+pub(crate) struct Shared {
+    pub(crate) ledger: Ledger,
+    pub(crate) auth: Auth,
+    pub(crate) limits: Limits,
+    pub(crate) reports: Reports,
+    pub(crate) attempts: Attempts,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) faults: Faults,
+    pub(crate) denials: Denials,
+    pub(crate) chance: Chance,
+    /// Cancelled at shutdown: long polls end at once.
+    pub(crate) stop: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

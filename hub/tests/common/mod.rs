@@ -1,0 +1,306 @@
+//! A hub in this process, with a ledger in a folder of its own and a reviewer that the test answers for.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Parser as _;
+use domain::{
+    ChannelPlan, Condition, DeliveryPolicy, Digest, Format, Millis, OnUnknown, Plan, PlanBody, RecordRef,
+    RetryPolicy, RulePlan, Sample, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
+};
+use futures::future::BoxFuture;
+use hub::auth::{Identity, ReviewError, Reviewer};
+use hub::{Chance, Config, Hub, Start};
+use jiff::Timestamp;
+use protocol::messages::{Commit, Entry, Matched, PositionsRequest, PutPlans, TopicEnds};
+use protocol::{Client, ClientConfig, TokenSource};
+use uuid::Uuid;
+
+pub(crate) const OPERATOR: &str = "system:serviceaccount:belfry-system:belfry-operator";
+/// 2026-11-21, for objects and records.
+pub(crate) const THEN: Timestamp = Timestamp::constant(1_795_220_000, 0);
+
+/// Knows tokens by their text, and can be switched off like an API server.
+#[derive(Default)]
+pub(crate) struct Book {
+    hub: Mutex<BTreeMap<String, String>>,
+    cluster: Mutex<BTreeMap<String, String>>,
+    readers: Mutex<Vec<(String, String)>>,
+    pub down: AtomicBool,
+    pub asked: AtomicUsize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Book {
+    fn answer<T>(&self, answer: T) -> Result<T, ReviewError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.down.load(Ordering::Relaxed) { Err(ReviewError("down".to_owned())) } else { Ok(answer) }
+    }
+}
+
+impl Reviewer for Book {
+    fn token<'a>(
+        &'a self,
+        token: &'a str,
+        audience: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
+        let book = if audience == Some("belfry-hub") { &self.hub } else { &self.cluster };
+        let who = lock(book).get(token).cloned();
+        let who = who.map(|username| Identity { username, ..Identity::default() });
+        Box::pin(async move { self.answer(who) })
+    }
+
+    fn may_read<'a>(&'a self, who: &'a Identity, ns: &'a str) -> BoxFuture<'a, Result<bool, ReviewError>> {
+        let may = lock(&self.readers).contains(&(who.username.clone(), ns.to_owned()));
+        Box::pin(async move { self.answer(may) })
+    }
+}
+
+/// A token that ends at this Unix second; every text is a token of its own.
+pub(crate) fn jwt(text: &str, exp: i64) -> String {
+    let payload = format!("{{\"exp\":{exp},\"sub\":\"{text}\"}}");
+    format!("e30.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(payload))
+}
+
+/// Ends in the year 2100.
+pub(crate) const LONG: i64 = 4_102_444_800;
+
+pub(crate) struct Bed {
+    pub hub: Option<Hub>,
+    pub book: Arc<Book>,
+    pub url: String,
+    pub metrics_url: String,
+    pub folder: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Bed {
+    /// A hub of its own for the test of this name.
+    pub(crate) async fn new(name: &str, flags: &[&str]) -> Self {
+        // Another test of the process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        capture_logs();
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("hub-{name}"));
+        let _ = std::fs::remove_dir_all(&folder);
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let (url, metrics_url) = (String::new(), String::new());
+        let mut bed = Self { hub: None, book: Arc::default(), url, metrics_url, folder, flags };
+        bed.start().await;
+        bed
+    }
+
+    /// Starts the hub, again after a stop.
+    pub(crate) async fn start(&mut self) {
+        let mut args = vec![
+            "belfry-hub".to_owned(),
+            "--listen=127.0.0.1:0".to_owned(),
+            "--metrics-listen=127.0.0.1:0".to_owned(),
+            format!("--data-dir={}", self.folder.display()),
+        ];
+        args.extend(self.flags.iter().cloned());
+        let start = Start {
+            config: Config::parse_from(args),
+            reviewer: self.book.clone(),
+            new_ledger: Uuid::from_u128(1),
+            chance: Chance::new(7),
+        };
+        let hub = Hub::start(start).await.expect("the hub starts");
+        self.url = format!("http://{}", hub.api);
+        self.metrics_url = format!("http://{}", hub.metrics);
+        self.hub = Some(hub);
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        if let Some(hub) = self.hub.take() {
+            hub.stop().await;
+        }
+    }
+
+    pub(crate) fn client(&self, token: &str) -> Client {
+        let token = TokenSource::Fixed(token.to_owned());
+        Client::new(ClientConfig { url: self.url.clone(), ca: None, token }).expect("a client")
+    }
+
+    pub(crate) fn operator(&self) -> Client {
+        let token = jwt("operator", LONG);
+        lock(&self.book.hub).insert(token.clone(), OPERATOR.to_owned());
+        self.client(&token)
+    }
+
+    pub(crate) fn worker_token(&self, ns: &str) -> String {
+        let token = jwt(&format!("worker of {ns}"), LONG);
+        let name = format!("system:serviceaccount:{ns}:belfry-worker");
+        lock(&self.book.hub).insert(token.clone(), name);
+        token
+    }
+
+    pub(crate) fn worker(&self, ns: &str) -> Client {
+        self.client(&self.worker_token(ns))
+    }
+
+    /// A person's token, with the right to read in these namespaces.
+    pub(crate) fn person_token(&self, name: &str, reads: &[&str]) -> String {
+        let token = format!("opaque-{name}");
+        lock(&self.book.cluster).insert(token.clone(), name.to_owned());
+        lock(&self.book.readers).extend(reads.iter().map(|&ns| (name.to_owned(), ns.to_owned())));
+        token
+    }
+
+    pub(crate) fn know(&self, token: &str, username: &str) {
+        lock(&self.book.hub).insert(token.to_owned(), username.to_owned());
+    }
+
+    pub(crate) async fn get(&self, url: String) -> (u16, String) {
+        let answer = reqwest::Client::new().get(url).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a text"))
+    }
+
+    /// Stores plans as the operator does.
+    pub(crate) async fn put(&self, plans: &[&Plan]) {
+        let plans = PutPlans { plans: plans.iter().map(|&plan| plan.clone()).collect() };
+        self.operator().put_plans(&plans).await.expect("plans are stored");
+    }
+}
+
+pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, protocol::Error>) -> u16 {
+    match result {
+        Ok(_) => 200,
+        Err(error) => error.status().unwrap_or_else(|| panic!("no status: {error}")).as_u16(),
+    }
+}
+
+/// Waits for a condition; 20 s are for a machine that is very busy.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !check().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+// ---- what objects say ----
+
+pub(crate) fn channel(ns: &str, name: &str, uid: u128) -> Plan {
+    let target = Target::Webhook {
+        url: "http://receiver.example/hook".to_owned(),
+        signing: None,
+        format: WebhookFormat::Json,
+    };
+    let retry = RetryPolicy { max_attempts: 3, initial_delay: Millis(100), max_delay: Millis::from_secs(1) };
+    let delivery = DeliveryPolicy {
+        rate_limit: None,
+        retry,
+        timeout: Millis::from_secs(10),
+        expires_after: Millis::from_secs(86_400),
+        on_unknown: OnUnknown::Resend,
+    };
+    let body = ChannelPlan { target, ca_bundle: None, template: TemplateText::default(), delivery };
+    plan(ns, name, uid, PlanBody::NotificationChannel(body))
+}
+
+pub(crate) fn source() -> Source {
+    Source { bootstrap_servers: vec!["kafka:9092".to_owned()] }
+}
+
+pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
+    let body = RulePlan {
+        source: source(),
+        topics: vec!["payments".to_owned()],
+        format: Format::Json,
+        start_from: StartFrom::Earliest,
+        matches: "record.level == 'error'".to_owned(),
+        group_by: BTreeMap::new(),
+        condition: Condition::Any,
+        severity: Severity::Critical,
+        title: title.to_owned(),
+        summary: String::new(),
+        notify: vec!["hook".to_owned()],
+        repeat_interval: None,
+        resolve: None,
+        allowed_lateness: Millis(0),
+    };
+    plan(ns, name, uid, PlanBody::AlertRule(body))
+}
+
+fn plan(ns: &str, name: &str, uid: u128, body: PlanBody) -> Plan {
+    Plan {
+        namespace: ns.to_owned(),
+        name: name.to_owned(),
+        uid: Uuid::from_u128(uid),
+        generation: 1,
+        created: THEN,
+        suspended: false,
+        body,
+    }
+}
+
+pub(crate) fn ends() -> PositionsRequest {
+    let topic =
+        TopicEnds { topic: "payments".to_owned(), topic_id: "topic-id".to_owned(), partitions: vec![(0, 0)] };
+    PositionsRequest { topics: vec![topic] }
+}
+
+/// A commit of one record that the rule matched, at this offset.
+pub(crate) fn matched(rule: &Plan, revision: Digest, offset: i64) -> Commit {
+    let PlanBody::AlertRule(body) = &rule.body else { panic!("a rule") };
+    let at = RecordRef { time: THEN, topic: "payments".to_owned(), partition: 0, offset };
+    let sample = Sample { at, value: serde_json::json!({ "message": "boom" }) };
+    let entry = Entry {
+        topic: "payments".to_owned(),
+        topic_id: "topic-id".to_owned(),
+        partition: 0,
+        from: offset,
+        to: offset + 1,
+        progress_ms: Some(THEN.as_millisecond()),
+        end: offset + 1,
+        counts: vec![],
+        records: vec![Matched { rule: rule.uid, group: BTreeMap::new(), sample }],
+        dropped: vec![],
+        dead_letters: vec![],
+    };
+    Commit { revision, rules: BTreeMap::from([(rule.uid, body.state())]), entries: vec![entry] }
+}
+
+// ---- logs ----
+
+static LOGS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Capture;
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&LOGS).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn capture_logs() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt()
+            .json()
+            .with_env_filter("trace,reqwest=info,hyper_util=info")
+            .with_writer(|| Capture)
+            .init();
+    });
+}
+
+/// All that was logged by this process, at every level; but for the tests' own HTTP client.
+pub(crate) fn logs() -> String {
+    String::from_utf8_lossy(&lock(&LOGS)).into_owned()
+}
