@@ -1,0 +1,254 @@
+//! Rules of HOURLY, MINUTELY and SECONDLY: they count in real time, so hourly stays hourly across a change of
+//! clocks, and their BY-parts read the local clock.
+//!
+//! A period is a stretch of one hour, minute or second of real time, counted from the start's own hour, minute
+//! or second. Whole days, hours and minutes that BY-parts rule out are stepped over. Every search is bounded:
+//! by [`MAX_WORK`] times looked at, and by 400 years.
+
+use crate::days::{CYCLE_DAYS, DAY, date_of, day_number};
+use crate::rule::{End, Frequency, Rule, Until};
+use crate::zone::{Segment, Zone};
+
+/// Times that one search looks at before it gives up.
+const MAX_WORK: u64 = 2_000_000;
+/// Times that finding the last of COUNT looks at before it gives up.
+const MAX_COUNT_WORK: u64 = 20_000_000;
+/// No search goes further than the calendar's own repetition.
+const MAX_SEARCH: i64 = CYCLE_DAYS * DAY;
+/// The end of the calendar, with room for any offset.
+const LAST: i64 = 253_370_000_000;
+
+/// The instants that a sub-daily rule generates from a start.
+#[derive(Debug, Clone)]
+pub(crate) struct ExactSeries {
+    rule: Rule,
+    zone: Zone,
+    /// Unix seconds of the start.
+    start: i64,
+    /// Where the start's own period begins.
+    base: i64,
+    /// Length of a period, and from one to the next, in seconds.
+    unit: i64,
+    step: i64,
+    /// The last instant that may occur, inclusive.
+    last: i64,
+}
+
+impl ExactSeries {
+    /// `start` in Unix seconds. The rule must be shorter than DAILY. None when the last of COUNT is out of reach.
+    pub(crate) fn new(rule: &Rule, zone: &Zone, start: i64) -> Option<Self> {
+        let unit = match rule.frequency {
+            Frequency::Hourly => 3600,
+            Frequency::Minutely => 60,
+            _ => 1,
+        };
+        let last = match rule.end {
+            End::Never | End::Count(_) => LAST,
+            End::Until(Until::Utc(at)) => at,
+            End::Until(Until::Local(local)) => zone.resolve(local).high,
+            End::Until(Until::Date(day)) => zone.resolve(i64::from(day) * DAY + DAY - 1).high,
+        };
+        let mut series = Self {
+            rule: rule.clone(),
+            zone: zone.clone(),
+            start,
+            base: start - zone.local_of(start).rem_euclid(unit),
+            unit,
+            step: unit * i64::from(rule.interval),
+            last: last.min(LAST),
+        };
+        if let End::Count(count) = rule.end {
+            series.last = series.nth(count)?;
+        }
+        Some(series)
+    }
+
+    fn nth(&self, count: u32) -> Option<i64> {
+        let mut last = self.start;
+        let mut walk = self.from(self.start);
+        for _ in 0..count {
+            match walk.next() {
+                Some(at) => last = at,
+                None => break,
+            }
+            if walk.work > MAX_COUNT_WORK {
+                return None;
+            }
+        }
+        Some(last)
+    }
+
+    /// The instants from `at` on, ascending.
+    pub(crate) fn from(&self, at: i64) -> ExactIter<'_> {
+        let from = at.max(self.start);
+        let period = (from - self.base).div_euclid(self.step);
+        let segment = self.zone.segment(self.base + period * self.step);
+        ExactIter { series: self, from, period, set: Vec::new(), index: 0, segment, work: 0, done: false }
+    }
+
+    /// The last instant before `at`.
+    pub(crate) fn before(&self, at: i64) -> Option<i64> {
+        let has = |from: i64| self.from(from).next().is_some_and(|first| first < at);
+        if !has(self.start) {
+            return None;
+        }
+        let mut back = self.step;
+        while !has(at - back) {
+            back *= 2;
+        }
+        // Something is in [at - back, at); narrow it down so that little is left to walk over.
+        let (mut low, mut high) = (at - back, at);
+        while high - low > self.step {
+            let middle = low + (high - low) / 2;
+            if has(middle) { low = middle } else { high = middle }
+        }
+        self.from(low).take_while(|it| *it < at).last()
+    }
+
+    /// Appends the set of the period that begins at `begin`, and says how many times it looked at.
+    fn fill(&self, begin: i64, segment: &mut Segment, set: &mut Vec<i64>) -> u64 {
+        let rule = &self.rule;
+        let into = self.start - self.base;
+        // What the rule leaves out comes from the start, in real time.
+        let minutes = match rule.frequency {
+            Frequency::Hourly if rule.minutes != 0 => 0..60,
+            _ => into / 60..into / 60 + 1,
+        };
+        let seconds = match rule.frequency {
+            Frequency::Hourly | Frequency::Minutely if rule.seconds != 0 => 0..60,
+            _ => into % 60..into % 60 + 1,
+        };
+        let mut work = 1;
+        let local_begin = begin + self.offset(begin, segment);
+        // As a rule the clock does not change within the period, and its minutes are the clock's minutes.
+        let plain = segment.to >= begin + self.unit && local_begin.rem_euclid(60) == 0;
+        for minute in minutes {
+            work += 1;
+            let on_clock = (local_begin / 60 + minute).rem_euclid(60);
+            if plain && rule.minutes != 0 && rule.minutes >> on_clock & 1 == 0 {
+                continue;
+            }
+            for second in seconds.clone() {
+                work += 1;
+                let at = begin + minute * 60 + second;
+                let local = at + self.offset(at, segment);
+                let (hour, minute, second) = (local.rem_euclid(DAY) / 3600, local / 60, local.rem_euclid(60));
+                if (rule.hours == 0 || rule.hours >> hour & 1 == 1)
+                    && (rule.minutes == 0 || rule.minutes >> minute.rem_euclid(60) & 1 == 1)
+                    && (rule.seconds == 0 || rule.seconds >> second & 1 == 1)
+                    && rule.allows_day(local.div_euclid(DAY) as i32)
+                {
+                    set.push(at);
+                }
+            }
+        }
+        if !rule.positions.is_empty() {
+            let count = set.len() as i64;
+            let index = |p: i32| if p > 0 { i64::from(p) - 1 } else { count + i64::from(p) };
+            let picked: Vec<i64> = rule.positions.iter().map(|p| index(*p)).collect();
+            let mut at = -1;
+            set.retain(|_| {
+                at += 1;
+                picked.contains(&at)
+            });
+        }
+        work
+    }
+
+    fn offset(&self, at: i64, segment: &mut Segment) -> i64 {
+        if at < segment.from || at >= segment.to {
+            *segment = self.zone.segment(at);
+        }
+        segment.offset
+    }
+
+    /// The next instant after `at`, in the same stretch of one offset, that the parts that limit may let pass.
+    fn worth_looking_at(&self, at: i64, segment: &mut Segment) -> i64 {
+        let rule = &self.rule;
+        let local = at + self.offset(at, segment);
+        let target = 'local: {
+            let day = local.div_euclid(DAY) as i32;
+            if !rule.allows_day(day) {
+                break 'local self.next_day(day, segment.to) * DAY;
+            }
+            let hour = local.div_euclid(3600);
+            if rule.hours != 0 && rule.hours >> hour.rem_euclid(24) & 1 == 0 {
+                break 'local (hour + 1) * 3600;
+            }
+            let minute = local.div_euclid(60);
+            if self.unit < 3600 && rule.minutes != 0 && rule.minutes >> minute.rem_euclid(60) & 1 == 0 {
+                break 'local (minute + 1) * 60;
+            }
+            return at + 1;
+        };
+        (target - segment.offset).min(segment.to)
+    }
+
+    /// The day number of the next day that passes, not looking beyond `until`, an instant.
+    fn next_day(&self, day: i32, until: i64) -> i64 {
+        let until = until.min(self.start.max(i64::from(day) * DAY) + MAX_SEARCH).div_euclid(DAY) + 2;
+        let mut day = day + 1;
+        while i64::from(day) <= until && !self.rule.allows_day(day) {
+            let (year, month, _) = date_of(day);
+            let whole_month = self.rule.months != 0 && self.rule.months >> month & 1 == 0;
+            day = match month {
+                _ if !whole_month => day + 1,
+                12 => day_number(year + 1, 1, 1),
+                _ => day_number(year, month + 1, 1),
+            };
+        }
+        day.into()
+    }
+}
+
+/// Ascending instants.
+#[derive(Debug)]
+pub(crate) struct ExactIter<'a> {
+    series: &'a ExactSeries,
+    from: i64,
+    /// The next period to look at.
+    period: i64,
+    set: Vec<i64>,
+    index: usize,
+    segment: Segment,
+    work: u64,
+    done: bool,
+}
+
+impl Iterator for ExactIter<'_> {
+    type Item = i64;
+
+    fn next(&mut self) -> Option<i64> {
+        let series = self.series;
+        let searched_from = series.base + self.period * series.step;
+        let limit = self.work + MAX_WORK;
+        while !self.done {
+            while let Some(&at) = self.set.get(self.index) {
+                self.index += 1;
+                if at > series.last {
+                    self.done = true;
+                    return None;
+                }
+                if at >= self.from {
+                    return Some(at);
+                }
+            }
+            self.set.clear();
+            self.index = 0;
+            let begin = series.base + self.period * series.step;
+            if begin > series.last || self.work > limit || begin - searched_from > MAX_SEARCH {
+                self.done = true;
+                return None;
+            }
+            self.work += series.fill(begin, &mut self.segment, &mut self.set);
+            self.period += 1;
+            if self.set.is_empty() {
+                let target = series.worth_looking_at(begin, &mut self.segment);
+                // The first period that ends behind the target.
+                let skip = (target - series.base - series.unit).div_euclid(series.step) + 1;
+                self.period = self.period.max(skip);
+            }
+        }
+        None
+    }
+}

