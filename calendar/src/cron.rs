@@ -1,0 +1,308 @@
+//! The cron lines that wake someone for every reminder.
+//!
+//! Lines are in UTC, in the dialect of Kubernetes' CronJob: five fields. A line is right when each instant is
+//! matched; a match without a reminder is an empty start, which costs a pod but does no harm, since the pod asks
+//! what is due. So lines are chosen by a price: an empty start costs 1, a line of its own [`LINE_PRICE`] a year.
+//!
+//! Lines are computed for whole calendar months, so they stay the same all month long and nothing is rewritten
+//! in the cluster. Never: day of month and day of week restricted in one line, which cron reads as OR.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::days::{DAY, date_of, day_number, weekday};
+use crate::recurrence::Recurrence;
+use crate::reminders::{Instants, Reminder};
+use crate::zone::{floor_second, timestamp};
+
+/// The most lines that a schedule gets.
+pub const MAX_CRON_LINES: usize = 8;
+/// Months that the lines are computed for, from the beginning of the current one: 12 whole months are always ahead.
+const MONTHS: i32 = 13;
+/// More reminders than this in that time, and the line is `* * * * *`.
+const MAX_INSTANTS: usize = 600_000;
+/// More groups than this are not weighed against each other one by one.
+const MAX_GROUPS: usize = 24;
+/// Empty starts in a year that justify another line: more than one a week.
+const LINE_PRICE: u32 = 60;
+
+const ALL_HOURS: u32 = (1 << 24) - 1;
+const ALL_MINUTES: u64 = (1 << 60) - 1;
+const ALL_MONTHS: u16 = 0b1_1111_1111_1110;
+const ALL_DAYS: u32 = u32::MAX - 1;
+const ALL_WEEKDAYS: u8 = 0b111_1111;
+
+/// A line for a CronJob with `timeZone: Etc/UTC`. Its text is given by [`fmt::Display`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CronLine {
+    minutes: u64,
+    hours: u32,
+    /// Bits 1 to 31.
+    days: u32,
+    /// Bits 1 to 12.
+    months: u16,
+    /// Sunday = bit 0.
+    weekdays: u8,
+}
+
+impl CronLine {
+    /// Whether the line fires in the minute that begins at `t`.
+    pub fn matches(&self, t: Timestamp) -> bool {
+        let at = floor_second(t);
+        let (minute, hour) = (at.div_euclid(60).rem_euclid(60), at.div_euclid(3600).rem_euclid(24));
+        at.rem_euclid(60) == 0
+            && self.minutes >> minute & 1 == 1
+            && self.hours >> hour & 1 == 1
+            && self.matches_day(at.div_euclid(DAY) as i32)
+    }
+
+    fn matches_day(&self, number: i32) -> bool {
+        let (_, month, day) = date_of(number);
+        self.months >> month & 1 == 1
+            && self.days >> day & 1 == 1
+            && self.weekdays >> sunday_based(number) & 1 == 1
+    }
+}
+
+impl fmt::Display for CronLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        field(f, self.minutes, ALL_MINUTES)?;
+        f.write_str(" ")?;
+        field(f, self.hours.into(), ALL_HOURS.into())?;
+        f.write_str(" ")?;
+        field(f, self.days.into(), ALL_DAYS.into())?;
+        f.write_str(" ")?;
+        field(f, self.months.into(), ALL_MONTHS.into())?;
+        f.write_str(" ")?;
+        field(f, self.weekdays.into(), ALL_WEEKDAYS.into())
+    }
+}
+
+/// `*`, or values and ranges.
+fn field(f: &mut fmt::Formatter<'_>, mask: u64, all: u64) -> fmt::Result {
+    if mask == all {
+        return f.write_str("*");
+    }
+    let mut bit = 0;
+    let mut separator = "";
+    while bit < 64 {
+        if mask >> bit & 1 == 0 {
+            bit += 1;
+            continue;
+        }
+        let first = bit;
+        while bit < 64 && mask >> bit & 1 == 1 {
+            bit += 1;
+        }
+        match bit - first {
+            1 => write!(f, "{separator}{first}")?,
+            2 => write!(f, "{separator}{first},{}", bit - 1)?,
+            _ => write!(f, "{separator}{first}-{}", bit - 1)?,
+        }
+        separator = ",";
+    }
+    Ok(())
+}
+
+fn sunday_based(number: i32) -> i32 {
+    (weekday(number) + 1) % 7
+}
+
+/// Lines, at most [`MAX_CRON_LINES`], that fire at every instant at which a reminder falls due in the 12 months
+/// after `from`, and at the next one if that is later. None when no reminder is left after `from`.
+///
+/// The same for every `from` of a calendar month (UTC) as long as one is left.
+pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timestamp) -> Vec<CronLine> {
+    let Some(next) = Instants::new(recurrence, reminders, from).next() else {
+        return Vec::new();
+    };
+    let month_of = |at: i64| {
+        let (year, month, _) = date_of(at.div_euclid(DAY) as i32);
+        year * 12 + month - 1
+    };
+    let month_start = |months: i32| day_number(months.div_euclid(12), months.rem_euclid(12) + 1, 1);
+    let (now, next) = (month_of(floor_second(from)), month_of(next.due.as_second()));
+    // A next reminder further away moves the whole stretch to its month.
+    let first = if next < now + MONTHS { now } else { next };
+    let stretch = Stretch { first: month_start(first), end: month_start(first + MONTHS) };
+    let Some(slots) = collect(recurrence, reminders, &stretch) else {
+        let every = CronLine {
+            minutes: ALL_MINUTES,
+            hours: ALL_HOURS,
+            days: ALL_DAYS,
+            months: ALL_MONTHS,
+            weekdays: ALL_WEEKDAYS,
+        };
+        return vec![every];
+    };
+    let mut lines: Vec<CronLine> = stretch.choose(slots).into_iter().map(|group| group.line).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Days of a stretch as bits, the first day of the stretch is bit 0.
+type DaySet = [u64; 7];
+
+/// Whole months, as day numbers, `end` exclusive.
+struct Stretch {
+    first: i32,
+    end: i32,
+}
+
+/// What one line has to cover.
+#[derive(Clone)]
+struct Group {
+    minutes: u64,
+    hours: u32,
+    days: DaySet,
+    line: CronLine,
+    /// Starts in the stretch.
+    fires: u32,
+}
+
+/// The days on which each minute of the day has a reminder; None when there are too many to look at.
+fn collect(
+    recurrence: &Recurrence,
+    reminders: &[Reminder],
+    stretch: &Stretch,
+) -> Option<BTreeMap<i64, DaySet>> {
+    let mut slots: BTreeMap<i64, DaySet> = BTreeMap::new();
+    let from = timestamp(i64::from(stretch.first) * DAY - 1);
+    let end = timestamp(i64::from(stretch.end) * DAY);
+    for (count, it) in Instants::new(recurrence, reminders, from).take_while(|it| it.due < end).enumerate() {
+        if count == MAX_INSTANTS {
+            return None;
+        }
+        let at = it.due.as_second();
+        let day = (at.div_euclid(DAY) - i64::from(stretch.first)) as usize;
+        slots.entry(at.rem_euclid(DAY) / 60).or_default()[day / 64] |= 1 << (day % 64);
+    }
+    Some(slots)
+}
+
+impl Stretch {
+    /// Groups with the least price, at most [`MAX_CRON_LINES`].
+    fn choose(&self, slots: BTreeMap<i64, DaySet>) -> Vec<Group> {
+        let mut blocks = blocks(slots);
+        if blocks.len() > MAX_GROUPS {
+            // Too many to weigh: let the days be the same for all, so that only times are told apart.
+            let all = blocks.iter().fold(DaySet::default(), |all, (_, _, days)| union(&all, days));
+            let slots = blocks.iter().flat_map(|&(minutes, hours, _)| {
+                let hours = (0..24i64).filter(move |hour| hours >> hour & 1 == 1);
+                hours.flat_map(move |h| {
+                    (0..60i64).filter(move |m| minutes >> m & 1 == 1).map(move |m| h * 60 + m)
+                })
+            });
+            blocks = self::blocks(slots.map(|slot| (slot, all)).collect());
+        }
+        if blocks.len() > MAX_GROUPS {
+            let all = blocks.iter().fold((0, 0, DaySet::default()), |all, block| {
+                (all.0 | block.0, all.1 | block.1, union(&all.2, &block.2))
+            });
+            blocks = vec![all];
+        }
+        let mut groups = Vec::new();
+        for (minutes, hours, days) in blocks {
+            let whole = self.group(minutes, hours, days);
+            let mut parts = self.by_month(&whole);
+            self.merge(&mut parts, MAX_GROUPS);
+            if price(&parts) < price(std::slice::from_ref(&whole)) {
+                groups.extend(parts);
+            } else {
+                groups.push(whole);
+            }
+        }
+        self.merge(&mut groups, MAX_CRON_LINES);
+        groups
+    }
+
+    /// A group for each set of days of the month, as far as months differ in it.
+    fn by_month(&self, whole: &Group) -> Vec<Group> {
+        let mut months: BTreeMap<(i32, i32), (u32, DaySet)> = BTreeMap::new();
+        for index in members(&whole.days) {
+            let (year, month, day) = date_of(self.first + index as i32);
+            let (mask, days) = months.entry((year, month)).or_default();
+            *mask |= 1 << day;
+            days[index / 64] |= 1 << (index % 64);
+        }
+        let mut alike: BTreeMap<u32, DaySet> = BTreeMap::new();
+        for (mask, days) in months.into_values() {
+            let all = alike.entry(mask).or_default();
+            *all = union(all, &days);
+        }
+        alike.into_values().map(|days| self.group(whole.minutes, whole.hours, days)).collect()
+    }
+
+    /// Merges the cheapest pair while that lowers the price, or there are more than `limit`.
+    fn merge(&self, groups: &mut Vec<Group>, limit: usize) {
+        while groups.len() > 1 {
+            let mut best: Option<(i64, usize, usize, Group)> = None;
+            for a in 0..groups.len() {
+                for b in a + 1..groups.len() {
+                    let (one, two) = (&groups[a], &groups[b]);
+                    let days = union(&one.days, &two.days);
+                    let merged = self.group(one.minutes | two.minutes, one.hours | two.hours, days);
+                    let more = i64::from(merged.fires) - i64::from(one.fires) - i64::from(two.fires);
+                    if best.as_ref().is_none_or(|best| more < best.0) {
+                        best = Some((more, a, b, merged));
+                    }
+                }
+            }
+            let Some((more, a, b, merged)) = best else { return };
+            if groups.len() <= limit && more >= i64::from(LINE_PRICE) {
+                return;
+            }
+            groups.swap_remove(b);
+            groups[a] = merged;
+        }
+    }
+
+    /// The one line with the fewest starts: by day of week, or by day of month.
+    fn group(&self, minutes: u64, hours: u32, days: DaySet) -> Group {
+        let (mut months, mut of_month, mut of_week) = (0u16, 0u32, 0u8);
+        for index in members(&days) {
+            let number = self.first + index as i32;
+            let (_, month, day) = date_of(number);
+            months |= 1 << month;
+            of_month |= 1 << day;
+            of_week |= 1 << sunday_based(number);
+        }
+        let by_week = CronLine { minutes, hours, months, days: ALL_DAYS, weekdays: of_week };
+        let by_month = CronLine { days: of_month, weekdays: ALL_WEEKDAYS, ..by_week };
+        let (mut weekly, mut monthly) = (0, 0);
+        for number in self.first..self.end {
+            weekly += u32::from(by_week.matches_day(number));
+            monthly += u32::from(by_month.matches_day(number));
+        }
+        let times = minutes.count_ones() * hours.count_ones();
+        let (line, on_days) = if weekly <= monthly { (by_week, weekly) } else { (by_month, monthly) };
+        Group { minutes, hours, days, line, fires: on_days * times }
+    }
+}
+
+/// Minutes, hours and days that are exact cross products.
+fn blocks(slots: BTreeMap<i64, DaySet>) -> Vec<(u64, u32, DaySet)> {
+    let mut hours: BTreeMap<(i64, DaySet), u32> = BTreeMap::new();
+    for (slot, days) in slots {
+        *hours.entry((slot % 60, days)).or_default() |= 1 << (slot / 60);
+    }
+    let mut minutes: BTreeMap<(u32, DaySet), u64> = BTreeMap::new();
+    for ((minute, days), hours) in hours {
+        *minutes.entry((hours, days)).or_default() |= 1 << minute;
+    }
+    minutes.into_iter().map(|((hours, days), minutes)| (minutes, hours, days)).collect()
+}
+
+fn price(groups: &[Group]) -> u32 {
+    groups.iter().map(|group| group.fires + LINE_PRICE).sum()
+}
+
+fn union(a: &DaySet, b: &DaySet) -> DaySet {
+    std::array::from_fn(|index| a[index] | b[index])
+}
+
+fn members(days: &DaySet) -> impl Iterator<Item = usize> {
+    (0..days.len() * 64).filter(|index| days[index / 64] >> (index % 64) & 1 == 1)
+}
