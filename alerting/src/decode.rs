@@ -68,6 +68,11 @@ impl Decoder {
         Self { format }
     }
 
+    /// The format that it decodes.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Decodes a value's bytes.
     pub fn decode(&self, value: Option<&[u8]>) -> Result<Decoded, DecodeError> {
         let Some(bytes) = value else { return Ok(Decoded::Tombstone) };

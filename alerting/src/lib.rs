@@ -8,4 +8,5 @@ pub mod matching;
 pub mod paths;
 pub mod reason;
 pub mod record;
+pub mod sample;
 pub mod window;

@@ -242,7 +242,12 @@ fn what_is_allowed_runs_on_a_small_stack() {
         .stack_size(1 << 20)
         .spawn(move || {
             for expression in expressions {
-                assert_ne!(on(&expression, &json!({"a": 1})), Err(DropReason::MatchFailed), "{}", &expression[..20]);
+                assert_ne!(
+                    on(&expression, &json!({"a": 1})),
+                    Err(DropReason::MatchFailed),
+                    "{}",
+                    &expression[..20]
+                );
             }
         })
         .unwrap()
