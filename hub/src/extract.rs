@@ -22,6 +22,9 @@ pub(crate) const LARGE: usize = 32 * 1024 * 1024;
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
+/// A body from this length is read aside, so that it does not hold up those that wait for a thread.
+const ASIDE: usize = 256 * 1024;
+
 /// A JSON body of at most `MOST` bytes. Its memory stays counted until this is dropped.
 pub(crate) struct Sent<T, const MOST: usize = SMALL> {
     pub(crate) value: T,
@@ -29,7 +32,7 @@ pub(crate) struct Sent<T, const MOST: usize = SMALL> {
     _memory: BodyMemory,
 }
 
-impl<T: DeserializeOwned, const MOST: usize> FromRequest<App> for Sent<T, MOST> {
+impl<T: DeserializeOwned + Send + 'static, const MOST: usize> FromRequest<App> for Sent<T, MOST> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
@@ -50,10 +53,19 @@ impl<T: DeserializeOwned, const MOST: usize> FromRequest<App> for Sent<T, MOST> 
             Err(_) => return Err(Refusal::slow_body()),
         };
         share.sent(bytes.len(), Instant::now());
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::invalid(format!("the body is not what this path takes: {error}")))?;
-        Ok(Self { value, bytes: bytes.len(), _memory: memory })
+        let length = bytes.len();
+        let value = if length < ASIDE {
+            read(&bytes)
+        } else {
+            tokio::task::spawn_blocking(move || read(&bytes)).await.map_err(|_| Refusal::internal())?
+        }?;
+        Ok(Self { value, bytes: length, _memory: memory })
     }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Refusal::invalid(format!("the body is not what this path takes: {error}")))
 }
 
 /// A query.

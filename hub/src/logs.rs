@@ -7,9 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
+/// Libraries that see whole requests stay at this level, whatever was asked for: below it, some of them log headers.
+const QUIET: &str = "h2=info,hyper=info,hyper_util=info,kube=info,kube_client=info,rustls=info,tower=info";
+
 /// Starts logging; the first call of a process wins.
 pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log)?;
+    let filter = EnvFilter::try_new(format!("{},{QUIET}", config.log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

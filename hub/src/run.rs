@@ -112,6 +112,11 @@ impl Hub {
         Ok(Self { api, metrics: metrics_addr, app, health, tasks, probes: (probes_stop, probes) })
     }
 
+    /// The ledger, for tests and benchmarks in the hub's process.
+    pub fn ledger(&self) -> &Ledger {
+        &self.app.ledger
+    }
+
     /// Takes no more work, answers long polls at once, finishes what is under way and closes the ledger; in less than ten
     /// seconds. What was answered is durable; what was not, its caller tries again.
     pub async fn stop(self) {

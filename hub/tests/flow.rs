@@ -1,0 +1,242 @@
+//! The line through the hub: plans in, work and statuses out; waiting callers wake.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::{Bed, channel, ends, matched, rule, source, status, until};
+use domain::{DeliveryState, Digest, Outcome, Plan};
+use protocol::Client;
+use protocol::messages::{
+    AttemptOutcome, ClaimRequest, Claimed, CommitResult, LiveObjects, NotificationQuery, ObjectProblem,
+    Outcomes, Pool, Report, SourcePlan, StatusBody,
+};
+use uuid::Uuid;
+
+const NOW: Duration = Duration::ZERO;
+const LONG: Duration = Duration::from_secs(20);
+/// What a change may take to reach one who waits for it.
+const SOON: Duration = Duration::from_secs(1);
+
+async fn source_plan(worker: &Client, ns: &str) -> SourcePlan {
+    let plan = worker.source_plan(ns, source().key().as_str(), "", NOW).await;
+    plan.expect("a plan").expect("it is new")
+}
+
+async fn claim(worker: &Client, ns: &str, pool: Pool, wait: Duration) -> Claimed {
+    let wait_ms = u64::try_from(wait.as_millis()).expect("short");
+    let request = ClaimRequest { pool, instance: "worker-1".to_owned(), max: 10, wait_ms };
+    worker.claim(ns, &request).await.expect("an answer")
+}
+
+/// Stores the plans of a namespace with one rule, and opens its topic.
+async fn ready(bed: &Bed, ns: &str, uid: u128, title: &str) -> (Client, Plan, Digest) {
+    let rule = rule(ns, "errors", uid, title);
+    bed.put(&[&channel(ns, "hook", uid + 1), &rule]).await;
+    let worker = bed.worker(ns);
+    let plan = source_plan(&worker, ns).await;
+    let positions = worker.positions(ns, source().key().as_str(), &ends()).await.expect("positions");
+    assert_eq!(positions.topics["payments"], [0]);
+    (worker, rule, plan.revision)
+}
+
+async fn commit(worker: &Client, rule: &Plan, revision: &Digest, offset: i64) -> CommitResult {
+    let commit = matched(rule, revision.clone(), offset);
+    let ns = &rule.namespace;
+    worker.commit(ns, source().key().as_str(), &commit).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outcome() {
+    let mut bed = Bed::new("line", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xa0, "{{ rule }} saw {{ record.message }}").await;
+    // The worker waits before there is anything to do.
+    let waiting = {
+        let worker = worker.clone();
+        tokio::spawn(async move { (claim(&worker, "a", Pool::Send, LONG).await, Instant::now()) })
+    };
+    tokio::task::yield_now().await;
+    let result = commit(&worker, &rule, &revision, 0).await;
+    let committed = Instant::now();
+    assert_eq!(result.entries[0].status, 200);
+    let (claimed, woken) = waiting.await.expect("the claim ends");
+    assert!(woken.saturating_duration_since(committed) < SOON, "{woken:?}");
+    assert_eq!(claimed.tasks.len(), 1);
+    let task = &claimed.tasks[0];
+    assert_eq!(task.notification.title, "errors saw boom");
+    assert_eq!(claimed.channels[&task.channel].name, "hook");
+
+    let outcome =
+        AttemptOutcome { delivery: task.delivery, attempt: task.attempt, outcome: Outcome::Delivered };
+    worker.outcomes("a", &Outcomes { outcomes: vec![outcome] }).await.expect("recorded");
+    let person = bed.client(&bed.person_token("ann", &["a"]));
+    for id in [task.notification.id, task.delivery] {
+        let story = person.notification("a", id).await.expect("a story");
+        assert_eq!(story.deliveries.len(), 1);
+        assert_eq!(story.deliveries[0].state, DeliveryState::Delivered);
+        assert_eq!(story.deliveries[0].attempts[0].outcome.as_deref(), Some("Delivered"));
+    }
+    let query = NotificationQuery { object: Some(rule.uid), ..NotificationQuery::default() };
+    assert_eq!(person.notifications("a", &query).await.expect("a list").items.len(), 1);
+    assert_eq!(status(person.notification("a", Uuid::nil()).await), 404);
+
+    // The same commit again is another consumer's: refused, and nothing twice.
+    let again = commit(&worker, &rule, &revision, 0).await;
+    assert_eq!((again.entries[0].status, again.entries[0].offset), (409, 1));
+    assert!(claim(&worker, "a", Pool::Send, NOW).await.tasks.is_empty());
+
+    let (_, metrics) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
+    for line in [
+        "belfry_hub_records_read_total 1",
+        "belfry_hub_records_matched_total 1",
+        "belfry_hub_commit_entries_refused_total 1",
+        "belfry_hub_attempts_total{channel_type=\"Webhook\",outcome=\"Delivered\"} 1",
+        "belfry_hub_rule_decisions_total{kind=\"record\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_rule_reaches_its_waiting_consumer_within_a_second() {
+    let mut bed = Bed::new("plan-poll", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xb0, "one").await;
+    let key = source().key();
+    let held = revision.to_string();
+    assert!(worker.source_plan("a", key.as_str(), &held, NOW).await.expect("an answer").is_none());
+    let waiting = tokio::spawn(async move {
+        let plan = worker.source_plan("a", key.as_str(), &held, LONG).await;
+        (plan.expect("an answer").expect("it is new"), Instant::now())
+    });
+    tokio::task::yield_now().await;
+    let mut changed = rule.clone();
+    changed.suspended = true;
+    bed.put(&[&changed]).await;
+    let put = Instant::now();
+    let (plan, woken) = waiting.await.expect("the poll ends");
+    assert!(woken.saturating_duration_since(put) < SOON);
+    assert!(plan.rules.is_empty(), "a suspended rule is not evaluated");
+    assert_eq!(plan.topics, ["payments"], "its records are passed over");
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn channels_wake_their_workers_and_an_unknown_source_is_not_found() {
+    let mut bed = Bed::new("channels-poll", &[]).await;
+    let worker = bed.worker("a");
+    let empty = worker.channels_plan("a", "", NOW).await.expect("an answer").expect("a plan");
+    let held = empty.revision.to_string();
+    let waiting = {
+        let worker = worker.clone();
+        tokio::spawn(async move { worker.channels_plan("a", &held, LONG).await })
+    };
+    bed.put(&[&channel("a", "hook", 0xc0)]).await;
+    let plan = waiting.await.expect("the poll ends").expect("an answer").expect("it is new");
+    assert_eq!(plan.channels.len(), 1);
+    assert_eq!(status(worker.source_plan("a", "nothing", "", LONG).await), 404);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn the_feed_tells_of_counters_and_of_what_workers_can_not_do() {
+    let mut bed = Bed::new("feed", &[]).await;
+    let operator = bed.operator();
+    let (worker, rule, revision) = ready(&bed, "a", 0xd0, "x").await;
+    let other = bed.worker("b");
+    // A worker of another namespace has no word on this rule.
+    let problem =
+        |reason: &str| vec![ObjectProblem { reason: reason.to_owned(), message: "words".to_owned() }];
+    let report = |reason: &str| Report {
+        instance: "consume-1".to_owned(),
+        running: BTreeMap::from([(rule.uid, rule.revision())]),
+        problems: BTreeMap::from([(rule.uid, problem(reason))]),
+        owned: vec![("payments".to_owned(), "topic-id".to_owned(), 0)],
+        source: Some(source().key()),
+        leaving: false,
+    };
+    other.report("b", &report("Slander")).await.expect("taken");
+    worker.report("a", &report("TopicNotFound")).await.expect("taken");
+    commit(&worker, &rule, &revision, 0).await;
+
+    let seen = std::sync::Mutex::new((0, None));
+    until("the rule's status", || async {
+        let after = seen.lock().expect("unpoisoned").0;
+        let feed = operator.feed(after, SOON).await.expect("a feed");
+        let mut seen = seen.lock().expect("unpoisoned");
+        seen.0 = feed.version;
+        for object in feed.objects {
+            assert!(object.problems.iter().all(|problem| problem.reason != "Slander"), "{object:?}");
+            if object.uid == rule.uid {
+                seen.1 = Some(object);
+            }
+        }
+        seen.1.as_ref().is_some_and(|object| {
+            let StatusBody::AlertRule(status) = &object.body else { return false };
+            object.running == 1 && !object.problems.is_empty() && status.matched == 1
+        })
+    })
+    .await;
+    let object = seen.into_inner().expect("unpoisoned").1.expect("seen");
+    assert_eq!(object.problems[0].reason, "TopicNotFound");
+    assert_eq!(object.revision, rule.revision());
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_object_stops_at_once() {
+    let mut bed = Bed::new("deleted", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xe0, "x").await;
+    commit(&worker, &rule, &revision, 0).await;
+    bed.operator().put_live(&LiveObjects { uids: vec![] }).await.expect("taken");
+    until("the source is gone", || async {
+        matches!(worker.source_plan("a", source().key().as_str(), "", NOW).await, Err(error) if error.status().is_some_and(|status| status == 404))
+    })
+    .await;
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_sends_too_much_is_refused_alone() {
+    let mut bed = Bed::new("bytes-quota", &["--max-bytes-per-second=2000"]).await;
+    let (busy, calm) = (bed.worker("busy"), bed.worker("calm"));
+    let big = Report {
+        instance: "i".to_owned(),
+        running: BTreeMap::new(),
+        problems: BTreeMap::new(),
+        owned: vec![("t".repeat(20_000), "id".to_owned(), 0)],
+        source: None,
+        leaving: false,
+    };
+    let small = Report { owned: vec![], ..big.clone() };
+    busy.report("busy", &big).await.expect("taken, once");
+    let error = busy.report("busy", &small).await.expect_err("over its quota");
+    let protocol::Error::Refused { status, problem, retry_after } = error else { panic!("{error}") };
+    assert_eq!((status.as_u16(), problem.reason.as_str()), (429, "OverQuota"));
+    assert!(retry_after.is_some_and(|wait| (5..=10).contains(&wait.as_secs())), "{retry_after:?}");
+    calm.report("calm", &small).await.expect("another namespace goes on");
+    // Reading costs nothing.
+    assert_eq!(common::status(busy.channels_plan("busy", "", NOW).await), 200);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_namespace_with_too_many_pending_deliveries_is_refused_alone() {
+    let mut bed = Bed::new("pending-quota", &["--max-pending=2"]).await;
+    let (busy, rule, revision) = ready(&bed, "busy", 0xf0, "x").await;
+    let mut refused = None;
+    for offset in 0..5 {
+        let commit = matched(&rule, revision.clone(), offset);
+        if let Err(error) = busy.commit("busy", source().key().as_str(), &commit).await {
+            refused = Some((offset, error));
+            break;
+        }
+    }
+    let (offset, error) = refused.expect("over its quota");
+    assert_eq!(error.status().map(|status| status.as_u16()), Some(429), "{error}");
+    assert!((2..5).contains(&offset), "{offset}");
+    let (calm, rule, revision) = ready(&bed, "calm", 0x1f0, "x").await;
+    assert_eq!(commit(&calm, &rule, &revision, 0).await.entries[0].status, 200);
+    bed.stop().await;
+}

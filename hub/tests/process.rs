@@ -1,0 +1,159 @@
+//! The process: probes, limits of requests, stopping, starting again, a full disk.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Bed, LONG, channel, jwt, status, until};
+use protocol::messages::{ClaimRequest, Pool};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const NOW: Duration = Duration::ZERO;
+
+#[tokio::test]
+async fn probes_and_metrics_need_no_token_and_are_not_on_the_apis_port() {
+    let mut bed = Bed::new("probes", &[]).await;
+    for path in ["healthz", "readyz"] {
+        assert_eq!(bed.get(format!("{}/{path}", bed.metrics_url)).await.0, 200);
+        assert_eq!(bed.get(format!("{}/{path}", bed.url)).await.0, 404);
+    }
+    let _ = bed.client("junk").channels_plan("secret-namespace", "", NOW).await;
+    until("counted", || async {
+        let (_, text) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
+        assert!(!text.contains("secret-namespace"), "an unbounded label: {text}");
+        text.contains("belfry_hub_auth_total{result=\"unauthorized\"} 1")
+            && text.contains("route=\"/v1/namespaces/{ns}/channels/plan\",status=\"401\"} 1")
+    })
+    .await;
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_answers_long_polls_at_once_and_another_start_finds_what_was_stored() {
+    let mut bed = Bed::new("restart", &[]).await;
+    bed.put(&[&channel("a", "hook", 1)]).await;
+    let worker = bed.worker("a");
+    let plan = worker.channels_plan("a", "", NOW).await.expect("an answer").expect("a plan");
+    let revisions = bed.operator().revisions().await.expect("revisions");
+    let held = plan.revision.to_string();
+    let poll = {
+        let worker = worker.clone();
+        tokio::spawn(async move { worker.channels_plan("a", &held, Duration::from_secs(50)).await })
+    };
+    let claim = tokio::spawn(async move {
+        let request = ClaimRequest { pool: Pool::Send, instance: "x".to_owned(), max: 1, wait_ms: 30_000 };
+        worker.claim("a", &request).await
+    });
+    until("both are under way", || async {
+        let (_, text) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
+        text.contains("belfry_hub_ledger_call_duration_seconds_count{kind=\"claim\"} 1")
+            && text.contains("belfry_hub_auth_total{result=\"allowed\"} 5")
+    })
+    .await;
+    let begun = Instant::now();
+    bed.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(poll.await.expect("ended").expect("an answer").is_none(), "unchanged");
+    assert!(claim.await.expect("ended").expect("an answer").tasks.is_empty());
+
+    bed.start().await;
+    let again = bed.operator().revisions().await.expect("revisions");
+    assert_eq!(again.ledger, revisions.ledger);
+    assert_eq!(again.objects, revisions.objects);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_no_request_is_refused_with_a_problem() {
+    let mut bed = Bed::new("bodies", &[]).await;
+    let token = bed.worker_token("a");
+    let send = |path: &str, body: String| {
+        let request = reqwest::Client::new().post(format!("{}{path}", bed.url)).bearer_auth(&token);
+        request.header(protocol::HEADER, protocol::VERSION.to_string()).body(body).send()
+    };
+    let claim = "/v1/namespaces/a/deliveries/claim";
+    for (body, expected) in [
+        ("{".to_owned(), 400),
+        ("[]".to_owned(), 400),
+        ("\u{0}".to_owned(), 400),
+        ("[".repeat(100_000), 400),
+        (r#"{"pool":"Send","instance":"x","max":0,"waitMs":0}"#.to_owned(), 400),
+        (" ".repeat(1024 * 1024 + 1), 413),
+    ] {
+        let answer = send(claim, body).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), expected);
+        let problem: protocol::messages::Problem = answer.json().await.expect("a problem");
+        assert_eq!(problem.reason, "Invalid");
+    }
+    let answer = send("/v1/namespaces/a/nothing", String::new()).await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 404);
+    let answer = send("/v1/namespaces/a/channels/plan", String::new()).await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 405);
+    assert_eq!(status(bed.worker("a").channels_plan("a", "", NOW).await), 200);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_long_poll_with_it() {
+    let mut bed = Bed::new("disconnect", &[]).await;
+    let token = bed.worker_token("a");
+    let address = bed.url.trim_start_matches("http://").to_owned();
+    let plan = bed.worker("a").channels_plan("a", "", NOW).await.expect("an answer").expect("a plan");
+    // As many long polls as a namespace may have, all broken off; then one more finds its place.
+    for _ in 0..600 {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        let request = format!(
+            "GET /v1/namespaces/a/channels/plan?revision={}&waitMs=60000 HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {token}\r\nbelfry-protocol: 1.0\r\n\r\n",
+            plan.revision
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+    }
+    until("places are free again", || async { bed.worker("a").channels_plan("a", "", NOW).await.is_ok() })
+        .await;
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_are_too_long_are_refused_and_the_hub_goes_on() {
+    let mut bed = Bed::new("headers", &[]).await;
+    let address = bed.url.trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.expect("connected");
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nx: ").await;
+    let _ = stream.write_all(&vec![b'x'; 200_000]).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{answer:?}");
+    assert_eq!(status(bed.client(&jwt("x", LONG)).channels_plan("a", "", NOW).await), 401);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_reads_go_on_and_it_mends_by_itself() {
+    let mut bed = Bed::new("full", &[]).await;
+    bed.put(&[&channel("a", "hook", 1)]).await;
+    let ledger = bed.hub.as_ref().expect("running").ledger().clone();
+    ledger.limit_pages(1).await.expect("limited");
+    let operator = bed.operator();
+    let mut refused = None;
+    for uid in 2..400 {
+        let plan = channel("a", &format!("hook-{uid}-{}", "x".repeat(200)), uid);
+        let plans = protocol::messages::PutPlans { plans: vec![plan] };
+        if let Err(error) = operator.put_plans(&plans).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    let Some(protocol::Error::Refused { status, problem, retry_after }) = refused else {
+        panic!("never full: {refused:?}")
+    };
+    assert_eq!((status.as_u16(), problem.reason.as_str()), (507, "StorageFull"));
+    assert!(retry_after.is_some());
+    assert_eq!(common::status(bed.worker("a").channels_plan("a", "", NOW).await), 200);
+    assert_eq!(bed.get(format!("{}/healthz", bed.metrics_url)).await.0, 200, "a restart would not help");
+    ledger.limit_pages(0).await.expect("unlimited");
+    let plans = protocol::messages::PutPlans { plans: vec![channel("a", "more", 9_999)] };
+    until("there is room again", || async { operator.put_plans(&plans).await.is_ok() }).await;
+    drop(ledger);
+    bed.stop().await;
+}
