@@ -4,9 +4,11 @@
 //! Never here: Kubernetes, a database, or a secret's value in a log.
 
 mod config;
+mod consume;
 mod context;
 mod deliver;
 mod health;
+mod kafka;
 
 use clap::Parser;
 use protocol::messages::Pool;
@@ -41,6 +43,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
             let pool = if matches!(work, Work::Send) { Pool::Send } else { Pool::Retry };
             deliver::run(context, pool).await
         }
-        Work::Consume { .. } | Work::Remind { .. } => Ok(()),
+        Work::Consume { source } => {
+            health::serve(&context).await?;
+            consume::run(context, source).await
+        }
+        Work::Remind { .. } => Ok(()),
     }
 }

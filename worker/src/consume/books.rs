@@ -1,0 +1,271 @@
+//! What a consumer owes the hub: per partition, which records are folded and not yet accepted.
+//!
+//! A pure state machine. Invariants: a partition's held fold covers exactly the records from its `from` to its `read`,
+//! each once, in one plan; at most one commit is in flight, and it is sent unchanged until it is answered; after an
+//! answer the next `from` is what the ledger holds. Never here: Kafka, the hub, a clock, or what a fold is made of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number.
+    pub partition: i32,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// An open partition.
+#[derive(Debug)]
+struct Open<F> {
+    topic_id: Arc<str>,
+    /// Tells this opening from an earlier one of the same partition, whose commit may still be in flight.
+    epoch: u64,
+    from: i64,
+    read: i64,
+    held: F,
+    end: i64,
+    progress: Option<i64>,
+    told: Option<i64>,
+}
+
+/// One partition's part of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// Which partition.
+    pub key: Key,
+    /// The topic's id.
+    pub topic_id: Arc<str>,
+    /// What the ledger must hold.
+    pub from: i64,
+    /// The next offset to read.
+    pub to: i64,
+    /// Event-time progress, Unix ms.
+    pub progress: Option<i64>,
+    /// The partition's end as last seen.
+    pub end: i64,
+    epoch: u64,
+}
+
+/// What the hub said of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is durable.
+    Accepted,
+    /// The ledger holds another offset.
+    Elsewhere(i64),
+    /// The ledger does not know the topic by this id.
+    Unknown,
+}
+
+/// What to do after an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Up to this offset all is in the ledger.
+    Done(Key, i64),
+    /// What was held is dropped: read on from this offset.
+    Read(Key, i64),
+    /// What was held is dropped and the partition closed: ask for positions.
+    Ask(Key),
+}
+
+/// The books of one consumer. `F` is a fold, its default an empty one.
+#[derive(Debug)]
+pub struct Books<F> {
+    open: BTreeMap<Key, Open<F>>,
+    flight: Option<Vec<Sent>>,
+    epochs: u64,
+}
+
+impl<F: Default> Books<F> {
+    /// Nothing open.
+    pub fn new() -> Self {
+        Self { open: BTreeMap::new(), flight: None, epochs: 0 }
+    }
+
+    /// Opens a partition, or opens it anew: the ledger holds `from`, and `read` is the first record to come (later than
+    /// `from` where retention removed what was between).
+    pub fn open(&mut self, key: Key, topic_id: Arc<str>, from: i64, read: i64) {
+        self.epochs += 1;
+        let read = read.max(from);
+        let open = Open {
+            topic_id,
+            epoch: self.epochs,
+            from,
+            read,
+            held: F::default(),
+            end: read,
+            progress: None,
+            told: None,
+        };
+        self.open.insert(key, open);
+    }
+
+    /// Closes a partition and drops what is held of it.
+    pub fn close(&mut self, key: &Key) {
+        self.open.remove(key);
+    }
+
+    /// The open partitions with the ids of their topics.
+    pub fn partitions(&self) -> impl Iterator<Item = (&Key, &Arc<str>)> {
+        self.open.iter().map(|(key, open)| (key, &open.topic_id))
+    }
+
+    /// The next offset to read, if the partition is open.
+    pub fn read(&self, key: &Key) -> Option<i64> {
+        self.open.get(key).map(|open| open.read)
+    }
+
+    /// The fold that a record belongs to; `None` for a record that was read already, or of a partition that is not open.
+    /// The record counts as read, and its time as event-time progress.
+    pub fn admit(&mut self, key: &Key, offset: i64, time_ms: i64) -> Option<&mut F> {
+        let open = self.open.get_mut(key).filter(|open| offset >= open.read)?;
+        open.read = offset + 1;
+        open.end = open.end.max(open.read);
+        open.progress = open.progress.max(Some(time_ms));
+        Some(&mut open.held)
+    }
+
+    /// Records before `offset` can't be read any more. Returns how many those are.
+    pub fn skip_to(&mut self, key: &Key, offset: i64) -> i64 {
+        let Some(open) = self.open.get_mut(key) else { return 0 };
+        let missed = (offset - open.read).max(0);
+        open.read += missed;
+        missed
+    }
+
+    /// Event time moved on.
+    pub fn progress(&mut self, key: &Key, time_ms: i64) {
+        if let Some(open) = self.open.get_mut(key) {
+            open.progress = open.progress.max(Some(time_ms));
+        }
+    }
+
+    /// The broker said where the partition ends. `true` if all of it has been read.
+    pub fn ends(&mut self, key: &Key, end: i64) -> bool {
+        self.open.get_mut(key).is_some_and(|open| {
+            open.end = end.max(open.read);
+            open.read >= end
+        })
+    }
+
+    /// Records between the read offset and the end, over all partitions.
+    pub fn lag(&self) -> i64 {
+        self.open.values().map(|open| open.end - open.read).sum()
+    }
+
+    /// What is held.
+    pub fn held(&self) -> impl Iterator<Item = &F> {
+        self.open.values().map(|open| &open.held)
+    }
+
+    /// The smallest event-time progress, if every partition has one.
+    pub fn oldest_progress(&self) -> Option<i64> {
+        self.open.values().map(|open| open.progress).min().flatten()
+    }
+
+    /// Whether a commit is in flight.
+    pub fn in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Whether the commit in flight has an entry of this opening of the partition.
+    pub fn in_flight_of(&self, key: &Key) -> bool {
+        let epoch = self.open.get(key).map(|open| open.epoch);
+        self.flight.iter().flatten().any(|sent| sent.key == *key && Some(sent.epoch) == epoch)
+    }
+
+    /// Whether any records are held.
+    pub fn holds(&self) -> bool {
+        self.open.values().any(|open| open.read > open.from)
+    }
+
+    /// Whether records of this partition are held.
+    pub fn holds_of(&self, key: &Key) -> bool {
+        self.open.get(key).is_some_and(|open| open.read > open.from)
+    }
+
+    /// Whether event time moved on since it was last told.
+    pub fn has_news(&self) -> bool {
+        self.open.values().any(|open| open.progress > open.told)
+    }
+
+    /// Takes all that is held into a commit, with the folds; afterwards nothing is held. With `all`, partitions without
+    /// news get an empty entry too. Empty when one is in flight or there is nothing to say.
+    pub fn take(&mut self, all: bool) -> Vec<(Sent, F)> {
+        if self.flight.is_some() {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for (key, open) in &mut self.open {
+            if !(all || open.read > open.from || open.progress > open.told) {
+                continue;
+            }
+            let sent = Sent {
+                key: key.clone(),
+                topic_id: Arc::clone(&open.topic_id),
+                from: open.from,
+                to: open.read,
+                progress: open.progress,
+                end: open.end,
+                epoch: open.epoch,
+            };
+            open.from = open.read;
+            open.told = open.progress;
+            taken.push((sent, std::mem::take(&mut open.held)));
+        }
+        if !taken.is_empty() {
+            self.flight = Some(taken.iter().map(|(sent, _)| sent.clone()).collect());
+        }
+        taken
+    }
+
+    /// The commit in flight was answered, one answer for each entry.
+    ///
+    /// `Elsewhere(to)` is as good as accepted: an earlier try whose answer was lost did it, or another consumer read the
+    /// same records; either way the ledger has counted up to `to`, and what is held begins there.
+    pub fn answered(&mut self, answers: &[Answer]) -> Vec<Next> {
+        let mut next = Vec::new();
+        for (at, sent) in self.flight.take().into_iter().flatten().enumerate() {
+            // A missing answer is no answer to rest on: ask.
+            let answer = answers.get(at).copied().unwrap_or(Answer::Unknown);
+            let Some(open) = self.open.get_mut(&sent.key).filter(|open| open.epoch == sent.epoch) else {
+                continue;
+            };
+            match answer {
+                Answer::Accepted => next.push(Next::Done(sent.key, sent.to)),
+                Answer::Elsewhere(offset) if offset == sent.to => next.push(Next::Done(sent.key, sent.to)),
+                Answer::Elsewhere(offset) => {
+                    open.from = offset;
+                    open.read = offset;
+                    open.held = F::default();
+                    open.told = None;
+                    open.progress = None;
+                    next.push(Next::Read(sent.key, offset));
+                }
+                Answer::Unknown => {
+                    self.open.remove(&sent.key);
+                    next.push(Next::Ask(sent.key));
+                }
+            }
+        }
+        next
+    }
+
+    /// The commit in flight can never be accepted (no rule reads the source any more): forget it and close everything.
+    pub fn abandon(&mut self) {
+        self.flight = None;
+        self.open.clear();
+    }
+}
+
+#[cfg(test)]
+#[path = "books_tests.rs"]
+mod tests;

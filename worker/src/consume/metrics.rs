@@ -1,0 +1,90 @@
+//! The consumer's metrics. No label is unbounded: reasons and results are closed sets.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::health::Health;
+
+/// Why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// From a closed set.
+    pub reason: String,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// From a closed set.
+    pub result: &'static str,
+}
+
+/// The consumer's metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Records read.
+    pub read: Counter<u64, AtomicU64>,
+    /// Matches: (record, rule).
+    pub matched: Counter<u64, AtomicU64>,
+    /// Records not counted.
+    pub rejected: Family<Reason, Counter>,
+    /// Dead letters, by where they went.
+    pub letters: Family<Outcome, Counter>,
+    /// Entries of commits, by answer.
+    pub entries: Family<Outcome, Counter>,
+    /// Calls of commits, by result.
+    pub commits: Family<Outcome, Counter>,
+    /// From taking what was held to the hub's answer.
+    pub commit_seconds: Histogram,
+    /// Records not yet read.
+    pub lag: Gauge<i64, AtomicI64>,
+    /// Partitions read.
+    pub owned: Gauge<i64, AtomicI64>,
+    /// About what the folds hold.
+    pub held_bytes: Gauge<i64, AtomicI64>,
+    /// How far the slowest partition's event time is behind the clock.
+    pub progress_age: Gauge<f64, AtomicU64>,
+    /// Times that the group shared out partitions anew.
+    pub rebalances: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(health: &Health) -> Self {
+        let metrics = Self {
+            read: Counter::default(),
+            matched: Counter::default(),
+            rejected: Family::default(),
+            letters: Family::default(),
+            entries: Family::default(),
+            commits: Family::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            lag: Gauge::default(),
+            owned: Gauge::default(),
+            held_bytes: Gauge::default(),
+            progress_age: Gauge::default(),
+            rebalances: Counter::default(),
+        };
+        let m = metrics.clone();
+        health.register(|registry| {
+            registry.register("records_read", "Records read", m.read);
+            registry.register("records_matched", "Matches, one for each record and rule", m.matched);
+            registry.register("records_rejected", "Records not counted, by reason", m.rejected);
+            registry.register("dead_letters", "Dead letters, by where they went", m.letters);
+            registry.register("commit_entries", "Partition entries of commits, by answer", m.entries);
+            registry.register("commits", "Calls of commits, by result", m.commits);
+            registry.register("commit_seconds", "From taking the folds to the answer", m.commit_seconds);
+            registry.register("lag_records", "Records not yet read", m.lag);
+            registry.register("partitions_owned", "Partitions read", m.owned);
+            registry.register("held_bytes", "About what the folds hold", m.held_bytes);
+            registry.register("event_time_age_seconds", "How far event time is behind", m.progress_age);
+            registry.register("rebalances", "Times that partitions were shared out anew", m.rebalances);
+        });
+        metrics
+    }
+}

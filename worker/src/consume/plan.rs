@@ -1,0 +1,84 @@
+//! A source's plan, compiled: what the reader runs.
+//!
+//! Invariant: a commit names the revision and the rules of exactly one of these. Never here: the hub or the broker.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use alerting::decide::RuleParams;
+use alerting::fold::Engine;
+use domain::{Condition, Digest, Millis, RulePlan};
+use protocol::messages::{ObjectProblem, SourcePlan};
+use uuid::Uuid;
+
+/// What is awaited at least this long after the last match, ms.
+const SLACK: i64 = 60_000;
+/// How long an alert of `Any` lasts where the rule does not say, ms.
+const ANY_LASTS: i64 = 5 * 60_000;
+
+/// A source's plan, compiled.
+pub struct Compiled {
+    /// The hub's revision of it.
+    pub revision: Digest,
+    /// State hash of each rule that runs.
+    pub states: BTreeMap<Uuid, Digest>,
+    /// Plan revision of each rule that runs.
+    pub running: BTreeMap<Uuid, Digest>,
+    /// The topics of each rule, running or not.
+    pub readers: BTreeMap<Uuid, BTreeSet<String>>,
+    /// Rules that do not compile.
+    pub problems: BTreeMap<Uuid, ObjectProblem>,
+    /// Topics to read.
+    pub topics: Vec<String>,
+    /// Topics of which a matched record is a notification by itself.
+    pub urgent: HashSet<String>,
+    /// How long after the last match an alert may still change by time alone, ms; 0 where none can.
+    pub horizon_ms: i64,
+    /// The rules.
+    pub engine: Engine,
+}
+
+impl Compiled {
+    /// Compiles a plan. A rule that does not compile is a problem of its own; the others run.
+    pub fn new(plan: &SourcePlan) -> Self {
+        let (engine, failed) = Engine::new(plan.rules.iter().map(|(uid, rule)| (*uid, &rule.plan)));
+        let problems: BTreeMap<Uuid, ObjectProblem> = failed
+            .into_iter()
+            .map(|failed| {
+                let message = failed.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                (failed.rule, ObjectProblem { reason: "RuleInvalid".to_owned(), message })
+            })
+            .collect();
+        let runs = || plan.rules.iter().filter(|(uid, _)| !problems.contains_key(uid));
+        Self {
+            revision: plan.revision.clone(),
+            states: runs().map(|(uid, rule)| (*uid, rule.state.clone())).collect(),
+            running: runs().map(|(uid, rule)| (*uid, rule.revision.clone())).collect(),
+            readers: plan
+                .rules
+                .iter()
+                .map(|(uid, rule)| (*uid, rule.plan.topics.iter().cloned().collect()))
+                .collect(),
+            topics: plan.topics.clone(),
+            urgent: runs()
+                .filter(|(_, rule)| RuleParams::of(&rule.plan).is_none())
+                .flat_map(|(_, rule)| rule.plan.topics.iter().cloned())
+                .collect(),
+            horizon_ms: runs().map(|(_, rule)| horizon(&rule.plan)).max().unwrap_or(0),
+            engine,
+            problems,
+        }
+    }
+}
+
+fn horizon(plan: &RulePlan) -> i64 {
+    if RuleParams::of(plan).is_none() {
+        return 0;
+    }
+    let repeat = plan.repeat_interval.map(|interval| interval.0);
+    let (window, lasts) = match plan.condition {
+        Condition::Any => (1_000, repeat.unwrap_or(ANY_LASTS)),
+        Condition::Frequency { window, .. } => (window.0, window.0),
+    };
+    let after = plan.resolve.and_then(|resolve| resolve.after).map_or(lasts, |Millis(after)| after);
+    window + after + plan.allowed_lateness.0 + SLACK
+}

@@ -1,0 +1,158 @@
+//! What the consumer says of itself to the hub: which rules it runs, which partitions it owns, and what it can't do.
+//!
+//! Invariant: what heals is said to have healed. Never here: a secret, or a record's content.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::Digest;
+use protocol::messages::{ObjectProblem, Report};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::plan::Compiled;
+
+/// How long it is said that records were removed before they were read.
+const REMOVED_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// Shared by the reader and the tasks that ask broker and hub. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Standing {
+    inner: Arc<Mutex<Inner>>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Inner {
+    running: BTreeMap<Uuid, Digest>,
+    readers: BTreeMap<Uuid, BTreeSet<String>>,
+    invalid: BTreeMap<Uuid, ObjectProblem>,
+    topics: Vec<String>,
+    owned: BTreeMap<(String, i32), String>,
+    broker: Option<String>,
+    missing: BTreeMap<String, ObjectProblem>,
+    removed: BTreeMap<(String, i32), (i64, Instant)>,
+}
+
+impl Standing {
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let before = (inner.problems(), inner.running.clone(), inner.owned.clone());
+        let result = change(&mut inner);
+        if before != (inner.problems(), inner.running.clone(), inner.owned.clone()) {
+            self.changed.notify_one();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan that runs from now on, or none.
+    pub fn runs(&self, plan: Option<&Compiled>) {
+        self.change(|inner| match plan {
+            Some(plan) => {
+                inner.running.clone_from(&plan.running);
+                inner.readers.clone_from(&plan.readers);
+                inner.invalid.clone_from(&plan.problems);
+                inner.topics.clone_from(&plan.topics);
+                inner.missing.retain(|topic, _| plan.topics.contains(topic));
+            }
+            None => {
+                *inner = Inner { broker: inner.broker.take(), ..Inner::default() };
+            }
+        });
+    }
+
+    /// The topics to ask the broker about.
+    pub fn topics(&self) -> Vec<String> {
+        self.lock().topics.clone()
+    }
+
+    /// Partitions that are read, with the ids of their topics.
+    pub fn owns(&self, owned: BTreeMap<(String, i32), String>) {
+        self.change(|inner| inner.owned = owned);
+    }
+
+    /// No broker answers, and why; or one does.
+    pub fn broker(&self, problem: Option<String>) {
+        self.change(|inner| inner.broker = problem);
+    }
+
+    /// A topic is missing or can't be read, and why; or it can.
+    pub fn topic(&self, topic: &str, problem: Option<ObjectProblem>) {
+        self.change(|inner| match problem {
+            Some(problem) => drop(inner.missing.insert(topic.to_owned(), problem)),
+            None => drop(inner.missing.remove(topic)),
+        });
+    }
+
+    /// Records were removed by retention before they were read.
+    pub fn removed(&self, topic: &str, partition: i32, missed: i64) {
+        self.change(|inner| {
+            let (count, at) =
+                inner.removed.entry((topic.to_owned(), partition)).or_insert((0, Instant::now()));
+            *count += missed;
+            *at = Instant::now();
+        });
+    }
+
+    /// Waits for a change that the hub should know of.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What the hub is told.
+    pub fn report(&self, instance: &str, source: &str, leaving: bool) -> Report {
+        let inner = self.lock();
+        Report {
+            instance: instance.to_owned(),
+            running: inner.running.clone(),
+            problems: inner.problems(),
+            owned: inner
+                .owned
+                .iter()
+                .map(|((topic, partition), id)| (topic.clone(), id.clone(), *partition))
+                .collect(),
+            source: Some(Digest::from(source.to_owned())),
+            leaving,
+        }
+    }
+}
+
+impl Inner {
+    fn problems(&self) -> BTreeMap<Uuid, Vec<ObjectProblem>> {
+        let mut problems = BTreeMap::new();
+        for (uid, topics) in &self.readers {
+            let mut of_rule: Vec<ObjectProblem> = self.invalid.get(uid).cloned().into_iter().collect();
+            if let Some(message) = &self.broker {
+                let reason = "BrokerUnreachable".to_owned();
+                of_rule.push(ObjectProblem { reason, message: message.clone() });
+            }
+            of_rule.extend(topics.iter().filter_map(|topic| self.missing.get(topic)).cloned());
+            of_rule.extend(self.removed_from(topics));
+            if !of_rule.is_empty() {
+                problems.insert(*uid, of_rule);
+            }
+        }
+        problems
+    }
+
+    fn removed_from(&self, topics: &BTreeSet<String>) -> Option<ObjectProblem> {
+        let lines: Vec<String> = self
+            .removed
+            .iter()
+            .filter(|((topic, _), (_, at))| topics.contains(topic) && at.elapsed() < REMOVED_FOR)
+            .map(|((topic, partition), (missed, _))| format!("{missed} of {topic}/{partition}"))
+            .collect();
+        (!lines.is_empty()).then(|| ObjectProblem {
+            reason: "OffsetsRemoved".to_owned(),
+            message: format!(
+                "the broker removed records before they were read: {}; reading goes on after them",
+                lines.join(", ")
+            ),
+        })
+    }
+}

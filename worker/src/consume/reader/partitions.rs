@@ -1,0 +1,176 @@
+//! Which partitions are read, and from where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT, now_ms};
+use crate::consume::asks::Opened;
+use crate::consume::books::Key;
+use crate::kafka::{Change, Ends};
+
+/// After an answer without positions, ask again after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+fn key((topic, partition): &(String, i32)) -> Key {
+    Key { topic: Arc::from(topic.as_str()), partition: *partition }
+}
+
+impl Reader {
+    /// Follows what the group shared out.
+    pub(super) fn rebalance(&mut self) {
+        for change in self.consumer.changes() {
+            self.metrics.rebalances.inc();
+            let done = match change {
+                Change::Given(given) => {
+                    tracing::info!(partitions = given.len(), "given");
+                    self.wanted.extend(given.iter().map(key));
+                    self.ask_after = Instant::now();
+                    self.consumer.acknowledge()
+                }
+                Change::Taken(taken) => {
+                    tracing::info!(partitions = taken.len(), "taken");
+                    let keys: Vec<Key> = taken.iter().map(key).collect();
+                    for key in &keys {
+                        self.wanted.remove(key);
+                    }
+                    self.settle(Instant::now() + TAKEN_WAIT, Some(&keys));
+                    for key in &keys {
+                        self.wanted.remove(key);
+                        self.books.close(key);
+                        self.untold.remove(key);
+                    }
+                    self.weigh();
+                    self.publish();
+                    self.consumer.release(&taken)
+                }
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "the group's change can't be followed; it will be shared out again");
+            }
+        }
+    }
+
+    /// Reads the partition no more until its position is known.
+    pub(super) fn want(&mut self, key: Key) {
+        self.books.close(&key);
+        let _ = self.consumer.stop(&key.topic, key.partition);
+        self.wanted.insert(key);
+        self.publish();
+    }
+
+    /// Asks for what is due: positions of new partitions, and ends.
+    pub(super) fn ask(&mut self) {
+        let now = Instant::now();
+        let Some(plan) = &self.plan else { return };
+        if !self.asking && !self.wanted.is_empty() && now >= self.ask_after {
+            self.asking = true;
+            let topics = self.wanted.iter().map(|key| key.topic.to_string()).collect();
+            let _ = self.asks.positions.send(topics);
+        }
+        let hot = now_ms() - self.stirred_ms < plan.horizon_ms;
+        let every = if hot { LOOK_HOT } else { LOOK_COLD };
+        if !self.looking && (self.lost_place || self.looked.elapsed() >= every) {
+            let partitions: Vec<(String, i32)> =
+                self.books.partitions().map(|(key, _)| (key.topic.to_string(), key.partition)).collect();
+            if !partitions.is_empty() {
+                self.looking = true;
+                self.looked = now;
+                let _ = self.asks.ends.send(partitions);
+            }
+        }
+    }
+
+    /// Opens the partitions whose positions are known now.
+    pub(super) fn positions(&mut self, answer: Result<BTreeMap<String, Opened>, String>) {
+        self.asking = false;
+        self.ask_after = Instant::now() + ASK_AGAIN;
+        let Ok(topics) = answer else { return };
+        for key in std::mem::take(&mut self.wanted) {
+            let opened = topics.get(&*key.topic);
+            let place = usize::try_from(key.partition).ok();
+            let at =
+                opened.zip(place).and_then(|(topic, place)| Some((topic, *topic.partitions.get(place)?)));
+            let Some((topic, (next, first, last))) = at else {
+                self.wanted.insert(key);
+                continue;
+            };
+            if next > last {
+                tracing::error!(%key, next, last, "the partition ends before what was read already; waiting for it");
+                self.wanted.insert(key);
+                continue;
+            }
+            let read = next.max(first);
+            if read > next {
+                self.say_removed(&key, read - next);
+            }
+            tracing::info!(%key, offset = read, end = last, "reading");
+            self.books.open(key.clone(), Arc::from(topic.id.as_str()), next, read);
+            self.books.ends(&key, last);
+            self.announce = true;
+            if let Err(error) = self.consumer.read(&key.topic, key.partition, read) {
+                tracing::warn!(%key, %error, "can't read; asking again");
+                self.want(key);
+            }
+        }
+        self.stirred_ms = now_ms();
+        self.publish();
+    }
+
+    fn say_removed(&self, key: &Key, missed: i64) {
+        tracing::error!(%key, missed, "records were removed by retention before they were read");
+        self.standing.removed(&key.topic, key.partition, missed);
+    }
+
+    /// The broker said where partitions begin and end. One that is read to its end has come as far as the clock from
+    /// before the question.
+    pub(super) fn ends(&mut self, clock_ms: i64, answer: Result<Ends, String>) {
+        self.looking = false;
+        let Ok(ends) = answer else { return };
+        let lost = std::mem::take(&mut self.lost_place);
+        for (partition, (first, last)) in &ends {
+            let key = key(partition);
+            let Some(read) = self.books.read(&key) else { continue };
+            if read < *first {
+                let missed = self.books.skip_to(&key, *first);
+                self.say_removed(&key, missed);
+            } else if self.books.ends(&key, *last) {
+                self.books.progress(&key, clock_ms);
+                self.clock_moved = true;
+            }
+            if read < *first || lost {
+                let from = read.max(*first);
+                if let Err(error) = self.consumer.read(&key.topic, key.partition, from) {
+                    tracing::warn!(%key, %error, "can't read; asking again");
+                    self.want(key);
+                }
+            }
+        }
+        self.metrics.lag.set(self.books.lag());
+    }
+
+    /// A topic that was made again is another one.
+    pub(super) fn topics(&mut self, ids: &BTreeMap<String, String>) {
+        let other: Vec<Key> = self
+            .books
+            .partitions()
+            .filter(|(key, id)| ids.get(&*key.topic).is_some_and(|now| **now != ***id))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in other {
+            tracing::warn!(%key, "the topic was made again; reading the new one");
+            self.want(key);
+        }
+    }
+
+    /// Tells what is read.
+    pub(super) fn publish(&self) {
+        let owned: BTreeMap<(String, i32), String> = self
+            .books
+            .partitions()
+            .map(|(key, id)| ((key.topic.to_string(), key.partition), id.to_string()))
+            .collect();
+        self.metrics.owned.set(owned.len() as i64);
+        self.standing.owns(owned);
+    }
+}

@@ -1,0 +1,150 @@
+//! From polls to folds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alerting::record::{Header, RawRecord};
+use rdkafka::Message as _;
+use rdkafka::message::{BorrowedMessage, Headers as _};
+
+use super::{Held, MAX_HELD, Reader, now_ms};
+use crate::consume::books::Key;
+use crate::consume::plan::Compiled;
+use crate::kafka::{Letter, Polled};
+
+/// An idle poll waits this long, and one while an answer is awaited this long.
+const POLL: Duration = Duration::from_millis(50);
+const POLL_SOON: Duration = Duration::from_millis(5);
+/// Records are taken for at most this long, or this many, before anything else is looked at.
+const ROUND: Duration = Duration::from_millis(20);
+const ROUND_RECORDS: u32 = 4096;
+
+/// What became of the records of a round.
+#[derive(Default)]
+struct Round {
+    read: u64,
+    matched: u64,
+    urgent: bool,
+    letters: bool,
+}
+
+impl Reader {
+    /// Polls once, and goes on while records are there.
+    pub(super) fn read(&mut self) -> anyhow::Result<()> {
+        let soon = self.books.in_flight() || self.asking || self.held_since.is_some();
+        let mut timeout = if soon { POLL_SOON } else { POLL };
+        let mut round = Round::default();
+        let mut current: Option<Key> = None;
+        let mut begun: Option<Instant> = None;
+        let mut now = 0;
+        loop {
+            match self.consumer.poll(timeout) {
+                Polled::Nothing => break,
+                Polled::Record(message) => {
+                    // Time passes while a poll waits.
+                    let start = *begun.get_or_insert_with(|| {
+                        now = now_ms();
+                        Instant::now()
+                    });
+                    if let Some(plan) = &self.plan {
+                        let key = match &current {
+                            Some(key)
+                                if key.partition == message.partition() && *key.topic == *message.topic() =>
+                            {
+                                key
+                            }
+                            _ => current.insert(Key {
+                                topic: Arc::from(message.topic()),
+                                partition: message.partition(),
+                            }),
+                        };
+                        let time = event_time(&message, &mut now);
+                        if let Some(held) = self.books.admit(key, message.offset(), time) {
+                            fold(plan, held, &message, time, &mut round);
+                        }
+                    }
+                    let full = round.letters && self.weight_now() >= MAX_HELD;
+                    if full
+                        || round.read >= u64::from(ROUND_RECORDS)
+                        || (round.read % 64 == 0 && start.elapsed() > ROUND)
+                    {
+                        break;
+                    }
+                }
+                Polled::OutOfRange => self.lost_place = true,
+                Polled::Failed(why) => tracing::debug!(why, "poll"),
+                Polled::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
+            }
+            timeout = Duration::ZERO;
+        }
+        if round.read > 0 {
+            self.metrics.read.inc_by(round.read);
+            self.metrics.matched.inc_by(round.matched);
+            self.held_since.get_or_insert_with(Instant::now);
+            self.urgent |= round.urgent;
+            if round.matched > 0 {
+                self.matched = true;
+                self.stirred_ms = now_ms();
+            }
+            self.weigh();
+        }
+        Ok(())
+    }
+
+    fn weight_now(&self) -> usize {
+        self.books.held().map(Held::weight).sum()
+    }
+
+    /// Weighs what is held anew.
+    pub(super) fn weigh(&mut self) {
+        self.weight = self.weight_now();
+        self.metrics.held_bytes.set(self.weight as i64);
+    }
+}
+
+/// The record's timestamp, not beyond the clock, which is read again when it seems to be. Where the broker gave none, the
+/// clock.
+fn event_time(message: &BorrowedMessage<'_>, now: &mut i64) -> i64 {
+    let Some(time) = message.timestamp().to_millis().filter(|time| *time >= 0) else { return *now };
+    if time > *now {
+        *now = now_ms();
+    }
+    time.min(*now)
+}
+
+fn fold(plan: &Compiled, held: &mut Held, message: &BorrowedMessage<'_>, time: i64, round: &mut Round) {
+    let headers: Vec<Header<'_>> = message
+        .headers()
+        .map(|headers| headers.iter().map(|header| (header.key, header.value)).collect())
+        .unwrap_or_default();
+    let record = RawRecord {
+        topic: message.topic(),
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: time,
+        key: message.key(),
+        value: message.payload(),
+        headers: &headers,
+    };
+    round.read += 1;
+    match plan.engine.add(&mut held.fold, &record) {
+        Ok(folded) => {
+            round.matched += folded.matched as u64;
+            round.urgent |= folded.matched > 0 && plan.urgent.contains(message.topic());
+        }
+        Err(error) => {
+            let letter = Letter {
+                topic: message.topic().to_owned(),
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp: message.timestamp().to_millis(),
+                reason: error.to_string(),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().unwrap_or_default().to_vec(),
+            };
+            held.letter_bytes += letter.value.len() + letter.key.as_ref().map_or(0, Vec::len) + 256;
+            held.letters.push(letter);
+            round.letters = true;
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Kafka: the only place for rdkafka in the consumer.
+//!
+//! Never here: what a record means, or what the ledger holds.
+
+mod broker;
+mod consumer;
+mod letters;
+mod native;
+
+pub use broker::{Broker, Ends, Topic};
+pub use consumer::{Change, Consumer, Polled};
+pub use letters::{Letter, Letters};
+
+/// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
+fn client_config(servers: &[String], name: &str) -> rdkafka::ClientConfig {
+    let mut config = rdkafka::ClientConfig::new();
+    config
+        .set("bootstrap.servers", servers.join(","))
+        .set("client.id", name)
+        .set("socket.keepalive.enable", "true")
+        .set("socket.connection.setup.timeout.ms", "5000")
+        .set("socket.timeout.ms", "20000")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("topic.metadata.refresh.interval.ms", "5000")
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+/// Forwards librdkafka's log, without an address that a message could carry as an error of ours.
+fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+    use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
+    match level {
+        Emerg | Alert | Critical | Error | Warning => {
+            tracing::warn!(target: "librdkafka", facility, "{message}")
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}

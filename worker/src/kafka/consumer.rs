@@ -1,0 +1,239 @@
+//! A member of the source's consumer group that reads from explicit offsets.
+//!
+//! The group only shares out partitions; where to read comes from the hub. Invariants: a partition is assigned to
+//! librdkafka only at an explicit offset, so no record comes that nobody asked for; offsets committed to the group are for
+//! lag tools and are never read back. Never here: waiting for anything but the broker.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Broker;
+
+/// Partitions as (topic, number).
+pub type Partitions = Vec<(String, i32)>;
+
+/// The group shared out partitions anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// These are ours now.
+    Given(Partitions),
+    /// These are not ours any more, once [`Consumer::release`] says so.
+    Taken(Partitions),
+}
+
+/// What a poll brought.
+pub enum Polled<'c> {
+    /// Nothing within the time.
+    Nothing,
+    /// A record.
+    Record(BorrowedMessage<'c>),
+    /// A position is not there any more: look at the partitions' ends.
+    OutOfRange,
+    /// Something failed, which librdkafka tries again.
+    Failed(String),
+    /// The consumer can't go on: make another one.
+    Dead(String),
+}
+
+/// A member of a consumer group.
+pub struct Consumer {
+    inner: Arc<BaseConsumer<Watch>>,
+    /// What librdkafka has been told to read.
+    assigned: BTreeSet<(String, i32)>,
+    paused: bool,
+}
+
+/// Takes note of what librdkafka says between records.
+pub struct Watch {
+    state: Mutex<WatchState>,
+}
+
+#[derive(Default)]
+struct WatchState {
+    changes: Vec<Change>,
+    closing: bool,
+}
+
+impl Watch {
+    fn state(&self) -> std::sync::MutexGuard<'_, WatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        super::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ConsumerContext for Watch {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let mut state = self.state();
+        if state.closing {
+            // Leaving: nobody will look at changes any more, and the close waits for this.
+            drop(state);
+            let _ = consumer.unassign();
+            return;
+        }
+        let partitions =
+            list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
+        state.changes.push(match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Change::Given(partitions),
+            _ => Change::Taken(partitions),
+        });
+    }
+}
+
+impl Consumer {
+    /// Joins the group when it subscribes.
+    pub fn new(servers: &[String], group: &str, instance: &str) -> KafkaResult<Self> {
+        let mut config = super::client_config(servers, instance);
+        config
+            .set("group.id", group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2000")
+            .set("max.poll.interval.ms", "60000")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            // What is read ahead, and with it the memory, stays small; a larger record is read all the same.
+            .set("queued.max.messages.kbytes", "8192")
+            .set("fetch.queue.backoff.ms", "20")
+            .set("fetch.max.bytes", "8388608")
+            .set("max.partition.fetch.bytes", "1048576")
+            .set("fetch.error.backoff.ms", "200")
+            .set("receive.message.max.bytes", "134217728");
+        let watch = Watch { state: Mutex::default() };
+        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, watch)?);
+        Ok(Self { inner, assigned: BTreeSet::new(), paused: false })
+    }
+
+    /// For questions to the broker, from other threads.
+    pub fn broker(&self) -> Broker {
+        Broker::new(Arc::clone(&self.inner))
+    }
+
+    /// Reads these topics; those that don't exist yet follow when they do.
+    pub fn subscribe(&self, topics: &[String]) -> KafkaResult<()> {
+        if topics.is_empty() {
+            self.inner.unsubscribe();
+            return Ok(());
+        }
+        self.inner.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The next record or event. Must be called at least every 60 s.
+    pub fn poll(&self, timeout: Duration) -> Polled<'_> {
+        match self.inner.poll(timeout) {
+            None => Polled::Nothing,
+            Some(Ok(message)) => Polled::Record(message),
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ))) => Polled::OutOfRange,
+            Some(Err(KafkaError::MessageConsumptionFatal(code))) => Polled::Dead(code.to_string()),
+            Some(Err(error)) => Polled::Failed(error.to_string()),
+        }
+    }
+
+    /// What the group shared out since the last call, in order.
+    pub fn changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.inner.context().state().changes)
+    }
+
+    /// Takes note of partitions given; each is read from when [`Self::read`] says where.
+    pub fn acknowledge(&self) -> KafkaResult<()> {
+        self.inner.incremental_assign(&TopicPartitionList::new())
+    }
+
+    /// Gives partitions back to the group.
+    pub fn release(&mut self, partitions: &[(String, i32)]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            if self.assigned.remove(partition) {
+                list.add_partition(&partition.0, partition.1);
+            }
+        }
+        self.inner.incremental_unassign(&list)
+    }
+
+    /// Reads a partition from an offset on, wherever it was read before.
+    pub fn read(&mut self, topic: &str, partition: i32, offset: i64) -> KafkaResult<()> {
+        self.stop(topic, partition)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        self.inner.incremental_assign(&list)?;
+        self.assigned.insert((topic.to_owned(), partition));
+        if self.paused { self.inner.pause(&list) } else { Ok(()) }
+    }
+
+    /// Reads a partition no more; the group still counts it as ours.
+    pub fn stop(&mut self, topic: &str, partition: i32) -> KafkaResult<()> {
+        if self.assigned.remove(&(topic.to_owned(), partition)) {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(topic, partition);
+            self.inner.incremental_unassign(&list)?;
+        }
+        Ok(())
+    }
+
+    /// Takes no more records, or takes them again.
+    pub fn pause(&mut self, pause: bool) -> KafkaResult<()> {
+        if self.paused == pause {
+            return Ok(());
+        }
+        self.paused = pause;
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in &self.assigned {
+            list.add_partition(topic, *partition);
+        }
+        if pause { self.inner.pause(&list) } else { self.inner.resume(&list) }
+    }
+
+    /// Whether no records are taken.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Tells the group how far we are, for lag tools; without waiting, and without minding a failure.
+    pub fn tell_group<'k>(&self, offsets: impl Iterator<Item = (&'k str, i32, i64)>) {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            if self.assigned.contains(&(topic.to_owned(), partition)) {
+                let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+            }
+        }
+        if list.count() > 0 {
+            if let Err(error) = self.inner.commit(&list, CommitMode::Async) {
+                tracing::debug!(%error, "the group's offsets were not told");
+            }
+        }
+    }
+
+    /// Leaves the group, within `limit`.
+    pub fn close(self, limit: Duration) {
+        self.inner.context().state().closing = true;
+        let begun = Instant::now();
+        if self.inner.close_queue().is_ok() {
+            while !self.inner.closed() && begun.elapsed() < limit {
+                let _ = self.inner.poll(Duration::from_millis(50));
+            }
+        }
+        // Dropping would close it a second time and wait for the broker without limit; the process ends now.
+        std::mem::forget(self.inner);
+    }
+}

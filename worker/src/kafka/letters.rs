@@ -1,0 +1,225 @@
+//! Writes records that can't be decoded to their dead-letter topic.
+//!
+//! Invariants: a letter counts as written when all in-sync replicas have it; key and value are whole unless the broker's
+//! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Never here: what becomes of
+//! a letter that can't be written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::native;
+
+/// How long a letter may wait for the broker.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Lengths to which a value is cut when the broker refuses the whole, bytes.
+const CUTS: [usize; 2] = [512 * 1024, 16 * 1024];
+/// An unused producer is dropped after this time.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// A record that can't be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Where it came from.
+    pub topic: String,
+    /// Where it came from.
+    pub partition: i32,
+    /// Where it came from.
+    pub offset: i64,
+    /// Its timestamp, Unix ms.
+    pub timestamp: Option<i64>,
+    /// Why it can't be decoded, without its content.
+    pub reason: String,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// The dead-letter topics of one source.
+pub struct Letters {
+    servers: Vec<String>,
+    name: String,
+    producer: Option<(FutureProducer, Instant)>,
+    topics: BTreeSet<String>,
+}
+
+impl Letter {
+    /// Its dead-letter topic; none for a record that was read from one.
+    pub fn dead_letter_topic(&self) -> Option<String> {
+        (!self.topic.ends_with(".DLT")).then(|| format!("{}.DLT", self.topic))
+    }
+
+    fn headers(&self, cut: bool) -> OwnedHeaders {
+        let header = |headers: OwnedHeaders, key: &str, value: &str| {
+            headers.insert(Header { key, value: Some(value) })
+        };
+        let mut headers = OwnedHeaders::new_with_capacity(6);
+        headers = header(headers, "belfry-reason", &self.reason);
+        headers = header(headers, "belfry-topic", &self.topic);
+        headers = header(headers, "belfry-partition", &self.partition.to_string());
+        headers = header(headers, "belfry-offset", &self.offset.to_string());
+        if let Some(timestamp) = self.timestamp {
+            headers = header(headers, "belfry-timestamp", &timestamp.to_string());
+        }
+        if cut {
+            headers = header(headers, "belfry-truncated", &self.value.len().to_string());
+        }
+        headers
+    }
+}
+
+impl Letters {
+    /// Connects when the first letter comes.
+    pub fn new(servers: Vec<String>, name: String) -> Self {
+        Self { servers, name, producer: None, topics: BTreeSet::new() }
+    }
+
+    /// Drops an unused producer.
+    pub fn rest(&mut self) {
+        if self.producer.as_ref().is_some_and(|(_, used)| used.elapsed() > KEEP) {
+            self.producer = None;
+            self.topics.clear();
+        }
+    }
+
+    /// Writes letters; says for each why it was not written, if it was not. Takes at most about 30 s.
+    pub async fn write(&mut self, letters: &[&Letter]) -> Vec<Option<String>> {
+        let producer = match self.producer() {
+            Ok(producer) => producer,
+            Err(error) => return vec![Some(error.to_string()); letters.len()],
+        };
+        let wanted: BTreeSet<String> =
+            letters.iter().filter_map(|letter| letter.dead_letter_topic()).collect();
+        let refused = self.make_topics(&producer, &wanted).await;
+        let sent = letters.iter().map(|letter| write_one(&producer, letter, &refused));
+        futures::future::join_all(sent).await
+    }
+
+    fn producer(&mut self) -> Result<FutureProducer, KafkaError> {
+        let producer = match self.producer.take() {
+            Some((producer, _)) => producer,
+            None => super::client_config(&self.servers, &self.name)
+                .set("acks", "all")
+                .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
+                .set("message.max.bytes", "134217728")
+                .set("batch.size", "65536")
+                .set("linger.ms", "5")
+                .set("compression.type", "lz4")
+                .create()?,
+        };
+        self.producer = Some((producer.clone(), Instant::now()));
+        Ok(producer)
+    }
+
+    /// Makes the topics that don't exist; says which can't be made, and why.
+    async fn make_topics(
+        &mut self,
+        producer: &FutureProducer,
+        wanted: &BTreeSet<String>,
+    ) -> BTreeMap<String, String> {
+        let unknown: Vec<String> = wanted.difference(&self.topics).cloned().collect();
+        if unknown.is_empty() {
+            return BTreeMap::new();
+        }
+        let (asker, names) = (producer.clone(), unknown.clone());
+        let described =
+            tokio::task::spawn_blocking(move || native::describe(asker.client(), &names, TIMEOUT)).await;
+        // A broker that does not answer is no reason to make a topic: producing will say what is wrong.
+        let Ok(Ok(described)) = described else { return BTreeMap::new() };
+        let mut refused = BTreeMap::new();
+        for (name, answer) in described {
+            match answer {
+                Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                    match self.make_topic(&name).await {
+                        Ok(()) => drop(self.topics.insert(name)),
+                        Err(why) => drop(refused.insert(name, why)),
+                    }
+                }
+                _ => drop(self.topics.insert(name)),
+            }
+        }
+        refused
+    }
+
+    async fn make_topic(&self, name: &str) -> Result<(), String> {
+        let admin: AdminClient<DefaultClientContext> =
+            super::client_config(&self.servers, &self.name).create().map_err(|error| error.to_string())?;
+        // The broker's own defaults.
+        let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+        let made = admin.create_topics([&topic], &options).await.map_err(|error| error.to_string())?;
+        match made.into_iter().next() {
+            Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+                Err(format!("dead-letter topic {name:?} can't be created: {code}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn write_one(
+    producer: &FutureProducer,
+    letter: &Letter,
+    refused: &BTreeMap<String, String>,
+) -> Option<String> {
+    let Some(topic) = letter.dead_letter_topic() else {
+        return Some("it was read from a dead-letter topic".to_owned());
+    };
+    if let Some(why) = refused.get(&topic) {
+        return Some(why.clone());
+    }
+    let mut why = String::new();
+    for limit in [usize::MAX].into_iter().chain(CUTS) {
+        let value = &letter.value[..letter.value.len().min(limit)];
+        let key = letter.key.as_deref().map(|key| &key[..key.len().min(limit)]);
+        let cut =
+            value.len() < letter.value.len() || key.map(<[u8]>::len) < letter.key.as_ref().map(Vec::len);
+        if limit < usize::MAX && !cut {
+            break;
+        }
+        let mut record = FutureRecord::<[u8], [u8]>::to(&topic).payload(value).headers(letter.headers(cut));
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        match producer.send(record, TIMEOUT).await {
+            Ok(_) => return None,
+            Err((error, _)) => {
+                why = format!("dead-letter topic {topic:?} can't be written: {error}");
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+                    break;
+                }
+            }
+        }
+    }
+    Some(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(topic: &str) -> Letter {
+        Letter {
+            topic: topic.to_owned(),
+            partition: 0,
+            offset: 7,
+            timestamp: Some(1),
+            reason: "Malformed".to_owned(),
+            key: None,
+            value: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_dead_letter_topic_has_no_further_one() {
+        assert_eq!(letter("logs").dead_letter_topic().as_deref(), Some("logs.DLT"));
+        assert_eq!(letter("logs.DLT").dead_letter_topic(), None);
+    }
+}
