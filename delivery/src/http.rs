@@ -26,14 +26,14 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Digest, Millis, Outcome};
+use domain::{Digest, FileRef, Millis, Outcome};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use reqwest::Url;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::guard::{Denied, Guard, LookupError};
-use crate::secrets::FileProblem;
+use crate::secrets::{FileProblem, Secret};
 use crate::text::said;
 use crate::trust::{Cache, Trust};
 use sent::Sent;
@@ -189,14 +189,25 @@ impl Http {
     }
 }
 
+const NO_CERTIFICATES: &str = "holds no certificates (PEM)";
+
+fn certificates(pem: &[u8]) -> Option<Vec<reqwest::Certificate>> {
+    reqwest::Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty())
+}
+
+/// Whether a `tls.caBundle` holds certificates.
+pub(crate) fn check_bundle(file: &FileRef, pem: &Secret) -> Result<(), FileProblem> {
+    match certificates(pem.expose().as_bytes()) {
+        Some(_) => Ok(()),
+        None => Err(FileProblem::invalid(file, NO_CERTIFICATES)),
+    }
+}
+
 /// The only place where a client is built.
 fn build(guard: Guard, trust: &Trust) -> Result<reqwest::Client, FileProblem> {
     let bundle = match trust.pem() {
         None => Vec::new(),
-        Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
-            .ok()
-            .filter(|found| !found.is_empty())
-            .ok_or_else(|| trust.invalid("holds no certificates (PEM)"))?,
+        Some(pem) => certificates(pem).ok_or_else(|| trust.invalid(NO_CERTIFICATES))?,
     };
     let builder = || {
         reqwest::Client::builder()

@@ -33,7 +33,7 @@ mod text;
 mod trust;
 mod webhook;
 
-use domain::{ChannelPlan, Target};
+use domain::{ChannelPlan, FileRef, Target};
 
 pub use compose::Composer;
 pub use event::{Event, MAX_BYTES};
@@ -83,14 +83,29 @@ impl Kit {
         }
     }
 
-    /// What a channel can't do now for want of a file: each missing or unusable one, sorted.
+    /// What a channel can't do now for want of a file: each missing or unusable one, sorted. Connects to nothing.
     pub async fn problems(&self, plan: &ChannelPlan) -> Vec<FileProblem> {
         let mut problems = Vec::new();
         for file in plan.files() {
-            problems.extend(self.files.read(file).await.err());
+            match self.files.read(file).await {
+                Err(problem) => problems.push(problem),
+                Ok(value) => problems.extend(unusable(plan, file, &value)),
+            }
         }
         problems.sort();
         problems.dedup();
         problems
+    }
+}
+
+/// Why a value that is there can't be what its channel takes it for.
+fn unusable(plan: &ChannelPlan, file: &FileRef, value: &Secret) -> Option<FileProblem> {
+    match &plan.target {
+        _ if plan.ca_bundle.as_ref() == Some(file) => http::check_bundle(file, value).err(),
+        Target::Slack { webhook_url } if webhook_url == file => slack::url(file, value).err(),
+        Target::Webhook { signing: Some(signing), .. } if signing == file => {
+            webhook::check_keys(file, value).err()
+        }
+        _ => None,
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::http::{Answer, Post, parse_url};
 use crate::message::{Attempt, Channel, Message, Words, group};
-use crate::secrets::FileProblem;
+use crate::secrets::{FileProblem, Secret};
 use crate::text::{cut, one_line};
 use crate::{Kit, trust::Trust};
 
@@ -56,8 +56,7 @@ impl Channel for Slack<'_> {
 impl Slack<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
         let secret = self.kit.files.read(self.webhook_url).await?;
-        let url = parse_url(secret.expose())
-            .ok_or_else(|| FileProblem::invalid(self.webhook_url, "is not an http or https URL"))?;
+        let url = url(self.webhook_url, &secret)?;
         let trust = Trust::read(&self.kit.files, self.ca_bundle).await?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -66,6 +65,11 @@ impl Slack<'_> {
         let answer = self.kit.http.post(post).await?;
         Ok(outcome(&answer, message))
     }
+}
+
+/// The whole URL is the secret.
+pub(crate) fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
+    parse_url(value.expose()).ok_or_else(|| FileProblem::invalid(file, "is not an http or https URL"))
 }
 
 fn outcome(answer: &Answer, message: &Message) -> Outcome {

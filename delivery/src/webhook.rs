@@ -17,7 +17,7 @@ use sha2::Sha256;
 use crate::event::Event;
 use crate::http::{Post, parse_url};
 use crate::message::{Attempt, Channel, Message};
-use crate::secrets::FileProblem;
+use crate::secrets::{FileProblem, Secret};
 use crate::{Kit, trust::Trust};
 
 /// The channel.
@@ -47,9 +47,8 @@ impl Webhook<'_> {
         let mut secrets = Vec::new();
         if let Some(file) = self.signing {
             let keys = self.kit.files.read(file).await?;
-            let signature = sign(keys.expose(), &id, &timestamp, &body).map_err(|line| {
-                FileProblem::invalid(file, &format!("line {line} is not whsec_ and base64"))
-            })?;
+            let signature =
+                sign(keys.expose(), &id, &timestamp, &body).map_err(|line| not_a_key(file, line))?;
             insert(&mut headers, "webhook-signature", &signature);
             secrets.extend(keys.expose().lines().map(|line| line.trim().to_owned()));
         }
@@ -63,6 +62,15 @@ impl Webhook<'_> {
         let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
         Ok(answer.outcome(message.now, &secrets))
     }
+}
+
+fn not_a_key(file: &FileRef, line: usize) -> FileProblem {
+    FileProblem::invalid(file, &format!("line {line} is not whsec_ and base64"))
+}
+
+/// Whether each line of the Secret's value is a key.
+pub(crate) fn check_keys(file: &FileRef, keys: &Secret) -> Result<(), FileProblem> {
+    sign(keys.expose(), "", "", b"").map(drop).map_err(|line| not_a_key(file, line))
 }
 
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {

@@ -109,7 +109,7 @@ fn pause(failures: u32, error: &protocol::Error) -> Duration {
     let step = Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5));
     match error {
         protocol::Error::Refused { retry_after: Some(asked), .. } => {
-            step.max((*asked).min(Duration::from_secs(60)))
+            step.max((*asked).min(Duration::from_mins(1)))
         }
         _ => step,
     }

@@ -92,6 +92,25 @@ async fn nothing_is_sent_unsigned_where_a_signature_was_asked_for() {
     }
 }
 
+#[tokio::test]
+async fn files_that_can_not_be_used_are_found_before_anything_is_sent() {
+    let (_files, kit) = kit(&[("signing", "whsec_%%canary"), ("ca", "canary")]);
+    let mut plan = plan(Target::Webhook {
+        url: "http://example.com/".to_owned(),
+        signing: Some(secret("signing")),
+        format: WebhookFormat::Json,
+    });
+    plan.ca_bundle = Some(secret("ca"));
+    let told: Vec<String> = kit.problems(&plan).await.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "SecretKeyInvalid: key \"ca\" of Secret \"notify\" holds no certificates (PEM)",
+            "SecretKeyInvalid: key \"signing\" of Secret \"notify\" line 1 is not whsec_ and base64",
+        ]
+    );
+}
+
 #[test]
 fn a_body_over_its_bound_is_cut_with_a_mark() {
     let mut message = message(alert(), "");

@@ -44,12 +44,11 @@ pub(super) async fn attempt(
     let kind = entry.map_or("None", |entry| entry.plan.target.name());
     let timeout = entry.map_or(Duration::ZERO, |entry| entry.plan.delivery.timeout.std());
     tools.metrics.in_flight.inc();
-    let (outcome, held) = match entry {
-        Some(entry) => aside_when_slow(bounded(&tools, entry, task), slot).await,
-        None => {
-            let reason = "the hub handed it out without its channel".to_owned();
-            (Outcome::Later { reason, wait: None, channel_wide: false }, slot.permit)
-        }
+    let (outcome, held) = if let Some(entry) = entry {
+        aside_when_slow(bounded(&tools, entry, task), slot).await
+    } else {
+        let reason = "the hub handed it out without its channel".to_owned();
+        (Outcome::Later { reason, wait: None, channel_wide: false }, slot.permit)
     };
     tools.metrics.in_flight.dec();
     tools.metrics.seconds.get_or_create(&ByChannel { channel: kind }).observe(begun.elapsed().as_secs_f64());

@@ -67,7 +67,8 @@ impl Producers {
         if let Some(one) = kept.iter().find(|one| one.servers == servers && one.timeout == timeout) {
             return Ok(Arc::clone(one));
         }
-        let millis = timeout.as_millis().clamp(1_000, 600_000).to_string();
+        // The look at the topic may take the first quarter of an attempt.
+        let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &servers)
             .set("client.id", "belfry-worker")
@@ -99,7 +100,7 @@ impl Kept {
             return Ok(());
         }
         let (kept, name, limit) =
-            (Arc::clone(self), topic.to_owned(), (self.timeout / 2).min(Duration::from_secs(5)));
+            (Arc::clone(self), topic.to_owned(), (self.timeout / 4).min(Duration::from_secs(5)));
         let found = tokio::task::spawn_blocking(move || {
             let metadata = kept.producer.client().fetch_metadata(Some(&name), limit)?;
             let topic = metadata.topics().iter().find(|topic| topic.name() == name);

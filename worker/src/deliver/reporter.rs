@@ -23,7 +23,7 @@ const SET: usize = 1_000;
 /// How long a call waits for more outcomes to go with the first.
 const GATHER: Duration = Duration::from_millis(5);
 /// How long after its lease an outcome is still worth telling: a hub that was away has not handed it out again.
-const LATE: Duration = Duration::from_secs(600);
+const LATE: Duration = Duration::from_mins(10);
 
 /// An outcome and when its lease ends.
 #[derive(Debug, Clone)]

@@ -1,1 +1,301 @@
+//! The loops against a hub that a test plays.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use clap::Parser as _;
+use domain::{
+    Cause, ChannelPlan, DeliveryPolicy, Digest, FileKind, FileRef, Millis, Notification, OnUnknown, Outcome,
+    RetryPolicy, Severity, Target, TemplateText, WebhookFormat,
+};
+use prometheus_client::registry::Registry;
+use protocol::messages::{
+    AttemptOutcome, ChannelEntry, ChannelsPlan, ClaimRequest, Claimed, Outcomes, Report, Task,
+};
+use protocol::{Client, ClientConfig, TokenSource};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+use wiremock::matchers::{method, path_regex};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+use super::*;
+use crate::config::Config;
+use crate::health::Health;
+
+const CHANNEL: Uuid = Uuid::from_u128(0xc);
+
+/// A hub that hands out tasks, once each, and keeps what it is told.
+struct Hub {
+    server: MockServer,
+    down: Arc<AtomicBool>,
+}
+
+fn entry(url: &str, timeout: i64) -> ChannelEntry {
+    let plan = ChannelPlan {
+        target: Target::Webhook {
+            url: url.to_owned(),
+            signing: Some(FileRef {
+                kind: FileKind::Secret,
+                name: "notify".to_owned(),
+                key: "signing".to_owned(),
+            }),
+            format: WebhookFormat::Json,
+        },
+        ca_bundle: None,
+        template: TemplateText::default(),
+        delivery: DeliveryPolicy {
+            rate_limit: None,
+            retry: RetryPolicy {
+                max_attempts: 8,
+                initial_delay: Millis::from_secs(10),
+                max_delay: Millis::from_secs(60),
+            },
+            timeout: Millis(timeout),
+            expires_after: Millis::from_secs(3600),
+            on_unknown: OnUnknown::Resend,
+        },
+    };
+    ChannelEntry { name: "hook".to_owned(), revision: Digest::of(&plan), plan }
+}
+
+fn task(n: u128) -> Task {
+    Task {
+        delivery: Uuid::from_u128(n),
+        attempt: 1,
+        channel: CHANNEL,
+        recipient: String::new(),
+        notification: Notification {
+            id: Uuid::from_u128(n),
+            namespace: "payments".to_owned(),
+            cause: Cause::Test { channel: CHANNEL, name: "hook".to_owned(), request: "x".to_owned() },
+            severity: Severity::Info,
+            title: "a test".to_owned(),
+            summary: String::new(),
+            group: BTreeMap::new(),
+            ordering_key: n.to_string(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+        },
+    }
+}
+
+impl Hub {
+    async fn start(tasks: u128, entry: ChannelEntry) -> Self {
+        let server = MockServer::start().await;
+        let down = Arc::new(AtomicBool::new(false));
+        let channels = BTreeMap::from([(CHANNEL, entry)]);
+        let left = std::sync::Mutex::new((1..=tasks).map(task).collect::<Vec<_>>());
+        let known = channels.clone();
+        let claim = move |request: &Request| {
+            let wanted: ClaimRequest = serde_json::from_slice(&request.body).unwrap();
+            let mut left = left.lock().unwrap();
+            let most = left.len().min(wanted.max as usize);
+            let tasks: Vec<Task> = left.drain(..most).collect();
+            let delay = Duration::from_millis(if tasks.is_empty() { 200 } else { 0 });
+            let claimed = Claimed { tasks, channels: known.clone() };
+            ResponseTemplate::new(200).set_body_json(claimed).set_delay(delay)
+        };
+        let is_down = Arc::clone(&down);
+        let outcomes =
+            move |_: &Request| ResponseTemplate::new(if is_down.load(Ordering::SeqCst) { 503 } else { 204 });
+        let plan = ChannelsPlan { revision: Digest::of("plan"), channels };
+        let held = plan.revision.to_string();
+        let plan = move |request: &Request| {
+            if request.url.query().unwrap_or_default().contains(&held) {
+                ResponseTemplate::new(204).set_delay(Duration::from_millis(500))
+            } else {
+                ResponseTemplate::new(200).set_body_json(&plan)
+            }
+        };
+        for mock in [
+            Mock::given(method("POST")).and(path_regex("/claim$")).respond_with(claim),
+            Mock::given(method("POST")).and(path_regex("/outcomes$")).respond_with(outcomes),
+            Mock::given(method("GET")).and(path_regex("/plan$")).respond_with(plan),
+            Mock::given(method("PUT")).and(path_regex("/reports$")).respond_with(ResponseTemplate::new(204)),
+        ] {
+            mock.mount(&server).await;
+        }
+        Self { server, down }
+    }
+
+    async fn told<T: serde::de::DeserializeOwned>(&self, path: &str) -> Vec<T> {
+        let all = self.server.received_requests().await.unwrap();
+        let asked = all.iter().filter(|request| request.url.path().ends_with(path));
+        asked.map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
+    }
+
+    async fn outcomes(&self) -> Vec<AttemptOutcome> {
+        self.told::<Outcomes>("/outcomes").await.into_iter().flat_map(|told| told.outcomes).collect()
+    }
+}
+
+struct Worker {
+    _files: tempfile::TempDir,
+    context: Context,
+    task: JoinHandle<()>,
+}
+
+fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(files.path().join("secrets/notify")).unwrap();
+    if let Some(signing) = signing {
+        std::fs::write(files.path().join("secrets/notify/signing"), signing).unwrap();
+    }
+    let root = files.path().to_str().unwrap();
+    let config = Config::parse_from([
+        "belfry-worker",
+        "send",
+        "--namespace",
+        "payments",
+        "--instance",
+        "pod",
+        "--files",
+        root,
+    ]);
+    let hub = Client::new(ClientConfig {
+        url: hub.server.uri(),
+        ca: None,
+        token: TokenSource::Fixed("token".to_owned()),
+    });
+    let context = Context {
+        config: Arc::new(config),
+        hub: hub.unwrap(),
+        health: Health::new(Registry::default()),
+        stop: CancellationToken::new(),
+    };
+    let guard = Guard::allowing_loopback_in_tests(false);
+    let task = tokio::spawn(run_with(context.clone(), Pool::Send, guard, limits));
+    Worker { _files: files, context, task }
+}
+
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const FEW: Limits = Limits {
+    slots: 4,
+    aside: 0,
+    slow: Duration::from_secs(1),
+    grace: Duration::from_secs(10),
+    last: Duration::from_secs(5),
+};
+
+/// Waits until `there` holds; the test's own time limit is far above what it takes.
+async fn until(mut there: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !there().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), waited).await.expect("it never came");
+}
+
+/// A receiver that answers after `delay`, and the most requests it ever had at once.
+async fn receiver(delay: Duration) -> (String, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (current, peak) = (Arc::clone(&now), Arc::clone(&most));
+    let app = axum::Router::new().fallback(async move || {
+        peak.fetch_max(current.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::time::sleep(delay).await;
+        current.fetch_sub(1, Ordering::SeqCst);
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, now, most)
+}
+
+#[tokio::test]
+async fn each_task_is_attempted_and_reported_once_and_no_more_than_the_slots_run_at_once() {
+    let (url, _, most) = receiver(Duration::from_millis(20)).await;
+    let hub = Hub::start(30, entry(&url, 5_000)).await;
+    let worker = worker(&hub, FEW, Some(KEY));
+    until(async || hub.outcomes().await.len() == 30).await;
+    assert_eq!(most.load(Ordering::SeqCst), 4);
+    let mut ids: Vec<u128> = hub.outcomes().await.iter().map(|done| done.delivery.as_u128()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=30).collect::<Vec<_>>());
+    assert!(hub.outcomes().await.iter().all(|done| done.outcome == Outcome::Delivered));
+    let claims = hub.told::<ClaimRequest>("/claim").await;
+    assert!(claims.iter().all(|claim| (1..=4).contains(&claim.max) && claim.instance == "pod"));
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_receiver_does_not_keep_others_waiting() {
+    let (url, now, _) = receiver(Duration::from_secs(3600)).await;
+    let hub = Hub::start(12, entry(&url, 60_000)).await;
+    let limits = Limits { aside: 8, slow: Duration::from_millis(10), grace: Duration::from_secs(1), ..FEW };
+    let worker = worker(&hub, Limits { last: Duration::from_millis(900), ..limits }, Some(KEY));
+    until(async || now.load(Ordering::SeqCst) == 12).await;
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+    let outcomes = hub.outcomes().await;
+    assert_eq!(outcomes.len(), 12);
+    assert!(outcomes.iter().all(|done| done.outcome.reason() == "the worker had to stop before an answer"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_is_unknown_at_the_channels_timeout() {
+    let (url, _, _) = receiver(Duration::from_secs(3600)).await;
+    let hub = Hub::start(1, entry(&url, 100)).await;
+    let worker = worker(&hub, FEW, Some(KEY));
+    until(async || hub.outcomes().await.len() == 1).await;
+    let outcome = hub.outcomes().await.remove(0).outcome;
+    assert!(
+        matches!(&outcome, Outcome::Unknown { reason } if reason.ends_with("did not answer within 100ms"))
+    );
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn outcomes_wait_for_the_hub_and_are_reported_when_it_is_back() {
+    let (url, _, _) = receiver(Duration::ZERO).await;
+    let hub = Hub::start(8, entry(&url, 5_000)).await;
+    hub.down.store(true, Ordering::SeqCst);
+    let worker = worker(&hub, FEW, Some(KEY));
+    until(async || hub.told::<Outcomes>("/outcomes").await.len() >= 3).await;
+    hub.down.store(false, Ordering::SeqCst);
+    let refused = hub.told::<Outcomes>("/outcomes").await.len();
+    until(async || {
+        let told = hub.told::<Outcomes>("/outcomes").await;
+        let mut taken: Vec<_> =
+            told.into_iter().skip(refused).flat_map(|set| set.outcomes).map(|done| done.delivery).collect();
+        taken.sort();
+        taken.dedup();
+        taken.len() == 8
+    })
+    .await;
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_finishes_and_reports_what_is_in_hand_and_leaves() {
+    let (url, now, _) = receiver(Duration::from_millis(300)).await;
+    let hub = Hub::start(100, entry(&url, 5_000)).await;
+    let worker = worker(&hub, FEW, Some(KEY));
+    until(async || now.load(Ordering::SeqCst) == 4).await;
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+    let outcomes = hub.outcomes().await;
+    assert_eq!(outcomes.len(), 4);
+    assert!(outcomes.iter().all(|done| done.outcome == Outcome::Delivered));
+    assert!(hub.told::<Report>("/reports").await.last().unwrap().leaving);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
+    let hub = Hub::start(0, entry("http://127.0.0.1:1/", 1_000)).await;
+    let worker = worker(&hub, FEW, None);
+    until(async || !hub.told::<Report>("/reports").await.is_empty()).await;
+    let first = hub.told::<Report>("/reports").await.remove(0);
+    assert_eq!(first.running.len(), 1);
+    let problem = &first.problems[&CHANNEL][0];
+    assert_eq!(problem.reason, "SecretKeyNotFound");
+    assert_eq!(problem.message, "key \"signing\" of Secret \"notify\"");
+    std::fs::write(worker.context.config.files.join("secrets/notify/signing"), KEY).unwrap();
+    until(async || hub.told::<Report>("/reports").await.last().unwrap().problems.is_empty()).await;
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+}

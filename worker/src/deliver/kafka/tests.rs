@@ -1,1 +1,103 @@
+//! Against librdkafka's own mock cluster.
 
+use std::collections::BTreeMap;
+
+use domain::{Cause, Notification, Severity};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use uuid::Uuid;
+
+use super::*;
+
+fn message(timeout: Duration) -> Message {
+    let channel = Uuid::from_u128(3);
+    let notification = Notification {
+        id: Uuid::from_u128(1),
+        namespace: "payments".to_owned(),
+        cause: Cause::Test { channel, name: "events".to_owned(), request: "x".to_owned() },
+        severity: Severity::Info,
+        title: "a test".to_owned(),
+        summary: String::new(),
+        group: BTreeMap::new(),
+        ordering_key: "the key".to_owned(),
+        created: jiff::Timestamp::UNIX_EPOCH,
+    };
+    Message {
+        delivery: Uuid::from_u128(2),
+        attempt: 1,
+        recipient: String::new(),
+        title: notification.title.clone(),
+        body: String::new(),
+        notification,
+        now: jiff::Timestamp::UNIX_EPOCH,
+        timeout,
+    }
+}
+
+async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
+    let producers = Producers::default();
+    let bootstrap_servers = [servers.to_owned()];
+    let channel = Kafka { producers: &producers, bootstrap_servers: &bootstrap_servers, topic };
+    channel.deliver(&message(timeout)).await
+}
+
+#[tokio::test]
+async fn a_record_carries_the_key_the_event_in_headers_and_its_data() {
+    let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
+    cluster.create_topic("events", 3, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let outcome = deliver(&servers, "events", Duration::from_secs(20)).await;
+    assert_eq!(outcome, Outcome::Delivered);
+
+    let record = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("group.id", "test")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
+        consumer.subscribe(&["events"]).unwrap();
+        loop {
+            if let Some(Ok(record)) = consumer.poll(Duration::from_secs(1)) {
+                return record.detach();
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(record.key(), Some(&b"the key"[..]));
+    let headers = record.headers().unwrap();
+    let header = |name: &str| {
+        let found = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
+        found.map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    assert_eq!(header("ce_id"), Some(Uuid::from_u128(2).to_string()));
+    assert_eq!(header("ce_specversion").as_deref(), Some("1.0"));
+    assert_eq!(header("ce_type").as_deref(), Some("dev.belfry.notification.test"));
+    assert_eq!(
+        header("ce_source").as_deref(),
+        Some("/belfry/namespaces/payments/notificationchannels/events")
+    );
+    assert_eq!(header("content-type").as_deref(), Some("application/json"));
+    let data: serde_json::Value = serde_json::from_slice(record.payload().unwrap()).unwrap();
+    assert_eq!(data["title"], "a test");
+}
+
+#[tokio::test]
+async fn a_broker_that_can_not_be_reached_is_later() {
+    let outcome = deliver("127.0.0.1:1", "events", Duration::from_secs(1)).await;
+    assert!(
+        matches!(&outcome, Outcome::Later { reason, .. } if reason.contains("127.0.0.1:1")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn errors_are_told_apart() {
+    let of = |code| outcome(&KafkaError::MessageProduction(code));
+    assert!(matches!(of(Code::UnknownTopicOrPartition), Outcome::Later { .. }));
+    assert!(matches!(of(Code::MessageSizeTooLarge), Outcome::Refused { .. }));
+    assert!(matches!(of(Code::MessageTimedOut), Outcome::Unknown { .. }));
+}
