@@ -27,8 +27,11 @@ impl KubeReviewer {
         let mut config = Config::infer().await?;
         config.connect_timeout = Some(PATIENCE);
         config.read_timeout = Some(PATIENCE);
-        let client = Client::try_from(config)?;
-        Ok(Self { tokens: Api::all(client.clone()), access: Api::all(client) })
+        Ok(Self::with(Client::try_from(config)?))
+    }
+
+    fn with(client: Client) -> Self {
+        Self { tokens: Api::all(client.clone()), access: Api::all(client) }
     }
 }
 
@@ -110,9 +113,63 @@ fn identity(answer: TokenReview, audience: Option<&str>) -> Option<Identity> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
 
     use super::*;
+
+    /// An API server that answers as told, and what it was asked.
+    fn server(status: &'static str) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = asked.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let seen = seen.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await?;
+                let body = String::from_utf8_lossy(&body).into_owned();
+                seen.lock().expect("unpoisoned").push(format!("{} {} {body}", head.method, head.uri.path()));
+                let answer = format!(r#"{{"metadata":{{}},"spec":{{"token":"x"}},"status":{status}}}"#);
+                Ok::<_, kube::Error>(http::Response::new(kube::client::Body::from(answer.into_bytes())))
+            }
+        });
+        (KubeReviewer::with(Client::new(service, "default")), asked)
+    }
+
+    #[tokio::test]
+    async fn a_token_is_reviewed_for_the_hubs_audience() {
+        let status =
+            r#"{"authenticated":true,"audiences":["belfry-hub"],"user":{"username":"ann","groups":["dev"]}}"#;
+        let (reviewer, asked) = server(status);
+        let who = reviewer.token("t0ken", Some("belfry-hub")).await.expect("an answer").expect("known");
+        assert_eq!((who.username.as_str(), who.groups.as_slice()), ("ann", ["dev".to_owned()].as_slice()));
+        let asked = asked.lock().expect("unpoisoned");
+        assert!(asked[0].starts_with("POST /apis/authentication.k8s.io/v1/tokenreviews "), "{asked:?}");
+        assert!(asked[0].contains(r#""audiences":["belfry-hub"]"#), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_right_is_reviewed_in_the_namespace_that_is_asked_about() {
+        let (reviewer, asked) = server(r#"{"allowed":true}"#);
+        let who =
+            Identity { username: "ann".to_owned(), groups: vec!["dev".to_owned()], ..Identity::default() };
+        assert!(reviewer.may_read(&who, "payments").await.expect("an answer"));
+        let (reviewer, _) = server(r#"{"allowed":true,"denied":true}"#);
+        assert!(!reviewer.may_read(&who, "payments").await.expect("an answer"));
+        let asked = asked.lock().expect("unpoisoned");
+        assert!(asked[0].contains("/subjectaccessreviews"), "{asked:?}");
+        for part in [
+            r#""namespace":"payments""#,
+            r#""group":"belfry.dev""#,
+            r#""resource":"alertrules""#,
+            r#""verb":"get""#,
+            r#""user":"ann""#,
+            r#""groups":["dev"]"#,
+        ] {
+            assert!(asked[0].contains(part), "{part} is not in {asked:?}");
+        }
+    }
 
     fn answer(authenticated: bool, audiences: Option<Vec<String>>) -> TokenReview {
         TokenReview {
