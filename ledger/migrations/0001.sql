@@ -58,7 +58,6 @@ CREATE TABLE rules (
     r             INTEGER PRIMARY KEY,
     uid           TEXT NOT NULL UNIQUE,
     namespace     TEXT NOT NULL,
-    state         TEXT NOT NULL,         -- hash of what decides it
     decided       INTEGER,               -- every bucket that ends at or before is decided
     matched       INTEGER NOT NULL DEFAULT 0,
     last_match    INTEGER,
@@ -83,6 +82,7 @@ CREATE TABLE groups (
     firing  INTEGER,                     -- since when
     count   INTEGER NOT NULL DEFAULT 0,  -- at the last notification
     next    INTEGER,                     -- the first boundary at which something may change
+    sample  TEXT,                        -- protocol::Sample of the last notification
     UNIQUE (r, labels)
 ) STRICT;
 CREATE INDEX groups_next ON groups (r, next) WHERE next IS NOT NULL;
@@ -116,29 +116,29 @@ CREATE TABLE topics (
 CREATE TABLE partitions (
     t        INTEGER NOT NULL,
     p        INTEGER NOT NULL,
-    offset   INTEGER NOT NULL,
-    progress INTEGER,
-    end      INTEGER NOT NULL,
+    position INTEGER NOT NULL,           -- the next offset to read
+    progress INTEGER,                    -- event time, never back
+    high     INTEGER NOT NULL,           -- the next offset to be written, as last seen
     PRIMARY KEY (t, p)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE activations (
-    r      INTEGER NOT NULL,
-    t      INTEGER NOT NULL,
-    p      INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
+    r        INTEGER NOT NULL,
+    t        INTEGER NOT NULL,
+    p        INTEGER NOT NULL,
+    position INTEGER NOT NULL,
     PRIMARY KEY (r, t, p)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE dead_letters (
-    topic_id TEXT NOT NULL,
-    p        INTEGER NOT NULL,
-    offset   INTEGER NOT NULL,
+    topic_id  TEXT NOT NULL,
+    p         INTEGER NOT NULL,
+    position  INTEGER NOT NULL,
     namespace TEXT NOT NULL,
-    topic    TEXT NOT NULL,
-    stored   INTEGER NOT NULL,
-    body     TEXT NOT NULL,              -- protocol::DeadLetter
-    PRIMARY KEY (topic_id, p, offset)
+    topic     TEXT NOT NULL,
+    stored    INTEGER NOT NULL,
+    body      TEXT NOT NULL,             -- protocol::DeadLetter
+    PRIMARY KEY (topic_id, p, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dead_letters_stored ON dead_letters (stored);
 

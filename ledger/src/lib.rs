@@ -7,178 +7,118 @@
 //! Never here: a clock, randomness (both come in as arguments), the network, or SQL that is not static text.
 
 mod api;
+mod catalog;
+mod claim;
+mod commit;
+mod counts;
+mod decisions;
+mod deliveries;
 mod error;
+mod expiry;
+mod notify;
+mod numbers;
+mod open;
+mod outcomes;
+mod plans;
+mod positions;
+mod reminders;
+mod requests;
+mod rules;
+mod sql;
+mod status;
+mod stories;
+mod writer;
 
 pub use api::{AlertData, Counts, Options, Pruned, Render, Rendered, Topic, WorkerView, WriterMetrics};
 pub use error::Error;
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use domain::{Millis, Plan};
-use jiff::Timestamp;
-use protocol::messages::{
-    AttemptOutcome, ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, Feed,
-    NotificationList, NotificationQuery, NotificationStory, Pool, Positions, PositionsRequest, ReminderState,
-    Reminders, RequestStatus, Revisions, SourcePlan,
-};
+use sqlx::sqlite::SqlitePool;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+use crate::writer::{Command, Door, Shared, Tx};
 
 /// The database, as the hub uses it. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger {}
+pub struct Ledger {
+    door: Door,
+    readers: SqlitePool,
+    shared: Arc<Shared>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
 
-#[allow(unused_variables, clippy::unused_async, clippy::todo, clippy::missing_panics_doc)]
 impl Ledger {
-    /// Opens or creates the ledger at `path`, brings its schema up to date and checks it.
+    /// Opens or creates the ledger at `path`, brings its schema up to date and checks it. The file belongs to this
+    /// process until the ledger is closed or the process ends.
     pub async fn open(path: &Path, options: Options, render: Arc<dyn Render>) -> Result<Self, Error> {
-        todo!()
+        let lock = open::lock(path)?;
+        let conn = open::connect(path, options.check).await?;
+        let readers = open::readers(path, options.readers).await?;
+        let (id, tx) = open::load(conn, options, render).await?;
+        let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog)));
+        let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
+        Ok(Self { door, readers, shared, writer: Arc::new(Mutex::new(Some(writer))) })
     }
-    /// Waits until what was sent to the writer is done, then closes the file and gives up its lock.
-    pub async fn close(self) {}
+
+    /// Closes the file and gives up its lock, after what was sent to the writer is done. Other clones get
+    /// [`Error::Closed`] from then on.
+    pub async fn close(self) {
+        // It fails only when the writer has ended already.
+        let _ = self.door.done(Close).await;
+        let task = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // It ends when nothing waits any more; it has nothing to tell.
+            let _ = task.await;
+        }
+        self.readers.close().await;
+    }
+
     /// The ledger's own id.
     pub fn id(&self) -> Uuid {
-        todo!()
+        self.shared.id
     }
+
     /// A receiver whose value changes when what it is about may have changed.
     pub fn watch(&self, topic: &Topic) -> watch::Receiver<u64> {
-        todo!()
+        self.shared.watch(topic)
     }
+
     /// The writer's numbers.
     pub fn metrics(&self) -> WriterMetrics {
-        todo!()
+        *self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores plans.
-    pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
-        todo!()
-    }
-    /// What is stored.
-    pub fn revisions(&self) -> Revisions {
-        todo!()
-    }
-    /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
-    pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
-        todo!()
-    }
-    /// Forgets what was absent for the grace; how many objects, sources and topics.
-    pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
-        todo!()
-    }
-    /// Answers an annotation of a channel, once per value.
-    pub async fn request(&self, request: ChannelRequest, now: Timestamp) -> Result<RequestStatus, Error> {
-        todo!()
-    }
-    /// All rules that read a source; none when no rule does.
-    pub fn source_plan(&self, namespace: &str, source: &str) -> Option<Arc<SourcePlan>> {
-        todo!()
-    }
-    /// All channels of a namespace.
-    pub fn channels_plan(&self, namespace: &str) -> Arc<ChannelsPlan> {
-        todo!()
-    }
-    /// A schedule and where its reminders stand.
-    pub async fn schedule(&self, namespace: &str, uid: Uuid) -> Result<Option<ReminderState>, Error> {
-        todo!()
-    }
-
-    /// Where to read on; opens topics that the source has never read.
-    pub async fn positions(
-        &self,
-        namespace: &str,
-        source: &str,
-        request: PositionsRequest,
-        now: Timestamp,
-    ) -> Result<Positions, Error> {
-        todo!()
-    }
-    /// Takes what a consumer counted.
-    pub async fn commit(
-        &self,
-        namespace: &str,
-        source: &str,
-        commit: Commit,
-        now: Timestamp,
-    ) -> Result<CommitResult, Error> {
-        todo!()
-    }
-    /// Records reminders that fell due. [`Error::Conflict`] when they were found by another revision of the plan.
-    pub async fn reminders(
-        &self,
-        namespace: &str,
-        uid: Uuid,
-        reminders: Reminders,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// Hands out attempts that are due now; none is an empty answer. Does not wait.
-    pub async fn claim(
-        &self,
-        namespace: &str,
-        request: ClaimRequest,
-        now: Timestamp,
-    ) -> Result<Claimed, Error> {
-        todo!()
-    }
-    /// When an attempt of the pool is due next, where one waits; may be in the past.
-    pub async fn next_claim_at(&self, namespace: &str, pool: Pool) -> Result<Option<Timestamp>, Error> {
-        todo!()
-    }
-    /// Records what came of attempts, each with a chance in `0.0..1.0` for its retry's jitter.
-    pub async fn outcomes(
-        &self,
-        namespace: &str,
-        outcomes: Vec<(AttemptOutcome, f64)>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        todo!()
-    }
-    /// Ends attempts whose lease ran out; how many. `chance` is spread over them.
-    pub async fn expire_leases(&self, now: Timestamp, chance: f64) -> Result<u64, Error> {
-        todo!()
-    }
-    /// Ends deliveries that are too old; how many.
-    pub async fn expire_deliveries(&self, now: Timestamp) -> Result<u64, Error> {
-        todo!()
-    }
-    /// Removes a small batch of notifications that ended long ago.
-    pub async fn prune(
-        &self,
-        now: Timestamp,
-        keep_delivered: Millis,
-        keep_dead: Millis,
-    ) -> Result<Pruned, Error> {
-        todo!()
-    }
-
-    /// Publishes to the feed what changed; how many objects. Call it every second and when [`Topic::Statuses`] wakes.
-    pub async fn publish_statuses(&self, workers: Arc<WorkerView>, now: Timestamp) -> Result<u64, Error> {
-        todo!()
-    }
-    /// Statuses after a version, oldest first, at most 500.
-    pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
-        todo!()
-    }
-    /// One notification by its id or a delivery's.
-    pub async fn notification(&self, namespace: &str, id: Uuid) -> Result<Option<NotificationStory>, Error> {
-        todo!()
-    }
-    /// Notifications, newest first.
-    pub async fn notifications(
-        &self,
-        namespace: &str,
-        query: NotificationQuery,
-    ) -> Result<NotificationList, Error> {
-        todo!()
-    }
-    /// Numbers for metrics.
-    pub async fn counts(&self) -> Result<Counts, Error> {
-        todo!()
-    }
-    /// Bounds the file's size, in pages of 4 KiB; 0 for no bound of ours.
+    /// Bounds the file's size, in pages of 4 KiB; 0 for no bound of ours. What is stored stays, however large.
     pub async fn limit_pages(&self, pages: i64) -> Result<(), Error> {
-        todo!()
+        self.door.done(Limit(pages)).await
+    }
+}
+
+struct Close;
+
+impl Command for Close {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        tx.closing = true;
+        Ok(())
+    }
+}
+
+struct Limit(i64);
+
+impl Command for Limit {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        // A pragma takes no parameter; the number is ours. The largest there is means no bound.
+        let pages = if self.0 > 0 { self.0 } else { 4_294_967_294 };
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::raw_sql(pragma).execute(&mut tx.conn).await?;
+        Ok(())
     }
 }

@@ -1,0 +1,219 @@
+//! All plans in memory, and what is derived from them for workers. Rebuilt from the database at opening; the writer
+//! replaces it with each change of a plan, after the change is durable.
+//!
+//! Never here: anything that is not in the table `plans`, or follows from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use domain::{ChannelPlan, Digest, Kind, Plan, PlanBody, RulePlan};
+use protocol::messages::{ChannelEntry, ChannelsPlan, SourcePlan, SourceRule};
+use uuid::Uuid;
+
+/// One object.
+#[derive(Debug, Clone)]
+pub(crate) struct Object {
+    pub(crate) plan: Plan,
+    pub(crate) revision: Digest,
+    /// Row of the table `channels` or `rules`; 0 for schedules.
+    pub(crate) row: i64,
+    pub(crate) resumed: Option<i64>,
+    pub(crate) absent: Option<i64>,
+    /// [`RulePlan::state`] of a rule.
+    pub(crate) state: Option<Digest>,
+    /// The source's key of a rule.
+    pub(crate) source: Option<Digest>,
+}
+
+impl Object {
+    pub(crate) fn new(plan: Plan, row: i64, resumed: Option<i64>, absent: Option<i64>) -> Self {
+        let (state, source) = match &plan.body {
+            PlanBody::AlertRule(rule) => (Some(rule.state()), Some(rule.source.key())),
+            _ => (None, None),
+        };
+        Self { revision: plan.revision(), plan, row, resumed, absent, state, source }
+    }
+
+    pub(crate) fn channel(&self) -> Option<&ChannelPlan> {
+        match &self.plan.body {
+            PlanBody::NotificationChannel(channel) => Some(channel),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn rule(&self) -> Option<&RulePlan> {
+        match &self.plan.body {
+            PlanBody::AlertRule(rule) => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// Whether it works now.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.plan.suspended && self.absent.is_none()
+    }
+}
+
+/// What is derived for one namespace.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub(crate) sources: BTreeMap<String, Arc<SourcePlan>>,
+    pub(crate) channels: Arc<ChannelsPlan>,
+    /// Channels that exist, by name.
+    pub(crate) names: BTreeMap<String, Uuid>,
+    /// Every channel's object.
+    pub(crate) all_channels: Vec<Arc<Object>>,
+}
+
+/// All plans.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Catalog {
+    pub(crate) objects: BTreeMap<Uuid, Arc<Object>>,
+    namespaces: BTreeMap<String, BTreeSet<Uuid>>,
+    spaces: HashMap<String, Arc<Space>>,
+    channel_rows: HashMap<i64, Uuid>,
+}
+
+impl Catalog {
+    pub(crate) fn get(&self, uid: Uuid) -> Option<&Arc<Object>> {
+        self.objects.get(&uid)
+    }
+
+    pub(crate) fn in_namespace(&self, uid: Uuid, namespace: &str) -> Option<&Arc<Object>> {
+        self.objects.get(&uid).filter(|object| object.plan.namespace == namespace)
+    }
+
+    pub(crate) fn channel_at(&self, row: i64) -> Option<&Arc<Object>> {
+        self.objects.get(self.channel_rows.get(&row)?)
+    }
+
+    pub(crate) fn space(&self, namespace: &str) -> Option<&Arc<Space>> {
+        self.spaces.get(namespace)
+    }
+
+    pub(crate) fn channel_named(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        self.objects.get(self.spaces.get(namespace)?.names.get(name)?)
+    }
+
+    /// Every rule of a source that is not gone, suspended ones included.
+    pub(crate) fn rules_of<'a>(
+        &'a self,
+        namespace: &str,
+        source: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.objects.get(uid)).filter(
+            move |object| {
+                object.absent.is_none() && object.source.as_ref().is_some_and(|key| key.as_str() == source)
+            },
+        )
+    }
+
+    /// Puts an object in place. [`Self::rebuild`] its namespace afterwards.
+    pub(crate) fn put(&mut self, object: Object) {
+        let uid = object.plan.uid;
+        if object.plan.kind() == Kind::NotificationChannel {
+            self.channel_rows.insert(object.row, uid);
+        }
+        self.namespaces.entry(object.plan.namespace.clone()).or_default().insert(uid);
+        self.objects.insert(uid, Arc::new(object));
+    }
+
+    /// Forgets an object. [`Self::rebuild`] its namespace afterwards.
+    pub(crate) fn remove(&mut self, uid: Uuid) -> Option<Arc<Object>> {
+        let object = self.objects.remove(&uid)?;
+        if object.plan.kind() == Kind::NotificationChannel {
+            self.channel_rows.remove(&object.row);
+        }
+        if let Some(uids) = self.namespaces.get_mut(&object.plan.namespace) {
+            uids.remove(&uid);
+            if uids.is_empty() {
+                self.namespaces.remove(&object.plan.namespace);
+            }
+        }
+        Some(object)
+    }
+
+    pub(crate) fn rebuild_all(&mut self) {
+        let namespaces: Vec<String> = self.namespaces.keys().cloned().collect();
+        for namespace in namespaces {
+            self.rebuild(&namespace);
+        }
+    }
+
+    /// Derives a namespace anew.
+    pub(crate) fn rebuild(&mut self, namespace: &str) {
+        let Some(uids) = self.namespaces.get(namespace) else {
+            self.spaces.remove(namespace);
+            return;
+        };
+        // Of two objects with one name the later made is the one that exists; the other waits to be collected.
+        let mut latest: BTreeMap<(Kind, &str), &Arc<Object>> = BTreeMap::new();
+        let present =
+            uids.iter().filter_map(|uid| self.objects.get(uid)).filter(|object| object.absent.is_none());
+        for object in present {
+            let key = |object: &Object| (object.plan.created, object.plan.uid);
+            let place = latest.entry((object.plan.kind(), &object.plan.name)).or_insert(object);
+            if key(object) > key(place) {
+                *place = object;
+            }
+        }
+        let mut all_channels = Vec::new();
+        let mut channels = BTreeMap::new();
+        for object in uids.iter().filter_map(|uid| self.objects.get(uid)) {
+            let Some(plan) = object.channel() else { continue };
+            let entry = ChannelEntry {
+                name: object.plan.name.clone(),
+                revision: object.revision.clone(),
+                plan: plan.clone(),
+            };
+            channels.insert(object.plan.uid, entry);
+            all_channels.push(Arc::clone(object));
+        }
+        let revisions: Vec<_> = channels.iter().map(|(uid, entry)| (uid, &entry.revision)).collect();
+        let revision = Digest::of(&revisions);
+        let names = latest
+            .iter()
+            .filter(|((kind, _), _)| *kind == Kind::NotificationChannel)
+            .map(|((_, name), object)| ((*name).to_owned(), object.plan.uid))
+            .collect();
+        let space = Space {
+            sources: sources(latest.values().copied()),
+            channels: Arc::new(ChannelsPlan { revision, channels }),
+            names,
+            all_channels,
+        };
+        self.spaces.insert(namespace.to_owned(), Arc::new(space));
+    }
+}
+
+/// The sources that these objects' rules read.
+fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<String, Arc<SourcePlan>> {
+    let mut sources: BTreeMap<String, (Vec<String>, BTreeMap<Uuid, SourceRule>, BTreeSet<String>)> =
+        BTreeMap::new();
+    for object in objects {
+        let (Some(rule), Some(key), Some(state)) = (object.rule(), &object.source, &object.state) else {
+            continue;
+        };
+        let (brokers, rules, topics) = sources.entry(key.as_str().to_owned()).or_default();
+        brokers.clone_from(&rule.source.bootstrap_servers);
+        topics.extend(rule.topics.iter().cloned());
+        if !object.plan.suspended {
+            let rule = SourceRule {
+                name: object.plan.name.clone(),
+                revision: object.revision.clone(),
+                state: state.clone(),
+                plan: rule.clone(),
+            };
+            rules.insert(object.plan.uid, rule);
+        }
+    }
+    let plan =
+        |(key, (bootstrap_servers, rules, topics)): (String, (Vec<String>, BTreeMap<_, SourceRule>, _))| {
+            let topics: Vec<String> = BTreeSet::into_iter(topics).collect();
+            let revisions: Vec<_> =
+                rules.iter().map(|(uid, rule): (&Uuid, _)| (uid, &rule.revision)).collect();
+            let revision = Digest::of(&(&bootstrap_servers, &revisions, &topics));
+            (key, Arc::new(SourcePlan { revision, bootstrap_servers, rules, topics }))
+        };
+    sources.into_iter().map(plan).collect()
+}

@@ -1,0 +1,257 @@
+//! Handing out attempts under leases.
+//!
+//! Invariants: only the first unfinished delivery of a lane is handed out, to one worker at a time; a channel's budget
+//! is taken in the transaction that hands out. Never: a delivery that is too old, or of a channel that is suspended,
+//! gone or paused.
+
+use std::collections::{BTreeMap, HashMap};
+
+use domain::RateLimit;
+use jiff::Timestamp;
+use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{query, query_as};
+
+use crate::catalog::{Catalog, Object};
+use crate::sql::{ms, set, time, uuid};
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger};
+
+/// Tokens are fractions of time; a whole one may lack the last bit.
+const NEARLY: f64 = 1e-6;
+
+/// A channel's budget and first due delivery.
+#[derive(Debug, sqlx::FromRow)]
+struct Budget {
+    c: i64,
+    tokens: f64,
+    refilled: Option<i64>,
+    paused: Option<i64>,
+    due: Option<i64>,
+}
+
+impl Budget {
+    /// Tokens at this instant.
+    fn tokens(&self, rate: RateLimit, now: i64) -> f64 {
+        let burst = f64::from(rate.burst.max(1));
+        let Some(refilled) = self.refilled else { return burst };
+        let grown = (now - refilled).max(0) as f64 * f64::from(rate.per_minute) / 60_000.0;
+        (self.tokens + grown).min(burst)
+    }
+
+    /// When something can be handed out; none when nothing waits. It may be in the past.
+    fn next(&self, rate: Option<RateLimit>) -> Option<i64> {
+        let from = self.due?.max(self.paused.unwrap_or(i64::MIN));
+        let (Some(rate), Some(refilled)) = (rate, self.refilled) else { return Some(from) };
+        if self.tokens >= 1.0 - NEARLY {
+            return Some(from);
+        }
+        let wait = (1.0 - self.tokens) * 60_000.0 / f64::from(rate.per_minute.max(1));
+        Some(from.max(refilled.saturating_add(wait.ceil() as i64)))
+    }
+}
+
+async fn budgets(
+    conn: &mut SqliteConnection,
+    channels: &HashMap<i64, &Object>,
+    pool: Pool,
+) -> Result<Vec<Budget>, Error> {
+    let rows: Vec<i64> = channels.keys().copied().collect();
+    let budgets = query_as(
+        "SELECT c.c, c.tokens, c.refilled, c.paused, (SELECT d.due FROM deliveries d WHERE d.c = c.c \
+         AND (d.made > 0) = ?2 AND d.state = 0 AND d.head = 1 AND d.lease IS NULL ORDER BY d.due LIMIT 1) AS due \
+         FROM json_each(?1) j JOIN channels c ON c.c = j.value",
+    )
+    .bind(set(&rows)?)
+    .bind(pool == Pool::Retry)
+    .fetch_all(conn)
+    .await?;
+    Ok(budgets)
+}
+
+/// The channels of a namespace that work now.
+fn active<'a>(catalog: &'a Catalog, namespace: &str) -> HashMap<i64, &'a Object> {
+    let space = catalog.space(namespace);
+    let channels = space.into_iter().flat_map(|space| &space.all_channels);
+    channels.filter(|channel| channel.is_active()).map(|channel| (channel.row, channel.as_ref())).collect()
+}
+
+fn rate(channel: &Object) -> Option<RateLimit> {
+    channel.channel()?.delivery.rate_limit
+}
+
+struct Claim {
+    namespace: String,
+    request: ClaimRequest,
+    now: Timestamp,
+}
+
+#[derive(sqlx::FromRow)]
+struct Due {
+    d: i64,
+    due: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Work {
+    d: i64,
+    id: String,
+    numbered: i64,
+    c: i64,
+    recipient: String,
+    body: String,
+}
+
+impl Command for Claim {
+    type Answer = Claimed;
+    // Work for a caller that has left would wait for its lease to run out.
+    const NEEDS_CALLER: bool = true;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<Claimed, Error> {
+        let now = ms(self.now);
+        let catalog = std::sync::Arc::clone(&tx.catalog);
+        let channels = active(&catalog, &self.namespace);
+        let budgets = budgets(&mut tx.conn, &channels, self.request.pool).await?;
+        let most = i64::from(self.request.max.clamp(1, 500));
+        let mut due: Vec<(i64, i64)> = Vec::new();
+        for budget in &budgets {
+            let rate = channels.get(&budget.c).and_then(|channel| rate(channel));
+            if budget.next(rate).is_none_or(|at| at > now) {
+                continue;
+            }
+            let room = rate.map_or(most, |rate| (budget.tokens(rate, now) + NEARLY) as i64).min(most);
+            let rows: Vec<Due> = query_as(
+                "SELECT d, due FROM deliveries WHERE c = ?1 AND (made > 0) = ?2 AND state = 0 AND head = 1 \
+                 AND lease IS NULL AND due <= ?3 AND expires > ?3 ORDER BY due, d LIMIT ?4",
+            )
+            .bind(budget.c)
+            .bind(self.request.pool == Pool::Retry)
+            .bind(now)
+            .bind(room)
+            .fetch_all(&mut tx.conn)
+            .await?;
+            due.extend(rows.iter().map(|row| (row.due, row.d)));
+        }
+        due.sort_unstable();
+        due.truncate(most as usize);
+        if due.is_empty() {
+            return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
+        }
+        let chosen: Vec<i64> = due.iter().map(|(_, d)| *d).collect();
+        let work: Vec<Work> = query_as(
+            "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body FROM json_each(?1) j \
+             JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n ORDER BY j.key",
+        )
+        .bind(set(&chosen)?)
+        .fetch_all(&mut tx.conn)
+        .await?;
+        self.hand_out(tx, work, &channels, &budgets).await
+    }
+}
+
+impl Claim {
+    async fn hand_out(
+        &self,
+        tx: &mut Tx,
+        work: Vec<Work>,
+        channels: &HashMap<i64, &Object>,
+        budgets: &[Budget],
+    ) -> Result<Claimed, Error> {
+        let now = ms(self.now);
+        let mut claimed = Claimed { tasks: Vec::with_capacity(work.len()), channels: BTreeMap::new() };
+        let mut leases = Vec::with_capacity(work.len());
+        let mut taken: HashMap<i64, i64> = HashMap::new();
+        for row in work {
+            let Some((channel, plan)) =
+                channels.get(&row.c).and_then(|channel| Some((channel, channel.channel()?)))
+            else {
+                continue;
+            };
+            let until = now.saturating_add(plan.delivery.timeout.0).saturating_add(tx.options.lease_margin.0);
+            let attempt = row.numbered + 1;
+            leases.push((row.d, until, attempt));
+            *taken.entry(row.c).or_default() += 1;
+            let uid = channel.plan.uid;
+            claimed.channels.entry(uid).or_insert_with(|| ChannelEntry {
+                name: channel.plan.name.clone(),
+                revision: channel.revision.clone(),
+                plan: plan.clone(),
+            });
+            claimed.tasks.push(Task {
+                delivery: uuid(&row.id)?,
+                attempt: attempt as i32,
+                channel: uid,
+                recipient: row.recipient,
+                notification: serde_json::from_str(&row.body)?,
+            });
+        }
+        let leases = set(&leases)?;
+        query(
+            "UPDATE deliveries SET lease = j.value ->> 1, numbered = j.value ->> 2 FROM json_each(?1) j \
+             WHERE d = j.value ->> 0",
+        )
+        .bind(&leases)
+        .execute(&mut tx.conn)
+        .await?;
+        query(
+            "INSERT INTO attempts (d, number, instance, started, state, reason) SELECT value ->> 0, value ->> 2, \
+             ?2, ?3, 0, '' FROM json_each(?1)",
+        )
+        .bind(&leases)
+        .bind(&self.request.instance)
+        .bind(now)
+        .execute(&mut tx.conn)
+        .await?;
+        let spent: Vec<(i64, f64, i64)> = budgets
+            .iter()
+            .filter_map(|budget| {
+                let rate = rate(channels.get(&budget.c)?)?;
+                let spent = *taken.get(&budget.c)?;
+                Some((budget.c, (budget.tokens(rate, now) - spent as f64).max(0.0), now))
+            })
+            .collect();
+        if !spent.is_empty() {
+            query(
+                "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM json_each(?1) j \
+                 WHERE c = j.value ->> 0",
+            )
+            .bind(set(&spent)?)
+            .execute(&mut tx.conn)
+            .await?;
+        }
+        tx.counted.claimed += claimed.tasks.len() as u64;
+        Ok(claimed)
+    }
+}
+
+impl Ledger {
+    /// Hands out attempts that are due now; none is an empty answer. Does not wait.
+    pub async fn claim(
+        &self,
+        namespace: &str,
+        request: ClaimRequest,
+        now: Timestamp,
+    ) -> Result<Claimed, Error> {
+        // A look costs no transaction.
+        if self.next_claim_at(namespace, request.pool).await?.is_none_or(|at| at > now) {
+            return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
+        }
+        self.door.done(Claim { namespace: namespace.to_owned(), request, now }).await
+    }
+
+    /// When an attempt of the pool is due next, where one waits; may be in the past.
+    pub async fn next_claim_at(&self, namespace: &str, pool: Pool) -> Result<Option<Timestamp>, Error> {
+        let catalog = self.shared.catalog();
+        let channels = active(&catalog, namespace);
+        if channels.is_empty() {
+            return Ok(None);
+        }
+        let mut reader = self.readers.acquire().await?;
+        let budgets = budgets(&mut reader, &channels, pool).await?;
+        let next = budgets
+            .iter()
+            .filter_map(|budget| budget.next(channels.get(&budget.c).and_then(|channel| rate(channel))))
+            .min();
+        Ok(next.map(time))
+    }
+}

@@ -1,0 +1,343 @@
+//! Taking what a consumer counted.
+//!
+//! Invariants: an entry is accepted only if the stored position equals its `from`, so that no record counts twice;
+//! everything an accepted entry causes is in the same transaction as its new position. Never: a count for a rule, or a
+//! state of a rule, that is not in the plan.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use alerting::decide::RuleParams;
+use jiff::Timestamp;
+use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
+use sqlx::{query, query_as};
+use uuid::Uuid;
+
+use crate::counts::{Counted, Groups};
+use crate::notify::{Draft, make};
+use crate::positions::{Topic, topics};
+use crate::rules::{Rule, labels};
+use crate::sql::{ms, set};
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger, counts, decisions};
+
+/// Records that can't be decoded are counted apart.
+const UNDECODABLE: &str = "Undecodable";
+
+struct Take {
+    namespace: String,
+    source: String,
+    commit: Commit,
+    now: Timestamp,
+}
+
+/// What a commit adds to a rule's numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) decided: Option<i64>,
+    pub(crate) matched: i64,
+    pub(crate) last_match: Option<i64>,
+    pub(crate) last_alert: Option<i64>,
+    pub(crate) late: i64,
+    pub(crate) dead_lettered: i64,
+    pub(crate) dropped: BTreeMap<String, i64>,
+}
+
+/// A rule of the source, with what is stored of it.
+pub(crate) struct Live {
+    pub(crate) object: Arc<crate::catalog::Object>,
+    pub(crate) params: Option<RuleParams>,
+    /// Up to where it was decided before this commit.
+    pub(crate) decided: Option<i64>,
+    /// Whether the commit was folded with what decides the rule now.
+    current: bool,
+    pub(crate) numbers: Numbers,
+}
+
+impl Live {
+    fn reads(&self, topic: &str) -> bool {
+        self.object.rule().is_some_and(|rule| rule.topics.iter().any(|name| name == topic))
+    }
+}
+
+impl Command for Take {
+    type Answer = CommitResult;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<CommitResult, Error> {
+        check(&self.commit)?;
+        let catalog = Arc::clone(&tx.catalog);
+        let plan =
+            catalog.space(&self.namespace).and_then(|space| space.sources.get(&self.source)).ok_or_else(
+                || Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)),
+            )?;
+        crate::deliveries::check_quota(tx, &self.namespace).await?;
+        let mut topics = topics(tx, &self.namespace, &self.source).await?;
+        let (results, accepted) = accept(&mut topics, &self.commit.entries);
+        if !accepted.is_empty() {
+            let mut rules = self.rules(tx, plan).await?;
+            advance(tx, &accepted, &topics).await?;
+            activate(tx, &accepted, &topics, &rules).await?;
+            let mut drafts = Vec::new();
+            let groups = self.count(tx, &accepted, &mut rules, &mut drafts)?;
+            counts::store(tx, &self.namespace, groups, &rules).await?;
+            decisions::decide(tx, &mut rules, &topics, &mut drafts, self.now).await?;
+            for draft in &drafts {
+                if let Some(rule) = rules.get_mut(&draft.object) {
+                    rule.numbers.last_alert = Some(ms(self.now));
+                }
+            }
+            make(tx, drafts, self.now).await?;
+            numbers(tx, &rules).await?;
+            self.dead_letters(tx, &accepted).await?;
+        }
+        Ok(CommitResult { entries: results, revision: plan.revision.clone() })
+    }
+}
+
+/// Refuses what can't be right, because accepting it would count a record twice.
+fn check(commit: &Commit) -> Result<(), Error> {
+    for entry in &commit.entries {
+        let place = || format!("{}/{}", entry.topic, entry.partition);
+        if entry.to < entry.from {
+            return Err(Error::Invalid(format!("{}: to is before from", place())));
+        }
+        let holds = !entry.counts.is_empty()
+            || !entry.records.is_empty()
+            || !entry.dropped.is_empty()
+            || !entry.dead_letters.is_empty();
+        if entry.to == entry.from && holds {
+            return Err(Error::Invalid(format!("{}: an entry that reads nothing holds counts", place())));
+        }
+        if entry.counts.iter().any(|count| count.count < 0) || entry.dropped.iter().any(|drop| drop.count < 0)
+        {
+            return Err(Error::Invalid(format!("{}: a count is negative", place())));
+        }
+    }
+    Ok(())
+}
+
+/// Decides each entry, and moves the accepted ones in `topics`.
+fn accept<'a>(
+    topics: &mut HashMap<String, Topic>,
+    entries: &'a [Entry],
+) -> (Vec<EntryResult>, Vec<&'a Entry>) {
+    let mut accepted = Vec::new();
+    let results = entries.iter().map(|entry| {
+        let partition = topics
+            .get_mut(&entry.topic)
+            .filter(|topic| topic.topic_id == entry.topic_id)
+            .and_then(|topic| topic.partitions.get_mut(&entry.partition));
+        let Some(partition) = partition else { return EntryResult { status: 404, offset: 0 } };
+        if partition.position != entry.from {
+            return EntryResult { status: 409, offset: partition.position };
+        }
+        partition.position = entry.to;
+        partition.progress = partition.progress.max(entry.progress_ms);
+        accepted.push(entry);
+        EntryResult { status: 200, offset: entry.to }
+    });
+    let results = results.collect();
+    (results, accepted)
+}
+
+/// Stores the new positions.
+async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topic>) -> Result<(), Error> {
+    let rows: Vec<_> = accepted
+        .iter()
+        .filter_map(|entry| {
+            let topic = topics.get(&entry.topic)?;
+            let partition = topic.partitions.get(&entry.partition)?;
+            Some((topic.t, entry.partition, partition.position, partition.progress, entry.end))
+        })
+        .collect();
+    query(
+        "UPDATE partitions SET position = j.value ->> 2, progress = j.value ->> 3, high = j.value ->> 4 \
+         FROM json_each(?1) j WHERE t = j.value ->> 0 AND p = j.value ->> 1",
+    )
+    .bind(set(&rows)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// A rule is active in a partition from the first accepted entry that was folded with it.
+async fn activate(
+    tx: &mut Tx,
+    accepted: &[&Entry],
+    topics: &HashMap<String, Topic>,
+    rules: &BTreeMap<Uuid, Live>,
+) -> Result<(), Error> {
+    let mut rows = Vec::new();
+    for rule in rules.values().filter(|rule| rule.current) {
+        for entry in accepted.iter().filter(|entry| rule.reads(&entry.topic)) {
+            if let Some(topic) = topics.get(&entry.topic) {
+                rows.push((rule.object.row, topic.t, entry.partition, entry.from));
+            }
+        }
+    }
+    query(
+        "INSERT INTO activations (r, t, p, position) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
+         FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING",
+    )
+    .bind(set(&rows)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// Adds to the rules' numbers.
+async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
+    let (mut rows, mut drops) = (Vec::new(), Vec::new());
+    for (uid, rule) in rules {
+        let Numbers { decided, matched, last_match, last_alert, late, dead_lettered, dropped } =
+            &rule.numbers;
+        rows.push((rule.object.row, decided, matched, last_match, last_alert, late, dead_lettered));
+        drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
+        tx.mark(*uid, last_alert.is_some());
+    }
+    query(
+        "UPDATE rules SET decided = coalesce(j.value ->> 1, decided), matched = matched + (j.value ->> 2), \
+         last_match = coalesce(max(last_match, j.value ->> 3), j.value ->> 3, last_match), \
+         last_alert = coalesce(j.value ->> 4, last_alert), late = late + (j.value ->> 5), \
+         dead_lettered = dead_lettered + (j.value ->> 6) FROM json_each(?1) j WHERE r = j.value ->> 0",
+    )
+    .bind(set(&rows)?)
+    .execute(&mut tx.conn)
+    .await?;
+    if !drops.is_empty() {
+        query(
+            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, value ->> 1, value ->> 2 \
+             FROM json_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
+        )
+        .bind(set(&drops)?)
+        .execute(&mut tx.conn)
+        .await?;
+    }
+    Ok(())
+}
+
+impl Take {
+    /// The rules of the plan. Suspended ones are not among them.
+    async fn rules(&self, tx: &mut Tx, plan: &SourcePlan) -> Result<BTreeMap<Uuid, Live>, Error> {
+        let mut rules = BTreeMap::new();
+        let mut rows = HashMap::new();
+        for (uid, rule) in &plan.rules {
+            let Some(object) = tx.catalog.get(*uid).cloned() else { continue };
+            rows.insert(object.row, *uid);
+            let params = RuleParams::of(&rule.plan);
+            let current = self.commit.rules.get(uid) == Some(&rule.state);
+            rules.insert(*uid, Live { object, params, decided: None, current, numbers: Numbers::default() });
+        }
+        let which: Vec<i64> = rows.keys().copied().collect();
+        let stored: Vec<(i64, Option<i64>)> =
+            query_as("SELECT r, decided FROM rules WHERE r IN (SELECT value FROM json_each(?1))")
+                .bind(set(&which)?)
+                .fetch_all(&mut tx.conn)
+                .await?;
+        for (row, decided) in stored {
+            if let Some(rule) = rows.get(&row).and_then(|uid| rules.get_mut(uid)) {
+                rule.decided = decided;
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Merges the counts of all accepted entries; records that speak for themselves become notifications.
+    fn count(
+        &self,
+        tx: &Tx,
+        accepted: &[&Entry],
+        rules: &mut BTreeMap<Uuid, Live>,
+        drafts: &mut Vec<Draft>,
+    ) -> Result<Groups, Error> {
+        let mut groups = Groups::new();
+        for entry in accepted {
+            for count in &entry.counts {
+                let rule = rules.get_mut(&count.rule).filter(|rule| rule.current && rule.reads(&entry.topic));
+                let Some((rule, params)) = rule.and_then(|rule| rule.params.map(|params| (rule, params)))
+                else {
+                    continue;
+                };
+                rule.numbers.matched += count.count;
+                rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(count.last.at.time)));
+                let bucket = params.buckets().start_of(count.bucket_ms);
+                if rule.decided.is_some_and(|decided| params.is_late(bucket, decided)) {
+                    rule.numbers.late += count.count;
+                    continue;
+                }
+                let key = (rule.object.row, labels(&count.group)?);
+                let counted =
+                    Counted { count: count.count, first: count.first.clone(), last: count.last.clone() };
+                counts::merge(groups.entry(key).or_default(), bucket, counted);
+            }
+            for matched in &entry.records {
+                let rule =
+                    rules.get_mut(&matched.rule).filter(|rule| rule.current && rule.reads(&entry.topic));
+                let Some(rule) = rule.filter(|rule| rule.params.is_none()) else { continue };
+                rule.numbers.matched += 1;
+                rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
+                if let Some(speaks) = Rule::of(&rule.object) {
+                    drafts.push(speaks.record(&*tx.render, &entry.topic_id, matched, self.now)?);
+                }
+            }
+            for dropped in &entry.dropped {
+                let concerned = rules.iter_mut().filter(|(uid, rule)| {
+                    rule.current && rule.reads(&entry.topic) && dropped.rule.is_none_or(|of| of == **uid)
+                });
+                for (_, rule) in concerned {
+                    if dropped.reason == UNDECODABLE {
+                        rule.numbers.dead_lettered += dropped.count;
+                    } else {
+                        let reason: String = dropped.reason.chars().take(40).collect();
+                        *rule.numbers.dropped.entry(reason).or_default() += dropped.count;
+                    }
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn dead_letters(&self, tx: &mut Tx, accepted: &[&Entry]) -> Result<(), Error> {
+        let mut rows = Vec::new();
+        for entry in accepted {
+            for letter in &entry.dead_letters {
+                let body = serde_json::to_string(letter)?;
+                rows.push((
+                    &entry.topic_id,
+                    entry.partition,
+                    letter.offset,
+                    &self.namespace,
+                    &entry.topic,
+                    body,
+                ));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        query(
+            "INSERT INTO dead_letters (topic_id, p, position, namespace, topic, body, stored) \
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2 \
+             FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING",
+        )
+        .bind(set(&rows)?)
+        .bind(ms(self.now))
+        .execute(&mut tx.conn)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Takes what a consumer counted: each entry is accepted or refused by itself.
+    pub async fn commit(
+        &self,
+        namespace: &str,
+        source: &str,
+        commit: Commit,
+        now: Timestamp,
+    ) -> Result<CommitResult, Error> {
+        let (namespace, source) = (namespace.to_owned(), source.to_owned());
+        self.door.done(Take { namespace, source, commit, now }).await
+    }
+}

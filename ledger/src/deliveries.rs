@@ -1,0 +1,262 @@
+//! What happens to deliveries: they end, are put off, or begin again; lanes, notifications and counters follow.
+//!
+//! Invariants: of a lane's pending deliveries the one with the least place is the head; a notification is settled when
+//! none of its deliveries is pending; a channel's counters say what its deliveries went through. Never: a change of a
+//! delivery's state elsewhere than here.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::{DeliveryState, Verdict};
+use jiff::Timestamp;
+use protocol::messages::Pool;
+use sqlx::query;
+
+use crate::sql::{ms, set};
+use crate::writer::Tx;
+use crate::{Error, Topic};
+
+/// The number by which a state is stored.
+pub(crate) fn code(state: DeliveryState) -> i64 {
+    match state {
+        DeliveryState::Pending => 0,
+        DeliveryState::Delivered => 1,
+        DeliveryState::Dead => 2,
+        DeliveryState::Expired => 3,
+        DeliveryState::Suppressed => 4,
+    }
+}
+
+pub(crate) fn state(code: i64) -> DeliveryState {
+    match code {
+        0 => DeliveryState::Pending,
+        1 => DeliveryState::Delivered,
+        2 => DeliveryState::Dead,
+        3 => DeliveryState::Expired,
+        _ => DeliveryState::Suppressed,
+    }
+}
+
+/// A delivery as it stands.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Stands {
+    pub(crate) d: i64,
+    pub(crate) n: i64,
+    /// The channel's row, where there is one.
+    pub(crate) c: Option<i64>,
+    pub(crate) lane: i64,
+    pub(crate) state: i64,
+    pub(crate) made: i64,
+    pub(crate) expires: i64,
+}
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) from: Stands,
+    pub(crate) verdict: Verdict,
+    /// Ended attempts from now on.
+    pub(crate) made: i64,
+    /// The lease of a later attempt goes on.
+    pub(crate) keep_lease: bool,
+    /// What it waits for, where it is tried again.
+    pub(crate) reason: String,
+}
+
+/// Differences of a channel's counters.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tally {
+    pub(crate) pending: i64,
+    pub(crate) retrying: i64,
+    pub(crate) delivered: i64,
+    pub(crate) dead: i64,
+    pub(crate) expired: i64,
+    pub(crate) suppressed: i64,
+    /// Attempts that ended, in order: whether delivered, and why not.
+    pub(crate) attempts: Attempts,
+    /// Nothing is handed out before.
+    pub(crate) paused: Option<i64>,
+}
+
+/// How a channel's attempts went, summed up.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Attempts {
+    pub(crate) last_delivery: Option<i64>,
+    /// Failures after the last delivery, or of all where there was none.
+    pub(crate) failures: i64,
+    pub(crate) error: Option<(String, i64)>,
+}
+
+impl Attempts {
+    pub(crate) fn delivered(&mut self, at: i64) {
+        *self = Self { last_delivery: Some(at), failures: 0, error: None };
+    }
+
+    pub(crate) fn failed(&mut self, why: &str, at: i64) {
+        self.failures += 1;
+        self.error = Some((why.to_owned(), at));
+    }
+}
+
+impl Tally {
+    fn count(&mut self, state: i64, made: i64, by: i64) {
+        match (state, made) {
+            (0, 0) => self.pending += by,
+            (0, _) => self.retrying += by,
+            (1, _) => self.delivered += by,
+            (2, _) => self.dead += by,
+            (3, _) => self.expired += by,
+            _ => self.suppressed += by,
+        }
+    }
+
+    /// Whether a person should hear of it at once.
+    fn is_transition(&self) -> bool {
+        self.dead != 0 || self.expired != 0 || self.attempts.error.is_some()
+    }
+}
+
+/// Makes the changes.
+pub(crate) async fn apply(
+    tx: &mut Tx,
+    changes: &[Change],
+    mut tallies: HashMap<i64, Tally>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let now_ms = ms(now);
+    let mut rows = Vec::with_capacity(changes.len());
+    let (mut lanes, mut notifications) = (HashSet::new(), HashSet::new());
+    for Change { from, verdict, made, keep_lease, reason } in changes {
+        let (state, reason, due, ended) = match verdict {
+            Verdict::End(state, reason) => (code(*state), reason, now_ms, Some(now_ms)),
+            Verdict::Again(at) => (0, reason, ms(*at), None),
+        };
+        if state != 0 || from.state != 0 {
+            notifications.insert(from.n);
+        }
+        if let Some(c) = from.c {
+            if state != from.state {
+                lanes.insert(from.lane);
+            }
+            let tally = tallies.entry(c).or_default();
+            tally.count(from.state, from.made, -1);
+            tally.count(state, *made, 1);
+        }
+        rows.push((from.d, state, reason, due, made, keep_lease, ended));
+    }
+    if !rows.is_empty() {
+        query(
+            "UPDATE deliveries SET state = j.value ->> 1, reason = j.value ->> 2, due = j.value ->> 3, \
+             made = j.value ->> 4, lease = CASE WHEN j.value ->> 5 THEN lease END, ended = j.value ->> 6 \
+             FROM json_each(?1) j WHERE d = j.value ->> 0",
+        )
+        .bind(set(&rows)?)
+        .execute(&mut tx.conn)
+        .await?;
+    }
+    heads(tx, &lanes).await?;
+    if !notifications.is_empty() {
+        query(
+            "UPDATE notifications SET \
+             settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
+             THEN NULL ELSE ?2 END, \
+             dead = EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2) \
+             WHERE n IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(set(&notifications)?)
+        .bind(now_ms)
+        .execute(&mut tx.conn)
+        .await?;
+    }
+    for c in tallies.keys() {
+        let Some(channel) = tx.catalog.channel_at(*c) else { continue };
+        let namespace = channel.plan.namespace.clone();
+        tx.wake(Topic::Work(namespace.clone(), Pool::Send));
+        tx.wake(Topic::Work(namespace, Pool::Retry));
+    }
+    tally(tx, tallies).await
+}
+
+/// Puts the first pending delivery of each lane at its head.
+pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<i64>) -> Result<(), Error> {
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    query(
+        "UPDATE deliveries SET head = 1 WHERE head = 0 AND d IN (SELECT (SELECT x.d FROM deliveries x \
+         WHERE x.lane = j.value AND x.state = 0 ORDER BY x.place LIMIT 1) FROM json_each(?1) j)",
+    )
+    .bind(set(lanes)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// Adds to the counters of channels.
+pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(), Error> {
+    if tallies.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(tallies.len());
+    for (c, tally) in &tallies {
+        if let Some(channel) = tx.catalog.channel_at(*c) {
+            let uid = channel.plan.uid;
+            tx.mark(uid, tally.is_transition());
+        }
+        let Attempts { last_delivery, failures, error } = &tally.attempts;
+        let (error, error_at) = error.as_ref().map(|(why, at)| (why, at)).unzip();
+        let counts =
+            (tally.pending, tally.retrying, tally.delivered, tally.dead, tally.expired, tally.suppressed);
+        let (pending, retrying, delivered, dead, expired, suppressed) = counts;
+        rows.push((
+            c,
+            pending,
+            retrying,
+            delivered,
+            dead,
+            expired,
+            suppressed,
+            last_delivery,
+            failures,
+            error,
+            error_at,
+            tally.paused,
+        ));
+    }
+    // A delivery that succeeded ends the failures before it.
+    query(
+        "UPDATE channels SET pending = pending + (j.value ->> 1), retrying = retrying + (j.value ->> 2), \
+         delivered = delivered + (j.value ->> 3), dead = dead + (j.value ->> 4), \
+         expired = expired + (j.value ->> 5), suppressed = suppressed + (j.value ->> 6), \
+         last_delivery = coalesce(j.value ->> 7, last_delivery), \
+         failures = CASE WHEN j.value ->> 7 IS NULL THEN failures ELSE 0 END + (j.value ->> 8), \
+         last_error = coalesce(j.value ->> 9, CASE WHEN j.value ->> 7 IS NULL THEN last_error END), \
+         last_error_at = coalesce(j.value ->> 10, CASE WHEN j.value ->> 7 IS NULL THEN last_error_at END), \
+         paused = coalesce(max(paused, j.value ->> 11), j.value ->> 11, paused) \
+         FROM json_each(?1) j WHERE c = j.value ->> 0",
+    )
+    .bind(set(&rows)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// Refuses when the namespace has too much pending. Counted where it is kept, so that it costs one read.
+pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
+    let limit = tx.options.max_pending;
+    let pending: i64 = sqlx::query_scalar(
+        "SELECT (SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1) + \
+         (SELECT count(*) FROM deliveries WHERE namespace = ?1 AND state = 0 AND c IS NULL)",
+    )
+    .bind(namespace)
+    .fetch_one(&mut tx.conn)
+    .await?;
+    if pending < limit {
+        return Ok(());
+    }
+    Err(Error::OverQuota {
+        namespace: namespace.to_owned(),
+        what: "pending deliveries",
+        limit,
+        retry: protocol::messages::DEFAULT_RETRY,
+    })
+}

@@ -1,0 +1,232 @@
+//! Making notifications and their deliveries, in sets.
+//!
+//! Invariants: the same id twice is one notification; every channel that a notification names has a delivery for each
+//! of its recipients, or one that waits for a channel of that name. Never: a delivery without a notification.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::{Notification, ids};
+use jiff::Timestamp;
+use protocol::messages::Pool;
+use sha2::{Digest as _, Sha256};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::deliveries::Tally;
+use crate::sql::{ms, set, time, uuid};
+use crate::writer::{Tx, next};
+use crate::{Error, Topic};
+
+/// How long a delivery waits for a channel that does not exist, ms.
+const WAITING: i64 = 24 * 3_600_000;
+
+/// A notification to be made.
+pub(crate) struct Draft {
+    /// The rule, schedule or tested channel.
+    pub(crate) object: Uuid,
+    pub(crate) notification: Notification,
+    pub(crate) to: To,
+}
+
+/// Whom it goes to.
+pub(crate) enum To {
+    /// Channels by name, in the notification's namespace.
+    Names(Vec<String>),
+    /// One channel.
+    Channel(Uuid),
+}
+
+/// The lane of deliveries that must arrive in order. A collision only makes two lanes one.
+pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
+    let mut hash = Sha256::new();
+    hash.update(channel.as_bytes());
+    hash.update((recipient.len() as u64).to_be_bytes());
+    hash.update(recipient.as_bytes());
+    hash.update(ordering_key.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    i64::from_be_bytes(first)
+}
+
+/// A delivery to be made: row, id, notification, channel's row, namespace, channel's name, recipient, lane, whether it
+/// is its lane's first of this set, reason, due, expires.
+type Row<'a> = (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
+
+/// Makes the notifications that do not exist yet, with their deliveries; how many.
+pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<usize, Error> {
+    if drafts.is_empty() {
+        return Ok(0);
+    }
+    let drafts = unknown(tx, drafts).await?;
+    let now_ms = ms(now);
+    let catalog = std::sync::Arc::clone(&tx.catalog);
+    let mut notifications = Vec::with_capacity(drafts.len());
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(drafts.len());
+    let mut tallies: HashMap<i64, Tally> = HashMap::new();
+    let mut lanes = HashSet::new();
+    for draft in &drafts {
+        let said = &draft.notification;
+        let n = next(&mut tx.ids.notification);
+        let before = rows.len();
+        let mut seen = HashSet::new();
+        let targets: Vec<(&str, Option<&std::sync::Arc<crate::catalog::Object>>)> = match &draft.to {
+            To::Names(names) => names
+                .iter()
+                .filter(|name| seen.insert(name.as_str()))
+                .map(|name| (name.as_str(), catalog.channel_named(&said.namespace, name)))
+                .collect(),
+            To::Channel(uid) => catalog
+                .get(*uid)
+                .map(|object| (object.plan.name.as_str(), Some(object)))
+                .into_iter()
+                .collect(),
+        };
+        for (name, object) in targets {
+            let Some((object, plan)) = object.and_then(|object| Some((object, object.channel()?))) else {
+                let d = next(&mut tx.ids.delivery);
+                let expires = now_ms + WAITING;
+                rows.push((d, None, n, None, &said.namespace, name, "", 0, false, WAITS, now_ms, expires));
+                continue;
+            };
+            let mut recipients = HashSet::new();
+            for recipient in plan.target.recipients() {
+                if !recipients.insert(recipient) {
+                    continue;
+                }
+                let channel = object.plan.uid;
+                let lane = lane(channel, recipient, &said.ordering_key);
+                rows.push((
+                    next(&mut tx.ids.delivery),
+                    Some(ids::delivery(said.id, channel, recipient)),
+                    n,
+                    Some(object.row),
+                    &said.namespace,
+                    name,
+                    recipient,
+                    lane,
+                    lanes.insert(lane),
+                    "",
+                    now_ms,
+                    now_ms.saturating_add(plan.delivery.expires_after.0),
+                ));
+                tallies.entry(object.row).or_default().pending += 1;
+            }
+        }
+        let settled = (rows.len() == before).then_some(now_ms);
+        let body = serde_json::to_string(said)?;
+        notifications.push((n, said.id, &said.namespace, draft.object, now_ms, settled, body));
+    }
+    query(
+        "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT value ->> 0, \
+         value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM json_each(?1)",
+    )
+    .bind(set(&notifications)?)
+    .execute(&mut tx.conn)
+    .await?;
+    insert(tx, &rows).await?;
+    tx.counted.notifications += notifications.len() as u64;
+    tx.counted.deliveries += rows.len() as u64;
+    for draft in &drafts {
+        tx.wake(Topic::Work(draft.notification.namespace.clone(), Pool::Send));
+        tx.mark(draft.object, false);
+    }
+    crate::deliveries::tally(tx, tallies).await?;
+    Ok(drafts.len())
+}
+
+/// What a delivery waits for whose channel does not exist.
+const WAITS: &str = "ChannelNotFound";
+
+/// Deliveries are made in the order of their rows, which is their place. A row is its lane's head when nothing of the
+/// lane is pending, in the database or before it in the set.
+async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
+    query(
+        "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
+         made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
+         value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
+         WHERE x.lane = j.value ->> 7 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
+         FROM json_each(?1) j",
+    )
+    .bind(set(rows)?)
+    .bind(tx.ids.place + 1)
+    .execute(&mut tx.conn)
+    .await?;
+    tx.ids.place += rows.len() as i64;
+    Ok(())
+}
+
+/// Drops what is stored already, and repetitions.
+async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
+    let wanted: Vec<Uuid> = drafts.iter().map(|draft| draft.notification.id).collect();
+    let stored: Vec<String> =
+        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(set(&wanted)?)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    let mut known: HashSet<Uuid> = stored.iter().map(|id| uuid(id)).collect::<Result<_, _>>()?;
+    Ok(drafts.into_iter().filter(|draft| known.insert(draft.notification.id)).collect())
+}
+
+/// Makes real what waited for a channel of this name, in the order in which it was decided.
+pub(crate) async fn channel_appeared(
+    tx: &mut Tx,
+    channel: &crate::catalog::Object,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(plan) = channel.channel() else { return Ok(()) };
+    let namespace = channel.plan.namespace.as_str();
+    let waiting: Vec<(i64, i64, i64, String)> = query_as(
+        "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
+         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d",
+    )
+    .bind(namespace)
+    .bind(&channel.plan.name)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let uid = channel.plan.uid;
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    let mut lanes = HashSet::new();
+    for (_, n, created, body) in &waiting {
+        let said: Notification = serde_json::from_str(body)?;
+        let mut recipients = HashSet::new();
+        for recipient in plan.target.recipients() {
+            if !recipients.insert(recipient) {
+                continue;
+            }
+            let lane = lane(uid, recipient, &said.ordering_key);
+            rows.push((
+                next(&mut tx.ids.delivery),
+                Some(ids::delivery(said.id, uid, recipient)),
+                *n,
+                Some(channel.row),
+                namespace,
+                &channel.plan.name,
+                recipient,
+                lane,
+                lanes.insert(lane),
+                "",
+                ms(now),
+                created.saturating_add(plan.delivery.expires_after.0),
+            ));
+        }
+    }
+    let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
+    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM json_each(?1))")
+        .bind(set(&replaced)?)
+        .execute(&mut tx.conn)
+        .await?;
+    insert(tx, &rows).await?;
+    let tallies = HashMap::from([(channel.row, Tally { pending: rows.len() as i64, ..Tally::default() })]);
+    tracing::info!(
+        namespace,
+        channel = channel.plan.name,
+        deliveries = rows.len(),
+        oldest = %time(waiting[0].2),
+        "deliveries that waited for this channel are due"
+    );
+    tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
+    crate::deliveries::tally(tx, tallies).await
+}

@@ -1,0 +1,161 @@
+//! Recording what came of attempts.
+//!
+//! Invariants: an outcome belongs to (delivery, attempt) and is recorded once, however often it is told; one that comes
+//! after its lease ran out is written in its row, and moves the delivery only if it was delivered after all. Never: two
+//! attempts counted for one.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::{DeliveryState, Outcome, Verdict};
+use jiff::Timestamp;
+use protocol::messages::AttemptOutcome;
+use sqlx::{query, query_as};
+
+use crate::deliveries::{Change, Stands, Tally, apply};
+use crate::sql::{ms, set, time};
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger};
+
+/// State of an attempt's row.
+pub(crate) const UNDER_WAY: i64 = 0;
+pub(crate) const REPORTED: i64 = 1;
+pub(crate) const LEASE_RAN_OUT: i64 = 2;
+
+struct Record {
+    namespace: String,
+    outcomes: Vec<(AttemptOutcome, f64)>,
+    now: Timestamp,
+}
+
+#[derive(sqlx::FromRow)]
+struct Found {
+    at: i64,
+    #[sqlx(flatten)]
+    stands: Stands,
+    numbered: i64,
+    leased: bool,
+    attempt: i64,
+}
+
+impl Command for Record {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let asked: Vec<_> = self.outcomes.iter().map(|(told, _)| (told.delivery, told.attempt)).collect();
+        let found: Vec<Found> = query_as(
+            "SELECT j.key AS at, d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered, \
+             d.lease IS NOT NULL AS leased, a.state AS attempt FROM json_each(?1) j \
+             JOIN deliveries d ON d.id = j.value ->> 0 AND d.namespace = ?2 \
+             JOIN attempts a ON a.d = d.d AND a.number = j.value ->> 1 ORDER BY j.key",
+        )
+        .bind(set(&asked)?)
+        .bind(&self.namespace)
+        .fetch_all(&mut tx.conn)
+        .await?;
+        let now = ms(self.now);
+        let mut seen = HashSet::new();
+        let mut reports = Vec::with_capacity(found.len());
+        let mut changes = Vec::with_capacity(found.len());
+        let mut tallies: HashMap<i64, Tally> = HashMap::new();
+        for row in found {
+            let Some((told, chance)) = usize::try_from(row.at).ok().and_then(|at| self.outcomes.get(at))
+            else {
+                continue;
+            };
+            if row.attempt == REPORTED || !seen.insert((row.stands.d, told.attempt)) {
+                continue;
+            }
+            let outcome = &told.outcome;
+            reports.push((row.stands.d, told.attempt, now, outcome.name(), outcome.reason()));
+            if let Some(c) = row.stands.c {
+                note(tallies.entry(c).or_default(), outcome, now);
+            }
+            changes.extend(decide(tx, &row, told, *chance, self.now, &mut tallies));
+        }
+        if reports.is_empty() {
+            return Ok(());
+        }
+        tx.counted.outcomes += reports.len() as u64;
+        query(
+            "UPDATE attempts SET state = 1, ended = j.value ->> 2, outcome = j.value ->> 3, \
+             reason = j.value ->> 4 FROM json_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
+        )
+        .bind(set(&reports)?)
+        .execute(&mut tx.conn)
+        .await?;
+        apply(tx, &changes, tallies, self.now).await
+    }
+}
+
+/// How the channel fares.
+fn note(tally: &mut Tally, outcome: &Outcome, now: i64) {
+    match outcome {
+        Outcome::Delivered => tally.attempts.delivered(now),
+        other => tally.attempts.failed(other.reason(), now),
+    }
+}
+
+fn decide(
+    tx: &Tx,
+    row: &Found,
+    told: &AttemptOutcome,
+    chance: f64,
+    now: Timestamp,
+    tallies: &mut HashMap<i64, Tally>,
+) -> Option<Change> {
+    let current = row.numbered == i64::from(told.attempt);
+    let in_time = current && row.attempt == UNDER_WAY && row.leased && row.stands.state == 0;
+    if !in_time {
+        // What was delivered was delivered, whatever was thought of it since.
+        let late = told.outcome == Outcome::Delivered && row.stands.state != 1;
+        return late.then(|| Change {
+            from: row.stands.clone(),
+            verdict: Verdict::End(DeliveryState::Delivered, String::new()),
+            made: row.stands.made,
+            keep_lease: row.leased && !current,
+            reason: String::new(),
+        });
+    }
+    let channel = row.stands.c.and_then(|c| tx.catalog.channel_at(c));
+    let Some(policy) = channel.and_then(|channel| channel.channel()).map(|plan| &plan.delivery) else {
+        return Some(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
+    };
+    let made = row.stands.made + 1;
+    let verdict = policy.decide(&told.outcome, made as i32, now, time(row.stands.expires), chance);
+    if let (Outcome::Later { wait, channel_wide: true, .. }, Some(c)) = (&told.outcome, row.stands.c) {
+        // A pause longer than any delivery lives would be for ever.
+        let wait = wait.unwrap_or(policy.retry.initial_delay).min(policy.expires_after);
+        let until = ms(now).saturating_add(wait.0);
+        let tally = tallies.entry(c).or_default();
+        tally.paused = tally.paused.max(Some(until));
+    }
+    let reason = told.outcome.reason().to_owned();
+    Some(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason })
+}
+
+/// An end that no attempt brought about.
+pub(crate) fn end(from: &Stands, state: DeliveryState, why: &str) -> Change {
+    Change {
+        from: from.clone(),
+        verdict: Verdict::End(state, why.to_owned()),
+        made: from.made,
+        keep_lease: true,
+        reason: String::new(),
+    }
+}
+
+impl Ledger {
+    /// Records what came of attempts, each with a chance in `0.0..1.0` for its retry's jitter. Telling it again, or of
+    /// an attempt that is not known, changes nothing.
+    pub async fn outcomes(
+        &self,
+        namespace: &str,
+        outcomes: Vec<(AttemptOutcome, f64)>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        self.door.done(Record { namespace: namespace.to_owned(), outcomes, now }).await
+    }
+}

@@ -1,0 +1,331 @@
+//! Plans come, change and go.
+//!
+//! Invariants: an older generation never replaces a newer one; an object that is absent stops at once and is forgotten
+//! only after the grace; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
+//! outlives its object.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use domain::{DeliveryState, Digest, Kind, Plan};
+use jiff::Timestamp;
+use protocol::messages::{ChannelsPlan, Pool, ReminderState, Revisions, SourcePlan};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, Object};
+use crate::deliveries::{Change, Stands, apply};
+use crate::outcomes::end;
+use crate::sql::{ms, set, time};
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger, Topic, notify, rules};
+
+struct PutPlans {
+    plans: Vec<Plan>,
+    now: Timestamp,
+}
+
+impl Command for PutPlans {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let mut catalog = Catalog::clone(&tx.catalog);
+        let mut stored = Vec::new();
+        let mut put = Vec::new();
+        for plan in &self.plans {
+            let known = catalog.get(plan.uid).cloned();
+            if let Some(known) = &known
+                && (known.plan.generation > plan.generation
+                    || known.plan.kind() != plan.kind()
+                    || (known.plan == *plan && known.absent.is_none()))
+            {
+                continue;
+            }
+            let resumed = known.as_ref().and_then(|known| {
+                if known.plan.suspended && !plan.suspended { Some(ms(self.now)) } else { known.resumed }
+            });
+            let row = match &known {
+                Some(known) => known.row,
+                None => row(tx, plan).await?,
+            };
+            stored.push((plan.uid, serde_json::to_string(plan)?, resumed));
+            catalog.put(Object::new(plan.clone(), row, resumed, None));
+            put.push((plan.uid, known));
+        }
+        query(
+            "INSERT INTO plans (uid, body, resumed, absent) SELECT value ->> 0, value ->> 1, value ->> 2, NULL \
+             FROM json_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET body = excluded.body, \
+             resumed = excluded.resumed, absent = NULL",
+        )
+        .bind(set(&stored)?)
+        .execute(&mut tx.conn)
+        .await?;
+        changed(tx, catalog, put.iter().map(|(uid, _)| *uid));
+        for (uid, known) in put {
+            let Some(object) = tx.catalog.get(uid).cloned() else { continue };
+            let newer = known.as_ref().is_some_and(|known| known.state != object.state);
+            if newer && object.rule().is_some() {
+                rules::changed(tx, &object, known.and_then(|known| known.state.clone()).as_ref(), self.now)
+                    .await?;
+            }
+            notify::channel_appeared(tx, &object, self.now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The row that keeps a new object's state.
+async fn row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
+    let sql = match plan.kind() {
+        Kind::NotificationChannel => {
+            "INSERT INTO channels (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
+             namespace = excluded.namespace RETURNING c"
+        }
+        Kind::AlertRule => {
+            "INSERT INTO rules (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
+             namespace = excluded.namespace RETURNING r"
+        }
+        Kind::Schedule => return Ok(0),
+    };
+    let row =
+        query_scalar(sql).bind(plan.uid.to_string()).bind(&plan.namespace).fetch_one(&mut tx.conn).await?;
+    Ok(row)
+}
+
+/// Puts a catalog in place in which these objects changed, and tells those who wait.
+fn changed(tx: &mut Tx, mut catalog: Catalog, uids: impl Iterator<Item = Uuid>) {
+    let mut namespaces = BTreeSet::new();
+    for uid in uids {
+        if let Some(object) = catalog.get(uid) {
+            namespaces.insert(object.plan.namespace.clone());
+        }
+        tx.mark(uid, true);
+    }
+    told(tx, &mut catalog, namespaces);
+    tx.catalog = Arc::new(catalog);
+}
+
+fn told(tx: &mut Tx, catalog: &mut Catalog, namespaces: BTreeSet<String>) {
+    for namespace in namespaces {
+        catalog.rebuild(&namespace);
+        tx.wake(Topic::Work(namespace.clone(), Pool::Send));
+        tx.wake(Topic::Work(namespace.clone(), Pool::Retry));
+        tx.wake(Topic::Plans(namespace));
+    }
+}
+
+struct PutLive {
+    uids: BTreeSet<Uuid>,
+    now: Timestamp,
+}
+
+impl Command for PutLive {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let (mut gone, mut back) = (Vec::new(), Vec::new());
+        for (uid, object) in &tx.catalog.objects {
+            match (self.uids.contains(uid), object.absent) {
+                (false, None) => gone.push(*uid),
+                (true, Some(_)) => back.push(*uid),
+                _ => {}
+            }
+        }
+        if gone.is_empty() && back.is_empty() {
+            return Ok(());
+        }
+        let mut catalog = Catalog::clone(&tx.catalog);
+        for (uids, absent) in [(&gone, Some(ms(self.now))), (&back, None)] {
+            query("UPDATE plans SET absent = ?2 WHERE uid IN (SELECT value FROM json_each(?1))")
+                .bind(set(uids)?)
+                .bind(absent)
+                .execute(&mut tx.conn)
+                .await?;
+            for uid in uids {
+                if let Some(object) = catalog.get(*uid) {
+                    let object = Object { absent, ..Object::clone(object) };
+                    catalog.put(object);
+                }
+            }
+        }
+        changed(tx, catalog, gone.into_iter().chain(back.iter().copied()));
+        for uid in back {
+            if let Some(object) = tx.catalog.get(uid).cloned() {
+                notify::channel_appeared(tx, &object, self.now).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Collect {
+    now: Timestamp,
+}
+
+impl Command for Collect {
+    type Answer = u64;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
+        let before = ms(self.now).saturating_sub(tx.options.grace.0);
+        let gone: Vec<Arc<Object>> = tx
+            .catalog
+            .objects
+            .values()
+            .filter(|object| object.absent.is_some_and(|since| since <= before))
+            .cloned()
+            .collect();
+        let mut count = gone.len() as u64;
+        if !gone.is_empty() {
+            forget(tx, &gone, self.now).await?;
+            let mut catalog = Catalog::clone(&tx.catalog);
+            let mut namespaces = BTreeSet::new();
+            for object in &gone {
+                catalog.remove(object.plan.uid);
+                namespaces.insert(object.plan.namespace.clone());
+            }
+            told(tx, &mut catalog, namespaces);
+            tx.catalog = Arc::new(catalog);
+            tx.wake(Topic::Statuses);
+        }
+        count += sources(tx, ms(self.now), before).await?;
+        Ok(count)
+    }
+}
+
+/// Ends the pending deliveries of objects, and deletes all that is kept of them but what was told to people.
+async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(), Error> {
+    let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
+    let rows = |kind: Kind| -> Vec<i64> {
+        gone.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
+    };
+    let (channels, rules) = (rows(Kind::NotificationChannel), rows(Kind::AlertRule));
+    let pending: Vec<Stands> = query_as(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 \
+         AND c IN (SELECT value FROM json_each(?1)) UNION SELECT d, n, c, lane, state, made, expires \
+         FROM deliveries WHERE state = 0 AND n IN (SELECT n FROM notifications \
+         WHERE settled IS NULL AND object IN (SELECT value FROM json_each(?2)))",
+    )
+    .bind(set(&channels)?)
+    .bind(set(&uids)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let changes: Vec<Change> =
+        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
+    apply(tx, &changes, HashMap::new(), now).await?;
+    rules::forget(tx, &rules).await?;
+    let (uids, channels, rules) = (set(&uids)?, set(&channels)?, set(&rules)?);
+    for (sql, which) in [
+        ("DELETE FROM plans WHERE uid IN (SELECT value FROM json_each(?1))", &uids),
+        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM json_each(?1))", &uids),
+        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM json_each(?1))", &uids),
+        ("DELETE FROM requests WHERE channel IN (SELECT value FROM json_each(?1))", &uids),
+        ("DELETE FROM channels WHERE c IN (SELECT value FROM json_each(?1))", &channels),
+        ("DELETE FROM drops WHERE r IN (SELECT value FROM json_each(?1))", &rules),
+        ("DELETE FROM rules WHERE r IN (SELECT value FROM json_each(?1))", &rules),
+    ] {
+        query(sql).bind(which).execute(&mut tx.conn).await?;
+    }
+    Ok(())
+}
+
+/// Forgets topics that no rule has read since before the grace, and sources without topics; how many.
+async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
+    let stored: Vec<(i64, String, String, String, Option<i64>)> = query_as(
+        "SELECT t.t, s.namespace, s.key, t.name, t.unread FROM topics t JOIN sources s ON s.s = t.s",
+    )
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let (mut marked, mut read, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+    for (t, namespace, key, name, unread) in stored {
+        let is_read = tx
+            .catalog
+            .rules_of(&namespace, &key)
+            .any(|object| object.rule().is_some_and(|rule| rule.topics.contains(&name)));
+        match (is_read, unread) {
+            (true, Some(_)) => read.push(t),
+            (false, None) => marked.push(t),
+            (false, Some(since)) if since <= before => forgotten.push(t),
+            _ => {}
+        }
+    }
+    let count = forgotten.len() as u64;
+    for (topics, unread) in [(marked, Some(now)), (read, None)] {
+        if !topics.is_empty() {
+            query("UPDATE topics SET unread = ?2 WHERE t IN (SELECT value FROM json_each(?1))")
+                .bind(set(&topics)?)
+                .bind(unread)
+                .execute(&mut tx.conn)
+                .await?;
+        }
+    }
+    if count > 0 {
+        let which = set(&forgotten)?;
+        for sql in [
+            "DELETE FROM partitions WHERE t IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM activations WHERE t IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM topics WHERE t IN (SELECT value FROM json_each(?1))",
+        ] {
+            query(sql).bind(&which).execute(&mut tx.conn).await?;
+        }
+        query("DELETE FROM sources WHERE s NOT IN (SELECT s FROM topics)").execute(&mut tx.conn).await?;
+    }
+    Ok(count)
+}
+
+impl Ledger {
+    /// Stores plans. An older generation than the stored one is passed over.
+    pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
+        self.door.done(PutPlans { plans, now }).await
+    }
+
+    /// What is stored.
+    pub fn revisions(&self) -> Revisions {
+        let catalog = self.shared.catalog();
+        let objects: BTreeMap<Uuid, (Digest, i64)> = catalog
+            .objects
+            .iter()
+            .map(|(uid, object)| (*uid, (object.revision.clone(), object.plan.generation)))
+            .collect();
+        Revisions { ledger: self.shared.id, objects }
+    }
+
+    /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
+    pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
+        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await
+    }
+
+    /// Forgets what was absent for the grace: objects, and topics that no rule reads; how many.
+    pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
+        self.door.done(Collect { now }).await
+    }
+
+    /// All rules that read a source; none when no rule does.
+    pub fn source_plan(&self, namespace: &str, source: &str) -> Option<Arc<SourcePlan>> {
+        self.shared.catalog().space(namespace)?.sources.get(source).cloned()
+    }
+
+    /// All channels of a namespace.
+    pub fn channels_plan(&self, namespace: &str) -> Arc<ChannelsPlan> {
+        match self.shared.catalog().space(namespace) {
+            Some(space) => Arc::clone(&space.channels),
+            None => Arc::new(ChannelsPlan { revision: Digest::of(&()), channels: BTreeMap::new() }),
+        }
+    }
+
+    /// A schedule and where its reminders stand.
+    pub async fn schedule(&self, namespace: &str, uid: Uuid) -> Result<Option<ReminderState>, Error> {
+        let catalog = self.shared.catalog();
+        let Some(object) = catalog
+            .in_namespace(uid, namespace)
+            .filter(|object| object.absent.is_none() && object.plan.kind() == Kind::Schedule)
+        else {
+            return Ok(None);
+        };
+        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = ?1")
+            .bind(uid.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
+        let through = crate::reminders::settled(object, stored);
+        Ok(Some(ReminderState { plan: object.plan.clone(), through: time(through) }))
+    }
+}

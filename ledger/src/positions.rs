@@ -1,0 +1,170 @@
+//! Where consumers read on.
+//!
+//! Invariants: a topic is opened once, by the first request that names it, and durable before the answer; a topic made
+//! again, or a partition that appears later, is read from its first record. Never: a position of a topic that no rule
+//! reads.
+
+use std::collections::{BTreeMap, HashMap};
+
+use domain::StartFrom;
+use jiff::Timestamp;
+use protocol::messages::{Positions, PositionsRequest, TopicEnds};
+use sqlx::{query, query_as, query_scalar};
+
+use crate::sql::set;
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger};
+
+/// A topic as stored.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) t: i64,
+    pub(crate) topic_id: String,
+    pub(crate) partitions: BTreeMap<i32, Partition>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Partition {
+    pub(crate) position: i64,
+    pub(crate) progress: Option<i64>,
+}
+
+/// All topics of a source, by name.
+pub(crate) async fn topics(
+    tx: &mut Tx,
+    namespace: &str,
+    source: &str,
+) -> Result<HashMap<String, Topic>, Error> {
+    let rows: Vec<(i64, String, String, i32, i64, Option<i64>)> = query_as(
+        "SELECT t.t, t.name, t.topic_id, p.p, p.position, p.progress FROM sources s JOIN topics t ON t.s = s.s \
+         JOIN partitions p ON p.t = t.t WHERE s.namespace = ?1 AND s.key = ?2",
+    )
+    .bind(namespace)
+    .bind(source)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let mut topics: HashMap<String, Topic> = HashMap::new();
+    for (t, name, topic_id, p, position, progress) in rows {
+        let topic = topics.entry(name).or_insert_with(|| Topic { t, topic_id, partitions: BTreeMap::new() });
+        topic.partitions.insert(p, Partition { position, progress });
+    }
+    Ok(topics)
+}
+
+struct Open {
+    namespace: String,
+    source: String,
+    request: PositionsRequest,
+}
+
+impl Command for Open {
+    type Answer = Positions;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<Positions, Error> {
+        let catalog = std::sync::Arc::clone(&tx.catalog);
+        let rules: Vec<_> =
+            catalog.rules_of(&self.namespace, &self.source).filter_map(|object| object.rule()).collect();
+        if rules.is_empty() {
+            return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
+        }
+        let known = topics(tx, &self.namespace, &self.source).await?;
+        let mut positions = Positions { topics: BTreeMap::new() };
+        let mut opened = Vec::new();
+        for ends in &self.request.topics {
+            let readers: Vec<_> = rules.iter().filter(|rule| rule.topics.contains(&ends.topic)).collect();
+            if readers.is_empty() {
+                continue;
+            }
+            let earliest = readers.iter().any(|rule| rule.start_from == StartFrom::Earliest);
+            let known = known.get(&ends.topic);
+            let same = known.filter(|topic| topic.topic_id == ends.topic_id);
+            let t = match (same, known) {
+                (Some(topic), _) => topic.t,
+                (None, Some(old)) => {
+                    again(tx, old.t, ends).await?;
+                    old.t
+                }
+                (None, None) => self.open(tx, ends).await?,
+            };
+            // A topic made again holds what nobody has read.
+            let earliest = earliest || known.is_some();
+            let mut list = Vec::with_capacity(ends.partitions.len());
+            for (p, (low, high)) in ends.partitions.iter().enumerate() {
+                let stored = same.and_then(|topic| topic.partitions.get(&(p as i32)));
+                let position = match stored {
+                    Some(partition) => partition.position,
+                    None if same.is_some() => 0,
+                    None if earliest => *low,
+                    None => *high,
+                };
+                if stored.is_none() {
+                    opened.push((t, p, position, high));
+                }
+                list.push(position);
+            }
+            positions.topics.insert(ends.topic.clone(), list);
+        }
+        if !opened.is_empty() {
+            query(
+                "INSERT INTO partitions (t, p, position, high) SELECT value ->> 0, value ->> 1, value ->> 2, \
+                 value ->> 3 FROM json_each(?1)",
+            )
+            .bind(set(&opened)?)
+            .execute(&mut tx.conn)
+            .await?;
+            for object in catalog.rules_of(&self.namespace, &self.source) {
+                tx.mark(object.plan.uid, true);
+            }
+        }
+        Ok(positions)
+    }
+}
+
+/// Another topic has taken the name.
+async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
+    for sql in ["DELETE FROM partitions WHERE t = ?1", "DELETE FROM activations WHERE t = ?1"] {
+        query(sql).bind(t).execute(&mut tx.conn).await?;
+    }
+    query("UPDATE topics SET topic_id = ?2 WHERE t = ?1")
+        .bind(t)
+        .bind(&ends.topic_id)
+        .execute(&mut tx.conn)
+        .await?;
+    Ok(())
+}
+
+impl Open {
+    async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
+        query("INSERT INTO sources (namespace, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(&self.namespace)
+            .bind(&self.source)
+            .execute(&mut tx.conn)
+            .await?;
+        // A topic without partitions is stored before it has any.
+        let t = query_scalar(
+            "INSERT INTO topics (s, name, topic_id) SELECT s, ?3, ?4 FROM sources WHERE namespace = ?1 \
+             AND key = ?2 ON CONFLICT (s, name) DO UPDATE SET topic_id = excluded.topic_id RETURNING t",
+        )
+        .bind(&self.namespace)
+        .bind(&self.source)
+        .bind(&ends.topic)
+        .bind(&ends.topic_id)
+        .fetch_one(&mut tx.conn)
+        .await?;
+        Ok(t)
+    }
+}
+
+impl Ledger {
+    /// Where to read on; opens topics that the source has never read. Topics that no rule reads are left out.
+    pub async fn positions(
+        &self,
+        namespace: &str,
+        source: &str,
+        request: PositionsRequest,
+        _now: Timestamp,
+    ) -> Result<Positions, Error> {
+        let (namespace, source) = (namespace.to_owned(), source.to_owned());
+        self.door.done(Open { namespace, source, request }).await
+    }
+}

@@ -1,0 +1,117 @@
+//! Reminders of schedules, each recorded once.
+
+use domain::{Cause, Notification, PlanBody, ids};
+use jiff::Timestamp;
+use protocol::messages::Reminders;
+use sqlx::{query, query_scalar};
+use uuid::Uuid;
+
+use crate::catalog::Object;
+use crate::notify::{Draft, To, make};
+use crate::sql::{ms, time};
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger};
+
+/// Reminders due at or before this instant are settled: recorded, or before the schedule was made or last resumed.
+pub(crate) fn settled(schedule: &Object, stored: Option<i64>) -> i64 {
+    let baseline = ms(schedule.plan.created).max(schedule.resumed.unwrap_or(i64::MIN));
+    baseline.max(stored.unwrap_or(i64::MIN))
+}
+
+struct Record {
+    namespace: String,
+    uid: Uuid,
+    reminders: Reminders,
+    now: Timestamp,
+}
+
+impl Command for Record {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let missing = || Error::NotFound(format!("schedule {}", self.uid));
+        let object = tx.catalog.in_namespace(self.uid, &self.namespace).cloned().ok_or_else(missing)?;
+        let PlanBody::Schedule(plan) = &object.plan.body else { return Err(missing()) };
+        if object.absent.is_some() {
+            return Err(missing());
+        }
+        if object.revision != self.reminders.revision || object.plan.suspended {
+            return Err(Error::Conflict(format!(
+                "schedule {} has changed since these reminders were found: ask for it again",
+                object.plan.name
+            )));
+        }
+        crate::deliveries::check_quota(tx, &self.namespace).await?;
+        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = ?1")
+            .bind(self.uid.to_string())
+            .fetch_optional(&mut tx.conn)
+            .await?;
+        let from = settled(&object, stored);
+        let through = ms(self.reminders.through);
+        if through <= from {
+            return Ok(());
+        }
+        let mut drafts = Vec::new();
+        let mut last: Option<i64> = None;
+        for due in self.reminders.reminders.iter().filter(|due| ms(due.due) > from) {
+            let names: Vec<String> = plan
+                .reminders
+                .iter()
+                .filter(|reminder| reminder.before_minutes == due.before_minutes)
+                .flat_map(|reminder| reminder.notify.iter().cloned())
+                .collect();
+            last = last.max(Some(ms(due.due)));
+            let notification = Notification {
+                id: ids::reminder_notification(self.uid, due.occurrence, due.before_minutes),
+                namespace: self.namespace.clone(),
+                cause: Cause::Reminder {
+                    schedule: self.uid,
+                    name: object.plan.name.clone(),
+                    occurrence: due.occurrence,
+                    end: due.end,
+                    time_zone: plan.recurrence.time_zone.clone(),
+                    before_minutes: due.before_minutes,
+                    due: due.due,
+                },
+                severity: due.severity,
+                title: due.title.clone(),
+                summary: due.summary.clone(),
+                group: std::collections::BTreeMap::new(),
+                ordering_key: self.uid.to_string(),
+                created: time(ms(self.now)),
+            };
+            drafts.push(Draft { object: self.uid, notification, to: To::Names(names) });
+        }
+        let urgent = !drafts.is_empty();
+        let made = make(tx, drafts, self.now).await?;
+        query(
+            "INSERT INTO schedules (uid, through, last, recorded, skipped) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (uid) DO UPDATE SET through = max(through, excluded.through), \
+             last = coalesce(max(last, excluded.last), excluded.last, last), \
+             recorded = recorded + excluded.recorded, skipped = skipped + excluded.skipped",
+        )
+        .bind(self.uid.to_string())
+        .bind(through)
+        .bind(last)
+        .bind(made as i64)
+        .bind(self.reminders.skipped.max(0))
+        .execute(&mut tx.conn)
+        .await?;
+        tx.mark(self.uid, urgent);
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Records reminders that fell due, each once. [`Error::Conflict`] when they were found by another revision of the
+    /// plan than the stored one.
+    pub async fn reminders(
+        &self,
+        namespace: &str,
+        uid: Uuid,
+        reminders: Reminders,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.door.done(Record { namespace: namespace.to_owned(), uid, reminders, now }).await
+    }
+}

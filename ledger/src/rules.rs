@@ -1,0 +1,195 @@
+//! What a rule's decisions become: notifications; and how its state is forgotten.
+//!
+//! Never: a decision. Those are the alert engine's.
+
+use std::collections::BTreeMap;
+
+use alerting::decide::{Decision, GroupState};
+use domain::{Alert, AlertKind, Cause, Digest, Notification, RulePlan, ids};
+use jiff::Timestamp;
+use protocol::messages::{Matched, Sample};
+use sqlx::{query, query_as};
+
+use crate::catalog::Object;
+use crate::notify::{Draft, To, make};
+use crate::sql::{ms, set, time};
+use crate::writer::Tx;
+use crate::{AlertData, Error, Render};
+
+/// A group's labels as stored and compared: JSON with sorted keys.
+pub(crate) fn labels(group: &BTreeMap<String, String>) -> Result<String, Error> {
+    Ok(serde_json::to_string(group)?)
+}
+
+/// A rule with its parts at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule<'a> {
+    pub(crate) object: &'a Object,
+    pub(crate) plan: &'a RulePlan,
+    pub(crate) state: &'a Digest,
+}
+
+impl<'a> Rule<'a> {
+    pub(crate) fn of(object: &'a Object) -> Option<Self> {
+        Some(Self { object, plan: object.rule()?, state: object.state.as_ref()? })
+    }
+
+    fn draft(
+        self,
+        id: uuid::Uuid,
+        group: &BTreeMap<String, String>,
+        cause: Cause,
+        rendered: crate::Rendered,
+        now: Timestamp,
+    ) -> Result<Draft, Error> {
+        let uid = self.object.plan.uid;
+        let notification = Notification {
+            id,
+            namespace: self.object.plan.namespace.clone(),
+            cause,
+            severity: self.plan.severity,
+            title: rendered.title,
+            summary: rendered.summary,
+            group: group.clone(),
+            ordering_key: format!("{uid}/{}", labels(group)?),
+            created: time(ms(now)),
+        };
+        Ok(Draft { object: uid, notification, to: To::Names(self.plan.notify.clone()) })
+    }
+
+    fn data<'b>(self, group: &'b BTreeMap<String, String>) -> AlertData<'b>
+    where
+        'a: 'b,
+    {
+        AlertData {
+            namespace: &self.object.plan.namespace,
+            rule: &self.object.plan.name,
+            uid: self.object.plan.uid,
+            plan: self.plan,
+            severity: self.plan.severity,
+            group,
+            count: 1,
+            window_start: Timestamp::UNIX_EPOCH,
+            window_end: Timestamp::UNIX_EPOCH,
+            since: Timestamp::UNIX_EPOCH,
+            kind: "record",
+            record: None,
+        }
+    }
+
+    /// The notification of one record.
+    pub(crate) fn record(
+        self,
+        render: &dyn Render,
+        topic_id: &str,
+        matched: &Matched,
+        now: Timestamp,
+    ) -> Result<Draft, Error> {
+        let at = &matched.sample.at;
+        let data = AlertData {
+            window_start: at.time,
+            window_end: at.time,
+            since: at.time,
+            record: Some((&matched.sample.value, at)),
+            ..self.data(&matched.group)
+        };
+        let rendered = render.alert(&data);
+        let uid = self.object.plan.uid;
+        let id = ids::record_notification(uid, topic_id, at.partition, at.offset);
+        let cause = Cause::Record { rule: uid, name: self.object.plan.name.clone(), record: at.clone() };
+        self.draft(id, &matched.group, cause, rendered, now)
+    }
+
+    /// The notification of a decision. `first` and `last` are the window's records, or the last that were told of.
+    pub(crate) fn alert(
+        self,
+        render: &dyn Render,
+        group: &BTreeMap<String, String>,
+        decision: &Decision,
+        samples: (Option<&Sample>, Option<&Sample>),
+        closed: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Draft, Error> {
+        let (first, last) = samples;
+        let kind = match decision.kind {
+            AlertKind::Firing => "firing",
+            AlertKind::Repeat { .. } => "repeat",
+            AlertKind::Resolved => "resolved",
+        };
+        let data = AlertData {
+            count: decision.count,
+            window_start: time(decision.window_start_ms),
+            window_end: time(decision.window_end_ms),
+            since: time(decision.since_ms),
+            kind,
+            record: last.map(|sample| (&sample.value, &sample.at)),
+            ..self.data(group)
+        };
+        let rendered = render.alert(&data);
+        let uid = self.object.plan.uid;
+        let episode = ids::episode(uid, self.state, &labels(group)?, decision.first_bucket_ms);
+        let mut records: Vec<_> = first.into_iter().chain(last).map(|sample| sample.at.clone()).collect();
+        records.dedup();
+        let alert = Alert {
+            episode,
+            kind: decision.kind,
+            since: data.since,
+            count: decision.count,
+            window_start: data.window_start,
+            window_end: data.window_end,
+            closed: closed.map(str::to_owned),
+            records,
+        };
+        let cause = Cause::Alert { rule: uid, name: self.object.plan.name.clone(), alert };
+        self.draft(ids::alert_notification(episode, decision.kind), group, cause, rendered, now)
+    }
+}
+
+/// What decides the rule is another now: open alerts are closed, counts forgotten, and it starts where its source stands.
+/// `old` decided the episodes that are open.
+pub(crate) async fn changed(
+    tx: &mut Tx,
+    object: &Object,
+    old: Option<&Digest>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(rule) = Rule::of(object) else { return Ok(()) };
+    let open: Vec<(String, String, Option<String>)> = query_as(
+        "SELECT labels, state, sample FROM groups WHERE r = ?1 AND firing IS NOT NULL ORDER BY firing, g",
+    )
+    .bind(object.row)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let wanted = rule.plan.resolve.is_some_and(|resolve| resolve.notify);
+    let mut drafts = Vec::new();
+    for (group, state, sample) in open.into_iter().filter(|_| wanted) {
+        let group: BTreeMap<String, String> = serde_json::from_str(&group)?;
+        let mut state: GroupState = serde_json::from_str(&state)?;
+        let Some(decision) = state.close(ms(now)) else { continue };
+        let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
+        // The episode keeps the id under which it fired.
+        let rule = Rule { state: old.unwrap_or(rule.state), ..rule };
+        let last = sample.as_ref();
+        drafts.push(rule.alert(&*tx.render, &group, &decision, (None, last), Some("RuleChanged"), now)?);
+    }
+    forget(tx, &[object.row]).await?;
+    query("UPDATE rules SET decided = NULL WHERE r = ?1").bind(object.row).execute(&mut tx.conn).await?;
+    make(tx, drafts, now).await?;
+    Ok(())
+}
+
+/// Forgets the counts and states of rules.
+pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let which = set(rules)?;
+    for sql in [
+        "DELETE FROM buckets WHERE g IN (SELECT g FROM groups WHERE r IN (SELECT value FROM json_each(?1)))",
+        "DELETE FROM groups WHERE r IN (SELECT value FROM json_each(?1))",
+        "DELETE FROM activations WHERE r IN (SELECT value FROM json_each(?1))",
+    ] {
+        query(sql).bind(&which).execute(&mut tx.conn).await?;
+    }
+    Ok(())
+}

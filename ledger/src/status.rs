@@ -1,0 +1,455 @@
+//! The status feed: what hub and workers know of each object, in versions.
+//!
+//! Invariants: a snapshot is stored only when it differs from the last one; transitions are published at once, counters
+//! at most every 30 s per object. Never: a status of an object that is gone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use domain::{DeliveryState, Kind, RulePlan};
+use jiff::Timestamp;
+use protocol::messages::{
+    ChannelStatus, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus, StatusBody,
+};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::catalog::Object;
+use crate::deliveries::state;
+use crate::sql::{ms, set, time, uuid};
+use crate::writer::{Command, Tx, next};
+use crate::{Error, Ledger, Topic, WorkerView};
+
+/// How long a partition may be without an owner before it is said, ms.
+const UNOWNED: i64 = 60_000;
+/// Objects published at once.
+const BATCH: usize = 200;
+/// Objects in one answer of the feed.
+const FEED: i64 = 500;
+
+/// What the last publication saw. Memory only: after a start everything is compared anew.
+#[derive(Default)]
+pub(crate) struct Published {
+    workers: Arc<WorkerView>,
+    /// When an object was last published.
+    at: HashMap<Uuid, i64>,
+    /// Since when a partition has had no owner: (namespace, source, topic, partition).
+    unowned: HashMap<(String, String, String, i32), i64>,
+    /// Which of them were said.
+    said: BTreeSet<(String, String, String, i32)>,
+}
+
+struct Publish {
+    workers: Arc<WorkerView>,
+    now: Timestamp,
+}
+
+/// A partition as rules see it.
+struct Partition {
+    namespace: String,
+    source: String,
+    topic: String,
+    p: i32,
+    lag: i64,
+}
+
+impl Command for Publish {
+    type Answer = u64;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
+        let now = ms(self.now);
+        self.compare(tx);
+        let partitions = self.partitions(tx, now).await?;
+        let interval = tx.options.status_interval.0;
+        let mut due: Vec<(bool, Uuid)> = tx
+            .dirty
+            .iter()
+            .filter(|(uid, urgent)| {
+                *urgent || tx.published.at.get(uid).is_none_or(|at| now - at >= interval || *at > now)
+            })
+            .map(|(uid, urgent)| (!urgent, uid))
+            .collect();
+        due.sort_unstable();
+        let more = due.len() > BATCH;
+        due.truncate(BATCH);
+        let uids: BTreeSet<Uuid> = due.into_iter().map(|(_, uid)| uid).collect();
+        let count = if uids.is_empty() { 0 } else { self.publish(tx, &uids, &partitions).await? };
+        for uid in uids {
+            tx.dirty.clear(uid);
+            if tx.catalog.get(uid).is_some() {
+                tx.published.at.insert(uid, now);
+            } else {
+                tx.published.at.remove(&uid);
+            }
+        }
+        if count > 0 || more {
+            tx.wake(Topic::Statuses);
+        }
+        Ok(count)
+    }
+}
+
+impl Publish {
+    /// Marks the objects of which workers say something else than before.
+    fn compare(&self, tx: &mut Tx) {
+        let (old, new) =
+            (std::mem::replace(&mut tx.published.workers, Arc::clone(&self.workers)), &self.workers);
+        if old == *new {
+            return;
+        }
+        let running = old.running.keys().chain(new.running.keys());
+        let running = running.filter(|uid| old.running.get(uid) != new.running.get(uid));
+        let problems = old.problems.keys().chain(new.problems.keys());
+        let problems = problems.filter(|uid| old.problems.get(uid) != new.problems.get(uid));
+        for uid in running.chain(problems).copied().collect::<BTreeSet<_>>() {
+            tx.dirty.mark(uid, true);
+        }
+    }
+
+    /// All partitions; marks the rules that read one of which it is now, or no longer, said that nobody owns it.
+    async fn partitions(&self, tx: &mut Tx, now: i64) -> Result<Vec<Partition>, Error> {
+        let rows: Vec<(String, String, String, String, i32, i64)> = query_as(
+            "SELECT s.namespace, s.key, t.name, t.topic_id, p.p, max(p.high - p.position, 0) FROM sources s \
+             JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t ORDER BY t.name, p.p",
+        )
+        .fetch_all(&mut tx.conn)
+        .await?;
+        let mut unowned = HashMap::new();
+        let mut partitions = Vec::with_capacity(rows.len());
+        for (namespace, source, topic, topic_id, p, lag) in rows {
+            let owned = self.workers.owned.get(&(namespace.clone(), source.clone()));
+            if owned.is_none_or(|owned| !owned.contains(&(topic.clone(), topic_id, p))) {
+                let key = (namespace.clone(), source.clone(), topic.clone(), p);
+                let since = tx.published.unowned.get(&key).copied().unwrap_or(now);
+                unowned.insert(key, since);
+            }
+            partitions.push(Partition { namespace, source, topic, p, lag });
+        }
+        let said: BTreeSet<_> = unowned
+            .iter()
+            .filter(|(_, since)| now - **since >= UNOWNED)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let catalog = Arc::clone(&tx.catalog);
+        for (namespace, source, topic, _) in said.symmetric_difference(&tx.published.said) {
+            for object in catalog.rules_of(namespace, source) {
+                if object.rule().is_some_and(|rule| rule.topics.contains(topic)) {
+                    tx.dirty.mark(object.plan.uid, true);
+                }
+            }
+        }
+        tx.published.unowned = unowned;
+        tx.published.said = said;
+        Ok(partitions)
+    }
+
+    async fn publish(
+        &self,
+        tx: &mut Tx,
+        uids: &BTreeSet<Uuid>,
+        partitions: &[Partition],
+    ) -> Result<u64, Error> {
+        let catalog = Arc::clone(&tx.catalog);
+        let objects: Vec<&Arc<Object>> = uids.iter().filter_map(|uid| catalog.get(*uid)).collect();
+        let rows = |kind: Kind| -> Vec<i64> {
+            objects.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
+        };
+        let channels = channels(tx, &rows(Kind::NotificationChannel)).await?;
+        let rules = rules(tx, &rows(Kind::AlertRule)).await?;
+        let schedules = schedules(tx, uids).await?;
+        let stored: Vec<(String, String)> =
+            query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM json_each(?1))")
+                .bind(set(uids)?)
+                .fetch_all(&mut tx.conn)
+                .await?;
+        let stored: HashMap<String, String> = stored.into_iter().collect();
+        let mut changed = Vec::new();
+        for object in objects {
+            let uid = object.plan.uid;
+            let body = match object.plan.kind() {
+                Kind::NotificationChannel => {
+                    StatusBody::NotificationChannel(channels.get(&object.row).cloned().unwrap_or_default())
+                }
+                Kind::AlertRule => {
+                    let mut status = rules.get(&object.row).cloned().unwrap_or_default();
+                    if let Some(rule) = object.rule() {
+                        read(&mut status, object, rule, partitions, &tx.published.said);
+                    }
+                    StatusBody::AlertRule(status)
+                }
+                Kind::Schedule => StatusBody::Schedule(schedules.get(&uid).cloned().unwrap_or_default()),
+            };
+            let running = self.workers.running.get(&uid).and_then(|running| running.get(&object.revision));
+            let problems = self.workers.problems.get(&uid);
+            let status = ObjectStatus {
+                uid,
+                namespace: object.plan.namespace.clone(),
+                name: object.plan.name.clone(),
+                revision: object.revision.clone(),
+                generation: object.plan.generation,
+                running: running.copied().unwrap_or(0),
+                problems: problems.into_iter().flatten().cloned().collect(),
+                body,
+            };
+            let json = serde_json::to_string(&status)?;
+            if stored.get(&uid.to_string()) != Some(&json) {
+                changed.push((uid, next(&mut tx.ids.status), json));
+            }
+        }
+        if changed.is_empty() {
+            return Ok(0);
+        }
+        query(
+            "INSERT INTO statuses (uid, version, published, body) SELECT value ->> 0, value ->> 1, ?2, \
+             value ->> 2 FROM json_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
+             version = excluded.version, published = excluded.published, body = excluded.body",
+        )
+        .bind(set(&changed)?)
+        .bind(ms(self.now))
+        .execute(&mut tx.conn)
+        .await?;
+        query(
+            "INSERT INTO meta (key, value) VALUES ('feed', ?1) ON CONFLICT (key) DO UPDATE SET \
+             value = excluded.value",
+        )
+        .bind(tx.ids.status.to_string())
+        .execute(&mut tx.conn)
+        .await?;
+        Ok(changed.len() as u64)
+    }
+}
+
+/// What a rule's partitions say.
+fn read(
+    status: &mut RuleStatus,
+    object: &Object,
+    rule: &RulePlan,
+    partitions: &[Partition],
+    said: &BTreeSet<(String, String, String, i32)>,
+) {
+    let source = object.source.as_ref().map_or("", |source| source.as_str());
+    let ours = partitions.iter().filter(|partition| {
+        partition.namespace == object.plan.namespace
+            && partition.source == source
+            && rule.topics.contains(&partition.topic)
+    });
+    for Partition { namespace, topic, p, lag, .. } in ours {
+        status.partitions += 1;
+        status.lag += lag;
+        let key = (namespace.clone(), source.to_owned(), topic.clone(), *p);
+        if status.unowned.len() < 10 && said.contains(&key) {
+            status.unowned.push(format!("{topic}/{p}"));
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ChannelRow {
+    c: i64,
+    pending: i64,
+    retrying: i64,
+    delivered: i64,
+    dead: i64,
+    expired: i64,
+    suppressed: i64,
+    last_delivery: Option<i64>,
+    last_error: Option<String>,
+    last_error_at: Option<i64>,
+    failures: i64,
+    test: Option<String>,
+    resend: Option<String>,
+    oldest: Option<i64>,
+}
+
+async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStatus>, Error> {
+    if which.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let which = set(which)?;
+    let rows: Vec<ChannelRow> = query_as(
+        "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, c.last_delivery, \
+         c.last_error, c.last_error_at, c.failures, c.test, c.resend, (SELECT n.created FROM deliveries d \
+         JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) AS oldest \
+         FROM json_each(?1) j JOIN channels c ON c.c = j.value",
+    )
+    .bind(&which)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let tests: Vec<(i64, i64, String)> = query_as(
+        "SELECT c.c, d.state, d.reason FROM json_each(?1) j JOIN channels c ON c.c = j.value \
+         JOIN notifications n ON n.id = c.test_id JOIN deliveries d ON d.n = n.n ORDER BY c.c, d.d",
+    )
+    .bind(&which)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let read = |json: Option<String>| -> Result<Option<RequestStatus>, Error> {
+        Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+    };
+    let mut statuses = HashMap::new();
+    for row in rows {
+        let results: Vec<_> = tests.iter().filter(|(c, ..)| *c == row.c).collect();
+        let mut last_test = read(row.test)?;
+        if let (Some(test), false) = (&mut last_test, results.is_empty()) {
+            test.result = result(&results);
+        }
+        let status = ChannelStatus {
+            pending: row.pending,
+            retrying: row.retrying,
+            delivered: row.delivered,
+            dead: row.dead,
+            expired: row.expired,
+            suppressed: row.suppressed,
+            last_delivery: row.last_delivery.map(time),
+            last_error: row.last_error,
+            last_error_time: row.last_error_at.map(time),
+            consecutive_failures: row.failures,
+            oldest_pending: row.oldest.map(time),
+            last_test,
+            last_resend: read(row.resend)?,
+        };
+        statuses.insert(row.c, status);
+    }
+    Ok(statuses)
+}
+
+/// Of several recipients, what is worst.
+fn result(deliveries: &[&(i64, i64, String)]) -> String {
+    let worst = deliveries.iter().max_by_key(|(_, code, _)| match state(*code) {
+        DeliveryState::Delivered => 0,
+        DeliveryState::Pending => 1,
+        DeliveryState::Suppressed => 2,
+        DeliveryState::Expired => 3,
+        DeliveryState::Dead => 4,
+    });
+    worst.map_or_else(String::new, |(_, code, reason)| {
+        let name = state(*code).name();
+        if reason.is_empty() { name.to_owned() } else { format!("{name}: {reason}") }
+    })
+}
+
+#[derive(sqlx::FromRow)]
+struct RuleRow {
+    r: i64,
+    matched: i64,
+    last_match: Option<i64>,
+    last_alert: Option<i64>,
+    late: i64,
+    dead_lettered: i64,
+    groups: i64,
+    firing: i64,
+}
+
+async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, Error> {
+    if which.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let which = set(which)?;
+    let rows: Vec<RuleRow> = query_as(
+        "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
+         (SELECT count(*) FROM groups g WHERE g.r = r.r) AS groups, \
+         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing \
+         FROM json_each(?1) j JOIN rules r ON r.r = j.value",
+    )
+    .bind(&which)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let drops: Vec<(i64, String, i64)> =
+        query_as("SELECT d.r, d.reason, d.count FROM json_each(?1) j JOIN drops d ON d.r = j.value")
+            .bind(&which)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    let activations: Vec<(i64, String, i32, i64)> = query_as(
+        "SELECT a.r, t.name, a.p, a.position FROM json_each(?1) j JOIN activations a ON a.r = j.value \
+         JOIN topics t ON t.t = a.t ORDER BY a.r, t.name, a.p",
+    )
+    .bind(&which)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let mut statuses = HashMap::new();
+    for row in rows {
+        let firing = if row.firing == 0 { Vec::new() } else { firing(tx, row.r).await? };
+        let status = RuleStatus {
+            firing_count: row.firing,
+            firing,
+            matched: row.matched,
+            last_match: row.last_match.map(time),
+            last_alert: row.last_alert.map(time),
+            late: row.late,
+            dead_lettered: row.dead_lettered,
+            groups: row.groups,
+            ..RuleStatus::default()
+        };
+        statuses.insert(row.r, status);
+    }
+    for (r, reason, count) in drops {
+        if let Some(status) = statuses.get_mut(&r) {
+            status.unmatched.insert(reason, count);
+        }
+    }
+    for (r, topic, p, position) in activations {
+        if let Some(status) = statuses.get_mut(&r).filter(|status| status.activation.len() < 100) {
+            status.activation.insert(format!("{topic}/{p}"), position);
+        }
+    }
+    Ok(statuses)
+}
+
+/// The groups that have been firing longest.
+async fn firing(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
+    let rows: Vec<(String, i64, i64)> = query_as(
+        "SELECT labels, firing, count FROM groups WHERE r = ?1 AND firing IS NOT NULL ORDER BY firing, labels \
+         LIMIT 10",
+    )
+    .bind(rule)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    rows.into_iter()
+        .map(|(labels, since, count)| {
+            let group: BTreeMap<String, String> = serde_json::from_str(&labels)?;
+            Ok(FiringGroup { group, since: time(since), count })
+        })
+        .collect()
+}
+
+async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
+    let rows: Vec<(String, i64, Option<i64>, i64, i64)> = query_as(
+        "SELECT uid, through, last, recorded, skipped FROM schedules \
+         WHERE uid IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(set(uids)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    rows.into_iter()
+        .map(|(id, through, last, reminders, skipped)| {
+            let (last_reminder, through) = (last.map(time), Some(time(through)));
+            Ok((uuid(&id)?, ScheduleStatus { last_reminder, reminders, skipped, through }))
+        })
+        .collect()
+}
+
+impl Ledger {
+    /// Publishes to the feed what changed, at most 200 objects; how many. Call it every second and when
+    /// [`Topic::Statuses`] wakes.
+    pub async fn publish_statuses(&self, workers: Arc<WorkerView>, now: Timestamp) -> Result<u64, Error> {
+        self.door.done(Publish { workers, now }).await
+    }
+
+    /// Statuses after a version, oldest first, at most 500.
+    pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
+        let rows: Vec<(i64, String)> =
+            query_as("SELECT version, body FROM statuses WHERE version > ?1 ORDER BY version LIMIT ?2")
+                .bind(after)
+                .bind(FEED)
+                .fetch_all(&self.readers)
+                .await?;
+        let version = match rows.last() {
+            Some((version, _)) => *version,
+            None => query_scalar("SELECT coalesce(max(version), 0) FROM statuses")
+                .fetch_one(&self.readers)
+                .await
+                .map(|newest: i64| newest.max(after))?,
+        };
+        let objects = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect::<Result<_, _>>()?;
+        Ok(Feed { ledger: self.shared.id, version, objects })
+    }
+}

@@ -1,0 +1,276 @@
+//! The one task that writes. It takes all commands that wait, runs each in a savepoint of one transaction, commits, and
+//! only then answers.
+//!
+//! Invariants: a command that fails undoes only itself; when the storage fails, everything in the transaction is undone
+//! and every caller is told so, and the next commands are tried as if nothing had been. Never: an answer before the
+//! commit, or a change of the catalog that others see before it is durable.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, query};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::{Error, Options, Render, Topic, WriterMetrics, catalog::Catalog, status::Published};
+
+/// Something to be done in a transaction. It may be run again after a failure.
+pub(crate) trait Command: Send + 'static {
+    /// What the caller is told.
+    type Answer: Send + 'static;
+    /// Whether it should not be done when its caller has left.
+    const NEEDS_CALLER: bool = false;
+
+    fn run(&mut self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+}
+
+/// The write connection and what commands need beside it.
+pub(crate) struct Tx {
+    pub(crate) conn: SqliteConnection,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) options: Options,
+    pub(crate) render: Arc<dyn Render>,
+    pub(crate) ids: Ids,
+    /// Objects whose status may have changed. A mark too many costs a comparison, so failures don't take it back.
+    pub(crate) dirty: Dirty,
+    /// What the feed was last given.
+    pub(crate) published: Published,
+    pub(crate) wakes: HashSet<Topic>,
+    pub(crate) counted: WriterMetrics,
+    /// No further commands are taken; those that wait are done.
+    pub(crate) closing: bool,
+}
+
+/// Small row ids, given out in rising order. A failure leaves gaps.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    pub(crate) notification: i64,
+    pub(crate) delivery: i64,
+    pub(crate) place: i64,
+    pub(crate) status: i64,
+}
+
+/// The next id of a counter.
+pub(crate) fn next(counter: &mut i64) -> i64 {
+    *counter += 1;
+    *counter
+}
+
+/// Objects whose status may have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    marks: HashMap<Uuid, Mark>,
+    sequence: u64,
+    cleared: Vec<(Uuid, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    urgent: bool,
+    sequence: u64,
+}
+
+impl Dirty {
+    pub(crate) fn mark(&mut self, uid: Uuid, urgent: bool) {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let mark = self.marks.entry(uid).or_insert(Mark { urgent, sequence });
+        *mark = Mark { urgent: mark.urgent || urgent, sequence };
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Uuid, bool)> {
+        self.marks.iter().map(|(uid, mark)| (*uid, mark.urgent))
+    }
+
+    /// Takes the mark away once the transaction is durable, unless it is set again before.
+    pub(crate) fn clear(&mut self, uid: Uuid) {
+        if let Some(mark) = self.marks.get(&uid) {
+            self.cleared.push((uid, mark.sequence));
+        }
+    }
+
+    fn settle(&mut self, durable: bool) {
+        for (uid, sequence) in self.cleared.drain(..) {
+            if durable && self.marks.get(&uid).is_some_and(|mark| mark.sequence == sequence) {
+                self.marks.remove(&uid);
+            }
+        }
+    }
+}
+
+impl Tx {
+    pub(crate) fn wake(&mut self, topic: Topic) {
+        self.wakes.insert(topic);
+    }
+
+    /// Marks an object's status; a transition is published at once.
+    pub(crate) fn mark(&mut self, uid: Uuid, urgent: bool) {
+        self.dirty.mark(uid, urgent);
+        if urgent {
+            self.wakes.insert(Topic::Statuses);
+        }
+    }
+
+    async fn sql(&mut self, sql: &'static str) -> Result<(), Error> {
+        query(sql).execute(&mut self.conn).await?;
+        Ok(())
+    }
+}
+
+/// What readers see of the writer.
+pub(crate) struct Shared {
+    pub(crate) id: Uuid,
+    pub(crate) catalog: RwLock<Arc<Catalog>>,
+    pub(crate) metrics: Mutex<WriterMetrics>,
+    wakers: Mutex<HashMap<Topic, watch::Sender<u64>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(id: Uuid, catalog: Arc<Catalog>) -> Self {
+        Self { id, catalog: RwLock::new(catalog), metrics: Mutex::default(), wakers: Mutex::default() }
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn watch(&self, topic: &Topic) -> watch::Receiver<u64> {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Topics that nobody waits for any more are let go, so that namespaces that are gone leave nothing behind.
+        if wakers.len() > 1_000 {
+            wakers.retain(|_, waker| waker.receiver_count() > 0);
+        }
+        wakers.entry(topic.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    fn publish(&self, tx: &mut Tx) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&tx.catalog);
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = tx.counted;
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        for topic in tx.wakes.drain() {
+            if let Some(waker) = wakers.get(&topic) {
+                waker.send_modify(|changes| *changes += 1);
+            }
+        }
+    }
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+/// A command with its waiting caller.
+pub(crate) trait Job: Send {
+    fn abandoned(&self) -> bool;
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a>;
+    /// Tells the caller: its own result when the transaction is durable, else why it is not.
+    fn answer(self: Box<Self>, failed: Option<Error>);
+}
+
+struct Waiting<C: Command> {
+    command: C,
+    result: Option<Result<C::Answer, Error>>,
+    caller: oneshot::Sender<Result<C::Answer, Error>>,
+}
+
+impl<C: Command> Job for Waiting<C> {
+    fn abandoned(&self) -> bool {
+        C::NEEDS_CALLER && self.caller.is_closed()
+    }
+
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a> {
+        Box::pin(async move {
+            let result = self.command.run(tx).await;
+            let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
+            self.result = Some(result);
+            told
+        })
+    }
+
+    fn answer(self: Box<Self>, failed: Option<Error>) {
+        let result = match failed {
+            Some(error) => Err(error),
+            None => self.result.unwrap_or(Err(Error::Closed)),
+        };
+        // A caller that left does not hear it.
+        let _ = self.caller.send(result);
+    }
+}
+
+/// Where commands are sent.
+#[derive(Clone)]
+pub(crate) struct Door(mpsc::Sender<Box<dyn Job>>);
+
+impl Door {
+    /// Has a command done, and waits until it is durable.
+    pub(crate) async fn done<C: Command>(&self, command: C) -> Result<C::Answer, Error> {
+        let (caller, answer) = oneshot::channel();
+        let job = Box::new(Waiting { command, result: None, caller });
+        self.0.send(job).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// Starts the writer. It ends when the last door is gone, and gives up the lock as its last act.
+pub(crate) fn start(tx: Tx, shared: Arc<Shared>, lock: File) -> (Door, tokio::task::JoinHandle<()>) {
+    let (sender, receiver) = mpsc::channel(4_096);
+    let task = tokio::spawn(run(tx, shared, receiver, lock));
+    (Door(sender), task)
+}
+
+async fn run(mut tx: Tx, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Box<dyn Job>>, lock: File) {
+    let mut jobs = Vec::new();
+    let most = tx.options.max_batch.max(1);
+    while receiver.recv_many(&mut jobs, most).await > 0 {
+        let begun = Instant::now();
+        let before = Arc::clone(&tx.catalog);
+        jobs.retain(|job| !job.abandoned());
+        let failed = transaction(&mut tx, &mut jobs).await.err();
+        tx.dirty.settle(failed.is_none());
+        tx.counted.seconds += begun.elapsed().as_secs_f64();
+        if let Some(error) = &failed {
+            tracing::error!(%error, commands = jobs.len(), "a transaction failed and was undone");
+            tx.catalog = before;
+            tx.counted.failed += jobs.len() as u64;
+            // Failing again at once is certain when the connection is left inside a transaction.
+            let _ = tx.sql("ROLLBACK").await;
+        } else {
+            tx.counted.commits += 1;
+            tx.counted.commands += jobs.len() as u64;
+        }
+        shared.publish(&mut tx);
+        for job in jobs.drain(..) {
+            job.answer(failed.clone());
+        }
+        if tx.closing {
+            receiver.close();
+        }
+    }
+    if let Err(error) = tx.conn.close().await {
+        tracing::warn!(%error, "the ledger's file was not closed cleanly");
+    }
+    drop(lock);
+}
+
+/// One transaction. A command's own error stays with it; an error of the storage is everyone's.
+async fn transaction(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
+    tx.sql("BEGIN IMMEDIATE").await?;
+    for job in jobs {
+        let before = Arc::clone(&tx.catalog);
+        tx.sql("SAVEPOINT command").await?;
+        match job.run(tx).await {
+            Ok(()) => {}
+            Err(error) if error.is_storage() => return Err(error),
+            Err(_) => {
+                tx.catalog = before;
+                tx.counted.failed += 1;
+                tx.sql("ROLLBACK TO command").await?;
+            }
+        }
+        tx.sql("RELEASE command").await?;
+    }
+    tx.sql("COMMIT").await
+}
