@@ -297,3 +297,6 @@ impl<'a> Walk<'a> {
         [enters, leaves, timed].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;
