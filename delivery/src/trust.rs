@@ -66,3 +66,6 @@ impl<K: PartialEq, V: Clone> Cache<K, V> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests;
