@@ -14,6 +14,7 @@ need() { # need COMMAND "how to get it"
 
 # Where cargo puts what it builds for this machine.
 target_dir() { printf 'target/%s' "$(rustc -vV | sed -n 's/^host: //p')"; }
+profile_dir() { [ "${BELFRY_PROFILE:-dev}" = dev ] && echo debug || echo "$BELFRY_PROFILE"; }
 
 # Receivers beside the cluster: the HTTP sink (8080, control 8090) and two SMTP servers (2525 with login, 2526 with
 # STARTTLS and login). What they received is in $RECEIVED. usage: start_receivers CLUSTER
@@ -23,7 +24,7 @@ start_receivers() {
   [ -f "$RECEIVED/smtp.crt" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
     -keyout "$RECEIVED/smtp.key" -out "$RECEIVED/smtp.crt" -subj /CN=smtp.test \
     -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=DNS:smtp.t-channels.svc,DNS:smtp.payments.svc" 2>/dev/null
-  beside "$1" sink "$PWD/$(target_dir)/debug/belfry-sink" --file "$RECEIVED/received.jsonl"
+  beside "$1" sink "$PWD/$(target_dir)/$(profile_dir)/belfry-sink" --file "$RECEIVED/received.jsonl"
   beside "$1" smtp python3 "$PWD/e2e/receivers/smtp.py" 2525 "$RECEIVED/mail.jsonl" --login belfry not-a-real-password
   beside "$1" smtps python3 "$PWD/e2e/receivers/smtp.py" 2526 "$RECEIVED/mail-tls.jsonl" \
     --starttls "$RECEIVED/smtp.crt" "$RECEIVED/smtp.key" --login belfry not-a-real-password

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 name=$1
 
 say "building operator, hub and worker"
-cargo build --locked --quiet -p belfry-operator -p belfry-hub -p belfry-worker -p belfry-e2e
-bin=$(target_dir)/debug
+cargo build --locked --quiet --profile "${BELFRY_PROFILE:-dev}" -p belfry-operator -p belfry-hub -p belfry-worker -p belfry-e2e
+bin=$(target_dir)/$(profile_dir)
 mkdir -p target/image
 for part in operator hub worker; do
   cmp -s "$bin/belfry-$part" "target/image/$part.built" && continue

@@ -89,6 +89,7 @@ impl Sink {
     pub fn control(&self) -> axum::Router {
         axum::Router::new()
             .route("/received", get(received).delete(forget))
+            .route("/count", get(count))
             .route("/behaviours", put(behave))
             .layer(DefaultBodyLimit::max(8 * 1024 * 1024))
             .with_state(self.clone())
@@ -152,6 +153,10 @@ async fn received(State(sink): State<Sink>, Query(After { after }): Query<After>
     let inner = sink.0.lock().unwrap();
     let from = usize::try_from(after).unwrap_or(usize::MAX).min(inner.received.len());
     Json(inner.received[from..].to_vec())
+}
+
+async fn count(State(sink): State<Sink>) -> Json<usize> {
+    Json(sink.0.lock().unwrap().received.len())
 }
 
 async fn forget(State(sink): State<Sink>) -> StatusCode {

@@ -1,0 +1,20 @@
+#!/bin/bash
+# Prints the figures of docs/benchmarks.md from release builds on the test bed. usage: bench.sh [size|latency|dispatch|consume]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. e2e/common.sh
+need cargo "install Rust 1.95 or newer"
+name=bench
+"$testbed" install python3 python3-aiosmtpd prometheus-alertmanager
+"$testbed" down "$name" >/dev/null 2>&1 || true
+trap '"$testbed" down "$name" >/dev/null 2>&1 || true' EXIT
+"$testbed" up "$name" --owner $$ >/dev/null
+eval "$("$testbed" env "$name")"
+export BELFRY_PROFILE=release
+say "building with optimisation, about 10 minutes the first time"
+cargo build --locked --quiet --release -p belfry-e2e --bins
+BELFRY_BIN=$PWD/$(target_dir)/release
+export BELFRY_BIN
+start_receivers "$name"
+e2e/install.sh "$name"
+"$BELFRY_BIN/belfry-bench" "$@"

@@ -1,0 +1,128 @@
+//! Consume and count a million JSON records of about 270 bytes, 1 % matching, beside a librdkafka consumer that does nothing.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::json;
+
+use super::process::{find, usage};
+use crate::kafka::{create_topic, producer};
+use crate::tenant::Tenant;
+
+const RECORDS: usize = 1_000_000;
+
+/// Produces all values without waiting for each.
+pub async fn produce_all(producer: &FutureProducer, topic: &str, values: &[String]) {
+    for value in values {
+        loop {
+            match producer.send_result(FutureRecord::<(), str>::to(topic).payload(value)) {
+                Ok(_) => break,
+                // The queue is full: let it drain.
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+    producer.flush(Duration::from_mins(2)).expect("flushed");
+}
+
+/// Reads a topic of `KAFKA_BOOTSTRAP` whole, does nothing with it, and prints seconds and microseconds of processor time.
+pub fn bare(topic: &str) {
+    let bootstrap = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP");
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "bare")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..6 {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&list).expect("assigned");
+    let (mut seen, mut mark) = (0, None);
+    let me = std::process::id();
+    while seen < RECORDS {
+        if matches!(consumer.poll(Duration::from_secs(10)), Some(Ok(_))) {
+            seen += 1;
+        }
+        // The start is left out for both sides: from a tenth on.
+        if seen == RECORDS / 10 && mark.is_none() {
+            mark = Some((Instant::now(), usage(me).map_or(0, |usage| usage.cpu_us)));
+        }
+    }
+    let (start, cpu) = mark.expect("a tenth was read");
+    println!("{} {}", start.elapsed().as_secs_f64(), usage(me).map_or(0, |usage| usage.cpu_us) - cpu);
+}
+
+/// Prints both rates, their ratio, and the processor time a record.
+pub async fn print() {
+    let tenant = Tenant::new("b-consume").await;
+    let topic = tenant.topic("logs");
+    create_topic(&tenant.cluster.kafka, &topic, 6).await;
+    let pad = "x".repeat(120);
+    let values: Vec<String> = (0..RECORDS)
+        .map(|n| {
+            let level = if n % 100 == 0 { "ERROR" } else { "INFO" };
+            json!({"time": "2026-01-05T10:00:00.000Z", "level": level, "service": "payments-api", "key": format!("k{}", n % 50),
+                   "n": n, "message": format!("request handled {pad}")})
+            .to_string()
+        })
+        .collect();
+    println!("consume: {RECORDS} records of {} bytes, 1 % matching", values[1].len());
+    produce_all(&producer(&tenant.cluster.kafka), &topic, &values).await;
+    drop(values);
+
+    let me = std::env::current_exe().expect("own path");
+    let text = crate::cluster::run(me.to_str().expect("UTF-8"), &["bare", &topic], "")
+        .await
+        .expect("the bare consumer");
+    let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let rest = RECORDS as f64 * 0.9;
+    let (bare_rate, bare_cpu) = (rest / figures[0], figures[1] / rest);
+    println!("bare librdkafka: {bare_rate:.0} records a second, {bare_cpu:.2} us of processor a record");
+
+    let manifest = super::line(&tenant.url("hook"), &topic, "{}").replace(
+        "condition: {type: Any}",
+        "condition: {type: Frequency, frequency: {count: 1000000, window: 1m}}",
+    );
+    tenant.apply(&manifest).await;
+    let mut mark = None;
+    let (rate, cpu) = loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Some((pid, read)) = progress(&tenant).await else { continue };
+        let used = usage(pid).map_or(0, |usage| usage.cpu_us);
+        if mark.is_none() && read >= RECORDS as f64 / 10.0 {
+            mark = Some((Instant::now(), used, read));
+        }
+        if let (Some((start, cpu, from)), true) = (mark, read >= RECORDS as f64) {
+            break ((read - from) / start.elapsed().as_secs_f64(), (used - cpu) as f64 / (read - from));
+        }
+    };
+    println!("Belfry's consumer, one rule: {rate:.0} records a second, {cpu:.2} us of processor a record");
+    println!(
+        "consume ratio: {:.2} of bare librdkafka's rate (bar 0.70, of a later issue), {:.2} of its processor time",
+        rate / bare_rate,
+        cpu / bare_cpu
+    );
+    tenant.leave().await;
+}
+
+async fn progress(tenant: &Tenant) -> Option<(u32, f64)> {
+    let selector = "app.kubernetes.io/component=consume";
+    let jsonpath = "jsonpath={.items[0].status.podIP}";
+    let ip = tenant
+        .cluster
+        .try_kubectl(&["-n", &tenant.ns, "get", "pods", "-l", selector, "-o", jsonpath])
+        .await
+        .ok()?;
+    let text = reqwest::get(format!("http://{}:9090/metrics", ip.trim())).await.ok()?.text().await.ok()?;
+    let read = text
+        .lines()
+        .filter(|line| line.starts_with("belfry_worker_records_read_total"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
+    Some((*find(&["belfry-worker", "consume"]).last()?, read))
+}
