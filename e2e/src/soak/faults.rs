@@ -1,0 +1,359 @@
+//! Makes the faults: SIGKILL to the main process of a container at a drawn instant, and a broker that goes away.
+//!
+//! Every other kill, and every kill of a container that has been restarted before, is followed by removing the pod by
+//! force, or else the kubelet would wait longer and longer before it starts it again. Never: a stop that the process could
+//! notice beforehand.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::chance::Chance;
+use super::{Settings, now_ms, sleep_until};
+use crate::cluster::{Cluster, run};
+
+/// A kind of process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `belfry-worker consume`.
+    Consumer,
+    /// `belfry-worker send`.
+    Send,
+    /// `belfry-worker retry`.
+    Retry,
+    /// `belfry-hub`.
+    Hub,
+    /// `belfry-operator`.
+    Operator,
+}
+
+/// All kinds.
+pub const KINDS: [Kind; 5] = [Kind::Consumer, Kind::Send, Kind::Retry, Kind::Hub, Kind::Operator];
+/// A run without at least so many kills of each kind shows nothing.
+pub const AT_LEAST: usize = 5;
+
+impl Kind {
+    /// For the line of figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Send => "send",
+            Self::Retry => "retry",
+            Self::Hub => "hub",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The program's name and its first argument, where that tells them apart.
+    fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Consumer => ("belfry-worker", "consume"),
+            Self::Send => ("belfry-worker", "send"),
+            Self::Retry => ("belfry-worker", "retry"),
+            Self::Hub => ("belfry-hub", ""),
+            Self::Operator => ("belfry-operator", ""),
+        }
+    }
+
+    fn matches(self, arguments: &[&str]) -> bool {
+        let (program, first) = self.program();
+        let name = arguments.first().and_then(|path| path.rsplit('/').next());
+        name == Some(program) && (first.is_empty() || arguments.get(1) == Some(&first))
+    }
+}
+
+/// Something that happens at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A process is killed.
+    Kill(Kind),
+    /// The broker is stopped, or killed, and started again after so many ms.
+    Broker {
+        /// SIGKILL instead of SIGTERM.
+        kill: bool,
+        /// How long it stays away.
+        away_ms: i64,
+    },
+}
+
+/// The faults of a run by their instants, ms from its start: a function of the settings.
+pub fn plan(settings: &Settings) -> Vec<(i64, Fault)> {
+    let mut chance = Chance::new(settings.seed, 2);
+    let length = settings.length_ms();
+    let each = AT_LEAST.max((length / 40_000) as usize);
+    let mut plan = Vec::new();
+    for kind in KINDS {
+        for _ in 0..each {
+            plan.push((chance.between(3_000, length + 4_000), Fault::Kill(kind)));
+        }
+    }
+    let (shortest, longest) = if settings.short { (2_000, 6_000) } else { (5_000, 20_000) };
+    let rounds = if settings.short { 1 } else { (length / 600_000).max(1) };
+    for round in 0..rounds {
+        let (from, half) = (length * round / rounds, length / rounds / 2);
+        for (begin, kill) in [(from, false), (from + half, true)] {
+            let at = chance.between(begin + half / 5, begin + half / 2);
+            plan.push((at, Fault::Broker { kill, away_ms: chance.between(shortest, longest) }));
+        }
+    }
+    plan.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+/// What was done.
+#[derive(Debug, Default, Clone)]
+pub struct Done {
+    /// Kills by kind.
+    pub kills: BTreeMap<&'static str, usize>,
+    /// How often the broker went away.
+    pub broker: usize,
+    /// The longest that it was away, ms.
+    pub longest_outage_ms: i64,
+    /// One line for each, with its instant.
+    pub log: Vec<String>,
+}
+
+/// Where faults are made.
+#[derive(Clone)]
+pub struct Faults {
+    cluster: Cluster,
+    namespace: String,
+    logs: PathBuf,
+    done: Arc<Mutex<Done>>,
+}
+
+/// A process to kill.
+#[derive(Debug)]
+struct Victim {
+    pid: u32,
+    started: String,
+    namespace: String,
+    pod: String,
+    folder: PathBuf,
+}
+
+impl Faults {
+    /// Of the workers in a namespace, and of hub and operator. Logs of pods that are removed are kept in `logs`.
+    pub fn new(cluster: &Cluster, namespace: &str, logs: &Path) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: namespace.to_owned(),
+            logs: logs.to_owned(),
+            done: Arc::default(),
+        }
+    }
+
+    /// Makes all faults of a plan; what was done.
+    pub async fn make(&self, settings: &Settings, start_ms: i64) -> Done {
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut chance = Chance::new(settings.seed, 3);
+        // Each kind has its own sequence: a slow restart of one delays no other's kill.
+        for kind in KINDS {
+            let (all, pick) = (self.clone(), Chance::new(settings.seed, chance.draw()));
+            let times = plan(settings).into_iter().filter(move |(_, fault)| *fault == Fault::Kill(kind));
+            let times: Vec<i64> = times.map(|(at, _)| start_ms + at).collect();
+            tasks.spawn(async move { all.kills(kind, &times, pick).await });
+        }
+        let (all, outages) = (self.clone(), plan(settings));
+        tasks.spawn(async move {
+            for (at, fault) in outages {
+                if let Fault::Broker { kill, away_ms } = fault {
+                    sleep_until(start_ms + at).await;
+                    all.broker(kill, away_ms).await;
+                }
+            }
+        });
+        while let Some(end) = tasks.join_next().await {
+            end.expect("faults are made");
+        }
+        self.done.lock().unwrap().clone()
+    }
+
+    fn note(&self, line: &str) {
+        println!("      {line}");
+        self.done.lock().unwrap().log.push(format!("{} {line}", now_ms()));
+    }
+
+    async fn kills(&self, kind: Kind, times: &[i64], mut chance: Chance) {
+        for (round, at) in times.iter().enumerate() {
+            sleep_until(*at).await;
+            let Some(victim) = self.find(kind, &mut chance).await else {
+                self.note(&format!("no {} process to kill within a minute", kind.name()));
+                continue;
+            };
+            if !victim.kill().await {
+                self.note(&format!("{} {} ended by itself before it was killed", kind.name(), victim.pod));
+                continue;
+            }
+            let again = victim.restarted();
+            let fresh = again || round % 2 == 1;
+            let what = if fresh { ", pod removed" } else { "" };
+            self.note(&format!("SIGKILL {} {} pid {}{what}", kind.name(), victim.pod, victim.pid));
+            *self.done.lock().unwrap().kills.entry(kind.name()).or_default() += 1;
+            if fresh {
+                keep(&victim.folder, &self.logs);
+                let force = ["--force", "--grace-period=0", "--wait=false"];
+                let mut args = vec!["-n", &victim.namespace, "delete", "pod", &victim.pod];
+                args.extend(force);
+                // Gone already is as good.
+                let _ = self.cluster.try_kubectl(&args).await;
+            }
+        }
+    }
+
+    async fn find(&self, kind: Kind, chance: &mut Chance) -> Option<Victim> {
+        let namespace = match kind {
+            Kind::Hub | Kind::Operator => "belfry-system",
+            Kind::Consumer | Kind::Send | Kind::Retry => &self.namespace,
+        };
+        let deadline = now_ms() + 60_000;
+        while now_ms() < deadline {
+            let mut found = victims(kind, namespace, Path::new(&self.cluster.folder));
+            if !found.is_empty() {
+                found.sort_by_key(|victim| victim.pid);
+                let pick = chance.below(found.len() as u64) as usize;
+                return Some(found.swap_remove(pick));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        None
+    }
+
+    async fn broker(&self, kill: bool, away_ms: i64) {
+        let began = now_ms();
+        self.cluster.bed(if kill { "kafka-kill" } else { "kafka-stop" }, &[]).await;
+        tokio::time::sleep(Duration::from_millis(away_ms as u64)).await;
+        self.cluster.bed("kafka-start", &[]).await;
+        let away = now_ms() - began;
+        self.note(&format!("broker {}, away for {away} ms", if kill { "killed" } else { "stopped" }));
+        let mut done = self.done.lock().unwrap();
+        done.broker += 1;
+        done.longest_outage_ms = done.longest_outage_ms.max(away);
+    }
+}
+
+impl Victim {
+    /// Kills it and waits until it is gone; false where it was gone before.
+    async fn kill(&self) -> bool {
+        if start_time(self.pid).as_ref() != Some(&self.started) {
+            return false;
+        }
+        if run("kill", &["-9", &self.pid.to_string()], "").await.is_err() {
+            return false;
+        }
+        let deadline = now_ms() + 10_000;
+        while start_time(self.pid).as_ref() == Some(&self.started) {
+            assert!(now_ms() < deadline, "pid {} does not end after SIGKILL", self.pid);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
+    /// Whether the kubelet has restarted its container before: there is more than its first log.
+    fn restarted(&self) -> bool {
+        let containers = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        containers.into_iter().any(|container| {
+            !container.path().join("0.log").exists() || container.path().join("1.log").exists()
+        })
+    }
+}
+
+/// The processes of a kind in a namespace of this cluster: by their command line, and by their cgroup, which names the pod's
+/// uid, which the kubelet's folder of logs names together with namespace and pod.
+fn victims(kind: Kind, namespace: &str, cluster: &Path) -> Vec<Victim> {
+    let mut pods = BTreeMap::new();
+    for folder in std::fs::read_dir(cluster.join("podlogs")).into_iter().flatten().flatten() {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        if let [of, pod, uid] = name.split('_').collect::<Vec<_>>()[..]
+            && of == namespace
+        {
+            pods.insert(uid.to_owned(), (pod.to_owned(), folder.path()));
+        }
+    }
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if !kind.matches(&line.split('\0').collect::<Vec<_>>()) {
+            continue;
+        }
+        let cgroup = std::fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
+        let pod = pods.iter().find(|(uid, _)| cgroup.contains(uid.as_str()));
+        if let (Some((_, (pod, folder))), Some(started)) = (pod, start_time(pid)) {
+            let (pod, folder) = (pod.clone(), folder.clone());
+            found.push(Victim { pid, started, namespace: namespace.to_owned(), pod, folder });
+        }
+    }
+    found
+}
+
+/// When a process began, in the kernel's ticks; none where it is gone or a zombie.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(|field| (*field).to_owned()))?
+}
+
+/// Copies a pod's logs before the kubelet removes them.
+pub fn keep(folder: &Path, logs: &Path) {
+    let Some(name) = folder.file_name() else { return };
+    for container in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let to = logs.join(name).join(container.file_name());
+        if std::fs::create_dir_all(&to).is_err() {
+            return;
+        }
+        for file in std::fs::read_dir(container.path()).into_iter().flatten().flatten() {
+            // A log that is gone meanwhile can't be kept.
+            let _ = std::fs::copy(file.path(), to.join(file.file_name()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_has_enough_of_each_kind_and_the_broker_stopped_and_killed() {
+        let plan = plan(&Settings::short(7));
+        for kind in KINDS {
+            assert_eq!(plan.iter().filter(|(_, fault)| *fault == Fault::Kill(kind)).count(), AT_LEAST);
+        }
+        let broker: Vec<bool> = plan
+            .iter()
+            .filter_map(|(_, fault)| if let Fault::Broker { kill, .. } = fault { Some(*kill) } else { None })
+            .collect();
+        assert_eq!(broker, [false, true]);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan_and_another_one_another() {
+        assert_eq!(plan(&Settings::short(7)), plan(&Settings::short(7)));
+        assert_ne!(plan(&Settings::short(7)), plan(&Settings::short(8)));
+    }
+
+    #[test]
+    fn outages_of_the_broker_never_overlap_and_leave_it_time_to_start() {
+        for seed in 0..200 {
+            let mut before = 0;
+            for (at, fault) in plan(&Settings::short(seed)) {
+                if let Fault::Broker { away_ms, .. } = fault {
+                    assert!(at > before, "seed {seed}");
+                    before = at + away_ms + 12_000;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_is_known_by_program_and_first_argument() {
+        assert!(Kind::Send.matches(&["/belfry-worker", "send", "--hub-url=x", ""]));
+        assert!(!Kind::Send.matches(&["/belfry-worker", "retry", ""]));
+        assert!(Kind::Hub.matches(&["/belfry-hub", "--listen=0.0.0.0:8080", ""]));
+        assert!(!Kind::Hub.matches(&["bash", "/belfry-hub", ""]));
+    }
+}
