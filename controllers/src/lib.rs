@@ -1,0 +1,26 @@
+//! The three controllers: from what users declare to plans in the hub, children in their namespace, and a status that tells
+//! the truth.
+//!
+//! Each reconcile reads as five steps: dereference, validate, build, apply, report. `validate` gives a type that cannot be
+//! wrong, `build` is pure and cannot fail, `apply` is server-side apply and pruning by label, `report` writes what differs.
+//! The key of a reconcile is a namespace ([`queue`] says why).
+//!
+//! Never here: Kafka, a database, a Secret's value, or a finalizer.
+
+pub mod cache;
+pub mod channels;
+pub mod children;
+pub mod cluster;
+pub mod conditions;
+pub mod conflicts;
+pub mod hub;
+pub mod metrics;
+pub mod queue;
+pub mod rbac;
+pub mod rules;
+pub mod run;
+pub mod schedules;
+pub mod status;
+mod steps;
+pub mod validate;
+pub mod world;

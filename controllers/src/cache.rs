@@ -1,0 +1,175 @@
+//! What the API server holds of one kind, as last told, by namespace and name.
+//!
+//! Several watches (one a namespace) may feed one cache. An object that can't be read as its kind is kept too, by its
+//! metadata: it must neither stop its neighbours nor be taken for deleted. Never: a request to the API server from here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt as _;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+/// One object that came, changed or went.
+pub struct Change<K> {
+    /// Its namespace.
+    pub namespace: String,
+    /// What it was.
+    pub before: Option<Arc<K>>,
+    /// What it is.
+    pub after: Option<Arc<K>>,
+}
+
+/// The objects of one kind.
+pub struct Cache<K> {
+    objects: Mutex<HashMap<String, BTreeMap<String, Arc<K>>>>,
+    synced: watch::Sender<usize>,
+    scopes: usize,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
+    /// Fed by this many watches.
+    pub fn new(scopes: usize) -> Arc<Self> {
+        Arc::new(Self { objects: Mutex::default(), synced: watch::Sender::new(0), scopes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<K>>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until every watch has told all that there is.
+    pub async fn synced(&self) {
+        let mut synced = self.synced.subscribe();
+        // The sender lives as long as this cache does.
+        let _ = synced.wait_for(|count| *count >= self.scopes).await;
+    }
+
+    /// Whether every watch has told all that there is.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow() >= self.scopes
+    }
+
+    /// All objects of a namespace, by name.
+    pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.lock().get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.lock().get(namespace)?.get(name).cloned()
+    }
+
+    /// All uids.
+    pub fn uids(&self) -> Vec<String> {
+        self.lock().values().flat_map(BTreeMap::values).filter_map(|object| object.uid()).collect()
+    }
+
+    /// All namespaces with an object.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    fn insert(&self, object: K) -> Change<K> {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let after = Arc::new(object);
+        let before = self.lock().entry(namespace.clone()).or_default().insert(name, Arc::clone(&after));
+        Change { namespace, before, after: Some(after) }
+    }
+
+    fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
+        let mut objects = self.lock();
+        let of = objects.get_mut(namespace)?;
+        let before = of.remove(name);
+        if of.is_empty() {
+            objects.remove(namespace);
+        }
+        before.map(|before| Change { namespace: namespace.to_owned(), before: Some(before), after: None })
+    }
+
+    /// Keeps only what a fresh listing of a namespace, or of all, has shown.
+    fn keep(&self, scope: Option<&str>, seen: &HashSet<(String, String)>) -> Vec<Change<K>> {
+        let gone: Vec<(String, String)> = self
+            .lock()
+            .iter()
+            .filter(|(namespace, _)| scope.is_none_or(|scope| scope == namespace.as_str()))
+            .flat_map(|(namespace, objects)| objects.keys().map(|name| (namespace.clone(), name.clone())))
+            .filter(|key| !seen.contains(key))
+            .collect();
+        gone.iter().filter_map(|(namespace, name)| self.remove(namespace, name)).collect()
+    }
+}
+
+/// Follows a watch for ever and tells of every change. `scope` is the watch's namespace, or none for all.
+pub async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    scope: Option<String>,
+    cache: Arc<Cache<K>>,
+    slim: impl Fn(&mut K) + Send + 'static,
+    changed: impl Fn(&Change<K>) + Send,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut events = watcher::watcher(api, config)
+        .default_backoff()
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            slim(object);
+        })
+        .boxed();
+    let mut seen = HashSet::new();
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => seen.clear(),
+            Ok(Event::InitApply(object)) => {
+                seen.insert((object.namespace().unwrap_or_default(), object.name_any()));
+                changed(&cache.insert(object));
+            }
+            Ok(Event::InitDone) => {
+                cache.keep(scope.as_deref(), &seen).iter().for_each(&changed);
+                seen = HashSet::new();
+                if std::mem::take(&mut first) {
+                    cache.synced.send_modify(|count| *count += 1);
+                }
+            }
+            Ok(Event::Apply(object)) => changed(&cache.insert(object)),
+            Ok(Event::Delete(object)) => {
+                let gone = cache.remove(&object.namespace().unwrap_or_default(), &object.name_any());
+                gone.iter().for_each(&changed);
+            }
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "watch broke off; it goes on by itself")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn object(namespace: &str, name: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.namespace = Some(namespace.to_owned());
+        object.metadata.name = Some(name.to_owned());
+        object
+    }
+
+    #[test]
+    fn a_fresh_listing_of_one_namespace_leaves_the_others_alone() {
+        let cache = Cache::new(2);
+        for (namespace, name) in [("a", "1"), ("a", "2"), ("b", "1")] {
+            cache.insert(object(namespace, name));
+        }
+        let gone = cache.keep(Some("a"), &HashSet::from([("a".to_owned(), "2".to_owned())]));
+        assert_eq!(gone.len(), 1);
+        assert!(cache.get("a", "1").is_none());
+        assert_eq!(cache.of("b").len(), 1);
+    }
+}

@@ -1,0 +1,157 @@
+//! The controller of `NotificationChannel`s: plans to the hub, and the `send` and `retry` Deployments that the channels of a
+//! namespace share.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{NotificationChannel, RESEND, SEND_TEST};
+use domain::{FileRef, Plan};
+use protocol::messages::{ChannelAction, ChannelRequest, StatusBody};
+
+use crate::children::{self, Child, Owner};
+use crate::cluster::{Cluster, Error};
+use crate::conditions::cut;
+use crate::queue::Reconciler;
+use crate::status::{self, Facts};
+use crate::steps::{self, Item};
+use crate::validate;
+use crate::world::{Memo, World};
+
+const KIND: &str = "NotificationChannel";
+const COMPONENTS: [&str; 2] = ["send", "retry"];
+
+/// The controller.
+pub struct Channels {
+    world: Arc<World>,
+    cluster: Cluster,
+    memo: Memo<Plan>,
+}
+
+type Channel = Item<NotificationChannel, Plan>;
+
+impl Reconciler for Channels {
+    const NAME: &'static str = "notificationchannel";
+
+    async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
+        let objects = self.world.channels.of(&namespace);
+        let channels: Vec<Channel> = objects
+            .into_iter()
+            .map(|object| Item { valid: self.memo.validate(&object, validate::channel), object })
+            .collect();
+        let children = self.build(&namespace, &channels);
+        let mut errors = self.apply(&namespace, &channels, &children).await;
+        errors.extend(self.report(&namespace, &channels, &errors).await);
+        steps::first(errors).map(|()| None)
+    }
+}
+
+impl Channels {
+    /// With its own field manager in `cluster`.
+    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
+        Self { world, cluster, memo: Memo::default() }
+    }
+
+    fn build(&self, namespace: &str, channels: &[Channel]) -> Vec<Child> {
+        let owners: Vec<Owner> = channels.iter().filter_map(|channel| channel.owner(KIND)).collect();
+        if owners.is_empty() {
+            return Vec::new();
+        }
+        let files: BTreeSet<FileRef> = channels
+            .iter()
+            .filter_map(|channel| channel.object.0.as_ref().ok())
+            .flat_map(validate::files_of)
+            .collect();
+        let account = children::service_account(namespace, &owners);
+        let senders = children::senders(&self.world.settings, namespace, &owners, &files);
+        std::iter::once(account).chain(senders).collect()
+    }
+
+    async fn apply(&self, namespace: &str, channels: &[Channel], children: &[Child]) -> Vec<Error> {
+        let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
+        let plans: Vec<Plan> = channels
+            .iter()
+            .filter_map(|channel| Some(channel.valid.as_ref().ok()?.as_ref().clone()))
+            .collect();
+        errors.extend(self.world.hub.ensure(&plans).await.err().map(Error::Hub));
+        for channel in channels {
+            if let Ok(plan) = &channel.valid {
+                errors.extend(self.requests(channel, plan).await.err().map(Error::Hub));
+            }
+        }
+        errors
+    }
+
+    /// Hands annotations on whose value was not handled yet. The hub handles each value once.
+    async fn requests(&self, channel: &Channel, plan: &Plan) -> Result<(), protocol::Error> {
+        let view = self.world.hub.view(plan);
+        if !view.holds {
+            return Ok(());
+        }
+        let told = match view.status.map(|status| status.body) {
+            Some(StatusBody::NotificationChannel(told)) => told,
+            _ => Default::default(),
+        };
+        for (annotation, action, last) in [
+            (SEND_TEST, ChannelAction::SendTest, told.last_test),
+            (RESEND, ChannelAction::Resend, told.last_resend),
+        ] {
+            let Some(value) = channel.meta().annotations.as_ref().and_then(|all| all.get(annotation)) else {
+                continue;
+            };
+            let request = cut(value, 256);
+            if request.is_empty() || last.is_some_and(|last| last.request == request) {
+                continue;
+            }
+            let request = ChannelRequest { channel: plan.uid, request, action };
+            match self.world.hub.request(request).await {
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(namespace = plan.namespace, name = plan.name, annotation, %error, "the hub refused the annotation");
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(&self, namespace: &str, channels: &[Channel], errors: &[Error]) -> Vec<Error> {
+        let mut failed = Vec::new();
+        let workers: Vec<_> =
+            ["belfry-send", "belfry-retry"].iter().map(|name| self.world.workers(namespace, name)).collect();
+        let now = (self.world.now)();
+        for channel in channels {
+            let status = channel.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
+            let (shown, before) = steps::shown(&self.cluster, channel.meta(), status);
+            let facts = Facts {
+                generation: channel.generation(),
+                before: &before.conditions,
+                plan: channel.valid.as_deref(),
+                hub: channel.valid.as_ref().ok().map(|plan| self.world.hub.view(plan)),
+                apply_error: steps::trouble(errors, |_| true),
+                workers: workers.clone(),
+                wants_running: true,
+                missing_channels: Vec::new(),
+                now,
+            };
+            let status = status::channel(&facts, &before);
+            let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
+            let written = steps::report::<NotificationChannel>(
+                &self.cluster,
+                channel.meta(),
+                shown,
+                conditions,
+                &status,
+                now,
+            );
+            failed.extend(written.await.err());
+        }
+        failed
+    }
+
+    /// Forgets objects that are gone.
+    pub fn forget(&self, is_alive: &impl Fn(&str) -> bool) {
+        self.memo.forget(is_alive);
+        self.cluster.forget(is_alive);
+    }
+}

@@ -1,0 +1,128 @@
+//! What the operator makes in a tenant's namespace: pure functions from plans to manifests.
+//!
+//! Invariants: building cannot fail; a user's text never reaches a command line, an image or a path of ours; names stay
+//! within Kubernetes' limits (63 characters, 52 for CronJobs). Never: a Secret's value, a rule of RBAC.
+
+mod cron;
+mod pod;
+mod workers;
+
+pub use cron::reminders;
+pub use pod::Settings;
+pub use workers::{consumer, senders};
+
+use domain::{Digest, Plan};
+use serde_json::{Value, json};
+
+/// The service account of all workers of a namespace.
+pub const SERVICE_ACCOUNT: &str = "belfry-worker";
+/// Label that all children carry.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value.
+pub const BELFRY: &str = "belfry";
+/// Label that says what a child does.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Label with a consumer's source, eight hex digits.
+pub const SOURCE: &str = "belfry.dev/source";
+/// Label with a CronJob's schedule, its uid.
+pub const SCHEDULE: &str = "belfry.dev/schedule";
+
+/// Kinds of children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChildKind {
+    /// v1.
+    ServiceAccount,
+    /// apps/v1.
+    Deployment,
+    /// batch/v1.
+    CronJob,
+}
+
+/// One manifest to apply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it does: a value of [`COMPONENT`], empty for the service account, which serves all.
+    pub component: &'static str,
+    /// The whole manifest, for server-side apply.
+    pub body: Value,
+}
+
+impl Child {
+    /// The hash of the manifest.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.body)
+    }
+}
+
+/// An owner that garbage collection counts; none of several owners is the controller.
+fn owner(plan: &Owner) -> Value {
+    json!({
+        "apiVersion": "belfry.dev/v1alpha1",
+        "kind": plan.kind,
+        "name": plan.name,
+        "uid": plan.uid,
+    })
+}
+
+/// An object that a child lives for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// `NotificationChannel`, `AlertRule` or `Schedule`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The owner that a plan is of.
+    pub fn of(plan: &Plan) -> Self {
+        Self { kind: plan.kind().name(), name: plan.name.clone(), uid: plan.uid.to_string() }
+    }
+}
+
+fn owners(of: &[Owner]) -> Value {
+    let mut sorted: Vec<&Owner> = of.iter().collect();
+    sorted.sort_by(|a, b| a.uid.cmp(&b.uid));
+    sorted.into_iter().map(owner).collect()
+}
+
+fn labels(component: &str, more: &[(&str, &str)]) -> Value {
+    let mut labels = json!({
+        MANAGED_BY: BELFRY,
+        "app.kubernetes.io/name": "belfry-worker",
+        COMPONENT: component,
+    });
+    for (name, value) in more {
+        labels[*name] = json!(value);
+    }
+    labels
+}
+
+/// The account under which all workers of a namespace run. It has no rights; its name is what the hub knows them by.
+pub fn service_account(namespace: &str, of: &[Owner]) -> Child {
+    Child {
+        kind: ChildKind::ServiceAccount,
+        namespace: namespace.to_owned(),
+        name: SERVICE_ACCOUNT.to_owned(),
+        component: "",
+        body: json!({
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {
+                "name": SERVICE_ACCOUNT,
+                "namespace": namespace,
+                "labels": {MANAGED_BY: BELFRY, "app.kubernetes.io/name": "belfry-worker"},
+                "ownerReferences": owners(of),
+            },
+            "automountServiceAccountToken": false,
+        }),
+    }
+}

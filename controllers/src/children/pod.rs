@@ -1,0 +1,183 @@
+//! The pod that every worker runs in: Pod Security `restricted`, no API-server token, files by reference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{FileKind, FileRef};
+use serde_json::{Value, json};
+
+use super::SERVICE_ACCOUNT;
+
+/// Folder of the token that the worker shows the hub.
+const TOKEN: &str = "/var/run/belfry/token";
+/// Folder of referenced Secrets and ConfigMaps.
+const FILES: &str = "/var/run/belfry/files";
+/// Folder of the hub's certificate authority.
+const HUB: &str = "/var/run/belfry/hub";
+/// Pod annotation that carries the authority, since a ConfigMap a namespace would need another right.
+const HUB_CA: &str = "belfry.dev/hub-ca";
+
+/// What the operator's flags say of workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Image of the worker.
+    pub image: String,
+    /// The worker's binary in it.
+    pub command: String,
+    /// `Always`, `IfNotPresent` or `Never`; Kubernetes' default when empty.
+    pub pull_policy: String,
+    /// Names of image pull secrets in the tenant's namespace.
+    pub pull_secrets: Vec<String>,
+    /// URL of the hub.
+    pub hub_url: String,
+    /// PEM of the hub's private authority.
+    pub hub_ca: Option<String>,
+    /// Audience of the workers' tokens.
+    pub audience: String,
+    /// Refuse receivers at private addresses.
+    pub deny_private: bool,
+    /// Memory limit of a worker, such as `128Mi`; none when empty.
+    pub memory_limit: String,
+    /// Log filter of workers.
+    pub log: String,
+}
+
+/// What differs between workers.
+pub(super) struct Worker<'a> {
+    /// Arguments, all ours.
+    pub(super) args: Vec<String>,
+    /// Labels of the pod.
+    pub(super) labels: Value,
+    /// Files that it reads.
+    pub(super) files: &'a BTreeSet<FileRef>,
+    /// Whether it serves probes: a Job's pod is gone before they would matter.
+    pub(super) probes: bool,
+    /// `Always` or `Never`.
+    pub(super) restart: &'static str,
+}
+
+/// The pod template.
+pub(super) fn template(settings: &Settings, worker: &Worker<'_>) -> Value {
+    let mut pod = json!({
+        "serviceAccountName": SERVICE_ACCOUNT,
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": worker.restart,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 65_532,
+            "runAsGroup": 65_532,
+            "fsGroup": 65_532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container(settings, worker)],
+        "volumes": volumes(settings, worker.files),
+    });
+    if !settings.pull_secrets.is_empty() {
+        pod["imagePullSecrets"] = settings.pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    }
+    let mut metadata = json!({"labels": worker.labels});
+    if let Some(ca) = &settings.hub_ca {
+        metadata["annotations"] = json!({HUB_CA: ca});
+    }
+    json!({"metadata": metadata, "spec": pod})
+}
+
+fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
+    let mut mounts = vec![json!({"name": "token", "mountPath": TOKEN, "readOnly": true})];
+    if !worker.files.is_empty() {
+        mounts.push(json!({"name": "files", "mountPath": FILES, "readOnly": true}));
+    }
+    if settings.hub_ca.is_some() {
+        mounts.push(json!({"name": "hub", "mountPath": HUB, "readOnly": true}));
+    }
+    let mut container = json!({
+        "name": "worker",
+        "image": settings.image,
+        "command": [settings.command],
+        "args": worker.args,
+        "env": env(settings),
+        "volumeMounts": mounts,
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    });
+    if !settings.memory_limit.is_empty() {
+        container["resources"]["limits"] = json!({"memory": settings.memory_limit});
+    }
+    if !settings.pull_policy.is_empty() {
+        container["imagePullPolicy"] = json!(settings.pull_policy);
+    }
+    if worker.probes {
+        container["ports"] = json!([{"name": "http", "containerPort": 9090, "protocol": "TCP"}]);
+        container["livenessProbe"] = json!({
+            "httpGet": {"path": "/healthz", "port": 9090},
+            "initialDelaySeconds": 5, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
+        });
+        container["readinessProbe"] = json!({
+            "httpGet": {"path": "/readyz", "port": 9090},
+            "periodSeconds": 3, "timeoutSeconds": 3, "failureThreshold": 3,
+        });
+    }
+    container
+}
+
+fn env(settings: &Settings) -> Value {
+    let mut env = vec![
+        json!({"name": "BELFRY_HUB_URL", "value": settings.hub_url}),
+        json!({"name": "BELFRY_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
+        json!({"name": "BELFRY_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+        json!({"name": "BELFRY_TOKEN_FILE", "value": format!("{TOKEN}/token")}),
+        json!({"name": "BELFRY_FILES", "value": FILES}),
+        json!({"name": "BELFRY_LOG", "value": settings.log}),
+        json!({"name": "BELFRY_DENY_PRIVATE", "value": settings.deny_private.to_string()}),
+    ];
+    if settings.hub_ca.is_some() {
+        env.push(json!({"name": "BELFRY_HUB_CA_FILE", "value": format!("{HUB}/ca.crt")}));
+    }
+    Value::Array(env)
+}
+
+fn volumes(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
+    let mut volumes = vec![json!({
+        "name": "token",
+        "projected": {"sources": [{"serviceAccountToken": {
+            "audience": settings.audience,
+            "expirationSeconds": 3_600,
+            "path": "token",
+        }}]},
+    })];
+    if !files.is_empty() {
+        volumes.push(json!({"name": "files", "projected": {"sources": sources(files)}}));
+    }
+    if settings.hub_ca.is_some() {
+        volumes.push(json!({"name": "hub", "downwardAPI": {"items": [{
+            "path": "ca.crt",
+            "fieldRef": {"fieldPath": format!("metadata.annotations['{HUB_CA}']")},
+        }]}}));
+    }
+    Value::Array(volumes)
+}
+
+/// Each Secret and ConfigMap once, with only the keys that are referenced. Optional: what is missing is no file, and the
+/// worker says so, instead of a pod that never starts.
+fn sources(files: &BTreeSet<FileRef>) -> Value {
+    let mut by_object: BTreeMap<(FileKind, &str), Vec<Value>> = BTreeMap::new();
+    for file in files {
+        let items = by_object.entry((file.kind, &file.name)).or_default();
+        items.push(json!({"key": file.key, "path": file.path()}));
+    }
+    by_object
+        .into_iter()
+        .map(|((kind, name), items)| {
+            let source = json!({"name": name, "items": items, "optional": true});
+            match kind {
+                FileKind::Secret => json!({"secret": source}),
+                FileKind::ConfigMap => json!({"configMap": source}),
+            }
+        })
+        .collect()
+}

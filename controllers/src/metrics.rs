@@ -1,0 +1,131 @@
+//! What Prometheus is told. Labels are names of controllers and results; never names of objects or namespaces.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    controller: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Controller {
+    controller: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    controller: &'static str,
+    what: &'static str,
+}
+
+/// The operator's metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    reconciles: Family<Outcome, Counter>,
+    durations: Family<Controller, Histogram>,
+    queued: Family<Controller, Gauge>,
+    writes: Family<Write, Counter>,
+    plans: Counter,
+    hub: Gauge,
+    feed_age: Gauge<f64, AtomicU64>,
+    leader: Gauge,
+    registry: Arc<Registry>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("belfry_operator");
+        let reconciles = Family::default();
+        let durations: Family<Controller, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14)));
+        let queued = Family::default();
+        let writes = Family::default();
+        let (plans, hub, leader) = (Counter::default(), Gauge::default(), Gauge::default());
+        let feed_age = Gauge::<f64, AtomicU64>::default();
+        registry.register("reconcile", "Reconciliations of a namespace, by result", reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long a reconciliation took",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        registry.register("workqueue_depth", "Namespaces that wait to be reconciled", queued.clone());
+        registry.register("writes", "Writes to the API server, by what was written", writes.clone());
+        registry.register("plans_sent", "Plans that the hub took", plans.clone());
+        registry.register("hub_reachable", "1 while the hub answers", hub.clone());
+        registry.register_with_unit(
+            "feed_age",
+            "Time since the hub's status feed last answered",
+            Unit::Seconds,
+            feed_age.clone(),
+        );
+        registry.register("leader", "1 while this process holds the lease", leader.clone());
+        Self {
+            reconciles,
+            durations,
+            queued,
+            writes,
+            plans,
+            hub,
+            feed_age,
+            leader,
+            registry: Arc::new(registry),
+        }
+    }
+
+    pub(crate) fn reconciled(&self, controller: &'static str, good: bool, took: Duration) {
+        let result = if good { "success" } else { "error" };
+        self.reconciles.get_or_create(&Outcome { controller, result }).inc();
+        self.durations.get_or_create(&Controller { controller }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn queue_depth(&self, controller: &'static str, depth: usize) {
+        self.queued.get_or_create(&Controller { controller }).set(depth as i64);
+    }
+
+    pub(crate) fn wrote(&self, controller: &'static str, what: &'static str) {
+        self.writes.get_or_create(&Write { controller, what }).inc();
+    }
+
+    pub(crate) fn plans_sent(&self, count: usize) {
+        self.plans.inc_by(count as u64);
+    }
+
+    pub(crate) fn hub_reachable(&self, reachable: bool) {
+        self.hub.set(i64::from(reachable));
+    }
+
+    pub(crate) fn feed_age(&self, age: Duration) {
+        self.feed_age.set(age.as_secs_f64());
+    }
+
+    /// Whether this process holds the lease.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// As Prometheus reads it.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

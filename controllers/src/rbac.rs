@@ -1,0 +1,62 @@
+//! The rights that the operator needs: the chart grants these and no others, and a test of the chart compares.
+//!
+//! Never here: a wildcard, Secrets, or escalate, bind and impersonate.
+
+/// One rule of a Role or ClusterRole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resources.
+    pub resources: &'static [&'static str],
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+}
+
+/// In every watched namespace: a ClusterRole, or a Role in each where `--watch-namespaces` is set.
+pub const WATCHED: &[Rule] = &[
+    Rule {
+        group: "belfry.dev",
+        resources: &["notificationchannels", "alertrules", "schedules"],
+        verbs: &["get", "list", "watch"],
+    },
+    // Server-side apply of the status alone.
+    Rule {
+        group: "belfry.dev",
+        resources: &["notificationchannels/status", "alertrules/status", "schedules/status"],
+        verbs: &["patch"],
+    },
+    // Server-side apply needs create as well as patch where the object does not exist yet.
+    Rule {
+        group: "apps",
+        resources: &["deployments"],
+        verbs: &["list", "watch", "create", "patch", "delete"],
+    },
+    Rule { group: "batch", resources: &["cronjobs"], verbs: &["list", "watch", "create", "patch", "delete"] },
+    Rule { group: "", resources: &["serviceaccounts"], verbs: &["list", "watch", "create", "patch"] },
+    Rule { group: "events.k8s.io", resources: &["events"], verbs: &["create"] },
+];
+
+/// In the operator's own namespace, for leader election.
+pub const OWN: &[Rule] = &[Rule {
+    group: "coordination.k8s.io",
+    resources: &["leases"],
+    verbs: &["get", "create", "update", "patch"],
+}];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rule_has_a_wildcard_or_reaches_secrets() {
+        for rule in WATCHED.iter().chain(OWN) {
+            let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
+            assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
+            assert!(!rule.resources.contains(&"secrets"), "{rule:?}");
+            for verb in ["escalate", "bind", "impersonate"] {
+                assert!(!rule.verbs.contains(&verb), "{rule:?}");
+            }
+        }
+    }
+}

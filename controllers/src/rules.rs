@@ -1,0 +1,144 @@
+//! The controller of `AlertRule`s: plans to the hub, and one `consume` Deployment for each source that the rules of a
+//! namespace read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::AlertRule;
+use domain::{Digest, Plan, PlanBody};
+
+use crate::children::{self, Child, ChildKind, Owner};
+use crate::cluster::{Cluster, Error};
+use crate::queue::Reconciler;
+use crate::status::{self, Facts};
+use crate::steps::{self, Item};
+use crate::validate;
+use crate::world::{Memo, World};
+
+const KIND: &str = "AlertRule";
+const COMPONENTS: [&str; 1] = ["consume"];
+
+/// The controller.
+pub struct Rules {
+    world: Arc<World>,
+    cluster: Cluster,
+    memo: Memo<Plan>,
+}
+
+type Rule = Item<AlertRule, Plan>;
+
+/// A source's rules: who keeps its consumer, and how many pods the largest of them asks for.
+#[derive(Default)]
+struct Consumer {
+    owners: Vec<Owner>,
+    replicas: i32,
+}
+
+impl Reconciler for Rules {
+    const NAME: &'static str = "alertrule";
+
+    async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
+        let objects = self.world.rules.of(&namespace);
+        let names = self.world.channel_names(&namespace);
+        let rules: Vec<Rule> = objects
+            .into_iter()
+            .map(|object| Item { valid: self.memo.validate(&object, validate::rule), object })
+            .collect();
+        let children = self.build(&namespace, &rules);
+        let mut errors = self.apply(&namespace, &rules, &children).await;
+        errors.extend(self.report(&namespace, &rules, &names, &errors).await);
+        steps::first(errors).map(|()| None)
+    }
+}
+
+impl Rules {
+    /// With its own field manager in `cluster`.
+    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
+        Self { world, cluster, memo: Memo::default() }
+    }
+
+    fn build(&self, namespace: &str, rules: &[Rule]) -> Vec<Child> {
+        let mut consumers: BTreeMap<Digest, Consumer> = BTreeMap::new();
+        for rule in rules {
+            let Some(owner) = rule.owner(KIND) else { continue };
+            let Some(source) = source(rule) else { continue };
+            let consumer = consumers.entry(source).or_default();
+            consumer.owners.push(owner);
+            let asked = rule.object.0.as_ref().ok().and_then(|object| object.spec.consumers);
+            consumer.replicas = consumer.replicas.max(asked.map_or(1, |asked| asked.replicas)).max(1);
+        }
+        let owners: Vec<Owner> = consumers.values().flat_map(|consumer| consumer.owners.clone()).collect();
+        let account = (!owners.is_empty()).then(|| children::service_account(namespace, &owners));
+        let deployments = consumers.iter().map(|(source, consumer)| {
+            let settings = &self.world.settings;
+            children::consumer(settings, namespace, source, &consumer.owners, consumer.replicas)
+        });
+        account.into_iter().chain(deployments).collect()
+    }
+
+    async fn apply(&self, namespace: &str, rules: &[Rule], children: &[Child]) -> Vec<Error> {
+        let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
+        let plans: Vec<Plan> =
+            rules.iter().filter_map(|rule| Some(rule.valid.as_ref().ok()?.as_ref().clone())).collect();
+        errors.extend(self.world.hub.ensure(&plans).await.err().map(Error::Hub));
+        errors
+    }
+
+    async fn report(
+        &self,
+        namespace: &str,
+        rules: &[Rule],
+        channels: &BTreeSet<String>,
+        errors: &[Error],
+    ) -> Vec<Error> {
+        let mut failed = Vec::new();
+        let now = (self.world.now)();
+        for rule in rules {
+            let status = rule.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
+            let (shown, before) = steps::shown(&self.cluster, rule.meta(), status);
+            let consumer = source(rule).map(|source| format!("belfry-consume-{}", source.short()));
+            let child = consumer.as_ref().map(|name| steps::child_name(ChildKind::Deployment, name));
+            let facts = Facts {
+                generation: rule.generation(),
+                before: &before.conditions,
+                plan: rule.valid.as_deref(),
+                hub: rule.valid.as_ref().ok().map(|plan| self.world.hub.view(plan)),
+                apply_error: steps::trouble(errors, |name| {
+                    name.starts_with("ServiceAccount") || child.as_deref() == Some(name)
+                }),
+                workers: consumer.iter().map(|name| self.world.workers(namespace, name)).collect(),
+                wants_running: true,
+                missing_channels: missing(rule.valid.as_ref().ok(), channels),
+                now,
+            };
+            let status = status::rule(&facts, &before);
+            let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
+            let written =
+                steps::report::<AlertRule>(&self.cluster, rule.meta(), shown, conditions, &status, now);
+            failed.extend(written.await.err());
+        }
+        failed
+    }
+
+    /// Forgets objects that are gone.
+    pub fn forget(&self, is_alive: &impl Fn(&str) -> bool) {
+        self.memo.forget(is_alive);
+        self.cluster.forget(is_alive);
+    }
+}
+
+/// The source that a rule reads, whatever else is wrong with it: an edit that does not compile must not stop the consumer,
+/// which goes on with the rule's last valid plan.
+fn source(rule: &Rule) -> Option<Digest> {
+    validate::source_of(rule.object.0.as_ref().ok()?).ok().map(|source| source.key())
+}
+
+fn missing(plan: Option<&Arc<Plan>>, channels: &BTreeSet<String>) -> Vec<String> {
+    match plan.map(|plan| &plan.body) {
+        Some(PlanBody::AlertRule(rule)) => {
+            rule.notify.iter().filter(|name| !channels.contains(*name)).cloned().collect()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,333 @@
+//! Everything wired together: watches fill the caches and wake the controllers, the hub's feed wakes them too, and the hub
+//! is told which objects live.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use protocol::messages::StatusBody;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::cache::{Cache, Change, follow};
+use crate::channels::Channels;
+use crate::children::{BELFRY, COMPONENT, MANAGED_BY, Settings};
+use crate::cluster::Cluster;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::queue::{self, Reconciler, Waker, queue};
+use crate::rules::Rules;
+use crate::schedules::Schedules;
+use crate::world::World;
+
+/// How often the hub is told which objects live, when nothing was deleted.
+const LIVE_EVERY: Duration = Duration::from_secs(60);
+
+/// What the process gives the controllers.
+pub struct Options {
+    /// The API server.
+    pub client: Client,
+    /// The hub.
+    pub hub: protocol::Client,
+    /// What the flags say of workers.
+    pub settings: Settings,
+    /// Namespaces to watch; all when empty.
+    pub namespaces: Vec<String>,
+    /// This pod.
+    pub instance: String,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    /// Where to count.
+    pub metrics: Metrics,
+}
+
+/// The controllers at work. Dropped, they stop.
+pub struct Running {
+    /// What they share.
+    pub world: Arc<World>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Ends only when one of the tasks does, which none should.
+    pub async fn ended(&mut self) {
+        let _ = self.tasks.join_next().await;
+    }
+}
+
+#[derive(Clone)]
+struct Wakers {
+    channels: Waker,
+    rules: Waker,
+    schedules: Waker,
+    deleted: Arc<Notify>,
+}
+
+impl Wakers {
+    fn all(&self, world: &World) {
+        for namespace in world.channels.namespaces() {
+            self.channels.wake(&namespace);
+        }
+        for namespace in world.rules.namespaces() {
+            self.rules.wake(&namespace);
+        }
+        for namespace in world.schedules.namespaces() {
+            self.schedules.wake(&namespace);
+        }
+    }
+
+    /// Wakes whoever made a child.
+    fn child(&self, namespace: &str, component: Option<&str>) {
+        match component {
+            Some("send" | "retry") => self.channels.wake(namespace),
+            Some("consume") => self.rules.wake(namespace),
+            Some("remind") => self.schedules.wake(namespace),
+            _ => {
+                self.channels.wake(namespace);
+                self.rules.wake(namespace);
+                self.schedules.wake(namespace);
+            }
+        }
+    }
+}
+
+/// Starts everything.
+pub fn start(options: Options) -> Running {
+    let scopes = options.namespaces.len().max(1);
+    let world = Arc::new(World {
+        channels: Cache::new(scopes),
+        rules: Cache::new(scopes),
+        schedules: Cache::new(scopes),
+        deployments: Cache::new(scopes),
+        cron_jobs: Cache::new(scopes),
+        accounts: Cache::new(scopes),
+        hub: Hub::new(options.hub.clone(), options.metrics.clone()),
+        settings: options.settings.clone(),
+        now: options.now,
+    });
+    let mut tasks = JoinSet::new();
+    let cluster =
+        |name| Cluster::new(options.client.clone(), name, options.instance.clone(), options.metrics.clone());
+    let channels = Arc::new(Channels::new(Arc::clone(&world), cluster(Channels::NAME)));
+    let rules = Arc::new(Rules::new(Arc::clone(&world), cluster(Rules::NAME)));
+    let schedules = Arc::new(Schedules::new(Arc::clone(&world), cluster(Schedules::NAME)));
+    let wakers = Wakers {
+        channels: control(&mut tasks, &world, Arc::clone(&channels), &options.metrics),
+        rules: control(&mut tasks, &world, Arc::clone(&rules), &options.metrics),
+        schedules: control(&mut tasks, &world, Arc::clone(&schedules), &options.metrics),
+        deleted: Arc::new(Notify::new()),
+    };
+    watch(&mut tasks, &options, &world, &wakers);
+    tasks.spawn(feed(Arc::clone(&world), wakers.clone()));
+    tasks.spawn(live(Arc::clone(&world), Arc::clone(&wakers.deleted), move |is_alive| {
+        channels.forget(&is_alive);
+        rules.forget(&is_alive);
+        schedules.forget(&is_alive);
+    }));
+    Running { world, tasks }
+}
+
+/// Runs a controller once all caches are filled: before that, what is missing may only not have been told yet.
+fn control<R: Reconciler>(
+    tasks: &mut JoinSet<()>,
+    world: &Arc<World>,
+    reconciler: Arc<R>,
+    metrics: &Metrics,
+) -> Waker {
+    let (waker, wakes) = queue();
+    let (world, metrics) = (Arc::clone(world), metrics.clone());
+    tasks.spawn(async move {
+        world.synced().await;
+        queue::run(reconciler, wakes, metrics).await;
+    });
+    waker
+}
+
+fn watch(tasks: &mut JoinSet<()>, options: &Options, world: &Arc<World>, wakers: &Wakers) {
+    let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={BELFRY}"));
+    let each = Each { client: &options.client, namespaces: &options.namespaces };
+    let wake = wakers.clone();
+    each.spawn(
+        tasks,
+        &world.channels,
+        watcher::Config::default,
+        |_| {},
+        move |change| {
+            if is_news(change) {
+                wake.channels.wake(&change.namespace);
+            }
+            // A channel that appears or goes is news for who names it.
+            if change.before.is_none() || change.after.is_none() {
+                wake.rules.wake(&change.namespace);
+                wake.schedules.wake(&change.namespace);
+            }
+            told_deleted(&wake, change);
+        },
+    );
+    let wake = wakers.clone();
+    each.spawn(
+        tasks,
+        &world.rules,
+        watcher::Config::default,
+        |_| {},
+        move |change| {
+            if is_news(change) {
+                wake.rules.wake(&change.namespace);
+            }
+            told_deleted(&wake, change);
+        },
+    );
+    let wake = wakers.clone();
+    each.spawn(
+        tasks,
+        &world.schedules,
+        watcher::Config::default,
+        |_| {},
+        move |change| {
+            if is_news(change) {
+                wake.schedules.wake(&change.namespace);
+            }
+            told_deleted(&wake, change);
+        },
+    );
+    let wake = wakers.clone();
+    each.spawn(
+        tasks,
+        &world.deployments,
+        ours,
+        |deployment: &mut Deployment| deployment.spec = None,
+        move |change| woken_by_child(&wake, change),
+    );
+    let wake = wakers.clone();
+    each.spawn(tasks, &world.cron_jobs, ours, slim, move |change| woken_by_child(&wake, change));
+    let wake = wakers.clone();
+    each.spawn(tasks, &world.accounts, ours, slim, move |change| woken_by_child(&wake, change));
+}
+
+fn slim<K>(object: &mut PartialObjectMeta<K>) {
+    object.metadata.annotations = None;
+}
+
+/// One watch for each namespace, or one for all.
+struct Each<'a> {
+    client: &'a Client,
+    namespaces: &'a [String],
+}
+
+impl Each<'_> {
+    fn spawn<K>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        cache: &Arc<Cache<K>>,
+        config: impl Fn() -> watcher::Config,
+        slim: impl Fn(&mut K) + Clone + Send + 'static,
+        changed: impl Fn(&Change<K>) + Clone + Send + 'static,
+    ) where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let all = || vec![(Api::<K>::all(self.client.clone()), None)];
+        let some = || {
+            let one = |namespace: &String| {
+                (Api::<K>::namespaced(self.client.clone(), namespace), Some(namespace.clone()))
+            };
+            self.namespaces.iter().map(one).collect()
+        };
+        for (api, scope) in if self.namespaces.is_empty() { all() } else { some() } {
+            let (cache, slim, changed) = (Arc::clone(cache), slim.clone(), changed.clone());
+            tasks.spawn(follow(api, config(), scope, cache, slim, changed));
+        }
+    }
+}
+
+/// Whether more than the status changed: our own writes must not wake us.
+fn is_news<K: Resource<DynamicType = ()>>(change: &Change<K>) -> bool {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
+    let (before, after) = (before.meta(), after.meta());
+    before.uid != after.uid
+        || before.generation != after.generation
+        || before.annotations != after.annotations
+        || before.deletion_timestamp != after.deletion_timestamp
+}
+
+fn told_deleted<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>) {
+    let gone = match (&change.before, &change.after) {
+        (Some(_), None) => true,
+        (Some(before), Some(after)) => before.meta().uid != after.meta().uid,
+        _ => false,
+    };
+    if gone {
+        wake.deleted.notify_one();
+    }
+}
+
+fn woken_by_child<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>) {
+    let version = |object: &Arc<K>| object.meta().resource_version.clone();
+    if change.before.as_ref().map(version) == change.after.as_ref().map(version) {
+        return;
+    }
+    let Some(object) = change.after.as_ref().or(change.before.as_ref()) else { return };
+    wake.child(&change.namespace, object.labels().get(COMPONENT).map(String::as_str));
+}
+
+/// Follows the hub's feed once all caches are filled.
+async fn feed(world: Arc<World>, wakers: Wakers) {
+    world.synced().await;
+    let changed = |status: &protocol::messages::ObjectStatus| match status.body {
+        StatusBody::NotificationChannel(_) => wakers.channels.wake(&status.namespace),
+        StatusBody::AlertRule(_) => wakers.rules.wake(&status.namespace),
+        StatusBody::Schedule(_) => wakers.schedules.wake(&status.namespace),
+    };
+    world.hub.follow(changed, || wakers.all(&world)).await;
+}
+
+/// Tells the hub the complete set of live objects: at first, after deletions, and every minute.
+fn live(
+    world: Arc<World>,
+    deleted: Arc<Notify>,
+    forget: impl Fn(&dyn Fn(&str) -> bool) + Send,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        world.synced().await;
+        loop {
+            world.hub.observe();
+            let mut uids = world.channels.uids();
+            uids.extend(world.rules.uids());
+            uids.extend(world.schedules.uids());
+            let alive: std::collections::HashSet<&str> = uids.iter().map(String::as_str).collect();
+            forget(&|uid| alive.contains(uid));
+            let parsed: Vec<Uuid> = uids.iter().filter_map(|uid| uid.parse().ok()).collect();
+            // An object whose uid could not be read would count as deleted.
+            let complete = parsed.len() == uids.len();
+            let mut again = LIVE_EVERY;
+            if world.hub.is_reachable()
+                && complete
+                && let Err(error) = world.hub.live(parsed).await
+            {
+                tracing::warn!(%error, "the hub was not told which objects live; it is told again soon");
+                again = Duration::from_secs(5);
+            } else if !world.hub.is_reachable() {
+                again = Duration::from_secs(2);
+            }
+            tokio::select! {
+                () = deleted.notified() => {
+                    // A namespace that goes takes many with it: gather them.
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                () = tokio::time::sleep(again) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The controller of `Schedule`s: plans to the hub, and CronJobs that wake a `remind` pod when a reminder falls due.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use calendar::CronLine;
+use crds::Schedule;
+use crds::schedule::ConflictPolicy;
+use domain::{Plan, PlanBody};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use crate::children::{self, Child, Owner};
+use crate::cluster::{Cluster, Error};
+use crate::conflicts::{Conflicts, Found};
+use crate::queue::Reconciler;
+use crate::status::{self, Clash, Facts, Times};
+use crate::steps::{self, Item};
+use crate::validate::{self, ValidSchedule};
+use crate::world::{Memo, World};
+
+const KIND: &str = "Schedule";
+const COMPONENTS: [&str; 1] = ["remind"];
+
+/// The controller.
+pub struct Schedules {
+    world: Arc<World>,
+    cluster: Cluster,
+    memo: Memo<ValidSchedule>,
+    conflicts: Conflicts,
+    timed: Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>,
+}
+
+type Event = Item<Schedule, ValidSchedule>;
+
+/// What a schedule's times are now, until they change by themselves.
+struct Timed {
+    times: Times,
+    lines: Vec<CronLine>,
+    until: Timestamp,
+}
+
+/// A schedule with all that is known of it.
+struct Known {
+    event: Event,
+    timed: Option<Arc<Timed>>,
+    /// As the hub gets it: suspended too when an older one has the slot.
+    plan: Option<Plan>,
+    clashes: Vec<Clash>,
+}
+
+impl Reconciler for Schedules {
+    const NAME: &'static str = "schedule";
+
+    async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
+        let now = (self.world.now)();
+        let objects = self.world.schedules.of(&namespace);
+        let names = self.world.channel_names(&namespace);
+        let events: Vec<Event> = objects
+            .into_iter()
+            .map(|object| Item { valid: self.memo.validate(&object, validate::schedule), object })
+            .collect();
+        let (known, until) = self.weigh(events, now);
+        let children = self.build(&namespace, &known);
+        let mut errors = self.apply(&namespace, &known, &children).await;
+        errors.extend(self.report(&known, &names, &errors, now).await);
+        steps::first(errors)?;
+        Ok(until.map(|until| wait(now, until)))
+    }
+}
+
+/// The time until `until`, and a second more, so that it is past.
+fn wait(now: Timestamp, until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_secs(1)
+}
+
+impl Schedules {
+    /// With its own field manager in `cluster`.
+    pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
+        let (memo, conflicts, timed) = (Memo::default(), Conflicts::default(), Mutex::default());
+        Self { world, cluster, memo, conflicts, timed }
+    }
+
+    /// Finds times and conflicts, and when they change by themselves.
+    fn weigh(&self, events: Vec<Event>, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
+        let Found { mut clashes, until } =
+            self.conflicts.find(events.iter().filter_map(|event| event.valid.as_deref().ok()), now);
+        let known: Vec<Known> = events
+            .into_iter()
+            .map(|event| {
+                let Ok(valid) = &event.valid else {
+                    return Known { event, timed: None, plan: None, clashes: Vec::new() };
+                };
+                let clashes = clashes.remove(&valid.plan.uid).unwrap_or_default();
+                let mut plan = valid.plan.clone();
+                plan.suspended |= valid.policy == ConflictPolicy::Reject && !clashes.is_empty();
+                let timed = Some(self.timed(valid, now));
+                Known { timed, plan: Some(plan), clashes, event }
+            })
+            .collect();
+        let next = known.iter().filter_map(|known| Some(known.timed.as_ref()?.until)).min();
+        (known, next.map(|next| next.min(until)))
+    }
+
+    fn timed(&self, valid: &ValidSchedule, now: Timestamp) -> Arc<Timed> {
+        let mut held = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((generation, timed)) = held.get(&valid.plan.uid)
+            && *generation == valid.plan.generation
+            && now < timed.until
+        {
+            return Arc::clone(timed);
+        }
+        let timed = Arc::new(timed(valid, now));
+        held.insert(valid.plan.uid, (valid.plan.generation, Arc::clone(&timed)));
+        timed
+    }
+
+    fn build(&self, namespace: &str, known: &[Known]) -> Vec<Child> {
+        let mut owners: Vec<Owner> = Vec::new();
+        let mut children = Vec::new();
+        for known in known {
+            let (Some(owner), Some(plan), Some(timed)) = (known.event.owner(KIND), &known.plan, &known.timed)
+            else {
+                continue;
+            };
+            if !timed.lines.is_empty() {
+                owners.push(owner);
+                children.extend(children::reminders(&self.world.settings, plan, &timed.lines));
+            }
+        }
+        if !owners.is_empty() {
+            children.insert(0, children::service_account(namespace, &owners));
+        }
+        children
+    }
+
+    async fn apply(&self, namespace: &str, known: &[Known], children: &[Child]) -> Vec<Error> {
+        let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
+        let plans: Vec<Plan> = known.iter().filter_map(|known| known.plan.clone()).collect();
+        errors.extend(self.world.hub.ensure(&plans).await.err().map(Error::Hub));
+        errors
+    }
+
+    async fn report(
+        &self,
+        known: &[Known],
+        channels: &BTreeSet<String>,
+        errors: &[Error],
+        now: Timestamp,
+    ) -> Vec<Error> {
+        let mut failed = Vec::new();
+        for known in known {
+            let event = &known.event;
+            let status = event.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
+            let (shown, before) = steps::shown(&self.cluster, event.meta(), status);
+            let prefix = format!("CronJob belfry-remind-{}-", event.uid().get(..8).unwrap_or_default());
+            let facts = Facts {
+                generation: event.generation(),
+                before: &before.conditions,
+                plan: event.valid.as_ref().map(|valid| known.plan.as_ref().unwrap_or(&valid.plan)),
+                hub: known.plan.as_ref().map(|plan| self.world.hub.view(plan)),
+                apply_error: steps::trouble(errors, |name| {
+                    name.starts_with("ServiceAccount") || name.starts_with(&prefix)
+                }),
+                workers: Vec::new(),
+                wants_running: false,
+                missing_channels: missing(known.plan.as_ref(), channels),
+                now,
+            };
+            let policy = event.valid.as_ref().map_or(ConflictPolicy::Allow, |valid| valid.policy);
+            let times = known.timed.as_ref().map(|timed| &timed.times);
+            let status = status::schedule(&facts, &before, times, policy, &known.clashes);
+            let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
+            let written =
+                steps::report::<Schedule>(&self.cluster, event.meta(), shown, conditions, &status, now);
+            failed.extend(written.await.err());
+        }
+        failed
+    }
+
+    /// Forgets objects that are gone.
+    pub fn forget(&self, is_alive: &impl Fn(&str) -> bool) {
+        self.memo.forget(is_alive);
+        self.cluster.forget(is_alive);
+        self.conflicts.forget(is_alive);
+        let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+        timed.retain(|uid, _| is_alive(&uid.to_string()));
+    }
+}
+
+/// The times of a schedule, until the next of them passes or the month ends, for which its cron lines are made.
+fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
+    let next: Vec<_> = valid.recurrence.occurrences(now).take(5).collect();
+    let next_reminder = calendar::next_reminder(&valid.recurrence, &valid.reminders, now).map(|due| due.due);
+    let month = now.to_zoned(TimeZone::UTC).date().last_of_month().tomorrow().ok();
+    let month_end = month.and_then(|first| Some(first.to_zoned(TimeZone::UTC).ok()?.timestamp()));
+    let until = next
+        .first()
+        .map(|first| first.start)
+        .into_iter()
+        .chain(next_reminder)
+        .chain(month_end)
+        .min()
+        .unwrap_or(Timestamp::MAX);
+    Timed {
+        lines: calendar::cron_lines(&valid.recurrence, &valid.reminders, now),
+        times: Times {
+            zone: valid.recurrence.zone().clone(),
+            next,
+            next_reminder,
+            reminds: !valid.reminders.is_empty(),
+        },
+        until,
+    }
+}
+
+fn missing(plan: Option<&Plan>, channels: &BTreeSet<String>) -> Vec<String> {
+    let Some(PlanBody::Schedule(schedule)) = plan.map(|plan| &plan.body) else { return Vec::new() };
+    let named: BTreeSet<&String> = schedule.reminders.iter().flat_map(|reminder| &reminder.notify).collect();
+    named.into_iter().filter(|name| !channels.contains(*name)).cloned().collect()
+}

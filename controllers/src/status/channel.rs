@@ -1,0 +1,80 @@
+//! The status of a channel.
+
+use crds::channel::{DeliveryCounts, NotificationChannelStatus, ResendResult, TestResult};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use protocol::messages::{ChannelStatus, StatusBody};
+
+use super::{Facts, moment};
+use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
+
+/// What a channel shows; `before` is what it shows now.
+pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> NotificationChannelStatus {
+    let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
+    conditions.stand(&facts.trouble().unwrap_or_else(|| Standing::Ready {
+        reason: reasons::READY,
+        message: "messages are sent".to_owned(),
+    }));
+    let Some(StatusBody::NotificationChannel(told)) = facts.told().map(|told| &told.body) else {
+        // Nothing new is known of the rest: it stays.
+        return NotificationChannelStatus {
+            observed_generation: facts.generation,
+            conditions: keep_health(conditions, facts).finish(),
+            ..before.clone()
+        };
+    };
+    let (is, reason, message) = health(told);
+    conditions.set(types::HEALTHY, is, reason, &message);
+    NotificationChannelStatus {
+        observed_generation: facts.generation,
+        conditions: conditions.finish(),
+        deliveries: Some(DeliveryCounts {
+            pending: told.pending,
+            retrying: told.retrying,
+            delivered: told.delivered,
+            dead: told.dead,
+            expired: told.expired,
+            suppressed: told.suppressed,
+        }),
+        last_delivery_time: moment(told.last_delivery),
+        last_error: told.last_error.as_deref().map(|error| cut(error, 500)),
+        last_error_time: moment(told.last_error_time),
+        last_test: told.last_test.as_ref().map(|test| TestResult {
+            request: cut(&test.request, 500),
+            time: Time(test.time),
+            result: cut(&test.result, 1_000),
+        }),
+        last_resend: told.last_resend.as_ref().map(|resend| ResendResult {
+            request: cut(&resend.request, 500),
+            time: Time(resend.time),
+            count: resend.count,
+            result: cut(&resend.result, 1_000),
+        }),
+    }
+}
+
+fn health(told: &ChannelStatus) -> (Is, &'static str, String) {
+    if told.consecutive_failures > 0 {
+        let error = told.last_error.as_deref().unwrap_or("no reason was given");
+        (Is::False, reasons::FAILING, format!("the last attempts failed: {}", cut(error, 500)))
+    } else if told.last_delivery.is_some() {
+        (Is::True, reasons::DELIVERING, "the last attempt succeeded".to_owned())
+    } else {
+        (
+            Is::Unknown,
+            reasons::NOTHING_SENT,
+            "nothing was sent yet; annotate belfry.dev/send-test to try".to_owned(),
+        )
+    }
+}
+
+fn keep_health(mut conditions: Conditions, facts: &Facts<'_>) -> Conditions {
+    if let Some(held) = crate::conditions::find(facts.before, types::HEALTHY) {
+        let is = match held.status.as_str() {
+            "True" => Is::True,
+            "False" => Is::False,
+            _ => Is::Unknown,
+        };
+        conditions.set(types::HEALTHY, is, &held.reason, &held.message);
+    }
+    conditions
+}

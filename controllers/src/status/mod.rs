@@ -1,0 +1,162 @@
+//! What an object shows: pure functions from what is known to a status.
+//!
+//! Invariant: `Ready` is true only when the children do the job for this generation. Never: a number that changes all the
+//! time in a condition's message.
+
+mod channel;
+mod rule;
+mod schedule;
+
+pub use channel::channel;
+pub use rule::rule;
+pub use schedule::{Clash, Times, schedule};
+
+use domain::Plan;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use protocol::messages::{ObjectProblem, ObjectStatus};
+
+use crate::conditions::{Standing, reasons};
+use crate::hub::View;
+use crate::validate::Invalid;
+
+/// How a Deployment does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// Its name.
+    pub name: String,
+    /// Pods that can work.
+    pub available: i32,
+    /// What keeps pods from being made.
+    pub trouble: Option<String>,
+}
+
+/// What is known of an object beside its kind.
+pub struct Facts<'a> {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Its conditions so far.
+    pub before: &'a [Condition],
+    /// Its plan, or why there is none.
+    pub plan: Result<&'a Plan, &'a Invalid>,
+    /// What the hub makes of it.
+    pub hub: Option<View>,
+    /// What keeps its children from being written.
+    pub apply_error: Option<String>,
+    /// The Deployments that work for it.
+    pub workers: Vec<Workers>,
+    /// Whether a worker runs all the time and tells which revision it runs.
+    pub wants_running: bool,
+    /// Channels that it names and that do not exist.
+    pub missing_channels: Vec<String>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// What the hub tells of the object.
+    fn told(&self) -> Option<&ObjectStatus> {
+        self.hub.as_ref()?.status.as_ref()
+    }
+
+    /// The first of: what only a new manifest can mend, what is under way, what is missing. None when it does its job.
+    fn trouble(&self) -> Option<Standing> {
+        let plan = match self.plan {
+            Err(invalid) => {
+                return Some(Standing::Stalled {
+                    reason: invalid.reason.to_owned(),
+                    message: invalid.message.clone(),
+                });
+            }
+            Ok(plan) => plan,
+        };
+        if let Some(why) = &self.apply_error {
+            return Some(under_way(reasons::APPLY_FAILED, why.clone()));
+        }
+        if let Some(trouble) = self.hub_trouble(plan) {
+            return Some(trouble);
+        }
+        if plan.suspended {
+            return Some(waiting(
+                reasons::SUSPENDED,
+                "suspended as spec.suspend says; set it to false to go on".to_owned(),
+            ));
+        }
+        if let Some(trouble) = self.missing() {
+            return Some(trouble);
+        }
+        if let Some(down) = self.workers.iter().find(|workers| workers.available == 0) {
+            let why = down.trouble.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            return Some(under_way(
+                reasons::WORKER_UNAVAILABLE,
+                format!("Deployment {} has no available pod yet{why}", down.name),
+            ));
+        }
+        let runs = self.told().is_some_and(|told| told.revision == plan.revision() && told.running > 0);
+        (self.wants_running && !runs).then(|| {
+            under_way(
+                reasons::WORKER_BEHIND,
+                "no worker has said yet that it runs this generation; it should within seconds".to_owned(),
+            )
+        })
+    }
+
+    fn hub_trouble(&self, plan: &Plan) -> Option<Standing> {
+        let hub = self.hub.as_ref()?;
+        if let Some(why) = &hub.unreachable {
+            return Some(under_way(
+                reasons::HUB_UNREACHABLE,
+                format!(
+                    "the hub does not answer the operator: {why}; workers go on with what they have, and this comes back by itself"
+                ),
+            ));
+        }
+        if let Some(why) = &hub.refused {
+            return Some(Standing::Stalled { reason: reasons::HUB_REFUSED.to_owned(), message: why.clone() });
+        }
+        (!hub.holds).then(|| {
+            under_way(
+                reasons::PROGRESSING,
+                format!("generation {} is on its way to the hub", plan.generation),
+            )
+        })
+    }
+
+    fn missing(&self) -> Option<Standing> {
+        if !self.missing_channels.is_empty() {
+            let names = self.missing_channels.join(", ");
+            return Some(waiting(
+                reasons::CHANNEL_NOT_FOUND,
+                format!(
+                    "no NotificationChannel of this name in this namespace: {names}; what is for it waits up to 24h, and is sent when it appears"
+                ),
+            ));
+        }
+        let problems: &[ObjectProblem] = &self.told()?.problems;
+        let first = problems.first()?;
+        let messages: Vec<&str> = problems.iter().take(5).map(|problem| problem.message.as_str()).collect();
+        Some(Standing::Waiting { reason: word(&first.reason), message: messages.join("; ") })
+    }
+}
+
+/// A reason that the API server takes, whatever a worker said.
+fn word(reason: &str) -> String {
+    let good: String = reason.chars().filter(char::is_ascii_alphanumeric).take(100).collect();
+    if good.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        good
+    } else {
+        "WorkerProblem".to_owned()
+    }
+}
+
+fn under_way(reason: &str, message: String) -> Standing {
+    Standing::UnderWay { reason: reason.to_owned(), message }
+}
+
+fn waiting(reason: &str, message: String) -> Standing {
+    Standing::Waiting { reason: reason.to_owned(), message }
+}
+
+fn moment(time: Option<Timestamp>) -> Option<Time> {
+    time.map(Time)
+}

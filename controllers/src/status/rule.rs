@@ -1,0 +1,85 @@
+//! The status of a rule.
+
+use std::collections::BTreeMap;
+
+use crds::rule::{AlertRuleStatus, FiringGroup};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use protocol::messages::{RuleStatus, StatusBody};
+
+use super::{Facts, moment, waiting};
+use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
+
+/// What a rule shows; `before` is what it shows now.
+pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
+    let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
+    let told = match facts.told().map(|told| &told.body) {
+        Some(StatusBody::AlertRule(told)) => Some(told),
+        _ => None,
+    };
+    let standing = facts.trouble().or_else(|| told.and_then(unowned)).unwrap_or_else(|| Standing::Ready {
+        reason: reasons::READY,
+        message: "records are read and matched".to_owned(),
+    });
+    conditions.stand(&standing);
+    let Some(told) = told else {
+        if !before.firing.is_empty() {
+            conditions.set(types::FIRING, Is::True, reasons::GROUPS_FIRING, GROUPS_FIRING);
+        }
+        return AlertRuleStatus {
+            observed_generation: facts.generation,
+            conditions: conditions.finish(),
+            ..before.clone()
+        };
+    };
+    if told.firing_count > 0 {
+        conditions.set(types::FIRING, Is::True, reasons::GROUPS_FIRING, GROUPS_FIRING);
+    } else {
+        conditions.set(types::FIRING, Is::False, reasons::QUIET, "no group is firing");
+    }
+    shown(told, facts.generation, conditions)
+}
+
+const GROUPS_FIRING: &str = "groups are firing; status.firing lists those that have been so longest";
+
+fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRuleStatus {
+    AlertRuleStatus {
+        observed_generation: generation,
+        conditions: conditions.finish(),
+        firing_count: Some(told.firing_count),
+        firing: told
+            .firing
+            .iter()
+            .take(10)
+            .map(|group| FiringGroup {
+                group: group.group.iter().map(|(name, value)| (name.clone(), cut(value, 250))).collect(),
+                since: Time(group.since),
+                count: group.count,
+            })
+            .collect(),
+        matched: Some(told.matched),
+        last_match_time: moment(told.last_match),
+        last_alert_time: moment(told.last_alert),
+        late: Some(told.late),
+        dead_lettered: Some(told.dead_lettered),
+        unmatched: first(&told.unmatched, 32),
+        lag: Some(told.lag.max(0)),
+        partitions: Some(told.partitions),
+        activation_offsets: first(&told.activation, 100),
+    }
+}
+
+fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
+    map.iter().take(most).map(|(key, value)| (key.clone(), *value)).collect()
+}
+
+fn unowned(told: &RuleStatus) -> Option<Standing> {
+    (!told.unowned.is_empty()).then(|| {
+        waiting(
+            reasons::PARTITIONS_UNOWNED,
+            format!(
+                "no consumer has had these partitions for a minute, which holds back the rule's windows: {}",
+                told.unowned.join(", ")
+            ),
+        )
+    })
+}

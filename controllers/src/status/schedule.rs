@@ -1,0 +1,131 @@
+//! The status of a schedule.
+
+use calendar::Occurrence;
+use crds::schedule::{self as wire, ConflictPolicy, ScheduleStatus};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use protocol::messages::StatusBody;
+
+use super::{Facts, moment};
+use crate::conditions::{Conditions, Is, Standing, reasons, types};
+
+/// What time tells of a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Times {
+    /// The zone to show it in.
+    pub zone: TimeZone,
+    /// The next occurrences.
+    pub next: Vec<Occurrence>,
+    /// When somebody is told next.
+    pub next_reminder: Option<Timestamp>,
+    /// Whether it reminds of anything at all.
+    pub reminds: bool,
+}
+
+/// An occurrence at which an older schedule needs the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// Start of this schedule's occurrence.
+    pub start: Timestamp,
+    /// The older schedule.
+    pub schedule: String,
+    /// What both need.
+    pub shared: Vec<String>,
+}
+
+/// What a schedule shows; `before` is what it shows now.
+pub fn schedule(
+    facts: &Facts<'_>,
+    before: &ScheduleStatus,
+    times: Option<&Times>,
+    policy: ConflictPolicy,
+    clashes: &[Clash],
+) -> ScheduleStatus {
+    let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
+    let rejected = policy == ConflictPolicy::Reject && !clashes.is_empty();
+    let conflict = clashes.first().map(|first| conflict(first, times, rejected));
+    let standing = match &conflict {
+        Some(message) if rejected && facts.plan.is_ok() => {
+            Standing::Stalled { reason: reasons::CONFLICTING.to_owned(), message: message.clone() }
+        }
+        _ => facts.trouble().unwrap_or_else(|| ready(times)),
+    };
+    conditions.stand(&standing);
+    if times.is_some() {
+        match &conflict {
+            Some(message) => conditions.set(types::CONFLICTING, Is::True, reasons::CONFLICTING, message),
+            None => conditions.set(
+                types::CONFLICTING,
+                Is::False,
+                reasons::NO_CONFLICT,
+                "no older schedule needs the same at the same time",
+            ),
+        }
+    }
+    let told = match facts.told().map(|told| &told.body) {
+        Some(StatusBody::Schedule(told)) => Some(told),
+        _ => None,
+    };
+    let silent = rejected || facts.plan.map_or(true, |plan| plan.suspended);
+    ScheduleStatus {
+        observed_generation: facts.generation,
+        conditions: conditions.finish(),
+        next_occurrences: times.map(occurrences).unwrap_or_default(),
+        next_reminder_time: times
+            .filter(|_| !silent)
+            .and_then(|times| times.next_reminder.map(|at| local(at, &times.zone))),
+        last_reminder_time: told
+            .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
+        skipped_reminders: told.map_or(before.skipped_reminders, |told| Some(told.skipped)),
+        conflicts: clashes
+            .iter()
+            .take(5)
+            .map(|clash| wire::Conflict {
+                start: times.map(|times| local(clash.start, &times.zone)).unwrap_or_default(),
+                schedule: clash.schedule.clone(),
+                shared: clash.shared.iter().take(5).cloned().collect(),
+            })
+            .collect(),
+    }
+}
+
+fn ready(times: Option<&Times>) -> Standing {
+    match times {
+        Some(times) if times.next.is_empty() => {
+            Standing::Ready { reason: reasons::ENDED, message: "there is no further occurrence".to_owned() }
+        }
+        Some(times) if !times.reminds => Standing::Ready {
+            reason: reasons::READY,
+            message: "the slot is held; there is nothing to remind of".to_owned(),
+        },
+        _ => Standing::Ready { reason: reasons::READY, message: "reminders will be sent".to_owned() },
+    }
+}
+
+fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {
+    let start = times.map(|times| local(first.start, &times.zone)).unwrap_or_default();
+    let consequence = if rejected {
+        "; no reminder is sent until one of the two is changed (conflictPolicy: Reject)"
+    } else {
+        ""
+    };
+    format!(
+        "the older schedule {} needs {} at the same time, first at {start}{consequence}",
+        first.schedule,
+        first.shared.join(", ")
+    )
+}
+
+fn occurrences(times: &Times) -> Vec<wire::Occurrence> {
+    times
+        .next
+        .iter()
+        .take(5)
+        .map(|at| wire::Occurrence { start: local(at.start, &times.zone), end: local(at.end, &times.zone) })
+        .collect()
+}
+
+/// RFC 3339 with the zone's offset at that instant.
+fn local(at: Timestamp, zone: &TimeZone) -> String {
+    at.display_with_offset(zone.to_offset(at)).to_string()
+}

@@ -1,0 +1,192 @@
+//! `NotificationChannel` → [`Plan`].
+
+use crds::channel::{self as wire, NotificationChannel};
+use crds::common::SecretKeyRef;
+use domain::{
+    ChannelPlan, DeliveryPolicy, FileKind, FileRef, Millis, OnUnknown, Plan, PlanBody, RateLimit,
+    RetryPolicy, SmtpTls, Target, TemplateText, WebhookFormat,
+};
+
+use super::{DAY, HOUR, Identity, Invalid, MONTH, SECOND, duration_or, template};
+
+/// Validates a channel.
+pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
+    let identity = Identity::of(&object.metadata)?;
+    let spec = &object.spec;
+    let body = ChannelPlan {
+        target: target(spec)?,
+        ca_bundle: spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).map(ca_bundle).transpose()?,
+        template: texts(spec.template.as_ref())?,
+        delivery: delivery(spec.delivery.as_ref())?,
+    };
+    Ok(identity.plan(spec.suspend, PlanBody::NotificationChannel(body)))
+}
+
+/// The files that a channel refers to, whatever else is wrong with it: its last valid plan may still need them.
+pub fn files_of(object: &NotificationChannel) -> Vec<FileRef> {
+    let spec = &object.spec;
+    let ca = spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).and_then(|it| ca_bundle(it).ok());
+    let email = spec.email.iter().flat_map(|it| it.username_secret_ref.iter().chain(&it.password_secret_ref));
+    let secrets = (spec.slack.iter().map(|it| &it.webhook_url_secret_ref))
+        .chain(email)
+        .chain(spec.webhook.iter().flat_map(|it| &it.signing_secret_ref));
+    secrets.filter_map(|reference| secret(reference).ok()).chain(ca).collect()
+}
+
+fn secret(reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
+    file(FileKind::Secret, &reference.name, &reference.key)
+}
+
+/// A reference becomes a path in the worker's pod: neither part may leave its folder.
+fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
+    let plain = |text: &str, more: &[u8]| {
+        (1..=253).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    if !plain(name, b"-.") || name.starts_with('.') {
+        return Err(Invalid::spec(format!("{name:?} is not a name of a {kind:?}")));
+    }
+    if !plain(key, b"-._") || key == "." || key.starts_with("..") {
+        return Err(Invalid::spec(format!("{key:?} is not a key of a {kind:?}")));
+    }
+    Ok(FileRef { kind, name: name.to_owned(), key: key.to_owned() })
+}
+
+fn ca_bundle(bundle: &wire::CaBundle) -> Result<FileRef, Invalid> {
+    match (&bundle.config_map_ref, &bundle.secret_ref) {
+        (Some(reference), None) => file(FileKind::ConfigMap, &reference.name, &reference.key),
+        (None, Some(reference)) => secret(reference),
+        _ => Err(Invalid::spec("tls.caBundle: exactly one of configMapRef and secretRef is needed")),
+    }
+}
+
+fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
+    use wire::ChannelType::{Email, Kafka, Slack, Webhook};
+    match (spec.type_, &spec.slack, &spec.email, &spec.webhook, &spec.kafka) {
+        (Slack, Some(slack), None, None, None) => {
+            Ok(Target::Slack { webhook_url: secret(&slack.webhook_url_secret_ref)? })
+        }
+        (Email, None, Some(email), None, None) => mail(email),
+        (Webhook, None, None, Some(webhook), None) => {
+            if !webhook.url.starts_with("http://") && !webhook.url.starts_with("https://") {
+                return Err(Invalid::spec("webhook.url: must begin with http:// or https://"));
+            }
+            Ok(Target::Webhook {
+                url: webhook.url.clone(),
+                signing: webhook.signing_secret_ref.as_ref().map(secret).transpose()?,
+                format: match webhook.format {
+                    wire::WebhookFormat::Json => WebhookFormat::Json,
+                    wire::WebhookFormat::CloudEventsBinary => WebhookFormat::CloudEventsBinary,
+                    wire::WebhookFormat::CloudEventsStructured => WebhookFormat::CloudEventsStructured,
+                },
+            })
+        }
+        (Kafka, None, None, None, Some(kafka)) => Ok(Target::Kafka {
+            bootstrap_servers: super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?,
+            topic: super::rule::topic("kafka.topic", &kafka.topic)?,
+        }),
+        (type_, ..) => Err(Invalid::spec(format!(
+            "type {type_:?} needs the member of its name, and no other of slack, email, webhook, kafka"
+        ))),
+    }
+}
+
+fn mail(email: &wire::Email) -> Result<Target, Invalid> {
+    let username = email.username_secret_ref.as_ref().map(secret).transpose()?;
+    let password = email.password_secret_ref.as_ref().map(secret).transpose()?;
+    if username.is_some() != password.is_some() {
+        return Err(Invalid::spec("email: usernameSecretRef and passwordSecretRef go together"));
+    }
+    if email.to.is_empty() {
+        return Err(Invalid::spec("email.to: at least one recipient is needed"));
+    }
+    for mailbox in email.to.iter().chain([&email.from]) {
+        if !mailbox.contains('@') || mailbox.chars().any(char::is_control) {
+            return Err(Invalid::spec(format!("email: {mailbox:?} is not a mailbox")));
+        }
+    }
+    Ok(Target::Email {
+        host: email.host.clone(),
+        port: u16::try_from(email.port)
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| Invalid::spec(format!("email.port: {} is not from 1 to 65535", email.port)))?,
+        tls: match email.tls {
+            wire::SmtpTls::None => SmtpTls::None,
+            wire::SmtpTls::StartTls => SmtpTls::StartTls,
+            wire::SmtpTls::Implicit => SmtpTls::Implicit,
+        },
+        username,
+        password,
+        from: email.from.clone(),
+        to: email.to.clone(),
+    })
+}
+
+fn texts(wire: Option<&wire::Template>) -> Result<TemplateText, Invalid> {
+    let Some(wire) = wire else { return Ok(TemplateText::default()) };
+    for (place, text) in [("template.title", &wire.title), ("template.body", &wire.body)] {
+        if let Some(text) = text {
+            template(place, text)?;
+        }
+    }
+    Ok(TemplateText { title: wire.title.clone(), body: wire.body.clone() })
+}
+
+fn delivery(wire: Option<&wire::Delivery>) -> Result<DeliveryPolicy, Invalid> {
+    let default = wire::Delivery::default();
+    let wire = wire.unwrap_or(&default);
+    let no_retry = wire::Retry::default();
+    let retry = wire.retry.as_ref().unwrap_or(&no_retry);
+    let (least, ten) = (Millis(100), Millis::from_secs(10));
+    Ok(DeliveryPolicy {
+        rate_limit: wire
+            .rate_limit
+            .map(|limit| RateLimit { per_minute: limit.per_minute.max(1), burst: limit.burst.max(1) }),
+        retry: RetryPolicy {
+            max_attempts: retry.max_attempts.unwrap_or(8).clamp(1, 100),
+            initial_delay: duration_or(
+                "delivery.retry.initialDelay",
+                retry.initial_delay.as_ref(),
+                (least, ten, HOUR),
+            )?,
+            max_delay: duration_or("delivery.retry.maxDelay", retry.max_delay.as_ref(), (least, HOUR, DAY))?,
+        },
+        timeout: duration_or(
+            "delivery.timeout",
+            wire.timeout.as_ref(),
+            (SECOND, ten, Millis::from_secs(300)),
+        )?,
+        expires_after: duration_or(
+            "delivery.expiresAfter",
+            wire.expires_after.as_ref(),
+            (SECOND, DAY, MONTH),
+        )?,
+        on_unknown: match wire.on_unknown {
+            wire::OnUnknown::Resend => OnUnknown::Resend,
+            wire::OnUnknown::Hold => OnUnknown::Hold,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_can_not_leave_its_folder() {
+        for (name, key) in [
+            ("..", "k"),
+            ("a/b", "k"),
+            ("", "k"),
+            ("s", ".."),
+            ("s", "../x"),
+            ("s", "a/b"),
+            ("s", ""),
+            ("s", "."),
+        ] {
+            assert!(file(FileKind::Secret, name, key).is_err(), "{name:?} {key:?}");
+        }
+        assert!(file(FileKind::Secret, "s", ".dockerconfigjson").is_ok());
+    }
+}

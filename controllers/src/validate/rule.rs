@@ -1,0 +1,147 @@
+//! `AlertRule` → [`Plan`].
+
+use crds::rule::{self as wire, AlertRule};
+use domain::{Condition, Format, Millis, Plan, PlanBody, Resolve, RulePlan, Severity, Source, StartFrom};
+
+use super::{HOUR, Identity, Invalid, SECOND, WEEK, duration, duration_or, template};
+use crate::conditions::reasons;
+
+/// Validates a rule.
+pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
+    let identity = Identity::of(&object.metadata)?;
+    let spec = &object.spec;
+    let kafka = &spec.source.kafka;
+    alerting::matching::Matcher::compile(&spec.matches)
+        .map_err(|error| Invalid::new(reasons::INVALID_MATCH, format!("match: {error}")))?;
+    alerting::paths::GroupBy::compile(&spec.group_by).map_err(|(label, error)| {
+        Invalid::new(reasons::INVALID_GROUP_BY, format!("groupBy.{label}: {error}"))
+    })?;
+    template("title", &spec.title)?;
+    template("summary", spec.summary.as_deref().unwrap_or_default())?;
+    if spec.notify.is_empty() {
+        return Err(Invalid::spec("notify: at least one channel is needed"));
+    }
+    let body = RulePlan {
+        source: source_of(object)?,
+        topics: topics(&kafka.topics)?,
+        format: match kafka.format {
+            wire::Format::Json => Format::Json,
+        },
+        start_from: match kafka.start_from {
+            wire::StartFrom::Latest => StartFrom::Latest,
+            wire::StartFrom::Earliest => StartFrom::Earliest,
+        },
+        matches: spec.matches.clone(),
+        group_by: spec.group_by.clone(),
+        condition: condition(&spec.condition)?,
+        severity: match spec.severity {
+            wire::Severity::Info => Severity::Info,
+            wire::Severity::Warning => Severity::Warning,
+            wire::Severity::Critical => Severity::Critical,
+        },
+        title: spec.title.clone(),
+        summary: spec.summary.clone().unwrap_or_default(),
+        notify: super::channels(&spec.notify),
+        repeat_interval: spec
+            .repeat_interval
+            .as_ref()
+            .map(|text| duration("repeatInterval", text, SECOND, WEEK))
+            .transpose()?,
+        resolve: spec.resolve.as_ref().map(resolve).transpose()?,
+        allowed_lateness: duration_or(
+            "allowedLateness",
+            spec.allowed_lateness.as_ref(),
+            (Millis(0), Millis::from_secs(2), HOUR),
+        )?,
+    };
+    Ok(identity.plan(spec.suspend, PlanBody::AlertRule(body)))
+}
+
+/// The source that a rule reads, whatever else is wrong with the rule.
+pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
+    let kafka = &object.spec.source.kafka;
+    Ok(Source { bootstrap_servers: servers("source.kafka.bootstrapServers", &kafka.bootstrap_servers)? })
+}
+
+/// `host:port` each, sorted, each once.
+pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, Invalid> {
+    let mut sorted = servers.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    let good = |server: &String| {
+        server.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    match sorted.iter().find(|server| !good(server)) {
+        Some(bad) => Err(Invalid::spec(format!("{place}: {bad:?} is not host:port"))),
+        None if sorted.is_empty() => Err(Invalid::spec(format!("{place}: at least one host:port is needed"))),
+        None => Ok(sorted),
+    }
+}
+
+/// A topic's name, as Kafka allows it.
+pub(super) fn topic(place: &str, name: &str) -> Result<String, Invalid> {
+    let good = (1..=249).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    good.then(|| name.to_owned()).ok_or_else(|| {
+        Invalid::spec(format!(
+            "{place}: {name:?} is not a topic: letters, digits, '.', '_' and '-', at most 249"
+        ))
+    })
+}
+
+fn topics(names: &[String]) -> Result<Vec<String>, Invalid> {
+    let mut topics =
+        names.iter().map(|name| topic("source.kafka.topics", name)).collect::<Result<Vec<_>, _>>()?;
+    topics.sort();
+    topics.dedup();
+    if topics.is_empty() {
+        return Err(Invalid::spec("source.kafka.topics: at least one topic is needed"));
+    }
+    Ok(topics)
+}
+
+fn condition(wire: &wire::Condition) -> Result<Condition, Invalid> {
+    match (wire.type_, &wire.frequency) {
+        (wire::ConditionType::Any, None) => Ok(Condition::Any),
+        (wire::ConditionType::Frequency, Some(frequency)) => Ok(Condition::Frequency {
+            count: frequency.count.max(1),
+            window: duration("condition.frequency.window", &frequency.window, SECOND, WEEK)?,
+        }),
+        (type_, _) => Err(Invalid::spec(format!(
+            "condition: type {type_:?} does not go with these members: Any has none, Frequency has frequency"
+        ))),
+    }
+}
+
+fn resolve(wire: &wire::Resolve) -> Result<Resolve, Invalid> {
+    let after = wire.after.as_ref().map(|text| duration("resolve.after", text, SECOND, WEEK)).transpose()?;
+    Ok(Resolve { after, notify: wire.notify })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_brokers_in_another_order_are_the_same_source() {
+        let a = servers("x", &["b:1".to_owned(), "a:1".to_owned()]).unwrap();
+        let b = servers("x", &["a:1".to_owned(), "b:1".to_owned(), "a:1".to_owned()]).unwrap();
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn what_is_not_a_broker_or_a_topic_is_refused_with_its_place() {
+        for bad in ["a", "a:0", ":1", "a b:1", "a:70000", "a\n:1"] {
+            assert!(servers("x", &[bad.to_owned()]).unwrap_err().message.starts_with("x: "), "{bad:?}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b"] {
+            assert!(topic("x", bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `Schedule` → [`Plan`], and the recurrence that the operator itself needs.
+
+use std::collections::BTreeSet;
+
+use calendar::{Recurrence, RecurrenceSpec, Reminder};
+use crds::schedule::{self as wire, Schedule};
+use domain::{CatchUp, CatchUpPolicy, Millis, Plan, PlanBody, RecurrenceText, ReminderPlan, SchedulePlan};
+use jiff::SignedDuration;
+
+use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
+use crate::conditions::reasons;
+
+/// A schedule that cannot be wrong.
+#[derive(Debug, Clone)]
+pub struct Valid {
+    /// What hub and workers need. Suspended as the user says; a conflict may suspend it too.
+    pub plan: Plan,
+    /// When it is.
+    pub recurrence: Recurrence,
+    /// What to say before it.
+    pub reminders: Vec<Reminder>,
+    /// What to do when it clashes.
+    pub policy: wire::ConflictPolicy,
+    /// Who and what it needs: participants by address or else name, and resources.
+    pub needs: BTreeSet<Need>,
+}
+
+/// Somebody or something that can be in one place only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A participant, by lower-case address.
+    Address(String),
+    /// A participant without an address.
+    Person(String),
+    /// A resource.
+    Resource(String),
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(text) | Self::Person(text) | Self::Resource(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Validates a schedule.
+pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
+    let identity = Identity::of(&object.metadata)?;
+    let spec = &object.spec;
+    let length = length(spec)?;
+    let default = wire::Recurrence::default();
+    let recurs = spec.recurrence.as_ref().unwrap_or(&default);
+    let text = RecurrenceText {
+        start: spec.start.clone(),
+        time_zone: spec.time_zone.clone(),
+        duration: length,
+        rrule: recurs.rrule.clone().unwrap_or_default(),
+        dates: recurs.dates.clone(),
+        except_dates: recurs.except_dates.clone(),
+    };
+    let recurrence =
+        recurrence(&text).map_err(|error| Invalid::new(reasons::INVALID_RECURRENCE, error.to_string()))?;
+    let mut reminders = Vec::new();
+    let mut plans: Vec<ReminderPlan> = Vec::new();
+    for (at, wire) in spec.reminders.iter().enumerate() {
+        let (reminder, plan) = reminder(&format!("reminders[{at}]"), wire)?;
+        if plans.iter().any(|other| other.before_minutes == plan.before_minutes) {
+            return Err(Invalid::new(
+                reasons::INVALID_REMINDER,
+                format!(
+                    "reminders[{at}].before: {} is there already; put all of its channels in one notify",
+                    wire.before.0
+                ),
+            ));
+        }
+        reminders.push(reminder);
+        plans.push(plan);
+    }
+    let body = SchedulePlan {
+        title: spec.title.clone(),
+        recurrence: text,
+        reminders: plans,
+        catch_up: catch_up(spec.catch_up.as_ref())?,
+    };
+    Ok(Valid {
+        plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
+        recurrence,
+        reminders,
+        policy: spec.conflict_policy,
+        needs: needs(spec),
+    })
+}
+
+/// The recurrence of a plan's text, as the worker reads it too.
+fn recurrence(text: &RecurrenceText) -> Result<Recurrence, calendar::RecurrenceError> {
+    Recurrence::new(&RecurrenceSpec {
+        start: text.start.clone(),
+        time_zone: text.time_zone.clone(),
+        duration: Some(SignedDuration::from_millis(text.duration.0)),
+        rule: Some(text.rrule.clone()).filter(|rule| !rule.is_empty()),
+        dates: text.dates.clone(),
+        except_dates: text.except_dates.clone(),
+        ..RecurrenceSpec::default()
+    })
+}
+
+fn length(spec: &wire::ScheduleSpec) -> Result<Millis, Invalid> {
+    match (&spec.duration, spec.all_day.unwrap_or(false)) {
+        (Some(text), false) => {
+            let length = duration("duration", text, MINUTE, MONTH)?;
+            if length.0 % 1_000 != 0 {
+                return Err(Invalid::spec("duration: whole seconds are needed"));
+            }
+            Ok(length)
+        }
+        (None, true) => Ok(DAY),
+        _ => Err(Invalid::spec("exactly one of duration and allDay: true is needed")),
+    }
+}
+
+fn reminder(place: &str, wire: &wire::Reminder) -> Result<(Reminder, ReminderPlan), Invalid> {
+    let invalid = |message: String| Invalid::new(reasons::INVALID_REMINDER, message);
+    let before = duration(&format!("{place}.before"), &wire.before, Millis(0), MONTH)
+        .map_err(|error| invalid(error.message))?;
+    let reminder = Reminder::new(SignedDuration::from_millis(before.0))
+        .map_err(|error| invalid(format!("{place}.before: {error}")))?;
+    if wire.notify.is_empty() {
+        return Err(invalid(format!("{place}.notify: at least one channel is needed")));
+    }
+    let plan = ReminderPlan { before_minutes: before.0 / 60_000, notify: super::channels(&wire.notify) };
+    Ok((reminder, plan))
+}
+
+fn catch_up(wire: Option<&wire::CatchUp>) -> Result<CatchUp, Invalid> {
+    let default = wire::CatchUp::default();
+    let wire = wire.unwrap_or(&default);
+    Ok(CatchUp {
+        policy: match wire.policy {
+            wire::CatchUpPolicy::All => CatchUpPolicy::All,
+            wire::CatchUpPolicy::Latest => CatchUpPolicy::Latest,
+            wire::CatchUpPolicy::None => CatchUpPolicy::None,
+        },
+        window: duration_or("catchUp.window", wire.window.as_ref(), (MINUTE, HOUR, WEEK))?,
+    })
+}
+
+fn needs(spec: &wire::ScheduleSpec) -> BTreeSet<Need> {
+    let people = spec.participants.iter().map(|person| match &person.email {
+        Some(email) => Need::Address(email.to_lowercase()),
+        None => Need::Person(person.name.clone()),
+    });
+    people.chain(spec.resources.iter().cloned().map(Need::Resource)).collect()
+}

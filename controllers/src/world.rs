@@ -1,0 +1,155 @@
+//! What the controllers share: the caches, the hub, the settings of workers, the clock.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crds::{AlertRule, NotificationChannel, Schedule};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::{Resource, ResourceExt as _};
+
+use crate::cache::Cache;
+use crate::children::{COMPONENT, ChildKind, SERVICE_ACCOUNT, Settings};
+use crate::conditions::reasons;
+use crate::hub::Hub;
+use crate::status::Workers;
+use crate::validate::{Invalid, guarded};
+
+/// An object that may not be readable as its kind.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// What the controllers share.
+pub struct World {
+    /// All channels.
+    pub channels: Arc<Cache<Guarded<NotificationChannel>>>,
+    /// All rules.
+    pub rules: Arc<Cache<Guarded<AlertRule>>>,
+    /// All schedules.
+    pub schedules: Arc<Cache<Guarded<Schedule>>>,
+    /// Our Deployments, without their specs.
+    pub deployments: Arc<Cache<Deployment>>,
+    /// Metadata of our CronJobs.
+    pub cron_jobs: Arc<Cache<PartialObjectMeta<CronJob>>>,
+    /// Metadata of our service accounts.
+    pub accounts: Arc<Cache<PartialObjectMeta<ServiceAccount>>>,
+    /// The hub.
+    pub hub: Hub,
+    /// What the flags say of workers.
+    pub settings: Settings,
+    /// The clock, given by the process.
+    pub now: fn() -> Timestamp,
+}
+
+impl World {
+    /// Whether all caches have been filled once.
+    pub fn is_synced(&self) -> bool {
+        self.channels.is_synced()
+            && self.rules.is_synced()
+            && self.schedules.is_synced()
+            && self.deployments.is_synced()
+            && self.cron_jobs.is_synced()
+            && self.accounts.is_synced()
+    }
+
+    /// Waits until all caches have been filled once.
+    pub async fn synced(&self) {
+        self.channels.synced().await;
+        self.rules.synced().await;
+        self.schedules.synced().await;
+        self.deployments.synced().await;
+        self.cron_jobs.synced().await;
+        self.accounts.synced().await;
+    }
+
+    /// The names of the channels of a namespace.
+    pub fn channel_names(&self, namespace: &str) -> BTreeSet<String> {
+        self.channels.of(namespace).iter().map(|channel| channel.name_any()).collect()
+    }
+
+    /// What the cache shows of a child.
+    pub fn seen(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<ObjectMeta> {
+        match kind {
+            ChildKind::ServiceAccount => Some(self.accounts.get(namespace, name)?.metadata.clone()),
+            ChildKind::Deployment => Some(self.deployments.get(namespace, name)?.metadata.clone()),
+            ChildKind::CronJob => Some(self.cron_jobs.get(namespace, name)?.metadata.clone()),
+        }
+    }
+
+    /// Our children of these components in a namespace.
+    pub fn children(&self, namespace: &str, components: &[&str]) -> Vec<(ChildKind, ObjectMeta)> {
+        let mine = |meta: &ObjectMeta| {
+            let component = meta.labels.as_ref().and_then(|labels| labels.get(COMPONENT));
+            component.is_some_and(|component| components.contains(&component.as_str()))
+        };
+        let deployments = self.deployments.of(namespace);
+        let cron_jobs = self.cron_jobs.of(namespace);
+        deployments
+            .iter()
+            .map(|object| (ChildKind::Deployment, object.meta()))
+            .chain(cron_jobs.iter().map(|object| (ChildKind::CronJob, object.meta())))
+            .filter(|(_, meta)| mine(meta) && meta.name.as_deref() != Some(SERVICE_ACCOUNT))
+            .map(|(kind, meta)| (kind, meta.clone()))
+            .collect()
+    }
+
+    /// How a Deployment of ours does.
+    pub fn workers(&self, namespace: &str, name: &str) -> Workers {
+        let status = self.deployments.get(namespace, name).and_then(|object| object.status.clone());
+        let available = status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
+        let trouble = status.and_then(|status| status.conditions).into_iter().flatten().find(|condition| {
+            (condition.type_ == "ReplicaFailure" && condition.status == "True")
+                || (condition.type_ == "Progressing" && condition.status == "False")
+        });
+        Workers { name: name.to_owned(), available, trouble: trouble.and_then(|condition| condition.message) }
+    }
+}
+
+/// Results of validation, so that an unchanged object is not validated again.
+pub struct Memo<V> {
+    results: Mutex<HashMap<String, (Option<i64>, Result<Arc<V>, Invalid>)>>,
+}
+
+impl<V> Default for Memo<V> {
+    fn default() -> Self {
+        Self { results: Mutex::default() }
+    }
+}
+
+impl<V> Memo<V> {
+    /// The result for this generation of the object. An object that can't be read is invalid.
+    pub fn validate<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &Guarded<K>,
+        check: impl FnOnce(&K) -> Result<V, Invalid>,
+    ) -> Result<Arc<V>, Invalid> {
+        let read = object.0.as_ref().map_err(|error| Invalid {
+            reason: reasons::UNREADABLE,
+            message: format!(
+                "this object can't be read as a {}: {}; does the definition in the cluster belong to this release?",
+                K::kind(&()),
+                error.error
+            ),
+        })?;
+        let meta = object.meta();
+        let uid = meta.uid.clone().unwrap_or_default();
+        let held = self.results.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
+        if let Some((generation, result)) = held
+            && generation == meta.generation
+        {
+            return result;
+        }
+        let result = guarded(|| check(read)).map(Arc::new);
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.insert(uid, (meta.generation, result.clone()));
+        result
+    }
+
+    /// Forgets objects that are gone.
+    pub fn forget(&self, is_alive: impl Fn(&str) -> bool) {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_alive(uid));
+    }
+}
