@@ -147,7 +147,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(health.stuck(), ["loop"]);
-        let other = health.watch("other", Duration::from_secs(3600));
+        let other = health.watch("other", Duration::from_hours(1));
         other.beat();
         drop(beat);
         assert!(health.stuck().is_empty());

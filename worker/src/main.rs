@@ -9,6 +9,7 @@ mod context;
 mod deliver;
 mod health;
 mod kafka;
+mod remind;
 
 use clap::Parser;
 use protocol::messages::Pool;
@@ -47,6 +48,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
             health::serve(&context).await?;
             consume::run(context, source).await
         }
-        Work::Remind { .. } => Ok(()),
+        Work::Remind { schedule } => remind::run(context, schedule).await,
     }
 }

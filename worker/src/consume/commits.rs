@@ -125,7 +125,7 @@ async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metric
         let wait = match &error {
             Error::Refused { status, retry_after, .. } if matches!(status.as_u16(), 429 | 503) => {
                 count("told to wait");
-                retry_after.unwrap_or_else(|| DEFAULT_RETRY.std()).min(Duration::from_secs(60))
+                retry_after.unwrap_or_else(|| DEFAULT_RETRY.std()).min(Duration::from_mins(1))
             }
             Error::Unreachable(_) | Error::Token(_) => {
                 count("unreachable");

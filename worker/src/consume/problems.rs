@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::plan::Compiled;
 
 /// How long it is said that records were removed before they were read.
-const REMOVED_FOR: Duration = Duration::from_secs(15 * 60);
+const REMOVED_FOR: Duration = Duration::from_mins(15);
 
 /// Shared by the reader and the tasks that ask broker and hub. Cheap to clone.
 #[derive(Clone, Default)]

@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Lengths to which a value is cut when the broker refuses the whole, bytes.
 const CUTS: [usize; 2] = [512 * 1024, 16 * 1024];
 /// An unused producer is dropped after this time.
-const KEEP: Duration = Duration::from_secs(60);
+const KEEP: Duration = Duration::from_mins(1);
 
 /// A record that can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]

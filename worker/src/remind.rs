@@ -1,0 +1,178 @@
+//! `remind`: tells the hub which reminders of one schedule fell due, and exits.
+//!
+//! It asks what is settled, computes what fell due since, and posts it; the hub gives each reminder its id, so running
+//! twice, late, or after a missed run makes each once. While the hub can't be reached it tries until the catch-up window
+//! ends. Never here: state of its own, or a reminder that is not due.
+
+mod text;
+
+use std::time::Duration;
+
+use calendar::{CatchUp, CatchUpPolicy, Recurrence, RecurrenceSpec, Reminder};
+use domain::{Plan, PlanBody, SchedulePlan, Severity};
+use jiff::{SignedDuration, Timestamp};
+use protocol::Error;
+use protocol::messages::{ReminderDue, ReminderState, Reminders};
+use uuid::Uuid;
+
+use crate::context::Context;
+
+/// How long to try before the schedule's own window is known: the default of `catchUp.window`.
+const WINDOW: SignedDuration = SignedDuration::from_hours(1);
+/// Waits between tries: from, to.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// At most this many reminders in one round.
+const LIMIT: usize = 10_000;
+
+/// What came of a round.
+enum Round {
+    /// All that fell due is recorded, or there is nothing to record.
+    Done,
+    /// More fell due than one round takes, or the plan changed meanwhile.
+    Again,
+}
+
+/// Runs once.
+pub async fn run(context: Context, schedule: Uuid) -> anyhow::Result<()> {
+    let begun = now();
+    let mut window = WINDOW;
+    let mut backoff = BACKOFF.0;
+    loop {
+        let error = match round(&context, schedule, &mut window).await {
+            Ok(Round::Done) => return Ok(()),
+            Ok(Round::Again) => continue,
+            Err(Failure::Hub(error)) if error.is_transient() => error,
+            Err(Failure::Hub(error)) => return Err(error.into()),
+            Err(Failure::Plan(why)) => anyhow::bail!(why),
+        };
+        if now().duration_since(begun) > window {
+            return Err(anyhow::Error::from(error)
+                .context("the hub did not answer until the catch-up window ended; the next run reminds of what is left"));
+        }
+        context.health.missing("hub", Some(error.to_string()));
+        tracing::warn!(%error, ?backoff, "the hub did not answer; trying again");
+        let told = match &error {
+            Error::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(backoff.max(told).min(Duration::from_mins(1))) => {}
+            () = context.stop.cancelled() => anyhow::bail!("stopped before the hub answered"),
+        }
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+enum Failure {
+    Hub(Error),
+    Plan(String),
+}
+
+async fn round(context: &Context, schedule: Uuid, window: &mut SignedDuration) -> Result<Round, Failure> {
+    let namespace = &context.config.namespace;
+    let state = match context.hub.schedule(namespace, schedule).await {
+        Ok(state) => state,
+        Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {
+            tracing::info!(%schedule, "the hub knows of no such schedule; nothing to remind of");
+            return Ok(Round::Done);
+        }
+        Err(error) => return Err(Failure::Hub(error)),
+    };
+    if state.plan.suspended {
+        tracing::info!(schedule = state.plan.name, "suspended; nothing to remind of");
+        return Ok(Round::Done);
+    }
+    let (reminders, whole) = found(&state, now(), window).map_err(Failure::Plan)?;
+    let (sent, skipped) = (reminders.reminders.len(), reminders.skipped);
+    match context.hub.reminders(namespace, schedule, &reminders).await {
+        Ok(()) => {
+            tracing::info!(schedule = state.plan.name, sent, skipped, through = %reminders.through, "recorded");
+            Ok(if whole { Round::Done } else { Round::Again })
+        }
+        Err(error) if error.status().is_some_and(|status| status.as_u16() == 409) => {
+            tracing::info!(schedule = state.plan.name, "the schedule changed meanwhile; asking again");
+            // Not in a tight circle, should hub and worker disagree for good.
+            tokio::time::sleep(BACKOFF.0).await;
+            Ok(Round::Again)
+        }
+        Err(error) => Err(Failure::Hub(error)),
+    }
+}
+
+/// What fell due after the settled instant and up to `now`, and whether that is all.
+fn found(
+    state: &ReminderState,
+    now: Timestamp,
+    window: &mut SignedDuration,
+) -> Result<(Reminders, bool), String> {
+    let (plan, schedule) = schedule(&state.plan)?;
+    let recurrence = Recurrence::new(&spec(schedule)).map_err(|error| error.to_string())?;
+    let before: Vec<Reminder> = schedule
+        .reminders
+        .iter()
+        .map(|reminder| Reminder::new(SignedDuration::from_mins(reminder.before_minutes)))
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    let catch_up = CatchUp {
+        policy: match schedule.catch_up.policy {
+            domain::CatchUpPolicy::All => CatchUpPolicy::All,
+            domain::CatchUpPolicy::Latest => CatchUpPolicy::Latest,
+            domain::CatchUpPolicy::None => CatchUpPolicy::None,
+        },
+        window: SignedDuration::from_millis(schedule.catch_up.window.0),
+    };
+    *window = catch_up.window.max(calendar::NONE_TOLERANCE);
+    let mut due = calendar::due(&recurrence, &before, state.through, now, LIMIT);
+    let mut through = now;
+    let whole = due.len() < LIMIT;
+    if let (false, Some(last)) = (whole, due.last().map(|last| last.due)) {
+        // Others may be due at the same instant: all of those belong to the next round.
+        due.retain(|reminder| reminder.due < last);
+        through = last - SignedDuration::from_secs(1);
+    }
+    let parted = calendar::plan_catch_up(due, now, catch_up);
+    let reminders = parted
+        .to_send
+        .iter()
+        .map(|reminder| ReminderDue {
+            occurrence: reminder.occurrence.start,
+            end: reminder.occurrence.end,
+            before_minutes: schedule.reminders[reminder.index].before_minutes,
+            due: reminder.due,
+            title: schedule.title.clone(),
+            summary: text::summary(schedule, &reminder.occurrence, reminder.due, now),
+            severity: Severity::Info,
+        })
+        .collect();
+    let skipped = parted.skipped.len() as i64;
+    Ok((Reminders { revision: plan.revision(), through, reminders, skipped }, whole))
+}
+
+fn schedule(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
+    match &plan.body {
+        PlanBody::Schedule(schedule) => Ok((plan, schedule)),
+        _ => Err(format!("the hub's plan of {} is of a {}", plan.uid, plan.kind().name())),
+    }
+}
+
+fn spec(schedule: &SchedulePlan) -> RecurrenceSpec {
+    let text = &schedule.recurrence;
+    RecurrenceSpec {
+        start: text.start.clone(),
+        time_zone: text.time_zone.clone(),
+        duration: Some(SignedDuration::from_millis(text.duration.0)),
+        rule: Some(text.rrule.clone()).filter(|rule| !rule.is_empty()),
+        dates: text.dates.clone(),
+        except_dates: text.except_dates.clone(),
+        ..RecurrenceSpec::default()
+    }
+}
+
+/// The clock: this run owns it.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+use domain::{CatchUpPolicy as Policy, Millis, RecurrenceText, ReminderPlan};
+use wiremock::matchers::{method, path_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::*;
+use crate::config::Config;
+
+fn plan(start: &str, rrule: &str, policy: Policy) -> Plan {
+    Plan {
+        namespace: "payments".to_owned(),
+        name: "standup".to_owned(),
+        uid: Uuid::nil(),
+        generation: 1,
+        created: "2026-01-01T00:00:00Z".parse().unwrap(),
+        suspended: false,
+        body: PlanBody::Schedule(SchedulePlan {
+            title: "Payments stand-up".to_owned(),
+            recurrence: RecurrenceText {
+                start: start.to_owned(),
+                time_zone: "Asia/Seoul".to_owned(),
+                duration: Millis::from_secs(if start.contains('T') { 900 } else { 86_400 }),
+                rrule: rrule.to_owned(),
+                dates: Vec::new(),
+                except_dates: Vec::new(),
+            },
+            reminders: vec![
+                ReminderPlan { before_minutes: 10, notify: vec!["slack".to_owned()] },
+                ReminderPlan { before_minutes: 0, notify: vec!["slack".to_owned()] },
+            ],
+            catch_up: domain::CatchUp { policy, window: Millis::from_secs(3600) },
+        }),
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn summaries(plan: Plan, through: &str, now: &str) -> (Vec<String>, i64) {
+    let state = ReminderState { plan, through: at(through) };
+    let (reminders, whole) = found(&state, at(now), &mut WINDOW.clone()).unwrap();
+    assert!(whole);
+    assert_eq!(reminders.through, at(now));
+    assert_eq!(reminders.revision, state.plan.revision());
+    (reminders.reminders.into_iter().map(|reminder| reminder.summary).collect(), reminders.skipped)
+}
+
+#[test]
+fn a_reminder_in_time_says_when_it_starts_in_the_schedules_zone() {
+    let standup = || plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
+    assert_eq!(
+        summaries(standup(), "2026-11-23T00:49:03Z", "2026-11-23T00:50:04Z"),
+        (vec!["Starts at 2026-11-23 10:00 (Asia/Seoul), in 10 minutes.".to_owned()], 0)
+    );
+    assert_eq!(
+        summaries(standup(), "2026-11-23T00:50:04Z", "2026-11-23T01:00:02Z").0,
+        ["Starts now, at 2026-11-23 10:00 (Asia/Seoul)."]
+    );
+    assert_eq!(summaries(standup(), "2026-11-23T00:50:04Z", "2026-11-23T00:59:59Z"), (Vec::new(), 0));
+}
+
+#[test]
+fn a_late_reminder_says_that_it_is_late_and_what_became_of_the_event() {
+    let standup = || plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
+    assert_eq!(
+        summaries(standup(), "2026-11-23T00:49:00Z", "2026-11-23T01:05:00Z").0,
+        [
+            "Started at 2026-11-23 10:00 (Asia/Seoul), 5 minutes ago. This reminder is late: it was due at 2026-11-23 09:50.",
+            "Started at 2026-11-23 10:00 (Asia/Seoul), 5 minutes ago. This reminder is late: it was due at 2026-11-23 10:00.",
+        ]
+    );
+    let (late, skipped) = summaries(standup(), "2026-11-23T00:49:00Z", "2026-11-23T01:55:00Z");
+    assert_eq!(
+        late,
+        ["Started at 2026-11-23 10:00 (Asia/Seoul), 55 minutes ago, and is over. This reminder is late: it was due at 2026-11-23 10:00."]
+    );
+    assert_eq!(skipped, 1, "the other is older than the window");
+}
+
+#[test]
+fn an_all_day_event_speaks_of_days() {
+    let holiday = plan("2026-11-24", "", Policy::All);
+    assert_eq!(
+        summaries(holiday, "2026-11-23T14:49:00Z", "2026-11-23T15:00:30Z").0,
+        [
+            "All day on 2026-11-24 (Asia/Seoul), today. This reminder is late: it was due at 2026-11-23 23:50.",
+            "All day on 2026-11-24 (Asia/Seoul), today.",
+        ]
+    );
+    let holiday = plan("2026-11-24", "", Policy::All);
+    assert_eq!(
+        summaries(holiday, "2026-11-23T14:49:00Z", "2026-11-23T14:50:30Z").0,
+        ["All day on 2026-11-24 (Asia/Seoul), tomorrow."]
+    );
+}
+
+#[test]
+fn latest_leaves_out_all_but_the_last_of_each_and_counts_them() {
+    let often = plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::Latest);
+    let (sent, skipped) = summaries(often, "2026-11-20T00:00:00Z", "2026-11-23T01:00:30Z");
+    assert_eq!((sent.len(), skipped), (2, 0), "the series begins on the 23rd");
+}
+
+#[test]
+fn more_than_one_round_takes_are_found_in_rounds_that_leave_none_out() {
+    let often = plan("2000-01-01T10:00:00", "FREQ=DAILY", Policy::None);
+    let now = at("2026-11-23T01:00:30Z");
+    let mut through = at("2000-01-01T00:00:00Z");
+    let mut total = 0;
+    loop {
+        let state = ReminderState { plan: often.clone(), through };
+        let (reminders, whole) = found(&state, now, &mut WINDOW.clone()).unwrap();
+        total += reminders.reminders.len() as i64 + reminders.skipped;
+        through = reminders.through;
+        if whole {
+            break;
+        }
+    }
+    // Two a day, 2000-01-01 to 2026-11-23.
+    assert_eq!(total, 2 * 9824);
+}
+
+fn context(hub: &str) -> Context {
+    use clap::Parser as _;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let token = std::env::temp_dir().join(format!("belfry-token-{}", std::process::id()));
+    std::fs::write(&token, "token").unwrap();
+    let token = token.to_str().unwrap().to_owned();
+    Context::new(Config::parse_from([
+        "belfry-worker",
+        "remind",
+        "--schedule",
+        "00000000-0000-0000-0000-000000000000",
+        "--hub-url",
+        hub,
+        "--namespace",
+        "payments",
+        "--token-file",
+        &token,
+    ]))
+    .unwrap()
+}
+
+async fn hub_with(plan: &Plan, through: &str) -> MockServer {
+    let hub = MockServer::start().await;
+    let state = ReminderState { plan: plan.clone(), through: at(through) };
+    Mock::given(method("GET"))
+        .and(path_regex("/v1/namespaces/payments/schedules/.*"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(state))
+        .mount(&hub)
+        .await;
+    hub
+}
+
+#[tokio::test]
+async fn a_hub_that_fails_first_and_a_plan_that_changes_are_asked_again() {
+    let hub = hub_with(&plan("2026-01-05T10:00:00", "FREQ=DAILY", Policy::All), "2026-01-05T00:49:00Z").await;
+    for status in [503, 409] {
+        Mock::given(method("POST"))
+            .respond_with(ResponseTemplate::new(status))
+            .up_to_n_times(1)
+            .mount(&hub)
+            .await;
+    }
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).expect(1).mount(&hub).await;
+    run(context(&hub.uri()), Uuid::nil()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_suspended_schedule_or_one_that_is_gone_says_nothing() {
+    let mut suspended = plan("2026-01-05T10:00:00", "FREQ=DAILY", Policy::All);
+    suspended.suspended = true;
+    let hub = hub_with(&suspended, "2026-01-05T00:49:00Z").await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).expect(0).mount(&hub).await;
+    run(context(&hub.uri()), Uuid::nil()).await.unwrap();
+    let empty = MockServer::start().await;
+    run(context(&empty.uri()), Uuid::nil()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_that_time_does_not_heal_fails_at_once() {
+    let hub = MockServer::start().await;
+    Mock::given(method("GET")).respond_with(ResponseTemplate::new(403)).mount(&hub).await;
+    let error = run(context(&hub.uri()), Uuid::nil()).await.unwrap_err();
+    assert!(error.to_string().contains("403"), "{error}");
+}
