@@ -3,7 +3,7 @@
 //! It is kept in memory only: a hub that restarts hears it all again within a report's interval. Bounded by namespace, so
 //! that none can fill the memory of all. Never here: an object of another namespace; the caller checks each uid.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ use crate::problem::Refusal;
 
 /// How long a report counts.
 const COUNTS_FOR: Duration = Duration::from_mins(1);
+/// How long a worker that falls silent is taken for the owner of its partitions. The ledger waits a minute more before it
+/// says that nobody owns them.
+const OWNS_FOR: Duration = Duration::from_secs(30);
 /// Workers of a namespace.
 const INSTANCES: usize = 256;
 /// Bytes of a namespace's reports together.
@@ -26,9 +29,6 @@ const MESSAGE: usize = 512;
 /// Longest instance name, bytes: that of a pod.
 const INSTANCE_NAME: usize = 253;
 
-/// A partition as (topic, topic id, number).
-type Partition = (String, String, i32);
-
 struct Heard {
     report: Report,
     bytes: usize,
@@ -38,9 +38,6 @@ struct Heard {
 #[derive(Default)]
 struct Namespace {
     instances: HashMap<String, Heard>,
-    /// When each partition was last said to be owned, by source: a partition that changes hands is nobody's for a
-    /// moment, and that is no news.
-    owned: HashMap<String, HashMap<Partition, Instant>>,
 }
 
 impl Namespace {
@@ -77,10 +74,6 @@ impl Reports {
                 COUNTS_FOR,
             ));
         }
-        if let Some(source) = &report.source {
-            let owned = namespace.owned.entry(source.to_string()).or_default();
-            owned.extend(report.owned.iter().cloned().map(|partition| (partition, at)));
-        }
         let news = before.is_none_or(|before| before.report != report);
         namespace.instances.insert(report.instance.clone(), Heard { report, bytes, at });
         drop(namespaces);
@@ -92,25 +85,22 @@ impl Reports {
 
     /// Everything said within the last minute, merged; and by how many instances.
     pub(crate) fn view(&self, at: Instant) -> (Arc<WorkerView>, usize) {
-        let fresh = |heard: Instant| at.saturating_duration_since(heard) < COUNTS_FOR;
         let mut view = WorkerView::default();
         let mut instances = 0;
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         namespaces.retain(|ns, namespace| {
-            namespace.instances.retain(|_, heard| fresh(heard.at));
-            namespace.owned.retain(|_, partitions| {
-                partitions.retain(|_, seen| fresh(*seen));
-                !partitions.is_empty()
-            });
+            namespace.instances.retain(|_, heard| at.saturating_duration_since(heard.at) < COUNTS_FOR);
             instances += namespace.instances.len();
             for heard in namespace.instances.values() {
                 merge(&mut view, &heard.report);
+                if at.saturating_duration_since(heard.at) < OWNS_FOR
+                    && let Some(source) = &heard.report.source
+                {
+                    let owned = view.owned.entry((ns.clone(), source.to_string())).or_default();
+                    owned.extend(heard.report.owned.iter().cloned());
+                }
             }
-            for (source, partitions) in &namespace.owned {
-                let key = (ns.clone(), source.clone());
-                view.owned.insert(key, partitions.keys().cloned().collect::<BTreeSet<_>>());
-            }
-            !namespace.instances.is_empty() || !namespace.owned.is_empty()
+            !namespace.instances.is_empty()
         });
         (Arc::new(view), instances)
     }
@@ -183,15 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_changes_hands_stays_owned_for_a_minute() {
+    fn a_worker_that_falls_silent_owns_its_partitions_half_a_minute_longer() {
         let reports = Reports::default();
         let at = Instant::now();
         reports.put("a", report("one"), 100, at).expect("taken");
-        let leaving = Report { leaving: true, ..report("one") };
-        reports.put("a", leaving, 100, at + Duration::from_secs(1)).expect("taken");
         let owned = |after| !reports.view(at + Duration::from_secs(after)).0.owned.is_empty();
-        assert!(owned(59));
-        assert!(!owned(61));
+        assert!(owned(29));
+        assert!(!owned(31));
+        reports.put("a", report("one"), 100, at + Duration::from_secs(40)).expect("taken");
+        assert!(owned(41));
+        let leaving = Report { leaving: true, ..report("one") };
+        reports.put("a", leaving, 100, at + Duration::from_secs(41)).expect("taken");
+        assert!(!owned(41));
     }
 
     #[test]
