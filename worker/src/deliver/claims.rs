@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use protocol::messages::{ClaimRequest, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{Slot, attempt};
@@ -22,6 +22,8 @@ const WAIT: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_secs(90);
 /// How long to wait for more free slots, so that a busy worker claims sets and not single tasks.
 const GATHER: Duration = Duration::from_millis(5);
+/// An empty answer that comes sooner did not wait.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// The most that one claim may ask for.
 const MOST: usize = 500;
 
@@ -51,6 +53,7 @@ pub(super) async fn run(
             max: i32::try_from(free.num_permits().min(MOST)).unwrap_or(1),
             wait_ms: WAIT.as_millis() as u64,
         };
+        let asked = Instant::now();
         let claimed = tokio::select! {
             claimed = context.hub.claim(&context.config.namespace, &request) => claimed,
             () = context.stop.cancelled() => return,
@@ -78,6 +81,10 @@ pub(super) async fn run(
         context.health.missing("hub", None);
         let result = if claimed.tasks.is_empty() { "empty" } else { "work" };
         tools.metrics.claims.get_or_create(&ByResult { result }).inc();
+        if claimed.tasks.is_empty() && asked.elapsed() < AT_ONCE {
+            // A hub that does not wait must not be asked in a hot loop.
+            tokio::time::sleep(AT_ONCE).await;
+        }
         let channels = Arc::new(claimed.channels);
         for task in claimed.tasks {
             // A hub that hands out more than was asked for waits for its slots.

@@ -64,7 +64,7 @@ fn task(n: u128) -> Task {
         delivery: Uuid::from_u128(n),
         attempt: 1,
         channel: CHANNEL,
-        recipient: String::new(),
+        recipient: "oncall@example.com".to_owned(),
         notification: Notification {
             id: Uuid::from_u128(n),
             namespace: "payments".to_owned(),
@@ -222,7 +222,7 @@ async fn each_task_is_attempted_and_reported_once_and_no_more_than_the_slots_run
 
 #[tokio::test]
 async fn a_slow_receiver_does_not_keep_others_waiting() {
-    let (url, now, _) = receiver(Duration::from_secs(3600)).await;
+    let (url, now, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(12, entry(&url, 60_000)).await;
     let limits = Limits { aside: 8, slow: Duration::from_millis(10), grace: Duration::from_secs(1), ..FEW };
     let worker = worker(&hub, Limits { last: Duration::from_millis(900), ..limits }, Some(KEY));
@@ -236,7 +236,7 @@ async fn a_slow_receiver_does_not_keep_others_waiting() {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_is_unknown_at_the_channels_timeout() {
-    let (url, _, _) = receiver(Duration::from_secs(3600)).await;
+    let (url, _, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(1, entry(&url, 100)).await;
     let worker = worker(&hub, FEW, Some(KEY));
     until(async || hub.outcomes().await.len() == 1).await;
@@ -298,4 +298,88 @@ async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
     until(async || hub.told::<Report>("/reports").await.last().unwrap().problems.is_empty()).await;
     worker.context.stop.cancel();
     worker.task.await.unwrap();
+}
+
+/// Everything that is logged in this process, at the finest level.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A receiver that reads once and says `answers` in turn, one for each thing it reads.
+async fn answers(greeting: &'static str, answers: &'static [&'static str]) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 64 * 1024];
+            let _ = stream.write_all(greeting.as_bytes()).await;
+            for answer in answers {
+                let _ = stream.read(&mut buffer).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_even_at_the_finest_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let slack = answers("", &["HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\nno"]).await;
+    let smtp = answers("220 ready\r\n", &["250-here\r\n250 AUTH PLAIN\r\n", "535 wrong\r\n"]).await;
+    let file = |key: &str| FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: key.to_owned() };
+    let mut slack_entry = entry("http://127.0.0.1:1/", 5_000);
+    slack_entry.plan.target = Target::Slack { webhook_url: file("slack-url") };
+    let mut mail_entry = entry("http://127.0.0.1:1/", 5_000);
+    mail_entry.plan.target = Target::Email {
+        host: "127.0.0.1".to_owned(),
+        port: smtp,
+        tls: domain::SmtpTls::None,
+        username: Some(file("user")),
+        password: Some(file("password")),
+        from: "belfry@example.com".to_owned(),
+        to: vec!["oncall@example.com".to_owned()],
+    };
+    let reports = [slack_entry, mail_entry].map(async |entry| {
+        let hub = Hub::start(1, entry).await;
+        let worker = worker(&hub, FEW, None);
+        for (key, value) in [
+            ("slack-url", format!("http://127.0.0.1:{slack}/services/T0/B0/CanarySlack")),
+            ("user", "CanaryUser".to_owned()),
+            ("password", "CanaryPassword".to_owned()),
+        ] {
+            std::fs::write(worker.context.config.files.join("secrets/notify").join(key), value).unwrap();
+        }
+        until(async || hub.outcomes().await.len() == 1).await;
+        worker.context.stop.cancel();
+        worker.task.await.unwrap();
+        hub.outcomes().await.remove(0).outcome
+    });
+    for report in reports {
+        let outcome = report.await;
+        assert!(outcome.reason().contains("answered"), "{outcome:?}");
+    }
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("not delivered"), "the log was not taken");
+    // "CanaryUser" and "\0CanaryUser\0CanaryPassword" in base64.
+    for canary in ["Canary", "Q2FuYXJ5", "AENhbmFyeVVzZXIA"] {
+        let line = log.lines().find(|line| line.contains(canary));
+        assert_eq!(line, None);
+    }
 }
