@@ -143,7 +143,7 @@ pub async fn follow<K>(
                 gone.iter().for_each(&changed);
             }
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "watch broke off; it goes on by itself")
+                tracing::warn!(kind = %K::kind(&()), %error, "watch broke off; it goes on by itself");
             }
         }
     }

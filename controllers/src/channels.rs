@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crds::{NotificationChannel, RESEND, SEND_TEST};
 use domain::{FileRef, Plan};
-use protocol::messages::{ChannelAction, ChannelRequest, StatusBody};
+use protocol::messages::{ChannelAction, ChannelRequest, ChannelStatus, StatusBody};
 
 use crate::children::{self, Child, Owner};
 use crate::cluster::{Cluster, Error};
@@ -90,7 +90,7 @@ impl Channels {
         }
         let told = match view.status.map(|status| status.body) {
             Some(StatusBody::NotificationChannel(told)) => told,
-            _ => Default::default(),
+            _ => ChannelStatus::default(),
         };
         for (annotation, action, last) in [
             (SEND_TEST, ChannelAction::SendTest, told.last_test),

@@ -249,7 +249,7 @@ impl Cluster {
                 // The same change was told already.
                 Err(error) if is_status(&error, 409) => {}
                 Err(error) => {
-                    tracing::warn!(controller = self.name, namespace, name, %error, "event not written")
+                    tracing::warn!(controller = self.name, namespace, name, %error, "event not written");
                 }
             }
         }

@@ -55,7 +55,7 @@ const AT_ONCE: usize = 8;
 
 /// Delay before the n-th retry, from 1: 1 s doubling to 1 min.
 fn delay(failures: u32) -> Duration {
-    Duration::from_secs(1_u64 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+    Duration::from_secs(1_u64 << failures.saturating_sub(1).min(6)).min(Duration::from_mins(1))
 }
 
 /// Runs for as long as somebody holds a [`Waker`].
@@ -82,16 +82,13 @@ pub async fn run<R: Reconciler>(
             }
             Some((namespace, again)) = running.next(), if !running.is_empty() => {
                 busy.remove(&namespace);
-                let again = match again {
-                    Ok(again) => {
-                        failures.remove(&namespace);
-                        again
-                    }
-                    Err(()) => {
-                        let failures = failures.entry(namespace.clone()).or_default();
-                        *failures += 1;
-                        Some(delay(*failures))
-                    }
+                let again = if let Ok(again) = again {
+                    failures.remove(&namespace);
+                    again
+                } else {
+                    let failures = failures.entry(namespace.clone()).or_default();
+                    *failures += 1;
+                    Some(delay(*failures))
                 };
                 if let Some(again) = again {
                     let at = Instant::now() + again;
@@ -170,8 +167,8 @@ mod tests {
             at_once: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         });
-        let (waker, wakes) = queue();
-        tokio::spawn(run(Arc::clone(&counts), wakes, Metrics::new()));
+        let (waker, woken) = queue();
+        tokio::spawn(run(Arc::clone(&counts), woken, Metrics::new()));
         (counts, waker)
     }
 

@@ -28,7 +28,7 @@ use crate::schedules::Schedules;
 use crate::world::World;
 
 /// How often the hub is told which objects live, when nothing was deleted.
-const LIVE_EVERY: Duration = Duration::from_secs(60);
+const LIVE_EVERY: Duration = Duration::from_mins(1);
 
 /// What the process gives the controllers.
 pub struct Options {
@@ -99,7 +99,7 @@ impl Wakers {
 }
 
 /// Starts everything.
-pub fn start(options: Options) -> Running {
+pub fn start(options: &Options) -> Running {
     let scopes = options.namespaces.len().max(1);
     let world = Arc::new(World {
         channels: Cache::new(scopes),
@@ -124,7 +124,7 @@ pub fn start(options: Options) -> Running {
         schedules: control(&mut tasks, &world, Arc::clone(&schedules), &options.metrics),
         deleted: Arc::new(Notify::new()),
     };
-    watch(&mut tasks, &options, &world, &wakers);
+    watch(&mut tasks, options, &world, &wakers);
     tasks.spawn(feed(Arc::clone(&world), wakers.clone()));
     tasks.spawn(live(Arc::clone(&world), Arc::clone(&wakers.deleted), move |is_alive| {
         channels.forget(&is_alive);
@@ -141,11 +141,11 @@ fn control<R: Reconciler>(
     reconciler: Arc<R>,
     metrics: &Metrics,
 ) -> Waker {
-    let (waker, wakes) = queue();
+    let (waker, woken) = queue();
     let (world, metrics) = (Arc::clone(world), metrics.clone());
     tasks.spawn(async move {
         world.synced().await;
-        queue::run(reconciler, wakes, metrics).await;
+        queue::run(reconciler, woken, metrics).await;
     });
     waker
 }

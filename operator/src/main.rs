@@ -1,1 +1,160 @@
-fn main() {}
+//! The operator's process: flags, logs, the lease, health, and leaving in good order. The work is in `controllers`.
+//!
+//! Never here: a decision about an object.
+
+mod config;
+mod health;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use config::Config;
+use controllers::metrics::Metrics;
+use controllers::run::{Options, Running, start};
+use health::Phase;
+use kube::Client;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long the lease may take to be given back on the way out.
+const RELEASE: Duration = Duration::from_secs(5);
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    logs(&config.log)?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let result = tokio::select! {
+        result = run(config) => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    // `run` was dropped: the watches have ended and the lease is being released by its own task.
+    leave().await;
+    if let Err(error) = &result {
+        tracing::error!(error = %format!("{error:#}"), "the operator stops");
+    }
+    result
+}
+
+/// The lease's task, which gives the lease back when its channel is dropped.
+static LEASE: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>> = std::sync::Mutex::new(None);
+
+async fn leave() {
+    let lease = LEASE.lock().ok().and_then(|mut lease| lease.take());
+    if let Some(lease) = lease
+        && tokio::time::timeout(RELEASE, lease).await.is_err()
+    {
+        tracing::warn!("the lease was not given back in time; it runs out by itself");
+    }
+}
+
+fn logs(filter: &str) -> anyhow::Result<()> {
+    // Libraries that see whole requests stay at this level: below it, some log headers.
+    let quiet = "h2=info,hyper=info,hyper_util=info,kube=info,kube_client=info,rustls=info,tower=info";
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{filter},{quiet}")).context("--log")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    builder
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("logging can't start: {error}"))
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let (phase, phases) = watch::channel(Phase::NotReady);
+    let health = health::serve(config.listen, phases, metrics.clone());
+    tokio::select! {
+        served = health => served.context("serve /healthz"),
+        led = lead(&config, &metrics, &phase) => led,
+    }
+}
+
+/// Holds the lease, and works while it does.
+async fn lead(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("find the API server")?;
+    let ca = match &config.hub_ca_file {
+        Some(path) => {
+            let pem = tokio::fs::read_to_string(path).await;
+            Some(pem.with_context(|| format!("read {}", path.display()))?)
+        }
+        None => None,
+    };
+    let hub = protocol::Client::new(protocol::ClientConfig {
+        url: config.hub_url.clone(),
+        ca: ca.clone().map(String::into_bytes),
+        token: protocol::TokenSource::File(config.hub_token_file.clone()),
+    })?;
+    let (mut leads, task) = lease(config, client.clone()).await?.watch().await;
+    if let Ok(mut slot) = LEASE.lock() {
+        *slot = Some(tokio::spawn(async move {
+            if let Ok(Err(error)) = task.await {
+                tracing::warn!(%error, "the lease was not given back; it runs out by itself");
+            }
+        }));
+    }
+    loop {
+        phase.send_replace(Phase::Standby);
+        leads.wait_for(|leads| *leads).await.context("the lease's task ended")?;
+        metrics.leads(true);
+        tracing::info!(instance = config.instance, "leads");
+        let options = Options {
+            client: client.clone(),
+            hub: hub.clone(),
+            settings: config.settings(ca.clone()),
+            namespaces: config.namespaces(),
+            instance: config.instance.clone(),
+            now,
+            metrics: metrics.clone(),
+        };
+        let mut running = start(&options);
+        tokio::select! {
+            ended = work(&mut running, phase) => return ended,
+            lost = leads.wait_for(|leads| !*leads) => { lost.context("the lease's task ended")?; }
+        }
+        metrics.leads(false);
+        tracing::warn!("lost the lease; another replica leads");
+    }
+}
+
+/// Works until a task ends, which none should.
+async fn work(running: &mut Running, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
+    // Until the first full look at the cluster this replica is no worse than a standby.
+    running.world.synced().await;
+    phase.send_replace(Phase::Leading);
+    running.ended().await;
+    anyhow::bail!("a controller ended")
+}
+
+/// The lease, creating it when it is not there. Held for 15 s, renewed every 10.
+async fn lease(config: &Config, client: Client) -> anyhow::Result<LeaseManager> {
+    let mut wait = Duration::from_secs(1);
+    loop {
+        let mut builder = LeaseManagerBuilder::new(client.clone(), &config.lease_name)
+            .with_identity(&config.instance)
+            .with_duration(15)
+            .with_grace(5);
+        if let Some(namespace) = &config.lease_namespace {
+            builder = builder.with_namespace(namespace);
+        }
+        match builder.build().await {
+            Ok(lease) => return Ok(lease),
+            Err(error) => tracing::warn!(%error, "the lease can't be had; it is tried again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(15));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the process owns the clock")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}

@@ -1,0 +1,119 @@
+//! Flags. Each has an environment variable `BELFRY_<NAME>`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use controllers::children::Settings;
+
+/// Turns NotificationChannels, AlertRules and Schedules into plans for the hub and workers beside them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "belfry-operator", version, disable_help_subcommand = true)]
+pub(crate) struct Config {
+    /// URL of the hub, for the operator and for workers.
+    #[arg(long, env = "BELFRY_HUB_URL")]
+    pub(crate) hub_url: String,
+    /// File with the operator's token for the hub; read at every call.
+    #[arg(long, env = "BELFRY_HUB_TOKEN_FILE", default_value = "/var/run/belfry/token/token")]
+    pub(crate) hub_token_file: PathBuf,
+    /// File with the certificate authority (PEM) of the hub, where it is a private one. Workers get it too.
+    #[arg(long, env = "BELFRY_HUB_CA_FILE")]
+    pub(crate) hub_ca_file: Option<PathBuf>,
+    /// Audience of the workers' tokens.
+    #[arg(long, env = "BELFRY_AUDIENCE", default_value = "belfry-hub")]
+    pub(crate) audience: String,
+    /// Image of workers.
+    #[arg(long, env = "BELFRY_WORKER_IMAGE")]
+    pub(crate) worker_image: String,
+    /// The worker's binary in that image.
+    #[arg(long, env = "BELFRY_WORKER_COMMAND", default_value = "/belfry-worker")]
+    pub(crate) worker_command: String,
+    /// Always, IfNotPresent or Never; Kubernetes' default when absent.
+    #[arg(long, env = "BELFRY_WORKER_IMAGE_PULL_POLICY", default_value = "", value_parser = ["", "Always", "IfNotPresent", "Never"])]
+    pub(crate) worker_image_pull_policy: String,
+    /// Names of image pull secrets that exist in the tenants' namespaces.
+    #[arg(long, env = "BELFRY_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    pub(crate) image_pull_secrets: Vec<String>,
+    /// Memory limit of a worker; none when empty.
+    #[arg(long, env = "BELFRY_WORKER_MEMORY_LIMIT", default_value = "256Mi")]
+    pub(crate) worker_memory_limit: String,
+    /// Log filter of workers.
+    #[arg(long, env = "BELFRY_WORKER_LOG", default_value = "info")]
+    pub(crate) worker_log: String,
+    /// Workers refuse receivers at private addresses.
+    #[arg(long, env = "BELFRY_DENY_PRIVATE")]
+    pub(crate) deny_private: bool,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8081")]
+    pub(crate) listen: SocketAddr,
+    /// Namespace of the lease; the pod's own when absent.
+    #[arg(long, env = "BELFRY_LEASE_NAMESPACE")]
+    pub(crate) lease_namespace: Option<String>,
+    /// Name of the lease.
+    #[arg(long, env = "BELFRY_LEASE_NAME", default_value = "belfry-operator")]
+    pub(crate) lease_name: String,
+    /// Namespaces to watch, separated by commas; all when absent.
+    #[arg(long, env = "BELFRY_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub(crate) watch_namespaces: Vec<String>,
+    /// Name of this process, unique among its replicas: the pod's.
+    #[arg(long, env = "HOSTNAME", default_value = "belfry-operator")]
+    pub(crate) instance: String,
+    /// Log filter, such as info or debug.
+    #[arg(long, env = "BELFRY_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+impl Config {
+    /// The namespaces to watch, without the empty one that an empty variable gives.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        named(&self.watch_namespaces)
+    }
+
+    /// What workers are made with.
+    pub(crate) fn settings(&self, hub_ca: Option<String>) -> Settings {
+        Settings {
+            image: self.worker_image.clone(),
+            command: self.worker_command.clone(),
+            pull_policy: self.worker_image_pull_policy.clone(),
+            pull_secrets: named(&self.image_pull_secrets),
+            hub_url: self.hub_url.clone(),
+            hub_ca,
+            audience: self.audience.clone(),
+            deny_private: self.deny_private,
+            memory_limit: self.worker_memory_limit.clone(),
+            log: self.worker_log.clone(),
+        }
+    }
+}
+
+/// Each name once, in the order given, without empty ones.
+fn named(names: &[String]) -> Vec<String> {
+    let mut named: Vec<String> = Vec::new();
+    for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        if !named.iter().any(|seen| seen == name) {
+            named.push(name.to_owned());
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_sound() {
+        use clap::CommandFactory as _;
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_list_watches_all_and_a_name_given_twice_is_watched_once() {
+        let config = |list: &str| {
+            let list = format!("--watch-namespaces={list}");
+            Config::parse_from(["x", "--hub-url", "http://hub", "--worker-image", "image", &list])
+        };
+        assert!(config("").namespaces().is_empty());
+        assert_eq!(config("a,b,a").namespaces(), ["a", "b"]);
+    }
+}
