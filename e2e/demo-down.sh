@@ -1,0 +1,25 @@
+#!/bin/bash
+# Removes what the demo made. On the test bed that is the whole cluster; on another cluster (BELFRY_IMAGE is set) the
+# release, its definitions, the demo's namespaces, and the processes on this machine.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. e2e/common.sh
+if [ -z "${BELFRY_IMAGE:-}" ]; then
+  "$testbed" down demo
+  exit 0
+fi
+: "${KUBECONFIG:?says which cluster}"
+need kubectl "it is used against your cluster"
+need helm "it is used against your cluster"
+kubectl delete namespace payments platform shop --ignore-not-found
+helm -n belfry-system uninstall belfry --ignore-not-found
+kubectl delete crd notificationchannels.belfry.dev alertrules.belfry.dev schedules.belfry.dev --ignore-not-found
+kubectl delete namespace belfry-system --ignore-not-found
+while read -r pid; do
+  # Another process may have the number by now.
+  if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -Eq 'belfry-sink|smtp\.py|ship\.sh'; then
+    kill "$pid"
+  fi
+done < <(cat target/receivers/pids 2>/dev/null)
+rm -rf target/receivers
+say "removed"

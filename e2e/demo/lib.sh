@@ -1,0 +1,148 @@
+# Role: what the demo is made of: showing commands with their real output, waiting for conditions, the receivers'
+# manners, and the hub's story of a notification. Sourced by demo.sh, after common.sh.
+# shellcheck shell=bash
+
+inside='' hub='' # set by demo.sh: how to get into the test bed's cluster; the hub's address
+bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+
+chapter() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+note() { printf '   %s\n' "$*"; }
+
+# Shows a command and its output, as a user would see it.
+show() {
+  printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
+  "$@" 2>&1 | cut -c1-200
+}
+
+# wait_until SECONDS WHAT CMD...: until CMD succeeds. Says every 10 s that it still waits; at the end of its patience,
+# what it waited for and where to look.
+wait_until() {
+  local seconds=$1 what=$2 begun=$SECONDS said=$SECONDS
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if [ $((SECONDS - begun)) -ge "$seconds" ]; then
+      printf '\n' >&2
+      kubectl get nch,alr,sch -A >&2 2>/dev/null || true
+      kubectl get pods -A >&2 2>/dev/null || true
+      die "$what: not within $seconds s. The cluster is left as it is: ${inside}kubectl describe, kubectl logs -n belfry-system deploy/belfry-hub. make demo-down removes it"
+    fi
+    if [ $((SECONDS - said)) -ge 10 ]; then
+      said=$SECONDS
+      note "... $what: $((SECONDS - begun)) s"
+    fi
+    sleep 0.3
+  done
+}
+
+# patiently WHAT CMD...: a long command with its output in a file; says every 15 s how far it is.
+patiently() {
+  local what=$1 log begun=$SECONDS said=$SECONDS pid
+  shift
+  log=$(mktemp -t belfry-demo.XXXXXX)
+  say "$what"
+  "$@" >"$log" 2>&1 </dev/null &
+  pid=$!
+  # shellcheck disable=SC2064
+  trap "kill $pid 2>/dev/null; rm -f $log; exit 130" INT TERM
+  while kill -0 $pid 2>/dev/null; do
+    sleep 0.3
+    if [ $((SECONDS - said)) -ge 15 ]; then
+      said=$SECONDS
+      note "... $((SECONDS - begun)) s: $(tail -n 1 "$log" | cut -c1-100)"
+    fi
+  done
+  trap - INT TERM
+  wait $pid || { tail -n 30 "$log" >&2; rm -f "$log"; die "$what: failed"; }
+  rm -f "$log"
+}
+
+# expose NAMESPACE SERVICE ADDRESS PORT...: a Service that leads to a process beside the cluster.
+expose() {
+  local namespace=$1 service=$2 address=$3 port ports=''
+  shift 3
+  for port in "$@"; do ports+="{name: p$port, port: $port}, "; done
+  kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: Service
+metadata: {name: $service, namespace: $namespace}
+spec: {ports: [$ports]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: $service-beside, namespace: $namespace, labels: {kubernetes.io/service-name: $service}}
+addressType: IPv4
+ports: [$ports]
+endpoints: [{addresses: ["$address"]}]
+END
+}
+
+# ready NAMESPACE KIND/NAME...
+ready() {
+  local namespace=$1 object
+  shift
+  for object in "$@"; do
+    wait_until 120 "$object in $namespace is Ready" is_ready "$namespace" "$object"
+  done
+}
+
+# Ready at its present generation.
+is_ready() {
+  kubectl -n "$1" get "$2" -o json | jq -e '
+    .status.observedGeneration == .metadata.generation and
+    any(.status.conditions[]?; .type == "Ready" and .status == "True")'
+}
+
+sink() { curl -sS --fail --noproxy '*' "http://$BELFRY_NODE_IP:8090$1" "${@:2}"; }
+
+# behave PATH JSON: how the receiver answers from now on.
+behave() { sink /behaviours -X PUT -H 'content-type: application/json' -d "{\"$1\": $2}"; }
+
+# How many requests have come so far.
+received_so_far() { sink /received | jq length; }
+
+# arrived PATH AFTER [JQ]: whether a request came to a path after the first AFTER ones, answered well, for which JQ holds.
+arrived() {
+  sink "/received?after=$2" | jq -e --arg path "$1" "any(.[]; .path == \$path and .status == 200 and (${3:-true}))"
+}
+
+# What the receiver saw at a path, one line a request.
+seen() {
+  sink "/received?after=$2" | jq -r --arg path "$1" '.[] | select(.path == $path) |
+    "   \(.time_ms / 1000 | floor | strftime("%H:%M:%S"))  answered \(.status)  webhook-id \(.headers["webhook-id"])  \(.body | fromjson | .data.title)"'
+}
+
+# Sets hub: the Service's address where this machine reaches it, otherwise one that kubectl forwards until we end.
+find_hub() {
+  if [ -z "${BELFRY_IMAGE:-}" ]; then
+    hub=http://$(kubectl -n belfry-system get svc belfry-hub -o 'jsonpath={.spec.clusterIP}'):8080
+    return
+  fi
+  kubectl -n belfry-system port-forward svc/belfry-hub 18080:8080 >/dev/null 2>&1 &
+  # shellcheck disable=SC2064
+  trap "kill $! 2>/dev/null || true" EXIT
+  hub=http://127.0.0.1:18080
+  wait_until 20 "the hub behind kubectl port-forward" port_open 127.0.0.1 18080
+}
+
+# ask PATH: of the hub, as the service account `reader` of namespace platform.
+ask() {
+  local token
+  token=$(kubectl -n platform create token reader)
+  curl -sS --fail --noproxy '*' -H "Authorization: Bearer $token" "$hub/v1/namespaces/platform/$1"
+}
+
+# story CHANNEL: the newest notification to a channel, as the hub tells it.
+story() {
+  local uid id
+  uid=$(kubectl -n platform get nch "$1" -o 'jsonpath={.metadata.uid}')
+  id=$(ask "notifications?object=$uid&limit=1" | jq -r '.items[0].notification.id')
+  # shellcheck disable=SC2016
+  printf '\n%s$ curl -H "Authorization: Bearer $(kubectl -n platform create token reader)" %s%s\n' "$bold" "$hub/v1/namespaces/platform/notifications/$id" "$plain"
+  ask "notifications/$id" | jq '{notification: (.notification | {title, severity, group, created, cause}),
+    deliveries: [.deliveries[] | {channel, state, reason, attempts: [.attempts[] | "\(.number): \(.started) to \(.ended): \(.outcome) \(.reason)"]}]}' | cut -c1-300
+}
+
+# deliveries CHANNEL JQ: whether the channel's counts are so.
+deliveries() { kubectl -n platform get nch "$1" -o json | jq -e ".status.deliveries // {} | $2"; }
+
+port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
