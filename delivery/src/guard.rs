@@ -6,7 +6,7 @@
 //!
 //! Never: a flag, a setting or a field of a channel that lets loopback or link-local addresses through.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What may be connected to.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +32,8 @@ pub enum LookupError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// It has none, or DNS doesn't answer.
-    #[error("the name can't be resolved")]
-    Dns(#[source] std::io::Error),
+    #[error("the name can't be resolved: {0}")]
+    Dns(String),
 }
 
 /// Addresses behind which clouds keep credentials and that are not link-local.
@@ -72,22 +72,20 @@ impl Guard {
         literal.parse().map_or(Ok(()), |address| self.check(address))
     }
 
-    /// Those addresses of `host` that may be connected to: at least one.
-    pub async fn lookup(self, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let found = tokio::net::lookup_host((host, port)).await.map_err(LookupError::Dns)?;
+    /// Those of `found` that may be connected to: at least one.
+    pub fn allowed(self, found: &[IpAddr]) -> Result<Vec<IpAddr>, LookupError> {
         let mut denied = None;
         let mut allowed = Vec::new();
         for address in found {
-            match self.check(address.ip()) {
-                Ok(()) => allowed.push(address),
+            match self.check(*address) {
+                Ok(()) => allowed.push(*address),
                 Err(why) => denied = denied.or(Some(why)),
             }
         }
         match denied {
             _ if !allowed.is_empty() => Ok(allowed),
             Some(why) => Err(why.into()),
-            None => Err(LookupError::Dns(std::io::Error::other("no address"))),
+            None => Err(LookupError::Dns("the name has no address".to_owned())),
         }
     }
 }
@@ -211,9 +209,15 @@ mod tests {
         assert_eq!(guard.check_host("localhost"), Ok(()));
     }
 
-    #[tokio::test]
-    async fn a_name_that_leads_to_loopback_only_has_no_address() {
-        let error = Guard::new(false).lookup("localhost", 80).await.unwrap_err();
-        assert!(matches!(error, LookupError::Denied(Denied { class: "loopback", .. })), "{error}");
+    #[test]
+    fn of_several_addresses_the_allowed_ones_are_left() {
+        let (inside, outside): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), "1.1.1.1".parse().unwrap());
+        let guard = Guard::new(false);
+        assert_eq!(guard.allowed(&[inside, outside]).unwrap(), [outside]);
+        assert!(matches!(
+            guard.allowed(&[inside]),
+            Err(LookupError::Denied(Denied { class: "loopback", .. }))
+        ));
+        assert!(matches!(guard.allowed(&[]), Err(LookupError::Dns(_))));
     }
 }

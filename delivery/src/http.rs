@@ -23,6 +23,7 @@ mod retry_after;
 mod sent;
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,8 @@ use jiff::Timestamp;
 use reqwest::Url;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::guard::{Denied, Guard, LookupError};
+use crate::guard::{Denied, LookupError};
+use crate::lookup::Lookup;
 use crate::secrets::{FileProblem, Secret};
 use crate::text::said;
 use crate::trust::{Cache, Trust};
@@ -49,7 +51,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The client, or rather one for each bundle of authorities.
 pub struct Http {
-    guard: Guard,
+    lookup: Arc<Lookup>,
     clients: Cache<Option<Digest>, reqwest::Client>,
 }
 
@@ -124,15 +126,15 @@ impl Answer {
 }
 
 impl Http {
-    /// A client that connects to what `guard` allows. A rustls provider must be the process's default by the first use.
-    pub fn new(guard: Guard) -> Self {
-        Self { guard, clients: Cache::new() }
+    /// A client that connects to what `lookup` gives. A rustls provider must be the process's default by the first use.
+    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
+        Self { lookup, clients: Cache::new() }
     }
 
     /// Makes one attempt; an error is an outcome without an answer.
     pub(crate) async fn post(&self, post: Post<'_>) -> Result<Answer, Outcome> {
         let deadline = Instant::now() + post.timeout;
-        let client = self.clients.get(post.trust.key(), || build(self.guard, post.trust))?;
+        let client = self.clients.get(post.trust.key(), || build(&self.lookup, post.trust))?;
         let sent = Sent::default();
         let at = host(&post.url);
         let timed = post.timeout;
@@ -165,7 +167,8 @@ impl Http {
         let mut url = post.url;
         for followed in 0..=MAX_REDIRECTS {
             let at = host(&url);
-            self.guard
+            self.lookup
+                .guard()
                 .check_host(url.host_str().unwrap_or_default())
                 .map_err(|why| denied(&why, followed))?;
             let request =
@@ -204,7 +207,7 @@ pub(crate) fn check_bundle(file: &FileRef, pem: &Secret) -> Result<(), FileProbl
 }
 
 /// The only place where a client is built.
-fn build(guard: Guard, trust: &Trust) -> Result<reqwest::Client, FileProblem> {
+fn build(lookup: &Arc<Lookup>, trust: &Trust) -> Result<reqwest::Client, FileProblem> {
     let bundle = match trust.pem() {
         None => Vec::new(),
         Some(pem) => certificates(pem).ok_or_else(|| trust.invalid(NO_CERTIFICATES))?,
@@ -221,7 +224,7 @@ fn build(guard: Guard, trust: &Trust) -> Result<reqwest::Client, FileProblem> {
             .tcp_keepalive(Duration::from_secs(15))
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(64)
-            .dns_resolver(Checked(guard))
+            .dns_resolver(Checked(Arc::clone(lookup)))
     };
     // A machine without a bundle of authorities can still speak to receivers that need none of them.
     let client = builder().tls_certs_merge(bundle.clone()).build();
@@ -231,13 +234,13 @@ fn build(guard: Guard, trust: &Trust) -> Result<reqwest::Client, FileProblem> {
 }
 
 /// Resolves names to addresses that the guard allows.
-struct Checked(Guard);
+struct Checked(Arc<Lookup>);
 
 impl reqwest::dns::Resolve for Checked {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let guard = self.0;
+        let lookup = Arc::clone(&self.0);
         Box::pin(async move {
-            let found = guard.lookup(name.as_str(), 0).await?;
+            let found = lookup.addresses(name.as_str(), 0).await?;
             Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
         })
     }

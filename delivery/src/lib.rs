@@ -24,6 +24,7 @@ mod email;
 mod event;
 mod guard;
 mod http;
+mod lookup;
 mod message;
 #[cfg(test)]
 mod sample;
@@ -32,6 +33,8 @@ mod slack;
 mod text;
 mod trust;
 mod webhook;
+
+use std::sync::Arc;
 
 use domain::{ChannelPlan, FileRef, Target};
 
@@ -55,7 +58,8 @@ pub struct Kit {
 impl Kit {
     /// Connects to what `guard` allows, with values from `files`.
     pub fn new(guard: Guard, files: Files) -> Self {
-        Self { files, http: Http::new(guard), smtp: email::Smtp::new(guard) }
+        let lookup = Arc::new(lookup::Lookup::new(guard));
+        Self { files, http: Http::new(Arc::clone(&lookup)), smtp: email::Smtp::new(lookup) }
     }
 
     /// The channel of a plan; none for Kafka, whose client is the worker's.

@@ -5,10 +5,10 @@
 //!
 //! Never: a path that leaves the root, a value in a log, a metric, an error or a `Debug`.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use domain::{FileKind, FileRef, Outcome};
-use tokio::io::AsyncReadExt as _;
 
 /// The largest Secret or ConfigMap that Kubernetes stores, bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -101,6 +101,12 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
+fn bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 impl Files {
     /// Files below `root`, each at [`FileRef::path`].
     pub fn new(root: impl AsRef<Path>) -> Self {
@@ -108,6 +114,7 @@ impl Files {
     }
 
     /// Reads a value, less one newline at its end. At most 1 MiB of UTF-8 text.
+    #[allow(clippy::unused_async, reason = "whoever reads should not care how")]
     pub async fn read(&self, file: &FileRef) -> Result<Secret, FileProblem> {
         if !is_plain(&file.name) || !is_plain(&file.key) {
             return Err(FileProblem::invalid(file, "is not a name that Kubernetes accepts"));
@@ -116,9 +123,8 @@ impl Files {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileProblem::missing(file),
             kind => FileProblem::invalid(file, &format!("can't be read: {kind}")),
         };
-        let open = tokio::fs::File::open(self.root.join(file.path())).await.map_err(|e| unusable(&e))?;
-        let mut bytes = Vec::new();
-        open.take(MAX_BYTES + 1).read_to_end(&mut bytes).await.map_err(|e| unusable(&e))?;
+        // Small files in memory: a thread for each would cost more than reading them, and might not be free.
+        let bytes = bounded(&self.root.join(file.path())).map_err(|error| unusable(&error))?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(FileProblem::invalid(file, "is longer than 1 MiB"));
         }

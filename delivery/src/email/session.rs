@@ -14,6 +14,7 @@
 //! Invariants: the socket connects to an address that the guard has seen, while TLS verifies the host's name. Never:
 //! credentials or the message without TLS where TLS is asked for; a name or password in a reason.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use tokio::time::timeout;
 
-use crate::guard::{Guard, LookupError};
+use crate::guard::LookupError;
+use crate::lookup::Lookup;
 use crate::secrets::{FileProblem, Secret};
 use crate::text::said;
 use crate::trust::{Cache, Trust};
@@ -39,7 +41,7 @@ const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Speaks SMTP with addresses that the guard allows.
 pub(crate) struct Smtp {
-    guard: Guard,
+    lookup: Arc<Lookup>,
     tls: Cache<(String, Option<Digest>), TlsParameters>,
 }
 
@@ -110,8 +112,8 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Smtp {
-    pub(crate) fn new(guard: Guard) -> Self {
-        Self { guard, tls: Cache::new() }
+    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
+        Self { lookup, tls: Cache::new() }
     }
 
     /// Makes one attempt within `limit`.
@@ -140,7 +142,7 @@ impl Smtp {
         step: &Place,
     ) -> Result<AsyncSmtpConnection, Broken> {
         let known = |outcome| Err(Broken::Known(outcome));
-        let addresses = match self.guard.lookup(server.host, server.port).await {
+        let addresses = match self.lookup.addresses(server.host, server.port).await {
             Ok(addresses) => addresses,
             Err(LookupError::Denied(why)) => return known(Outcome::Refused { reason: why.to_string() }),
             Err(LookupError::Dns(error)) => {

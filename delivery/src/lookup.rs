@@ -1,0 +1,102 @@
+//! Resolves names for all channels, by the system's resolver, and lets the guard judge what came.
+//!
+//! The system's resolver blocks a thread for each question, and there are few: a name whose servers are silent must not
+//! take them all. So there is one question at a time for each name, and its answer serves all who waited for it.
+//!
+//! Never: an answer kept for longer than a second; an address that the guard has not judged after the answer came.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::guard::{Guard, LookupError};
+
+/// How long an answer serves others.
+const FRESH: Duration = Duration::from_secs(1);
+/// How many names are remembered before those that nobody asks for are forgotten.
+const NAMES: usize = 256;
+
+type Answer = Result<Vec<IpAddr>, String>;
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+
+/// The resolver.
+pub(crate) struct Lookup {
+    guard: Guard,
+    names: Mutex<HashMap<String, Slot>>,
+}
+
+impl Lookup {
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self { guard, names: Mutex::default() }
+    }
+
+    /// What judges addresses.
+    pub(crate) fn guard(&self) -> Guard {
+        self.guard
+    }
+
+    /// Those addresses of `host`, a name or an address, that may be connected to: at least one.
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let found = match host.parse() {
+            Ok(literal) => vec![literal],
+            Err(_) => self.resolve(host).await.map_err(LookupError::Dns)?,
+        };
+        let allowed = self.guard.allowed(&found)?;
+        Ok(allowed.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+    }
+
+    async fn resolve(&self, host: &str) -> Answer {
+        let (slot, host) = (self.slot(host), host.to_owned());
+        // Goes on when the asker gives up, so that the next one waits for it and doesn't take another thread.
+        let question = tokio::spawn(async move {
+            let mut known = slot.lock().await;
+            if let Some((_, answer)) = known.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+                return answer.clone();
+            }
+            let answer = match tokio::net::lookup_host((host.as_str(), 0)).await {
+                Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+                Err(error) => Err(error.to_string()),
+            };
+            *known = Some((Instant::now(), answer.clone()));
+            answer
+        });
+        question.await.unwrap_or_else(|_| Err("the lookup did not end".to_owned()))
+    }
+
+    fn slot(&self, host: &str) -> Slot {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES {
+            names.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(names.entry(host.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Denied;
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_loopback_only_has_no_address() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            let error = Lookup::new(Guard::new(false)).addresses(host, 80).await.unwrap_err();
+            assert!(matches!(error, LookupError::Denied(Denied { class: "loopback", .. })), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_serves_all_who_wait_and_a_failure_too() {
+        let lookup = Lookup::new(Guard::allowing_loopback_in_tests(false));
+        let found = lookup.addresses("localhost", 7).await.unwrap();
+        assert!(found.iter().all(|address| address.port() == 7 && address.ip().is_loopback()));
+        let (one, two) =
+            tokio::join!(lookup.addresses("no-such.invalid", 1), lookup.addresses("no-such.invalid", 1));
+        assert!(matches!((one, two), (Err(LookupError::Dns(_)), Err(LookupError::Dns(_)))));
+        assert_eq!(lookup.names.lock().unwrap().len(), 2);
+    }
+}
