@@ -1,0 +1,285 @@
+//! A ledger in a folder of its own, and short ways to make what it takes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use domain::{
+    ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown, Outcome,
+    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
+    TemplateText, WebhookFormat,
+};
+use jiff::Timestamp;
+use ledger::{AlertData, Ledger, Options, Render, Rendered};
+use protocol::messages::{
+    AttemptOutcome, ClaimRequest, Commit, CommitResult, Count, Entry, Matched, NotificationQuery,
+    NotificationStory, Pool, PositionsRequest, Sample, Task, TopicEnds,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub(crate) const NS: &str = "payments";
+pub(crate) const TOPIC: &str = "orders";
+pub(crate) const TOPIC_ID: &str = "AAAA";
+pub(crate) const HOOK: Uuid = Uuid::from_u128(1);
+pub(crate) const RULE: Uuid = Uuid::from_u128(100);
+const START: i64 = 1_800_000_000;
+
+/// So many seconds after the start of the test's time.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(START + seconds).unwrap()
+}
+
+pub(crate) fn ms(seconds: i64) -> i64 {
+    at(seconds).as_millisecond()
+}
+
+pub(crate) struct Plain;
+
+impl Render for Plain {
+    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+        Rendered { title: format!("{} {} {}", alert.rule, alert.kind, alert.count), summary: String::new() }
+    }
+}
+
+pub(crate) struct Bed {
+    pub(crate) dir: TempDir,
+    pub(crate) ledger: Ledger,
+    pub(crate) options: Options,
+}
+
+impl Bed {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(set: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(Uuid::from_u128(42));
+        set(&mut options);
+        let ledger =
+            Ledger::open(&dir.path().join("ledger.db"), options.clone(), Arc::new(Plain)).await.unwrap();
+        Self { dir, ledger, options }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("ledger.db")
+    }
+
+    pub(crate) async fn reopen(self) -> Self {
+        self.ledger.close().await;
+        let path = self.dir.path().join("ledger.db");
+        let ledger = Ledger::open(&path, self.options.clone(), Arc::new(Plain)).await.unwrap();
+        Self { ledger, ..self }
+    }
+
+    pub(crate) async fn put(&self, plans: Vec<Plan>) {
+        self.ledger.put_plans(plans, at(0)).await.unwrap();
+    }
+
+    /// Opens the topic with so many empty partitions.
+    pub(crate) async fn open(&self, partitions: usize) {
+        let ends = TopicEnds {
+            topic: TOPIC.into(),
+            topic_id: TOPIC_ID.into(),
+            partitions: vec![(0, 0); partitions],
+        };
+        let request = PositionsRequest { topics: vec![ends] };
+        self.ledger.positions(NS, &source(), request, at(0)).await.unwrap();
+    }
+
+    pub(crate) async fn commit(&self, entries: Vec<Entry>, now: i64) -> CommitResult {
+        let plan = self.ledger.source_plan(NS, &source()).unwrap();
+        let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
+        let commit = Commit { revision: plan.revision.clone(), rules, entries };
+        self.ledger.commit(NS, &source(), commit, at(now)).await.unwrap()
+    }
+
+    /// One record of partition 0 that the `Any` rule matched, for each offset.
+    pub(crate) async fn records(&self, from: i64, to: i64, now: i64) -> CommitResult {
+        let records = (from..to).map(|offset| matched(offset, "pay")).collect();
+        self.commit(vec![Entry { records, ..entry(0, from, to) }], now).await
+    }
+
+    pub(crate) async fn claim(&self, pool: Pool, now: i64) -> Vec<Task> {
+        self.claim_up_to(pool, now, 500).await
+    }
+
+    pub(crate) async fn claim_up_to(&self, pool: Pool, now: i64, max: i32) -> Vec<Task> {
+        let request = ClaimRequest { pool, instance: "send-1".into(), max, wait_ms: 0 };
+        self.ledger.claim(NS, request, at(now)).await.unwrap().tasks
+    }
+
+    pub(crate) async fn told(&self, tasks: &[Task], outcome: &Outcome, now: i64) {
+        let outcomes = tasks
+            .iter()
+            .map(|task| {
+                let outcome = outcome.clone();
+                (AttemptOutcome { delivery: task.delivery, attempt: task.attempt, outcome }, 1.0)
+            })
+            .collect();
+        self.ledger.outcomes(NS, outcomes, at(now)).await.unwrap();
+    }
+
+    /// All notifications, oldest first.
+    pub(crate) async fn stories(&self) -> Vec<NotificationStory> {
+        let query = NotificationQuery { limit: Some(500), ..NotificationQuery::default() };
+        let mut items = self.ledger.notifications(NS, query).await.unwrap().items;
+        items.reverse();
+        items
+    }
+
+    pub(crate) async fn titles(&self) -> Vec<String> {
+        self.stories().await.into_iter().map(|story| story.notification.title).collect()
+    }
+}
+
+pub(crate) fn later() -> Outcome {
+    Outcome::Later { reason: "503".into(), wait: None, channel_wide: false }
+}
+
+pub(crate) fn policy() -> DeliveryPolicy {
+    DeliveryPolicy {
+        rate_limit: None,
+        retry: RetryPolicy {
+            max_attempts: 3,
+            initial_delay: Millis::from_secs(10),
+            max_delay: Millis::from_secs(3_600),
+        },
+        timeout: Millis::from_secs(10),
+        expires_after: Millis::from_secs(86_400),
+        on_unknown: OnUnknown::Resend,
+    }
+}
+
+pub(crate) fn channel(uid: Uuid, name: &str, change: impl FnOnce(&mut ChannelPlan)) -> Plan {
+    let mut channel = ChannelPlan {
+        target: Target::Webhook { url: "http://sink".into(), signing: None, format: WebhookFormat::Json },
+        ca_bundle: None,
+        template: TemplateText::default(),
+        delivery: policy(),
+    };
+    change(&mut channel);
+    plan(uid, name, PlanBody::NotificationChannel(channel))
+}
+
+pub(crate) fn plan(uid: Uuid, name: &str, body: PlanBody) -> Plan {
+    Plan {
+        namespace: NS.into(),
+        name: name.into(),
+        uid,
+        generation: 1,
+        created: at(-1_000),
+        suspended: false,
+        body,
+    }
+}
+
+pub(crate) fn hook() -> Plan {
+    channel(HOOK, "hook", |_| {})
+}
+
+pub(crate) fn secret(key: &str) -> FileRef {
+    FileRef { kind: FileKind::Secret, name: "s".into(), key: key.into() }
+}
+
+fn kafka() -> Source {
+    Source { bootstrap_servers: vec!["kafka:9092".into()] }
+}
+
+pub(crate) fn source() -> String {
+    kafka().key().as_str().to_owned()
+}
+
+pub(crate) fn rule(uid: Uuid, name: &str, change: impl FnOnce(&mut RulePlan)) -> Plan {
+    let mut rule = RulePlan {
+        source: kafka(),
+        topics: vec![TOPIC.into()],
+        format: Format::Json,
+        start_from: StartFrom::Latest,
+        matches: "true".into(),
+        group_by: BTreeMap::from([("service".into(), "record.service".into())]),
+        condition: Condition::Any,
+        severity: Severity::Critical,
+        title: "t".into(),
+        summary: String::new(),
+        notify: vec!["hook".into()],
+        repeat_interval: None,
+        resolve: None,
+        allowed_lateness: Millis(0),
+    };
+    change(&mut rule);
+    plan(uid, name, PlanBody::AlertRule(rule))
+}
+
+/// Every record is told of.
+pub(crate) fn any() -> Plan {
+    rule(RULE, "any", |_| {})
+}
+
+/// Three in ten seconds; buckets of a second; resolved after ten quiet ones, and said so.
+pub(crate) fn three() -> Plan {
+    rule(RULE, "three", |rule| {
+        rule.condition = Condition::Frequency { count: 3, window: Millis::from_secs(10) };
+        rule.resolve = Some(Resolve { after: None, notify: true });
+    })
+}
+
+/// A rule's plan, changed, one generation later.
+pub(crate) fn changed(mut plan: Plan, change: impl FnOnce(&mut RulePlan)) -> Plan {
+    plan.generation += 1;
+    if let PlanBody::AlertRule(rule) = &mut plan.body {
+        change(rule);
+    }
+    plan
+}
+
+pub(crate) fn group(service: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("service".into(), service.into())])
+}
+
+pub(crate) fn sample(partition: i32, offset: i64, seconds: i64) -> Sample {
+    let at = RecordRef { time: at(seconds), topic: TOPIC.into(), partition, offset };
+    Sample { at, value: serde_json::json!({"n": offset}) }
+}
+
+pub(crate) fn matched(offset: i64, service: &str) -> Matched {
+    Matched { rule: RULE, group: group(service), sample: sample(0, offset, offset) }
+}
+
+/// So many records of a service in the second.
+pub(crate) fn count(service: &str, second: i64, count: i64) -> Count {
+    Count {
+        rule: RULE,
+        group: group(service),
+        bucket_ms: ms(second),
+        count,
+        first: sample(0, second, second),
+        last: sample(0, second, second),
+    }
+}
+
+pub(crate) fn entry(partition: i32, from: i64, to: i64) -> Entry {
+    Entry {
+        topic: TOPIC.into(),
+        topic_id: TOPIC_ID.into(),
+        partition,
+        from,
+        to,
+        progress_ms: None,
+        end: to,
+        counts: Vec::new(),
+        records: Vec::new(),
+        dropped: Vec::new(),
+        dead_letters: Vec::new(),
+    }
+}
+
+/// An entry that also says how far event time is.
+pub(crate) fn until(entry: Entry, second: i64) -> Entry {
+    Entry { progress_ms: Some(ms(second)), ..entry }
+}
+
+pub(crate) fn revision(plan: &Plan) -> Digest {
+    plan.revision()
+}
