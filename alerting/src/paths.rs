@@ -63,9 +63,12 @@ impl Path {
         }
         let name = &path[..path.find(['.', '[']).unwrap_or(path.len())];
         let segments = segments(path, name.len()).map_err(|(at, message)| error(at, message))?;
-        let alone = |root| match segments.is_empty() {
-            true => Ok(Self(root)),
-            false => Err(error(name.len(), "only record and headers have parts")),
+        let alone = |root| {
+            if segments.is_empty() {
+                Ok(Self(root))
+            } else {
+                Err(error(name.len(), "only record and headers have parts"))
+            }
         };
         match name {
             "record" => Ok(Self(Root::Record(segments))),

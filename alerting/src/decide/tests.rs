@@ -292,20 +292,16 @@ proptest! {
         let slice: Vec<(i64, i64)> = counts.into_iter().collect();
         let mut state = GroupState::default();
         advance(&params, &mut state, &slice, 0, at * width);
-        match next_due(&params, &state, &slice, at * width) {
-            Some(due) => {
-                prop_assert!(due > at * width && due % width == 0);
-                let mut after = state.clone();
-                prop_assert!(advance(&params, &mut after, &slice, at * width, due - width).is_empty());
-                prop_assert_eq!(&after, &state);
-                let told = advance(&params, &mut after, &slice, at * width, due);
-                prop_assert!(!told.is_empty() || after != state);
-            }
-            None => {
-                let mut after = state.clone();
-                prop_assert!(advance(&params, &mut after, &slice, at * width, i64::MAX / 4).is_empty());
-                prop_assert_eq!(after, state);
-            }
+        let mut after = state.clone();
+        if let Some(due) = next_due(&params, &state, &slice, at * width) {
+            prop_assert!(due > at * width && due % width == 0);
+            prop_assert!(advance(&params, &mut after, &slice, at * width, due - width).is_empty());
+            prop_assert_eq!(&after, &state);
+            let told = advance(&params, &mut after, &slice, at * width, due);
+            prop_assert!(!told.is_empty() || after != state);
+        } else {
+            prop_assert!(advance(&params, &mut after, &slice, at * width, i64::MAX / 4).is_empty());
+            prop_assert_eq!(after, state);
         }
     }
 }

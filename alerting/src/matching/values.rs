@@ -233,6 +233,7 @@ pub(super) fn declare(env: &mut Env) {
     debug_assert!(global.is_ok() && member.is_ok(), "{global:?} {member:?}");
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "cel's type of functions")]
 fn is_match<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, pattern] = arguments.as_slice() else {
         return Err(ExecutionError::missing_argument_or_target());

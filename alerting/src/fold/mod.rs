@@ -156,7 +156,9 @@ impl Engine {
         };
         match rule.buckets {
             Some(buckets) => {
-                into.count(rule, index, values, buckets.start_of(record.raw.time().as_millisecond()), record)
+                // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
+                let bucket = buckets.start_of(record.raw.time().as_millisecond());
+                into.count(rule, index, values, bucket, record);
             }
             None => into.matched(rule, &values, record),
         }
@@ -292,3 +294,6 @@ pub fn merge(into: &mut Count, other: Count) {
         into.last = other.last;
     }
 }
+
+#[cfg(test)]
+mod tests;

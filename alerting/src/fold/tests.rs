@@ -1,0 +1,261 @@
+use domain::{Condition, Millis, Resolve, Severity, Source, StartFrom};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::decide::{self, Decision, GroupState};
+
+fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
+    RulePlan {
+        source: Source { bootstrap_servers: vec![] },
+        topics: vec!["logs".into()],
+        format: Format::Json,
+        start_from: StartFrom::Latest,
+        matches: matches.into(),
+        group_by: group.iter().map(|(label, path)| ((*label).into(), (*path).into())).collect(),
+        condition,
+        severity: Severity::Info,
+        title: String::new(),
+        summary: String::new(),
+        notify: vec![],
+        repeat_interval: None,
+        resolve: Some(Resolve { after: None, notify: true }),
+        allowed_lateness: Millis::from_secs(2),
+    }
+}
+
+fn frequency(count: i64) -> Condition {
+    Condition::Frequency { count, window: Millis::from_secs(10) }
+}
+
+fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
+    RawRecord {
+        topic: "logs",
+        partition: 0,
+        offset,
+        timestamp_ms: at,
+        key: None,
+        value: Some(value),
+        headers: &[],
+    }
+}
+
+const BAD: Uuid = Uuid::from_u128(1);
+const GOOD: Uuid = Uuid::from_u128(2);
+
+#[test]
+fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
+    let bad = plan("record.a ==", &[("x", "service")], frequency(1));
+    let good = plan("record.a == 1", &[], frequency(1));
+    let (engine, problems) = Engine::new([(BAD, &bad), (GOOD, &good)]);
+    assert_eq!(problems.len(), 1);
+    assert_eq!((problems[0].rule, problems[0].errors.len()), (BAD, 2));
+    assert!(problems[0].errors[0].to_string().starts_with("match: line 1"), "{}", problems[0].errors[0]);
+    assert!(
+        problems[0].errors[1].to_string().starts_with("groupBy \"x\": \"service\""),
+        "{}",
+        problems[0].errors[1]
+    );
+    let mut partition = Partition::default();
+    assert_eq!(engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)), Ok(Folded { matched: 1 }));
+}
+
+#[test]
+fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
+    let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    for (offset, at, value) in [
+        (0, 1_500, br#"{"n":1,"s":"pay"}"#),
+        (1, 1_200, br#"{"n":2,"s":"pay"}"#),
+        (2, 1_900, br#"{"n":3,"s":"pay"}"#),
+        (3, 2_000, br#"{"n":4,"s":"pay"}"#),
+        (4, 1_000, br#"{"n":5,"s":"log"}"#),
+        (5, 1_000, br#"{"n":0,"s":"log"}"#),
+    ] {
+        engine.add(&mut partition, &raw(offset, at, value)).unwrap();
+    }
+    assert!(partition.weight() > 0);
+    let counts = partition.take().counts;
+    let told: Vec<_> = counts
+        .iter()
+        .map(|it| {
+            (it.group["service"].as_str(), it.bucket_ms, it.count, it.first.at.offset, it.last.at.offset)
+        })
+        .collect();
+    assert_eq!(told, vec![("log", 1_000, 1, 4, 4), ("pay", 1_000, 3, 1, 2), ("pay", 2_000, 1, 3, 3)]);
+    assert_eq!(counts[1].last.value, json!({"n": 3, "s": "pay"}));
+    assert!(partition.is_empty() && partition.weight() == 0);
+}
+
+#[test]
+fn what_is_not_counted_has_a_reason() {
+    let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    for value in [&b"{\"n\":1}"[..], b"{\"n\":\"x\",\"s\":\"pay\"}", b"{\"n\":1,\"s\":null}", b"{}"] {
+        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), Ok(Folded { matched: 0 }));
+    }
+    assert!(engine.add(&mut partition, &raw(0, 0, b"not json")).is_err());
+    assert!(engine.add(&mut partition, &raw(0, 0, b"")).is_err());
+    let tombstone = RawRecord { value: None, ..raw(0, 0, b"") };
+    assert_eq!(engine.add(&mut partition, &tombstone), Ok(Folded { matched: 0 }));
+    let of_nobody = RawRecord { topic: "other", ..raw(0, 0, b"not json") };
+    assert_eq!(engine.add(&mut partition, &of_nobody), Ok(Folded { matched: 0 }));
+    let dropped: Vec<_> =
+        partition.take().dropped.into_iter().map(|it| (it.rule, it.reason, it.count)).collect();
+    let expected: Vec<(Option<Uuid>, String, i64)> = vec![
+        (None, "Tombstone".into(), 1),
+        (None, "Undecodable".into(), 2),
+        (Some(GOOD), "GroupMissing".into(), 2),
+        (Some(GOOD), "MatchWrongType".into(), 1),
+    ];
+    assert_eq!(dropped, expected);
+}
+
+#[test]
+fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
+    let alert = plan("true", &[], Condition::Any);
+    let each = RulePlan { resolve: None, ..alert.clone() };
+    let (engine, _) = Engine::new([(BAD, &alert), (GOOD, &each)]);
+    let mut partition = Partition::default();
+    for offset in 0..3 {
+        engine.add(&mut partition, &raw(offset, 1_000, b"1")).unwrap();
+    }
+    let taken = partition.take();
+    assert_eq!(
+        taken.records.iter().map(|it| (it.rule, it.sample.at.offset)).collect::<Vec<_>>(),
+        vec![(GOOD, 0), (GOOD, 1), (GOOD, 2)]
+    );
+    assert_eq!((taken.counts.len(), taken.counts[0].rule, taken.counts[0].count), (1, BAD, 3));
+}
+
+#[test]
+fn the_weight_follows_what_is_held() {
+    let plan = plan("true", &[], frequency(1));
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    let value = serde_json::to_vec(&json!({"text": "x".repeat(10_000)})).unwrap();
+    for offset in 0..1_000 {
+        engine.add(&mut partition, &raw(offset, 1_000, &value)).unwrap();
+    }
+    assert!((20_000..40_000).contains(&partition.weight()), "{}", partition.weight());
+}
+
+#[test]
+fn whatever_time_a_record_claims_it_is_counted() {
+    let plan = plan("true", &[], frequency(1));
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    for at in [i64::MIN, -1, 0, i64::MAX] {
+        engine.add(&mut partition, &raw(0, at, b"1")).unwrap();
+    }
+    assert_eq!(partition.take().counts.iter().map(|it| it.count).sum::<i64>(), 4);
+}
+
+/// All decisions, by group, of counts that have been merged.
+fn decisions(
+    plan: &RulePlan,
+    counts: Vec<Count>,
+    steps: &[i64],
+) -> Vec<(BTreeMap<String, String>, Vec<Decision>)> {
+    let params = RuleParams::of(plan).unwrap();
+    let mut groups: BTreeMap<BTreeMap<String, String>, BTreeMap<i64, Count>> = BTreeMap::new();
+    for count in counts {
+        match groups.entry(count.group.clone()).or_default().entry(count.bucket_ms) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(count);
+            }
+            std::collections::btree_map::Entry::Occupied(mut held) => merge(held.get_mut(), count),
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(group, buckets)| {
+            let buckets: Vec<(i64, i64)> = buckets.values().map(|it| (it.bucket_ms, it.count)).collect();
+            let (mut state, mut from, mut told) = (GroupState::default(), 0, Vec::new());
+            for step in steps.iter().chain([&1_000_000]) {
+                told.extend(decide::advance(&params, &mut state, &buckets, from, from + step * 1_000));
+                from += step * 1_000;
+            }
+            (group, told)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// The law: any split over partitions, any order within them, any commits, any steps.
+    #[test]
+    fn the_alerts_are_a_function_of_the_set_of_records(
+        records in prop::collection::vec((0..60_000_i64, 0..3_u8, 0..5_i64), 1..120)
+            .prop_flat_map(|records| (Just(records.clone()), Just(records).prop_shuffle())),
+        partitions in 1..5_usize,
+        commit_every in 1..20_usize,
+        steps in prop::collection::vec(1..30_i64, 0..10),
+    ) {
+        let (records, shuffled) = records;
+        let plan = plan("record.n > 0", &[("g", "record.g")], frequency(3));
+        let (engine, _) = Engine::new([(GOOD, &plan)]);
+        let text = |group: u8, n: i64| format!("{{\"g\":\"g{group}\",\"n\":{n}}}");
+
+        let mut one = Partition::default();
+        for (offset, (at, group, n)) in records.iter().enumerate() {
+            engine.add(&mut one, &raw(offset as i64, *at, text(*group, *n).as_bytes())).unwrap();
+        }
+        let mut many: Vec<Partition> = (0..partitions).map(|_| Partition::default()).collect();
+        let mut committed = Vec::new();
+        for (index, (at, group, n)) in shuffled.iter().enumerate() {
+            let partition = index % partitions;
+            let text = text(*group, *n);
+            let record = RawRecord { partition: partition as i32, ..raw(index as i64, *at, text.as_bytes()) };
+            engine.add(&mut many[partition], &record).unwrap();
+            if index % commit_every == 0 {
+                committed.extend(many[partition].take().counts);
+            }
+        }
+        committed.extend(many.iter_mut().flat_map(|it| it.take().counts));
+
+        let at_once = decisions(&plan, one.take().counts, &[]);
+        prop_assert_eq!(decisions(&plan, committed, &steps), at_once.clone());
+
+        // And they are what the definitions say of the records themselves.
+        for (group, told) in at_once {
+            let fired = told.iter().find(|it| it.kind == domain::AlertKind::Firing).map(|it| it.at_ms);
+            let matched = |from: i64, to: i64| records.iter().filter(|(at, g, n)| {
+                *n > 0 && group["g"] == format!("g{g}") && (from..to).contains(at)
+            }).count();
+            let expected = (1..=70).map(|second| second * 1_000).find(|end| matched(end - 10_000, *end) >= 3);
+            prop_assert_eq!(fired, expected);
+        }
+    }
+
+    /// What was taken in parts and merged is what would have been taken at once.
+    #[test]
+    fn taking_in_parts_loses_and_doubles_nothing(
+        records in prop::collection::vec((0..5_000_i64, 0..3_u8), 1..60),
+        every in 1..10_usize,
+    ) {
+        let plan = plan("true", &[("g", "record")], frequency(1));
+        let (engine, _) = Engine::new([(GOOD, &plan)]);
+        let (mut whole, mut part, mut merged) = (Partition::default(), Partition::default(), BTreeMap::new());
+        let mut commit = |part: &mut Partition| for count in part.take().counts {
+            match merged.entry((count.group.clone(), count.bucket_ms)) {
+                std::collections::btree_map::Entry::Vacant(vacant) => { vacant.insert(count); }
+                std::collections::btree_map::Entry::Occupied(mut held) => merge(held.get_mut(), count),
+            }
+        };
+        for (offset, (at, group)) in records.iter().enumerate() {
+            let text = group.to_string();
+            let record = raw(offset as i64, *at, text.as_bytes());
+            engine.add(&mut whole, &record).unwrap();
+            engine.add(&mut part, &record).unwrap();
+            if offset % every == 0 {
+                commit(&mut part);
+            }
+        }
+        commit(&mut part);
+        prop_assert_eq!(merged.into_values().collect::<Vec<_>>(), whole.take().counts);
+    }
+}
