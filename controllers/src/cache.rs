@@ -73,14 +73,14 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         self.lock().keys().cloned().collect()
     }
 
-    fn insert(&self, object: K) -> Change<K> {
+    pub(crate) fn insert(&self, object: K) -> Change<K> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let after = Arc::new(object);
         let before = self.lock().entry(namespace.clone()).or_default().insert(name, Arc::clone(&after));
         Change { namespace, before, after: Some(after) }
     }
 
-    fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
+    pub(crate) fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
         let mut objects = self.lock();
         let of = objects.get_mut(namespace)?;
         let before = of.remove(name);

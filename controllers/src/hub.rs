@@ -195,19 +195,23 @@ impl Hub {
                 return Ok(());
             }
             after = feed.version;
-            {
-                let mut state = self.lock();
-                state.heard = Some(Instant::now());
-                state.failing_since = None;
-                for status in &feed.objects {
-                    state.statuses.insert(status.uid, status.clone());
-                }
-            }
+            self.hear(&feed.objects);
             feed.objects.iter().for_each(changed);
         }
     }
 
-    fn greet(&self, ledger: Uuid, known: HashMap<Uuid, (Digest, i64)>) {
+    /// Takes over what the hub tells of objects.
+    pub(crate) fn hear(&self, objects: &[ObjectStatus]) {
+        let mut state = self.lock();
+        state.heard = Some(Instant::now());
+        state.failing_since = None;
+        for status in objects {
+            state.statuses.insert(status.uid, status.clone());
+        }
+    }
+
+    /// Takes over what the hub says that it holds.
+    pub(crate) fn greet(&self, ledger: Uuid, known: HashMap<Uuid, (Digest, i64)>) {
         let mut state = self.lock();
         if state.ledger != Some(ledger) {
             state.statuses.clear();

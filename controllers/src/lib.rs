@@ -22,5 +22,7 @@ pub mod run;
 pub mod schedules;
 pub mod status;
 mod steps;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 pub mod world;

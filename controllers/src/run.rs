@@ -1,7 +1,7 @@
 //! Everything wired together: watches fill the caches and wake the controllers, the hub's feed wakes them too, and the hub
 //! is told which objects live.
 
-use std::future::Future;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -294,40 +294,41 @@ async fn feed(world: Arc<World>, wakers: Wakers) {
 }
 
 /// Tells the hub the complete set of live objects: at first, after deletions, and every minute.
-fn live(
-    world: Arc<World>,
-    deleted: Arc<Notify>,
-    forget: impl Fn(&dyn Fn(&str) -> bool) + Send,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        world.synced().await;
-        loop {
-            world.hub.observe();
-            let mut uids = world.channels.uids();
-            uids.extend(world.rules.uids());
-            uids.extend(world.schedules.uids());
-            let alive: std::collections::HashSet<&str> = uids.iter().map(String::as_str).collect();
+async fn live(world: Arc<World>, deleted: Arc<Notify>, forget: impl Fn(&dyn Fn(&str) -> bool) + Send) {
+    world.synced().await;
+    loop {
+        world.hub.observe();
+        let mut uids = world.channels.uids();
+        uids.extend(world.rules.uids());
+        uids.extend(world.schedules.uids());
+        {
+            let alive: HashSet<&str> = uids.iter().map(String::as_str).collect();
             forget(&|uid| alive.contains(uid));
-            let parsed: Vec<Uuid> = uids.iter().filter_map(|uid| uid.parse().ok()).collect();
-            // An object whose uid could not be read would count as deleted.
-            let complete = parsed.len() == uids.len();
-            let mut again = LIVE_EVERY;
-            if world.hub.is_reachable()
-                && complete
-                && let Err(error) = world.hub.live(parsed).await
-            {
-                tracing::warn!(%error, "the hub was not told which objects live; it is told again soon");
-                again = Duration::from_secs(5);
-            } else if !world.hub.is_reachable() {
-                again = Duration::from_secs(2);
-            }
-            tokio::select! {
-                () = deleted.notified() => {
-                    // A namespace that goes takes many with it: gather them.
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                }
-                () = tokio::time::sleep(again) => {}
-            }
+        }
+        let again = tell(&world, &uids).await;
+        tokio::select! {
+            // A namespace that goes takes many with it: gather them.
+            () = deleted.notified() => tokio::time::sleep(Duration::from_millis(300)).await,
+            () = tokio::time::sleep(again) => {}
+        }
+    }
+}
+
+/// Tells the hub, and says when to tell it again.
+async fn tell(world: &World, uids: &[String]) -> Duration {
+    if !world.hub.is_reachable() {
+        return Duration::from_secs(2);
+    }
+    // An object whose uid could not be read would count as deleted.
+    let Ok(uids) = uids.iter().map(|uid| uid.parse()).collect::<Result<Vec<Uuid>, _>>() else {
+        tracing::error!("an object has a uid that is not a UUID: the hub is not told which objects live");
+        return LIVE_EVERY;
+    };
+    match world.hub.live(uids).await {
+        Ok(()) => LIVE_EVERY,
+        Err(error) => {
+            tracing::warn!(%error, "the hub was not told which objects live; it is told again soon");
+            Duration::from_secs(5)
         }
     }
 }

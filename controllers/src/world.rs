@@ -108,9 +108,12 @@ impl World {
     }
 }
 
+/// The generation that a result is of, and the result.
+type Held<V> = (Option<i64>, Result<Arc<V>, Invalid>);
+
 /// Results of validation, so that an unchanged object is not validated again.
 pub struct Memo<V> {
-    results: Mutex<HashMap<String, (Option<i64>, Result<Arc<V>, Invalid>)>>,
+    results: Mutex<HashMap<String, Held<V>>>,
 }
 
 impl<V> Default for Memo<V> {

@@ -88,13 +88,13 @@ impl Config {
 
 /// Each name once, in the order given, without empty ones.
 fn named(names: &[String]) -> Vec<String> {
-    let mut named: Vec<String> = Vec::new();
+    let mut once: Vec<String> = Vec::new();
     for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
-        if !named.iter().any(|seen| seen == name) {
-            named.push(name.to_owned());
+        if !once.iter().any(|seen| seen == name) {
+            once.push(name.to_owned());
         }
     }
-    named
+    once
 }
 
 #[cfg(test)]

@@ -31,13 +31,13 @@ pub(crate) async fn serve(
     let phase = Arc::new(phase);
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(move || ready(*phase.borrow())))
-        .route("/metrics", get(move || exposed(metrics.clone())));
+        .route("/readyz", get(move || std::future::ready(ready(*phase.borrow()))))
+        .route("/metrics", get(move || std::future::ready(exposed(&metrics))));
     axum::serve(listener, router).await?;
     Ok(())
 }
 
-async fn ready(phase: Phase) -> impl IntoResponse {
+fn ready(phase: Phase) -> impl IntoResponse {
     match phase {
         Phase::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         Phase::Standby => (StatusCode::OK, "standby\n"),
@@ -45,7 +45,7 @@ async fn ready(phase: Phase) -> impl IntoResponse {
     }
 }
 
-async fn exposed(metrics: Metrics) -> impl IntoResponse {
+fn exposed(metrics: &Metrics) -> impl IntoResponse + use<> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.text())
 }

@@ -1,0 +1,119 @@
+//! What is built: golden manifests, names, and that no text of a user reaches a command line.
+
+use std::collections::BTreeSet;
+
+use domain::{Digest, FileKind, FileRef};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::support::{rule, schedule, settings, slack};
+use crate::children::{self, Child, ChildKind, Owner};
+use crate::validate;
+
+fn owner(name: &str) -> Owner {
+    Owner { kind: "NotificationChannel", name: name.to_owned(), uid: format!("uid-of-{name}") }
+}
+
+fn file(kind: FileKind, name: &str, key: &str) -> FileRef {
+    FileRef { kind, name: name.to_owned(), key: key.to_owned() }
+}
+
+fn reminders() -> Vec<Child> {
+    let object = schedule("standup", 5, &json!({}));
+    let valid = validate::schedule(object.0.as_ref().unwrap()).unwrap();
+    let lines = calendar::cron_lines(&valid.recurrence, &valid.reminders, super::support::now());
+    children::reminders(&settings(), &valid.plan, &lines)
+}
+
+#[test]
+fn the_send_deployment() {
+    let files = [
+        file(FileKind::Secret, "payments-notify", "slack-url"),
+        file(FileKind::Secret, "payments-notify", "signing"),
+        file(FileKind::ConfigMap, "ca", "ca.crt"),
+    ];
+    let settings = children::Settings { hub_ca: Some("PEM".to_owned()), ..settings() };
+    let [send, _] = children::senders(&settings, "payments", &[owner("b"), owner("a")], &files.into());
+    insta::assert_yaml_snapshot!(send.body);
+}
+
+#[test]
+fn the_consume_deployment() {
+    let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
+    let child = children::consumer(&settings(), "payments", &source, &[owner("a")], 3);
+    insta::assert_yaml_snapshot!(child.body);
+}
+
+#[test]
+fn the_reminder_cron_job() {
+    let children = reminders();
+    assert_eq!(children.len(), 1);
+    insta::assert_yaml_snapshot!(children[0].body);
+}
+
+#[test]
+fn the_service_account() {
+    insta::assert_yaml_snapshot!(children::service_account("payments", &[owner("a")]).body);
+}
+
+#[test]
+fn names_stay_within_what_kubernetes_allows() {
+    let source = validate::source_of(rule("x", 1, &json!({})).0.as_ref().unwrap()).unwrap().key();
+    let consumer = children::consumer(&settings(), "n", &source, &[], 1);
+    let all = children::senders(&settings(), "n", &[], &BTreeSet::new());
+    for child in all.iter().chain([&consumer]).chain(&reminders()) {
+        let most = if child.kind == ChildKind::CronJob { 52 } else { 63 };
+        assert!(child.name.len() <= most, "{}", child.name);
+    }
+}
+
+/// Everything that a shell, a kubelet or an image puller would act on.
+fn acted_on(body: &Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    for pod in [&body["spec"]["template"]["spec"], &body["spec"]["jobTemplate"]["spec"]["template"]["spec"]] {
+        for container in pod["containers"].as_array().into_iter().flatten() {
+            for key in ["command", "args", "env", "image", "volumeMounts", "name"] {
+                texts.push(container[key].to_string());
+            }
+        }
+        texts.push(pod["serviceAccountName"].to_string());
+    }
+    texts
+}
+
+const MARK: &str = "HOSTILE";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_text_of_a_user_reaches_a_command_line_an_image_or_a_path_of_ours(text in ".{0,20}") {
+        let text = format!("{MARK}{text}");
+        let changes = json!({
+            "title": text, "resources": [text], "participants": [{"name": text}],
+            "reminders": [{"before": "10m", "notify": [{"channelRef": {"name": text}}]}],
+        });
+        let mut built = Vec::new();
+        if let Ok(valid) = validate::schedule(schedule("s", 5, &changes).0.as_ref().unwrap()) {
+            let lines = calendar::cron_lines(&valid.recurrence, &valid.reminders, super::support::now());
+            built.extend(children::reminders(&settings(), &valid.plan, &lines));
+        }
+        let kafka = json!({"source": {"kafka": {"bootstrapServers": [format!("{text}:1")], "topics": [text]}}});
+        if let Ok(source) = validate::source_of(rule("r", 6, &kafka).0.as_ref().unwrap()) {
+            built.push(children::consumer(&settings(), "n", &source.key(), &[], 1));
+        }
+        let mut channel = slack("c", 7);
+        if let Some(slack) = channel.0.as_mut().unwrap().spec.slack.as_mut() {
+            slack.webhook_url_secret_ref.name.clone_from(&text);
+            slack.webhook_url_secret_ref.key.clone_from(&text);
+        }
+        let files: BTreeSet<FileRef> = validate::files_of(channel.0.as_ref().unwrap()).into_iter().collect();
+        prop_assert!(files.iter().all(|file| !file.path().contains("..") || !file.path().contains("/../")));
+        built.extend(children::senders(&settings(), "n", &[], &files));
+        for child in built {
+            for text in acted_on(&child.body) {
+                prop_assert!(!text.contains(MARK), "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Named scenarios, each a few reconciles before a mock of API server and hub.
+
+use std::sync::Arc;
+
+use domain::{Plan, PlanBody};
+use protocol::messages::{ChannelStatus, RuleStatus, ScheduleStatus, StatusBody};
+use serde_json::json;
+
+use super::support::{Asked, Bed, condition, object, ready, rule, schedule, slack, written};
+use crate::channels::Channels;
+use crate::queue::Reconciler as _;
+use crate::rules::Rules;
+use crate::schedules::Schedules;
+use crate::validate;
+
+const NS: &str = "payments";
+
+fn paths(asked: &[Asked]) -> Vec<String> {
+    asked
+        .iter()
+        .map(|asked| {
+            let short = asked.path.split("/namespaces/payments/").nth(1).unwrap_or(&asked.path);
+            format!("{} {short}", asked.method)
+        })
+        .collect()
+}
+
+fn channel_plan(bed: &Bed, name: &str) -> Plan {
+    validate::channel(bed.world.channels.get(NS, name).unwrap().0.as_ref().unwrap()).unwrap()
+}
+
+fn rule_plan(bed: &Bed, name: &str) -> Plan {
+    validate::rule(bed.world.rules.get(NS, name).unwrap().0.as_ref().unwrap()).unwrap()
+}
+
+fn delivered() -> StatusBody {
+    StatusBody::NotificationChannel(ChannelStatus { delivered: 3, ..ChannelStatus::default() })
+}
+
+#[tokio::test]
+async fn a_channel_gets_children_a_plan_and_a_status_and_then_nothing_is_written_any_more() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let asked = bed.asked();
+    assert_eq!(
+        paths(&asked),
+        [
+            "PATCH serviceaccounts/belfry-worker",
+            "PATCH deployments/belfry-send",
+            "PATCH deployments/belfry-retry",
+            "PATCH notificationchannels/slack/status",
+        ]
+    );
+    assert!(asked.iter().all(|asked| asked.query.contains("fieldManager=belfry-test")), "{asked:#?}");
+    assert_eq!(ready(&written(&asked, "slack")), "False/WorkerUnavailable");
+    assert_eq!(bed.plans().await.len(), 1);
+
+    bed.runs(&channel_plan(&bed, "slack"), &[], delivered());
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let asked = bed.asked();
+    let status = written(&asked, "slack");
+    assert_eq!(ready(&status), "True/Ready");
+    assert_eq!(status["deliveries"]["delivered"], 3);
+    assert_eq!(status["observedGeneration"], 1);
+    assert!(condition(&status, "Reconciling").is_null());
+    assert_eq!(paths(&asked)[1..], ["POST events"], "one event for one change");
+
+    for _ in 0..3 {
+        channels.reconcile(NS.to_owned()).await.unwrap();
+    }
+    assert_eq!(paths(&bed.asked()), [""; 0], "nothing changed");
+    assert_eq!(bed.plans().await.len(), 1, "the plan was sent once");
+}
+
+#[tokio::test]
+async fn a_cache_that_has_not_heard_of_our_write_leads_to_no_second_one() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    let first = bed.asked();
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    let statuses = |asked: &[Asked]| asked.iter().filter(|asked| asked.path.ends_with("/status")).count();
+    assert_eq!((statuses(&first), statuses(&bed.asked())), (1, 0));
+}
+
+#[tokio::test]
+async fn while_the_hub_is_down_children_are_kept_up_and_the_status_says_why_it_is_not_ready() {
+    let bed = Bed::without_hub().await;
+    bed.world.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    let asked = bed.asked();
+    assert!(paths(&asked).contains(&"PATCH deployments/belfry-send".to_owned()));
+    let status = written(&asked, "slack");
+    assert_eq!(ready(&status), "False/HubUnreachable");
+    assert_eq!(condition(&status, "Reconciling")["status"], "True");
+    assert!(bed.plans().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_secret_key_that_a_worker_misses_is_named_and_heals() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let plan = channel_plan(&bed, "slack");
+    let problem = [("SecretKeyNotFound", "key \"slack-url\" of Secret \"payments-notify\" is not there")];
+    bed.runs(&plan, &problem, delivered());
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let status = written(&bed.asked(), "slack");
+    assert_eq!(ready(&status), "False/SecretKeyNotFound");
+    assert!(condition(&status, "Stalled").is_null(), "it heals by itself");
+    bed.runs(&plan, &[], delivered());
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    assert_eq!(ready(&written(&bed.asked(), "slack")), "True/Ready");
+}
+
+#[tokio::test]
+async fn a_rule_names_the_channel_that_is_missing_and_heals_when_it_appears() {
+    let bed = Bed::new().await;
+    bed.world.rules.insert(rule("errors", 2, &json!({})));
+    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    bed.asked();
+    bed.runs(&rule_plan(&bed, "errors"), &[], StatusBody::AlertRule(RuleStatus::default()));
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let status = written(&bed.asked(), "errors");
+    assert_eq!(ready(&status), "False/ChannelNotFound");
+    assert!(condition(&status, "Ready")["message"].as_str().unwrap().contains("slack"));
+    bed.world.channels.insert(slack("slack", 1));
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    assert_eq!(ready(&written(&bed.asked(), "errors")), "True/Ready");
+}
+
+#[tokio::test]
+async fn a_rule_that_does_not_compile_stalls_and_its_neighbours_go_on() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    bed.world.rules.insert(rule("broken", 2, &json!({"match": "record.level =="})));
+    bed.world.rules.insert(rule("good", 3, &json!({})));
+    let unreadable =
+        object("unreadable", 4, json!({"source": "not even a map", "poison": "\u{0}".repeat(100)}));
+    bed.world.rules.insert(unreadable);
+    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let asked = bed.asked();
+    let status = written(&asked, "broken");
+    assert_eq!(ready(&status), "False/InvalidMatch");
+    assert_eq!(condition(&status, "Stalled")["status"], "True");
+    assert!(condition(&status, "Ready")["message"].as_str().unwrap().contains("line 1"), "{status:#}");
+    assert_eq!(ready(&written(&asked, "unreadable")), "False/Unreadable");
+    let plans = bed.plans().await;
+    assert_eq!(plans.len(), 1);
+    assert_eq!(plans[0]["name"], "good");
+}
+
+#[tokio::test]
+async fn rules_of_one_source_share_a_consumer_as_large_as_the_largest_asks() {
+    let bed = Bed::new().await;
+    bed.world.rules.insert(rule("a", 2, &json!({"consumers": {"replicas": 3}})));
+    bed.world.rules.insert(rule("b", 3, &json!({})));
+    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let asked = bed.asked();
+    let deployments: Vec<&Asked> =
+        asked.iter().filter(|asked| asked.path.contains("/deployments/")).collect();
+    assert_eq!(deployments.len(), 1);
+    assert_eq!(deployments[0].body["spec"]["replicas"], 3);
+    assert_eq!(deployments[0].body["metadata"]["ownerReferences"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_source_that_no_rule_reads_any_more_loses_its_consumer_though_other_rules_live() {
+    let bed = Bed::new().await;
+    let other = json!({"source": {"kafka": {"bootstrapServers": ["other:9092"], "topics": ["t"]}}});
+    bed.world.rules.insert(rule("a", 2, &json!({})));
+    bed.world.rules.insert(rule("b", 3, &other));
+    let rules = Rules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    bed.asked();
+    bed.world.rules.remove(NS, "b");
+    rules.reconcile(NS.to_owned()).await.unwrap();
+    let deleted: Vec<String> =
+        paths(&bed.asked()).into_iter().filter(|path| path.starts_with("DELETE")).collect();
+    assert_eq!(deleted.len(), 1, "{deleted:?}");
+    assert!(deleted[0].contains("deployments/belfry-consume-"), "{deleted:?}");
+}
+
+#[tokio::test]
+async fn a_child_that_somebody_edited_is_put_right() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    bed.asked();
+    let mut edited = bed.world.deployments.get(NS, "belfry-send").unwrap().as_ref().clone();
+    edited.metadata.generation = Some(2);
+    bed.world.deployments.insert(edited);
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    assert!(paths(&bed.asked()).contains(&"PATCH deployments/belfry-send".to_owned()));
+}
+
+#[tokio::test]
+async fn the_younger_of_two_schedules_that_clash_is_rejected_until_the_older_goes() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    bed.world.schedules.insert(schedule("older", 5, &json!({})));
+    bed.world.schedules.insert(schedule("younger", 6, &json!({"start": "2026-01-05T10:10:00"})));
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let again = schedules.reconcile(NS.to_owned()).await.unwrap();
+    assert!(again.is_some(), "it looks again when a time passes");
+    bed.settle();
+    let asked = bed.asked();
+    let status = written(&asked, "younger");
+    assert_eq!(ready(&status), "False/Conflicting");
+    assert_eq!(condition(&status, "Stalled")["reason"], "Conflicting");
+    assert_eq!(condition(&status, "Conflicting")["status"], "True");
+    assert_eq!(status["conflicts"][0]["schedule"], "older");
+    assert_eq!(status["conflicts"][0]["shared"], json!(["minji@example.com", "room-3f-a"]));
+    assert!(status["nextReminderTime"].is_null());
+    let older = written(&asked, "older");
+    assert_eq!(ready(&older), "True/Ready");
+    assert_eq!(condition(&older, "Conflicting")["status"], "False");
+    assert_eq!(older["nextOccurrences"][0]["start"], "2026-11-20T10:00:00+09:00");
+    assert_eq!(older["nextReminderTime"], "2026-11-20T09:50:00+09:00");
+    let suspended = |asked: &[Asked], uid8: &str| {
+        let found = asked.iter().find(|asked| asked.path.contains(&format!("/belfry-remind-{uid8}-")));
+        found.unwrap().body["spec"]["suspend"].clone()
+    };
+    assert_eq!(suspended(&asked, "00000006"), true);
+    assert_eq!(suspended(&asked, "00000005"), false);
+    let plans = bed.plans().await;
+    let sent = plans.iter().find(|plan| plan["name"] == "younger").unwrap();
+    assert_eq!(sent["suspended"], true);
+
+    bed.world.schedules.remove(NS, "older");
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    let asked = bed.asked();
+    assert_eq!(ready(&written(&asked, "younger")), "True/Ready");
+    assert_eq!(suspended(&asked, "00000006"), false);
+}
+
+#[tokio::test]
+async fn a_clash_is_only_said_with_warn_and_not_even_that_with_allow() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    bed.world.schedules.insert(schedule("older", 5, &json!({})));
+    bed.world.schedules.insert(schedule("warned", 6, &json!({"conflictPolicy": "Warn"})));
+    bed.world.schedules.insert(schedule("allowed", 7, &json!({"conflictPolicy": "Allow"})));
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    let asked = bed.asked();
+    for (name, conflicting) in [("warned", "True"), ("allowed", "False")] {
+        let status = written(&asked, name);
+        assert_eq!(ready(&status), "True/Ready", "{name}");
+        assert_eq!(condition(&status, "Conflicting")["status"], conflicting, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_shows_its_last_reminder_and_is_written_again_only_for_news() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    bed.asked();
+    let held = bed.world.schedules.get(NS, "standup").unwrap();
+    let valid = validate::schedule(held.0.as_ref().unwrap()).unwrap();
+    let told = ScheduleStatus {
+        last_reminder: Some("2026-11-19T00:50:00.123Z".parse().unwrap()),
+        ..ScheduleStatus::default()
+    };
+    bed.runs(&valid.plan, &[], StatusBody::Schedule(told));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    assert_eq!(written(&bed.asked(), "standup")["lastReminderTime"], "2026-11-19T00:50:00Z");
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    assert_eq!(paths(&bed.asked()), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_annotation_is_handed_to_the_hub_once_for_each_value() {
+    let bed = Bed::new().await;
+    let mut channel = slack("slack", 1);
+    let annotations = [("belfry.dev/send-test".to_owned(), "one".to_owned())];
+    channel.0.as_mut().unwrap().metadata.annotations = Some(annotations.into());
+    bed.world.channels.insert(channel);
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    for _ in 0..3 {
+        channels.reconcile(NS.to_owned()).await.unwrap();
+        bed.settle();
+    }
+    let requests = bed.hub_server.received_requests().await.unwrap();
+    let tests: Vec<_> =
+        requests.iter().filter(|request| request.url.path() == protocol::paths::REQUESTS).collect();
+    assert_eq!(tests.len(), 1);
+    assert!(String::from_utf8_lossy(&tests[0].body).contains("\"one\""));
+}
+
+#[tokio::test]
+async fn a_suspended_channel_says_so_and_its_plan_too() {
+    let bed = Bed::new().await;
+    let mut channel = slack("slack", 1);
+    channel.0.as_mut().unwrap().spec.suspend = true;
+    bed.world.channels.insert(channel);
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    let status = written(&bed.asked(), "slack");
+    assert_eq!(ready(&status), "False/Suspended");
+    assert!(condition(&status, "Stalled").is_null() && condition(&status, "Reconciling").is_null());
+    assert_eq!(bed.plans().await[0]["suspended"], true);
+}
+
+#[tokio::test]
+async fn a_plan_says_no_more_than_references_of_a_secret() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    let plan = channel_plan(&bed, "slack");
+    let PlanBody::NotificationChannel(channel) = &plan.body else { panic!() };
+    assert_eq!(channel.files()[0].path(), "secrets/payments-notify/slack-url");
+}

@@ -1,0 +1,167 @@
+//! What objects show, as kstatus reads it, and that one bad object does not hide the others.
+
+use std::sync::{Arc, Mutex};
+
+use crds::AlertRule;
+use crds::rule::AlertRuleStatus;
+use http::{Request, Response};
+use kube::client::Body;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt as _};
+use protocol::messages::{ObjectStatus, RuleStatus, StatusBody};
+use serde_json::json;
+
+use super::support::{digest, now, rule};
+use crate::cache::{Cache, follow};
+use crate::conditions::{find, types};
+use crate::hub::View;
+use crate::status::{self, Facts, Workers};
+use crate::validate;
+
+fn plan() -> domain::Plan {
+    validate::rule(rule("r", 1, &json!({})).0.as_ref().unwrap()).unwrap()
+}
+
+fn view(plan: &domain::Plan) -> View {
+    View {
+        unreachable: None,
+        holds: true,
+        refused: None,
+        status: Some(ObjectStatus {
+            uid: plan.uid,
+            namespace: plan.namespace.clone(),
+            name: plan.name.clone(),
+            revision: plan.revision(),
+            generation: 1,
+            running: 1,
+            problems: Vec::new(),
+            body: StatusBody::AlertRule(RuleStatus::default()),
+        }),
+    }
+}
+
+fn shown(plan: &domain::Plan, change: impl FnOnce(&mut Facts<'_>)) -> AlertRuleStatus {
+    let mut facts = Facts {
+        generation: 1,
+        before: &[],
+        plan: Ok(plan),
+        hub: Some(view(plan)),
+        apply_error: None,
+        workers: vec![Workers { name: "belfry-consume-1".to_owned(), available: 1, trouble: None }],
+        wants_running: true,
+        missing_channels: Vec::new(),
+        now: now(),
+    };
+    change(&mut facts);
+    status::rule(&facts, &AlertRuleStatus::default())
+}
+
+/// As kstatus decides, once the generation is observed.
+fn kstatus(status: &AlertRuleStatus) -> &'static str {
+    let is = |type_| find(&status.conditions, type_).map(|condition| condition.status == "True");
+    match (is(types::RECONCILING), is(types::STALLED), is(types::READY)) {
+        (Some(true), ..) => "InProgress",
+        (_, Some(true), _) => "Failed",
+        (_, _, Some(false)) => "InProgress",
+        _ => "Current",
+    }
+}
+
+#[test]
+fn ready_is_true_only_when_every_part_does_its_job() {
+    let plan = plan();
+    let reason = |status: &AlertRuleStatus| find(&status.conditions, types::READY).unwrap().reason.clone();
+    assert_eq!(reason(&shown(&plan, |_| ())), "Ready");
+    assert_eq!(kstatus(&shown(&plan, |_| ())), "Current");
+    type Break = (&'static str, &'static str, fn(&mut Facts<'_>));
+    let breaks: [Break; 7] = [
+        ("HubUnreachable", "InProgress", |facts| {
+            facts.hub.as_mut().unwrap().unreachable = Some("refused".to_owned());
+        }),
+        ("HubRefused", "Failed", |facts| facts.hub.as_mut().unwrap().refused = Some("no".to_owned())),
+        ("Progressing", "InProgress", |facts| facts.hub.as_mut().unwrap().holds = false),
+        ("WorkerUnavailable", "InProgress", |facts| facts.workers[0].available = 0),
+        ("WorkerBehind", "InProgress", |facts| {
+            facts.hub.as_mut().unwrap().status.as_mut().unwrap().revision = digest();
+        }),
+        ("ApplyFailed", "InProgress", |facts| facts.apply_error = Some("forbidden".to_owned())),
+        ("ChannelNotFound", "InProgress", |facts| facts.missing_channels = vec!["x".to_owned()]),
+    ];
+    for (expected, read_as, change) in breaks {
+        let status = shown(&plan, change);
+        assert_eq!(reason(&status), expected);
+        assert_eq!(kstatus(&status), read_as, "{expected}");
+    }
+}
+
+#[test]
+fn partitions_that_nobody_reads_are_named() {
+    let plan = plan();
+    let status = shown(&plan, |facts| {
+        let told = RuleStatus { unowned: vec!["service-logs/3".to_owned()], ..RuleStatus::default() };
+        facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
+    });
+    let ready = find(&status.conditions, types::READY).unwrap();
+    assert_eq!(ready.reason, "PartitionsUnowned");
+    assert!(ready.message.contains("service-logs/3"), "{}", ready.message);
+}
+
+#[test]
+fn what_the_hub_told_stays_shown_while_it_is_away() {
+    let plan = plan();
+    let before = AlertRuleStatus { matched: Some(7), ..AlertRuleStatus::default() };
+    let facts = Facts {
+        generation: 1,
+        before: &[],
+        plan: Ok(&plan),
+        hub: Some(View {
+            unreachable: Some("refused".to_owned()),
+            holds: false,
+            refused: None,
+            status: None,
+        }),
+        apply_error: None,
+        workers: Vec::new(),
+        wants_running: true,
+        missing_channels: Vec::new(),
+        now: now(),
+    };
+    assert_eq!(status::rule(&facts, &before).matched, Some(7));
+}
+
+#[tokio::test]
+async fn an_object_that_can_not_be_read_is_kept_beside_those_that_can() {
+    let good = serde_json::to_value(rule("good", 1, &json!({})).0.unwrap()).unwrap();
+    let mut bad = good.clone();
+    bad["metadata"]["name"] = json!("bad");
+    bad["spec"] = json!({"source": 7});
+    let list = json!({
+        "apiVersion": "belfry.dev/v1alpha1", "kind": "AlertRuleList",
+        "metadata": {"resourceVersion": "1"}, "items": [bad, good],
+    });
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let watch = request.uri().query().unwrap_or_default().contains("watch=true");
+        let body = if watch { Vec::new() } else { serde_json::to_vec(&list).unwrap() };
+        async move { Ok::<_, std::convert::Infallible>(Response::new(Body::from(body))) }
+    });
+    let api = Api::<DeserializeGuard<AlertRule>>::all(Client::new(service, "default"));
+    let cache = Cache::new(1);
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let record = Arc::clone(&heard);
+    let following = tokio::spawn(follow(
+        api,
+        watcher::Config::default(),
+        None,
+        Arc::clone(&cache),
+        |_| (),
+        move |change| {
+            record.lock().unwrap().push(change.after.as_ref().unwrap().name_any());
+        },
+    ));
+    cache.synced().await;
+    following.abort();
+    assert_eq!(*heard.lock().unwrap(), ["bad", "good"]);
+    assert!(cache.get("payments", "bad").unwrap().0.is_err());
+    assert!(cache.get("payments", "good").unwrap().0.is_ok());
+}
