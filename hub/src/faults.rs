@@ -3,6 +3,7 @@
 //! A full disk or a failing one refuses thousands of requests a second: each is counted, the change is logged.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ledger::Error;
 
@@ -12,8 +13,12 @@ use crate::problem::Refusal;
 /// Remembers how the storage fares.
 pub(crate) struct Faults {
     metrics: Arc<Metrics>,
-    failing: Mutex<Option<&'static str>>,
+    failing: Mutex<Option<(&'static str, Instant)>>,
 }
+
+/// How long after its last failure the storage must have worked to be said to work again: not every call that succeeds
+/// had something to write.
+const CALM: Duration = Duration::from_secs(10);
 
 impl Faults {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
@@ -23,7 +28,7 @@ impl Faults {
     /// What became of a call that writes: its answer, or a refusal. Also tells failing storage from storage that works.
     pub(crate) fn wrote<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
         if result.is_ok() {
-            self.change(None, "");
+            self.worked(Instant::now());
         }
         result.map_err(|error| self.refusal(&error))
     }
@@ -46,7 +51,7 @@ impl Faults {
             | Error::Closed => return false,
         };
         self.metrics.storage_errors.get_or_create(&ReasonLabel { reason }).inc();
-        self.change(Some(reason), &error.to_string());
+        self.failed(reason, &error.to_string(), Instant::now());
         true
     }
 
@@ -65,17 +70,20 @@ impl Faults {
         }
     }
 
-    fn change(&self, reason: Option<&'static str>, message: &str) {
+    fn failed(&self, reason: &'static str, message: &str, at: Instant) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if *failing == reason {
-            return;
-        }
-        if let Some(reason) = reason {
+        if failing.is_none_or(|(before, _)| before != reason) {
             tracing::error!(reason, message, "the storage fails; what was stored before is safe");
-        } else {
-            tracing::info!("the storage works again");
         }
-        *failing = reason;
+        *failing = Some((reason, at));
+    }
+
+    fn worked(&self, at: Instant) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if failing.is_some_and(|(_, last)| at.saturating_duration_since(last) >= CALM) {
+            tracing::info!("the storage works again");
+            *failing = None;
+        }
     }
 }
 
@@ -99,6 +107,17 @@ mod tests {
         };
         let over = faults.wrote::<()>(Err(over)).expect_err("over");
         assert_eq!(over.retry_after, Some(std::time::Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_call_that_had_nothing_to_write_does_not_end_a_failure() {
+        let faults = Faults::new(Arc::new(Metrics::new()));
+        let at = Instant::now();
+        faults.failed("StorageFull", "x", at);
+        faults.worked(at + Duration::from_secs(1));
+        assert!(faults.failing.lock().expect("unpoisoned").is_some());
+        faults.worked(at + CALM);
+        assert!(faults.failing.lock().expect("unpoisoned").is_none());
     }
 
     #[test]

@@ -6,19 +6,19 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use common::{Bed, channel, ends, matched, rule, source, status, until};
-use domain::{DeliveryState, Digest, Outcome, Plan};
+use common::{Bed, channel, ends, matched, rule, schedule, source, status, until};
+use domain::{DeliveryState, Digest, Millis, Outcome, Plan, Severity};
 use protocol::Client;
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Claimed, CommitResult, LiveObjects, NotificationQuery, ObjectProblem,
-    Outcomes, Pool, Report, SourcePlan, StatusBody,
+    Outcomes, Pool, ReminderDue, Reminders, Report, SourcePlan, StatusBody,
 };
 use uuid::Uuid;
 
 const NOW: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(20);
-/// What a change may take to reach one who waits for it.
-const SOON: Duration = Duration::from_secs(1);
+/// What a change may take to reach one who waits for it: a second, and what a busy machine adds.
+const SOON: Duration = Duration::from_secs(3);
 
 async fn source_plan(worker: &Client, ns: &str) -> SourcePlan {
     let plan = worker.source_plan(ns, source().key().as_str(), "", NOW).await;
@@ -101,7 +101,58 @@ async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outc
 }
 
 #[tokio::test]
-async fn a_changed_rule_reaches_its_waiting_consumer_within_a_second() {
+async fn a_failed_attempt_comes_to_a_waiting_retry_when_it_is_due() {
+    let mut bed = Bed::new("retry", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xab0, "x").await;
+    commit(&worker, &rule, &revision, 0).await;
+    let first = claim(&worker, "a", Pool::Send, LONG).await.tasks.remove(0);
+    let waiting = {
+        let worker = worker.clone();
+        tokio::spawn(async move { claim(&worker, "a", Pool::Retry, LONG).await })
+    };
+    let outcome = Outcome::Later { reason: "503".to_owned(), wait: Some(Millis(300)), channel_wide: false };
+    let outcome = AttemptOutcome { delivery: first.delivery, attempt: first.attempt, outcome };
+    let told = Instant::now();
+    worker.outcomes("a", &Outcomes { outcomes: vec![outcome] }).await.expect("recorded");
+    let second = waiting.await.expect("the claim ends").tasks.remove(0);
+    assert_eq!((second.delivery, second.attempt), (first.delivery, 2));
+    assert!((Duration::from_millis(295)..SOON).contains(&told.elapsed()), "{:?}", told.elapsed());
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_reminder_becomes_a_task_and_one_found_by_an_old_plan_is_refused() {
+    let mut bed = Bed::new("reminder", &[]).await;
+    let office = schedule("a", "office", 0xac0);
+    bed.put(&[&channel("a", "hook", 0xac1), &office]).await;
+    let worker = bed.worker("a");
+    let state = worker.schedule("a", office.uid).await.expect("a state");
+    assert_eq!(state.plan, office);
+    assert_eq!(status(bed.worker("b").schedule("b", office.uid).await), 404, "it is of another namespace");
+    let occurrence = state.through + jiff::SignedDuration::from_mins(30);
+    let due = ReminderDue {
+        occurrence,
+        end: occurrence + jiff::SignedDuration::from_hours(1),
+        before_minutes: 10,
+        due: occurrence - jiff::SignedDuration::from_mins(10),
+        title: "Office hour at 9".to_owned(),
+        summary: String::new(),
+        severity: Severity::Info,
+    };
+    let mut reminders =
+        Reminders { revision: Digest::of("old"), through: due.due, reminders: vec![due], skipped: 0 };
+    assert_eq!(status(worker.reminders("a", office.uid, &reminders).await), 409);
+    reminders.revision = office.revision();
+    worker.reminders("a", office.uid, &reminders).await.expect("recorded");
+    worker.reminders("a", office.uid, &reminders).await.expect("recorded before");
+    let claimed = claim(&worker, "a", Pool::Send, LONG).await;
+    assert_eq!(claimed.tasks.len(), 1, "each reminder once");
+    assert_eq!(claimed.tasks[0].notification.title, "Office hour at 9");
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_rule_wakes_its_waiting_consumer_at_once() {
     let mut bed = Bed::new("plan-poll", &[]).await;
     let (worker, rule, revision) = ready(&bed, "a", 0xb0, "one").await;
     let key = source().key();

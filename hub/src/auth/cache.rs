@@ -26,12 +26,6 @@ pub(super) struct Access {
     pub(super) namespace: String,
 }
 
-/// Whether an earlier answer serves while the API server can't be asked.
-pub(super) enum Held {
-    Yes(Arc<Known>),
-    No,
-}
-
 struct Fresh<T> {
     answer: T,
     until: Instant,
@@ -76,15 +70,11 @@ impl Answers {
     }
 
     /// The earlier answer while the API server is down. A token that does not say when it ends is not held.
-    pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Held {
+    pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<Known>> {
         let mut maps = self.lock();
-        match maps.known.get_mut(hash) {
-            Some(fresh) if says_when_it_ends => {
-                fresh.until = at + HELD_FOR;
-                Held::Yes(fresh.answer.clone())
-            }
-            _ => Held::No,
-        }
+        let fresh = maps.known.get_mut(hash).filter(|_| says_when_it_ends)?;
+        fresh.until = fresh.until.max(at + HELD_FOR);
+        Some(fresh.answer.clone())
     }
 
     /// Makes every answer stale, as ten minutes would.

@@ -13,7 +13,7 @@ use kube::{Api, Client, Config};
 use super::review::{Identity, ReviewError, Reviewer};
 
 /// How long the API server may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the API server of the cluster that the hub runs in, or that KUBECONFIG names.
 pub struct KubeReviewer {

@@ -10,14 +10,14 @@ mod kube;
 mod review;
 mod token;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use self::cache::{Access, Answers, Held};
+use self::cache::{Access, Answers};
 pub use self::kube::KubeReviewer;
 pub use self::review::{Identity, ReviewError, Reviewer};
 use self::token::Hash;
@@ -25,6 +25,9 @@ use crate::problem::Refusal;
 
 /// Questions asked of the API server at the same time. A flood of junk waits in line here.
 const REVIEWS_AT_ONCE: usize = 16;
+
+/// How long the API server is taken for down after it gave no answer: meanwhile those who are known are not kept waiting.
+const DOWN_FOR: Duration = Duration::from_secs(30);
 
 /// What a path asks of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,12 +95,15 @@ pub struct Auth {
     reviewer: Arc<dyn Reviewer>,
     answers: Answers,
     asking: Semaphore,
+    /// Until when the API server is taken for down, from its first failure to its next answer.
+    down: Mutex<Option<Instant>>,
 }
 
 impl Auth {
     /// Asks `reviewer` what it does not know.
     pub fn new(accounts: Accounts, reviewer: Arc<dyn Reviewer>) -> Self {
-        Self { accounts, reviewer, answers: Answers::default(), asking: Semaphore::new(REVIEWS_AT_ONCE) }
+        let asking = Semaphore::new(REVIEWS_AT_ONCE);
+        Self { accounts, reviewer, answers: Answers::default(), asking, down: Mutex::default() }
     }
 
     /// Whether the request's bearer may do what `need` says, and as whom.
@@ -142,30 +148,58 @@ impl Auth {
         if exp.is_some_and(|exp| exp <= now.as_second()) {
             return Err(Refusal::unauthorized("the token has expired"));
         }
-        if let Some(answer) = self.answers.token(&hash, Instant::now()) {
+        if let Some(answer) = self.remembered(&hash, exp.is_some()) {
             return answer.ok_or_else(unknown);
         }
         let _turn = self.asking.acquire().await.map_err(|_| Refusal::unavailable("shutting down"))?;
-        // Another request may have asked the same while this one waited for its turn.
-        if let Some(answer) = self.answers.token(&hash, Instant::now()) {
+        // Another request may have asked the same, or found the server down, while this one waited for its turn.
+        if let Some(answer) = self.remembered(&hash, exp.is_some()) {
             return answer.ok_or_else(unknown);
         }
         match self.review(token).await {
             Ok(answer) => {
+                self.answered();
                 let answer = answer.map(Arc::new);
                 self.answers.keep(hash, answer.clone(), Instant::now());
                 answer.ok_or_else(unknown)
             }
-            Err(error) => match self.answers.hold(&hash, exp.is_some(), Instant::now()) {
-                Held::Yes(known) => {
-                    tracing::debug!(%error, who = known.identity.username, "held an earlier review");
-                    Ok(known)
-                }
-                Held::No => {
-                    tracing::warn!(%error, "a token can't be reviewed");
-                    Err(Refusal::unavailable("the Kubernetes API server can't be asked who you are"))
-                }
-            },
+            Err(error) => {
+                self.failed(&error);
+                let held = self.answers.hold(&hash, exp.is_some(), Instant::now());
+                held.ok_or_else(|| {
+                    Refusal::unavailable("the Kubernetes API server can't be asked who you are")
+                })
+            }
+        }
+    }
+
+    /// What is known of a token without asking: that it is nobody's, or whose it is.
+    #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
+    fn remembered(&self, hash: &Hash, says_when_it_ends: bool) -> Option<Option<Arc<Known>>> {
+        let at = Instant::now();
+        let fresh = self.answers.token(hash, at);
+        if fresh.is_some() || !self.is_down(at) {
+            return fresh;
+        }
+        self.answers.hold(hash, says_when_it_ends, at).map(Some)
+    }
+
+    fn is_down(&self, at: Instant) -> bool {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| at < until)
+    }
+
+    fn failed(&self, error: &ReviewError) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        if down.is_none() {
+            tracing::warn!(%error, "callers can't be reviewed; those already known go on");
+        }
+        *down = Some(Instant::now() + DOWN_FOR);
+    }
+
+    fn answered(&self) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        if down.take().is_some() {
+            tracing::info!("callers can be reviewed again");
         }
     }
 
@@ -185,9 +219,10 @@ impl Auth {
         }
         let _turn = self.asking.acquire().await.map_err(|_| Refusal::unavailable("shutting down"))?;
         let may = self.reviewer.may_read(who, ns).await.map_err(|error| {
-            tracing::warn!(%error, "a right to read can't be reviewed");
+            self.failed(&error);
             Refusal::unavailable("the Kubernetes API server can't be asked what you may read")
         })?;
+        self.answered();
         self.answers.keep_access(key, may, Instant::now());
         Ok(may)
     }

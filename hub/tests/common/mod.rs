@@ -13,8 +13,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser as _;
 use domain::{
-    ChannelPlan, Condition, DeliveryPolicy, Digest, Format, Millis, OnUnknown, Plan, PlanBody, RecordRef,
-    RetryPolicy, RulePlan, Sample, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
+    CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, Digest, Format, Millis, OnUnknown, Plan,
+    PlanBody, RecordRef, RecurrenceText, ReminderPlan, RetryPolicy, RulePlan, Sample, SchedulePlan, Severity,
+    Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 use futures::future::BoxFuture;
 use hub::auth::{Identity, ReviewError, Reviewer};
@@ -231,6 +232,23 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
         allowed_lateness: Millis(0),
     };
     plan(ns, name, uid, PlanBody::AlertRule(body))
+}
+
+pub(crate) fn schedule(ns: &str, name: &str, uid: u128) -> Plan {
+    let body = SchedulePlan {
+        title: "Office hour".to_owned(),
+        recurrence: RecurrenceText {
+            start: "2026-11-23T09:00".to_owned(),
+            time_zone: "Europe/Berlin".to_owned(),
+            duration: Millis::from_secs(3_600),
+            rrule: "FREQ=WEEKLY".to_owned(),
+            dates: vec![],
+            except_dates: vec![],
+        },
+        reminders: vec![ReminderPlan { before_minutes: 10, notify: vec!["hook".to_owned()] }],
+        catch_up: CatchUp { policy: CatchUpPolicy::All, window: Millis::from_secs(3_600) },
+    };
+    plan(ns, name, uid, PlanBody::Schedule(body))
 }
 
 fn plan(ns: &str, name: &str, uid: u128, body: PlanBody) -> Plan {
