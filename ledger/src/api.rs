@@ -103,6 +103,11 @@ pub struct AlertData<'a> {
     pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
 }
 
+/// A source: namespace and key.
+pub type SourceRef = (String, String);
+/// A partition of a source: topic, topic id, number.
+pub type PartitionRef = (String, String, i32);
+
 /// What workers said within the last minute, merged by the hub. It may be lost with the hub.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WorkerView {
@@ -110,8 +115,8 @@ pub struct WorkerView {
     pub running: BTreeMap<Uuid, BTreeMap<Digest, i32>>,
     /// What they can't do, by object.
     pub problems: BTreeMap<Uuid, BTreeSet<ObjectProblem>>,
-    /// Owned partitions by (namespace, source key), as (topic, topic id, partition).
-    pub owned: BTreeMap<(String, String), BTreeSet<(String, String, i32)>>,
+    /// Partitions that somebody owns.
+    pub owned: BTreeMap<SourceRef, BTreeSet<PartitionRef>>,
 }
 
 /// Plain numbers of the writer, from the start of the process.

@@ -186,17 +186,24 @@ impl Catalog {
     }
 }
 
-/// The sources that these objects' rules read.
+/// A source in the making.
+#[derive(Default)]
+struct Gathered {
+    brokers: Vec<String>,
+    rules: BTreeMap<Uuid, SourceRule>,
+    topics: BTreeSet<String>,
+}
+
+/// The sources that these objects' rules read. A suspended rule's topics are read, and passed over.
 fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<String, Arc<SourcePlan>> {
-    let mut sources: BTreeMap<String, (Vec<String>, BTreeMap<Uuid, SourceRule>, BTreeSet<String>)> =
-        BTreeMap::new();
+    let mut sources: BTreeMap<String, Gathered> = BTreeMap::new();
     for object in objects {
         let (Some(rule), Some(key), Some(state)) = (object.rule(), &object.source, &object.state) else {
             continue;
         };
-        let (brokers, rules, topics) = sources.entry(key.as_str().to_owned()).or_default();
-        brokers.clone_from(&rule.source.bootstrap_servers);
-        topics.extend(rule.topics.iter().cloned());
+        let source = sources.entry(key.as_str().to_owned()).or_default();
+        source.brokers.clone_from(&rule.source.bootstrap_servers);
+        source.topics.extend(rule.topics.iter().cloned());
         if !object.plan.suspended {
             let rule = SourceRule {
                 name: object.plan.name.clone(),
@@ -204,16 +211,15 @@ fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<Strin
                 state: state.clone(),
                 plan: rule.clone(),
             };
-            rules.insert(object.plan.uid, rule);
+            source.rules.insert(object.plan.uid, rule);
         }
     }
-    let plan =
-        |(key, (bootstrap_servers, rules, topics)): (String, (Vec<String>, BTreeMap<_, SourceRule>, _))| {
-            let topics: Vec<String> = BTreeSet::into_iter(topics).collect();
-            let revisions: Vec<_> =
-                rules.iter().map(|(uid, rule): (&Uuid, _)| (uid, &rule.revision)).collect();
-            let revision = Digest::of(&(&bootstrap_servers, &revisions, &topics));
-            (key, Arc::new(SourcePlan { revision, bootstrap_servers, rules, topics }))
-        };
+    let plan = |(key, source): (String, Gathered)| {
+        let Gathered { brokers, rules, topics } = source;
+        let topics: Vec<String> = topics.into_iter().collect();
+        let revisions: Vec<_> = rules.iter().map(|(uid, rule)| (uid, &rule.revision)).collect();
+        let revision = Digest::of(&(&brokers, &revisions, &topics));
+        (key, Arc::new(SourcePlan { revision, bootstrap_servers: brokers, rules, topics }))
+    };
     sources.into_iter().map(plan).collect()
 }

@@ -125,7 +125,7 @@ fn accept<'a>(
     let results = entries.iter().map(|entry| {
         let partition = topics
             .get_mut(&entry.topic)
-            .filter(|topic| topic.topic_id == entry.topic_id)
+            .filter(|topic| topic.id == entry.topic_id)
             .and_then(|topic| topic.partitions.get_mut(&entry.partition));
         let Some(partition) = partition else { return EntryResult { status: 404, offset: 0 } };
         if partition.position != entry.from {

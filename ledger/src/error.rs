@@ -55,31 +55,45 @@ pub enum Error {
     Closed,
 }
 
-/// SQLite's primary result codes that mean "no room".
-const FULL: &str = "13";
+/// How the message of a [`Error::Storage`] begins that concerns one command only.
+const ONE: &str = "refused: ";
 
 impl Error {
     /// Whether the transaction can't be trusted any more, so that all that waits in it must be tried anew.
     pub(crate) fn is_storage(&self) -> bool {
-        matches!(self, Self::StorageFull(_) | Self::Storage(_) | Self::Corrupt(_))
+        match self {
+            Self::StorageFull(_) | Self::Corrupt(_) => true,
+            Self::Storage(why) => !why.starts_with(ONE),
+            _ => false,
+        }
     }
 }
+
+/// SQLite's result code "the memory shared between connections can't grow".
+const SHARED_MEMORY_FULL: i64 = 4_874;
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if let sqlx::Error::Database(database) = &error {
-            let code = database.code().unwrap_or_default();
+            let code = database.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
+            let message = database.message();
             // Extended codes carry the primary one in their lowest byte.
-            let primary = code.parse::<i64>().map(|code| (code & 0xff).to_string()).unwrap_or_default();
-            return match primary.as_str() {
-                FULL => Self::StorageFull(database.message().to_owned()),
-                "11" | "26" => Self::Corrupt(database.message().to_owned()),
-                _ => Self::Storage(format!("{} (code {code})", database.message())),
+            return match (code, code & 0xff) {
+                (SHARED_MEMORY_FULL, _) | (_, 13) => Self::StorageFull(message.to_owned()),
+                (_, 11 | 26) => Self::Corrupt(message.to_owned()),
+                // A fault of the statement, a type that doesn't fit, a constraint.
+                (_, 1 | 18 | 19 | 20 | 25) => Self::Storage(format!("{ONE}{message} (code {code})")),
+                _ => Self::Storage(format!("{message} (code {code})")),
             };
         }
         match error {
             sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
                 Self::StorageFull(io.to_string())
+            }
+            sqlx::Error::PoolClosed => Self::Closed,
+            other
+            @ (sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+                Self::Storage(format!("{ONE}{other}"))
             }
             other => Self::Storage(other.to_string()),
         }
@@ -88,6 +102,6 @@ impl From<sqlx::Error> for Error {
 
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
-        Self::Storage(format!("stored JSON can't be read: {error}"))
+        Self::Storage(format!("{ONE}stored JSON can't be read: {error}"))
     }
 }

@@ -29,7 +29,10 @@ mod status;
 mod stories;
 mod writer;
 
-pub use api::{AlertData, Counts, Options, Pruned, Render, Rendered, Topic, WorkerView, WriterMetrics};
+pub use api::{
+    AlertData, Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView,
+    WriterMetrics,
+};
 pub use error::Error;
 
 use std::path::Path;

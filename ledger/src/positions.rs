@@ -19,7 +19,7 @@ use crate::{Error, Ledger};
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) t: i64,
-    pub(crate) topic_id: String,
+    pub(crate) id: String,
     pub(crate) partitions: BTreeMap<i32, Partition>,
 }
 
@@ -44,8 +44,8 @@ pub(crate) async fn topics(
     .fetch_all(&mut tx.conn)
     .await?;
     let mut topics: HashMap<String, Topic> = HashMap::new();
-    for (t, name, topic_id, p, position, progress) in rows {
-        let topic = topics.entry(name).or_insert_with(|| Topic { t, topic_id, partitions: BTreeMap::new() });
+    for (t, name, id, p, position, progress) in rows {
+        let topic = topics.entry(name).or_insert_with(|| Topic { t, id, partitions: BTreeMap::new() });
         topic.partitions.insert(p, Partition { position, progress });
     }
     Ok(topics)
@@ -77,7 +77,7 @@ impl Command for Open {
             }
             let earliest = readers.iter().any(|rule| rule.start_from == StartFrom::Earliest);
             let known = known.get(&ends.topic);
-            let same = known.filter(|topic| topic.topic_id == ends.topic_id);
+            let same = known.filter(|topic| topic.id == ends.topic_id);
             let t = match (same, known) {
                 (Some(topic), _) => topic.t,
                 (None, Some(old)) => {

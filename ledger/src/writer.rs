@@ -258,6 +258,19 @@ async fn run(mut tx: Tx, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Box<d
 /// One transaction. A command's own error stays with it; an error of the storage is everyone's.
 async fn transaction(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
     tx.sql("BEGIN IMMEDIATE").await?;
+    if let [only] = jobs {
+        // The transaction is its savepoint.
+        let before = Arc::clone(&tx.catalog);
+        return match only.run(tx).await {
+            Ok(()) => tx.sql("COMMIT").await,
+            Err(error) if error.is_storage() => Err(error),
+            Err(_) => {
+                tx.catalog = before;
+                tx.counted.failed += 1;
+                tx.sql("ROLLBACK").await
+            }
+        };
+    }
     for job in jobs {
         let before = Arc::clone(&tx.catalog);
         tx.sql("SAVEPOINT command").await?;

@@ -1,0 +1,164 @@
+//! Prints how many notifications a second the ledger makes, hands out and completes, in three commits a set, on the disk
+//! of the folder given as the first argument (default: the system's folder for temporary files).
+//!
+//! Run: `cargo run -p belfry-ledger --example throughput -- <folder>`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a tool that stops at the first fault and prints"
+)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::{
+    ChannelPlan, Condition, DeliveryPolicy, Format, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
+    RetryPolicy, RulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
+};
+use jiff::Timestamp;
+use ledger::{AlertData, Ledger, Options, Render, Rendered};
+use protocol::messages::{
+    AttemptOutcome, ClaimRequest, Commit, Entry, Matched, Pool, PositionsRequest, Sample, TopicEnds,
+};
+use uuid::Uuid;
+
+const NS: &str = "bench";
+const RULE: Uuid = Uuid::from_u128(2);
+
+struct Plain;
+
+impl Render for Plain {
+    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+        Rendered { title: format!("{} is failing", alert.rule), summary: String::new() }
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn plans() -> Vec<Plan> {
+    let channel = ChannelPlan {
+        target: Target::Webhook { url: "http://sink".into(), signing: None, format: WebhookFormat::Json },
+        ca_bundle: None,
+        template: TemplateText::default(),
+        delivery: DeliveryPolicy {
+            rate_limit: None,
+            retry: RetryPolicy { max_attempts: 8, initial_delay: Millis(1), max_delay: Millis(1) },
+            timeout: Millis::from_secs(10),
+            expires_after: Millis::from_secs(86_400),
+            on_unknown: OnUnknown::Resend,
+        },
+    };
+    let rule = RulePlan {
+        source: Source { bootstrap_servers: vec!["kafka:9092".into()] },
+        topics: vec!["orders".into()],
+        format: Format::Json,
+        start_from: StartFrom::Earliest,
+        matches: "true".into(),
+        group_by: BTreeMap::new(),
+        condition: Condition::Any,
+        severity: Severity::Warning,
+        title: "t".into(),
+        summary: String::new(),
+        notify: vec!["hook".into()],
+        repeat_interval: None,
+        resolve: None,
+        allowed_lateness: Millis(0),
+    };
+    let plan = |uid, name: &str, body| Plan {
+        namespace: NS.into(),
+        name: name.into(),
+        uid,
+        generation: 1,
+        created: now(),
+        suspended: false,
+        body,
+    };
+    vec![
+        plan(Uuid::from_u128(1), "hook", PlanBody::NotificationChannel(channel)),
+        plan(RULE, "errors", PlanBody::AlertRule(rule)),
+    ]
+}
+
+/// A commit of so many matched records, each of a group of its own.
+fn commit(ledger: &Ledger, source: &str, from: i64, size: i64) -> Commit {
+    let plan = ledger.source_plan(NS, source).unwrap();
+    let record = |offset: i64| Matched {
+        rule: RULE,
+        group: BTreeMap::from([("service".into(), format!("service-{offset}"))]),
+        sample: Sample {
+            at: RecordRef { time: now(), topic: "orders".into(), partition: 0, offset },
+            value: serde_json::json!({"message": "payment declined", "code": offset}),
+        },
+    };
+    let entry = Entry {
+        topic: "orders".into(),
+        topic_id: "A".into(),
+        partition: 0,
+        from,
+        to: from + size,
+        progress_ms: Some(now().as_millisecond()),
+        end: from + size,
+        counts: vec![],
+        records: (from..from + size).map(record).collect(),
+        dropped: vec![],
+        dead_letters: vec![],
+    };
+    let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
+    Commit { revision: plan.revision.clone(), rules, entries: vec![entry] }
+}
+
+#[tokio::main]
+async fn main() {
+    let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    for size in [10, 100, 500] {
+        let dir = tempfile::tempdir_in(&folder).unwrap();
+        let options = Options::new(Uuid::from_u128(9));
+        let ledger = Ledger::open(&dir.path().join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
+        ledger.put_plans(plans(), now()).await.unwrap();
+        let source = Source { bootstrap_servers: vec!["kafka:9092".into()] }.key().as_str().to_owned();
+        let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
+        ledger.positions(NS, &source, PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
+        let (begun, before) = (Instant::now(), ledger.metrics());
+        let (mut done, mut parts) = (0, [Duration::ZERO; 3]);
+        while begun.elapsed() < Duration::from_secs(3) {
+            let start = Instant::now();
+            let records = commit(&ledger, &source, done, size);
+            ledger.commit(NS, &source, records, now()).await.unwrap();
+            parts[0] += start.elapsed();
+            let start = Instant::now();
+            let request =
+                ClaimRequest { pool: Pool::Send, instance: "bench".into(), max: size as i32, wait_ms: 0 };
+            let tasks = ledger.claim(NS, request, now()).await.unwrap().tasks;
+            assert_eq!(tasks.len() as i64, size);
+            parts[1] += start.elapsed();
+            let start = Instant::now();
+            let outcomes = tasks
+                .iter()
+                .map(|task| {
+                    let (delivery, attempt) = (task.delivery, task.attempt);
+                    (AttemptOutcome { delivery, attempt, outcome: Outcome::Delivered }, 0.5)
+                })
+                .collect();
+            ledger.outcomes(NS, outcomes, now()).await.unwrap();
+            parts[2] += start.elapsed();
+            done += size;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let commits = ledger.metrics().commits - before.commits;
+        let micros = parts.map(|part| part.as_secs_f64() * 1e6 / done as f64);
+        println!(
+            "sets of {size:3}: {:6.0} notifications/s, {:.4} commits a notification; \
+             us a notification: make {:.1}, hand out {:.1}, complete {:.1}",
+            done as f64 / seconds,
+            commits as f64 / done as f64,
+            micros[0],
+            micros[1],
+            micros[2],
+        );
+        ledger.close().await;
+    }
+}
