@@ -25,8 +25,11 @@ start_receivers() {
     -keyout "$RECEIVED/smtp.key" -out "$RECEIVED/smtp.crt" -subj /CN=smtp.test \
     -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=DNS:smtp.t-channels.svc,DNS:smtp.payments.svc" 2>/dev/null
   beside "$1" sink "$PWD/$(target_dir)/$(profile_dir)/belfry-sink" --file "$RECEIVED/received.jsonl"
-  beside "$1" smtp python3 "$PWD/e2e/receivers/smtp.py" 2525 "$RECEIVED/mail.jsonl" --login belfry not-a-real-password
-  beside "$1" smtps python3 "$PWD/e2e/receivers/smtp.py" 2526 "$RECEIVED/mail-tls.jsonl" \
+  # Debian's Python has Debian's packages; another one may come first in PATH.
+  local python=/usr/bin/python3
+  "$python" -c 'import aiosmtpd' 2>/dev/null || python=python3
+  beside "$1" smtp "$python" "$PWD/e2e/receivers/smtp.py" 2525 "$RECEIVED/mail.jsonl" --login belfry not-a-real-password
+  beside "$1" smtps "$python" "$PWD/e2e/receivers/smtp.py" 2526 "$RECEIVED/mail-tls.jsonl" \
     --starttls "$RECEIVED/smtp.crt" "$RECEIVED/smtp.key" --login belfry not-a-real-password
 }
 
