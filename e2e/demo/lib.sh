@@ -3,7 +3,8 @@
 # shellcheck shell=bash
 
 inside='' hub='' # set by demo.sh: how to get into the test bed's cluster; the hub's address
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold='' plain=''
+[ ! -t 1 ] || bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 
 chapter() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '   %s\n' "$*"; }
