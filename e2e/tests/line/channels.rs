@@ -235,6 +235,6 @@ async fn a_missing_secret_is_named_and_heals_when_it_appears() {
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
     let received = tenant.arrived("hook", 1, 60).await;
     assert_signed(&received[0]);
-    assert_eq!(body(&received[0])["severity"], "info", "{}", received[0].body);
+    assert_eq!(body(&received[0])["data"]["severity"], "info", "{}", received[0].body);
     tenant.leave().await;
 }

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
 mod ask;
+mod bad_input;
 mod channels;
 mod docs;
 mod example;
+mod golden;
 mod leave;
 mod rules;
 mod schedules;

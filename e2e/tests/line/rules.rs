@@ -66,7 +66,7 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts() {
         produce(&producer, &topic, None, Some(&record("bad", "b")), Some(second)).await;
     }
     let first = body(&tenant.arrived("hook", 1, 60).await[0]);
-    assert_eq!(first["title"], "errors a 7", "{first}");
+    assert_eq!(first["data"]["title"], "errors a 7", "{first}");
     let all = eventually("the resolved notice", Duration::from_mins(1), async || {
         let all = tenant.received("hook").await;
         if all.iter().any(|one| one.body.contains("resolved")) {
@@ -77,7 +77,7 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts() {
     })
     .await;
     // Fires at the end of its second, repeats after 4 s and 8 s while the window of 10 s still holds all seven.
-    let titles: Vec<_> = all.iter().map(|one| body(one)["title"].clone()).collect();
+    let titles: Vec<_> = all.iter().map(|one| body(one)["data"]["title"].clone()).collect();
     assert_eq!(titles.len(), 4, "firing, two repeats, resolved: {titles:?}");
     field(&tenant, "alr/errors", "/status/matched", json!(11)).await;
     field(&tenant, "alr/errors", "/status/firingCount", json!(0)).await;
@@ -118,7 +118,7 @@ async fn rules_come_and_change_within_5_s_without_a_restart_and_share_one_consum
         .received("hook")
         .await
         .iter()
-        .map(|one| body(one)["title"].as_str().unwrap_or_default().to_owned())
+        .map(|one| body(one)["data"]["title"].as_str().unwrap_or_default().to_owned())
         .collect();
     assert_eq!(titles.len(), 4, "{titles:?}");
     assert_eq!(titles.iter().filter(|title| title.starts_with("one y")).count(), 1, "{titles:?}");

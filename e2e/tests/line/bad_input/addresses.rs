@@ -1,0 +1,54 @@
+//! Addresses that no channel may lead a worker to: refused, and the status says why.
+
+use e2e::sink::Behaviour;
+use e2e::tenant::Tenant;
+use serde_json::json;
+
+use super::channel;
+use crate::golden;
+use crate::support::{annotate, field};
+
+/// The worker's own port of health and metrics: somebody listens there, so a guard that fails is seen.
+const OWN: &str = "127.0.0.1:9090";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
+    let tenant = Tenant::new("t-bad-address").await;
+    for (path, to) in
+        [("to-loopback", format!("http://{OWN}/")), ("to-metadata", "http://169.254.169.254/".to_owned())]
+    {
+        let headers = [("location".to_owned(), to)].into();
+        tenant.behave(path, Behaviour { status: 307, headers, ..Default::default() }).await;
+    }
+    let hook = |name: &str, url: &str| channel(name, &format!("type: Webhook\nwebhook: {{url: \"{url}\"}}"));
+    let mail = "type: Email\nemail: {host: 127.0.0.1, port: 9090, tls: None, from: b@example.com, to: [a@example.com]}";
+    let (loopback, metadata) = (tenant.url("to-loopback"), tenant.url("to-metadata"));
+    let cases = [
+        ("metadata", hook("metadata", "http://169.254.169.254/latest/meta-data"), "169.254.169.254"),
+        ("loopback", hook("loopback", &format!("http://{OWN}/metrics")), "127.0.0.1"),
+        ("name", hook("name", "http://localhost:9090/metrics"), "loopback"),
+        ("number", hook("number", "http://2130706433:9090/metrics"), "127.0.0.1"),
+        ("six", hook("six", "http://[::ffff:127.0.0.1]:9090/metrics"), "loopback"),
+        ("unspecified", hook("unspecified", "http://0.0.0.0:9090/metrics"), "unspecified"),
+        ("redirect", hook("redirect", &loopback), "redirect: address 127.0.0.1"),
+        ("redirect-metadata", hook("redirect-metadata", &metadata), "redirect: address 169.254.169.254"),
+        ("mail", channel("mail", mail), "127.0.0.1"),
+    ];
+    let manifests: Vec<&str> = cases.iter().map(|(_, manifest, _)| manifest.as_str()).collect();
+    tenant.apply(&manifests.concat()).await;
+    for (name, ..) in &cases {
+        tenant.ready(&format!("nch/{name}")).await;
+        annotate(&tenant, &format!("nch/{name}"), "belfry.dev/send-test=one").await;
+    }
+    for (name, _, says) in &cases {
+        let what = format!("nch/{name}");
+        field(&tenant, &what, "/status/deliveries/dead", json!(1)).await;
+        let object = tenant.get(&what).await.expect("the channel");
+        let error = object["status"]["lastError"].as_str().unwrap_or_default();
+        assert!(error.contains("is not allowed") && error.contains(says), "{name}: {error:?}");
+    }
+    for name in ["metadata", "loopback", "name", "redirect", "mail"] {
+        golden::shown(&tenant, &format!("address-{name}"), &format!("nch/{name}")).await;
+    }
+    tenant.leave().await;
+}
