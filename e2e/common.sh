@@ -18,7 +18,7 @@ profile_dir() { [ "${BELFRY_PROFILE:-dev}" = dev ] && echo debug || echo "$BELFR
 
 # Receivers beside the cluster: the HTTP sink (8080, control 8090) and two SMTP servers (2525 with login, 2526 with
 # STARTTLS and login). What they received is in $RECEIVED. usage: start_receivers CLUSTER
-start_receivers() {
+start_receivers() { # Debian's python3, which has its aiosmtpd
   export RECEIVED=${TESTBED:-$PWD/target}/receivers
   mkdir -p "$RECEIVED"
   [ -f "$RECEIVED/smtp.crt" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
