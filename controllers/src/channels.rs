@@ -127,7 +127,10 @@ impl Channels {
                 generation: channel.generation(),
                 before: &before.conditions,
                 plan: channel.valid.as_deref(),
-                hub: channel.valid.as_ref().ok().map(|plan| self.world.hub.view(plan)),
+                hub: Some(match &channel.valid {
+                    Ok(plan) => self.world.hub.view(plan),
+                    Err(_) => self.world.hub.told(channel.uid()),
+                }),
                 apply_error: steps::trouble(errors, |_| true),
                 workers: workers.clone(),
                 wants_running: true,

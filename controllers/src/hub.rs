@@ -129,9 +129,10 @@ impl Hub {
         }
     }
 
-    /// What the hub tells of an object, whatever its plan is now.
-    pub fn status(&self, uid: Uuid) -> Option<ObjectStatus> {
-        self.lock().statuses.get(&uid).cloned()
+    /// The same of an object that has no valid plan now: an earlier one may still be in force.
+    pub fn told(&self, uid: &str) -> View {
+        let status = uid.parse().ok().and_then(|uid: Uuid| self.lock().statuses.get(&uid).cloned());
+        View { unreachable: None, holds: false, refused: None, status }
     }
 
     /// Asks for a test or a resend, once a value.

@@ -103,7 +103,10 @@ impl Rules {
                 generation: rule.generation(),
                 before: &before.conditions,
                 plan: rule.valid.as_deref(),
-                hub: rule.valid.as_ref().ok().map(|plan| self.world.hub.view(plan)),
+                hub: Some(match &rule.valid {
+                    Ok(plan) => self.world.hub.view(plan),
+                    Err(_) => self.world.hub.told(rule.uid()),
+                }),
                 apply_error: steps::trouble(errors, |name| {
                     name.starts_with("ServiceAccount") || child.as_deref() == Some(name)
                 }),

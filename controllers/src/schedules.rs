@@ -160,7 +160,10 @@ impl Schedules {
                 generation: event.generation(),
                 before: &before.conditions,
                 plan: event.valid.as_ref().map(|valid| known.plan.as_ref().unwrap_or(&valid.plan)),
-                hub: known.plan.as_ref().map(|plan| self.world.hub.view(plan)),
+                hub: Some(match &known.plan {
+                    Some(plan) => self.world.hub.view(plan),
+                    None => self.world.hub.told(event.uid()),
+                }),
                 apply_error: steps::trouble(errors, |name| {
                     name.starts_with("ServiceAccount") || name.starts_with(&prefix)
                 }),

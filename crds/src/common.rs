@@ -67,14 +67,17 @@ pub(crate) fn cel(rule: &str, message: &str) -> Value {
 /// have no member.
 pub(crate) fn union(members: &[(&str, &str)], bare: &[&str]) -> Value {
     let all: Vec<&str> = members.iter().map(|(_, field)| *field).collect();
+    let only = match all.as_slice() {
+        [_] => String::new(),
+        _ => format!(": exactly one of {} goes with its type", all.join(", ")),
+    };
     let mut rules: Vec<Value> = members
         .iter()
         .map(|(name, field)| {
             cel(
                 &format!("self.type == '{name}' ? has(self.{field}) : !has(self.{field})"),
                 &format!(
-                    "with type {name} the member {field} is needed, and with any other type it is not allowed: exactly one of {} goes with its type",
-                    all.join(", ")
+                    "with type {name} the member {field} is needed, and with any other type it is not allowed{only}"
                 ),
             )
         })
@@ -197,7 +200,7 @@ mod tests {
     fn the_messages_of_a_union_say_what_is_allowed() {
         let rules = union(&[("Frequency", "frequency")], &["Any"]);
         assert_eq!(rules[0]["rule"], "self.type == 'Frequency' ? has(self.frequency) : !has(self.frequency)");
-        assert!(rules[0]["message"].as_str().unwrap().contains("exactly one of frequency"), "{rules}");
+        assert!(rules[0]["message"].as_str().unwrap().contains("the member frequency is needed"), "{rules}");
         assert_eq!(rules[1]["rule"], "!(self.type in ['Any']) || (!has(self.frequency))");
     }
 }

@@ -63,9 +63,11 @@ impl Facts<'_> {
     fn trouble(&self) -> Option<Standing> {
         let plan = match self.plan {
             Err(invalid) => {
+                let earlier =
+                    self.told().map(|told| format!("; generation {} stays in force", told.generation));
                 return Some(Standing::Stalled {
                     reason: invalid.reason.to_owned(),
-                    message: invalid.message.clone(),
+                    message: format!("{}{}", invalid.message, earlier.unwrap_or_default()),
                 });
             }
             Ok(plan) => plan,

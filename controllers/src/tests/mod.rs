@@ -1,6 +1,7 @@
 //! Tests of the controllers: what is built, what is shown, and named scenarios before a mock of the API server.
 
 mod build;
+mod hub;
 mod scenarios;
 mod shown;
 mod support;

@@ -68,13 +68,15 @@ fn kstatus(status: &AlertRuleStatus) -> &'static str {
     }
 }
 
+/// The reason expected, what kstatus makes of it, and what is broken.
+type Break = (&'static str, &'static str, fn(&mut Facts<'_>));
+
 #[test]
 fn ready_is_true_only_when_every_part_does_its_job() {
     let plan = plan();
     let reason = |status: &AlertRuleStatus| find(&status.conditions, types::READY).unwrap().reason.clone();
     assert_eq!(reason(&shown(&plan, |_| ())), "Ready");
     assert_eq!(kstatus(&shown(&plan, |_| ())), "Current");
-    type Break = (&'static str, &'static str, fn(&mut Facts<'_>));
     let breaks: [Break; 7] = [
         ("HubUnreachable", "InProgress", |facts| {
             facts.hub.as_mut().unwrap().unreachable = Some("refused".to_owned());

@@ -227,9 +227,10 @@ fn api() -> (Client, Arc<Mutex<Vec<Asked>>>) {
 }
 
 /// An object as the API server would give it.
-pub(super) fn object<K: DeserializeOwned>(name: &str, number: u128, spec: Value) -> DeserializeGuard<K>
+#[allow(clippy::needless_pass_by_value, reason = "json! gives a value")]
+pub(super) fn object<K>(name: &str, number: u128, spec: Value) -> DeserializeGuard<K>
 where
-    K: kube::Resource<DynamicType = ()>,
+    K: DeserializeOwned + kube::Resource<DynamicType = ()>,
 {
     let object = json!({
         "apiVersion": "belfry.dev/v1alpha1",
