@@ -60,7 +60,7 @@ async fn budgets(
     let budgets = query_as(
         "SELECT c.c, c.tokens, c.refilled, c.paused, (SELECT d.due FROM deliveries d WHERE d.c = c.c \
          AND (d.made > 0) = ?2 AND d.state = 0 AND d.head = 1 AND d.lease IS NULL ORDER BY d.due LIMIT 1) AS due \
-         FROM json_each(?1) j JOIN channels c ON c.c = j.value",
+         FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value",
     )
     .bind(set(&rows)?)
     .bind(pool == Pool::Retry)
@@ -139,7 +139,7 @@ impl Command for Claim {
         }
         let chosen: Vec<i64> = due.iter().map(|(_, d)| *d).collect();
         let work: Vec<Work> = query_as(
-            "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body FROM json_each(?1) j \
+            "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body FROM jsonb_each(?1) j \
              JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n ORDER BY j.key",
         )
         .bind(set(&chosen)?)
@@ -187,7 +187,7 @@ impl Claim {
         }
         let leases = set(&leases)?;
         query(
-            "UPDATE deliveries SET lease = j.value ->> 1, numbered = j.value ->> 2 FROM json_each(?1) j \
+            "UPDATE deliveries SET lease = j.value ->> 1, numbered = j.value ->> 2 FROM jsonb_each(?1) j \
              WHERE d = j.value ->> 0",
         )
         .bind(&leases)
@@ -195,7 +195,7 @@ impl Claim {
         .await?;
         query(
             "INSERT INTO attempts (d, number, instance, started, state, reason) SELECT value ->> 0, value ->> 2, \
-             ?2, ?3, 0, '' FROM json_each(?1)",
+             ?2, ?3, 0, '' FROM jsonb_each(?1)",
         )
         .bind(&leases)
         .bind(&self.request.instance)
@@ -212,7 +212,7 @@ impl Claim {
             .collect();
         if !spent.is_empty() {
             query(
-                "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM json_each(?1) j \
+                "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM jsonb_each(?1) j \
                  WHERE c = j.value ->> 0",
             )
             .bind(set(&spent)?)

@@ -152,7 +152,7 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
         .collect();
     query(
         "UPDATE partitions SET position = j.value ->> 2, progress = j.value ->> 3, high = j.value ->> 4 \
-         FROM json_each(?1) j WHERE t = j.value ->> 0 AND p = j.value ->> 1",
+         FROM jsonb_each(?1) j WHERE t = j.value ->> 0 AND p = j.value ->> 1",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -177,7 +177,7 @@ async fn activate(
     }
     query(
         "INSERT INTO activations (r, t, p, position) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-         FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING",
+         FROM jsonb_each(?1) WHERE true ON CONFLICT DO NOTHING",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -199,7 +199,7 @@ async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error>
         "UPDATE rules SET decided = coalesce(j.value ->> 1, decided), matched = matched + (j.value ->> 2), \
          last_match = coalesce(max(last_match, j.value ->> 3), j.value ->> 3, last_match), \
          last_alert = coalesce(j.value ->> 4, last_alert), late = late + (j.value ->> 5), \
-         dead_lettered = dead_lettered + (j.value ->> 6) FROM json_each(?1) j WHERE r = j.value ->> 0",
+         dead_lettered = dead_lettered + (j.value ->> 6) FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -207,7 +207,7 @@ async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error>
     if !drops.is_empty() {
         query(
             "INSERT INTO drops (r, reason, count) SELECT value ->> 0, value ->> 1, value ->> 2 \
-             FROM json_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
+             FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
         )
         .bind(set(&drops)?)
         .execute(&mut tx.conn)
@@ -230,7 +230,7 @@ impl Take {
         }
         let which: Vec<i64> = rows.keys().copied().collect();
         let stored: Vec<(i64, Option<i64>)> =
-            query_as("SELECT r, decided FROM rules WHERE r IN (SELECT value FROM json_each(?1))")
+            query_as("SELECT r, decided FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))")
                 .bind(set(&which)?)
                 .fetch_all(&mut tx.conn)
                 .await?;
@@ -318,7 +318,7 @@ impl Take {
         query(
             "INSERT INTO dead_letters (topic_id, p, position, namespace, topic, body, stored) \
              SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2 \
-             FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING",
+             FROM jsonb_each(?1) WHERE true ON CONFLICT DO NOTHING",
         )
         .bind(set(&rows)?)
         .bind(ms(self.now))

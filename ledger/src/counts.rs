@@ -69,7 +69,7 @@ pub(crate) async fn store(
     }
     let keys: Vec<&(i64, i64)> = counted.keys().collect();
     let stored: Vec<(i64, i64, i64, String, String)> = query_as(
-        "SELECT b.g, b.bucket, b.count, b.first, b.last FROM json_each(?1) j JOIN buckets b \
+        "SELECT b.g, b.bucket, b.count, b.first, b.last FROM jsonb_each(?1) j JOIN buckets b \
          ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
     )
     .bind(set(&keys)?)
@@ -94,14 +94,14 @@ pub(crate) async fn store(
         .collect::<Result<Vec<_>, Error>>()?;
     query(
         "INSERT INTO buckets (g, bucket, count, first, last) SELECT value ->> 0, value ->> 1, value ->> 2, \
-         value ->> 3, value ->> 4 FROM json_each(?1) WHERE true ON CONFLICT (g, bucket) DO UPDATE SET \
+         value ->> 3, value ->> 4 FROM jsonb_each(?1) WHERE true ON CONFLICT (g, bucket) DO UPDATE SET \
          count = excluded.count, first = excluded.first, last = excluded.last",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
     query(
-        "UPDATE groups SET next = min(coalesce(next, j.value ->> 1), j.value ->> 1) FROM json_each(?1) j \
+        "UPDATE groups SET next = min(coalesce(next, j.value ->> 1), j.value ->> 1) FROM jsonb_each(?1) j \
          WHERE g = j.value ->> 0",
     )
     .bind(set(&due)?)
@@ -112,7 +112,7 @@ pub(crate) async fn store(
 
 /// The groups' rows; new ones within the namespace's quota.
 async fn ids(tx: &mut Tx, namespace: &str, groups: &Groups) -> Result<HashMap<(i64, String), i64>, Error> {
-    const FIND: &str = "SELECT g.g, g.r, g.labels FROM json_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
+    const FIND: &str = "SELECT g.g, g.r, g.labels FROM jsonb_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
                         AND g.labels = j.value ->> 1";
     let keys: Vec<&(i64, String)> = groups.keys().collect();
     let all = set(&keys)?;
@@ -136,7 +136,7 @@ async fn ids(tx: &mut Tx, namespace: &str, groups: &Groups) -> Result<HashMap<(i
         return Err(Error::OverQuota { namespace: namespace.to_owned(), what: "groups", limit, retry });
     }
     let new = set(&new)?;
-    query("INSERT INTO groups (r, labels, state) SELECT value ->> 0, value ->> 1, '{}' FROM json_each(?1)")
+    query("INSERT INTO groups (r, labels, state) SELECT value ->> 0, value ->> 1, '{}' FROM jsonb_each(?1)")
         .bind(&new)
         .execute(&mut tx.conn)
         .await?;

@@ -122,7 +122,7 @@ pub(crate) async fn decide(
 async fn load(tx: &mut Tx, moved: &HashMap<i64, (Uuid, i64)>) -> Result<Vec<Due>, Error> {
     let to: Vec<(i64, i64)> = moved.iter().map(|(row, (_, to))| (*row, *to)).collect();
     let groups: Vec<(i64, i64, String, String, Option<String>)> = query_as(
-        "SELECT g.g, g.r, g.labels, g.state, g.sample FROM json_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
+        "SELECT g.g, g.r, g.labels, g.state, g.sample FROM jsonb_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
          AND g.next <= j.value ->> 1 ORDER BY g.g",
     )
     .bind(set(&to)?)
@@ -140,7 +140,7 @@ async fn load(tx: &mut Tx, moved: &HashMap<i64, (Uuid, i64)>) -> Result<Vec<Due>
     }
     let which: Vec<i64> = due.iter().map(|group| group.g).collect();
     let buckets: Vec<(i64, i64, i64)> = query_as(
-        "SELECT b.g, b.bucket, b.count FROM json_each(?1) j JOIN buckets b ON b.g = j.value ORDER BY b.g, b.bucket",
+        "SELECT b.g, b.bucket, b.count FROM jsonb_each(?1) j JOIN buckets b ON b.g = j.value ORDER BY b.g, b.bucket",
     )
     .bind(set(&which)?)
     .fetch_all(&mut tx.conn)
@@ -169,7 +169,7 @@ async fn samples(tx: &mut Tx, due: &[Due]) -> Result<Vec<(Option<String>, Option
         "SELECT (SELECT b.first FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
          AND b.bucket < j.value ->> 2 ORDER BY b.bucket LIMIT 1), \
          (SELECT b.last FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
-         AND b.bucket < j.value ->> 2 ORDER BY b.bucket DESC LIMIT 1) FROM json_each(?1) j ORDER BY j.key",
+         AND b.bucket < j.value ->> 2 ORDER BY b.bucket DESC LIMIT 1) FROM jsonb_each(?1) j ORDER BY j.key",
     )
     .bind(set(&windows)?)
     .fetch_all(&mut tx.conn)
@@ -204,7 +204,7 @@ async fn store(tx: &mut Tx, rows: &[Row], gone: &[i64], old: &[(i64, i64)]) -> R
     if !rows.is_empty() {
         query(
             "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
-             next = j.value ->> 4, sample = j.value ->> 5 FROM json_each(?1) j WHERE g = j.value ->> 0",
+             next = j.value ->> 4, sample = j.value ->> 5 FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
         )
         .bind(set(rows)?)
         .execute(&mut tx.conn)
@@ -212,14 +212,14 @@ async fn store(tx: &mut Tx, rows: &[Row], gone: &[i64], old: &[(i64, i64)]) -> R
     }
     if !old.is_empty() {
         query(
-            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
+            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))",
         )
         .bind(set(old)?)
         .execute(&mut tx.conn)
         .await?;
     }
     if !gone.is_empty() {
-        query("DELETE FROM groups WHERE g IN (SELECT value FROM json_each(?1))")
+        query("DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))")
             .bind(set(gone)?)
             .execute(&mut tx.conn)
             .await?;

@@ -147,7 +147,7 @@ pub(crate) async fn apply(
         query(
             "UPDATE deliveries SET state = j.value ->> 1, reason = j.value ->> 2, due = j.value ->> 3, \
              made = j.value ->> 4, lease = CASE WHEN j.value ->> 5 THEN lease END, ended = j.value ->> 6 \
-             FROM json_each(?1) j WHERE d = j.value ->> 0",
+             FROM jsonb_each(?1) j WHERE d = j.value ->> 0",
         )
         .bind(set(&rows)?)
         .execute(&mut tx.conn)
@@ -160,7 +160,7 @@ pub(crate) async fn apply(
              settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
              THEN NULL ELSE ?2 END, \
              dead = EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2) \
-             WHERE n IN (SELECT value FROM json_each(?1))",
+             WHERE n IN (SELECT value FROM jsonb_each(?1))",
         )
         .bind(set(&notifications)?)
         .bind(now_ms)
@@ -183,7 +183,7 @@ pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<i64>) -> Result<(), Error
     }
     query(
         "UPDATE deliveries SET head = 1 WHERE head = 0 AND d IN (SELECT (SELECT x.d FROM deliveries x \
-         WHERE x.lane = j.value AND x.state = 0 ORDER BY x.place LIMIT 1) FROM json_each(?1) j)",
+         WHERE x.lane = j.value AND x.state = 0 ORDER BY x.place LIMIT 1) FROM jsonb_each(?1) j)",
     )
     .bind(set(lanes)?)
     .execute(&mut tx.conn)
@@ -232,7 +232,7 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
          last_error = coalesce(j.value ->> 9, CASE WHEN j.value ->> 7 IS NULL THEN last_error END), \
          last_error_at = coalesce(j.value ->> 10, CASE WHEN j.value ->> 7 IS NULL THEN last_error_at END), \
          paused = coalesce(max(paused, j.value ->> 11), j.value ->> 11, paused) \
-         FROM json_each(?1) j WHERE c = j.value ->> 0",
+         FROM jsonb_each(?1) j WHERE c = j.value ->> 0",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)

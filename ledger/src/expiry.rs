@@ -49,7 +49,7 @@ impl Command for Leases {
         let outcome = Outcome::Unknown { reason: "the worker's lease ran out".to_owned() };
         let leased: Vec<_> = rows.iter().map(|row| (row.stands.d, row.numbered)).collect();
         query(
-            "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM json_each(?1) j \
+            "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM jsonb_each(?1) j \
              WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
         )
         .bind(set(&leased)?)
@@ -62,7 +62,7 @@ impl Command for Leases {
         .await?;
         let ended: Vec<i64> =
             rows.iter().filter(|row| row.stands.state != 0).map(|row| row.stands.d).collect();
-        query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM json_each(?1))")
+        query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
             .bind(set(&ended)?)
             .execute(&mut tx.conn)
             .await?;
@@ -169,9 +169,9 @@ impl Command for Prune {
         }
         let which = set(&rows)?;
         for sql in [
-            "DELETE FROM attempts WHERE d IN (SELECT d FROM deliveries WHERE n IN (SELECT value FROM json_each(?1)))",
-            "DELETE FROM deliveries WHERE n IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM notifications WHERE n IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM attempts WHERE d IN (SELECT d FROM deliveries WHERE n IN (SELECT value FROM jsonb_each(?1)))",
+            "DELETE FROM deliveries WHERE n IN (SELECT value FROM jsonb_each(?1))",
+            "DELETE FROM notifications WHERE n IN (SELECT value FROM jsonb_each(?1))",
         ] {
             query(sql).bind(&which).execute(&mut tx.conn).await?;
         }

@@ -118,7 +118,7 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
     }
     query(
         "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT value ->> 0, \
-         value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM json_each(?1)",
+         value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1)",
     )
     .bind(set(&notifications)?)
     .execute(&mut tx.conn)
@@ -145,7 +145,7 @@ async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
          made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
          value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
          WHERE x.lane = j.value ->> 7 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
-         FROM json_each(?1) j",
+         FROM jsonb_each(?1) j",
     )
     .bind(set(rows)?)
     .bind(tx.ids.place + 1)
@@ -159,7 +159,7 @@ async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
 async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
     let wanted: Vec<Uuid> = drafts.iter().map(|draft| draft.notification.id).collect();
     let stored: Vec<String> =
-        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM json_each(?1))")
+        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM jsonb_each(?1))")
             .bind(set(&wanted)?)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -214,7 +214,7 @@ pub(crate) async fn channel_appeared(
         }
     }
     let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
-    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM json_each(?1))")
+    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
         .bind(set(&replaced)?)
         .execute(&mut tx.conn)
         .await?;

@@ -44,7 +44,7 @@ impl Command for Record {
         let asked: Vec<_> = self.outcomes.iter().map(|(told, _)| (told.delivery, told.attempt)).collect();
         let found: Vec<Found> = query_as(
             "SELECT j.key AS at, d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered, \
-             d.lease IS NOT NULL AS leased, a.state AS attempt FROM json_each(?1) j \
+             d.lease IS NOT NULL AS leased, a.state AS attempt FROM jsonb_each(?1) j \
              JOIN deliveries d ON d.id = j.value ->> 0 AND d.namespace = ?2 \
              JOIN attempts a ON a.d = d.d AND a.number = j.value ->> 1 ORDER BY j.key",
         )
@@ -78,7 +78,7 @@ impl Command for Record {
         tx.counted.outcomes += reports.len() as u64;
         query(
             "UPDATE attempts SET state = 1, ended = j.value ->> 2, outcome = j.value ->> 3, \
-             reason = j.value ->> 4 FROM json_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
+             reason = j.value ->> 4 FROM jsonb_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
         )
         .bind(set(&reports)?)
         .execute(&mut tx.conn)

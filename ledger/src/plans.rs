@@ -54,7 +54,7 @@ impl Command for PutPlans {
         }
         query(
             "INSERT INTO plans (uid, body, resumed, absent) SELECT value ->> 0, value ->> 1, value ->> 2, NULL \
-             FROM json_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET body = excluded.body, \
+             FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET body = excluded.body, \
              resumed = excluded.resumed, absent = NULL",
         )
         .bind(set(&stored)?)
@@ -136,7 +136,7 @@ impl Command for PutLive {
         }
         let mut catalog = Catalog::clone(&tx.catalog);
         for (uids, absent) in [(&gone, Some(ms(self.now))), (&back, None)] {
-            query("UPDATE plans SET absent = ?2 WHERE uid IN (SELECT value FROM json_each(?1))")
+            query("UPDATE plans SET absent = ?2 WHERE uid IN (SELECT value FROM jsonb_each(?1))")
                 .bind(set(uids)?)
                 .bind(absent)
                 .execute(&mut tx.conn)
@@ -201,9 +201,9 @@ async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(),
     let (channels, rules) = (rows(Kind::NotificationChannel), rows(Kind::AlertRule));
     let pending: Vec<Stands> = query_as(
         "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 \
-         AND c IN (SELECT value FROM json_each(?1)) UNION SELECT d, n, c, lane, state, made, expires \
+         AND c IN (SELECT value FROM jsonb_each(?1)) UNION SELECT d, n, c, lane, state, made, expires \
          FROM deliveries WHERE state = 0 AND n IN (SELECT n FROM notifications \
-         WHERE settled IS NULL AND object IN (SELECT value FROM json_each(?2)))",
+         WHERE settled IS NULL AND object IN (SELECT value FROM jsonb_each(?2)))",
     )
     .bind(set(&channels)?)
     .bind(set(&uids)?)
@@ -215,13 +215,13 @@ async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(),
     rules::forget(tx, &rules).await?;
     let (uids, channels, rules) = (set(&uids)?, set(&channels)?, set(&rules)?);
     for (sql, which) in [
-        ("DELETE FROM plans WHERE uid IN (SELECT value FROM json_each(?1))", &uids),
-        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM json_each(?1))", &uids),
-        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM json_each(?1))", &uids),
-        ("DELETE FROM requests WHERE channel IN (SELECT value FROM json_each(?1))", &uids),
-        ("DELETE FROM channels WHERE c IN (SELECT value FROM json_each(?1))", &channels),
-        ("DELETE FROM drops WHERE r IN (SELECT value FROM json_each(?1))", &rules),
-        ("DELETE FROM rules WHERE r IN (SELECT value FROM json_each(?1))", &rules),
+        ("DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM channels WHERE c IN (SELECT value FROM jsonb_each(?1))", &channels),
+        ("DELETE FROM drops WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
+        ("DELETE FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
     ] {
         query(sql).bind(which).execute(&mut tx.conn).await?;
     }
@@ -251,7 +251,7 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     let count = forgotten.len() as u64;
     for (topics, unread) in [(marked, Some(now)), (read, None)] {
         if !topics.is_empty() {
-            query("UPDATE topics SET unread = ?2 WHERE t IN (SELECT value FROM json_each(?1))")
+            query("UPDATE topics SET unread = ?2 WHERE t IN (SELECT value FROM jsonb_each(?1))")
                 .bind(set(&topics)?)
                 .bind(unread)
                 .execute(&mut tx.conn)
@@ -261,9 +261,9 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     if count > 0 {
         let which = set(&forgotten)?;
         for sql in [
-            "DELETE FROM partitions WHERE t IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM activations WHERE t IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM topics WHERE t IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM partitions WHERE t IN (SELECT value FROM jsonb_each(?1))",
+            "DELETE FROM activations WHERE t IN (SELECT value FROM jsonb_each(?1))",
+            "DELETE FROM topics WHERE t IN (SELECT value FROM jsonb_each(?1))",
         ] {
             query(sql).bind(&which).execute(&mut tx.conn).await?;
         }

@@ -107,7 +107,7 @@ impl Command for Open {
         if !opened.is_empty() {
             query(
                 "INSERT INTO partitions (t, p, position, high) SELECT value ->> 0, value ->> 1, value ->> 2, \
-                 value ->> 3 FROM json_each(?1)",
+                 value ->> 3 FROM jsonb_each(?1)",
             )
             .bind(set(&opened)?)
             .execute(&mut tx.conn)

@@ -126,7 +126,7 @@ impl Handle {
         let rows: Vec<i64> = dead.iter().map(|stands| stands.d).collect();
         query(
             "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
-             head = 0, place = ?4 + j.key FROM json_each(?1) j WHERE d = j.value",
+             head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
         )
         .bind(set(&rows)?)
         .bind(ms(self.now))
@@ -136,7 +136,7 @@ impl Handle {
         .await?;
         tx.ids.place += rows.len() as i64;
         let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
-        query("UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM json_each(?1))")
+        query("UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1))")
             .bind(set(&notifications)?)
             .execute(&mut tx.conn)
             .await?;

@@ -185,9 +185,9 @@ pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
     }
     let which = set(rules)?;
     for sql in [
-        "DELETE FROM buckets WHERE g IN (SELECT g FROM groups WHERE r IN (SELECT value FROM json_each(?1)))",
-        "DELETE FROM groups WHERE r IN (SELECT value FROM json_each(?1))",
-        "DELETE FROM activations WHERE r IN (SELECT value FROM json_each(?1))",
+        "DELETE FROM buckets WHERE g IN (SELECT g FROM groups WHERE r IN (SELECT value FROM jsonb_each(?1)))",
+        "DELETE FROM groups WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM activations WHERE r IN (SELECT value FROM jsonb_each(?1))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::Error;
 
-/// A set as one parameter for `json_each(?)`.
+/// A set as one parameter for `jsonb_each(?)`.
 pub(crate) fn set<T: Serialize + ?Sized>(rows: &T) -> Result<String, Error> {
     Ok(serde_json::to_string(rows)?)
 }

@@ -158,7 +158,7 @@ impl Publish {
         let rules = rules(tx, &rows(Kind::AlertRule)).await?;
         let schedules = schedules(tx, uids).await?;
         let stored: Vec<(String, String)> =
-            query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM json_each(?1))")
+            query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))")
                 .bind(set(uids)?)
                 .fetch_all(&mut tx.conn)
                 .await?;
@@ -201,7 +201,7 @@ impl Publish {
         }
         query(
             "INSERT INTO statuses (uid, version, published, body) SELECT value ->> 0, value ->> 1, ?2, \
-             value ->> 2 FROM json_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
+             value ->> 2 FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
              version = excluded.version, published = excluded.published, body = excluded.body",
         )
         .bind(set(&changed)?)
@@ -270,13 +270,13 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, c.last_delivery, \
          c.last_error, c.last_error_at, c.failures, c.test, c.resend, (SELECT n.created FROM deliveries d \
          JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) AS oldest \
-         FROM json_each(?1) j JOIN channels c ON c.c = j.value",
+         FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value",
     )
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
     let tests: Vec<(i64, i64, String)> = query_as(
-        "SELECT c.c, d.state, d.reason FROM json_each(?1) j JOIN channels c ON c.c = j.value \
+        "SELECT c.c, d.state, d.reason FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value \
          JOIN notifications n ON n.id = c.test_id JOIN deliveries d ON d.n = n.n ORDER BY c.c, d.d",
     )
     .bind(&which)
@@ -348,18 +348,18 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
         "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r) AS groups, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing \
-         FROM json_each(?1) j JOIN rules r ON r.r = j.value",
+         FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
     )
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
     let drops: Vec<(i64, String, i64)> =
-        query_as("SELECT d.r, d.reason, d.count FROM json_each(?1) j JOIN drops d ON d.r = j.value")
+        query_as("SELECT d.r, d.reason, d.count FROM jsonb_each(?1) j JOIN drops d ON d.r = j.value")
             .bind(&which)
             .fetch_all(&mut tx.conn)
             .await?;
     let activations: Vec<(i64, String, i32, i64)> = query_as(
-        "SELECT a.r, t.name, a.p, a.position FROM json_each(?1) j JOIN activations a ON a.r = j.value \
+        "SELECT a.r, t.name, a.p, a.position FROM jsonb_each(?1) j JOIN activations a ON a.r = j.value \
          JOIN topics t ON t.t = a.t ORDER BY a.r, t.name, a.p",
     )
     .bind(&which)
@@ -414,7 +414,7 @@ async fn firing(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
 async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
     let rows: Vec<(String, i64, Option<i64>, i64, i64)> = query_as(
         "SELECT uid, through, last, recorded, skipped FROM schedules \
-         WHERE uid IN (SELECT value FROM json_each(?1))",
+         WHERE uid IN (SELECT value FROM jsonb_each(?1))",
     )
     .bind(set(uids)?)
     .fetch_all(&mut tx.conn)

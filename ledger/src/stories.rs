@@ -118,14 +118,14 @@ impl Ledger {
         let which = set(&found.iter().map(|(n, _)| *n).collect::<Vec<_>>())?;
         let deliveries: Vec<Delivery> = query_as(
             "SELECT d.d, d.id, d.n, d.c, d.channel, d.recipient, d.head, d.state, d.reason, d.due, d.lease, \
-             d.expires, c.paused FROM json_each(?1) j JOIN deliveries d ON d.n = j.value \
+             d.expires, c.paused FROM jsonb_each(?1) j JOIN deliveries d ON d.n = j.value \
              LEFT JOIN channels c ON c.c = d.c ORDER BY d.d",
         )
         .bind(&which)
         .fetch_all(&self.readers)
         .await?;
         let rows: Vec<Attempt> = query_as(
-            "SELECT a.d, a.number, a.started, a.ended, a.outcome, a.reason FROM json_each(?1) j \
+            "SELECT a.d, a.number, a.started, a.ended, a.outcome, a.reason FROM jsonb_each(?1) j \
              JOIN deliveries d ON d.n = j.value JOIN attempts a ON a.d = d.d ORDER BY a.d, a.number",
         )
         .bind(&which)
