@@ -7,9 +7,9 @@ use std::time::Duration;
 use calendar::CronLine;
 use crds::Schedule;
 use crds::schedule::ConflictPolicy;
-use domain::{Plan, PlanBody};
-use jiff::Timestamp;
+use domain::{CatchUpPolicy, Plan, PlanBody};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::children::{self, Child, Owner};
@@ -197,6 +197,10 @@ impl Schedules {
 fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
     let next: Vec<_> = valid.recurrence.occurrences(now).take(5).collect();
     let next_reminder = calendar::next_reminder(&valid.recurrence, &valid.reminders, now).map(|due| due.due);
+    // Removing a CronJob removes its running pod: it stays as long as that may have something to send.
+    let lately = now.checked_sub(patience(&valid.plan)).unwrap_or(Timestamp::MIN);
+    let kept_until = calendar::next_reminder(&valid.recurrence, &valid.reminders, lately)
+        .and_then(|due| due.due.checked_add(patience(&valid.plan)).ok());
     let month = now.to_zoned(TimeZone::UTC).date().last_of_month().tomorrow().ok();
     let month_end = month.and_then(|first| Some(first.to_zoned(TimeZone::UTC).ok()?.timestamp()));
     let until = next
@@ -204,11 +208,12 @@ fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
         .map(|first| first.start)
         .into_iter()
         .chain(next_reminder)
+        .chain(kept_until)
         .chain(month_end)
         .min()
         .unwrap_or(Timestamp::MAX);
     Timed {
-        lines: calendar::cron_lines(&valid.recurrence, &valid.reminders, now),
+        lines: calendar::cron_lines(&valid.recurrence, &valid.reminders, lately),
         times: Times {
             zone: valid.recurrence.zone().clone(),
             next,
@@ -219,8 +224,51 @@ fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
     }
 }
 
+/// How long after it fell due a reminder may still be sent, and a minute for the pod to end.
+fn patience(plan: &Plan) -> SignedDuration {
+    let window = match &plan.body {
+        PlanBody::Schedule(schedule) if schedule.catch_up.policy != CatchUpPolicy::None => {
+            schedule.catch_up.window.0
+        }
+        _ => 0,
+    };
+    SignedDuration::from_millis(window.max(60_000) + 60_000)
+}
+
 fn missing(plan: Option<&Plan>, channels: &BTreeSet<String>) -> Vec<String> {
     let Some(PlanBody::Schedule(schedule)) = plan.map(|plan| &plan.body) else { return Vec::new() };
     let named: BTreeSet<&String> = schedule.reminders.iter().flat_map(|reminder| &reminder.notify).collect();
     named.into_iter().filter(|name| !channels.contains(*name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn timed_at(now: &str) -> Timed {
+        let object: Schedule = serde_json::from_value(json!({
+            "apiVersion": "belfry.dev/v1alpha1", "kind": "Schedule",
+            "metadata": {
+                "name": "once", "namespace": "payments", "uid": Uuid::from_u128(5).to_string(), "generation": 1,
+                "creationTimestamp": "2026-11-01T00:00:00Z",
+            },
+            "spec": {
+                "title": "Once", "timeZone": "Etc/UTC", "start": "2026-11-21T10:10:00", "duration": "15m",
+                "catchUp": {"policy": "All", "window": "5m"},
+                "reminders": [{"before": "10m", "notify": [{"channelRef": {"name": "slack"}}]}],
+            },
+        }))
+        .unwrap();
+        timed(&validate::schedule(&object).unwrap(), now.parse().unwrap())
+    }
+
+    #[test]
+    fn a_cron_job_stays_until_its_last_reminder_can_no_longer_be_caught_up() {
+        let due = timed_at("2026-11-21T10:00:01Z");
+        assert!(due.times.next_reminder.is_none());
+        assert_eq!((due.lines.len(), due.until), (1, "2026-11-21T10:06:00Z".parse().unwrap()));
+        assert_eq!(timed_at("2026-11-21T10:06:00Z").lines.len(), 0);
+    }
 }
