@@ -146,7 +146,7 @@ things_go_wrong() {
 
   chapter "A receiver that fails at first: tried again, delivered"
   wait_until 120 "a message at channel pager, after two failures" arrived /pager "$before"
-  wait_until 60 "channel pager has nothing left to deliver" deliveries pager '(.pending // 0) + (.retrying // 0) == 0 and .delivered > 0'
+  wait_until 60 "channel pager has nothing left to deliver" none_pending pager
   note "its receiver:"
   seen /pager "$before"
   story pager
@@ -154,7 +154,8 @@ things_go_wrong() {
 
 dead_letter() {
   chapter "A receiver that fails for good: a dead letter"
-  wait_until 90 "three dead letters at channel ticket" deliveries ticket '.dead >= 3'
+  wait_until 90 "three dead letters at channel ticket" at_least ticket Dead 3
+  wait_until 45 "channel ticket shows them" status_dead ticket '. >= 3'
   show kubectl get nch -n platform
   show kubectl describe nch ticket -n platform
   story ticket
@@ -165,7 +166,9 @@ dead_letter() {
   mended=$(received_so_far)
   show kubectl annotate nch ticket -n platform --overwrite "belfry.dev/resend=all@$(date +%s)"
   wait_until 90 "a message at channel ticket" arrived /ticket "$mended"
-  wait_until 60 "channel ticket has no dead letters" deliveries ticket '(.dead // 0) == 0 and (.pending // 0) + (.retrying // 0) == 0'
+  wait_until 60 "channel ticket has no dead letters" none_dead ticket
+  wait_until 60 "channel ticket has nothing left to deliver" none_pending ticket
+  wait_until 45 "channel ticket shows it" status_dead ticket '. == 0'
   note "its receiver, the same ids as before:"
   seen /ticket "$mended"
   show kubectl get nch ticket -n platform

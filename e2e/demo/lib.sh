@@ -134,16 +134,25 @@ ask() {
 
 # story CHANNEL: the newest notification to a channel, as the hub tells it.
 story() {
-  local uid id
-  uid=$(kubectl -n platform get nch "$1" -o 'jsonpath={.metadata.uid}')
-  id=$(ask "notifications?object=$uid&limit=1" | jq -r '.items[0].notification.id')
+  local id
+  id=$(ask "notifications?object=$(uid_of "$1")&limit=1" | jq -r '.items[0].notification.id')
   # shellcheck disable=SC2016
   printf '\n%s$ curl -H "Authorization: Bearer $(kubectl -n platform create token reader)" %s%s\n' "$bold" "$hub/v1/namespaces/platform/notifications/$id" "$plain"
   ask "notifications/$id" | jq '{notification: (.notification | {title, severity, group, created, cause}),
     deliveries: [.deliveries[] | {channel, state, reason, attempts: [.attempts[] | "\(.number): \(.started) to \(.ended): \(.outcome) \(.reason)"]}]}' | cut -c1-300
 }
 
-# deliveries CHANNEL JQ: whether the channel's counts are so.
-deliveries() { kubectl -n platform get nch "$1" -o json | jq -e ".status.deliveries // {} | $2"; }
+uid_of() { kubectl -n platform get nch "$1" -o 'jsonpath={.metadata.uid}'; }
+
+# in_state CHANNEL STATE: how many deliveries over the channel are in a state, as the hub knows. A channel's status tells
+# counts up to half a minute later.
+in_state() {
+  ask "notifications?object=$(uid_of "$1")&state=$2&limit=500" |
+    jq --arg channel "$1" --arg state "$2" '[.items[].deliveries[] | select(.channel == $channel and .state == $state)] | length'
+}
+none_pending() { [ "$(in_state "$1" Pending)" = 0 ]; }
+at_least() { [ "$(in_state "$1" "$2")" -ge "$3" ]; }
+none_dead() { [ "$(in_state "$1" Dead)" = 0 ]; }
+status_dead() { kubectl -n platform get nch "$1" -o json | jq -e ".status.deliveries.dead // 0 | $2"; }
 
 port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
