@@ -45,6 +45,7 @@ pub(crate) async fn connect(path: &Path, check: bool) -> Result<SqliteConnection
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .statement_cache_capacity(400)
+        .row_buffer_size(1_000)
         .pragma("cache_size", "-16000")
         .pragma("temp_store", "MEMORY")
         .pragma("journal_size_limit", "67108864")
@@ -85,6 +86,7 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error
         .read_only(true)
         .foreign_keys(false)
         .statement_cache_capacity(200)
+        .row_buffer_size(1_000)
         .pragma("cache_size", "-4000")
         .disable_statement_logging();
     Ok(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?)
