@@ -105,6 +105,8 @@ examples() {
   expose platform kafka "$kafka" 9092
   expose platform sink "$BELFRY_NODE_IP" 8080
   remind
+  wait_until 120 "the workers of payments run" up_to_date payments
+  wait_until 120 "the workers of platform run" up_to_date platform
   ready payments nch/slack nch/mail nch/hook alr/payment-errors alr/chargeback sch/standup sch/month-close
   ready platform nch/oncall nch/pager nch/ticket alr/component-errors alr/image-missing sch/coffee
   show kubectl get nch,alr,sch -n payments

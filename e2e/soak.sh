@@ -26,6 +26,11 @@ if ! (exec 3<>"/dev/tcp/$BELFRY_NODE_IP/8090") 2>/dev/null; then
   export RECEIVED=$TESTBED/receivers
   mkdir -p "$RECEIVED"
   beside "$BELFRY_CLUSTER" sink "$PWD/$(target_dir)/debug/belfry-sink" --file "$RECEIVED/received.jsonl"
+  deadline=$((SECONDS + 20))
+  until (exec 3<>"/dev/tcp/$BELFRY_NODE_IP/8090") 2>/dev/null; do
+    [ $SECONDS -lt $deadline ] || die "the receiver does not listen at $BELFRY_NODE_IP:8090; its log is $TESTBED/log/run-sink.log"
+    sleep 0.1
+  done
 fi
 kubectl -n belfry-system get deploy belfry-hub >/dev/null 2>&1 || e2e/install.sh "$BELFRY_CLUSTER"
 say "fault run"

@@ -86,6 +86,16 @@ ready() {
   done
 }
 
+# Whether a namespace's Deployments run the image that is installed now, all of it.
+up_to_date() {
+  local image
+  image=$(kubectl -n belfry-system get deploy belfry-hub -o 'jsonpath={.spec.template.spec.containers[0].image}')
+  kubectl -n "$1" get deploy -l app.kubernetes.io/managed-by=belfry -o json | jq -e --arg image "$image" '
+    .items | length > 0 and all(.[]; .spec.template.spec.containers[0].image == $image and
+      .status.observedGeneration == .metadata.generation and .status.updatedReplicas == .spec.replicas and
+      .status.replicas == .spec.replicas and .status.availableReplicas == .spec.replicas)'
+}
+
 # Ready at its present generation.
 is_ready() {
   kubectl -n "$1" get "$2" -o json | jq -e '
