@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -22,7 +23,7 @@ pub fn producer(bootstrap: &str) -> FutureProducer {
     FutureProducer::from_config(&config).expect("a producer")
 }
 
-/// Makes a topic; it is there when this returns.
+/// Makes a topic, empty; it is there when this returns.
 pub async fn create_topic(bootstrap: &str, topic: &str, partitions: i32) {
     create_topic_with(bootstrap, topic, partitions, &[]).await;
 }
@@ -33,10 +34,18 @@ pub async fn create_topic_with(bootstrap: &str, topic: &str, partitions: i32, se
     for (name, value) in settings {
         new = new.set(name, value);
     }
-    let results =
-        admin(bootstrap).create_topics([&new], &AdminOptions::new()).await.expect("the broker answers");
-    for result in results {
-        result.unwrap_or_else(|(topic, code)| panic!("topic {topic}: {code}"));
+    let admin = admin(bootstrap);
+    loop {
+        let results = admin.create_topics([&new], &AdminOptions::new()).await.expect("the broker answers");
+        match results.into_iter().next() {
+            Some(Ok(_)) => return,
+            // An earlier run's: its records are not this test's. The broker deletes in the background.
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                delete_topic(bootstrap, topic).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            other => panic!("topic {topic}: {other:?}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod ask;
 mod bad_input;
 mod channels;
+mod chart;
 mod docs;
 mod example;
 mod golden;
