@@ -218,7 +218,13 @@ fn read(requests: &[Received], faults: &mut Vec<String>) -> Vec<Arrival> {
 /// The hub's own figures against the recount: every matching record counted once, none late, none dropped.
 async fn audit(tenant: &Tenant, rules: &[Rule], seen: &[Seen], topic: &str, figures: &mut Figures) {
     let hub = Hub::find().await;
-    let statuses = hub.statuses().await;
+    let statuses = hub.settled(|statuses| {
+        rules.iter().all(|rule| match statuses.get(rule.name).map(|status| &status.body) {
+            Some(StatusBody::AlertRule(status)) => status.matched >= matched(rule, seen),
+            _ => false,
+        })
+    });
+    let statuses = statuses.await;
     for rule in rules {
         let Some(StatusBody::AlertRule(status)) = statuses.get(rule.name).map(|status| &status.body) else {
             figures.lost += 1;
@@ -309,6 +315,22 @@ impl Hub {
         let query = NotificationQuery { state: Some(DeliveryState::Pending), limit: Some(500), object: None };
         let list = self.worker.notifications(NAMESPACE, &query).await.map_err(|error| error.to_string())?;
         Ok(list.items.len())
+    }
+
+    /// All statuses of the namespace, once they are so, or as they are after a minute: counters are told up to half a
+    /// minute late.
+    async fn settled(
+        &self,
+        so: impl Fn(&BTreeMap<String, ObjectStatus>) -> bool,
+    ) -> BTreeMap<String, ObjectStatus> {
+        let deadline = now_ms() + 60_000;
+        loop {
+            let statuses = self.statuses().await;
+            if so(&statuses) || now_ms() > deadline {
+                return statuses;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// All statuses of the namespace by name. Names of rules and channels differ.
