@@ -17,7 +17,7 @@ kubectl delete crd notificationchannels.belfry.dev alertrules.belfry.dev schedul
 kubectl delete namespace belfry-system --ignore-not-found
 while read -r pid; do
   # Another process may have the number by now.
-  if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -Eq 'belfry-sink|smtp\.py|ship\.sh'; then
+  if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -Eq 'belfry-sink|smtp\.py|kcat -P .* cluster-logs'; then
     kill "$pid"
   fi
 done < <(cat target/receivers/pids 2>/dev/null)

@@ -46,6 +46,7 @@ cluster() {
   else
     read -ra logs <<<"$BELFRY_LOGS"
   fi
+  export RECEIVED=${TESTBED:-$PWD/target}/receivers
   start_what_is_missing
   show kubectl get nodes -o wide
 }
@@ -78,12 +79,23 @@ stop_beside() {
   [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)" != "$begun" ] || kill "$pid"
 }
 
+still_shipping() {
+  local pid
+  while read -r pid; do
+    ! tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q 'kcat -P .* cluster-logs ' || return 0
+  done < <(cat "$RECEIVED/pids" 2>/dev/null)
+  return 1
+}
+
 ship() {
   chapter "Real input: the JSON logs of the cluster's own components, line by line"
   local shipping
-  if [ "$name" = existing ]; then
+  if [ "$name" = existing ] && still_shipping; then
+    note "still shipping, since an earlier run"
+  elif [ "$name" = existing ]; then
     beside existing shipper e2e/demo/ship.sh cluster-logs "${logs[@]}"
-    jobs -p >"$RECEIVED/pids"
+    jobs -p >>"$RECEIVED/pids"
+    note "shipping ${#logs[@]} files to topic cluster-logs, as they are"
   elif shipping=$("$testbed" run demo --as shipper -- "$PWD/e2e/demo/ship.sh" cluster-logs "${logs[@]}" 2>&1); then
     note "shipping ${#logs[@]} files to topic cluster-logs, as they are"
   else
