@@ -142,10 +142,11 @@ ask() {
   curl -sS --fail --noproxy '*' -H "Authorization: Bearer $token" "$hub/v1/namespaces/platform/$1"
 }
 
-# story CHANNEL: the newest notification to a channel, as the hub tells it.
+# story CHANNEL: of the newest notifications to a channel the one that took most attempts, as the hub tells it.
 story() {
   local id
-  id=$(ask "notifications?object=$(uid_of "$1")&limit=1" | jq -r '.items[0].notification.id')
+  id=$(ask "notifications?object=$(uid_of "$1")&limit=3" | jq -r --arg channel "$1" \
+    '.items | max_by([.deliveries[] | select(.channel == $channel) | .attempts | length] | add) | .notification.id')
   # shellcheck disable=SC2016
   printf '\n%s$ curl -H "Authorization: Bearer $(kubectl -n platform create token reader)" %s%s\n' "$bold" "$hub/v1/namespaces/platform/notifications/$id" "$plain"
   ask "notifications/$id" | jq '{notification: (.notification | {title, severity, group, created, cause}),
@@ -163,6 +164,6 @@ in_state() {
 none_pending() { [ "$(in_state "$1" Pending)" = 0 ]; }
 at_least() { [ "$(in_state "$1" "$2")" -ge "$3" ]; }
 none_dead() { [ "$(in_state "$1" Dead)" = 0 ]; }
-status_dead() { kubectl -n platform get nch "$1" -o json | jq -e ".status.deliveries.dead // 0 | $2"; }
+status_is() { kubectl -n platform get nch "$1" -o json | jq -e ".status.deliveries | $2"; }
 
 port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
