@@ -69,18 +69,6 @@ pub enum Work {
     },
 }
 
-impl Work {
-    /// The subcommand's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Consume { .. } => "consume",
-            Self::Send => "send",
-            Self::Retry => "retry",
-            Self::Remind { .. } => "remind",
-        }
-    }
-}
-
 impl Config {
     /// Where a referenced file is mounted. It may be absent, and it changes when the Secret does: read it when used.
     #[allow(dead_code)]

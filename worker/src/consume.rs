@@ -36,6 +36,7 @@ const LEAVE: Duration = Duration::from_millis(8_500);
 /// Runs until [`Context::stop`].
 pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
     let standing = Standing::default();
+    let metrics = Metrics::new(&context.health);
     let (plans, mut planned) = unbounded_channel();
     let poller = tokio::spawn(poll_plans(context.clone(), source.clone(), plans));
     let reporter = tokio::spawn(report(context.clone(), source.clone(), standing.clone()));
@@ -51,7 +52,7 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
             None => Event::NoPlan,
         };
         if let (None, Some(plan)) = (&running, &plan) {
-            running = Some(start(&context, &source, &plan.bootstrap_servers, &standing)?);
+            running = Some(start(&context, &source, &plan.bootstrap_servers, &standing, &metrics)?);
         }
         if let Some((events, _)) = &running {
             // A reader that ended says why above.
@@ -62,9 +63,10 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
     reporter.abort();
     if let Some((events, _)) = &running {
         let _ = events.send(Event::Stop);
-        match tokio::time::timeout(LEAVE, ended(&mut running)).await {
-            Ok(ended) => ended?,
-            Err(_) => tracing::warn!("the reader did not leave in time"),
+        if let Ok(ended) = tokio::time::timeout(LEAVE, ended(&mut running)).await {
+            ended?;
+        } else {
+            tracing::warn!("the reader did not leave in time");
         }
     }
     let report = standing.report(&context.config.instance, &source, true);
@@ -90,12 +92,12 @@ fn start(
     source: &str,
     servers: &[String],
     standing: &Standing,
+    metrics: &Metrics,
 ) -> anyhow::Result<Running> {
     let config = &context.config;
     let group = format!("belfry.{}.{source}", config.namespace);
     let consumer = Consumer::new(servers, &group, &config.instance).context("can't make a Kafka consumer")?;
     let broker = consumer.broker();
-    let metrics = Metrics::new(&context.health);
     let (events, happening) = mpsc::channel();
     let (commits, outgoing) = unbounded_channel();
     let (positions, wanted) = unbounded_channel();
@@ -107,7 +109,7 @@ fn start(
     tokio::spawn(asks::ends(broker.clone(), looked, events.clone()));
     tokio::spawn(asks::topics(broker, standing.clone(), servers.to_vec(), events.clone()));
     let asks = Asks { commits, positions, ends };
-    let reader = Reader::new(consumer, happening, asks, standing.clone(), metrics);
+    let reader = Reader::new(consumer, happening, asks, standing.clone(), metrics.clone());
     let beat = context.health.watch("reader", Duration::from_secs(30));
     let (done, end) = oneshot::channel();
     std::thread::Builder::new()
@@ -177,3 +179,6 @@ async fn report(context: Context, source: String, standing: Standing) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,8 @@ impl Health {
 
     /// What is missing, one a line; empty when ready.
     pub fn not_ready(&self) -> String {
-        self.lock().missing.iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
+        let inner = self.lock();
+        inner.missing.iter().flat_map(|(what, why)| [what, ": ", why, "\n"]).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -32,7 +32,7 @@ fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
     use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
     match level {
         Emerg | Alert | Critical | Error | Warning => {
-            tracing::warn!(target: "librdkafka", facility, "{message}")
+            tracing::warn!(target: "librdkafka", facility, "{message}");
         }
         _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }

@@ -48,6 +48,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
             health::serve(&context).await?;
             consume::run(context, source).await
         }
-        Work::Remind { schedule } => remind::run(context, schedule).await,
+        Work::Remind { schedule } => {
+            health::serve(&context).await?;
+            remind::run(context, schedule).await
+        }
     }
 }

@@ -118,8 +118,8 @@ pub async fn ends(
     events: mpsc::Sender<Event>,
 ) {
     while let Some(partitions) = asked.recv().await {
-        let asker = broker.clone();
-        let (clock_ms, answer) = blocking(move || (super::reader::now_ms(), asker.ends(&partitions))).await;
+        let broker = broker.clone();
+        let (clock_ms, answer) = blocking(move || (super::reader::now_ms(), broker.ends(&partitions))).await;
         if let Err(why) = &answer {
             tracing::debug!(why, "the ends are not known");
         }

@@ -82,7 +82,24 @@ impl Held {
     }
 }
 
+/// What makes a commit due.
+#[derive(Default)]
+struct Due {
+    /// What is held, bytes.
+    weight: usize,
+    /// Since when something is held.
+    since: Option<Instant>,
+    /// A match is held.
+    matched: bool,
+    /// A notification is held.
+    urgent: bool,
+    /// Event time moved by the clock: tell it now.
+    clock_moved: bool,
+}
+
 /// The reader. See the module.
+// Independent facts, not states of one machine.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Reader {
     consumer: Consumer,
     events: Receiver<Event>,
@@ -93,15 +110,9 @@ pub struct Reader {
     plan: Option<Compiled>,
     pending: Option<Box<Compiled>>,
     commits: u64,
-    /// Weight, age and kind of what is held.
-    weight: usize,
-    held_since: Option<Instant>,
-    matched: bool,
-    urgent: bool,
+    due: Due,
     /// Tell the hub of every partition, even without news: it learns that a new plan runs.
     announce: bool,
-    /// Event time moved by the clock: tell it now.
-    clock_moved: bool,
     /// Partitions of ours whose position is not known yet.
     wanted: BTreeSet<Key>,
     asking: bool,
@@ -144,12 +155,8 @@ impl Reader {
             plan: None,
             pending: None,
             commits: 0,
-            weight: 0,
-            held_since: None,
-            matched: false,
-            urgent: false,
+            due: Due::default(),
             announce: false,
-            clock_moved: false,
             wanted: BTreeSet::new(),
             asking: false,
             ask_after: now,
@@ -243,28 +250,28 @@ impl Reader {
             return;
         }
         let holds = self.books.holds();
-        let age = self.held_since.filter(|_| holds).map_or(Duration::ZERO, |since| since.elapsed());
-        let due = self.weight >= MAX_HELD
-            || (holds && self.urgent)
-            || (holds && self.matched && age >= COUNTS_WAIT)
+        let age = self.due.since.filter(|_| holds).map_or(Duration::ZERO, |since| since.elapsed());
+        let due = self.due.weight >= MAX_HELD
+            || (holds && self.due.urgent)
+            || (holds && self.due.matched && age >= COUNTS_WAIT)
             || (holds && age >= OFFSETS_WAIT)
-            || (self.clock_moved && self.books.has_news())
+            || (self.due.clock_moved && self.books.has_news())
             || self.announce;
         if self.books.in_flight() {
-            if self.weight >= MAX_HELD {
+            if self.due.weight >= MAX_HELD {
                 self.pause(true);
             }
         } else if due {
             self.commit(self.announce);
         }
-        if self.weight < MAX_HELD {
+        if self.due.weight < MAX_HELD {
             self.pause(false);
         }
     }
 
     fn pause(&mut self, pause: bool) {
         if self.consumer.paused() != pause {
-            tracing::debug!(pause, weight = self.weight, "records");
+            tracing::debug!(pause, weight = self.due.weight, "records");
             if let Err(error) = self.consumer.pause(pause) {
                 tracing::warn!(%error, pause, "can't pause or go on");
             }
@@ -310,11 +317,7 @@ impl Reader {
     }
 
     fn nothing_held(&mut self) {
-        self.weight = 0;
-        self.held_since = None;
-        self.matched = false;
-        self.urgent = false;
-        self.clock_moved = false;
+        self.due = Due::default();
         self.metrics.held_bytes.set(0);
     }
 

@@ -217,10 +217,10 @@ impl Consumer {
                 let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
             }
         }
-        if list.count() > 0 {
-            if let Err(error) = self.inner.commit(&list, CommitMode::Async) {
-                tracing::debug!(%error, "the group's offsets were not told");
-            }
+        if list.count() > 0
+            && let Err(error) = self.inner.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "the group's offsets were not told");
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Letters {
 impl Letter {
     /// Its dead-letter topic; none for a record that was read from one.
     pub fn dead_letter_topic(&self) -> Option<String> {
-        (!self.topic.ends_with(".DLT")).then(|| format!("{}.DLT", self.topic))
+        self.topic.strip_suffix(".DLT").is_none().then(|| format!("{}.DLT", self.topic))
     }
 
     fn headers(&self, cut: bool) -> OwnedHeaders {
@@ -99,7 +99,14 @@ impl Letters {
             letters.iter().filter_map(|letter| letter.dead_letter_topic()).collect();
         let refused = self.make_topics(&producer, &wanted).await;
         let sent = letters.iter().map(|letter| write_one(&producer, letter, &refused));
-        futures::future::join_all(sent).await
+        let failures = futures::future::join_all(sent).await;
+        for (letter, failure) in letters.iter().zip(&failures) {
+            if let (Some(topic), Some(_)) = (letter.dead_letter_topic(), failure) {
+                // It may have been deleted: look, and make it again.
+                self.topics.remove(&topic);
+            }
+        }
+        failures
     }
 
     fn producer(&mut self) -> Result<FutureProducer, KafkaError> {

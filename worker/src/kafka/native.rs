@@ -45,12 +45,17 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Asks for ids and partitions of topics. Blocks for at most `timeout` and a little.
+/// Asks for ids and partitions of topics. Blocks for at most twice `timeout` and a little.
 pub fn describe<C: ClientContext>(
     client: &Client<C>,
     topics: &[String],
     timeout: Duration,
 ) -> Result<Vec<Described>, RDKafkaErrorCode> {
+    let Some(first) = topics.first() else { return Ok(Vec::new()) };
+    // Any broker knows; left to itself librdkafka waits for the controller, which may be away while the others are fine.
+    let metadata = client.fetch_metadata(Some(first), timeout).map_err(|error| code(&error))?;
+    let known = metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id);
+    let asked = Some(metadata.orig_broker_id()).filter(|id| *id >= 0).into_iter().chain(known).next();
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
@@ -61,6 +66,9 @@ pub fn describe<C: ClientContext>(
             sys::rd_kafka_TopicCollection_destroy,
         )?;
         let event = ask(client, operation, timeout, |options, queue| {
+            if let Some(id) = asked {
+                sys::rd_kafka_AdminOptions_set_broker(options, id, std::ptr::null_mut(), 0);
+            }
             sys::rd_kafka_DescribeTopics(client.native_ptr(), collection.ptr(), options, queue);
         })?;
         let mut count = 0;
@@ -68,6 +76,10 @@ pub fn describe<C: ClientContext>(
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         Ok(items(topics, count).map(|topic| described(topic)).collect())
     }
+}
+
+fn code(error: &rdkafka::error::KafkaError) -> RDKafkaErrorCode {
+    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)
 }
 
 /// # Safety

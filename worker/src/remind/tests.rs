@@ -72,7 +72,9 @@ fn a_late_reminder_says_that_it_is_late_and_what_became_of_the_event() {
     let (late, skipped) = summaries(standup(), "2026-11-23T00:49:00Z", "2026-11-23T01:55:00Z");
     assert_eq!(
         late,
-        ["Started at 2026-11-23 10:00 (Asia/Seoul), 55 minutes ago, and is over. This reminder is late: it was due at 2026-11-23 10:00."]
+        [
+            "Started at 2026-11-23 10:00 (Asia/Seoul), 55 minutes ago, and is over. This reminder is late: it was due at 2026-11-23 10:00."
+        ]
     );
     assert_eq!(skipped, 1, "the other is older than the window");
 }

@@ -15,10 +15,11 @@ pub fn summary(schedule: &SchedulePlan, occurrence: &Occurrence, due: Timestamp,
     // The operator has checked the name, and both have the same database of zones.
     let zone = TimeZone::get(name).unwrap_or(TimeZone::UTC);
     let all_day = !schedule.recurrence.start.contains('T');
-    let mut text = if all_day { day(occurrence, name, &zone, now) } else { instant(occurrence, name, &zone, now) };
+    let mut text =
+        if all_day { day(occurrence, name, &zone, now) } else { instant(occurrence, name, &zone, now) };
     if now.duration_since(due) > LATE {
         let due = due.to_zoned(zone).strftime("%Y-%m-%d %H:%M").to_string();
-        text.push_str(&format!(" This reminder is late: it was due at {due}."));
+        text = format!("{text} This reminder is late: it was due at {due}.");
     }
     text
 }
@@ -51,7 +52,8 @@ fn day(occurrence: &Occurrence, name: &str, zone: &TimeZone, now: Timestamp) -> 
     if last == first {
         format!("All day on {first} ({name}), {when}.")
     } else {
-        format!("From {first} to {last} ({name}), beginning {when}.").replace("beginning yesterday", "begun yesterday")
+        format!("From {first} to {last} ({name}), beginning {when}.")
+            .replace("beginning yesterday", "begun yesterday")
     }
 }
 

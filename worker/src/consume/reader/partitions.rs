@@ -9,6 +9,8 @@ use crate::consume::asks::Opened;
 use crate::consume::books::Key;
 use crate::kafka::{Change, Ends};
 
+/// After a position was out of range, look after this time.
+const LOOK_LOST: Duration = Duration::from_millis(200);
 /// After an answer without positions, ask again after this time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -70,7 +72,7 @@ impl Reader {
         }
         let hot = now_ms() - self.stirred_ms < plan.horizon_ms;
         let every = if hot { LOOK_HOT } else { LOOK_COLD };
-        if !self.looking && (self.lost_place || self.looked.elapsed() >= every) {
+        if !self.looking && (self.looked.elapsed() >= if self.lost_place { LOOK_LOST } else { every }) {
             let partitions: Vec<(String, i32)> =
                 self.books.partitions().map(|(key, _)| (key.topic.to_string(), key.partition)).collect();
             if !partitions.is_empty() {
@@ -136,7 +138,7 @@ impl Reader {
                 self.say_removed(&key, missed);
             } else if self.books.ends(&key, *last) {
                 self.books.progress(&key, clock_ms);
-                self.clock_moved = true;
+                self.due.clock_moved = true;
             }
             if read < *first || lost {
                 let from = read.max(*first);

@@ -31,7 +31,7 @@ struct Round {
 impl Reader {
     /// Polls once, and goes on while records are there.
     pub(super) fn read(&mut self) -> anyhow::Result<()> {
-        let soon = self.books.in_flight() || self.asking || self.held_since.is_some();
+        let soon = self.books.in_flight() || self.asking || self.due.since.is_some();
         let mut timeout = if soon { POLL_SOON } else { POLL };
         let mut round = Round::default();
         let mut current: Option<Key> = None;
@@ -80,10 +80,10 @@ impl Reader {
         if round.read > 0 {
             self.metrics.read.inc_by(round.read);
             self.metrics.matched.inc_by(round.matched);
-            self.held_since.get_or_insert_with(Instant::now);
-            self.urgent |= round.urgent;
+            self.due.since.get_or_insert_with(Instant::now);
+            self.due.urgent |= round.urgent;
             if round.matched > 0 {
-                self.matched = true;
+                self.due.matched = true;
                 self.stirred_ms = now_ms();
             }
             self.weigh();
@@ -97,8 +97,8 @@ impl Reader {
 
     /// Weighs what is held anew.
     pub(super) fn weigh(&mut self) {
-        self.weight = self.weight_now();
-        self.metrics.held_bytes.set(self.weight as i64);
+        self.due.weight = self.weight_now();
+        self.metrics.held_bytes.set(self.due.weight as i64);
     }
 }
 

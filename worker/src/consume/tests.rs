@@ -1,0 +1,411 @@
+//! The consumer against librdkafka's mock cluster and a hub in this process.
+
+mod hub;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::Parser as _;
+use domain::{Condition, Digest, Format, Millis, RulePlan, Severity, Source, StartFrom};
+use protocol::messages::{SourcePlan, SourceRule};
+use rdkafka::ClientConfig;
+use rdkafka::Message as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, OwnedMessage};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::*;
+use crate::config::Config;
+use hub::{Hub, Mode};
+
+/// Longest wait for a condition.
+const PATIENCE: Duration = Duration::from_secs(45);
+const SOURCE: &str = "source";
+const EACH: Uuid = Uuid::from_u128(1);
+const OFTEN: Uuid = Uuid::from_u128(2);
+
+struct Bench {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    producer: FutureProducer,
+    hub: Hub,
+    running: Vec<(Context, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = MockCluster::new(1).unwrap();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .unwrap();
+        Self { cluster, producer, hub: Hub::start().await, running: Vec::new() }
+    }
+
+    fn plan(&self, rules: &[(Uuid, &str)]) {
+        let servers = vec![self.cluster.bootstrap_servers()];
+        let rules: BTreeMap<Uuid, SourceRule> = rules
+            .iter()
+            .map(|(uid, matches)| {
+                let condition = if *uid == EACH {
+                    Condition::Any
+                } else {
+                    Condition::Frequency { count: 3, window: Millis::from_secs(60) }
+                };
+                let plan = rule(servers.clone(), matches, condition);
+                let rule = SourceRule {
+                    name: uid.to_string(),
+                    revision: Digest::of(&plan),
+                    state: plan.state(),
+                    plan,
+                };
+                (*uid, rule)
+            })
+            .collect();
+        let revision = Digest::of(&rules);
+        let topics = vec!["logs".to_owned()];
+        self.hub.ledger().plan = Some(SourcePlan { revision, bootstrap_servers: servers, rules, topics });
+    }
+
+    fn consume(&mut self, instance: &str) {
+        let token = std::env::temp_dir().join(format!("belfry-consume-token-{}", std::process::id()));
+        std::fs::write(&token, "token").unwrap();
+        let config = Config::parse_from([
+            "belfry-worker",
+            "consume",
+            "--source",
+            SOURCE,
+            "--hub-url",
+            &self.hub.url,
+            "--namespace",
+            "payments",
+            "--instance",
+            instance,
+            "--token-file",
+            token.to_str().unwrap(),
+        ]);
+        let context = Context::new(config).unwrap();
+        self.running.push((context.clone(), tokio::spawn(run(context, SOURCE.to_owned()))));
+    }
+
+    /// Stops the consumer that was started first, and says how long it took.
+    async fn stop(&mut self) -> Duration {
+        let (context, handle) = self.running.remove(0);
+        let begun = Instant::now();
+        context.stop.cancel();
+        handle.await.unwrap().unwrap();
+        begun.elapsed()
+    }
+
+    async fn produce(&self, partition: i32, value: &str) -> i64 {
+        let record = FutureRecord::<[u8], str>::to("logs").partition(partition).payload(value);
+        self.producer.send(record, PATIENCE).await.unwrap().offset
+    }
+
+    async fn produce_many(&self, partitions: i32, count: i64) {
+        let sent = (0..count).map(|n| async move {
+            let value = format!("{{\"n\":{n},\"level\":\"{}\"}}", if n % 10 == 0 { "ERROR" } else { "INFO" });
+            self.produce(n as i32 % partitions, &value).await
+        });
+        futures::future::join_all(sent).await;
+    }
+
+    async fn until(&self, what: &str, mut holds: impl FnMut(&mut hub::Ledger) -> bool) {
+        let begun = Instant::now();
+        while !holds(&mut self.hub.ledger()) {
+            assert!(begun.elapsed() < PATIENCE, "waited for: {what}; {:#?}", self.hub.ledger());
+            assert!(self.running.iter().all(|(_, handle)| !handle.is_finished()), "the consumer ended");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn until_read(&self, count: i64) {
+        self.until(&format!("{count} records read"), |ledger| total(ledger) >= count).await;
+    }
+
+    fn each_once(&self, expected: usize) {
+        let ledger = self.hub.ledger();
+        assert!(ledger.records.values().all(|times| *times == 1), "{:?}", ledger.records);
+        assert_eq!(ledger.records.len(), expected);
+    }
+}
+
+fn total(ledger: &hub::Ledger) -> i64 {
+    ledger.topics.get("logs").map_or(0, |(_, next)| next.iter().sum())
+}
+
+fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
+    RulePlan {
+        source: Source { bootstrap_servers: servers },
+        topics: vec!["logs".to_owned()],
+        format: Format::Json,
+        start_from: StartFrom::Earliest,
+        matches: matches.to_owned(),
+        group_by: BTreeMap::new(),
+        condition,
+        severity: Severity::Info,
+        title: "t".to_owned(),
+        summary: String::new(),
+        notify: Vec::new(),
+        repeat_interval: None,
+        resolve: None,
+        allowed_lateness: Millis(2_000),
+    }
+}
+
+const ERRORS: &str = "record.level == \"ERROR\"";
+
+fn letters(bench: &Bench, count: usize) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bench.cluster.bootstrap_servers())
+        .set("group.id", "test")
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset("logs.DLT", 0, rdkafka::Offset::Beginning).unwrap();
+    consumer.assign(&list).unwrap();
+    let begun = Instant::now();
+    let mut letters = Vec::new();
+    while letters.len() < count {
+        assert!(begun.elapsed() < PATIENCE, "{} letters", letters.len());
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            letters.push(message.detach());
+        }
+    }
+    letters
+}
+
+#[tokio::test]
+async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_when_idle() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 4, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
+    bench.produce_many(4, 400).await;
+    bench.consume("a");
+    bench.until_read(400).await;
+    bench.each_once(40);
+    assert_eq!(bench.hub.ledger().counts[&OFTEN], 40);
+
+    let begun = Instant::now();
+    bench.produce(1, "{\"level\":\"ERROR\"}").await;
+    bench.until("the notification", |ledger| ledger.records.len() == 41).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let clock = reader::now_ms();
+    bench
+        .until("all partitions have come as far as the clock", |ledger| {
+            ledger.progress.len() == 4 && ledger.progress.values().all(|progress| *progress > clock)
+        })
+        .await;
+    bench
+        .until("what it runs is reported", |ledger| {
+            ledger.reports.get("a").is_some_and(|report| {
+                report.owned.len() == 4 && report.running.len() == 2 && report.problems.is_empty()
+            })
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_or_that_is_not_taken_counts_once() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 2, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(2, 100).await;
+    bench.until_read(100).await;
+    for mode in [Mode::Mute, Mode::Down, Mode::Mute] {
+        bench.hub.ledger().mode = mode;
+        let muted = bench.hub.ledger().muted;
+        bench.produce_many(2, 100).await;
+        if mode == Mode::Mute {
+            bench.until("a taken commit is sent again", |ledger| ledger.muted >= muted + 2).await;
+        }
+        bench.hub.ledger().mode = Mode::Up;
+    }
+    bench.until_read(400).await;
+    bench.each_once(40);
+    assert_eq!(bench.hub.ledger().counts[&OFTEN], 40);
+    assert!(bench.hub.ledger().refused > 0, "the retries of taken commits were refused");
+}
+
+#[tokio::test]
+async fn a_second_consumer_and_one_that_leaves_neither_lose_nor_repeat_a_record() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 6, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(6, 600).await;
+    bench.until_read(600).await;
+    bench.consume("b");
+    for _ in 0..20 {
+        bench.produce_many(6, 60).await;
+    }
+    bench
+        .until("both own some", |ledger| {
+            ["a", "b"]
+                .iter()
+                .all(|name| ledger.reports.get(*name).is_some_and(|report| report.owned.len() == 3))
+        })
+        .await;
+    bench.produce_many(6, 600).await;
+    let took = bench.stop().await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(bench.hub.ledger().reports["a"].leaving);
+    bench.produce_many(6, 600).await;
+    bench.until_read(3000).await;
+    bench.each_once(300);
+    assert_eq!(bench.hub.ledger().counts[&OFTEN], 300);
+}
+
+#[tokio::test]
+async fn a_rule_added_while_running_starts_where_the_source_stands_and_nothing_is_recounted() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 2, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(2, 200).await;
+    bench.until_read(200).await;
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS), (Uuid::from_u128(3), "record.level ==")]);
+    let begun = Instant::now();
+    let revision = bench.hub.ledger().plan.as_ref().unwrap().revision.clone();
+    bench
+        .until("the new plan is in force", |ledger| {
+            ledger.activated.contains_key(&(revision.clone(), 0))
+                && ledger.activated.contains_key(&(revision.clone(), 1))
+        })
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    bench.produce_many(2, 200).await;
+    bench.until_read(400).await;
+    bench.each_once(40);
+    assert_eq!(bench.hub.ledger().counts[&OFTEN], 20);
+    bench
+        .until("the broken rule is reported", |ledger| {
+            let report = &ledger.reports["a"];
+            report.running.len() == 2 && report.problems[&Uuid::from_u128(3)][0].reason == "RuleInvalid"
+        })
+        .await;
+
+    bench.hub.ledger().plan = None;
+    bench.until("it lets go", |ledger| ledger.reports["a"].owned.is_empty()).await;
+    bench.produce_many(2, 10).await;
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.until_read(410).await;
+    bench.each_once(41);
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_elsewhere_is_followed() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(1, 100).await;
+    bench.until_read(100).await;
+    // Another consumer's commits, as it were: first less, then more than we have read.
+    {
+        let mut ledger = bench.hub.ledger();
+        ledger.topics.get_mut("logs").unwrap().1[0] = 50;
+        ledger.records.clear();
+    }
+    bench.produce_many(1, 10).await;
+    bench.until_read(110).await;
+    bench.each_once(6);
+    bench.hub.ledger().topics.get_mut("logs").unwrap().1[0] = 115;
+    bench.produce_many(1, 10).await;
+    bench.until_read(120).await;
+    bench.each_once(6);
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_json_is_in_the_dead_letter_topic_before_it_is_passed_over() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.cluster.create_topic("logs.DLT", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce(0, "{\"level\":\"ERROR\"}").await;
+    bench.produce(0, "not json").await;
+    let empty = FutureRecord::<str, str>::to("logs").partition(0).key("k").payload("");
+    bench.producer.send(empty, PATIENCE).await.unwrap();
+    let tombstone = FutureRecord::<str, str>::to("logs").partition(0).key("k");
+    bench.producer.send(tombstone, PATIENCE).await.unwrap();
+    bench.produce(0, "{\"level\":\"ERROR\"}").await;
+    bench.until_read(5).await;
+    bench.each_once(2);
+    let letters = letters(&bench, 2);
+    assert_eq!(letters[0].payload(), Some(&b"not json"[..]));
+    assert_eq!((letters[1].payload(), letters[1].key()), (Some(&b""[..]), Some(&b"k"[..])));
+    let headers = letters[0].headers().unwrap();
+    let header = |name: &str| {
+        let found = headers.iter().find(|header| header.key == name).unwrap();
+        String::from_utf8(found.value.unwrap().to_vec()).unwrap()
+    };
+    assert!(header("belfry-reason").starts_with("Malformed"), "{}", header("belfry-reason"));
+    assert_eq!(
+        (header("belfry-topic"), header("belfry-partition"), header("belfry-offset")),
+        ("logs".into(), "0".into(), "1".into())
+    );
+    let ledger = bench.hub.ledger();
+    assert!(ledger.dead_letters.is_empty(), "{:?}", ledger.dead_letters);
+    let reasons: BTreeMap<&str, i64> =
+        ledger.dropped.iter().map(|dropped| (dropped.reason.as_str(), dropped.count)).collect();
+    assert!(reasons.contains_key("Undecodable") && reasons.contains_key("Tombstone"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_no_topic_takes_is_in_the_ledger() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce(0, "not json").await;
+    bench.until_read(1).await;
+    let ledger = bench.hub.ledger();
+    assert_eq!(ledger.dead_letters.len(), 1);
+    assert_eq!((ledger.dead_letters[0].offset, ledger.dead_letters[0].length), (0, 8));
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_is_reported_and_read_when_it_does() {
+    let mut bench = Bench::start().await;
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    let reason = |ledger: &hub::Ledger| {
+        let report = ledger.reports.get("a")?;
+        Some(report.problems.get(&EACH)?.first()?.reason.clone())
+    };
+    bench.until("the problem", |ledger| reason(ledger).as_deref() == Some("TopicNotFound")).await;
+    bench.cluster.create_topic("logs", 2, 1).unwrap();
+    let begun = Instant::now();
+    bench.produce_many(2, 20).await;
+    bench.until_read(20).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    bench.each_once(2);
+    bench.until("it is healed", |ledger| reason(ledger).is_none()).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_is_reported_and_nothing_is_lost_when_it_is_back() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 2, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(2, 100).await;
+    bench.until_read(100).await;
+    bench.cluster.broker_down(1).unwrap();
+    let reason =
+        |ledger: &hub::Ledger| Some(ledger.reports.get("a")?.problems.get(&EACH)?.first()?.reason.clone());
+    let begun = Instant::now();
+    bench.until("the problem", |ledger| reason(ledger).as_deref() == Some("BrokerUnreachable")).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    bench.cluster.broker_up(1).unwrap();
+    bench.produce_many(2, 100).await;
+    bench.until_read(200).await;
+    bench.until("it is healed", |ledger| reason(ledger).is_none()).await;
+    bench.each_once(20);
+}
