@@ -10,6 +10,7 @@ mod native;
 pub use broker::{Broker, Ends, Topic};
 pub use consumer::{Change, Consumer, Polled};
 pub use letters::{Letter, Letters};
+pub use native::Record;
 
 /// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
 fn client_config(servers: &[String], name: &str) -> rdkafka::ClientConfig {
@@ -27,13 +28,16 @@ fn client_config(servers: &[String], name: &str) -> rdkafka::ClientConfig {
     config
 }
 
-/// Forwards librdkafka's log, without an address that a message could carry as an error of ours.
+/// Forwards librdkafka's log.
 fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
     use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
-    match level {
-        Emerg | Alert | Critical | Error | Warning => {
-            tracing::warn!(target: "librdkafka", facility, "{message}");
-        }
-        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    log_line(matches!(level, Emerg | Alert | Critical | Error | Warning), facility, message);
+}
+
+fn log_line(warning: bool, facility: &str, message: &str) {
+    if warning {
+        tracing::warn!(target: "librdkafka", facility, "{message}");
+    } else {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
     }
 }

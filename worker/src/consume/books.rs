@@ -141,6 +141,14 @@ impl<F: Default> Books<F> {
         missed
     }
 
+    /// Every record before `offset` has come: what lies between the last one and there are no records.
+    pub fn reached(&mut self, key: &Key, offset: i64) {
+        if let Some(open) = self.open.get_mut(key) {
+            open.read = open.read.max(offset);
+            open.end = open.end.max(offset);
+        }
+    }
+
     /// Event time moved on.
     pub fn progress(&mut self, key: &Key, time_ms: i64) {
         if let Some(open) = self.open.get_mut(key) {

@@ -109,6 +109,17 @@ fn an_empty_commit_tells_event_time_once() {
     assert_eq!(books.lag(), 1);
 }
 
+#[test]
+fn what_lies_after_the_last_record_of_a_transaction_is_passed_over() {
+    let mut books = books();
+    read(&mut books, 10..12);
+    assert!(!books.ends(&key(0), 13), "a marker, or a record still to come");
+    books.reached(&key(0), 13);
+    assert!(books.ends(&key(0), 13));
+    books.reached(&key(0), 11);
+    assert_eq!((books.take(false)[0].0.to, books.lag()), (13, 0));
+}
+
 /// What can happen to one consumer and the ledger, over two partitions.
 #[derive(Debug, Clone)]
 enum Step {

@@ -4,19 +4,20 @@
 //! librdkafka only at an explicit offset, so no record comes that nobody asked for; offsets committed to the group are for
 //! lag tools and are never read back. Never here: waiting for anything but the broker.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Broker;
+use super::native::{Event, Queue, Record};
 
 /// Partitions as (topic, number).
 pub type Partitions = Vec<(String, i32)>;
@@ -31,43 +32,35 @@ pub enum Change {
 }
 
 /// What a poll brought.
-pub enum Polled<'c> {
+pub enum Polled {
     /// Nothing within the time.
     Nothing,
     /// A record.
-    Record(BorrowedMessage<'c>),
+    Record(Record),
+    /// All records of (topic, partition) before the offset have come.
+    End(String, i32, i64),
+    /// Something happened that is of no interest here, or that [`Consumer::changes`] tells.
+    Event,
     /// A position is not there any more: look at the partitions' ends.
     OutOfRange,
     /// Something failed, which librdkafka tries again.
     Failed(String),
-    /// The consumer can't go on: make another one.
+    /// The consumer can't go on.
     Dead(String),
 }
 
 /// A member of a consumer group.
 pub struct Consumer {
+    queue: Queue,
     inner: Arc<BaseConsumer<Watch>>,
+    changes: RefCell<Vec<Change>>,
     /// What librdkafka has been told to read.
     assigned: BTreeSet<(String, i32)>,
     paused: bool,
 }
 
-/// Takes note of what librdkafka says between records.
-pub struct Watch {
-    state: Mutex<WatchState>,
-}
-
-#[derive(Default)]
-struct WatchState {
-    changes: Vec<Change>,
-    closing: bool,
-}
-
-impl Watch {
-    fn state(&self) -> std::sync::MutexGuard<'_, WatchState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Takes note of what librdkafka says while it closes.
+pub struct Watch;
 
 impl ClientContext for Watch {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -80,20 +73,9 @@ impl ClientContext for Watch {
 }
 
 impl ConsumerContext for Watch {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let mut state = self.state();
-        if state.closing {
-            // Leaving: nobody will look at changes any more, and the close waits for this.
-            drop(state);
-            let _ = consumer.unassign();
-            return;
-        }
-        let partitions =
-            list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
-        state.changes.push(match err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Change::Given(partitions),
-            _ => Change::Taken(partitions),
-        });
+    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::poll`].
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
+        let _ = consumer.unassign();
     }
 }
 
@@ -111,6 +93,7 @@ impl Consumer {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
             // What is read ahead, and with it the memory, stays small; a larger record is read all the same.
             .set("queued.max.messages.kbytes", "8192")
             .set("fetch.queue.backoff.ms", "20")
@@ -118,9 +101,10 @@ impl Consumer {
             .set("max.partition.fetch.bytes", "1048576")
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
-        let watch = Watch { state: Mutex::default() };
-        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, watch)?);
-        Ok(Self { inner, assigned: BTreeSet::new(), paused: false })
+        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, Watch)?);
+        let queue = Queue::of_consumer(inner.client())
+            .map_err(|code| KafkaError::ClientCreation(code.to_string()))?;
+        Ok(Self { queue, inner, changes: RefCell::default(), assigned: BTreeSet::new(), paused: false })
     }
 
     /// For questions to the broker, from other threads.
@@ -138,21 +122,31 @@ impl Consumer {
     }
 
     /// The next record or event. Must be called at least every 60 s.
-    pub fn poll(&self, timeout: Duration) -> Polled<'_> {
-        match self.inner.poll(timeout) {
+    pub fn poll(&self, timeout: Duration) -> Polled {
+        match self.queue.poll(timeout) {
             None => Polled::Nothing,
-            Some(Ok(message)) => Polled::Record(message),
-            Some(Err(KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ))) => Polled::OutOfRange,
-            Some(Err(KafkaError::MessageConsumptionFatal(code))) => Polled::Dead(code.to_string()),
-            Some(Err(error)) => Polled::Failed(error.to_string()),
+            Some(Event::Record(record)) => Polled::Record(record),
+            Some(Event::End(topic, partition, offset)) => Polled::End(topic, partition, offset),
+            Some(Event::Shared(given, partitions)) => {
+                let change = if given { Change::Given(partitions) } else { Change::Taken(partitions) };
+                self.changes.borrow_mut().push(change);
+                Polled::Event
+            }
+            Some(Event::Log(level, facility, line)) => {
+                super::log_line(level <= 4, &facility, &line);
+                Polled::Event
+            }
+            Some(Event::Error(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange, _)) => {
+                Polled::OutOfRange
+            }
+            Some(Event::Error(code, true)) => Polled::Dead(code.to_string()),
+            Some(Event::Error(code, false)) => Polled::Failed(code.to_string()),
         }
     }
 
     /// What the group shared out since the last call, in order.
     pub fn changes(&self) -> Vec<Change> {
-        std::mem::take(&mut self.inner.context().state().changes)
+        self.changes.take()
     }
 
     /// Takes note of partitions given; each is read from when [`Self::read`] says where.
@@ -226,13 +220,13 @@ impl Consumer {
 
     /// Leaves the group, within `limit`.
     pub fn close(self, limit: Duration) {
-        self.inner.context().state().closing = true;
         let begun = Instant::now();
         if self.inner.close_queue().is_ok() {
             while !self.inner.closed() && begun.elapsed() < limit {
                 let _ = self.inner.poll(Duration::from_millis(50));
             }
         }
+        drop(self.queue);
         // Dropping would close it a second time and wait for the broker without limit; the process ends now.
         std::mem::forget(self.inner);
     }

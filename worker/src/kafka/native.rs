@@ -1,12 +1,12 @@
-//! The two questions to a broker that the `rdkafka` crate has no words for: topic ids, and the ends of many partitions
-//! in one call.
+//! What the `rdkafka` crate has no words for: topic ids, the ends of many partitions in one call, and where a partition
+//! ends when all of it has been read (transaction markers at its end are no records, so no record tells).
 //!
 //! The only unsafe code of the worker. Invariants: every pointer comes from librdkafka and is owned by a guard that
 //! frees it once, or is borrowed from an event that outlives the use; strings are copied. Never here: a decision.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char};
-use std::ptr::NonNull;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr::{NonNull, null_mut};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
@@ -23,6 +23,182 @@ pub enum End {
     First,
     /// After the last record that a consumer of committed records can read.
     Last,
+}
+
+/// What comes out of a consumer's queue.
+pub enum Event {
+    /// A record.
+    Record(Record),
+    /// All records before the offset have come.
+    End(String, i32, i64),
+    /// The group gives (or else takes) these partitions.
+    Shared(bool, Vec<(String, i32)>),
+    /// A line for the log, with syslog's level.
+    Log(i32, String, String),
+    /// Something failed; for good, if so.
+    Error(RDKafkaErrorCode, bool),
+}
+
+/// The queue of a consumer. Must be dropped before its client.
+pub struct Queue(Owned<sys::rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for Queue {}
+
+/// A record, in the memory of librdkafka until it is dropped. Must be dropped before its client.
+pub struct Record {
+    /// Owns the message.
+    _event: Owned<sys::rd_kafka_event_t>,
+    message: NonNull<sys::rd_kafka_message_t>,
+}
+
+impl Queue {
+    /// The queue that all records and events of a consumer go to.
+    pub fn of_consumer<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
+        // SAFETY: the client lives, and the reference that this makes is freed by the guard.
+        let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.native_ptr()) };
+        Owned::new(queue, sys::rd_kafka_queue_destroy).map(Self)
+    }
+
+    /// The next event of interest within the time.
+    pub fn poll(&self, timeout: Duration) -> Option<Event> {
+        let wait = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is ours; all that is read of the event is copied, or kept with it.
+        unsafe {
+            let event =
+                Owned::new(sys::rd_kafka_queue_poll(self.0.ptr(), wait), sys::rd_kafka_event_destroy).ok()?;
+            match sys::rd_kafka_event_type(event.ptr()) {
+                sys::RD_KAFKA_EVENT_FETCH => {
+                    let message = NonNull::new(sys::rd_kafka_event_message_next(event.ptr()).cast_mut())?;
+                    Some(Event::Record(Record { _event: event, message }))
+                }
+                sys::RD_KAFKA_EVENT_REBALANCE => {
+                    let given = sys::rd_kafka_event_error(event.ptr())
+                        == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+                    let list = sys::rd_kafka_event_topic_partition_list(event.ptr());
+                    Some(Event::Shared(given, partitions(list)))
+                }
+                sys::RD_KAFKA_EVENT_ERROR => Some(failed(&event)),
+                sys::RD_KAFKA_EVENT_LOG => {
+                    let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 7);
+                    sys::rd_kafka_event_log(event.ptr(), &raw mut facility, &raw mut line, &raw mut level);
+                    Some(Event::Log(level, text(facility), text(line)))
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `event` must be an error event.
+unsafe fn failed(event: &Owned<sys::rd_kafka_event_t>) -> Event {
+    // SAFETY: the caller's promise; the partition is owned by the guard and its name copied.
+    unsafe {
+        let code = sys::rd_kafka_event_error(event.ptr());
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF
+            && let Ok(place) = Owned::new(
+                sys::rd_kafka_event_topic_partition(event.ptr()),
+                sys::rd_kafka_topic_partition_destroy,
+            )
+        {
+            let place = &*place.ptr();
+            return Event::End(text(place.topic), place.partition, place.offset);
+        }
+        Event::Error(code.into(), sys::rd_kafka_event_error_is_fatal(event.ptr()) != 0)
+    }
+}
+
+/// # Safety
+/// `list` must be null or live through the call.
+unsafe fn partitions(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(String, i32)> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the caller's promise; the list has `cnt` elements.
+    unsafe {
+        (0..usize::try_from((*list).cnt).unwrap_or(0))
+            .map(|at| &*(*list).elems.add(at))
+            .map(|place| (text(place.topic), place.partition))
+            .collect()
+    }
+}
+
+impl Record {
+    fn message(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: the message lives as long as its event, which this owns.
+        unsafe { self.message.as_ref() }
+    }
+
+    /// Topic name.
+    pub fn topic(&self) -> &str {
+        // SAFETY: the name lives as long as the topic, which the message holds.
+        let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.message().rkt)) };
+        // Kafka allows only ASCII.
+        name.to_str().unwrap_or_default()
+    }
+
+    /// Partition number.
+    pub fn partition(&self) -> i32 {
+        self.message().partition
+    }
+
+    /// Offset in the partition.
+    pub fn offset(&self) -> i64 {
+        self.message().offset
+    }
+
+    /// Its timestamp, Unix ms; none where the broker gave none.
+    pub fn timestamp(&self) -> Option<i64> {
+        // SAFETY: the message lives.
+        let time = unsafe { sys::rd_kafka_message_timestamp(self.message(), null_mut()) };
+        (time >= 0).then_some(time)
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Option<&[u8]> {
+        // SAFETY: librdkafka's buffer of that length, which the message holds.
+        unsafe { bytes(self.message().key, self.message().key_len) }
+    }
+
+    /// Its value; none for a tombstone.
+    pub fn value(&self) -> Option<&[u8]> {
+        // SAFETY: librdkafka's buffer of that length, which the message holds.
+        unsafe { bytes(self.message().payload, self.message().len) }
+    }
+
+    /// Its headers; those whose name is not UTF-8 are left out.
+    pub fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
+        let mut found = Vec::new();
+        let mut headers = null_mut();
+        // SAFETY: the headers belong to the message, and so do names and values.
+        unsafe {
+            if sys::rd_kafka_message_headers(self.message(), &raw mut headers)
+                != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                return found;
+            }
+            for at in 0.. {
+                let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
+                if sys::rd_kafka_header_get_all(headers, at, &raw mut name, &raw mut value, &raw mut size)
+                    != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+                {
+                    break;
+                }
+                if let Ok(name) = CStr::from_ptr(name).to_str() {
+                    found.push((name, bytes(value, size)));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// # Safety
+/// `pointer` must be null or have `length` bytes for as long as the slice is used.
+unsafe fn bytes<'b>(pointer: *const c_void, length: usize) -> Option<&'b [u8]> {
+    // SAFETY: the caller's promise.
+    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
 }
 
 /// Frees a pointer of librdkafka when dropped.
@@ -67,7 +243,7 @@ pub fn describe<C: ClientContext>(
         )?;
         let event = ask(client, operation, timeout, |options, queue| {
             if let Some(id) = asked {
-                sys::rd_kafka_AdminOptions_set_broker(options, id, std::ptr::null_mut(), 0);
+                sys::rd_kafka_AdminOptions_set_broker(options, id, null_mut(), 0);
             }
             sys::rd_kafka_DescribeTopics(client.native_ptr(), collection.ptr(), options, queue);
         })?;
@@ -161,7 +337,7 @@ unsafe fn ask<C: ClientContext>(
         let options =
             Owned::new(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy)?;
         // Fails only for a timeout out of range: then the default holds.
-        sys::rd_kafka_AdminOptions_set_request_timeout(options.ptr(), wait, std::ptr::null_mut(), 0);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options.ptr(), wait, null_mut(), 0);
         let queue = Owned::new(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy)?;
         send(options.ptr(), queue.ptr());
         let event = Owned::new(

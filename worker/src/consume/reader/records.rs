@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alerting::record::{Header, RawRecord};
-use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Headers as _};
 
 use super::{Held, MAX_HELD, Reader, now_ms};
 use crate::consume::books::Key;
 use crate::consume::plan::Compiled;
-use crate::kafka::{Letter, Polled};
+use crate::kafka::{Letter, Polled, Record};
 
 /// An idle poll waits this long, and one while an answer is awaited this long.
 const POLL: Duration = Duration::from_millis(50);
@@ -39,8 +37,8 @@ impl Reader {
         let mut now = 0;
         loop {
             match self.consumer.poll(timeout) {
-                Polled::Nothing => break,
-                Polled::Record(message) => {
+                Polled::Nothing | Polled::Event => break,
+                Polled::Record(record) => {
                     // Time passes while a poll waits.
                     let start = *begun.get_or_insert_with(|| {
                         now = now_ms();
@@ -49,18 +47,18 @@ impl Reader {
                     if let Some(plan) = &self.plan {
                         let key = match &current {
                             Some(key)
-                                if key.partition == message.partition() && *key.topic == *message.topic() =>
+                                if key.partition == record.partition() && *key.topic == *record.topic() =>
                             {
                                 key
                             }
                             _ => current.insert(Key {
-                                topic: Arc::from(message.topic()),
-                                partition: message.partition(),
+                                topic: Arc::from(record.topic()),
+                                partition: record.partition(),
                             }),
                         };
-                        let time = event_time(&message, &mut now);
-                        if let Some(held) = self.books.admit(key, message.offset(), time) {
-                            fold(plan, held, &message, time, &mut round);
+                        let time = event_time(&record, &mut now);
+                        if let Some(held) = self.books.admit(key, record.offset(), time) {
+                            fold(plan, held, &record, time, &mut round);
                         }
                     }
                     let full = round.letters && self.weight_now() >= MAX_HELD;
@@ -70,6 +68,9 @@ impl Reader {
                     {
                         break;
                     }
+                }
+                Polled::End(topic, partition, offset) => {
+                    self.books.reached(&Key { topic: Arc::from(topic), partition }, offset);
                 }
                 Polled::OutOfRange => self.lost_place = true,
                 Polled::Failed(why) => tracing::debug!(why, "poll"),
@@ -104,43 +105,40 @@ impl Reader {
 
 /// The record's timestamp, not beyond the clock, which is read again when it seems to be. Where the broker gave none, the
 /// clock.
-fn event_time(message: &BorrowedMessage<'_>, now: &mut i64) -> i64 {
-    let Some(time) = message.timestamp().to_millis().filter(|time| *time >= 0) else { return *now };
+fn event_time(record: &Record, now: &mut i64) -> i64 {
+    let Some(time) = record.timestamp() else { return *now };
     if time > *now {
         *now = now_ms();
     }
     time.min(*now)
 }
 
-fn fold(plan: &Compiled, held: &mut Held, message: &BorrowedMessage<'_>, time: i64, round: &mut Round) {
-    let headers: Vec<Header<'_>> = message
-        .headers()
-        .map(|headers| headers.iter().map(|header| (header.key, header.value)).collect())
-        .unwrap_or_default();
-    let record = RawRecord {
-        topic: message.topic(),
-        partition: message.partition(),
-        offset: message.offset(),
+fn fold(plan: &Compiled, held: &mut Held, record: &Record, time: i64, round: &mut Round) {
+    let headers: Vec<Header<'_>> = record.headers();
+    let raw = RawRecord {
+        topic: record.topic(),
+        partition: record.partition(),
+        offset: record.offset(),
         timestamp_ms: time,
-        key: message.key(),
-        value: message.payload(),
+        key: record.key(),
+        value: record.value(),
         headers: &headers,
     };
     round.read += 1;
-    match plan.engine.add(&mut held.fold, &record) {
+    match plan.engine.add(&mut held.fold, &raw) {
         Ok(folded) => {
             round.matched += folded.matched as u64;
-            round.urgent |= folded.matched > 0 && plan.urgent.contains(message.topic());
+            round.urgent |= folded.matched > 0 && plan.urgent.contains(record.topic());
         }
         Err(error) => {
             let letter = Letter {
-                topic: message.topic().to_owned(),
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp: message.timestamp().to_millis(),
+                topic: record.topic().to_owned(),
+                partition: record.partition(),
+                offset: record.offset(),
+                timestamp: record.timestamp(),
                 reason: error.to_string(),
-                key: message.key().map(<[u8]>::to_vec),
-                value: message.payload().unwrap_or_default().to_vec(),
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.value().unwrap_or_default().to_vec(),
             };
             held.letter_bytes += letter.value.len() + letter.key.as_ref().map_or(0, Vec::len) + 256;
             held.letters.push(letter);
