@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
 which=${BELFRY_TESTS:-all}
+# Always the whole workspace: dependencies are built once, with one set of features.
 
 need cargo "install Rust 1.95 or newer, such as with rustup"
 need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
@@ -13,11 +14,10 @@ need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkaf
 if [ "$which" != e2e ]; then
   say "formatting and lints"
   cargo fmt --all --check || die "run cargo fmt"
-  cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+  cargo clippy --locked --workspace --all-targets --test line --test faults --quiet -- -D warnings
   e2e/deny.sh
   say "unit and component tests"
-  cargo test --locked --workspace --exclude belfry-e2e --quiet
-  cargo test --locked -p belfry-e2e --lib --test dependencies --quiet
+  cargo test --locked --workspace --quiet
 fi
 [ "$which" != unit ] || { say "done"; exit 0; }
 
@@ -36,13 +36,13 @@ else
   "$testbed" up "$name" --owner $$
   eval "$("$testbed" env "$name")"
 fi
-cargo build --locked --quiet -p belfry-e2e --all-targets
+cargo build --locked --quiet --workspace --bins
 start_receivers "$name"
 e2e/install.sh "$name"
 say "end-to-end tests"
-cargo test --locked -p belfry-e2e --quiet --test line -- --test-threads="${BELFRY_THREADS:-3}"
+cargo test --locked --workspace --quiet --test line -- --test-threads="${BELFRY_THREADS:-3}"
 say "breaking things, one at a time"
-cargo test --locked -p belfry-e2e --quiet --test faults -- --test-threads=1
+cargo test --locked --workspace --quiet --test faults -- --test-threads=1
 say "fault run"
 e2e/soak.sh --short
 say "done"

@@ -32,6 +32,14 @@ pub struct Received {
     pub status: u16,
 }
 
+impl Received {
+    /// The title in a webhook's JSON body; empty where there is none.
+    pub fn title(&self) -> String {
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        body["data"]["title"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
 /// How a path answers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -53,8 +53,7 @@ pub async fn print() {
         .await
         .iter()
         .filter_map(|one| {
-            let body: serde_json::Value = serde_json::from_str(&one.body).ok()?;
-            let n: usize = body["title"].as_str()?.parse().ok()?;
+            let n: usize = one.title().parse().ok()?;
             Some(one.time_ms.saturating_sub(sent[n]))
         })
         .collect();

@@ -97,13 +97,13 @@ impl Hub {
             ResponseTemplate::new(200).set_body_json(claimed).set_delay(delay)
         };
         let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (is_down, takes) = (Arc::clone(&down), Arc::clone(&taken));
+        let (is_down, ledger) = (Arc::clone(&down), Arc::clone(&taken));
         let outcomes = move |request: &Request| {
             if is_down.load(Ordering::SeqCst) {
                 return ResponseTemplate::new(503);
             }
             let told: Outcomes = serde_json::from_slice(&request.body).unwrap();
-            takes.lock().unwrap().extend(told.outcomes);
+            ledger.lock().unwrap().extend(told.outcomes);
             ResponseTemplate::new(204)
         };
         let plan = ChannelsPlan { revision: Digest::of("plan"), channels };
