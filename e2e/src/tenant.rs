@@ -17,6 +17,8 @@ pub struct Tenant {
     /// The namespace.
     pub ns: String,
     http: reqwest::Client,
+    /// How many requests the sink had received before this test began.
+    before: usize,
 }
 
 impl Tenant {
@@ -31,11 +33,10 @@ impl Tenant {
                 "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {ns}\n  labels: {{pod-security.kubernetes.io/enforce: restricted}}\n"
             ))
             .await;
-        let tenant = Self {
-            cluster,
-            ns: ns.to_owned(),
-            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
-        };
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let mut tenant = Self { cluster, ns: ns.to_owned(), http, before: 0 };
+        let count = tenant.http.get(tenant.control("/count")).send().await.expect("the sink answers");
+        tenant.before = count.json().await.expect("a number");
         tenant.expose().await;
         tenant
     }
@@ -133,10 +134,11 @@ impl Tenant {
     /// What the sink received at a path of this namespace.
     pub async fn received(&self, path: &str) -> Vec<Received> {
         let path = self.path(path);
-        let all: Vec<Received> = match self.http.get(self.control("/received")).send().await {
-            Ok(answer) => answer.json().await.unwrap_or_default(),
-            Err(_) => Vec::new(),
-        };
+        let all: Vec<Received> =
+            match self.http.get(self.control(&format!("/received?after={}", self.before))).send().await {
+                Ok(answer) => answer.json().await.unwrap_or_default(),
+                Err(_) => Vec::new(),
+            };
         all.into_iter().filter(|one| one.path == path).collect()
     }
 

@@ -80,6 +80,7 @@ async fn the_hub_down_for_two_minutes_loses_nothing_and_a_reminder_comes_once_an
 async fn the_receiver_down_for_two_minutes_gets_all_in_order_when_it_is_back() {
     let cluster = Cluster::from_env();
     let file = format!("{}/receivers/second.jsonl", cluster.folder);
+    let _ = std::fs::remove_file(&file);
     let start = async || {
         let sink = env!("CARGO_BIN_EXE_belfry-sink");
         let flags = ["--listen", "0.0.0.0:8085", "--control", "0.0.0.0:8095", "--file", &file];
