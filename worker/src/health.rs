@@ -76,7 +76,8 @@ impl Health {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn metrics(&self) -> String {
+    /// The metrics in OpenMetrics text.
+    pub fn metrics(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.lock().registry);

@@ -25,7 +25,7 @@ use crate::health::Beat;
 use crate::kafka::{Consumer, Ends, Letter};
 
 /// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes.
-const MAX_HELD: usize = 4 << 20;
+pub const MAX_HELD: usize = 4 << 20;
 /// Matches wait at most this long, where none of them is a notification by itself.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
 /// Records without a match wait at most this long.

@@ -3,6 +3,7 @@
 mod hub;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
@@ -21,6 +22,8 @@ use super::*;
 use crate::config::Config;
 use hub::{Hub, Mode};
 
+/// 900 kB that are not JSON.
+static LARGE: LazyLock<String> = LazyLock::new(|| "not json ".repeat(100_000));
 /// Longest wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(45);
 const SOURCE: &str = "source";
@@ -37,6 +40,9 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // What happened, with a failed test: `BELFRY_LOG=debug cargo test ...`.
+        let filter = tracing_subscriber::EnvFilter::from_env("BELFRY_LOG");
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let cluster = MockCluster::new(1).unwrap();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap_servers())
@@ -158,6 +164,12 @@ fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
 }
 
 const ERRORS: &str = "record.level == \"ERROR\"";
+
+fn held(health: &crate::health::Health) -> usize {
+    let metrics = health.metrics();
+    let line = metrics.lines().find(|line| line.starts_with("belfry_worker_held_bytes "));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap()
+}
 
 fn letters(bench: &Bench, count: usize) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
@@ -368,6 +380,60 @@ async fn a_dead_letter_that_no_topic_takes_is_in_the_ledger() {
     let ledger = bench.hub.ledger();
     assert_eq!(ledger.dead_letters.len(), 1);
     assert_eq!((ledger.dead_letters[0].offset, ledger.dead_letters[0].length), (0, 8));
+}
+
+#[tokio::test]
+async fn more_than_is_held_while_the_hub_is_down_waits_in_the_topic_and_is_read_afterwards() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 4, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce(0, "{}").await;
+    bench.until_read(1).await;
+    bench.hub.ledger().mode = Mode::Down;
+    // The mock cluster keeps 5 MiB of a partition.
+    for n in 0..16 {
+        bench.produce(n % 4, &LARGE).await;
+    }
+    let health = bench.running[0].0.health.clone();
+    let begun = Instant::now();
+    while held(&health) < reader::MAX_HELD {
+        assert!(begun.elapsed() < PATIENCE, "{}", held(&health));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bench.hub.ledger().mode = Mode::Up;
+    bench.until_read(17).await;
+    assert!(held(&health) < 2 * reader::MAX_HELD);
+    let ledger = bench.hub.ledger();
+    assert_eq!(ledger.dead_letters.len(), 16);
+    assert_eq!(ledger.topics["logs"].1, [5, 4, 4, 4]);
+}
+
+#[tokio::test]
+async fn records_removed_before_they_were_read_are_counted_in_a_problem_and_reading_goes_on() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    bench.produce(0, "{}").await;
+    bench.until_read(1).await;
+    bench.stop().await;
+    for _ in 0..10 {
+        bench.produce(0, &LARGE).await;
+    }
+    bench.produce(0, "{\"level\":\"ERROR\"}").await;
+    bench.consume("b");
+    bench.until_read(12).await;
+    bench.each_once(1);
+    bench
+        .until("the problem", |ledger| {
+            let problems = ledger.reports.get("b").and_then(|report| report.problems.get(&EACH));
+            problems.is_some_and(|problems| problems[0].reason == "OffsetsRemoved")
+        })
+        .await;
+    // The mock cluster keeps 5 MiB of a partition: all but the last five large ones went.
+    let message = bench.hub.ledger().reports["b"].problems[&EACH][0].message.clone();
+    assert!(message.contains("of logs/0"), "{message}");
 }
 
 #[tokio::test]

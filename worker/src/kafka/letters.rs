@@ -20,7 +20,7 @@ use super::native;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Lengths to which a value is cut when the broker refuses the whole, bytes.
 const CUTS: [usize; 2] = [512 * 1024, 16 * 1024];
-/// An unused producer is dropped after this time.
+/// An unused producer is dropped after this time, and a topic that can't be made is tried again.
 const KEEP: Duration = Duration::from_mins(1);
 
 /// A record that can't be decoded.
@@ -48,6 +48,7 @@ pub struct Letters {
     name: String,
     producer: Option<(FutureProducer, Instant)>,
     topics: BTreeSet<String>,
+    refused: BTreeMap<String, (String, Instant)>,
 }
 
 impl Letter {
@@ -78,7 +79,7 @@ impl Letter {
 impl Letters {
     /// Connects when the first letter comes.
     pub fn new(servers: Vec<String>, name: String) -> Self {
-        Self { servers, name, producer: None, topics: BTreeSet::new() }
+        Self { servers, name, producer: None, topics: BTreeSet::new(), refused: BTreeMap::new() }
     }
 
     /// Drops an unused producer.
@@ -97,8 +98,10 @@ impl Letters {
         };
         let wanted: BTreeSet<String> =
             letters.iter().filter_map(|letter| letter.dead_letter_topic()).collect();
-        let refused = self.make_topics(&producer, &wanted).await;
-        let sent = letters.iter().map(|letter| write_one(&producer, letter, &refused));
+        self.refused.retain(|_, (_, at)| at.elapsed() < KEEP);
+        self.make_topics(&producer, &wanted).await;
+        let refused = &self.refused;
+        let sent = letters.iter().map(|letter| write_one(&producer, letter, refused));
         let failures = futures::future::join_all(sent).await;
         for (letter, failure) in letters.iter().zip(&failures) {
             if let (Some(topic), Some(_)) = (letter.dead_letter_topic(), failure) {
@@ -125,34 +128,32 @@ impl Letters {
         Ok(producer)
     }
 
-    /// Makes the topics that don't exist; says which can't be made, and why.
-    async fn make_topics(
-        &mut self,
-        producer: &FutureProducer,
-        wanted: &BTreeSet<String>,
-    ) -> BTreeMap<String, String> {
-        let unknown: Vec<String> = wanted.difference(&self.topics).cloned().collect();
+    /// Makes the topics that don't exist, and remembers which can't be made, and why.
+    async fn make_topics(&mut self, producer: &FutureProducer, wanted: &BTreeSet<String>) {
+        let unknown: Vec<String> = wanted
+            .iter()
+            .filter(|name| !self.topics.contains(*name) && !self.refused.contains_key(*name))
+            .cloned()
+            .collect();
         if unknown.is_empty() {
-            return BTreeMap::new();
+            return;
         }
-        let (asker, names) = (producer.clone(), unknown.clone());
+        let asker = producer.clone();
         let described =
-            tokio::task::spawn_blocking(move || native::describe(asker.client(), &names, TIMEOUT)).await;
+            tokio::task::spawn_blocking(move || native::describe(asker.client(), &unknown, TIMEOUT)).await;
         // A broker that does not answer is no reason to make a topic: producing will say what is wrong.
-        let Ok(Ok(described)) = described else { return BTreeMap::new() };
-        let mut refused = BTreeMap::new();
+        let Ok(Ok(described)) = described else { return };
         for (name, answer) in described {
             match answer {
                 Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                     match self.make_topic(&name).await {
                         Ok(()) => drop(self.topics.insert(name)),
-                        Err(why) => drop(refused.insert(name, why)),
+                        Err(why) => drop(self.refused.insert(name, (why, Instant::now()))),
                     }
                 }
                 _ => drop(self.topics.insert(name)),
             }
         }
-        refused
     }
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
@@ -174,12 +175,12 @@ impl Letters {
 async fn write_one(
     producer: &FutureProducer,
     letter: &Letter,
-    refused: &BTreeMap<String, String>,
+    refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
     let Some(topic) = letter.dead_letter_topic() else {
         return Some("it was read from a dead-letter topic".to_owned());
     };
-    if let Some(why) = refused.get(&topic) {
+    if let Some((why, _)) = refused.get(&topic) {
         return Some(why.clone());
     }
     let mut why = String::new();
