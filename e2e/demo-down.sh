@@ -17,8 +17,9 @@ kubectl delete crd notificationchannels.belfry.dev alertrules.belfry.dev schedul
 kubectl delete namespace belfry-system --ignore-not-found
 while read -r pid; do
   # Another process may have the number by now.
-  if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -Eq 'belfry-sink|smtp\.py|kcat -P .* cluster-logs'; then
-    kill "$pid"
+  if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -Eq 'belfry-sink|smtp\.py|kcat -P .* cluster-logs'; then
+    # kcat would first wait for a line to read, and for the broker.
+    kill -9 "$pid"
   fi
 done < <(cat target/receivers/pids 2>/dev/null)
 rm -rf target/receivers

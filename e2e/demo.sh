@@ -41,7 +41,7 @@ cluster() {
     "$testbed" up demo >/dev/null
     eval "$("$testbed" env demo)"
     # shellcheck disable=SC2016
-    inside='eval "$(e2e/testbed/testbed env demo)"; '
+    inside='eval "$(e2e/testbed/testbed env demo)"'
     logs=("$TESTBED"/log/kube*.log)
   else
     read -ra logs <<<"$BELFRY_LOGS"
@@ -82,7 +82,7 @@ stop_beside() {
 still_shipping() {
   local pid
   while read -r pid; do
-    ! tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q 'kcat -P .* cluster-logs ' || return 0
+    ! tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q 'kcat -P .* cluster-logs ' || return 0
   done < <(cat "$RECEIVED/pids" 2>/dev/null)
   return 1
 }
@@ -206,14 +206,15 @@ last_words() {
 $(say "All of it works, and is left running.")
 
 Look at it:
-  ${inside:-export KUBECONFIG=$KUBECONFIG}
+  ${inside:-export KUBECONFIG=$KUBECONFIG KAFKA_BOOTSTRAP=$KAFKA_BOOTSTRAP BELFRY_NODE_IP=$BELFRY_NODE_IP}
   kubectl get nch,alr,sch -A
   kubectl explain alertrule.spec
   kubectl -n payments annotate nch hook belfry.dev/send-test=\$(date +%s) --overwrite
   echo '{"type": "chargeback", "amount": 250.0, "accountId": "a-1"}' | kcat -P -b \$KAFKA_BOOTSTRAP -t payment-events
   curl -s http://\$BELFRY_NODE_IP:8090/received | jq '.[-1]'        # what the receivers got
   kubectl -n belfry-system logs deploy/belfry-hub
-What became of each notification:
+What became of each notification:${BELFRY_IMAGE:+
+  kubectl -n belfry-system port-forward svc/belfry-hub 18080:8080 &}
   export BELFRY_HUB_URL=$hub BELFRY_TOKEN=\$(kubectl -n platform create token reader)
   $(target_dir)/debug/belfry list -n platform
 

@@ -25,7 +25,7 @@ wait_until() {
       printf '\n' >&2
       kubectl get nch,alr,sch -A >&2 2>/dev/null || true
       kubectl get pods -A >&2 2>/dev/null || true
-      die "$what: not within $seconds s. The cluster is left as it is: ${inside}kubectl describe, kubectl logs -n belfry-system deploy/belfry-hub. make demo-down removes it"
+      die "$what: not within $seconds s. The cluster is left as it is: ${inside:+$inside; }kubectl describe, kubectl logs -n belfry-system deploy/belfry-hub. make demo-down removes it"
     fi
     if [ $((SECONDS - said)) -ge 10 ]; then
       said=$SECONDS
