@@ -90,12 +90,12 @@ impl Template {
             let message = format!("{} bytes long; at most {MAX_SOURCE}", text.len());
             return Err(TemplateError { line: None, column: None, message });
         }
-        subset::check(text)?;
         let mut env = Environment::new();
         env.set_auto_escape_callback(move |_| escape.clone());
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         env.set_fuel(Some(FUEL));
         subset::restrict(&mut env);
+        subset::check(&env, text)?;
         // Errors then know the source of what failed.
         env.set_debug(true);
         env.add_template_owned(name.to_owned(), text.to_owned()).map_err(|error| {
@@ -279,6 +279,23 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_test_or_function_that_is_not_there_is_told_before_it_renders() {
+        for (text, kind, name) in [
+            ("{{ title|shout }}", "filter", "shout"),
+            ("{{ 'a|b'|upper | shout }}", "filter", "shout"),
+            ("{% if count is enormous %}{% endif %}", "test", "enormous"),
+            ("{% if count is not enormous %}{% endif %}", "test", "enormous"),
+            ("{{ now() }}", "function", "now"),
+            ("{{ 'x'|indent(9) }}", "filter", "indent"),
+        ] {
+            assert_eq!(wrong(text), format!("line 1, column 1: there is no {kind} `{name}`"));
+        }
+        let data = json!({"count": 3, "is": 1, "group": {"a": "b"}});
+        let all = "{% if(count is defined) and not(count is not defined) and count is divisibleby(3) %}{{ group|items|length }}{% for i in range(2) %}{{ i }}{% endfor %}{% endif %}{{ 1 if count in(3, 4) else(2) }}";
+        assert_eq!(render(all, &data).unwrap_or_else(|error| error), "1011");
+    }
+
+    #[test]
     fn a_template_stands_alone_and_keeps_to_the_subset() {
         for text in [
             "a\n{% include 'x' %}",
@@ -378,13 +395,7 @@ mod tests {
     #[test]
     fn an_error_does_not_quote_the_data() {
         let data = json!({"secret": "hunter2", "n": 1});
-        for text in [
-            "{{ secret + n }}",
-            "{{ secret|int }}",
-            "{{ secret.x.y }}",
-            "{{ secret() }}",
-            "{{ n|join(secret) }}",
-        ] {
+        for text in ["{{ secret + n }}", "{{ secret|int }}", "{{ secret.x.y }}", "{{ n|join(secret) }}"] {
             if let Err(error) = render(text, &data) {
                 assert!(!error.contains("hunter"), "{error}");
             }

@@ -13,6 +13,8 @@ use crate::{TemplateError, position};
 pub(crate) const MAX_TAG: usize = 512;
 /// The longest text that a filter makes, bytes.
 const MAX_TEXT: usize = 64 << 10;
+/// Words that may stand right before a bracket and call nothing.
+const OPERATORS: [&str; 9] = ["if", "elif", "else", "for", "in", "is", "not", "and", "or"];
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
 /// Filters whose results may be far larger than what they are given.
 const LARGE: [&str; 9] =
@@ -64,8 +66,9 @@ fn join(items: &Value, separator: Option<&str>) -> Result<String, Error> {
     Ok(joined)
 }
 
-/// Refuses a text that uses more than the subset.
-pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
+/// Refuses a text that uses more than the subset, or what the environment does not have: MiniJinja would say that only
+/// when it renders.
+pub(crate) fn check(env: &Environment<'_>, text: &str) -> Result<(), TemplateError> {
     let mut at = 0;
     while let Some(open) = text.get(at..).and_then(|rest| rest.find('{')).map(|found| at + found) {
         at = match text.as_bytes().get(open + 1) {
@@ -73,7 +76,8 @@ pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
             Some(kind @ (b'{' | b'%')) => {
                 let end = if *kind == b'{' { "}}" } else { "%}" };
                 let (code, after) = tag(text, open + 2, end);
-                tag_is_allowed(&code, *kind == b'%', after - open).map_err(|message| {
+                let allowed = tag_is_allowed(&code, *kind == b'%', after - open);
+                allowed.and_then(|()| names_are_known(env, &code)).map_err(|message| {
                     let (line, column) = position(text, open);
                     TemplateError { line: Some(line), column: Some(column), message }
                 })?;
@@ -100,6 +104,40 @@ fn tag(text: &str, start: usize, end: &str) -> (String, usize) {
         }
     }
     (code, text.len())
+}
+
+/// Each filter, test and function that the tag names is there.
+fn names_are_known(env: &Environment<'_>, code: &str) -> Result<(), String> {
+    let of_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    let (mut before, mut words) = (String::new(), Vec::new());
+    let mut rest = code;
+    while let Some(start) = rest.find(of_word) {
+        before.push_str(rest[..start].trim());
+        let end = rest[start..].find(|it| !of_word(it)).map_or(rest.len(), |end| start + end);
+        words.push((std::mem::take(&mut before), &rest[start..end], rest[end..].starts_with('(')));
+        rest = &rest[end..];
+    }
+    for (at, (before, word, called)) in words.iter().enumerate() {
+        let previous = |steps: usize| at.checked_sub(steps).map_or("", |at| words[at].1);
+        let is_test = before.is_empty()
+            && *word != "not"
+            && (previous(1) == "is" || previous(1) == "not" && previous(2) == "is");
+        let (kind, try_out) = if before.ends_with('|') {
+            ("filter", format!("none|{word}"))
+        } else if is_test {
+            ("test", format!("none is {word}"))
+        } else if *called && !before.ends_with('.') && !OPERATORS.contains(word) {
+            ("function", format!("{word}()"))
+        } else {
+            continue;
+        };
+        let error = env.compile_expression(&try_out).and_then(|it| it.eval(())).err();
+        let unknown = [ErrorKind::UnknownFilter, ErrorKind::UnknownTest, ErrorKind::UnknownFunction];
+        if error.is_some_and(|error| unknown.contains(&error.kind())) {
+            return Err(format!("there is no {kind} `{word}`"));
+        }
+    }
+    Ok(())
 }
 
 fn tag_is_allowed(code: &str, statement: bool, length: usize) -> Result<(), String> {
