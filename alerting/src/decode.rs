@@ -100,7 +100,7 @@ fn json(bytes: &[u8]) -> Result<Value, DecodeError> {
         } else {
             DecodeReason::Malformed
         };
-        DecodeError { reason, message: error.to_string() }
+        DecodeError { reason, message: format!("not a JSON text: {error}") }
     })
 }
 

@@ -229,10 +229,29 @@ fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {
     } else {
         let message = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg);
         // What follows is the list of all tokens of the grammar.
-        let message = message.split(" expecting ").next().unwrap_or(message);
-        message.replace("'<EOF>'", "end of the expression").chars().take(200).collect()
+        in_words(message.split(" expecting ").next().unwrap_or(message)).chars().take(200).collect()
     };
     CompileError { line: place(error.pos.0), column: place(error.pos.1), message }
+}
+
+/// A parser's message without the parser's words.
+fn in_words(message: &str) -> String {
+    if message.contains("'<EOF>'") {
+        return "end of the expression, but something is missing".to_owned();
+    }
+    let unexpected = [
+        "token recognition error at: ",
+        "mismatched input ",
+        "extraneous input ",
+        "no viable alternative at input ",
+    ];
+    let Some(found) = unexpected.iter().find_map(|words| message.strip_prefix(words)) else {
+        return message.to_owned();
+    };
+    let found = found.trim_matches('\'').trim();
+    // The slip of most who write their first rule.
+    let hint = if found == "=" { "; equality is `==`" } else { "" };
+    format!("`{found}` is not expected here{hint}")
 }
 
 #[cfg(test)]
