@@ -11,7 +11,7 @@
 //! | Kafka | in the worker, which has the Kafka client; it says what [`Event`] says | |
 //!
 //! What holds for all: a referenced file that is missing or can't be used is `Later`, named by its reason
-//! (`SecretKeyNotFound: key "x" of Secret "y"`), and the attempt counts like any other: what is not mended by `maxAttempts`
+//! (`SecretKeyNotFound: key "x" of Secret "y" is not there`), and the attempt counts like any other: what is not mended by `maxAttempts`
 //! or `expiresAfter` becomes a dead letter that can be sent again. An outcome is `Unknown` only when the message may have
 //! been taken.
 //!

@@ -64,7 +64,7 @@ impl FileProblem {
             FileKind::Secret => "SecretKeyNotFound",
             FileKind::ConfigMap => "ConfigMapKeyNotFound",
         };
-        Self { reason, message: name(file) }
+        Self { reason, message: format!("{} is not there", name(file)) }
     }
 
     /// The key is there and can't be used; `why` must not hold the value.
@@ -173,7 +173,7 @@ mod tests {
             let problem = files.read(&missing).await.unwrap_err();
             assert_eq!(
                 problem.to_string(),
-                format!("SecretKeyNotFound: key {:?} of Secret {:?}", missing.key, missing.name)
+                format!("SecretKeyNotFound: key {:?} of Secret {:?} is not there", missing.key, missing.name)
             );
         }
     }

@@ -65,7 +65,7 @@ impl Webhook<'_> {
 }
 
 fn not_a_key(file: &FileRef, line: usize) -> FileProblem {
-    FileProblem::invalid(file, &format!("line {line} is not whsec_ and base64"))
+    FileProblem::invalid(file, &format!("is no signing key in line {line}: whsec_ and base64 is needed"))
 }
 
 /// Whether each line of the Secret's value is a key.

@@ -106,7 +106,7 @@ async fn files_that_can_not_be_used_are_found_before_anything_is_sent() {
         told,
         [
             "SecretKeyInvalid: key \"ca\" of Secret \"notify\" holds no certificates (PEM)",
-            "SecretKeyInvalid: key \"signing\" of Secret \"notify\" line 1 is not whsec_ and base64",
+            "SecretKeyInvalid: key \"signing\" of Secret \"notify\" is no signing key in line 1: whsec_ and base64 is needed",
         ]
     );
 }
