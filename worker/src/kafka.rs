@@ -6,11 +6,13 @@ mod broker;
 mod consumer;
 mod letters;
 mod native;
+mod watch;
 
 pub use broker::{Broker, Ends, Topic};
 pub use consumer::{Change, Consumer, Polled};
 pub use letters::{Letter, Letters};
 pub use native::Record;
+pub use watch::Watch;
 
 /// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
 fn client_config(servers: &[String], name: &str) -> rdkafka::ClientConfig {

@@ -22,6 +22,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::Instant;
 
+use crate::kafka::Watch;
+
 /// How many producers are kept.
 const KEPT: usize = 16;
 /// How long a topic that was seen is taken to be there.
@@ -36,7 +38,8 @@ pub(super) struct Producers {
 struct Kept {
     servers: String,
     timeout: Duration,
-    producer: FutureProducer,
+    producer: FutureProducer<Watch>,
+    watch: Watch,
     /// Topics that were seen, and when last.
     seen: Mutex<Vec<(String, Instant)>>,
 }
@@ -69,6 +72,7 @@ impl Producers {
         }
         // The look at the topic may take the first quarter of an attempt.
         let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
+        let watch = Watch::default();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &servers)
             .set("client.id", "belfry-worker")
@@ -80,9 +84,9 @@ impl Producers {
             .set("compression.type", "none")
             .set("allow.auto.create.topics", "false")
             .set("queue.buffering.max.kbytes", "16384")
-            .create()
+            .create_with_context(watch.clone())
             .map_err(|error| later(format!("no producer for {servers}: {error}")))?;
-        let made = Arc::new(Kept { servers, timeout, producer, seen: Mutex::default() });
+        let made = Arc::new(Kept { servers, timeout, producer, watch, seen: Mutex::default() });
         if kept.len() >= KEPT {
             kept.remove(0);
         }
@@ -111,11 +115,15 @@ impl Kept {
         .await;
         match found {
             Ok(Ok(true)) => {
+                self.watch.answered();
                 self.saw(topic);
                 Ok(())
             }
-            Ok(Ok(false)) => Err(later(format!("topic {topic:?} is not there or not allowed"))),
-            Ok(Err(error)) => Err(later(format!("no broker of {} answers: {error}", self.servers))),
+            Ok(Ok(false)) => Err(later(format!("topic {topic:?} does not exist, or may not be written to"))),
+            Ok(Err(error)) => {
+                let why = self.watch.why(error);
+                Err(later(format!("no broker of {} answers: {why}", self.servers)))
+            }
             Err(_) => Err(later("the look at the topic did not end".to_owned())),
         }
     }

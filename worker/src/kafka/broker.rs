@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::consumer::Watch;
+use super::Watch;
 use super::native::{self, End};
 
 /// How long one question may take.
@@ -46,7 +46,9 @@ impl Broker {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let described = native::describe(self.0.client(), names, TIMEOUT).map_err(|code| code.to_string())?;
+        let described =
+            native::describe(self.0.client(), names, TIMEOUT).map_err(|code| self.0.context().why(code))?;
+        self.0.context().answered();
         Ok(described
             .into_iter()
             .map(|(name, answer)| {

@@ -9,15 +9,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::Broker;
 use super::native::{Event, Queue, Record};
+use super::{Broker, Watch};
 
 /// Partitions as (topic, number).
 pub type Partitions = Vec<(String, i32)>;
@@ -59,19 +58,6 @@ pub struct Consumer {
     paused: bool,
 }
 
-/// Takes note of what librdkafka says while it closes.
-pub struct Watch;
-
-impl ClientContext for Watch {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, reason);
-    }
-}
-
 impl ConsumerContext for Watch {
     /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::poll`].
     fn rebalance(&self, consumer: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
@@ -101,7 +87,7 @@ impl Consumer {
             .set("max.partition.fetch.bytes", "1048576")
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
-        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, Watch)?);
+        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, Watch::default())?);
         let queue = Queue::of_consumer(inner.client())
             .map_err(|code| KafkaError::ClientCreation(code.to_string()))?;
         Ok(Self { queue, inner, changes: RefCell::default(), assigned: BTreeSet::new(), paused: false })
@@ -136,11 +122,15 @@ impl Consumer {
                 super::log_line(level <= 4, &facility, &line);
                 Polled::Event
             }
-            Some(Event::Error(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange, _)) => {
-                Polled::OutOfRange
+            Some(Event::Error(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                ..,
+            )) => Polled::OutOfRange,
+            Some(Event::Error(code, true, _)) => Polled::Dead(code.to_string()),
+            Some(Event::Error(code, false, text)) => {
+                self.inner.context().note(code, &text);
+                Polled::Failed(code.to_string())
             }
-            Some(Event::Error(code, true)) => Polled::Dead(code.to_string()),
-            Some(Event::Error(code, false)) => Polled::Failed(code.to_string()),
         }
     }
 

@@ -35,8 +35,8 @@ pub enum Event {
     Shared(bool, Vec<(String, i32)>),
     /// A line for the log, with syslog's level.
     Log(i32, String, String),
-    /// Something failed; for good, if so.
-    Error(RDKafkaErrorCode, bool),
+    /// Something failed; for good, if so; in librdkafka's words.
+    Error(RDKafkaErrorCode, bool, String),
 }
 
 /// The queue of a consumer. Must be dropped before its client.
@@ -105,7 +105,8 @@ unsafe fn failed(event: &Owned<sys::rd_kafka_event_t>) -> Event {
             let place = &*place.ptr();
             return Event::End(text(place.topic), place.partition, place.offset);
         }
-        Event::Error(code.into(), sys::rd_kafka_event_error_is_fatal(event.ptr()) != 0)
+        let fatal = sys::rd_kafka_event_error_is_fatal(event.ptr()) != 0;
+        Event::Error(code.into(), fatal, text(sys::rd_kafka_event_error_string(event.ptr())))
     }
 }
 
