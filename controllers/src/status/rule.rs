@@ -6,7 +6,7 @@ use crds::rule::{AlertRuleStatus, FiringGroup};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::messages::{RuleStatus, StatusBody};
 
-use super::{Facts, moment, waiting};
+use super::{Facts, moment, under_way, waiting};
 use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
 
 /// What a rule shows; `before` is what it shows now.
@@ -16,11 +16,8 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
         Some(StatusBody::AlertRule(told)) => Some(told),
         _ => None,
     };
-    let standing = facts.trouble().or_else(|| told.and_then(unowned)).unwrap_or_else(|| Standing::Ready {
-        reason: reasons::READY,
-        message: "records are read and matched".to_owned(),
-    });
-    conditions.stand(&standing);
+    let trouble = facts.trouble().or_else(|| told.and_then(unopened)).or_else(|| told.and_then(unowned));
+    conditions.stand(&trouble.unwrap_or_else(|| ready(told)));
     let Some(told) = told else {
         if !before.firing.is_empty() {
             conditions.set(types::FIRING, Is::True, reasons::GROUPS_FIRING, GROUPS_FIRING);
@@ -70,6 +67,25 @@ fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRul
 
 fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
     map.iter().take(most).map(|(key, value)| (key.clone(), *value)).collect()
+}
+
+fn ready(told: Option<&RuleStatus>) -> Standing {
+    let message = if told.is_some_and(|told| told.dead_lettered > 0) {
+        "records are read and matched; those that can't be decoded are in the dead-letter topics, <topic>.DLT"
+    } else {
+        "records are read and matched"
+    };
+    Standing::Ready { reason: reasons::READY, message: message.to_owned() }
+}
+
+/// A consumer that has not opened a topic yet does not know whether it is there, and a record may come before it begins.
+fn unopened(told: &RuleStatus) -> Option<Standing> {
+    (told.partitions == 0).then(|| {
+        under_way(
+            reasons::WORKER_BEHIND,
+            "the consumer has not opened the rule's topics yet; it should within seconds".to_owned(),
+        )
+    })
 }
 
 fn unowned(told: &RuleStatus) -> Option<Standing> {

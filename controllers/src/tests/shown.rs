@@ -36,7 +36,7 @@ fn view(plan: &domain::Plan) -> View {
             generation: 1,
             running: 1,
             problems: Vec::new(),
-            body: StatusBody::AlertRule(RuleStatus::default()),
+            body: StatusBody::AlertRule(RuleStatus { partitions: 1, ..RuleStatus::default() }),
         }),
     }
 }
@@ -77,7 +77,7 @@ fn ready_is_true_only_when_every_part_does_its_job() {
     let reason = |status: &AlertRuleStatus| find(&status.conditions, types::READY).unwrap().reason.clone();
     assert_eq!(reason(&shown(&plan, |_| ())), "Ready");
     assert_eq!(kstatus(&shown(&plan, |_| ())), "Current");
-    let breaks: [Break; 7] = [
+    let breaks: [Break; 8] = [
         ("HubUnreachable", "InProgress", |facts| {
             facts.hub.as_mut().unwrap().unreachable = Some("refused".to_owned());
         }),
@@ -86,6 +86,10 @@ fn ready_is_true_only_when_every_part_does_its_job() {
         ("WorkerUnavailable", "InProgress", |facts| facts.workers[0].available = 0),
         ("WorkerBehind", "InProgress", |facts| {
             facts.hub.as_mut().unwrap().status.as_mut().unwrap().revision = digest();
+        }),
+        ("WorkerBehind", "InProgress", |facts| {
+            facts.hub.as_mut().unwrap().status.as_mut().unwrap().body =
+                StatusBody::AlertRule(RuleStatus::default());
         }),
         ("ApplyFailed", "InProgress", |facts| facts.apply_error = Some("forbidden".to_owned())),
         ("ChannelNotFound", "InProgress", |facts| facts.missing_channels = vec!["x".to_owned()]),
@@ -101,7 +105,8 @@ fn ready_is_true_only_when_every_part_does_its_job() {
 fn partitions_that_nobody_reads_are_named() {
     let plan = plan();
     let status = shown(&plan, |facts| {
-        let told = RuleStatus { unowned: vec!["service-logs/3".to_owned()], ..RuleStatus::default() };
+        let told =
+            RuleStatus { partitions: 6, unowned: vec!["service-logs/3".to_owned()], ..RuleStatus::default() };
         facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
     });
     let ready = find(&status.conditions, types::READY).unwrap();
