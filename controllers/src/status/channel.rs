@@ -12,7 +12,7 @@ pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> Notific
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
     conditions.stand(&facts.trouble().unwrap_or_else(|| Standing::Ready {
         reason: reasons::READY,
-        message: "messages are sent".to_owned(),
+        message: "workers are ready to send; Healthy tells what receivers answer".to_owned(),
     }));
     let Some(StatusBody::NotificationChannel(told)) = facts.told().map(|told| &told.body) else {
         // Nothing new is known of the rest: it stays.

@@ -124,14 +124,9 @@ const MONTH: Millis = Millis::from_secs(30 * 86_400);
 
 /// Checks a template, and says where it is wrong.
 fn template(place: &str, text: &str) -> Result<(), Invalid> {
-    templates::Template::compile(place, text).map(drop).map_err(|error| {
-        let at = match (error.line, error.column) {
-            (Some(line), Some(column)) => format!(" line {line}, column {column}:"),
-            (Some(line), None) => format!(" line {line}:"),
-            _ => String::new(),
-        };
-        Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}:{at} {error}"))
-    })
+    templates::Template::compile(place, text)
+        .map(drop)
+        .map_err(|error| Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}: {error}")))
 }
 
 /// Names of channels, each once, in the order given.
