@@ -40,9 +40,11 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // What happened, with a failed test: `BELFRY_LOG=debug cargo test ...`.
-        let filter = tracing_subscriber::EnvFilter::from_env("BELFRY_LOG");
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        // What happened, with a failed test: `BELFRY_LOG=debug cargo test ...`. Otherwise the log is another test's.
+        if std::env::var_os("BELFRY_LOG").is_some() {
+            let filter = tracing_subscriber::EnvFilter::from_env("BELFRY_LOG");
+            let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        }
         let cluster = MockCluster::new(1).unwrap();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap_servers())
