@@ -63,37 +63,36 @@ pub(crate) fn cel(rule: &str, message: &str) -> Value {
     json!({"rule": rule, "message": message})
 }
 
-/// The rules of a union: the member named like `type` (lower camel case) is there, and no other. Types named in `bare`
+/// The rule of a union: the member named like `type` (lower camel case) is there, and no other. Types named in `bare`
 /// have no member.
 pub(crate) fn union(members: &[(&str, &str)], bare: &[&str]) -> Value {
-    let all: Vec<&str> = members.iter().map(|(_, field)| *field).collect();
-    let only = match all.as_slice() {
-        [_] => String::new(),
-        _ => format!(": exactly one of {} goes with its type", all.join(", ")),
+    let fields = |but: &str| -> String {
+        let others: Vec<&str> =
+            members.iter().map(|(_, field)| *field).filter(|field| *field != but).collect();
+        others.join(", ")
     };
-    let mut rules: Vec<Value> = members
+    let fits: Vec<String> =
+        members.iter().map(|(name, field)| format!("(self.type == '{name}') == has(self.{field})")).collect();
+    let mut says: Vec<String> = members
         .iter()
-        .map(|(name, field)| {
-            cel(
-                &format!("self.type == '{name}' ? has(self.{field}) : !has(self.{field})"),
-                &format!(
-                    "with type {name} the member {field} is needed, and with any other type it is not allowed{only}"
-                ),
-            )
+        .map(|(name, field)| match fields(field).as_str() {
+            "" => format!("self.type == '{name}' ? 'type {name} needs the member {field}'"),
+            others => {
+                format!(
+                    "self.type == '{name}' ? 'type {name} needs the member {field}, and none of {others}'"
+                )
+            }
         })
         .collect();
-    if !bare.is_empty() {
-        let none: Vec<String> = all.iter().map(|field| format!("!has(self.{field})")).collect();
-        rules.push(cel(
-            &format!("!(self.type in [{}]) || ({})", quoted(bare), none.join(" && ")),
-            &format!("type {} has no member of its own", bare.join(", ")),
-        ));
-    }
-    Value::Array(rules)
-}
-
-fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ")
+    says.push(match bare {
+        [] => "'the type is not known'".to_owned(),
+        _ => format!("'type {} has no member: leave out {}'", bare.join(", "), fields("")),
+    });
+    json!([{
+        "rule": fits.join(" && "),
+        "messageExpression": says.join(" : "),
+        "message": "the member named like the type is needed, and no other",
+    }])
 }
 
 /// A key of a Secret in the same namespace.
@@ -199,8 +198,13 @@ mod tests {
     #[test]
     fn the_messages_of_a_union_say_what_is_allowed() {
         let rules = union(&[("Frequency", "frequency")], &["Any"]);
-        assert_eq!(rules[0]["rule"], "self.type == 'Frequency' ? has(self.frequency) : !has(self.frequency)");
-        assert!(rules[0]["message"].as_str().unwrap().contains("the member frequency is needed"), "{rules}");
-        assert_eq!(rules[1]["rule"], "!(self.type in ['Any']) || (!has(self.frequency))");
+        assert_eq!(rules[0]["rule"], "(self.type == 'Frequency') == has(self.frequency)");
+        assert_eq!(
+            rules[0]["messageExpression"],
+            "self.type == 'Frequency' ? 'type Frequency needs the member frequency' : 'type Any has no member: leave out frequency'"
+        );
+        let rules = union(&[("Slack", "slack"), ("Email", "email")], &[]);
+        let said = rules[0]["messageExpression"].as_str().unwrap();
+        assert!(said.contains("'type Slack needs the member slack, and none of email'"), "{said}");
     }
 }

@@ -45,6 +45,55 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
     crd
 }
 
+/// What a pattern asks for, in words: the API server would show the pattern alone.
+const WORDS: [(&str, &str); 12] = [
+    (
+        r"^https?://[^\s/@?#]+([/?#]\S*)?$",
+        "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
+    ),
+    (r"^[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}$", "must be host:port, such as kafka.streams.svc:9092"),
+    (r"^[a-zA-Z0-9._-]+$", "must be the name of a Kafka topic: letters, digits, '.', '_' and '-'"),
+    (
+        r"^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$",
+        "must be a host name or address, such as smtp.example.com; the port has a field of its own",
+    ),
+    (r"^[^\r\n]*@[^\r\n]*$", "must be a mailbox in one line, such as Belfry <belfry@example.com>"),
+    (r"^[^\s@]+@[^\s@]+$", "must be an address such as minji@example.com"),
+    (
+        r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$",
+        "must be a local date and time such as 2026-01-05T10:00:00, or a date such as 2026-01-05",
+    ),
+    (r"^[A-Za-z][A-Za-z0-9_+/-]*$", "must be the IANA name of a time zone, such as Europe/Berlin or UTC"),
+    (
+        r"^[A-Za-z0-9=;,:+-]+$",
+        "must be an RRULE of RFC 5545 without its prefix and without spaces, such as FREQ=WEEKLY;BYDAY=MO,WE",
+    ),
+    (
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        "must be the name of a Kubernetes object: lower-case letters, digits, '-' and '.'",
+    ),
+    (
+        r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$",
+        "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'",
+    ),
+    // A duration has a rule of its own, with its bounds.
+    ("^([0-9]{1,5}(h|m|s|ms)){1,4}$", ""),
+];
+
+/// Says a pattern in words as well.
+fn add_words(object: &mut Map<String, Value>) {
+    let pattern = object.get("pattern").and_then(Value::as_str);
+    let Some((pattern, words)) = WORDS.into_iter().find(|(known, _)| Some(*known) == pattern) else { return };
+    if words.is_empty() {
+        return;
+    }
+    let rule = json!({"rule": format!("self.matches(r'{pattern}')"), "message": words});
+    match object.get_mut("x-kubernetes-validations") {
+        Some(Value::Array(rules)) => rules.push(rule),
+        _ => drop(object.insert("x-kubernetes-validations".to_owned(), json!([rule]))),
+    }
+}
+
 /// Mends a schema and what is below it.
 fn mend_schema(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
@@ -60,6 +109,7 @@ fn mend_schema(schema: &mut Value) {
     if object.get("type") == Some(&json!("integer")) && !object.contains_key("maximum") {
         object.insert("maximum".to_owned(), json!(i64::from(i32::MAX).max(widest(object))));
     }
+    add_words(object);
     if let Some(text) = object.get_mut("description").and_then(|text| text.as_str().map(unwrapped)) {
         object.insert("description".to_owned(), Value::String(text));
     }

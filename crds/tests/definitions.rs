@@ -114,6 +114,16 @@ fn every_rule_of_the_schema_says_what_is_allowed() {
 }
 
 #[test]
+fn every_pattern_is_said_in_words_as_well() {
+    for (file, schema) in schemas() {
+        visit(&file, &schema["properties"]["spec"], &mut |path, schema| {
+            let rules = schema["x-kubernetes-validations"].as_array().map_or(0, Vec::len);
+            assert!(!schema["pattern"].is_string() || rules > 0, "{path}: {schema}");
+        });
+    }
+}
+
+#[test]
 fn an_object_that_nobody_has_seen_yet_says_so() {
     for (file, schema) in schemas() {
         assert_eq!(schema["properties"]["status"]["default"]["observedGeneration"], -1, "{file}");
