@@ -32,7 +32,7 @@ machine() {
 build() {
   chapter "Belfry, built from source"
   patiently "compiling (about 8 minutes the first time, then seconds)" \
-    cargo build --locked -p belfry-operator -p belfry-hub -p belfry-worker -p belfry-e2e -p belfry
+    cargo build --locked --workspace --bins
 }
 
 cluster() {
