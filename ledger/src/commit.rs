@@ -175,13 +175,19 @@ async fn activate(
             }
         }
     }
-    query(
+    let made = query(
         "INSERT INTO activations (r, t, p, position) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
          FROM jsonb_each(?1) WHERE true ON CONFLICT DO NOTHING",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
+    // That a rule counts from now on is news, not a counter.
+    if made.rows_affected() > 0 {
+        for (uid, _) in rules.iter().filter(|(_, rule)| rule.current) {
+            tx.mark(*uid, true);
+        }
+    }
     Ok(())
 }
 

@@ -105,6 +105,16 @@ async fn a_rule_tells_what_fires_what_it_matched_and_from_where() {
 }
 
 #[tokio::test]
+async fn from_where_a_rule_counts_is_published_at_once() {
+    let bed = ready(any()).await;
+    bed.commit(vec![entry(0, 0, 0)], 1).await;
+    assert_eq!(publish(&bed, 1).await, 1);
+    assert_eq!(rule_status(&bed).await.activation, BTreeMap::from([("orders/0".into(), 0)]));
+    bed.commit(vec![entry(0, 0, 5)], 2).await;
+    assert_eq!(publish(&bed, 2).await, 0, "it is told once");
+}
+
+#[tokio::test]
 async fn what_workers_say_is_published_at_once() {
     let bed = ready(any()).await;
     let plan = any();
