@@ -16,7 +16,7 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
         Some(StatusBody::AlertRule(told)) => Some(told),
         _ => None,
     };
-    let trouble = facts.trouble().or_else(|| told.and_then(unopened)).or_else(|| told.and_then(unowned));
+    let trouble = facts.trouble().or_else(|| told.and_then(inactive)).or_else(|| told.and_then(unowned));
     conditions.stand(&trouble.unwrap_or_else(|| ready(told)));
     let Some(told) = told else {
         if !before.firing.is_empty() {
@@ -78,12 +78,16 @@ fn ready(told: Option<&RuleStatus>) -> Standing {
     Standing::Ready { reason: reasons::READY, message: message.to_owned() }
 }
 
-/// A consumer that has not opened a topic yet does not know whether it is there, and a record may come before it begins.
-fn unopened(told: &RuleStatus) -> Option<Standing> {
-    (told.partitions == 0).then(|| {
+/// A rule counts in a partition from its activation there on. Before, a record may come that it does not count, and
+/// nobody knows whether its topics are there at all.
+fn inactive(told: &RuleStatus) -> Option<Standing> {
+    // The hub tells of at most 100 activations.
+    let partitions = usize::try_from(told.partitions).unwrap_or(0).min(100);
+    (partitions == 0 || told.activation.len() < partitions).then(|| {
         under_way(
             reasons::WORKER_BEHIND,
-            "the consumer has not opened the rule's topics yet; it should within seconds".to_owned(),
+            "the consumer has not begun with all partitions of the rule's topics; it should within seconds"
+                .to_owned(),
         )
     })
 }

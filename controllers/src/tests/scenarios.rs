@@ -131,11 +131,9 @@ async fn a_rule_names_the_channel_that_is_missing_and_heals_when_it_appears() {
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
-    bed.runs(
-        &rule_plan(&bed, "errors"),
-        &[],
-        StatusBody::AlertRule(RuleStatus { partitions: 6, ..RuleStatus::default() }),
-    );
+    let activation = [("service-logs/0".to_owned(), 7)].into();
+    let told = RuleStatus { partitions: 1, activation, ..RuleStatus::default() };
+    bed.runs(&rule_plan(&bed, "errors"), &[], StatusBody::AlertRule(told));
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     let status = written(&bed.asked(), "errors");

@@ -23,6 +23,11 @@ fn plan() -> domain::Plan {
     validate::rule(rule("r", 1, &json!({})).0.as_ref().unwrap()).unwrap()
 }
 
+fn active() -> RuleStatus {
+    let activation = [("service-logs/0".to_owned(), 7)].into();
+    RuleStatus { partitions: 1, activation, ..RuleStatus::default() }
+}
+
 fn view(plan: &domain::Plan) -> View {
     View {
         unreachable: None,
@@ -36,7 +41,7 @@ fn view(plan: &domain::Plan) -> View {
             generation: 1,
             running: 1,
             problems: Vec::new(),
-            body: StatusBody::AlertRule(RuleStatus { partitions: 1, ..RuleStatus::default() }),
+            body: StatusBody::AlertRule(active()),
         }),
     }
 }
@@ -89,7 +94,7 @@ fn ready_is_true_only_when_every_part_does_its_job() {
         }),
         ("WorkerBehind", "InProgress", |facts| {
             facts.hub.as_mut().unwrap().status.as_mut().unwrap().body =
-                StatusBody::AlertRule(RuleStatus::default());
+                StatusBody::AlertRule(RuleStatus { partitions: 2, ..active() });
         }),
         ("ApplyFailed", "InProgress", |facts| facts.apply_error = Some("forbidden".to_owned())),
         ("ChannelNotFound", "InProgress", |facts| facts.missing_channels = vec!["x".to_owned()]),
@@ -105,8 +110,7 @@ fn ready_is_true_only_when_every_part_does_its_job() {
 fn partitions_that_nobody_reads_are_named() {
     let plan = plan();
     let status = shown(&plan, |facts| {
-        let told =
-            RuleStatus { partitions: 6, unowned: vec!["service-logs/3".to_owned()], ..RuleStatus::default() };
+        let told = RuleStatus { unowned: vec!["service-logs/3".to_owned()], ..active() };
         facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
     });
     let ready = find(&status.conditions, types::READY).unwrap();
