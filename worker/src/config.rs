@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use domain::FileRef;
+use domain::{Digest, FileRef};
 use uuid::Uuid;
 
 /// Does one thing for one namespace.
@@ -37,6 +37,9 @@ pub struct Config {
     /// Root of the mounted Secret and `ConfigMap` keys
     #[arg(long, env = "BELFRY_FILES", global = true, default_value = "/var/run/belfry/files")]
     pub files: PathBuf,
+    /// The keys that this pod mounts, if they are there, as hashes of their paths below the root; any when absent
+    #[arg(long, env = "BELFRY_MOUNTED", global = true, value_delimiter = ',')]
+    pub mounted: Option<Vec<String>>,
     /// Where to answer /healthz, /readyz and /metrics
     #[arg(long, env = "BELFRY_LISTEN", global = true, default_value = "0.0.0.0:9090")]
     pub listen: SocketAddr,
@@ -76,6 +79,12 @@ impl Config {
         self.files.join(file.path())
     }
 
+    /// Whether the pod mounts a referenced file, there or not. One that does not is older than the reference.
+    pub fn mounts(&self, file: &FileRef) -> bool {
+        let hash = Digest::of(&file.path());
+        self.mounted.as_ref().is_none_or(|mounted| mounted.iter().any(|one| one == hash.short()))
+    }
+
     /// JSON lines on standard output.
     pub fn start_log(&self) {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
@@ -112,5 +121,20 @@ mod tests {
         assert_eq!(config.namespace, "payments");
         assert!(config.deny_private);
         assert!(!Config::try_parse_from(["belfry-worker", "send"]).unwrap().deny_private);
+    }
+
+    #[test]
+    fn a_pod_knows_which_files_it_mounts() {
+        let file =
+            FileRef { kind: domain::FileKind::Secret, name: "notify".to_owned(), key: "signing".to_owned() };
+        let hash = Digest::of("secrets/notify/signing");
+        let both = format!("0a1b2c3d,{}", hash.short());
+        for (mounted, expected) in
+            [(None, true), (Some(""), false), (Some("0a1b2c3d"), false), (Some(both.as_str()), true)]
+        {
+            let flags = mounted.map(|mounted| format!("--mounted={mounted}"));
+            let args = ["belfry-worker", "send"].map(str::to_owned).into_iter().chain(flags);
+            assert_eq!(Config::parse_from(args).mounts(&file), expected, "{mounted:?}");
+        }
     }
 }

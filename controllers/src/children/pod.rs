@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{FileKind, FileRef};
+use domain::{Digest, FileKind, FileRef};
 use serde_json::{Value, json};
 
 use super::SERVICE_ACCOUNT;
@@ -96,7 +96,7 @@ fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
         "image": settings.image,
         "command": [settings.command],
         "args": worker.args,
-        "env": env(settings),
+        "env": env(settings, worker.files),
         "volumeMounts": mounts,
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
         "securityContext": {
@@ -125,13 +125,17 @@ fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
     container
 }
 
-fn env(settings: &Settings) -> Value {
+fn env(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
+    // By hash, since no name that a user gave becomes a part of an environment.
+    let mounted: Vec<String> = files.iter().map(|file| Digest::of(&file.path()).short().to_owned()).collect();
     let mut env = vec![
         json!({"name": "BELFRY_HUB_URL", "value": settings.hub_url}),
         json!({"name": "BELFRY_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
         json!({"name": "BELFRY_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
         json!({"name": "BELFRY_TOKEN_FILE", "value": format!("{TOKEN}/token")}),
         json!({"name": "BELFRY_FILES", "value": FILES}),
+        // So that a pod which a newer one replaces does not take what it never mounted for missing.
+        json!({"name": "BELFRY_MOUNTED", "value": mounted.join(",")}),
         json!({"name": "BELFRY_LOG", "value": settings.log}),
         json!({"name": "BELFRY_DENY_PRIVATE", "value": settings.deny_private.to_string()}),
     ];

@@ -88,6 +88,10 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
     let mut report = empty(context);
     let mut missing = 0;
     for (uid, entry) in &plan.channels {
+        // A pod that mounts them is on its way, and speaks for the channel then.
+        if !entry.plan.files().into_iter().all(|file| context.config.mounts(file)) {
+            continue;
+        }
         report.running.insert(*uid, entry.revision.clone());
         let problems: Vec<ObjectProblem> = tools
             .kit
