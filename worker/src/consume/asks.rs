@@ -149,7 +149,10 @@ pub async fn topics(broker: Broker, standing: Standing, servers: Vec<String>, ev
             }
             Err(why) => {
                 tracing::warn!(why, "no broker answers");
-                standing.broker(Some(format!("no broker of {} answers: {why}; reading starts when one does", servers.join(", "))));
+                standing.broker(Some(format!(
+                    "no broker of {} answers: {why}; reading starts when one does",
+                    servers.join(", ")
+                )));
             }
         }
         tokio::time::sleep(PROBE).await;
