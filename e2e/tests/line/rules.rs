@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use e2e::cluster::eventually;
-use e2e::kafka::{create_topic, produce, producer, read_all};
+use e2e::kafka::{create_topic, delete_topic, produce, producer, read_all};
 use e2e::tenant::Tenant;
 use rdkafka::Message as _;
 use serde_json::json;
@@ -131,6 +131,7 @@ async fn what_can_not_be_decoded_goes_to_the_dead_letter_topic_and_the_consumer_
     let tenant = Tenant::new("t-dlt").await;
     let topic = tenant.topic("events");
     create_topic(&tenant.cluster.kafka, &topic, 1).await;
+    delete_topic(&tenant.cluster.kafka, &format!("{topic}.DLT")).await;
     tenant.apply(&(webhook(&tenant, "hook", FAST) + &any_rule("event", &topic, "hook"))).await;
     tenant.ready("alr/event").await;
     let producer = producer(&tenant.cluster.kafka);
@@ -163,6 +164,7 @@ async fn what_can_not_be_decoded_goes_to_the_dead_letter_topic_and_the_consumer_
 async fn a_rule_on_a_topic_that_appears_later_says_so_and_starts_by_itself() {
     let tenant = Tenant::new("t-later").await;
     let topic = tenant.topic("events");
+    delete_topic(&tenant.cluster.kafka, &topic).await;
     tenant.apply(&any_rule("event", &topic, "hook")).await;
     let object = tenant.condition("alr/event", "Ready", "False", "", 60).await;
     let seen = object["status"]["conditions"].to_string();

@@ -47,8 +47,13 @@ async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
         let error = object["status"]["lastError"].as_str().unwrap_or_default();
         assert!(error.contains("is not allowed") && error.contains(says), "{name}: {error:?}");
     }
-    for name in ["metadata", "loopback", "name", "redirect", "mail"] {
-        golden::shown(&tenant, &format!("address-{name}"), &format!("nch/{name}")).await;
-    }
+    let files = [
+        ("address-metadata", "nch/metadata"),
+        ("address-loopback", "nch/loopback"),
+        ("address-name", "nch/name"),
+        ("address-redirect", "nch/redirect"),
+        ("address-mail", "nch/mail"),
+    ];
+    golden::shown(&tenant, &files).await;
     tenant.leave().await;
 }

@@ -46,10 +46,15 @@ async fn an_expression_or_template_that_does_not_compile_is_stalled_with_its_pla
     stalled(&tenant, "alr/title", "InvalidTemplate", &["title:", "line 1"]).await;
     stalled(&tenant, "alr/summary", "InvalidTemplate", &["summary:", "line 2"]).await;
     stalled(&tenant, "nch/broken", "InvalidTemplate", &["template.title:", "shout"]).await;
-    for name in ["cut-off", "unknown-name", "path", "title", "summary"] {
-        golden::shown(&tenant, &format!("compile-{name}"), &format!("alr/{name}")).await;
-    }
-    golden::shown(&tenant, "compile-channel", "nch/broken").await;
+    let files = [
+        ("compile-cut-off", "alr/cut-off"),
+        ("compile-unknown-name", "alr/unknown-name"),
+        ("compile-path", "alr/path"),
+        ("compile-title", "alr/title"),
+        ("compile-summary", "alr/summary"),
+        ("compile-channel", "nch/broken"),
+    ];
+    golden::shown(&tenant, &files).await;
     // The channel beside it goes on.
     tenant.ready("nch/hook").await;
     annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
@@ -73,6 +78,6 @@ async fn an_edit_that_does_not_compile_is_stalled_and_what_was_said_before_goes_
     let received = tenant.arrived("hook", 1, 30).await;
     assert_eq!(body(&received[0])["data"]["title"], "event x 1", "{}", received[0].body);
     crate::support::field(&tenant, "alr/event", "/status/matched", json!(1)).await;
-    golden::shown(&tenant, "compile-edit", "alr/event").await;
+    golden::shown(&tenant, &[("compile-edit", "alr/event")]).await;
     tenant.leave().await;
 }

@@ -33,8 +33,9 @@ async fn a_missing_channel_is_named_by_the_rule_and_the_schedule_that_name_it_un
         if rule["status"]["partitions"] == 1 { Ok(()) } else { Err(rule["status"].to_string()) }
     })
     .await;
-    golden::shown(&tenant, "reference-channel-of-a-rule", "alr/event").await;
-    golden::shown(&tenant, "reference-channel-of-a-schedule", "sch/standup").await;
+    let files =
+        [("reference-channel-of-a-rule", "alr/event"), ("reference-channel-of-a-schedule", "sch/standup")];
+    golden::shown(&tenant, &files).await;
     tenant.apply(&webhook(&tenant, "slakc", "{}")).await;
     for what in ["alr/event", "sch/standup"] {
         tenant.ready(what).await;
@@ -67,10 +68,13 @@ async fn a_missing_secret_key_or_certificate_is_named_until_it_appears() {
         assert!(!object["status"].to_string().contains("not-base64!"), "the value is not shown");
         assert!(condition(&object, "Stalled").is_none(), "it heals by itself: {}", object["status"]);
     }
-    golden::shown(&tenant, "reference-secret", "nch/slack").await;
-    golden::shown(&tenant, "reference-secret-key", "nch/no-key").await;
-    golden::shown(&tenant, "reference-secret-value", "nch/bad-key").await;
-    golden::shown(&tenant, "reference-config-map", "nch/authority").await;
+    let files = [
+        ("reference-secret", "nch/slack"),
+        ("reference-secret-key", "nch/no-key"),
+        ("reference-secret-value", "nch/bad-key"),
+        ("reference-config-map", "nch/authority"),
+    ];
+    golden::shown(&tenant, &files).await;
     let mended = "apiVersion: v1\nkind: Secret\nmetadata: {name: notify, namespace: $NS}\nstringData: {signing: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, slack-url: \"http://sink.$NS.svc:8080/slack\"}\n---\n";
     tenant.apply(mended).await;
     // The kubelet looks at optional Secrets about once a minute.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::kafka::{create_topic, produce, producer};
+use e2e::kafka::{create_topic, delete_topic, produce, producer};
 use e2e::tenant::Tenant;
 use serde_json::json;
 
@@ -17,9 +17,10 @@ const SOON: Duration = Duration::from_secs(30);
 async fn a_topic_that_does_not_exist_yet_is_named_and_read_when_it_does() {
     let tenant = Tenant::new("t-bad-topic").await;
     let topic = tenant.topic("logs");
+    delete_topic(&tenant.cluster.kafka, &topic).await;
     tenant.apply(&(webhook(&tenant, "hook", "{}") + &any_rule("event", &topic, "hook"))).await;
     tenant.condition("alr/event", "Ready", "False", "TopicNotFound", SOON.as_secs()).await;
-    golden::shown(&tenant, "source-topic", "alr/event").await;
+    golden::shown(&tenant, &[("source-topic", "alr/event")]).await;
     create_topic(&tenant.cluster.kafka, &topic, 2).await;
     let start = Instant::now();
     tenant.ready("alr/event").await;
@@ -42,8 +43,8 @@ async fn a_broker_that_can_not_be_reached_is_named_and_read_when_it_can() {
     for what in ["alr/unknown", "alr/silent"] {
         tenant.condition(what, "Ready", "False", "BrokerUnreachable", SOON.as_secs()).await;
     }
-    golden::shown(&tenant, "source-broker-unknown", "alr/unknown").await;
-    golden::shown(&tenant, "source-broker-silent", "alr/silent").await;
+    let files = [("source-broker-unknown", "alr/unknown"), ("source-broker-silent", "alr/silent")];
+    golden::shown(&tenant, &files).await;
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "later", "namespace": tenant.ns},
         "spec": {"ports": [{"port": 9092}]},
@@ -80,9 +81,10 @@ async fn a_channel_to_a_topic_or_broker_that_is_not_there_says_so() {
         tenant.ready(what).await;
         annotate(&tenant, what, "belfry.dev/send-test=one").await;
     }
-    for (what, file) in [("nch/topic", "source-channel-topic"), ("nch/broker", "source-channel-broker")] {
+    for what in ["nch/topic", "nch/broker"] {
         field(&tenant, what, "/status/deliveries/dead", json!(1)).await;
-        golden::shown(&tenant, file, what).await;
     }
+    let files = [("source-channel-topic", "nch/topic"), ("source-channel-broker", "nch/broker")];
+    golden::shown(&tenant, &files).await;
     tenant.leave().await;
 }

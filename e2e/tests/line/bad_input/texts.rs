@@ -83,7 +83,6 @@ async fn a_text_that_fails_or_is_too_long_is_replaced_by_one_that_names_the_faul
             &format!("text-{name}-received"),
             &format!("title: {}\n\n{}", text(&data["title"]), text(&data["body"])),
         );
-        golden::shown(&tenant, &format!("text-{name}"), &format!("alr/{name}")).await;
     }
     let posted = body(&tenant.arrived("slack", 1, 60).await[0]);
     let blocks: Vec<String> = posted["blocks"]
@@ -96,7 +95,12 @@ async fn a_text_that_fails_or_is_too_long_is_replaced_by_one_that_names_the_faul
         "text-slack-received",
         &format!("text: {}\n\nblocks:\n{}", text(&posted["text"]), blocks.join("\n\n")),
     );
-    golden::shown(&tenant, "text-channel-own", "nch/own").await;
-    golden::shown(&tenant, "text-channel-slack", "nch/slack").await;
+    let files = [
+        ("text-missing", "alr/missing"),
+        ("text-long", "alr/long"),
+        ("text-channel-own", "nch/own"),
+        ("text-channel-slack", "nch/slack"),
+    ];
+    golden::shown(&tenant, &files).await;
     tenant.leave().await;
 }
