@@ -58,7 +58,8 @@ def main():
 
         def check(server, session, envelope, mechanism, data):
             good = data.login == user.encode() and data.password == password.encode()
-            return AuthResult(success=good, handled=True, auth_data=user)
+            # Not handled: the server says 535 itself.
+            return AuthResult(success=good, handled=good, auth_data=user)
 
         options.update(authenticator=check, auth_required=True, auth_require_tls=bool(flags.starttls))
     keep = Keep(flags.file)

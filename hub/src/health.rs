@@ -1,8 +1,8 @@
 //! /healthz, /readyz and /metrics, on a port of their own, without a token and without a word about anyone's objects.
 //!
 //! Healthy: every background loop has finished a run lately; since each of them goes through the ledger's writer, a
-//! writer that is stuck shows too. A run that failed counts: an error is not a hang, and a restart would not mend a full
-//! disk. Ready: the ledger is open and the hub is not about to stop.
+//! writer that is stuck or gone shows too. A run that failed counts: an error is not a hang, and a restart would not mend a
+//! full disk. Ready: the ledger is open and the hub is not about to stop.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

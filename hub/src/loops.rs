@@ -42,7 +42,10 @@ struct Runs {
 impl Runs {
     /// Takes note of a run. A failure is logged when it begins, when it changes and when it ends.
     fn ended(&mut self, result: Result<(), Error>) {
-        self.health.beat(self.name, self.pace, Instant::now());
+        // A writer that is gone does not come back: without its beats the process is found out and started anew.
+        if result != Err(Error::Closed) {
+            self.health.beat(self.name, self.pace, Instant::now());
+        }
         let failure = result.err().filter(|error| *error != Error::Closed);
         if let Some(error) = &failure {
             self.app.faults.note(error);

@@ -22,7 +22,8 @@ pub struct PlanQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// A stable word: `Unauthorized`, `Forbidden`, `NotFound`, `Invalid`, `OverQuota`, `StorageFull`, `Version`, `Internal`.
+    /// A stable word: `Unauthorized`, `Forbidden`, `NotFound`, `Invalid`, `Conflict`, `OverQuota`, `StorageFull`,
+    /// `Unavailable`, `Version`, `Internal`.
     pub reason: String,
     /// For people, without secrets.
     pub message: String,

@@ -7,7 +7,7 @@ use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::{Line, OUTAGE, told_once_and_in_order};
+use crate::support::{Line, OUTAGE, told_once_and_in_order, volume_of};
 
 const SYSTEM: &str = "belfry-system";
 
@@ -171,18 +171,8 @@ async fn a_hub_that_lost_its_database_is_whole_again_by_itself() {
     line.produce(0, 2).await;
     line.all_told_once_and_in_order(2, 60).await;
     line.scale(SYSTEM, "deploy/belfry-hub", 0).await;
-    let volume = line
-        .tenant
-        .cluster
-        .kubectl(&[
-            "get",
-            "pv",
-            "-o",
-            "jsonpath={range .items[?(@.spec.claimRef.name=='belfry-hub')]}{.spec.hostPath.path}{end}",
-        ])
-        .await;
-    assert!(volume.trim().starts_with('/'), "{volume}");
-    line.tenant.cluster.bed("exec", &["--", "sh", "-c", &format!("rm -rf {}/*", volume.trim())]).await;
+    let volume = volume_of(&line.tenant.cluster, "belfry-hub").await;
+    line.tenant.cluster.bed("exec", &["--", "sh", "-c", &format!("rm -rf {volume}/*")]).await;
     line.scale(SYSTEM, "deploy/belfry-hub", 1).await;
     line.tenant.ready("nch/hook").await;
     line.tenant.ready("alr/event").await;
@@ -198,4 +188,53 @@ async fn a_hub_that_lost_its_database_is_whole_again_by_itself() {
         all.iter().map(|one| one.headers["webhook-id"].clone()).collect();
     assert_eq!(ids.len(), 12, "the same ids for what was told before: {}", json!(ids));
     line.tenant.leave().await;
+}
+
+/// Starts the hub anew on the volume of another claim.
+async fn hub_on(cluster: &Cluster, claim: &str) {
+    let patch = json!([{
+        "op": "replace", "path": "/spec/template/spec/volumes/0/persistentVolumeClaim/claimName", "value": claim,
+    }]);
+    let hub = "deploy/belfry-hub";
+    cluster.kubectl(&["-n", SYSTEM, "patch", hub, "--type=json", "-p", &patch.to_string()]).await;
+    cluster.kubectl(&["-n", SYSTEM, "rollout", "status", hub, "--timeout=90s"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledgers_disk_full_is_said_and_when_there_is_room_all_goes_on() {
+    const CLAIM: &str = "hub-on-a-small-disk";
+    let cluster = Cluster::from_env();
+    cluster
+        .apply(&format!(
+            "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: {CLAIM}, namespace: {SYSTEM}}}
+spec: {{storageClassName: tiny, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 16Mi}}}}}}
+"
+        ))
+        .await;
+    hub_on(&cluster, CLAIM).await;
+    let volume = volume_of(&cluster, CLAIM).await;
+    let line = Line::new("f-disk", None).await;
+    line.produce(0, 5).await;
+    line.all_told_once_and_in_order(5, 60).await;
+    let fill = format!("cat /dev/zero >{volume}/filler; test $(df --output=avail {volume} | tail -1) = 0");
+    cluster.bed("exec", &["--", "sh", "-c", &fill]).await;
+    let full = now();
+    line.produce(5, 40).await;
+    let since = format!("--since-time={full}");
+    for (ns, what) in [(SYSTEM, "deploy/belfry-hub"), ("f-disk", "deploy/belfry-consume")] {
+        eventually(&format!("the log of {what} says why"), Duration::from_mins(1), async || {
+            let log = cluster.try_kubectl(&["-n", ns, "logs", &since, what]).await?;
+            if log.contains("StorageFull") { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+    outage("room on the hub's disk", Duration::from_secs(30)).await;
+    cluster.bed("exec", &["--", "rm", &format!("{volume}/filler")]).await;
+    line.all_told_once_and_in_order(40, 120).await;
+    line.tenant.ready("alr/event").await;
+    line.tenant.leave().await;
+    hub_on(&cluster, "belfry-hub").await;
+    cluster.kubectl(&["-n", SYSTEM, "delete", "pvc", CLAIM, "--wait=false"]).await;
 }

@@ -7,7 +7,7 @@ use e2e::cluster::{Cluster, eventually};
 use e2e::tenant::Tenant;
 use serde_json::Value;
 
-use crate::support::Line;
+use crate::support::{Line, volume_of};
 
 /// Writes of Belfry's own accounts in the API server's audit log, but for leases and questions.
 fn writes(cluster: &Cluster) -> Vec<String> {
@@ -197,16 +197,9 @@ spec:
             seen += &metrics.text().await.expect("text");
         }
     }
-    let volume = cluster
-        .kubectl(&[
-            "get",
-            "pv",
-            "-o",
-            "jsonpath={range .items[?(@.spec.claimRef.name=='belfry-hub')]}{.spec.hostPath.path}{end}",
-        ])
-        .await;
+    let volume = volume_of(cluster, "belfry-hub").await;
     let ledger =
-        cluster.bed("exec", &["--", "sh", "-c", &format!("cat {}/* | strings -n 8", volume.trim())]).await;
+        cluster.bed("exec", &["--", "sh", "-c", &format!("cat {volume}/* | strings -n 8")]).await;
     assert!(ledger.contains("f-canary"), "the ledger is read");
     assert!(seen.contains("belfry_"), "metrics are read");
     for canary in CANARIES {

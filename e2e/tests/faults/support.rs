@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::cluster::eventually;
+use e2e::cluster::{Cluster, eventually};
 use e2e::kafka::{create_topic, produce, producer};
 use e2e::sink::Received;
 use e2e::tenant::Tenant;
@@ -114,4 +114,14 @@ pub(crate) fn told_once_and_in_order(received: &[Received], to: i64) {
         let expected: Vec<String> = (0..to).map(|n| format!("{key} {n}")).collect();
         assert_eq!(seen, expected.iter().collect::<Vec<_>>());
     }
+}
+
+/// Where the node keeps the volume of a claim of Belfry's namespace.
+pub(crate) async fn volume_of(cluster: &Cluster, claim: &str) -> String {
+    let path = format!(
+        "jsonpath={{range .items[?(@.spec.claimRef.name=='{claim}')]}}{{.spec.hostPath.path}}{{end}}"
+    );
+    let volume = cluster.kubectl(&["get", "pv", "-o", &path]).await.trim().to_owned();
+    assert!(volume.starts_with('/'), "{volume}");
+    volume
 }

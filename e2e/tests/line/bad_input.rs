@@ -9,6 +9,7 @@ mod compile;
 mod records;
 mod references;
 mod schema;
+mod secrets;
 mod sources;
 mod texts;
 mod times;
