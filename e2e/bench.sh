@@ -12,7 +12,7 @@ trap '"$testbed" down "$name" >/dev/null 2>&1 || true' EXIT
 eval "$("$testbed" env "$name")"
 export BELFRY_PROFILE=release
 say "building with optimisation, about 10 minutes the first time"
-cargo build --locked --quiet --release -p belfry-e2e --bins
+build
 BELFRY_BIN=$PWD/$(target_dir)/release
 export BELFRY_BIN
 start_receivers "$name"

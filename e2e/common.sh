@@ -12,6 +12,10 @@ need() { # need COMMAND "how to get it"
   command -v "$1" >/dev/null || die "$1 is needed and not here: $2"
 }
 
+# Builds all binaries. In a run of tests as tests do, whose own dependencies ask for more features: otherwise cargo would
+# build most dependencies twice.
+build() { cargo build --locked --quiet --profile "${BELFRY_PROFILE:-dev}" --workspace --bins ${BELFRY_TESTS_TOO:+--tests}; }
+
 # Where cargo puts what it builds for this machine.
 target_dir() { printf 'target/%s' "$(rustc -vV | sed -n 's/^host: //p')"; }
 profile_dir() { [ "${BELFRY_PROFILE:-dev}" = dev ] && echo debug || echo "$BELFRY_PROFILE"; }

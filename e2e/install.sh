@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 name=$1
 
 say "building operator, hub and worker"
-cargo build --locked --quiet --profile "${BELFRY_PROFILE:-dev}" --workspace --bins
+build
 bin=$(target_dir)/$(profile_dir)
 mkdir -p target/image
 for part in operator hub worker; do

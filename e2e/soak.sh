@@ -21,7 +21,7 @@ if [ -z "${BELFRY_CLUSTER:-}" ] || [ -z "${TESTBED:-}" ]; then
   "$testbed" up "$BELFRY_CLUSTER" --owner $$ >/dev/null
   eval "$("$testbed" env "$BELFRY_CLUSTER")"
 fi
-cargo build --locked --quiet --workspace --bins
+build
 if ! (exec 3<>"/dev/tcp/$BELFRY_NODE_IP/8090") 2>/dev/null; then
   export RECEIVED=$TESTBED/receivers
   mkdir -p "$RECEIVED"

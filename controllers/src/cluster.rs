@@ -339,6 +339,7 @@ fn events(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
 
 fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Timestamp) -> Event {
     let good = match condition.type_.as_str() {
+        _ if condition.reason == reasons::TEMPLATE_FAILED => false,
         types::READY | types::HEALTHY => condition.status == "True" || condition.reason == reasons::SUSPENDED,
         _ => condition.status == "False",
     };

@@ -32,8 +32,10 @@ pub mod reasons {
     pub const SUSPENDED: &str = "Suspended";
     /// The hub does not hold this generation yet.
     pub const PROGRESSING: &str = "Progressing";
-    /// The hub does not answer the operator.
+    /// The hub does not answer the operator, or can't store anything.
     pub const HUB_UNREACHABLE: &str = "HubUnreachable";
+    /// All works, but a text could not be rendered lately: a fallback that names the fault was sent.
+    pub const TEMPLATE_FAILED: &str = "TemplateFailed";
     /// The hub refused the plan.
     pub const HUB_REFUSED: &str = "HubRefused";
     /// A Deployment has no available pod.

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 const BATCH: usize = 100;
 /// How long a poll of the feed waits for news.
 const POLL: Duration = Duration::from_secs(25);
-/// A hub that does not answer for so long is called unreachable; a restart takes less.
+/// A hub that does not answer for so long is called unreachable; a restart, or a first start, takes less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -56,10 +56,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Nothing is known yet: the hub counts as not answering until it has.
+    /// Nothing is known yet: plans wait until the hub has answered.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        let state = State { unreachable: Some("it has not answered yet".to_owned()), ..State::default() };
-        Self { client, state: Mutex::new(state), metrics }
+        Self { client, state: Mutex::default(), metrics }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -70,7 +69,7 @@ impl Hub {
     pub async fn ensure(&self, plans: &[Plan]) -> Result<(), protocol::Error> {
         let differ: Vec<Plan> = {
             let state = self.lock();
-            if state.unreachable.is_some() || state.ledger.is_none() {
+            if !state.reachable() {
                 return Ok(());
             }
             plans.iter().filter(|plan| !state.holds(plan) && !state.refuses(plan)).cloned().collect()
@@ -140,7 +139,7 @@ impl Hub {
         let key = (request.channel, format!("{:?} {}", request.action, request.request));
         {
             let state = self.lock();
-            if state.unreachable.is_some() || state.requested.contains(&key) {
+            if !state.reachable() || state.requested.contains(&key) {
                 return Ok(());
             }
         }
@@ -167,7 +166,7 @@ impl Hub {
         let mut failures = 0_u32;
         loop {
             if let Err(error) = self.session(&changed, &all, &mut failures).await
-                && self.failed(&error)
+                && self.failed(&error, Instant::now())
             {
                 all();
             }
@@ -219,21 +218,23 @@ impl Hub {
             state.requested.clear();
         }
         state.refused.clear();
+        let answered = state.reachable();
         state.ledger = Some(ledger);
+        state.unreachable = None;
         state.known = known;
         state.failing_since = None;
         state.heard = Some(Instant::now());
-        if state.unreachable.take().is_some() {
+        if !answered {
             tracing::info!(%ledger, "the hub answers");
         }
         self.metrics.hub_reachable(true);
     }
 
     /// Notes a failure; true when the hub counts as unreachable from now on.
-    fn failed(&self, error: &protocol::Error) -> bool {
+    pub(crate) fn failed(&self, error: &protocol::Error, at: Instant) -> bool {
         let mut state = self.lock();
-        let since = *state.failing_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < PATIENCE && state.ledger.is_some() {
+        let since = *state.failing_since.get_or_insert(at);
+        if at - since < PATIENCE {
             return false;
         }
         let why = error.to_string();
@@ -248,7 +249,7 @@ impl Hub {
 
     /// Whether the hub counts as reachable.
     pub fn is_reachable(&self) -> bool {
-        self.lock().unreachable.is_none()
+        self.lock().reachable()
     }
 
     /// Tells the metrics how old the feed is.
@@ -260,6 +261,10 @@ impl Hub {
 }
 
 impl State {
+    fn reachable(&self) -> bool {
+        self.ledger.is_some() && self.unreachable.is_none()
+    }
+
     fn holds(&self, plan: &Plan) -> bool {
         self.known.get(&plan.uid).is_some_and(|(revision, generation)| {
             *generation == plan.generation && *revision == plan.revision()

@@ -27,35 +27,53 @@ impl Default for Composer {
     }
 }
 
+/// What is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts {
+    /// The title, or a fallback that names the fault.
+    pub title: String,
+    /// The body, or a fallback that names the fault.
+    pub body: String,
+    /// Why the channel's template of the title could not be rendered.
+    pub title_fault: Option<String>,
+    /// Why that of the body could not.
+    pub body_fault: Option<String>,
+}
+
 impl Composer {
-    /// The title and the body: those of the notification where the channel has none of its own.
-    pub fn texts(&self, template: &TemplateText, notification: &Notification) -> (String, String) {
-        let (title, body) = (template.title.as_deref(), template.body.as_deref());
-        if title.is_none() && body.is_none() {
-            return (notification.title.clone(), notification.summary.clone());
+    /// Those of the notification where the channel has none of its own.
+    pub fn texts(&self, template: &TemplateText, notification: &Notification) -> Texts {
+        let mut texts = Texts {
+            title: notification.title.clone(),
+            body: notification.summary.clone(),
+            title_fault: None,
+            body_fault: None,
+        };
+        if template.title.is_none() && template.body.is_none() {
+            return texts;
         }
         let data = data(notification);
-        let title = title.map_or_else(
-            || notification.title.clone(),
-            |text| {
-                self.render(text, &data, Limits::TITLE)
-                    .unwrap_or_else(|error| templates::fallback("title", &notification.title, &error))
-            },
-        );
-        let body = body.map_or_else(
-            || notification.summary.clone(),
-            |text| {
-                self.render(text, &data, Limits::TEXT).unwrap_or_else(|error| {
-                    let failed = templates::fallback("body", Words::of(notification).object.2, &error);
-                    if notification.summary.is_empty() {
-                        failed
-                    } else {
-                        format!("{}\n\n{failed}", notification.summary)
-                    }
-                })
-            },
-        );
-        (title, body)
+        if let Some(text) = &template.title {
+            match self.render(text, &data, Limits::TITLE) {
+                Ok(title) => texts.title = title,
+                Err(error) => {
+                    texts.title = templates::fallback("title", &notification.title, &error);
+                    texts.title_fault = Some(error.message);
+                }
+            }
+        }
+        if let Some(text) = &template.body {
+            match self.render(text, &data, Limits::TEXT) {
+                Ok(body) => texts.body = body,
+                Err(error) => {
+                    let gap = if texts.body.is_empty() { "" } else { "\n\n" };
+                    texts.body += gap;
+                    texts.body += &templates::fallback("body", Words::of(notification).object.2, &error);
+                    texts.body_fault = Some(error.message);
+                }
+            }
+        }
+        texts
     }
 
     fn render(&self, text: &str, data: &Value, limits: Limits) -> Result<String, RenderError> {
@@ -142,14 +160,21 @@ mod tests {
 
     fn texts(title: &str, body: &str) -> (String, String) {
         let template = TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()) };
-        Composer::default().texts(&template, &sample::alert())
+        let texts = Composer::default().texts(&template, &sample::alert());
+        let failed =
+            |text: &str, fault: &Option<String>| fault.is_some() == text.contains("template failed: ");
+        assert!(
+            failed(&texts.title, &texts.title_fault) && failed(&texts.body, &texts.body_fault),
+            "{texts:?}"
+        );
+        (texts.title, texts.body)
     }
 
     #[test]
     fn without_templates_the_notification_speaks() {
         let notification = sample::alert();
-        let (title, body) = Composer::default().texts(&TemplateText::default(), &notification);
-        assert_eq!((title, body), (notification.title, notification.summary));
+        let texts = Composer::default().texts(&TemplateText::default(), &notification);
+        assert_eq!((texts.title, texts.body), (notification.title, notification.summary));
     }
 
     #[test]
@@ -163,7 +188,7 @@ mod tests {
         let reminder = sample::reminder();
         let template =
             TemplateText { title: None, body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()) };
-        assert_eq!(Composer::default().texts(&template, &reminder).1, "reminder");
+        assert_eq!(Composer::default().texts(&template, &reminder).body, "reminder");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use domain::{ChannelPlan, FileRef, Target};
 
-pub use compose::Composer;
+pub use compose::{Composer, Texts};
 pub use event::{Event, MAX_BYTES};
 pub use guard::{Denied, Guard, LookupError};
 pub use http::Http;

@@ -78,7 +78,17 @@ impl Faults {
         *failing = Some((reason, at));
     }
 
-    fn worked(&self, at: Instant) {
+    /// Why nothing can be stored now. What is told of objects is then out of date.
+    pub(crate) fn failing(&self) -> Result<(), Refusal> {
+        match *self.failing.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(("StorageFull", _)) => Err(Refusal::storage_full()),
+            Some(_) => Err(Refusal::unavailable("the hub's storage failed; its log says why")),
+        }
+    }
+
+    /// The storage took something, or had nothing to take.
+    pub(crate) fn worked(&self, at: Instant) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         if failing.is_some_and(|(_, last)| at.saturating_duration_since(last) >= CALM) {
             tracing::info!("the storage works again");

@@ -152,11 +152,14 @@ async fn publish(mut runs: Runs) {
     let mut changed = app.ledger.watch(&Topic::Statuses);
     loop {
         changed.borrow_and_update();
-        let (view, instances) = app.reports.view(Instant::now());
+        let (mut view, instances) = app.reports.view(Instant::now());
+        app.texts.tell(&mut view, Instant::now());
         app.metrics.instances.set(instances as i64);
-        let result = app.ledger.publish_statuses(view, clock::now()).await;
+        let result = app.ledger.publish_statuses(Arc::new(view), clock::now()).await;
         if let Ok(published) = &result {
             app.metrics.statuses.inc_by(*published);
+            // What could not be written before is written here first: it is dirty until it is.
+            app.faults.worked(Instant::now());
         }
         runs.ended(result.map(drop));
         tokio::select! {

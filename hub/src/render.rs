@@ -6,12 +6,15 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
-use ledger::{AlertData, Render, Rendered};
+use ledger::{AlertData, Render, Rendered, WorkerView};
+use protocol::messages::ObjectProblem;
 use serde::Serialize;
 use serde_json::Value;
-use templates::{Limits, RenderError, Template, fallback};
+use templates::{Failures, Limits, RenderError, Template, fallback};
+use uuid::Uuid;
 
 use crate::metrics::{KindLabel, Metrics};
 
@@ -25,6 +28,8 @@ type Compiled = Result<Template, RenderError>;
 pub(crate) struct Texts {
     metrics: Arc<Metrics>,
     compiled: Mutex<Cache>,
+    /// Rules' templates that failed lately.
+    failures: Mutex<Failures<Uuid>>,
 }
 
 #[derive(Default)]
@@ -131,15 +136,34 @@ fn context(alert: &AlertData<'_>) -> String {
 
 impl Texts {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, compiled: Mutex::default() }
+        Self { metrics, compiled: Mutex::default(), failures: Mutex::default() }
     }
 
-    fn text(&self, what: &str, text: &str, data: &Data<'_>, limits: Limits, alert: &AlertData<'_>) -> String {
+    /// Adds what failed lately to what is known of the rules.
+    pub(crate) fn tell(&self, view: &mut WorkerView, at: Instant) {
+        for (rule, message) in self.failures.lock().unwrap_or_else(PoisonError::into_inner).lately(at) {
+            let reason = ObjectProblem::TEMPLATE_FAILED.to_owned();
+            view.problems.entry(rule).or_default().insert(ObjectProblem { reason, message });
+        }
+    }
+
+    fn text(
+        &self,
+        what: &'static str,
+        text: &str,
+        data: &Data<'_>,
+        limits: Limits,
+        alert: &AlertData<'_>,
+    ) -> String {
         let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(text);
         let rendered = match compiled.as_ref() {
             Ok(template) => template.render(data, limits),
             Err(error) => Err(error.clone()),
         };
+        let error = rendered.as_ref().err().map(|error| error.message.as_str());
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.note(alert.uid, what, error, Instant::now());
+        drop(failures);
         rendered.unwrap_or_else(|error| {
             self.metrics.fallback_texts.inc();
             cut(fallback(what, &context(alert), &error), limits.output)
@@ -257,6 +281,13 @@ mod tests {
         assert!(rendered.title.contains("foo"), "{}", rendered.title);
         assert!(rendered.summary.contains("summary template failed"), "{}", rendered.summary);
         assert_eq!(texts.metrics.fallback_texts.get(), 2);
+        let mut view = WorkerView::default();
+        texts.tell(&mut view, Instant::now());
+        assert_eq!(view.problems[&Uuid::nil()].len(), 2, "{view:?}");
+        render(&texts, "better", "better");
+        view = WorkerView::default();
+        texts.tell(&mut view, Instant::now());
+        assert_eq!(view, WorkerView::default());
     }
 
     #[test]

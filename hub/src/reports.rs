@@ -4,7 +4,7 @@
 //! that none can fill the memory of all. Never here: an object of another namespace; the caller checks each uid.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger::WorkerView;
@@ -84,7 +84,7 @@ impl Reports {
     }
 
     /// Everything said within the last minute, merged; and by how many instances.
-    pub(crate) fn view(&self, at: Instant) -> (Arc<WorkerView>, usize) {
+    pub(crate) fn view(&self, at: Instant) -> (WorkerView, usize) {
         let mut view = WorkerView::default();
         let mut instances = 0;
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +102,7 @@ impl Reports {
             }
             !namespace.instances.is_empty()
         });
-        (Arc::new(view), instances)
+        (view, instances)
     }
 }
 

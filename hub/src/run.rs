@@ -78,7 +78,8 @@ impl Hub {
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("can't listen on {}", config.listen))?;
         let api = listener.local_addr()?;
-        let ledger = open(&config, new_ledger, Arc::new(Texts::new(metrics.clone()))).await?;
+        let texts = Arc::new(Texts::new(metrics.clone()));
+        let ledger = open(&config, new_ledger, texts.clone()).await?;
         tracing::info!(ledger = %ledger.id(), %api, metrics = %metrics_addr, "the hub is ready");
 
         let accounts = Accounts {
@@ -88,6 +89,7 @@ impl Hub {
         };
         let app = App::new(Shared {
             ledger,
+            texts,
             auth: Auth::new(accounts, reviewer),
             limits: Limits::new(config.max_bytes_per_second),
             reports: Reports::default(),

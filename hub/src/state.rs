@@ -12,6 +12,7 @@ use crate::faults::Faults;
 use crate::gate::Denials;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::render::Texts;
 use crate::reports::Reports;
 
 /// What every handler shares. Cheap to clone.
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
     pub(crate) reports: Reports,
+    pub(crate) texts: Arc<Texts>,
     pub(crate) attempts: Attempts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) faults: Faults,

@@ -151,9 +151,11 @@ async fn a_full_disk_is_said_reads_go_on_and_it_mends_by_itself() {
     assert_eq!((status.as_u16(), problem.reason.as_str()), (507, "StorageFull"));
     assert!(retry_after.is_some());
     assert_eq!(common::status(bed.worker("a").channels_plan("a", "", NOW).await), 200);
+    assert_eq!(common::status(operator.feed(0, NOW).await), 507, "what statuses tell is out of date");
     assert_eq!(bed.get(format!("{}/healthz", bed.metrics_url)).await.0, 200, "a restart would not help");
     ledger.limit_pages(0).await.expect("unlimited");
     let plans = protocol::messages::PutPlans { plans: vec![channel("a", "more", 9_999)] };
     until("there is room again", || async { operator.put_plans(&plans).await.is_ok() }).await;
+    until("statuses are told again", || async { operator.feed(0, NOW).await.is_ok() }).await;
     bed.stop().await;
 }

@@ -31,8 +31,6 @@ const FEED: i64 = 500;
 #[derive(Default)]
 pub(crate) struct Published {
     workers: Arc<WorkerView>,
-    /// When an object was last published.
-    at: HashMap<Uuid, i64>,
     /// Since when a partition has had no owner: (namespace, source, topic, partition).
     unowned: HashMap<(String, String, String, i32), i64>,
     /// Which of them were said.
@@ -65,7 +63,7 @@ impl Command for Publish {
             .dirty
             .iter()
             .filter(|(uid, urgent)| {
-                *urgent || tx.published.at.get(uid).is_none_or(|at| now - at >= interval || *at > now)
+                *urgent || tx.dirty.published(uid).is_none_or(|at| now - at >= interval || at > now)
             })
             .map(|(uid, urgent)| (!urgent, uid))
             .collect();
@@ -75,12 +73,8 @@ impl Command for Publish {
         let uids: BTreeSet<Uuid> = due.into_iter().map(|(_, uid)| uid).collect();
         let count = if uids.is_empty() { 0 } else { self.publish(tx, &uids, &partitions).await? };
         for uid in uids {
-            tx.dirty.clear(uid);
-            if tx.catalog.get(uid).is_some() {
-                tx.published.at.insert(uid, now);
-            } else {
-                tx.published.at.remove(&uid);
-            }
+            let there = tx.catalog.get(uid).is_some();
+            tx.dirty.clear(uid, there.then_some(now));
         }
         if count > 0 || more {
             tx.wake(Topic::Statuses);

@@ -66,7 +66,17 @@ pub(crate) fn next(counter: &mut i64) -> i64 {
 pub(crate) struct Dirty {
     marks: HashMap<Uuid, Mark>,
     sequence: u64,
-    cleared: Vec<(Uuid, u64)>,
+    cleared: Vec<Cleared>,
+    /// When an object's status was last published, Unix ms.
+    published: HashMap<Uuid, i64>,
+}
+
+/// A mark that goes when the transaction is durable, and when its object was published, if it is still there.
+#[derive(Debug)]
+struct Cleared {
+    uid: Uuid,
+    sequence: u64,
+    published: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,18 +97,31 @@ impl Dirty {
         self.marks.iter().map(|(uid, mark)| (*uid, mark.urgent))
     }
 
-    /// Takes the mark away once the transaction is durable, unless it is set again before.
-    pub(crate) fn clear(&mut self, uid: Uuid) {
+    /// When an object's status was last published, Unix ms.
+    pub(crate) fn published(&self, uid: &Uuid) -> Option<i64> {
+        self.published.get(uid).copied()
+    }
+
+    /// Once the transaction is durable: takes the mark away, unless it is set again before, and keeps when the object was
+    /// published; none forgets it.
+    pub(crate) fn clear(&mut self, uid: Uuid, published: Option<i64>) {
         if let Some(mark) = self.marks.get(&uid) {
-            self.cleared.push((uid, mark.sequence));
+            self.cleared.push(Cleared { uid, sequence: mark.sequence, published });
         }
     }
 
     fn settle(&mut self, durable: bool) {
-        for (uid, sequence) in self.cleared.drain(..) {
-            if durable && self.marks.get(&uid).is_some_and(|mark| mark.sequence == sequence) {
+        for Cleared { uid, sequence, published } in self.cleared.drain(..) {
+            if !durable {
+                continue;
+            }
+            if self.marks.get(&uid).is_some_and(|mark| mark.sequence == sequence) {
                 self.marks.remove(&uid);
             }
+            match published {
+                Some(at) => self.published.insert(uid, at),
+                None => self.published.remove(&uid),
+            };
         }
     }
 }
@@ -232,7 +255,8 @@ async fn run(mut tx: Tx, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Box<d
         tx.dirty.settle(failed.is_none());
         tx.counted.seconds += begun.elapsed().as_secs_f64();
         if let Some(error) = &failed {
-            tracing::error!(%error, commands = jobs.len(), "a transaction failed and was undone");
+            // The callers are told, and say it once.
+            tracing::debug!(%error, commands = jobs.len(), "a transaction failed and was undone");
             tx.catalog = before;
             tx.counted.failed += jobs.len() as u64;
             // Failing again at once is certain when the connection is left inside a transaction.

@@ -111,6 +111,11 @@ pub struct ObjectProblem {
     pub message: String,
 }
 
+impl ObjectProblem {
+    /// The one that does not stop its object's work: a text could not be rendered, and a fallback is sent.
+    pub const TEMPLATE_FAILED: &str = "TemplateFailed";
+}
+
 /// What each kind knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "status")]

@@ -7,6 +7,7 @@
 //! instructions does not bound the memory of the rest. Never here: a file, another template, a clock, or a panic on anybody's template or data.
 #![warn(missing_docs)]
 
+mod failures;
 mod subset;
 
 use std::{collections::BTreeSet, io};
@@ -16,6 +17,8 @@ use minijinja::{
     value::{Serde, Value},
 };
 use serde::Serialize;
+
+pub use failures::Failures;
 
 /// The longest source of a template, bytes.
 pub const MAX_SOURCE: usize = 16 << 10;

@@ -19,14 +19,16 @@ mod kafka;
 mod metrics;
 mod reporter;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Composer, Files, Guard, Kit};
+use delivery::{Composer, Files, Guard, Kit, Texts};
 use protocol::messages::Pool;
+use templates::Failures;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::context::Context;
 use metrics::Metrics;
@@ -58,10 +60,27 @@ const LIMITS: Limits = Limits {
 struct Tools {
     kit: Kit,
     composer: Composer,
+    /// Channels' templates that failed lately.
+    failures: Mutex<Failures<Uuid>>,
     producers: kafka::Producers,
     metrics: Metrics,
     /// Cancelled when the grace is nearly over: attempts that still run end `Unknown`.
     cut: CancellationToken,
+}
+
+impl Tools {
+    fn note_faults(&self, channel: Uuid, texts: &Texts) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = std::time::Instant::now();
+        failures.note(channel, "title", texts.title_fault.as_deref(), at);
+        failures.note(channel, "body", texts.body_fault.as_deref(), at);
+    }
+
+    /// Channels' templates that failed lately, in words.
+    fn faults(&self) -> Vec<(Uuid, String)> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.lately(std::time::Instant::now()).collect()
+    }
 }
 
 /// Runs until [`Context::stop`], and then until what is in hand is finished and reported.
@@ -76,6 +95,7 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
     let tools = Arc::new(Tools {
         kit: Kit::new(guard, Files::new(&context.config.files)),
         composer: Composer::default(),
+        failures: Mutex::default(),
         producers: kafka::Producers::default(),
         metrics,
         cut: CancellationToken::new(),

@@ -5,15 +5,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::messages::{ChannelStatus, StatusBody};
 
 use super::{Facts, moment};
-use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
+use crate::conditions::{Conditions, Is, cut, reasons, types};
 
 /// What a channel shows; `before` is what it shows now.
 pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> NotificationChannelStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
-    conditions.stand(&facts.trouble().unwrap_or_else(|| Standing::Ready {
-        reason: reasons::READY,
-        message: "workers are ready to send; Healthy tells what receivers answer".to_owned(),
-    }));
+    conditions.stand(
+        &facts
+            .trouble()
+            .unwrap_or_else(|| facts.ready("workers are ready to send; Healthy tells what receivers answer")),
+    );
     let Some(StatusBody::NotificationChannel(told)) = facts.told().map(|told| &told.body) else {
         // Nothing new is known of the rest: it stays.
         return NotificationChannelStatus {

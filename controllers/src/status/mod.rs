@@ -109,7 +109,7 @@ impl Facts<'_> {
             return Some(under_way(
                 reasons::HUB_UNREACHABLE,
                 format!(
-                    "the hub does not answer the operator: {why}; workers go on with what they have, and this comes back by itself"
+                    "the hub can't serve the operator: {why}; workers go on with what they have, and this comes back by itself"
                 ),
             ));
         }
@@ -134,10 +134,28 @@ impl Facts<'_> {
                 ),
             ));
         }
-        let problems: &[ObjectProblem] = &self.told()?.problems;
-        let first = problems.first()?;
-        let messages: Vec<&str> = problems.iter().take(5).map(|problem| problem.message.as_str()).collect();
-        Some(Standing::Waiting { reason: word(&first.reason), message: messages.join("; ") })
+        let (first, message) = self.problems(|problem| problem.reason != ObjectProblem::TEMPLATE_FAILED)?;
+        Some(Standing::Waiting { reason: word(&first.reason), message })
+    }
+
+    /// Ready; a text that could not be rendered lately is said.
+    fn ready(&self, message: &str) -> Standing {
+        match self.problems(|problem| problem.reason == ObjectProblem::TEMPLATE_FAILED) {
+            Some((_, failed)) => Standing::Ready {
+                reason: reasons::TEMPLATE_FAILED,
+                message: format!(
+                    "{failed}; messages are sent all the same, with a text that says so; {message}"
+                ),
+            },
+            None => Standing::Ready { reason: reasons::READY, message: message.to_owned() },
+        }
+    }
+
+    /// The first of such problems, and what the first five say.
+    fn problems(&self, such: impl Fn(&&ObjectProblem) -> bool) -> Option<(&ObjectProblem, String)> {
+        let problems = || self.told().into_iter().flat_map(|told| &told.problems).filter(&such);
+        let messages: Vec<&str> = problems().take(5).map(|problem| problem.message.as_str()).collect();
+        Some((problems().next()?, messages.join("; ")))
     }
 }
 

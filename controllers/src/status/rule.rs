@@ -17,7 +17,7 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
         _ => None,
     };
     let trouble = facts.trouble().or_else(|| told.and_then(inactive)).or_else(|| told.and_then(unowned));
-    conditions.stand(&trouble.unwrap_or_else(|| ready(told)));
+    conditions.stand(&trouble.unwrap_or_else(|| ready(facts, told)));
     let Some(told) = told else {
         if !before.firing.is_empty() {
             conditions.set(types::FIRING, Is::True, reasons::GROUPS_FIRING, GROUPS_FIRING);
@@ -69,13 +69,12 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
     map.iter().take(most).map(|(key, value)| (key.clone(), *value)).collect()
 }
 
-fn ready(told: Option<&RuleStatus>) -> Standing {
-    let message = if told.is_some_and(|told| told.dead_lettered > 0) {
+fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
+    facts.ready(if told.is_some_and(|told| told.dead_lettered > 0) {
         "records are read and matched; those that can't be decoded are in the dead-letter topics, <topic>.DLT"
     } else {
         "records are read and matched"
-    };
-    Standing::Ready { reason: reasons::READY, message: message.to_owned() }
+    })
 }
 
 /// A rule counts in a partition from its activation there on. Before, a record may come that it does not count, and

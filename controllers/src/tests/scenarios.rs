@@ -94,10 +94,16 @@ async fn while_the_hub_is_down_children_are_kept_up_and_the_status_says_why_it_i
     let bed = Bed::without_hub().await;
     bed.world.channels.insert(slack("slack", 1));
     let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let error = protocol::Error::Answer("nothing".to_owned());
+    let begin = tokio::time::Instant::now();
+    assert!(!bed.world.hub.failed(&error, begin), "a first start takes a while");
     channels.reconcile(NS.to_owned()).await.unwrap();
     let asked = bed.asked();
     assert!(paths(&asked).contains(&"PATCH deployments/belfry-send".to_owned()));
-    let status = written(&asked, "slack");
+    assert_eq!(ready(&written(&asked, "slack")), "False/Progressing");
+    assert!(bed.world.hub.failed(&error, begin + std::time::Duration::from_secs(11)));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    let status = written(&bed.asked(), "slack");
     assert_eq!(ready(&status), "False/HubUnreachable");
     assert_eq!(condition(&status, "Reconciling")["status"], "True");
     assert!(bed.plans().await.is_empty());

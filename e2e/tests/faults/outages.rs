@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{Cluster, eventually};
+use e2e::cluster::{Cluster, condition, eventually};
 use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -215,23 +215,29 @@ spec: {{storageClassName: tiny, accessModes: [ReadWriteOnce], resources: {{reque
         .await;
     hub_on(&cluster, CLAIM).await;
     let volume = volume_of(&cluster, CLAIM).await;
+    let fill = format!("cat /dev/zero >{volume}/filler; test $(df --output=avail {volume} | tail -1) = 0");
+    let free = format!("rm -f {volume}/filler");
+    // What an earlier run that failed may have left.
+    cluster.bed("exec", &["--", "sh", "-c", &free]).await;
     let line = Line::new("f-disk", None).await;
     line.produce(0, 5).await;
     line.all_told_once_and_in_order(5, 60).await;
-    let fill = format!("cat /dev/zero >{volume}/filler; test $(df --output=avail {volume} | tail -1) = 0");
     cluster.bed("exec", &["--", "sh", "-c", &fill]).await;
     let full = now();
     line.produce(5, 40).await;
     let since = format!("--since-time={full}");
-    for (ns, what) in [(SYSTEM, "deploy/belfry-hub"), ("f-disk", "deploy/belfry-consume")] {
-        eventually(&format!("the log of {what} says why"), Duration::from_mins(1), async || {
-            let log = cluster.try_kubectl(&["-n", ns, "logs", &since, what]).await?;
+    for (ns, part) in [(SYSTEM, "hub"), ("f-disk", "consume")] {
+        let selector = format!("-lapp.kubernetes.io/component={part}");
+        eventually(&format!("the log of {part} says why"), Duration::from_mins(1), async || {
+            let log = cluster.try_kubectl(&["-n", ns, "logs", &since, &selector]).await?;
             if log.contains("StorageFull") { Ok(()) } else { Err(log) }
         })
         .await;
     }
-    outage("room on the hub's disk", Duration::from_secs(30)).await;
-    cluster.bed("exec", &["--", "rm", &format!("{volume}/filler")]).await;
+    let rule = line.tenant.condition("alr/event", "Ready", "False", "HubUnreachable", 90).await;
+    let (_, _, message) = condition(&rule, "Ready").expect("it is there");
+    assert!(message.contains("disk is full"), "{message}");
+    cluster.bed("exec", &["--", "sh", "-c", &free]).await;
     line.all_told_once_and_in_order(40, 120).await;
     line.tenant.ready("alr/event").await;
     line.tenant.leave().await;

@@ -198,8 +198,7 @@ spec:
         }
     }
     let volume = volume_of(cluster, "belfry-hub").await;
-    let ledger =
-        cluster.bed("exec", &["--", "sh", "-c", &format!("cat {volume}/* | strings -n 8")]).await;
+    let ledger = cluster.bed("exec", &["--", "sh", "-c", &format!("cat {volume}/* | strings -n 8")]).await;
     assert!(ledger.contains("f-canary"), "the ledger is read");
     assert!(seen.contains("belfry_"), "metrics are read");
     for canary in CANARIES {

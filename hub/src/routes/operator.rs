@@ -1,4 +1,5 @@
-//! The operator's paths: plans in, statuses out.
+//! The operator's paths: plans in, statuses out. While nothing can be stored, what statuses tell is out of date: the operator
+//! is refused, and says so of every object.
 
 use axum::Json;
 use axum::extract::State;
@@ -26,8 +27,9 @@ pub(super) async fn put_plans(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn revisions(State(app): State<App>) -> Json<Revisions> {
-    Json(app.ledger.revisions())
+pub(super) async fn revisions(State(app): State<App>) -> Result<Json<Revisions>, Refusal> {
+    app.faults.failing()?;
+    Ok(Json(app.ledger.revisions()))
 }
 
 pub(super) async fn put_live(
@@ -46,6 +48,7 @@ pub(super) async fn feed(
     let mut changed = app.ledger.watch(&Topic::Statuses);
     loop {
         changed.borrow_and_update();
+        app.faults.failing()?;
         let feed = app.faults.read(app.ledger.feed(query.after).await)?;
         if !feed.objects.is_empty() || !wait.news(&mut changed, None).await {
             app.metrics.feed_version.set(feed.version);

@@ -94,13 +94,14 @@ async fn bounded(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
 }
 
 async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
-    let (title, body) = tools.composer.texts(&entry.plan.template, &task.notification);
+    let texts = tools.composer.texts(&entry.plan.template, &task.notification);
+    tools.note_faults(task.channel, &texts);
     let message = Message {
         delivery: task.delivery,
         attempt: task.attempt,
         recipient: task.recipient,
-        title,
-        body,
+        title: texts.title,
+        body: texts.body,
         notification: task.notification,
         now: now(),
         timeout: entry.plan.delivery.timeout.std(),

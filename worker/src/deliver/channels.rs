@@ -106,5 +106,12 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
         }
     }
     tools.metrics.files_missing.set(missing as i64);
+    for (uid, message) in tools.faults() {
+        if plan.channels.contains_key(&uid) {
+            let reason = ObjectProblem::TEMPLATE_FAILED.to_owned();
+            report.problems.entry(uid).or_default().push(ObjectProblem { reason, message });
+        }
+    }
+    report.problems.values_mut().for_each(|problems| problems.sort());
     report
 }
