@@ -1,7 +1,8 @@
 #!/bin/bash
 # All tests, unit to end-to-end, on real parts. usage: test.sh      Keeps nothing running.
 # BELFRY_TESTS=unit runs only what needs no cluster; BELFRY_TESTS=e2e only what does.
-# KUBECONFIG with BELFRY_IMAGE, KAFKA_BOOTSTRAP and BELFRY_NODE_IP takes that cluster instead of a new one.
+# KUBECONFIG with BELFRY_IMAGE, KAFKA_BOOTSTRAP and BELFRY_NODE_IP takes that cluster instead of new ones; what breaks a
+# cluster's parts is left out then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -22,28 +23,59 @@ if [ "$which" != e2e ]; then
 fi
 [ "$which" != unit ] || { say "done"; exit 0; }
 
+tests() { cargo test --locked --workspace --quiet "$@"; }
+line() {
+  say "end-to-end tests"
+  tests --test line -- --test-threads="${BELFRY_THREADS:-3}"
+}
+break_things() { # break_things FILTER...
+  say "breaking things, one at a time: $*"
+  tests --test faults -- --test-threads=1 "$@"
+}
+
 if [ -n "${BELFRY_IMAGE:-}" ]; then
   need kubectl "KUBECONFIG is to be used, but there is no kubectl"
   need helm "KUBECONFIG is to be used, but there is no helm"
   : "${KUBECONFIG:?}" "${KAFKA_BOOTSTRAP:?is the broker, as pods and this machine reach it}" "${BELFRY_NODE_IP:?is this machine, as pods reach it}"
-  name=existing
   trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-else
-  unset KUBECONFIG
-  name=test-$$
-  "$testbed" install python3 python3-aiosmtpd jq
-  trap '"$testbed" down "$name" >/dev/null 2>&1 || true' EXIT
-  say "bringing up cluster $name"
-  "$testbed" up "$name" --owner $$
-  eval "$("$testbed" env "$name")"
+  build
+  start_receivers existing
+  e2e/install.sh existing
+  line
+  say "done; faults and fault run are left out: they need a cluster of the test bed"
+  exit 0
 fi
+
+# Two clusters, since most of an outage is waiting: while one waits the other works.
+first=test-$$-1 second=test-$$-2 log=target/test-second.log
+unset KUBECONFIG
+"$testbed" install python3 python3-aiosmtpd jq
+trap 'for name in $first $second; do "$testbed" down "$name" >/dev/null 2>&1 || true; done' EXIT
 build
-start_receivers "$name"
-e2e/install.sh "$name"
-say "end-to-end tests"
-cargo test --locked --workspace --quiet --test line -- --test-threads="${BELFRY_THREADS:-3}"
-say "breaking things, one at a time"
-cargo test --locked --workspace --quiet --test faults -- --test-threads=1
-say "fault run"
-e2e/soak.sh --short
+tests --test line --test faults --no-run
+for name in $first $second; do
+  say "bringing up cluster $name"
+  "$testbed" up "$name" --owner $$ >/dev/null
+  (eval "$("$testbed" env "$name")" && start_receivers "$name" && e2e/install.sh "$name")
+done
+say "in $second beside what follows: outages, fault run; its output comes at the end"
+(
+  eval "$("$testbed" env "$first")"
+  export RECEIVED=$TESTBED/receivers
+  line
+  break_things quiet
+) &
+one=$!
+(
+  eval "$("$testbed" env "$second")"
+  break_things outages
+  e2e/soak.sh --short
+) >"$log" 2>&1 &
+two=$!
+failed=''
+wait $one || failed+=" $first"
+say "waiting for $second"
+wait $two || failed+=" $second"
+cat "$log"
+[ -z "$failed" ] || die "what ran in$failed failed: see above"
 say "done"

@@ -1,7 +1,7 @@
 //! Makes attempts of deliveries: `send` the first ones, `retry` the others.
 //!
 //! ```text
-//! claims  --tasks-->  attempts (up to 64 at once)  --outcomes-->  reporter --> hub
+//! claims  --tasks-->  attempts (up to 256 at once)  --outcomes-->  reporter --> hub
 //! channels: long poll of the channels' plan --> checks the files they name --> reports
 //! ```
 //!
@@ -49,8 +49,8 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    slots: 64,
-    aside: 448,
+    slots: 256,
+    aside: 256,
     slow: Duration::from_secs(1),
     grace: Duration::from_secs(25),
     last: Duration::from_secs(5),

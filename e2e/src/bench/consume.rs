@@ -62,7 +62,7 @@ pub async fn print() {
     let tenant = Tenant::new("b-consume").await;
     let topic = tenant.topic("logs");
     create_topic(&tenant.cluster.kafka, &topic, 6).await;
-    let pad = "x".repeat(120);
+    let pad = "x".repeat(150);
     let values: Vec<String> = (0..RECORDS)
         .map(|n| {
             let level = if n % 100 == 0 { "ERROR" } else { "INFO" };

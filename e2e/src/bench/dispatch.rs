@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::process::{find, usage};
 use crate::cluster::{Cluster, eventually};
 use crate::kafka::{create_topic, producer};
 use crate::tenant::Tenant;
 
 const PORT: u16 = 8085;
 const CONTROL: u16 = 8095;
-const BELFRY: usize = 20_000;
-const PEER: usize = 5_000;
+const MESSAGES: usize = 20_000;
+/// Requests at once of the client that does nothing else; more make it no faster here.
+const AT_ONCE: usize = 64;
 
 /// Prints both rates, their ratio, and the hub's commits per notification.
 pub async fn print() {
@@ -40,6 +42,8 @@ pub async fn print() {
 
     let belfry = belfry(&tenant, &url).await;
     let peer = alertmanager(&cluster, &url).await;
+    let bare = bare(&cluster, &url).await;
+    println!("dispatch ratio Belfry / bare client: {:.2}", belfry / bare);
     println!("dispatch ratio Belfry / Alertmanager: {:.1} (bar 10)", belfry / peer);
     tenant.leave().await;
 }
@@ -78,13 +82,14 @@ async fn belfry(tenant: &Tenant, url: &str) -> f64 {
         tenant.cluster.kubectl(&["-n", &tenant.ns, "patch", "nch/hook", "--type=merge", "-p", &patch]).await;
     };
     suspend(true).await;
+    tenant.condition("nch/hook", "Ready", "False", "Suspended", 30).await;
     let producer = producer(&tenant.cluster.kafka);
     let values: Vec<String> =
-        (0..BELFRY).map(|n| json!({"level": "ERROR", "key": format!("{n}")}).to_string()).collect();
+        (0..MESSAGES).map(|n| json!({"level": "ERROR", "key": format!("{n}")}).to_string()).collect();
     super::consume::produce_all(&producer, &topic, &values).await;
     eventually("all deliveries are waiting", Duration::from_mins(5), async || {
         let channel = tenant.get("nch/hook").await.ok_or("not there")?;
-        if channel["status"]["deliveries"]["pending"] == BELFRY {
+        if channel["status"]["deliveries"]["pending"] == MESSAGES {
             Ok(())
         } else {
             Err(channel["status"].to_string())
@@ -92,17 +97,54 @@ async fn belfry(tenant: &Tenant, url: &str) -> f64 {
     })
     .await;
     let (before, commits) = (arrived(&tenant.cluster).await, commits(&tenant.cluster).await);
+    let cpu = used();
     suspend(false).await;
-    let rate = rate(&tenant.cluster, before, BELFRY).await;
+    let rate = rate(&tenant.cluster, before, MESSAGES).await;
+    let [hub, send, sink] =
+        std::array::from_fn(|at| used()[at].saturating_sub(cpu[at]) as f64 / MESSAGES as f64);
     let commits = self::commits(&tenant.cluster).await - commits;
     println!(
         "Belfry, hub and send, SQLite with full sync: {rate:.0} webhooks a second, {:.3} commits a notification",
-        commits / BELFRY as f64
+        commits / MESSAGES as f64
     );
+    println!("processor time a notification: hub {hub:.0} us, send {send:.0} us, the receiver {sink:.0} us");
     rate
 }
 
+/// The limit on this machine: a client that has its requests in memory, against the same receiver.
+async fn bare(cluster: &Cluster, url: &str) -> f64 {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let body = json!({"type": "belfry.dev/alert.record", "data": {"title": "x", "summary": "y".repeat(300)}})
+        .to_string();
+    let before = arrived(cluster).await;
+    let send = |n: usize| {
+        let (client, url, body) = (client.clone(), url.to_owned(), body.clone());
+        tokio::spawn(async move {
+            for _ in (n..MESSAGES).step_by(AT_ONCE) {
+                let request = client.post(&url).header("content-type", "application/json").body(body.clone());
+                request.send().await.and_then(reqwest::Response::error_for_status).expect("taken");
+            }
+        })
+    };
+    let all: Vec<_> = (0..AT_ONCE).map(send).collect();
+    let rate = rate(cluster, before, MESSAGES).await;
+    for one in all {
+        one.await.expect("sent");
+    }
+    println!("a client that does nothing else, {AT_ONCE} at once: {rate:.0} webhooks a second");
+    rate
+}
+
+/// Processor time of the processes that take part, microseconds: hub, send, the receiver.
+fn used() -> [u64; 3] {
+    let sink = format!("0.0.0.0:{PORT}");
+    [["belfry-hub", "--data-dir"], ["belfry-worker", "send"], ["belfry-sink", &sink]]
+        .map(|words| find(&words).into_iter().filter_map(usage).map(|usage| usage.cpu_us).sum())
+}
+
+/// The hub takes this over from the ledger every 10 s.
 async fn commits(cluster: &Cluster) -> f64 {
+    tokio::time::sleep(Duration::from_secs(11)).await;
     let ip = cluster
         .kubectl(&["-n", "belfry-system", "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"])
         .await;
@@ -147,11 +189,11 @@ async fn alertmanager(cluster: &Cluster, url: &str) -> f64 {
     .await;
     let before = arrived(cluster).await;
     let alerts: Vec<_> =
-        (0..PEER).map(|n| json!({"labels": {"alertname": "bench", "n": n.to_string()}})).collect();
+        (0..MESSAGES).map(|n| json!({"labels": {"alertname": "bench", "n": n.to_string()}})).collect();
     for some in alerts.chunks(500) {
         client.post(&api).json(&some).send().await.expect("Alertmanager takes alerts");
     }
-    let rate = rate(cluster, before, PEER).await;
+    let rate = rate(cluster, before, MESSAGES).await;
     println!("Alertmanager, one alert a webhook: {rate:.0} webhooks a second");
     rate
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::cluster::eventually;
 use crate::kafka::{create_topic, produce, producer};
+use crate::sink::Received;
 use crate::tenant::Tenant;
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark owns its clock")]
@@ -41,6 +43,25 @@ pub async fn print() {
     );
 
     let producer = producer(&tenant.cluster.kafka);
+    let mut times: Vec<f64> = Vec::new();
+    for n in 0..5 {
+        let (level, key) = (format!("TURN{n}"), format!("turn {n}"));
+        let changed = manifest.replace("name: event,", "name: event-0,").replace("ERROR", &level);
+        let record = json!({"level": level, "key": key}).to_string();
+        tenant.apply(&changed).await;
+        let start = Instant::now();
+        while !tenant.received("hook").await.iter().any(|one| one.title() == key) {
+            produce(&producer, &topic, None, Some(record.as_bytes()), None).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    println!(
+        "from apply of a changed rule to the first alert by it: p50 {:.2} s, slowest of 5 {:.2} s (to be below 5 s)",
+        times[2], times[4]
+    );
+
     let mut sent = Vec::new();
     for n in 0..200 {
         let record = json!({"level": "ERROR", "key": format!("{n}")}).to_string();
@@ -48,15 +69,16 @@ pub async fn print() {
         produce(&producer, &topic, None, Some(record.as_bytes()), None).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let mut waits: Vec<u64> = tenant
-        .arrived("hook", sent.len(), 60)
-        .await
-        .iter()
-        .filter_map(|one| {
+    let mut waits = eventually("all arrive", Duration::from_mins(1), async || {
+        let all = tenant.received("hook").await;
+        let waited = |one: &Received| {
             let n: usize = one.title().parse().ok()?;
-            Some(one.time_ms.saturating_sub(sent[n]))
-        })
-        .collect();
+            Some(one.time_ms.saturating_sub(*sent.get(n)?))
+        };
+        let waits: Vec<u64> = all.iter().filter_map(waited).collect();
+        if waits.len() >= sent.len() { Ok(waits) } else { Err(format!("{} arrived", waits.len())) }
+    })
+    .await;
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
     println!(
