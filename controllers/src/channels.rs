@@ -92,15 +92,20 @@ impl Channels {
             Some(StatusBody::NotificationChannel(told)) => told,
             _ => ChannelStatus::default(),
         };
-        for (annotation, action, last) in [
-            (SEND_TEST, ChannelAction::SendTest, told.last_test),
-            (RESEND, ChannelAction::Resend, told.last_resend),
+        // What the object shows counts too: a hub that lost its database has forgotten what it handled.
+        let status = channel.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
+        let tested = status.and_then(|status| Some(status.last_test.as_ref()?.request.clone()));
+        let resent = status.and_then(|status| Some(status.last_resend.as_ref()?.request.clone()));
+        for (annotation, action, last, shown) in [
+            (SEND_TEST, ChannelAction::SendTest, told.last_test, tested),
+            (RESEND, ChannelAction::Resend, told.last_resend, resent),
         ] {
             let Some(value) = channel.meta().annotations.as_ref().and_then(|all| all.get(annotation)) else {
                 continue;
             };
             let request = cut(value, 256);
-            if request.is_empty() || last.is_some_and(|last| last.request == request) {
+            let handled = [last.map(|last| last.request), shown].contains(&Some(request.clone()));
+            if request.is_empty() || handled {
                 continue;
             }
             let request = ChannelRequest { channel: plan.uid, request, action };

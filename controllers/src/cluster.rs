@@ -15,7 +15,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -334,7 +334,29 @@ fn events(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
         .filter_map(told)
         .filter(|condition| !quiet(condition) && !good_at_first(condition))
         .map(|condition| event(object, condition, instance, now))
+        .chain(forgotten(object, now).map(|lost| event(object, &lost, instance, now)))
         .collect()
+}
+
+/// Counts that only grow.
+const GROWING: [(&str, &str); 2] = [("/deliveries/delivered", "delivered"), ("/matched", "matched")];
+
+/// What the hub forgot, where such a count has shrunk: its database was lost, or an older one is back.
+fn forgotten(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
+    let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64);
+    GROWING.iter().find_map(|(path, what)| {
+        let (before, after) = (count(&object.shown, path)?, count(&object.status, path)?);
+        (after < before).then(|| Condition {
+            type_: types::READY.to_owned(),
+            status: "False".to_owned(),
+            reason: reasons::LEDGER_LOST.to_owned(),
+            message: format!(
+                "the hub's database was lost, or is an older one: {before} were {what}, it knows of {after}; what was pending or dead is gone, topics are read again from where it knows, and what is told again has the same ids"
+            ),
+            last_transition_time: Time(now),
+            observed_generation: None,
+        })
+    })
 }
 
 fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Timestamp) -> Event {
@@ -405,5 +427,29 @@ mod tests {
         seen.generation = Some(4);
         seen.owner_references = None;
         assert!(was_changed(&last, &seen, &body), "somebody took the owner away");
+    }
+
+    #[test]
+    fn a_count_that_shrinks_is_told_as_a_lost_ledger() {
+        let meta = ObjectMeta::default();
+        let told = |before: Value, after: Value| {
+            let object = Reported {
+                kind: "AlertRule",
+                meta: &meta,
+                shown: before,
+                before: &[],
+                after: &[],
+                status: after,
+            };
+            let told = events(&object, "pod", Timestamp::UNIX_EPOCH);
+            told.into_iter().filter_map(|event| Some((event.reason?, event.note?))).collect::<Vec<_>>()
+        };
+        let delivered = |count: i64| json!({"deliveries": {"delivered": count}});
+        assert!(told(delivered(5), delivered(5)).is_empty());
+        assert!(told(json!({}), delivered(5)).is_empty(), "it was not known before");
+        let lost = told(delivered(5), delivered(0));
+        assert_eq!(lost[0].0, "LedgerLost");
+        assert!(lost[0].1.contains("5 were delivered, it knows of 0"), "{}", lost[0].1);
+        assert_eq!(told(json!({"matched": 7}), json!({"matched": 6})).len(), 1);
     }
 }

@@ -34,6 +34,8 @@ pub mod reasons {
     pub const PROGRESSING: &str = "Progressing";
     /// The hub does not answer the operator, or can't store anything.
     pub const HUB_UNREACHABLE: &str = "HubUnreachable";
+    /// Of an event: the hub has forgotten what it knew.
+    pub const LEDGER_LOST: &str = "LedgerLost";
     /// All works, but a text could not be rendered lately: a fallback that names the fault was sent.
     pub const TEMPLATE_FAILED: &str = "TemplateFailed";
     /// The hub refused the plan.

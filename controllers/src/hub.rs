@@ -191,7 +191,6 @@ impl Hub {
             let feed = self.client.feed(after, POLL).await?;
             *failures = 0;
             if feed.ledger != ledger {
-                tracing::warn!(%ledger, now = %feed.ledger, "the hub has another ledger: all plans are sent again");
                 return Ok(());
             }
             after = feed.version;
@@ -214,6 +213,9 @@ impl Hub {
     pub(crate) fn greet(&self, ledger: Uuid, known: HashMap<Uuid, (Digest, i64)>) {
         let mut state = self.lock();
         if state.ledger != Some(ledger) {
+            if let Some(before) = state.ledger {
+                tracing::warn!(%before, now = %ledger, "the hub has another ledger: its database was lost or replaced; all plans are sent again");
+            }
             state.statuses.clear();
             state.requested.clear();
         }

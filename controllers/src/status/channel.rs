@@ -39,17 +39,28 @@ pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> Notific
         last_delivery_time: moment(told.last_delivery),
         last_error: told.last_error.as_deref().map(|error| cut(error, 500)),
         last_error_time: moment(told.last_error_time),
-        last_test: told.last_test.as_ref().map(|test| TestResult {
-            request: cut(&test.request, 500),
-            time: Time(test.time),
-            result: cut(&test.result, 1_000),
-        }),
-        last_resend: told.last_resend.as_ref().map(|resend| ResendResult {
-            request: cut(&resend.request, 500),
-            time: Time(resend.time),
-            count: resend.count,
-            result: cut(&resend.result, 1_000),
-        }),
+        // A hub that lost its database does not know of them; they are not asked for again.
+        last_test: told.last_test.as_ref().map_or_else(
+            || before.last_test.clone(),
+            |test| {
+                Some(TestResult {
+                    request: cut(&test.request, 500),
+                    time: Time(test.time),
+                    result: cut(&test.result, 1_000),
+                })
+            },
+        ),
+        last_resend: told.last_resend.as_ref().map_or_else(
+            || before.last_resend.clone(),
+            |resend| {
+                Some(ResendResult {
+                    request: cut(&resend.request, 500),
+                    time: Time(resend.time),
+                    count: resend.count,
+                    result: cut(&resend.result, 1_000),
+                })
+            },
+        ),
     }
 }
 

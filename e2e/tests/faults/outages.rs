@@ -173,9 +173,16 @@ async fn a_hub_that_lost_its_database_is_whole_again_by_itself() {
     line.scale(SYSTEM, "deploy/belfry-hub", 0).await;
     let volume = volume_of(&line.tenant.cluster, "belfry-hub").await;
     line.tenant.cluster.bed("exec", &["--", "sh", "-c", &format!("rm -rf {volume}/*")]).await;
+    // Until what was lost is said.
+    line.tenant.behave("hook", e2e::sink::Behaviour { status: 503, times: 3, ..Default::default() }).await;
     line.scale(SYSTEM, "deploy/belfry-hub", 1).await;
     line.tenant.ready("nch/hook").await;
     line.tenant.ready("alr/event").await;
+    eventually("what was lost is said", Duration::from_mins(1), async || {
+        let events = line.tenant.cluster.kubectl(&["-n", "f-lost", "get", "events"]).await;
+        if events.contains("LedgerLost") { Ok(()) } else { Err(events) }
+    })
+    .await;
     // The offsets went with the database: the topic is read again from its start, told again under the same ids.
     line.produce(2, 4).await;
     let all = eventually("the new records are told", Duration::from_mins(2), async || {
