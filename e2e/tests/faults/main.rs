@@ -4,4 +4,5 @@
 
 mod outages;
 mod quiet;
+mod storage;
 mod support;

@@ -1,14 +1,17 @@
 //! A tenant with one rule and one channel, and what the outage tests do with them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::cluster::{Cluster, eventually};
 use e2e::kafka::{create_topic, produce, producer};
 use e2e::sink::Received;
 use e2e::tenant::Tenant;
+use jiff::Timestamp;
 use rdkafka::producer::FutureProducer;
 use serde_json::json;
 
+/// Where Belfry is.
+pub(crate) const SYSTEM: &str = "belfry-system";
 /// How long an outage lasts.
 pub(crate) const OUTAGE: Duration = Duration::from_mins(2);
 
@@ -124,4 +127,17 @@ pub(crate) async fn volume_of(cluster: &Cluster, claim: &str) -> String {
     let volume = cluster.kubectl(&["get", "pv", "-o", &path]).await.trim().to_owned();
     assert!(volume.starts_with('/'), "{volume}");
     volume
+}
+
+/// An outage lasts as long as it lasts: this is no wait for a condition.
+pub(crate) async fn outage(what: &str, length: Duration) {
+    println!("{what} is down for {length:?}");
+    let start = Instant::now();
+    tokio::time::sleep(length).await;
+    println!("{what} comes back after {:?}", start.elapsed());
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test owns its clock")]
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
 }
