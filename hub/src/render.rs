@@ -162,7 +162,7 @@ impl Texts {
         };
         let error = rendered.as_ref().err().map(|error| error.message.as_str());
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.note(alert.uid, what, error, Instant::now());
+        failures.note(alert.uid, what, text, error, Instant::now());
         drop(failures);
         rendered.unwrap_or_else(|error| {
             self.metrics.fallback_texts.inc();

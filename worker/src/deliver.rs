@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use delivery::{Composer, Files, Guard, Kit, Texts};
+use domain::TemplateText;
 use protocol::messages::Pool;
 use templates::Failures;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -69,11 +70,14 @@ struct Tools {
 }
 
 impl Tools {
-    fn note_faults(&self, channel: Uuid, texts: &Texts) {
+    fn note_faults(&self, channel: Uuid, template: &TemplateText, texts: &Texts) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let at = std::time::Instant::now();
-        failures.note(channel, "title", texts.title_fault.as_deref(), at);
-        failures.note(channel, "body", texts.body_fault.as_deref(), at);
+        for (which, text, fault) in
+            [("title", &template.title, &texts.title_fault), ("body", &template.body, &texts.body_fault)]
+        {
+            failures.note(channel, which, text.as_deref().unwrap_or_default(), fault.as_deref(), at);
+        }
     }
 
     /// Channels' templates that failed lately, in words.

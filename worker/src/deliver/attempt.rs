@@ -95,7 +95,7 @@ async fn bounded(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
 
 async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
     let texts = tools.composer.texts(&entry.plan.template, &task.notification);
-    tools.note_faults(task.channel, &texts);
+    tools.note_faults(task.channel, &entry.plan.template, &texts);
     let message = Message {
         delivery: task.delivery,
         attempt: task.attempt,
