@@ -1,6 +1,6 @@
 //! The hub, the receiver, the broker, the operator and the API server, gone for a while.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::cluster::{Cluster, eventually};
 use e2e::tenant::Tenant;

@@ -1,11 +1,12 @@
-//! What must not happen: writes without a change, remains after leaving, secrets in sight.
+//! What must not happen: writes without a change, remains after leaving, secrets in sight, work in a namespace that is not
+//! watched.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use e2e::cluster::{Cluster, eventually};
+use e2e::cluster::{Cluster, condition, eventually};
 use e2e::tenant::Tenant;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Line, volume_of};
 
@@ -150,7 +151,7 @@ spec:
         ))
         .await;
     // Each fails, since errors are where secrets leak: Slack's receiver answers 500, nobody listens, the login is wrong.
-    let failing = serde_json::json!({ format!("/{}", CANARIES[0]): {"status": 500} });
+    let failing = json!({ format!("/{}", CANARIES[0]): {"status": 500} });
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let control = format!("http://{}:8090/behaviours", tenant.cluster.node_ip);
     client.put(control).json(&failing).send().await.expect("the sink");
@@ -206,4 +207,37 @@ spec:
         assert!(!ledger.contains(canary), "{canary} is in the ledger");
     }
     tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_not_watched_is_left_alone_until_it_is() {
+    let (watched, other) = (Tenant::new("f-watched").await, Tenant::new("f-unwatched").await);
+    let cluster = &watched.cluster;
+    let operator = async |args: &[&str]| {
+        let args = [&["-n", "belfry-system"], args].concat();
+        cluster.kubectl(&args).await;
+        let status = ["-n", "belfry-system", "rollout", "status", "deploy/belfry-operator", "--timeout=60s"];
+        cluster.kubectl(&status).await;
+    };
+    let flag = json!([{
+        "op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--watch-namespaces=f-watched",
+    }])
+    .to_string();
+    operator(&["patch", "deploy/belfry-operator", "--type=json", "-p", &flag]).await;
+    let channel = "apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {name: hook, namespace: $NS}
+spec: {type: Webhook, webhook: {url: \"http://sink.$NS.svc:8080/hook\"}}
+";
+    other.apply(channel).await;
+    watched.apply(channel).await;
+    watched.ready("nch/hook").await;
+    let seen = other.get("nch/hook").await.expect("it is there");
+    assert!(condition(&seen, "Ready").is_none_or(|(status, ..)| status == "Unknown"), "{}", seen["status"]);
+    let children = cluster.kubectl(&["-n", &other.ns, "get", "deploy", "-o", "name"]).await;
+    assert_eq!(children, "");
+    operator(&["rollout", "undo", "deploy/belfry-operator"]).await;
+    other.ready("nch/hook").await;
+    watched.leave().await;
+    other.leave().await;
 }

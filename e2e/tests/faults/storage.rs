@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::cluster::{Cluster, condition, eventually};
 use serde_json::json;
 
-use crate::support::{Line, SYSTEM, now, outage, volume_of};
+use crate::support::{Line, SYSTEM, now, volume_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_lost_its_database_is_whole_again_by_itself() {
@@ -65,16 +65,16 @@ spec: {{storageClassName: tiny, accessModes: [ReadWriteOnce], resources: {{reque
     hub_on(&cluster, CLAIM).await;
     let volume = volume_of(&cluster, CLAIM).await;
     let fill = format!("cat /dev/zero >{volume}/filler; test $(df --output=avail {volume} | tail -1) = 0");
-    let free = format!("rm -f {volume}/filler");
+    let clear = format!("rm -f {volume}/filler");
     // What an earlier run that failed may have left.
-    cluster.bed("exec", &["--", "sh", "-c", &free]).await;
+    cluster.bed("exec", &["--", "sh", "-c", &clear]).await;
     let line = Line::new("f-disk", None).await;
     line.produce(0, 5).await;
     line.all_told_once_and_in_order(5, 60).await;
     cluster.bed("exec", &["--", "sh", "-c", &fill]).await;
-    let full = now();
+    let begun = now();
     line.produce(5, 40).await;
-    let since = format!("--since-time={full}");
+    let since = format!("--since-time={begun}");
     for (ns, part) in [(SYSTEM, "hub"), ("f-disk", "consume")] {
         let selector = format!("-lapp.kubernetes.io/component={part}");
         eventually(&format!("the log of {part} says why"), Duration::from_mins(1), async || {
@@ -86,7 +86,7 @@ spec: {{storageClassName: tiny, accessModes: [ReadWriteOnce], resources: {{reque
     let rule = line.tenant.condition("alr/event", "Ready", "False", "HubUnreachable", 90).await;
     let (_, _, message) = condition(&rule, "Ready").expect("it is there");
     assert!(message.contains("disk is full"), "{message}");
-    cluster.bed("exec", &["--", "sh", "-c", &free]).await;
+    cluster.bed("exec", &["--", "sh", "-c", &clear]).await;
     line.all_told_once_and_in_order(40, 120).await;
     line.tenant.ready("alr/event").await;
     line.tenant.leave().await;
