@@ -80,8 +80,6 @@ impl Bench {
     }
 
     fn consume(&mut self, instance: &str) {
-        let token = std::env::temp_dir().join(format!("belfry-consume-token-{}", std::process::id()));
-        std::fs::write(&token, "token").unwrap();
         let config = Config::parse_from([
             "belfry-worker",
             "consume",
@@ -94,7 +92,7 @@ impl Bench {
             "--instance",
             instance,
             "--token-file",
-            token.to_str().unwrap(),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/token"),
         ]);
         let context = Context::new(config).unwrap();
         self.running.push((context.clone(), tokio::spawn(run(context, SOURCE.to_owned()))));

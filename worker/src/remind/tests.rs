@@ -125,9 +125,6 @@ fn more_than_one_round_takes_are_found_in_rounds_that_leave_none_out() {
 fn context(hub: &str) -> Context {
     use clap::Parser as _;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let token = std::env::temp_dir().join(format!("belfry-token-{}", std::process::id()));
-    std::fs::write(&token, "token").unwrap();
-    let token = token.to_str().unwrap().to_owned();
     Context::new(Config::parse_from([
         "belfry-worker",
         "remind",
@@ -138,7 +135,7 @@ fn context(hub: &str) -> Context {
         "--namespace",
         "payments",
         "--token-file",
-        &token,
+        concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/token"),
     ]))
     .unwrap()
 }
