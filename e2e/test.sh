@@ -65,7 +65,7 @@ say "in $second beside what follows: outages, fault run; its output comes at the
   eval "$("$testbed" env "$first")"
   export RECEIVED=$TESTBED/receivers
   line
-  break_things quiet storage
+  break_things --skip outages
 ) &
 one=$!
 (

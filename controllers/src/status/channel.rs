@@ -2,7 +2,7 @@
 
 use crds::channel::{DeliveryCounts, NotificationChannelStatus, ResendResult, TestResult};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use protocol::messages::{ChannelStatus, StatusBody};
+use protocol::messages::{ChannelStatus, RequestStatus, StatusBody};
 
 use super::{Facts, moment};
 use crate::conditions::{Conditions, Is, cut, reasons, types};
@@ -40,28 +40,18 @@ pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> Notific
         last_error: told.last_error.as_deref().map(|error| cut(error, 500)),
         last_error_time: moment(told.last_error_time),
         // A hub that lost its database does not know of them; they are not asked for again.
-        last_test: told.last_test.as_ref().map_or_else(
-            || before.last_test.clone(),
-            |test| {
-                Some(TestResult {
-                    request: cut(&test.request, 500),
-                    time: Time(test.time),
-                    result: cut(&test.result, 1_000),
-                })
-            },
-        ),
-        last_resend: told.last_resend.as_ref().map_or_else(
-            || before.last_resend.clone(),
-            |resend| {
-                Some(ResendResult {
-                    request: cut(&resend.request, 500),
-                    time: Time(resend.time),
-                    count: resend.count,
-                    result: cut(&resend.result, 1_000),
-                })
-            },
-        ),
+        last_test: told.last_test.as_ref().map(test_result).or_else(|| before.last_test.clone()),
+        last_resend: told.last_resend.as_ref().map(resend_result).or_else(|| before.last_resend.clone()),
     }
+}
+
+fn test_result(told: &RequestStatus) -> TestResult {
+    TestResult { request: cut(&told.request, 500), time: Time(told.time), result: cut(&told.result, 1_000) }
+}
+
+fn resend_result(told: &RequestStatus) -> ResendResult {
+    let TestResult { request, time, result } = test_result(told);
+    ResendResult { request, time, count: told.count, result }
 }
 
 fn health(told: &ChannelStatus) -> (Is, &'static str, String) {
