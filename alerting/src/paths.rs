@@ -189,6 +189,7 @@ mod tests {
             partition: 3,
             offset: 0,
             timestamp_ms: 0,
+            clock_ms: 0,
             key: Some(b"k"),
             value: None,
             headers: &[("x-env", Some(b"test")), ("x-env", Some(b"prod")), ("bin", Some(b"\xff"))],

@@ -9,6 +9,8 @@ pub enum DropReason {
     Undecodable,
     /// A `groupBy` path leads to nothing, to null or to more than one value.
     GroupMissing,
+    /// Event time is further ahead of the clock than [`crate::record::MAX_AHEAD`]; only for rules that count in windows.
+    TimeAhead,
     /// `match` compared or called something with a type that it does not take.
     MatchWrongType,
     /// `match` is not true or false for this record.
@@ -28,6 +30,7 @@ impl DropReason {
             Self::Tombstone => "Tombstone",
             Self::Undecodable => "Undecodable",
             Self::GroupMissing => "GroupMissing",
+            Self::TimeAhead => "TimeAhead",
             Self::MatchWrongType => "MatchWrongType",
             Self::MatchNotBoolean => "MatchNotBoolean",
             Self::MatchArithmetic => "MatchArithmetic",

@@ -6,6 +6,10 @@ use domain::RecordRef;
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// How far event time may be ahead of the reader's clock, ms. A record further ahead has no window: its clock is wrong, or
+/// its alert would come when nobody remembers it. The same as Kafka's `message.timestamp.after.max.ms` unless changed.
+pub const MAX_AHEAD: i64 = 3_600_000;
+
 /// A header: its name and its value, which may be null.
 pub type Header<'r> = (&'r str, Option<&'r [u8]>);
 
@@ -18,8 +22,10 @@ pub struct RawRecord<'r> {
     pub partition: i32,
     /// Offset in the partition.
     pub offset: i64,
-    /// Event time, Unix ms; the caller has capped it at its clock.
+    /// Event time, Unix ms.
     pub timestamp_ms: i64,
+    /// The reader's clock, Unix ms: whether event time is too far ahead is told by it, nothing else.
+    pub clock_ms: i64,
     /// The key's bytes.
     pub key: Option<&'r [u8]>,
     /// The value's bytes; none for a tombstone.
@@ -56,6 +62,11 @@ impl RawRecord<'_> {
         } else {
             Timestamp::MAX
         })
+    }
+
+    /// Whether event time is more than [`MAX_AHEAD`] ahead of the reader's clock.
+    pub fn is_ahead(&self) -> bool {
+        self.timestamp_ms.saturating_sub(self.clock_ms) > MAX_AHEAD
     }
 
     /// Where it is.

@@ -4,10 +4,14 @@
 //! taken in parts is what would have been taken at once. A rule that does not compile stops no other. Never: a record
 //! counted twice for a rule, or left out without a reason.
 
-use std::collections::{BTreeMap, HashMap, hash_map};
+mod partition;
 
-use domain::{Count, Dropped, Format, Matched, RulePlan, Sample};
+use std::collections::HashMap;
+
+use domain::{Format, RulePlan};
 use uuid::Uuid;
+
+pub use partition::{Aggregates, Partition, merge};
 
 use crate::{
     decide::RuleParams,
@@ -16,7 +20,6 @@ use crate::{
     paths::{GroupBy, PathError},
     reason::DropReason,
     record::{RawRecord, Record},
-    sample,
     window::Buckets,
 };
 
@@ -39,9 +42,9 @@ pub enum RuleError {
 /// A rule, compiled.
 #[derive(Debug)]
 pub struct Rule {
-    uid: Uuid,
+    pub(super) uid: Uuid,
     matcher: Matcher,
-    group_by: GroupBy,
+    pub(super) group_by: GroupBy,
     format: Format,
     /// None where it speaks for each record.
     buckets: Option<Buckets>,
@@ -155,6 +158,10 @@ impl Engine {
             return false;
         };
         match rule.buckets {
+            Some(_) if record.raw.is_ahead() => {
+                into.drop_record(Some(rule.uid), DropReason::TimeAhead);
+                return false;
+            }
             Some(buckets) => {
                 // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
                 let bucket = buckets.start_of(record.raw.time().as_millisecond());
@@ -163,135 +170,6 @@ impl Engine {
             None => into.matched(rule, &values, record),
         }
         true
-    }
-}
-
-/// What one partition's records came to since the last commit.
-#[derive(Debug, Default)]
-pub struct Partition {
-    counts: HashMap<Key, Held>,
-    records: Vec<Matched>,
-    dropped: BTreeMap<(Option<Uuid>, DropReason), i64>,
-    weight: usize,
-}
-
-/// (rule's index, group's values, bucket).
-type Key = (usize, Box<[String]>, i64);
-
-/// The aggregate of one key.
-#[derive(Debug)]
-struct Held {
-    rule: Uuid,
-    labels: BTreeMap<String, String>,
-    count: i64,
-    first: Sample,
-    /// None while it is the first.
-    last: Option<Sample>,
-}
-
-/// The aggregates of one entry of a commit.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct Aggregates {
-    /// Counts by (rule, group, bucket), sorted.
-    pub counts: Vec<Count>,
-    /// Matched records of rules that speak for each record, in the order in which they came.
-    pub records: Vec<Matched>,
-    /// Records that were not counted, sorted.
-    pub dropped: Vec<Dropped>,
-}
-
-impl Partition {
-    /// About how many bytes are held: commit early when it grows.
-    pub fn weight(&self) -> usize {
-        self.weight
-    }
-
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.records.is_empty() && self.dropped.is_empty()
-    }
-
-    /// What was held; nothing is afterwards.
-    pub fn take(&mut self) -> Aggregates {
-        let held = std::mem::take(self);
-        let mut counts: Vec<Count> = held
-            .counts
-            .into_iter()
-            .map(|((_, _, bucket_ms), held)| Count {
-                rule: held.rule,
-                group: held.labels,
-                bucket_ms,
-                count: held.count,
-                last: held.last.unwrap_or_else(|| held.first.clone()),
-                first: held.first,
-            })
-            .collect();
-        counts.sort_by(|a, b| (a.rule, &a.group, a.bucket_ms).cmp(&(b.rule, &b.group, b.bucket_ms)));
-        let dropped = held
-            .dropped
-            .into_iter()
-            .map(|((rule, reason), count)| Dropped { rule, reason: reason.name().to_owned(), count })
-            .collect();
-        Aggregates { counts, records: held.records, dropped }
-    }
-
-    fn drop_record(&mut self, rule: Option<Uuid>, reason: DropReason) {
-        *self.dropped.entry((rule, reason)).or_insert_with(|| {
-            self.weight += 64;
-            0
-        }) += 1;
-    }
-
-    fn matched(&mut self, rule: &Rule, values: &[String], record: &Record<'_>) {
-        let group = rule.group_by.labels(values);
-        let sample = sample::sample(record);
-        self.weight += 64 + label_weight(&group) + sample::weight(&sample);
-        self.records.push(Matched { rule: rule.uid, group, sample });
-    }
-
-    fn count(&mut self, rule: &Rule, index: usize, values: Box<[String]>, bucket: i64, record: &Record<'_>) {
-        match self.counts.entry((index, values, bucket)) {
-            hash_map::Entry::Vacant(vacant) => {
-                let labels = rule.group_by.labels(&vacant.key().1);
-                let first = sample::sample(record);
-                self.weight += 256 + 2 * label_weight(&labels) + sample::weight(&first);
-                vacant.insert(Held { rule: rule.uid, labels, count: 1, first, last: None });
-            }
-            hash_map::Entry::Occupied(mut occupied) => {
-                let held = occupied.get_mut();
-                held.count += 1;
-                let at = record.raw.at();
-                if at < held.first.at {
-                    let before = std::mem::replace(&mut held.first, sample::sample(record));
-                    self.weight += sample::weight(&held.first);
-                    match held.last {
-                        None => held.last = Some(before),
-                        Some(_) => self.weight = self.weight.saturating_sub(sample::weight(&before)),
-                    }
-                } else if held.last.as_ref().is_none_or(|last| at > last.at) {
-                    let after = sample::sample(record);
-                    self.weight += sample::weight(&after);
-                    if let Some(before) = held.last.replace(after) {
-                        self.weight = self.weight.saturating_sub(sample::weight(&before));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn label_weight(labels: &BTreeMap<String, String>) -> usize {
-    labels.iter().map(|(name, value)| name.len() + value.len() + 64).sum()
-}
-
-/// Adds to a count another one of the same (rule, group, bucket).
-pub fn merge(into: &mut Count, other: Count) {
-    into.count += other.count;
-    if other.first.at < into.first.at {
-        into.first = other.first;
-    }
-    if other.last.at > into.last.at {
-        into.last = other.last;
     }
 }
 

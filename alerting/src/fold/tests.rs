@@ -1,9 +1,10 @@
-use domain::{Condition, Millis, Resolve, Severity, Source, StartFrom};
+use domain::{Condition, Count, Dropped, Millis, Resolve, Severity, Source, StartFrom};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::decide::{self, Decision, GroupState};
+use crate::record::MAX_AHEAD;
 
 fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
     RulePlan {
@@ -34,6 +35,7 @@ fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
         partition: 0,
         offset,
         timestamp_ms: at,
+        clock_ms: at,
         key: None,
         value: Some(value),
         headers: &[],
@@ -258,4 +260,23 @@ proptest! {
         commit(&mut part);
         prop_assert_eq!(merged.into_values().collect::<Vec<_>>(), whole.take().counts);
     }
+}
+
+#[test]
+fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
+    let windowed = plan("record.a == 1", &[], frequency(1));
+    let each = RulePlan { resolve: None, ..plan("record.a == 1", &[], Condition::Any) };
+    let (engine, _) = Engine::new([(GOOD, &windowed), (BAD, &each)]);
+    let mut partition = Partition::default();
+    let clock_ms = 1_000_000;
+    for (offset, ahead) in [(0, MAX_AHEAD), (1, MAX_AHEAD + 1), (2, i64::MAX - clock_ms)] {
+        let record = RawRecord { clock_ms, ..raw(offset, clock_ms + ahead, br#"{"a":1}"#) };
+        engine.add(&mut partition, &record).unwrap();
+    }
+    let aggregates = partition.take();
+    let counts: Vec<_> = aggregates.counts.iter().map(|count| (count.bucket_ms, count.count)).collect();
+    assert_eq!(counts, [(clock_ms + MAX_AHEAD, 1)]);
+    let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2 };
+    assert_eq!(aggregates.dropped, [dropped]);
+    assert_eq!(aggregates.records.len(), 3, "what speaks for each record needs no time");
 }

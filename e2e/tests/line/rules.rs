@@ -43,13 +43,14 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts() {
     let tenant = Tenant::new("t-frequency").await;
     let topic = tenant.topic("logs");
     create_topic(&tenant.cluster.kafka, &topic, 3).await;
-    let more = "  repeatInterval: 4s\n  resolve: {after: 3s, notify: true}\n  allowedLateness: 1s\n";
+    let more = "  repeatInterval: 4s\n  resolve: {after: 3s, notify: true}\n  allowedLateness: 3s\n";
     let frequency = "{type: Frequency, frequency: {count: 5, window: 10s}}";
     let manifest = rule("errors", &topic, "hook", "record.kind == \"bad\"", frequency, more);
     tenant.apply(&(webhook(&tenant, "hook", FAST) + &manifest)).await;
     tenant.ready("alr/errors").await;
     let producer = producer(&tenant.cluster.kafka);
-    // All in one bucket of one second, long enough ago to be decided soon, on all partitions.
+    produce(&producer, &topic, None, Some(&record("fine", "a")), None).await;
+    // All in one bucket, the next second's, on all partitions: decided 3 s after its end, when all have long come.
     let second = now_ms() / 1000 * 1000 + 1000;
     for number in 0..7 {
         produce(

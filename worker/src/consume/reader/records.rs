@@ -56,9 +56,13 @@ impl Reader {
                                 partition: record.partition(),
                             }),
                         };
-                        let time = event_time(&record, &mut now);
-                        if let Some(held) = self.books.admit(key, record.offset(), time) {
-                            fold(plan, held, &record, time, &mut round);
+                        let time = record.timestamp().unwrap_or(now);
+                        if time > now {
+                            now = now_ms();
+                        }
+                        // Nothing moves event time on beyond the clock: others' records would come late.
+                        if let Some(held) = self.books.admit(key, record.offset(), time.min(now)) {
+                            fold(plan, held, &record, (time, now), &mut round);
                         }
                     }
                     let full = round.letters && self.weight_now() >= MAX_HELD;
@@ -103,23 +107,21 @@ impl Reader {
     }
 }
 
-/// The record's timestamp, not beyond the clock, which is read again when it seems to be. Where the broker gave none, the
-/// clock.
-fn event_time(record: &Record, now: &mut i64) -> i64 {
-    let Some(time) = record.timestamp() else { return *now };
-    if time > *now {
-        *now = now_ms();
-    }
-    time.min(*now)
-}
-
-fn fold(plan: &Compiled, held: &mut Held, record: &Record, time: i64, round: &mut Round) {
+/// Folds a record whose event time, and the clock, are given. Where the broker gave no time, it is the clock.
+fn fold(
+    plan: &Compiled,
+    held: &mut Held,
+    record: &Record,
+    (timestamp_ms, clock_ms): (i64, i64),
+    round: &mut Round,
+) {
     let headers: Vec<Header<'_>> = record.headers();
     let raw = RawRecord {
         topic: record.topic(),
         partition: record.partition(),
         offset: record.offset(),
-        timestamp_ms: time,
+        timestamp_ms,
+        clock_ms,
         key: record.key(),
         value: record.value(),
         headers: &headers,
