@@ -35,5 +35,6 @@ pub mod matching;
 pub mod paths;
 pub mod reason;
 pub mod record;
+pub mod replay;
 pub mod sample;
 pub mod window;

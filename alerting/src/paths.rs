@@ -7,6 +7,7 @@
 //! Invariants: a label has at most [`MAX_LABEL`] bytes; one that was cut ends in a hash of the whole, so that distinct
 //! values stay distinct. Never: two records of different values in one group.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use domain::Digest;
@@ -85,26 +86,41 @@ impl Path {
 
     /// The label's value; none where there is nothing, null, a list or an object.
     pub fn label(&self, record: &Record<'_>) -> Option<String> {
+        self.text(record).map(|text| bounded(&text))
+    }
+
+    /// The value as a text, whole; none where there is nothing, null, a list or an object.
+    pub fn text<'r>(&self, record: &Record<'r>) -> Option<Cow<'r, str>> {
         let raw = &record.raw;
         match &self.0 {
-            Root::Record(segments) => {
-                let value = segments.iter().try_fold(record.value, |value, segment| match segment {
-                    Segment::Name(name) => value.get(name),
-                    Segment::Index(index) => value.get(index),
-                })?;
-                match value {
-                    Value::String(text) => Some(bounded(text)),
-                    Value::Number(number) => Some(number.to_string()),
-                    Value::Bool(it) => Some(it.to_string()),
-                    Value::Null | Value::Array(_) | Value::Object(_) => None,
-                }
-            }
-            Root::Header(name) => raw.header_text(name).map(bounded),
-            Root::Key => raw.key_text().map(bounded),
-            Root::Topic => Some(bounded(raw.topic)),
-            Root::Partition => Some(raw.partition.to_string()),
+            Root::Record(segments) => match value_at(segments, record.value)? {
+                Value::String(text) => Some(Cow::Borrowed(text)),
+                Value::Number(number) => Some(number.to_string().into()),
+                Value::Bool(it) => Some(it.to_string().into()),
+                Value::Null | Value::Array(_) | Value::Object(_) => None,
+            },
+            Root::Header(name) => raw.header_text(name).map(|text| Cow::Owned(text.to_owned())),
+            Root::Key => raw.key_text().map(|text| Cow::Owned(text.to_owned())),
+            Root::Topic => Some(Cow::Borrowed(raw.topic)),
+            Root::Partition => Some(raw.partition.to_string().into()),
         }
     }
+
+    /// The number; none where there is nothing or something else. A text is not a number.
+    pub fn number(&self, record: &Record<'_>) -> Option<f64> {
+        match &self.0 {
+            Root::Record(segments) => value_at(segments, record.value)?.as_f64(),
+            Root::Partition => Some(f64::from(record.raw.partition)),
+            Root::Header(_) | Root::Key | Root::Topic => None,
+        }
+    }
+}
+
+fn value_at<'v>(segments: &[Segment], value: &'v Value) -> Option<&'v Value> {
+    segments.iter().try_fold(value, |value, segment| match segment {
+        Segment::Name(name) => value.get(name),
+        Segment::Index(index) => value.get(index),
+    })
 }
 
 /// The segments from `at` on.
@@ -137,7 +153,7 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
 }
 
 /// The text, or its beginning and a hash of the whole.
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     if text.len() <= MAX_LABEL {
         return text.to_owned();
     }

@@ -9,6 +9,8 @@ pub enum DropReason {
     Undecodable,
     /// A `groupBy` path leads to nothing, to null or to more than one value.
     GroupMissing,
+    /// The condition's `path` leads to nothing, to null, to more than one value, or not to a number where it needs one.
+    ValueMissing,
     /// Event time is further ahead of the clock than [`crate::record::MAX_AHEAD`]; only for rules that count in windows.
     TimeAhead,
     /// `match` compared or called something with a type that it does not take.
@@ -30,6 +32,7 @@ impl DropReason {
             Self::Tombstone => "Tombstone",
             Self::Undecodable => "Undecodable",
             Self::GroupMissing => "GroupMissing",
+            Self::ValueMissing => "ValueMissing",
             Self::TimeAhead => "TimeAhead",
             Self::MatchWrongType => "MatchWrongType",
             Self::MatchNotBoolean => "MatchNotBoolean",

@@ -5,6 +5,7 @@
 //! Never here: a clock, randomness, I/O, Kubernetes or a database.
 #![warn(missing_docs)]
 
+mod condition;
 mod counts;
 mod duration;
 mod hash;
@@ -14,7 +15,8 @@ mod outcome;
 mod plan;
 mod retry;
 
-pub use counts::{Count, Dropped, Matched, Sample};
+pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
+pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
 pub use hash::Digest;
 pub use notification::{
@@ -22,8 +24,8 @@ pub use notification::{
 };
 pub use outcome::Outcome;
 pub use plan::{
-    CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, FileKind, FileRef, Format, Kind,
-    OnUnknown, Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, Resolve, RulePlan, SchedulePlan,
-    SmtpTls, Source, StartFrom, Target, TemplateText, WebhookFormat,
+    AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Format, Kind,
+    OnUnknown, Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, RulePlan, SchedulePlan, SmtpTls,
+    Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 pub use retry::{RetryPolicy, Verdict};

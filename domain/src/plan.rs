@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Digest, Millis, RetryPolicy, Severity};
+use crate::{Condition, Digest, Millis, Resolve, RetryPolicy, Severity};
 
 /// The three kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -321,6 +321,41 @@ pub struct RulePlan {
     pub resolve: Option<Resolve>,
     /// How long a bucket waits for late records.
     pub allowed_lateness: Millis,
+    /// How its alerts behave beyond that.
+    #[serde(default)]
+    pub policy: AlertPolicy,
+}
+
+/// How a rule's alerts behave beyond their condition. Not part of what decides its counts: a change keeps the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AlertPolicy {
+    /// How long the condition must hold before it is an alert; 0 for at once.
+    #[serde(rename = "for")]
+    pub hold: Millis,
+    /// How much longer each repeat waits than the one before, in thousandths; from 1,000.
+    pub repeat_factor: i64,
+    /// Label name to the path whose most frequent values a notification shows.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub top_values: BTreeMap<String, String>,
+    /// Groups held at once; from 1.
+    pub max_groups: i64,
+}
+
+impl AlertPolicy {
+    /// Groups of a rule that are held at once unless it says otherwise.
+    pub const MAX_GROUPS: i64 = 10_000;
+}
+
+impl Default for AlertPolicy {
+    fn default() -> Self {
+        Self {
+            hold: Millis(0),
+            repeat_factor: 1_000,
+            top_values: BTreeMap::new(),
+            max_groups: Self::MAX_GROUPS,
+        }
+    }
 }
 
 impl RulePlan {
@@ -359,31 +394,6 @@ pub enum StartFrom {
     Earliest,
     /// After the last record.
     Latest,
-}
-
-/// When matched records are an alert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all_fields = "camelCase")]
-pub enum Condition {
-    /// Each record is.
-    Any,
-    /// At least `count` in a window.
-    Frequency {
-        /// At least this many; from 1.
-        count: i64,
-        /// The window's length; from 1 s.
-        window: Millis,
-    },
-}
-
-/// When an alert is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolve {
-    /// How long the condition must have been false; one window where absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<Millis>,
-    /// Whether to say so.
-    pub notify: bool,
 }
 
 /// A recurring event.

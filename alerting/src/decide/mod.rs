@@ -1,34 +1,70 @@
 //! Decides, in the hub, when a group's counts are an alert: a state machine over bucket boundaries.
 //!
-//! At every boundary `E` (a multiple of the bucket's width) in order, with `sum` the counts of the window before `E`:
+//! At every boundary `E` (a multiple of the bucket's width) in order, with what [`Test`] sees in the window before `E`:
 //!
-//! - the condition holds when `sum >= count`;
-//! - quiet and it holds: an episode begins, `since = E`, its first bucket is the one that ends at `E`: *firing*;
-//! - firing and it holds: at the first such boundary at or after the last notification plus `repeatInterval`: *repeat*;
+//! - quiet and the condition holds: *pending* since the first such boundary `P`; one at which it does not hold forgets `P`;
+//! - pending at `E >= P + for` (at once without `for`): an episode begins, `since = P`, its first bucket is the one that
+//!   ends at `P`: *firing*;
+//! - firing and it holds: at the first such boundary at or after the last notification plus `repeatInterval` (times
+//!   `repeatFactor` for each repeat so far, at most a day or `repeatInterval`): *repeat*;
 //! - firing and it does not hold, from a first false boundary `F` on and at `E >= F + resolve.after`: *resolved*, quiet.
-//!   A boundary at which it holds again forgets `F`.
+//!   A boundary at which it holds again forgets `F`. With `resolve.below` an open alert holds on until what is measured is
+//!   below that.
+//!
+//! `NewValue`, `Change` and `Extreme` without `repeatInterval` and `resolve` have no state of alert: each boundary at which
+//! they hold is told by itself.
 //!
 //! Invariants: the result is as if every boundary were visited, whatever the steps in which it is asked for; only
 //! boundaries at which something can change are looked at. Never here: a clock, or a boundary after `decided_to`.
 
-use domain::{AlertKind, Condition, Millis, RulePlan};
-use serde::{Deserialize, Serialize};
+mod state;
+mod test;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use domain::{AlertKind, Condition, Extras, Millis, RulePlan, Sample};
+
+pub use state::{Episode, GroupState};
+pub use test::{SEEN_KEPT, Test};
 
 use crate::window::Buckets;
+use walk::{Walk, Window};
 
-/// How long an alert of condition `Any` outlives its last record where the rule says neither `resolve.after` nor
-/// `repeatInterval`, ms.
-const ANY_RESOLVE_AFTER: i64 = 5 * 60_000;
+/// How long an alert of a condition without a window outlives its last record where the rule says neither
+/// `resolve.after` nor `repeatInterval`, ms.
+const RESOLVE_AFTER: i64 = 5 * 60_000;
+/// What a repeat that waits longer and longer waits at most, ms, unless `repeatInterval` is longer.
+pub const MAX_REPEAT: i64 = 24 * 3_600_000;
+
+/// Label name to value.
+pub type Group = BTreeMap<String, String>;
+
+/// What is known of one bucket of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bucket {
+    /// Its start, Unix ms.
+    pub start_ms: i64,
+    /// Matched records.
+    pub count: i64,
+    /// What the condition needs beyond that ([`RuleParams::needs_extras`]).
+    pub extras: Option<Box<Extras>>,
+}
 
 /// What of a rule's plan decides its alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleParams {
     buckets: Buckets,
-    count: i64,
+    test: Test,
+    hold: i64,
     repeat: Option<i64>,
+    repeat_factor: i64,
     resolve_after: i64,
     notify_resolved: bool,
     allowed_lateness: i64,
+    /// Each boundary at which it holds is told by itself.
+    each: bool,
+    kept: usize,
 }
 
 impl RuleParams {
@@ -36,26 +72,51 @@ impl RuleParams {
     /// `repeatInterval` nor `resolve`).
     pub fn of(plan: &RulePlan) -> Option<Self> {
         let repeat = plan.repeat_interval.map(|interval| interval.0.max(1));
-        let (count, window, resolve_after) = match plan.condition {
-            Condition::Any if plan.repeat_interval.is_none() && plan.resolve.is_none() => return None,
-            Condition::Any => (1, Millis::from_secs(1), Some(repeat.unwrap_or(ANY_RESOLVE_AFTER))),
-            Condition::Frequency { count, window } => (count, window, None),
-        };
-        let buckets = Buckets::of(window);
+        let alone = plan.repeat_interval.is_none() && plan.resolve.is_none();
+        if plan.condition == Condition::Any && alone {
+            return None;
+        }
+        let window = plan.condition.window();
+        let buckets = Buckets::of(window.unwrap_or(Millis::from_secs(1)));
         let said = plan.resolve.and_then(|resolve| resolve.after).map(|after| after.0.max(0));
+        let lasts = if window.is_some() { buckets.span() } else { repeat.unwrap_or(RESOLVE_AFTER) };
         Some(Self {
             buckets,
-            count: count.max(1),
+            test: Test::of(&plan.condition, plan.resolve.and_then(|resolve| resolve.below)),
+            hold: plan.policy.hold.0.max(0),
             repeat,
-            resolve_after: said.or(resolve_after).unwrap_or_else(|| buckets.span()),
+            repeat_factor: plan.policy.repeat_factor.max(1_000),
+            resolve_after: said.unwrap_or(lasts),
             notify_resolved: plan.resolve.is_some_and(|resolve| resolve.notify),
             allowed_lateness: plan.allowed_lateness.0,
+            each: window.is_none() && alone,
+            kept: crate::fold::values_kept(&plan.condition),
         })
     }
 
     /// How the rule's event time is cut.
     pub fn buckets(&self) -> Buckets {
         self.buckets
+    }
+
+    /// How many values of a bucket are kept.
+    pub fn values_kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Whether [`Bucket::extras`] matters.
+    pub fn needs_extras(&self) -> bool {
+        self.test.needs_extras()
+    }
+
+    /// Whether it matters since when the rule has seen all records: before, an absence says nothing.
+    pub fn needs_observed(&self) -> bool {
+        self.test.needs_observed()
+    }
+
+    /// Whether a group is watched from its first record on, with or without further ones.
+    pub fn watches(&self) -> bool {
+        self.test.watches()
     }
 
     /// The last boundary that a watermark decides: `floor((watermark - allowedLateness) / width) * width`.
@@ -70,67 +131,37 @@ impl RuleParams {
 
     /// Buckets that start before this instant can't matter any more, once all is decided up to the boundary.
     pub fn keep_from(&self, decided_to_ms: i64) -> i64 {
-        decided_to_ms.saturating_sub(self.buckets.span() - self.buckets.width())
+        decided_to_ms.saturating_sub(self.history() - self.buckets.width())
     }
 
-    fn holds(&self, sum: i64) -> bool {
-        sum >= self.count
-    }
-}
-
-/// What the ledger keeps of a group between decisions. A group that is quiet and has no buckets left has no state worth
-/// keeping: it equals [`GroupState::default`].
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupState {
-    /// The open episode; none while quiet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub episode: Option<Episode>,
-}
-
-/// An alert that has not been resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Episode {
-    /// Start of the bucket in which it began: part of the episode's id.
-    pub first_bucket_ms: i64,
-    /// The boundary at which it began.
-    pub since_ms: i64,
-    /// The boundary of its last notification.
-    pub notified_ms: i64,
-    /// Its repeats so far.
-    pub repeats: i64,
-    /// The window's count at its last notification.
-    pub count: i64,
-    /// The first boundary since which the condition has not held.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub false_since_ms: Option<i64>,
-}
-
-impl GroupState {
-    /// Whether no alert is open.
-    pub fn is_quiet(&self) -> bool {
-        self.episode.is_none()
+    /// The first boundary at which a bucket does not matter any more.
+    pub fn left_at(&self, bucket_ms: i64) -> i64 {
+        bucket_ms + self.history() + self.buckets.width()
     }
 
-    /// Ends an open episode for another reason than its condition (the rule changed, is gone). `notify` of the decision
-    /// is true; the caller knows whether the rule wants to hear of it.
-    pub fn close(&mut self, at_ms: i64) -> Option<Decision> {
-        let episode = self.episode.take()?;
-        Some(Decision {
-            kind: AlertKind::Resolved,
-            at_ms,
-            first_bucket_ms: episode.first_bucket_ms,
-            since_ms: episode.since_ms,
-            count: episode.count,
-            window_start_ms: episode.first_bucket_ms,
-            window_end_ms: at_ms.max(episode.since_ms),
-            notify: true,
-        })
+    /// How far back a boundary looks, ms.
+    fn history(&self) -> i64 {
+        self.buckets.span() * self.test.windows()
+    }
+
+    /// How long after a notification the next repeat is due.
+    fn wait(&self, repeats: i64) -> Option<i64> {
+        let first = self.repeat?;
+        let most = first.max(MAX_REPEAT);
+        let mut wait = first;
+        for _ in 0..repeats {
+            if self.repeat_factor <= 1_000 || wait >= most {
+                break;
+            }
+            // At least a millisecond more, so that it ends.
+            wait = (wait.saturating_mul(self.repeat_factor) / 1_000).max(wait + 1).min(most);
+        }
+        Some(wait)
     }
 }
 
 /// A change of a group's alert, of which somebody is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// Firing, its n-th repeat, or resolved.
     pub kind: AlertKind,
@@ -148,24 +179,40 @@ pub struct Decision {
     pub window_end_ms: i64,
     /// Whether to tell anybody: false for a resolution of which the rule does not want to hear.
     pub notify: bool,
+    /// What the condition saw; nothing for conditions that only count.
+    pub seen: Option<Box<Seen>>,
+}
+
+/// What a condition saw at a boundary, for texts.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Seen {
+    /// The value that matters: the new one, the number of distinct ones, the share.
+    pub value: String,
+    /// The one before it: the value, the number, the count of the window before.
+    pub previous: Option<String>,
+    /// All values that are new, the first ten by text.
+    pub values: Vec<String>,
+    /// The record that has the value, where it is one.
+    pub sample: Option<Sample>,
 }
 
 /// Decides all boundaries after `decided_from_ms` up to `decided_to_ms`, inclusive.
 ///
-/// `buckets` are the group's (start, count), sorted by start: at least those from [`RuleParams::keep_from`] of
-/// `decided_from_ms` on. For a rule that has never decided, `decided_from_ms` is any boundary at or before the first
-/// bucket's start.
+/// `buckets` are the group's, sorted by start: at least those from [`RuleParams::keep_from`] of `decided_from_ms` on. For a
+/// rule that has never decided, `decided_from_ms` is any boundary at or before the first bucket's start and `observed_ms`.
+/// `observed_ms` is since when the rule has seen all records, if that is known ([`RuleParams::needs_observed`]).
 pub fn advance(
     params: &RuleParams,
     state: &mut GroupState,
-    buckets: &[(i64, i64)],
+    buckets: &[Bucket],
+    observed_ms: Option<i64>,
     decided_from_ms: i64,
     decided_to_ms: i64,
 ) -> Vec<Decision> {
-    let mut walk = Walk::new(params, buckets, decided_from_ms);
+    let mut walk = Walk::new(params, buckets, observed_ms, decided_from_ms);
     let mut decisions = Vec::new();
-    while let Some((boundary, sum)) = walk.next(state, decided_to_ms) {
-        decisions.extend(step(params, state, boundary, sum));
+    while let Some(window) = walk.next(state, decided_to_ms) {
+        decisions.extend(step(params, state, window));
     }
     decisions
 }
@@ -175,13 +222,15 @@ pub fn advance(
 pub fn next_due(
     params: &RuleParams,
     state: &GroupState,
-    buckets: &[(i64, i64)],
+    buckets: &[Bucket],
+    observed_ms: Option<i64>,
     decided_to_ms: i64,
 ) -> Option<i64> {
-    let mut walk = Walk::new(params, buckets, decided_to_ms);
+    let mut walk = Walk::new(params, buckets, observed_ms, decided_to_ms);
     let mut after = state.clone();
-    while let Some((boundary, sum)) = walk.next(&after, i64::MAX) {
-        let told = step(params, &mut after, boundary, sum).is_some();
+    while let Some(window) = walk.next(&after, i64::MAX) {
+        let boundary = window.end;
+        let told = step(params, &mut after, window).is_some();
         if told || after != *state {
             return Some(boundary);
         }
@@ -190,31 +239,41 @@ pub fn next_due(
 }
 
 /// One boundary of the state machine.
-fn step(params: &RuleParams, state: &mut GroupState, boundary: i64, sum: i64) -> Option<Decision> {
-    let holds = params.holds(sum);
+fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Option<Decision> {
+    let boundary = window.end;
+    let look = params.test.look(state, window);
     let (kind, episode) = match &mut state.episode {
-        None if !holds => return None,
+        None if !look.holds => {
+            state.pending_ms = None;
+            return None;
+        }
         None => {
+            let since = *state.pending_ms.get_or_insert(boundary);
+            if boundary < since + params.hold {
+                return None;
+            }
+            state.pending_ms = None;
             let episode = Episode {
-                first_bucket_ms: boundary - params.buckets.width(),
-                since_ms: boundary,
+                first_bucket_ms: since - params.buckets.width(),
+                since_ms: since,
                 notified_ms: boundary,
                 repeats: 0,
-                count: sum,
+                count: window.count,
                 false_since_ms: None,
             };
-            state.episode = Some(episode.clone());
+            if !params.each {
+                state.episode = Some(episode.clone());
+            }
             (AlertKind::Firing, episode)
         }
-        Some(episode) if holds => {
+        Some(episode) if look.stays => {
             episode.false_since_ms = None;
-            let due = params.repeat.is_some_and(|repeat| boundary >= episode.notified_ms + repeat);
-            if !due {
+            if params.wait(episode.repeats).is_none_or(|wait| boundary < episode.notified_ms + wait) {
                 return None;
             }
             episode.repeats += 1;
             episode.notified_ms = boundary;
-            episode.count = sum;
+            episode.count = window.count;
             (AlertKind::Repeat { n: episode.repeats }, episode.clone())
         }
         Some(episode) => {
@@ -230,71 +289,22 @@ fn step(params: &RuleParams, state: &mut GroupState, boundary: i64, sum: i64) ->
         at_ms: boundary,
         first_bucket_ms: episode.first_bucket_ms,
         since_ms: episode.since_ms,
-        count: sum,
+        count: window.count,
         window_start_ms: params.buckets.window_start(boundary),
         window_end_ms: boundary,
         notify: kind != AlertKind::Resolved || params.notify_resolved,
+        seen: look.seen,
     })
 }
 
-/// Walks the boundaries at which something can change, with the window's sum at each.
-struct Walk<'a> {
-    params: &'a RuleParams,
-    buckets: &'a [(i64, i64)],
-    /// The last boundary looked at.
-    at: i64,
-    first: bool,
-    /// Buckets before this index have left the window at `at`.
-    left: usize,
-    /// Buckets before this index have entered the window at `at`.
-    entered: usize,
-    sum: i64,
-}
-
-impl<'a> Walk<'a> {
-    fn new(params: &'a RuleParams, buckets: &'a [(i64, i64)], from: i64) -> Self {
-        debug_assert!(buckets.is_sorted_by_key(|(start, _)| *start), "buckets are sorted");
-        Self { params, buckets, at: params.buckets.start_of(from), first: true, left: 0, entered: 0, sum: 0 }
-    }
-
-    fn next(&mut self, state: &GroupState, to: i64) -> Option<(i64, i64)> {
-        let at = self.candidate(state)?;
-        if at > to {
-            return None;
-        }
-        self.at = at;
-        let grid = self.params.buckets;
-        while let Some((_, count)) =
-            self.buckets.get(self.entered).filter(|(start, _)| start + grid.width() <= at)
-        {
-            self.sum += count;
-            self.entered += 1;
-        }
-        while let Some((_, count)) =
-            self.buckets.get(self.left).filter(|(start, _)| *start < grid.window_start(at))
-        {
-            self.sum -= count;
-            self.left += 1;
-        }
-        Some((at, self.sum))
-    }
-
-    /// The next boundary after the last one at which the sum or the state may change.
-    fn candidate(&mut self, state: &GroupState) -> Option<i64> {
-        let (params, grid) = (self.params, self.params.buckets);
-        if std::mem::take(&mut self.first) {
-            // What held before is not known here: look once.
-            return self.at.checked_add(grid.width());
-        }
-        let enters = self.buckets.get(self.entered).map(|(start, _)| start + grid.width());
-        let leaves =
-            self.buckets[..self.entered].get(self.left).map(|(start, _)| start + grid.span() + grid.width());
-        let timed = state.episode.as_ref().and_then(|episode| match episode.false_since_ms {
-            Some(since) => Some(since + params.resolve_after),
-            None => params.repeat.map(|repeat| episode.notified_ms + repeat),
-        });
-        let timed = timed.map(|due| grid.boundary_at_or_after(due)).filter(|due| *due > self.at);
-        [enters, leaves, timed].into_iter().flatten().min()
+/// The groups that a rule watches though they were never seen: those that it names, and the one of a rule without groups.
+pub fn expected(plan: &RulePlan) -> Vec<Group> {
+    let watches = RuleParams::of(plan).is_some_and(|params| params.watches());
+    match &plan.condition {
+        _ if !watches => Vec::new(),
+        _ if plan.group_by.is_empty() => vec![Group::new()],
+        Condition::Flatline { groups, .. } => groups.clone(),
+        _ => Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use domain::{Format, Resolve, Severity, Source, StartFrom};
+use domain::{AlertPolicy, Format, Resolve, Severity, Source, StartFrom};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,19 +21,28 @@ fn plan(condition: Condition, repeat: Option<&str>, resolve: Option<Resolve>) ->
         repeat_interval: repeat.map(|text| Millis::parse(text).unwrap()),
         resolve,
         allowed_lateness: Millis::from_secs(2),
+        policy: AlertPolicy::default(),
     }
 }
 
 fn frequency(count: i64, window: &str, repeat: Option<&str>, after: Option<&str>) -> RuleParams {
     let window = Millis::parse(window).unwrap();
-    let resolve = Resolve { after: after.map(|text| Millis::parse(text).unwrap()), notify: true };
+    let resolve =
+        Resolve { after: after.map(|text| Millis::parse(text).unwrap()), notify: true, below: None };
     RuleParams::of(&plan(Condition::Frequency { count, window }, repeat, Some(resolve))).unwrap()
+}
+
+fn counts(buckets: &[(i64, i64)]) -> Vec<Bucket> {
+    buckets
+        .iter()
+        .map(|(start_ms, count)| Bucket { start_ms: *start_ms, count: *count, extras: None })
+        .collect()
 }
 
 /// Kinds with their boundaries in seconds and counts.
 fn told(params: &RuleParams, buckets: &[(i64, i64)], to: i64) -> Vec<(AlertKind, i64, i64)> {
     let mut state = GroupState::default();
-    advance(params, &mut state, buckets, 0, to)
+    advance(params, &mut state, &counts(buckets), None, 0, to)
         .iter()
         .map(|it| (it.kind, it.at_ms / 1000, it.count))
         .collect()
@@ -61,7 +70,7 @@ fn the_window_is_its_newest_whole_buckets() {
 #[test]
 fn an_episode_knows_its_first_bucket_and_its_window() {
     let params = frequency(1, "1m", None, None);
-    let decision = advance(&params, &mut GroupState::default(), &[(70_000, 3)], 0, 71_000)[0];
+    let decision = &advance(&params, &mut GroupState::default(), &counts(&[(70_000, 3)]), None, 0, 71_000)[0];
     assert_eq!((decision.first_bucket_ms, decision.since_ms), (70_000, 71_000));
     assert_eq!((decision.window_start_ms, decision.window_end_ms), (11_000, 71_000));
 }
@@ -120,7 +129,7 @@ fn after_it_is_resolved_it_may_fire_again() {
 fn a_resolution_is_silent_unless_the_rule_wants_to_hear_of_it() {
     let condition = Condition::Frequency { count: 1, window: Millis::from_secs(60) };
     let params = RuleParams::of(&plan(condition, None, None)).unwrap();
-    let decisions = advance(&params, &mut GroupState::default(), &[(10_000, 1)], 0, 400_000);
+    let decisions = advance(&params, &mut GroupState::default(), &counts(&[(10_000, 1)]), None, 0, 400_000);
     assert_eq!(decisions.iter().map(|it| it.notify).collect::<Vec<_>>(), vec![true, false]);
 }
 
@@ -129,7 +138,7 @@ fn any_is_an_alert_only_with_a_repeat_or_a_resolution() {
     assert_eq!(RuleParams::of(&plan(Condition::Any, None, None)), None);
     let params = RuleParams::of(&plan(Condition::Any, Some("1h"), None)).unwrap();
     assert_eq!(told(&params, &[(10_000, 1)], 10_000_000), vec![(FIRING, 11, 1), (RESOLVED, 12 + 3600, 0)]);
-    let resolve = Resolve { after: None, notify: true };
+    let resolve = Resolve { after: None, notify: true, below: None };
     let params = RuleParams::of(&plan(Condition::Any, None, Some(resolve))).unwrap();
     assert_eq!(
         told(&params, &[(10_000, 1), (300_000, 5)], 10_000_000),
@@ -152,7 +161,7 @@ fn the_watermark_decides_whole_buckets_after_the_allowed_lateness() {
 fn an_episode_closed_for_another_reason_ends_once() {
     let params = frequency(1, "1m", None, None);
     let mut state = GroupState::default();
-    advance(&params, &mut state, &[(10_000, 4)], 0, 20_000);
+    advance(&params, &mut state, &counts(&[(10_000, 4)]), None, 0, 20_000);
     let closed = state.close(25_000).unwrap();
     assert_eq!((closed.kind, closed.first_bucket_ms, closed.count), (RESOLVED, 10_000, 4));
     assert!(state.is_quiet() && state.close(26_000).is_none());
@@ -163,7 +172,7 @@ fn the_state_is_small_and_reads_back() {
     assert_eq!(serde_json::to_string(&GroupState::default()).unwrap(), "{}");
     let params = frequency(1, "1m", None, None);
     let mut state = GroupState::default();
-    advance(&params, &mut state, &[(10_000, 4)], 0, 75_000);
+    advance(&params, &mut state, &counts(&[(10_000, 4)]), None, 0, 75_000);
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<GroupState>(&text).unwrap(), state);
     assert!(text.len() < 200, "{text}");
@@ -176,7 +185,8 @@ fn brute(params: &RuleParams, buckets: &BTreeMap<i64, i64>, from: i64, to: i64) 
     let mut boundary = from + width;
     while boundary <= to {
         let count: i64 = (1..=n).filter_map(|back| buckets.get(&(boundary - back * width))).sum();
-        let holds = count >= params.count;
+        let Test::Frequency { count: least, .. } = params.test else { panic!("a frequency") };
+        let holds = count >= least;
         let mut tell = |kind, since: i64| {
             decisions.push(Decision {
                 kind,
@@ -187,6 +197,7 @@ fn brute(params: &RuleParams, buckets: &BTreeMap<i64, i64>, from: i64, to: i64) 
                 window_start_ms: boundary - n * width,
                 window_end_ms: boundary,
                 notify: kind != AlertKind::Resolved || params.notify_resolved,
+                seen: None,
             });
         };
         match (&mut firing, holds) {
@@ -235,7 +246,7 @@ fn params() -> impl Strategy<Value = RuleParams> {
         .prop_map(|(count, window, repeat, after, notify)| {
             let mut plan = plan(Condition::Frequency { count, window: Millis(window) }, None, None);
             plan.repeat_interval = repeat.map(Millis);
-            plan.resolve = Some(Resolve { after: after.map(Millis), notify });
+            plan.resolve = Some(Resolve { after: after.map(Millis), notify, below: None });
             RuleParams::of(&plan).unwrap()
         })
 }
@@ -267,9 +278,10 @@ proptest! {
             // Only now do the counts of the buckets that are decided next arrive, and perhaps some ahead of them.
             known.extend(counts.range(from..to + 3 * width).map(|(start, count)| (*start, *count)));
             let slice: Vec<(i64, i64)> = known.iter().map(|(start, count)| (*start, *count)).collect();
-            let due = next_due(&params, &state, &slice, from);
+            let slice = super::tests::counts(&slice);
+            let due = next_due(&params, &state, &slice, None, from);
             if !lazy || due.is_some_and(|due| due <= to) {
-                decisions.extend(advance(&params, &mut state, &slice, from, to));
+                decisions.extend(advance(&params, &mut state, &slice, None, from, to));
             }
             from = to;
             known = known.split_off(&params.keep_from(to));
@@ -290,17 +302,18 @@ proptest! {
             *counts.entry(bucket * width).or_default() += count;
         }
         let slice: Vec<(i64, i64)> = counts.into_iter().collect();
+        let slice = super::tests::counts(&slice);
         let mut state = GroupState::default();
-        advance(&params, &mut state, &slice, 0, at * width);
+        advance(&params, &mut state, &slice, None, 0, at * width);
         let mut after = state.clone();
-        if let Some(due) = next_due(&params, &state, &slice, at * width) {
+        if let Some(due) = next_due(&params, &state, &slice, None, at * width) {
             prop_assert!(due > at * width && due % width == 0);
-            prop_assert!(advance(&params, &mut after, &slice, at * width, due - width).is_empty());
+            prop_assert!(advance(&params, &mut after, &slice, None, at * width, due - width).is_empty());
             prop_assert_eq!(&after, &state);
-            let told = advance(&params, &mut after, &slice, at * width, due);
+            let told = advance(&params, &mut after, &slice, None, at * width, due);
             prop_assert!(!told.is_empty() || after != state);
         } else {
-            prop_assert!(advance(&params, &mut after, &slice, at * width, i64::MAX / 4).is_empty());
+            prop_assert!(advance(&params, &mut after, &slice, None, at * width, i64::MAX / 4).is_empty());
             prop_assert_eq!(after, state);
         }
     }

@@ -1,17 +1,22 @@
 //! Folds, in `worker consume`, records into counts by (rule, group, bucket).
 //!
-//! Invariants: what a [`Partition`] holds after some records does not depend on when it was taken: [`merge`] of what was
+//! Invariants: what a [`Partition`] holds after some records does not depend on when it was taken: [`Aggregate::merge`] of what was
 //! taken in parts is what would have been taken at once. A rule that does not compile stops no other. Never: a record
 //! counted twice for a rule, or left out without a reason.
 
+mod aggregate;
 mod partition;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use aggregate::Measures;
 use domain::{Format, RulePlan};
 use uuid::Uuid;
 
-pub use partition::{Aggregates, Partition, merge};
+pub(crate) use aggregate::number;
+pub use aggregate::{Aggregate, MAX_CARDINALITY, TOP_KEPT, VALUES_KEPT, merge_values, values_kept};
+pub use partition::{Aggregates, Partition};
 
 use crate::{
     decide::RuleParams,
@@ -37,6 +42,20 @@ pub enum RuleError {
         /// What is wrong with its path.
         error: PathError,
     },
+    /// The condition's `of` does not compile.
+    #[error("condition.of: {0}")]
+    Of(CompileError),
+    /// The condition's `path` does not compile.
+    #[error("condition.path: {0}")]
+    Path(PathError),
+    /// A path of `topValues` does not compile.
+    #[error("topValues {name:?}: {error}")]
+    TopValues {
+        /// Its name.
+        name: String,
+        /// What is wrong with its path.
+        error: PathError,
+    },
 }
 
 /// A rule, compiled.
@@ -48,6 +67,8 @@ pub struct Rule {
     format: Format,
     /// None where it speaks for each record.
     buckets: Option<Buckets>,
+    /// None where only records are counted.
+    measures: Option<Arc<Measures>>,
 }
 
 impl Rule {
@@ -56,12 +77,15 @@ impl Rule {
         let matcher = Matcher::compile(&plan.matches).map_err(RuleError::from);
         let group_by =
             GroupBy::compile(&plan.group_by).map_err(|(label, error)| RuleError::GroupBy { label, error });
-        match (matcher, group_by) {
-            (Ok(matcher), Ok(group_by)) => {
+        match (matcher, group_by, Measures::compile(plan)) {
+            (Ok(matcher), Ok(group_by), Ok(measures)) => {
                 let buckets = RuleParams::of(plan).map(|params| params.buckets());
-                Ok(Self { uid, matcher, group_by, format: plan.format, buckets })
+                let measures = measures.map(Arc::new);
+                Ok(Self { uid, matcher, group_by, format: plan.format, buckets, measures })
             }
-            (matcher, group_by) => Err(matcher.err().into_iter().chain(group_by.err()).collect()),
+            (matcher, group_by, measures) => {
+                Err(matcher.err().into_iter().chain(group_by.err()).chain(measures.err()).collect())
+            }
         }
     }
 }
@@ -165,7 +189,15 @@ impl Engine {
             Some(buckets) => {
                 // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
                 let bucket = buckets.start_of(record.raw.time().as_millisecond());
-                into.count(rule, index, values, bucket, record);
+                let reading = match rule.measures.as_ref().map(|measures| measures.read(record, scope)) {
+                    Some(Err(reason)) => {
+                        into.drop_record(Some(rule.uid), reason);
+                        return false;
+                    }
+                    Some(Ok(reading)) => Some(reading),
+                    None => None,
+                };
+                into.count(rule, index, values, bucket, record, reading);
             }
             None => into.matched(rule, &values, record),
         }

@@ -1,11 +1,13 @@
 //! What one partition's records came to since the last commit, by (rule, group, bucket).
 
 use std::collections::{BTreeMap, HashMap, hash_map};
+use std::sync::Arc;
 
 use domain::{Count, Dropped, Matched, Sample};
 use uuid::Uuid;
 
 use super::Rule;
+use super::aggregate::{Counted, Measures, Reading, settle};
 use crate::{reason::DropReason, record::Record, sample};
 
 /// What one partition's records came to since the last commit.
@@ -29,6 +31,8 @@ struct Held {
     first: Sample,
     /// None while it is the first.
     last: Option<Sample>,
+    /// None where only records are counted.
+    more: Option<Box<(Arc<Measures>, Counted)>>,
 }
 
 /// The aggregates of one entry of a commit.
@@ -59,13 +63,18 @@ impl Partition {
         let mut counts: Vec<Count> = held
             .counts
             .into_iter()
-            .map(|((_, _, bucket_ms), held)| Count {
-                rule: held.rule,
-                group: held.labels,
-                bucket_ms,
-                count: held.count,
-                last: held.last.unwrap_or_else(|| held.first.clone()),
-                first: held.first,
+            .map(|((_, _, bucket_ms), held)| {
+                let Counted { extras, top } = held.more.map_or_else(Counted::default, |more| settle(*more));
+                Count {
+                    rule: held.rule,
+                    group: held.labels,
+                    bucket_ms,
+                    count: held.count,
+                    last: held.last.unwrap_or_else(|| held.first.clone()),
+                    first: held.first,
+                    extras,
+                    top,
+                }
             })
             .collect();
         counts.sort_by(|a, b| (a.rule, &a.group, a.bucket_ms).cmp(&(b.rule, &b.group, b.bucket_ms)));
@@ -98,16 +107,18 @@ impl Partition {
         values: Box<[String]>,
         bucket: i64,
         record: &Record<'_>,
+        reading: Option<Reading>,
     ) {
-        match self.counts.entry((index, values, bucket)) {
+        let held = match self.counts.entry((index, values, bucket)) {
             hash_map::Entry::Vacant(vacant) => {
                 let labels = rule.group_by.labels(&vacant.key().1);
                 let first = sample::sample(record);
                 self.weight += 256 + 2 * label_weight(&labels) + sample::weight(&first);
-                vacant.insert(Held { rule: rule.uid, labels, count: 1, first, last: None });
+                let more = rule.measures.as_ref().map(|it| Box::new((Arc::clone(it), Counted::default())));
+                vacant.insert(Held { rule: rule.uid, labels, count: 1, first, last: None, more })
             }
-            hash_map::Entry::Occupied(mut occupied) => {
-                let held = occupied.get_mut();
+            hash_map::Entry::Occupied(occupied) => {
+                let held = occupied.into_mut();
                 held.count += 1;
                 let at = record.raw.at();
                 if at < held.first.at {
@@ -124,22 +135,16 @@ impl Partition {
                         self.weight = self.weight.saturating_sub(sample::weight(&before));
                     }
                 }
+                held
             }
+        };
+        if let (Some(more), Some(reading)) = (&mut held.more, reading) {
+            let (measures, counted) = &mut **more;
+            self.weight += measures.add(counted, reading, record);
         }
     }
 }
 
 fn label_weight(labels: &BTreeMap<String, String>) -> usize {
     labels.iter().map(|(name, value)| name.len() + value.len() + 64).sum()
-}
-
-/// Adds to a count another one of the same (rule, group, bucket).
-pub fn merge(into: &mut Count, other: Count) {
-    into.count += other.count;
-    if other.first.at < into.first.at {
-        into.first = other.first;
-    }
-    if other.last.at > into.last.at {
-        into.last = other.last;
-    }
 }

@@ -1,9 +1,12 @@
-use domain::{Condition, Count, Dropped, Millis, Resolve, Severity, Source, StartFrom};
+use std::collections::BTreeMap;
+
+use domain::{AlertPolicy, Condition, Count, Dropped, Millis, Resolve, Severity, Source, StartFrom};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::decide::{self, Decision, GroupState};
+
+use crate::decide::{self, Bucket, Decision, GroupState};
 use crate::record::MAX_AHEAD;
 
 fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
@@ -20,9 +23,16 @@ fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan
         summary: String::new(),
         notify: vec![],
         repeat_interval: None,
-        resolve: Some(Resolve { after: None, notify: true }),
+        resolve: Some(Resolve { after: None, notify: true, below: None }),
         allowed_lateness: Millis::from_secs(2),
+        policy: AlertPolicy::default(),
     }
+}
+
+fn merge(into: &mut Count, other: Count) {
+    let mut held = Aggregate::from(into.clone());
+    held.merge(other.into(), VALUES_KEPT);
+    (into.count, into.first, into.last) = (held.count, held.first, held.last);
 }
 
 fn frequency(count: i64) -> Condition {
@@ -174,10 +184,13 @@ fn decisions(
     groups
         .into_iter()
         .map(|(group, buckets)| {
-            let buckets: Vec<(i64, i64)> = buckets.values().map(|it| (it.bucket_ms, it.count)).collect();
+            let buckets: Vec<Bucket> = buckets
+                .values()
+                .map(|it| Bucket { start_ms: it.bucket_ms, count: it.count, extras: None })
+                .collect();
             let (mut state, mut from, mut told) = (GroupState::default(), 0, Vec::new());
             for step in steps.iter().chain([&1_000_000]) {
-                told.extend(decide::advance(&params, &mut state, &buckets, from, from + step * 1_000));
+                told.extend(decide::advance(&params, &mut state, &buckets, None, from, from + step * 1_000));
                 from += step * 1_000;
             }
             (group, told)

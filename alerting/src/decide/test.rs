@@ -1,0 +1,261 @@
+//! What each condition sees in a window: whether it holds, and what there is to tell.
+//!
+//! Invariant: a function of the window and of the values of the buckets before it, in order of event time; comparisons are
+//! of whole numbers, but for `Extreme`, which compares the numbers of records. Never: a division.
+
+use domain::{Condition, Extras, ExtremeDirection, Limit, SHARE, SpikeDirection};
+
+use super::{Bucket, GroupState, Seen};
+use crate::decide::walk::Window;
+use crate::fold::number;
+
+/// Values that `NewValue` remembers of a group. Over the bound, those not seen for the longest time are forgotten.
+pub const SEEN_KEPT: usize = 1_000;
+/// New values that are told of at once.
+const TOLD: usize = 10;
+
+/// When a window is an alert. `below` is `resolve.below`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    /// `count` records or more.
+    Frequency {
+        /// At least this many.
+        count: i64,
+        /// Hysteresis.
+        below: Option<i64>,
+    },
+    /// The window against the one before it.
+    Spike {
+        /// In thousandths.
+        ratio: i64,
+        /// In the larger window.
+        min_count: i64,
+        /// Which way.
+        direction: SpikeDirection,
+    },
+    /// Fewer than `below` records.
+    Flatline {
+        /// Fewer than this many.
+        below: i64,
+    },
+    /// The newest bucket has a value that the group has not had.
+    NewValue {
+        /// How long after the group's first bucket values are only remembered, ms.
+        learn_for: i64,
+    },
+    /// Distinct values.
+    Cardinality {
+        /// How many are too many or too few.
+        limit: Limit,
+        /// Hysteresis.
+        below: Option<i64>,
+    },
+    /// The newest bucket has a value that differs from the one before it.
+    Change,
+    /// The newest bucket has a number beyond all before it.
+    Extreme {
+        /// Which way.
+        direction: ExtremeDirection,
+    },
+    /// The share of records for which `of` is true.
+    Ratio {
+        /// At least this many records.
+        min_count: i64,
+        /// In thousandths of a percent.
+        limit: Limit,
+        /// Hysteresis.
+        below: Option<i64>,
+    },
+}
+
+/// What a condition sees at a boundary.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Whether it holds.
+    pub(super) holds: bool,
+    /// Whether an alert that is open goes on.
+    pub(super) stays: bool,
+    /// What there is to tell.
+    pub(super) seen: Option<Box<Seen>>,
+}
+
+impl Test {
+    pub(super) fn of(condition: &Condition, below: Option<i64>) -> Self {
+        match *condition {
+            Condition::Any => Self::Frequency { count: 1, below: None },
+            Condition::Frequency { count, .. } => Self::Frequency { count: count.max(1), below },
+            Condition::Spike { ratio, min_count, direction, .. } => {
+                Self::Spike { ratio: ratio.max(1_000), min_count: min_count.max(1), direction }
+            }
+            Condition::Flatline { below, .. } => Self::Flatline { below: below.max(1) },
+            Condition::NewValue { learn_for, .. } => Self::NewValue { learn_for: learn_for.0 },
+            Condition::Cardinality { limit, .. } => Self::Cardinality { limit, below },
+            Condition::Change { .. } => Self::Change,
+            Condition::Extreme { direction, .. } => Self::Extreme { direction },
+            Condition::Ratio { min_count, limit, .. } => {
+                Self::Ratio { min_count: min_count.max(1), limit, below }
+            }
+        }
+    }
+
+    /// How many windows it looks back.
+    pub(super) fn windows(self) -> i64 {
+        if matches!(self, Self::Spike { .. }) { 2 } else { 1 }
+    }
+
+    pub(super) fn needs_extras(self) -> bool {
+        !matches!(self, Self::Frequency { .. } | Self::Spike { .. } | Self::Flatline { .. })
+    }
+
+    pub(super) fn counts_values(self) -> bool {
+        matches!(self, Self::Cardinality { .. })
+    }
+
+    pub(super) fn needs_observed(self) -> bool {
+        self.watches() || matches!(self, Self::Spike { .. })
+    }
+
+    pub(super) fn watches(self) -> bool {
+        matches!(self, Self::Flatline { .. } | Self::Cardinality { limit: Limit::Below(_), .. })
+    }
+
+    /// Looks at the window, and remembers what later windows need of its newest bucket.
+    pub(super) fn look(self, state: &mut GroupState, window: &Window<'_>) -> Look {
+        if let (Some(newest), true) = (window.newest, self.watches() && !state.expected) {
+            state.first_ms.get_or_insert(newest.start_ms);
+        }
+        match self {
+            Self::Frequency { count, below } => {
+                let holds = window.count >= count;
+                Look { holds, stays: stays(holds, window.count, below), seen: None }
+            }
+            Self::Spike { ratio, min_count, direction } => {
+                let holds = window.ready && spikes(window, ratio, min_count, direction);
+                say(holds, holds, window.count.to_string(), Some(window.before.to_string()))
+            }
+            Self::Flatline { below } => {
+                let holds = window.ready && window.count < below;
+                Look { holds, stays: holds, seen: None }
+            }
+            Self::Cardinality { limit, below } => {
+                let distinct = window.distinct;
+                let holds = match limit {
+                    Limit::Above(limit) => distinct > limit,
+                    Limit::Below(limit) => window.ready && distinct < limit,
+                };
+                say(holds, stays(holds, distinct, below), distinct.to_string(), None)
+            }
+            Self::Ratio { min_count, limit, below } => {
+                let enough = window.count >= min_count;
+                let beyond = |limit: i64| {
+                    (i128::from(window.of) * i128::from(SHARE))
+                        .cmp(&(i128::from(limit) * i128::from(window.count)))
+                };
+                let holds = enough
+                    && match limit {
+                        Limit::Above(limit) => beyond(limit).is_gt(),
+                        Limit::Below(limit) => beyond(limit).is_lt(),
+                    };
+                let stays = holds || below.is_some_and(|below| enough && beyond(below).is_ge());
+                say(holds, stays, share(window.of, window.count), None)
+            }
+            Self::NewValue { learn_for } => window
+                .newest
+                .map_or_else(Look::default, |bucket| new_value(state, bucket, window.end, learn_for)),
+            Self::Change => window.newest.map_or_else(Look::default, |bucket| change(state, bucket)),
+            Self::Extreme { direction } => {
+                window.newest.map_or_else(Look::default, |bucket| extreme(state, bucket, direction))
+            }
+        }
+    }
+}
+
+fn stays(holds: bool, measured: i64, below: Option<i64>) -> bool {
+    holds || below.is_some_and(|below| measured >= below)
+}
+
+fn say(holds: bool, stays: bool, value: String, previous: Option<String>) -> Look {
+    Look { holds, stays, seen: Some(Box::new(Seen { value, previous, ..Seen::default() })) }
+}
+
+fn spikes(window: &Window<'_>, ratio: i64, min_count: i64, direction: SpikeDirection) -> bool {
+    let times = |more: i64, less: i64| {
+        more >= min_count && i128::from(more) * 1_000 >= i128::from(less) * i128::from(ratio)
+    };
+    let (up, down) = (times(window.count, window.before), times(window.before, window.count));
+    match direction {
+        SpikeDirection::Up => up,
+        SpikeDirection::Down => down,
+        SpikeDirection::Both => up || down,
+    }
+}
+
+/// `12.5%`, to thousandths of a percent, cut.
+fn share(of: i64, count: i64) -> String {
+    let share = i128::from(of) * i128::from(SHARE) / i128::from(count.max(1));
+    let (whole, rest) = (share / 1_000, share % 1_000);
+    let text = format!("{whole}.{rest:03}");
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn new_value(state: &mut GroupState, bucket: &Bucket, end: i64, learn_for: i64) -> Look {
+    let Some(Extras::Values(values)) = bucket.extras.as_deref() else { return Look::default() };
+    let first = *state.first_ms.get_or_insert(bucket.start_ms);
+    let mut new = Vec::new();
+    for value in values.counts.keys() {
+        if state.values.insert(value.clone(), bucket.start_ms).is_none() {
+            new.push(value.clone());
+        }
+    }
+    let over = state.values.len().saturating_sub(SEEN_KEPT);
+    if over > 0 {
+        let mut oldest: Vec<(i64, String)> =
+            state.values.iter().map(|(value, last)| (*last, value.clone())).collect();
+        oldest.sort_unstable();
+        for (_, value) in oldest.into_iter().take(over) {
+            state.values.remove(&value);
+        }
+    }
+    if new.is_empty() || end <= first.saturating_add(learn_for) {
+        return Look::default();
+    }
+    new.truncate(TOLD);
+    let seen = Seen { value: new[0].clone(), values: new, ..Seen::default() };
+    Look { holds: true, stays: true, seen: Some(Box::new(seen)) }
+}
+
+fn change(state: &mut GroupState, bucket: &Bucket) -> Look {
+    let Some(Extras::Ends(ends)) = bucket.extras.as_deref() else { return Look::default() };
+    let before = state.value.replace(ends.last.value.clone());
+    let changed = ends.mixed || before.as_ref().is_some_and(|before| *before != ends.last.value);
+    if !changed {
+        return Look::default();
+    }
+    let previous = Some(before.unwrap_or_else(|| ends.first.value.clone()));
+    say(true, true, ends.last.value.clone(), previous)
+}
+
+fn extreme(state: &mut GroupState, bucket: &Bucket, direction: ExtremeDirection) -> Look {
+    let Some(Extras::Highest(best) | Extras::Lowest(best)) = bucket.extras.as_deref() else {
+        return Look::default();
+    };
+    let new = number(&best.value);
+    let beyond = |mark: &str| match direction {
+        ExtremeDirection::Highest => new > number(mark),
+        ExtremeDirection::Lowest => new < number(mark),
+    };
+    // The first number sets the mark.
+    let mark = state.value.as_ref().unwrap_or(&best.first.value);
+    if !beyond(mark) {
+        state.value.get_or_insert_with(|| best.value.clone());
+        return Look::default();
+    }
+    let seen = Seen {
+        value: best.value.clone(),
+        previous: Some(mark.clone()),
+        values: Vec::new(),
+        sample: Some(best.sample.clone()),
+    };
+    state.value = Some(best.value.clone());
+    Look { holds: true, stays: true, seen: Some(Box::new(seen)) }
+}

@@ -1,0 +1,334 @@
+//! What is counted of a (rule, group, bucket): records, the first and the last of them, what the condition needs beyond
+//! that, and the values of `topValues`.
+//!
+//! Invariants: [`Aggregate::merge`] is associative and commutative, so the result does not depend on how records were split.
+//! Values are bounded: of more than the bound, those that [`rank`] lowest are kept with exact numbers, and the others are
+//! counted together. A value that is kept in the end was kept all along, because it ranks as low among fewer. Never: a
+//! count that depends on the order in which records came.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domain::{
+    AlertPolicy, Best, Condition, Count, Ends, Extras, ExtremeDirection, Limit, RecordRef, RulePlan, Sample,
+    Valued, Values,
+};
+
+use super::RuleError;
+use crate::{
+    matching::{Matcher, Scope},
+    paths::{Path, bounded},
+    reason::DropReason,
+    record::Record,
+    sample,
+};
+
+/// Values of one of the `topValues` that are kept in a bucket.
+pub const TOP_KEPT: usize = 100;
+/// Values that a condition keeps in a bucket where it does not need more.
+pub const VALUES_KEPT: usize = 1_000;
+/// Distinct values that `Cardinality` can be asked to tell apart.
+pub const MAX_CARDINALITY: i64 = 9_999;
+
+/// How many values of a bucket a condition keeps: `Cardinality` one more than its limit, so that crossing it is exact.
+pub fn values_kept(condition: &Condition) -> usize {
+    match condition {
+        Condition::Cardinality { limit: Limit::Above(limit) | Limit::Below(limit), .. } => {
+            usize::try_from(limit.clamp(&100, &MAX_CARDINALITY) + 1).unwrap_or(VALUES_KEPT)
+        }
+        _ => VALUES_KEPT,
+    }
+}
+
+/// What is counted of a (rule, group, bucket).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregate {
+    /// Matched records.
+    pub count: i64,
+    /// The first by (time, topic, partition, offset).
+    pub first: Sample,
+    /// The last.
+    pub last: Sample,
+    /// What the condition needs beyond that.
+    pub extras: Option<Box<Extras>>,
+    /// The values of the rule's `topValues`, by name.
+    pub top: BTreeMap<String, Values>,
+}
+
+impl From<Count> for Aggregate {
+    fn from(count: Count) -> Self {
+        Self {
+            count: count.count,
+            first: count.first,
+            last: count.last,
+            extras: count.extras,
+            top: count.top,
+        }
+    }
+}
+
+impl Aggregate {
+    /// Adds another one of the same (rule, group, bucket). `kept` is the rule's [`values_kept`].
+    pub fn merge(&mut self, other: Self, kept: usize) {
+        self.count += other.count;
+        if other.first.at < self.first.at {
+            self.first = other.first;
+        }
+        if other.last.at > self.last.at {
+            self.last = other.last;
+        }
+        match (&mut self.extras, other.extras) {
+            (Some(into), Some(more)) => merge_extras(into, *more, kept),
+            (into @ None, more) => *into = more,
+            (Some(_), None) => {}
+        }
+        for (name, more) in other.top {
+            merge_values(self.top.entry(name).or_default(), more, TOP_KEPT);
+        }
+    }
+}
+
+fn merge_extras(into: &mut Extras, more: Extras, kept: usize) {
+    match (into, more) {
+        (Extras::Of(into), Extras::Of(more)) => *into += more,
+        (Extras::Values(into), Extras::Values(more)) => merge_values(into, more, kept),
+        (Extras::Ends(into), Extras::Ends(more)) => {
+            into.mixed |= more.mixed || into.first.value != more.first.value;
+            if more.first.at < into.first.at {
+                into.first = more.first;
+            }
+            if more.last.at > into.last.at {
+                into.last = more.last;
+            }
+        }
+        (Extras::Highest(into), Extras::Highest(more)) => merge_best(into, more, f64::gt),
+        (Extras::Lowest(into), Extras::Lowest(more)) => merge_best(into, more, f64::lt),
+        // Of one rule and one state hash all are of one kind.
+        _ => {}
+    }
+}
+
+fn merge_best(into: &mut Best, more: Best, beyond: fn(&f64, &f64) -> bool) {
+    let (held, new) = (number(&into.value), number(&more.value));
+    let tie = !beyond(&held, &new) && !beyond(&new, &held);
+    if beyond(&new, &held) || (tie && more.sample.at < into.sample.at) {
+        (into.value, into.sample) = (more.value, more.sample);
+    }
+    if more.first.at < into.first.at {
+        into.first = more.first;
+    }
+}
+
+/// Adds the numbers of the same values, within the bound.
+pub fn merge_values(into: &mut Values, more: Values, kept: usize) {
+    for (value, count) in more.counts {
+        *into.counts.entry(value).or_default() += count;
+    }
+    into.others += more.others;
+    trim(into, kept);
+}
+
+/// Keeps the values that rank lowest.
+fn trim(values: &mut Values, kept: usize) {
+    if values.counts.len() <= kept {
+        return;
+    }
+    let mut ranks: Vec<(u64, &String)> = values.counts.keys().map(|value| (rank(value), value)).collect();
+    let (_, (least, value), _) = ranks.select_nth_unstable(kept);
+    let bound = (*least, (*value).clone());
+    let mut others = 0;
+    values.counts.retain(|value, count| {
+        let stays = (rank(value), value) < (bound.0, &bound.1);
+        others += if stays { 0 } else { *count };
+        stays
+    });
+    values.others += others;
+}
+
+/// A value's place among all values: FNV-1a, mixed so that its high bits depend on all bytes. The same in every process
+/// and version, because worker and hub must keep the same values.
+fn rank(value: &str) -> u64 {
+    let hash = value.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed ^ (mixed >> 33)
+}
+
+/// A number as a text that reads back to it: `20`, `0.5`, `1e300`.
+pub(crate) fn text(number: f64) -> String {
+    let plain = number == 0.0 || (1e-6..1e15).contains(&number.abs());
+    if plain { number.to_string() } else { format!("{number:e}") }
+}
+
+/// What [`text`] wrote.
+pub(crate) fn number(text: &str) -> f64 {
+    text.parse().unwrap_or(f64::NAN)
+}
+
+/// What of a record is counted beyond that it matched, compiled.
+#[derive(Debug)]
+pub(super) struct Measures {
+    measure: Measure,
+    top: Vec<(String, Path)>,
+}
+
+#[derive(Debug)]
+enum Measure {
+    Nothing,
+    Of(Matcher),
+    Values(Path, usize),
+    Ends(Path),
+    Best(Path, ExtremeDirection),
+}
+
+/// What [`Measures`] found in a record.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    of: bool,
+    value: String,
+    number: f64,
+    top: Vec<(usize, String)>,
+}
+
+impl Measures {
+    /// None for a rule of which only records are counted.
+    pub(super) fn compile(plan: &RulePlan) -> Result<Option<Self>, RuleError> {
+        let path = |text: &str| Path::compile(text).map_err(RuleError::Path);
+        let measure = match &plan.condition {
+            Condition::Any
+            | Condition::Frequency { .. }
+            | Condition::Spike { .. }
+            | Condition::Flatline { .. } => Measure::Nothing,
+            Condition::Ratio { of, .. } => Measure::Of(Matcher::compile(of).map_err(RuleError::Of)?),
+            Condition::NewValue { path: text, .. } | Condition::Cardinality { path: text, .. } => {
+                Measure::Values(path(text)?, values_kept(&plan.condition))
+            }
+            Condition::Change { path: text } => Measure::Ends(path(text)?),
+            Condition::Extreme { path: text, direction } => Measure::Best(path(text)?, *direction),
+        };
+        let AlertPolicy { top_values, .. } = &plan.policy;
+        let top = top_values
+            .iter()
+            .map(|(name, text)| {
+                let error = |error| RuleError::TopValues { name: name.clone(), error };
+                Path::compile(text).map(|path| (name.clone(), path)).map_err(error)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let counts = !matches!(measure, Measure::Nothing) || !top.is_empty();
+        Ok(counts.then_some(Self { measure, top }))
+    }
+
+    /// What the record adds, or why it is not counted. A record without one of the `topValues` is.
+    pub(super) fn read(&self, record: &Record<'_>, scope: &Scope<'_>) -> Result<Reading, DropReason> {
+        let mut reading = Reading::default();
+        match &self.measure {
+            Measure::Nothing => {}
+            Measure::Of(of) => reading.of = of.matches_in(scope).map_err(|failure| failure.reason)?,
+            Measure::Values(path, _) | Measure::Ends(path) => {
+                reading.value = bounded(&path.text(record).ok_or(DropReason::ValueMissing)?);
+            }
+            Measure::Best(path, _) => {
+                reading.number = path.number(record).ok_or(DropReason::ValueMissing)?;
+            }
+        }
+        let values = self.top.iter().enumerate();
+        reading.top = values.filter_map(|(at, (_, path))| Some((at, bounded(&path.text(record)?)))).collect();
+        Ok(reading)
+    }
+
+    /// Adds what was read of a record; about how many bytes more are held.
+    pub(super) fn add(&self, into: &mut Counted, reading: Reading, record: &Record<'_>) -> usize {
+        let mut weight = 0;
+        for (at, value) in reading.top {
+            let name = &self.top[at].0;
+            if !into.top.contains_key(name) {
+                into.top.insert(name.clone(), Values::default());
+            }
+            if let Some(values) = into.top.get_mut(name) {
+                weight += add_value(values, value, TOP_KEPT);
+            }
+        }
+        let one = match &self.measure {
+            Measure::Nothing => return weight,
+            Measure::Of(_) => Extras::Of(i64::from(reading.of)),
+            Measure::Values(_, kept) => {
+                let extras = into.extras.get_or_insert_with(|| Box::new(Extras::Values(Values::default())));
+                if let Extras::Values(values) = extras.as_mut() {
+                    weight += add_value(values, reading.value, *kept);
+                }
+                return weight;
+            }
+            Measure::Ends(_) => {
+                let first = Valued { at: record.raw.at(), value: reading.value };
+                Extras::Ends(Ends { last: first.clone(), first, mixed: false })
+            }
+            Measure::Best(_, direction) => {
+                let value = text(reading.number);
+                let first = Valued { at: record.raw.at(), value: value.clone() };
+                if !may_matter(into.extras.as_deref(), reading.number, &first.at, *direction) {
+                    return weight;
+                }
+                let best = Best { first, value, sample: sample::sample(record) };
+                match direction {
+                    ExtremeDirection::Highest => Extras::Highest(best),
+                    ExtremeDirection::Lowest => Extras::Lowest(best),
+                }
+            }
+        };
+        match &mut into.extras {
+            Some(held) => merge_extras(held, one, VALUES_KEPT),
+            None => {
+                weight += 512;
+                into.extras = Some(Box::new(one));
+            }
+        }
+        weight
+    }
+}
+
+/// What a partition holds for [`Measures`] of a (rule, group, bucket).
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) extras: Option<Box<Extras>>,
+    pub(super) top: BTreeMap<String, Values>,
+}
+
+/// Whether a number changes what is held: most don't, and need no sample.
+fn may_matter(held: Option<&Extras>, new: f64, at: &RecordRef, direction: ExtremeDirection) -> bool {
+    let Some(Extras::Highest(held) | Extras::Lowest(held)) = held else { return true };
+    let best = number(&held.value);
+    let beyond = match direction {
+        ExtremeDirection::Highest => new > best,
+        ExtremeDirection::Lowest => new < best,
+    };
+    beyond || *at < held.first.at || (new == best && *at < held.sample.at)
+}
+
+/// About how many bytes more are held.
+fn add_value(values: &mut Values, value: String, kept: usize) -> usize {
+    if let Some(count) = values.counts.get_mut(&value) {
+        *count += 1;
+        return 0;
+    }
+    let weight = value.len() + 48;
+    values.counts.insert(value, 1);
+    // A whole bound of room, so that the work of trimming is spread over as many values.
+    if values.counts.len() > 2 * kept {
+        trim(values, kept);
+    }
+    weight
+}
+
+/// Drops what is over the bounds, before it goes out.
+pub(super) fn settle((measures, mut counted): (Arc<Measures>, Counted)) -> Counted {
+    if let (Measure::Values(_, kept), Some(Extras::Values(values))) =
+        (&measures.measure, counted.extras.as_deref_mut())
+    {
+        trim(values, *kept);
+    }
+    for values in counted.top.values_mut() {
+        trim(values, TOP_KEPT);
+    }
+    counted
+}

@@ -1,0 +1,308 @@
+//! The whole engine in memory: records in, decisions out, as the workers and the hub come to them together.
+//!
+//! For the command line (try, test, backtest) and for tests. Invariant: it is the same code that folds, merges and decides
+//! behind a cluster; only the database and the wire are left out, and with them the bound on groups (`maxGroups`). Never
+//! here: a text's rendering, a clock, a file.
+//!
+//! ```
+//! # use alerting::{record::RawRecord, replay::Replay};
+//! # fn show(_: &[alerting::replay::Event]) {}
+//! # fn run(uid: uuid::Uuid, plan: &domain::RulePlan, records: &[RawRecord<'_>]) {
+//! let (mut replay, problems) = Replay::new([(uid, plan)]);
+//! assert!(problems.is_empty());
+//! for record in records {
+//!     // An error is a record for the dead-letter topic; it is counted as well.
+//!     let _ = replay.push(record);
+//! }
+//! show(&replay.finish(None));
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+
+use domain::{Matched, RulePlan, Sample, Values};
+use uuid::Uuid;
+
+use crate::{
+    decide::{self, Bucket, Decision, Group, GroupState, RuleParams},
+    decode::DecodeError,
+    fold::{Aggregate, Engine, Folded, Partition, RuleProblem, TOP_KEPT, merge_values},
+    record::RawRecord,
+};
+
+/// Something of which somebody is told, or would be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The boundary, or the record's time; Unix ms.
+    pub time_ms: i64,
+    /// The rule.
+    pub rule: Uuid,
+    /// The group.
+    pub group: Group,
+    /// What was decided; none for a record that speaks for itself, which `last` is.
+    pub decision: Option<Decision>,
+    /// The window's first record, if it has any.
+    pub first: Option<Sample>,
+    /// The record that texts speak of: the window's last one or the one that has the value; where the window has none, the
+    /// one of the notification before.
+    pub last: Option<Sample>,
+    /// The window's values of `topValues`, by name.
+    pub top: BTreeMap<String, Values>,
+}
+
+/// What became of a rule's records.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Counted, late ones included.
+    pub matched: i64,
+    /// Came after their bucket was decided, and changed nothing.
+    pub late: i64,
+}
+
+/// The engine over records that are pushed one by one.
+#[derive(Debug)]
+pub struct Replay {
+    engine: Engine,
+    rules: BTreeMap<Uuid, Run>,
+    partitions: BTreeMap<(String, i32), Reading>,
+    dropped: BTreeMap<(Option<Uuid>, String), i64>,
+    /// Records that speak for themselves, and were not handed out.
+    records: Vec<Matched>,
+}
+
+/// How far a partition is.
+#[derive(Debug, Default)]
+struct Reading {
+    fold: Partition,
+    /// Event time from which on it was read.
+    since: Option<i64>,
+    progress: Option<i64>,
+}
+
+/// A rule that runs.
+#[derive(Debug)]
+struct Run {
+    plan: RulePlan,
+    params: Option<RuleParams>,
+    groups: BTreeMap<Group, Held>,
+    decided: Option<i64>,
+    observed: Option<i64>,
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    state: GroupState,
+    buckets: BTreeMap<i64, Aggregate>,
+    /// The record of the last notification.
+    sample: Option<Sample>,
+    /// The first boundary at which something may change; none where nothing is known of it yet.
+    next: Option<i64>,
+}
+
+impl Replay {
+    /// Compiles rules. One that does not compile is reported and left out; the others run.
+    pub fn new<'p>(rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>) -> (Self, Vec<RuleProblem>) {
+        let plans: Vec<(Uuid, &RulePlan)> = rules.into_iter().collect();
+        let (engine, problems) = Engine::new(plans.iter().copied());
+        let runs = plans.into_iter().filter(|(uid, _)| problems.iter().all(|problem| problem.rule != *uid));
+        let rules = runs.map(|(uid, plan)| (uid, Run::new(plan))).collect();
+        let (partitions, dropped, records) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        (Self { engine, rules, partitions, dropped, records }, problems)
+    }
+
+    /// Says that there is such a partition: nothing is decided before it has a record or progress. One that is not named
+    /// is known from its first record on.
+    pub fn open(&mut self, topic: &str, partition: i32) {
+        self.partitions.entry((topic.to_owned(), partition)).or_default();
+    }
+
+    /// Takes a record of a partition, in the order of its offsets. Its partition's event time moves on to the record's
+    /// (though not beyond the record's `clock_ms`). An error means that it can't be decoded; that is counted too.
+    pub fn push(&mut self, record: &RawRecord<'_>) -> Result<Folded, DecodeError> {
+        let place = (record.topic.to_owned(), record.partition);
+        let reading = self.partitions.entry(place).or_default();
+        let time = record.time().as_millisecond().min(record.clock_ms);
+        reading.since.get_or_insert(time);
+        reading.progress = reading.progress.max(Some(time));
+        self.engine.add(&mut reading.fold, record)
+    }
+
+    /// Moves a partition's event time on without a record, as a partition that is read to its end goes on by the clock.
+    pub fn progress(&mut self, topic: &str, partition: i32, at_ms: i64) {
+        let reading = self.partitions.entry((topic.to_owned(), partition)).or_default();
+        reading.since.get_or_insert(at_ms);
+        reading.progress = reading.progress.max(Some(at_ms));
+    }
+
+    /// Decides all that the partitions' event time allows. In event-time order; each call goes on where the one before
+    /// ended. For records that are not late it makes no difference when it is called.
+    pub fn decide(&mut self) -> Vec<Event> {
+        for reading in self.partitions.values_mut() {
+            let taken = reading.fold.take();
+            for dropped in taken.dropped {
+                *self.dropped.entry((dropped.rule, dropped.reason)).or_default() += dropped.count;
+            }
+            for count in taken.counts {
+                if let Some(run) = self.rules.get_mut(&count.rule) {
+                    let (group, bucket) = (count.group.clone(), count.bucket_ms);
+                    run.count(group, bucket, count.into());
+                }
+            }
+            self.records.extend(taken.records);
+        }
+        let mut events = Vec::new();
+        for matched in std::mem::take(&mut self.records) {
+            if let Some(run) = self.rules.get_mut(&matched.rule) {
+                run.tally.matched += 1;
+            }
+            events.push(Event {
+                time_ms: matched.sample.at.time.as_millisecond(),
+                rule: matched.rule,
+                group: matched.group,
+                decision: None,
+                first: None,
+                last: Some(matched.sample),
+                top: BTreeMap::new(),
+            });
+        }
+        for (uid, run) in &mut self.rules {
+            let read = self.partitions.iter().filter(|((topic, _), _)| run.plan.topics.contains(topic));
+            let read: Vec<&Reading> = read.map(|(_, reading)| reading).collect();
+            let watermark = read.iter().map(|reading| reading.progress).min().flatten();
+            let observed =
+                read.iter().all(|it| it.since.is_some()).then(|| read.iter().filter_map(|it| it.since).max());
+            if let Some(watermark) = watermark {
+                run.observed = run.observed.or(observed.flatten());
+                run.decide(*uid, watermark, &mut events);
+            }
+        }
+        let place = |event: &Event| event.last.as_ref().map(|last| last.at.clone());
+        events.sort_by(|a, b| {
+            (a.time_ms, a.rule, &a.group, place(a)).cmp(&(b.time_ms, b.rule, &b.group, place(b)))
+        });
+        events
+    }
+
+    /// Moves all partitions on to this instant and decides up to there; without one, to where all that was counted is
+    /// decided.
+    pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<Event> {
+        if let Some(until) = until_ms.or_else(|| self.end()) {
+            for reading in self.partitions.values_mut() {
+                reading.since.get_or_insert(until);
+                reading.progress = reading.progress.max(Some(until));
+            }
+        }
+        self.decide()
+    }
+
+    /// The instant at which every bucket that has a record by now is decided.
+    fn end(&self) -> Option<i64> {
+        let last = self.partitions.values().filter_map(|reading| reading.progress).max()?;
+        let wait = |run: &Run| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
+        Some(last.saturating_add(self.rules.values().map(wait).max().unwrap_or(0)))
+    }
+
+    /// What became of a rule's records, as far as [`Replay::decide`] has looked at them.
+    pub fn tally(&self, rule: Uuid) -> Option<Tally> {
+        self.rules.get(&rule).map(|run| run.tally)
+    }
+
+    /// Records that were not counted, by rule (none where it concerns all rules of the topic) and reason.
+    pub fn dropped(&self) -> &BTreeMap<(Option<Uuid>, String), i64> {
+        &self.dropped
+    }
+}
+
+impl Run {
+    fn new(plan: &RulePlan) -> Self {
+        let params = RuleParams::of(plan);
+        let mut groups = BTreeMap::new();
+        for group in decide::expected(plan) {
+            groups.insert(group, Held { state: GroupState::expected(), ..Held::default() });
+        }
+        Self { plan: plan.clone(), params, groups, decided: None, observed: None, tally: Tally::default() }
+    }
+
+    fn count(&mut self, group: Group, bucket: i64, counted: Aggregate) {
+        let Some(params) = self.params else { return };
+        self.tally.matched += counted.count;
+        if self.decided.is_some_and(|decided| params.is_late(bucket, decided)) {
+            self.tally.late += counted.count;
+            return;
+        }
+        let held = self.groups.entry(group).or_default();
+        held.next = None;
+        match held.buckets.get_mut(&bucket) {
+            Some(into) => into.merge(counted, params.values_kept()),
+            None => {
+                held.buckets.insert(bucket, counted);
+            }
+        }
+    }
+
+    fn decide(&mut self, rule: Uuid, watermark: i64, events: &mut Vec<Event>) {
+        let Some(params) = self.params else { return };
+        let to = params.decided_to(watermark);
+        if self.decided.is_some_and(|decided| to <= decided) {
+            return;
+        }
+        let (observed, decided) = (self.observed, self.decided);
+        self.decided = Some(to);
+        self.groups.retain(|group, held| {
+            if decided.is_some() && held.next.is_some_and(|next| next > to) {
+                return true;
+            }
+            let buckets: Vec<Bucket> = held
+                .buckets
+                .iter()
+                .map(|(start, it)| Bucket { start_ms: *start, count: it.count, extras: it.extras.clone() })
+                .collect();
+            let first = buckets.first().map_or(to, |bucket| bucket.start_ms);
+            let from = decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
+            for decision in decide::advance(&params, &mut held.state, &buckets, observed, from, to) {
+                if let Some(event) = held.event(rule, group, decision) {
+                    events.push(event);
+                }
+            }
+            held.buckets = held.buckets.split_off(&params.keep_from(to));
+            let kept: Vec<Bucket> =
+                buckets.into_iter().filter(|bucket| bucket.start_ms >= params.keep_from(to)).collect();
+            let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
+            let change = decide::next_due(&params, &held.state, &kept, observed, to);
+            // Without anything to come, the group waits for a record.
+            held.next = [change, empty].into_iter().flatten().min().or(Some(i64::MAX));
+            !(kept.is_empty() && held.state.is_blank())
+        });
+    }
+}
+
+impl Held {
+    /// What is told of a decision; nothing where nobody is.
+    fn event(&mut self, rule: Uuid, group: &Group, mut decision: Decision) -> Option<Event> {
+        let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
+        let first = window().next().map(|(_, it)| it.first.clone());
+        let best = decision.seen.as_mut().and_then(|seen| seen.sample.take());
+        let last = best.or_else(|| window().next_back().map(|(_, it)| it.last.clone()));
+        let mut top: BTreeMap<String, Values> = BTreeMap::new();
+        for (name, values) in window().flat_map(|(_, it)| &it.top) {
+            merge_values(top.entry(name.clone()).or_default(), values.clone(), TOP_KEPT);
+        }
+        let resolved = decision.kind == domain::AlertKind::Resolved;
+        if !resolved || last.is_some() {
+            self.sample = last;
+        }
+        decision.notify.then(|| Event {
+            time_ms: decision.at_ms,
+            rule,
+            group: group.clone(),
+            decision: Some(decision),
+            first,
+            last: self.sample.clone(),
+            top,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
