@@ -218,7 +218,7 @@ impl Run {
     fn new(plan: &RulePlan) -> Self {
         let params = RuleParams::of(plan);
         let mut groups = BTreeMap::new();
-        for group in decide::expected(plan) {
+        for group in decide::expected_groups(plan) {
             groups.insert(group, Held { state: GroupState::expected(), ..Held::default() });
         }
         Self { plan: plan.clone(), params, groups, decided: None, observed: None, tally: Tally::default() }
@@ -304,5 +304,7 @@ impl Held {
     }
 }
 
+#[cfg(test)]
+mod law;
 #[cfg(test)]
 mod tests;

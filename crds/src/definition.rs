@@ -46,7 +46,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
 }
 
 /// What a pattern asks for, in words: the API server would show the pattern alone.
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 15] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
         "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
@@ -75,6 +75,15 @@ const WORDS: [(&str, &str); 12] = [
     (
         r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$",
         "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'",
+    ),
+    (r"^[0-9]{1,4}(\.[0-9]{1,3})?$", "must be a number such as 2 or 2.5, with at most three decimals"),
+    (
+        r"^[0-9]{1,3}(\.[0-9]{1,3})?%$",
+        "must be a percentage such as 5% or 99.9%, with at most three decimals",
+    ),
+    (
+        r"^([0-9]{1,10}|[0-9]{1,3}(\.[0-9]{1,3})?%)$",
+        "must be a number such as 10, or a percentage such as 2.5%",
     ),
     // A duration has a rule of its own, with its bounds.
     ("^([0-9]{1,5}(h|m|s|ms)){1,4}$", ""),

@@ -3,11 +3,13 @@
 //! Invariant: it always gives a text. What can't be rendered is replaced by a fallback that names the rule, the group and
 //! the fault, so that the message is still sent and its reader sees what to mend.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use domain::Values;
 use jiff::Timestamp;
 use ledger::{AlertData, Render, Rendered, WorkerView};
 use protocol::messages::ObjectProblem;
@@ -68,7 +70,7 @@ struct Data<'a> {
     rule: &'a str,
     namespace: &'a str,
     severity: &'static str,
-    group: &'a std::collections::BTreeMap<String, String>,
+    group: &'a BTreeMap<String, String>,
     count: i64,
     /// `1m`; absent for a rule that speaks for each record.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,10 +80,42 @@ struct Data<'a> {
     since: Timestamp,
     kind: &'static str,
     status: &'static str,
+    /// As Alertmanager names them: the group, and when the alert began and ended.
+    labels: &'a BTreeMap<String, String>,
+    starts_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+    /// What the condition measured: the count, unless it is something else.
+    value: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<&'a str>,
+    values: &'a [String],
+    top_values: BTreeMap<&'a str, Vec<Top<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_record: Option<&'a Value>,
     #[serde(flatten)]
     at: Option<At<'a>>,
+}
+
+/// One of the most frequent values.
+#[derive(Serialize)]
+struct Top<'a> {
+    value: &'a str,
+    count: i64,
+}
+
+/// How many of the most frequent values a text sees.
+const TOP: usize = 10;
+
+/// The most frequent first; of the same number, by text.
+fn most_frequent(values: &Values) -> Vec<Top<'_>> {
+    let mut all: Vec<Top<'_>> =
+        values.counts.iter().map(|(value, count)| Top { value, count: *count }).collect();
+    all.sort_by(|a, b| (b.count, a.value).cmp(&(a.count, b.value)));
+    all.truncate(TOP);
+    all
 }
 
 #[derive(Serialize)]
@@ -94,23 +128,34 @@ struct At<'a> {
 
 impl<'a> Data<'a> {
     fn of(alert: &AlertData<'a>) -> Self {
-        let window = match alert.plan.condition {
-            domain::Condition::Any => None,
-            domain::Condition::Frequency { window, .. } => Some(window.to_string()),
-        };
+        let resolved = alert.kind == "resolved";
         Self {
             rule: alert.rule,
             namespace: alert.namespace,
             severity: alert.severity.name(),
             group: alert.group,
             count: alert.count,
-            window,
+            window: alert.plan.condition.window().map(|window| window.to_string()),
             window_start: alert.window_start,
             window_end: alert.window_end,
             since: alert.since,
             kind: alert.kind,
-            status: if alert.kind == "resolved" { "resolved" } else { "firing" },
+            status: if resolved { "resolved" } else { "firing" },
+            labels: alert.group,
+            starts_at: alert.since,
+            ends_at: resolved.then_some(alert.window_end),
+            value: alert.value.map_or_else(|| Cow::Owned(alert.count.to_string()), Cow::Borrowed),
+            previous: alert.previous,
+            values: alert.values,
+            top_values: alert
+                .plan
+                .policy
+                .top_values
+                .keys()
+                .map(|name| (name.as_str(), alert.top.get(name).map(most_frequent).unwrap_or_default()))
+                .collect(),
             record: alert.record.map(|(value, _)| value),
+            first_record: alert.first.map(|(value, _)| value),
             at: alert.record.map(|(_, at)| At {
                 topic: &at.topic,
                 partition: at.partition,
@@ -202,8 +247,6 @@ impl Render for Texts {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use domain::{Condition, Format, Millis, RecordRef, RulePlan, Severity, Source, StartFrom};
     use uuid::Uuid;
 
@@ -227,13 +270,17 @@ mod tests {
             repeat_interval: None,
             resolve: None,
             allowed_lateness: Millis(0),
+            policy: domain::AlertPolicy::default(),
         }
     }
 
     fn render(texts: &Texts, title: &str, summary: &str) -> Rendered {
-        let plan = plan(title, summary);
+        let mut plan = plan(title, summary);
+        plan.policy.top_values.insert("host".to_owned(), "record.host".to_owned());
         let group = BTreeMap::from([("service".to_owned(), "pay".to_owned())]);
         let value = serde_json::json!({ "message": "boom" });
+        let counts = BTreeMap::from([("db".to_owned(), 2), ("api".to_owned(), 5), ("app".to_owned(), 2)]);
+        let top = Values { counts, others: 1 };
         let at = RecordRef { time: SINCE, topic: "t".to_owned(), partition: 3, offset: 42 };
         texts.alert(&AlertData {
             namespace: "payments",
@@ -248,6 +295,11 @@ mod tests {
             since: SINCE,
             kind: "firing",
             record: Some((&value, &at)),
+            first: Some((&value, &at)),
+            value: None,
+            previous: Some("3"),
+            values: &["a".to_owned(), "b".to_owned()],
+            top: &BTreeMap::from([("host".to_owned(), top)]),
         })
     }
 
@@ -267,6 +319,16 @@ mod tests {
             "{}",
             rendered.summary
         );
+    }
+
+    #[test]
+    fn texts_may_name_things_as_alertmanager_does_and_show_what_was_measured() {
+        let title =
+            "{{ labels.service }} {{ value }} after {{ previous }}: {{ values | join(', ') }} {{ startsAt }}";
+        let summary = "{% for it in topValues.host %}{{ it.value }}={{ it.count }} {% endfor %}{{ firstRecord.message }}";
+        let rendered = render(&texts(), title, summary);
+        assert_eq!(rendered.title, "pay 7 after 3: a, b 2027-01-15T08:00:00Z");
+        assert_eq!(rendered.summary, "api=5 app=2 db=2 boom");
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn plans() -> Vec<Plan> {
         repeat_interval: None,
         resolve: None,
         allowed_lateness: Millis(0),
+        policy: domain::AlertPolicy::default(),
     };
     let plan = |uid, name: &str, body| Plan {
         namespace: NS.into(),
@@ -105,6 +106,7 @@ fn commit(ledger: &Ledger, source: &str, from: i64, size: i64) -> Commit {
         counts: vec![],
         records: (from..from + size).map(record).collect(),
         dropped: vec![],
+        since_ms: None,
         dead_letters: vec![],
     };
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();

@@ -59,6 +59,7 @@ CREATE TABLE rules (
     uid           TEXT NOT NULL UNIQUE,
     namespace     TEXT NOT NULL,
     decided       INTEGER,               -- every bucket that ends at or before is decided
+    observed      INTEGER,               -- event time from which on it has seen all records, once that is known
     matched       INTEGER NOT NULL DEFAULT 0,
     last_match    INTEGER,
     last_alert    INTEGER,
@@ -83,6 +84,7 @@ CREATE TABLE groups (
     count   INTEGER NOT NULL DEFAULT 0,  -- at the last notification
     next    INTEGER,                     -- the first boundary at which something may change
     sample  TEXT,                        -- protocol::Sample of the last notification
+    recent  INTEGER NOT NULL DEFAULT 0,  -- start of the newest bucket that it ever had
     UNIQUE (r, labels)
 ) STRICT;
 CREATE INDEX groups_next ON groups (r, next) WHERE next IS NOT NULL;
@@ -94,6 +96,8 @@ CREATE TABLE buckets (
     count  INTEGER NOT NULL,
     first  TEXT NOT NULL,                -- protocol::Sample
     last   TEXT NOT NULL,
+    extras TEXT,                         -- domain::Extras, for conditions that need them
+    top    TEXT,                         -- domain::Values by name, for rules with topValues
     PRIMARY KEY (g, bucket)
 ) STRICT, WITHOUT ROWID;
 
@@ -127,6 +131,7 @@ CREATE TABLE activations (
     t        INTEGER NOT NULL,
     p        INTEGER NOT NULL,
     position INTEGER NOT NULL,
+    since    INTEGER,                    -- event time there
     PRIMARY KEY (r, t, p)
 ) STRICT, WITHOUT ROWID;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Digest, Millis, RecordRef, RulePlan, Severity};
+use domain::{Digest, Millis, RecordRef, RulePlan, Severity, Values};
 use jiff::Timestamp;
 use protocol::messages::{ObjectProblem, Pool};
 use uuid::Uuid;
@@ -99,8 +99,18 @@ pub struct AlertData<'a> {
     pub since: Timestamp,
     /// `firing`, `repeat`, `resolved` or `record`.
     pub kind: &'static str,
-    /// The last record of the window: its value as the worker kept it, and where it is.
+    /// The last record of the window, or the one that has the value: its value as the worker kept it, and where it is.
     pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
+    /// The first record of the window.
+    pub first: Option<(&'a serde_json::Value, &'a RecordRef)>,
+    /// What the condition measured, where that is not the count: a value, a number of values, a share.
+    pub value: Option<&'a str>,
+    /// What it was before.
+    pub previous: Option<&'a str>,
+    /// New values.
+    pub values: &'a [String],
+    /// The window's values of `topValues`, by name.
+    pub top: &'a BTreeMap<String, Values>,
 }
 
 /// A source: namespace and key.

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use alerting::decide::RuleParams;
+use alerting::fold::Aggregate;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use crate::counts::{Counted, Groups};
+use crate::counts::Groups;
 use crate::notify::{Draft, make};
 use crate::positions::{Topic, topics};
 use crate::rules::{Rule, labels};
@@ -35,6 +36,7 @@ struct Take {
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     pub(crate) decided: Option<i64>,
+    pub(crate) observed: Option<i64>,
     pub(crate) matched: i64,
     pub(crate) last_match: Option<i64>,
     pub(crate) last_alert: Option<i64>,
@@ -49,12 +51,19 @@ pub(crate) struct Live {
     pub(crate) params: Option<RuleParams>,
     /// Up to where it was decided before this commit.
     pub(crate) decided: Option<i64>,
+    /// Since when, by event time, it has seen all records, if that was known before this commit.
+    pub(crate) observed: Option<i64>,
     /// Whether the commit was folded with what decides the rule now.
     current: bool,
     pub(crate) numbers: Numbers,
 }
 
 impl Live {
+    /// Since when, by event time, it has seen all records.
+    pub(crate) fn observed(&self) -> Option<i64> {
+        self.numbers.observed.or(self.observed)
+    }
+
     fn reads(&self, topic: &str) -> bool {
         self.object.rule().is_some_and(|rule| rule.topics.iter().any(|name| name == topic))
     }
@@ -72,14 +81,14 @@ impl Command for Take {
             )?;
         crate::deliveries::check_quota(tx, &self.namespace).await?;
         let mut topics = topics(tx, &self.namespace, &self.source).await?;
-        let (results, accepted) = accept(&mut topics, &self.commit.entries);
+        let (results, accepted, stood) = accept(&mut topics, &self.commit.entries);
         if !accepted.is_empty() {
             let mut rules = self.rules(tx, plan).await?;
             advance(tx, &accepted, &topics).await?;
-            activate(tx, &accepted, &topics, &rules).await?;
+            activate(tx, (&accepted, &stood), &topics, &rules).await?;
             let mut drafts = Vec::new();
             let groups = self.count(tx, &accepted, &mut rules, &mut drafts)?;
-            counts::store(tx, &self.namespace, groups, &rules).await?;
+            counts::store(tx, &self.namespace, groups, &mut rules).await?;
             decisions::decide(tx, &mut rules, &topics, &mut drafts, self.now).await?;
             for draft in &drafts {
                 if let Some(rule) = rules.get_mut(&draft.object) {
@@ -116,12 +125,12 @@ fn check(commit: &Commit) -> Result<(), Error> {
     Ok(())
 }
 
-/// Decides each entry, and moves the accepted ones in `topics`.
+/// Decides each entry, and moves the accepted ones in `topics`; and how far event time stood before each accepted one.
 fn accept<'a>(
     topics: &mut HashMap<String, Topic>,
     entries: &'a [Entry],
-) -> (Vec<EntryResult>, Vec<&'a Entry>) {
-    let mut accepted = Vec::new();
+) -> (Vec<EntryResult>, Vec<&'a Entry>, Vec<Option<i64>>) {
+    let (mut accepted, mut stood) = (Vec::new(), Vec::new());
     let results = entries.iter().map(|entry| {
         let partition = topics
             .get_mut(&entry.topic)
@@ -131,13 +140,14 @@ fn accept<'a>(
         if partition.position != entry.from {
             return EntryResult { status: 409, offset: partition.position };
         }
+        stood.push(partition.progress);
         partition.position = entry.to;
         partition.progress = partition.progress.max(entry.progress_ms);
         accepted.push(entry);
         EntryResult { status: 200, offset: entry.to }
     });
     let results = results.collect();
-    (results, accepted)
+    (results, accepted, stood)
 }
 
 /// Stores the new positions.
@@ -160,24 +170,27 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
     Ok(())
 }
 
-/// A rule is active in a partition from the first accepted entry that was folded with it.
+/// A rule is active in a partition from the first accepted entry that was folded with it. By event time that is where the
+/// partition stood before; one that was never read begins with its first record, or where an empty one stands.
 async fn activate(
     tx: &mut Tx,
-    accepted: &[&Entry],
+    (accepted, stood): (&[&Entry], &[Option<i64>]),
     topics: &HashMap<String, Topic>,
     rules: &BTreeMap<Uuid, Live>,
 ) -> Result<(), Error> {
     let mut rows = Vec::new();
     for rule in rules.values().filter(|rule| rule.current) {
-        for entry in accepted.iter().filter(|entry| rule.reads(&entry.topic)) {
+        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads(&entry.topic)) {
             if let Some(topic) = topics.get(&entry.topic) {
-                rows.push((rule.object.row, topic.t, entry.partition, entry.from));
+                let since = stood.or(entry.since_ms).or(entry.progress_ms);
+                rows.push((rule.object.row, topic.t, entry.partition, entry.from, since));
             }
         }
     }
     let made = query(
-        "INSERT INTO activations (r, t, p, position) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-         FROM jsonb_each(?1) WHERE true ON CONFLICT DO NOTHING",
+        "INSERT INTO activations (r, t, p, position, since) SELECT value ->> 0, value ->> 1, value ->> 2, \
+         value ->> 3, value ->> 4 FROM jsonb_each(?1) WHERE true ON CONFLICT (r, t, p) DO UPDATE SET \
+         since = excluded.since WHERE since IS NULL AND excluded.since IS NOT NULL",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -195,9 +208,9 @@ async fn activate(
 async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
     let (mut rows, mut drops) = (Vec::new(), Vec::new());
     for (uid, rule) in rules {
-        let Numbers { decided, matched, last_match, last_alert, late, dead_lettered, dropped } =
+        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, dropped } =
             &rule.numbers;
-        rows.push((rule.object.row, decided, matched, last_match, last_alert, late, dead_lettered));
+        rows.push((rule.object.row, decided, matched, last_match, last_alert, late, dead_lettered, observed));
         drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
         tx.mark(*uid, last_alert.is_some());
     }
@@ -205,7 +218,7 @@ async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error>
         "UPDATE rules SET decided = coalesce(j.value ->> 1, decided), matched = matched + (j.value ->> 2), \
          last_match = coalesce(max(last_match, j.value ->> 3), j.value ->> 3, last_match), \
          last_alert = coalesce(j.value ->> 4, last_alert), late = late + (j.value ->> 5), \
-         dead_lettered = dead_lettered + (j.value ->> 6) FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
+         dead_lettered = dead_lettered + (j.value ->> 6), observed = coalesce(j.value ->> 7, observed) FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -232,17 +245,18 @@ impl Take {
             rows.insert(object.row, *uid);
             let params = RuleParams::of(&rule.plan);
             let current = self.commit.rules.get(uid) == Some(&rule.state);
-            rules.insert(*uid, Live { object, params, decided: None, current, numbers: Numbers::default() });
+            let (decided, observed, numbers) = (None, None, Numbers::default());
+            rules.insert(*uid, Live { object, params, decided, observed, current, numbers });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<(i64, Option<i64>)> =
-            query_as("SELECT r, decided FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))")
+        let stored: Vec<(i64, Option<i64>, Option<i64>)> =
+            query_as("SELECT r, decided, observed FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))")
                 .bind(set(&which)?)
                 .fetch_all(&mut tx.conn)
                 .await?;
-        for (row, decided) in stored {
+        for (row, decided, observed) in stored {
             if let Some(rule) = rows.get(&row).and_then(|uid| rules.get_mut(uid)) {
-                rule.decided = decided;
+                (rule.decided, rule.observed) = (decided, observed);
             }
         }
         Ok(rules)
@@ -272,9 +286,8 @@ impl Take {
                     continue;
                 }
                 let key = (rule.object.row, labels(&count.group)?);
-                let counted =
-                    Counted { count: count.count, first: count.first.clone(), last: count.last.clone() };
-                counts::merge(groups.entry(key).or_default(), bucket, counted);
+                let counted = Aggregate::from(count.clone());
+                counts::merge(groups.entry(key).or_default(), bucket, counted, params.values_kept());
             }
             for matched in &entry.records {
                 let rule =

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use alerting::decide::{Decision, GroupState, RuleParams, advance, next_due};
-use domain::AlertKind;
+use alerting::decide::{Bucket, Decision, GroupState, RuleParams, advance, expected_groups, next_due};
+use alerting::fold::{TOP_KEPT, merge_values};
+use domain::{AlertKind, Values};
 use jiff::Timestamp;
 use protocol::messages::Sample;
 use sqlx::{query, query_as};
@@ -16,7 +17,7 @@ use crate::Error;
 use crate::commit::Live;
 use crate::notify::Draft;
 use crate::positions::Topic;
-use crate::rules::Rule;
+use crate::rules::{Rule, Shown, labels};
 use crate::sql::set;
 use crate::writer::Tx;
 
@@ -27,7 +28,7 @@ struct Due {
     labels: String,
     state: GroupState,
     sample: Option<String>,
-    buckets: Vec<(i64, i64)>,
+    buckets: Vec<Bucket>,
     decisions: Vec<Decision>,
 }
 
@@ -66,21 +67,22 @@ pub(crate) async fn decide(
     if moved.is_empty() {
         return Ok(());
     }
-    let mut due = load(tx, &moved).await?;
+    observe(tx, rules, &moved, topics).await?;
+    let mut due = load(tx, rules, &moved).await?;
     let (mut rows, mut gone, mut old) = (Vec::new(), Vec::new(), Vec::new());
     for group in &mut due {
         let Some(rule) = rules.get(&group.rule) else { continue };
         let (Some(params), Some(to)) = (rule.params, rule.numbers.decided) else { continue };
-        let first = group.buckets.first().map_or(to, |(bucket, _)| *bucket);
+        let (observed, first) = (rule.observed(), group.buckets.first().map_or(to, |it| it.start_ms));
         // A count may be for a bucket before anything was decided: whatever came before it was without records.
-        let from = rule.decided.unwrap_or_else(|| first.min(to));
-        group.decisions = advance(&params, &mut group.state, &group.buckets, from, to);
+        let from = rule.decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
+        group.decisions = advance(&params, &mut group.state, &group.buckets, observed, from, to);
         let keep = params.keep_from(to);
-        old.extend(
-            group.buckets.iter().filter(|(start, _)| *start < keep).map(|(start, _)| (group.g, *start)),
-        );
+        let left = group.buckets.iter().filter(|bucket| bucket.start_ms < keep);
+        old.extend(left.map(|bucket| (group.g, bucket.start_ms)));
     }
     let samples = samples(tx, &due).await?;
+    let mut top = top(tx, &due, rules).await?;
     let mut told = Vec::new();
     let mut at = 0;
     for group in &mut due {
@@ -88,8 +90,12 @@ pub(crate) async fn decide(
         let (Some(params), Some(to)) = (rule.params, rule.numbers.decided) else { continue };
         for decision in &group.decisions {
             let (first, last) = &samples[at];
+            let top = top.remove(&at).unwrap_or_default();
             at += 1;
-            if decision.kind != AlertKind::Resolved || last.is_some() {
+            let best = decision.seen.as_ref().and_then(|seen| seen.sample.as_ref());
+            if let Some(best) = best {
+                group.sample = Some(serde_json::to_string(best)?);
+            } else if decision.kind != AlertKind::Resolved || last.is_some() {
                 group.sample.clone_from(last);
             }
             tx.mark(group.rule, true);
@@ -102,12 +108,12 @@ pub(crate) async fn decide(
             let (first, last) = (read(first)?, read(&group.sample)?);
             let labels: BTreeMap<String, String> = serde_json::from_str(&group.labels)?;
             if let Some(rule) = Rule::of(&rule.object) {
-                let samples = (first.as_ref(), last.as_ref());
-                let draft = rule.alert(&*tx.render, &labels, decision, samples, None, now)?;
+                let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &top, closed: None };
+                let draft = rule.alert(&*tx.render, &labels, decision, &shown, now)?;
                 told.push(((decision.at_ms, group.rule, group.labels.clone()), draft));
             }
         }
-        match row(group, &params, to)? {
+        match row(group, &params, rule.observed(), to)? {
             Some(row) => rows.push(row),
             None => gone.push(group.g),
         }
@@ -118,8 +124,71 @@ pub(crate) async fn decide(
     store(tx, &rows, &gone, &old).await
 }
 
+/// Finds out, for rules to which absence matters, since when they have seen all records, and makes the groups that they
+/// watch without having seen them.
+async fn observe(
+    tx: &mut Tx,
+    rules: &mut BTreeMap<Uuid, Live>,
+    moved: &HashMap<i64, (Uuid, i64)>,
+    topics: &HashMap<String, Topic>,
+) -> Result<(), Error> {
+    let needs = |rule: &&mut Live| {
+        let needs = rule.params.is_some_and(|params| params.needs_observed());
+        needs && moved.contains_key(&rule.object.row) && (rule.observed.is_none() || rule.decided.is_none())
+    };
+    let mut made = Vec::new();
+    let mut woken = Vec::new();
+    for rule in rules.values_mut().filter(needs) {
+        let (row, Some(plan)) = (rule.object.row, rule.object.rule()) else { continue };
+        if rule.decided.is_none() {
+            let state = serde_json::to_string(&GroupState::expected())?;
+            for group in expected_groups(plan) {
+                made.push((row, labels(&group)?, state.clone()));
+            }
+        }
+        if rule.observed.is_some() {
+            continue;
+        }
+        let since: Vec<(i64, i32, Option<i64>)> =
+            query_as("SELECT t, p, since FROM activations WHERE r = ?1")
+                .bind(row)
+                .fetch_all(&mut tx.conn)
+                .await?;
+        let since: HashMap<(i64, i32), Option<i64>> =
+            since.into_iter().map(|(t, p, since)| ((t, p), since)).collect();
+        let read = plan.topics.iter().filter_map(|name| topics.get(name));
+        let partitions = read.flat_map(|topic| topic.partitions.keys().map(|p| (topic.t, *p)));
+        let all: Option<Vec<i64>> = partitions.map(|at| since.get(&at).copied().flatten()).collect();
+        rule.numbers.observed = all.and_then(|all| all.into_iter().max());
+        if rule.numbers.observed.is_some() {
+            woken.push(row);
+        }
+    }
+    if !made.is_empty() {
+        // Before the first decision a group has counts at most.
+        query(
+            "INSERT INTO groups (r, labels, state, next) SELECT value ->> 0, value ->> 1, value ->> 2, 0 \
+             FROM jsonb_each(?1) WHERE true ON CONFLICT (r, labels) DO UPDATE SET state = excluded.state, next = 0",
+        )
+        .bind(set(&made)?)
+        .execute(&mut tx.conn)
+        .await?;
+    }
+    if !woken.is_empty() {
+        query("UPDATE groups SET next = 0 WHERE r IN (SELECT value FROM jsonb_each(?1))")
+            .bind(set(&woken)?)
+            .execute(&mut tx.conn)
+            .await?;
+    }
+    Ok(())
+}
+
 /// The groups in which something may change up to where their rules moved, with their buckets.
-async fn load(tx: &mut Tx, moved: &HashMap<i64, (Uuid, i64)>) -> Result<Vec<Due>, Error> {
+async fn load(
+    tx: &mut Tx,
+    rules: &BTreeMap<Uuid, Live>,
+    moved: &HashMap<i64, (Uuid, i64)>,
+) -> Result<Vec<Due>, Error> {
     let to: Vec<(i64, i64)> = moved.iter().map(|(row, (_, to))| (*row, *to)).collect();
     let groups: Vec<(i64, i64, String, String, Option<String>)> = query_as(
         "SELECT g.g, g.r, g.labels, g.state, g.sample FROM jsonb_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
@@ -138,17 +207,22 @@ async fn load(tx: &mut Tx, moved: &HashMap<i64, (Uuid, i64)>) -> Result<Vec<Due>
     if due.is_empty() {
         return Ok(due);
     }
-    let which: Vec<i64> = due.iter().map(|group| group.g).collect();
-    let buckets: Vec<(i64, i64, i64)> = query_as(
-        "SELECT b.g, b.bucket, b.count FROM jsonb_each(?1) j JOIN buckets b ON b.g = j.value ORDER BY b.g, b.bucket",
+    let needs = |rule: &Uuid| {
+        rules.get(rule).and_then(|rule| rule.params).is_some_and(|params| params.needs_extras())
+    };
+    let which: Vec<(i64, bool)> = due.iter().map(|group| (group.g, needs(&group.rule))).collect();
+    let buckets: Vec<(i64, i64, i64, Option<String>)> = query_as(
+        "SELECT b.g, b.bucket, b.count, iif(j.value ->> 1, b.extras, NULL) FROM jsonb_each(?1) j \
+         JOIN buckets b ON b.g = j.value ->> 0 ORDER BY b.g, b.bucket",
     )
     .bind(set(&which)?)
     .fetch_all(&mut tx.conn)
     .await?;
     let mut places: HashMap<i64, usize> = due.iter().enumerate().map(|(at, group)| (group.g, at)).collect();
-    for (g, bucket, count) in buckets {
+    for (g, start_ms, count, extras) in buckets {
+        let extras = extras.map(|text| serde_json::from_str(&text)).transpose()?;
         if let Some(group) = places.get_mut(&g).and_then(|at| due.get_mut(*at)) {
-            group.buckets.push((bucket, count));
+            group.buckets.push(Bucket { start_ms, count, extras });
         }
     }
     Ok(due)
@@ -177,17 +251,55 @@ async fn samples(tx: &mut Tx, due: &[Due]) -> Result<Vec<(Option<String>, Option
     Ok(samples)
 }
 
+/// The values of `topValues` in each decision's window, by the decision's place.
+async fn top(
+    tx: &mut Tx,
+    due: &[Due],
+    rules: &BTreeMap<Uuid, Live>,
+) -> Result<HashMap<usize, BTreeMap<String, Values>>, Error> {
+    let wants = |uid: &Uuid| {
+        let plan = rules.get(uid).and_then(|rule| rule.object.rule());
+        plan.is_some_and(|plan| !plan.policy.top_values.is_empty())
+    };
+    let windows: Vec<(usize, i64, i64, i64)> = due
+        .iter()
+        .flat_map(|group| group.decisions.iter().map(move |decision| (group, decision)))
+        .enumerate()
+        .filter(|(_, (group, decision))| decision.notify && wants(&group.rule))
+        .map(|(at, (group, decision))| (at, group.g, decision.window_start_ms, decision.window_end_ms))
+        .collect();
+    let mut all: HashMap<usize, BTreeMap<String, Values>> = HashMap::new();
+    if windows.is_empty() {
+        return Ok(all);
+    }
+    let stored: Vec<(i64, String)> = query_as(
+        "SELECT j.value ->> 0, b.top FROM jsonb_each(?1) j JOIN buckets b ON b.g = j.value ->> 1 \
+         AND b.bucket >= j.value ->> 2 AND b.bucket < j.value ->> 3 WHERE b.top IS NOT NULL",
+    )
+    .bind(set(&windows)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    for (at, text) in stored {
+        let values: BTreeMap<String, Values> = serde_json::from_str(&text)?;
+        let into = all.entry(usize::try_from(at).unwrap_or(0)).or_default();
+        for (name, more) in values {
+            merge_values(into.entry(name).or_default(), more, TOP_KEPT);
+        }
+    }
+    Ok(all)
+}
+
 /// The group as it is stored; none when nothing of it is worth keeping.
-fn row(group: &Due, params: &RuleParams, to: i64) -> Result<Option<Row>, Error> {
+fn row(group: &mut Due, params: &RuleParams, observed: Option<i64>, to: i64) -> Result<Option<Row>, Error> {
     let keep = params.keep_from(to);
-    let kept: Vec<(i64, i64)> = group.buckets.iter().filter(|(start, _)| *start >= keep).copied().collect();
-    if kept.is_empty() && group.state.is_quiet() {
+    group.buckets.retain(|bucket| bucket.start_ms >= keep);
+    let kept = &group.buckets;
+    if kept.is_empty() && group.state.is_blank() {
         return Ok(None);
     }
     // When its last bucket has left the window, there is something to remove.
-    let grid = params.buckets();
-    let empty = kept.last().map(|(start, _)| start + grid.span() + grid.width());
-    let change = next_due(params, &group.state, &kept, to);
+    let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
+    let change = next_due(params, &group.state, kept, observed, to);
     let next = [change, empty].into_iter().flatten().min();
     let episode = group.state.episode.as_ref();
     Ok(Some((

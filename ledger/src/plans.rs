@@ -63,6 +63,10 @@ impl Command for PutPlans {
         changed(tx, catalog, put.iter().map(|(uid, _)| *uid));
         for (uid, known) in put {
             let Some(object) = tx.catalog.get(uid).cloned() else { continue };
+            let went_on = known.as_ref().is_some_and(|known| known.plan.suspended && !object.plan.suspended);
+            if went_on && object.rule().is_some() {
+                rules::resumed(tx, &object).await?;
+            }
             let newer = known.as_ref().is_some_and(|known| known.state != object.state);
             if newer && object.rule().is_some() {
                 rules::changed(tx, &object, known.and_then(|known| known.state.clone()).as_ref(), self.now)

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use alerting::decide::{Decision, GroupState};
-use domain::{Alert, AlertKind, Cause, Digest, Notification, RulePlan, ids};
+use domain::{Alert, AlertKind, Cause, Digest, Notification, RulePlan, Values, ids};
 use jiff::Timestamp;
 use protocol::messages::{Matched, Sample};
 use sqlx::{query, query_as};
@@ -19,6 +19,20 @@ use crate::{AlertData, Error, Render};
 /// A group's labels as stored and compared: JSON with sorted keys.
 pub(crate) fn labels(group: &BTreeMap<String, String>) -> Result<String, Error> {
     Ok(serde_json::to_string(group)?)
+}
+
+/// What a notification of a decision shows: the window's first record, the one that texts speak of (the window's last, or
+/// the last that was told of), the window's values of `topValues`, and why it was closed where that is not the condition.
+pub(crate) struct Shown<'a> {
+    pub(crate) first: Option<&'a Sample>,
+    pub(crate) last: Option<&'a Sample>,
+    pub(crate) top: &'a BTreeMap<String, Values>,
+    pub(crate) closed: Option<&'a str>,
+}
+
+fn no_values() -> &'static BTreeMap<String, Values> {
+    static NONE: BTreeMap<String, Values> = BTreeMap::new();
+    &NONE
 }
 
 /// A rule with its parts at hand.
@@ -74,6 +88,11 @@ impl<'a> Rule<'a> {
             since: Timestamp::UNIX_EPOCH,
             kind: "record",
             record: None,
+            first: None,
+            value: None,
+            previous: None,
+            values: &[],
+            top: no_values(),
         }
     }
 
@@ -100,17 +119,17 @@ impl<'a> Rule<'a> {
         self.draft(id, &matched.group, cause, rendered, now)
     }
 
-    /// The notification of a decision. `first` and `last` are the window's records, or the last that were told of.
+    /// The notification of a decision.
     pub(crate) fn alert(
         self,
         render: &dyn Render,
         group: &BTreeMap<String, String>,
         decision: &Decision,
-        samples: (Option<&Sample>, Option<&Sample>),
-        closed: Option<&str>,
+        shown: &Shown<'_>,
         now: Timestamp,
     ) -> Result<Draft, Error> {
-        let (first, last) = samples;
+        let Shown { first, last, top, closed } = *shown;
+        let seen = decision.seen.as_deref();
         let kind = match decision.kind {
             AlertKind::Firing => "firing",
             AlertKind::Repeat { .. } => "repeat",
@@ -123,6 +142,11 @@ impl<'a> Rule<'a> {
             since: time(decision.since_ms),
             kind,
             record: last.map(|sample| (&sample.value, &sample.at)),
+            first: first.map(|sample| (&sample.value, &sample.at)),
+            value: seen.map(|seen| seen.value.as_str()),
+            previous: seen.and_then(|seen| seen.previous.as_deref()),
+            values: seen.map_or(&[], |seen| &seen.values),
+            top,
             ..self.data(group)
         };
         let rendered = render.alert(&data);
@@ -169,12 +193,24 @@ pub(crate) async fn changed(
         let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
         // The episode keeps the id under which it fired.
         let rule = Rule { state: old.unwrap_or(rule.state), ..rule };
-        let last = sample.as_ref();
-        drafts.push(rule.alert(&*tx.render, &group, &decision, (None, last), Some("RuleChanged"), now)?);
+        let closed = Some("RuleChanged");
+        let shown = Shown { first: None, last: sample.as_ref(), top: no_values(), closed };
+        drafts.push(rule.alert(&*tx.render, &group, &decision, &shown, now)?);
     }
     forget(tx, &[object.row]).await?;
-    query("UPDATE rules SET decided = NULL WHERE r = ?1").bind(object.row).execute(&mut tx.conn).await?;
+    query("UPDATE rules SET decided = NULL, observed = NULL WHERE r = ?1")
+        .bind(object.row)
+        .execute(&mut tx.conn)
+        .await?;
     make(tx, drafts, now).await?;
+    Ok(())
+}
+
+/// The rule goes on after it was suspended: what came meanwhile it has not seen, so it is active anew.
+pub(crate) async fn resumed(tx: &mut Tx, object: &Object) -> Result<(), Error> {
+    for sql in ["DELETE FROM activations WHERE r = ?1", "UPDATE rules SET observed = NULL WHERE r = ?1"] {
+        query(sql).bind(object.row).execute(&mut tx.conn).await?;
+    }
     Ok(())
 }
 

@@ -342,6 +342,9 @@ pub struct Entry {
     /// Event-time progress, Unix ms: the largest timestamp seen up to `to` and not beyond the worker's clock; or, where
     /// the broker said that `to` is the end, the worker's clock from before it asked. Absent when nothing is known yet.
     pub progress_ms: Option<i64>,
+    /// Event time of the entry's first record, not beyond the worker's clock: where a partition that was never read begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
     /// The partition's next offset to be written, as last seen, for the lag.
     pub end: i64,
     /// Counts by (rule, group, bucket).

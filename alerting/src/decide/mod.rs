@@ -298,7 +298,7 @@ fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Opt
 }
 
 /// The groups that a rule watches though they were never seen: those that it names, and the one of a rule without groups.
-pub fn expected(plan: &RulePlan) -> Vec<Group> {
+pub fn expected_groups(plan: &RulePlan) -> Vec<Group> {
     let watches = RuleParams::of(plan).is_some_and(|params| params.watches());
     match &plan.condition {
         _ if !watches => Vec::new(),

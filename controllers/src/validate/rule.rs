@@ -1,9 +1,9 @@
 //! `AlertRule` → [`Plan`].
 
 use crds::rule::{self as wire, AlertRule};
-use domain::{Condition, Format, Millis, Plan, PlanBody, Resolve, RulePlan, Severity, Source, StartFrom};
+use domain::{Format, Millis, Plan, PlanBody, RulePlan, Severity, Source, StartFrom};
 
-use super::{HOUR, Identity, Invalid, SECOND, WEEK, duration, duration_or, template};
+use super::{HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, template};
 use crate::conditions::reasons;
 
 /// Validates a rule.
@@ -33,7 +33,7 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
         },
         matches: spec.matches.clone(),
         group_by: spec.group_by.clone(),
-        condition: condition(&spec.condition)?,
+        condition: condition::condition(&spec.condition, &spec.group_by)?,
         severity: match spec.severity {
             wire::Severity::Info => Severity::Info,
             wire::Severity::Warning => Severity::Warning,
@@ -47,12 +47,13 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
             .as_ref()
             .map(|text| duration("repeatInterval", text, SECOND, WEEK))
             .transpose()?,
-        resolve: spec.resolve.as_ref().map(resolve).transpose()?,
+        resolve: condition::resolve(spec)?,
         allowed_lateness: duration_or(
             "allowedLateness",
             spec.allowed_lateness.as_ref(),
             (Millis(0), Millis::from_secs(2), HOUR),
         )?,
+        policy: condition::policy(spec)?,
     };
     Ok(identity.plan(spec.suspend, PlanBody::AlertRule(body)))
 }
@@ -104,24 +105,6 @@ fn topics(names: &[String]) -> Result<Vec<String>, Invalid> {
         return Err(Invalid::spec("source.kafka.topics: at least one topic is needed"));
     }
     Ok(topics)
-}
-
-fn condition(wire: &wire::Condition) -> Result<Condition, Invalid> {
-    match (wire.type_, &wire.frequency) {
-        (wire::ConditionType::Any, None) => Ok(Condition::Any),
-        (wire::ConditionType::Frequency, Some(frequency)) => Ok(Condition::Frequency {
-            count: frequency.count.max(1),
-            window: duration("condition.frequency.window", &frequency.window, SECOND, WEEK)?,
-        }),
-        (type_, _) => Err(Invalid::spec(format!(
-            "condition: type {type_:?} does not go with these members: Any has none, Frequency has frequency"
-        ))),
-    }
-}
-
-fn resolve(wire: &wire::Resolve) -> Result<Resolve, Invalid> {
-    let after = wire.after.as_ref().map(|text| duration("resolve.after", text, SECOND, WEEK)).transpose()?;
-    Ok(Resolve { after, notify: wire.notify })
 }
 
 #[cfg(test)]

@@ -230,6 +230,7 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
         repeat_interval: None,
         resolve: None,
         allowed_lateness: Millis(0),
+        policy: domain::AlertPolicy::default(),
     };
     plan(ns, name, uid, PlanBody::AlertRule(body))
 }
@@ -285,6 +286,7 @@ pub(crate) fn matched(rule: &Plan, revision: Digest, offset: i64) -> Commit {
         counts: vec![],
         records: vec![Matched { rule: rule.uid, group: BTreeMap::new(), sample }],
         dropped: vec![],
+        since_ms: None,
         dead_letters: vec![],
     };
     Commit { revision, rules: BTreeMap::from([(rule.uid, body.state())]), entries: vec![entry] }

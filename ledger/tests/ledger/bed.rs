@@ -207,6 +207,7 @@ pub(crate) fn rule(uid: Uuid, name: &str, change: impl FnOnce(&mut RulePlan)) ->
         repeat_interval: None,
         resolve: None,
         allowed_lateness: Millis(0),
+        policy: domain::AlertPolicy::default(),
     };
     change(&mut rule);
     plan(uid, name, PlanBody::AlertRule(rule))
@@ -221,7 +222,7 @@ pub(crate) fn any() -> Plan {
 pub(crate) fn three() -> Plan {
     rule(RULE, "three", |rule| {
         rule.condition = Condition::Frequency { count: 3, window: Millis::from_secs(10) };
-        rule.resolve = Some(Resolve { after: None, notify: true });
+        rule.resolve = Some(Resolve { after: None, notify: true, below: None });
     })
 }
 
@@ -256,6 +257,8 @@ pub(crate) fn count(service: &str, second: i64, count: i64) -> Count {
         count,
         first: sample(0, second, second),
         last: sample(0, second, second),
+        extras: None,
+        top: BTreeMap::new(),
     }
 }
 
@@ -271,6 +274,7 @@ pub(crate) fn entry(partition: i32, from: i64, to: i64) -> Entry {
         counts: Vec::new(),
         records: Vec::new(),
         dropped: Vec::new(),
+        since_ms: None,
         dead_letters: Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use alerting::decide::RuleParams;
 use alerting::fold::Engine;
-use domain::{Condition, Digest, Millis, RulePlan};
+use domain::{Digest, Millis, RulePlan};
 use protocol::messages::{ObjectProblem, SourcePlan};
 use uuid::Uuid;
 
@@ -74,11 +74,15 @@ fn horizon(plan: &RulePlan) -> i64 {
     if RuleParams::of(plan).is_none() {
         return 0;
     }
+    // Silence is news as well, at any time.
+    if plan.condition.speaks_of_silence() {
+        return i64::MAX;
+    }
     let repeat = plan.repeat_interval.map(|interval| interval.0);
-    let (window, lasts) = match plan.condition {
-        Condition::Any => (1_000, repeat.unwrap_or(ANY_LASTS)),
-        Condition::Frequency { window, .. } => (window.0, window.0),
+    let (window, lasts) = match plan.condition.window() {
+        None => (1_000, repeat.unwrap_or(ANY_LASTS)),
+        Some(Millis(window)) => (window, window),
     };
     let after = plan.resolve.and_then(|resolve| resolve.after).map_or(lasts, |Millis(after)| after);
-    window + after + plan.allowed_lateness.0 + SLACK
+    window + after + plan.policy.hold.0 + plan.allowed_lateness.0 + SLACK
 }

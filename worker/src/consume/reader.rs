@@ -72,6 +72,8 @@ pub struct Asks {
 #[derive(Default)]
 pub struct Held {
     fold: Partition,
+    /// Event time of the first record.
+    since_ms: Option<i64>,
     letters: Vec<Letter>,
     letter_bytes: usize,
 }
@@ -302,6 +304,7 @@ impl Reader {
                 from: sent.from,
                 to: sent.to,
                 progress_ms: sent.progress,
+                since_ms: held.since_ms,
                 end: sent.end,
                 counts: aggregates.counts,
                 records: aggregates.records,

@@ -160,6 +160,7 @@ fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
         repeat_interval: None,
         resolve: None,
         allowed_lateness: Millis(2_000),
+        policy: domain::AlertPolicy::default(),
     }
 }
 

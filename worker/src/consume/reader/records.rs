@@ -127,6 +127,7 @@ fn fold(
         headers: &headers,
     };
     round.read += 1;
+    held.since_ms.get_or_insert(timestamp_ms.min(clock_ms));
     match plan.engine.add(&mut held.fold, &raw) {
         Ok(folded) => {
             round.matched += folded.matched as u64;
