@@ -37,4 +37,5 @@ pub mod reason;
 pub mod record;
 pub mod replay;
 pub mod sample;
+pub mod tell;
 pub mod window;

@@ -5,6 +5,7 @@
 //! Never here: a clock, randomness, I/O, Kubernetes or a database.
 #![warn(missing_docs)]
 
+mod alert_data;
 mod condition;
 mod counts;
 mod duration;
@@ -15,6 +16,7 @@ mod outcome;
 mod plan;
 mod retry;
 
+pub use alert_data::AlertData;
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};

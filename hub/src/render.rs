@@ -3,28 +3,21 @@
 //! Invariant: it always gives a text. What can't be rendered is replaced by a fallback that names the rule, the group and
 //! the fault, so that the message is still sent and its reader sees what to mend.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use domain::Values;
-use jiff::Timestamp;
-use ledger::{AlertData, Render, Rendered, WorkerView};
+use domain::AlertData;
+use ledger::{Render, Rendered, WorkerView};
 use protocol::messages::ObjectProblem;
-use serde::Serialize;
-use serde_json::Value;
-use templates::{Failures, Limits, RenderError, Template, fallback};
+use templates::Failures;
+use templates::alert::{Compiled, Data, Which, compile};
 use uuid::Uuid;
 
 use crate::metrics::{KindLabel, Metrics};
 
 /// Compiled templates kept, and for how many uses of others one stays.
 const COMPILED: usize = 2_048;
-
-/// A template, or why the text is none. `Err` is kept too: a broken text is not compiled at every decision.
-type Compiled = Result<Template, RenderError>;
 
 /// The hub's side of [`Render`].
 pub(crate) struct Texts {
@@ -56,127 +49,10 @@ impl Cache {
             let median = *median;
             self.templates.retain(|_, (_, last)| *last > median);
         }
-        let compiled = Template::compile("text", text);
-        let compiled = Arc::new(compiled.map_err(|error| RenderError { message: error.to_string() }));
+        let compiled = Arc::new(compile(text));
         self.templates.insert(text.into(), (compiled.clone(), used));
         compiled
     }
-}
-
-/// What a rule's templates may speak of, as they name it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Data<'a> {
-    rule: &'a str,
-    namespace: &'a str,
-    severity: &'static str,
-    group: &'a BTreeMap<String, String>,
-    count: i64,
-    /// `1m`; absent for a rule that speaks for each record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    window: Option<String>,
-    window_start: Timestamp,
-    window_end: Timestamp,
-    since: Timestamp,
-    kind: &'static str,
-    status: &'static str,
-    /// As Alertmanager names them: the group, and when the alert began and ended.
-    labels: &'a BTreeMap<String, String>,
-    starts_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ends_at: Option<Timestamp>,
-    /// What the condition measured: the count, unless it is something else.
-    value: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: Option<&'a str>,
-    values: &'a [String],
-    top_values: BTreeMap<&'a str, Vec<Top<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    record: Option<&'a Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_record: Option<&'a Value>,
-    #[serde(flatten)]
-    at: Option<At<'a>>,
-}
-
-/// One of the most frequent values.
-#[derive(Serialize)]
-struct Top<'a> {
-    value: &'a str,
-    count: i64,
-}
-
-/// How many of the most frequent values a text sees.
-const TOP: usize = 10;
-
-/// The most frequent first; of the same number, by text.
-fn most_frequent(values: &Values) -> Vec<Top<'_>> {
-    let mut all: Vec<Top<'_>> =
-        values.counts.iter().map(|(value, count)| Top { value, count: *count }).collect();
-    all.sort_by(|a, b| (b.count, a.value).cmp(&(a.count, b.value)));
-    all.truncate(TOP);
-    all
-}
-
-#[derive(Serialize)]
-struct At<'a> {
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-    timestamp: Timestamp,
-}
-
-impl<'a> Data<'a> {
-    fn of(alert: &AlertData<'a>) -> Self {
-        let resolved = alert.kind == "resolved";
-        Self {
-            rule: alert.rule,
-            namespace: alert.namespace,
-            severity: alert.severity.name(),
-            group: alert.group,
-            count: alert.count,
-            window: alert.plan.condition.window().map(|window| window.to_string()),
-            window_start: alert.window_start,
-            window_end: alert.window_end,
-            since: alert.since,
-            kind: alert.kind,
-            status: if resolved { "resolved" } else { "firing" },
-            labels: alert.group,
-            starts_at: alert.since,
-            ends_at: resolved.then_some(alert.window_end),
-            value: alert.value.map_or_else(|| Cow::Owned(alert.count.to_string()), Cow::Borrowed),
-            previous: alert.previous,
-            values: alert.values,
-            top_values: alert
-                .plan
-                .policy
-                .top_values
-                .keys()
-                .map(|name| (name.as_str(), alert.top.get(name).map(most_frequent).unwrap_or_default()))
-                .collect(),
-            record: alert.record.map(|(value, _)| value),
-            first_record: alert.first.map(|(value, _)| value),
-            at: alert.record.map(|(_, at)| At {
-                topic: &at.topic,
-                partition: at.partition,
-                offset: at.offset,
-                timestamp: at.time,
-            }),
-        }
-    }
-}
-
-/// `payment-errors (service=pay)`.
-fn context(alert: &AlertData<'_>) -> String {
-    let mut context = alert.rule.to_owned();
-    for (at, (label, value)) in alert.group.iter().enumerate() {
-        // Writing to a String cannot fail.
-        let _ = write!(context, "{}{label}={value}", if at == 0 { " (" } else { ", " });
-    }
-    if !alert.group.is_empty() {
-        context.push(')');
-    }
-    context
 }
 
 impl Texts {
@@ -192,62 +68,34 @@ impl Texts {
         }
     }
 
-    fn text(
-        &self,
-        what: &'static str,
-        text: &str,
-        data: &Data<'_>,
-        limits: Limits,
-        alert: &AlertData<'_>,
-    ) -> String {
-        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(text);
-        let rendered = match compiled.as_ref() {
-            Ok(template) => template.render(data, limits),
-            Err(error) => Err(error.clone()),
-        };
-        let error = rendered.as_ref().err().map(|error| error.message.as_str());
+    /// A text; what failed is noted and counted.
+    fn text(&self, which: Which, data: &Data<'_>) -> String {
+        let source = data.source(which);
+        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(source);
+        let (text, fault) = data.render(which, &compiled);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.note(alert.uid, what, text, error, Instant::now());
-        drop(failures);
-        rendered.unwrap_or_else(|error| {
+        failures.note(data.alert.uid, which.name(), source, fault.as_deref(), Instant::now());
+        if fault.is_some() {
             self.metrics.fallback_texts.inc();
-            cut(fallback(what, &context(alert), &error), limits.output)
-        })
-    }
-}
-
-/// At most so many bytes, at a character's boundary.
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let mut end = most.saturating_sub('…'.len_utf8());
-        while !text.is_char_boundary(end) {
-            end -= 1;
         }
-        text.truncate(end);
-        text.push('…');
+        text
     }
-    text
 }
 
 impl Render for Texts {
     fn alert(&self, alert: &AlertData<'_>) -> Rendered {
         self.metrics.decisions.get_or_create(&KindLabel { kind: alert.kind }).inc();
         let data = Data::of(alert);
-        let title = self.text("title", &alert.plan.title, &data, Limits::TITLE, alert);
-        let summary = if alert.plan.summary.is_empty() {
-            String::new()
-        } else {
-            self.text("summary", &alert.plan.summary, &data, Limits::TEXT, alert)
-        };
-        // A title of blanks would be a message without a subject.
-        let title = if title.trim().is_empty() { context(alert) } else { title };
-        Rendered { title, summary }
+        Rendered { title: self.text(Which::Title, &data), summary: self.text(Which::Summary, &data) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use domain::{Condition, Format, Millis, RecordRef, RulePlan, Severity, Source, StartFrom};
+    use std::collections::BTreeMap;
+
+    use domain::{Condition, Format, Millis, RecordRef, RulePlan, Severity, Source, StartFrom, Values};
+    use jiff::Timestamp;
     use uuid::Uuid;
 
     use super::*;
@@ -370,11 +218,5 @@ mod tests {
             cache.get(&format!("text {n}"));
         }
         assert!(cache.templates.len() <= COMPILED);
-    }
-
-    #[test]
-    fn a_cut_text_ends_at_a_character() {
-        assert_eq!(cut("ééééé".to_owned(), 6), "é…");
-        assert_eq!(cut("abc".to_owned(), 3), "abc");
     }
 }

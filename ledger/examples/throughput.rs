@@ -18,7 +18,7 @@ use domain::{
     RetryPolicy, RulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 use jiff::Timestamp;
-use ledger::{AlertData, Ledger, Options, Render, Rendered};
+use ledger::{Ledger, Options, Render, Rendered};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, Entry, Matched, Pool, PositionsRequest, Sample, TopicEnds,
 };
@@ -30,7 +30,7 @@ const RULE: Uuid = Uuid::from_u128(2);
 struct Plain;
 
 impl Render for Plain {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &domain::AlertData<'_>) -> Rendered {
         Rendered { title: format!("{} is failing", alert.rule), summary: String::new() }
     }
 }

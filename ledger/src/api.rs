@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Digest, Millis, RecordRef, RulePlan, Severity, Values};
-use jiff::Timestamp;
+use domain::{AlertData, Digest, Millis};
 use protocol::messages::{ObjectProblem, Pool};
 use uuid::Uuid;
 
@@ -72,45 +71,6 @@ pub struct Rendered {
     pub title: String,
     /// The summary; may be empty.
     pub summary: String,
-}
-
-/// What a rule's templates may speak of.
-#[derive(Debug, Clone)]
-pub struct AlertData<'a> {
-    /// The rule's namespace.
-    pub namespace: &'a str,
-    /// The rule's name.
-    pub rule: &'a str,
-    /// The rule's uid.
-    pub uid: Uuid,
-    /// The rule.
-    pub plan: &'a RulePlan,
-    /// The rule's severity.
-    pub severity: Severity,
-    /// The group, label name to value.
-    pub group: &'a BTreeMap<String, String>,
-    /// Matched records in the window.
-    pub count: i64,
-    /// The window, inclusive and exclusive; for one record its time twice.
-    pub window_start: Timestamp,
-    /// See `window_start`.
-    pub window_end: Timestamp,
-    /// When the episode began; a record's time.
-    pub since: Timestamp,
-    /// `firing`, `repeat`, `resolved` or `record`.
-    pub kind: &'static str,
-    /// The last record of the window, or the one that has the value: its value as the worker kept it, and where it is.
-    pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
-    /// The first record of the window.
-    pub first: Option<(&'a serde_json::Value, &'a RecordRef)>,
-    /// What the condition measured, where that is not the count: a value, a number of values, a share.
-    pub value: Option<&'a str>,
-    /// What it was before.
-    pub previous: Option<&'a str>,
-    /// New values.
-    pub values: &'a [String],
-    /// The window's values of `topValues`, by name.
-    pub top: &'a BTreeMap<String, Values>,
 }
 
 /// A source: namespace and key.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use alerting::tell::Shown;
 use alerting::decide::{Bucket, Decision, GroupState, RuleParams, advance, expected_groups, next_due};
 use alerting::fold::{TOP_KEPT, merge_values};
 use domain::{AlertKind, Values};
@@ -17,7 +18,7 @@ use crate::Error;
 use crate::commit::Live;
 use crate::notify::Draft;
 use crate::positions::Topic;
-use crate::rules::{Rule, Shown, labels};
+use crate::rules::{Rule, labels};
 use crate::sql::set;
 use crate::writer::Tx;
 
@@ -108,8 +109,8 @@ pub(crate) async fn decide(
             let (first, last) = (read(first)?, read(&group.sample)?);
             let labels: BTreeMap<String, String> = serde_json::from_str(&group.labels)?;
             if let Some(rule) = Rule::of(&rule.object) {
-                let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &top, closed: None };
-                let draft = rule.alert(&*tx.render, &labels, decision, &shown, now)?;
+                let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &top };
+                let draft = rule.alert(&*tx.render, &labels, decision, (shown, None), now)?;
                 told.push(((decision.at_ms, group.rule, group.labels.clone()), draft));
             }
         }

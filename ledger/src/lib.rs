@@ -30,7 +30,7 @@ mod stories;
 mod writer;
 
 pub use api::{
-    AlertData, Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView,
+    Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView,
     WriterMetrics,
 };
 pub use error::Error;

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use alerting::decide::{Decision, GroupState};
-use domain::{Alert, AlertKind, Cause, Digest, Notification, RulePlan, Values, ids};
+use alerting::tell::{Shown, Subject};
+use domain::{Alert, Cause, Digest, Notification, Plan, RulePlan, ids};
 use jiff::Timestamp;
 use protocol::messages::{Matched, Sample};
 use sqlx::{query, query_as};
@@ -14,25 +15,11 @@ use crate::catalog::Object;
 use crate::notify::{Draft, To, make};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
-use crate::{AlertData, Error, Render};
+use crate::{Error, Render};
 
 /// A group's labels as stored and compared: JSON with sorted keys.
 pub(crate) fn labels(group: &BTreeMap<String, String>) -> Result<String, Error> {
     Ok(serde_json::to_string(group)?)
-}
-
-/// What a notification of a decision shows: the window's first record, the one that texts speak of (the window's last, or
-/// the last that was told of), the window's values of `topValues`, and why it was closed where that is not the condition.
-pub(crate) struct Shown<'a> {
-    pub(crate) first: Option<&'a Sample>,
-    pub(crate) last: Option<&'a Sample>,
-    pub(crate) top: &'a BTreeMap<String, Values>,
-    pub(crate) closed: Option<&'a str>,
-}
-
-fn no_values() -> &'static BTreeMap<String, Values> {
-    static NONE: BTreeMap<String, Values> = BTreeMap::new();
-    &NONE
 }
 
 /// A rule with its parts at hand.
@@ -71,29 +58,9 @@ impl<'a> Rule<'a> {
         Ok(Draft { object: uid, notification, to: To::Names(self.plan.notify.clone()) })
     }
 
-    fn data<'b>(self, group: &'b BTreeMap<String, String>) -> AlertData<'b>
-    where
-        'a: 'b,
-    {
-        AlertData {
-            namespace: &self.object.plan.namespace,
-            rule: &self.object.plan.name,
-            uid: self.object.plan.uid,
-            plan: self.plan,
-            severity: self.plan.severity,
-            group,
-            count: 1,
-            window_start: Timestamp::UNIX_EPOCH,
-            window_end: Timestamp::UNIX_EPOCH,
-            since: Timestamp::UNIX_EPOCH,
-            kind: "record",
-            record: None,
-            first: None,
-            value: None,
-            previous: None,
-            values: &[],
-            top: no_values(),
-        }
+    fn subject(self) -> Subject<'a> {
+        let Plan { namespace, name, uid, .. } = &self.object.plan;
+        Subject { namespace, name, uid: *uid, plan: self.plan }
     }
 
     /// The notification of one record.
@@ -105,54 +72,27 @@ impl<'a> Rule<'a> {
         now: Timestamp,
     ) -> Result<Draft, Error> {
         let at = &matched.sample.at;
-        let data = AlertData {
-            window_start: at.time,
-            window_end: at.time,
-            since: at.time,
-            record: Some((&matched.sample.value, at)),
-            ..self.data(&matched.group)
-        };
-        let rendered = render.alert(&data);
+        let rendered = render.alert(&self.subject().record(&matched.group, &matched.sample));
         let uid = self.object.plan.uid;
         let id = ids::record_notification(uid, topic_id, at.partition, at.offset);
         let cause = Cause::Record { rule: uid, name: self.object.plan.name.clone(), record: at.clone() };
         self.draft(id, &matched.group, cause, rendered, now)
     }
 
-    /// The notification of a decision.
+    /// The notification of a decision, and why it was closed where that is not the condition.
     pub(crate) fn alert(
         self,
         render: &dyn Render,
         group: &BTreeMap<String, String>,
         decision: &Decision,
-        shown: &Shown<'_>,
+        (shown, closed): (Shown<'_>, Option<&str>),
         now: Timestamp,
     ) -> Result<Draft, Error> {
-        let Shown { first, last, top, closed } = *shown;
-        let seen = decision.seen.as_deref();
-        let kind = match decision.kind {
-            AlertKind::Firing => "firing",
-            AlertKind::Repeat { .. } => "repeat",
-            AlertKind::Resolved => "resolved",
-        };
-        let data = AlertData {
-            count: decision.count,
-            window_start: time(decision.window_start_ms),
-            window_end: time(decision.window_end_ms),
-            since: time(decision.since_ms),
-            kind,
-            record: last.map(|sample| (&sample.value, &sample.at)),
-            first: first.map(|sample| (&sample.value, &sample.at)),
-            value: seen.map(|seen| seen.value.as_str()),
-            previous: seen.and_then(|seen| seen.previous.as_deref()),
-            values: seen.map_or(&[], |seen| &seen.values),
-            top,
-            ..self.data(group)
-        };
+        let data = self.subject().alert(group, decision, shown);
         let rendered = render.alert(&data);
         let uid = self.object.plan.uid;
         let episode = ids::episode(uid, self.state, &labels(group)?, decision.first_bucket_ms);
-        let mut records: Vec<_> = first.into_iter().chain(last).map(|sample| sample.at.clone()).collect();
+        let mut records: Vec<_> = shown.first.into_iter().chain(shown.last).map(|sample| sample.at.clone()).collect();
         records.dedup();
         let alert = Alert {
             episode,
@@ -193,9 +133,8 @@ pub(crate) async fn changed(
         let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
         // The episode keeps the id under which it fired.
         let rule = Rule { state: old.unwrap_or(rule.state), ..rule };
-        let closed = Some("RuleChanged");
-        let shown = Shown { first: None, last: sample.as_ref(), top: no_values(), closed };
-        drafts.push(rule.alert(&*tx.render, &group, &decision, &shown, now)?);
+        let shown = (Shown::only(sample.as_ref()), Some("RuleChanged"));
+        drafts.push(rule.alert(&*tx.render, &group, &decision, shown, now)?);
     }
     forget(tx, &[object.row]).await?;
     query("UPDATE rules SET decided = NULL, observed = NULL WHERE r = ?1")

@@ -7,6 +7,7 @@
 //! instructions does not bound the memory of the rest. Never here: a file, another template, a clock, or a panic on anybody's template or data.
 #![warn(missing_docs)]
 
+pub mod alert;
 mod failures;
 mod subset;
 

@@ -10,7 +10,7 @@ use domain::{
     TemplateText, WebhookFormat,
 };
 use jiff::Timestamp;
-use ledger::{AlertData, Ledger, Options, Render, Rendered};
+use ledger::{Ledger, Options, Render, Rendered};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, CommitResult, Count, Entry, Matched, NotificationQuery,
     NotificationStory, Pool, PositionsRequest, Sample, Task, TopicEnds,
@@ -37,7 +37,7 @@ pub(crate) fn ms(seconds: i64) -> i64 {
 pub(crate) struct Plain;
 
 impl Render for Plain {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &domain::AlertData<'_>) -> Rendered {
         Rendered { title: format!("{} {} {}", alert.rule, alert.kind, alert.count), summary: String::new() }
     }
 }

@@ -1,0 +1,220 @@
+//! A rule's title and summary: what they may speak of, and what stands in for one that fails.
+//!
+//! Invariant: there is always a text. What can't be rendered is replaced by one that names the rule, the group and the
+//! fault, so that the message is still sent and its reader sees what to mend.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use domain::{AlertData, Values};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Limits, RenderError, Template, fallback};
+
+/// A template, or why the text is none. `Err` is kept too: a broken text is not compiled at every decision.
+pub type Compiled = Result<Template, RenderError>;
+
+/// Compiles a text.
+pub fn compile(text: &str) -> Compiled {
+    Template::compile("text", text).map_err(|error| RenderError { message: error.to_string() })
+}
+
+/// Which of a rule's texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The title.
+    Title,
+    /// The summary.
+    Summary,
+}
+
+impl Which {
+    /// Its name, as in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Title => "title",
+            Self::Summary => "summary",
+        }
+    }
+
+    fn limits(self) -> Limits {
+        match self {
+            Self::Title => Limits::TITLE,
+            Self::Summary => Limits::TEXT,
+        }
+    }
+}
+
+/// What a rule's templates may speak of, as they name it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Data<'a> {
+    /// Whose texts they are.
+    #[serde(skip)]
+    pub alert: &'a AlertData<'a>,
+    rule: &'a str,
+    namespace: &'a str,
+    severity: &'static str,
+    group: &'a BTreeMap<String, String>,
+    count: i64,
+    /// `1m`; absent for a rule that speaks for each record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<String>,
+    window_start: Timestamp,
+    window_end: Timestamp,
+    since: Timestamp,
+    kind: &'static str,
+    status: &'static str,
+    /// As Alertmanager names them: the group, and when the alert began and ended.
+    labels: &'a BTreeMap<String, String>,
+    starts_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+    /// What the condition measured: the count, unless it is something else.
+    value: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<&'a str>,
+    values: &'a [String],
+    top_values: BTreeMap<&'a str, Vec<Top<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_record: Option<&'a Value>,
+    #[serde(flatten)]
+    at: Option<At<'a>>,
+}
+
+/// One of the most frequent values.
+#[derive(Serialize)]
+struct Top<'a> {
+    value: &'a str,
+    count: i64,
+}
+
+/// How many of the most frequent values a text sees.
+const TOP: usize = 10;
+
+/// The most frequent first; of the same number, by text.
+fn most_frequent(values: &Values) -> Vec<Top<'_>> {
+    let mut all: Vec<Top<'_>> =
+        values.counts.iter().map(|(value, count)| Top { value, count: *count }).collect();
+    all.sort_by(|a, b| (b.count, a.value).cmp(&(a.count, b.value)));
+    all.truncate(TOP);
+    all
+}
+
+#[derive(Serialize)]
+struct At<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    timestamp: Timestamp,
+}
+
+impl<'a> Data<'a> {
+    /// Of this.
+    pub fn of(alert: &'a AlertData<'a>) -> Self {
+        let resolved = alert.kind == "resolved";
+        Self {
+            alert,
+            rule: alert.rule,
+            namespace: alert.namespace,
+            severity: alert.severity.name(),
+            group: alert.group,
+            count: alert.count,
+            window: alert.plan.condition.window().map(|window| window.to_string()),
+            window_start: alert.window_start,
+            window_end: alert.window_end,
+            since: alert.since,
+            kind: alert.kind,
+            status: if resolved { "resolved" } else { "firing" },
+            labels: alert.group,
+            starts_at: alert.since,
+            ends_at: resolved.then_some(alert.window_end),
+            value: alert.value.map_or_else(|| Cow::Owned(alert.count.to_string()), Cow::Borrowed),
+            previous: alert.previous,
+            values: alert.values,
+            top_values: alert
+                .plan
+                .policy
+                .top_values
+                .keys()
+                .map(|name| (name.as_str(), alert.top.get(name).map(most_frequent).unwrap_or_default()))
+                .collect(),
+            record: alert.record.map(|(value, _)| value),
+            first_record: alert.first.map(|(value, _)| value),
+            at: alert.record.map(|(_, at)| At {
+                topic: &at.topic,
+                partition: at.partition,
+                offset: at.offset,
+                timestamp: at.time,
+            }),
+        }
+    }
+
+    /// The text as the user wrote it.
+    pub fn source(&self, which: Which) -> &'a str {
+        match which {
+            Which::Title => &self.alert.plan.title,
+            Which::Summary => &self.alert.plan.summary,
+        }
+    }
+
+    /// The text, and why it is a fallback if it is one. `compiled` is of [`Data::source`].
+    pub fn render(&self, which: Which, compiled: &Compiled) -> (String, Option<String>) {
+        let limits = which.limits();
+        let rendered = match compiled {
+            Ok(template) => template.render(self, limits),
+            Err(error) => Err(error.clone()),
+        };
+        match rendered {
+            // A title of blanks would be a message without a subject.
+            Ok(text) if which == Which::Title && text.trim().is_empty() => (context(self.alert), None),
+            Ok(text) => (text, None),
+            Err(error) => {
+                let text = cut(fallback(which.name(), &context(self.alert), &error), limits.output);
+                (text, Some(error.message))
+            }
+        }
+    }
+}
+
+/// `payment-errors (service=pay)`.
+fn context(alert: &AlertData<'_>) -> String {
+    let mut context = alert.rule.to_owned();
+    for (at, (label, value)) in alert.group.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(context, "{}{label}={value}", if at == 0 { " (" } else { ", " });
+    }
+    if !alert.group.is_empty() {
+        context.push(')');
+    }
+    context
+}
+
+/// At most so many bytes, at a character's boundary.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let mut end = most.saturating_sub('…'.len_utf8());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_text_ends_at_a_character() {
+        assert_eq!(cut("ééééé".to_owned(), 6), "é…");
+        assert_eq!(cut("abc".to_owned(), 3), "abc");
+    }
+}
