@@ -1,10 +1,14 @@
-//! `belfry`, also `kubectl-belfry`: asks the hub what happened to a notification.
+//! `belfry`, also `kubectl-belfry`: asks the hub what happened to a notification, and tries manifests without a cluster.
+//!
+//! Exit codes: 0 all is well, 1 the answer is no (an error found by `lint`), 2 it could not be asked.
 //!
 //! Never here: a change. The command line only reads.
 
+mod lint;
 mod story;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -38,6 +42,15 @@ struct Flags {
 
 #[derive(Subcommand)]
 enum Command {
+    /// All that the operator would say about manifests, without a cluster. Exits with 1 if there are errors.
+    Lint {
+        /// Files or folders (all .yaml, .yml and .json below them), or - for standard input.
+        #[arg(short, long = "filename", required = true, num_args = 1..)]
+        filename: Vec<PathBuf>,
+        /// How findings are written.
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: lint::Output,
+    },
     /// Everything about one notification: what caused it, every delivery, every attempt.
     Ask {
         /// The id of a notification or of a delivery (the `webhook-id` that a receiver saw).
@@ -65,13 +78,46 @@ fn state(text: &str) -> Result<DeliveryState, String> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run(Flags::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("belfry: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the answer is yes.
+async fn run(flags: Flags) -> anyhow::Result<bool> {
+    match flags.command {
+        Command::Lint { filename, output } => return lint::run(&filename, output, now()),
+        Command::Ask { id } => {
+            let story = client(&flags)?.notification(&flags.namespace, id).await?;
+            print!("{}", story::whole(&story));
+        }
+        Command::List { object, state, limit } => {
+            let query = NotificationQuery { object, state, limit: Some(limit) };
+            for item in client(&flags)?.notifications(&flags.namespace, &query).await?.items {
+                print!("{}", story::lines(&item));
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the process owns its clock")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+fn client(flags: &Flags) -> anyhow::Result<Client> {
     // An error says that a provider is there already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let flags = Flags::parse();
-    let token = match (flags.token, flags.token_file) {
-        (Some(token), _) => TokenSource::Fixed(token),
-        (None, Some(file)) => TokenSource::File(file),
+    let token = match (&flags.token, &flags.token_file) {
+        (Some(token), _) => TokenSource::Fixed(token.clone()),
+        (None, Some(file)) => TokenSource::File(file.clone()),
         (None, None) => anyhow::bail!(
             "the hub asks who you are: give --token \"$(kubectl create token SERVICE_ACCOUNT -n {})\" or --token-file",
             flags.namespace
@@ -79,17 +125,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let ca = flags
         .hub_ca_file
-        .map(|file| std::fs::read(&file).with_context(|| format!("reading {}", file.display())))
+        .as_ref()
+        .map(|file| std::fs::read(file).with_context(|| format!("reading {}", file.display())))
         .transpose()?;
-    let client = Client::new(ClientConfig { url: flags.hub, ca, token })?;
-    match flags.command {
-        Command::Ask { id } => print!("{}", story::whole(&client.notification(&flags.namespace, id).await?)),
-        Command::List { object, state, limit } => {
-            let query = NotificationQuery { object, state, limit: Some(limit) };
-            for item in client.notifications(&flags.namespace, &query).await?.items {
-                print!("{}", story::lines(&item));
-            }
-        }
-    }
-    Ok(())
+    Ok(Client::new(ClientConfig { url: flags.hub.clone(), ca, token })?)
 }

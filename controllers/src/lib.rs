@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod conflicts;
 pub mod hub;
+pub mod lint;
 pub mod metrics;
 pub mod queue;
 pub mod rbac;

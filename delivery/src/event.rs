@@ -18,8 +18,13 @@
 //!
 //! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
 
+use std::collections::BTreeMap;
+
 use domain::{Cause, Digest};
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::message::{Message, Words, group};
 use crate::text::cut_bytes;
@@ -44,21 +49,72 @@ pub struct Event {
     pub subject: String,
     /// Hash of the ordering key (extension `partitionkey`).
     pub partition_key: String,
-    /// The object described at this module's head.
-    pub data: Value,
+    /// The object described at this module's head, as JSON.
+    pub data: Box<RawValue>,
 }
+
+/// The object described at this module's head.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    delivery: Uuid,
+    notification: Uuid,
+    kind: &'static str,
+    namespace: &'a str,
+    object: Object<'a>,
+    severity: &'static str,
+    title: String,
+    body: &'a str,
+    group: &'a BTreeMap<String, String>,
+    ordering_key: &'a str,
+    created: Timestamp,
+    cause: &'a Cause,
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    kind: &'static str,
+    name: &'a str,
+    uid: Uuid,
+}
+
+/// See [`Event::plain`].
+#[derive(Serialize)]
+struct Plain<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: &'a str,
+    data: &'a RawValue,
+}
+
+/// See [`Event::structured`].
+#[derive(Serialize)]
+struct Structured<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    time: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subject: &'a str,
+    partitionkey: &'a str,
+    datacontenttype: &'static str,
+    data: &'a RawValue,
+}
+
+const SPEC_VERSION: &str = "1.0";
 
 impl Event {
     /// Of a message.
     pub fn of(message: &Message) -> Self {
-        let body = data(message, &message.body);
-        let over = body.to_string().len().saturating_sub(MAX_BYTES - 2 * 1024);
-        let body = if over > 0 {
+        let mut data = data(message, &message.body);
+        let over = data.get().len().saturating_sub(MAX_BYTES - 2 * 1024);
+        if over > 0 {
             // Escapes make a text longer, never shorter: cutting the raw text by what is over may cut more than needed.
-            data(message, &cut_bytes(&message.body, message.body.len().saturating_sub(over), "a webhook"))
-        } else {
-            body
-        };
+            let body = cut_bytes(&message.body, message.body.len().saturating_sub(over), "a webhook");
+            data = self::data(message, &body);
+        }
         let notification = &message.notification;
         let words = Words::of(notification);
         let subject = match &notification.cause {
@@ -76,30 +132,34 @@ impl Event {
             time: notification.created.to_string(),
             subject,
             partition_key: Digest::of(&notification.ordering_key).to_string(),
-            data: body,
+            data,
         }
     }
 
     /// Plain JSON in the shape that Standard Webhooks recommends: `type`, `timestamp`, `data`.
-    pub fn plain(&self) -> Value {
-        json!({"type": self.kind, "timestamp": self.time, "data": self.data})
+    pub fn plain(&self) -> String {
+        json(&Plain { kind: &self.kind, timestamp: &self.time, data: &self.data })
     }
 
     /// Structured content mode, `application/cloudevents+json`.
-    pub fn structured(&self) -> Value {
-        let mut event = json!({"datacontenttype": "application/json", "data": self.data});
-        if let Value::Object(fields) = &mut event {
-            for (name, value) in self.attributes() {
-                fields.insert(name.to_owned(), Value::String(value.to_owned()));
-            }
-        }
-        event
+    pub fn structured(&self) -> String {
+        json(&Structured {
+            specversion: SPEC_VERSION,
+            id: &self.id,
+            source: &self.source,
+            kind: &self.kind,
+            time: &self.time,
+            subject: &self.subject,
+            partitionkey: &self.partition_key,
+            datacontenttype: "application/json",
+            data: &self.data,
+        })
     }
 
     /// The context attributes, `datacontenttype` excepted; of those that may be absent the ones that are there.
     pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
-            ("specversion", "1.0"),
+            ("specversion", SPEC_VERSION),
             ("id", self.id.as_str()),
             ("source", &self.source),
             ("type", &self.kind),
@@ -112,21 +172,27 @@ impl Event {
     }
 }
 
-fn data(message: &Message, body: &str) -> Value {
+fn data(message: &Message, body: &str) -> Box<RawValue> {
     let notification = &message.notification;
     let words = Words::of(notification);
-    json!({
-        "delivery": message.delivery,
-        "notification": notification.id,
-        "kind": words.kind,
-        "namespace": notification.namespace,
-        "object": {"kind": words.object.0, "name": words.object.2, "uid": words.object.3},
-        "severity": notification.severity.name(),
-        "title": cut_bytes(&message.title, MAX_TITLE, "a webhook"),
-        "body": body,
-        "group": notification.group,
-        "orderingKey": notification.ordering_key,
-        "created": notification.created,
-        "cause": notification.cause,
-    })
+    let data = Data {
+        delivery: message.delivery,
+        notification: notification.id,
+        kind: words.kind,
+        namespace: &notification.namespace,
+        object: Object { kind: words.object.0, name: words.object.2, uid: words.object.3 },
+        severity: notification.severity.name(),
+        title: cut_bytes(&message.title, MAX_TITLE, "a webhook"),
+        body,
+        group: &notification.group,
+        ordering_key: &notification.ordering_key,
+        created: notification.created,
+        cause: &notification.cause,
+    };
+    RawValue::from_string(json(&data)).unwrap_or_default()
+}
+
+/// Strings, numbers and maps of strings: always JSON.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

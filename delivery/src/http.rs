@@ -46,6 +46,9 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_BODY: usize = 64 * 1024;
 /// How long an answer's body may take once its status is known.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Idle connections kept for one host: as many as a worker makes attempts at once. Fewer, and a full load makes and closes
+/// connections all the time.
+const MAX_IDLE: usize = 256;
 /// How long one connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -223,7 +226,7 @@ fn build(lookup: &Arc<Lookup>, trust: &Trust) -> Result<reqwest::Client, FilePro
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(Duration::from_secs(15))
             .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(64)
+            .pool_max_idle_per_host(MAX_IDLE)
             .dns_resolver(Checked(Arc::clone(lookup)))
     };
     // A machine without a bundle of authorities can still speak to receivers that need none of them.

@@ -94,11 +94,11 @@ fn content(event: &Event, format: WebhookFormat) -> (HeaderMap, Bytes) {
                     headers.insert(name, value);
                 }
             }
-            ("application/json", event.data.clone())
+            ("application/json", event.data.get().to_owned())
         }
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    (headers, Bytes::from(body.to_string()))
+    (headers, Bytes::from(body))
 }
 
 /// A header's value as the CloudEvents HTTP binding 1.0 has it (3.1.3.2): space, `"`, `%` and all but printable ASCII

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -102,6 +103,18 @@ impl Sink {
             .layer(DefaultBodyLimit::max(8 * 1024 * 1024))
             .with_state(self.clone())
     }
+}
+
+/// A receiver that only counts, and its control, which knows only `/count`.
+pub fn counter() -> (axum::Router, axum::Router) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let received = Arc::clone(&count);
+    let receiver = axum::Router::new().fallback(async move |_: Bytes| {
+        received.fetch_add(1, Ordering::Relaxed);
+        StatusCode::OK
+    });
+    let control = axum::Router::new().route("/count", get(async move || Json(count.load(Ordering::Relaxed))));
+    (receiver, control)
 }
 
 async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {

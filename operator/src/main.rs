@@ -80,7 +80,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Holds the lease, and works while it does.
 async fn lead(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("find the API server")?;
+    // Only ever in a pod: reading kubeconfig files would make the program a tenth larger.
+    let client = kube::Config::incluster().context("find the API server")?;
+    let client = Client::try_from(client)?;
     let ca = match &config.hub_ca_file {
         Some(path) => {
             let pem = tokio::fs::read_to_string(path).await;

@@ -22,21 +22,7 @@ pub async fn print() {
     let sink = format!("{}/belfry-sink", std::env::var("BELFRY_BIN").expect("BELFRY_BIN is set by bench.sh"));
     let (listen, control) = (format!("0.0.0.0:{PORT}"), format!("0.0.0.0:{CONTROL}"));
     cluster
-        .bed(
-            "run",
-            &[
-                "--as",
-                "sink-bench",
-                "--",
-                &sink,
-                "--listen",
-                &listen,
-                "--control",
-                &control,
-                "--file",
-                "/dev/null",
-            ],
-        )
+        .bed("run", &["--as", "sink-bench", "--", &sink, "--listen", &listen, "--control", &control])
         .await;
     let url = format!("http://{}:{PORT}/bench", cluster.node_ip);
 

@@ -18,20 +18,27 @@ struct Flags {
     /// Where the test asks and tells.
     #[arg(long, default_value = "0.0.0.0:8090")]
     control: SocketAddr,
-    /// The file that keeps what was received, one JSON object a line.
+    /// The file that keeps what was received, one JSON object a line. Without it requests are only counted, as cheaply as
+    /// can be, for benchmarks.
     #[arg(long)]
-    file: PathBuf,
+    file: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let sink = e2e::sink::Sink::open(&flags.file)?;
+    let (receiver, controller) = match &flags.file {
+        Some(file) => {
+            let sink = e2e::sink::Sink::open(file)?;
+            (sink.receiver(), sink.control())
+        }
+        None => e2e::sink::counter(),
+    };
     let receive = tokio::net::TcpListener::bind(flags.listen).await?;
     let control = tokio::net::TcpListener::bind(flags.control).await?;
     println!("receiving on {}, control on {}", receive.local_addr()?, control.local_addr()?);
-    tokio::try_join!(async { axum::serve(receive, sink.receiver()).await }, async {
-        axum::serve(control, sink.control()).await
+    tokio::try_join!(async { axum::serve(receive, receiver).await }, async {
+        axum::serve(control, controller).await
     },)?;
     Ok(())
 }

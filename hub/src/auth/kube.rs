@@ -15,7 +15,7 @@ use super::review::{Identity, ReviewError, Reviewer};
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the API server of the cluster that the hub runs in, or that KUBECONFIG names.
+/// Asks the API server of the cluster that the hub runs in.
 pub struct KubeReviewer {
     tokens: Api<TokenReview>,
     access: Api<SubjectAccessReview>,
@@ -24,7 +24,7 @@ pub struct KubeReviewer {
 impl KubeReviewer {
     /// Reads the configuration; does not connect yet.
     pub async fn connect() -> anyhow::Result<Self> {
-        let mut config = Config::infer().await?;
+        let mut config = Config::incluster()?;
         config.connect_timeout = Some(PATIENCE);
         config.read_timeout = Some(PATIENCE);
         Ok(Self::with(Client::try_from(config)?))

@@ -145,14 +145,13 @@ impl Kafka<'_> {
         let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
         look.map_err(|_| later(format!("no broker of {} answers", kept.servers)))??;
         let event = Event::of(message);
-        let payload = event.data.to_string();
         let mut headers = OwnedHeaders::new_with_capacity(8)
             .insert(Header { key: "content-type", value: Some("application/json") });
         for (name, value) in event.attributes() {
             headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
         }
         let key = &message.notification.ordering_key;
-        let record = FutureRecord::to(self.topic).key(key).payload(&payload).headers(headers);
+        let record = FutureRecord::to(self.topic).key(key).payload(event.data.get()).headers(headers);
         match kept.producer.send(record, Duration::ZERO).await {
             Ok(_) => {
                 kept.saw(self.topic);

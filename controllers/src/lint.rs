@@ -1,0 +1,347 @@
+//! All that the operator would say about manifests, without a cluster: for a command line and for pipelines.
+//!
+//! The same validation as the controllers' ([`crate::validate`]), and what they say of objects beside each other: channels
+//! that are not there, schedules that clash. Pure; the clock is an argument. Never: a Secret, or a question to anybody.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crds::GROUP;
+use domain::{Plan, PlanBody};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::conditions::reasons;
+use crate::conflicts::Conflicts;
+use crate::validate::{self, Invalid, ValidSchedule};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The object would not work.
+    Error,
+    /// The object would wait for something, or is not what was meant.
+    Warning,
+}
+
+/// What is wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Index of the manifest.
+    pub manifest: usize,
+    /// `AlertRule payments/chargeback`.
+    pub object: String,
+    /// How bad it is.
+    pub level: Level,
+    /// From [`crate::conditions::reasons`].
+    pub reason: &'static str,
+    /// The place, and what is allowed.
+    pub message: String,
+}
+
+/// The namespace of a manifest that names none.
+const NAMESPACE: &str = "default";
+const VERSION: &str = "v1alpha1";
+
+/// Whether a manifest is of one of our kinds, whatever its version.
+pub fn is_ours(manifest: &Value) -> bool {
+    let version = manifest["apiVersion"].as_str().unwrap_or_default();
+    version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+}
+
+/// What is wrong with these manifests, in their order. Those that are not ours ([`is_ours`]) are passed over.
+pub fn lint(manifests: &[Value], now: Timestamp) -> Vec<Finding> {
+    let mut lint = Lint::default();
+    for (at, manifest) in manifests.iter().enumerate().filter(|(_, manifest)| is_ours(manifest)) {
+        lint.object(at, manifest);
+    }
+    lint.references();
+    lint.clashes(now);
+    lint.findings.sort_by_key(|finding| (finding.manifest, finding.level));
+    lint.findings
+}
+
+#[derive(Default)]
+struct Lint {
+    findings: Vec<Finding>,
+    /// Index of the manifest by `kind namespace/name`.
+    seen: HashMap<String, usize>,
+    channels: BTreeSet<(String, String)>,
+    plans: Vec<(usize, Plan)>,
+    schedules: Vec<(usize, ValidSchedule)>,
+}
+
+impl Lint {
+    fn object(&mut self, at: usize, manifest: &Value) {
+        let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (kind, name) = (text("/kind"), text("/metadata/name"));
+        let namespace = Some(text("/metadata/namespace")).filter(|it| !it.is_empty()).unwrap_or(NAMESPACE);
+        let object = format!("{kind} {namespace}/{name}");
+        if let Some(first) = self.seen.get(&object) {
+            let message = format!("declared twice: manifest {} has the same name", first + 1);
+            self.find(at, object, Level::Error, Invalid { reason: reasons::INVALID_SPEC, message });
+            return;
+        }
+        self.seen.insert(object.clone(), at);
+        if kind == "NotificationChannel" {
+            // One that is wrong is there all the same.
+            self.channels.insert((namespace.to_owned(), name.to_owned()));
+        }
+        let checked = match kind {
+            "NotificationChannel" => {
+                checked(at, manifest, validate::channel).map(|plan| self.plans.push((at, plan)))
+            }
+            "AlertRule" => checked(at, manifest, validate::rule).map(|plan| self.plans.push((at, plan))),
+            "Schedule" => checked(at, manifest, validate::schedule).map(|valid| {
+                self.plans.push((at, valid.plan.clone()));
+                self.schedules.push((at, valid));
+            }),
+            _ => Err(unreadable(format!(
+                "{GROUP} has no kind {kind:?}; it has NotificationChannel, AlertRule and Schedule"
+            ))),
+        };
+        if let Err(invalid) = checked {
+            self.find(at, object, Level::Error, invalid);
+        }
+    }
+
+    /// Channels that are named and not among the manifests.
+    fn references(&mut self) {
+        for (at, plan) in std::mem::take(&mut self.plans) {
+            let named: BTreeSet<&String> = match &plan.body {
+                PlanBody::AlertRule(rule) => rule.notify.iter().collect(),
+                PlanBody::Schedule(schedule) => {
+                    schedule.reminders.iter().flat_map(|reminder| &reminder.notify).collect()
+                }
+                PlanBody::NotificationChannel(_) => BTreeSet::new(),
+            };
+            let here = |name: &String| self.channels.contains(&(plan.namespace.clone(), name.clone()));
+            let missing: Vec<&str> =
+                named.into_iter().filter(|name| !here(name)).map(String::as_str).collect();
+            if !missing.is_empty() {
+                let message = format!(
+                    "no NotificationChannel {} among these manifests in namespace {}",
+                    missing.join(", "),
+                    plan.namespace
+                );
+                let invalid = Invalid { reason: reasons::CHANNEL_NOT_FOUND, message };
+                self.find(at, object(&plan), Level::Warning, invalid);
+            }
+        }
+    }
+
+    /// Schedules of a namespace that need the same person or thing at the same time, in the year from `now` on.
+    fn clashes(&mut self, now: Timestamp) {
+        let schedules = std::mem::take(&mut self.schedules);
+        let mut spaces: BTreeMap<&str, Vec<&(usize, ValidSchedule)>> = BTreeMap::new();
+        for schedule in &schedules {
+            spaces.entry(&schedule.1.plan.namespace).or_default().push(schedule);
+        }
+        for (_, space) in spaces {
+            let found = Conflicts::default().find(space.iter().map(|(_, valid)| valid), now);
+            for (at, valid) in space {
+                let Some(clash) = found.clashes.get(&valid.plan.uid).and_then(|clashes| clashes.first())
+                else {
+                    continue;
+                };
+                let rejects = valid.policy == crds::schedule::ConflictPolicy::Reject;
+                let level = if rejects { Level::Error } else { Level::Warning };
+                let message = format!(
+                    "needs {} at {}, as schedule {} does",
+                    clash.shared.join(", "),
+                    clash.start,
+                    clash.schedule
+                );
+                self.find(*at, object(&valid.plan), level, Invalid { reason: reasons::CONFLICTING, message });
+            }
+        }
+    }
+
+    fn find(&mut self, manifest: usize, object: String, level: Level, invalid: Invalid) {
+        let Invalid { reason, message } = invalid;
+        self.findings.push(Finding { manifest, object, level, reason, message });
+    }
+}
+
+/// Reads and validates one object, with an identity that the API server would give it.
+fn checked<K, V>(
+    at: usize,
+    manifest: &Value,
+    check: impl FnOnce(&K) -> Result<V, Invalid>,
+) -> Result<V, Invalid>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let version = format!("{GROUP}/{VERSION}");
+    if manifest["apiVersion"] != version.as_str() {
+        return Err(unreadable(format!("apiVersion is {}; it must be {version}", manifest["apiVersion"])));
+    }
+    if manifest.pointer("/metadata/name").and_then(Value::as_str).is_none_or(str::is_empty) {
+        return Err(unreadable("metadata.name is missing".to_owned()));
+    }
+    let kind = K::kind(&());
+    let schemas = crds::definitions();
+    let schema = schemas
+        .iter()
+        .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())
+        .and_then(|definition| definition.json.pointer("/spec/versions/0/schema/openAPIV3Schema"));
+    let unknown = schema.map(|schema| unknown("spec", &schema["properties"]["spec"], &manifest["spec"]));
+    if let Some(field) = unknown.into_iter().flatten().next() {
+        return Err(unreadable(field));
+    }
+    let mut object: K = serde_path_to_error::deserialize(manifest).map_err(|error| {
+        let place = error.path().to_string();
+        unreadable(format!("{place}: {}", error.into_inner()))
+    })?;
+    let meta = object.meta_mut();
+    let namespace = meta.namespace.get_or_insert_with(|| NAMESPACE.to_owned());
+    let name = format!("{kind}/{namespace}/{}", meta.name.as_deref().unwrap_or_default());
+    meta.uid = Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string());
+    // Which of two clashing schedules is older is told by their order.
+    let created = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_secs(at as i64));
+    meta.creation_timestamp = Some(Time(created.unwrap_or(Timestamp::UNIX_EPOCH)));
+    validate::guarded(|| check(&object))
+}
+
+fn unreadable(message: String) -> Invalid {
+    Invalid { reason: reasons::UNREADABLE, message }
+}
+
+fn object(plan: &Plan) -> String {
+    format!("{} {}/{}", plan.kind().name(), plan.namespace, plan.name)
+}
+
+/// The fields that the schema does not have; the API server refuses them, or drops them.
+fn unknown(path: &str, schema: &Value, value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, field)| {
+                let place = format!("{path}.{name}");
+                match (&schema["properties"][name], &schema["additionalProperties"]) {
+                    (known @ Value::Object(_), _) | (_, known @ Value::Object(_)) => {
+                        unknown(&place, known, field)
+                    }
+                    _ => {
+                        let names = schema["properties"].as_object().into_iter().flat_map(|all| all.keys());
+                        let names: Vec<&str> = names.map(String::as_str).collect();
+                        vec![format!("{place}: there is no such field; {path} has {}", names.join(", "))]
+                    }
+                }
+            })
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(at, item)| unknown(&format!("{path}[{at}]"), &schema["items"], item))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifests(yaml: &str) -> Vec<Value> {
+        serde_saphyr::from_multiple(yaml).unwrap()
+    }
+
+    fn told(yaml: &str) -> Vec<String> {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        lint(&manifests(yaml), now)
+            .into_iter()
+            .map(|found| format!("{} {:?} {} {}", found.object, found.level, found.reason, found.message))
+            .collect()
+    }
+
+    const RULE: &str = "
+apiVersion: belfry.dev/v1alpha1
+kind: AlertRule
+metadata: {name: r, namespace: a}
+spec:
+  source: {kafka: {bootstrapServers: [\"kafka:9092\"], topics: [t]}}
+  match: record.level == \"ERROR\"
+  condition: {type: Any}
+  title: t
+  notify: [{channelRef: {name: hook}}]
+";
+
+    const HOOK: &str = "
+---
+apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {name: hook, namespace: a}
+spec: {type: Webhook, webhook: {url: \"http://sink.a.svc/hook\"}}
+";
+
+    const ROOM: &str = "
+---
+apiVersion: belfry.dev/v1alpha1
+kind: Schedule
+metadata: {name: NAME}
+spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, resources: [room], conflictPolicy: Reject}
+";
+
+    #[test]
+    fn the_examples_have_nothing_wrong() {
+        let yaml = include_str!("../../examples/payments.yaml");
+        assert_eq!(told(yaml), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_operator_would_say_is_said_with_the_place() {
+        let broken = RULE.replace("== \"ERROR\"", "== (");
+        let told = told(&(broken + HOOK));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("AlertRule a/r Error InvalidMatch match: line 1, column "), "{told:?}");
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_is_told_with_those_that_are() {
+        let told = told(&(RULE.replace("  title: t", "  titel: t") + HOOK));
+        assert!(told[0].contains("spec.titel: there is no such field; spec has "), "{told:?}");
+        assert!(told[0].ends_with(", title"), "{told:?}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_with_its_path() {
+        let told = told(&(RULE.replace("topics: [t]", "topics: t") + HOOK));
+        assert!(told[0].contains("spec.source.kafka.topics: invalid type: string"), "{told:?}");
+    }
+
+    #[test]
+    fn a_channel_that_is_not_among_the_manifests_is_a_warning() {
+        let told = told(RULE);
+        let expected = "AlertRule a/r Warning ChannelNotFound no NotificationChannel hook among these manifests in \
+                        namespace a";
+        assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn of_two_schedules_that_clash_the_later_one_is_told() {
+        let told = told(&(ROOM.replace("NAME", "one") + &ROOM.replace("NAME", "two")));
+        let expected =
+            "Schedule default/two Error Conflicting needs room at 2026-02-02T10:00:00Z, as schedule one does";
+        assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn other_kinds_are_passed_over_and_ours_must_be_known() {
+        let other = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
+        assert_eq!(told(other), Vec::<String>::new());
+        let ours = "apiVersion: belfry.dev/v1alpha1\nkind: Alert\nmetadata: {name: s}\n";
+        assert!(told(ours)[0].contains("has no kind \"Alert\""), "{:?}", told(ours));
+        let old = RULE.replace("v1alpha1", "v1");
+        assert!(told(&old)[0].contains("it must be belfry.dev/v1alpha1"), "{:?}", told(&old));
+    }
+
+    #[test]
+    fn a_name_that_is_declared_twice_is_told() {
+        let told = told(&format!("{RULE}---{RULE}{HOOK}"));
+        assert_eq!(told, ["AlertRule a/r Error InvalidSpec declared twice: manifest 1 has the same name"]);
+    }
+}
