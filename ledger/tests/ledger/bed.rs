@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::{
     ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown, Outcome,
     Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
-    TemplateText, WebhookFormat,
+    TemplateText, Values, WebhookFormat,
 };
 use jiff::Timestamp;
 use ledger::{AlertData, Ledger, Options, Render, Rendered};
@@ -38,8 +38,24 @@ pub(crate) struct Plain;
 
 impl Render for Plain {
     fn alert(&self, alert: &AlertData<'_>) -> Rendered {
-        Rendered { title: format!("{} {} {}", alert.rule, alert.kind, alert.count), summary: String::new() }
+        Rendered {
+            title: format!("{} {} {}", alert.rule, alert.kind, alert.count),
+            summary: saw(alert.value, alert.previous, alert.values, alert.top),
+        }
     }
+}
+
+/// What a condition saw, and the top values, as a text; empty for a rule that only counts.
+pub(crate) fn saw(
+    value: Option<&str>,
+    previous: Option<&str>,
+    values: &[String],
+    top: &BTreeMap<String, Values>,
+) -> String {
+    if value.is_none() && top.is_empty() {
+        return String::new();
+    }
+    format!("{value:?} {previous:?} {values:?} {top:?}")
 }
 
 pub(crate) struct Bed {
