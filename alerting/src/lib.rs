@@ -11,18 +11,48 @@
 //!
 //! # The conditions
 //!
+//! Each is a question at the boundary `E` at which a bucket ends, about one group; a window of length `W` is the whole
+//! buckets in `[E - W, E)`, and `n` the matched records in it.
+//!
 //! - `Any` with neither `repeatInterval` nor `resolve`: each matched record is a notification of its own, at once.
-//! - `Frequency {count, window}`: the condition holds at a bucket's end when the window before it has `count` matched
-//!   records or more. [`decide`] says exactly when it fires, repeats and resolves; [`window`] what buckets and windows are.
-//! - `Any` otherwise: an alert per group, as `Frequency` with a count of 1 and a window of 1 s; it resolves after
-//!   `repeatInterval`, or 5 min, unless `resolve.after` says otherwise.
+//! - `Any` otherwise: `n >= 1` in a window of 1 s.
+//! - `Frequency {count, window}`: `n >= count`.
+//! - `Spike {ratio, window, minCount, direction}`, with `m` the records in `[E - 2W, E - W)`: up `n >= minCount` and
+//!   `n >= ratio * m`; down `m >= minCount` and `m >= ratio * n`. Only where `E - 2W` is not before the rule has *observed*.
+//! - `Flatline {below, window, groups}`: `n < below`, for a group that is *watched*. Only where `E - W` is not before the
+//!   rule has observed, and not before the start of the first bucket of a group that the rule does not name.
+//! - `NewValue {path, learnFor}`: the bucket that ends at `E` has a value that no earlier bucket of the group has; and `E` is
+//!   later than `learnFor` after the start of the group's first bucket.
+//! - `Cardinality {path, window, above | below}`, with `d` the distinct values in the window: `d > above`; `d < below` for a
+//!   group that is watched, as by `Flatline`.
+//! - `Change {path}`: with the group's records in the order of (time, topic, partition, offset), one in the bucket that ends
+//!   at `E` has another value than the one before it.
+//! - `Extreme {path, direction}`: in that order, one in the bucket that ends at `E` is beyond all before it, of which there
+//!   is at least one.
+//! - `Ratio {of, window, minCount, above | below}`, with `k` the records for which `of` is true: `n >= minCount`, and
+//!   `k / n > above` or `k / n < below`. A field that is not there makes `of` false.
+//!
+//! A rule has *observed* from the latest of the instants at which it began with each of its partitions: where the partition's
+//! event time stood when the rule became active in it; of one that was never read, the time of its first record, or the
+//! clock where it has none. Time in which the rule was suspended is not observed. So absence is told by the watermark alone:
+//! a consumer that is down holds it, an idle partition does not.
+//!
+//! A group is *watched* from its first bucket on, or always where the rule names it; a rule without `groupBy` names its one
+//! group. [`decide`] says when an alert fires, repeats and resolves; [`window`] what buckets and windows are.
+//!
+//! # Bounds
+//!
+//! Of more values in a bucket than a bound, which ones are kept depends on the values alone ([`fold::Aggregate`]), so merging
+//! stays exact for those. `Cardinality` keeps one more than its limit, so that crossing it is exact. `NewValue` remembers
+//! [`decide::SEEN_KEPT`] values of a group; over that, those not seen for longest are forgotten, in event-time order. The
+//! hub holds `maxGroups` groups of a rule: that one bound is on what is held at a time, and depends on when records come.
 //!
 //! # The parts
 //!
 //! [`decode`] bytes → value; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts (and
-//! [`sample`]s of them); [`decide`] counts → decisions. [`reason`] is why a record was not counted. A further format is a
-//! variant of `domain::Format` and an arm in [`decode`]; a further condition is one of `domain::Condition` and an arm in
-//! [`decide::RuleParams`]; another matcher replaces what is behind [`matching::Matcher`].
+//! [`sample`]s of them); [`decide`] counts → decisions; [`replay`] all of it in memory. [`reason`] is why a record was not counted. A further format is a
+//! variant of `domain::Format` and an arm in [`decode`]; a further condition is one of `domain::Condition`, what it counts in
+//! `fold::aggregate`, and what it asks in `decide::condition`; another matcher replaces what is behind [`matching::Matcher`].
 //!
 //! Invariants: pure, bounded in memory and in work for each record, total: no input panics. Never here: a clock, I/O,
 //! randomness, or a text's rendering.

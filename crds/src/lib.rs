@@ -13,6 +13,7 @@
 
 pub mod channel;
 pub mod common;
+mod condition;
 mod definition;
 pub mod rule;
 pub mod schedule;

@@ -175,10 +175,12 @@ pub(crate) fn drop_reason(given: &str) -> &'static str {
     KNOWN_REASONS.into_iter().find(|name| *name == given).unwrap_or("Other")
 }
 
-const KNOWN_REASONS: [&str; 8] = [
+const KNOWN_REASONS: [&str; 10] = [
     "Tombstone",
     "Undecodable",
     "GroupMissing",
+    "ValueMissing",
+    "TimeAhead",
     "MatchWrongType",
     "MatchNotBoolean",
     "MatchArithmetic",
@@ -274,6 +276,17 @@ impl Collector for LedgerCollector {
             "Matched records that came after their bucket was decided",
             unsigned(counts.late),
         )?;
+        for (name, help, reason) in [
+            ("groups_evicted", "Quiet groups forgotten because their rule held maxGroups", "GroupsEvicted"),
+            (
+                "records_without_room",
+                "Records of new groups where all of maxGroups were firing",
+                "GroupsFull",
+            ),
+        ] {
+            let count = counts.unmatched.get(reason).copied().unwrap_or(0);
+            to.counter(name, help, unsigned(count))?;
+        }
         let objects = counts.objects.iter().map(|(kind, n)| ([("kind", *kind)], *n));
         to.gauges("objects", "Objects held, by kind", objects)
     }

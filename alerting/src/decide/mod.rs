@@ -17,16 +17,16 @@
 //! Invariants: the result is as if every boundary were visited, whatever the steps in which it is asked for; only
 //! boundaries at which something can change are looked at. Never here: a clock, or a boundary after `decided_to`.
 
+mod condition;
 mod state;
-mod test;
 mod walk;
 
 use std::collections::BTreeMap;
 
 use domain::{AlertKind, Condition, Extras, Millis, RulePlan, Sample};
 
+pub use condition::{SEEN_KEPT, Test};
 pub use state::{Episode, GroupState};
-pub use test::{SEEN_KEPT, Test};
 
 use crate::window::Buckets;
 use walk::{Walk, Window};

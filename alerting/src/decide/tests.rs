@@ -178,6 +178,95 @@ fn the_state_is_small_and_reads_back() {
     assert!(text.len() < 200, "{text}");
 }
 
+/// Three or more in a minute, with what the rest of the plan says.
+fn three(change: impl FnOnce(&mut RulePlan)) -> RuleParams {
+    let mut plan = plan(Condition::Frequency { count: 3, window: Millis::from_secs(60) }, None, None);
+    plan.resolve = Some(Resolve { after: Some(Millis(0)), notify: true, below: None });
+    change(&mut plan);
+    RuleParams::of(&plan).unwrap()
+}
+
+#[test]
+fn it_fires_when_it_has_held_as_long_as_for_says_and_since_is_when_it_began_to_hold() {
+    let params = three(|plan| plan.policy.hold = Millis::from_secs(30));
+    let decisions = advance(&params, &mut GroupState::default(), &counts(&[(10_000, 3)]), None, 0, 400_000);
+    let told: Vec<_> =
+        decisions.iter().map(|it| (it.kind, it.at_ms, it.since_ms, it.first_bucket_ms)).collect();
+    assert_eq!(told, [(FIRING, 41_000, 11_000, 10_000), (RESOLVED, 71_000, 11_000, 10_000)]);
+}
+
+#[test]
+fn a_break_while_it_is_pending_begins_anew() {
+    let params = three(|plan| plan.policy.hold = Millis::from_secs(61));
+    // It holds from 11 s to 70 s, and from 101 s on for longer.
+    let buckets = [(10_000, 3), (100_000, 3), (140_000, 3)];
+    assert_eq!(told(&params, &buckets, 400_000), vec![(FIRING, 162, 3), (RESOLVED, 201, 0)]);
+    let mut state = GroupState::default();
+    advance(&params, &mut state, &counts(&buckets[..1]), None, 0, 50_000);
+    assert_eq!(state.pending_ms, Some(11_000));
+    advance(&params, &mut state, &counts(&buckets[..1]), None, 50_000, 71_000);
+    assert!(state.is_blank());
+}
+
+#[test]
+fn an_open_alert_goes_on_until_what_is_measured_is_below_the_hysteresis() {
+    let params = three(|plan| plan.resolve.as_mut().unwrap().below = Some(2));
+    // Five at 41 s, two at 71 s when the first three have left, none at 101 s.
+    assert_eq!(
+        told(&params, &[(10_000, 3), (40_000, 2)], 400_000),
+        vec![(FIRING, 11, 3), (RESOLVED, 101, 0)]
+    );
+    assert_eq!(told(&params, &[(10_000, 2)], 400_000), vec![], "it fires at the count as before");
+}
+
+#[test]
+fn each_repeat_waits_longer_than_the_one_before_up_to_a_day() {
+    let params = three(|plan| {
+        plan.repeat_interval = Some(Millis::from_secs(10));
+        plan.policy.repeat_factor = 2_000;
+    });
+    let repeats = told(&params, &[(10_000, 3)], 70_000);
+    assert_eq!(repeats.iter().map(|it| it.1).collect::<Vec<_>>(), [11, 21, 41]);
+    let waits: Vec<_> = [0, 1, 2, 3, 60, i64::MAX].into_iter().map(|n| params.wait(n).unwrap()).collect();
+    assert_eq!(waits, [10_000, 20_000, 40_000, 80_000, MAX_REPEAT, MAX_REPEAT]);
+    let weekly = three(|plan| {
+        plan.repeat_interval = Some(Millis::from_secs(7 * 86_400));
+        plan.policy.repeat_factor = 10_000;
+    });
+    assert_eq!(weekly.wait(5), Some(7 * 86_400_000), "never sooner than repeatInterval");
+}
+
+#[test]
+fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() {
+    let condition = Condition::NewValue { path: "record.v".into(), learn_for: Millis(0) };
+    let params = RuleParams::of(&plan(condition, None, None)).unwrap();
+    let bucket = |second: i64, value: String| Bucket {
+        start_ms: second * 1_000,
+        count: 1,
+        extras: Some(Box::new(Extras::Values(domain::Values {
+            counts: BTreeMap::from([(value, 1)]),
+            others: 0,
+        }))),
+    };
+    let kept = SEEN_KEPT as i64;
+    let mut buckets: Vec<Bucket> = (0..kept).map(|n| bucket(n, format!("v{n}"))).collect();
+    // The first is seen again, so the second is the one that goes for another.
+    buckets.extend([
+        bucket(kept, "v0".into()),
+        bucket(kept + 1, "other".into()),
+        bucket(kept + 2, "v0".into()),
+    ]);
+    buckets.push(bucket(kept + 3, "v1".into()));
+    let mut state = GroupState::default();
+    let decisions = advance(&params, &mut state, &buckets, None, 0, (kept + 10) * 1_000);
+    assert_eq!(state.values.len(), SEEN_KEPT);
+    assert!(state.is_quiet(), "without repeatInterval and resolve there is no state of alert");
+    let new: Vec<_> =
+        decisions.iter().filter_map(|it| it.seen.as_ref()).map(|seen| seen.value.as_str()).collect();
+    assert_eq!(new[new.len() - 2..], ["other", "v1"]);
+    assert_eq!(decisions.len() as i64, kept + 2);
+}
+
 /// The definitions, word by word: every boundary, every window summed anew.
 fn brute(params: &RuleParams, buckets: &BTreeMap<i64, i64>, from: i64, to: i64) -> Vec<Decision> {
     let (width, n) = (params.buckets.width(), params.buckets.count());

@@ -332,3 +332,7 @@ pub(super) fn settle((measures, mut counted): (Arc<Measures>, Counted)) -> Count
     }
     counted
 }
+
+#[cfg(test)]
+#[path = "aggregate_tests.rs"]
+mod tests;

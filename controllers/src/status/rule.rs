@@ -70,7 +70,11 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
 }
 
 fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
-    facts.ready(if told.is_some_and(|told| told.dead_lettered > 0) {
+    let over = |reason: &str| told.is_some_and(|told| told.unmatched.contains_key(reason));
+    facts.ready(if over("GroupsEvicted") || over("GroupsFull") {
+        "records are read and matched; there have been more groups than maxGroups, so quiet ones were forgotten: \
+         status.unmatched counts them under GroupsEvicted, and records of groups without room under GroupsFull"
+    } else if told.is_some_and(|told| told.dead_lettered > 0) {
         "records are read and matched; those that can't be decoded are in the dead-letter topics, <topic>.DLT"
     } else {
         "records are read and matched"

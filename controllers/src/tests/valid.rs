@@ -22,6 +22,46 @@ fn the_defaults_are_those_of_the_documents() {
     insta::assert_yaml_snapshot!(of_rule(&json!({})).unwrap());
 }
 
+/// A condition of that type with that member.
+fn with(type_: &str, member: Value) -> Value {
+    let name = format!("{}{}", type_[..1].to_lowercase(), &type_[1..]);
+    json!({"condition": {"type": type_, name: member}})
+}
+
+#[test]
+fn every_example_of_the_documents_is_valid_and_every_condition_has_one() {
+    let text = include_str!("../../../docs/alertrule.md");
+    let mut types = std::collections::BTreeSet::new();
+    for example in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        let mut object: crds::AlertRule = serde_saphyr::from_str(example).unwrap();
+        object.metadata.namespace = Some("payments".to_owned());
+        object.metadata.uid = Some("00000000-0000-0000-0000-000000000001".to_owned());
+        let plan = validate::rule(&object).unwrap_or_else(|invalid| panic!("{invalid}\n{example}"));
+        let domain::PlanBody::AlertRule(plan) = plan.body else { panic!("a rule") };
+        types.insert(plan.condition.name());
+    }
+    assert_eq!(types.len(), 9, "{types:?}");
+}
+
+#[test]
+fn numbers_are_read_as_they_are_written() {
+    let of = |changes: &Value| match of_rule(changes).unwrap().body {
+        domain::PlanBody::AlertRule(plan) => plan,
+        other => panic!("{other:?}"),
+    };
+    let spike = of(&with("Spike", json!({"ratio": "2.5", "window": "1m"})));
+    let window = domain::Millis::from_secs(60);
+    let direction = domain::SpikeDirection::Up;
+    assert_eq!(spike.condition, domain::Condition::Spike { ratio: 2_500, window, min_count: 10, direction });
+    let ratio = of(&with("Ratio", json!({"of": "true", "window": "1m", "minCount": 1, "below": "99.95%"})));
+    let (of_, limit) = ("true".to_owned(), domain::Limit::Below(99_950));
+    assert_eq!(ratio.condition, domain::Condition::Ratio { of: of_, window, min_count: 1, limit });
+    let plan =
+        of(&json!({"for": "2m", "repeatInterval": "1h", "repeatFactor": "1.5", "resolve": {"below": "5"}}));
+    assert_eq!((plan.policy.hold.0, plan.policy.repeat_factor), (120_000, 1_500));
+    assert_eq!(plan.resolve.unwrap().below, Some(5));
+}
+
 #[test]
 fn a_rule_that_can_not_work_is_refused_with_place_and_reason() {
     for (changes, reason, place) in [
@@ -32,6 +72,30 @@ fn a_rule_that_can_not_work_is_refused_with_place_and_reason() {
         (json!({"repeatInterval": "1m1h"}), "InvalidSpec", "repeatInterval"),
         (json!({"allowedLateness": "2h"}), "InvalidSpec", "allowedLateness"),
         (json!({"condition": {"type": "Frequency"}}), "InvalidSpec", "condition"),
+        (
+            with("Spike", json!({"ratio": "1", "window": "1m"})),
+            "InvalidSpec",
+            "spike.ratio: 1 is not above 1",
+        ),
+        (with("Spike", json!({"ratio": "2,5", "window": "1m"})), "InvalidSpec", "such as 2 or 2.5"),
+        (with("Flatline", json!({"window": "1m", "groups": [{"a": "x"}]})), "InvalidSpec", "groups[0]"),
+        (with("NewValue", json!({"path": "country"})), "InvalidSpec", "a path begins with record"),
+        (with("Cardinality", json!({"path": "key", "window": "1m"})), "InvalidSpec", "exactly one of"),
+        (with("Cardinality", json!({"path": "key", "window": "1m", "above": 10_000})), "InvalidSpec", "9999"),
+        (
+            with("Ratio", json!({"of": "record.a ==", "window": "1m", "above": "5%"})),
+            "InvalidMatch",
+            "ratio.of",
+        ),
+        (with("Ratio", json!({"of": "true", "window": "1m", "above": "0.05"})), "InvalidSpec", "percentage"),
+        (with("Ratio", json!({"of": "true", "window": "1m", "above": "100%"})), "InvalidSpec", "no share"),
+        (json!({"condition": {"type": "Any"}, "for": "1m"}), "InvalidSpec", "for: Any is about single"),
+        (json!({"repeatFactor": "2", "repeatInterval": null}), "InvalidSpec", "repeatInterval"),
+        (json!({"repeatFactor": "11", "repeatInterval": "1m"}), "InvalidSpec", "from 1 to 10"),
+        (json!({"resolve": {"below": "21"}}), "InvalidSpec", "must not end while"),
+        (json!({"condition": {"type": "Any"}, "resolve": {"below": "1"}}), "InvalidSpec", "only Frequency"),
+        (json!({"topValues": {"host": "host"}}), "InvalidSpec", "topValues.host"),
+        (json!({"maxGroups": 0}), "InvalidSpec", "maxGroups"),
         (json!({"notify": []}), "InvalidSpec", "notify"),
     ] {
         let invalid = of_rule(&changes).unwrap_err();

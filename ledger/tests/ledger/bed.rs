@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::{
-    ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown, Outcome,
+    AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown, Outcome,
     Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
-    TemplateText, WebhookFormat,
+    TemplateText, Values, WebhookFormat,
 };
 use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
@@ -37,9 +37,25 @@ pub(crate) fn ms(seconds: i64) -> i64 {
 pub(crate) struct Plain;
 
 impl Render for Plain {
-    fn alert(&self, alert: &domain::AlertData<'_>) -> Rendered {
-        Rendered { title: format!("{} {} {}", alert.rule, alert.kind, alert.count), summary: String::new() }
+    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+        Rendered {
+            title: format!("{} {} {}", alert.rule, alert.kind, alert.count),
+            summary: saw(alert.value, alert.previous, alert.values, alert.top),
+        }
     }
+}
+
+/// What a condition saw, and the top values, as a text; empty for a rule that only counts.
+pub(crate) fn saw(
+    value: Option<&str>,
+    previous: Option<&str>,
+    values: &[String],
+    top: &BTreeMap<String, Values>,
+) -> String {
+    if value.is_none() && top.is_empty() {
+        return String::new();
+    }
+    format!("{value:?} {previous:?} {values:?} {top:?}")
 }
 
 pub(crate) struct Bed {

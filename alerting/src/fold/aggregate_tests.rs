@@ -1,0 +1,72 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn values(list: &[u16], kept: usize) -> Values {
+    let mut values = Values::default();
+    for value in list {
+        add_value(&mut values, format!("v{value}"), kept);
+    }
+    trim(&mut values, kept);
+    values
+}
+
+/// All counted, and then those that rank lowest.
+fn brute(list: &[u16], kept: usize) -> Values {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for value in list {
+        *counts.entry(format!("v{value}")).or_default() += 1;
+    }
+    let mut all: Vec<(u64, String, i64)> =
+        counts.into_iter().map(|(value, count)| (rank(&value), value, count)).collect();
+    all.sort();
+    let others = all.iter().skip(kept).map(|(_, _, count)| count).sum();
+    Values { counts: all.into_iter().take(kept).map(|(_, value, count)| (value, count)).collect(), others }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Over the bound too: the same values with the same numbers, however they were split and in whatever order.
+    #[test]
+    fn which_values_are_kept_and_their_numbers_depend_on_the_values_alone(
+        list in prop::collection::vec(0..60_u16, 0..200)
+            .prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle())),
+        kept in 1..12_usize,
+        every in 1..40_usize,
+    ) {
+        let (list, shuffled) = list;
+        let expected = brute(&list, kept);
+        prop_assert_eq!(&values(&list, kept), &expected);
+        let mut merged = Values::default();
+        for part in shuffled.chunks(every) {
+            merge_values(&mut merged, values(part, kept), kept);
+        }
+        prop_assert_eq!(&merged, &expected);
+    }
+
+    /// Numbers read back as what they were.
+    #[test]
+    fn a_number_reads_back(number in any::<f64>().prop_filter("a JSON number", |number| number.is_finite())) {
+        prop_assert_eq!(super::number(&text(number)), number);
+    }
+}
+
+#[test]
+fn numbers_read_as_people_write_them() {
+    for (number, expected) in
+        [(20.0, "20"), (0.5, "0.5"), (-3.0, "-3"), (1e300, "1e300"), (0.0, "0"), (1e-9, "1e-9")]
+    {
+        assert_eq!(text(number), expected);
+    }
+}
+
+#[test]
+fn a_limit_decides_how_many_values_are_kept() {
+    let cardinality = |limit| {
+        values_kept(&Condition::Cardinality { path: String::new(), window: domain::Millis(1), limit })
+    };
+    assert_eq!(cardinality(Limit::Above(5)), 101);
+    assert_eq!(cardinality(Limit::Below(500)), 501);
+    assert_eq!(cardinality(Limit::Above(1_000_000)), 10_000);
+}
