@@ -19,7 +19,7 @@
 //!
 //! # The parts
 //!
-//! [`decode`] bytes → value; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts (and
+//! [`decode`] bytes → [`document`]; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts (and
 //! [`sample`]s of them); [`decide`] counts → decisions. [`reason`] is why a record was not counted. A further format is a
 //! variant of `domain::Format` and an arm in [`decode`]; a further condition is one of `domain::Condition` and an arm in
 //! [`decide::RuleParams`]; another matcher replaces what is behind [`matching::Matcher`].
@@ -30,6 +30,7 @@
 
 pub mod decide;
 pub mod decode;
+pub mod document;
 pub mod fold;
 pub mod matching;
 pub mod paths;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use domain::{Condition, Count, Dropped, Millis, Resolve, Severity, Source, StartFrom};
 use proptest::prelude::*;
 use serde_json::json;
