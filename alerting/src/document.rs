@@ -194,9 +194,7 @@ impl Document {
     /// A document of a JSON value.
     pub fn of(value: &Value) -> Self {
         let mut document = Self::default();
-        let mut builder = document.build();
-        builder.value(value);
-        drop(builder);
+        document.build().value(value);
         document
     }
 
@@ -271,9 +269,11 @@ impl<'d> Node<'d> {
             Data::Uint(it) => Value::from(it),
             Data::Double(it) => Number::from_f64(it).map_or(Value::Null, Value::Number),
             Data::Text(it) => Value::from(it),
-            Data::List(list) => list.iter().map(|item| item.to_json()).collect(),
+            Data::List(list) => list.items().map(|item| item.to_json()).collect(),
             Data::Map(map) => Value::Object(
-                map.iter().map(|(name, value)| (name.to_owned(), value.to_json())).collect::<JsonMap<_, _>>(),
+                map.fields()
+                    .map(|(name, value)| (name.to_owned(), value.to_json()))
+                    .collect::<JsonMap<_, _>>(),
             ),
         }
     }
@@ -291,7 +291,7 @@ impl<'d> List<'d> {
     }
 
     /// Its elements.
-    pub fn iter(&self) -> Items<'d> {
+    pub fn items(&self) -> Items<'d> {
         Items { node: Node { at: self.node.at + 1, ..self.node }, end: self.end }
     }
 
@@ -305,7 +305,7 @@ impl<'d> List<'d> {
             // No element has parts.
             return Some(Node { at: first + index as u32, ..self.node });
         }
-        self.iter().nth(index)
+        self.items().nth(index)
     }
 }
 
@@ -321,7 +321,7 @@ impl<'d> Map<'d> {
     }
 
     /// Its names and their values.
-    pub fn iter(&self) -> Fields<'d> {
+    pub fn fields(&self) -> Fields<'d> {
         Fields { node: Node { at: self.node.at + 1, ..self.node }, end: self.end }
     }
 

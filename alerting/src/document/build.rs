@@ -201,7 +201,9 @@ impl Builder<'_> {
             Value::String(it) => self.text(it),
             Value::Array(items) => {
                 let open = self.open_list();
-                items.iter().for_each(|item| self.value(item));
+                for item in items {
+                    self.value(item);
+                }
                 self.close_list(open, items.len() as u32);
             }
             Value::Object(fields) => {

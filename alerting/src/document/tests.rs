@@ -39,7 +39,7 @@ fn an_element_is_found_by_its_index() {
     let Data::Map(map) = view.root().data() else { panic!("a map") };
     for name in ["flat", "deep"] {
         let Some(Data::List(list)) = map.get_text(name).map(|it| it.data()) else { panic!("a list") };
-        assert_eq!((list.len(), list.iter().count()), (3, 3));
+        assert_eq!((list.len(), list.items().count()), (3, 3));
         assert_eq!(list.get(2).unwrap().to_json(), json!(3));
         assert!(list.get(3).is_none());
     }

@@ -230,7 +230,7 @@ impl Records {
     /// Keeps a record in the place of another one if it fits there.
     #[inline]
     fn put(&mut self, place: u32, record: &[u8]) -> Option<u32> {
-        if let Some(at) = self.at(place) {
+        if let Some(at) = Self::at(place) {
             let (room, _) = self.head(at)?;
             if record.len() <= room {
                 let slot = self.bytes.get_mut(at + 4..at + 8 + record.len())?;
@@ -254,7 +254,7 @@ impl Records {
         Some(place)
     }
 
-    fn at(&self, place: u32) -> Option<usize> {
+    fn at(place: u32) -> Option<usize> {
         (place != NONE).then_some(place as usize * 8)
     }
 
@@ -266,7 +266,7 @@ impl Records {
     }
 
     fn get(&self, place: u32) -> &[u8] {
-        let record = self.at(place).and_then(|at| {
+        let record = Self::at(place).and_then(|at| {
             let (_, len) = self.head(at)?;
             self.bytes.get(at + 8..at + 8 + len)
         });

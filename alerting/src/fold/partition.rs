@@ -147,12 +147,11 @@ impl Held {
         }
         let time = record.raw.time().as_millisecond();
         let cut;
-        let body = match record.raw.value.filter(|value| value.len() <= MAX_SAMPLE) {
-            Some(value) => value,
-            None => {
-                cut = serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default();
-                &cut
-            }
+        let body = if let Some(value) = record.raw.value.filter(|value| value.len() <= MAX_SAMPLE) {
+            value
+        } else {
+            cut = serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default();
+            &cut
         };
         let mut counted = self.try_count(record, time - bucket, body);
         if counted == Counted::Full {

@@ -16,7 +16,7 @@ use super::functions;
 use super::program::{Macro, MacroKind, Node, Step};
 use super::value::Constant;
 
-/// How many variables a program can have at once: the element and the bound value of each level.
+/// How many variables a program can have at once: the element of each level.
 pub(super) const SLOTS: usize = MAX_NESTING;
 
 /// Compiles a checked tree, with its patterns by their place in it.
@@ -168,21 +168,13 @@ impl Compiler<'_> {
 
     fn comprehension(&mut self, it: &ComprehensionExpr) -> Node {
         let over = self.node(&it.iter_range);
-        let init = self.node(&it.accu_init);
         let (outside, slot) = (self.bound.len(), self.nesting.min(SLOTS - 1));
         self.nesting += 1;
-        let bind = matches!(&it.loop_cond.expr, Expr::Literal(LiteralValue::Boolean(it)) if !*it.inner());
-        let node = if bind {
-            self.bound.push((it.accu_var.clone(), slot));
-            let kind = MacroKind::Bind(self.node(&it.result));
-            Node::Macro(Box::new(Macro { over: init, slot, kind }))
-        } else {
-            self.bound.push((it.iter_var.clone(), slot));
-            self.kind(it).map_or(Node::Nothing, |kind| Node::Macro(Box::new(Macro { over, slot, kind })))
-        };
+        self.bound.push((it.iter_var.clone(), slot));
+        let kind = self.kind(it);
         self.nesting -= 1;
         self.bound.truncate(outside);
-        node
+        kind.map_or(Node::Nothing, |kind| Node::Macro(Box::new(Macro { over, slot, kind })))
     }
 
     /// Which macro it was: the parser makes no other forms.

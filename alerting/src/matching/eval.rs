@@ -164,7 +164,7 @@ impl<'a> Eval<'a> {
             return Ok(items.any(|it| it.equals(&item)));
         }
         match of.entry(&item) {
-            Some(found) if found.is_some() || item.is_key() => Ok(found.is_some()),
+            Ok(found) if found.is_some() || item.is_key() => Ok(found.is_some()),
             _ => Err(Fault::Types(Op::In, item.kind(), of.kind())),
         }
     }
@@ -203,10 +203,7 @@ impl<'a> Eval<'a> {
             Node::Nothing => return Err(Fault::Nothing),
             Node::Select(of, name) => self.select(of, name)?,
             Node::OptionalSelect(of, name) => {
-                let (of, _) = match opened(self.value(of)?) {
-                    Some(opened) => opened,
-                    None => return Ok(Val::Optional(None)),
-                };
+                let Some((of, _)) = opened(self.value(of)?) else { return Ok(Val::Optional(None)) };
                 let found = index(of, Val::Text(name.as_str())).ok();
                 Val::Optional(found.map(|it| self.keep(it)).transpose()?)
             }
@@ -289,10 +286,7 @@ impl<'a> Eval<'a> {
     }
 
     fn has(&mut self, of: &'a Node, name: &Name) -> Result<bool, Fault> {
-        let (of, optional) = match opened(self.value(of)?) {
-            Some(opened) => opened,
-            None => return Ok(false),
-        };
+        let Some((of, optional)) = opened(self.value(of)?) else { return Ok(false) };
         match field(of, name) {
             Ok(found) => Ok(found.is_some()),
             Err(_) if optional && of.kind() == Kind::List => Ok(false),
@@ -303,10 +297,7 @@ impl<'a> Eval<'a> {
 
     #[inline(never)]
     fn select(&mut self, of: &'a Node, name: &Name) -> Result<Val<'a>, Fault> {
-        let (of, optional) = match opened(self.value(of)?) {
-            Some(opened) => opened,
-            None => return Ok(Val::Optional(None)),
-        };
+        let Some((of, optional)) = opened(self.value(of)?) else { return Ok(Val::Optional(None)) };
         if !optional {
             return field(of, name)?.ok_or(Fault::Missing);
         }
@@ -319,10 +310,7 @@ impl<'a> Eval<'a> {
 
     #[inline(never)]
     fn index(&mut self, [of, at]: &'a [Node; 2], asked: bool) -> Result<Val<'a>, Fault> {
-        let (of, optional) = match opened(self.value(of)?) {
-            Some(opened) => opened,
-            None => return Ok(Val::Optional(None)),
-        };
+        let Some((of, optional)) = opened(self.value(of)?) else { return Ok(Val::Optional(None)) };
         let at = self.value(at)?;
         let found = index(of, at);
         if asked || optional {
@@ -374,10 +362,6 @@ impl<'a> Eval<'a> {
     #[inline(never)]
     fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, Fault> {
         let over = self.value(&it.over)?;
-        if let MacroKind::Bind(result) = &it.kind {
-            self.set(it.slot, over);
-            return self.value(result);
-        }
         let wrong = Fault::Type(Op::Macro, over.kind());
         if let Some(items) = over.items() {
             self.elements(it, items)
@@ -425,7 +409,6 @@ impl<'a> Eval<'a> {
                 }
                 Ok(Val::List(list.into_bump_slice()))
             }
-            MacroKind::Bind(_) => Ok(Val::Null),
         }
     }
 
@@ -437,22 +420,22 @@ impl<'a> Eval<'a> {
         decides: bool,
         items: impl Iterator<Item = Val<'a>>,
     ) -> Result<Val<'a>, Fault> {
-        let (mut failed, mut decided) = (None, false);
+        let (mut failed, mut found) = (None, false);
         for item in items {
             self.step()?;
-            if decided {
+            if found {
                 break;
             }
             self.set(slot, item);
             match self.truth(holds) {
-                Ok(holds) if holds == decides => (failed, decided) = (None, true),
+                Ok(holds) if holds == decides => (failed, found) = (None, true),
                 Ok(_) => {}
                 Err(fault) => failed = Some(not_boolean(fault, if decides { Op::Or } else { Op::And })),
             }
         }
         match failed {
             Some(fault) => Err(fault),
-            None => Ok(Val::Bool(decided == decides)),
+            None => Ok(Val::Bool(found == decides)),
         }
     }
 }
@@ -480,7 +463,7 @@ fn field<'a>(of: Val<'a>, name: &Name) -> Result<Option<Val<'a>>, Fault> {
             _ => Ok(None),
         },
         Val::Null => Err(Fault::Missing),
-        _ => of.entry(&Val::Text(name.as_str())).ok_or(Fault::Types(Op::Select, of.kind(), Kind::Text)),
+        _ => of.entry(&Val::Text(name.as_str())).map_err(|kind| Fault::Types(Op::Select, kind, Kind::Text)),
     }
 }
 
@@ -493,15 +476,15 @@ fn index<'a>(of: Val<'a>, at: Val<'a>) -> Result<Val<'a>, Fault> {
             let at = match at {
                 Val::Int(at) => usize::try_from(at).ok(),
                 Val::Uint(at) => usize::try_from(at).ok(),
-                Val::Double(at) if at.trunc() == at && at.abs() < i64::MAX as f64 => {
+                Val::Double(at) if at.fract() == 0.0 && at.abs() < i64::MAX as f64 => {
                     usize::try_from(at as i64).ok()
                 }
                 _ => return Err(wrong),
             };
-            at.and_then(|at| of.item(at).flatten()).ok_or(Fault::Missing)
+            at.and_then(|at| of.item(at)).ok_or(Fault::Missing)
         }
         Kind::Map => match of.entry(&at) {
-            Some(Some(found)) => Ok(found),
+            Ok(Some(found)) => Ok(found),
             _ if at.is_key() => Err(Fault::Missing),
             _ => Err(wrong),
         },

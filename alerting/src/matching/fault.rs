@@ -87,8 +87,7 @@ operations! {
     ToString "string", ToInt "int", ToUint "uint", ToDouble "double", ToBool "bool", ToBytes "bytes", TypeOf "type",
     Dyn "dyn", Timestamp "timestamp", Duration "duration", FullYear "getFullYear", Month "getMonth",
     DayOfYear "getDayOfYear", DayOfMonth "getDayOfMonth", Date "getDate", DayOfWeek "getDayOfWeek", Hours "getHours",
-    Minutes "getMinutes", Seconds "getSeconds", Milliseconds "getMilliseconds", None "optional.none",
-    Of "optional.of", OfNonZero "optional.ofNonZeroValue", Value "value", HasValue "hasValue", OrOptional "or",
+    Minutes "getMinutes", Seconds "getSeconds", Milliseconds "getMilliseconds", Value "value", HasValue "hasValue", OrOptional "or",
     OrValue "orValue",
 }
 

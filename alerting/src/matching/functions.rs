@@ -37,9 +37,6 @@ pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
         ("getMinutes", true) => Op::Minutes,
         ("getSeconds", true) => Op::Seconds,
         ("getMilliseconds", true) => Op::Milliseconds,
-        ("optional.none", false) => Op::None,
-        ("optional.of", false) => Op::Of,
-        ("optional.ofNonZeroValue", false) => Op::OfNonZero,
         ("value", true) => Op::Value,
         ("hasValue", true) => Op::HasValue,
         ("or", true) => Op::OrOptional,
@@ -52,7 +49,6 @@ impl<'a> Eval<'a> {
     /// Applies a function to its target, if it has one, and its arguments.
     pub(super) fn apply(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
         match *given {
-            [] if op == Op::None => Ok(Val::Optional(None)),
             [of] => self.unary(op, of),
             [of, with] => binary(op, of, with),
             _ => Err(Fault::Arguments(op)),
@@ -87,9 +83,6 @@ impl<'a> Eval<'a> {
                 Val::Span(_) => Some(of),
                 _ => None,
             },
-            Op::Of => Some(Val::Optional(Some(self.keep(of)?))),
-            Op::OfNonZero if of.is_zero() => Some(Val::Optional(None)),
-            Op::OfNonZero => Some(Val::Optional(Some(self.keep(of)?))),
             Op::HasValue | Op::Value => match of {
                 Val::Optional(it) if op == Op::HasValue => Some(Val::Bool(it.is_some())),
                 Val::Optional(it) => Some(*it.ok_or(Fault::Value(op))?),

@@ -46,7 +46,7 @@ impl Number {
         if it.abs() >= EXACT {
             return None;
         }
-        Some(if it.trunc() == it { Self::Int(it as i64) } else { Self::Bits(it.to_bits()) })
+        Some(if it.fract() == 0.0 { Self::Int(it as i64) } else { Self::Bits(it.to_bits()) })
     }
 }
 

@@ -75,8 +75,6 @@ pub(super) enum MacroKind {
     ExistsOne(Node),
     /// Those for which the first holds, each made into the second.
     Collect(Option<Node>, Node),
-    /// Not over elements: the value is bound in the node.
-    Bind(Node),
 }
 
 /// Follows a path from the record's value.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::{
     Timestamp,
     civil::DateTime,
-    tz::{Offset, TimeZone, TimeZoneDatabase},
+    tz::{TimeZone, TimeZoneDatabase},
 };
 
 use super::fault::Op;
@@ -126,7 +126,8 @@ impl Time {
             }
             None if zone.is_empty() => 0,
             None => {
-                let at = Timestamp::new(self.seconds, 0).ok()?;
+                let nearest = if self.seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+                let at = Timestamp::new(self.seconds, 0).unwrap_or(nearest);
                 let zone: TimeZone = ZONES.get(zone).ok()?;
                 zone.to_offset(at).seconds()
             }
@@ -136,10 +137,12 @@ impl Time {
 
     /// Year, month and so on where it is told.
     fn civil(self) -> DateTime {
-        // Only a record's own time can be out of jiff's range; it is told as the nearest.
-        let nearest = if self.seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
-        let at = Timestamp::new(self.seconds, 0).unwrap_or(nearest);
-        Offset::from_seconds(self.offset).unwrap_or(Offset::UTC).to_datetime(at)
+        let local = self.seconds.saturating_add(i64::from(self.offset));
+        let days = local.div_euclid(86_400).clamp(-4_000_000, 4_000_000);
+        let second = local.rem_euclid(86_400) as i32;
+        let clock =
+            jiff::civil::Time::midnight().wrapping_add(jiff::SignedDuration::from_secs(second.into()));
+        EPOCH.saturating_add(jiff::SignedDuration::from_hours(days * 24)).to_datetime(clock)
     }
 
     /// A part of it as the getter says it.

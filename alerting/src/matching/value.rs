@@ -128,7 +128,7 @@ impl<'a> Val<'a> {
     pub(super) fn items(&self) -> Option<Elements<'a>> {
         Some(match self {
             Self::Items(node) => match node.data() {
-                Data::List(list) => Elements::Items(list.iter()),
+                Data::List(list) => Elements::Items(list.items()),
                 _ => return None,
             },
             Self::List(list) => Elements::List(list.iter()),
@@ -137,24 +137,24 @@ impl<'a> Val<'a> {
         })
     }
 
-    /// The element of that index of a list; `None` within where there is no such element.
-    pub(super) fn item(&self, index: usize) -> Option<Option<Val<'a>>> {
-        Some(match self {
+    /// The element of that index of a list.
+    pub(super) fn item(&self, index: usize) -> Option<Val<'a>> {
+        match self {
             Self::Items(node) => match node.data() {
                 Data::List(list) => list.get(index).map(Val::of),
-                _ => return None,
+                _ => None,
             },
             Self::List(list) => list.get(index).copied(),
             Self::Written(list) => list.get(index).map(Constant::val),
-            _ => return None,
-        })
+            _ => None,
+        }
     }
 
     /// The keys of a map and their values.
     pub(super) fn entries(&self) -> Option<Entries<'a>> {
         Some(match self {
             Self::Fields(node) => match node.data() {
-                Data::Map(map) => Entries::Fields(map.iter()),
+                Data::Map(map) => Entries::Fields(map.fields()),
                 _ => return None,
             },
             Self::Headers(headers) => Entries::Headers(headers.iter()),
@@ -179,21 +179,21 @@ impl<'a> Val<'a> {
         })
     }
 
-    /// The value of a key that may be one of a map; `None` within where there is no such key.
-    pub(super) fn entry(&self, key: &Val<'_>) -> Option<Option<Val<'a>>> {
-        Some(match (self, key) {
+    /// The value of a key of a map; the type of what is no map.
+    pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, Kind> {
+        Ok(match (self, key) {
             (Self::Fields(node), Val::Text(name)) => match node.data() {
                 Data::Map(map) => map.get_text(name).map(Val::of),
-                _ => return None,
+                _ => None,
             },
             (Self::Headers(headers), Val::Text(name)) => {
                 let found = headers.binary_search_by(|(header, _)| (*header).cmp(name)).ok();
                 found.and_then(|at| headers.get(at)).map(|(_, text)| text_or_null(*text))
             }
-            // Only keys of the same kind are equal, and numbers.
             (Self::Map(map), _) => map.iter().find(|(its, _)| its.equals(key)).map(|(_, value)| *value),
+            // Their keys are texts.
             (Self::Fields(_) | Self::Headers(_), _) => None,
-            _ => return None,
+            _ => return Err(self.kind()),
         })
     }
 
@@ -216,7 +216,7 @@ impl<'a> Val<'a> {
                 (None, None) => true,
                 _ => false,
             },
-            _ => self.number(other).map_or_else(|| self.alike(other), |order| order == Some(Ordering::Equal)),
+            _ => self.number(other) == Some(Ordering::Equal) || self.alike(other),
         }
     }
 
@@ -229,16 +229,17 @@ impl<'a> Val<'a> {
             return a.into_iter().all(|a| b.next().is_some_and(|b| a.equals(&b)));
         }
         if let (Some(mut entries), Some(_)) = (self.entries(), other.entries()) {
-            return entries
-                .all(|(key, value)| other.entry(&key).flatten().is_some_and(|theirs| value.equals(&theirs)));
+            return entries.all(|(key, value)| {
+                other.entry(&key).ok().flatten().is_some_and(|theirs| value.equals(&theirs))
+            });
         }
         false
     }
 
-    /// How two numbers compare: not at all if one is no number, `None` within for not-a-number.
+    /// How two numbers compare; nothing if one is no number, or not-a-number.
     #[inline]
-    fn number(&self, other: &Val<'_>) -> Option<Option<Ordering>> {
-        Some(match (self, other) {
+    fn number(&self, other: &Val<'_>) -> Option<Ordering> {
+        match (self, other) {
             (Val::Int(a), Val::Int(b)) => Some(a.cmp(b)),
             (Val::Uint(a), Val::Uint(b)) => Some(a.cmp(b)),
             (Val::Double(a), Val::Double(b)) => a.partial_cmp(b),
@@ -248,39 +249,20 @@ impl<'a> Val<'a> {
             (Val::Double(a), Val::Uint(b)) => a.partial_cmp(&(*b as f64)),
             (Val::Int(a), Val::Uint(b)) => Some(u64::try_from(*a).map_or(Ordering::Less, |a| a.cmp(b))),
             (Val::Uint(a), Val::Int(b)) => Some(i64::try_from(*a).map_or(Ordering::Greater, |a| a.cmp(b))),
-            _ => return None,
-        })
+            _ => None,
+        }
     }
 
     /// How the two compare; nothing if they do not.
     #[inline]
     pub(super) fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
-        if let Some(order) = self.number(other) {
-            return order;
-        }
-        Some(match (self, other) {
-            (Val::Text(a), Val::Text(b)) => a.cmp(b),
-            (Val::Bool(a), Val::Bool(b)) => a.cmp(b),
-            (Val::Bytes(a), Val::Bytes(b)) => a.cmp(b),
-            (Val::Time(a), Val::Time(b)) => a.instant().cmp(&b.instant()),
-            (Val::Span(a), Val::Span(b)) => a.cmp(b),
-            _ => return None,
-        })
-    }
-
-    /// Whether it is what `optional.ofNonZeroValue` takes for nothing.
-    pub(super) fn is_zero(&self) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Bool(it) => !it,
-            Self::Int(it) | Self::Span(it) => *it == 0,
-            Self::Uint(it) => *it == 0,
-            Self::Double(it) => *it == 0.0,
-            Self::Text(it) => it.is_empty(),
-            Self::Bytes(it) => it.is_empty(),
-            Self::Time(it) => it.instant() == (0, 0),
-            Self::Type(_) | Self::Optional(_) => false,
-            _ => self.len() == Some(0),
+        match (self, other) {
+            (Val::Text(a), Val::Text(b)) => Some(a.cmp(b)),
+            (Val::Bool(a), Val::Bool(b)) => Some(a.cmp(b)),
+            (Val::Bytes(a), Val::Bytes(b)) => Some(a.cmp(b)),
+            (Val::Time(a), Val::Time(b)) => Some(a.instant().cmp(&b.instant())),
+            (Val::Span(a), Val::Span(b)) => Some(a.cmp(b)),
+            _ => self.number(other),
         }
     }
 }
