@@ -10,7 +10,7 @@ use crate::records::lines;
 use crate::{allocations, medians};
 
 pub(crate) fn figures() {
-    let lines = lines(10_000);
+    let lines = lines(500);
     let bytes: usize = lines.iter().map(Vec::len).sum();
     let decoder = Decoder::new(Format::Json);
     let mut document = Document::default();
@@ -20,7 +20,7 @@ pub(crate) fn figures() {
         }
     };
     let [ours_ns, theirs_ns, utf8_ns, skip_ns] = medians(
-        15,
+        401,
         lines.len(),
         [
             &mut ours,

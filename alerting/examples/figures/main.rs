@@ -41,7 +41,8 @@ fn main() {
     }
 }
 
-/// Nanoseconds of each task for each of its `count` repetitions: the tasks take turns, and the median of theirs counts.
+/// Nanoseconds of each task for each of its `count` repetitions: the tasks take turns, and the median of theirs counts. A
+/// turn should be short: on a shared machine the median then is of turns that nothing interrupted.
 fn medians<const N: usize>(turns: usize, count: usize, mut tasks: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut times = [const { Vec::new() }; N];
     for _ in 0..=turns {

@@ -37,7 +37,7 @@ pub(crate) fn figures() {
     let mut context = Context::default();
     context.add_variable_from_value("record", convert(&value));
     let memory = Memory::default();
-    let repeat = 20_000;
+    let repeat = 500;
     println!("match, ns a record               ours     cel   ratio  allocations");
     for (kind, expression) in KINDS {
         let matcher = Matcher::compile(expression).unwrap();
@@ -45,7 +45,7 @@ pub(crate) fn figures() {
         let answer = matcher.matches(&record) == Ok(true);
         assert_eq!(program.execute(&context).unwrap(), Value::Bool(answer), "{expression}");
         let [ours, theirs] = medians(
-            15,
+            401,
             repeat,
             [
                 &mut || {

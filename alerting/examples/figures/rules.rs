@@ -58,7 +58,7 @@ const KINDS: [(&str, fn(usize) -> String); 6] = [
 ];
 
 pub(crate) fn figures() {
-    let lines = lines(5_000);
+    let lines = lines(500);
     println!("rules, ns a record (decode, match, count)             1 rule   1,000 rules   ratio");
     for (kind, rule) in KINDS {
         let (one, many) = (engine([rule(7)], &[]), engine((0..1_000).map(rule), &[]));
@@ -69,7 +69,7 @@ pub(crate) fn figures() {
         };
         let (mut of_one, mut of_many) = (Partition::default(), Partition::default());
         let [one_ns, many_ns] =
-            medians(9, lines.len(), [&mut || run(&one, &mut of_one), &mut || run(&many, &mut of_many)]);
+            medians(201, lines.len(), [&mut || run(&one, &mut of_one), &mut || run(&many, &mut of_many)]);
         let made = allocations(|| run(&one, &mut of_one));
         println!(
             "  {kind:51} {one_ns:7.0} {many_ns:13.0} {:7.2}   {} (allocations of one rule in {} records: {made})",

@@ -7,6 +7,7 @@
 mod groups;
 mod index;
 mod partition;
+mod ranges;
 
 use hashbrown::HashMap;
 
@@ -115,8 +116,9 @@ impl Engine {
         }
         for readers in engine.topics.values_mut().flatten() {
             let rules = &engine.rules;
-            let need = |at: &u32| (*at, rules.get(*at as usize).and_then(|rule| rule.matcher.need()));
-            readers.index = Index::new(readers.rules.iter().map(need).collect());
+            let needs =
+                |at: &u32| (*at, rules.get(*at as usize).map_or_else(Vec::new, |it| it.matcher.needs()));
+            readers.index = Index::new(readers.rules.iter().map(needs).collect());
         }
         (engine, problems)
     }

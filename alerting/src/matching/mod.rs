@@ -118,8 +118,8 @@ impl Matcher {
         Ok(Self { program: compile::compile(&expression, &patterns) })
     }
 
-    /// What must hold of one field for it to be anything but false.
-    pub(crate) fn need(&self) -> Option<need::Need> {
+    /// What must hold, each of one field, for it to be anything but false.
+    pub(crate) fn needs(&self) -> Vec<need::Need> {
         need::of(&self.program)
     }
 

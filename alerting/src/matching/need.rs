@@ -24,10 +24,10 @@ pub(crate) enum Condition {
     Among { texts: Vec<Box<str>>, numbers: Vec<Number> },
     /// A text that begins so; other types are an error.
     Prefix(Box<str>),
-    /// A number from here on, as near as an `f64` tells; other types are an error.
-    AtLeast(f64),
-    /// A number up to here.
-    AtMost(f64),
+    /// A text that contains it; other types are an error.
+    Contains(Box<str>),
+    /// A number from the first to the last, as near as an `f64` tells; other types are an error.
+    Within(f64, f64),
 }
 
 /// A number by which equal ones are found.
@@ -50,25 +50,31 @@ impl Number {
     }
 }
 
-/// The most selective condition of an expression, if it has one.
-pub(super) fn of(program: &Node) -> Option<Need> {
+/// All such conditions of an expression.
+pub(super) fn of(program: &Node) -> Vec<Need> {
     let mut parts = Vec::new();
     conjuncts(program, &mut parts);
     // A part before the condition that may be too costly is so whether the condition holds or not.
     let reached = parts.iter().position(|part| !cheap(part)).map_or(parts.len(), |at| at + 1);
-    let (at, (path, condition)) = parts
-        .iter()
-        .take(reached)
-        .enumerate()
-        .filter_map(|(at, part)| condition(part).map(|found| (at, found)))
-        .min_by_key(|(_, (_, condition))| match condition {
-            Condition::Among { .. } => 0,
-            Condition::Prefix(_) => 1,
-            Condition::AtLeast(_) | Condition::AtMost(_) => 2,
-        })?;
-    let others = parts.iter().enumerate().filter(|(other, _)| *other != at);
-    let quiet = others.into_iter().all(|(_, part)| quiet(part));
-    Some(Need { path: path.into(), condition, quiet })
+    let mut needs: Vec<Need> = Vec::new();
+    for (at, part) in parts.iter().enumerate().take(reached) {
+        let Some((path, condition)) = condition(part) else { continue };
+        let others = parts.iter().enumerate().filter(|(other, _)| *other != at);
+        let quiet = others.into_iter().all(|(_, part)| quiet(part));
+        // Both ends of a range are one condition. It fails as either does.
+        let same = needs.iter_mut().find_map(|need| match (&mut need.condition, &condition) {
+            (Condition::Within(from, to), Condition::Within(more, less)) if *need.path == *path => {
+                Some(((from, to), (*more, *less)))
+            }
+            _ => None,
+        });
+        if let Some(((from, to), (more, less))) = same {
+            (*from, *to) = (from.max(more), to.min(less));
+            continue;
+        }
+        needs.push(Need { path: path.into(), condition, quiet });
+    }
+    needs
 }
 
 fn conjuncts<'p>(node: &'p Node, into: &mut Vec<&'p Node>) {
@@ -108,14 +114,19 @@ fn condition(node: &Node) -> Option<(&[Step], Condition)> {
                 [Node::Constant(constant), Node::Field(path)] => (path, number(constant)?, !is_greater(*op)),
                 _ => return None,
             };
-            Some((path, if at_least { Condition::AtLeast(number) } else { Condition::AtMost(number) }))
+            let (from, to) = if at_least { (number, f64::INFINITY) } else { (f64::NEG_INFINITY, number) };
+            Some((path, Condition::Within(from, to)))
         }
-        Node::Call(Op::StartsWith, Some(text), part) => match (&**text, &**part) {
-            (Node::Field(path), [Node::Constant(Constant::Text(prefix))]) => {
-                Some((path, Condition::Prefix(prefix.clone())))
-            }
-            _ => None,
-        },
+        Node::Call(op @ (Op::StartsWith | Op::Contains | Op::EndsWith), Some(text), part) => {
+            let (Node::Field(path), [Node::Constant(Constant::Text(part))]) = (&**text, &**part) else {
+                return None;
+            };
+            let part = part.clone();
+            Some((
+                path,
+                if *op == Op::StartsWith { Condition::Prefix(part) } else { Condition::Contains(part) },
+            ))
+        }
         _ => None,
     }
 }
