@@ -49,10 +49,11 @@
 //!
 //! # The parts
 //!
-//! [`decode`] bytes → value; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts (and
-//! [`sample`]s of them); [`decide`] counts → decisions; [`replay`] all of it in memory. [`reason`] is why a record was not counted. A further format is a
-//! variant of `domain::Format` and an arm in [`decode`]; a further condition is one of `domain::Condition`, what it counts in
-//! `fold::aggregate`, and what it asks in `decide::condition`; another matcher replaces what is behind [`matching::Matcher`].
+//! [`decode`] bytes → [`document`]; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
+//! (and [`sample`]s of them); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
+//! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and an arm in
+//! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
+//! [`decide::Test`]; another matcher replaces what is behind [`matching::Matcher`].
 //!
 //! Invariants: pure, bounded in memory and in work for each record, total: no input panics. Never here: a clock, I/O,
 //! randomness, or a text's rendering.
@@ -60,6 +61,7 @@
 
 pub mod decide;
 pub mod decode;
+pub mod document;
 pub mod fold;
 pub mod matching;
 pub mod paths;

@@ -9,10 +9,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
 
 use domain::Digest;
-use serde_json::Value;
+use serde_json::Number;
 
+use crate::document::{Data, Name};
 use crate::record::Record;
 
 /// The longest label value, bytes.
@@ -35,7 +38,7 @@ enum Root {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
-    Name(String),
+    Name(Name),
     Index(usize),
 }
 
@@ -74,7 +77,7 @@ impl Path {
         match name {
             "record" => Ok(Self(Root::Record(segments))),
             "headers" => match <[Segment; 1]>::try_from(segments) {
-                Ok([Segment::Name(header)]) => Ok(Self(Root::Header(header))),
+                Ok([Segment::Name(header)]) => Ok(Self(Root::Header(header.as_str().to_owned()))),
                 _ => Err(error(name.len(), "say which header, as in headers.name or headers[\"a name\"]")),
             },
             "key" => alone(Root::Key),
@@ -84,43 +87,62 @@ impl Path {
         }
     }
 
-    /// The label's value; none where there is nothing, null, a list or an object.
-    pub fn label(&self, record: &Record<'_>) -> Option<String> {
-        self.text(record).map(|text| bounded(&text))
-    }
-
-    /// The value as a text, whole; none where there is nothing, null, a list or an object.
-    pub fn text<'r>(&self, record: &Record<'r>) -> Option<Cow<'r, str>> {
+    fn data<'r>(&self, record: &Record<'r>) -> Option<Data<'r>> {
         let raw = &record.raw;
         match &self.0 {
-            Root::Record(segments) => match value_at(segments, record.value)? {
-                Value::String(text) => Some(Cow::Borrowed(text)),
-                Value::Number(number) => Some(number.to_string().into()),
-                Value::Bool(it) => Some(it.to_string().into()),
-                Value::Null | Value::Array(_) | Value::Object(_) => None,
-            },
-            Root::Header(name) => raw.header_text(name).map(|text| Cow::Owned(text.to_owned())),
-            Root::Key => raw.key_text().map(|text| Cow::Owned(text.to_owned())),
-            Root::Topic => Some(Cow::Borrowed(raw.topic)),
-            Root::Partition => Some(raw.partition.to_string().into()),
+            Root::Record(segments) => {
+                let value = segments.iter().try_fold(record.value, |value, segment| {
+                    match (value.data(), segment) {
+                        (Data::Map(map), Segment::Name(name)) => map.get(name),
+                        (Data::List(list), Segment::Index(index)) => list.get(*index),
+                        _ => None,
+                    }
+                })?;
+                Some(value.data())
+            }
+            Root::Header(name) => raw.header_text(name).map(Data::Text),
+            Root::Key => raw.key_text().map(Data::Text),
+            Root::Topic => Some(Data::Text(raw.topic)),
+            Root::Partition => Some(Data::Int(i64::from(raw.partition))),
         }
     }
 
-    /// The number; none where there is nothing or something else. A text is not a number.
+    /// The value as a label; none where there is nothing, null, a list or an object. Copied only where it is no text of
+    /// the record, or longer than [`MAX_LABEL`].
+    pub fn text<'r>(&self, record: &Record<'r>) -> Option<Cow<'r, str>> {
+        Some(match self.data(record)? {
+            Data::Text(text) => bounded(text),
+            Data::Int(it) => it.to_string().into(),
+            Data::Uint(it) => it.to_string().into(),
+            Data::Double(it) => Number::from_f64(it)?.to_string().into(),
+            Data::Bool(it) => if it { "true" } else { "false" }.into(),
+            Data::Null | Data::List(_) | Data::Map(_) => return None,
+        })
+    }
+
+    /// The value, if it is a number.
     pub fn number(&self, record: &Record<'_>) -> Option<f64> {
-        match &self.0 {
-            Root::Record(segments) => value_at(segments, record.value)?.as_f64(),
-            Root::Partition => Some(f64::from(record.raw.partition)),
-            Root::Header(_) | Root::Key | Root::Topic => None,
+        match self.data(record)? {
+            Data::Int(it) => Some(it as f64),
+            Data::Uint(it) => Some(it as f64),
+            Data::Double(it) => Some(it),
+            _ => None,
         }
     }
-}
 
-fn value_at<'v>(segments: &[Segment], value: &'v Value) -> Option<&'v Value> {
-    segments.iter().try_fold(value, |value, segment| match segment {
-        Segment::Name(name) => value.get(name),
-        Segment::Index(index) => value.get(index),
-    })
+    /// Appends the label's value; false, and nothing, where there is none.
+    fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
+        match self.data(record) {
+            Some(Data::Text(text)) if text.len() <= MAX_LABEL => into.extend_from_slice(text.as_bytes()),
+            // Writing to a vector does not fail.
+            Some(Data::Int(it)) => drop(write!(into, "{it}")),
+            _ => match self.text(record) {
+                Some(text) => into.extend_from_slice(text.as_bytes()),
+                None => return false,
+            },
+        }
+        true
+    }
 }
 
 /// The segments from `at` on.
@@ -134,11 +156,11 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
             if length == 0 {
                 return Err((at + 1, "a name is missing; one with other characters is written [\"...\"]"));
             }
-            segments.push(Segment::Name(rest[..length].to_owned()));
+            segments.push(Segment::Name(Name::new(&rest[..length])));
             at += 1 + length;
         } else if let Some(rest) = rest.strip_prefix("[\"") {
             let length = rest.find("\"]").ok_or((at, "[\" is not closed by \"]"))?;
-            segments.push(Segment::Name(rest[..length].to_owned()));
+            segments.push(Segment::Name(Name::new(&rest[..length])));
             at += length + 4;
         } else if let Some(rest) = rest.strip_prefix('[') {
             let length = rest.find(']').ok_or((at, "[ is not closed"))?;
@@ -153,53 +175,78 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
 }
 
 /// The text, or its beginning and a hash of the whole.
-pub(crate) fn bounded(text: &str) -> String {
+fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_LABEL {
-        return text.to_owned();
+        return text.into();
     }
     let hash = Digest::of(text);
     let room = MAX_LABEL - "…#".len() - hash.as_str().len();
     let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…#{hash}", &text[..end])
+    format!("{}…#{hash}", &text[..end]).into()
 }
 
 /// A rule's compiled `groupBy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupBy {
-    labels: Vec<(String, Path)>,
+    names: Arc<[String]>,
+    paths: Box<[Path]>,
 }
 
 impl GroupBy {
     /// Compiles all paths; the error says which label's is wrong.
     pub fn compile(group_by: &BTreeMap<String, String>) -> Result<Self, (String, PathError)> {
-        let labels = group_by
+        let paths = group_by
             .iter()
-            .map(|(label, path)| {
-                Path::compile(path).map(|path| (label.clone(), path)).map_err(|error| (label.clone(), error))
-            })
+            .map(|(label, path)| Path::compile(path).map_err(|error| (label.clone(), error)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { labels })
+        Ok(Self { names: group_by.keys().cloned().collect(), paths })
     }
 
-    /// The values, in the order of the labels' names; none where one is missing.
-    pub fn values(&self, record: &Record<'_>) -> Option<Box<[String]>> {
-        self.labels.iter().map(|(_, path)| path.label(record)).collect()
+    /// The labels' names, sorted.
+    pub(crate) fn names(&self) -> &Arc<[String]> {
+        &self.names
     }
 
-    /// The labels with these values.
-    pub fn labels(&self, values: &[String]) -> BTreeMap<String, String> {
-        self.labels.iter().map(|(label, _)| label.clone()).zip(values.iter().cloned()).collect()
+    /// Appends the values, in the order of the labels' names, each with its length before it; false where one is missing.
+    pub(crate) fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
+        self.paths.iter().all(|path| {
+            let at = into.len();
+            into.extend_from_slice(&[0; 2]);
+            let found = path.append(record, into);
+            // At most MAX_LABEL, so two bytes hold it.
+            let length = (into.len() - at - 2) as u16;
+            if let Some(place) = into.get_mut(at..at + 2) {
+                place.copy_from_slice(&length.to_le_bytes());
+            }
+            found
+        })
     }
+}
+
+/// The labels of these names with the values that [`GroupBy::append`] wrote.
+pub(crate) fn labels(names: &[String], mut values: &[u8]) -> BTreeMap<String, String> {
+    names
+        .iter()
+        .map_while(|name| {
+            let (length, rest) = values.split_first_chunk::<2>()?;
+            let (value, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+            values = rest;
+            Some((name.clone(), String::from_utf8_lossy(value).into_owned()))
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::document::Document;
     use crate::record::RawRecord;
 
     fn label(path: &str, value: &Value) -> Option<String> {
+        let document = Document::of(value);
+        let view = document.view("");
         let raw = RawRecord {
             topic: "logs",
             partition: 3,
@@ -210,7 +257,42 @@ mod tests {
             value: None,
             headers: &[("x-env", Some(b"test")), ("x-env", Some(b"prod")), ("bin", Some(b"\xff"))],
         };
-        Path::compile(path).unwrap().label(&Record { raw, value })
+        let record = Record { raw, value: view.root() };
+        let text = Path::compile(path).unwrap().text(&record).map(Cow::into_owned);
+        let group_by = GroupBy::compile(&BTreeMap::from([("l".to_owned(), path.to_owned())])).unwrap();
+        let mut values = Vec::new();
+        let appended = group_by.append(&record, &mut values).then(|| labels(group_by.names(), &values));
+        assert_eq!(appended.map(|it| it["l"].clone()), text, "{path}");
+        text
+    }
+
+    #[test]
+    fn a_number_is_one_whatever_its_type() {
+        let value = json!({"i": -1, "u": u64::MAX, "f": 0.5, "t": "1", "l": [7]});
+        let document = Document::of(&value);
+        let view = document.view("");
+        let raw = RawRecord {
+            topic: "logs",
+            partition: 3,
+            offset: 0,
+            timestamp_ms: 0,
+            clock_ms: 0,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        let record = Record { raw, value: view.root() };
+        for (path, number) in [
+            ("record.i", Some(-1.0)),
+            ("record.u", Some(u64::MAX as f64)),
+            ("record.f", Some(0.5)),
+            ("record.l[0]", Some(7.0)),
+            ("partition", Some(3.0)),
+            ("record.t", None),
+            ("record.none", None),
+        ] {
+            assert_eq!(Path::compile(path).unwrap().number(&record), number, "{path}");
+        }
     }
 
     #[test]

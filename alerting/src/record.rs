@@ -4,7 +4,8 @@
 
 use domain::RecordRef;
 use jiff::Timestamp;
-use serde_json::Value;
+
+use crate::document::Node;
 
 /// How far event time may be ahead of the reader's clock, ms. A record further ahead has no window: its clock is wrong, or
 /// its alert would come when nobody remembers it. The same as Kafka's `message.timestamp.after.max.ms` unless changed.
@@ -40,17 +41,17 @@ pub struct Record<'r> {
     /// All but the value.
     pub raw: RawRecord<'r>,
     /// The decoded value.
-    pub value: &'r Value,
+    pub value: Node<'r>,
 }
 
-impl RawRecord<'_> {
+impl<'r> RawRecord<'r> {
     /// The key, if there is one and it is UTF-8.
-    pub fn key_text(&self) -> Option<&str> {
+    pub fn key_text(&self) -> Option<&'r str> {
         self.key.and_then(|key| std::str::from_utf8(key).ok())
     }
 
     /// The last header of that name, if there is one whose value is UTF-8.
-    pub fn header_text(&self, name: &str) -> Option<&str> {
+    pub fn header_text(&self, name: &str) -> Option<&'r str> {
         let (_, value) = self.headers.iter().rev().find(|(header, _)| *header == name)?;
         value.and_then(|value| std::str::from_utf8(value).ok())
     }

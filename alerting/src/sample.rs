@@ -19,7 +19,7 @@ const CUT: &str = "…";
 
 /// A sample of the record.
 pub fn sample(record: &Record<'_>) -> Sample {
-    Sample { at: record.raw.at(), value: cut(record.value) }
+    Sample { at: record.raw.at(), value: cut(&record.value.to_json()) }
 }
 
 /// About how many bytes of memory a sample holds.
@@ -28,7 +28,7 @@ pub(crate) fn weight(sample: &Sample) -> usize {
 }
 
 /// The value if it fits; otherwise with its long texts cut, its deep parts left out, and as many of its parts as fit.
-fn cut(value: &Value) -> Value {
+pub(crate) fn cut(value: &Value) -> Value {
     if size(value, MAX_SAMPLE) <= MAX_SAMPLE {
         return value.clone();
     }

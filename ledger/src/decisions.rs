@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use alerting::tell::Shown;
 use alerting::decide::{Bucket, Decision, GroupState, RuleParams, advance, expected_groups, next_due};
 use alerting::fold::{TOP_KEPT, merge_values};
+use alerting::tell::Shown;
 use domain::{AlertKind, Values};
 use jiff::Timestamp;
 use protocol::messages::Sample;

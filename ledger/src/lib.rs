@@ -30,8 +30,7 @@ mod stories;
 mod writer;
 
 pub use api::{
-    Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView,
-    WriterMetrics,
+    Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView, WriterMetrics,
 };
 pub use error::Error;
 

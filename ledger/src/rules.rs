@@ -92,7 +92,8 @@ impl<'a> Rule<'a> {
         let rendered = render.alert(&data);
         let uid = self.object.plan.uid;
         let episode = ids::episode(uid, self.state, &labels(group)?, decision.first_bucket_ms);
-        let mut records: Vec<_> = shown.first.into_iter().chain(shown.last).map(|sample| sample.at.clone()).collect();
+        let mut records: Vec<_> =
+            shown.first.into_iter().chain(shown.last).map(|sample| sample.at.clone()).collect();
         records.dedup();
         let alert = Alert {
             episode,

@@ -7,7 +7,6 @@
 //! count that depends on the order in which records came.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use domain::{
     AlertPolicy, Best, Condition, Count, Ends, Extras, ExtremeDirection, Limit, RecordRef, RulePlan, Sample,
@@ -16,8 +15,8 @@ use domain::{
 
 use super::RuleError;
 use crate::{
-    matching::{Matcher, Scope},
-    paths::{Path, bounded},
+    matching::{Matcher, Memory},
+    paths::Path,
     reason::DropReason,
     record::Record,
     sample,
@@ -219,26 +218,37 @@ impl Measures {
         Ok(counts.then_some(Self { measure, top }))
     }
 
+    /// How many of a bucket's values are kept.
+    pub(super) fn kept(&self) -> usize {
+        match &self.measure {
+            Measure::Values(_, kept) => *kept,
+            _ => VALUES_KEPT,
+        }
+    }
+
     /// What the record adds, or why it is not counted. A record without one of the `topValues` is.
-    pub(super) fn read(&self, record: &Record<'_>, scope: &Scope<'_>) -> Result<Reading, DropReason> {
+    pub(super) fn read(&self, record: &Record<'_>, memory: &Memory) -> Result<Reading, DropReason> {
         let mut reading = Reading::default();
         match &self.measure {
             Measure::Nothing => {}
-            Measure::Of(of) => reading.of = of.matches_in(scope).map_err(|failure| failure.reason)?,
+            Measure::Of(of) => {
+                reading.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?
+            }
             Measure::Values(path, _) | Measure::Ends(path) => {
-                reading.value = bounded(&path.text(record).ok_or(DropReason::ValueMissing)?);
+                reading.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
             }
             Measure::Best(path, _) => {
                 reading.number = path.number(record).ok_or(DropReason::ValueMissing)?;
             }
         }
         let values = self.top.iter().enumerate();
-        reading.top = values.filter_map(|(at, (_, path))| Some((at, bounded(&path.text(record)?)))).collect();
+        reading.top =
+            values.filter_map(|(at, (_, path))| Some((at, path.text(record)?.into_owned()))).collect();
         Ok(reading)
     }
 
     /// Adds what was read of a record; about how many bytes more are held.
-    pub(super) fn add(&self, into: &mut Counted, reading: Reading, record: &Record<'_>) -> usize {
+    pub(super) fn add(&self, into: &mut More, reading: Reading, record: &Record<'_>) -> usize {
         let mut weight = 0;
         for (at, value) in reading.top {
             let name = &self.top[at].0;
@@ -289,7 +299,7 @@ impl Measures {
 
 /// What a partition holds for [`Measures`] of a (rule, group, bucket).
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(super) struct More {
     pub(super) extras: Option<Box<Extras>>,
     pub(super) top: BTreeMap<String, Values>,
 }
@@ -321,16 +331,14 @@ fn add_value(values: &mut Values, value: String, kept: usize) -> usize {
 }
 
 /// Drops what is over the bounds, before it goes out.
-pub(super) fn settle((measures, mut counted): (Arc<Measures>, Counted)) -> Counted {
-    if let (Measure::Values(_, kept), Some(Extras::Values(values))) =
-        (&measures.measure, counted.extras.as_deref_mut())
-    {
-        trim(values, *kept);
+pub(super) fn settle(measures: &Measures, mut more: More) -> More {
+    if let Some(Extras::Values(values)) = more.extras.as_deref_mut() {
+        trim(values, measures.kept());
     }
-    for values in counted.top.values_mut() {
+    for values in more.top.values_mut() {
         trim(values, TOP_KEPT);
     }
-    counted
+    more
 }
 
 #[cfg(test)]

@@ -5,23 +5,29 @@
 //! counted twice for a rule, or left out without a reason.
 
 mod aggregate;
+mod groups;
+mod index;
 mod partition;
+mod ranges;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aggregate::Measures;
 use domain::{Format, RulePlan};
+use hashbrown::HashMap;
 use uuid::Uuid;
 
 pub(crate) use aggregate::number;
 pub use aggregate::{Aggregate, MAX_CARDINALITY, TOP_KEPT, VALUES_KEPT, merge_values, values_kept};
 pub use partition::{Aggregates, Partition};
 
+use index::Index;
+use partition::{Held, Scratch};
+
 use crate::{
     decide::RuleParams,
     decode::{DecodeError, Decoded, Decoder},
-    matching::{CompileError, Matcher, Scope},
+    matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
     reason::DropReason,
     record::{RawRecord, Record},
@@ -95,7 +101,15 @@ impl Rule {
 pub struct Engine {
     rules: Vec<Rule>,
     /// By topic, the rules that read it, together with those of the same format.
-    topics: HashMap<String, Vec<(Decoder, Vec<usize>)>>,
+    topics: HashMap<String, Vec<Readers>>,
+}
+
+/// The rules that read the same topic in the same format.
+#[derive(Debug)]
+struct Readers {
+    decoder: Decoder,
+    rules: Vec<u32>,
+    index: Index,
 }
 
 /// A rule that can't run; the others do.
@@ -124,17 +138,27 @@ impl Engine {
                 Err(errors) => problems.push(RuleProblem { rule: uid, errors }),
             }
         }
+        for readers in engine.topics.values_mut().flatten() {
+            let rules = &engine.rules;
+            let needs =
+                |at: &u32| (*at, rules.get(*at as usize).map_or_else(Vec::new, |it| it.matcher.needs()));
+            readers.index = Index::new(readers.rules.iter().map(needs).collect());
+        }
         (engine, problems)
     }
 
     fn insert(&mut self, rule: Rule, topics: &[String]) {
-        let index = self.rules.len();
+        let index = self.rules.len() as u32;
         let topics: std::collections::BTreeSet<_> = topics.iter().collect();
         for topic in topics {
             let formats = self.topics.entry(topic.clone()).or_default();
-            match formats.iter_mut().find(|(decoder, _)| decoder.format() == rule.format) {
-                Some((_, rules)) => rules.push(index),
-                None => formats.push((Decoder::new(rule.format), vec![index])),
+            match formats.iter_mut().find(|readers| readers.decoder.format() == rule.format) {
+                Some(readers) => readers.rules.push(index),
+                None => formats.push(Readers {
+                    decoder: Decoder::new(rule.format),
+                    rules: vec![index],
+                    index: Index::default(),
+                }),
             }
         }
         self.rules.push(rule);
@@ -146,60 +170,63 @@ impl Engine {
     /// `into` belongs to one partition of one topic and to this engine: take what it holds before another engine goes on.
     pub fn add(&self, into: &mut Partition, record: &RawRecord<'_>) -> Result<Folded, DecodeError> {
         let Some(formats) = self.topics.get(record.topic) else { return Ok(Folded::default()) };
+        let Partition { held, scratch } = into;
         let mut matched = 0;
-        for (decoder, rules) in formats {
-            let value = match decoder.decode(record.value) {
-                Ok(Decoded::Value(value)) => value,
+        for readers in formats {
+            let Scratch { document, memory, candidates } = scratch;
+            let view = match readers.decoder.decode(record.value, document) {
+                Ok(Decoded::Value(view)) => view,
                 Ok(Decoded::Tombstone) => {
-                    into.drop_record(None, DropReason::Tombstone);
+                    held.drop_record(None, DropReason::Tombstone);
                     return Ok(Folded::default());
                 }
                 Err(error) => {
-                    into.drop_record(None, DropReason::Undecodable);
+                    held.drop_record(None, DropReason::Undecodable);
                     return Err(error);
                 }
             };
-            let record = Record { raw: *record, value: &value };
-            let scope = Scope::new(&record);
-            matched += rules.iter().filter(|rule| self.apply(**rule, into, &record, &scope)).count();
+            let record = Record { raw: *record, value: view.root() };
+            readers.index.candidates(record.value, candidates);
+            matched += candidates.iter().filter(|rule| self.apply(**rule, held, &record, memory)).count();
+            memory.clear();
         }
         Ok(Folded { matched })
     }
 
     /// Whether the rule counted the record.
-    fn apply(&self, index: usize, into: &mut Partition, record: &Record<'_>, scope: &Scope<'_>) -> bool {
-        let rule = &self.rules[index];
-        match rule.matcher.matches_in(scope) {
+    fn apply(&self, index: u32, held: &mut Held, record: &Record<'_>, memory: &Memory) -> bool {
+        let Some(rule) = self.rules.get(index as usize) else { return false };
+        match rule.matcher.matches_in(record, memory) {
             Ok(true) => {}
             Ok(false) => return false,
             Err(failure) => {
-                into.drop_record(Some(rule.uid), failure.reason);
+                held.drop_record(Some(rule.uid), failure.reason);
                 return false;
             }
         }
-        let Some(values) = rule.group_by.values(record) else {
-            into.drop_record(Some(rule.uid), DropReason::GroupMissing);
+        if !held.group(rule, index, record) {
+            held.drop_record(Some(rule.uid), DropReason::GroupMissing);
             return false;
-        };
+        }
         match rule.buckets {
             Some(_) if record.raw.is_ahead() => {
-                into.drop_record(Some(rule.uid), DropReason::TimeAhead);
+                held.drop_record(Some(rule.uid), DropReason::TimeAhead);
                 return false;
             }
             Some(buckets) => {
                 // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
                 let bucket = buckets.start_of(record.raw.time().as_millisecond());
-                let reading = match rule.measures.as_ref().map(|measures| measures.read(record, scope)) {
+                let reading = match rule.measures.as_ref().map(|measures| measures.read(record, memory)) {
                     Some(Err(reason)) => {
-                        into.drop_record(Some(rule.uid), reason);
+                        held.drop_record(Some(rule.uid), reason);
                         return false;
                     }
                     Some(Ok(reading)) => Some(reading),
                     None => None,
                 };
-                into.count(rule, index, values, bucket, record, reading);
+                held.count(rule, index, bucket, record, reading);
             }
-            None => into.matched(rule, &values, record),
+            None => held.matched(rule, record),
         }
         true
     }

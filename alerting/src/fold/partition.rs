@@ -1,38 +1,97 @@
 //! What one partition's records came to since the last commit, by (rule, group, bucket).
 
-use std::collections::{BTreeMap, HashMap, hash_map};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use domain::{Count, Dropped, Matched, Sample};
+use domain::{Count, Dropped, Matched, RecordRef, Sample};
+use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Rule;
-use super::aggregate::{Counted, Measures, Reading, settle};
-use crate::{reason::DropReason, record::Record, sample};
+use super::aggregate::{Aggregate, Measures, More, Reading, settle};
+use super::groups::{At, Counted, Groups};
+use crate::{
+    decode::{Decoded, Decoder},
+    document::Document,
+    matching::Memory,
+    paths,
+    reason::DropReason,
+    record::Record,
+    sample::{self, MAX_SAMPLE},
+};
+
+/// The bytes of a key before its labels: the rule's index and the bucket.
+const KEY_HEAD: usize = 12;
 
 /// What one partition's records came to since the last commit.
 #[derive(Debug, Default)]
 pub struct Partition {
-    counts: HashMap<Key, Held>,
-    records: Vec<Matched>,
-    dropped: BTreeMap<(Option<Uuid>, DropReason), i64>,
-    weight: usize,
+    pub(super) held: Held,
+    pub(super) scratch: Scratch,
 }
 
-/// (rule's index, group's values, bucket).
-type Key = (usize, Box<[String]>, i64);
+/// Buffers that are used again for each record.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) document: Document,
+    pub(super) memory: Memory,
+    pub(super) candidates: Vec<u32>,
+}
 
-/// The aggregate of one key.
-#[derive(Debug)]
-struct Held {
-    rule: Uuid,
-    labels: BTreeMap<String, String>,
-    count: i64,
-    first: Sample,
-    /// None while it is the first.
-    last: Option<Sample>,
-    /// None where only records are counted.
-    more: Option<Box<(Arc<Measures>, Counted)>>,
+/// What is held.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    groups: Groups,
+    /// Where the groups' records are from.
+    place: Place,
+    /// Counts of groups that could not be held together with later ones.
+    flushed: Vec<Count>,
+    records: Vec<Matched>,
+    dropped: BTreeMap<(Option<Uuid>, DropReason), i64>,
+    /// The rules that have groups, by their index.
+    rules: HashMap<u32, Holder>,
+    /// By a group's key, what its rule counts beyond records; most rules count nothing more.
+    more: HashMap<Box<[u8]>, More>,
+    /// Bytes of what is not in groups.
+    weight: usize,
+    /// The key of the record at hand.
+    key: Vec<u8>,
+}
+
+/// What of a rule is needed to tell of its groups.
+#[derive(Debug, Clone)]
+struct Holder {
+    uid: Uuid,
+    /// The labels' names.
+    names: Arc<[String]>,
+    measures: Option<Arc<Measures>>,
+}
+
+impl Holder {
+    fn of(rule: &Rule) -> Self {
+        Self { uid: rule.uid, names: rule.group_by.names().clone(), measures: rule.measures.clone() }
+    }
+
+    /// A count of a bucket of the group with these labels' values.
+    fn count(&self, values: &[u8], bucket_ms: i64, records: (i64, Sample, Sample), more: More) -> Count {
+        let (count, first, last) = records;
+        let More { extras, top } = match &self.measures {
+            Some(measures) => settle(measures, more),
+            None => more,
+        };
+        let group = paths::labels(&self.names, values);
+        Count { rule: self.uid, group, bucket_ms, count, first, last, extras, top }
+    }
+}
+
+/// Where the records of some groups are from.
+#[derive(Debug, Default)]
+struct Place {
+    topic: String,
+    partition: i32,
+    /// Offsets are held relative to it.
+    offset: i64,
 }
 
 /// The aggregates of one entry of a commit.
@@ -49,35 +108,39 @@ pub struct Aggregates {
 impl Partition {
     /// About how many bytes are held: commit early when it grows.
     pub fn weight(&self) -> usize {
-        self.weight
+        self.held.weight + self.held.groups.weight()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.records.is_empty() && self.dropped.is_empty()
+        let held = &self.held;
+        held.groups.is_empty()
+            && held.flushed.is_empty()
+            && held.records.is_empty()
+            && held.dropped.is_empty()
     }
 
     /// What was held; nothing is afterwards.
     pub fn take(&mut self) -> Aggregates {
-        let held = std::mem::take(self);
-        let mut counts: Vec<Count> = held
-            .counts
-            .into_iter()
-            .map(|((_, _, bucket_ms), held)| {
-                let Counted { extras, top } = held.more.map_or_else(Counted::default, |more| settle(*more));
-                Count {
-                    rule: held.rule,
-                    group: held.labels,
-                    bucket_ms,
-                    count: held.count,
-                    last: held.last.unwrap_or_else(|| held.first.clone()),
-                    first: held.first,
-                    extras,
-                    top,
-                }
-            })
-            .collect();
+        let mut held = std::mem::take(&mut self.held);
+        held.flush();
+        let mut counts = held.flushed;
         counts.sort_by(|a, b| (a.rule, &a.group, a.bucket_ms).cmp(&(b.rule, &b.group, b.bucket_ms)));
+        let kept: HashMap<Uuid, usize> =
+            held.rules.values().filter_map(|it| Some((it.uid, it.measures.as_ref()?.kept()))).collect();
+        counts.dedup_by(|later, count| {
+            let same =
+                (later.rule, &later.group, later.bucket_ms) == (count.rule, &count.group, count.bucket_ms);
+            if same {
+                let kept = kept.get(&count.rule).copied().unwrap_or_default();
+                let mut merged = Aggregate::from(count.clone());
+                merged.merge(Aggregate::from(later.clone()), kept);
+                let Aggregate { count: records, first, last, extras, top } = merged;
+                (count.count, count.first, count.last) = (records, first, last);
+                (count.extras, count.top) = (extras, top);
+            }
+            same
+        });
         let dropped = held
             .dropped
             .into_iter()
@@ -85,7 +148,9 @@ impl Partition {
             .collect();
         Aggregates { counts, records: held.records, dropped }
     }
+}
 
+impl Held {
     pub(super) fn drop_record(&mut self, rule: Option<Uuid>, reason: DropReason) {
         *self.dropped.entry((rule, reason)).or_insert_with(|| {
             self.weight += 64;
@@ -93,58 +158,138 @@ impl Partition {
         }) += 1;
     }
 
-    pub(super) fn matched(&mut self, rule: &Rule, values: &[String], record: &Record<'_>) {
-        let group = rule.group_by.labels(values);
+    /// Finds the group of a record; false where it has none. It is that of the record at hand until the next call.
+    pub(super) fn group(&mut self, rule: &Rule, index: u32, record: &Record<'_>) -> bool {
+        self.key.clear();
+        self.key.extend_from_slice(&index.to_le_bytes());
+        self.key.extend_from_slice(&[0; KEY_HEAD - 4]);
+        rule.group_by.append(record, &mut self.key)
+    }
+
+    /// Keeps the record at hand for a rule that speaks for each record.
+    pub(super) fn matched(&mut self, rule: &Rule, record: &Record<'_>) {
+        let values = self.key.get(KEY_HEAD..).unwrap_or_default();
+        let group = paths::labels(rule.group_by.names(), values);
         let sample = sample::sample(record);
-        self.weight += 64 + label_weight(&group) + sample::weight(&sample);
+        let labels: usize = group.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
+        self.weight += 64 + labels + sample::weight(&sample);
         self.records.push(Matched { rule: rule.uid, group, sample });
     }
 
+    /// Counts the record at hand for its group and bucket.
     pub(super) fn count(
         &mut self,
         rule: &Rule,
-        index: usize,
-        values: Box<[String]>,
+        index: u32,
         bucket: i64,
         record: &Record<'_>,
         reading: Option<Reading>,
     ) {
-        let held = match self.counts.entry((index, values, bucket)) {
-            hash_map::Entry::Vacant(vacant) => {
-                let labels = rule.group_by.labels(&vacant.key().1);
-                let first = sample::sample(record);
-                self.weight += 256 + 2 * label_weight(&labels) + sample::weight(&first);
-                let more = rule.measures.as_ref().map(|it| Box::new((Arc::clone(it), Counted::default())));
-                vacant.insert(Held { rule: rule.uid, labels, count: 1, first, last: None, more })
-            }
-            hash_map::Entry::Occupied(occupied) => {
-                let held = occupied.into_mut();
-                held.count += 1;
-                let at = record.raw.at();
-                if at < held.first.at {
-                    let before = std::mem::replace(&mut held.first, sample::sample(record));
-                    self.weight += sample::weight(&held.first);
-                    match held.last {
-                        None => held.last = Some(before),
-                        Some(_) => self.weight = self.weight.saturating_sub(sample::weight(&before)),
-                    }
-                } else if held.last.as_ref().is_none_or(|last| at > last.at) {
-                    let after = sample::sample(record);
-                    self.weight += sample::weight(&after);
-                    if let Some(before) = held.last.replace(after) {
-                        self.weight = self.weight.saturating_sub(sample::weight(&before));
-                    }
-                }
-                held
-            }
+        if let Some(place) = self.key.get_mut(4..KEY_HEAD) {
+            place.copy_from_slice(&bucket.to_le_bytes());
+        }
+        let time = record.raw.time().as_millisecond();
+        let cut;
+        let body = if let Some(value) = record.raw.value.filter(|value| value.len() <= MAX_SAMPLE) {
+            value
+        } else {
+            cut = serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default();
+            &cut
         };
-        if let (Some(more), Some(reading)) = (&mut held.more, reading) {
-            let (measures, counted) = &mut **more;
-            self.weight += measures.add(counted, reading, record);
+        let mut counted = self.try_count(record, time - bucket, body);
+        if counted == Counted::Full {
+            self.flush();
+            self.place = Place {
+                topic: record.raw.topic.to_owned(),
+                partition: record.raw.partition,
+                offset: record.raw.offset,
+            };
+            counted = self.try_count(record, time - bucket, body);
+        }
+        match counted {
+            Counted::Again => {}
+            Counted::New => {
+                self.rules.entry(index).or_insert_with(|| Holder::of(rule));
+            }
+            // A bucket of months: its records are counted one by one.
+            Counted::Full => {
+                let mut more = More::default();
+                if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
+                    measures.add(&mut more, reading, record);
+                }
+                let sample = sample::sample(record);
+                let values = self.key.get(KEY_HEAD..).unwrap_or_default();
+                let count = Holder::of(rule).count(values, bucket, (1, sample.clone(), sample), more);
+                return self.push(count);
+            }
+        }
+        if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
+            self.weight += match self.more.get_mut(self.key.as_slice()) {
+                Some(more) => measures.add(more, reading, record),
+                None => {
+                    let mut more = More::default();
+                    let weight = measures.add(&mut more, reading, record);
+                    self.more.insert(self.key.as_slice().into(), more);
+                    weight + self.key.len() + 64
+                }
+            };
+        }
+    }
+
+    fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Counted {
+        let (place, raw) = (&self.place, &record.raw);
+        if place.partition != raw.partition || place.topic != raw.topic {
+            return Counted::Full;
+        }
+        let offset = raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok());
+        match (u32::try_from(time), offset) {
+            (Ok(time), Some(offset)) => self.groups.count(&self.key, At { time, offset }, body),
+            _ => Counted::Full,
+        }
+    }
+
+    fn push(&mut self, count: Count) {
+        let labels: usize = count.group.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
+        self.weight += 256 + labels + sample::weight(&count.first) + sample::weight(&count.last);
+        self.flushed.push(count);
+    }
+
+    /// Makes counts of the groups.
+    fn flush(&mut self) {
+        let groups = std::mem::take(&mut self.groups);
+        let mut document = Document::default();
+        for group in groups.iter() {
+            let key = group.key.bytes();
+            let Some((head, values)) = key.split_first_chunk::<KEY_HEAD>() else { continue };
+            let [a, b, c, d, bucket @ ..] = *head;
+            let bucket_ms = i64::from_le_bytes(bucket);
+            let Some(rule) = self.rules.get(&u32::from_le_bytes([a, b, c, d])) else { continue };
+            let mut sample = |(at, body): (At, &[u8])| Sample {
+                at: self.place.record(bucket_ms, at),
+                value: value(body, &mut document),
+            };
+            let first = sample(group.first);
+            let last = group.last.map_or_else(|| first.clone(), sample);
+            let more = self.more.remove(key.as_slice()).unwrap_or_default();
+            let count = rule.count(values, bucket_ms, (i64::from(group.count), first, last), more);
+            self.push(count);
         }
     }
 }
 
-fn label_weight(labels: &BTreeMap<String, String>) -> usize {
-    labels.iter().map(|(name, value)| name.len() + value.len() + 64).sum()
+impl Place {
+    fn record(&self, bucket_ms: i64, at: At) -> RecordRef {
+        // Both were taken from an instant that there is.
+        let time = Timestamp::from_millisecond(bucket_ms + i64::from(at.time)).unwrap_or_default();
+        let offset = self.offset + i64::from(at.offset);
+        RecordRef { time, topic: self.topic.clone(), partition: self.partition, offset }
+    }
+}
+
+/// The value of a sample that was kept as JSON.
+fn value(body: &[u8], document: &mut Document) -> Value {
+    match Decoder::new(domain::Format::Json).decode(Some(body), document) {
+        Ok(Decoded::Value(view)) => sample::cut(&view.root().to_json()),
+        _ => Value::Null,
+    }
 }

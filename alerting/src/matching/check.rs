@@ -1,28 +1,13 @@
-//! What an expression must not say, told before it runs, and what is prepared for its running.
-//!
-//! The tree is changed in two ways: patterns of `matches` become compiled ones, and every step of a comprehension asks
-//! for the variable [`TICK`], which ends when the steps of a record are used up.
+//! What an expression must not say, told before it is compiled.
 
-use cel::{
-    Context, ExecutionError, Value,
-    common::{
-        ast::{
-            CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, SourceInfo,
-            operators,
-        },
-        types::CelString,
-    },
+use std::collections::BTreeMap;
+
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
-use super::{
-    CompileError, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, Matcher, ROOT, VARIABLES, values::CompiledRegex,
-};
-
-/// The variable of one step. No expression can name it: `@` is not CEL.
-pub(super) const TICK: &str = "@tick";
-/// Followed by a number: the variable of a compiled pattern.
-pub(super) const REGEX_PREFIX: &str = "@re";
+use super::{CompileError, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, VARIABLES, functions};
 
 /// The names of types, as `type(x) == int` says them.
 const TYPES: [&str; 11] =
@@ -80,13 +65,15 @@ fn end_of_string(bytes: &[u8], start: usize, raw: bool) -> usize {
     start + end.len()
 }
 
-/// Checks and prepares a parsed expression.
-pub(super) fn program(mut expression: IdedExpr, source: &SourceInfo) -> Result<Matcher, CompileError> {
-    let mut check = Check { source, bound: Vec::new(), nesting: 0, regexes: Vec::new(), whole: false };
-    check.result(&expression)?;
-    check.visit(&mut expression)?;
-    let Check { regexes, whole, .. } = check;
-    Ok(Matcher { expression, regexes, whole })
+/// Checks a parsed expression; its patterns, compiled, by the ids of their nodes.
+pub(super) fn program(
+    expression: &IdedExpr,
+    source: &SourceInfo,
+) -> Result<BTreeMap<u64, Regex>, CompileError> {
+    let mut check = Check { source, bound: Vec::new(), nesting: 0, patterns: BTreeMap::new() };
+    check.result(expression)?;
+    check.visit(expression)?;
+    Ok(check.patterns)
 }
 
 struct Check<'s> {
@@ -94,8 +81,7 @@ struct Check<'s> {
     /// Variables of the comprehensions around.
     bound: Vec<String>,
     nesting: usize,
-    regexes: Vec<CompiledRegex>,
-    whole: bool,
+    patterns: BTreeMap<u64, Regex>,
 }
 
 impl Check<'_> {
@@ -134,38 +120,34 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn visit(&mut self, node: &mut IdedExpr) -> Result<(), CompileError> {
+    fn visit(&mut self, node: &IdedExpr) -> Result<(), CompileError> {
         match &node.expr {
-            Expr::Ident(name) => return self.identifier(node, name),
-            Expr::Struct(_) => return Err(self.error(node, "there are no message types".to_owned())),
-            Expr::Call(call) => self.function(node, call)?,
-            Expr::Comprehension(_) if self.nesting == MAX_NESTING => {
-                let message = format!("exists, all, map and filter nested more than {MAX_NESTING} deep");
-                return Err(self.error(node, message));
-            }
-            Expr::Map(_) | Expr::Comprehension(_) => self.whole = true,
-            Expr::List(_) | Expr::Literal(_) | Expr::Select(_) | Expr::Unspecified => {}
-        }
-        match &mut node.expr {
+            Expr::Ident(name) => self.identifier(node, name),
+            Expr::Struct(_) => Err(self.error(node, "there are no message types".to_owned())),
             Expr::Call(call) => {
+                self.function(node, call)?;
                 if call.func_name == "matches"
-                    && let Some(pattern) = call.args.last_mut()
+                    && let Some(pattern) = call.args.last()
                 {
                     self.pattern(pattern)?;
                 }
-                call.target.as_deref_mut().into_iter().chain(&mut call.args).try_for_each(|it| self.visit(it))
+                call.target.as_deref().into_iter().chain(&call.args).try_for_each(|it| self.visit(it))
+            }
+            Expr::Comprehension(_) if self.nesting == MAX_NESTING => {
+                let message = format!("exists, all, map and filter nested more than {MAX_NESTING} deep");
+                Err(self.error(node, message))
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
-            Expr::List(list) => list.elements.iter_mut().try_for_each(|it| self.visit(it)),
-            Expr::Map(map) => map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
-                EntryExpr::StructField(field) => self.visit(&mut field.value),
+            Expr::List(list) => list.elements.iter().try_for_each(|it| self.visit(it)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
+                EntryExpr::StructField(field) => self.visit(&field.value),
                 EntryExpr::MapEntry(entry) => {
-                    self.visit(&mut entry.key)?;
-                    self.visit(&mut entry.value)
+                    self.visit(&entry.key)?;
+                    self.visit(&entry.value)
                 }
             }),
-            Expr::Select(select) => self.visit(&mut select.operand),
-            Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => Ok(()),
+            Expr::Select(select) => self.visit(&select.operand),
+            Expr::Literal(_) | Expr::Unspecified => Ok(()),
         }
     }
 
@@ -181,31 +163,18 @@ impl Check<'_> {
         Err(self.error(node, message))
     }
 
-    /// Refuses a function that does not exist: without arguments a known one finds no overload.
+    /// Refuses a function that does not exist.
     fn function(&self, node: &IdedExpr, call: &CallExpr) -> Result<(), CompileError> {
-        if !call.func_name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        let name = &call.func_name;
+        if !name.starts_with(|first: char| first.is_ascii_alphabetic())
+            || functions::named(name, call.target.is_some()).is_some()
+        {
             return Ok(());
         }
-        let text =
-            || IdedExpr { id: 0, expr: Expr::Literal(LiteralValue::String(CelString::from(String::new()))) };
-        let probe = IdedExpr {
-            id: 0,
-            expr: Expr::Call(CallExpr {
-                func_name: call.func_name.clone(),
-                target: call.target.is_some().then(|| Box::new(text())),
-                args: Vec::new(),
-            }),
-        };
-        let root: &Context<'_, '_> = &ROOT;
-        match Value::resolve_val(&probe, root) {
-            Err(ExecutionError::UndeclaredReference(_)) => {
-                Err(self.error(node, format!("unknown function `{}`", call.func_name)))
-            }
-            _ => Ok(()),
-        }
+        Err(self.error(node, format!("unknown function `{name}`")))
     }
 
-    fn pattern(&mut self, pattern: &mut IdedExpr) -> Result<(), CompileError> {
+    fn pattern(&mut self, pattern: &IdedExpr) -> Result<(), CompileError> {
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return Err(self.error(pattern, "the pattern of matches() must be written out".to_owned()));
         };
@@ -214,62 +183,22 @@ impl Check<'_> {
             let what = error.lines().last().unwrap_or_default().trim();
             self.error(pattern, format!("not a regular expression: {}", what.trim_start_matches("error: ")))
         })?;
-        pattern.expr = Expr::Ident(format!("{REGEX_PREFIX}{}", self.regexes.len()));
-        self.regexes.push(CompiledRegex(regex));
+        self.patterns.insert(pattern.id, regex);
         Ok(())
     }
 
-    fn comprehension(&mut self, it: &mut ComprehensionExpr) -> Result<(), CompileError> {
-        self.visit(&mut it.iter_range)?;
-        self.visit(&mut it.accu_init)?;
+    fn comprehension(&mut self, it: &ComprehensionExpr) -> Result<(), CompileError> {
+        self.visit(&it.iter_range)?;
+        self.visit(&it.accu_init)?;
         let outside = self.bound.len();
         self.bound.extend([it.iter_var.clone(), it.accu_var.clone()]);
         self.bound.extend(it.iter_var2.clone());
         self.nesting += 1;
-        for part in [&mut it.loop_cond, &mut it.loop_step, &mut it.result] {
+        for part in [&it.loop_cond, &it.loop_step, &it.result] {
             self.visit(part)?;
         }
         self.nesting -= 1;
         self.bound.truncate(outside);
-        count_steps(it);
         Ok(())
     }
-}
-
-/// Makes every step of a comprehension ask for [`TICK`]. `map` and `filter` are told by cel from the form of their step
-/// and their literal loop condition, so theirs is asked for where the form leaves room; otherwise they would copy the
-/// list at every step.
-fn count_steps(it: &mut ComprehensionExpr) {
-    if !matches!(it.loop_cond.expr, Expr::Literal(_)) {
-        let condition = std::mem::take(&mut it.loop_cond);
-        it.loop_cond = call(operators::LOGICAL_AND, vec![tick(), condition]);
-        return;
-    }
-    if let Expr::Call(step) = &mut it.loop_step.expr {
-        match (step.func_name.as_str(), step.args.as_mut_slice()) {
-            (operators::CONDITIONAL, [guard, _, _]) => {
-                let condition = std::mem::take(guard);
-                *guard = call(operators::LOGICAL_AND, vec![tick(), condition]);
-                return;
-            }
-            (operators::ADD, [_, IdedExpr { expr: Expr::List(ListExpr { elements, .. }), .. }]) => {
-                for element in elements {
-                    let value = std::mem::take(element);
-                    let never = IdedExpr { id: 0, expr: Expr::Literal(LiteralValue::Null) };
-                    *element = call(operators::CONDITIONAL, vec![tick(), value, never]);
-                }
-                return;
-            }
-            _ => {}
-        }
-    }
-    it.loop_cond = tick();
-}
-
-fn tick() -> IdedExpr {
-    IdedExpr { id: 0, expr: Expr::Ident(TICK.to_owned()) }
-}
-
-fn call(function: &str, args: Vec<IdedExpr>) -> IdedExpr {
-    IdedExpr { id: 0, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args }) }
 }

@@ -9,27 +9,34 @@
 //! The variables are `record` (the decoded value), `key` (a string, or null), `headers` (a map of strings; of those with
 //! the same name the last; null where a value is not UTF-8), `topic`, `partition` and `timestamp`.
 
+//!
+//! The parser is the `cel` crate's; what it parses is checked, compiled to a program of our own and run over the record's
+//! document. The answers are those of that crate's interpreter, which the tests ask too, but for:
+//!
+//! - `&&`, `||` and macros over values that are not booleans, `+` of a list and a map, and other mistakes in types are the
+//!   reason [`DropReason::MatchWrongType`] throughout;
+//! - `duration("1h and more")`, `duration("1e3s")`: what follows the duration is a mistake, not passed over;
+//! - the names of time zones are told apart without regard to case, and a second of 60 is no timestamp;
+//! - a match takes at most [`MAX_MEMORY`] bytes for what it puts together, then it is too costly.
+
 mod check;
-mod values;
+mod compile;
+mod eval;
+pub(crate) mod fault;
+mod functions;
+pub(crate) mod need;
+pub(crate) mod program;
+mod time;
+mod value;
 
-use std::sync::{
-    Arc, LazyLock, OnceLock,
-    atomic::{AtomicU32, Ordering},
-};
+use std::fmt;
 
-use cel::{
-    Context, Env, ExecutionError, ParseErrors, Value,
-    common::{
-        ast::IdedExpr,
-        types::CelBool,
-        value::{CowVal, Val},
-    },
-    context::VariableResolver,
-};
+use bumpalo::Bump;
+use cel::{Env, ParseErrors};
 
 use crate::{reason::DropReason, record::Record};
-use check::{REGEX_PREFIX, TICK};
-use values::CompiledRegex;
+use fault::Fault;
+use program::Node;
 
 /// The longest expression, bytes.
 pub const MAX_LENGTH: usize = 4096;
@@ -45,20 +52,28 @@ const MAX_DEPTH: u16 = 40;
 /// The variables of an expression.
 pub const VARIABLES: [&str; 6] = ["record", "key", "headers", "topic", "partition", "timestamp"];
 
-/// The standard library, and `matches` with a compiled pattern; built once.
-static ROOT: LazyLock<Context<'static, 'static>> = LazyLock::new(|| {
-    let mut env = Env::stdlib();
-    values::declare(&mut env);
-    Context::with_env(Arc::new(env))
-});
+/// The most bytes that the evaluation of one expression for one record puts together.
+pub const MAX_MEMORY: usize = 64 << 20;
 
 /// A compiled `match` expression.
 #[derive(Debug)]
 pub struct Matcher {
-    expression: IdedExpr,
-    regexes: Vec<CompiledRegex>,
-    /// The expression looks at maps and lists as a whole, so they are converted as a whole.
-    whole: bool,
+    program: Node,
+}
+
+/// Where expressions put together what is not in the record as it is; used again for the next record.
+#[derive(Debug, Default)]
+pub struct Memory(Bump);
+
+impl Memory {
+    /// Forgets what was put together, and gives back what one large record took.
+    pub fn clear(&mut self) {
+        if self.0.allocated_bytes() > 1 << 20 {
+            self.0 = Bump::new();
+        } else {
+            self.0.reset();
+        }
+    }
 }
 
 /// Why an expression can't be used, and where. Line and column count from 1, in characters.
@@ -74,30 +89,21 @@ pub struct CompileError {
 }
 
 /// Why `match` has no answer for a record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", reason.name())]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatchFailure {
     /// Why.
     pub reason: DropReason,
-    /// In words, without the record's content.
-    pub message: String,
+    fault: Fault,
 }
 
-/// A record's values as CEL sees them, made when first asked for and shared by all expressions that look at the record.
-#[derive(Debug)]
-pub struct Scope<'r> {
-    record: &'r Record<'r>,
-    lazy: OnceLock<Box<dyn Val + 'r>>,
-    whole: OnceLock<Box<dyn Val + 'r>>,
-    headers: OnceLock<Box<dyn Val + 'r>>,
-}
-
-impl<'r> Scope<'r> {
-    /// Nothing is converted yet.
-    pub fn new(record: &'r Record<'r>) -> Self {
-        Self { record, lazy: OnceLock::new(), whole: OnceLock::new(), headers: OnceLock::new() }
+/// In words, without the record's content.
+impl fmt::Display for MatchFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.name(), self.fault)
     }
 }
+
+impl std::error::Error for MatchFailure {}
 
 impl Matcher {
     /// Compiles an expression.
@@ -108,113 +114,30 @@ impl Matcher {
             .max_recursion_depth(MAX_DEPTH)
             .parse_with_source_info(expression)
             .map_err(|errors| syntax_error(expression, &errors))?;
-        check::program(expression, &source)
+        let patterns = check::program(&expression, &source)?;
+        Ok(Self { program: compile::compile(&expression, &patterns) })
+    }
+
+    /// What must hold, each of one field, for it to be anything but false.
+    pub(crate) fn needs(&self) -> Vec<need::Need> {
+        need::of(&self.program)
     }
 
     /// Whether the record matches. A field that is not there makes it false.
     pub fn matches(&self, record: &Record<'_>) -> Result<bool, MatchFailure> {
-        self.matches_in(&Scope::new(record))
+        self.matches_in(record, &Memory::default())
     }
 
-    /// The same, sharing what other expressions needed of the record.
-    pub fn matches_in(&self, scope: &Scope<'_>) -> Result<bool, MatchFailure> {
-        let variables = Variables { scope, matcher: self, steps: AtomicU32::new(0) };
-        let root: &Context<'_, '_> = &ROOT;
-        let mut context = root.new_inner_scope();
-        context.set_variable_resolver(&variables);
-        let result = Value::resolve_val(&self.expression, &context);
-        if variables.steps.load(Ordering::Relaxed) > MAX_STEPS {
-            let message = format!("more than {MAX_STEPS} steps for one record");
-            return Err(MatchFailure { reason: DropReason::MatchTooCostly, message });
-        }
-        match result {
-            Ok(value) => value.downcast_ref::<CelBool>().map(|answer| *answer.inner()).ok_or_else(|| {
-                let message = format!("it is of type {}, not true or false", value.get_type().name());
-                MatchFailure { reason: DropReason::MatchNotBoolean, message }
-            }),
-            Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(failure(&error)),
+    /// The same, with memory that is used for more than one.
+    pub fn matches_in(&self, record: &Record<'_>, memory: &Memory) -> Result<bool, MatchFailure> {
+        match eval::run(&self.program, record, &memory.0) {
+            Ok(answer) => Ok(answer),
+            Err(fault) => match fault.reason() {
+                None => Ok(false),
+                Some(reason) => Err(MatchFailure { reason, fault }),
+            },
         }
     }
-}
-
-/// Resolves an expression's variables from a record, and counts the steps of its comprehensions.
-struct Variables<'s, 'r> {
-    scope: &'s Scope<'r>,
-    matcher: &'s Matcher,
-    steps: AtomicU32,
-}
-
-impl VariableResolver for Variables<'_, '_> {
-    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        let scope = self.scope;
-        let raw = &scope.record.raw;
-        match variable {
-            "record" if self.matcher.whole => {
-                Some(CowVal::Borrowed(scope.whole.get_or_init(|| values::whole(scope.record.value)).as_ref()))
-            }
-            "record" => {
-                Some(CowVal::Borrowed(scope.lazy.get_or_init(|| values::lazy(scope.record.value)).as_ref()))
-            }
-            "headers" => {
-                Some(CowVal::Borrowed(scope.headers.get_or_init(|| values::headers(raw.headers)).as_ref()))
-            }
-            "key" => Some(CowVal::Owned(values::text_or_null(raw.key_text()))),
-            "topic" => Some(CowVal::Owned(values::text_or_null(Some(raw.topic)))),
-            "partition" => Some(CowVal::Owned(values::int(i64::from(raw.partition)))),
-            "timestamp" => Some(CowVal::Owned(values::timestamp(raw.timestamp_ms))),
-            TICK => {
-                let taken = self.steps.fetch_add(1, Ordering::Relaxed);
-                // Over the bound the variable is gone: the evaluation ends with an error.
-                (taken < MAX_STEPS).then(|| CowVal::owned(CelBool::from(true)))
-            }
-            _ => {
-                let index = variable.strip_prefix(REGEX_PREFIX)?.parse::<usize>().ok()?;
-                self.matcher.regexes.get(index).map(|regex| CowVal::Borrowed(regex as &dyn Val))
-            }
-        }
-    }
-}
-
-/// Whether the error says that something is not there: no such field, no such element, or a field of null.
-fn is_missing(error: &ExecutionError) -> bool {
-    match error {
-        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => true,
-        ExecutionError::NoSuchOverload(overload) => {
-            matches!(overload.function(), "_._" | "_[_]")
-                && overload.argument_types().first().is_some_and(|name| name == "null_type")
-        }
-        _ => false,
-    }
-}
-
-/// The errors' own messages print values; these say only types and names.
-fn failure(error: &ExecutionError) -> MatchFailure {
-    use ExecutionError as E;
-    let (reason, message) = match error {
-        E::NoSuchOverload(overload) => (DropReason::MatchWrongType, overload.to_string()),
-        E::UnsupportedBinaryOperator(operator, left, right) => (
-            DropReason::MatchWrongType,
-            format!("`{operator}` does not take {} and {}", left.type_of(), right.type_of()),
-        ),
-        E::UnexpectedType { got, want } => {
-            (DropReason::MatchWrongType, format!("it is of type {got}, not {want}"))
-        }
-        E::ValuesNotComparable(..)
-        | E::UnsupportedTargetType { .. }
-        | E::NotSupportedAsMethod { .. }
-        | E::UnsupportedKeyType(_)
-        | E::UnsupportedIndex(..) => (DropReason::MatchWrongType, "wrong types".to_owned()),
-        E::DivisionByZero(_) | E::RemainderByZero(_) => {
-            (DropReason::MatchArithmetic, "division by zero".to_owned())
-        }
-        E::Overflow(operator, ..) => (DropReason::MatchArithmetic, format!("`{operator}` overflows")),
-        E::FunctionError { function, .. } => {
-            (DropReason::MatchFailed, format!("`{function}` can't be applied to this record"))
-        }
-        _ => (DropReason::MatchFailed, "can't be evaluated for this record".to_owned()),
-    };
-    MatchFailure { reason, message }
 }
 
 fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::{
-    AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown, Outcome,
-    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
+    AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown,
+    Outcome, Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
     TemplateText, Values, WebhookFormat,
 };
 use jiff::Timestamp;

@@ -1,0 +1,63 @@
+//! Decoding against `serde_json::Value`.
+
+use std::hint::black_box;
+
+use alerting::decode::Decoder;
+use alerting::document::Document;
+use domain::Format;
+
+use crate::records::lines;
+use crate::{allocations, medians};
+
+pub(crate) fn figures() {
+    let lines = lines(500);
+    let bytes: usize = lines.iter().map(Vec::len).sum();
+    let decoder = Decoder::new(Format::Json);
+    let mut document = Document::default();
+    let mut ours = || {
+        for line in &lines {
+            black_box(decoder.decode(Some(line), &mut document).unwrap());
+        }
+    };
+    let [ours_ns, theirs_ns, utf8_ns, skip_ns] = medians(
+        401,
+        lines.len(),
+        [
+            &mut ours,
+            &mut || {
+                for line in &lines {
+                    black_box(serde_json::from_slice::<serde_json::Value>(line).unwrap());
+                }
+            },
+            &mut || {
+                for line in &lines {
+                    black_box(std::str::from_utf8(line).unwrap());
+                }
+            },
+            &mut || {
+                for line in &lines {
+                    black_box(serde_json::from_slice::<serde::de::IgnoredAny>(line).unwrap());
+                }
+            },
+        ],
+    );
+    let mut document = Document::default();
+    let mut once = || {
+        for line in &lines {
+            black_box(decoder.decode(Some(line), &mut document).unwrap());
+        }
+    };
+    once();
+    let rate = |ns: f64| bytes as f64 / lines.len() as f64 / ns * 1e3;
+    println!("decode, lines of {} bytes", bytes / lines.len());
+    println!("  ours                    {ours_ns:7.0} ns  {:6.0} MB/s", rate(ours_ns));
+    println!("  serde_json::Value       {theirs_ns:7.0} ns  {:6.0} MB/s", rate(theirs_ns));
+    println!("  serde_json, skipping    {skip_ns:7.0} ns  {:6.0} MB/s", rate(skip_ns));
+    println!("  UTF-8 alone             {utf8_ns:7.0} ns  {:6.0} MB/s", rate(utf8_ns));
+    println!(
+        "  ratio to serde_json::Value {:.2}; allocations in {} records: {}",
+        ours_ns / theirs_ns,
+        lines.len(),
+        allocations(once)
+    );
+}

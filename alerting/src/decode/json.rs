@@ -1,0 +1,324 @@
+//! JSON (RFC 8259) into a document, in one pass.
+//!
+//! Invariant: what it accepts is exactly what serde_json accepts, with the same value but for numbers with a fraction,
+//! which are rounded to the nearest double. Never: a message; who is refused asks serde_json why.
+
+use crate::document::Builder;
+
+/// How deep lists and maps may be nested.
+const MAX_DEPTH: u32 = 128;
+
+/// Appends the text's value; nothing usable where it is not one JSON text.
+pub(super) fn parse(text: &str, into: &mut Builder<'_>, scratch: &mut String) -> bool {
+    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, into, scratch };
+    parser.space();
+    parser.value().is_some() && {
+        parser.space();
+        parser.at == parser.bytes.len()
+    }
+}
+
+struct Parser<'p, 'd> {
+    text: &'p str,
+    bytes: &'p [u8],
+    at: usize,
+    depth: u32,
+    into: &'p mut Builder<'d>,
+    scratch: &'p mut String,
+}
+
+/// Where a text is.
+enum Place {
+    Source { start: usize, len: usize },
+    Scratch,
+}
+
+impl Parser<'_, '_> {
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn value(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'"' => {
+                match self.string()? {
+                    Place::Source { start, len } => self.into.source_text(start, len),
+                    Place::Scratch => self.into.text(self.scratch),
+                }
+                Some(())
+            }
+            b'{' => self.map(),
+            b'[' => self.list(),
+            b't' => self.word(b"true").map(|()| self.into.bool(true)),
+            b'f' => self.word(b"false").map(|()| self.into.bool(false)),
+            b'n' => self.word(b"null").map(|()| self.into.null()),
+            _ => self.number(),
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.bytes.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
+    }
+
+    fn deeper(&mut self) -> Option<()> {
+        self.at += 1;
+        self.depth += 1;
+        // As serde_json counts: the 128th is refused.
+        (self.depth < MAX_DEPTH).then_some(())?;
+        self.space();
+        Some(())
+    }
+
+    /// After an element: whether another one follows; otherwise the container is closed.
+    #[inline]
+    fn follows(&mut self, close: u8) -> Option<bool> {
+        self.space();
+        match self.peek()? {
+            b',' => {
+                self.at += 1;
+                self.space();
+                Some(true)
+            }
+            byte if byte == close => {
+                self.at += 1;
+                self.depth -= 1;
+                Some(false)
+            }
+            _ => None,
+        }
+    }
+
+    fn list(&mut self) -> Option<()> {
+        let (open, mut len) = (self.into.open_list(), 0);
+        self.deeper()?;
+        if self.peek()? == b']' {
+            self.at += 1;
+            self.depth -= 1;
+        } else {
+            loop {
+                self.value()?;
+                len += 1;
+                if !self.follows(b']')? {
+                    break;
+                }
+            }
+        }
+        self.into.close_list(open, len);
+        Some(())
+    }
+
+    fn map(&mut self) -> Option<()> {
+        let mut open = self.into.open_map();
+        self.deeper()?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            self.depth -= 1;
+        } else {
+            loop {
+                if self.peek()? != b'"' {
+                    return None;
+                }
+                match self.string()? {
+                    Place::Source { start, len } => {
+                        self.into.source_name(&mut open, self.bytes.get(start..start + len)?, start);
+                    }
+                    Place::Scratch => self.into.name(&mut open, self.scratch),
+                }
+                self.space();
+                if self.peek()? != b':' {
+                    return None;
+                }
+                self.at += 1;
+                self.space();
+                self.value()?;
+                if !self.follows(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.into.close_map(&open, self.text);
+        Some(())
+    }
+
+    /// From its quote on.
+    #[inline]
+    fn string(&mut self) -> Option<Place> {
+        let start = self.at + 1;
+        self.at = self.plain_until(start)?;
+        if self.bytes.get(self.at) == Some(&b'"') {
+            let len = self.at - start;
+            self.at += 1;
+            return Some(Place::Source { start, len });
+        }
+        self.escaped(start)
+    }
+
+    /// The index of the next quote, backslash or control character.
+    #[inline]
+    fn plain_until(&self, mut at: usize) -> Option<usize> {
+        while let Some(chunk) = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+            let found = special(u64::from_le_bytes(*chunk));
+            if found != 0 {
+                return Some(at + (found.trailing_zeros() / 8) as usize);
+            }
+            at += 8;
+        }
+        loop {
+            match self.bytes.get(at)? {
+                b'"' | b'\\' | 0..0x20 => return Some(at),
+                _ => at += 1,
+            }
+        }
+    }
+
+    #[cold]
+    fn escaped(&mut self, mut start: usize) -> Option<Place> {
+        self.scratch.clear();
+        loop {
+            self.scratch.push_str(self.text.get(start..self.at)?);
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(Place::Scratch);
+                }
+                b'\\' => {
+                    self.at += 1;
+                    let char = self.escape()?;
+                    self.scratch.push(char);
+                    start = self.at;
+                    self.at = self.plain_until(start)?;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<char> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let high = self.hex()?;
+                if !(0xD800..0xDC00).contains(&high) {
+                    return char::from_u32(high);
+                }
+                self.word(b"\\u")?;
+                let low = self.hex()?;
+                if !(0xDC00..0xE000).contains(&low) {
+                    return None;
+                }
+                return char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00));
+            }
+            _ => return None,
+        })
+    }
+
+    fn hex(&mut self) -> Option<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4)?;
+        self.at += 4;
+        digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
+    }
+
+    fn digits(&mut self, sum: &mut u64) -> usize {
+        let start = self.at;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            *sum = sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn number(&mut self) -> Option<()> {
+        let start = self.at;
+        let negative = self.peek()? == b'-';
+        self.at += usize::from(negative);
+        let leading_zero = self.peek()? == b'0';
+        let mut sum = 0;
+        let whole = self.digits(&mut sum);
+        if whole == 0 || (leading_zero && whole > 1) {
+            return None;
+        }
+        let (mut fraction, mut exponent) = (0, false);
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            fraction = self.digits(&mut sum);
+            if fraction == 0 {
+                return None;
+            }
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            exponent = true;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            if self.digits(&mut 0) == 0 {
+                return None;
+            }
+        }
+        if fraction == 0 && !exponent && whole <= 19 {
+            match i64::try_from(sum) {
+                // As serde_json: minus zero is not an integer.
+                Ok(0) if negative => self.into.double(-0.0),
+                Ok(int) => self.into.int(if negative { -int } else { int }),
+                Err(_) if !negative => self.into.uint(sum),
+                Err(_) => return self.wide(start),
+            }
+            return Some(());
+        }
+        match EXACT.get(fraction) {
+            // Both are exact, so their quotient is rounded once.
+            Some(power) if !exponent && whole + fraction <= 15 => {
+                let value = sum as f64 / power;
+                self.into.double(if negative { -value } else { value });
+                Some(())
+            }
+            _ => self.wide(start),
+        }
+    }
+
+    /// A number of many digits or with an exponent.
+    #[cold]
+    fn wide(&mut self, start: usize) -> Option<()> {
+        let text = self.text.get(start..self.at)?;
+        if let Ok(int) = text.parse::<i64>() {
+            self.into.int(int);
+        } else if let Ok(uint) = text.parse::<u64>() {
+            self.into.uint(uint);
+        } else {
+            let value = text.parse::<f64>().ok().filter(|it| it.is_finite())?;
+            self.into.double(value);
+        }
+        Some(())
+    }
+}
+
+const EXACT: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// The high bit of each byte that is a quote, a backslash or below a space. Exact up to the first; borrows may set more
+/// behind it.
+#[inline]
+fn special(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    let quote = word ^ (ONES * 0x22);
+    let backslash = word ^ (ONES * 0x5C);
+    let below = word.wrapping_sub(ONES * 0x20) & !word;
+    ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | below) & HIGH
+}

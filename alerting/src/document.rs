@@ -1,0 +1,375 @@
+//! A decoded value: a flat list of entries over the record's bytes.
+//!
+//! A map is followed by its names and values, a list by its elements, each container says where it ends. Texts are ranges
+//! of the record, or of the document's own buffer where the record's bytes are not the text (escapes, other formats). The
+//! buffers are used again for the next record, so a decoder that has warmed up allocates nothing.
+//!
+//! Any format is a caller of [`Builder`]: [`crate::decode`] has one for JSON.
+//!
+//! Invariants: of a map's entries with the same name the last counts; an integer is [`Data::Int`] if an `i64` holds it,
+//! else [`Data::Uint`]; a [`Data::Double`] is finite. Never: a copy of a text that the record holds as it is.
+
+mod build;
+
+use serde_json::{Map as JsonMap, Number, Value};
+
+pub use build::Builder;
+
+/// Maps with more names than this are found by a sorted list, others by looking at each name.
+const SMALL: u32 = 32;
+/// Set in a text's start: it is in the document's own buffer.
+const OWNED: u32 = 1 << 31;
+/// Buffers of a document larger than this, in entries or bytes, do not wait for the next record of that size.
+const KEPT: usize = 1 << 16;
+
+/// The buffers of a decoded value.
+#[derive(Debug, Default)]
+pub struct Document {
+    entries: Vec<Entry>,
+    texts: String,
+    /// For each large map, where its names are, sorted by name.
+    sorted: Vec<u32>,
+    /// Where a decoder puts a text together.
+    pub(crate) scratch: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    Text {
+        start: u32,
+        len: u32,
+    },
+    List {
+        len: u32,
+        end: u32,
+    },
+    /// `sorted` is where in [`Document::sorted`] its names begin, if it is large.
+    Map {
+        len: u32,
+        end: u32,
+        sorted: u32,
+    },
+    Name {
+        tag: u32,
+        start: u32,
+        len: u32,
+    },
+    /// A name that comes again in the same map.
+    Shadowed,
+}
+
+/// A name, prepared to be looked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    text: Box<str>,
+    tag: u32,
+}
+
+impl Name {
+    /// Prepares a name.
+    pub fn new(text: &str) -> Self {
+        Self { tag: tag(text.as_bytes()), text: text.into() }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Differs for most names: length, first, middle and last byte.
+#[inline]
+fn tag(name: &[u8]) -> u32 {
+    match (name.first(), name.get(name.len() / 2), name.last()) {
+        (Some(first), Some(middle), Some(last)) => {
+            u32::from_le_bytes([name.len() as u8, *first, *middle, *last])
+        }
+        _ => 0,
+    }
+}
+
+/// A document and the bytes that it points into.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'d> {
+    document: &'d Document,
+    source: &'d str,
+}
+
+/// A value of a document.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'d> {
+    view: &'d View<'d>,
+    at: u32,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, Copy)]
+pub enum Data<'d> {
+    /// Null.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// An integer beyond `i64`.
+    Uint(u64),
+    /// Any other number.
+    Double(f64),
+    /// A text.
+    Text(&'d str),
+    /// A list.
+    List(List<'d>),
+    /// A map by names.
+    Map(Map<'d>),
+}
+
+/// A list of values.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'d> {
+    node: Node<'d>,
+    len: u32,
+    end: u32,
+}
+
+/// The elements of a list.
+#[derive(Debug, Clone)]
+pub struct Items<'d> {
+    node: Node<'d>,
+    end: u32,
+}
+
+impl<'d> Iterator for Items<'d> {
+    type Item = Node<'d>;
+
+    fn next(&mut self) -> Option<Node<'d>> {
+        let node = (self.node.at < self.end).then_some(self.node)?;
+        self.node.at = node.view.document.after(node.at);
+        Some(node)
+    }
+}
+
+/// The names of a map and their values.
+#[derive(Debug, Clone)]
+pub struct Fields<'d> {
+    node: Node<'d>,
+    end: u32,
+}
+
+impl<'d> Iterator for Fields<'d> {
+    type Item = (&'d str, Node<'d>);
+
+    fn next(&mut self) -> Option<(&'d str, Node<'d>)> {
+        let document = self.node.view.document;
+        while self.node.at < self.end {
+            let name = document.entries.get(self.node.at as usize)?;
+            let value = Node { at: self.node.at + 1, ..self.node };
+            self.node.at = document.after(value.at);
+            if let Entry::Name { start, len, .. } = name {
+                return Some((value.text(*start, *len), value));
+            }
+        }
+        None
+    }
+}
+
+/// A map from names to values.
+#[derive(Debug, Clone, Copy)]
+pub struct Map<'d> {
+    node: Node<'d>,
+    len: u32,
+    end: u32,
+}
+
+impl Document {
+    /// Sees the document with the bytes that it was made from.
+    pub fn view<'d>(&'d self, source: &'d str) -> View<'d> {
+        View { document: self, source }
+    }
+
+    /// A document of a JSON value.
+    pub fn of(value: &Value) -> Self {
+        let mut document = Self::default();
+        document.build().value(value);
+        document
+    }
+
+    /// Forgets what it holds, and gives back buffers that one large record left behind.
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.texts.clear();
+        self.sorted.clear();
+        self.entries.shrink_to(KEPT);
+        self.texts.shrink_to(KEPT);
+        self.sorted.shrink_to(KEPT);
+        self.scratch.shrink_to(KEPT);
+    }
+
+    fn text<'d>(&'d self, source: &'d str, start: u32, len: u32) -> &'d str {
+        let (from, start) = if start & OWNED == 0 {
+            (source, start as usize)
+        } else {
+            (self.texts.as_str(), (start & !OWNED) as usize)
+        };
+        from.get(start..start + len as usize).unwrap_or_default()
+    }
+
+    /// The index after the value at the index.
+    #[inline]
+    fn after(&self, at: u32) -> u32 {
+        match self.entries.get(at as usize) {
+            Some(Entry::List { end, .. } | Entry::Map { end, .. }) => *end,
+            _ => at + 1,
+        }
+    }
+}
+
+impl<'d> View<'d> {
+    /// The whole value.
+    pub fn root(&'d self) -> Node<'d> {
+        Node { view: self, at: 0 }
+    }
+}
+
+impl<'d> Node<'d> {
+    #[inline]
+    fn entry(&self) -> Entry {
+        self.view.document.entries.get(self.at as usize).copied().unwrap_or(Entry::Null)
+    }
+
+    fn text(&self, start: u32, len: u32) -> &'d str {
+        self.view.document.text(self.view.source, start, len)
+    }
+
+    /// What it is.
+    #[inline]
+    pub fn data(&self) -> Data<'d> {
+        match self.entry() {
+            Entry::Null | Entry::Name { .. } | Entry::Shadowed => Data::Null,
+            Entry::Bool(it) => Data::Bool(it),
+            Entry::Int(it) => Data::Int(it),
+            Entry::Uint(it) => Data::Uint(it),
+            Entry::Double(it) => Data::Double(it),
+            Entry::Text { start, len } => Data::Text(self.text(start, len)),
+            Entry::List { len, end } => Data::List(List { node: *self, len, end }),
+            Entry::Map { len, end, .. } => Data::Map(Map { node: *self, len, end }),
+        }
+    }
+
+    /// The value as serde_json has it.
+    pub fn to_json(&self) -> Value {
+        match self.data() {
+            Data::Null => Value::Null,
+            Data::Bool(it) => Value::from(it),
+            Data::Int(it) => Value::from(it),
+            Data::Uint(it) => Value::from(it),
+            Data::Double(it) => Number::from_f64(it).map_or(Value::Null, Value::Number),
+            Data::Text(it) => Value::from(it),
+            Data::List(list) => list.items().map(|item| item.to_json()).collect(),
+            Data::Map(map) => Value::Object(
+                map.fields()
+                    .map(|(name, value)| (name.to_owned(), value.to_json()))
+                    .collect::<JsonMap<_, _>>(),
+            ),
+        }
+    }
+}
+
+impl<'d> List<'d> {
+    /// How many elements it has.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its elements.
+    pub fn items(&self) -> Items<'d> {
+        Items { node: Node { at: self.node.at + 1, ..self.node }, end: self.end }
+    }
+
+    /// The element of that index, from 0.
+    pub fn get(&self, index: usize) -> Option<Node<'d>> {
+        if index >= self.len() {
+            return None;
+        }
+        let first = self.node.at + 1;
+        if self.end - first == self.len {
+            // No element has parts.
+            return Some(Node { at: first + index as u32, ..self.node });
+        }
+        self.items().nth(index)
+    }
+}
+
+impl<'d> Map<'d> {
+    /// How many names it has.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its names and their values.
+    pub fn fields(&self) -> Fields<'d> {
+        Fields { node: Node { at: self.node.at + 1, ..self.node }, end: self.end }
+    }
+
+    /// The value of that name.
+    #[inline]
+    pub fn get(&self, name: &Name) -> Option<Node<'d>> {
+        if self.len > SMALL {
+            return self.search(&name.text);
+        }
+        self.scan(&name.text, name.tag)
+    }
+
+    /// The value of a name that was not prepared.
+    pub fn get_text(&self, name: &str) -> Option<Node<'d>> {
+        if self.len > SMALL {
+            return self.search(name);
+        }
+        self.scan(name, tag(name.as_bytes()))
+    }
+
+    #[inline]
+    fn scan(&self, name: &str, tag: u32) -> Option<Node<'d>> {
+        let document = self.node.view.document;
+        let mut at = self.node.at + 1;
+        while at < self.end {
+            if let Some(Entry::Name { tag: its, start, len }) = document.entries.get(at as usize)
+                && *its == tag
+                && self.node.text(*start, *len) == name
+            {
+                return Some(Node { at: at + 1, ..self.node });
+            }
+            at = document.after(at + 1);
+        }
+        None
+    }
+
+    fn search(&self, name: &str) -> Option<Node<'d>> {
+        let document = self.node.view.document;
+        let Entry::Map { sorted, len, .. } = self.node.entry() else { return None };
+        let names = document.sorted.get(sorted as usize..(sorted + len) as usize)?;
+        let text = |at: u32| match document.entries.get(at as usize) {
+            Some(Entry::Name { start, len, .. }) => self.node.text(*start, *len),
+            _ => "",
+        };
+        let found = names.binary_search_by(|at| text(*at).cmp(name)).ok()?;
+        Some(Node { at: names.get(found)? + 1, ..self.node })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! From a checked syntax tree to a program.
+
+use std::collections::BTreeMap;
+
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, SelectExpr, operators,
+};
+use regex::Regex;
+
+use crate::document::Name;
+
+use super::MAX_NESTING;
+use super::eval;
+use super::fault::{Kind, Op};
+use super::functions;
+use super::program::{Macro, MacroKind, Node, Step};
+use super::value::Constant;
+
+/// How many variables a program can have at once: the element of each level.
+pub(super) const SLOTS: usize = MAX_NESTING;
+
+/// Compiles a checked tree, with its patterns by their place in it.
+pub(super) fn compile(expression: &IdedExpr, patterns: &BTreeMap<u64, Regex>) -> Node {
+    Compiler { bound: Vec::new(), nesting: 0, patterns }.node(expression)
+}
+
+struct Compiler<'c> {
+    /// The variables of the macros around, and where their values are.
+    bound: Vec<(String, usize)>,
+    nesting: usize,
+    patterns: &'c BTreeMap<u64, Regex>,
+}
+
+impl Compiler<'_> {
+    fn node(&mut self, expression: &IdedExpr) -> Node {
+        match &expression.expr {
+            Expr::Literal(literal) => Node::Constant(constant(literal)),
+            Expr::Ident(name) => self.name(name),
+            Expr::Select(select) => self.select(select),
+            Expr::Call(call) => self.call(call),
+            Expr::List(list) => {
+                let optional = |index| list.optional_indices.contains(&index);
+                let elements = list.elements.iter().enumerate();
+                eval::fold(Node::List(elements.map(|(at, it)| (self.node(it), optional(at))).collect()))
+            }
+            Expr::Map(map) => self.map(map),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            // The check refuses them.
+            Expr::Struct(_) | Expr::Unspecified => Node::Nothing,
+        }
+    }
+
+    fn name(&self, name: &str) -> Node {
+        if let Some((_, slot)) = self.bound.iter().rev().find(|(bound, _)| bound == name) {
+            return Node::Slot(*slot);
+        }
+        match name {
+            "record" => Node::Record,
+            "key" => Node::Key,
+            "headers" => Node::Headers,
+            "topic" => Node::Topic,
+            "partition" => Node::Partition,
+            "timestamp" => Node::Timestamp,
+            _ => Kind::named(name).map_or(Node::Nothing, |kind| Node::Constant(Constant::Type(kind))),
+        }
+    }
+
+    fn select(&mut self, select: &SelectExpr) -> Node {
+        let operand = self.node(&select.operand);
+        let name = Name::new(&select.field);
+        if select.test {
+            return Node::Has(Box::new(operand), name);
+        }
+        match operand {
+            Node::Headers => Node::Header(name.as_str().into()),
+            _ => match deeper(operand, Step::Name(name)) {
+                Ok(field) => field,
+                Err((operand, Step::Name(name))) => Node::Select(Box::new(operand), name),
+                Err((_, Step::Index(_))) => Node::Nothing,
+            },
+        }
+    }
+
+    fn map(&mut self, map: &MapExpr) -> Node {
+        let entries = map.entries.iter().filter_map(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => {
+                Some((self.node(&entry.key), self.node(&entry.value), entry.optional))
+            }
+            EntryExpr::StructField(_) => None,
+        });
+        Node::Map(entries.collect())
+    }
+
+    fn pair(&mut self, call: &CallExpr) -> Option<Box<[Node; 2]>> {
+        let [left, right] = call.args.as_slice() else { return None };
+        Some(Box::new([self.node(left), self.node(right)]))
+    }
+
+    fn call(&mut self, call: &CallExpr) -> Node {
+        let node = match call.args.as_slice() {
+            [one] if call.target.is_none() => match call.func_name.as_str() {
+                operators::LOGICAL_NOT => Some(Node::Not(Box::new(self.node(one)))),
+                operators::NEGATE => Some(Node::Negate(Box::new(self.node(one)))),
+                _ => None,
+            },
+            [_, _] if call.target.is_none() => self.binary(call),
+            [condition, yes, no] if call.func_name == operators::CONDITIONAL => {
+                Some(Node::Conditional(Box::new([self.node(condition), self.node(yes), self.node(no)])))
+            }
+            _ => None,
+        };
+        eval::fold(node.unwrap_or_else(|| self.function(call)))
+    }
+
+    fn binary(&mut self, call: &CallExpr) -> Option<Node> {
+        let compare = |op| move |pair| Node::Compare(op, pair);
+        let arithmetic = |op| move |pair| Node::Arithmetic(op, pair);
+        Some(match call.func_name.as_str() {
+            operators::LOGICAL_AND => Node::And(self.pair(call)?),
+            operators::LOGICAL_OR => Node::Or(self.pair(call)?),
+            operators::EQUALS => Node::Equal(self.pair(call)?),
+            operators::NOT_EQUALS => Node::Unequal(self.pair(call)?),
+            operators::IN => Node::In(self.pair(call)?),
+            operators::LESS => compare(Op::Less)(self.pair(call)?),
+            operators::LESS_EQUALS => compare(Op::LessOrEqual)(self.pair(call)?),
+            operators::GREATER => compare(Op::Greater)(self.pair(call)?),
+            operators::GREATER_EQUALS => compare(Op::GreaterOrEqual)(self.pair(call)?),
+            operators::ADD => arithmetic(Op::Add)(self.pair(call)?),
+            operators::SUBSTRACT => arithmetic(Op::Subtract)(self.pair(call)?),
+            operators::MULTIPLY => arithmetic(Op::Multiply)(self.pair(call)?),
+            operators::DIVIDE => arithmetic(Op::Divide)(self.pair(call)?),
+            operators::MODULO => arithmetic(Op::Remainder)(self.pair(call)?),
+            operators::INDEX => {
+                let [of, index] = *self.pair(call)?;
+                indexed(of, index)
+            }
+            operators::OPT_INDEX => Node::OptionalIndex(self.pair(call)?),
+            operators::OPT_SELECT => {
+                let [of, name] = *self.pair(call)?;
+                match name {
+                    Node::Constant(Constant::Text(name)) => {
+                        Node::OptionalSelect(Box::new(of), Name::new(&name))
+                    }
+                    _ => Node::Nothing,
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    fn function(&mut self, call: &CallExpr) -> Node {
+        let Some(op) = functions::named(&call.func_name, call.target.is_some()) else { return Node::Nothing };
+        if op == Op::Matches {
+            // The pattern is the last, and the check has compiled it.
+            let pattern = call.args.last().and_then(|it| self.patterns.get(&it.id)).cloned();
+            let text = match (call.target.as_deref(), call.args.as_slice()) {
+                (Some(text), [_]) | (None, [text, _]) => Some(self.node(text)),
+                _ => None,
+            };
+            if let (Some(text), Some(pattern)) = (text, pattern) {
+                return Node::Matches(Box::new(text), Box::new(pattern));
+            }
+        }
+        let arguments = call.args.iter().map(|it| self.node(it)).collect();
+        let target = call.target.as_deref().map(|it| Box::new(self.node(it)));
+        Node::Call(op, target, arguments)
+    }
+
+    fn comprehension(&mut self, it: &ComprehensionExpr) -> Node {
+        let over = self.node(&it.iter_range);
+        let (outside, slot) = (self.bound.len(), self.nesting.min(SLOTS - 1));
+        self.nesting += 1;
+        self.bound.push((it.iter_var.clone(), slot));
+        let kind = self.kind(it);
+        self.nesting -= 1;
+        self.bound.truncate(outside);
+        kind.map_or(Node::Nothing, |kind| Node::Macro(Box::new(Macro { over, slot, kind })))
+    }
+
+    /// Which macro it was: the parser makes no other forms.
+    fn kind(&mut self, it: &ComprehensionExpr) -> Option<MacroKind> {
+        let Expr::Call(step) = &it.loop_step.expr else { return None };
+        Some(match (step.func_name.as_str(), step.args.as_slice()) {
+            (operators::LOGICAL_OR, [_, holds]) => MacroKind::Exists(self.node(holds)),
+            (operators::LOGICAL_AND, [_, holds]) => MacroKind::All(self.node(holds)),
+            (operators::ADD, [_, list]) => MacroKind::Collect(None, self.only(list)?),
+            (operators::CONDITIONAL, [guard, added, _]) => {
+                let guard = self.node(guard);
+                let Expr::Call(added) = &added.expr else { return None };
+                match added.args.as_slice() {
+                    [_, list] if matches!(list.expr, Expr::List(_)) => {
+                        MacroKind::Collect(Some(guard), self.only(list)?)
+                    }
+                    _ => MacroKind::ExistsOne(guard),
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The only element of a written list.
+    fn only(&mut self, list: &IdedExpr) -> Option<Node> {
+        match &list.expr {
+            Expr::List(list) => list.elements.first().map(|it| self.node(it)),
+            _ => None,
+        }
+    }
+}
+
+/// A step on from a path into the record; both back if it is none.
+fn deeper(from: Node, step: Step) -> Result<Node, (Node, Step)> {
+    match from {
+        Node::Record => Ok(Node::Field(Box::new([step]))),
+        Node::Field(steps) => Ok(Node::Field(steps.into_iter().chain([step]).collect())),
+        other => Err((other, step)),
+    }
+}
+
+fn indexed(of: Node, index: Node) -> Node {
+    let step = match (&of, &index) {
+        (Node::Headers, Node::Constant(Constant::Text(name))) => return Node::Header(name.clone()),
+        (_, Node::Constant(Constant::Text(name))) => Step::Name(Name::new(name)),
+        (_, Node::Constant(Constant::Int(index))) => Step::Index(*index),
+        _ => return Node::Index(Box::new([of, index])),
+    };
+    deeper(of, step).unwrap_or_else(|(of, _)| Node::Index(Box::new([of, index])))
+}
+
+fn constant(literal: &LiteralValue) -> Constant {
+    match literal {
+        LiteralValue::Boolean(it) => Constant::Bool(*it.inner()),
+        LiteralValue::Bytes(it) => Constant::Bytes(it.inner().into()),
+        LiteralValue::Double(it) => Constant::Double(*it.inner()),
+        LiteralValue::Int(it) => Constant::Int(*it.inner()),
+        LiteralValue::Null => Constant::Null,
+        LiteralValue::String(it) => Constant::Text(it.inner().into()),
+        LiteralValue::UInt(it) => Constant::Uint(*it.inner()),
+    }
+}

@@ -1,0 +1,158 @@
+//! Why an expression has no value for a record: four bytes, put in words only when somebody reads them.
+
+use std::fmt;
+
+use crate::reason::DropReason;
+
+/// The type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    Bool,
+    Int,
+    Uint,
+    Double,
+    Text,
+    Bytes,
+    List,
+    Map,
+    Time,
+    Span,
+    Type,
+    Optional,
+}
+
+impl Kind {
+    /// The type's name in CEL.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null_type",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Uint => "uint",
+            Self::Double => "double",
+            Self::Text => "string",
+            Self::Bytes => "bytes",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::Time => "google.protobuf.Timestamp",
+            Self::Span => "google.protobuf.Duration",
+            Self::Type => "type",
+            Self::Optional => "optional_type",
+        }
+    }
+
+    /// The type that an expression names.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "bool" => Self::Bool,
+            "bytes" => Self::Bytes,
+            "double" => Self::Double,
+            "int" => Self::Int,
+            "list" => Self::List,
+            "map" => Self::Map,
+            "null_type" => Self::Null,
+            "string" => Self::Text,
+            "type" => Self::Type,
+            "uint" => Self::Uint,
+            _ => return None,
+        })
+    }
+}
+
+macro_rules! operations {
+    ($($variant:ident $name:literal),* $(,)?) => {
+        /// What an expression applies to values.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Op {
+            $(#[doc = $name] $variant,)*
+        }
+
+        impl Op {
+            /// As it is written.
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    Or "||", And "&&", Not "!", Negate "-", Conditional "?:", Less "<", LessOrEqual "<=", Greater ">",
+    GreaterOrEqual ">=", In "in", Add "+", Subtract "-", Multiply "*", Divide "/", Remainder "%", Select ".",
+    Index "[]", Macro "a macro over it", MapKey "a map with it as a key",
+    Size "size", Contains "contains", StartsWith "startsWith", EndsWith "endsWith", Matches "matches",
+    ToString "string", ToInt "int", ToUint "uint", ToDouble "double", ToBool "bool", ToBytes "bytes", TypeOf "type",
+    Dyn "dyn", Timestamp "timestamp", Duration "duration", FullYear "getFullYear", Month "getMonth",
+    DayOfYear "getDayOfYear", DayOfMonth "getDayOfMonth", Date "getDate", DayOfWeek "getDayOfWeek", Hours "getHours",
+    Minutes "getMinutes", Seconds "getSeconds", Milliseconds "getMilliseconds", Value "value", HasValue "hasValue", OrOptional "or",
+    OrValue "orValue",
+}
+
+/// Why there is no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Something is not there.
+    Missing,
+    /// The whole expression is neither true nor false.
+    NotBoolean(Kind),
+    /// A condition is neither true nor false.
+    NotCondition(Kind),
+    /// It does not take a value of that type.
+    Type(Op, Kind),
+    /// It does not take values of these types.
+    Types(Op, Kind, Kind),
+    /// It takes another number of values.
+    Arguments(Op),
+    /// Division by zero.
+    Zero,
+    /// Beyond the range of the type.
+    Overflow(Op),
+    /// A value that the function can't be applied to.
+    Value(Op),
+    /// More steps than one record may cost.
+    TooCostly,
+    /// A map with the same key twice.
+    DuplicateKey,
+    /// What has no value at all.
+    Nothing,
+}
+
+impl Fault {
+    /// The reason, unless it is that something is not there.
+    pub(crate) fn reason(self) -> Option<DropReason> {
+        Some(match self {
+            Self::Missing => return None,
+            Self::NotBoolean(_) => DropReason::MatchNotBoolean,
+            Self::NotCondition(_) | Self::Type(..) | Self::Types(..) | Self::Arguments(_) => {
+                DropReason::MatchWrongType
+            }
+            Self::Zero | Self::Overflow(_) => DropReason::MatchArithmetic,
+            Self::TooCostly => DropReason::MatchTooCostly,
+            Self::Value(_) | Self::DuplicateKey | Self::Nothing => DropReason::MatchFailed,
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("a field is not there"),
+            Self::NotBoolean(kind) => write!(f, "it is of type {}, not true or false", kind.name()),
+            Self::NotCondition(kind) => write!(f, "a condition is of type {}, not bool", kind.name()),
+            Self::Type(op, kind) => write!(f, "`{}` does not take {}", op.name(), kind.name()),
+            Self::Types(op, left, right) => {
+                write!(f, "`{}` does not take {} and {}", op.name(), left.name(), right.name())
+            }
+            Self::Arguments(op) => write!(f, "`{}` takes another number of values", op.name()),
+            Self::Zero => f.write_str("division by zero"),
+            Self::Overflow(op) => write!(f, "`{}` overflows", op.name()),
+            Self::Value(op) => write!(f, "`{}` can't be applied to this record", op.name()),
+            Self::TooCostly => write!(f, "more than {} steps for one record", super::MAX_STEPS),
+            Self::DuplicateKey => f.write_str("a map has the same key twice"),
+            Self::Nothing => f.write_str("can't be evaluated for this record"),
+        }
+    }
+}

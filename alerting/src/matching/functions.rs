@@ -1,0 +1,295 @@
+//! The functions of an expression.
+
+use std::fmt::Write;
+
+use bumpalo::collections::{String as Text, Vec as Made};
+
+use super::eval::Eval;
+use super::fault::{Fault, Op};
+use super::time::{Time, parse_span, write_span};
+use super::value::Val;
+
+/// The function of that name, called on a target or not.
+pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
+    Some(match (name, on_target) {
+        ("size", _) => Op::Size,
+        ("matches", _) => Op::Matches,
+        ("contains", true) => Op::Contains,
+        ("startsWith", true) => Op::StartsWith,
+        ("endsWith", true) => Op::EndsWith,
+        ("string", false) => Op::ToString,
+        ("int", false) => Op::ToInt,
+        ("uint", false) => Op::ToUint,
+        ("double", false) => Op::ToDouble,
+        ("bool", false) => Op::ToBool,
+        ("bytes", false) => Op::ToBytes,
+        ("type", false) => Op::TypeOf,
+        ("dyn", false) => Op::Dyn,
+        ("timestamp", false) => Op::Timestamp,
+        ("duration", false) => Op::Duration,
+        ("getFullYear", true) => Op::FullYear,
+        ("getMonth", true) => Op::Month,
+        ("getDayOfYear", true) => Op::DayOfYear,
+        ("getDayOfMonth", true) => Op::DayOfMonth,
+        ("getDate", true) => Op::Date,
+        ("getDayOfWeek", true) => Op::DayOfWeek,
+        ("getHours", true) => Op::Hours,
+        ("getMinutes", true) => Op::Minutes,
+        ("getSeconds", true) => Op::Seconds,
+        ("getMilliseconds", true) => Op::Milliseconds,
+        ("value", true) => Op::Value,
+        ("hasValue", true) => Op::HasValue,
+        ("or", true) => Op::OrOptional,
+        ("orValue", true) => Op::OrValue,
+        _ => return None,
+    })
+}
+
+impl<'a> Eval<'a> {
+    /// Applies a function to its target, if it has one, and its arguments.
+    pub(super) fn apply(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+        match *given {
+            [of] => self.unary(op, of),
+            [of, with] => binary(op, of, with),
+            _ => Err(Fault::Arguments(op)),
+        }
+    }
+
+    fn unary(&mut self, op: Op, of: Val<'a>) -> Result<Val<'a>, Fault> {
+        let value = match op {
+            Op::Size => match of {
+                Val::Text(it) => Some(it.chars().count()),
+                Val::Bytes(it) => Some(it.len()),
+                _ => of.len(),
+            }
+            .map(|len| Val::Int(len as i64)),
+            Op::ToString => return self.string(of),
+            Op::ToInt | Op::ToUint | Op::ToDouble | Op::ToBool => return number(op, of),
+            Op::ToBytes => match of {
+                Val::Text(it) => Some(Val::Bytes(it.as_bytes())),
+                Val::Bytes(_) => Some(of),
+                _ => None,
+            },
+            Op::TypeOf => Some(Val::Type(of.kind())),
+            Op::Dyn => Some(of),
+            Op::Timestamp => match of {
+                Val::Text(it) => Some(Val::Time(Time::parse(it).ok_or(Fault::Value(op))?)),
+                Val::Int(it) => Some(Val::Time(Time::of_seconds(it).ok_or(Fault::Value(op))?)),
+                Val::Time(_) => Some(of),
+                _ => None,
+            },
+            Op::Duration => match of {
+                Val::Text(it) => Some(Val::Span(parse_span(it).ok_or(Fault::Value(op))?)),
+                Val::Span(_) => Some(of),
+                _ => None,
+            },
+            Op::HasValue | Op::Value => match of {
+                Val::Optional(it) if op == Op::HasValue => Some(Val::Bool(it.is_some())),
+                Val::Optional(it) => Some(*it.ok_or(Fault::Value(op))?),
+                _ => None,
+            },
+            _ => match of {
+                Val::Time(time) => time.part(op).map(Val::Int),
+                Val::Span(span) => span_part(span, op).map(Val::Int),
+                _ => None,
+            },
+        };
+        value.ok_or(Fault::Type(op, of.kind()))
+    }
+
+    fn string(&mut self, of: Val<'a>) -> Result<Val<'a>, Fault> {
+        if let Val::Text(_) = of {
+            return Ok(of);
+        }
+        let mut text = Text::new_in(self.memory());
+        // Writing to a text does not fail.
+        let _ = match of {
+            Val::Bool(it) => write!(text, "{it}"),
+            Val::Int(it) => write!(text, "{it}"),
+            Val::Uint(it) => write!(text, "{it}"),
+            Val::Double(it) => write!(text, "{it}"),
+            Val::Bytes(it) => {
+                return std::str::from_utf8(it).map(Val::Text).map_err(|_| Fault::Value(Op::ToString));
+            }
+            Val::Time(it) => {
+                it.write(&mut text);
+                Ok(())
+            }
+            Val::Span(it) => {
+                write_span(&mut text, it);
+                Ok(())
+            }
+            _ => return Err(Fault::Type(Op::ToString, of.kind())),
+        };
+        self.spend(text.len())?;
+        Ok(Val::Text(text.into_bump_str()))
+    }
+
+    pub(super) fn arithmetic(&mut self, op: Op, left: Val<'a>, right: Val<'a>) -> Result<Val<'a>, Fault> {
+        let wrong = || Fault::Types(op, left.kind(), right.kind());
+        match (left, right) {
+            (Val::Int(a), Val::Int(b)) => {
+                let value = match op {
+                    Op::Add => a.checked_add(b),
+                    Op::Subtract => a.checked_sub(b),
+                    Op::Multiply => a.checked_mul(b),
+                    Op::Divide | Op::Remainder if b == 0 => return Err(Fault::Zero),
+                    Op::Divide => a.checked_div(b),
+                    _ => a.checked_rem(b),
+                };
+                value.map(Val::Int).ok_or(Fault::Overflow(op))
+            }
+            (Val::Uint(a), Val::Uint(b)) => {
+                let value = match op {
+                    Op::Add => a.checked_add(b),
+                    Op::Subtract => a.checked_sub(b),
+                    Op::Multiply => a.checked_mul(b),
+                    Op::Divide | Op::Remainder if b == 0 => return Err(Fault::Zero),
+                    Op::Divide => a.checked_div(b),
+                    _ => a.checked_rem(b),
+                };
+                value.map(Val::Uint).ok_or(Fault::Overflow(op))
+            }
+            (Val::Double(a), Val::Double(b)) => Ok(Val::Double(match op {
+                Op::Add => a + b,
+                Op::Subtract => a - b,
+                Op::Multiply => a * b,
+                Op::Divide => a / b,
+                _ => return Err(wrong()),
+            })),
+            _ => match op {
+                Op::Add => self.add(left, right)?.ok_or_else(wrong),
+                Op::Subtract => subtract(left, right)?.ok_or_else(wrong),
+                _ => Err(wrong()),
+            },
+        }
+    }
+
+    fn add(&mut self, left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, Fault> {
+        Ok(Some(match (left, right) {
+            (Val::Text(a), Val::Text(b)) => {
+                self.spend(a.len() + b.len())?;
+                let mut text = Text::with_capacity_in(a.len() + b.len(), self.memory());
+                text.push_str(a);
+                text.push_str(b);
+                Val::Text(text.into_bump_str())
+            }
+            (Val::Bytes(a), Val::Bytes(b)) => {
+                self.spend(a.len() + b.len())?;
+                let mut bytes = Made::with_capacity_in(a.len() + b.len(), self.memory());
+                bytes.extend_from_slice(a);
+                bytes.extend_from_slice(b);
+                Val::Bytes(bytes.into_bump_slice())
+            }
+            (Val::Time(time), Val::Span(span)) | (Val::Span(span), Val::Time(time)) => {
+                Val::Time(time.plus(span).ok_or(Fault::Overflow(Op::Add))?)
+            }
+            (Val::Span(a), Val::Span(b)) => Val::Span(a.checked_add(b).ok_or(Fault::Overflow(Op::Add))?),
+            _ => match (left.items(), right.items()) {
+                (Some(a), Some(b)) => {
+                    let len = left.len().unwrap_or(0) + right.len().unwrap_or(0);
+                    self.spend(len * size_of::<Val<'_>>())?;
+                    let mut list = Made::with_capacity_in(len, self.memory());
+                    list.extend(a.chain(b));
+                    Val::List(list.into_bump_slice())
+                }
+                _ => return Ok(None),
+            },
+        }))
+    }
+}
+
+fn subtract<'a>(left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, Fault> {
+    let overflow = Fault::Overflow(Op::Subtract);
+    Ok(Some(match (left, right) {
+        (Val::Time(time), Val::Span(span)) => Val::Time(time.minus(span).ok_or(overflow)?),
+        (Val::Time(a), Val::Time(b)) => Val::Span(a.since(b).ok_or(overflow)?),
+        (Val::Span(a), Val::Span(b)) => Val::Span(a.checked_sub(b).ok_or(overflow)?),
+        _ => return Ok(None),
+    }))
+}
+
+fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, Fault> {
+    let wrong = || Fault::Types(op, of.kind(), with.kind());
+    match (op, of, with) {
+        (Op::Contains | Op::StartsWith | Op::EndsWith, Val::Text(text), Val::Text(part)) => {
+            Ok(Val::Bool(holds(op, text, part)))
+        }
+        (Op::OrOptional, Val::Optional(it), _) => Ok(if it.is_some() { of } else { with }),
+        (Op::OrValue, Val::Optional(it), _) => Ok(it.copied().unwrap_or(with)),
+        (_, Val::Time(time), Val::Text(zone)) if time.part(op).is_some() => {
+            let told = time.in_zone(zone).ok_or(Fault::Value(op))?;
+            told.part(op).map(Val::Int).ok_or_else(wrong)
+        }
+        (
+            Op::Contains
+            | Op::StartsWith
+            | Op::EndsWith
+            | Op::OrOptional
+            | Op::OrValue
+            | Op::FullYear
+            | Op::Month
+            | Op::DayOfYear
+            | Op::DayOfMonth
+            | Op::Date
+            | Op::DayOfWeek
+            | Op::Hours
+            | Op::Minutes
+            | Op::Seconds
+            | Op::Milliseconds,
+            ..,
+        ) => Err(wrong()),
+        _ => Err(Fault::Arguments(op)),
+    }
+}
+
+/// Whether the text contains, begins or ends with the part.
+#[inline]
+pub(super) fn holds(op: Op, text: &str, part: &str) -> bool {
+    match op {
+        Op::Contains => memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some(),
+        Op::StartsWith => text.starts_with(part),
+        _ => text.ends_with(part),
+    }
+}
+
+fn span_part(span: i64, getter: Op) -> Option<i64> {
+    let unit = match getter {
+        Op::Hours => 3_600_000_000_000,
+        Op::Minutes => 60_000_000_000,
+        Op::Seconds => 1_000_000_000,
+        Op::Milliseconds => 1_000_000,
+        _ => return None,
+    };
+    Some(span / unit)
+}
+
+/// `int`, `uint`, `double` and `bool`.
+fn number(op: Op, of: Val<'_>) -> Result<Val<'_>, Fault> {
+    let value = match (op, of) {
+        (Op::ToInt, Val::Int(_))
+        | (Op::ToUint, Val::Uint(_))
+        | (Op::ToDouble, Val::Double(_))
+        | (Op::ToBool, Val::Bool(_)) => Some(of),
+        (Op::ToInt, Val::Uint(it)) => i64::try_from(it).ok().map(Val::Int),
+        // Both ends are left out: they are what the range's ends are rounded to.
+        (Op::ToInt, Val::Double(it)) => {
+            (it > i64::MIN as f64 && it < i64::MAX as f64).then_some(Val::Int(it as i64))
+        }
+        (Op::ToInt, Val::Text(it)) => it.parse().ok().map(Val::Int),
+        (Op::ToInt, Val::Time(it)) => Some(Val::Int(it.seconds())),
+        (Op::ToUint, Val::Int(it)) => u64::try_from(it).ok().map(Val::Uint),
+        (Op::ToUint, Val::Double(it)) => (it >= 0.0 && it < u64::MAX as f64).then_some(Val::Uint(it as u64)),
+        (Op::ToUint, Val::Text(it)) => it.parse().ok().map(Val::Uint),
+        (Op::ToDouble, Val::Int(it)) => Some(Val::Double(it as f64)),
+        (Op::ToDouble, Val::Uint(it)) => Some(Val::Double(it as f64)),
+        (Op::ToDouble, Val::Text(it)) => it.parse().ok().map(Val::Double),
+        (Op::ToBool, Val::Text(it)) => match it {
+            "1" | "t" | "true" | "TRUE" | "True" => Some(Val::Bool(true)),
+            "0" | "f" | "false" | "FALSE" | "False" => Some(Val::Bool(false)),
+            _ => None,
+        },
+        _ => return Err(Fault::Type(op, of.kind())),
+    };
+    value.ok_or(Fault::Value(op))
+}

@@ -1,0 +1,312 @@
+//! A value of an expression: copied by value, pointing into the record, the program or the memory of the evaluation.
+
+use std::cmp::Ordering;
+
+use crate::document::{Data, Fields, Items, Node};
+
+use super::fault::Kind;
+use super::time::Time;
+
+/// A value.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Val<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// A list of the record.
+    Items(Node<'a>),
+    /// A list that the expression made.
+    List(&'a [Val<'a>]),
+    /// A list that is written in the expression.
+    Written(&'a [Constant]),
+    /// A map of the record.
+    Fields(Node<'a>),
+    /// The headers, sorted, each name once.
+    Headers(&'a [(&'a str, Option<&'a str>)]),
+    /// A map that the expression made.
+    Map(&'a [(Val<'a>, Val<'a>)]),
+    Time(Time),
+    /// A duration in nanoseconds.
+    Span(i64),
+    Type(Kind),
+    Optional(Option<&'a Val<'a>>),
+}
+
+/// A value that an expression says.
+#[derive(Debug, Clone)]
+pub(super) enum Constant {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    Text(Box<str>),
+    Bytes(Box<[u8]>),
+    List(Box<[Constant]>),
+    Time(Time),
+    Span(i64),
+    Type(Kind),
+}
+
+impl Constant {
+    #[inline]
+    pub(super) fn val(&self) -> Val<'_> {
+        match self {
+            Self::Null => Val::Null,
+            Self::Bool(it) => Val::Bool(*it),
+            Self::Int(it) => Val::Int(*it),
+            Self::Uint(it) => Val::Uint(*it),
+            Self::Double(it) => Val::Double(*it),
+            Self::Text(it) => Val::Text(it),
+            Self::Bytes(it) => Val::Bytes(it),
+            Self::List(it) => Val::Written(it),
+            Self::Time(it) => Val::Time(*it),
+            Self::Span(it) => Val::Span(*it),
+            Self::Type(it) => Val::Type(*it),
+        }
+    }
+
+    /// The constant that a value is, if one can be written so.
+    pub(super) fn of(value: &Val<'_>) -> Option<Self> {
+        Some(match value {
+            Val::Null => Self::Null,
+            Val::Bool(it) => Self::Bool(*it),
+            Val::Int(it) => Self::Int(*it),
+            Val::Uint(it) => Self::Uint(*it),
+            Val::Double(it) => Self::Double(*it),
+            Val::Text(it) => Self::Text((*it).into()),
+            Val::Bytes(it) => Self::Bytes((*it).into()),
+            Val::Time(it) => Self::Time(*it),
+            Val::Span(it) => Self::Span(*it),
+            Val::Type(it) => Self::Type(*it),
+            Val::Written(_) | Val::List(_) => {
+                Self::List(value.items()?.map(|item| Self::of(&item)).collect::<Option<_>>()?)
+            }
+            Val::Items(_) | Val::Fields(_) | Val::Headers(_) | Val::Map(_) | Val::Optional(_) => return None,
+        })
+    }
+}
+
+impl<'a> Val<'a> {
+    #[inline]
+    pub(super) fn of(node: Node<'a>) -> Self {
+        match node.data() {
+            Data::Null => Self::Null,
+            Data::Bool(it) => Self::Bool(it),
+            Data::Int(it) => Self::Int(it),
+            Data::Uint(it) => Self::Uint(it),
+            Data::Double(it) => Self::Double(it),
+            Data::Text(it) => Self::Text(it),
+            Data::List(_) => Self::Items(node),
+            Data::Map(_) => Self::Fields(node),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Null => Kind::Null,
+            Self::Bool(_) => Kind::Bool,
+            Self::Int(_) => Kind::Int,
+            Self::Uint(_) => Kind::Uint,
+            Self::Double(_) => Kind::Double,
+            Self::Text(_) => Kind::Text,
+            Self::Bytes(_) => Kind::Bytes,
+            Self::Items(_) | Self::List(_) | Self::Written(_) => Kind::List,
+            Self::Fields(_) | Self::Headers(_) | Self::Map(_) => Kind::Map,
+            Self::Time(_) => Kind::Time,
+            Self::Span(_) => Kind::Span,
+            Self::Type(_) => Kind::Type,
+            Self::Optional(_) => Kind::Optional,
+        }
+    }
+
+    /// The elements of a list.
+    pub(super) fn items(&self) -> Option<Elements<'a>> {
+        Some(match self {
+            Self::Items(node) => match node.data() {
+                Data::List(list) => Elements::Items(list.items()),
+                _ => return None,
+            },
+            Self::List(list) => Elements::List(list.iter()),
+            Self::Written(list) => Elements::Written(list.iter()),
+            _ => return None,
+        })
+    }
+
+    /// The element of that index of a list.
+    pub(super) fn item(&self, index: usize) -> Option<Val<'a>> {
+        match self {
+            Self::Items(node) => match node.data() {
+                Data::List(list) => list.get(index).map(Val::of),
+                _ => None,
+            },
+            Self::List(list) => list.get(index).copied(),
+            Self::Written(list) => list.get(index).map(Constant::val),
+            _ => None,
+        }
+    }
+
+    /// The keys of a map and their values.
+    pub(super) fn entries(&self) -> Option<Entries<'a>> {
+        Some(match self {
+            Self::Fields(node) => match node.data() {
+                Data::Map(map) => Entries::Fields(map.fields()),
+                _ => return None,
+            },
+            Self::Headers(headers) => Entries::Headers(headers.iter()),
+            Self::Map(map) => Entries::Map(map.iter()),
+            _ => return None,
+        })
+    }
+
+    /// How many elements a list or a map has.
+    pub(super) fn len(&self) -> Option<usize> {
+        Some(match self {
+            Self::Items(node) | Self::Fields(node) => match node.data() {
+                Data::List(list) => list.len(),
+                Data::Map(map) => map.len(),
+                _ => return None,
+            },
+            Self::List(list) => list.len(),
+            Self::Written(list) => list.len(),
+            Self::Headers(headers) => headers.len(),
+            Self::Map(map) => map.len(),
+            _ => return None,
+        })
+    }
+
+    /// The value of a key of a map; the type of what is no map.
+    pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, Kind> {
+        Ok(match (self, key) {
+            (Self::Fields(node), Val::Text(name)) => match node.data() {
+                Data::Map(map) => map.get_text(name).map(Val::of),
+                _ => None,
+            },
+            (Self::Headers(headers), Val::Text(name)) => {
+                let found = headers.binary_search_by(|(header, _)| (*header).cmp(name)).ok();
+                found.and_then(|at| headers.get(at)).map(|(_, text)| text_or_null(*text))
+            }
+            (Self::Map(map), _) => map.iter().find(|(its, _)| its.equals(key)).map(|(_, value)| *value),
+            // Their keys are texts.
+            (Self::Fields(_) | Self::Headers(_), _) => None,
+            _ => return Err(self.kind()),
+        })
+    }
+
+    /// Whether a map can be asked for it, though nothing be there.
+    pub(super) fn is_key(&self) -> bool {
+        matches!(self, Self::Bool(_) | Self::Int(_) | Self::Uint(_) | Self::Double(_) | Self::Text(_))
+    }
+
+    pub(super) fn equals(&self, other: &Val<'_>) -> bool {
+        match (self, other) {
+            (Val::Text(a), Val::Text(b)) => a == b,
+            (Val::Null, Val::Null) => true,
+            (Val::Bool(a), Val::Bool(b)) => a == b,
+            (Val::Bytes(a), Val::Bytes(b)) => a == b,
+            (Val::Time(a), Val::Time(b)) => a.instant() == b.instant(),
+            (Val::Span(a), Val::Span(b)) => a == b,
+            (Val::Type(a), Val::Type(b)) => a == b,
+            (Val::Optional(a), Val::Optional(b)) => match (a, b) {
+                (Some(a), Some(b)) => a.equals(b),
+                (None, None) => true,
+                _ => false,
+            },
+            _ => self.number(other) == Some(Ordering::Equal) || self.alike(other),
+        }
+    }
+
+    /// Whether two lists or two maps are equal.
+    fn alike(&self, other: &Val<'_>) -> bool {
+        if self.len() != other.len() {
+            return false;
+        }
+        if let (Some(a), Some(mut b)) = (self.items(), other.items()) {
+            return a.into_iter().all(|a| b.next().is_some_and(|b| a.equals(&b)));
+        }
+        if let (Some(mut entries), Some(_)) = (self.entries(), other.entries()) {
+            return entries.all(|(key, value)| {
+                other.entry(&key).ok().flatten().is_some_and(|theirs| value.equals(&theirs))
+            });
+        }
+        false
+    }
+
+    /// How two numbers compare; nothing if one is no number, or not-a-number.
+    #[inline]
+    fn number(&self, other: &Val<'_>) -> Option<Ordering> {
+        match (self, other) {
+            (Val::Int(a), Val::Int(b)) => Some(a.cmp(b)),
+            (Val::Uint(a), Val::Uint(b)) => Some(a.cmp(b)),
+            (Val::Double(a), Val::Double(b)) => a.partial_cmp(b),
+            (Val::Int(a), Val::Double(b)) => (*a as f64).partial_cmp(b),
+            (Val::Double(a), Val::Int(b)) => a.partial_cmp(&(*b as f64)),
+            (Val::Uint(a), Val::Double(b)) => (*a as f64).partial_cmp(b),
+            (Val::Double(a), Val::Uint(b)) => a.partial_cmp(&(*b as f64)),
+            (Val::Int(a), Val::Uint(b)) => Some(u64::try_from(*a).map_or(Ordering::Less, |a| a.cmp(b))),
+            (Val::Uint(a), Val::Int(b)) => Some(i64::try_from(*a).map_or(Ordering::Greater, |a| a.cmp(b))),
+            _ => None,
+        }
+    }
+
+    /// How the two compare; nothing if they do not.
+    #[inline]
+    pub(super) fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
+        match (self, other) {
+            (Val::Text(a), Val::Text(b)) => Some(a.cmp(b)),
+            (Val::Bool(a), Val::Bool(b)) => Some(a.cmp(b)),
+            (Val::Bytes(a), Val::Bytes(b)) => Some(a.cmp(b)),
+            (Val::Time(a), Val::Time(b)) => Some(a.instant().cmp(&b.instant())),
+            (Val::Span(a), Val::Span(b)) => Some(a.cmp(b)),
+            _ => self.number(other),
+        }
+    }
+}
+
+pub(super) fn text_or_null(text: Option<&str>) -> Val<'_> {
+    text.map_or(Val::Null, Val::Text)
+}
+
+/// The elements of a list.
+pub(super) enum Elements<'a> {
+    Items(Items<'a>),
+    List(std::slice::Iter<'a, Val<'a>>),
+    Written(std::slice::Iter<'a, Constant>),
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Val<'a>;
+
+    fn next(&mut self) -> Option<Val<'a>> {
+        match self {
+            Self::Items(items) => items.next().map(Val::of),
+            Self::List(list) => list.next().copied(),
+            Self::Written(list) => list.next().map(Constant::val),
+        }
+    }
+}
+
+/// The keys of a map and their values.
+pub(super) enum Entries<'a> {
+    Fields(Fields<'a>),
+    Headers(std::slice::Iter<'a, (&'a str, Option<&'a str>)>),
+    Map(std::slice::Iter<'a, (Val<'a>, Val<'a>)>),
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Val<'a>, Val<'a>);
+
+    fn next(&mut self) -> Option<(Val<'a>, Val<'a>)> {
+        match self {
+            Self::Fields(fields) => fields.next().map(|(name, node)| (Val::Text(name), Val::of(node))),
+            Self::Headers(headers) => {
+                headers.next().map(|(name, text)| (Val::Text(name), text_or_null(*text)))
+            }
+            Self::Map(map) => map.next().copied(),
+        }
+    }
+}
