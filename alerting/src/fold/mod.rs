@@ -201,4 +201,6 @@ impl Engine {
 }
 
 #[cfg(test)]
+mod index_tests;
+#[cfg(test)]
 mod tests;
