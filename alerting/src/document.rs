@@ -93,6 +93,21 @@ fn tag(name: &[u8]) -> u32 {
     }
 }
 
+/// Whether two short texts are equal, without a call.
+#[inline]
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        // Between 8 and 16 bytes both ends cover all.
+        (Some(a_head), Some(b_head), Some(a_tail), Some(b_tail)) => {
+            a_head == b_head && a_tail == b_tail && (a.len() <= 16 || a == b)
+        }
+        _ => a.iter().zip(b).all(|(a, b)| a == b),
+    }
+}
+
 /// A document and the bytes that it points into.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'d> {
@@ -216,6 +231,17 @@ impl Document {
             (self.texts.as_str(), (start & !OWNED) as usize)
         };
         from.get(start..start + len as usize).unwrap_or_default()
+    }
+
+    /// As [`Document::text`], where it need not be known to be a text.
+    #[inline]
+    fn bytes<'d>(&'d self, source: &'d str, start: u32, len: u32) -> &'d [u8] {
+        let (from, start) = if start & OWNED == 0 {
+            (source, start as usize)
+        } else {
+            (self.texts.as_str(), (start & !OWNED) as usize)
+        };
+        from.as_bytes().get(start..start + len as usize).unwrap_or_default()
     }
 
     /// The index after the value at the index.
@@ -344,16 +370,20 @@ impl<'d> Map<'d> {
 
     #[inline]
     fn scan(&self, name: &str, tag: u32) -> Option<Node<'d>> {
-        let document = self.node.view.document;
+        let view = self.node.view;
         let mut at = self.node.at + 1;
         while at < self.end {
-            if let Some(Entry::Name { tag: its, start, len }) = document.entries.get(at as usize)
+            let [entry, value] = view.document.entries.get(at as usize..)?.first_chunk::<2>()?;
+            if let Entry::Name { tag: its, start, len } = entry
                 && *its == tag
-                && self.node.text(*start, *len) == name
+                && same(view.document.bytes(view.source, *start, *len), name.as_bytes())
             {
                 return Some(Node { at: at + 1, ..self.node });
             }
-            at = document.after(at + 1);
+            at = match value {
+                Entry::List { end, .. } | Entry::Map { end, .. } => *end,
+                _ => at + 2,
+            };
         }
         None
     }

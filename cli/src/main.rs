@@ -1,10 +1,14 @@
 //! `belfry`, also `kubectl-belfry`: asks the hub what happened to a notification, and tries manifests without a cluster.
 //!
-//! Exit codes: 0 all is well, 1 the answer is no (an error found by `lint`), 2 it could not be asked.
+//! Exit codes: 0 all is well, 1 the answer is no (an error found by `lint`, a test that failed), 2 it could not be asked.
 //!
 //! Never here: a change. The command line only reads.
 
 mod lint;
+mod manifests;
+mod matching;
+mod records;
+mod rule;
 mod story;
 
 use std::path::PathBuf;
@@ -49,8 +53,19 @@ enum Command {
         filename: Vec<PathBuf>,
         /// How findings are written.
         #[arg(short, long, value_enum, default_value = "text")]
-        output: lint::Output,
+        output: Output,
     },
+    /// Whether each record matches a CEL expression: true, false, or false with the reason, a line each.
+    Match {
+        /// The expression, as in an AlertRule's match.
+        expression: String,
+        /// Records, one JSON text a line; - for standard input.
+        #[arg(long)]
+        records: PathBuf,
+    },
+    /// Rules without a cluster: the engine that runs behind it.
+    #[command(subcommand)]
+    Rule(Rule),
     /// Everything about one notification: what caused it, every delivery, every attempt.
     Ask {
         /// The id of a notification or of a delivery (the `webhook-id` that a receiver saw).
@@ -68,6 +83,25 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=500))]
         limit: i64,
     },
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// A line for each, for people.
+    Text,
+    /// A JSON object in a line for each, for programs.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Rule {
+    /// Runs rules over records: which match, and what is told.
+    Try(rule::trial::Flags),
+    /// Tests rules: given these records at these times, these alerts and no others. Exits with 1 if one fails.
+    Test(rule::test::Flags),
+    /// Runs rules over the past of their topics. Sends nothing and leaves nothing behind.
+    Backtest(rule::backtest::Flags),
 }
 
 fn state(text: &str) -> Result<DeliveryState, String> {
@@ -93,6 +127,10 @@ async fn main() -> ExitCode {
 async fn run(flags: Flags) -> anyhow::Result<bool> {
     match flags.command {
         Command::Lint { filename, output } => return lint::run(&filename, output, now()),
+        Command::Match { expression, records } => return matching::run(&expression, &records),
+        Command::Rule(Rule::Try(flags)) => return rule::trial::run(&flags, now()),
+        Command::Rule(Rule::Test(flags)) => return rule::test::run(&flags, now()),
+        Command::Rule(Rule::Backtest(flags)) => return rule::backtest::run(&flags, now()),
         Command::Ask { id } => {
             let story = client(&flags)?.notification(&flags.namespace, id).await?;
             print!("{}", story::whole(&story));

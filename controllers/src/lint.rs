@@ -52,8 +52,17 @@ pub fn is_ours(manifest: &Value) -> bool {
     version.split_once('/').is_some_and(|(group, _)| group == GROUP)
 }
 
-/// What is wrong with these manifests, in their order. Those that are not ours ([`is_ours`]) are passed over.
-pub fn lint(manifests: &[Value], now: Timestamp) -> Vec<Finding> {
+/// What there is to say of manifests.
+#[derive(Debug, Default)]
+pub struct Linted {
+    /// What is wrong, in the manifests' order.
+    pub findings: Vec<Finding>,
+    /// The plans of those that are right, with the index of the manifest.
+    pub plans: Vec<(usize, Plan)>,
+}
+
+/// Lints manifests. Those that are not ours ([`is_ours`]) are passed over.
+pub fn lint(manifests: &[Value], now: Timestamp) -> Linted {
     let mut lint = Lint::default();
     for (at, manifest) in manifests.iter().enumerate().filter(|(_, manifest)| is_ours(manifest)) {
         lint.object(at, manifest);
@@ -61,7 +70,7 @@ pub fn lint(manifests: &[Value], now: Timestamp) -> Vec<Finding> {
     lint.references();
     lint.clashes(now);
     lint.findings.sort_by_key(|finding| (finding.manifest, finding.level));
-    lint.findings
+    Linted { findings: lint.findings, plans: lint.plans }
 }
 
 #[derive(Default)]
@@ -110,7 +119,8 @@ impl Lint {
 
     /// Channels that are named and not among the manifests.
     fn references(&mut self) {
-        for (at, plan) in std::mem::take(&mut self.plans) {
+        let mut found = Vec::new();
+        for (at, plan) in &self.plans {
             let named: BTreeSet<&String> = match &plan.body {
                 PlanBody::AlertRule(rule) => rule.notify.iter().collect(),
                 PlanBody::Schedule(schedule) => {
@@ -127,9 +137,11 @@ impl Lint {
                     missing.join(", "),
                     plan.namespace
                 );
-                let invalid = Invalid { reason: reasons::CHANNEL_NOT_FOUND, message };
-                self.find(at, object(&plan), Level::Warning, invalid);
+                found.push((*at, object(plan), Invalid { reason: reasons::CHANNEL_NOT_FOUND, message }));
             }
+        }
+        for (at, object, invalid) in found {
+            self.find(at, object, Level::Warning, invalid);
         }
     }
 
@@ -253,6 +265,7 @@ mod tests {
     fn told(yaml: &str) -> Vec<String> {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         lint(&manifests(yaml), now)
+            .findings
             .into_iter()
             .map(|found| format!("{} {:?} {} {}", found.object, found.level, found.reason, found.message))
             .collect()

@@ -36,14 +36,14 @@ pub(crate) fn line(dice: &mut Dice, level: &str, service: &str, amount: f64) -> 
     line.into_bytes()
 }
 
-/// Many lines: of one in a hundred the service begins with `pay` and the level is `ERROR`.
+/// Many lines: of one in a hundred the service begins with `pay`, the level is `ERROR` and the amount is more than 516.
 pub(crate) fn lines(count: usize) -> Vec<Vec<u8>> {
     let dice = &mut Dice(1);
     (0..count)
         .map(|at| {
             let hit = at % 100 == 0;
             let service = format!("{}-{}", if hit { "pay" } else { "svc" }, dice.below(2_000));
-            let amount = if hit { 2_000.0 } else { dice.below(5_000) as f64 / 10.0 };
+            let amount = if hit { 517.0 + dice.below(100) as f64 } else { dice.below(5_000) as f64 / 10.0 };
             line(dice, if hit { "ERROR" } else { "INFO" }, &service, amount)
         })
         .collect()

@@ -233,4 +233,6 @@ impl Engine {
 }
 
 #[cfg(test)]
+mod index_tests;
+#[cfg(test)]
 mod tests;

@@ -5,11 +5,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-
 use crate::decide::{self, Bucket, Decision, GroupState};
 use crate::record::MAX_AHEAD;
 
-fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
+pub(super) fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
     RulePlan {
         source: Source { bootstrap_servers: vec![] },
         topics: vec!["logs".into()],
@@ -29,17 +28,17 @@ fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan
     }
 }
 
-fn merge(into: &mut Count, other: Count) {
+pub(super) fn merge(into: &mut Count, other: Count) {
     let mut held = Aggregate::from(into.clone());
     held.merge(other.into(), VALUES_KEPT);
     (into.count, into.first, into.last) = (held.count, held.first, held.last);
 }
 
-fn frequency(count: i64) -> Condition {
+pub(super) fn frequency(count: i64) -> Condition {
     Condition::Frequency { count, window: Millis::from_secs(10) }
 }
 
-fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
+pub(super) fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
     RawRecord {
         topic: "logs",
         partition: 0,
@@ -292,4 +291,97 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2 };
     assert_eq!(aggregates.dropped, [dropped]);
     assert_eq!(aggregates.records.len(), 3, "what speaks for each record needs no time");
+}
+
+/// What is held compactly and what does not fit there come to the same.
+#[test]
+fn records_of_other_places_and_of_far_offsets_are_counted_too() {
+    let plan = RulePlan {
+        topics: vec!["logs".into(), "other".into()],
+        ..plan("true", &[("k", "key")], frequency(1))
+    };
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    let at = |topic: &'static str, partition, offset| RawRecord {
+        topic,
+        partition,
+        key: Some(b"k"),
+        ..raw(offset, 1_500, b"1")
+    };
+    for record in [
+        at("logs", 1, 5),
+        at("logs", 1, i64::MAX),
+        at("logs", 1, 4),
+        at("other", 0, 9),
+        at("logs", 2, i64::MIN),
+        at("logs", 1, 7),
+    ] {
+        engine.add(&mut partition, &record).unwrap();
+    }
+    let counts = partition.take().counts;
+    assert_eq!((counts.len(), counts[0].count), (1, 6));
+    assert_eq!(
+        (&*counts[0].first.at.topic, counts[0].first.at.partition, counts[0].first.at.offset),
+        ("logs", 1, 4)
+    );
+    assert_eq!((&*counts[0].last.at.topic, counts[0].last.at.offset), ("other", 9));
+}
+
+#[test]
+fn a_bucket_of_months_counts_as_any_other() {
+    let condition = Condition::Frequency { count: 1, window: Millis(i64::MAX / 4) };
+    let plan = plan("true", &[], condition);
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    for (offset, time) in [(0, 5), (1, 1_767_225_600_000), (2, 0)] {
+        engine.add(&mut partition, &raw(offset, time, b"1")).unwrap();
+    }
+    let counts = partition.take().counts;
+    assert_eq!((counts.len(), counts[0].count), (1, 3));
+    assert_eq!((counts[0].first.at.offset, counts[0].last.at.offset), (2, 1));
+}
+
+#[test]
+fn a_sample_that_does_not_fit_is_cut() {
+    let plan = plan("true", &[], frequency(1));
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    let value = serde_json::to_vec(&json!({"a": 1, "text": "x".repeat(100_000)})).unwrap();
+    engine.add(&mut partition, &raw(0, 0, &value)).unwrap();
+    let count = partition.take().counts.remove(0);
+    assert_eq!(count.first.value["a"], 1);
+    assert!(count.first.value["text"].as_str().unwrap().ends_with('…'));
+}
+
+#[test]
+fn many_groups_are_counted_as_brute_force_counts_them() {
+    let plan = plan("true", &[("g", "record.g"), ("h", "record.h")], frequency(1));
+    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (mut partition, mut expected) = (Partition::default(), BTreeMap::new());
+    let mut seed = 7_u64;
+    for offset in 0..20_000_i64 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (g, h, at) = (seed >> 40 & 31, seed >> 50 & 7, (seed >> 30 & 4_095) as i64);
+        let value = format!(
+            "{{\"g\":\"{}\",\"h\":{h},\"pad\":\"{}\"}}",
+            "g".repeat(g as usize),
+            "p".repeat((seed >> 20 & 63) as usize)
+        );
+        engine.add(&mut partition, &raw(offset, at, value.as_bytes())).unwrap();
+        let key = ("g".repeat(g as usize), h.to_string(), at / 1_000 * 1_000);
+        let seen = expected.entry(key).or_insert((0, (at, offset), (at, offset)));
+        *seen = (seen.0 + 1, seen.1.min((at, offset)), seen.2.max((at, offset)));
+    }
+    let place = |sample: &domain::Sample| (sample.at.time.as_millisecond(), sample.at.offset);
+    let counted: BTreeMap<_, _> = partition
+        .take()
+        .counts
+        .into_iter()
+        .map(|it| {
+            assert_eq!(it.last.value["g"], it.group["g"].as_str());
+            let key = (it.group["g"].clone(), it.group["h"].clone(), it.bucket_ms);
+            (key, (it.count, place(&it.first), place(&it.last)))
+        })
+        .collect();
+    assert_eq!(counted, expected);
 }

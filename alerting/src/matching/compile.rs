@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, SelectExpr, operators,
 };
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use crate::document::Name;
@@ -161,8 +162,14 @@ impl Compiler<'_> {
                 return Node::Matches(Box::new(text), Box::new(pattern));
             }
         }
-        let arguments = call.args.iter().map(|it| self.node(it)).collect();
+        let arguments: Box<[Node]> = call.args.iter().map(|it| self.node(it)).collect();
         let target = call.target.as_deref().map(|it| Box::new(self.node(it)));
+        let (target, arguments) = match (op, target, &*arguments) {
+            (Op::Contains, Some(text), [Node::Constant(Constant::Text(part))]) => {
+                return Node::Finds(text, Box::new(Finder::new(part.as_bytes()).into_owned()));
+            }
+            (_, target, _) => (target, arguments),
+        };
         Node::Call(op, target, arguments)
     }
 

@@ -33,7 +33,7 @@ pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<
 pub(super) fn fold(node: Node) -> Node {
     let is = |node: &Node| matches!(node, Node::Constant(_));
     let constant = match &node {
-        Node::Not(it) | Node::Negate(it) | Node::Matches(it, _) => is(it),
+        Node::Not(it) | Node::Negate(it) | Node::Finds(it, _) | Node::Matches(it, _) => is(it),
         Node::Equal(pair) | Node::Unequal(pair) | Node::Compare(_, pair) | Node::Arithmetic(_, pair) => {
             pair.iter().all(is)
         }
@@ -109,6 +109,10 @@ impl<'a> Eval<'a> {
             Node::Call(op @ (Op::Contains | Op::StartsWith | Op::EndsWith), Some(text), part) => {
                 self.text(*op, text, part)
             }
+            Node::Finds(text, part) => match self.value(text)? {
+                Val::Text(text) => Ok(part.find(text.as_bytes()).is_some()),
+                other => Err(Fault::Types(Op::Contains, other.kind(), Kind::Text)),
+            },
             Node::Matches(text, pattern) => match self.value(text)? {
                 Val::Text(text) => Ok(pattern.is_match(text)),
                 other => Err(Fault::Type(Op::Matches, other.kind())),
@@ -135,17 +139,24 @@ impl<'a> Eval<'a> {
         }
     }
 
+    #[inline]
     fn equal(&mut self, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
+        if let (Node::Field(steps), Node::Constant(right)) = (left, right) {
+            return Ok(right.is(follow(self.record.value, steps)?));
+        }
         let left = self.value(left)?;
-        Ok(match right {
-            Node::Constant(right) => left.equals(&right.val()),
-            _ => left.equals(&self.value(right)?),
-        })
+        Ok(left.equals(&self.value(right)?))
     }
 
+    #[inline]
     fn compare(&mut self, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
-        let (left, right) = (self.value(left)?, self.value(right)?);
-        let order = left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?;
+        let order = if let (Node::Field(steps), Node::Constant(right)) = (left, right) {
+            let left = follow(self.record.value, steps)?;
+            right.order(left).ok_or_else(|| Fault::Types(op, Val::of(left).kind(), right.val().kind()))?
+        } else {
+            let (left, right) = (self.value(left)?, self.value(right)?);
+            left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?
+        };
         Ok(match op {
             Op::Less => order == Ordering::Less,
             Op::LessOrEqual => order != Ordering::Greater,
@@ -155,10 +166,11 @@ impl<'a> Eval<'a> {
     }
 
     fn is_in(&mut self, [item, of]: &'a [Node; 2]) -> Result<bool, Fault> {
-        let item = self.value(item)?;
-        if let Node::Constant(Constant::List(list)) = of {
-            return Ok(list.iter().any(|it| it.val().equals(&item)));
+        if let (Node::Field(steps), Node::Constant(Constant::List(list))) = (item, of) {
+            let item = follow(self.record.value, steps)?;
+            return Ok(list.iter().any(|it| it.is(item)));
         }
+        let item = self.value(item)?;
         let of = self.value(of)?;
         if let Some(mut items) = of.items() {
             return Ok(items.any(|it| it.equals(&item)));
@@ -235,6 +247,7 @@ impl<'a> Eval<'a> {
             | Node::Compare(..)
             | Node::In(_)
             | Node::Has(..)
+            | Node::Finds(..)
             | Node::Matches(..) => Val::Bool(self.truth(node)?),
         })
     }

@@ -117,16 +117,21 @@ fn condition(node: &Node) -> Option<(&[Step], Condition)> {
             let (from, to) = if at_least { (number, f64::INFINITY) } else { (f64::NEG_INFINITY, number) };
             Some((path, Condition::Within(from, to)))
         }
-        Node::Call(op @ (Op::StartsWith | Op::Contains | Op::EndsWith), Some(text), part) => {
-            let (Node::Field(path), [Node::Constant(Constant::Text(part))]) = (&**text, &**part) else {
-                return None;
-            };
-            let part = part.clone();
-            Some((
-                path,
-                if *op == Op::StartsWith { Condition::Prefix(part) } else { Condition::Contains(part) },
-            ))
-        }
+        Node::Call(op @ (Op::StartsWith | Op::EndsWith), Some(text), part) => match (&**text, &**part) {
+            (Node::Field(path), [Node::Constant(Constant::Text(part))]) if *op == Op::StartsWith => {
+                Some((path, Condition::Prefix(part.clone())))
+            }
+            (Node::Field(path), [Node::Constant(Constant::Text(part))]) => {
+                Some((path, Condition::Contains(part.clone())))
+            }
+            _ => None,
+        },
+        Node::Finds(text, part) => match &**text {
+            Node::Field(path) => {
+                Some((path, Condition::Contains(std::str::from_utf8(part.needle()).ok()?.into())))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -170,7 +175,9 @@ fn cheap(node: &Node) -> bool {
         | Node::Timestamp
         | Node::Field(_)
         | Node::Header(_) => true,
-        Node::Has(it, _) | Node::Not(it) | Node::Negate(it) | Node::Matches(it, _) => cheap(it),
+        Node::Has(it, _) | Node::Not(it) | Node::Negate(it) | Node::Finds(it, _) | Node::Matches(it, _) => {
+            cheap(it)
+        }
         Node::And(pair)
         | Node::Or(pair)
         | Node::Equal(pair)

@@ -1,6 +1,7 @@
 //! A compiled expression: the syntax tree with its names resolved, its macros known as such, and what is constant
 //! computed.
 
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use crate::document::{Data, Name, Node as Place};
@@ -55,6 +56,8 @@ pub(super) enum Node {
     /// Each key and value, and whether they are left out where the value is an empty optional.
     Map(Box<[(Node, Node, bool)]>),
     Call(Op, Option<Box<Node>>, Box<[Node]>),
+    /// `contains` of a text that is written out.
+    Finds(Box<Node>, Box<Finder<'static>>),
     Matches(Box<Node>, Box<Regex>),
     Macro(Box<Macro>),
 }

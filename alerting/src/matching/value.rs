@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::document::{Data, Fields, Items, Node};
+use crate::document::{Data, Fields, Items, Node, same};
 
 use super::fault::Kind;
 use super::time::Time;
@@ -67,6 +67,30 @@ impl Constant {
             Self::Time(it) => Val::Time(*it),
             Self::Span(it) => Val::Span(*it),
             Self::Type(it) => Val::Type(*it),
+        }
+    }
+
+    /// Whether a value of the record is equal to it.
+    #[inline]
+    pub(super) fn is(&self, place: Node<'_>) -> bool {
+        match (place.data(), self) {
+            (Data::Text(a), Self::Text(b)) => same(a.as_bytes(), b.as_bytes()),
+            (Data::Int(a), Self::Int(b)) => a == *b,
+            (Data::Bool(a), Self::Bool(b)) => a == *b,
+            (Data::Text(_) | Data::Null, Self::Int(_) | Self::Double(_) | Self::Bool(_))
+            | (Data::Int(_) | Data::Double(_) | Data::Null, Self::Text(_)) => false,
+            _ => Val::of(place).equals(&self.val()),
+        }
+    }
+
+    /// How a value of the record compares to it; nothing if they do not.
+    #[inline]
+    pub(super) fn order(&self, place: Node<'_>) -> Option<Ordering> {
+        match (place.data(), self) {
+            (Data::Int(a), Self::Int(b)) => Some(a.cmp(b)),
+            (Data::Double(a), Self::Double(b)) => a.partial_cmp(b),
+            (Data::Int(a), Self::Double(b)) => (a as f64).partial_cmp(b),
+            _ => Val::of(place).compare(&self.val()),
         }
     }
 
@@ -204,7 +228,7 @@ impl<'a> Val<'a> {
 
     pub(super) fn equals(&self, other: &Val<'_>) -> bool {
         match (self, other) {
-            (Val::Text(a), Val::Text(b)) => a == b,
+            (Val::Text(a), Val::Text(b)) => same(a.as_bytes(), b.as_bytes()),
             (Val::Null, Val::Null) => true,
             (Val::Bool(a), Val::Bool(b)) => a == b,
             (Val::Bytes(a), Val::Bytes(b)) => a == b,

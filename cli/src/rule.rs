@@ -1,0 +1,197 @@
+//! The engine behind `belfry rule`: rules over records, to notifications with their texts.
+//!
+//! It is the code that runs behind a cluster, of worker and hub; only the database and the wire are left out.
+
+pub(crate) mod backtest;
+mod junit;
+pub(crate) mod test;
+pub(crate) mod trial;
+
+use std::collections::{BTreeMap, HashMap};
+
+use alerting::record::RawRecord;
+use alerting::replay::{Event, Replay};
+use alerting::tell::{Shown, Subject};
+use anyhow::{Context as _, bail};
+use domain::{Plan, PlanBody, RulePlan};
+use jiff::Timestamp;
+use serde::Serialize;
+use templates::alert::{Compiled, Data, Which, compile};
+use uuid::Uuid;
+
+use crate::records::Line;
+
+/// A notification, as it is written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Notice {
+    /// The rule's name.
+    pub(crate) rule: String,
+    /// `firing`, `repeat`, `resolved` or `record`.
+    pub(crate) kind: &'static str,
+    /// Label name to value.
+    pub(crate) group: BTreeMap<String, String>,
+    /// Matched records in the window.
+    pub(crate) count: i64,
+    pub(crate) window_start: Timestamp,
+    pub(crate) window_end: Timestamp,
+    /// When it was decided, by event time; a record's time.
+    pub(crate) time: Timestamp,
+    pub(crate) severity: &'static str,
+    pub(crate) title: String,
+    pub(crate) summary: String,
+}
+
+struct Texts {
+    title: Compiled,
+    summary: Compiled,
+}
+
+/// Rules over records.
+pub(crate) struct Run {
+    plans: BTreeMap<Uuid, (Plan, Texts)>,
+    replay: Replay,
+    offsets: HashMap<(String, i32), i64>,
+    /// Records taken, and those that can't be decoded.
+    pub(crate) read: u64,
+    pub(crate) undecodable: u64,
+}
+
+fn rule(plan: &Plan) -> Option<&RulePlan> {
+    match &plan.body {
+        PlanBody::AlertRule(rule) => Some(rule),
+        _ => None,
+    }
+}
+
+impl Run {
+    /// Of rules that are valid.
+    pub(crate) fn new(plans: Vec<Plan>) -> anyhow::Result<Self> {
+        let rules: Vec<(Uuid, &RulePlan)> =
+            plans.iter().filter_map(|plan| Some((plan.uid, rule(plan)?))).collect();
+        let (replay, problems) = Replay::new(rules.iter().copied());
+        if let Some(problem) = problems.first() {
+            bail!("{:?}", problem.errors);
+        }
+        let texts = |rule: &RulePlan| Texts { title: compile(&rule.title), summary: compile(&rule.summary) };
+        let compiled: Vec<Texts> = rules.iter().map(|(_, rule)| texts(rule)).collect();
+        let plans = plans.into_iter().zip(compiled).map(|(plan, texts)| (plan.uid, (plan, texts))).collect();
+        Ok(Self { plans, replay, offsets: HashMap::new(), read: 0, undecodable: 0 })
+    }
+
+    /// The rules, by uid.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (Uuid, &Plan)> {
+        self.plans.iter().map(|(uid, (plan, _))| (*uid, plan))
+    }
+
+    /// The topic of records that name none: the only one that the rules read.
+    pub(crate) fn default_topic(&self) -> anyhow::Result<String> {
+        let mut topics: Vec<&String> =
+            self.rules().filter_map(|(_, plan)| rule(plan)).flat_map(|rule| &rule.topics).collect();
+        topics.sort();
+        topics.dedup();
+        match topics.as_slice() {
+            [topic] => Ok((*topic).clone()),
+            _ => bail!("the rules read {} topics, so a record must name its topic", topics.len()),
+        }
+    }
+
+    /// Whether every rule tells of each record by itself, so that time does not matter.
+    pub(crate) fn needs_no_time(&self) -> bool {
+        let rules = self.rules().filter_map(|(_, plan)| rule(plan));
+        rules.into_iter().all(|rule| alerting::decide::RuleParams::of(rule).is_none())
+    }
+
+    /// Takes a record; by how many rules it was counted.
+    pub(crate) fn push(&mut self, line: &Line, default_topic: Option<&str>) -> anyhow::Result<usize> {
+        let topic = line.topic.as_deref().or(default_topic);
+        let topic = topic.context("the record must name its topic: the rules read several")?;
+        let time = match line.time_ms {
+            Some(time) => time,
+            None if self.needs_no_time() => 0,
+            None => {
+                bail!("the record has no time: give --time-path, or records with \"timestamp\" and \"value\"")
+            }
+        };
+        let next = self.offsets.entry((topic.to_owned(), line.partition)).or_default();
+        let offset = line.offset.unwrap_or(*next);
+        *next = offset + 1;
+        Ok(line.with_raw((topic, offset, time), |raw| self.take(raw)))
+    }
+
+    /// Takes a record as Kafka has it; by how many rules it was counted.
+    pub(crate) fn take(&mut self, record: &RawRecord<'_>) -> usize {
+        self.read += 1;
+        match self.replay.push(record) {
+            Ok(folded) => folded.matched,
+            Err(_) => {
+                self.undecodable += 1;
+                0
+            }
+        }
+    }
+
+    /// Decides what is due.
+    pub(crate) fn decide(&mut self) -> Vec<Notice> {
+        let events = self.replay.decide();
+        events.iter().filter_map(|event| self.notice(event)).collect()
+    }
+
+    /// Decides all there is to decide; with `until_ms`, up to there.
+    pub(crate) fn finish(&mut self, until_ms: Option<i64>) -> Vec<Notice> {
+        let events = self.replay.finish(until_ms);
+        events.iter().filter_map(|event| self.notice(event)).collect()
+    }
+
+    fn notice(&self, event: &Event) -> Option<Notice> {
+        let (plan, texts) = self.plans.get(&event.rule)?;
+        let subject =
+            Subject { namespace: &plan.namespace, name: &plan.name, uid: plan.uid, plan: rule(plan)? };
+        let data = match (&event.decision, &event.last) {
+            (Some(decision), last) => {
+                let shown = Shown { first: event.first.as_ref(), last: last.as_ref(), top: &event.top };
+                subject.alert(&event.group, decision, shown)
+            }
+            (None, Some(record)) => subject.record(&event.group, record),
+            (None, None) => return None,
+        };
+        let texts_of = Data::of(&data);
+        Some(Notice {
+            rule: plan.name.clone(),
+            kind: data.kind,
+            group: event.group.clone(),
+            count: data.count,
+            window_start: data.window_start,
+            window_end: data.window_end,
+            time: Timestamp::from_millisecond(event.time_ms).unwrap_or_default(),
+            severity: data.severity.name(),
+            title: texts_of.render(Which::Title, &texts.title).0,
+            summary: texts_of.render(Which::Summary, &texts.summary).0,
+        })
+    }
+
+    /// What became of the records, in words, a line each.
+    pub(crate) fn summary(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} records read, {} undecodable", self.read, self.undecodable)];
+        for (uid, plan) in self.rules() {
+            let tally = self.replay.tally(uid).unwrap_or_default();
+            lines.push(format!("{}: {} counted, {} of them late", plan.name, tally.matched, tally.late));
+            let concerned = |of: &Option<Uuid>| of.is_none_or(|of| of == uid);
+            let dropped = self.replay.dropped().iter().filter(|((of, _), _)| concerned(of));
+            lines.extend(
+                dropped.map(|((_, reason), count)| format!("{}: {count} not counted: {reason}", plan.name)),
+            );
+        }
+        lines
+    }
+}
+
+impl Notice {
+    /// In a line, for people.
+    pub(crate) fn line(&self) -> String {
+        let group: Vec<String> = self.group.iter().map(|(label, value)| format!("{label}={value}")).collect();
+        let group = if group.is_empty() { String::new() } else { format!(" ({})", group.join(", ")) };
+        let summary = if self.summary.is_empty() { String::new() } else { format!("\n    {}", self.summary) };
+        format!("{} {} {}{group} {}: {}{summary}", self.time, self.kind, self.rule, self.severity, self.title)
+    }
+}

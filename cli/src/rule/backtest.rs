@@ -1,0 +1,277 @@
+//! `belfry rule backtest`: the engine over the past of the rules' topics.
+//!
+//! Partitions are assigned, not subscribed to, and nothing is committed: no consumer group comes into being. Never: a
+//! message to a channel, or a record that was not there when it began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use alerting::record::{Header, RawRecord};
+use anyhow::{Context as _, bail};
+use domain::{Millis, PlanBody};
+use jiff::Timestamp;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Run;
+use crate::{Output, manifests};
+
+/// How long the brokers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing may come while something should.
+const SILENCE: Duration = Duration::from_mins(1);
+/// Alerts are decided after so many records.
+const ROUND: u64 = 50_000;
+
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// The manifest of the rule, or of several that read the same brokers. Other kinds in it are passed over.
+    #[arg(short, long)]
+    filename: PathBuf,
+    /// Begins this long ago, such as 24h.
+    #[arg(long, default_value = "24h", value_parser = Millis::parse)]
+    since: Millis,
+    /// Begins at this offset in every partition instead, or at the first that is kept.
+    #[arg(long, conflicts_with = "since", value_parser = clap::value_parser!(i64).range(0..))]
+    from_offset: Option<i64>,
+    /// The brokers, host:port each, where they are reached under other names than the rule's.
+    #[arg(long, value_delimiter = ',')]
+    brokers: Vec<String>,
+    /// Any of librdkafka's properties, such as security.protocol=SASL_SSL.
+    #[arg(short = 'X', value_name = "PROPERTY=VALUE", value_parser = property)]
+    properties: Vec<(String, String)>,
+    /// How notifications are written: text, with a summary; or JSON, one object a line.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "write PROPERTY=VALUE".to_owned())
+}
+
+/// A partition's next offset and where it ended when we began.
+type Places = BTreeMap<(String, i32), (i64, i64)>;
+
+/// Runs it; the answer is always yes.
+pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
+    let manifests = manifests::all(std::slice::from_ref(&flags.filename))?;
+    let mut run = Run::new(manifests::rules(&manifests, now)?)?;
+    let consumer = consumer(flags, &run)?;
+    let from = now.as_millisecond() - flags.since.0;
+    let mut places = places(&consumer, &topics(&run), flags.from_offset.ok_or(from))?;
+    let mut assignment = TopicPartitionList::new();
+    for ((topic, partition), (next, _)) in &places {
+        run.replay.open(topic, *partition);
+        assignment.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
+    }
+    consumer.assign(&assignment)?;
+    let text = flags.output == Output::Text;
+    read(&consumer, &mut run, &mut places, now, &|run| tell(run.decide(), text))?;
+    tell(run.finish(Some(now.as_millisecond())), text)?;
+    for line in run.summary() {
+        if text { println!("{line}") } else { eprintln!("{line}") }
+    }
+    Ok(true)
+}
+
+fn tell(notices: Vec<super::Notice>, text: bool) -> anyhow::Result<()> {
+    for notice in notices {
+        let line = if text { notice.line() } else { serde_json::to_string(&notice)? };
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn topics(run: &Run) -> BTreeSet<String> {
+    let rules = run.rules().filter_map(|(_, plan)| super::rule(plan));
+    rules.flat_map(|rule| rule.topics.iter().cloned()).collect()
+}
+
+fn consumer(flags: &Flags, run: &Run) -> anyhow::Result<BaseConsumer> {
+    let mut sources: Vec<&Vec<String>> = run
+        .rules()
+        .filter_map(|(_, plan)| match &plan.body {
+            PlanBody::AlertRule(rule) => Some(&rule.source.bootstrap_servers),
+            _ => None,
+        })
+        .collect();
+    sources.dedup();
+    let brokers = match (flags.brokers.as_slice(), sources.as_slice()) {
+        ([], [one]) => one.join(","),
+        ([], all) => {
+            bail!("the rules read from {} Kafka clusters: run one at a time, or give --brokers", all.len())
+        }
+        (brokers, _) => brokers.join(","),
+    };
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("fetch.message.max.bytes", "16777216");
+    for (name, value) in &flags.properties {
+        config.set(name, value);
+    }
+    config.create().context("no Kafka client can be made")
+}
+
+/// Where to begin (an offset, or else a time) and to end in each partition.
+fn places(
+    consumer: &BaseConsumer,
+    topics: &BTreeSet<String>,
+    from: Result<i64, i64>,
+) -> anyhow::Result<Places> {
+    let mut places = Places::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).context("no broker answers")?;
+        let partitions = metadata.topics().first().map(rdkafka::metadata::MetadataTopic::partitions);
+        let partitions = partitions.filter(|partitions| !partitions.is_empty());
+        for partition in partitions.with_context(|| format!("there is no topic {topic:?}"))? {
+            let bounds = consumer.fetch_watermarks(topic, partition.id(), PATIENCE);
+            places.insert((topic.clone(), partition.id()), bounds.with_context(|| topic.clone())?);
+        }
+    }
+    let mut begin = BTreeMap::new();
+    if let Err(time) = from {
+        let mut wanted = TopicPartitionList::new();
+        for (topic, partition) in places.keys() {
+            wanted.add_partition_offset(topic, *partition, Offset::Offset(time))?;
+        }
+        let found = consumer.offsets_for_times(wanted, PATIENCE).context("offsets of a time")?;
+        for place in found.elements() {
+            if let Offset::Offset(offset) = place.offset() {
+                begin.insert((place.topic().to_owned(), place.partition()), offset);
+            }
+        }
+    }
+    for (place, (first, last)) in &mut places {
+        *first = match from {
+            Ok(offset) => offset.clamp(*first, *last),
+            // No record is that new.
+            Err(_) => begin.get(place).copied().unwrap_or(*last),
+        };
+    }
+    Ok(places)
+}
+
+/// Reads all partitions to their ends.
+fn read(
+    consumer: &BaseConsumer,
+    run: &mut Run,
+    places: &mut Places,
+    now: Timestamp,
+    decide: &dyn Fn(&mut Run) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let all: i64 = places.values().map(|(next, end)| end - next).sum();
+    let mut progress = Progress::new(all);
+    let mut left = places.clone();
+    left.retain(|(topic, partition), (next, end)| {
+        let open = next < end;
+        if !open {
+            run.replay.progress(topic, *partition, now.as_millisecond());
+        }
+        open
+    });
+    while !left.is_empty() {
+        let record = match consumer.poll(SILENCE) {
+            Some(Ok(record)) => record,
+            // Behind the last record there may be nothing but transactions' markers. The event does not say which topic's
+            // partition it is.
+            Some(Err(KafkaError::PartitionEOF(number))) => {
+                let ended: Vec<_> =
+                    left.keys().filter(|(_, partition)| *partition == number).cloned().collect();
+                if let [place] = ended.as_slice() {
+                    left.remove(place);
+                    run.replay.progress(&place.0, place.1, now.as_millisecond());
+                }
+                continue;
+            }
+            Some(Err(error)) => return Err(error).context("reading"),
+            None => {
+                eprintln!(
+                    "nothing more came for {SILENCE:?}; {} partitions may not be at their end",
+                    left.len()
+                );
+                break;
+            }
+        };
+        let place = (record.topic().to_owned(), record.partition());
+        let Some((next, end)) = left.get_mut(&place) else { continue };
+        if record.offset() < *end {
+            run.take(&raw(&record, &headers(&record), now.as_millisecond()));
+        }
+        progress.read += record.offset() + 1 - *next;
+        *next = record.offset() + 1;
+        if *next >= *end {
+            left.remove(&place);
+            run.replay.progress(&place.0, place.1, now.as_millisecond());
+        }
+        if run.read % ROUND == 0 {
+            decide(run)?;
+        }
+        progress.tell();
+    }
+    progress.end();
+    Ok(())
+}
+
+fn headers<'r>(record: &'r rdkafka::message::BorrowedMessage<'_>) -> Vec<Header<'r>> {
+    record.headers().into_iter().flat_map(|all| all.iter()).map(|header| (header.key, header.value)).collect()
+}
+
+fn raw<'r>(
+    record: &'r rdkafka::message::BorrowedMessage<'_>,
+    headers: &'r [Header<'r>],
+    now_ms: i64,
+) -> RawRecord<'r> {
+    RawRecord {
+        topic: record.topic(),
+        partition: record.partition(),
+        offset: record.offset(),
+        timestamp_ms: record.timestamp().to_millis().unwrap_or(now_ms),
+        clock_ms: now_ms,
+        key: record.key(),
+        value: record.payload(),
+        headers,
+    }
+}
+
+/// How far it is, on standard error.
+struct Progress {
+    all: i64,
+    read: i64,
+    begun: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    fn new(all: i64) -> Self {
+        let now = Instant::now();
+        Self { all, read: 0, begun: now, told: now }
+    }
+
+    fn tell(&mut self) {
+        if self.told.elapsed() >= Duration::from_secs(1) {
+            self.told = Instant::now();
+            self.line();
+        }
+    }
+
+    fn line(&self) {
+        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
+        let rate = self.read as f64 / seconds;
+        let left = (self.all - self.read).max(0) as f64 / rate.max(1.0);
+        let share = 100.0 * self.read as f64 / (self.all as f64).max(1.0);
+        eprintln!("{share:.0} % of {} offsets, {rate:.0} a second, {left:.0} s left", self.all);
+    }
+
+    fn end(&self) {
+        self.line();
+    }
+}

@@ -1,0 +1,80 @@
+//! JUnit's XML, as far as pipelines read it.
+
+use std::fmt::Write as _;
+
+/// A file of tests.
+pub(crate) struct Suite {
+    pub(crate) name: String,
+    pub(crate) cases: Vec<Case>,
+}
+
+/// A test, and why it failed if it did.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) failure: Option<String>,
+}
+
+/// The document.
+pub(crate) fn xml(suites: &[Suite]) -> String {
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    for Suite { name, cases } in suites {
+        let failed = cases.iter().filter(|case| case.failure.is_some()).count();
+        let name = escaped(name);
+        // Writing to a String cannot fail.
+        let _ =
+            writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\">", cases.len());
+        for case in cases {
+            let head = format!("    <testcase classname=\"{name}\" name=\"{}\"", escaped(&case.name));
+            let _ = match &case.failure {
+                None => writeln!(xml, "{head}/>"),
+                Some(why) => {
+                    let first = why.lines().next().unwrap_or_default().trim();
+                    writeln!(
+                        xml,
+                        "{head}>\n      <failure message=\"{}\">{}</failure>\n    </testcase>",
+                        escaped(first),
+                        escaped(why)
+                    )
+                }
+            };
+        }
+        xml.push_str("  </testsuite>\n");
+    }
+    xml.push_str("</testsuites>\n");
+    xml
+}
+
+/// As text and as an attribute's value; what XML 1.0 can't hold becomes a replacement character.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' | '\t' | '\r' => escaped.push(char),
+            char if char.is_control() => escaped.push('\u{fffd}'),
+            char => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_whatever_its_text_holds() {
+        let cases = vec![
+            Case { name: "a".to_owned(), failure: None },
+            Case { name: "b <\"&\">".to_owned(), failure: Some("first\nsecond \u{1}".to_owned()) },
+        ];
+        let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  \
+            <testsuite name=\"f\" tests=\"2\" failures=\"1\">\n    <testcase classname=\"f\" name=\"a\"/>\n    \
+            <testcase classname=\"f\" name=\"b &lt;&quot;&amp;&quot;&gt;\">\n      \
+            <failure message=\"first\">first\nsecond \u{fffd}</failure>\n    </testcase>\n  </testsuite>\n</testsuites>\n";
+        assert_eq!(xml(&[Suite { name: "f".to_owned(), cases }]), expected);
+    }
+}

@@ -1,0 +1,215 @@
+//! `belfry rule test`: given these records at these times, these alerts with these texts and no others.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use domain::{Millis, Plan};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::junit::{Case, Suite};
+use super::{Notice, Run};
+use crate::{manifests, records};
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// A line for each test, for people.
+    Text,
+    /// JUnit's XML, for pipelines.
+    Junit,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// Files of tests.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// How results are written.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+/// A file of tests.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    /// Manifests with the rules, relative to this file.
+    rules: Vec<PathBuf>,
+    tests: Vec<Test>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Test {
+    name: String,
+    /// Only this rule runs; all do where it is absent.
+    rule: Option<String>,
+    /// The instant of `0s`.
+    #[serde(default)]
+    start: Timestamp,
+    #[serde(default)]
+    records: Vec<Given>,
+    /// Goes on without records up to this long after the start.
+    until: Option<String>,
+    #[serde(default)]
+    expect: Vec<Expected>,
+}
+
+/// A record, or several that are alike.
+#[derive(Deserialize)]
+struct Given {
+    /// How long after the start.
+    at: String,
+    /// This many in all, each `every` after the one before; 1 where it is absent.
+    #[serde(default)]
+    repeat: Option<Repeat>,
+    #[serde(flatten)]
+    record: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repeat {
+    count: i64,
+    every: String,
+}
+
+/// A notification; what is absent may be anything.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Expected {
+    /// How long after the start it is decided.
+    at: Option<String>,
+    rule: Option<String>,
+    kind: Option<String>,
+    group: Option<BTreeMap<String, String>>,
+    count: Option<i64>,
+    severity: Option<String>,
+    title: Option<String>,
+    summary: Option<String>,
+}
+
+/// Runs all tests; whether all passed.
+pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
+    let mut suites = Vec::new();
+    for file in &flags.files {
+        suites.push(suite(file, now).with_context(|| file.display().to_string())?);
+    }
+    match flags.output {
+        Output::Junit => print!("{}", super::junit::xml(&suites)),
+        Output::Text => {
+            for case in suites.iter().flat_map(|suite| &suite.cases) {
+                match &case.failure {
+                    None => println!("ok    {}", case.name),
+                    Some(why) => println!("FAILED {}\n{why}", case.name),
+                }
+            }
+        }
+    }
+    let cases: Vec<&Case> = suites.iter().flat_map(|suite| &suite.cases).collect();
+    let failed = cases.iter().filter(|case| case.failure.is_some()).count();
+    if flags.output == Output::Text {
+        println!("{} passed, {failed} failed", cases.len() - failed);
+    }
+    Ok(failed == 0)
+}
+
+fn suite(path: &Path, now: Timestamp) -> anyhow::Result<Suite> {
+    let file: File = serde_saphyr::from_str(&manifests::text(path)?)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let rules: Vec<PathBuf> = file.rules.iter().map(|rules| folder.join(rules)).collect();
+    let plans = manifests::rules(&manifests::all(&rules)?, now)?;
+    let cases = file
+        .tests
+        .iter()
+        .map(|test| {
+            let failure = check(test, &plans).with_context(|| test.name.clone())?;
+            Ok(Case { name: test.name.clone(), failure })
+        })
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Suite { name: path.display().to_string(), cases })
+}
+
+/// What of a test failed, if anything did. An error is a test that can't be run.
+fn check(test: &Test, plans: &[Plan]) -> anyhow::Result<Option<String>> {
+    let of_test = |plan: &&Plan| test.rule.as_ref().is_none_or(|name| *name == plan.name);
+    let plans: Vec<Plan> = plans.iter().filter(of_test).cloned().collect();
+    anyhow::ensure!(!plans.is_empty(), "there is no rule {:?}", test.rule.as_deref().unwrap_or_default());
+    let mut run = Run::new(plans)?;
+    let topic = run.default_topic().ok();
+    for given in &test.records {
+        let line = records::record(&given.record, 0).map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(line.time_ms.is_none(), "a record of a test has `at`, not `timestamp`");
+        let (count, every) = match &given.repeat {
+            Some(repeat) => (repeat.count, duration(&repeat.every)?),
+            None => (1, 0),
+        };
+        for number in 0..count {
+            let time_ms = Some(after(test.start, &given.at)? + number * every);
+            run.push(&records::Line { time_ms, ..line.clone() }, topic.as_deref())?;
+        }
+    }
+    let until = test.until.as_ref().map(|until| after(test.start, until)).transpose()?;
+    Ok(differences(test, &run.finish(until))?)
+}
+
+fn duration(text: &str) -> anyhow::Result<i64> {
+    if text == "0" || text == "0s" {
+        return Ok(0);
+    }
+    Ok(Millis::parse(text).with_context(|| text.to_owned())?.0)
+}
+
+fn after(start: Timestamp, text: &str) -> anyhow::Result<i64> {
+    Ok(start.as_millisecond() + duration(text)?)
+}
+
+/// The notifications that were not expected, and the expectations that nothing met, in order.
+fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>> {
+    let mut wrong = Vec::new();
+    for at in 0..notices.len().max(test.expect.len()) {
+        match (test.expect.get(at), notices.get(at)) {
+            (Some(expected), Some(notice)) => {
+                let fields = unmet(test.start, expected, notice)?;
+                if !fields.is_empty() {
+                    wrong.push(format!("  {}: {}\n    got {}", at + 1, fields.join("; "), notice.line()));
+                }
+            }
+            (Some(expected), None) => wrong.push(format!("  {}: nothing came for {expected:?}", at + 1)),
+            (None, Some(notice)) => wrong.push(format!("  {}: not expected: {}", at + 1, notice.line())),
+            (None, None) => {}
+        }
+    }
+    Ok((!wrong.is_empty()).then(|| wrong.join("\n")))
+}
+
+fn unmet(start: Timestamp, expected: &Expected, notice: &Notice) -> anyhow::Result<Vec<String>> {
+    let mut unmet = Vec::new();
+    let mut text = |name: &str, wanted: &Option<String>, got: &str| {
+        if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != got) {
+            unmet.push(format!("{name} is {got:?}, not {wanted:?}"));
+        }
+    };
+    text("rule", &expected.rule, &notice.rule);
+    text("kind", &expected.kind, notice.kind);
+    text("severity", &expected.severity, notice.severity);
+    text("title", &expected.title, &notice.title);
+    text("summary", &expected.summary, &notice.summary);
+    if let Some(at) = &expected.at {
+        let wanted = Timestamp::from_millisecond(after(start, at)?)?;
+        if wanted != notice.time {
+            let seconds: SignedDuration = notice.time.duration_since(start);
+            unmet.push(format!("it came at {seconds:#}, not at {at}"));
+        }
+    }
+    if let Some(wanted) = expected.count.filter(|wanted| *wanted != notice.count) {
+        unmet.push(format!("count is {}, not {wanted}", notice.count));
+    }
+    if let Some(wanted) = expected.group.as_ref().filter(|wanted| **wanted != notice.group) {
+        unmet.push(format!("group is {:?}, not {wanted:?}", notice.group));
+    }
+    Ok(unmet)
+}

@@ -1,0 +1,59 @@
+//! `belfry rule try`: the engine over a file or a pipe.
+
+use std::path::PathBuf;
+
+use super::Run;
+use crate::records::{self, TimePath};
+use crate::{Output, manifests};
+
+/// Matched records that are shown.
+const SHOWN: u64 = 20;
+
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// The manifest of the rule, or of several. Other kinds in it are passed over.
+    #[arg(short, long)]
+    filename: PathBuf,
+    /// Records, one JSON text a line; - for standard input.
+    #[arg(long)]
+    records: PathBuf,
+    /// Lines are bare values, and their time is here, such as record.time: RFC 3339, Unix seconds or milliseconds.
+    #[arg(long, value_parser = TimePath::parse)]
+    time_path: Option<TimePath>,
+    /// Goes on without records up to this time (RFC 3339), so that silence is noticed and alerts end.
+    #[arg(long)]
+    until: Option<jiff::Timestamp>,
+    /// How notifications are written: text, with matched records and a summary; or JSON, one object a line.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+/// Runs it; the answer is always yes.
+pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
+    let manifests = manifests::all(std::slice::from_ref(&flags.filename))?;
+    let mut run = Run::new(manifests::rules(&manifests, now)?)?;
+    let topic = run.default_topic().ok();
+    let text = flags.output == Output::Text;
+    let mut matched = 0_u64;
+    records::each(&flags.records, flags.time_path.as_ref(), |line| {
+        let rules = run.push(&line, topic.as_deref())?;
+        matched += u64::from(rules > 0);
+        if text && rules > 0 && matched <= SHOWN {
+            println!("line {} matches", line.number);
+        }
+        Ok(())
+    })?;
+    if text && matched > SHOWN {
+        println!("... and {} more", matched - SHOWN);
+    }
+    for notice in run.finish(flags.until.map(jiff::Timestamp::as_millisecond)) {
+        match flags.output {
+            Output::Text => println!("{}", notice.line()),
+            Output::Json => println!("{}", serde_json::to_string(&notice)?),
+        }
+    }
+    for line in run.summary() {
+        if text { println!("{line}") } else { eprintln!("{line}") }
+    }
+    Ok(true)
+}
