@@ -70,3 +70,23 @@ fn a_limit_decides_how_many_values_are_kept() {
     assert_eq!(cardinality(Limit::Below(500)), 501);
     assert_eq!(cardinality(Limit::Above(1_000_000)), 10_000);
 }
+
+#[test]
+fn a_rule_that_only_counts_sends_no_more_than_before() {
+    let at = RecordRef { time: jiff::Timestamp::UNIX_EPOCH, topic: "t".into(), partition: 0, offset: 0 };
+    let sample = Sample { at, value: serde_json::json!(1) };
+    let count = Count {
+        rule: uuid::Uuid::nil(),
+        group: BTreeMap::new(),
+        bucket_ms: 0,
+        count: 1,
+        first: sample.clone(),
+        last: sample,
+        extras: None,
+        top: BTreeMap::new(),
+    };
+    let json = serde_json::to_value(&count).unwrap();
+    let names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["bucketMs", "count", "first", "group", "last", "rule"]);
+    assert_eq!(serde_json::from_value::<Count>(json).unwrap(), count);
+}

@@ -149,10 +149,11 @@ fn ratio(wire: &wire::Ratio) -> Result<Condition, Invalid> {
     let place = "condition.ratio";
     Matcher::compile(&wire.of)
         .map_err(|error| Invalid::new(reasons::INVALID_MATCH, format!("{place}.of: {error}")))?;
-    let share = |name: &str, text: &Option<String>| {
-        text.as_ref().map(|text| percentage(&format!("{place}.{name}"), text)).transpose()
+    let share = |name: &str, text: Option<&str>| {
+        text.map(|text| percentage(&format!("{place}.{name}"), text)).transpose()
     };
-    let limit = one_of(place, share("above", &wire.above)?, share("below", &wire.below)?)?;
+    let limit =
+        one_of(place, share("above", wire.above.as_deref())?, share("below", wire.below.as_deref())?)?;
     match limit {
         Limit::Above(SHARE) => {
             return Err(Invalid::spec(format!("{place}.above: no share is above 100%; use below 100%")));
