@@ -46,7 +46,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
 }
 
 /// What a pattern asks for, in words: the API server would show the pattern alone.
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 13] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
         "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
@@ -76,6 +76,7 @@ const WORDS: [(&str, &str); 12] = [
         r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$",
         "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'",
     ),
+    (r"^[^\x00-\x1f\x7f]+$", "must be a login name without control characters"),
     // A duration has a rule of its own, with its bounds.
     ("^([0-9]{1,5}(h|m|s|ms)){1,4}$", ""),
 ];

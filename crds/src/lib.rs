@@ -14,6 +14,7 @@
 pub mod channel;
 pub mod common;
 mod definition;
+pub mod kafka;
 pub mod rule;
 pub mod schedule;
 

@@ -9,6 +9,7 @@ mod counts;
 mod duration;
 mod hash;
 pub mod ids;
+mod kafka;
 mod notification;
 mod outcome;
 mod plan;
@@ -17,6 +18,7 @@ mod retry;
 pub use counts::{Count, Dropped, Matched, Sample};
 pub use duration::{DurationError, Millis};
 pub use hash::Digest;
+pub use kafka::{ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, Sasl, Source, Username};
 pub use notification::{
     Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef, Severity,
 };
@@ -24,6 +26,6 @@ pub use outcome::Outcome;
 pub use plan::{
     CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, FileKind, FileRef, Format, Kind,
     OnUnknown, Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, Resolve, RulePlan, SchedulePlan,
-    SmtpTls, Source, StartFrom, Target, TemplateText, WebhookFormat,
+    SmtpTls, StartFrom, Target, TemplateText, WebhookFormat,
 };
 pub use retry::{RetryPolicy, Verdict};

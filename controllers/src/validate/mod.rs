@@ -4,6 +4,7 @@
 //! than the schema. Never: a value of a Secret.
 
 mod channel;
+mod kafka;
 mod rule;
 mod schedule;
 
