@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::Isolation;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -16,7 +17,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::native::{Event, Queue, Record};
-use super::{Broker, Watch};
+use super::{Access, Broker, Watch};
 
 /// Partitions as (topic, number).
 pub type Partitions = Vec<(String, i32)>;
@@ -56,6 +57,7 @@ pub struct Consumer {
     /// What librdkafka has been told to read.
     assigned: BTreeSet<(String, i32)>,
     paused: bool,
+    isolation: Isolation,
 }
 
 impl ConsumerContext for Watch {
@@ -67,8 +69,12 @@ impl ConsumerContext for Watch {
 
 impl Consumer {
     /// Joins the group when it subscribes.
-    pub fn new(servers: &[String], group: &str, instance: &str) -> KafkaResult<Self> {
-        let mut config = super::client_config(servers, instance);
+    pub fn new(access: &Access, isolation: Isolation, group: &str, instance: &str) -> KafkaResult<Self> {
+        let level = match isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        };
+        let mut config = super::client_config(access, instance);
         config
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -78,7 +84,7 @@ impl Consumer {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", level)
             .set("enable.partition.eof", "true")
             // What is read ahead, and with it the memory, stays small; a larger record is read all the same.
             .set("queued.max.messages.kbytes", "8192")
@@ -90,12 +96,13 @@ impl Consumer {
         let inner = Arc::new(BaseConsumer::from_config_and_context(&config, Watch::default())?);
         let queue = Queue::of_consumer(inner.client())
             .map_err(|code| KafkaError::ClientCreation(code.to_string()))?;
-        Ok(Self { queue, inner, changes: RefCell::default(), assigned: BTreeSet::new(), paused: false })
+        let (changes, assigned) = (RefCell::default(), BTreeSet::new());
+        Ok(Self { queue, inner, changes, assigned, paused: false, isolation })
     }
 
     /// For questions to the broker, from other threads.
     pub fn broker(&self) -> Broker {
-        Broker::new(Arc::clone(&self.inner))
+        Broker::new(Arc::clone(&self.inner), self.isolation)
     }
 
     /// Reads these topics; those that don't exist yet follow when they do.
@@ -217,7 +224,17 @@ impl Consumer {
             }
         }
         drop(self.queue);
-        // Dropping would close it a second time and wait for the broker without limit; the process ends now.
-        std::mem::forget(self.inner);
+        // Dropping closes it a second time and may wait for the broker without limit, so a thread does that once nobody
+        // asks the broker any more; at the end of the process nobody waits for it.
+        let inner = self.inner;
+        let last = std::thread::Builder::new().name("close".to_owned()).spawn(move || {
+            while Arc::strong_count(&inner) > 1 {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            drop(inner);
+        });
+        if let Err(error) = last {
+            tracing::warn!(%error, "no thread to close the Kafka client");
+        }
     }
 }

@@ -133,7 +133,11 @@ fn fold(
             round.urgent |= folded.matched > 0 && plan.urgent.contains(record.topic());
         }
         Err(error) => {
+            // A topic that only suspended rules read has none: their records are passed over.
+            let to = plan.dead_letter_topics.get(record.topic());
+            let to = to.filter(|_| !Letter::is_one(record.topic(), &headers)).into_iter().flatten();
             let letter = Letter {
+                to: to.cloned().collect(),
                 topic: record.topic().to_owned(),
                 partition: record.partition(),
                 offset: record.offset(),
