@@ -42,7 +42,7 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
         tokio::select! {
             plan = planned.recv() => line.plan(plan.context("the poll for the plan ended")?).await,
             ended = line.ended() => return ended.and(Err(anyhow::anyhow!("the reader ended"))),
-            _ = look.tick(), if line.has_files() => drop(line.look().await),
+            _ = look.tick(), if line.has_files() => { line.look().await; }
             () = context.stop.cancelled() => break,
         }
     }

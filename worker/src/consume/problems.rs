@@ -32,6 +32,7 @@ struct Inner {
     owned: BTreeMap<(String, i32), String>,
     credentials: Option<ObjectProblem>,
     broker: Option<ObjectProblem>,
+    not_in_group: bool,
     missing: BTreeMap<String, ObjectProblem>,
     removed: BTreeMap<(String, i32), Removed>,
 }
@@ -102,6 +103,11 @@ impl Standing {
         self.change(|inner| inner.broker = problem);
     }
 
+    /// The broker lets the user be in the group that shares out partitions, or does not.
+    pub fn group(&self, allowed: bool) {
+        self.change(|inner| inner.not_in_group = !allowed);
+    }
+
     /// A topic is missing or can't be read, and why; or it can.
     pub fn topic(&self, topic: &str, problem: Option<ObjectProblem>) {
         self.change(|inner| match problem {
@@ -153,6 +159,13 @@ impl Inner {
             let mut of_rule: Vec<ObjectProblem> = self.invalid.get(uid).cloned().into_iter().collect();
             // Without the one there is no word of the other.
             of_rule.extend(self.credentials.as_ref().or(self.broker.as_ref()).cloned());
+            if self.not_in_group {
+                let message = "the broker does not let this user be in the consumer group that shares out partitions: let it read groups with the prefix \"belfry.\"";
+                of_rule.push(ObjectProblem {
+                    reason: "KafkaAuthorizationFailed".to_owned(),
+                    message: message.to_owned(),
+                });
+            }
             of_rule.extend(topics.iter().filter_map(|topic| self.missing.get(topic)).cloned());
             of_rule.extend(self.removed_from(topics));
             if !of_rule.is_empty() {

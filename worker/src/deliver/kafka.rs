@@ -37,6 +37,7 @@ pub(super) struct Producers {
 
 struct Kept {
     servers: String,
+    security: KafkaSecurity,
     /// The cluster and the credentials that it was made with.
     access: Digest,
     timeout: Duration,
@@ -66,11 +67,20 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Producers {
-    fn get(&self, access: &Access, timeout: Duration) -> Result<Arc<Kept>, Outcome> {
+    fn get(
+        &self,
+        security: &KafkaSecurity,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Arc<Kept>, Outcome> {
         let servers = access.servers();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // A producer that failed for good takes nothing any more.
-        kept.retain(|one| one.producer.client().fatal_error().is_none());
+        // One that failed for good takes nothing any more, and one with earlier credentials would try them for ever.
+        kept.retain(|one| {
+            let same = one.servers == servers && one.security == *security;
+            let outdated = same && one.access != *access.fingerprint();
+            !outdated && one.producer.client().fatal_error().is_none()
+        });
         if let Some(one) =
             kept.iter().find(|one| one.access == *access.fingerprint() && one.timeout == timeout)
         {
@@ -94,6 +104,7 @@ impl Producers {
             .map_err(|error| later(format!("no producer for {servers}: {}", unusable(&error))))?;
         let made = Arc::new(Kept {
             servers,
+            security: security.clone(),
             access: access.fingerprint().clone(),
             timeout,
             producer,
@@ -162,7 +173,7 @@ impl Kept {
 impl Kafka<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
         let access = Access::read(self.bootstrap_servers, self.security, self.files).await?;
-        let kept = self.producers.get(&access, message.timeout)?;
+        let kept = self.producers.get(self.security, &access, message.timeout)?;
         let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
         look.map_err(|_| later(format!("no broker of {} answers", kept.servers)))??;
         let event = Event::of(message);

@@ -43,6 +43,8 @@ pub enum Polled {
     Event,
     /// A position is not there any more: look at the partitions' ends.
     OutOfRange,
+    /// The user may not be in the group; librdkafka goes on asking.
+    NotInGroup,
     /// Something failed, which librdkafka tries again.
     Failed(String),
     /// The consumer can't go on.
@@ -133,6 +135,7 @@ impl Consumer {
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
                 ..,
             )) => Polled::OutOfRange,
+            Some(Event::Error(RDKafkaErrorCode::GroupAuthorizationFailed, ..)) => Polled::NotInGroup,
             Some(Event::Error(code, true, _)) => Polled::Dead(code.to_string()),
             Some(Event::Error(code, false, text)) => {
                 self.inner.context().note(code, &text);

@@ -25,6 +25,7 @@ impl Reader {
             self.metrics.rebalances.inc();
             let done = match change {
                 Change::Given(given) => {
+                    self.standing.group(true);
                     tracing::info!(partitions = given.len(), "given");
                     self.wanted.extend(given.iter().map(key));
                     self.ask_after = Instant::now();

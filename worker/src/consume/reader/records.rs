@@ -77,6 +77,7 @@ impl Reader {
                     self.books.reached(&Key { topic: Arc::from(topic), partition }, offset);
                 }
                 Polled::OutOfRange => self.lost_place = true,
+                Polled::NotInGroup => self.standing.group(false),
                 Polled::Failed(why) => tracing::debug!(why, "poll"),
                 Polled::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
             }

@@ -2,6 +2,8 @@
 
 use domain::{FileKind, FileRef, KafkaSecurity, Mechanism, Sasl, Username};
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
 use super::*;
 
 #[tokio::test]
@@ -93,4 +95,22 @@ async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it
     bench.until("nobody listens there", unreachable).await;
     assert!(!problem(&bench.hub.ledger()).unwrap().message.contains("canary"));
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_the_user_may_not_be_in_is_told_until_it_may() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 200];
+    bench.cluster.request_errors(RDKafkaApiKey::JoinGroup, &refused);
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    let reason =
+        |ledger: &hub::Ledger| Some(ledger.reports.get("a")?.problems.get(&EACH)?.first()?.reason.clone());
+    bench.until("the problem", |ledger| reason(ledger).as_deref() == Some("KafkaAuthorizationFailed")).await;
+    bench.cluster.clear_request_errors(RDKafkaApiKey::JoinGroup);
+    bench.produce(0, "{\"level\":\"ERROR\"}").await;
+    bench.until_read(1).await;
+    bench.until("it is healed", |ledger| reason(ledger).is_none()).await;
+    bench.each_once(1);
 }
