@@ -39,6 +39,8 @@ pub enum Polled {
     Record(Record),
     /// All records of (topic, partition) before the offset have come.
     End(String, i32, i64),
+    /// The topic has another id from here on: what comes now is of a topic that was made again.
+    MadeAgain(String, String),
     /// Something happened that is of no interest here, or that [`Consumer::changes`] tells.
     Event,
     /// A position is not there any more: look at the partitions' ends.
@@ -77,6 +79,8 @@ impl Consumer {
             Isolation::ReadUncommitted => "read_uncommitted",
         };
         let mut config = super::client_config(access, instance);
+        // For the line that says that a topic has another id: see `made_again`. A few lines every 5 s.
+        config.set("debug", "metadata").set_log_level(rdkafka::config::RDKafkaLogLevel::Debug);
         config
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -127,10 +131,13 @@ impl Consumer {
                 self.changes.borrow_mut().push(change);
                 Polled::Event
             }
-            Some(Event::Log(level, facility, line)) => {
-                super::log_line(level <= 4, &facility, &line);
-                Polled::Event
-            }
+            Some(Event::Log(level, facility, line)) => match made_again(&line) {
+                Some((topic, id)) => Polled::MadeAgain(topic.to_owned(), id.to_owned()),
+                None => {
+                    super::log_line(level <= 4, &facility, &line);
+                    Polled::Event
+                }
+            },
             Some(Event::Error(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
                 ..,
@@ -239,5 +246,28 @@ impl Consumer {
         if let Err(error) = last {
             tracing::warn!(%error, "no thread to close the Kafka client");
         }
+    }
+}
+
+/// Topic and new id, if a line of the log says that the id changed.
+///
+/// librdkafka fetches by id, and when it learns of another one goes on from the same offset, in another topic's records. It
+/// says so only in its log, which comes through the same queue before the first of them.
+fn made_again(line: &str) -> Option<(&str, &str)> {
+    let (before, ids) = line.split_once(" changed id from ")?;
+    let (_, id) = ids.split_once(" to ")?;
+    Some((before.rsplit_once("Topic ")?.1, id.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topics_other_id_is_read_from_the_log() {
+        let line =
+            "[thrd:main]: Topic my.logs changed id from AAAAAAAAAAAAAAAAAAAAAA to s1Qd0eVtQ3a-8uY2aGf0_w";
+        assert_eq!(made_again(line), Some(("my.logs", "s1Qd0eVtQ3a-8uY2aGf0_w")));
+        assert_eq!(made_again("[thrd:main]: Topic my.logs [0] Leader 1 Epoch 0"), None);
     }
 }

@@ -57,6 +57,8 @@ impl Watch {
         let kind = match code {
             Authentication => FaultKind::Authentication,
             SSL => FaultKind::Tls,
+            // How a broker says that it wants a client's certificate, or does not like it.
+            BrokerTransportFailure if text.contains(":SSL routines:") => FaultKind::Tls,
             BrokerTransportFailure | Resolve => FaultKind::Unreachable,
             _ => return,
         };

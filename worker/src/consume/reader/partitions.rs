@@ -176,6 +176,11 @@ impl Reader {
             .filter(|(key, id)| ids.get(&*key.topic).is_some_and(|now| **now != ***id))
             .map(|(key, _)| key.clone())
             .collect();
+        if other.is_empty() {
+            return;
+        }
+        // What is held is of the topic that is gone: it counts as well.
+        self.settle(Instant::now() + TAKEN_WAIT, Some(&other));
         for key in other {
             tracing::warn!(%key, "the topic was made again; reading the new one");
             self.want(key);
