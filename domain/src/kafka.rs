@@ -15,7 +15,7 @@ pub struct Source {
     pub bootstrap_servers: Vec<String>,
     /// TLS and login. Two rules with other credentials do not share a consumer: each sees what its own may see.
     #[serde(default, skip_serializing_if = "KafkaSecurity::is_plain")]
-    pub security: KafkaSecurity,
+    pub security: Box<KafkaSecurity>,
     /// What of transactions is read.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn other_credentials_and_another_isolation_are_another_source() {
         let plain = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
-        let one = Source { security: sasl("one"), ..plain.clone() };
-        let two = Source { security: sasl("two"), ..plain.clone() };
+        let one = Source { security: Box::new(sasl("one")), ..plain.clone() };
+        let two = Source { security: Box::new(sasl("two")), ..plain.clone() };
         let all = Source { isolation: Isolation::ReadUncommitted, ..plain.clone() };
         let keys: std::collections::BTreeSet<_> =
             [&plain, &one, &two, &all].map(|source| source.key().to_string()).into();

@@ -65,7 +65,7 @@ pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
     let kafka = &object.spec.source.kafka;
     Ok(Source {
         bootstrap_servers: servers("source.kafka.bootstrapServers", &kafka.bootstrap_servers)?,
-        security: super::kafka::security("source.kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?,
+        security: Box::new(super::kafka::security("source.kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?),
         isolation: match kafka.isolation {
             wire::Isolation::ReadCommitted => Isolation::ReadCommitted,
             wire::Isolation::ReadUncommitted => Isolation::ReadUncommitted,

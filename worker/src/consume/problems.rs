@@ -62,17 +62,16 @@ impl Standing {
 
     /// The plan that runs from now on, or none.
     pub fn runs(&self, plan: Option<&Compiled>) {
-        self.change(|inner| match plan {
-            Some(plan) => {
+        self.change(|inner| {
+            if let Some(plan) = plan {
                 inner.running.clone_from(&plan.running);
                 inner.readers.clone_from(&plan.readers);
                 inner.invalid.clone_from(&plan.problems);
                 inner.topics.clone_from(&plan.topics);
                 inner.missing.retain(|topic, _| plan.topics.contains(topic));
-            }
-            None => {
-                let (broker, credentials) = (inner.broker.take(), inner.credentials.take());
-                *inner = Inner { broker, credentials, ..Inner::default() };
+            } else {
+                let (credentials, broker) = (inner.credentials.take(), inner.broker.take());
+                *inner = Inner { credentials, broker, ..Inner::default() };
             }
         });
     }

@@ -131,13 +131,13 @@ impl Consumer {
                 self.changes.borrow_mut().push(change);
                 Polled::Event
             }
-            Some(Event::Log(level, facility, line)) => match made_again(&line) {
-                Some((topic, id)) => Polled::MadeAgain(topic.to_owned(), id.to_owned()),
-                None => {
-                    super::log_line(level <= 4, &facility, &line);
-                    Polled::Event
+            Some(Event::Log(level, facility, line)) => {
+                if let Some((topic, id)) = made_again(&line) {
+                    return Polled::MadeAgain(topic.to_owned(), id.to_owned());
                 }
-            },
+                super::log_line(level <= 4, &facility, &line);
+                Polled::Event
+            }
             Some(Event::Error(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
                 ..,

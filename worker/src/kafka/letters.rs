@@ -59,7 +59,7 @@ pub struct Letters {
 impl Letter {
     /// Whether a record is a dead letter already: two rules that read each other's would go on for ever.
     pub fn is_one(topic: &str, headers: &[(&str, Option<&[u8]>)]) -> bool {
-        topic.ends_with(".DLT") || headers.iter().any(|(name, _)| *name == REASON)
+        topic.strip_suffix(".DLT").is_some() || headers.iter().any(|(name, _)| *name == REASON)
     }
 
     fn headers(&self, cut: bool) -> OwnedHeaders {

@@ -158,11 +158,11 @@ impl Reader {
                 self.books.progress(&key, clock_ms);
                 self.due.clock_moved = true;
             }
-            if read < *first || lost {
-                if let Err(error) = self.consumer.read(&key.topic, key.partition, from) {
-                    tracing::warn!(%key, %error, "can't read; asking again");
-                    self.want(key);
-                }
+            if (read < *first || lost)
+                && let Err(error) = self.consumer.read(&key.topic, key.partition, from)
+            {
+                tracing::warn!(%key, %error, "can't read; asking again");
+                self.want(key);
             }
         }
         self.metrics.lag.set(self.books.lag());

@@ -78,7 +78,7 @@ async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it
             FileRef { kind: FileKind::Secret, name: "user".to_owned(), key: "password".to_owned() };
         let username = Username::Text("alerts".to_owned());
         let sasl = Sasl { mechanism: Mechanism::ScramSha256, username, password };
-        source.security = KafkaSecurity { tls: None, sasl: Some(sasl) };
+        *source.security = KafkaSecurity { tls: None, sasl: Some(sasl) };
         source.bootstrap_servers = vec!["127.0.0.1:1".to_owned()];
     });
     bench.consume_with("a", mounted.path().to_str().unwrap());
