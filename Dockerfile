@@ -1,5 +1,7 @@
 # The image: three static binaries and the public certificate authorities, nothing else.
 FROM rust:1.95-bookworm AS build
+# librdkafka's TLS, linked statically. The base has it; its newest patches come with this.
+RUN apt-get update && apt-get install -y --no-install-recommends libssl-dev pkg-config
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked -p belfry-operator -p belfry-hub -p belfry-worker \

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
 need cargo "install Rust 1.95 or newer"
+need_openssl
 name=bench
 "$testbed" install python3 python3-aiosmtpd prometheus-alertmanager
 "$testbed" down "$name" >/dev/null 2>&1 || true

@@ -12,6 +12,12 @@ need() { # need COMMAND "how to get it"
   command -v "$1" >/dev/null || die "$1 is needed and not here: $2"
 }
 
+# librdkafka's TLS is linked from Debian's package, which the test bed installs.
+need_openssl() {
+  pkg-config --exists openssl 2>/dev/null || "$testbed" packages ||
+    die "OpenSSL's static library and pkg-config are needed: install libssl-dev and pkg-config, or what your distribution calls them"
+}
+
 # Builds all binaries. In a run of tests as tests do, whose own dependencies ask for more features: otherwise cargo would
 # build most dependencies twice.
 build() { cargo build --locked --quiet --profile "${BELFRY_PROFILE:-dev}" --workspace --bins ${BELFRY_TESTS_TOO:+--tests}; }

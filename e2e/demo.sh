@@ -12,6 +12,7 @@ machine() {
   chapter "What this machine needs"
   need cargo "install Rust 1.95 or newer, such as with rustup"
   need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
+  need_openssl
   if [ -n "${BELFRY_IMAGE:-}" ]; then
     name=existing
     : "${KUBECONFIG:?says which cluster}" "${KAFKA_BOOTSTRAP:?is the broker, ADDRESS:PORT, as pods and this machine reach it}"

@@ -12,6 +12,7 @@ if [ -n "${BELFRY_IMAGE:-}" ]; then
 fi
 need cargo "install Rust 1.95 or newer, such as with rustup"
 need cc "install a C compiler, such as Debian's package gcc: librdkafka is compiled from source"
+need_openssl
 
 if [ -z "${BELFRY_CLUSTER:-}" ] || [ -z "${TESTBED:-}" ]; then
   unset KUBECONFIG

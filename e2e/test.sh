@@ -12,6 +12,7 @@ export BELFRY_TESTS_TOO=1
 
 need cargo "install Rust 1.95 or newer, such as with rustup"
 need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
+need_openssl
 
 if [ "$which" != e2e ]; then
   say "formatting and lints"

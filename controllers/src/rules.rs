@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::AlertRule;
-use domain::{Digest, Plan, PlanBody};
+use domain::{Digest, FileRef, Plan, PlanBody, Source};
 
 use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error};
@@ -28,11 +28,12 @@ pub struct Rules {
 
 type Rule = Item<AlertRule, Plan>;
 
-/// A source's rules: who keeps its consumer, and how many pods the largest of them asks for.
+/// A source's rules: who keeps its consumer, how many pods the largest of them asks for, and what the pods must find.
 #[derive(Default)]
 struct Consumer {
     owners: Vec<Owner>,
     replicas: i32,
+    files: BTreeSet<FileRef>,
 }
 
 impl Reconciler for Rules {
@@ -63,7 +64,8 @@ impl Rules {
         for rule in rules {
             let Some(owner) = rule.owner(KIND) else { continue };
             let Some(source) = source(rule) else { continue };
-            let consumer = consumers.entry(source).or_default();
+            let consumer = consumers.entry(source.key()).or_default();
+            consumer.files = source.security.files().into_iter().cloned().collect();
             consumer.owners.push(owner);
             let asked = rule.object.0.as_ref().ok().and_then(|object| object.spec.consumers);
             consumer.replicas = consumer.replicas.max(asked.map_or(1, |asked| asked.replicas)).max(1);
@@ -71,8 +73,8 @@ impl Rules {
         let owners: Vec<Owner> = consumers.values().flat_map(|consumer| consumer.owners.clone()).collect();
         let account = (!owners.is_empty()).then(|| children::service_account(namespace, &owners));
         let deployments = consumers.iter().map(|(source, consumer)| {
-            let settings = &self.world.settings;
-            children::consumer(settings, namespace, source, &consumer.owners, consumer.replicas)
+            let (settings, Consumer { owners, replicas, files }) = (&self.world.settings, consumer);
+            children::consumer(settings, namespace, source, owners, *replicas, files)
         });
         account.into_iter().chain(deployments).collect()
     }
@@ -97,7 +99,7 @@ impl Rules {
         for rule in rules {
             let status = rule.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
             let (shown, before) = steps::shown(&self.cluster, rule.meta(), status);
-            let consumer = source(rule).map(|source| format!("belfry-consume-{}", source.short()));
+            let consumer = source(rule).map(|source| format!("belfry-consume-{}", source.key().short()));
             let child = consumer.as_ref().map(|name| steps::child_name(ChildKind::Deployment, name));
             let facts = Facts {
                 generation: rule.generation(),
@@ -133,8 +135,8 @@ impl Rules {
 
 /// The source that a rule reads, whatever else is wrong with it: an edit that does not compile must not stop the consumer,
 /// which goes on with the rule's last valid plan.
-fn source(rule: &Rule) -> Option<Digest> {
-    validate::source_of(rule.object.0.as_ref().ok()?).ok().map(|source| source.key())
+fn source(rule: &Rule) -> Option<Source> {
+    validate::source_of(rule.object.0.as_ref().ok()?).ok()
 }
 
 fn missing(plan: Option<&Arc<Plan>>, channels: &BTreeSet<String>) -> Vec<String> {

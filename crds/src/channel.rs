@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{self, ConfigMapKeyRef, Duration, Moment, SecretKeyRef};
+use crate::kafka::{self, KafkaSasl, KafkaTls};
 
 /// Where a message goes and how hard to try.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -90,10 +91,7 @@ use crate::common::{self, ConfigMapKeyRef, Duration, Moment, SecretKeyRef};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = common::union(
-    &[("Slack", "slack"), ("Email", "email"), ("Webhook", "webhook"), ("Kafka", "kafka")],
-    &[],
-)))]
+#[schemars(extend("x-kubernetes-validations" = rules()))]
 pub struct NotificationChannelSpec {
     /// Kind of receiver: Slack, Email, Webhook or Kafka. The member of that name says the rest.
     #[serde(rename = "type")]
@@ -113,7 +111,7 @@ pub struct NotificationChannelSpec {
     /// How hard to try, and how fast.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// TLS to the receiver. Verification can't be turned off.
+    /// TLS to the receiver, but for Kafka, which has kafka.tls. Verification can't be turned off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// Texts of this channel; absent parts are the notification's own.
@@ -122,6 +120,19 @@ pub struct NotificationChannelSpec {
     /// Holds deliveries back, until they expire.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// The type's member and no other; and one place for the TLS of Kafka.
+fn rules() -> serde_json::Value {
+    let members = [("Slack", "slack"), ("Email", "email"), ("Webhook", "webhook"), ("Kafka", "kafka")];
+    let mut rules = common::union(&members, &[]);
+    if let Some(rules) = rules.as_array_mut() {
+        rules.push(common::cel(
+            "self.type != 'Kafka' || !has(self.tls)",
+            "tls is for the other types: that of Kafka is kafka.tls",
+        ));
+    }
+    rules
 }
 
 /// Kind of receiver.
@@ -215,6 +226,7 @@ pub enum WebhookFormat {
 /// A Kafka topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [kafka::no_bare_password()]))]
 pub struct KafkaTarget {
     /// Brokers to begin with, host:port each.
     #[schemars(
@@ -226,6 +238,12 @@ pub struct KafkaTarget {
     /// The topic; it must exist. Records carry the ordering key as their key.
     #[schemars(length(min = 1, max = 249), regex(pattern = r"^[a-zA-Z0-9._-]+$"))]
     pub topic: String,
+    /// TLS to the brokers; plain text when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// Login by SASL; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSasl>,
 }
 
 /// How hard to try, and how fast.

@@ -46,7 +46,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
 }
 
 /// What a pattern asks for, in words: the API server would show the pattern alone.
-const WORDS: [(&str, &str); 15] = [
+const WORDS: [(&str, &str); 16] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
         "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
@@ -85,6 +85,7 @@ const WORDS: [(&str, &str); 15] = [
         r"^([0-9]{1,10}|[0-9]{1,3}(\.[0-9]{1,3})?%)$",
         "must be a number such as 10, or a percentage such as 2.5%",
     ),
+    (r"^[^\x00-\x1f\x7f]+$", "must be a login name without control characters"),
     // A duration has a rule of its own, with its bounds.
     ("^([0-9]{1,5}(h|m|s|ms)){1,4}$", ""),
 ];

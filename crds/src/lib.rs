@@ -15,6 +15,7 @@ pub mod channel;
 pub mod common;
 mod condition;
 mod definition;
+pub mod kafka;
 pub mod rule;
 pub mod schedule;
 

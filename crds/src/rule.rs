@@ -12,6 +12,7 @@ pub use crate::condition::{
     Cardinality, Change, Condition, ConditionType, Extreme, ExtremeDirection, Flatline, Frequency, NewValue,
     Ratio, Spike, SpikeDirection,
 };
+use crate::kafka::{self, KafkaSasl, KafkaTls};
 
 /// Which Kafka records matter, when that is an alert, who is told.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -179,6 +180,13 @@ pub struct Source {
 /// Topics of a Kafka cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    kafka::no_bare_password(),
+    common::cel(
+        "!has(self.deadLetterTopic) || !(self.deadLetterTopic in self.topics)",
+        "deadLetterTopic must not be one of the topics that are read",
+    ),
+]))]
 pub struct KafkaSource {
     /// Brokers to begin with, host:port each.
     #[schemars(
@@ -187,6 +195,15 @@ pub struct KafkaSource {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub bootstrap_servers: Vec<String>,
+    /// TLS to the brokers; plain text when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// Login by SASL; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSasl>,
+    /// What of transactions is read: ReadCommitted or ReadUncommitted.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// The topics to read. They may be created later.
     #[schemars(
         length(min = 1, max = 32),
@@ -200,6 +217,20 @@ pub struct KafkaSource {
     /// Where to begin in a topic that was never read from these brokers in this namespace: Latest or Earliest.
     #[serde(default)]
     pub start_from: StartFrom,
+    /// Where records go that can't be decoded, whole, with the reason in their headers; <topic>.DLT when absent. It is
+    /// created if the brokers allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[a-zA-Z0-9._-]+$"))]
+    pub dead_letter_topic: Option<String>,
+}
+
+/// What of transactions is read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Isolation {
+    #[default]
+    ReadCommitted,
+    ReadUncommitted,
 }
 
 /// How a record's value is decoded.

@@ -11,6 +11,7 @@ mod counts;
 mod duration;
 mod hash;
 pub mod ids;
+mod kafka;
 mod notification;
 mod outcome;
 mod plan;
@@ -21,6 +22,7 @@ pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDir
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
 pub use hash::Digest;
+pub use kafka::{ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, Sasl, Source, Username};
 pub use notification::{
     Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef, Severity,
 };
@@ -28,6 +30,6 @@ pub use outcome::Outcome;
 pub use plan::{
     AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Format, Kind,
     OnUnknown, Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, RulePlan, SchedulePlan, SmtpTls,
-    Source, StartFrom, Target, TemplateText, WebhookFormat,
+    StartFrom, Target, TemplateText, WebhookFormat,
 };
 pub use retry::{RetryPolicy, Verdict};

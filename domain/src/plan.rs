@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Condition, Digest, Millis, Resolve, RetryPolicy, Severity};
+use crate::{Condition, Digest, KafkaSecurity, Millis, Resolve, RetryPolicy, Severity, Source};
 
 /// The three kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -191,6 +191,9 @@ pub enum Target {
         bootstrap_servers: Vec<String>,
         /// The topic; it must exist.
         topic: String,
+        /// TLS and login.
+        #[serde(default, skip_serializing_if = "KafkaSecurity::is_plain")]
+        security: Box<KafkaSecurity>,
     },
 }
 
@@ -222,7 +225,7 @@ impl ChannelPlan {
             Target::Slack { webhook_url } => files.push(webhook_url),
             Target::Email { username, password, .. } => files.extend(username.iter().chain(password)),
             Target::Webhook { signing, .. } => files.extend(signing),
-            Target::Kafka { .. } => {}
+            Target::Kafka { security, .. } => files.extend(security.files()),
         }
         files
     }
@@ -298,6 +301,9 @@ pub struct RulePlan {
     pub format: Format,
     /// Where to begin in a topic that the source has never read.
     pub start_from: StartFrom,
+    /// Where records go that can't be decoded; `<topic>.DLT` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_topic: Option<String>,
     /// CEL.
     #[serde(rename = "match")]
     pub matches: String,
@@ -362,21 +368,6 @@ impl RulePlan {
     /// The hash of what decides the rule's counts and states. Another hash starts anew.
     pub fn state(&self) -> Digest {
         Digest::of(&(&self.matches, &self.group_by, &self.condition, self.format))
-    }
-}
-
-/// What one consumer reads: brokers, security and isolation, not topics.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Source {
-    /// `host:port` each, sorted.
-    pub bootstrap_servers: Vec<String>,
-}
-
-impl Source {
-    /// The source's key within its namespace.
-    pub fn key(&self) -> Digest {
-        Digest::of(self)
     }
 }
 

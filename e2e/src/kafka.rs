@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -52,6 +52,58 @@ pub async fn create_topic_with(bootstrap: &str, topic: &str, partitions: i32, se
 /// Deletes a topic.
 pub async fn delete_topic(bootstrap: &str, topic: &str) {
     let _ = admin(bootstrap).delete_topics(&[topic], &AdminOptions::new()).await;
+}
+
+/// Gives a topic more partitions.
+pub async fn add_partitions(bootstrap: &str, topic: &str, partitions: usize) {
+    let more = NewPartitions::new(topic, partitions);
+    let results = admin(bootstrap).create_partitions([&more], &AdminOptions::new()).await;
+    assert!(matches!(results.as_deref(), Ok([Ok(_)])), "{topic}: {results:?}");
+}
+
+/// Writes a record in a transaction of its own, and commits or aborts it.
+pub async fn produce_in_transaction(bootstrap: &str, topic: &str, value: &[u8], commit: bool) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("transactional.id", format!("{topic}-{commit}"));
+    let producer: FutureProducer = FutureProducer::from_config(&config).expect("a producer");
+    let limit = Duration::from_mins(1);
+    producer.init_transactions(limit).expect("a coordinator");
+    producer.begin_transaction().expect("begun");
+    produce(&producer, topic, None, Some(value), None).await;
+    let ended = if commit { producer.commit_transaction(limit) } else { producer.abort_transaction(limit) };
+    ended.expect("ended");
+}
+
+/// The listeners of the test bed's broker that ask who comes.
+pub struct Secured {
+    /// TLS with a login, `host:port`.
+    pub sasl: String,
+    /// TLS with a client's certificate, `host:port`.
+    pub mtls: String,
+    /// Who may log in, by SCRAM and PLAIN.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// The authority of the broker's certificate (PEM).
+    pub ca: String,
+    /// The client's certificate and key (PEM).
+    pub client: (String, String),
+}
+
+impl Secured {
+    /// As `testbed env` says; none on another cluster.
+    pub fn from_env() -> Option<Self> {
+        let var = |name: &str| std::env::var(name).ok();
+        let file = |name: &str| std::fs::read_to_string(var(name)?).ok();
+        Some(Self {
+            sasl: var("KAFKA_SASL_BOOTSTRAP")?,
+            mtls: var("KAFKA_MTLS_BOOTSTRAP")?,
+            user: var("KAFKA_USER")?,
+            password: file("KAFKA_PASSWORD_FILE")?.trim().to_owned(),
+            ca: file("KAFKA_CA")?,
+            client: (file("KAFKA_CLIENT_CERTIFICATE")?, file("KAFKA_CLIENT_KEY")?),
+        })
+    }
 }
 
 fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {

@@ -3,6 +3,8 @@
 # shellcheck shell=bash
 
 PACKAGES=(containerd runc containernetworking-plugins iptables nftables conntrack ipset iproute2 openssl)
+# What Belfry itself is built with: librdkafka's TLS, linked statically.
+PACKAGES+=(libssl-dev pkg-config)
 
 # install [PACKAGE...]: further packages may be asked for, so that the scripts beside us have one door to apt.
 install() {

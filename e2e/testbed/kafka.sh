@@ -4,7 +4,7 @@
 launch_kafka() {
   [ -d "$W/kafka" ] || cp -r "$TOOLS/kafka/data" "$W/kafka"
   mkdir -p "$W/kafka-tmp"
-  render kafka/server.properties >"$W/conf/kafka.properties"
+  render kafka/server.properties | sed "s|@PASSWORD@|$(<"$W/pki/kafka.password")|" >"$W/conf/kafka.properties"
   daemon kafka java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:-UsePerfData -Djava.io.tmpdir="$W/kafka-tmp" \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true \
     -cp "$TOOLS/kafka/lib/*" kafka.Kafka "$W/conf/kafka.properties"
@@ -20,13 +20,51 @@ kafka_start() { launch_kafka && await_kafka && say "kafka: listening at $NODE_IP
 kafka_stop() { stop_daemon kafka && say "kafka: stopped"; }
 kafka_kill() { stop_daemon kafka KILL && say "kafka: killed"; }
 
+# The broker's certificate, that of a client, and the password of user `testbed`.
+make_kafka_credentials() {
+  certificate kafka /CN=kafka "subjectAltName=DNS:localhost,IP:$NODE_IP"
+  certificate kafka-client /CN=testbed
+  cat "$W/pki/kafka.key" "$W/pki/kafka.crt" >"$W/pki/kafka.pem"
+  openssl rand -hex 16 >"$W/pki/kafka.password"
+}
+
+kafka_environment() {
+  cat <<END
+export KAFKA_SASL_BOOTSTRAP="$NODE_IP:9094"
+export KAFKA_MTLS_BOOTSTRAP="$NODE_IP:9095"
+export KAFKA_CA="$W/pki/ca.crt"
+export KAFKA_CLIENT_CERTIFICATE="$W/pki/kafka-client.crt"
+export KAFKA_CLIENT_KEY="$W/pki/kafka-client.key"
+export KAFKA_USER=testbed
+export KAFKA_PASSWORD_FILE="$W/pki/kafka.password"
+END
+}
+
+# Makes a user that logs in by SCRAM, or changes its password.
+kafka_user() {
+  [ $# -eq 2 ] || die "usage: testbed kafka-user NAME USER PASSWORD"
+  local mechanism running=()
+  # The broker takes one at a time for a user.
+  for mechanism in SCRAM-SHA-512 SCRAM-SHA-256; do
+    kafka_tool kafka.admin.ConfigCommand --alter --entity-type users --entity-name "$1" \
+      --add-config "$mechanism=[password=$2]" >&2 &
+    running+=($!)
+  done
+  for mechanism in "${running[@]}"; do wait "$mechanism" || die "Kafka does not take user '$1'"; done
+}
+
+kafka_tool() { # CLASS ARGS...
+  local class=$1
+  shift
+  enter java -Xmx128m -XX:-UsePerfData -XX:TieredStopAtLevel=1 -XX:+UseSerialGC \
+    -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$TOOLS/kafka/lib/*" "$class" --bootstrap-server "$NODE_IP:9092" "$@"
+}
+
 kafka_topic() {
   [ $# -ge 2 ] || die "usage: testbed kafka-topic NAME TOPIC PARTITIONS [KEY=VALUE...]"
   local topic=$1 partitions=$2 setting settings=()
   shift 2
   for setting in "$@"; do settings+=(--config "$setting"); done
-  enter java -Xmx128m -XX:-UsePerfData -XX:TieredStopAtLevel=1 -XX:+UseSerialGC \
-    -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$TOOLS/kafka/lib/*" org.apache.kafka.tools.TopicCommand \
-    --bootstrap-server "$NODE_IP:9092" --create --if-not-exists --topic "$topic" --partitions "$partitions" \
+  kafka_tool org.apache.kafka.tools.TopicCommand --create --if-not-exists --topic "$topic" --partitions "$partitions" \
     "${settings[@]}" >&2
 }

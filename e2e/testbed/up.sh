@@ -64,6 +64,8 @@ bring_up() {
   make_settings
   launch_containerd
   make_pki
+  make_kafka_credentials
+  kafka_environment >>"$W/env"
   launch_apiserver
   write_image "$W/pause.tar" belfry.test/pause:1 '["/pause"]' "$TOOLS/bin/pause:pause"
   await_containerd
@@ -83,6 +85,8 @@ bring_up() {
   wait_for 30 k get serviceaccount default -n default || failed kube-controller-manager "no default service account appears"
   await_kafka
   say "Kafka: listening at $NODE_IP:9092"
+  kafka_user testbed "$(<"$W/pki/kafka.password")"
+  say "Kafka: user testbed can log in at $NODE_IP:9094 and a client with a certificate connect at $NODE_IP:9095"
   touch "$W/complete"
   say "cluster '$NAME' is up"
 }

@@ -104,10 +104,11 @@ mod tests {
 
     fn plan(title: &str, summary: &str) -> RulePlan {
         RulePlan {
-            source: Source { bootstrap_servers: vec!["kafka:9092".to_owned()] },
+            source: Source { bootstrap_servers: vec!["kafka:9092".to_owned()], ..Source::default() },
             topics: vec!["t".to_owned()],
             format: Format::Json,
             start_from: StartFrom::Latest,
+            dead_letter_topic: None,
             matches: "true".to_owned(),
             group_by: BTreeMap::new(),
             condition: Condition::Frequency { count: 5, window: Millis::from_secs(60) },

@@ -53,10 +53,11 @@ fn plans() -> Vec<Plan> {
         },
     };
     let rule = RulePlan {
-        source: Source { bootstrap_servers: vec!["kafka:9092".into()] },
+        source: Source { bootstrap_servers: vec!["kafka:9092".into()], ..Source::default() },
         topics: vec!["orders".into()],
         format: Format::Json,
         start_from: StartFrom::Earliest,
+        dead_letter_topic: None,
         matches: "true".into(),
         group_by: BTreeMap::new(),
         condition: Condition::Any,
@@ -121,7 +122,10 @@ async fn main() {
         let options = Options::new(Uuid::from_u128(9));
         let ledger = Ledger::open(&dir.path().join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
         ledger.put_plans(plans(), now()).await.unwrap();
-        let source = Source { bootstrap_servers: vec!["kafka:9092".into()] }.key().as_str().to_owned();
+        let source = Source { bootstrap_servers: vec!["kafka:9092".into()], ..Source::default() }
+            .key()
+            .as_str()
+            .to_owned();
         let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
         ledger.positions(NS, &source, PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
         let (begun, before) = (Instant::now(), ledger.metrics());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{AlertData, Digest, Millis};
+use jiff::Timestamp;
 use protocol::messages::{ObjectProblem, Pool};
 use uuid::Uuid;
 

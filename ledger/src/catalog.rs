@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::{ChannelPlan, Digest, Kind, Plan, PlanBody, RulePlan};
+use domain::{ChannelPlan, Digest, Kind, Plan, PlanBody, RulePlan, Source};
 use protocol::messages::{ChannelEntry, ChannelsPlan, SourcePlan, SourceRule};
 use uuid::Uuid;
 
@@ -189,7 +189,7 @@ impl Catalog {
 /// A source in the making.
 #[derive(Default)]
 struct Gathered {
-    brokers: Vec<String>,
+    source: Source,
     rules: BTreeMap<Uuid, SourceRule>,
     topics: BTreeSet<String>,
 }
@@ -202,7 +202,7 @@ fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<Strin
             continue;
         };
         let source = sources.entry(key.as_str().to_owned()).or_default();
-        source.brokers.clone_from(&rule.source.bootstrap_servers);
+        source.source.clone_from(&rule.source);
         source.topics.extend(rule.topics.iter().cloned());
         if !object.plan.suspended {
             let rule = SourceRule {
@@ -215,11 +215,11 @@ fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<Strin
         }
     }
     let plan = |(key, source): (String, Gathered)| {
-        let Gathered { brokers, rules, topics } = source;
+        let Gathered { source, rules, topics } = source;
         let topics: Vec<String> = topics.into_iter().collect();
         let revisions: Vec<_> = rules.iter().map(|(uid, rule)| (uid, &rule.revision)).collect();
-        let revision = Digest::of(&(&brokers, &revisions, &topics));
-        (key, Arc::new(SourcePlan { revision, bootstrap_servers: brokers, rules, topics }))
+        let revision = Digest::of(&(&source.bootstrap_servers, &revisions, &topics));
+        (key, Arc::new(SourcePlan { revision, source, rules, topics }))
     };
     sources.into_iter().map(plan).collect()
 }

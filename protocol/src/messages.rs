@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use domain::{ChannelPlan, DeliveryRecord, Digest, Millis, Notification, Outcome, Plan, RulePlan, Severity};
+use domain::{
+    ChannelPlan, DeliveryRecord, Digest, Millis, Notification, Outcome, Plan, RulePlan, Severity, Source,
+};
 pub use domain::{Count, Dropped, Matched, Sample};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -261,8 +263,9 @@ pub enum ChannelAction {
 pub struct SourcePlan {
     /// Changes with any of the rules.
     pub revision: Digest,
-    /// `host:port` each.
-    pub bootstrap_servers: Vec<String>,
+    /// Brokers, security and isolation, whose hash is the source's key.
+    #[serde(flatten)]
+    pub source: Source,
     /// Every rule that is not suspended, by uid.
     pub rules: BTreeMap<Uuid, SourceRule>,
     /// The union of the rules' topics, suspended rules included, so that their records are passed over.

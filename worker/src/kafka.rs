@@ -2,23 +2,24 @@
 //!
 //! Never here: what a record means, or what the ledger holds.
 
+mod access;
 mod broker;
 mod consumer;
 mod letters;
 mod native;
 mod watch;
 
+pub use access::{Access, unusable};
 pub use broker::{Broker, Ends, Topic};
 pub use consumer::{Change, Consumer, Polled};
 pub use letters::{Letter, Letters};
 pub use native::Record;
-pub use watch::Watch;
+pub use watch::{Fault, FaultKind, Watch};
 
 /// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
-fn client_config(servers: &[String], name: &str) -> rdkafka::ClientConfig {
-    let mut config = rdkafka::ClientConfig::new();
+fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
+    let mut config = access.config();
     config
-        .set("bootstrap.servers", servers.join(","))
         .set("client.id", name)
         .set("socket.keepalive.enable", "true")
         .set("socket.connection.setup.timeout.ms", "5000")

@@ -7,10 +7,11 @@ use super::*;
 
 fn plan(condition: Condition, repeat: Option<&str>, resolve: Option<Resolve>) -> RulePlan {
     RulePlan {
-        source: Source { bootstrap_servers: vec![] },
+        source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["t".into()],
         format: Format::Json,
         start_from: StartFrom::Latest,
+        dead_letter_topic: None,
         matches: "true".into(),
         group_by: BTreeMap::new(),
         condition,

@@ -10,10 +10,11 @@ use crate::record::MAX_AHEAD;
 
 pub(super) fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
     RulePlan {
-        source: Source { bootstrap_servers: vec![] },
+        source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["logs".into()],
         format: Format::Json,
         start_from: StartFrom::Latest,
+        dead_letter_topic: None,
         matches: matches.into(),
         group_by: group.iter().map(|(label, path)| ((*label).into(), (*path).into())).collect(),
         condition,

@@ -23,11 +23,18 @@ pub fn senders(settings: &Settings, namespace: &str, of: &[Owner], files: &BTree
 }
 
 /// The Deployment that reads one source for all its rules.
-pub fn consumer(settings: &Settings, namespace: &str, source: &Digest, of: &[Owner], replicas: i32) -> Child {
+pub fn consumer(
+    settings: &Settings,
+    namespace: &str,
+    source: &Digest,
+    of: &[Owner],
+    replicas: i32,
+    files: &BTreeSet<FileRef>,
+) -> Child {
     let worker = Worker {
         args: vec!["consume".to_owned(), "--source".to_owned(), source.to_string()],
         labels: labels("consume", &[(SOURCE, source.short())]),
-        files: &BTreeSet::new(),
+        files,
         probes: true,
         restart: "Always",
     };

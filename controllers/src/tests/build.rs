@@ -40,8 +40,24 @@ fn the_send_deployment() {
 #[test]
 fn the_consume_deployment() {
     let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
-    let child = children::consumer(&settings(), "payments", &source, &[owner("a")], 3);
+    let child = children::consumer(&settings(), "payments", &source, &[owner("a")], 3, &BTreeSet::new());
     insta::assert_yaml_snapshot!(child.body);
+}
+
+#[test]
+fn a_consumer_mounts_the_secrets_of_its_source_as_optional_files() {
+    let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
+    let files = [file(FileKind::Secret, "alerts", "password"), file(FileKind::ConfigMap, "ca", "ca.crt")];
+    let child = children::consumer(&settings(), "payments", &source, &[owner("a")], 1, &files.into());
+    let volumes = &child.body["spec"]["template"]["spec"]["volumes"];
+    let found = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == "files").unwrap();
+    assert_eq!(
+        found["projected"]["sources"],
+        json!([
+            {"secret": {"name": "alerts", "optional": true, "items": [{"key": "password", "path": "secrets/alerts/password"}]}},
+            {"configMap": {"name": "ca", "optional": true, "items": [{"key": "ca.crt", "path": "configmaps/ca/ca.crt"}]}},
+        ])
+    );
 }
 
 #[test]
@@ -59,7 +75,7 @@ fn the_service_account() {
 #[test]
 fn names_stay_within_what_kubernetes_allows() {
     let source = validate::source_of(rule("x", 1, &json!({})).0.as_ref().unwrap()).unwrap().key();
-    let consumer = children::consumer(&settings(), "n", &source, &[], 1);
+    let consumer = children::consumer(&settings(), "n", &source, &[], 1, &BTreeSet::new());
     let all = children::senders(&settings(), "n", &[], &BTreeSet::new());
     for child in all.iter().chain([&consumer]).chain(&reminders()) {
         let most = if child.kind == ChildKind::CronJob { 52 } else { 63 };
@@ -100,7 +116,8 @@ proptest! {
         }
         let kafka = json!({"source": {"kafka": {"bootstrapServers": [format!("{text}:1")], "topics": [text]}}});
         if let Ok(source) = validate::source_of(rule("r", 6, &kafka).0.as_ref().unwrap()) {
-            built.push(children::consumer(&settings(), "n", &source.key(), &[], 1));
+            let files: BTreeSet<FileRef> = source.security.files().into_iter().cloned().collect();
+            built.push(children::consumer(&settings(), "n", &source.key(), &[], 1, &files));
         }
         let mut channel = slack("c", 7);
         if let Some(slack) = channel.0.as_mut().unwrap().spec.slack.as_mut() {

@@ -13,6 +13,9 @@ use super::{DAY, HOUR, Identity, Invalid, MONTH, SECOND, duration_or, template};
 pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
+    if spec.tls.is_some() && spec.kafka.is_some() {
+        return Err(Invalid::spec("tls is for the other types: that of Kafka is kafka.tls"));
+    }
     let body = ChannelPlan {
         target: target(spec)?,
         ca_bundle: spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).map(ca_bundle).transpose()?,
@@ -30,15 +33,16 @@ pub fn files_of(object: &NotificationChannel) -> Vec<FileRef> {
     let secrets = (spec.slack.iter().map(|it| &it.webhook_url_secret_ref))
         .chain(email)
         .chain(spec.webhook.iter().flat_map(|it| &it.signing_secret_ref));
-    secrets.filter_map(|reference| secret(reference).ok()).chain(ca).collect()
+    let kafka = spec.kafka.iter().flat_map(|it| super::kafka::files(it.tls.as_ref(), it.sasl.as_ref()));
+    secrets.filter_map(|reference| secret(reference).ok()).chain(ca).chain(kafka).collect()
 }
 
-fn secret(reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
+pub(super) fn secret(reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
     file(FileKind::Secret, &reference.name, &reference.key)
 }
 
 /// A reference becomes a path in the worker's pod: neither part may leave its folder.
-fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
+pub(super) fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
     let plain = |text: &str, more: &[u8]| {
         (1..=253).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
@@ -52,7 +56,7 @@ fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
     Ok(FileRef { kind, name: name.to_owned(), key: key.to_owned() })
 }
 
-fn ca_bundle(bundle: &wire::CaBundle) -> Result<FileRef, Invalid> {
+pub(super) fn ca_bundle(bundle: &wire::CaBundle) -> Result<FileRef, Invalid> {
     match (&bundle.config_map_ref, &bundle.secret_ref) {
         (Some(reference), None) => file(FileKind::ConfigMap, &reference.name, &reference.key),
         (None, Some(reference)) => secret(reference),
@@ -84,6 +88,7 @@ fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
         (Kafka, None, None, None, Some(kafka)) => Ok(Target::Kafka {
             bootstrap_servers: super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?,
             topic: super::rule::topic("kafka.topic", &kafka.topic)?,
+            security: Box::new(super::kafka::security("kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?),
         }),
         (type_, ..) => Err(Invalid::spec(format!(
             "type {type_:?} needs the member of its name, and no other of slack, email, webhook, kafka"

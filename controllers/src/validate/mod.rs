@@ -5,6 +5,7 @@
 
 mod channel;
 mod condition;
+mod kafka;
 mod rule;
 mod schedule;
 

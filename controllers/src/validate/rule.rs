@@ -1,7 +1,7 @@
 //! `AlertRule` → [`Plan`].
 
 use crds::rule::{self as wire, AlertRule};
-use domain::{Format, Millis, Plan, PlanBody, RulePlan, Severity, Source, StartFrom};
+use domain::{Format, Isolation, Millis, Plan, PlanBody, RulePlan, Severity, Source, StartFrom};
 
 use super::{HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, template};
 use crate::conditions::reasons;
@@ -31,6 +31,7 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
             wire::StartFrom::Latest => StartFrom::Latest,
             wire::StartFrom::Earliest => StartFrom::Earliest,
         },
+        dead_letter_topic: dead_letter_topic(kafka)?,
         matches: spec.matches.clone(),
         group_by: spec.group_by.clone(),
         condition: condition::condition(&spec.condition, &spec.group_by)?,
@@ -61,7 +62,26 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
 /// The source that a rule reads, whatever else is wrong with the rule.
 pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
     let kafka = &object.spec.source.kafka;
-    Ok(Source { bootstrap_servers: servers("source.kafka.bootstrapServers", &kafka.bootstrap_servers)? })
+    Ok(Source {
+        bootstrap_servers: servers("source.kafka.bootstrapServers", &kafka.bootstrap_servers)?,
+        security: Box::new(super::kafka::security("source.kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?),
+        isolation: match kafka.isolation {
+            wire::Isolation::ReadCommitted => Isolation::ReadCommitted,
+            wire::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
+        },
+    })
+}
+
+/// A dead letter that were read again could become another one.
+fn dead_letter_topic(kafka: &wire::KafkaSource) -> Result<Option<String>, Invalid> {
+    let place = "source.kafka.deadLetterTopic";
+    let name = kafka.dead_letter_topic.as_ref().map(|name| topic(place, name)).transpose()?;
+    match name {
+        Some(name) if kafka.topics.contains(&name) => {
+            Err(Invalid::spec(format!("{place}: {name:?} is one of the topics that are read: name another")))
+        }
+        name => Ok(name),
+    }
 }
 
 /// `host:port` each, sorted, each once.

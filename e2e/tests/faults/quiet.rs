@@ -111,6 +111,41 @@ async fn after_everything_is_deleted_nothing_is_left_in_the_cluster_or_the_ledge
     .await;
 }
 
+/// A channel and a rule whose password, that of Secret `notify`, is not the broker's.
+fn wrong_kafka_logins() -> String {
+    let secured = e2e::kafka::Secured::from_env().expect("the test bed's broker");
+    let authority = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kafka-ca", "namespace": "f-canary"},
+        "data": {"ca.crt": secured.ca},
+    });
+    let access = format!(
+        "bootstrapServers: [\"{}\"], tls: {{caBundle: {{configMapRef: {{name: kafka-ca, key: ca.crt}}}}}}, sasl: {{mechanism: ScramSha512, username: {}, passwordSecretRef: {{name: notify}}}}",
+        secured.sasl, secured.user
+    );
+    format!(
+        "{authority}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: bus, namespace: $NS}}
+spec:
+  type: Kafka
+  kafka: {{{access}, topic: nowhere}}
+  delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}}}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: AlertRule
+metadata: {{name: refused, namespace: $NS}}
+spec:
+  source: {{kafka: {{{access}, topics: [nowhere]}}}}
+  match: \"true\"
+  condition: {{type: Any}}
+  title: x
+  notify: [{{channelRef: {{name: bus}}}}]
+"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secrets_value_is_nowhere_in_sight() {
     const CANARIES: [&str; 3] = ["canary-slack-7f3a", "Y2FuYXJ5LXNpZ25pbmctOWIx", "canary-password-51cd"];
@@ -146,20 +181,23 @@ spec:
   type: Email
   email: {{host: smtp.$NS.svc, port: 2525, tls: None, usernameSecretRef: {{name: notify, key: user}}, passwordSecretRef: {{name: notify, key: password}}, from: a@example.com, to: [b@example.com]}}
   delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}, timeout: 3s}}
-",
-            CANARIES[1], CANARIES[2]
+---
+{}",
+            CANARIES[1],
+            CANARIES[2],
+            wrong_kafka_logins()
         ))
         .await;
-    // Each fails, since errors are where secrets leak: Slack's receiver answers 500, nobody listens, the login is wrong.
+    // Each fails, since errors are where secrets leak: Slack's receiver answers 500, nobody listens, logins are wrong.
     let failing = json!({ format!("/{}", CANARIES[0]): {"status": 500} });
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let control = format!("http://{}:8090/behaviours", tenant.cluster.node_ip);
     client.put(control).json(&failing).send().await.expect("the sink");
-    for channel in ["nch/slack", "nch/hook", "nch/mail"] {
+    for channel in ["nch/slack", "nch/hook", "nch/mail", "nch/bus"] {
         tenant.ready(channel).await;
         tenant.cluster.kubectl(&["-n", &tenant.ns, "annotate", channel, "belfry.dev/send-test=1"]).await;
     }
-    for channel in ["nch/slack", "nch/hook", "nch/mail"] {
+    for channel in ["nch/slack", "nch/hook", "nch/mail", "nch/bus"] {
         eventually(&format!("{channel} gives up"), Duration::from_mins(1), async || {
             let object = tenant.get(channel).await.ok_or("not there")?;
             if object["status"]["deliveries"]["dead"] == 1 {
@@ -170,9 +208,10 @@ spec:
         })
         .await;
     }
+    tenant.condition("alr/refused", "Ready", "False", "KafkaAuthenticationFailed", 90).await;
     let cluster = &tenant.cluster;
     let mut seen =
-        cluster.kubectl(&["-n", &tenant.ns, "get", "nch,events,pods,deployments", "-o", "yaml"]).await;
+        cluster.kubectl(&["-n", &tenant.ns, "get", "nch,alr,events,pods,deployments", "-o", "yaml"]).await;
     for (ns, selector) in [
         (tenant.ns.as_str(), "app.kubernetes.io/managed-by=belfry"),
         ("belfry-system", "app.kubernetes.io/part-of=belfry"),

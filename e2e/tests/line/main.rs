@@ -10,6 +10,7 @@ mod chart;
 mod docs;
 mod example;
 mod golden;
+mod kafka;
 mod leave;
 mod rules;
 mod schedules;

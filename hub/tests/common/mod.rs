@@ -211,7 +211,7 @@ pub(crate) fn channel(ns: &str, name: &str, uid: u128) -> Plan {
 }
 
 pub(crate) fn source() -> Source {
-    Source { bootstrap_servers: vec!["kafka:9092".to_owned()] }
+    Source { bootstrap_servers: vec!["kafka:9092".to_owned()], ..Source::default() }
 }
 
 pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
@@ -220,6 +220,7 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
         topics: vec!["payments".to_owned()],
         format: Format::Json,
         start_from: StartFrom::Earliest,
+        dead_letter_topic: None,
         matches: "record.level == 'error'".to_owned(),
         group_by: BTreeMap::new(),
         condition: Condition::Any,

@@ -200,7 +200,7 @@ pub(crate) fn secret(key: &str) -> FileRef {
 }
 
 fn kafka() -> Source {
-    Source { bootstrap_servers: vec!["kafka:9092".into()] }
+    Source { bootstrap_servers: vec!["kafka:9092".into()], ..Source::default() }
 }
 
 pub(crate) fn source() -> String {
@@ -213,6 +213,7 @@ pub(crate) fn rule(uid: Uuid, name: &str, change: impl FnOnce(&mut RulePlan)) ->
         topics: vec![TOPIC.into()],
         format: Format::Json,
         start_from: StartFrom::Latest,
+        dead_letter_topic: None,
         matches: "true".into(),
         group_by: BTreeMap::from([("service".into(), "record.service".into())]),
         condition: Condition::Any,

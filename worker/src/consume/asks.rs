@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::problems::Standing;
 use super::reader::Event;
 use crate::context::Context;
-use crate::kafka::{Broker, Ends, Topic};
+use crate::kafka::{Broker, Ends, Fault, FaultKind, Topic};
 
 /// How often the broker is asked about the topics.
 const PROBE: Duration = Duration::from_secs(5);
@@ -89,7 +89,8 @@ type Known = BTreeMap<String, (String, Vec<(i64, i64)>)>;
 /// Ids and ends of topics; those of which an end is not known are left out.
 fn look_at(broker: &Broker, names: &[String]) -> Result<Known, String> {
     let there: Vec<(String, String, i32)> = broker
-        .topics(names)?
+        .topics(names)
+        .map_err(|fault| fault.why)?
         .into_iter()
         .filter_map(|(name, topic)| match topic {
             Topic::There { id, partitions } => Some((name, id, partitions)),
@@ -130,7 +131,7 @@ pub async fn ends(
 }
 
 /// Looks after the topics: are they there, and still the same ones.
-pub async fn topics(broker: Broker, standing: Standing, servers: Vec<String>, events: mpsc::Sender<Event>) {
+pub async fn topics(broker: Broker, standing: Standing, servers: String, events: mpsc::Sender<Event>) {
     loop {
         let (asker, names) = (broker.clone(), standing.topics());
         match blocking(move || asker.topics(&names)).await {
@@ -147,16 +148,31 @@ pub async fn topics(broker: Broker, standing: Standing, servers: Vec<String>, ev
                     return;
                 }
             }
-            Err(why) => {
-                tracing::warn!(why, "no broker answers");
-                standing.broker(Some(format!(
-                    "no broker of {} answers: {why}; reading starts when one does",
-                    servers.join(", ")
-                )));
+            Err(fault) => {
+                tracing::warn!(why = fault.why, reason = fault.kind.reason(), "no broker answers");
+                standing.broker(Some(unreached(&servers, &fault)));
             }
         }
         tokio::time::sleep(PROBE).await;
     }
+}
+
+/// Why nothing is read, and what it waits for.
+fn unreached(servers: &str, Fault { kind, why }: &Fault) -> ObjectProblem {
+    let message = match kind {
+        FaultKind::Unreachable => {
+            format!("no broker of {servers} answers: {why}; reading starts when one does")
+        }
+        FaultKind::Tls => {
+            format!(
+                "no TLS connection to {servers}: {why}; reading starts when source.kafka.tls or the broker is mended"
+            )
+        }
+        FaultKind::Authentication => format!(
+            "the brokers of {servers} do not accept the credentials: {why}; reading starts when the Secret or the broker's user is mended"
+        ),
+    };
+    ObjectProblem { reason: kind.reason().to_owned(), message }
 }
 
 fn problem(name: &str, topic: &Topic) -> Option<ObjectProblem> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use alerting::decide::RuleParams;
 use alerting::fold::Engine;
-use domain::{Digest, Millis, RulePlan};
+use domain::{Digest, Millis, RulePlan, StartFrom};
 use protocol::messages::{ObjectProblem, SourcePlan};
 use uuid::Uuid;
 
@@ -29,6 +29,10 @@ pub struct Compiled {
     pub problems: BTreeMap<Uuid, ObjectProblem>,
     /// Topics to read.
     pub topics: Vec<String>,
+    /// Where records of a topic go that can't be decoded: wherever one of its rules says.
+    pub dead_letter_topics: BTreeMap<String, BTreeSet<String>>,
+    /// Topics of which what is kept is read when what was to be read next is not; the others go on at their end.
+    pub earliest: HashSet<String>,
     /// Topics of which a matched record is a notification by itself.
     pub urgent: HashSet<String>,
     /// How long after the last match an alert may still change by time alone, ms; 0 where none can.
@@ -59,6 +63,13 @@ impl Compiled {
                 .map(|(uid, rule)| (*uid, rule.plan.topics.iter().cloned().collect()))
                 .collect(),
             topics: plan.topics.clone(),
+            dead_letter_topics: dead_letter_topics(plan),
+            earliest: plan
+                .rules
+                .values()
+                .filter(|rule| rule.plan.start_from == StartFrom::Earliest)
+                .flat_map(|rule| rule.plan.topics.iter().cloned())
+                .collect(),
             urgent: runs()
                 .filter(|(_, rule)| RuleParams::of(&rule.plan).is_none())
                 .flat_map(|(_, rule)| rule.plan.topics.iter().cloned())
@@ -68,6 +79,17 @@ impl Compiled {
             problems,
         }
     }
+}
+
+fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in plan.rules.values() {
+        for topic in &rule.plan.topics {
+            let to = rule.plan.dead_letter_topic.clone().unwrap_or_else(|| format!("{topic}.DLT"));
+            all.entry(topic.clone()).or_default().insert(to);
+        }
+    }
+    all
 }
 
 fn horizon(plan: &RulePlan) -> i64 {

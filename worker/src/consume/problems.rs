@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::Digest;
-use protocol::messages::{ObjectProblem, Report};
+use protocol::messages::{ObjectProblem, Report, SourcePlan, SourceRule};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -30,9 +30,19 @@ struct Inner {
     invalid: BTreeMap<Uuid, ObjectProblem>,
     topics: Vec<String>,
     owned: BTreeMap<(String, i32), String>,
-    broker: Option<String>,
+    credentials: Option<ObjectProblem>,
+    broker: Option<ObjectProblem>,
+    not_in_group: bool,
     missing: BTreeMap<String, ObjectProblem>,
-    removed: BTreeMap<(String, i32), (i64, Instant)>,
+    removed: BTreeMap<(String, i32), Removed>,
+}
+
+/// Records that retention took before they were read.
+struct Removed {
+    missed: i64,
+    /// Where reading went on, in words.
+    goes_on: &'static str,
+    at: Instant,
 }
 
 impl Standing {
@@ -52,16 +62,16 @@ impl Standing {
 
     /// The plan that runs from now on, or none.
     pub fn runs(&self, plan: Option<&Compiled>) {
-        self.change(|inner| match plan {
-            Some(plan) => {
+        self.change(|inner| {
+            if let Some(plan) = plan {
                 inner.running.clone_from(&plan.running);
                 inner.readers.clone_from(&plan.readers);
                 inner.invalid.clone_from(&plan.problems);
                 inner.topics.clone_from(&plan.topics);
                 inner.missing.retain(|topic, _| plan.topics.contains(topic));
-            }
-            None => {
-                *inner = Inner { broker: inner.broker.take(), ..Inner::default() };
+            } else {
+                let (credentials, broker) = (inner.credentials.take(), inner.broker.take());
+                *inner = Inner { credentials, broker, ..Inner::default() };
             }
         });
     }
@@ -76,9 +86,25 @@ impl Standing {
         self.change(|inner| inner.owned = owned);
     }
 
+    /// The credentials of the source that these rules read can't be used, and why; or they can.
+    pub fn credentials(&self, plan: &SourcePlan, problem: Option<ObjectProblem>) {
+        self.change(|inner| {
+            if problem.is_some() {
+                let topics = |rule: &SourceRule| rule.plan.topics.iter().cloned().collect();
+                inner.readers = plan.rules.iter().map(|(uid, rule)| (*uid, topics(rule))).collect();
+            }
+            inner.credentials = problem;
+        });
+    }
+
     /// No broker answers, and why; or one does.
-    pub fn broker(&self, problem: Option<String>) {
+    pub fn broker(&self, problem: Option<ObjectProblem>) {
         self.change(|inner| inner.broker = problem);
+    }
+
+    /// The broker lets the user be in the group that shares out partitions, or does not.
+    pub fn group(&self, allowed: bool) {
+        self.change(|inner| inner.not_in_group = !allowed);
     }
 
     /// A topic is missing or can't be read, and why; or it can.
@@ -89,13 +115,16 @@ impl Standing {
         });
     }
 
-    /// Records were removed by retention before they were read.
-    pub fn removed(&self, topic: &str, partition: i32, missed: i64) {
+    /// Records were removed by retention before they were read; reading goes on there.
+    pub fn removed(&self, topic: &str, partition: i32, missed: i64, goes_on: &'static str) {
         self.change(|inner| {
-            let (count, at) =
-                inner.removed.entry((topic.to_owned(), partition)).or_insert((0, Instant::now()));
-            *count += missed;
-            *at = Instant::now();
+            let at = Instant::now();
+            let removed = inner.removed.entry((topic.to_owned(), partition)).or_insert(Removed {
+                missed: 0,
+                goes_on,
+                at,
+            });
+            *removed = Removed { missed: removed.missed + missed, goes_on, at };
         });
     }
 
@@ -127,9 +156,14 @@ impl Inner {
         let mut problems = BTreeMap::new();
         for (uid, topics) in &self.readers {
             let mut of_rule: Vec<ObjectProblem> = self.invalid.get(uid).cloned().into_iter().collect();
-            if let Some(message) = &self.broker {
-                let reason = "BrokerUnreachable".to_owned();
-                of_rule.push(ObjectProblem { reason, message: message.clone() });
+            // Without the one there is no word of the other.
+            of_rule.extend(self.credentials.as_ref().or(self.broker.as_ref()).cloned());
+            if self.not_in_group {
+                let message = "the broker does not let this user be in the consumer group that shares out partitions: let it read groups with the prefix \"belfry.\"";
+                of_rule.push(ObjectProblem {
+                    reason: "KafkaAuthorizationFailed".to_owned(),
+                    message: message.to_owned(),
+                });
             }
             of_rule.extend(topics.iter().filter_map(|topic| self.missing.get(topic)).cloned());
             of_rule.extend(self.removed_from(topics));
@@ -144,15 +178,14 @@ impl Inner {
         let lines: Vec<String> = self
             .removed
             .iter()
-            .filter(|((topic, _), (_, at))| topics.contains(topic) && at.elapsed() < REMOVED_FOR)
-            .map(|((topic, partition), (missed, _))| format!("{missed} of {topic}/{partition}"))
+            .filter(|((topic, _), removed)| topics.contains(topic) && removed.at.elapsed() < REMOVED_FOR)
+            .map(|((topic, partition), Removed { missed, goes_on, .. })| {
+                format!("{missed} of {topic}/{partition}, reading goes on {goes_on}")
+            })
             .collect();
         (!lines.is_empty()).then(|| ObjectProblem {
             reason: "OffsetsRemoved".to_owned(),
-            message: format!(
-                "the broker removed records before they were read: {}; reading goes on after them",
-                lines.join(", ")
-            ),
+            message: format!("the broker removed records before they were read: {}", lines.join("; ")),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The consumer against librdkafka's mock cluster and a hub in this process.
 
 mod hub;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -55,6 +56,12 @@ impl Bench {
     }
 
     fn plan(&self, rules: &[(Uuid, &str)]) {
+        self.plan_with(rules, |_, _| ());
+    }
+
+    /// The same, with changes to the source and to each rule.
+    fn plan_with(&self, rules: &[(Uuid, &str)], change: impl Fn(&mut Source, &mut RulePlan)) {
+        let mut source = Source::default();
         let servers = vec![self.cluster.bootstrap_servers()];
         let rules: BTreeMap<Uuid, SourceRule> = rules
             .iter()
@@ -64,7 +71,9 @@ impl Bench {
                 } else {
                     Condition::Frequency { count: 3, window: Millis::from_secs(60) }
                 };
-                let plan = rule(servers.clone(), matches, condition);
+                let mut plan = rule(servers.clone(), matches, condition);
+                source = plan.source.clone();
+                change(&mut source, &mut plan);
                 let rule = SourceRule {
                     name: uid.to_string(),
                     revision: Digest::of(&plan),
@@ -76,10 +85,14 @@ impl Bench {
             .collect();
         let revision = Digest::of(&rules);
         let topics = vec!["logs".to_owned()];
-        self.hub.ledger().plan = Some(SourcePlan { revision, bootstrap_servers: servers, rules, topics });
+        self.hub.ledger().plan = Some(SourcePlan { revision, source, rules, topics });
     }
 
     fn consume(&mut self, instance: &str) {
+        self.consume_with(instance, "/nonexistent");
+    }
+
+    fn consume_with(&mut self, instance: &str, files: &str) {
         let config = Config::parse_from([
             "belfry-worker",
             "consume",
@@ -91,6 +104,8 @@ impl Bench {
             "payments",
             "--instance",
             instance,
+            "--files",
+            files,
             "--token-file",
             concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/token"),
         ]);
@@ -146,10 +161,11 @@ fn total(ledger: &hub::Ledger) -> i64 {
 
 fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
     RulePlan {
-        source: Source { bootstrap_servers: servers },
+        source: Source { bootstrap_servers: servers, ..Source::default() },
         topics: vec!["logs".to_owned()],
         format: Format::Json,
         start_from: StartFrom::Earliest,
+        dead_letter_topic: None,
         matches: matches.to_owned(),
         group_by: BTreeMap::new(),
         condition,

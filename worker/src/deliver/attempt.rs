@@ -108,8 +108,9 @@ async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
     };
     match (&entry.plan.target, tools.kit.channel(&entry.plan)) {
         (_, Some(channel)) => channel.deliver(&message).await,
-        (Target::Kafka { bootstrap_servers, topic }, None) => {
-            Kafka { producers: &tools.producers, bootstrap_servers, topic }.deliver(&message).await
+        (Target::Kafka { bootstrap_servers, topic, security }, None) => {
+            let (producers, files) = (&tools.producers, &tools.kit.files);
+            Kafka { producers, files, bootstrap_servers, topic, security }.deliver(&message).await
         }
         (target, None) => Outcome::Refused { reason: format!("channel type {} is not known", target.name()) },
     }

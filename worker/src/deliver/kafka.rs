@@ -3,26 +3,26 @@
 //! | what is seen | outcome |
 //! | --- | --- |
 //! | all in-sync replicas have it | `Delivered` |
+//! | a referenced Secret is missing, TLS or the login fails, before it was sent | `Later` |
 //! | no broker can be reached, the topic or partition is not known or not allowed, before it was sent | `Later` |
 //! | the queue to the brokers is full | `Later` |
 //! | the broker or the client finds it too large or invalid | `Refused` |
 //! | not confirmed in time, the producer failed for good, any other error | `Unknown` |
 //!
-//! Invariants: idempotent producers, `acks=all`, one for each list of brokers and timeout; the client gives a message up
+//! Invariants: idempotent producers, `acks=all`, one for each cluster, its credentials as they are now, and timeout; the client gives a message up
 //! when the attempt does, so it can't arrive after a later one. Addresses of brokers can't be guarded from inside.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Attempt, Channel, Event, Message};
-use domain::Outcome;
-use rdkafka::ClientConfig;
+use delivery::{Attempt, Channel, Event, Files, Message};
+use domain::{Digest, KafkaSecurity, Outcome};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::Instant;
 
-use crate::kafka::Watch;
+use crate::kafka::{Access, FaultKind, Watch, unusable};
 
 /// How many producers are kept.
 const KEPT: usize = 16;
@@ -37,6 +37,9 @@ pub(super) struct Producers {
 
 struct Kept {
     servers: String,
+    security: KafkaSecurity,
+    /// The cluster and the credentials that it was made with.
+    access: Digest,
     timeout: Duration,
     producer: FutureProducer<Watch>,
     watch: Watch,
@@ -47,8 +50,10 @@ struct Kept {
 /// The channel.
 pub(super) struct Kafka<'a> {
     pub(super) producers: &'a Producers,
+    pub(super) files: &'a Files,
     pub(super) bootstrap_servers: &'a [String],
     pub(super) topic: &'a str,
+    pub(super) security: &'a KafkaSecurity,
 }
 
 impl Channel for Kafka<'_> {
@@ -62,19 +67,30 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Producers {
-    fn get(&self, servers: &[String], timeout: Duration) -> Result<Arc<Kept>, Outcome> {
-        let servers = servers.join(",");
+    fn get(
+        &self,
+        security: &KafkaSecurity,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Arc<Kept>, Outcome> {
+        let servers = access.servers();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // A producer that failed for good takes nothing any more.
-        kept.retain(|one| one.producer.client().fatal_error().is_none());
-        if let Some(one) = kept.iter().find(|one| one.servers == servers && one.timeout == timeout) {
+        // One that failed for good takes nothing any more, and one with earlier credentials would try them for ever.
+        kept.retain(|one| {
+            let same = one.servers == servers && one.security == *security;
+            let outdated = same && one.access != *access.fingerprint();
+            !outdated && one.producer.client().fatal_error().is_none()
+        });
+        if let Some(one) =
+            kept.iter().find(|one| one.access == *access.fingerprint() && one.timeout == timeout)
+        {
             return Ok(Arc::clone(one));
         }
         // The look at the topic may take the first quarter of an attempt.
         let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
         let watch = Watch::default();
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", &servers)
+        let producer = access
+            .config()
             .set("client.id", "belfry-worker")
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -85,8 +101,16 @@ impl Producers {
             .set("allow.auto.create.topics", "false")
             .set("queue.buffering.max.kbytes", "16384")
             .create_with_context(watch.clone())
-            .map_err(|error| later(format!("no producer for {servers}: {error}")))?;
-        let made = Arc::new(Kept { servers, timeout, producer, watch, seen: Mutex::default() });
+            .map_err(|error| later(format!("no producer for {servers}: {}", unusable(&error))))?;
+        let made = Arc::new(Kept {
+            servers,
+            security: security.clone(),
+            access: access.fingerprint().clone(),
+            timeout,
+            producer,
+            watch,
+            seen: Mutex::default(),
+        });
         if kept.len() >= KEPT {
             kept.remove(0);
         }
@@ -121,8 +145,15 @@ impl Kept {
             }
             Ok(Ok(false)) => Err(later(format!("topic {topic:?} does not exist, or may not be written to"))),
             Ok(Err(error)) => {
-                let why = self.watch.why(error);
-                Err(later(format!("no broker of {} answers: {why}", self.servers)))
+                let fault = self.watch.why(error);
+                let (servers, why) = (&self.servers, fault.why);
+                Err(later(match fault.kind {
+                    FaultKind::Unreachable => format!("no broker of {servers} answers: {why}"),
+                    FaultKind::Tls => format!("no TLS connection to {servers}: {why}"),
+                    FaultKind::Authentication => {
+                        format!("the brokers of {servers} do not accept the credentials: {why}")
+                    }
+                }))
             }
             Err(_) => Err(later("the look at the topic did not end".to_owned())),
         }
@@ -141,7 +172,8 @@ impl Kept {
 
 impl Kafka<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let kept = self.producers.get(self.bootstrap_servers, message.timeout)?;
+        let access = Access::read(self.bootstrap_servers, self.security, self.files).await?;
+        let kept = self.producers.get(self.security, &access, message.timeout)?;
         let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
         look.map_err(|_| later(format!("no broker of {} answers", kept.servers)))??;
         let event = Event::of(message);

@@ -7,8 +7,10 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::Watch;
+use domain::Isolation;
+
 use super::native::{self, End};
+use super::{Fault, Watch};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -34,15 +36,15 @@ pub type Ends = BTreeMap<(String, i32), (i64, i64)>;
 
 /// Asks the broker. Cheap to clone; every call blocks.
 #[derive(Clone)]
-pub struct Broker(Arc<BaseConsumer<Watch>>);
+pub struct Broker(Arc<BaseConsumer<Watch>>, Isolation);
 
 impl Broker {
-    pub(super) fn new(consumer: Arc<BaseConsumer<Watch>>) -> Self {
-        Self(consumer)
+    pub(super) fn new(consumer: Arc<BaseConsumer<Watch>>, isolation: Isolation) -> Self {
+        Self(consumer, isolation)
     }
 
     /// What is known of topics. An error means that no broker answered.
-    pub fn topics(&self, names: &[String]) -> Result<BTreeMap<String, Topic>, String> {
+    pub fn topics(&self, names: &[String]) -> Result<BTreeMap<String, Topic>, Fault> {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -69,8 +71,9 @@ impl Broker {
         if partitions.is_empty() {
             return Ok(Ends::new());
         }
-        let ask =
-            |end| native::ends(self.0.client(), partitions, end, TIMEOUT).map_err(|code| code.to_string());
+        let ask = |end| {
+            native::ends(self.0.client(), partitions, end, self.1, TIMEOUT).map_err(|code| code.to_string())
+        };
         let mut first: BTreeMap<(String, i32), i64> = ask(End::First)?
             .into_iter()
             .map(|(topic, partition, offset)| ((topic, partition), offset))

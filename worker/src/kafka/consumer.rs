@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::Isolation;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -16,7 +17,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::native::{Event, Queue, Record};
-use super::{Broker, Watch};
+use super::{Access, Broker, Watch};
 
 /// Partitions as (topic, number).
 pub type Partitions = Vec<(String, i32)>;
@@ -38,10 +39,14 @@ pub enum Polled {
     Record(Record),
     /// All records of (topic, partition) before the offset have come.
     End(String, i32, i64),
+    /// The topic has another id from here on: what comes now is of a topic that was made again.
+    MadeAgain(String, String),
     /// Something happened that is of no interest here, or that [`Consumer::changes`] tells.
     Event,
     /// A position is not there any more: look at the partitions' ends.
     OutOfRange,
+    /// The user may not be in the group; librdkafka goes on asking.
+    NotInGroup,
     /// Something failed, which librdkafka tries again.
     Failed(String),
     /// The consumer can't go on.
@@ -56,6 +61,7 @@ pub struct Consumer {
     /// What librdkafka has been told to read.
     assigned: BTreeSet<(String, i32)>,
     paused: bool,
+    isolation: Isolation,
 }
 
 impl ConsumerContext for Watch {
@@ -67,8 +73,14 @@ impl ConsumerContext for Watch {
 
 impl Consumer {
     /// Joins the group when it subscribes.
-    pub fn new(servers: &[String], group: &str, instance: &str) -> KafkaResult<Self> {
-        let mut config = super::client_config(servers, instance);
+    pub fn new(access: &Access, isolation: Isolation, group: &str, instance: &str) -> KafkaResult<Self> {
+        let level = match isolation {
+            Isolation::ReadCommitted => "read_committed",
+            Isolation::ReadUncommitted => "read_uncommitted",
+        };
+        let mut config = super::client_config(access, instance);
+        // For the line that says that a topic has another id: see `made_again`. A few lines every 5 s.
+        config.set("debug", "metadata").set_log_level(rdkafka::config::RDKafkaLogLevel::Debug);
         config
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -78,7 +90,7 @@ impl Consumer {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", level)
             .set("enable.partition.eof", "true")
             // What is read ahead, and with it the memory, stays small; a larger record is read all the same.
             .set("queued.max.messages.kbytes", "8192")
@@ -90,12 +102,13 @@ impl Consumer {
         let inner = Arc::new(BaseConsumer::from_config_and_context(&config, Watch::default())?);
         let queue = Queue::of_consumer(inner.client())
             .map_err(|code| KafkaError::ClientCreation(code.to_string()))?;
-        Ok(Self { queue, inner, changes: RefCell::default(), assigned: BTreeSet::new(), paused: false })
+        let (changes, assigned) = (RefCell::default(), BTreeSet::new());
+        Ok(Self { queue, inner, changes, assigned, paused: false, isolation })
     }
 
     /// For questions to the broker, from other threads.
     pub fn broker(&self) -> Broker {
-        Broker::new(Arc::clone(&self.inner))
+        Broker::new(Arc::clone(&self.inner), self.isolation)
     }
 
     /// Reads these topics; those that don't exist yet follow when they do.
@@ -119,6 +132,9 @@ impl Consumer {
                 Polled::Event
             }
             Some(Event::Log(level, facility, line)) => {
+                if let Some((topic, id)) = made_again(&line) {
+                    return Polled::MadeAgain(topic.to_owned(), id.to_owned());
+                }
                 super::log_line(level <= 4, &facility, &line);
                 Polled::Event
             }
@@ -126,6 +142,7 @@ impl Consumer {
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
                 ..,
             )) => Polled::OutOfRange,
+            Some(Event::Error(RDKafkaErrorCode::GroupAuthorizationFailed, ..)) => Polled::NotInGroup,
             Some(Event::Error(code, true, _)) => Polled::Dead(code.to_string()),
             Some(Event::Error(code, false, text)) => {
                 self.inner.context().note(code, &text);
@@ -217,7 +234,40 @@ impl Consumer {
             }
         }
         drop(self.queue);
-        // Dropping would close it a second time and wait for the broker without limit; the process ends now.
-        std::mem::forget(self.inner);
+        // Dropping closes it a second time and may wait for the broker without limit, so a thread does that once nobody
+        // asks the broker any more; at the end of the process nobody waits for it.
+        let inner = self.inner;
+        let last = std::thread::Builder::new().name("close".to_owned()).spawn(move || {
+            while Arc::strong_count(&inner) > 1 {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            drop(inner);
+        });
+        if let Err(error) = last {
+            tracing::warn!(%error, "no thread to close the Kafka client");
+        }
+    }
+}
+
+/// Topic and new id, if a line of the log says that the id changed.
+///
+/// librdkafka fetches by id, and when it learns of another one goes on from the same offset, in another topic's records. It
+/// says so only in its log, which comes through the same queue before the first of them.
+fn made_again(line: &str) -> Option<(&str, &str)> {
+    let (before, ids) = line.split_once(" changed id from ")?;
+    let (_, id) = ids.split_once(" to ")?;
+    Some((before.rsplit_once("Topic ")?.1, id.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topics_other_id_is_read_from_the_log() {
+        let line =
+            "[thrd:main]: Topic my.logs changed id from AAAAAAAAAAAAAAAAAAAAAA to s1Qd0eVtQ3a-8uY2aGf0_w";
+        assert_eq!(made_again(line), Some(("my.logs", "s1Qd0eVtQ3a-8uY2aGf0_w")));
+        assert_eq!(made_again("[thrd:main]: Topic my.logs [0] Leader 1 Epoch 0"), None);
     }
 }

@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::native;
+use super::{Access, native, unusable};
 
 /// How long a letter may wait for the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,11 +40,16 @@ pub struct Letter {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
+    /// Where to write it; nowhere if it was read from a dead-letter topic.
+    pub to: Vec<String>,
 }
+
+/// Marks a dead letter, with why it is one.
+const REASON: &str = "belfry-reason";
 
 /// The dead-letter topics of one source.
 pub struct Letters {
-    servers: Vec<String>,
+    access: Access,
     name: String,
     producer: Option<(FutureProducer, Instant)>,
     topics: BTreeSet<String>,
@@ -52,9 +57,9 @@ pub struct Letters {
 }
 
 impl Letter {
-    /// Its dead-letter topic; none for a record that was read from one.
-    pub fn dead_letter_topic(&self) -> Option<String> {
-        self.topic.strip_suffix(".DLT").is_none().then(|| format!("{}.DLT", self.topic))
+    /// Whether a record is a dead letter already: two rules that read each other's would go on for ever.
+    pub fn is_one(topic: &str, headers: &[(&str, Option<&[u8]>)]) -> bool {
+        topic.strip_suffix(".DLT").is_some() || headers.iter().any(|(name, _)| *name == REASON)
     }
 
     fn headers(&self, cut: bool) -> OwnedHeaders {
@@ -62,7 +67,7 @@ impl Letter {
             headers.insert(Header { key, value: Some(value) })
         };
         let mut headers = OwnedHeaders::new_with_capacity(6);
-        headers = header(headers, "belfry-reason", &self.reason);
+        headers = header(headers, REASON, &self.reason);
         headers = header(headers, "belfry-topic", &self.topic);
         headers = header(headers, "belfry-partition", &self.partition.to_string());
         headers = header(headers, "belfry-offset", &self.offset.to_string());
@@ -78,8 +83,8 @@ impl Letter {
 
 impl Letters {
     /// Connects when the first letter comes.
-    pub fn new(servers: Vec<String>, name: String) -> Self {
-        Self { servers, name, producer: None, topics: BTreeSet::new(), refused: BTreeMap::new() }
+    pub fn new(access: Access, name: String) -> Self {
+        Self { access, name, producer: None, topics: BTreeSet::new(), refused: BTreeMap::new() }
     }
 
     /// Drops an unused producer.
@@ -94,19 +99,18 @@ impl Letters {
     pub async fn write(&mut self, letters: &[&Letter]) -> Vec<Option<String>> {
         let producer = match self.producer() {
             Ok(producer) => producer,
-            Err(error) => return vec![Some(error.to_string()); letters.len()],
+            Err(error) => return vec![Some(unusable(&error)); letters.len()],
         };
-        let wanted: BTreeSet<String> =
-            letters.iter().filter_map(|letter| letter.dead_letter_topic()).collect();
+        let wanted: BTreeSet<String> = letters.iter().flat_map(|letter| letter.to.iter().cloned()).collect();
         self.refused.retain(|_, (_, at)| at.elapsed() < KEEP);
         self.make_topics(&producer, &wanted).await;
         let refused = &self.refused;
-        let sent = letters.iter().map(|letter| write_one(&producer, letter, refused));
+        let sent = letters.iter().map(|letter| write_all(&producer, letter, refused));
         let failures = futures::future::join_all(sent).await;
         for (letter, failure) in letters.iter().zip(&failures) {
-            if let (Some(topic), Some(_)) = (letter.dead_letter_topic(), failure) {
+            if failure.is_some() {
                 // It may have been deleted: look, and make it again.
-                self.topics.remove(&topic);
+                self.topics.retain(|topic| !letter.to.contains(topic));
             }
         }
         failures
@@ -115,7 +119,7 @@ impl Letters {
     fn producer(&mut self) -> Result<FutureProducer, KafkaError> {
         let producer = match self.producer.take() {
             Some((producer, _)) => producer,
-            None => super::client_config(&self.servers, &self.name)
+            None => super::client_config(&self.access, &self.name)
                 .set("acks", "all")
                 .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
                 .set("message.max.bytes", "134217728")
@@ -158,7 +162,7 @@ impl Letters {
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
         let admin: AdminClient<DefaultClientContext> =
-            super::client_config(&self.servers, &self.name).create().map_err(|error| error.to_string())?;
+            super::client_config(&self.access, &self.name).create().map_err(|error| unusable(&error))?;
         // The broker's own defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
@@ -172,15 +176,26 @@ impl Letters {
     }
 }
 
-async fn write_one(
+/// Writes a letter to each of its topics; says why the first failed, if one did.
+async fn write_all(
     producer: &FutureProducer,
     letter: &Letter,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
-    let Some(topic) = letter.dead_letter_topic() else {
+    if letter.to.is_empty() {
         return Some("it was read from a dead-letter topic".to_owned());
-    };
-    if let Some((why, _)) = refused.get(&topic) {
+    }
+    let written = letter.to.iter().map(|topic| write_one(producer, letter, topic, refused));
+    futures::future::join_all(written).await.into_iter().flatten().next()
+}
+
+async fn write_one(
+    producer: &FutureProducer,
+    letter: &Letter,
+    topic: &str,
+    refused: &BTreeMap<String, (String, Instant)>,
+) -> Option<String> {
+    if let Some((why, _)) = refused.get(topic) {
         return Some(why.clone());
     }
     let mut why = String::new();
@@ -192,7 +207,7 @@ async fn write_one(
         if limit < usize::MAX && !cut {
             break;
         }
-        let mut record = FutureRecord::<[u8], [u8]>::to(&topic).payload(value).headers(letter.headers(cut));
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).payload(value).headers(letter.headers(cut));
         if let Some(key) = key {
             record = record.key(key);
         }
@@ -213,21 +228,10 @@ async fn write_one(
 mod tests {
     use super::*;
 
-    fn letter(topic: &str) -> Letter {
-        Letter {
-            topic: topic.to_owned(),
-            partition: 0,
-            offset: 7,
-            timestamp: Some(1),
-            reason: "Malformed".to_owned(),
-            key: None,
-            value: Vec::new(),
-        }
-    }
-
     #[test]
-    fn a_record_of_a_dead_letter_topic_has_no_further_one() {
-        assert_eq!(letter("logs").dead_letter_topic().as_deref(), Some("logs.DLT"));
-        assert_eq!(letter("logs.DLT").dead_letter_topic(), None);
+    fn a_dead_letter_is_known_by_its_topic_or_its_reason() {
+        assert!(Letter::is_one("logs.DLT", &[]));
+        assert!(Letter::is_one("bad", &[("belfry-reason", Some(b"Malformed"))]));
+        assert!(!Letter::is_one("logs", &[("reason", None)]));
     }
 }

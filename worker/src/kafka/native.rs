@@ -9,7 +9,9 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::time::Duration;
 
+use domain::Isolation;
 use rdkafka::bindings as sys;
+use rdkafka::bindings::rd_kafka_IsolationLevel_t as Level;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
@@ -21,7 +23,7 @@ pub type Described = (String, Result<(String, Vec<i32>), RDKafkaErrorCode>);
 pub enum End {
     /// The first record that is kept.
     First,
-    /// After the last record that a consumer of committed records can read.
+    /// After the last record that can be read.
     Last,
 }
 
@@ -284,6 +286,7 @@ pub fn ends<C: ClientContext>(
     client: &Client<C>,
     partitions: &[(String, i32)],
     end: End,
+    isolation: Isolation,
     timeout: Duration,
 ) -> Result<Vec<(String, i32, i64)>, RDKafkaErrorCode> {
     let spec = match end {
@@ -303,7 +306,10 @@ pub fn ends<C: ClientContext>(
             (*element).offset = spec;
         }
         let event = ask(client, operation, timeout, |options, queue| {
-            let level = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+            let level = match isolation {
+                Isolation::ReadCommitted => Level::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+                Isolation::ReadUncommitted => Level::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
+            };
             let error = sys::rd_kafka_AdminOptions_set_isolation_level(options, level);
             if !error.is_null() {
                 sys::rd_kafka_error_destroy(error);

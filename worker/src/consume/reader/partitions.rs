@@ -25,6 +25,7 @@ impl Reader {
             self.metrics.rebalances.inc();
             let done = match change {
                 Change::Given(given) => {
+                    self.standing.group(true);
                     tracing::info!(partitions = given.len(), "given");
                     self.wanted.extend(given.iter().map(key));
                     self.ask_after = Instant::now();
@@ -102,8 +103,9 @@ impl Reader {
                 self.wanted.insert(key);
                 continue;
             }
-            let read = next.max(first);
-            if read > next {
+            let mut read = next;
+            if next < first {
+                read = self.after_removal(&key, first, last);
                 self.say_removed(&key, read - next);
             }
             tracing::info!(%key, offset = read, end = last, "reading");
@@ -119,9 +121,23 @@ impl Reader {
         self.publish();
     }
 
+    /// Where to go on when the next record was removed: as `startFrom` says of a topic never read.
+    fn after_removal(&self, key: &Key, first: i64, last: i64) -> i64 {
+        if self.reads_what_is_kept(key) { first } else { last.max(first) }
+    }
+
+    fn reads_what_is_kept(&self, key: &Key) -> bool {
+        self.plan.as_ref().is_none_or(|plan| plan.earliest.contains(&*key.topic))
+    }
+
     fn say_removed(&self, key: &Key, missed: i64) {
         tracing::error!(%key, missed, "records were removed by retention before they were read");
-        self.standing.removed(&key.topic, key.partition, missed);
+        let goes_on = if self.reads_what_is_kept(key) {
+            "at the first that is kept (startFrom Earliest)"
+        } else {
+            "at the end (startFrom Latest)"
+        };
+        self.standing.removed(&key.topic, key.partition, missed, goes_on);
     }
 
     /// The broker said where partitions begin and end. One that is read to its end has come as far as the clock from
@@ -133,19 +149,20 @@ impl Reader {
         for (partition, (first, last)) in &ends {
             let key = key(partition);
             let Some(read) = self.books.read(&key) else { continue };
+            let mut from = read;
             if read < *first {
-                let missed = self.books.skip_to(&key, *first);
+                from = self.after_removal(&key, *first, *last);
+                let missed = self.books.skip_to(&key, from);
                 self.say_removed(&key, missed);
             } else if self.books.ends(&key, *last) {
                 self.books.progress(&key, clock_ms);
                 self.due.clock_moved = true;
             }
-            if read < *first || lost {
-                let from = read.max(*first);
-                if let Err(error) = self.consumer.read(&key.topic, key.partition, from) {
-                    tracing::warn!(%key, %error, "can't read; asking again");
-                    self.want(key);
-                }
+            if (read < *first || lost)
+                && let Err(error) = self.consumer.read(&key.topic, key.partition, from)
+            {
+                tracing::warn!(%key, %error, "can't read; asking again");
+                self.want(key);
             }
         }
         self.metrics.lag.set(self.books.lag());
@@ -159,6 +176,11 @@ impl Reader {
             .filter(|(key, id)| ids.get(&*key.topic).is_some_and(|now| **now != ***id))
             .map(|(key, _)| key.clone())
             .collect();
+        if other.is_empty() {
+            return;
+        }
+        // What is held is of the topic that is gone: it counts as well.
+        self.settle(Instant::now() + TAKEN_WAIT, Some(&other));
         for key in other {
             tracing::warn!(%key, "the topic was made again; reading the new one");
             self.want(key);

@@ -1,5 +1,6 @@
 //! From polls to folds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ impl Reader {
         let mut current: Option<Key> = None;
         let mut begun: Option<Instant> = None;
         let mut now = 0;
+        let mut made_again = BTreeMap::new();
         loop {
             match self.consumer.poll(timeout) {
                 Polled::Nothing | Polled::Event => break,
@@ -77,6 +79,11 @@ impl Reader {
                     self.books.reached(&Key { topic: Arc::from(topic), partition }, offset);
                 }
                 Polled::OutOfRange => self.lost_place = true,
+                Polled::MadeAgain(topic, id) => {
+                    made_again.insert(topic, id);
+                    break;
+                }
+                Polled::NotInGroup => self.standing.group(false),
                 Polled::Failed(why) => tracing::debug!(why, "poll"),
                 Polled::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
             }
@@ -93,6 +100,7 @@ impl Reader {
             }
             self.weigh();
         }
+        self.topics(&made_again);
         Ok(())
     }
 
@@ -134,7 +142,11 @@ fn fold(
             round.urgent |= folded.matched > 0 && plan.urgent.contains(record.topic());
         }
         Err(error) => {
+            // A topic that only suspended rules read has none: their records are passed over.
+            let to = plan.dead_letter_topics.get(record.topic());
+            let to = to.filter(|_| !Letter::is_one(record.topic(), &headers)).into_iter().flatten();
             let letter = Letter {
+                to: to.cloned().collect(),
                 topic: record.topic().to_owned(),
                 partition: record.partition(),
                 offset: record.offset(),

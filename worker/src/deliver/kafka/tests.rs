@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{Cause, Notification, Severity};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
@@ -39,7 +40,14 @@ fn message(timeout: Duration) -> Message {
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
     let producers = Producers::default();
     let bootstrap_servers = [servers.to_owned()];
-    let channel = Kafka { producers: &producers, bootstrap_servers: &bootstrap_servers, topic };
+    let (files, security) = (Files::new("/nonexistent"), KafkaSecurity::default());
+    let channel = Kafka {
+        producers: &producers,
+        files: &files,
+        bootstrap_servers: &bootstrap_servers,
+        topic,
+        security: &security,
+    };
     channel.deliver(&message(timeout)).await
 }
 

@@ -1,0 +1,127 @@
+//! TLS and login of a Kafka client, the same for sources and channels.
+
+use crds::kafka::{self as wire, KafkaSasl, KafkaTls};
+use domain::{ClientCertificate, FileKind, FileRef, KafkaSecurity, Mechanism, Sasl, Username};
+
+use super::Invalid;
+use super::channel::{ca_bundle, file, secret};
+
+/// TLS and login, checked; `place` is where they are written.
+pub(super) fn security(
+    place: &str,
+    wire_tls: Option<&KafkaTls>,
+    wire_sasl: Option<&KafkaSasl>,
+) -> Result<KafkaSecurity, Invalid> {
+    let at = |invalid: Invalid| Invalid { message: format!("{place}.{}", invalid.message), ..invalid };
+    let security = KafkaSecurity {
+        tls: wire_tls.map(tls).transpose().map_err(at)?,
+        sasl: wire_sasl.map(sasl).transpose().map_err(at)?,
+    };
+    let bare = security.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == Mechanism::Plain);
+    if bare && security.tls.is_none() {
+        return Err(Invalid::spec(format!(
+            "{place}.sasl: mechanism Plain shows the password as it is, so it needs {place}.tls; ScramSha256 and ScramSha512 do not"
+        )));
+    }
+    Ok(security)
+}
+
+/// The files that they refer to, as far as they are written well.
+pub(super) fn files(wire_tls: Option<&KafkaTls>, wire_sasl: Option<&KafkaSasl>) -> Vec<FileRef> {
+    let tls = wire_tls.and_then(|wire| tls(wire).ok());
+    let sasl = wire_sasl.and_then(|wire| sasl(wire).ok());
+    KafkaSecurity { tls, sasl }.files().into_iter().cloned().collect()
+}
+
+fn tls(wire: &KafkaTls) -> Result<domain::KafkaTls, Invalid> {
+    let own = |own: &wire::CertificateRef| {
+        Ok(ClientCertificate {
+            certificate: file(FileKind::Secret, &own.name, &own.certificate_key)?,
+            key: file(FileKind::Secret, &own.name, &own.key_key)?,
+        })
+    };
+    Ok(domain::KafkaTls {
+        ca_bundle: wire.ca_bundle.as_ref().map(ca_bundle).transpose()?,
+        certificate: wire.certificate_ref.as_ref().map(own).transpose().map_err(|invalid: Invalid| {
+            Invalid { message: format!("tls.certificateRef: {}", invalid.message), ..invalid }
+        })?,
+    })
+}
+
+fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
+    let username = match (&wire.username, &wire.username_secret_ref) {
+        (Some(text), None) if !text.is_empty() && !text.chars().any(char::is_control) => {
+            Username::Text(text.clone())
+        }
+        (Some(_), None) => return Err(Invalid::spec("sasl.username: control characters are not allowed")),
+        (None, Some(reference)) => Username::File(secret(reference)?),
+        _ => {
+            return Err(Invalid::spec("sasl: exactly one of username and usernameSecretRef is needed"));
+        }
+    };
+    Ok(Sasl {
+        mechanism: match wire.mechanism {
+            wire::SaslMechanism::Plain => Mechanism::Plain,
+            wire::SaslMechanism::ScramSha256 => Mechanism::ScramSha256,
+            wire::SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
+        },
+        username,
+        password: file(FileKind::Secret, &wire.password_secret_ref.name, &wire.password_secret_ref.key)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(tls: &Value, sasl: &Value) -> Result<KafkaSecurity, Invalid> {
+        let tls: Option<KafkaTls> = serde_json::from_value(tls.clone()).unwrap();
+        let sasl: Option<KafkaSasl> = serde_json::from_value(sasl.clone()).unwrap();
+        security("source.kafka", tls.as_ref(), sasl.as_ref())
+    }
+
+    #[test]
+    fn what_a_kafka_user_of_strimzi_writes_needs_no_names_of_keys() {
+        let tls = json!({
+            "caBundle": {"secretRef": {"name": "streams-cluster-ca-cert", "key": "ca.crt"}},
+            "certificateRef": {"name": "alerts"},
+        });
+        let sasl = json!({"mechanism": "ScramSha512", "username": "alerts", "passwordSecretRef": {"name": "alerts"}});
+        let read = read(&tls, &sasl).unwrap();
+        let paths: Vec<String> = read.files().into_iter().map(FileRef::path).collect();
+        assert_eq!(
+            paths,
+            [
+                "secrets/streams-cluster-ca-cert/ca.crt",
+                "secrets/alerts/user.crt",
+                "secrets/alerts/user.key",
+                "secrets/alerts/password",
+            ]
+        );
+    }
+
+    #[test]
+    fn combinations_that_can_not_work_or_would_show_a_password_are_refused_with_what_is_allowed() {
+        let login = |more: Value| {
+            let mut sasl = json!({"mechanism": "Plain", "passwordSecretRef": {"name": "s"}});
+            sasl.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            sasl
+        };
+        let reference = json!({"name": "s", "key": "user"});
+        for (tls, sasl, says) in [
+            (json!(null), login(json!({"username": "u"})), "needs source.kafka.tls"),
+            (json!({}), login(json!({})), "exactly one of username"),
+            (json!({}), login(json!({"username": "u", "usernameSecretRef": reference})), "exactly one of"),
+            (json!({}), login(json!({"username": "a\nb"})), "control characters"),
+            (json!({"caBundle": {}}), json!(null), "exactly one of configMapRef and secretRef"),
+            (json!({"certificateRef": {"name": ".."}}), json!(null), "source.kafka.tls.certificateRef"),
+            (json!({"certificateRef": {"name": "s", "keyKey": "../x"}}), json!(null), "is not a key"),
+        ] {
+            let refused = read(&tls, &sasl).unwrap_err();
+            assert!(refused.message.contains(says), "{}", refused.message);
+        }
+        assert!(read(&json!({}), &login(json!({"username": "u"}))).is_ok());
+    }
+}

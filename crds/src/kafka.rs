@@ -1,0 +1,100 @@
+//! How a Kafka cluster is reached: TLS and login, the same for a rule's source and a channel. Secrets are references, with
+//! the names of keys that Strimzi's KafkaUser writes as defaults.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::channel::CaBundle;
+use crate::common::{self, SecretKeyRef};
+
+/// TLS to the brokers. Their certificates and names are always verified.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTls {
+    /// Certificates (PEM) of a private authority; with it, no other authority is trusted. The public ones when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+    /// The client's own certificate and key, for mutual TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_ref: Option<CertificateRef>,
+}
+
+/// A certificate and its private key in a Secret of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRef {
+    /// Name of the Secret, in this namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key with the certificate (PEM) and those that it chains through: user.crt, or tls.crt as cert-manager writes it.
+    #[serde(default = "user_crt")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"))]
+    pub certificate_key: String,
+    /// Key with the private key (PEM, not encrypted): user.key, or tls.key as cert-manager writes it.
+    #[serde(default = "user_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"))]
+    pub key_key: String,
+}
+
+fn user_crt() -> String {
+    "user.crt".to_owned()
+}
+
+fn user_key() -> String {
+    "user.key".to_owned()
+}
+
+fn password() -> String {
+    "password".to_owned()
+}
+
+/// Login by SASL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [common::cel(
+    "has(self.username) != has(self.usernameSecretRef)",
+    "exactly one of username and usernameSecretRef is needed; for Strimzi, username is the KafkaUser's name",
+)]))]
+pub struct KafkaSasl {
+    /// How the password is shown: ScramSha512, ScramSha256, or Plain, which needs tls.
+    pub mechanism: SaslMechanism,
+    /// The login name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    pub username: Option<String>,
+    /// Secret key with the login name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username_secret_ref: Option<SecretKeyRef>,
+    /// Secret key with the password.
+    pub password_secret_ref: PasswordRef,
+}
+
+/// How the password is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum SaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+}
+
+/// A password in a Secret of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordRef {
+    /// Name of the Secret, in this namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in the Secret's data. Its value is read when it is used, so a change needs no restart.
+    #[serde(default = "password")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\.?[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$"))]
+    pub key: String,
+}
+
+/// The rule of whatever has both `tls` and `sasl`.
+pub(crate) fn no_bare_password() -> serde_json::Value {
+    common::cel(
+        "!has(self.sasl) || self.sasl.mechanism != 'Plain' || has(self.tls)",
+        "sasl.mechanism Plain shows the password as it is, so it needs tls (an empty tls: {} trusts public authorities)",
+    )
+}

@@ -1,0 +1,180 @@
+//! How a Kafka cluster is reached, as sources and channels share it: brokers' TLS, login, and what of transactions is read.
+//!
+//! Invariants: verification can't be turned off, for there is no field for it; secrets are references. Never here: a value
+//! of a Secret.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, FileRef};
+
+/// What one consumer reads: brokers, security and isolation, not topics.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// `host:port` each, sorted.
+    pub bootstrap_servers: Vec<String>,
+    /// TLS and login. Two rules with other credentials do not share a consumer: each sees what its own may see.
+    #[serde(default, skip_serializing_if = "KafkaSecurity::is_plain")]
+    pub security: Box<KafkaSecurity>,
+    /// What of transactions is read.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
+}
+
+impl Source {
+    /// The source's key within its namespace.
+    pub fn key(&self) -> Digest {
+        Digest::of(self)
+    }
+}
+
+/// What of transactions is read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Isolation {
+    /// Records of committed transactions only.
+    #[default]
+    ReadCommitted,
+    /// All records, those of aborted transactions too.
+    ReadUncommitted,
+}
+
+impl Isolation {
+    /// Whether it is what a source has that says nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// TLS and login of a Kafka client. Neither: plain text, as whoever is in the network.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSecurity {
+    /// TLS to the brokers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// Login by SASL (RFC 4422).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
+}
+
+/// TLS to the brokers; their certificates and names are verified.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTls {
+    /// The only authorities trusted (PEM); the public ones where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<FileRef>,
+    /// The client's own certificate, for mutual TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// A client's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// The certificate and those that it chains through (PEM).
+    pub certificate: FileRef,
+    /// Its private key (PEM, not encrypted).
+    pub key: FileRef,
+}
+
+/// Login by SASL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sasl {
+    /// How the password is shown.
+    pub mechanism: Mechanism,
+    /// Who logs in.
+    pub username: Username,
+    /// The password.
+    pub password: FileRef,
+}
+
+/// How the password is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mechanism {
+    /// As it is (RFC 4616); only inside TLS.
+    Plain,
+    /// SCRAM-SHA-256 (RFC 7677).
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+/// A login name: no secret by itself, but some keep it beside the password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Username {
+    /// Written in the manifest.
+    Text(String),
+    /// In a file.
+    File(FileRef),
+}
+
+impl Mechanism {
+    /// Its name as IANA and Kafka have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+impl KafkaSecurity {
+    /// Whether it is plain text without login.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The files that a client must find to connect.
+    pub fn files(&self) -> Vec<&FileRef> {
+        let mut files = Vec::new();
+        if let Some(tls) = &self.tls {
+            files.extend(&tls.ca_bundle);
+            files.extend(tls.certificate.iter().flat_map(|own| [&own.certificate, &own.key]));
+        }
+        if let Some(sasl) = &self.sasl {
+            if let Username::File(file) = &sasl.username {
+                files.push(file);
+            }
+            files.push(&sasl.password);
+        }
+        files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FileKind;
+
+    fn sasl(secret: &str) -> KafkaSecurity {
+        let password =
+            FileRef { kind: FileKind::Secret, name: secret.to_owned(), key: "password".to_owned() };
+        let username = Username::Text("belfry".to_owned());
+        KafkaSecurity {
+            tls: None,
+            sasl: Some(Sasl { mechanism: Mechanism::ScramSha512, username, password }),
+        }
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_of_security_has_the_key_that_it_always_had() {
+        let source = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
+        assert_eq!(source.key(), Digest::of(&serde_json::json!({"bootstrapServers": ["a:1"]})));
+    }
+
+    #[test]
+    fn other_credentials_and_another_isolation_are_another_source() {
+        let plain = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
+        let one = Source { security: Box::new(sasl("one")), ..plain.clone() };
+        let two = Source { security: Box::new(sasl("two")), ..plain.clone() };
+        let all = Source { isolation: Isolation::ReadUncommitted, ..plain.clone() };
+        let keys: std::collections::BTreeSet<_> =
+            [&plain, &one, &two, &all].map(|source| source.key().to_string()).into();
+        assert_eq!(keys.len(), 4);
+        let text = serde_json::to_string(&one).unwrap();
+        assert_eq!(serde_json::from_str::<Source>(&text).unwrap(), one, "{text}");
+    }
+}

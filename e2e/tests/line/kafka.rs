@@ -1,0 +1,357 @@
+//! Kafka: who may come in, credentials that change, and what may happen to a topic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use e2e::cluster::{condition, eventually};
+use e2e::kafka::{
+    Secured, add_partitions, create_topic, delete_topic, produce, produce_in_transaction, producer, read_all,
+};
+use e2e::tenant::Tenant;
+use rdkafka::Message as _;
+use serde_json::{Value, json};
+
+use crate::support::{annotate, any_rule, field, webhook};
+
+/// How long a kubelet may take to bring a changed Secret to a pod, and a worker to use it.
+const SECRET: u64 = 150;
+
+fn record(kind: &str, key: &str) -> Vec<u8> {
+    json!({"kind": kind, "key": key}).to_string().into_bytes()
+}
+
+/// A Secret as Strimzi's KafkaUser has it, and the authority.
+fn secret(tenant: &Tenant, name: &str, data: &Value) -> String {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": tenant.ns},
+        "stringData": data,
+    });
+    format!("{object}\n---\n")
+}
+
+fn authority(tenant: &Tenant, ca: &str) -> String {
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kafka-ca", "namespace": tenant.ns},
+        "data": {"ca.crt": ca},
+    });
+    format!("{object}\n---\n")
+}
+
+const TLS: &str = "{caBundle: {configMapRef: {name: kafka-ca, key: ca.crt}}}";
+
+/// A rule that counts records with `kind == "event"`; `kafka` is YAML in flow style.
+fn counting(name: &str, kafka: &str) -> String {
+    format!(
+        "apiVersion: belfry.dev/v1alpha1
+kind: AlertRule
+metadata: {{name: {name}, namespace: $NS}}
+spec:
+  source: {{kafka: {{{kafka}, format: Json, startFrom: Earliest}}}}
+  match: record.kind == \"event\"
+  condition: {{type: Frequency, frequency: {{count: 1000000, window: 1m}}}}
+  title: many
+  notify: [{{channelRef: {{name: hook}}}}]
+---
+"
+    )
+}
+
+fn bus(name: &str, kafka: &str) -> String {
+    format!(
+        "apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: {name}, namespace: $NS}}
+spec:
+  type: Kafka
+  kafka: {{{kafka}}}
+  delivery: {{retry: {{maxAttempts: 20, initialDelay: 1s, maxDelay: 2s}}}}
+---
+"
+    )
+}
+
+async fn matched(tenant: &Tenant, what: &str, expected: i64) {
+    field(tenant, what, "/status/matched", json!(expected)).await;
+}
+
+/// A changed Secret reaches a pod at once when the pod itself changes.
+async fn nudge(tenant: &Tenant, word: &str) {
+    let annotation = format!("test.belfry.dev/nudge={word}");
+    tenant
+        .cluster
+        .kubectl(&["-n", &tenant.ns, "annotate", "--overwrite", "pods", "--all", &annotation])
+        .await;
+}
+
+/// Everything that anyone may read of the namespace.
+async fn shown(tenant: &Tenant) -> String {
+    let ns = &tenant.ns;
+    let objects =
+        tenant.cluster.kubectl(&["-n", ns, "get", "nch,alr,deploy,pods,events", "-o", "yaml"]).await;
+    let selector = "app.kubernetes.io/managed-by=belfry";
+    let logs = ["-n", ns, "logs", "-l", selector, "--tail=-1", "--prefix", "--max-log-requests=20"];
+    objects + &tenant.cluster.kubectl(&logs).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_read_and_channels_write_over_tls_with_each_way_to_log_in() {
+    let Some(secured) = Secured::from_env() else { return };
+    let tenant = Tenant::new("t-sasl").await;
+    let (topic, out) = (tenant.topic("logs"), tenant.topic("out"));
+    for name in [&topic, &out] {
+        create_topic(&tenant.cluster.kafka, name, 1).await;
+    }
+    let mut manifest = authority(&tenant, &secured.ca)
+        + &secret(&tenant, "user", &json!({"password": secured.password, "name": secured.user}))
+        + &webhook(&tenant, "hook", "{}");
+    let ways = [("plain", "Plain"), ("scram-256", "ScramSha256"), ("scram-512", "ScramSha512")];
+    for (name, mechanism) in ways {
+        let access = format!(
+            "bootstrapServers: [\"{}\"], tls: {TLS}, sasl: {{mechanism: {mechanism}, username: {}, passwordSecretRef: {{name: user}}}}",
+            secured.sasl, secured.user
+        );
+        manifest += &counting(name, &format!("{access}, topics: [{topic}]"));
+        let by_reference = access
+            .replace(&format!("username: {}", secured.user), "usernameSecretRef: {name: user, key: name}");
+        manifest += &bus(name, &format!("{by_reference}, topic: {out}"));
+    }
+    tenant.apply(&manifest).await;
+    for (name, _) in ways {
+        tenant.ready(&format!("alr/{name}")).await;
+        tenant.ready(&format!("nch/{name}")).await;
+        annotate(&tenant, &format!("nch/{name}"), "belfry.dev/send-test=one").await;
+    }
+    let producer = producer(&tenant.cluster.kafka);
+    for _ in 0..10 {
+        produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
+    }
+    for (name, _) in ways {
+        matched(&tenant, &format!("alr/{name}"), 10).await;
+        field(&tenant, &format!("nch/{name}"), "/status/deliveries/delivered", json!(1)).await;
+    }
+    assert_eq!(read_all(&tenant.cluster.kafka, &out).len(), ways.len());
+    let deployments = tenant.cluster.kubectl(&["-n", &tenant.ns, "get", "deploy", "-o", "name"]).await;
+    assert_eq!(deployments.matches("belfry-consume-").count(), 3, "a consumer for each login: {deployments}");
+    assert!(!shown(&tenant).await.contains(&secured.password), "the password is shown");
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_shows_its_certificate_and_does_not_trust_a_broker_of_another_authority() {
+    let Some(secured) = Secured::from_env() else { return };
+    let tenant = Tenant::new("t-mtls").await;
+    let (topic, out) = (tenant.topic("logs"), tenant.topic("out"));
+    for name in [&topic, &out] {
+        create_topic(&tenant.cluster.kafka, name, 1).await;
+    }
+    // As Strimzi's KafkaUser has it.
+    let (certificate, key) = &secured.client;
+    let user =
+        secret(&tenant, "user", &json!({"ca.crt": secured.ca, "user.crt": certificate, "user.key": key}));
+    let other = secret(&tenant, "other", &json!({"ca.crt": certificate}));
+    let tls = |authority: &str| {
+        format!(
+            "bootstrapServers: [\"{}\"], tls: {{caBundle: {{secretRef: {{name: {authority}, key: ca.crt}}}}, certificateRef: {{name: user}}}}",
+            secured.mtls
+        )
+    };
+    let bare = format!(
+        "bootstrapServers: [\"{}\"], tls: {{caBundle: {{secretRef: {{name: user, key: ca.crt}}}}}}",
+        secured.mtls
+    );
+    let manifest = user
+        + &other
+        + &webhook(&tenant, "hook", "{}")
+        + &counting("good", &format!("{}, topics: [{topic}]", tls("user")))
+        + &counting("bare", &format!("{bare}, topics: [{topic}]"))
+        + &counting("misled", &format!("{}, topics: [{topic}]", tls("other")))
+        + &bus("bus", &format!("{}, topic: {out}", tls("user")));
+    tenant.apply(&manifest).await;
+    tenant.ready("alr/good").await;
+    tenant.ready("nch/bus").await;
+    annotate(&tenant, "nch/bus", "belfry.dev/send-test=one").await;
+    let producer = producer(&tenant.cluster.kafka);
+    produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
+    matched(&tenant, "alr/good", 1).await;
+    field(&tenant, "nch/bus", "/status/deliveries/delivered", json!(1)).await;
+    for rule in ["alr/misled", "alr/bare"] {
+        let object = tenant.condition(rule, "Ready", "False", "KafkaTlsFailed", 90).await;
+        println!("{rule}: {:?}", condition(&object, "Ready"));
+    }
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_and_a_wrong_password_are_told_and_heal_when_the_secret_is_mended() {
+    let Some(secured) = Secured::from_env() else { return };
+    const CANARY: &str = "canary-kafka-5b7e";
+    let tenant = Tenant::new("t-password").await;
+    let (topic, out) = (tenant.topic("logs"), tenant.topic("out"));
+    for name in [&topic, &out] {
+        create_topic(&tenant.cluster.kafka, name, 1).await;
+    }
+    let access = format!(
+        "bootstrapServers: [\"{}\"], tls: {TLS}, sasl: {{mechanism: ScramSha512, username: {}, passwordSecretRef: {{name: user}}}}",
+        secured.sasl, secured.user
+    );
+    let manifest = authority(&tenant, &secured.ca)
+        + &webhook(&tenant, "hook", "{}")
+        + &counting("event", &format!("{access}, topics: [{topic}]"))
+        + &bus("bus", &format!("{access}, topic: {out}"));
+    tenant.apply(&manifest).await;
+    for what in ["alr/event", "nch/bus"] {
+        let object = tenant.condition(what, "Ready", "False", "SecretKeyNotFound", 90).await;
+        let (_, _, message) = condition(&object, "Ready").expect("it is there");
+        assert!(message.contains("\"password\"") && message.contains("\"user\""), "{message}");
+        assert!(condition(&object, "Stalled").is_none(), "it heals by itself: {}", object["status"]);
+    }
+    tenant.apply(&secret(&tenant, "user", &json!({"password": CANARY}))).await;
+    nudge(&tenant, "wrong").await;
+    let object = tenant.condition("alr/event", "Ready", "False", "KafkaAuthenticationFailed", SECRET).await;
+    let (_, _, message) = condition(&object, "Ready").expect("it is there");
+    assert!(message.contains(&secured.sasl) && message.contains("credentials"), "{message}");
+    tenant.ready("nch/bus").await;
+    annotate(&tenant, "nch/bus", "belfry.dev/send-test=one").await;
+    let object = tenant.condition("nch/bus", "Healthy", "False", "", SECRET).await;
+    let error = object["status"]["lastError"].as_str().unwrap_or_default();
+    assert!(error.contains("do not accept the credentials"), "{error}");
+    let seen = shown(&tenant).await;
+    assert!(seen.contains("credentials"), "logs are read");
+    assert!(!seen.contains(CANARY), "the password is shown");
+
+    tenant.apply(&secret(&tenant, "user", &json!({"password": secured.password}))).await;
+    nudge(&tenant, "right").await;
+    tenant.condition("alr/event", "Ready", "True", "", SECRET).await;
+    let producer = producer(&tenant.cluster.kafka);
+    produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
+    matched(&tenant, "alr/event", 1).await;
+    field(&tenant, "nch/bus", "/status/deliveries/delivered", json!(1)).await;
+    assert!(!shown(&tenant).await.contains(&secured.password), "the password is shown");
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice() {
+    let Some(secured) = Secured::from_env() else { return };
+    let tenant = Tenant::new("t-rotate").await;
+    let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
+    create_topic(&kafka, &topic, 4).await;
+    let login = async |password: &str| {
+        tenant.cluster.bed("kafka-user", &["rotating", password]).await;
+        tenant.apply(&secret(&tenant, "user", &json!({"password": password}))).await;
+    };
+    login("first").await;
+    let access = format!(
+        "bootstrapServers: [\"{}\"], tls: {TLS}, sasl: {{mechanism: ScramSha512, username: rotating, passwordSecretRef: {{name: user}}}}",
+        secured.sasl
+    );
+    let manifest = authority(&tenant, &secured.ca)
+        + &webhook(&tenant, "hook", "{}")
+        + &counting("event", &format!("{access}, topics: [{topic}]"));
+    tenant.apply(&manifest).await;
+    tenant.ready("alr/event").await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let producing = tokio::spawn({
+        let (stop, topic) = (Arc::clone(&stop), topic.clone());
+        async move {
+            let (producer, mut count) = (producer(&kafka), 0);
+            while !stop.load(Ordering::Relaxed) {
+                produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
+                count += 1;
+            }
+            count
+        }
+    });
+    let consumer = "app.kubernetes.io/component=consume";
+    let changed = async |times: usize| {
+        eventually("the new password is used", Duration::from_secs(SECRET), async || {
+            let log = tenant.cluster.kubectl(&["-n", &tenant.ns, "logs", "-l", consumer, "--tail=-1"]).await;
+            let seen = log.matches("the credentials changed").count();
+            if seen == times { Ok(()) } else { Err(format!("{seen} times")) }
+        })
+        .await;
+    };
+    for (times, password) in ["second", "third"].into_iter().enumerate() {
+        login(password).await;
+        nudge(&tenant, password).await;
+        changed(times + 1).await;
+    }
+    // It goes on with the third password: what comes now is counted.
+    let before = tenant.get("alr/event").await.expect("the rule")["status"]["matched"].clone();
+    eventually("counting goes on", Duration::from_mins(1), async || {
+        let now = tenant.get("alr/event").await.ok_or("not there")?["status"]["matched"].clone();
+        if now == before { Err(now.to_string()) } else { Ok(()) }
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let count: i64 = producing.await.expect("produced");
+    println!("{count} records while the password changed twice");
+    matched(&tenant, "alr/event", count).await;
+    field(&tenant, "alr/event", "/status/lag", json!(0)).await;
+    matched(&tenant, "alr/event", count).await;
+    let restarts = "jsonpath={.items[*].status.containerStatuses[0].restartCount}";
+    let restarts =
+        tenant.cluster.kubectl(&["-n", &tenant.ns, "get", "pods", "-l", consumer, "-o", restarts]).await;
+    assert_eq!(restarts.trim(), "0", "one pod, which was not restarted");
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_added_and_a_topic_made_again_are_read_from_their_first_record() {
+    let tenant = Tenant::new("t-topics").await;
+    let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
+    create_topic(&kafka, &topic, 1).await;
+    // Latest: what comes into a new partition, or a new topic of the name, before it is seen must count all the same.
+    let rule = any_rule("event", &topic, "hook").replace("Earliest", "Latest");
+    tenant.apply(&(webhook(&tenant, "hook", "{}") + &rule)).await;
+    tenant.ready("alr/event").await;
+    let send = async |records: usize| {
+        let producer = producer(&kafka);
+        for number in 0..records {
+            let (key, value) = (format!("k{number}"), record("event", &format!("k{number}")));
+            produce(&producer, &topic, Some(&key), Some(&value), None).await;
+        }
+    };
+    send(5).await;
+    matched(&tenant, "alr/event", 5).await;
+    add_partitions(&kafka, &topic, 4).await;
+    send(40).await;
+    field(&tenant, "alr/event", "/status/partitions", json!(4)).await;
+    matched(&tenant, "alr/event", 45).await;
+
+    delete_topic(&kafka, &topic).await;
+    create_topic(&kafka, &topic, 2).await;
+    send(20).await;
+    matched(&tenant, "alr/event", 65).await;
+    tenant.ready("alr/event").await;
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_records_count_only_where_isolation_says_so_and_dead_letters_go_where_the_rule_says() {
+    let tenant = Tenant::new("t-isolation").await;
+    let (kafka, topic, dead) = (tenant.cluster.kafka.clone(), tenant.topic("logs"), tenant.topic("dead"));
+    create_topic(&kafka, &topic, 1).await;
+    delete_topic(&kafka, &dead).await;
+    let source = format!("bootstrapServers: [\"$KAFKA\"], topics: [{topic}]");
+    let manifest = webhook(&tenant, "hook", "{}")
+        + &counting("committed", &format!("{source}, deadLetterTopic: {dead}"))
+        + &counting("all", &format!("{source}, isolation: ReadUncommitted, deadLetterTopic: {dead}-all"));
+    tenant.apply(&manifest).await;
+    for rule in ["alr/committed", "alr/all"] {
+        tenant.ready(rule).await;
+    }
+    for commit in [false, true] {
+        produce_in_transaction(&kafka, &topic, &record("event", "a"), commit).await;
+    }
+    produce(&producer(&kafka), &topic, None, Some(b"not json"), None).await;
+    matched(&tenant, "alr/committed", 1).await;
+    matched(&tenant, "alr/all", 2).await;
+    field(&tenant, "alr/committed", "/status/deadLettered", json!(1)).await;
+    let letters = read_all(&kafka, &dead);
+    assert_eq!(letters.iter().map(|letter| letter.payload()).collect::<Vec<_>>(), [Some(&b"not json"[..])]);
+    assert!(read_all(&kafka, &format!("{topic}.DLT")).is_empty(), "only where the rules say");
+    tenant.leave().await;
+}

@@ -1,0 +1,217 @@
+//! How a cluster is reached: its brokers, and what its security asks for, read from the mounted files.
+//!
+//! Invariants: brokers' certificates and names are verified; the fingerprint changes with any value that was read; no text
+//! made here holds a value. Never here: a path that a tenant named, for librdkafka gets contents.
+
+use delivery::{FileProblem, Files, Secret};
+use domain::{Digest, FileRef, KafkaSecurity, Sasl, Username};
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+/// Brokers and credentials, as they are now. Cheap enough to clone.
+#[derive(Debug, Clone)]
+pub struct Access {
+    servers: Vec<String>,
+    settings: Vec<(&'static str, Secret)>,
+    fingerprint: Digest,
+}
+
+impl Access {
+    /// Reads what `security` refers to; says which key is missing or can't be used.
+    pub async fn read(
+        servers: &[String],
+        security: &KafkaSecurity,
+        files: &Files,
+    ) -> Result<Self, FileProblem> {
+        let mut settings = Vec::new();
+        let mut set = |name, value: Secret| settings.push((name, value));
+        let protocol = match (&security.tls, &security.sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        set("security.protocol", fixed(protocol));
+        if let Some(tls) = &security.tls {
+            set("enable.ssl.certificate.verification", fixed("true"));
+            set("ssl.endpoint.identification.algorithm", fixed("https"));
+            match &tls.ca_bundle {
+                Some(file) => set("ssl.ca.pem", pem(files, file, CERTIFICATE).await?),
+                // Where distributions keep the public authorities.
+                None => set("ssl.ca.location", fixed("probe")),
+            }
+            if let Some(own) = &tls.certificate {
+                set("ssl.certificate.pem", pem(files, &own.certificate, CERTIFICATE).await?);
+                set("ssl.key.pem", pem(files, &own.key, KEY).await?);
+            }
+        }
+        if let Some(Sasl { mechanism, username, password }) = &security.sasl {
+            set("sasl.mechanism", fixed(mechanism.name()));
+            set(
+                "sasl.username",
+                match username {
+                    Username::Text(text) => fixed(text),
+                    Username::File(file) => one_text(files, file).await?,
+                },
+            );
+            set("sasl.password", one_text(files, password).await?);
+        }
+        let values: Vec<_> = settings.iter().map(|(name, value)| (name, value.expose())).collect();
+        let fingerprint = Digest::of(&(servers, values));
+        Ok(Self { servers: servers.to_vec(), settings, fingerprint })
+    }
+
+    /// Another one when anything that was read is another.
+    pub fn fingerprint(&self) -> &Digest {
+        &self.fingerprint
+    }
+
+    /// The brokers, for people.
+    pub fn servers(&self) -> String {
+        self.servers.join(", ")
+    }
+
+    /// A client's settings so far.
+    pub fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.servers.join(","));
+        for (name, value) in &self.settings {
+            config.set(*name, value.expose());
+        }
+        config
+    }
+}
+
+fn fixed(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+/// Why a client can't be made, without the value that the crate's own text shows.
+pub fn unusable(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, why, setting, _) => format!("{setting}: {why}"),
+        other => other.to_string(),
+    }
+}
+
+/// What a PEM file must hold, and how that is called.
+type Holds = (&'static str, &'static str);
+const CERTIFICATE: Holds = ("-----BEGIN CERTIFICATE-----", "holds no certificate (PEM)");
+const KEY: Holds = ("PRIVATE KEY-----", "holds no private key (PEM)");
+
+async fn pem(files: &Files, file: &FileRef, (mark, why): Holds) -> Result<Secret, FileProblem> {
+    let text = one_text(files, file).await?;
+    if !text.expose().contains(mark) {
+        return Err(FileProblem::invalid(file, why));
+    }
+    if text.expose().contains("ENCRYPTED") {
+        return Err(FileProblem::invalid(file, "is encrypted: a key without a pass phrase is needed"));
+    }
+    Ok(Secret::new(format!("{}\n", text.expose())))
+}
+
+/// A value that a C library takes.
+async fn one_text(files: &Files, file: &FileRef) -> Result<Secret, FileProblem> {
+    let text = files.read(file).await?;
+    if text.expose().contains('\0') {
+        return Err(FileProblem::invalid(file, "is not text"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{ClientCertificate, FileKind, KafkaTls, Mechanism};
+
+    use super::*;
+
+    fn file(key: &str) -> FileRef {
+        FileRef { kind: FileKind::Secret, name: "user".to_owned(), key: key.to_owned() }
+    }
+
+    fn security() -> KafkaSecurity {
+        KafkaSecurity {
+            tls: Some(KafkaTls {
+                ca_bundle: Some(file("ca.crt")),
+                certificate: Some(ClientCertificate { certificate: file("user.crt"), key: file("user.key") }),
+            }),
+            sasl: Some(Sasl {
+                mechanism: Mechanism::ScramSha512,
+                username: Username::Text("alerts".to_owned()),
+                password: file("password"),
+            }),
+        }
+    }
+
+    struct Mounted(tempfile::TempDir);
+
+    impl Mounted {
+        fn new() -> Self {
+            let mounted = Self(tempfile::tempdir().unwrap());
+            std::fs::create_dir_all(mounted.0.path().join("secrets/user")).unwrap();
+            let certificate = "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n";
+            mounted.write("ca.crt", certificate);
+            mounted.write("user.crt", certificate);
+            mounted.write("user.key", "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n");
+            mounted.write("password", "canary-password\n");
+            mounted
+        }
+
+        fn write(&self, key: &str, value: &str) {
+            std::fs::write(self.0.path().join("secrets/user").join(key), value).unwrap();
+        }
+
+        async fn read(&self) -> Result<Access, FileProblem> {
+            Access::read(&["kafka:9093".to_owned()], &security(), &Files::new(self.0.path())).await
+        }
+    }
+
+    #[tokio::test]
+    async fn each_value_is_read_and_verification_is_on() {
+        let config = Mounted::new().read().await.unwrap().config();
+        for (name, value) in [
+            ("security.protocol", "sasl_ssl"),
+            ("enable.ssl.certificate.verification", "true"),
+            ("ssl.endpoint.identification.algorithm", "https"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "alerts"),
+            ("sasl.password", "canary-password"),
+        ] {
+            assert_eq!(config.get(name), Some(value), "{name}");
+        }
+        assert!(config.get("ssl.key.pem").is_some_and(|pem| pem.ends_with("-----END PRIVATE KEY-----\n")));
+    }
+
+    #[tokio::test]
+    async fn another_content_is_another_fingerprint_and_the_same_is_the_same() {
+        let mounted = Mounted::new();
+        let first = mounted.read().await.unwrap();
+        assert_eq!(mounted.read().await.unwrap().fingerprint(), first.fingerprint());
+        mounted.write("password", "another");
+        assert_ne!(mounted.read().await.unwrap().fingerprint(), first.fingerprint());
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_useless_key_is_named_and_no_value_is_shown() {
+        let mounted = Mounted::new();
+        mounted.write("user.key", "canary");
+        let problem = mounted.read().await.unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "SecretKeyInvalid: key \"user.key\" of Secret \"user\" holds no private key (PEM)"
+        );
+        std::fs::remove_file(mounted.0.path().join("secrets/user/ca.crt")).unwrap();
+        assert_eq!(mounted.read().await.unwrap_err().reason, "SecretKeyNotFound");
+        let shown = format!("{:?}", Mounted::new().read().await.unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_can_not_be_read_makes_no_client_and_is_not_shown() {
+        use rdkafka::consumer::BaseConsumer;
+        let config = Mounted::new().read().await.unwrap().config();
+        let error = config.create::<BaseConsumer>().err().expect("not a certificate");
+        let why = unusable(&error);
+        assert!(!why.contains("canary"), "{why}");
+    }
+}
