@@ -1,6 +1,6 @@
 //! What one partition's records came to since the last commit, by (rule, group, bucket).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::{Count, Dropped, Matched, RecordRef, Sample};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Rule;
-use super::groups::{At, Counted, Groups};
+use super::groups::{At, Full, Groups};
 use crate::{
     decode::{Decoded, Decoder},
     document::Document,
@@ -49,7 +49,7 @@ pub(super) struct Held {
     records: Vec<Matched>,
     dropped: BTreeMap<(Option<Uuid>, DropReason), i64>,
     /// The uid and the label names of each rule that has groups, by its index.
-    rules: HashMap<u32, (Uuid, Arc<[String]>)>,
+    rules: Vec<Option<(Uuid, Arc<[String]>)>>,
     /// Bytes of what is not in groups.
     weight: usize,
     /// The key of the record at hand.
@@ -153,48 +153,48 @@ impl Held {
             cut = serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default();
             &cut
         };
-        let mut counted = self.try_count(record, time - bucket, body);
-        if counted == Counted::Full {
-            self.flush();
-            self.place = Place {
-                topic: record.raw.topic.to_owned(),
-                partition: record.raw.partition,
-                offset: record.raw.offset,
-            };
-            counted = self.try_count(record, time - bucket, body);
+        self.know(rule, index);
+        if self.try_count(record, time - bucket, body).is_ok() {
+            return;
         }
-        match counted {
-            Counted::Again => {}
-            Counted::New => {
-                self.rules.entry(index).or_insert_with(|| (rule.uid, rule.group_by.names().clone()));
-            }
+        self.flush();
+        self.place = Place {
+            topic: record.raw.topic.to_owned(),
+            partition: record.raw.partition,
+            offset: record.raw.offset,
+        };
+        if self.try_count(record, time - bucket, body).is_err() {
             // A bucket of months: its records are counted one by one.
-            Counted::Full => {
-                let sample = sample::sample(record);
-                let values = self.key.get(KEY_HEAD..).unwrap_or_default();
-                let group = paths::labels(rule.group_by.names(), values);
-                self.push(Count {
-                    rule: rule.uid,
-                    group,
-                    bucket_ms: bucket,
-                    count: 1,
-                    first: sample.clone(),
-                    last: sample,
-                });
+            let sample = sample::sample(record);
+            let values = self.key.get(KEY_HEAD..).unwrap_or_default();
+            let group = paths::labels(rule.group_by.names(), values);
+            let (first, last) = (sample.clone(), sample);
+            self.push(Count { rule: rule.uid, group, bucket_ms: bucket, count: 1, first, last });
+        }
+    }
+
+    /// Remembers what the rule's groups are called.
+    fn know(&mut self, rule: &Rule, index: u32) {
+        let index = index as usize;
+        if self.rules.get(index).is_none_or(Option::is_none) {
+            if self.rules.len() <= index {
+                self.rules.resize(index + 1, None);
+            }
+            if let Some(known) = self.rules.get_mut(index) {
+                *known = Some((rule.uid, rule.group_by.names().clone()));
             }
         }
     }
 
-    fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Counted {
+    fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Result<(), Full> {
         let (place, raw) = (&self.place, &record.raw);
         if place.partition != raw.partition || place.topic != raw.topic {
-            return Counted::Full;
+            return Err(Full);
         }
-        let offset = raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok());
-        match (u32::try_from(time), offset) {
-            (Ok(time), Some(offset)) => self.groups.count(&self.key, At { time, offset }, body),
-            _ => Counted::Full,
-        }
+        let offset =
+            raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok()).ok_or(Full)?;
+        let time = u32::try_from(time).map_err(|_| Full)?;
+        self.groups.count(&self.key, At { time, offset }, body)
     }
 
     fn push(&mut self, count: Count) {
@@ -205,14 +205,23 @@ impl Held {
 
     /// Makes counts of the groups.
     fn flush(&mut self) {
-        let groups = std::mem::take(&mut self.groups);
+        while self.groups.settle().is_err() {
+            self.flush_counted();
+        }
+        self.flush_counted();
+    }
+
+    /// Makes counts of the groups, without the records that wait.
+    fn flush_counted(&mut self) {
+        let groups = self.groups.take_counted();
         let mut document = Document::default();
         for group in groups.iter() {
             let key = group.key.bytes();
             let Some((head, values)) = key.split_first_chunk::<KEY_HEAD>() else { continue };
             let [a, b, c, d, bucket @ ..] = *head;
             let bucket_ms = i64::from_le_bytes(bucket);
-            let Some((rule, names)) = self.rules.get(&u32::from_le_bytes([a, b, c, d])) else { continue };
+            let rule = u32::from_le_bytes([a, b, c, d]) as usize;
+            let Some((rule, names)) = self.rules.get(rule).and_then(Option::as_ref) else { continue };
             let mut sample = |(at, body): (At, &[u8])| Sample {
                 at: self.place.record(bucket_ms, at),
                 value: value(body, &mut document),

@@ -143,7 +143,8 @@ fn the_weight_follows_what_is_held() {
     for offset in 0..1_000 {
         engine.add(&mut partition, &raw(offset, 1_000, &value)).unwrap();
     }
-    assert!((20_000..40_000).contains(&partition.weight()), "{}", partition.weight());
+    // The first, the last, and a few that wait to be counted.
+    assert!((20_000..80_000).contains(&partition.weight()), "{}", partition.weight());
 }
 
 #[test]

@@ -4,19 +4,22 @@ use std::cmp::Ordering;
 
 use bumpalo::{Bump, collections::Vec as Made};
 
-use crate::document::{Document, Name};
+use crate::document::{Data, Document, Name, Node as Place};
 use crate::record::{RawRecord, Record};
 
 use super::compile::SLOTS;
 use super::fault::{Fault, Kind, Op};
 use super::functions::holds;
-use super::program::{Macro, MacroKind, Node, follow};
+use super::program::{Macro, MacroKind, Node, Step, follow};
 use super::time::Time;
 use super::value::{Constant, Val, text_or_null};
 use super::{MAX_MEMORY, MAX_STEPS};
 
 /// Whether the program is true for the record.
 pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<bool, Fault> {
+    if let Some(answer) = direct(program, record.value) {
+        return answer;
+    }
     let mut eval = Eval::new(record, memory);
     let answer = eval.truth(program);
     // Neither && nor || takes that for an answer.
@@ -26,6 +29,60 @@ pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<
     match answer {
         Err(Fault::NotCondition(kind)) => Err(Fault::NotBoolean(kind)),
         answer => answer,
+    }
+}
+
+/// The answer of a part that compares fields of the record with each other or with what is written out: most rules are
+/// made of such parts, and they need nothing but the record.
+#[inline]
+fn direct(node: &Node, value: Place<'_>) -> Option<Result<bool, Fault>> {
+    Some(match node {
+        Node::Equal(pair) => match &**pair {
+            [Node::Field(left), Node::Constant(right)] => follow(value, left).map(|left| right.is(left)),
+            [Node::Field(left), Node::Field(right)] => fields_equal(value, left, right),
+            _ => return None,
+        },
+        Node::Compare(op, pair) => match &**pair {
+            [Node::Field(left), Node::Constant(right)] => follow(value, left).and_then(|left| {
+                let wrong = || Fault::Types(*op, Val::of(left).kind(), right.val().kind());
+                right.order(left).map(|order| in_order(*op, order)).ok_or_else(wrong)
+            }),
+            _ => return None,
+        },
+        Node::In(pair) => match &**pair {
+            [Node::Field(item), Node::Constant(Constant::List(list))] => {
+                follow(value, item).map(|item| list.iter().any(|it| it.is(item)))
+            }
+            _ => return None,
+        },
+        Node::Call(op @ (Op::StartsWith | Op::EndsWith), Some(text), part) => match (&**text, &**part) {
+            (Node::Field(text), [Node::Constant(Constant::Text(part))]) => {
+                follow(value, text).and_then(|text| match text.data() {
+                    Data::Text(text) => Ok(holds(*op, text, part)),
+                    _ => Err(Fault::Types(*op, Val::of(text).kind(), Kind::Text)),
+                })
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn fields_equal(value: Place<'_>, left: &[Step], right: &[Step]) -> Result<bool, Fault> {
+    let (left, right) = (follow(value, left)?, follow(value, right)?);
+    Ok(match (left.data(), right.data()) {
+        (Data::Int(a), Data::Int(b)) => a == b,
+        _ => Val::of(left).equals(&Val::of(right)),
+    })
+}
+
+#[inline]
+fn in_order(op: Op, order: Ordering) -> bool {
+    match op {
+        Op::Less => order == Ordering::Less,
+        Op::LessOrEqual => order != Ordering::Greater,
+        Op::Greater => order == Ordering::Greater,
+        _ => order != Ordering::Less,
     }
 }
 
@@ -97,6 +154,9 @@ impl<'a> Eval<'a> {
     /// Whether a part is true. [`Fault::NotCondition`] says that it has a value that is no boolean, and comes from nowhere
     /// else.
     fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
+        if let Some(answer) = direct(node, self.record.value) {
+            return answer;
+        }
         match node {
             Node::And(pair) => self.both(false, Op::And, pair),
             Node::Or(pair) => self.both(true, Op::Or, pair),
@@ -109,11 +169,11 @@ impl<'a> Eval<'a> {
             Node::Call(op @ (Op::Contains | Op::StartsWith | Op::EndsWith), Some(text), part) => {
                 self.text(*op, text, part)
             }
-            Node::Finds(text, part) => match self.value(text)? {
+            Node::Finds(text, part) => match self.subject(text)? {
                 Val::Text(text) => Ok(part.find(text.as_bytes()).is_some()),
                 other => Err(Fault::Types(Op::Contains, other.kind(), Kind::Text)),
             },
-            Node::Matches(text, pattern) => match self.value(text)? {
+            Node::Matches(text, pattern) => match self.subject(text)? {
                 Val::Text(text) => Ok(pattern.is_match(text)),
                 other => Err(Fault::Type(Op::Matches, other.kind())),
             },
@@ -139,37 +199,18 @@ impl<'a> Eval<'a> {
         }
     }
 
-    #[inline]
     fn equal(&mut self, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
-        if let (Node::Field(steps), Node::Constant(right)) = (left, right) {
-            return Ok(right.is(follow(self.record.value, steps)?));
-        }
         let left = self.value(left)?;
         Ok(left.equals(&self.value(right)?))
     }
 
-    #[inline]
     fn compare(&mut self, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
-        let order = if let (Node::Field(steps), Node::Constant(right)) = (left, right) {
-            let left = follow(self.record.value, steps)?;
-            right.order(left).ok_or_else(|| Fault::Types(op, Val::of(left).kind(), right.val().kind()))?
-        } else {
-            let (left, right) = (self.value(left)?, self.value(right)?);
-            left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?
-        };
-        Ok(match op {
-            Op::Less => order == Ordering::Less,
-            Op::LessOrEqual => order != Ordering::Greater,
-            Op::Greater => order == Ordering::Greater,
-            _ => order != Ordering::Less,
-        })
+        let (left, right) = (self.value(left)?, self.value(right)?);
+        let order = left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?;
+        Ok(in_order(op, order))
     }
 
     fn is_in(&mut self, [item, of]: &'a [Node; 2]) -> Result<bool, Fault> {
-        if let (Node::Field(steps), Node::Constant(Constant::List(list))) = (item, of) {
-            let item = follow(self.record.value, steps)?;
-            return Ok(list.iter().any(|it| it.is(item)));
-        }
         let item = self.value(item)?;
         let of = self.value(of)?;
         if let Some(mut items) = of.items() {
@@ -181,6 +222,16 @@ impl<'a> Eval<'a> {
         }
     }
 
+    /// What a function of texts is applied to.
+    #[inline]
+    fn subject(&mut self, node: &'a Node) -> Result<Val<'a>, Fault> {
+        match node {
+            Node::Field(steps) => Ok(Val::of(follow(self.record.value, steps)?)),
+            _ => self.value(node),
+        }
+    }
+
+    #[inline]
     fn text(&mut self, op: Op, text: &'a Node, part: &'a [Node]) -> Result<bool, Fault> {
         let [part] = part else {
             for argument in part {
@@ -472,7 +523,7 @@ fn opened(value: Val<'_>) -> Option<(Val<'_>, bool)> {
 fn field<'a>(of: Val<'a>, name: &Name) -> Result<Option<Val<'a>>, Fault> {
     match of {
         Val::Fields(node) => match node.data() {
-            crate::document::Data::Map(map) => Ok(map.get(name).map(Val::of)),
+            Data::Map(map) => Ok(map.get(name).map(Val::of)),
             _ => Ok(None),
         },
         Val::Null => Err(Fault::Missing),
