@@ -1,16 +1,15 @@
 //! Runs a program over a record.
 
-use std::cmp::Ordering;
-
 use bumpalo::{Bump, collections::Vec as Made};
 
-use crate::document::{Data, Document, Name, Node as Place};
+use crate::document::{Data, Document, Name};
 use crate::record::{RawRecord, Record};
 
 use super::compile::SLOTS;
 use super::fault::{Fault, Kind, Op};
 use super::functions::holds;
-use super::program::{Macro, MacroKind, Node, Step, follow};
+use super::plain::direct;
+use super::program::{Node, follow};
 use super::time::Time;
 use super::value::{Constant, Val, text_or_null};
 use super::{MAX_MEMORY, MAX_STEPS};
@@ -29,60 +28,6 @@ pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<
     match answer {
         Err(Fault::NotCondition(kind)) => Err(Fault::NotBoolean(kind)),
         answer => answer,
-    }
-}
-
-/// The answer of a part that compares fields of the record with each other or with what is written out: most rules are
-/// made of such parts, and they need nothing but the record.
-#[inline]
-fn direct(node: &Node, value: Place<'_>) -> Option<Result<bool, Fault>> {
-    Some(match node {
-        Node::Equal(pair) => match &**pair {
-            [Node::Field(left), Node::Constant(right)] => follow(value, left).map(|left| right.is(left)),
-            [Node::Field(left), Node::Field(right)] => fields_equal(value, left, right),
-            _ => return None,
-        },
-        Node::Compare(op, pair) => match &**pair {
-            [Node::Field(left), Node::Constant(right)] => follow(value, left).and_then(|left| {
-                let wrong = || Fault::Types(*op, Val::of(left).kind(), right.val().kind());
-                right.order(left).map(|order| in_order(*op, order)).ok_or_else(wrong)
-            }),
-            _ => return None,
-        },
-        Node::In(pair) => match &**pair {
-            [Node::Field(item), Node::Constant(Constant::List(list))] => {
-                follow(value, item).map(|item| list.iter().any(|it| it.is(item)))
-            }
-            _ => return None,
-        },
-        Node::Call(op @ (Op::StartsWith | Op::EndsWith), Some(text), part) => match (&**text, &**part) {
-            (Node::Field(text), [Node::Constant(Constant::Text(part))]) => {
-                follow(value, text).and_then(|text| match text.data() {
-                    Data::Text(text) => Ok(holds(*op, text, part)),
-                    _ => Err(Fault::Types(*op, Val::of(text).kind(), Kind::Text)),
-                })
-            }
-            _ => return None,
-        },
-        _ => return None,
-    })
-}
-
-fn fields_equal(value: Place<'_>, left: &[Step], right: &[Step]) -> Result<bool, Fault> {
-    let (left, right) = (follow(value, left)?, follow(value, right)?);
-    Ok(match (left.data(), right.data()) {
-        (Data::Int(a), Data::Int(b)) => a == b,
-        _ => Val::of(left).equals(&Val::of(right)),
-    })
-}
-
-#[inline]
-fn in_order(op: Op, order: Ordering) -> bool {
-    match op {
-        Op::Less => order == Ordering::Less,
-        Op::LessOrEqual => order != Ordering::Greater,
-        Op::Greater => order == Ordering::Greater,
-        _ => order != Ordering::Less,
     }
 }
 
@@ -123,10 +68,10 @@ pub(super) struct Eval<'a> {
     record: &'a Record<'a>,
     memory: &'a Bump,
     /// The variables of macros.
-    slots: [Val<'a>; SLOTS],
+    pub(super) slots: [Val<'a>; SLOTS],
     headers: Option<Val<'a>>,
     /// Steps that macros took.
-    steps: u32,
+    pub(super) steps: u32,
     /// Bytes put together.
     spent: usize,
 }
@@ -153,7 +98,7 @@ impl<'a> Eval<'a> {
 
     /// Whether a part is true. [`Fault::NotCondition`] says that it has a value that is no boolean, and comes from nowhere
     /// else.
-    fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
+    pub(super) fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
         if let Some(answer) = direct(node, self.record.value) {
             return answer;
         }
@@ -207,7 +152,7 @@ impl<'a> Eval<'a> {
     fn compare(&mut self, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
         let (left, right) = (self.value(left)?, self.value(right)?);
         let order = left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?;
-        Ok(in_order(op, order))
+        Ok(super::plain::in_order(op, order))
     }
 
     fn is_in(&mut self, [item, of]: &'a [Node; 2]) -> Result<bool, Fault> {
@@ -417,94 +362,9 @@ impl<'a> Eval<'a> {
         }
         Ok(Val::Map(made.into_bump_slice()))
     }
-
-    fn step(&mut self) -> Result<(), Fault> {
-        self.steps = self.steps.saturating_add(1);
-        if self.steps > MAX_STEPS { Err(Fault::TooCostly) } else { Ok(()) }
-    }
-
-    #[inline(never)]
-    fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, Fault> {
-        let over = self.value(&it.over)?;
-        let wrong = Fault::Type(Op::Macro, over.kind());
-        if let Some(items) = over.items() {
-            self.elements(it, items)
-        } else {
-            let keys = over.entries().ok_or(wrong)?.map(|(key, _)| key);
-            self.elements(it, keys)
-        }
-    }
-
-    fn set(&mut self, slot: usize, value: Val<'a>) {
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = value;
-        }
-    }
-
-    fn elements(&mut self, it: &'a Macro, items: impl Iterator<Item = Val<'a>>) -> Result<Val<'a>, Fault> {
-        match &it.kind {
-            MacroKind::Exists(holds) => self.search(it.slot, holds, true, items),
-            MacroKind::All(holds) => self.search(it.slot, holds, false, items),
-            MacroKind::ExistsOne(holds) => {
-                let mut count = 0_u32;
-                for item in items {
-                    self.step()?;
-                    self.set(it.slot, item);
-                    let holds = self.truth(holds).map_err(|fault| not_boolean(fault, Op::Conditional))?;
-                    count += u32::from(holds);
-                }
-                Ok(Val::Bool(count == 1))
-            }
-            MacroKind::Collect(guard, made) => {
-                let mut list = Made::new_in(self.memory);
-                for item in items {
-                    self.step()?;
-                    self.set(it.slot, item);
-                    let keeps = match guard {
-                        Some(guard) => {
-                            self.truth(guard).map_err(|fault| not_boolean(fault, Op::Conditional))?
-                        }
-                        None => true,
-                    };
-                    if keeps {
-                        self.spend(2 * size_of::<Val<'_>>())?;
-                        list.push(self.value(made)?);
-                    }
-                }
-                Ok(Val::List(list.into_bump_slice()))
-            }
-        }
-    }
-
-    /// `exists` and `all`: one element decides whatever fails for the others; else the last failure counts.
-    fn search(
-        &mut self,
-        slot: usize,
-        holds: &'a Node,
-        decides: bool,
-        items: impl Iterator<Item = Val<'a>>,
-    ) -> Result<Val<'a>, Fault> {
-        let (mut failed, mut found) = (None, false);
-        for item in items {
-            self.step()?;
-            if found {
-                break;
-            }
-            self.set(slot, item);
-            match self.truth(holds) {
-                Ok(holds) if holds == decides => (failed, found) = (None, true),
-                Ok(_) => {}
-                Err(fault) => failed = Some(not_boolean(fault, if decides { Op::Or } else { Op::And })),
-            }
-        }
-        match failed {
-            Some(fault) => Err(fault),
-            None => Ok(Val::Bool(found == decides)),
-        }
-    }
 }
 
-fn not_boolean(fault: Fault, op: Op) -> Fault {
+pub(super) fn not_boolean(fault: Fault, op: Op) -> Fault {
     match fault {
         Fault::NotCondition(kind) => Fault::Type(op, kind),
         fault => fault,
