@@ -22,7 +22,7 @@
 //! [`decode`] bytes → [`document`]; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts (and
 //! [`sample`]s of them); [`decide`] counts → decisions. [`reason`] is why a record was not counted. A further format is a
 //! variant of `domain::Format` and an arm in [`decode`]; a further condition is one of `domain::Condition` and an arm in
-//! [`decide::RuleParams`]; another matcher replaces what is behind [`matching::Matcher`].
+//! [`decide::RuleParams`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
 //!
 //! Invariants: pure, bounded in memory and in work for each record, total: no input panics. Never here: a clock, I/O,
 //! randomness, or a text's rendering.
