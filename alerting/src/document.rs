@@ -100,11 +100,14 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        // Between 8 and 16 bytes both ends cover all.
+        // Up to 16 bytes both ends cover all.
         (Some(a_head), Some(b_head), Some(a_tail), Some(b_tail)) => {
             a_head == b_head && a_tail == b_tail && (a.len() <= 16 || a == b)
         }
-        _ => a.iter().zip(b).all(|(a, b)| a == b),
+        _ => match (a.first_chunk::<4>(), b.first_chunk::<4>(), a.last_chunk::<4>(), b.last_chunk::<4>()) {
+            (Some(a_head), Some(b_head), Some(a_tail), Some(b_tail)) => a_head == b_head && a_tail == b_tail,
+            _ => a.iter().zip(b).all(|(a, b)| a == b),
+        },
     }
 }
 

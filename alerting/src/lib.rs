@@ -53,7 +53,7 @@
 //! (and [`sample`]s of them); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
 //! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and an arm in
 //! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
-//! [`decide::Test`]; another matcher replaces what is behind [`matching::Matcher`].
+//! [`decide::Test`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
 //!
 //! Invariants: pure, bounded in memory and in work for each record, total: no input panics. Never here: a clock, I/O,
 //! randomness, or a text's rendering.

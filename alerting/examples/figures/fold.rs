@@ -56,11 +56,14 @@ fn measure(text: usize) {
         all - without,
         verdict(all - without <= 100.0),
     );
+    // The record is kept behind its room and its length, rounded up.
+    let (sample, key) = (8 + size.next_multiple_of(16), LABEL + 2 + 12);
     println!(
-        "  memory after one record a group: {} bytes a group, of which the record kept as a sample {size} and the key {} \
-         (label {LABEL}, rule, bucket)",
+        "  memory after one record a group: {} bytes a group: {sample} for the record kept as a sample, {key} for the key, \
+         {} beyond them: {}",
         bytes / GROUPS,
-        LABEL + 2 + 12,
+        bytes / GROUPS - sample - key,
+        verdict(bytes / GROUPS <= sample + key + 64),
     );
 }
 

@@ -44,8 +44,10 @@ pub(crate) fn engine(expressions: impl IntoIterator<Item = String>, group_by: &[
     engine
 }
 
-/// The rule of that number, of each kind.
-const KINDS: [(&str, fn(usize) -> String); 6] = [
+/// A kind of rules, and the one of each number.
+type Kind = (&'static str, fn(usize) -> String);
+
+const KINDS: [Kind; 6] = [
     ("record.service == \"svc-<n>\"", |n| format!("record.service == \"svc-{n}\"")),
     ("level in [..] && service.startsWith(\"pay-<n>\")", |n| {
         format!("record.level in [\"WARN\", \"ERROR\"] && record.service.startsWith(\"pay-{n}\")")

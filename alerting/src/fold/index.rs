@@ -99,11 +99,11 @@ enum Mark {
 
 fn marks(need: &Need) -> Vec<Mark> {
     let path = &need.path;
-    let text = |text: &Box<str>| Mark::Text(path.clone(), text.clone());
+    let text = |text: &str| Mark::Text(path.clone(), text.into());
     match &need.condition {
         Condition::Among { texts, numbers } => {
             let numbers = numbers.iter().map(|number| Mark::Number(path.clone(), *number));
-            texts.iter().map(text).chain(numbers).collect()
+            texts.iter().map(|it| text(it)).chain(numbers).collect()
         }
         Condition::Prefix(it) | Condition::Contains(it) => vec![text(it)],
         Condition::Within(..) => vec![Mark::Range(path.clone())],
@@ -206,7 +206,7 @@ impl Field {
                 self.ranges.holding(it, into);
             }
             Data::Null | Data::Bool(_) | Data::List(_) | Data::Map(_) => {
-                into.extend_from_slice(&self.numeric)
+                into.extend_from_slice(&self.numeric);
             }
         }
         into.extend_from_slice(&self.textual);

@@ -1,6 +1,6 @@
 //! What one partition's records came to since the last commit, by (rule, group, bucket).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::{Count, Dropped, Matched, RecordRef, Sample};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Rule;
 use super::aggregate::{Aggregate, Measures, More, Reading, settle};
-use super::groups::{At, Counted, Groups};
+use super::groups::{At, Full, Groups};
 use crate::{
     decode::{Decoded, Decoder},
     document::Document,
@@ -50,7 +50,7 @@ pub(super) struct Held {
     records: Vec<Matched>,
     dropped: BTreeMap<(Option<Uuid>, DropReason), i64>,
     /// The rules that have groups, by their index.
-    rules: HashMap<u32, Holder>,
+    rules: Vec<Option<Holder>>,
     /// By a group's key, what its rule counts beyond records; most rules count nothing more.
     more: HashMap<Box<[u8]>, More>,
     /// Bytes of what is not in groups.
@@ -126,18 +126,18 @@ impl Partition {
         held.flush();
         let mut counts = held.flushed;
         counts.sort_by(|a, b| (a.rule, &a.group, a.bucket_ms).cmp(&(b.rule, &b.group, b.bucket_ms)));
+        let measured = held.rules.iter().flatten();
         let kept: HashMap<Uuid, usize> =
-            held.rules.values().filter_map(|it| Some((it.uid, it.measures.as_ref()?.kept()))).collect();
+            measured.filter_map(|rule| Some((rule.uid, rule.measures.as_ref()?.kept()))).collect();
         counts.dedup_by(|later, count| {
             let same =
                 (later.rule, &later.group, later.bucket_ms) == (count.rule, &count.group, count.bucket_ms);
             if same {
-                let kept = kept.get(&count.rule).copied().unwrap_or_default();
                 let mut merged = Aggregate::from(count.clone());
+                let kept = kept.get(&count.rule).copied().unwrap_or_default();
                 merged.merge(Aggregate::from(later.clone()), kept);
-                let Aggregate { count: records, first, last, extras, top } = merged;
-                (count.count, count.first, count.last) = (records, first, last);
-                (count.extras, count.top) = (extras, top);
+                (count.count, count.first, count.last) = (merged.count, merged.first, merged.last);
+                (count.extras, count.top) = (merged.extras, merged.top);
             }
             same
         });
@@ -176,7 +176,7 @@ impl Held {
         self.records.push(Matched { rule: rule.uid, group, sample });
     }
 
-    /// Counts the record at hand for its group and bucket.
+    /// Counts the record at hand for its group and bucket, and what was read of it beyond.
     pub(super) fn count(
         &mut self,
         rule: &Rule,
@@ -196,56 +196,63 @@ impl Held {
             cut = serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default();
             &cut
         };
-        let mut counted = self.try_count(record, time - bucket, body);
-        if counted == Counted::Full {
-            self.flush();
-            self.place = Place {
-                topic: record.raw.topic.to_owned(),
-                partition: record.raw.partition,
-                offset: record.raw.offset,
-            };
-            counted = self.try_count(record, time - bucket, body);
-        }
-        match counted {
-            Counted::Again => {}
-            Counted::New => {
-                self.rules.entry(index).or_insert_with(|| Holder::of(rule));
-            }
-            // A bucket of months: its records are counted one by one.
-            Counted::Full => {
-                let mut more = More::default();
-                if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
-                    measures.add(&mut more, reading, record);
-                }
-                let sample = sample::sample(record);
-                let values = self.key.get(KEY_HEAD..).unwrap_or_default();
-                let count = Holder::of(rule).count(values, bucket, (1, sample.clone(), sample), more);
-                return self.push(count);
-            }
-        }
+        self.know(rule, index);
         if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
-            self.weight += match self.more.get_mut(self.key.as_slice()) {
-                Some(more) => measures.add(more, reading, record),
-                None => {
-                    let mut more = More::default();
-                    let weight = measures.add(&mut more, reading, record);
-                    self.more.insert(self.key.as_slice().into(), more);
-                    weight + self.key.len() + 64
-                }
-            };
+            self.measure(measures, reading, record);
+        }
+        if self.try_count(record, time - bucket, body).is_ok() {
+            return;
+        }
+        self.flush();
+        self.place = Place {
+            topic: record.raw.topic.to_owned(),
+            partition: record.raw.partition,
+            offset: record.raw.offset,
+        };
+        if self.try_count(record, time - bucket, body).is_err() {
+            // A bucket of months: its records are counted one by one.
+            let sample = sample::sample(record);
+            let more = self.more.remove(self.key.as_slice()).unwrap_or_default();
+            let values = self.key.get(KEY_HEAD..).unwrap_or_default();
+            let count = Holder::of(rule).count(values, bucket, (1, sample.clone(), sample), more);
+            self.push(count);
         }
     }
 
-    fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Counted {
+    /// Adds what was read of the record at hand to its group.
+    fn measure(&mut self, measures: &Measures, reading: Reading, record: &Record<'_>) {
+        self.weight += if let Some(more) = self.more.get_mut(self.key.as_slice()) {
+            measures.add(more, reading, record)
+        } else {
+            let mut more = More::default();
+            let weight = measures.add(&mut more, reading, record);
+            self.more.insert(self.key.as_slice().into(), more);
+            weight + self.key.len() + 64
+        };
+    }
+
+    /// Remembers what the rule's groups are called.
+    fn know(&mut self, rule: &Rule, index: u32) {
+        let index = index as usize;
+        if self.rules.get(index).is_none_or(Option::is_none) {
+            if self.rules.len() <= index {
+                self.rules.resize(index + 1, None);
+            }
+            if let Some(known) = self.rules.get_mut(index) {
+                *known = Some(Holder::of(rule));
+            }
+        }
+    }
+
+    fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Result<(), Full> {
         let (place, raw) = (&self.place, &record.raw);
         if place.partition != raw.partition || place.topic != raw.topic {
-            return Counted::Full;
+            return Err(Full);
         }
-        let offset = raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok());
-        match (u32::try_from(time), offset) {
-            (Ok(time), Some(offset)) => self.groups.count(&self.key, At { time, offset }, body),
-            _ => Counted::Full,
-        }
+        let offset =
+            raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok()).ok_or(Full)?;
+        let time = u32::try_from(time).map_err(|_| Full)?;
+        self.groups.count(&self.key, At { time, offset }, body)
     }
 
     fn push(&mut self, count: Count) {
@@ -256,14 +263,23 @@ impl Held {
 
     /// Makes counts of the groups.
     fn flush(&mut self) {
-        let groups = std::mem::take(&mut self.groups);
+        while self.groups.settle().is_err() {
+            self.flush_counted();
+        }
+        self.flush_counted();
+    }
+
+    /// Makes counts of the groups, without the records that wait.
+    fn flush_counted(&mut self) {
+        let groups = self.groups.take_counted();
         let mut document = Document::default();
         for group in groups.iter() {
             let key = group.key.bytes();
             let Some((head, values)) = key.split_first_chunk::<KEY_HEAD>() else { continue };
             let [a, b, c, d, bucket @ ..] = *head;
             let bucket_ms = i64::from_le_bytes(bucket);
-            let Some(rule) = self.rules.get(&u32::from_le_bytes([a, b, c, d])) else { continue };
+            let rule = u32::from_le_bytes([a, b, c, d]) as usize;
+            let Some(rule) = self.rules.get(rule).and_then(Option::as_ref) else { continue };
             let mut sample = |(at, body): (At, &[u8])| Sample {
                 at: self.place.record(bucket_ms, at),
                 value: value(body, &mut document),

@@ -151,7 +151,8 @@ fn the_weight_follows_what_is_held() {
     for offset in 0..1_000 {
         engine.add(&mut partition, &raw(offset, 1_000, &value)).unwrap();
     }
-    assert!((20_000..40_000).contains(&partition.weight()), "{}", partition.weight());
+    // The first, the last, and a few that wait to be counted.
+    assert!((20_000..80_000).contains(&partition.weight()), "{}", partition.weight());
 }
 
 #[test]
@@ -370,8 +371,8 @@ fn many_groups_are_counted_as_brute_force_counts_them() {
         );
         engine.add(&mut partition, &raw(offset, at, value.as_bytes())).unwrap();
         let key = ("g".repeat(g as usize), h.to_string(), at / 1_000 * 1_000);
-        let seen = expected.entry(key).or_insert((0, (at, offset), (at, offset)));
-        *seen = (seen.0 + 1, seen.1.min((at, offset)), seen.2.max((at, offset)));
+        let held = expected.entry(key).or_insert((0, (at, offset), (at, offset)));
+        *held = (held.0 + 1, held.1.min((at, offset)), held.2.max((at, offset)));
     }
     let place = |sample: &domain::Sample| (sample.at.time.as_millisecond(), sample.at.offset);
     let counted: BTreeMap<_, _> = partition

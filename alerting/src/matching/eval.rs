@@ -1,22 +1,24 @@
 //! Runs a program over a record.
 
-use std::cmp::Ordering;
-
 use bumpalo::{Bump, collections::Vec as Made};
 
-use crate::document::{Document, Name};
+use crate::document::{Data, Document, Name};
 use crate::record::{RawRecord, Record};
 
 use super::compile::SLOTS;
 use super::fault::{Fault, Kind, Op};
 use super::functions::holds;
-use super::program::{Macro, MacroKind, Node, follow};
+use super::plain::direct;
+use super::program::{Node, follow};
 use super::time::Time;
 use super::value::{Constant, Val, text_or_null};
 use super::{MAX_MEMORY, MAX_STEPS};
 
 /// Whether the program is true for the record.
 pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<bool, Fault> {
+    if let Some(answer) = direct(program, record.value) {
+        return answer;
+    }
     let mut eval = Eval::new(record, memory);
     let answer = eval.truth(program);
     // Neither && nor || takes that for an answer.
@@ -66,10 +68,10 @@ pub(super) struct Eval<'a> {
     record: &'a Record<'a>,
     memory: &'a Bump,
     /// The variables of macros.
-    slots: [Val<'a>; SLOTS],
+    pub(super) slots: [Val<'a>; SLOTS],
     headers: Option<Val<'a>>,
     /// Steps that macros took.
-    steps: u32,
+    pub(super) steps: u32,
     /// Bytes put together.
     spent: usize,
 }
@@ -96,7 +98,10 @@ impl<'a> Eval<'a> {
 
     /// Whether a part is true. [`Fault::NotCondition`] says that it has a value that is no boolean, and comes from nowhere
     /// else.
-    fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
+    pub(super) fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
+        if let Some(answer) = direct(node, self.record.value) {
+            return answer;
+        }
         match node {
             Node::And(pair) => self.both(false, Op::And, pair),
             Node::Or(pair) => self.both(true, Op::Or, pair),
@@ -109,11 +114,11 @@ impl<'a> Eval<'a> {
             Node::Call(op @ (Op::Contains | Op::StartsWith | Op::EndsWith), Some(text), part) => {
                 self.text(*op, text, part)
             }
-            Node::Finds(text, part) => match self.value(text)? {
+            Node::Finds(text, part) => match self.subject(text)? {
                 Val::Text(text) => Ok(part.find(text.as_bytes()).is_some()),
                 other => Err(Fault::Types(Op::Contains, other.kind(), Kind::Text)),
             },
-            Node::Matches(text, pattern) => match self.value(text)? {
+            Node::Matches(text, pattern) => match self.subject(text)? {
                 Val::Text(text) => Ok(pattern.is_match(text)),
                 other => Err(Fault::Type(Op::Matches, other.kind())),
             },
@@ -139,37 +144,18 @@ impl<'a> Eval<'a> {
         }
     }
 
-    #[inline]
     fn equal(&mut self, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
-        if let (Node::Field(steps), Node::Constant(right)) = (left, right) {
-            return Ok(right.is(follow(self.record.value, steps)?));
-        }
         let left = self.value(left)?;
         Ok(left.equals(&self.value(right)?))
     }
 
-    #[inline]
     fn compare(&mut self, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
-        let order = if let (Node::Field(steps), Node::Constant(right)) = (left, right) {
-            let left = follow(self.record.value, steps)?;
-            right.order(left).ok_or_else(|| Fault::Types(op, Val::of(left).kind(), right.val().kind()))?
-        } else {
-            let (left, right) = (self.value(left)?, self.value(right)?);
-            left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?
-        };
-        Ok(match op {
-            Op::Less => order == Ordering::Less,
-            Op::LessOrEqual => order != Ordering::Greater,
-            Op::Greater => order == Ordering::Greater,
-            _ => order != Ordering::Less,
-        })
+        let (left, right) = (self.value(left)?, self.value(right)?);
+        let order = left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?;
+        Ok(super::plain::in_order(op, order))
     }
 
     fn is_in(&mut self, [item, of]: &'a [Node; 2]) -> Result<bool, Fault> {
-        if let (Node::Field(steps), Node::Constant(Constant::List(list))) = (item, of) {
-            let item = follow(self.record.value, steps)?;
-            return Ok(list.iter().any(|it| it.is(item)));
-        }
         let item = self.value(item)?;
         let of = self.value(of)?;
         if let Some(mut items) = of.items() {
@@ -181,6 +167,16 @@ impl<'a> Eval<'a> {
         }
     }
 
+    /// What a function of texts is applied to.
+    #[inline]
+    fn subject(&mut self, node: &'a Node) -> Result<Val<'a>, Fault> {
+        match node {
+            Node::Field(steps) => Ok(Val::of(follow(self.record.value, steps)?)),
+            _ => self.value(node),
+        }
+    }
+
+    #[inline]
     fn text(&mut self, op: Op, text: &'a Node, part: &'a [Node]) -> Result<bool, Fault> {
         let [part] = part else {
             for argument in part {
@@ -366,94 +362,9 @@ impl<'a> Eval<'a> {
         }
         Ok(Val::Map(made.into_bump_slice()))
     }
-
-    fn step(&mut self) -> Result<(), Fault> {
-        self.steps = self.steps.saturating_add(1);
-        if self.steps > MAX_STEPS { Err(Fault::TooCostly) } else { Ok(()) }
-    }
-
-    #[inline(never)]
-    fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, Fault> {
-        let over = self.value(&it.over)?;
-        let wrong = Fault::Type(Op::Macro, over.kind());
-        if let Some(items) = over.items() {
-            self.elements(it, items)
-        } else {
-            let keys = over.entries().ok_or(wrong)?.map(|(key, _)| key);
-            self.elements(it, keys)
-        }
-    }
-
-    fn set(&mut self, slot: usize, value: Val<'a>) {
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = value;
-        }
-    }
-
-    fn elements(&mut self, it: &'a Macro, items: impl Iterator<Item = Val<'a>>) -> Result<Val<'a>, Fault> {
-        match &it.kind {
-            MacroKind::Exists(holds) => self.search(it.slot, holds, true, items),
-            MacroKind::All(holds) => self.search(it.slot, holds, false, items),
-            MacroKind::ExistsOne(holds) => {
-                let mut count = 0_u32;
-                for item in items {
-                    self.step()?;
-                    self.set(it.slot, item);
-                    let holds = self.truth(holds).map_err(|fault| not_boolean(fault, Op::Conditional))?;
-                    count += u32::from(holds);
-                }
-                Ok(Val::Bool(count == 1))
-            }
-            MacroKind::Collect(guard, made) => {
-                let mut list = Made::new_in(self.memory);
-                for item in items {
-                    self.step()?;
-                    self.set(it.slot, item);
-                    let keeps = match guard {
-                        Some(guard) => {
-                            self.truth(guard).map_err(|fault| not_boolean(fault, Op::Conditional))?
-                        }
-                        None => true,
-                    };
-                    if keeps {
-                        self.spend(2 * size_of::<Val<'_>>())?;
-                        list.push(self.value(made)?);
-                    }
-                }
-                Ok(Val::List(list.into_bump_slice()))
-            }
-        }
-    }
-
-    /// `exists` and `all`: one element decides whatever fails for the others; else the last failure counts.
-    fn search(
-        &mut self,
-        slot: usize,
-        holds: &'a Node,
-        decides: bool,
-        items: impl Iterator<Item = Val<'a>>,
-    ) -> Result<Val<'a>, Fault> {
-        let (mut failed, mut found) = (None, false);
-        for item in items {
-            self.step()?;
-            if found {
-                break;
-            }
-            self.set(slot, item);
-            match self.truth(holds) {
-                Ok(holds) if holds == decides => (failed, found) = (None, true),
-                Ok(_) => {}
-                Err(fault) => failed = Some(not_boolean(fault, if decides { Op::Or } else { Op::And })),
-            }
-        }
-        match failed {
-            Some(fault) => Err(fault),
-            None => Ok(Val::Bool(found == decides)),
-        }
-    }
 }
 
-fn not_boolean(fault: Fault, op: Op) -> Fault {
+pub(super) fn not_boolean(fault: Fault, op: Op) -> Fault {
     match fault {
         Fault::NotCondition(kind) => Fault::Type(op, kind),
         fault => fault,
@@ -472,7 +383,7 @@ fn opened(value: Val<'_>) -> Option<(Val<'_>, bool)> {
 fn field<'a>(of: Val<'a>, name: &Name) -> Result<Option<Val<'a>>, Fault> {
     match of {
         Val::Fields(node) => match node.data() {
-            crate::document::Data::Map(map) => Ok(map.get(name).map(Val::of)),
+            Data::Map(map) => Ok(map.get(name).map(Val::of)),
             _ => Ok(None),
         },
         Val::Null => Err(Fault::Missing),

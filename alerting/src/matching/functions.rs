@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use bumpalo::collections::{String as Text, Vec as Made};
 
+use crate::document::same;
+
 use super::eval::Eval;
 use super::fault::{Fault, Op};
 use super::time::{Time, parse_span, write_span};
@@ -248,8 +250,12 @@ fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, Fault> {
 pub(super) fn holds(op: Op, text: &str, part: &str) -> bool {
     match op {
         Op::Contains => memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some(),
-        Op::StartsWith => text.starts_with(part),
-        _ => text.ends_with(part),
+        Op::StartsWith => text.as_bytes().get(..part.len()).is_some_and(|it| same(it, part.as_bytes())),
+        _ => text
+            .len()
+            .checked_sub(part.len())
+            .and_then(|start| text.as_bytes().get(start..))
+            .is_some_and(|it| same(it, part.as_bytes())),
     }
 }
 

@@ -8,15 +8,14 @@
 //!
 //! The variables are `record` (the decoded value), `key` (a string, or null), `headers` (a map of strings; of those with
 //! the same name the last; null where a value is not UTF-8), `topic`, `partition` and `timestamp`.
-
 //!
 //! The parser is the `cel` crate's; what it parses is checked, compiled to a program of our own and run over the record's
 //! document. The answers are those of that crate's interpreter, which the tests ask too, but for:
 //!
-//! - `&&`, `||` and macros over values that are not booleans, `+` of a list and a map, and other mistakes in types are the
-//!   reason [`DropReason::MatchWrongType`] throughout;
-//! - `duration("1h and more")`, `duration("1e3s")`: what follows the duration is a mistake, not passed over;
+//! - `+` of a list and a map is [`DropReason::MatchWrongType`], not a list with the map's keys;
+//! - `duration("1h and more")`, `duration("1e3s")`: what does not belong to a duration is a mistake, not passed over;
 //! - the names of time zones are told apart without regard to case, and a second of 60 is no timestamp;
+//! - within a day of the end of year 9999, a zone in which it is 10000 already is told as 9999-12-31;
 //! - a match takes at most [`MAX_MEMORY`] bytes for what it puts together, then it is too costly.
 
 mod check;
@@ -24,7 +23,9 @@ mod compile;
 mod eval;
 pub(crate) mod fault;
 mod functions;
+mod macros;
 pub(crate) mod need;
+mod plain;
 pub(crate) mod program;
 mod time;
 mod value;
