@@ -301,7 +301,7 @@ fn may_matter(held: Option<&Extras>, new: f64, at: &RecordRef, direction: Extrem
         ExtremeDirection::Highest => new > best,
         ExtremeDirection::Lowest => new < best,
     };
-    beyond || *at < held.first.at || (new.total_cmp(&best).is_eq() && *at < held.sample.at)
+    beyond || *at < held.first.at || *at < held.sample.at
 }
 
 /// About how many bytes more are held.
