@@ -203,7 +203,7 @@ async fn make_room(
     ours.sort_unstable();
     let no_room = ours.into_iter().take(usize::try_from(refused).unwrap_or(0));
     let records: i64 =
-        no_room.flat_map(|(_, key)| groups.remove(&key)).flatten().map(|(_, counted)| counted.count).sum();
+        no_room.filter_map(|(_, key)| groups.remove(&key)).flatten().map(|(_, counted)| counted.count).sum();
     new.retain(|key| groups.contains_key(key));
     for (reason, count) in [(GROUPS_EVICTED, quiet.len() as i64), (GROUPS_FULL, records)] {
         if count > 0 {

@@ -286,12 +286,11 @@ impl Measures {
                 }
             }
         };
-        match &mut into.extras {
-            Some(held) => merge_extras(held, one, VALUES_KEPT),
-            None => {
-                weight += 512;
-                into.extras = Some(Box::new(one));
-            }
+        if let Some(held) = &mut into.extras {
+            merge_extras(held, one, VALUES_KEPT);
+        } else {
+            weight += 512;
+            into.extras = Some(Box::new(one));
         }
         weight
     }
@@ -312,7 +311,7 @@ fn may_matter(held: Option<&Extras>, new: f64, at: &RecordRef, direction: Extrem
         ExtremeDirection::Highest => new > best,
         ExtremeDirection::Lowest => new < best,
     };
-    beyond || *at < held.first.at || (new == best && *at < held.sample.at)
+    beyond || *at < held.first.at || *at < held.sample.at
 }
 
 /// About how many bytes more are held.

@@ -387,7 +387,7 @@ fn run(plan: &RulePlan, records: &[Rec], choices: &[usize], every: usize, until:
             assert_eq!(decision.first_bucket_ms, decision.since_ms - WIDTH);
             let (value, previous) =
                 decision.seen.map_or((None, None), |seen| (Some(seen.value), seen.previous));
-            let top = event.top.into_iter().flat_map(|(_, values)| values.counts).collect();
+            let top = event.top.into_values().flat_map(|values| values.counts).collect();
             (
                 decision.at_ms,
                 event.group["g"].clone(),

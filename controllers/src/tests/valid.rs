@@ -23,6 +23,7 @@ fn the_defaults_are_those_of_the_documents() {
 }
 
 /// A condition of that type with that member.
+#[allow(clippy::needless_pass_by_value, reason = "json! gives a value")]
 fn with(type_: &str, member: Value) -> Value {
     let name = format!("{}{}", type_[..1].to_lowercase(), &type_[1..]);
     json!({"condition": {"type": type_, name: member}})
