@@ -12,10 +12,11 @@ use crate::{allocations, medians, verdict};
 
 pub(crate) fn plan(matches: &str, group_by: &[(&str, &str)]) -> RulePlan {
     RulePlan {
-        source: Source { bootstrap_servers: vec![] },
+        source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["logs".into()],
         format: Format::Json,
         start_from: StartFrom::Latest,
+        dead_letter_topic: None,
         matches: matches.into(),
         group_by: group_by
             .iter()

@@ -1,6 +1,6 @@
 //! What one partition's records came to since the last commit, by (rule, group, bucket).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use domain::{Count, Dropped, Matched, RecordRef, Sample};

@@ -9,10 +9,11 @@ const RULE: Uuid = Uuid::from_u128(1);
 
 pub(super) fn plan(condition: Condition) -> RulePlan {
     RulePlan {
-        source: Source { bootstrap_servers: vec![] },
+        source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["t".into()],
         format: Format::Json,
         start_from: StartFrom::Earliest,
+        dead_letter_topic: None,
         matches: "true".into(),
         group_by: BTreeMap::from([("g".into(), "record.g".into())]),
         condition,
