@@ -317,7 +317,7 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
     fn a_field_that_is_not_there_is_told_with_those_that_are() {
         let told = told(&(RULE.replace("  title: t", "  titel: t") + HOOK));
         assert!(told[0].contains("spec.titel: there is no such field; spec has "), "{told:?}");
-        assert!(told[0].ends_with(", title"), "{told:?}");
+        assert!(told[0].contains(", title, "), "{told:?}");
     }
 
     #[test]
