@@ -122,12 +122,11 @@ impl Run {
     /// Takes a record as Kafka has it; by how many rules it was counted.
     pub(crate) fn take(&mut self, record: &RawRecord<'_>) -> usize {
         self.read += 1;
-        match self.replay.push(record) {
-            Ok(folded) => folded.matched,
-            Err(_) => {
-                self.undecodable += 1;
-                0
-            }
+        if let Ok(folded) = self.replay.push(record) {
+            folded.matched
+        } else {
+            self.undecodable += 1;
+            0
         }
     }
 

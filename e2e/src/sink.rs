@@ -108,13 +108,13 @@ impl Sink {
 /// A receiver that only counts, and its control, which knows only `/count`.
 pub fn counter() -> (axum::Router, axum::Router) {
     let count = Arc::new(AtomicUsize::new(0));
-    let received = Arc::clone(&count);
-    let receiver = axum::Router::new().fallback(async move |_: Bytes| {
-        received.fetch_add(1, Ordering::Relaxed);
+    let more = Arc::clone(&count);
+    let counting = axum::Router::new().fallback(async move |_: Bytes| {
+        more.fetch_add(1, Ordering::Relaxed);
         StatusCode::OK
     });
     let control = axum::Router::new().route("/count", get(async move || Json(count.load(Ordering::Relaxed))));
-    (receiver, control)
+    (counting, control)
 }
 
 async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {

@@ -31,7 +31,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("another TLS provider is already installed"))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let reviewer = Arc::new(KubeReviewer::connect().await?);
+    let reviewer = Arc::new(KubeReviewer::connect()?);
     let (new_ledger, seed) = random();
     let starting = Hub::start(Start { config, reviewer, new_ledger, chance: Chance::new(seed) });
     let hub = tokio::select! {

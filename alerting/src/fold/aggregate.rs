@@ -232,7 +232,7 @@ impl Measures {
         match &self.measure {
             Measure::Nothing => {}
             Measure::Of(of) => {
-                reading.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?
+                reading.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
             }
             Measure::Values(path, _) | Measure::Ends(path) => {
                 reading.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();

@@ -212,7 +212,7 @@ fn read(
             left.remove(&place);
             run.replay.progress(&place.0, place.1, now.as_millisecond());
         }
-        if run.read % ROUND == 0 {
+        if run.read.is_multiple_of(ROUND) {
             decide(run)?;
         }
         progress.tell();

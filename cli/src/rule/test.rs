@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use domain::{Millis, Plan};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::junit::{Case, Suite};
@@ -78,7 +78,7 @@ struct Repeat {
 }
 
 /// A notification; what is absent may be anything.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Expected {
     /// How long after the start it is decided.
@@ -153,7 +153,7 @@ fn check(test: &Test, plans: &[Plan]) -> anyhow::Result<Option<String>> {
         }
     }
     let until = test.until.as_ref().map(|until| after(test.start, until)).transpose()?;
-    Ok(differences(test, &run.finish(until))?)
+    differences(test, &run.finish(until))
 }
 
 fn duration(text: &str) -> anyhow::Result<i64> {
@@ -178,12 +178,23 @@ fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>
                     wrong.push(format!("  {}: {}\n    got {}", at + 1, fields.join("; "), notice.line()));
                 }
             }
-            (Some(expected), None) => wrong.push(format!("  {}: nothing came for {expected:?}", at + 1)),
+            (Some(expected), None) => {
+                wrong.push(format!("  {}: nothing came for {}", at + 1, said(expected)))
+            }
             (None, Some(notice)) => wrong.push(format!("  {}: not expected: {}", at + 1, notice.line())),
             (None, None) => {}
         }
     }
     Ok((!wrong.is_empty()).then(|| wrong.join("\n")))
+}
+
+/// What of a notification was asked for.
+fn said(expected: &Expected) -> String {
+    let mut fields = serde_json::to_value(expected).unwrap_or_default();
+    if let Some(fields) = fields.as_object_mut() {
+        fields.retain(|_, wanted| !wanted.is_null());
+    }
+    fields.to_string()
 }
 
 fn unmet(start: Timestamp, expected: &Expected, notice: &Notice) -> anyhow::Result<Vec<String>> {

@@ -23,7 +23,7 @@ pub struct KubeReviewer {
 
 impl KubeReviewer {
     /// Reads the configuration; does not connect yet.
-    pub async fn connect() -> anyhow::Result<Self> {
+    pub fn connect() -> anyhow::Result<Self> {
         let mut config = Config::incluster()?;
         config.connect_timeout = Some(PATIENCE);
         config.read_timeout = Some(PATIENCE);
