@@ -48,12 +48,12 @@ fn a_test_that_fails_says_what_came_instead_and_exits_with_1() {
     let file = folder.path().join("wrong.yaml");
     let rule = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rule.yaml");
     let records = "[{at: 0s, repeat: {count: 10, every: 1s}, value: {level: ERROR, service: pay}}]";
-    let test =
+    let yaml =
         format!("rules: [{rule}]\ntests: [{{name: t, records: {records}, expect: [{{count: 11}}]}}]\n");
-    std::fs::write(&file, test).unwrap();
-    let (code, text) = belfry(&["rule", "test", file.to_str().unwrap()], "");
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("count is 10, not 11"), "{text}");
+    std::fs::write(&file, yaml).unwrap();
+    let (code, told) = belfry(&["rule", "test", file.to_str().unwrap()], "");
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("count is 10, not 11"), "{told}");
 }
 
 #[test]

@@ -91,17 +91,20 @@ pub struct Secured {
 }
 
 impl Secured {
-    /// As `testbed env` says; none on another cluster.
+    /// As `testbed env` says; none on another cluster, which need not have such listeners.
     pub fn from_env() -> Option<Self> {
-        let var = |name: &str| std::env::var(name).ok();
-        let file = |name: &str| std::fs::read_to_string(var(name)?).ok();
+        std::env::var_os("TESTBED")?;
+        let var =
+            |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by the test bed"));
+        let file =
+            |name: &str| std::fs::read_to_string(var(name)).unwrap_or_else(|_| panic!("{name} is a file"));
         Some(Self {
-            sasl: var("KAFKA_SASL_BOOTSTRAP")?,
-            mtls: var("KAFKA_MTLS_BOOTSTRAP")?,
-            user: var("KAFKA_USER")?,
-            password: file("KAFKA_PASSWORD_FILE")?.trim().to_owned(),
-            ca: file("KAFKA_CA")?,
-            client: (file("KAFKA_CLIENT_CERTIFICATE")?, file("KAFKA_CLIENT_KEY")?),
+            sasl: var("KAFKA_SASL_BOOTSTRAP"),
+            mtls: var("KAFKA_MTLS_BOOTSTRAP"),
+            user: var("KAFKA_USER"),
+            password: file("KAFKA_PASSWORD_FILE").trim().to_owned(),
+            ca: file("KAFKA_CA"),
+            client: (file("KAFKA_CLIENT_CERTIFICATE"), file("KAFKA_CLIENT_KEY")),
         })
     }
 }

@@ -179,7 +179,7 @@ fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>
                 }
             }
             (Some(expected), None) => {
-                wrong.push(format!("  {}: nothing came for {}", at + 1, said(expected)))
+                wrong.push(format!("  {}: nothing came for {}", at + 1, said(expected)));
             }
             (None, Some(notice)) => wrong.push(format!("  {}: not expected: {}", at + 1, notice.line())),
             (None, None) => {}

@@ -184,8 +184,8 @@ async fn a_client_shows_its_certificate_and_does_not_trust_a_broker_of_another_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_and_a_wrong_password_are_told_and_heal_when_the_secret_is_mended() {
-    let Some(secured) = Secured::from_env() else { return };
     const CANARY: &str = "canary-kafka-5b7e";
+    let Some(secured) = Secured::from_env() else { return };
     let tenant = Tenant::new("t-password").await;
     let (topic, out) = (tenant.topic("logs"), tenant.topic("out"));
     for name in [&topic, &out] {
