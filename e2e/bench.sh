@@ -1,10 +1,15 @@
 #!/bin/bash
-# Prints the figures of docs/benchmarks.md from release builds on the test bed. usage: bench.sh [size|latency|dispatch|consume]
+# Prints the figures of docs/benchmarks.md from release builds on the test bed. usage: bench.sh [engine|size|latency|dispatch|consume]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
 need cargo "install Rust 1.95 or newer"
 need_openssl
+if [ "${1:-engine}" = engine ]; then
+  say "the alert engine alone"
+  cargo run --locked --quiet --release -p belfry-alerting --example figures
+  [ "${1:-}" != engine ] || exit 0
+fi
 name=bench
 "$testbed" install python3 python3-aiosmtpd prometheus-alertmanager
 "$testbed" down "$name" >/dev/null 2>&1 || true

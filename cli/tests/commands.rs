@@ -3,7 +3,11 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rdkafka::config::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 
 /// Runs it in the folder of test data; exit code and standard output.
@@ -13,7 +17,6 @@ fn belfry(arguments: &[&str], input: &str) -> (i32, String) {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     // A command that reads nothing closes its end.
@@ -87,4 +90,33 @@ fn lint_exits_with_1_for_an_error_and_with_2_when_it_can_not_read() {
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("InvalidMatch: match: line 1, column "), "{text}");
     assert_eq!(belfry(&["lint", "-f", "nowhere.yaml"], "").0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backtest_reads_a_topics_past_to_its_end_and_leaves_nothing_behind() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("service-logs", 3, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let begun = 1_767_607_200_000_i64;
+    for n in 0..12_i64 {
+        let value = json!({"level": "ERROR", "service": "pay-api", "message": n.to_string()}).to_string();
+        let record = FutureRecord::<str, str>::to("service-logs").payload(&value);
+        let record = record.partition((n % 2) as i32).timestamp(begun + n * 1_000);
+        producer.send(record, Duration::from_secs(20)).await.unwrap();
+    }
+    let arguments =
+        ["rule", "backtest", "-f", "rule.yaml", "--from-offset", "0", "--brokers", &brokers, "-o", "json"];
+    let (code, text) = tokio::task::block_in_place(|| belfry(&arguments, ""));
+    assert_eq!(code, 0, "{text}");
+    let notices: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        notices.iter().map(|it| (it["kind"].as_str().unwrap(), &it["count"], &it["time"])).collect();
+    assert_eq!(
+        told,
+        [
+            ("firing", &json!(10), &json!("2026-01-05T10:00:10Z")),
+            ("resolved", &json!(0), &json!("2026-01-05T10:06:03Z"))
+        ]
+    );
 }

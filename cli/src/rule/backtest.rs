@@ -112,6 +112,8 @@ fn consumer(flags: &Flags, run: &Run) -> anyhow::Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
+        // librdkafka assigns nothing without a name; the group never comes into being, since nobody joins or commits.
+        .set("group.id", "belfry-backtest")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.message.max.bytes", "16777216");
