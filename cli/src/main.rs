@@ -26,19 +26,31 @@ use uuid::Uuid;
 #[command(name = "belfry", version)]
 struct Flags {
     /// The hub, such as http://localhost:8080 after `kubectl -n belfry-system port-forward svc/belfry-hub 8080`.
-    #[arg(long, env = "BELFRY_HUB_URL", default_value = "http://localhost:8080", global = true)]
+    #[arg(
+        help_heading = "Asking the hub",
+        long,
+        env = "BELFRY_HUB_URL",
+        default_value = "http://localhost:8080",
+        global = true
+    )]
     hub: String,
     /// PEM of the authority of the hub's certificate.
-    #[arg(long, env = "BELFRY_HUB_CA_FILE", global = true)]
+    #[arg(help_heading = "Asking the hub", long, env = "BELFRY_HUB_CA_FILE", global = true)]
     hub_ca_file: Option<PathBuf>,
     /// A file with a token of somebody who may get alertrules in the namespace, such as from `kubectl create token`.
-    #[arg(long, env = "BELFRY_TOKEN_FILE", global = true)]
+    #[arg(help_heading = "Asking the hub", long, env = "BELFRY_TOKEN_FILE", global = true)]
     token_file: Option<PathBuf>,
     /// The same token itself.
-    #[arg(long, env = "BELFRY_TOKEN", hide_env_values = true, global = true)]
+    #[arg(
+        help_heading = "Asking the hub",
+        long,
+        env = "BELFRY_TOKEN",
+        hide_env_values = true,
+        global = true
+    )]
     token: Option<String>,
     /// The namespace to ask about.
-    #[arg(short, long, default_value = "default", global = true)]
+    #[arg(help_heading = "Asking the hub", short, long, default_value = "default", global = true)]
     namespace: String,
     #[command(subcommand)]
     command: Command,

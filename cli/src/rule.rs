@@ -71,7 +71,8 @@ impl Run {
             plans.iter().filter_map(|plan| Some((plan.uid, rule(plan)?))).collect();
         let (replay, problems) = Replay::new(rules.iter().copied());
         if let Some(problem) = problems.first() {
-            bail!("{:?}", problem.errors);
+            let errors: Vec<String> = problem.errors.iter().map(ToString::to_string).collect();
+            bail!("{}", errors.join("; "));
         }
         let texts = |rule: &RulePlan| Texts { title: compile(&rule.title), summary: compile(&rule.summary) };
         let compiled: Vec<Texts> = rules.iter().map(|(_, rule)| texts(rule)).collect();
