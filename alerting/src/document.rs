@@ -308,6 +308,22 @@ impl<'d> Node<'d> {
     }
 }
 
+impl serde::Serialize for Node<'_> {
+    /// The same as [`Node::to_json`] serialised, without that copy.
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.data() {
+            Data::Null => to.serialize_unit(),
+            Data::Bool(it) => to.serialize_bool(it),
+            Data::Int(it) => to.serialize_i64(it),
+            Data::Uint(it) => to.serialize_u64(it),
+            Data::Double(it) => to.serialize_f64(it),
+            Data::Text(it) => to.serialize_str(it),
+            Data::List(list) => to.collect_seq(list.items()),
+            Data::Map(map) => to.collect_map(map.fields()),
+        }
+    }
+}
+
 impl<'d> List<'d> {
     /// How many elements it has.
     pub fn len(&self) -> usize {

@@ -49,9 +49,9 @@
 //!
 //! # The parts
 //!
-//! [`decode`] bytes → [`document`]; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
+//! [`decode`] bytes → [`document`]; [`event_time`] when it was, where the record says so; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
 //! (and [`sample`]s of them); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
-//! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and an arm in
+//! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
 //! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
 //! [`decide::Test`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
 //!
@@ -62,6 +62,7 @@
 pub mod decide;
 pub mod decode;
 pub mod document;
+pub mod event_time;
 pub mod fold;
 pub mod matching;
 pub mod paths;

@@ -87,7 +87,8 @@ impl Path {
         }
     }
 
-    fn data<'r>(&self, record: &Record<'r>) -> Option<Data<'r>> {
+    /// What it leads to.
+    pub(crate) fn data<'r>(&self, record: &Record<'r>) -> Option<Data<'r>> {
         let raw = &record.raw;
         match &self.0 {
             Root::Record(segments) => {

@@ -11,6 +11,8 @@ pub enum DropReason {
     GroupMissing,
     /// The condition's `path` leads to nothing, to null, to more than one value, or not to a number where it needs one.
     ValueMissing,
+    /// The source's event time leads to nothing or not to a time; only for rules that count in windows.
+    TimeMissing,
     /// Event time is further ahead of the clock than [`crate::record::MAX_AHEAD`]; only for rules that count in windows.
     TimeAhead,
     /// `match` compared or called something with a type that it does not take.
@@ -33,6 +35,7 @@ impl DropReason {
             Self::Undecodable => "Undecodable",
             Self::GroupMissing => "GroupMissing",
             Self::ValueMissing => "ValueMissing",
+            Self::TimeMissing => "TimeMissing",
             Self::TimeAhead => "TimeAhead",
             Self::MatchWrongType => "MatchWrongType",
             Self::MatchNotBoolean => "MatchNotBoolean",

@@ -15,7 +15,7 @@ pub const MAX_AHEAD: i64 = 3_600_000;
 pub type Header<'r> = (&'r str, Option<&'r [u8]>);
 
 /// A record as the broker gave it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct RawRecord<'r> {
     /// Topic name.
     pub topic: &'r str,
@@ -68,6 +68,11 @@ impl<'r> RawRecord<'r> {
     /// Whether event time is more than [`MAX_AHEAD`] ahead of the reader's clock.
     pub fn is_ahead(&self) -> bool {
         self.timestamp_ms.saturating_sub(self.clock_ms) > MAX_AHEAD
+    }
+
+    /// Event time if it is not too far ahead, within the years that a timestamp has; but not beyond the reader's clock.
+    pub(crate) fn near_ms(&self) -> Option<i64> {
+        (!self.is_ahead()).then(|| self.time().as_millisecond().min(self.clock_ms))
     }
 
     /// Where it is.

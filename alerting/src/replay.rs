@@ -11,21 +11,21 @@
 //! let (mut replay, problems) = Replay::new([(uid, plan)]);
 //! assert!(problems.is_empty());
 //! for record in records {
-//!     // An error is a record for the dead-letter topic; it is counted as well.
-//!     let _ = replay.push(record);
+//!     let folded = replay.push(record);
+//!     // Otherwise it is one for the dead-letter topic; that is counted as well.
+//!     assert!(folded.undecodable.is_none());
 //! }
 //! show(&replay.finish(None));
 //! # }
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Matched, RulePlan, Sample, Values};
+use domain::{Matched, Reading, RulePlan, Sample, Values};
 use uuid::Uuid;
 
 use crate::{
     decide::{self, Bucket, Decision, Group, GroupState, RuleParams},
-    decode::DecodeError,
     fold::{Aggregate, Engine, Folded, Partition, RuleProblem, TOP_KEPT, merge_values},
     record::RawRecord,
 };
@@ -62,26 +62,43 @@ pub struct Tally {
 /// The engine over records that are pushed one by one.
 #[derive(Debug)]
 pub struct Replay {
-    engine: Engine,
+    /// Rules that read otherwise are other consumers.
+    consumers: Vec<Consumer>,
     rules: BTreeMap<Uuid, Run>,
-    partitions: BTreeMap<(String, i32), Reading>,
-    dropped: BTreeMap<(Option<Uuid>, String), i64>,
+    dropped: BTreeMap<(Uuid, String), i64>,
     /// Records that speak for themselves, and were not handed out.
     records: Vec<Matched>,
 }
 
+/// Rules that are read alike.
+#[derive(Debug)]
+struct Consumer {
+    engine: Engine,
+    topics: BTreeSet<String>,
+    partitions: BTreeMap<(String, i32), Place>,
+}
+
 /// How far a partition is.
 #[derive(Debug, Default)]
-struct Reading {
+struct Place {
     fold: Partition,
     /// Event time from which on it was read.
     since: Option<i64>,
     progress: Option<i64>,
 }
 
+impl Place {
+    fn reached(&mut self, at_ms: i64) {
+        self.since.get_or_insert(at_ms);
+        self.progress = self.progress.max(Some(at_ms));
+    }
+}
+
 /// A rule that runs.
 #[derive(Debug)]
 struct Run {
+    /// Which of the consumers reads for it.
+    consumer: usize,
     plan: RulePlan,
     params: Option<RuleParams>,
     groups: BTreeMap<Group, Held>,
@@ -103,45 +120,80 @@ struct Held {
 impl Replay {
     /// Compiles rules. One that does not compile is reported and left out; the others run.
     pub fn new<'p>(rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>) -> (Self, Vec<RuleProblem>) {
-        let plans: Vec<(Uuid, &RulePlan)> = rules.into_iter().collect();
-        let (engine, problems) = Engine::new(plans.iter().copied());
-        let runs = plans.into_iter().filter(|(uid, _)| problems.iter().all(|problem| problem.rule != *uid));
-        let rules = runs.map(|(uid, plan)| (uid, Run::new(plan))).collect();
-        let (partitions, dropped, records) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        (Self { engine, rules, partitions, dropped, records }, problems)
+        let mut readings: BTreeMap<&Reading, Vec<(Uuid, &RulePlan)>> = BTreeMap::new();
+        for (uid, plan) in rules {
+            readings.entry(&plan.source.reading).or_default().push((uid, plan));
+        }
+        let (mut consumers, mut runs, mut problems) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for (reading, plans) in readings {
+            let (engine, failed) = Engine::new(reading, plans.iter().copied());
+            let mut topics = BTreeSet::new();
+            for (uid, plan) in plans {
+                if failed.iter().all(|problem| problem.rule != uid) {
+                    topics.extend(plan.topics.iter().cloned());
+                    runs.insert(uid, Run::new(plan, consumers.len()));
+                }
+            }
+            consumers.push(Consumer { engine, topics, partitions: BTreeMap::new() });
+            problems.extend(failed);
+        }
+        (Self { consumers, rules: runs, dropped: BTreeMap::new(), records: Vec::new() }, problems)
+    }
+
+    /// What is known of a partition by each consumer that reads its topic.
+    fn places(&mut self, topic: &str, partition: i32) -> impl Iterator<Item = (&Engine, &mut Place)> {
+        let reading = self.consumers.iter_mut().filter(move |it| it.topics.contains(topic));
+        reading.map(move |Consumer { engine, partitions, .. }| {
+            (&*engine, partitions.entry((topic.to_owned(), partition)).or_default())
+        })
     }
 
     /// Says that there is such a partition: nothing is decided before it has a record or progress. One that is not named
     /// is known from its first record on.
     pub fn open(&mut self, topic: &str, partition: i32) {
-        self.partitions.entry((topic.to_owned(), partition)).or_default();
+        self.places(topic, partition).for_each(drop);
     }
 
     /// Takes a record of a partition, in the order of its offsets. Its partition's event time moves on to the record's
-    /// (though not beyond the record's `clock_ms`). An error means that it can't be decoded; that is counted too.
-    pub fn push(&mut self, record: &RawRecord<'_>) -> Result<Folded, DecodeError> {
-        let place = (record.topic.to_owned(), record.partition);
-        let reading = self.partitions.entry(place).or_default();
-        let time = record.time().as_millisecond().min(record.clock_ms);
-        reading.since.get_or_insert(time);
-        reading.progress = reading.progress.max(Some(time));
-        self.engine.add(&mut reading.fold, record)
+    /// (though not beyond the record's `clock_ms`). Where rules decode it differently, what is said is of all of them
+    /// together.
+    #[must_use]
+    pub fn push(&mut self, record: &RawRecord<'_>) -> Folded {
+        let mut all = Folded::default();
+        for (engine, place) in self.places(record.topic, record.partition) {
+            let folded = engine.add(&mut place.fold, record);
+            if let Some(time) = folded.time_ms {
+                place.reached(time);
+            }
+            all.matched += folded.matched;
+            all.time_ms = all.time_ms.max(folded.time_ms);
+            all.undecodable = all.undecodable.or(folded.undecodable);
+        }
+        all
     }
 
     /// Moves a partition's event time on without a record, as a partition that is read to its end goes on by the clock.
     pub fn progress(&mut self, topic: &str, partition: i32, at_ms: i64) {
-        let reading = self.partitions.entry((topic.to_owned(), partition)).or_default();
-        reading.since.get_or_insert(at_ms);
-        reading.progress = reading.progress.max(Some(at_ms));
+        self.places(topic, partition).for_each(|(_, place)| place.reached(at_ms));
     }
 
     /// Decides all that the partitions' event time allows. In event-time order; each call goes on where the one before
     /// ended. For records that are not late it makes no difference when it is called.
     pub fn decide(&mut self) -> Vec<Event> {
-        for reading in self.partitions.values_mut() {
-            let taken = reading.fold.take();
+        let partitions = self.consumers.iter_mut().enumerate().flat_map(|(at, consumer)| {
+            consumer.partitions.iter_mut().map(move |((topic, _), place)| (at, topic, place))
+        });
+        for (consumer, topic, place) in partitions {
+            let taken = place.fold.take();
             for dropped in taken.dropped {
-                *self.dropped.entry((dropped.rule, dropped.reason)).or_default() += dropped.count;
+                let reads = |run: &Run| run.consumer == consumer && run.plan.topics.contains(topic);
+                let concerned = match dropped.rule {
+                    Some(rule) => vec![rule],
+                    None => self.rules.iter().filter(|(_, run)| reads(run)).map(|(uid, _)| *uid).collect(),
+                };
+                for rule in concerned {
+                    *self.dropped.entry((rule, dropped.reason.clone())).or_default() += dropped.count;
+                }
             }
             for count in taken.counts {
                 if let Some(run) = self.rules.get_mut(&count.rule) {
@@ -167,9 +219,10 @@ impl Replay {
             });
         }
         for (uid, run) in &mut self.rules {
-            let read = self.partitions.iter().filter(|((topic, _), _)| run.plan.topics.contains(topic));
-            let read: Vec<&Reading> = read.map(|(_, reading)| reading).collect();
-            let watermark = read.iter().map(|reading| reading.progress).min().flatten();
+            let known = self.consumers.get(run.consumer).into_iter().flat_map(|it| &it.partitions);
+            let read = known.filter(|((topic, _), _)| run.plan.topics.contains(topic));
+            let read: Vec<&Place> = read.map(|(_, place)| place).collect();
+            let watermark = read.iter().map(|place| place.progress).min().flatten();
             let observed =
                 read.iter().all(|it| it.since.is_some()).then(|| read.iter().filter_map(|it| it.since).max());
             if let Some(watermark) = watermark {
@@ -177,10 +230,9 @@ impl Replay {
                 run.decide(*uid, watermark, &mut events);
             }
         }
-        let place = |event: &Event| event.last.as_ref().map(|last| last.at.clone());
-        events.sort_by(|a, b| {
-            (a.time_ms, a.rule, &a.group, place(a)).cmp(&(b.time_ms, b.rule, &b.group, place(b)))
-        });
+        let at = |event: &Event| event.last.as_ref().map(|last| last.at.clone());
+        events
+            .sort_by(|a, b| (a.time_ms, a.rule, &a.group, at(a)).cmp(&(b.time_ms, b.rule, &b.group, at(b))));
         events
     }
 
@@ -188,9 +240,8 @@ impl Replay {
     /// decided.
     pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<Event> {
         if let Some(until) = until_ms.or_else(|| self.end()) {
-            for reading in self.partitions.values_mut() {
-                reading.since.get_or_insert(until);
-                reading.progress = reading.progress.max(Some(until));
+            for place in self.consumers.iter_mut().flat_map(|it| it.partitions.values_mut()) {
+                place.reached(until);
             }
         }
         self.decide()
@@ -198,7 +249,8 @@ impl Replay {
 
     /// The instant at which every bucket that has a record by now is decided.
     fn end(&self) -> Option<i64> {
-        let last = self.partitions.values().filter_map(|reading| reading.progress).max()?;
+        let partitions = self.consumers.iter().flat_map(|it| it.partitions.values());
+        let last = partitions.filter_map(|place| place.progress).max()?;
         let wait = |run: &Run| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
         Some(last.saturating_add(self.rules.values().map(wait).max().unwrap_or(0)))
     }
@@ -208,20 +260,28 @@ impl Replay {
         self.rules.get(&rule).map(|run| run.tally)
     }
 
-    /// Records that were not counted, by rule (none where it concerns all rules of the topic) and reason.
-    pub fn dropped(&self) -> &BTreeMap<(Option<Uuid>, String), i64> {
+    /// Records that were not counted, by rule and reason.
+    pub fn dropped(&self) -> &BTreeMap<(Uuid, String), i64> {
         &self.dropped
     }
 }
 
 impl Run {
-    fn new(plan: &RulePlan) -> Self {
+    fn new(plan: &RulePlan, consumer: usize) -> Self {
         let params = RuleParams::of(plan);
         let mut groups = BTreeMap::new();
         for group in decide::expected_groups(plan) {
             groups.insert(group, Held { state: GroupState::expected(), ..Held::default() });
         }
-        Self { plan: plan.clone(), params, groups, decided: None, observed: None, tally: Tally::default() }
+        Self {
+            consumer,
+            plan: plan.clone(),
+            params,
+            groups,
+            decided: None,
+            observed: None,
+            tally: Tally::default(),
+        }
     }
 
     fn count(&mut self, group: Group, bucket: i64, counted: Aggregate) {

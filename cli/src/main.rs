@@ -71,9 +71,15 @@ enum Command {
     Match {
         /// The expression, as in an AlertRule's match.
         expression: String,
-        /// Records, one JSON text a line; - for standard input.
+        /// Records, one JSON text a line; - for standard input. With a format of text, lines as they are.
         #[arg(long)]
         records: PathBuf,
+        /// How a record's value is decoded, as in an AlertRule's source.
+        #[arg(long, value_enum, default_value = "json")]
+        format: matching::Format,
+        /// For the format text: a regular expression with named groups.
+        #[arg(long, required_if_eq("format", "text"))]
+        pattern: Option<String>,
     },
     /// Rules without a cluster: the engine that runs behind it.
     #[command(subcommand)]
@@ -139,7 +145,9 @@ async fn main() -> ExitCode {
 async fn run(flags: Flags) -> anyhow::Result<bool> {
     match flags.command {
         Command::Lint { filename, output } => return lint::run(&filename, output, now()),
-        Command::Match { expression, records } => return matching::run(&expression, &records),
+        Command::Match { expression, records, format, pattern } => {
+            return matching::run(&expression, &records, &format.with(pattern)?);
+        }
         Command::Rule(Rule::Try(flags)) => return rule::trial::run(&flags, now()),
         Command::Rule(Rule::Test(flags)) => return rule::test::run(&flags, now()),
         Command::Rule(Rule::Backtest(flags)) => return rule::backtest::run(&flags, now()),

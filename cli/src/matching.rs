@@ -7,26 +7,53 @@ use alerting::decode::{Decoded, Decoder};
 use alerting::document::Document;
 use alerting::matching::Matcher;
 use alerting::record::Record;
-use anyhow::anyhow;
-use domain::Format;
+use anyhow::{anyhow, bail};
 
-use crate::records::{self, Line};
+use crate::records::{self, Line, Lines};
+
+/// A format by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Json,
+    Logfmt,
+    Text,
+    #[value(name = "cloudevents")]
+    CloudEvents,
+}
+
+impl Format {
+    /// With what it needs.
+    pub(crate) fn with(self, pattern: Option<String>) -> anyhow::Result<domain::Format> {
+        Ok(match (self, pattern) {
+            (Self::Text, Some(pattern)) => domain::Format::Text { pattern },
+            (Self::Text, None) => bail!("--format text needs --pattern"),
+            (_, Some(_)) => bail!("--pattern is for --format text"),
+            (Self::Json, None) => domain::Format::Json,
+            (Self::Logfmt, None) => domain::Format::Logfmt,
+            (Self::CloudEvents, None) => domain::Format::CloudEvents,
+        })
+    }
+}
 
 /// Runs it; the answer is always yes.
-pub(crate) fn run(expression: &str, file: &Path) -> anyhow::Result<bool> {
+pub(crate) fn run(expression: &str, file: &Path, format: &domain::Format) -> anyhow::Result<bool> {
     let matcher = Matcher::compile(expression).map_err(|error| anyhow!("{error}"))?;
+    let decoder = Decoder::new(format).map_err(|error| anyhow!("--pattern: {error}"))?;
+    let lines = Lines { are_text: records::is_text(format), time_path: None };
     let mut document = Document::default();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    records::each(file, None, |line| Ok(writeln!(out, "{}", answer(&matcher, &line, &mut document))?))?;
+    records::each(file, &lines, |line| {
+        Ok(writeln!(out, "{}", answer(&matcher, &decoder, &line, &mut document))?)
+    })?;
     out.flush()?;
     Ok(true)
 }
 
-fn answer(matcher: &Matcher, line: &Line, document: &mut Document) -> String {
+fn answer(matcher: &Matcher, decoder: &Decoder, line: &Line, document: &mut Document) -> String {
     let topic = line.topic.as_deref().unwrap_or_default();
     let at = (topic, line.offset.unwrap_or(0), line.time_ms.unwrap_or(0));
     line.with_raw(at, |raw| {
-        let view = match Decoder::new(Format::Json).decode(raw.value, document) {
+        let view = match decoder.decode(raw, document) {
             Ok(Decoded::Value(view)) => view,
             Ok(Decoded::Tombstone) => return "false: a tombstone".to_owned(),
             Err(error) => return format!("false: {error}"),
@@ -50,7 +77,7 @@ mod tests {
         let mut document = Document::default();
         let mut told = |fields: serde_json::Value| {
             let line = records::record(fields.as_object().unwrap(), 1).unwrap();
-            answer(&matcher, &line, &mut document)
+            answer(&matcher, &Decoder::Json, &line, &mut document)
         };
         assert_eq!(told(json!({"key": "k", "value": {"a": 2}})), "true");
         assert_eq!(told(json!({"key": "k", "value": {"a": 1}})), "false");

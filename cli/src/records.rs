@@ -3,13 +3,15 @@
 //! A line is either a record, an object with `value` (or `raw`, a text of bytes that need not be JSON) and any of
 //! `timestamp` (RFC 3339, or Unix milliseconds), `key`, `headers` (an object of texts), `topic`, `partition` and `offset`;
 //! or, with a time path, a bare value whose time is at that path (RFC 3339, Unix seconds, or from 10^11 on milliseconds).
-//! Without a time path an object without `value` and `raw` is a bare value without a time.
+//! Without a time path an object without `value` and `raw` is a bare value without a time. Where values are no JSON but lines
+//! of text, any other line is a bare value as it is.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use domain::Format;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -68,10 +70,24 @@ fn instant(text: &str) -> Result<i64, String> {
         .map_err(|_| format!("{text:?} is not a time such as 2026-01-05T10:00:00Z"))
 }
 
+/// What the lines of a file are.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Lines {
+    /// Bare values are lines of text, not JSON.
+    pub(crate) are_text: bool,
+    /// Where the time of a bare value is.
+    pub(crate) time_path: Option<TimePath>,
+}
+
+/// Whether values of the format are lines of text.
+pub(crate) fn is_text(format: &Format) -> bool {
+    matches!(format, Format::Logfmt | Format::Text { .. })
+}
+
 /// Calls `take` with each record of the file, or of standard input for `-`. An error says which line.
 pub(crate) fn each(
     file: &Path,
-    time_path: Option<&TimePath>,
+    lines: &Lines,
     mut take: impl FnMut(Line) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let input: Box<dyn BufRead> = if file == Path::new("-") {
@@ -86,7 +102,7 @@ pub(crate) fn each(
         if line.trim().is_empty() {
             continue;
         }
-        match parse(&line, at + 1, time_path) {
+        match parse(&line, at + 1, lines) {
             Ok(record) => take(record).with_context(place)?,
             Err(why) => bail!("{}: {why}", place()),
         }
@@ -94,18 +110,23 @@ pub(crate) fn each(
     Ok(())
 }
 
-fn parse(line: &str, number: usize, time_path: Option<&TimePath>) -> Result<Line, String> {
-    let value: Value = serde_json::from_str(line).map_err(|error| {
-        format!("not a JSON text ({error}); bytes that are none go in as {{\"raw\": \"...\"}}")
-    })?;
-    let record = match &value {
-        Value::Object(fields)
+fn parse(line: &str, number: usize, lines: &Lines) -> Result<Line, String> {
+    let time_path = lines.time_path.as_ref();
+    let value = match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(fields))
             if time_path.is_none() && (fields.contains_key("value") || fields.contains_key("raw")) =>
         {
-            return record(fields, number);
+            return record(&fields, number);
         }
-        _ => line.trim().as_bytes().to_vec(),
+        Ok(value) => value,
+        Err(_) if lines.are_text => Value::Null,
+        Err(error) => {
+            return Err(format!(
+                "not a JSON text ({error}); bytes that are none go in as {{\"raw\": \"...\"}}"
+            ));
+        }
     };
+    let record = if lines.are_text { line } else { line.trim() }.as_bytes().to_vec();
     let time_ms = time_path.map(|path| path.time(&value)).transpose()?;
     let (topic, offset, key, headers) = (None, None, None, Vec::new());
     Ok(Line { number, topic, partition: 0, offset, time_ms, key, headers, value: Some(record) })
@@ -155,7 +176,7 @@ pub(crate) fn record(fields: &Map<String, Value>, number: usize) -> Result<Line,
 }
 
 impl Line {
-    /// As the engine takes it. Its time is never too far ahead: a clock that stands at it says so.
+    /// As the engine takes it. No time is too far ahead: the clock is behind all of them.
     pub(crate) fn with_raw<T>(
         &self,
         (topic, offset, time_ms): (&str, i64, i64),
@@ -171,7 +192,7 @@ impl Line {
             partition: self.partition,
             offset,
             timestamp_ms: time_ms,
-            clock_ms: time_ms,
+            clock_ms: i64::MAX,
             key: self.key.as_deref().map(str::as_bytes),
             value: self.value.as_deref(),
             headers: &headers,
@@ -184,7 +205,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        parse(text, 1, None).unwrap()
+        parse(text, 1, &Lines::default()).unwrap()
     }
 
     #[test]
@@ -206,17 +227,28 @@ mod tests {
 
     #[test]
     fn a_bare_value_has_its_time_at_the_path() {
-        let path = TimePath::parse("record.meta.at").unwrap();
+        let path = Lines { time_path: TimePath::parse("record.meta.at").ok(), ..Lines::default() };
         for (text, ms) in [
             (r#"{"meta":{"at":"1970-01-01T00:00:01.5Z"}}"#, 1_500),
             (r#"{"meta":{"at":1767607200}}"#, 1_767_607_200_000),
             (r#"{"meta":{"at":1767607200123},"value":2}"#, 1_767_607_200_123),
         ] {
-            let it = parse(text, 1, Some(&path)).unwrap();
+            let it = parse(text, 1, &path).unwrap();
             assert_eq!((it.time_ms, it.value.as_deref()), (Some(ms), Some(text.as_bytes())));
         }
-        assert!(parse("{}", 1, Some(&path)).unwrap_err().contains("nothing at meta.at"));
+        assert!(parse("{}", 1, &path).unwrap_err().contains("nothing at meta.at"));
         assert_eq!(line(r#"{"level":"ERROR"}"#).time_ms, None);
+    }
+
+    #[test]
+    fn a_line_of_text_is_a_value_as_it_is_unless_it_is_a_record() {
+        let lines = Lines { are_text: true, ..Lines::default() };
+        for text in ["level=error msg=\"x\"", "2026-01-05 ERROR {", "{\"a\":1}", " 7 "] {
+            let it = parse(text, 1, &lines).unwrap();
+            assert_eq!((it.time_ms, it.value.as_deref()), (None, Some(text.as_bytes())), "{text}");
+        }
+        let it = parse("{\"timestamp\":5,\"raw\":\"level=error\"}", 1, &lines).unwrap();
+        assert_eq!((it.time_ms, it.value.as_deref()), (Some(5), Some(b"level=error".as_slice())));
     }
 
     #[test]
@@ -229,7 +261,7 @@ mod tests {
             (r#"{"value":1,"partition":"x"}"#, "whole number"),
             (r#"{"value":1,"headers":[1]}"#, "object of texts"),
         ] {
-            let why = parse(text, 1, None).unwrap_err();
+            let why = parse(text, 1, &Lines::default()).unwrap_err();
             assert!(why.contains(part), "{text}: {why}");
         }
     }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use templates::alert::{Compiled, Data, Which, compile};
 use uuid::Uuid;
 
-use crate::records::Line;
+use crate::records::{self, Line};
 
 /// A notification, as it is written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -97,10 +97,18 @@ impl Run {
         }
     }
 
-    /// Whether every rule tells of each record by itself, so that time does not matter.
+    /// Whether every rule tells of each record by itself, or has its time in it, so that a timestamp does not matter.
     pub(crate) fn needs_no_time(&self) -> bool {
-        let rules = self.rules().filter_map(|(_, plan)| rule(plan));
-        rules.into_iter().all(|rule| alerting::decide::RuleParams::of(rule).is_none())
+        let mut rules = self.rules().filter_map(|(_, plan)| rule(plan));
+        rules.all(|rule| {
+            rule.source.reading.event_time.is_some() || alerting::decide::RuleParams::of(rule).is_none()
+        })
+    }
+
+    /// Whether all rules read lines of text.
+    pub(crate) fn reads_text(&self) -> bool {
+        let mut rules = self.rules().filter_map(|(_, plan)| rule(plan));
+        rules.all(|rule| records::is_text(&rule.source.reading.format))
     }
 
     /// Takes a record; by how many rules it was counted.
@@ -123,12 +131,9 @@ impl Run {
     /// Takes a record as Kafka has it; by how many rules it was counted.
     pub(crate) fn take(&mut self, record: &RawRecord<'_>) -> usize {
         self.read += 1;
-        if let Ok(folded) = self.replay.push(record) {
-            folded.matched
-        } else {
-            self.undecodable += 1;
-            0
-        }
+        let folded = self.replay.push(record);
+        self.undecodable += u64::from(folded.undecodable.is_some());
+        folded.matched
     }
 
     /// Decides what is due.
@@ -176,8 +181,7 @@ impl Run {
         for (uid, plan) in self.rules() {
             let tally = self.replay.tally(uid).unwrap_or_default();
             lines.push(format!("{}: {} counted, {} of them late", plan.name, tally.matched, tally.late));
-            let concerned = |of: &Option<Uuid>| of.is_none_or(|of| of == uid);
-            let dropped = self.replay.dropped().iter().filter(|((of, _), _)| concerned(of));
+            let dropped = self.replay.dropped().iter().filter(|((of, _), _)| *of == uid);
             lines.extend(
                 dropped.map(|((_, reason), count)| format!("{}: {count} not counted: {reason}", plan.name)),
             );

@@ -58,6 +58,10 @@ pub mod reasons {
     pub const INVALID_MATCH: &str = "InvalidMatch";
     /// A path of `groupBy` does not compile.
     pub const INVALID_GROUP_BY: &str = "InvalidGroupBy";
+    /// The source's format can't be used.
+    pub const INVALID_FORMAT: &str = "InvalidFormat";
+    /// The source's event time can't be used.
+    pub const INVALID_EVENT_TIME: &str = "InvalidEventTime";
     /// A template does not compile.
     pub const INVALID_TEMPLATE: &str = "InvalidTemplate";
     /// The recurrence is wrong or never happens.

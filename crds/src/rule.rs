@@ -186,6 +186,7 @@ pub struct Source {
         "!has(self.deadLetterTopic) || !(self.deadLetterTopic in self.topics)",
         "deadLetterTopic must not be one of the topics that are read",
     ),
+    common::cel("has(self.text) == (self.format == 'Text')", "text is for format Text, which needs it"),
 ]))]
 pub struct KafkaSource {
     /// Brokers to begin with, host:port each.
@@ -211,9 +212,15 @@ pub struct KafkaSource {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub topics: Vec<String>,
-    /// How a record's value is decoded: Json.
+    /// How a record's value is decoded: Json, Logfmt, Text or CloudEvents.
     #[serde(default)]
     pub format: Format,
+    /// For format Text, which needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextFormat>,
+    /// Where in a record its event time is; its timestamp in Kafka when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_time: Option<EventTime>,
     /// Where to begin in a topic that was never read from these brokers in this namespace: Latest or Earliest.
     #[serde(default)]
     pub start_from: StartFrom,
@@ -239,6 +246,55 @@ pub enum Isolation {
 pub enum Format {
     #[default]
     Json,
+    Logfmt,
+    Text,
+    CloudEvents,
+}
+
+/// How a text is taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TextFormat {
+    /// A regular expression (RE2 syntax) with named groups, such as ^(?<level>[A-Z]+) (?<message>.*)$. The groups are the
+    /// record's fields, all texts; a record in which it is not found can't be decoded.
+    #[schemars(length(min = 1, max = 2048))]
+    pub pattern: String,
+}
+
+/// Where in a record its event time is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    common::cel("has(self.pattern) == (self.format == 'Pattern')", "pattern is for format Pattern, which needs it"),
+    common::cel("!has(self.timeZone) || self.format == 'Pattern'", "timeZone is for format Pattern"),
+]))]
+pub struct EventTime {
+    /// A path, such as record.time.
+    #[schemars(length(min = 1, max = 256))]
+    pub path: String,
+    /// How the time is written there: RFC3339, UnixSeconds, UnixMilliseconds or Pattern.
+    #[serde(default)]
+    pub format: TimeFormat,
+    /// For format Pattern: strptime's directives, such as %d/%b/%Y:%H:%M:%S %z, with at least the year to the minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub pattern: Option<String>,
+    /// The IANA time zone of a pattern without an offset; UTC when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+}
+
+/// How a time is written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum TimeFormat {
+    #[default]
+    #[serde(rename = "RFC3339")]
+    Rfc3339,
+    UnixSeconds,
+    UnixMilliseconds,
+    Pattern,
 }
 
 /// Where to begin in a topic never read before.
@@ -312,6 +368,10 @@ pub struct AlertRuleStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub firing: Vec<FiringGroup>,
+    /// How many groups are pending: the condition holds, but not yet as long as spec.for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub pending_count: Option<i64>,
     /// Records that matched, ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FileRef};
+use crate::{Digest, FileRef, Reading};
 
-/// What one consumer reads: brokers, security and isolation, not topics.
+/// What one consumer reads and how, not which topics.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
@@ -19,6 +19,10 @@ pub struct Source {
     /// What of transactions is read.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
+    /// How records are read. Event time is the partition's, and a record is decoded once: rules that read otherwise have
+    /// a consumer of their own.
+    #[serde(default, skip_serializing_if = "Reading::is_default")]
+    pub reading: Box<Reading>,
 }
 
 impl Source {

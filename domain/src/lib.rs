@@ -15,6 +15,7 @@ mod kafka;
 mod notification;
 mod outcome;
 mod plan;
+mod reading;
 mod retry;
 
 pub use alert_data::AlertData;
@@ -28,8 +29,9 @@ pub use notification::{
 };
 pub use outcome::Outcome;
 pub use plan::{
-    AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Format, Kind,
-    OnUnknown, Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, RulePlan, SchedulePlan, SmtpTls,
-    StartFrom, Target, TemplateText, WebhookFormat,
+    AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Kind, OnUnknown,
+    Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom,
+    Target, TemplateText, WebhookFormat,
 };
+pub use reading::{EventTime, Format, Reading, TimeForm};
 pub use retry::{RetryPolicy, Verdict};

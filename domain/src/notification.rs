@@ -95,6 +95,15 @@ pub struct Alert {
     pub since: Timestamp,
     /// Matched records in the window.
     pub count: i64,
+    /// What the condition measured, where that is not the count, as texts show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// What it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// New values, the first 10 by text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
     /// Start of the window, inclusive.
     pub window_start: Timestamp,
     /// End of the window, exclusive.

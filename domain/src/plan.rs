@@ -297,8 +297,6 @@ pub struct RulePlan {
     pub source: Source,
     /// The topics of the source that this rule reads.
     pub topics: Vec<String>,
-    /// How a record's value is decoded.
-    pub format: Format,
     /// Where to begin in a topic that the source has never read.
     pub start_from: StartFrom,
     /// Where records go that can't be decoded; `<topic>.DLT` where absent.
@@ -367,15 +365,8 @@ impl Default for AlertPolicy {
 impl RulePlan {
     /// The hash of what decides the rule's counts and states. Another hash starts anew.
     pub fn state(&self) -> Digest {
-        Digest::of(&(&self.matches, &self.group_by, &self.condition, self.format))
+        Digest::of(&(&self.matches, &self.group_by, &self.condition, &self.source.reading))
     }
-}
-
-/// How a record's value is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Format {
-    /// One JSON text (RFC 8259).
-    Json,
 }
 
 /// Where to begin in a topic that the source has never read.

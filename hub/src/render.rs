@@ -94,7 +94,7 @@ impl Render for Texts {
 mod tests {
     use std::collections::BTreeMap;
 
-    use domain::{Condition, Format, Millis, RecordRef, RulePlan, Severity, Source, StartFrom, Values};
+    use domain::{Condition, Millis, RecordRef, RulePlan, Severity, Source, StartFrom, Values};
     use jiff::Timestamp;
     use uuid::Uuid;
 
@@ -106,7 +106,6 @@ mod tests {
         RulePlan {
             source: Source { bootstrap_servers: vec!["kafka:9092".to_owned()], ..Source::default() },
             topics: vec!["t".to_owned()],
-            format: Format::Json,
             start_from: StartFrom::Latest,
             dead_letter_topic: None,
             matches: "true".to_owned(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{
-    ChannelPlan, Condition, DeliveryPolicy, Format, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
+    ChannelPlan, Condition, DeliveryPolicy, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
     RetryPolicy, RulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 use jiff::Timestamp;
@@ -55,7 +55,6 @@ fn plans() -> Vec<Plan> {
     let rule = RulePlan {
         source: Source { bootstrap_servers: vec!["kafka:9092".into()], ..Source::default() },
         topics: vec!["orders".into()],
-        format: Format::Json,
         start_from: StartFrom::Earliest,
         dead_letter_topic: None,
         matches: "true".into(),

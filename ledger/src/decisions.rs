@@ -34,7 +34,7 @@ struct Due {
 }
 
 /// A row of `groups`, as written back.
-type Row = (i64, String, Option<i64>, i64, Option<i64>, Option<String>);
+type Row = (i64, String, Option<i64>, i64, Option<i64>, Option<String>, Option<i64>);
 
 fn watermark(rule: &Live, topics: &HashMap<String, Topic>) -> Option<i64> {
     let names = &rule.object.rule()?.topics;
@@ -310,6 +310,7 @@ fn row(group: &mut Due, params: &RuleParams, observed: Option<i64>, to: i64) -> 
         episode.map_or(0, |episode| episode.count),
         next,
         group.sample.clone().filter(|_| episode.is_some()),
+        group.state.pending_ms,
     )))
 }
 
@@ -317,7 +318,7 @@ async fn store(tx: &mut Tx, rows: &[Row], gone: &[i64], old: &[(i64, i64)]) -> R
     if !rows.is_empty() {
         query(
             "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
-             next = j.value ->> 4, sample = j.value ->> 5 FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+             next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6 FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
         )
         .bind(set(rows)?)
         .execute(&mut tx.conn)

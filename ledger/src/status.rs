@@ -331,6 +331,7 @@ struct RuleRow {
     dead_lettered: i64,
     groups: i64,
     firing: i64,
+    pending: i64,
 }
 
 async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, Error> {
@@ -341,7 +342,8 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
     let rows: Vec<RuleRow> = query_as(
         "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r) AS groups, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing \
+         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, \
+         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.pending IS NOT NULL) AS pending \
          FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
     )
     .bind(&which)
@@ -365,6 +367,7 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
         let status = RuleStatus {
             firing_count: row.firing,
             firing,
+            pending_count: row.pending,
             matched: row.matched,
             last_match: row.last_match.map(time),
             last_alert: row.last_alert.map(time),

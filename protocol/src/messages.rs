@@ -184,6 +184,9 @@ pub struct RuleStatus {
     pub firing_count: i64,
     /// The first 10 firing groups, the longest firing first.
     pub firing: Vec<FiringGroup>,
+    /// How many groups are pending: the condition holds, but not yet as long as `for` says.
+    #[serde(default)]
+    pub pending_count: i64,
     /// Matched records, ever.
     pub matched: i64,
     /// Event time of the last matched record.

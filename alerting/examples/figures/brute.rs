@@ -29,7 +29,7 @@ pub(crate) fn figures() {
         let (user, n) = (dice.below(GROUPS), dice.below(3));
         let at = dice.below(60_000) as i64;
         let value = format!("{{\"user\":\"u{user}\",\"n\":{n}}}");
-        engine.add(&mut partition, &raw(value.as_bytes(), offset, at)).unwrap();
+        engine.add(&mut partition, &raw(value.as_bytes(), offset, at)).decoded().unwrap();
         if n > 0 {
             let key = (format!("u{user}"), at.div_euclid(WIDTH) * WIDTH);
             let seen =

@@ -76,5 +76,5 @@ fn time(engine: &Engine, partition: &mut Partition, records: &[Vec<u8>], offset:
 }
 
 fn add(engine: &Engine, partition: &mut Partition, value: &[u8], offset: usize) {
-    black_box(engine.add(partition, &raw(value, offset as i64, 1_000)).unwrap());
+    black_box(engine.add(partition, &raw(value, offset as i64, 1_000)).decoded().unwrap());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use alerting::fold::{Engine, Partition};
-use domain::{Condition, Format, Millis, RulePlan, Severity, Source, StartFrom};
+use domain::{Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use uuid::Uuid;
 
 use crate::records::{lines, raw};
@@ -14,7 +14,6 @@ pub(crate) fn plan(matches: &str, group_by: &[(&str, &str)]) -> RulePlan {
     RulePlan {
         source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["logs".into()],
-        format: Format::Json,
         start_from: StartFrom::Latest,
         dead_letter_topic: None,
         matches: matches.into(),
@@ -40,7 +39,7 @@ pub(crate) fn engine(expressions: impl IntoIterator<Item = String>, group_by: &[
         .enumerate()
         .map(|(at, matches)| (Uuid::from_u128(at as u128 + 1), plan(&matches, group_by)))
         .collect();
-    let (engine, problems) = Engine::new(plans.iter().map(|(uid, plan)| (*uid, plan)));
+    let (engine, problems) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     assert!(problems.is_empty(), "{problems:?}");
     engine
 }
@@ -68,7 +67,7 @@ pub(crate) fn figures() {
         let (one, many) = (engine([rule(7)], &[]), engine((0..1_000).map(rule), &[]));
         let run = |engine: &Engine, partition: &mut Partition| {
             for (offset, line) in lines.iter().enumerate() {
-                black_box(engine.add(partition, &raw(line, offset as i64, 1_000)).unwrap());
+                black_box(engine.add(partition, &raw(line, offset as i64, 1_000)).decoded().unwrap());
             }
         };
         let (mut of_one, mut of_many) = (Partition::default(), Partition::default());

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use domain::{AlertPolicy, Format, Resolve, Severity, Source, StartFrom};
+use domain::{AlertPolicy, Resolve, Severity, Source, StartFrom};
 use proptest::prelude::*;
 
 use super::*;
@@ -9,7 +9,6 @@ fn plan(condition: Condition, repeat: Option<&str>, resolve: Option<Resolve>) ->
     RulePlan {
         source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["t".into()],
-        format: Format::Json,
         start_from: StartFrom::Latest,
         dead_letter_topic: None,
         matches: "true".into(),

@@ -3,10 +3,49 @@
 //! Invariant: what it accepts is exactly what serde_json accepts, with the same value but for numbers with a fraction,
 //! which are rounded to the nearest double. Never: a message; who is refused asks serde_json why.
 
-use crate::document::Builder;
+use serde_json::Value;
+
+use super::{DecodeError, DecodeReason};
+use crate::document::{Builder, Document, View};
 
 /// How deep lists and maps may be nested.
 const MAX_DEPTH: u32 = 128;
+
+/// Decodes one JSON text.
+pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let mut scratch = std::mem::take(&mut into.scratch);
+        let parsed = parse(text, &mut into.build(), &mut scratch);
+        into.scratch = scratch;
+        if parsed {
+            return Ok(into.view(text));
+        }
+    }
+    // It knows where and why; both parsers accept the same texts.
+    let value = refused(bytes)?;
+    into.build().value(&value);
+    Ok(into.view(""))
+}
+
+/// What serde_json says of a text that [`parse`] does not accept.
+#[cold]
+pub(super) fn refused(bytes: &[u8]) -> Result<Value, DecodeError> {
+    if bytes.is_empty() {
+        let message = "an empty value is not a JSON text; only null is a tombstone".to_owned();
+        return Err(DecodeError { reason: DecodeReason::Empty, message });
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        // serde_json has no kind for its nesting limit, only this message.
+        let reason = if error.to_string().starts_with("recursion limit exceeded") {
+            DecodeReason::TooDeep
+        } else if error.is_eof() {
+            DecodeReason::Truncated
+        } else {
+            DecodeReason::Malformed
+        };
+        DecodeError { reason, message: format!("not a JSON text: {error}") }
+    })
+}
 
 /// Appends the text's value; nothing usable where it is not one JSON text.
 pub(super) fn parse(text: &str, into: &mut Builder<'_>, scratch: &mut String) -> bool {
@@ -192,7 +231,7 @@ impl Parser<'_, '_> {
                 }
                 b'\\' => {
                     self.at += 1;
-                    let char = self.escape()?;
+                    let char = escape(self.bytes, &mut self.at)?;
                     self.scratch.push(char);
                     start = self.at;
                     self.at = self.plain_until(start)?;
@@ -200,38 +239,6 @@ impl Parser<'_, '_> {
                 _ => return None,
             }
         }
-    }
-
-    fn escape(&mut self) -> Option<char> {
-        let byte = self.peek()?;
-        self.at += 1;
-        Some(match byte {
-            b'"' | b'\\' | b'/' => char::from(byte),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let high = self.hex()?;
-                if !(0xD800..0xDC00).contains(&high) {
-                    return char::from_u32(high);
-                }
-                self.word(b"\\u")?;
-                let low = self.hex()?;
-                if !(0xDC00..0xE000).contains(&low) {
-                    return None;
-                }
-                return char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00));
-            }
-            _ => return None,
-        })
-    }
-
-    fn hex(&mut self) -> Option<u32> {
-        let digits = self.bytes.get(self.at..self.at + 4)?;
-        self.at += 4;
-        digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
     }
 
     fn digits(&mut self, sum: &mut u64) -> usize {
@@ -306,6 +313,42 @@ impl Parser<'_, '_> {
         }
         Some(())
     }
+}
+
+/// The character that the escape at `at` (behind its backslash) says; `at` is behind it afterwards.
+pub(super) fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
+    let byte = *bytes.get(*at)?;
+    *at += 1;
+    Some(match byte {
+        b'"' | b'\\' | b'/' => char::from(byte),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let high = hex(bytes, at)?;
+            if !(0xD800..0xDC00).contains(&high) {
+                return char::from_u32(high);
+            }
+            if !bytes.get(*at..)?.starts_with(b"\\u") {
+                return None;
+            }
+            *at += 2;
+            let low = hex(bytes, at)?;
+            if !(0xDC00..0xE000).contains(&low) {
+                return None;
+            }
+            return char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00));
+        }
+        _ => return None,
+    })
+}
+
+fn hex(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let digits = bytes.get(*at..*at + 4)?;
+    *at += 4;
+    digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
 }
 
 const EXACT: [f64; 16] =

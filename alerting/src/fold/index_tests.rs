@@ -77,12 +77,12 @@ fn folded(rules: &[usize], records: &[Value]) -> Aggregates {
         .iter()
         .map(|rule| (Uuid::from_u128(*rule as u128 + 1), plan(RULES[*rule], &[], frequency(1))))
         .collect();
-    let (engine, problems) = Engine::new(plans.iter().map(|(uid, plan)| (*uid, plan)));
+    let (engine, problems) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     assert_eq!(problems, []);
     let mut partition = Partition::default();
     for (offset, record) in records.iter().enumerate() {
         let value = serde_json::to_vec(record).unwrap();
-        engine.add(&mut partition, &raw(offset as i64, 1_000, &value)).unwrap();
+        engine.add(&mut partition, &raw(offset as i64, 1_000, &value)).decoded().unwrap();
     }
     partition.take()
 }
@@ -122,12 +122,12 @@ fn most_rules_are_passed_over() {
             (Uuid::from_u128(at), plan(&matches, &[], frequency(1)))
         })
         .collect();
-    let (engine, _) = Engine::new(plans.iter().map(|(uid, plan)| (*uid, plan)));
+    let (engine, _) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     let value =
         json!({"service": "svc-8", "level": "ERROR", "amount": 501, "message": "a word 7. and a word 77."});
     let document = crate::document::Document::of(&value);
     let view = document.view("");
     let mut candidates = Vec::new();
-    engine.topics["logs"][0].index.candidates(view.root(), &mut candidates);
+    engine.topics["logs"].index.candidates(view.root(), &mut candidates);
     assert_eq!(candidates, [7, 8]);
 }

@@ -13,7 +13,7 @@ mod ranges;
 use std::sync::Arc;
 
 use aggregate::Measures;
-use domain::{Format, RulePlan};
+use domain::{Format, Reading, RulePlan};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
@@ -26,7 +26,8 @@ use partition::{Held, Scratch};
 
 use crate::{
     decide::RuleParams,
-    decode::{DecodeError, Decoded, Decoder},
+    decode::{DecodeError, Decoded, Decoder, PatternError},
+    event_time::{EventTime, EventTimeError},
     matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
     reason::DropReason,
@@ -37,6 +38,12 @@ use crate::{
 /// Why a rule can't run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
+    /// The source's pattern does not compile.
+    #[error("source: text.pattern: {0}")]
+    Pattern(#[from] PatternError),
+    /// The source's event time does not compile.
+    #[error("source: eventTime: {0}")]
+    EventTime(#[from] EventTimeError),
     /// `match` does not compile.
     #[error("match: {0}")]
     Match(#[from] CompileError),
@@ -70,7 +77,8 @@ pub struct Rule {
     pub(super) uid: Uuid,
     matcher: Matcher,
     pub(super) group_by: GroupBy,
-    format: Format,
+    /// Whether the record's bytes are the JSON of its value.
+    is_json: bool,
     /// None where it speaks for each record.
     buckets: Option<Buckets>,
     /// None where only records are counted.
@@ -87,7 +95,8 @@ impl Rule {
             (Ok(matcher), Ok(group_by), Ok(measures)) => {
                 let buckets = RuleParams::of(plan).map(|params| params.buckets());
                 let measures = measures.map(Arc::new);
-                Ok(Self { uid, matcher, group_by, format: plan.format, buckets, measures })
+                let is_json = plan.source.reading.format == Format::Json;
+                Ok(Self { uid, matcher, group_by, is_json, buckets, measures })
             }
             (matcher, group_by, measures) => {
                 Err(matcher.err().into_iter().chain(group_by.err()).chain(measures.err()).collect())
@@ -97,17 +106,19 @@ impl Rule {
 }
 
 /// All rules of a source, compiled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Engine {
+    decoder: Decoder,
+    /// None where it is the record's timestamp.
+    event_time: Option<EventTime>,
     rules: Vec<Rule>,
-    /// By topic, the rules that read it, together with those of the same format.
-    topics: HashMap<String, Vec<Readers>>,
+    /// By topic, the rules that read it.
+    topics: HashMap<String, Readers>,
 }
 
-/// The rules that read the same topic in the same format.
-#[derive(Debug)]
+/// The rules that read the same topic.
+#[derive(Debug, Default)]
 struct Readers {
-    decoder: Decoder,
     rules: Vec<u32>,
     index: Index,
 }
@@ -122,23 +133,52 @@ pub struct RuleProblem {
 }
 
 /// What became of a record.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Folded {
     /// Rules that counted it.
     pub matched: usize,
+    /// Its event time, Unix ms: by this its partition's may move on. None where it says none, or none that is near enough
+    /// ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
+    pub time_ms: Option<i64>,
+    /// Why it can't be decoded and belongs in the dead-letter topic; that is counted too.
+    pub undecodable: Option<DecodeError>,
+}
+
+impl Folded {
+    /// Itself, or why the record can't be decoded.
+    pub fn decoded(mut self) -> Result<Self, DecodeError> {
+        self.undecodable.take().map_or(Ok(self), Err)
+    }
 }
 
 impl Engine {
-    /// Compiles rules. One that does not compile is reported and left out; the others run.
-    pub fn new<'p>(rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>) -> (Self, Vec<RuleProblem>) {
-        let (mut engine, mut problems) = (Self::default(), Vec::new());
+    /// Compiles rules whose source is read like this. One that does not compile is reported and left out; the others run.
+    pub fn new<'p>(
+        reading: &Reading,
+        rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>,
+    ) -> (Self, Vec<RuleProblem>) {
+        let decoder = Decoder::new(&reading.format).map_err(RuleError::from);
+        let event_time =
+            reading.event_time.as_ref().map(EventTime::compile).transpose().map_err(RuleError::from);
+        let unreadable: Vec<RuleError> =
+            decoder.as_ref().err().into_iter().chain(event_time.as_ref().err()).cloned().collect();
+        let mut engine = Self {
+            decoder: decoder.unwrap_or(Decoder::Json),
+            event_time: event_time.unwrap_or_default(),
+            rules: Vec::new(),
+            topics: HashMap::new(),
+        };
+        let mut problems = Vec::new();
         for (uid, plan) in rules {
             match Rule::compile(uid, plan) {
-                Ok(rule) => engine.insert(rule, &plan.topics),
-                Err(errors) => problems.push(RuleProblem { rule: uid, errors }),
+                Ok(rule) if unreadable.is_empty() => engine.insert(rule, &plan.topics),
+                compiled => {
+                    let errors = unreadable.iter().cloned().chain(compiled.err().into_iter().flatten());
+                    problems.push(RuleProblem { rule: uid, errors: errors.collect() });
+                }
             }
         }
-        for readers in engine.topics.values_mut().flatten() {
+        for readers in engine.topics.values_mut() {
             let rules = &engine.rules;
             let needs =
                 |at: &u32| (*at, rules.get(*at as usize).map_or_else(Vec::new, |it| it.matcher.needs()));
@@ -151,50 +191,60 @@ impl Engine {
         let index = self.rules.len() as u32;
         let topics: std::collections::BTreeSet<_> = topics.iter().collect();
         for topic in topics {
-            let formats = self.topics.entry(topic.clone()).or_default();
-            match formats.iter_mut().find(|readers| readers.decoder.format() == rule.format) {
-                Some(readers) => readers.rules.push(index),
-                None => formats.push(Readers {
-                    decoder: Decoder::new(rule.format),
-                    rules: vec![index],
-                    index: Index::default(),
-                }),
-            }
+            self.topics.entry(topic.clone()).or_default().rules.push(index);
         }
         self.rules.push(rule);
     }
 
-    /// Folds a record into its partition's aggregates. An error means that it can't be decoded and belongs in the
-    /// dead-letter topic; that is counted too. Of a topic that no rule reads, records are passed over.
+    /// Folds a record into its partition's aggregates. Of a topic that no rule reads, records are passed over.
     ///
     /// `into` belongs to one partition of one topic and to this engine: take what it holds before another engine goes on.
-    pub fn add(&self, into: &mut Partition, record: &RawRecord<'_>) -> Result<Folded, DecodeError> {
-        let Some(formats) = self.topics.get(record.topic) else { return Ok(Folded::default()) };
-        let Partition { held, scratch } = into;
-        let mut matched = 0;
-        for readers in formats {
-            let Scratch { document, memory, candidates } = scratch;
-            let view = match readers.decoder.decode(record.value, document) {
-                Ok(Decoded::Value(view)) => view,
-                Ok(Decoded::Tombstone) => {
-                    held.drop_record(None, DropReason::Tombstone);
-                    return Ok(Folded::default());
-                }
-                Err(error) => {
-                    held.drop_record(None, DropReason::Undecodable);
-                    return Err(error);
-                }
-            };
-            let record = Record { raw: *record, value: view.root() };
-            readers.index.candidates(record.value, candidates);
-            matched += candidates.iter().filter(|rule| self.apply(**rule, held, &record, memory)).count();
-            memory.clear();
+    #[must_use]
+    pub fn add(&self, into: &mut Partition, record: &RawRecord<'_>) -> Folded {
+        let mut folded = Folded::default();
+        let Partition { held, scratch: Scratch { document, memory, candidates } } = into;
+        let readers = self.topics.get(record.topic);
+        let value = match readers.map(|_| self.decoder.decode(record, document)) {
+            Some(Ok(Decoded::Value(view))) => Some(view),
+            Some(Ok(Decoded::Tombstone)) => {
+                held.drop_record(None, DropReason::Tombstone);
+                None
+            }
+            Some(Err(error)) => {
+                held.drop_record(None, DropReason::Undecodable);
+                folded.undecodable = Some(error);
+                None
+            }
+            None => None,
+        };
+        let (Some(view), Some(readers)) = (value, readers) else {
+            // What can't be looked into has no time of its own.
+            folded.time_ms = self.event_time.is_none().then_some(record).and_then(RawRecord::near_ms);
+            return folded;
+        };
+        let mut record = Record { raw: *record, value: view.root() };
+        let timed = self.event_time.as_ref().map(|it| it.of(&record));
+        if let Some(Some(time)) = timed {
+            record.raw.timestamp_ms = time;
         }
-        Ok(Folded { matched })
+        let has_time = timed != Some(None);
+        folded.time_ms = has_time.then_some(&record.raw).and_then(RawRecord::near_ms);
+        readers.index.candidates(record.value, candidates);
+        folded.matched =
+            candidates.iter().filter(|rule| self.apply(**rule, held, &record, has_time, memory)).count();
+        memory.clear();
+        folded
     }
 
     /// Whether the rule counted the record.
-    fn apply(&self, index: u32, held: &mut Held, record: &Record<'_>, memory: &Memory) -> bool {
+    fn apply(
+        &self,
+        index: u32,
+        held: &mut Held,
+        record: &Record<'_>,
+        has_time: bool,
+        memory: &Memory,
+    ) -> bool {
         let Some(rule) = self.rules.get(index as usize) else { return false };
         match rule.matcher.matches_in(record, memory) {
             Ok(true) => {}
@@ -209,6 +259,10 @@ impl Engine {
             return false;
         }
         match rule.buckets {
+            Some(_) if !has_time => {
+                held.drop_record(Some(rule.uid), DropReason::TimeMissing);
+                return false;
+            }
             Some(_) if record.raw.is_ahead() => {
                 held.drop_record(Some(rule.uid), DropReason::TimeAhead);
                 return false;

@@ -17,7 +17,7 @@ use crate::{
     matching::Memory,
     paths,
     reason::DropReason,
-    record::Record,
+    record::{RawRecord, Record},
     sample::{self, MAX_SAMPLE},
 };
 
@@ -189,12 +189,13 @@ impl Held {
             place.copy_from_slice(&bucket.to_le_bytes());
         }
         let time = record.raw.time().as_millisecond();
-        let cut;
-        let body = if let Some(value) = record.raw.value.filter(|value| value.len() <= MAX_SAMPLE) {
-            value
-        } else {
-            cut = serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default();
-            &cut
+        let made;
+        let body = match record.raw.value {
+            Some(value) if rule.is_json && value.len() <= MAX_SAMPLE => value,
+            _ => {
+                made = json(record);
+                &made
+            }
         };
         self.know(rule, index);
         if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
@@ -302,9 +303,19 @@ impl Place {
     }
 }
 
+/// The record's value as JSON, cut to a sample's size.
+fn json(record: &Record<'_>) -> Vec<u8> {
+    let whole = serde_json::to_vec(&record.value).unwrap_or_default();
+    if whole.len() <= MAX_SAMPLE {
+        return whole;
+    }
+    serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default()
+}
+
 /// The value of a sample that was kept as JSON.
 fn value(body: &[u8], document: &mut Document) -> Value {
-    match Decoder::new(domain::Format::Json).decode(Some(body), document) {
+    let record = RawRecord { value: Some(body), ..RawRecord::default() };
+    match Decoder::Json.decode(&record, document) {
         Ok(Decoded::Value(view)) => sample::cut(&view.root().to_json()),
         _ => Value::Null,
     }

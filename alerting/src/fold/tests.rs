@@ -12,7 +12,6 @@ pub(super) fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) 
     RulePlan {
         source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["logs".into()],
-        format: Format::Json,
         start_from: StartFrom::Latest,
         dead_letter_topic: None,
         matches: matches.into(),
@@ -52,6 +51,11 @@ pub(super) fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
     }
 }
 
+/// What becomes of a record of that time that no rule counts.
+fn read(at: i64) -> Folded {
+    Folded { time_ms: Some(at), ..Folded::default() }
+}
+
 const BAD: Uuid = Uuid::from_u128(1);
 const GOOD: Uuid = Uuid::from_u128(2);
 
@@ -59,7 +63,7 @@ const GOOD: Uuid = Uuid::from_u128(2);
 fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
     let bad = plan("record.a ==", &[("x", "service")], frequency(1));
     let good = plan("record.a == 1", &[], frequency(1));
-    let (engine, problems) = Engine::new([(BAD, &bad), (GOOD, &good)]);
+    let (engine, problems) = Engine::new(&Reading::default(), [(BAD, &bad), (GOOD, &good)]);
     assert_eq!(problems.len(), 1);
     assert_eq!((problems[0].rule, problems[0].errors.len()), (BAD, 2));
     assert!(problems[0].errors[0].to_string().starts_with("match: line 1"), "{}", problems[0].errors[0]);
@@ -69,13 +73,16 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
         problems[0].errors[1]
     );
     let mut partition = Partition::default();
-    assert_eq!(engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)), Ok(Folded { matched: 1 }));
+    assert_eq!(
+        engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)),
+        Folded { matched: 1, ..read(1_000) }
+    );
 }
 
 #[test]
 fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     for (offset, at, value) in [
         (0, 1_500, br#"{"n":1,"s":"pay"}"#),
@@ -85,7 +92,7 @@ fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
         (4, 1_000, br#"{"n":5,"s":"log"}"#),
         (5, 1_000, br#"{"n":0,"s":"log"}"#),
     ] {
-        engine.add(&mut partition, &raw(offset, at, value)).unwrap();
+        engine.add(&mut partition, &raw(offset, at, value)).decoded().unwrap();
     }
     assert!(partition.weight() > 0);
     let counts = partition.take().counts;
@@ -103,17 +110,17 @@ fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
 #[test]
 fn what_is_not_counted_has_a_reason() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     for value in [&b"{\"n\":1}"[..], b"{\"n\":\"x\",\"s\":\"pay\"}", b"{\"n\":1,\"s\":null}", b"{}"] {
-        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), Ok(Folded { matched: 0 }));
+        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), read(0));
     }
-    assert!(engine.add(&mut partition, &raw(0, 0, b"not json")).is_err());
-    assert!(engine.add(&mut partition, &raw(0, 0, b"")).is_err());
+    assert!(engine.add(&mut partition, &raw(0, 0, b"not json")).undecodable.is_some());
+    assert!(engine.add(&mut partition, &raw(0, 0, b"")).undecodable.is_some());
     let tombstone = RawRecord { value: None, ..raw(0, 0, b"") };
-    assert_eq!(engine.add(&mut partition, &tombstone), Ok(Folded { matched: 0 }));
+    assert_eq!(engine.add(&mut partition, &tombstone), read(0));
     let of_nobody = RawRecord { topic: "other", ..raw(0, 0, b"not json") };
-    assert_eq!(engine.add(&mut partition, &of_nobody), Ok(Folded { matched: 0 }));
+    assert_eq!(engine.add(&mut partition, &of_nobody), read(0));
     let dropped: Vec<_> =
         partition.take().dropped.into_iter().map(|it| (it.rule, it.reason, it.count)).collect();
     let expected: Vec<(Option<Uuid>, String, i64)> = vec![
@@ -129,10 +136,10 @@ fn what_is_not_counted_has_a_reason() {
 fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
     let alert = plan("true", &[], Condition::Any);
     let each = RulePlan { resolve: None, ..alert.clone() };
-    let (engine, _) = Engine::new([(BAD, &alert), (GOOD, &each)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(BAD, &alert), (GOOD, &each)]);
     let mut partition = Partition::default();
     for offset in 0..3 {
-        engine.add(&mut partition, &raw(offset, 1_000, b"1")).unwrap();
+        engine.add(&mut partition, &raw(offset, 1_000, b"1")).decoded().unwrap();
     }
     let taken = partition.take();
     assert_eq!(
@@ -145,11 +152,11 @@ fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
 #[test]
 fn the_weight_follows_what_is_held() {
     let plan = plan("true", &[], frequency(1));
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     let value = serde_json::to_vec(&json!({"text": "x".repeat(10_000)})).unwrap();
     for offset in 0..1_000 {
-        engine.add(&mut partition, &raw(offset, 1_000, &value)).unwrap();
+        engine.add(&mut partition, &raw(offset, 1_000, &value)).decoded().unwrap();
     }
     // The first, the last, and a few that wait to be counted.
     assert!((20_000..80_000).contains(&partition.weight()), "{}", partition.weight());
@@ -158,10 +165,10 @@ fn the_weight_follows_what_is_held() {
 #[test]
 fn whatever_time_a_record_claims_it_is_counted() {
     let plan = plan("true", &[], frequency(1));
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     for at in [i64::MIN, -1, 0, i64::MAX] {
-        engine.add(&mut partition, &raw(0, at, b"1")).unwrap();
+        engine.add(&mut partition, &raw(0, at, b"1")).decoded().unwrap();
     }
     assert_eq!(partition.take().counts.iter().map(|it| it.count).sum::<i64>(), 4);
 }
@@ -213,12 +220,12 @@ proptest! {
     ) {
         let (records, shuffled) = records;
         let plan = plan("record.n > 0", &[("g", "record.g")], frequency(3));
-        let (engine, _) = Engine::new([(GOOD, &plan)]);
+        let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
         let text = |group: u8, n: i64| format!("{{\"g\":\"g{group}\",\"n\":{n}}}");
 
         let mut one = Partition::default();
         for (offset, (at, group, n)) in records.iter().enumerate() {
-            engine.add(&mut one, &raw(offset as i64, *at, text(*group, *n).as_bytes())).unwrap();
+            engine.add(&mut one, &raw(offset as i64, *at, text(*group, *n).as_bytes())).decoded().unwrap();
         }
         let mut many: Vec<Partition> = (0..partitions).map(|_| Partition::default()).collect();
         let mut committed = Vec::new();
@@ -226,7 +233,7 @@ proptest! {
             let partition = index % partitions;
             let text = text(*group, *n);
             let record = RawRecord { partition: partition as i32, ..raw(index as i64, *at, text.as_bytes()) };
-            engine.add(&mut many[partition], &record).unwrap();
+            engine.add(&mut many[partition], &record).decoded().unwrap();
             if index % commit_every == 0 {
                 committed.extend(many[partition].take().counts);
             }
@@ -254,7 +261,7 @@ proptest! {
         every in 1..10_usize,
     ) {
         let plan = plan("true", &[("g", "record")], frequency(1));
-        let (engine, _) = Engine::new([(GOOD, &plan)]);
+        let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
         let (mut whole, mut part, mut merged) = (Partition::default(), Partition::default(), BTreeMap::new());
         let mut commit = |part: &mut Partition| for count in part.take().counts {
             match merged.entry((count.group.clone(), count.bucket_ms)) {
@@ -265,8 +272,8 @@ proptest! {
         for (offset, (at, group)) in records.iter().enumerate() {
             let text = group.to_string();
             let record = raw(offset as i64, *at, text.as_bytes());
-            engine.add(&mut whole, &record).unwrap();
-            engine.add(&mut part, &record).unwrap();
+            engine.add(&mut whole, &record).decoded().unwrap();
+            engine.add(&mut part, &record).decoded().unwrap();
             if offset % every == 0 {
                 commit(&mut part);
             }
@@ -280,12 +287,12 @@ proptest! {
 fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let windowed = plan("record.a == 1", &[], frequency(1));
     let each = RulePlan { resolve: None, ..plan("record.a == 1", &[], Condition::Any) };
-    let (engine, _) = Engine::new([(GOOD, &windowed), (BAD, &each)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &windowed), (BAD, &each)]);
     let mut partition = Partition::default();
     let clock_ms = 1_000_000;
     for (offset, ahead) in [(0, MAX_AHEAD), (1, MAX_AHEAD + 1), (2, i64::MAX - clock_ms)] {
         let record = RawRecord { clock_ms, ..raw(offset, clock_ms + ahead, br#"{"a":1}"#) };
-        engine.add(&mut partition, &record).unwrap();
+        engine.add(&mut partition, &record).decoded().unwrap();
     }
     let aggregates = partition.take();
     let counts: Vec<_> = aggregates.counts.iter().map(|count| (count.bucket_ms, count.count)).collect();
@@ -302,7 +309,7 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
         topics: vec!["logs".into(), "other".into()],
         ..plan("true", &[("k", "key")], frequency(1))
     };
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     let at = |topic: &'static str, partition, offset| RawRecord {
         topic,
@@ -318,7 +325,7 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
         at("logs", 2, i64::MIN),
         at("logs", 1, 7),
     ] {
-        engine.add(&mut partition, &record).unwrap();
+        engine.add(&mut partition, &record).decoded().unwrap();
     }
     let counts = partition.take().counts;
     assert_eq!((counts.len(), counts[0].count), (1, 6));
@@ -333,10 +340,10 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
 fn a_bucket_of_months_counts_as_any_other() {
     let condition = Condition::Frequency { count: 1, window: Millis(i64::MAX / 4) };
     let plan = plan("true", &[], condition);
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     for (offset, time) in [(0, 5), (1, 1_767_225_600_000), (2, 0)] {
-        engine.add(&mut partition, &raw(offset, time, b"1")).unwrap();
+        engine.add(&mut partition, &raw(offset, time, b"1")).decoded().unwrap();
     }
     let counts = partition.take().counts;
     assert_eq!((counts.len(), counts[0].count), (1, 3));
@@ -346,10 +353,10 @@ fn a_bucket_of_months_counts_as_any_other() {
 #[test]
 fn a_sample_that_does_not_fit_is_cut() {
     let plan = plan("true", &[], frequency(1));
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = Partition::default();
     let value = serde_json::to_vec(&json!({"a": 1, "text": "x".repeat(100_000)})).unwrap();
-    engine.add(&mut partition, &raw(0, 0, &value)).unwrap();
+    engine.add(&mut partition, &raw(0, 0, &value)).decoded().unwrap();
     let count = partition.take().counts.remove(0);
     assert_eq!(count.first.value["a"], 1);
     assert!(count.first.value["text"].as_str().unwrap().ends_with('…'));
@@ -358,7 +365,7 @@ fn a_sample_that_does_not_fit_is_cut() {
 #[test]
 fn many_groups_are_counted_as_brute_force_counts_them() {
     let plan = plan("true", &[("g", "record.g"), ("h", "record.h")], frequency(1));
-    let (engine, _) = Engine::new([(GOOD, &plan)]);
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let (mut partition, mut expected) = (Partition::default(), BTreeMap::new());
     let mut seed = 7_u64;
     for offset in 0..20_000_i64 {
@@ -369,7 +376,7 @@ fn many_groups_are_counted_as_brute_force_counts_them() {
             "g".repeat(g as usize),
             "p".repeat((seed >> 20 & 63) as usize)
         );
-        engine.add(&mut partition, &raw(offset, at, value.as_bytes())).unwrap();
+        engine.add(&mut partition, &raw(offset, at, value.as_bytes())).decoded().unwrap();
         let key = ("g".repeat(g as usize), h.to_string(), at / 1_000 * 1_000);
         let held = expected.entry(key).or_insert((0, (at, offset), (at, offset)));
         *held = (held.0 + 1, held.1.min((at, offset)), held.2.max((at, offset)));

@@ -372,7 +372,7 @@ fn run(plan: &RulePlan, records: &[Rec], choices: &[usize], every: usize, until:
             .find(|partition| !queues[*partition].is_empty())
             .unwrap();
         let rec = queues[partition].pop().unwrap();
-        replay.push(&raw(partition as i32, rec.offset, rec.at, &rec.text())).unwrap();
+        replay.push(&raw(partition as i32, rec.offset, rec.at, &rec.text())).decoded().unwrap();
         if step % every == 0 {
             events.extend(replay.decide());
         }

@@ -1,9 +1,11 @@
 use domain::{
-    AlertKind, AlertPolicy, Condition, Format, Millis, Resolve, RulePlan, Severity, Source, StartFrom,
+    AlertKind, AlertPolicy, Condition, EventTime, Format, Millis, Resolve, RulePlan, Severity, Source,
+    StartFrom, TimeForm,
 };
 use uuid::Uuid;
 
 use super::*;
+use crate::record::MAX_AHEAD;
 
 const RULE: Uuid = Uuid::from_u128(1);
 
@@ -11,7 +13,6 @@ pub(super) fn plan(condition: Condition) -> RulePlan {
     RulePlan {
         source: Source { bootstrap_servers: vec![], ..Source::default() },
         topics: vec!["t".into()],
-        format: Format::Json,
         start_from: StartFrom::Earliest,
         dead_letter_topic: None,
         matches: "true".into(),
@@ -62,7 +63,7 @@ fn a_frequency_fires_and_resolves_in_the_order_of_event_time() {
     let (mut replay, problems) = Replay::new([(RULE, &plan)]);
     assert!(problems.is_empty());
     for (offset, second, group) in [(0, 3, "b"), (1, 3, "a"), (2, 4, "b"), (3, 5, "a")] {
-        replay.push(&raw(0, offset, second * 1_000, &format!("{{\"g\":\"{group}\"}}"))).unwrap();
+        replay.push(&raw(0, offset, second * 1_000, &format!("{{\"g\":\"{group}\"}}"))).decoded().unwrap();
     }
     let mut events = replay.finish(None);
     assert_eq!(told(&events), [(5, "b", Some(AlertKind::Firing), 2), (6, "a", Some(AlertKind::Firing), 2)]);
@@ -81,12 +82,12 @@ fn a_partition_holds_the_others_back_until_it_moves_on() {
     let (mut replay, _) = Replay::new([(RULE, &plan)]);
     replay.open("t", 1);
     for (offset, second) in [(0, 3), (1, 4), (2, 60)] {
-        replay.push(&raw(0, offset, second * 1_000, "{\"g\":\"a\"}")).unwrap();
+        replay.push(&raw(0, offset, second * 1_000, "{\"g\":\"a\"}")).decoded().unwrap();
     }
     assert_eq!(replay.decide(), []);
     replay.progress("t", 1, 5_000);
     assert_eq!(told(&replay.decide()), [(5, "a", Some(AlertKind::Firing), 2)]);
-    replay.push(&raw(1, 0, 3_000, "{\"g\":\"a\"}")).unwrap();
+    replay.push(&raw(1, 0, 3_000, "{\"g\":\"a\"}")).decoded().unwrap();
     assert_eq!(told(&replay.finish(None)).len(), 1);
     assert_eq!(replay.tally(RULE), Some(Tally { matched: 4, late: 1 }));
 }
@@ -96,10 +97,96 @@ fn any_tells_of_each_record_and_what_is_not_counted_has_a_reason() {
     let each = RulePlan { resolve: None, ..plan(Condition::Any) };
     let (mut replay, _) = Replay::new([(RULE, &each)]);
     for (offset, value) in [(0, "{\"g\":\"a\"}"), (1, "{}"), (2, "{\"g\":\"b\"}")] {
-        replay.push(&raw(0, offset, offset * 1_000, value)).unwrap();
+        replay.push(&raw(0, offset, offset * 1_000, value)).decoded().unwrap();
     }
-    assert!(replay.push(&raw(0, 3, 4_000, "{")).is_err());
+    assert!(replay.push(&raw(0, 3, 4_000, "{")).undecodable.is_some());
     assert_eq!(told(&replay.decide()), [(0, "a", None, 1), (2, "b", None, 1)]);
     let dropped: Vec<_> = replay.dropped().iter().map(|((rule, why), n)| (*rule, why.as_str(), *n)).collect();
-    assert_eq!(dropped, [(None, "Undecodable", 1), (Some(RULE), "GroupMissing", 1)]);
+    assert_eq!(dropped, [(RULE, "GroupMissing", 1), (RULE, "Undecodable", 1)]);
+}
+
+fn timed(form: TimeForm) -> Reading {
+    Reading { event_time: Some(EventTime { path: "record.at".to_owned(), form }), ..Reading::default() }
+}
+
+fn read_as(reading: Reading, plan: RulePlan) -> RulePlan {
+    RulePlan { source: Source { reading: Box::new(reading), ..plan.source.clone() }, ..plan }
+}
+
+#[test]
+fn a_record_counts_at_the_time_that_it_says_not_at_its_timestamp() {
+    let condition = Condition::Frequency { count: 2, window: Millis::from_secs(10) };
+    let plan = read_as(timed(TimeForm::UnixSeconds), plan(condition));
+    let (mut replay, _) = Replay::new([(RULE, &plan)]);
+    let clock = 1_000_000;
+    let mut push = |offset, value: &str| {
+        let record = RawRecord { clock_ms: clock, ..raw(0, offset, clock, value) };
+        replay.push(&record).time_ms
+    };
+    assert_eq!(push(0, r#"{"g":"a","at":101}"#), Some(101_000));
+    assert_eq!(push(1, r#"{"g":"a","at":102.5}"#), Some(102_500));
+    // A little ahead: not beyond the clock. Far ahead, or without a time: nothing moves.
+    assert_eq!(push(2, r#"{"g":"a","at":1001}"#), Some(clock));
+    assert_eq!(push(3, r#"{"g":"a","at":9999999}"#), None);
+    assert_eq!(push(4, r#"{"g":"a"}"#), None);
+    assert_eq!(push(5, r#"{"g":"a","at":"soon"}"#), None);
+    assert_eq!(push(6, "{"), None, "it can't be looked into");
+    let events = replay.finish(Some(200_000));
+    assert_eq!(told(&events)[0], (103, "a", Some(AlertKind::Firing), 2));
+    let first = events[0].first.as_ref().unwrap();
+    assert_eq!(first.at.time.as_millisecond(), 101_000);
+    let dropped: Vec<_> = replay.dropped().iter().map(|((_, why), n)| (why.as_str(), *n)).collect();
+    assert_eq!(dropped, [("TimeAhead", 1), ("TimeMissing", 2), ("Undecodable", 1)]);
+}
+
+#[test]
+fn a_record_of_the_far_future_does_not_make_those_of_the_past_late() {
+    let condition = Condition::Frequency { count: 2, window: Millis::from_secs(10) };
+    let (mut replay, _) = Replay::new([(RULE, &plan(condition))]);
+    let clock = 50_000_000;
+    for (offset, at) in [(0, 1_000), (1, clock + MAX_AHEAD + 1), (2, 2_000)] {
+        let record = RawRecord { clock_ms: clock, ..raw(0, offset, at, "{\"g\":\"a\"}") };
+        replay.push(&record).decoded().unwrap();
+        replay.decide();
+    }
+    assert_eq!(told(&replay.finish(None))[0], (3, "a", Some(AlertKind::Firing), 2));
+    assert_eq!(replay.tally(RULE).unwrap().late, 0);
+}
+
+#[test]
+fn rules_that_read_the_same_topic_otherwise_do_not_disturb_each_other() {
+    const LOGFMT: Uuid = Uuid::from_u128(8);
+    let each = RulePlan { resolve: None, ..plan(Condition::Any) };
+    let logfmt = read_as(Reading { format: Format::Logfmt, event_time: None }, each.clone());
+    let (mut replay, problems) = Replay::new([(RULE, &each), (LOGFMT, &logfmt)]);
+    assert_eq!(problems, []);
+    assert!(replay.push(&raw(0, 0, 1_000, "{\"g\": \"a\"}")).undecodable.is_some(), "a quote in a name");
+    assert!(replay.push(&raw(0, 1, 2_000, "g=b n=1")).undecodable.is_some(), "not JSON");
+    replay.push(&RawRecord { value: None, ..raw(0, 2, 3_000, "") }).decoded().unwrap();
+    let events = replay.decide();
+    let told: Vec<_> = events.iter().map(|event| (event.rule, event.group["g"].as_str())).collect();
+    assert_eq!(told, [(RULE, "a"), (LOGFMT, "b")]);
+    assert_eq!(events[1].last.as_ref().unwrap().value, serde_json::json!({"g": "b", "n": "1"}));
+    let dropped: Vec<_> = replay.dropped().iter().map(|((rule, why), n)| (*rule, why.as_str(), *n)).collect();
+    assert_eq!(
+        dropped,
+        [
+            (RULE, "Tombstone", 1),
+            (RULE, "Undecodable", 1),
+            (LOGFMT, "Tombstone", 1),
+            (LOGFMT, "Undecodable", 1)
+        ]
+    );
+}
+
+#[test]
+fn what_can_not_be_read_stops_its_own_rules_and_says_why() {
+    let pattern = Format::Text { pattern: "(".to_owned() };
+    let event_time = timed(TimeForm::Pattern { pattern: "%H".to_owned(), time_zone: None }).event_time;
+    let bad = read_as(Reading { format: pattern, event_time }, plan(Condition::Any));
+    let (_, problems) = Replay::new([(RULE, &bad)]);
+    let said: Vec<String> = problems[0].errors.iter().map(ToString::to_string).collect();
+    assert!(
+        said[0].starts_with("source: text.pattern: ") && said[1].starts_with("source: eventTime: pattern")
+    );
 }

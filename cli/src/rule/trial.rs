@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Run;
-use crate::records::{self, TimePath};
+use crate::records::{self, Lines, TimePath};
 use crate::{Output, manifests};
 
 /// Matched records that are shown.
@@ -14,7 +14,7 @@ pub(crate) struct Flags {
     /// The manifest of the rule, or of several. Other kinds in it are passed over.
     #[arg(short, long)]
     filename: PathBuf,
-    /// Records, one JSON text a line; - for standard input.
+    /// Records, one JSON text a line (with the formats Logfmt and Text lines as they are); - for standard input.
     #[arg(long)]
     records: PathBuf,
     /// Lines are bare values, and their time is here, such as record.time: RFC 3339, Unix seconds or milliseconds.
@@ -35,7 +35,8 @@ pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
     let topic = run.default_topic().ok();
     let text = flags.output == Output::Text;
     let mut matched = 0_u64;
-    records::each(&flags.records, flags.time_path.as_ref(), |line| {
+    let lines = Lines { are_text: run.reads_text(), time_path: flags.time_path.clone() };
+    records::each(&flags.records, &lines, |line| {
         let rules = run.push(&line, topic.as_deref())?;
         matched += u64::from(rules > 0);
         if text && rules > 0 && matched <= SHOWN {

@@ -53,6 +53,7 @@ fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRul
                 count: group.count,
             })
             .collect(),
+        pending_count: Some(told.pending_count),
         matched: Some(told.matched),
         last_match_time: moment(told.last_match),
         last_alert_time: moment(told.last_alert),

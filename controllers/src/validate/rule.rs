@@ -1,7 +1,10 @@
 //! `AlertRule` → [`Plan`].
 
 use crds::rule::{self as wire, AlertRule};
-use domain::{Format, Isolation, Millis, Plan, PlanBody, RulePlan, Severity, Source, StartFrom};
+use domain::{
+    EventTime, Format, Isolation, Millis, Plan, PlanBody, Reading, RulePlan, Severity, Source, StartFrom,
+    TimeForm,
+};
 
 use super::{HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, template};
 use crate::conditions::reasons;
@@ -24,9 +27,6 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
     let body = RulePlan {
         source: source_of(object)?,
         topics: topics(&kafka.topics)?,
-        format: match kafka.format {
-            wire::Format::Json => Format::Json,
-        },
         start_from: match kafka.start_from {
             wire::StartFrom::Latest => StartFrom::Latest,
             wire::StartFrom::Earliest => StartFrom::Earliest,
@@ -69,7 +69,51 @@ pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
             wire::Isolation::ReadCommitted => Isolation::ReadCommitted,
             wire::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
         },
+        reading: Box::new(reading(kafka)?),
     })
+}
+
+fn reading(kafka: &wire::KafkaSource) -> Result<Reading, Invalid> {
+    let format = match (kafka.format, &kafka.text) {
+        (wire::Format::Text, Some(text)) => Format::Text { pattern: text.pattern.clone() },
+        (wire::Format::Text, None) => {
+            return Err(Invalid::spec("source.kafka.text: format Text needs its pattern".to_owned()));
+        }
+        (_, Some(_)) => {
+            return Err(Invalid::spec("source.kafka.text: only format Text has a pattern".to_owned()));
+        }
+        (wire::Format::Json, None) => Format::Json,
+        (wire::Format::Logfmt, None) => Format::Logfmt,
+        (wire::Format::CloudEvents, None) => Format::CloudEvents,
+    };
+    alerting::decode::Decoder::new(&format).map_err(|error| {
+        Invalid::new(reasons::INVALID_FORMAT, format!("source.kafka.text.pattern: {error}"))
+    })?;
+    let event_time = kafka.event_time.as_ref().map(event_time).transpose()?;
+    Ok(Reading { format, event_time })
+}
+
+fn event_time(wire: &wire::EventTime) -> Result<EventTime, Invalid> {
+    let place = "source.kafka.eventTime";
+    let form = match (wire.format, &wire.pattern) {
+        (wire::TimeFormat::Pattern, Some(pattern)) => {
+            TimeForm::Pattern { pattern: pattern.clone(), time_zone: wire.time_zone.clone() }
+        }
+        (wire::TimeFormat::Pattern, None) => {
+            return Err(Invalid::spec(format!("{place}.pattern: format Pattern needs one")));
+        }
+        (_, Some(_)) => return Err(Invalid::spec(format!("{place}.pattern: only format Pattern has one"))),
+        (_, None) if wire.time_zone.is_some() => {
+            return Err(Invalid::spec(format!("{place}.timeZone: only format Pattern has one")));
+        }
+        (wire::TimeFormat::Rfc3339, None) => TimeForm::Rfc3339,
+        (wire::TimeFormat::UnixSeconds, None) => TimeForm::UnixSeconds,
+        (wire::TimeFormat::UnixMilliseconds, None) => TimeForm::UnixMilliseconds,
+    };
+    let event_time = EventTime { path: wire.path.clone(), form };
+    alerting::event_time::EventTime::compile(&event_time)
+        .map_err(|error| Invalid::new(reasons::INVALID_EVENT_TIME, format!("{place}.{error}")))?;
+    Ok(event_time)
 }
 
 /// A dead letter that were read again could become another one.

@@ -2,9 +2,11 @@
 
 use e2e::tenant::Tenant;
 
-const PAGES: [(&str, &str); 3] = [
+const PAGES: [(&str, &str); 5] = [
     ("notificationchannel.md", include_str!("../../../docs/notificationchannel.md")),
     ("alertrule.md", include_str!("../../../docs/alertrule.md")),
+    ("coming-from-elastalert.md", include_str!("../../../docs/coming-from-elastalert.md")),
+    ("coming-from-prometheus.md", include_str!("../../../docs/coming-from-prometheus.md")),
     ("schedule.md", include_str!("../../../docs/schedule.md")),
 ];
 

@@ -9,6 +9,7 @@ mod channels;
 mod chart;
 mod docs;
 mod example;
+mod formats;
 mod golden;
 mod kafka;
 mod leave;

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser as _;
 use domain::{
-    CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, Digest, Format, Millis, OnUnknown, Plan,
+    CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, Digest, Millis, OnUnknown, Plan,
     PlanBody, RecordRef, RecurrenceText, ReminderPlan, RetryPolicy, RulePlan, Sample, SchedulePlan, Severity,
     Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
@@ -218,7 +218,6 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
     let body = RulePlan {
         source: source(),
         topics: vec!["payments".to_owned()],
-        format: Format::Json,
         start_from: StartFrom::Earliest,
         dead_letter_topic: None,
         matches: "record.level == 'error'".to_owned(),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::{
-    AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Format, Millis, OnUnknown,
-    Outcome, Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
+    AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Millis, OnUnknown, Outcome,
+    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
     TemplateText, Values, WebhookFormat,
 };
 use jiff::Timestamp;
@@ -211,7 +211,6 @@ pub(crate) fn rule(uid: Uuid, name: &str, change: impl FnOnce(&mut RulePlan)) ->
     let mut rule = RulePlan {
         source: kafka(),
         topics: vec![TOPIC.into()],
-        format: Format::Json,
         start_from: StartFrom::Latest,
         dead_letter_topic: None,
         matches: "true".into(),

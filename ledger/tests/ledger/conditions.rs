@@ -6,7 +6,7 @@ use alerting::fold::{Engine, Partition};
 use alerting::record::RawRecord;
 use alerting::replay::Replay;
 use domain::{
-    AlertKind, Cause, Condition, ExtremeDirection, Limit, Millis, Plan, PlanBody, Resolve, RulePlan,
+    AlertKind, Cause, Condition, ExtremeDirection, Limit, Millis, Plan, PlanBody, Reading, Resolve, RulePlan,
     SpikeDirection,
 };
 use proptest::prelude::*;
@@ -98,7 +98,7 @@ fn in_memory(plan: &Plan, records: &Records, until: i64) -> Vec<Told> {
     assert_eq!(problems, []);
     for (partition, records) in records.iter().enumerate() {
         for (offset, record) in records.iter().enumerate() {
-            replay.push(&raw(partition, offset, record.0, &text(*record))).unwrap();
+            replay.push(&raw(partition, offset, record.0, &text(*record))).decoded().unwrap();
         }
     }
     let mut told: Vec<Told> = replay
@@ -118,10 +118,10 @@ fn in_memory(plan: &Plan, records: &Records, until: i64) -> Vec<Told> {
 
 /// An entry of the records from `from` to `to`, folded as a worker does.
 fn entry_of(plan: &Plan, partition: usize, records: &[(i64, u8, i64)], from: usize, to: usize) -> Entry {
-    let (engine, _) = Engine::new([(RULE, alert_rule(plan))]);
+    let (engine, _) = Engine::new(&Reading::default(), [(RULE, alert_rule(plan))]);
     let mut fold = Partition::default();
     for (offset, record) in records.iter().enumerate().take(to).skip(from) {
-        engine.add(&mut fold, &raw(partition, offset, record.0, &text(*record))).unwrap();
+        engine.add(&mut fold, &raw(partition, offset, record.0, &text(*record))).decoded().unwrap();
     }
     let taken = fold.take();
     let here = entry(partition as i32, from as i64, to as i64);

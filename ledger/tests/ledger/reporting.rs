@@ -105,6 +105,26 @@ async fn a_rule_tells_what_fires_what_it_matched_and_from_where() {
 }
 
 #[tokio::test]
+async fn a_group_that_does_not_hold_long_enough_yet_is_pending() {
+    let mut held = three();
+    let domain::PlanBody::AlertRule(rule) = &mut held.body else { panic!("a rule") };
+    rule.policy.hold = domain::Millis::from_secs(4);
+    let bed = ready(held).await;
+    bed.commit(
+        vec![until(protocol::messages::Entry { counts: vec![count("pay", 5, 3)], ..entry(0, 0, 3) }, 7)],
+        8,
+    )
+    .await;
+    publish(&bed, 8).await;
+    let status = rule_status(&bed).await;
+    assert_eq!((status.firing_count, status.pending_count), (0, 1));
+    bed.commit(vec![until(entry(0, 3, 3), 11)], 12).await;
+    publish(&bed, 12).await;
+    let status = rule_status(&bed).await;
+    assert_eq!((status.firing_count, status.pending_count), (1, 0));
+}
+
+#[tokio::test]
 async fn from_where_a_rule_counts_is_published_at_once() {
     let bed = ready(any()).await;
     bed.commit(vec![entry(0, 0, 0)], 1).await;

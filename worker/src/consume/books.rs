@@ -123,14 +123,13 @@ impl<F: Default> Books<F> {
         self.open.get(key).map(|open| open.read)
     }
 
-    /// The fold that a record belongs to; `None` for a record that was read already, or of a partition that is not open.
-    /// The record counts as read, and its time as event-time progress.
-    pub fn admit(&mut self, key: &Key, offset: i64, time_ms: i64) -> Option<&mut F> {
+    /// The fold that a record belongs to, which says its event time, and the partition's event-time progress, which that
+    /// moves on; `None` for a record that was read already, or of a partition that is not open. The record counts as read.
+    pub fn admit(&mut self, key: &Key, offset: i64) -> Option<(&mut F, &mut Option<i64>)> {
         let open = self.open.get_mut(key).filter(|open| offset >= open.read)?;
         open.read = offset + 1;
         open.end = open.end.max(open.read);
-        open.progress = open.progress.max(Some(time_ms));
-        Some(&mut open.held)
+        Some((&mut open.held, &mut open.progress))
     }
 
     /// Records before `offset` can't be read any more. Returns how many those are.

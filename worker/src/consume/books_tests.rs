@@ -17,7 +17,8 @@ fn books() -> Books<Vec<i64>> {
 
 fn read(books: &mut Books<Vec<i64>>, offsets: std::ops::Range<i64>) {
     for offset in offsets {
-        if let Some(fold) = books.admit(&key(0), offset, offset) {
+        if let Some((fold, progress)) = books.admit(&key(0), offset) {
+            *progress = (*progress).max(Some(offset));
             fold.push(offset);
         }
     }
@@ -228,7 +229,8 @@ impl Consumer {
             Step::Read(partition, count) => {
                 for _ in 0..*count {
                     let offset = self.place[partition];
-                    if let Some(fold) = self.books.admit(&key(*partition), offset, offset) {
+                    if let Some((fold, progress)) = self.books.admit(&key(*partition), offset) {
+                        *progress = (*progress).max(Some(offset));
                         fold.push((self.plan, offset));
                     }
                     self.place.insert(*partition, offset + 1);

@@ -44,7 +44,8 @@ pub struct Compiled {
 impl Compiled {
     /// Compiles a plan. A rule that does not compile is a problem of its own; the others run.
     pub fn new(plan: &SourcePlan) -> Self {
-        let (engine, failed) = Engine::new(plan.rules.iter().map(|(uid, rule)| (*uid, &rule.plan)));
+        let (engine, failed) =
+            Engine::new(&plan.source.reading, plan.rules.iter().map(|(uid, rule)| (*uid, &rule.plan)));
         let problems: BTreeMap<Uuid, ObjectProblem> = failed
             .into_iter()
             .map(|failed| {

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
-use domain::{Condition, Digest, Format, Millis, RulePlan, Severity, Source, StartFrom};
+use domain::{Condition, Digest, Millis, RulePlan, Severity, Source, StartFrom};
 use protocol::messages::{SourcePlan, SourceRule};
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
@@ -163,7 +163,6 @@ fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
     RulePlan {
         source: Source { bootstrap_servers: servers, ..Source::default() },
         topics: vec!["logs".to_owned()],
-        format: Format::Json,
         start_from: StartFrom::Earliest,
         dead_letter_topic: None,
         matches: matches.to_owned(),

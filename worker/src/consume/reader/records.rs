@@ -62,9 +62,9 @@ impl Reader {
                         if time > now {
                             now = now_ms();
                         }
-                        // Nothing moves event time on beyond the clock: others' records would come late.
-                        if let Some(held) = self.books.admit(key, record.offset(), time.min(now)) {
-                            fold(plan, held, &record, (time, now), &mut round);
+                        if let Some((held, progress)) = self.books.admit(key, record.offset()) {
+                            let time = fold(plan, held, &record, (time, now), &mut round);
+                            *progress = (*progress).max(time);
                         }
                     }
                     let full = round.letters && self.weight_now() >= MAX_HELD;
@@ -115,14 +115,15 @@ impl Reader {
     }
 }
 
-/// Folds a record whose event time, and the clock, are given. Where the broker gave no time, it is the clock.
+/// Folds a record whose timestamp, and the clock, are given; where the broker gave none, it is the clock. Returns its event
+/// time, by which its partition's may move on.
 fn fold(
     plan: &Compiled,
     held: &mut Held,
     record: &Record,
     (timestamp_ms, clock_ms): (i64, i64),
     round: &mut Round,
-) {
+) -> Option<i64> {
     let headers: Vec<Header<'_>> = record.headers();
     let raw = RawRecord {
         topic: record.topic(),
@@ -135,29 +136,27 @@ fn fold(
         headers: &headers,
     };
     round.read += 1;
-    held.since_ms.get_or_insert(timestamp_ms.min(clock_ms));
-    match plan.engine.add(&mut held.fold, &raw) {
-        Ok(folded) => {
-            round.matched += folded.matched as u64;
-            round.urgent |= folded.matched > 0 && plan.urgent.contains(record.topic());
-        }
-        Err(error) => {
-            // A topic that only suspended rules read has none: their records are passed over.
-            let to = plan.dead_letter_topics.get(record.topic());
-            let to = to.filter(|_| !Letter::is_one(record.topic(), &headers)).into_iter().flatten();
-            let letter = Letter {
-                to: to.cloned().collect(),
-                topic: record.topic().to_owned(),
-                partition: record.partition(),
-                offset: record.offset(),
-                timestamp: record.timestamp(),
-                reason: error.to_string(),
-                key: record.key().map(<[u8]>::to_vec),
-                value: record.value().unwrap_or_default().to_vec(),
-            };
-            held.letter_bytes += letter.value.len() + letter.key.as_ref().map_or(0, Vec::len) + 256;
-            held.letters.push(letter);
-            round.letters = true;
-        }
+    let folded = plan.engine.add(&mut held.fold, &raw);
+    held.since_ms = held.since_ms.or(folded.time_ms);
+    round.matched += folded.matched as u64;
+    round.urgent |= folded.matched > 0 && plan.urgent.contains(record.topic());
+    if let Some(error) = folded.undecodable {
+        // A topic that only suspended rules read has none: their records are passed over.
+        let to = plan.dead_letter_topics.get(record.topic());
+        let to = to.filter(|_| !Letter::is_one(record.topic(), &headers)).into_iter().flatten();
+        let letter = Letter {
+            to: to.cloned().collect(),
+            topic: record.topic().to_owned(),
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp: record.timestamp(),
+            reason: error.to_string(),
+            key: record.key().map(<[u8]>::to_vec),
+            value: record.value().unwrap_or_default().to_vec(),
+        };
+        held.letter_bytes += letter.value.len() + letter.key.as_ref().map_or(0, Vec::len) + 256;
+        held.letters.push(letter);
+        round.letters = true;
     }
+    folded.time_ms
 }
