@@ -60,8 +60,8 @@ fn the_table_names_every_library_and_binary_of_the_workspace() {
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).expect("the manifest");
     let members =
         manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
-    // The operator wires what others hold, the protocol is what all share, e2e is the tests.
-    let free = ["operator", "protocol", "e2e"];
+    // The operator wires what others hold, the protocol is what all share, e2e and fuzz are tests.
+    let free = ["operator", "protocol", "e2e", "fuzz"];
     let named: BTreeSet<String> = NEVER.iter().map(|(name, _)| (*name).to_owned()).collect();
     for member in members.split('"').skip(1).step_by(2).filter(|member| !free.contains(member)) {
         let package = if member == "cli" { "belfry".to_owned() } else { format!("belfry-{member}") };

@@ -5,6 +5,7 @@
 
 mod ask;
 mod bad_input;
+mod bounds;
 mod channels;
 mod chart;
 mod docs;

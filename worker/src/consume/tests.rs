@@ -1,5 +1,6 @@
 //! The consumer against librdkafka's mock cluster and a hub in this process.
 
+mod errors;
 mod hub;
 mod sources;
 

@@ -1,0 +1,155 @@
+//! A plain loop over mutated seeds: what finds the shallow faults where nightly's fuzzer is not at hand.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::{seeds, targets};
+
+/// The longest input.
+const MAX: usize = 4_096;
+
+/// Numbers that look random and are a function of the seed (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+fn target(name: &str) -> fn(&[u8]) {
+    match name {
+        "json" => targets::json,
+        "logfmt" => targets::logfmt,
+        "text" => targets::text,
+        "cloud_events" => targets::cloud_events,
+        "matcher" => targets::matcher,
+        "plan" => targets::plan,
+        _ => panic!("there is no target {name}"),
+    }
+}
+
+/// Changes bytes in one of the ways in which inputs go wrong.
+fn mutate(chance: &mut Chance, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
+    let at = chance.below(input.len() + 1);
+    let to = (at + chance.below(16)).min(input.len());
+    match chance.below(8) {
+        0 => input.truncate(at),
+        1 => drop(input.drain(at..to)),
+        2 => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte ^= 1 << chance.below(8);
+            }
+        }
+        3 => input.insert(at, chance.next() as u8),
+        4 => {
+            let again = input[at..to].repeat(1 + chance.below(64));
+            input.splice(at..at, again);
+        }
+        5 => {
+            let other = &others[chance.below(others.len())];
+            let from = chance.below(other.len() + 1);
+            input.splice(at..to, other[from..].iter().copied());
+        }
+        _ => {
+            let word = words[chance.below(words.len())];
+            input.splice(at..to, word.bytes());
+        }
+    }
+    input.truncate(MAX);
+}
+
+/// Runs a target so many times; the input at which it failed.
+pub fn run(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
+    let (target, words) = (target(name), seeds::words(name));
+    let mut corpus = seeds::seeds(name);
+    let mut chance = Chance(seed);
+    for time in 0..times {
+        let mut input = corpus[chance.below(corpus.len())].clone();
+        for _ in 0..chance.below(6) {
+            mutate(&mut chance, &mut input, &corpus, words);
+        }
+        if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
+            return Err(input);
+        }
+        // What was mutated may be mutated again.
+        if time % 16 == 0 {
+            let place = chance.below(256);
+            match corpus.get_mut(place) {
+                Some(old) if place >= 8 => *old = input,
+                Some(_) => {}
+                None => corpus.push(input),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `[TIMES] [SEED]`; or a file, with which the target is run once.
+pub fn main(name: &str) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: u64| match arguments.get(at) {
+        Some(text) => text.parse().ok(),
+        None => Some(default),
+    };
+    let (Some(times), Some(seed)) = (number(0, 100_000), number(1, 1)) else {
+        let file = arguments.first().map(PathBuf::from).unwrap_or_default();
+        match std::fs::read(&file) {
+            Ok(input) => target(name)(&input),
+            Err(error) => {
+                eprintln!("usage: {name} [TIMES] [SEED], or {name} FILE; {}: {error}", file.display());
+                return ExitCode::from(2);
+            }
+        }
+        return ExitCode::SUCCESS;
+    };
+    match run(name, times, seed) {
+        Ok(()) => {
+            println!("{name}: {times} inputs from seed {seed}, no fault");
+            ExitCode::SUCCESS
+        }
+        Err(input) => {
+            // Where cargo-fuzz puts them.
+            let file = PathBuf::from(format!("fuzz/artifacts/{name}/crash-{seed}"));
+            let written = file.parent().map(std::fs::create_dir_all).transpose();
+            if let Err(error) = written.and_then(|_| std::fs::write(&file, &input)) {
+                eprintln!("{}: {error}", file.display());
+            }
+            eprintln!("{name}: failed at {:?}; kept in {}", String::from_utf8_lossy(&input), file.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_target_fails_at_mutated_seeds_and_the_seeds_are_what_they_should_be() {
+        for name in ["json", "logfmt", "text", "cloud_events", "matcher", "plan"] {
+            for seed in seeds::seeds(name) {
+                target(name)(&seed);
+            }
+            let failed = run(name, 3_000, 7).err();
+            assert!(failed.is_none(), "{name}: {:?}", failed.map(|it| String::from_utf8_lossy(&it).into_owned()));
+        }
+        for seed in seeds::seeds("plan") {
+            let plan = serde_json::from_slice::<domain::Plan>(&seed);
+            assert!(plan.is_ok(), "{:?}", plan.err());
+        }
+        for seed in seeds::seeds("matcher") {
+            let text = String::from_utf8(seed).unwrap();
+            let compiled = alerting::matching::Matcher::compile(&text);
+            assert!(compiled.is_ok(), "{text}: {}", compiled.err().unwrap());
+        }
+    }
+}

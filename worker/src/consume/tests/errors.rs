@@ -1,0 +1,66 @@
+//! Every error that the broker can answer with, to every request that a consumer makes.
+
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr};
+
+use super::*;
+
+/// Errors that are answered in a row before records come again.
+const ROW: usize = 4;
+
+/// The broker's errors: positive numbers; negative ones are the client's own.
+fn codes() -> Vec<RDKafkaRespErr> {
+    (1..1_000).filter_map(|code| RDKafkaRespErr::try_from(code).ok()).filter(|code| !is_end(*code)).collect()
+}
+
+/// The enumeration's end is no error.
+fn is_end(code: RDKafkaRespErr) -> bool {
+    code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_END_ALL
+}
+
+/// Answers requests of this kind with each error in turn, while records come; each must be counted once.
+async fn survives(api: Api) {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 2, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(2, 20).await;
+    bench.until_read(20).await;
+    let (mut produced, mut restarts) = (20, 0);
+    for row in codes().chunks(ROW) {
+        bench.cluster.request_errors(api, row);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bench.produce_many(2, 10).await;
+        produced += 10;
+        let begun = Instant::now();
+        while total(&bench.hub.ledger()) < produced {
+            assert!(begun.elapsed() < PATIENCE, "{api:?} {row:?}: {} of {produced}", total(&bench.hub.ledger()));
+            // It may say that it can't go on, as a pod that is started anew.
+            if bench.running[0].1.is_finished() {
+                let ended = bench.running.remove(0).1.await.unwrap();
+                assert!(ended.is_err(), "{api:?} {row:?}: it left without a reason");
+                restarts += 1;
+                bench.consume("a");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bench.cluster.clear_request_errors(api);
+    }
+    println!("{api:?}: {} errors, {produced} records, {restarts} times started anew", codes().len());
+    bench.each_once(usize::try_from(produced / 10).unwrap());
+    assert_eq!(bench.hub.ledger().counts[&OFTEN], produced / 10);
+}
+
+#[tokio::test]
+async fn whatever_the_broker_answers_each_record_is_counted_once() {
+    let all = [
+        Api::Fetch,
+        Api::ListOffsets,
+        Api::Metadata,
+        Api::FindCoordinator,
+        Api::JoinGroup,
+        Api::SyncGroup,
+        Api::Heartbeat,
+        Api::OffsetCommit,
+    ];
+    futures::future::join_all(all.map(survives)).await;
+}
