@@ -69,11 +69,11 @@ pub(super) async fn attempt(
 }
 
 /// Runs an attempt in its slot, which is given back at its end or when it is slow.
-async fn giving_back<S>(slot: S, slow: Duration, work: impl Future<Output = Outcome>) -> Outcome {
+async fn giving_back<S>(slot: S, patience: Duration, work: impl Future<Output = Outcome>) -> Outcome {
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
-        () = tokio::time::sleep(slow) => drop(slot),
+        () = tokio::time::sleep(patience) => drop(slot),
     }
     work.await
 }
