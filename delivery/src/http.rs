@@ -48,7 +48,7 @@ const MAX_BODY: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections kept for one host: as many as a worker makes attempts at once. Fewer, and a full load makes and closes
 /// connections all the time.
-const MAX_IDLE: usize = 256;
+const MAX_IDLE: usize = 512;
 /// How long one connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -22,7 +22,7 @@ type Open = HashMap<(Uuid, i32), (&'static str, Instant)>;
 pub(crate) struct Attempts(Mutex<Open>);
 
 impl Attempts {
-    pub(crate) fn claimed(&self, claimed: &Claimed, at: Instant) {
+    pub(crate) fn claimed<N>(&self, claimed: &Claimed<N>, at: Instant) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for task in &claimed.tasks {
             if open.len() >= MOST {

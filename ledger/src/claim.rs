@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use domain::RateLimit;
 use jiff::Timestamp;
 use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
+use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_as};
 
@@ -16,6 +17,9 @@ use crate::catalog::{Catalog, Object};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
+
+/// What is handed out: notifications as they are stored.
+pub type Handed = Claimed<Box<RawValue>>;
 
 /// Tokens are fractions of time; a whole one may lack the last bit.
 const NEARLY: f64 = 1e-6;
@@ -103,11 +107,11 @@ struct Work {
 }
 
 impl Command for Claim {
-    type Answer = Claimed;
+    type Answer = Handed;
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<Claimed, Error> {
+    async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
         let now = ms(self.now);
         let catalog = std::sync::Arc::clone(&tx.catalog);
         let channels = active(&catalog, &self.namespace);
@@ -156,7 +160,7 @@ impl Claim {
         work: Vec<Work>,
         channels: &HashMap<i64, &Object>,
         budgets: &[Budget],
-    ) -> Result<Claimed, Error> {
+    ) -> Result<Handed, Error> {
         let now = ms(self.now);
         let mut claimed = Claimed { tasks: Vec::with_capacity(work.len()), channels: BTreeMap::new() };
         let mut leases = Vec::with_capacity(work.len());
@@ -182,7 +186,7 @@ impl Claim {
                 attempt: attempt as i32,
                 channel: uid,
                 recipient: row.recipient,
-                notification: serde_json::from_str(&row.body)?,
+                notification: RawValue::from_string(row.body)?,
             });
         }
         let leases = set(&leases)?;
@@ -231,7 +235,7 @@ impl Ledger {
         namespace: &str,
         request: ClaimRequest,
         now: Timestamp,
-    ) -> Result<Claimed, Error> {
+    ) -> Result<Handed, Error> {
         // A look costs no transaction.
         if self.next_claim_at(namespace, request.pool).await?.is_none_or(|at| at > now) {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });

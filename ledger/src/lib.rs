@@ -32,6 +32,7 @@ mod writer;
 pub use api::{
     Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView, WriterMetrics,
 };
+pub use claim::Handed;
 pub use error::Error;
 
 use std::path::Path;

@@ -447,12 +447,12 @@ pub struct ClaimRequest {
     pub wait_ms: u64,
 }
 
-/// Work under a lease.
+/// Work under a lease. The hub hands notifications on as they are stored, without reading them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Claimed {
+pub struct Claimed<N = Notification> {
     /// The attempts to make; each lease runs its channel's timeout and 15 s more.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<Task<N>>,
     /// The channels of the tasks, as they are now.
     pub channels: BTreeMap<Uuid, ChannelEntry>,
 }
@@ -460,7 +460,7 @@ pub struct Claimed {
 /// One attempt to make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Task {
+pub struct Task<N = Notification> {
     /// The delivery's stable id, the same for every attempt.
     pub delivery: Uuid,
     /// The attempt's number, from 1: with the delivery it names the lease.
@@ -470,7 +470,7 @@ pub struct Task {
     /// The recipient; empty where the channel has one unnamed.
     pub recipient: String,
     /// What to say.
-    pub notification: Notification,
+    pub notification: N,
 }
 
 /// What came of attempts, up to 1,000.

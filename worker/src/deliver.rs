@@ -1,13 +1,14 @@
 //! Makes attempts of deliveries: `send` the first ones, `retry` the others.
 //!
 //! ```text
-//! claims  --tasks-->  attempts (up to 256 at once)  --outcomes-->  reporter --> hub
+//! claims  --tasks-->  attempts (up to 512 in hand)  --outcomes-->  reporter --> hub
 //! channels: long poll of the channels' plan --> checks the files they name --> reports
 //! ```
 //!
 //! Invariants: each task that was claimed ends in one outcome, and each outcome is reported, or its loss is logged and
 //! counted. An attempt ends within its channel's timeout. A slow receiver doesn't keep others waiting: an attempt that
-//! takes longer than a second steps aside and gives its slot back. On SIGTERM nothing more is claimed, what is in hand is
+//! takes longer than a few milliseconds gives its slot to the next task. So all that is in hand is begun within a fraction
+//! of a second, and no lease is used up by waiting. On SIGTERM nothing more is claimed, what is in hand is
 //! finished within the grace, reported, and the hub is told that this instance leaves.
 //!
 //! Never: a retry decided here, a secret in a log, an unbounded queue.
@@ -37,11 +38,11 @@ use metrics::Metrics;
 /// How much is done at once, and for how long on the way out.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Attempts at once that are not slow.
+    /// Tasks in hand: more than slots, so that there is work while the hub makes further leases and outcomes durable.
+    hand: usize,
+    /// Attempts at once that are not slow: few, since what they use then stays in the processor's cache.
     slots: usize,
-    /// Slow attempts beside them.
-    aside: usize,
-    /// When an attempt is slow.
+    /// When an attempt is slow, and gives its slot back.
     slow: Duration,
     /// From SIGTERM to the end; less than the pod's 30 s.
     grace: Duration,
@@ -50,9 +51,9 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    slots: 256,
-    aside: 256,
-    slow: Duration::from_secs(1),
+    hand: 512,
+    slots: 64,
+    slow: Duration::from_millis(5),
     grace: Duration::from_secs(25),
     last: Duration::from_secs(5),
 };

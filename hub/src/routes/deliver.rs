@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::Timestamp;
-use ledger::Topic;
+use ledger::{Handed, Topic};
 use protocol::messages::{ClaimRequest, Claimed, Outcomes, PlanQuery};
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ pub(super) async fn claim(
     State(app): State<App>,
     Path(ns): Path<String>,
     sent: Sent<ClaimRequest>,
-) -> Result<Json<Claimed>, Refusal> {
+) -> Result<Json<Handed>, Refusal> {
     let request = sent.value;
     if !(1..=MOST_TASKS).contains(&request.max) {
         return Err(Refusal::invalid(format!("max must be 1 to {MOST_TASKS}")));

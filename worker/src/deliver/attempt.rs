@@ -22,11 +22,11 @@ const MARGIN: Duration = Duration::from_secs(3);
 /// How long a lease runs beyond the channel's timeout.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// A place among the attempts that run at once.
-pub(super) struct Slot {
-    pub(super) permit: OwnedSemaphorePermit,
-    /// Where slow attempts go.
-    pub(super) aside: Arc<Semaphore>,
+/// A place in the hand, and the slots that it waits for.
+pub(super) struct Turn {
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) slots: Arc<Semaphore>,
+    /// When the slot is given back.
     pub(super) slow: Duration,
 }
 
@@ -35,20 +35,23 @@ pub(super) async fn attempt(
     tools: Arc<Tools>,
     channels: Arc<BTreeMap<Uuid, ChannelEntry>>,
     task: Task,
-    slot: Slot,
+    turn: Turn,
     outcomes: Sender,
 ) {
+    let claimed = Instant::now();
+    // In the order of the claim; they are never closed.
+    let slot = turn.slots.acquire_owned().await;
     let begun = Instant::now();
     let (delivery, number, channel) = (task.delivery, task.attempt, task.channel);
     let entry = channels.get(&channel);
     let kind = entry.map_or("None", |entry| entry.plan.target.name());
     let timeout = entry.map_or(Duration::ZERO, |entry| entry.plan.delivery.timeout.std());
     tools.metrics.in_flight.inc();
-    let (outcome, held) = if let Some(entry) = entry {
-        aside_when_slow(bounded(&tools, entry, task), slot).await
+    let outcome = if let Some(entry) = entry {
+        giving_back(slot, turn.slow, bounded(&tools, entry, task)).await
     } else {
         let reason = "the hub handed it out without its channel".to_owned();
-        (Outcome::Later { reason, wait: None, channel_wide: false }, slot.permit)
+        Outcome::Later { reason, wait: None, channel_wide: false }
     };
     tools.metrics.in_flight.dec();
     tools.metrics.seconds.get_or_create(&ByChannel { channel: kind }).observe(begun.elapsed().as_secs_f64());
@@ -60,26 +63,19 @@ pub(super) async fn attempt(
         tracing::info!(%delivery, attempt = number, channel = name, outcome = outcome.name(), reason = outcome.reason(), "not delivered");
     }
     let outcome = AttemptOutcome { delivery, attempt: number, outcome };
-    // The slot is held until the reporter has room: it slows claiming down, and nothing piles up.
-    outcomes.send(Done { outcome, lease: begun + timeout + LEASE_MARGIN }).await;
-    drop(held);
+    // The place is held until the reporter has room: it slows claiming down, and nothing piles up.
+    outcomes.send(Done { outcome, lease: claimed + timeout + LEASE_MARGIN }).await;
+    drop(turn.place);
 }
 
-/// Runs an attempt in its slot; one that is slow gives the slot back and goes on beside the others while there is room.
-async fn aside_when_slow(work: impl Future<Output = Outcome>, slot: Slot) -> (Outcome, OwnedSemaphorePermit) {
+/// Runs an attempt in its slot, which is given back at its end or when it is slow.
+async fn giving_back<S>(slot: S, patience: Duration, work: impl Future<Output = Outcome>) -> Outcome {
     tokio::pin!(work);
     tokio::select! {
-        outcome = &mut work => return (outcome, slot.permit),
-        () = tokio::time::sleep(slot.slow) => {}
+        outcome = &mut work => return outcome,
+        () = tokio::time::sleep(patience) => drop(slot),
     }
-    let held = match slot.aside.try_acquire_owned() {
-        Ok(aside) => {
-            drop(slot.permit);
-            aside
-        }
-        Err(_) => slot.permit,
-    };
-    (work.await, held)
+    work.await
 }
 
 /// The attempt, ended from outside when it outlasts its timeout or the worker must go.

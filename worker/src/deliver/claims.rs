@@ -1,6 +1,7 @@
-//! Asks the hub for work, as much as there are free slots, and starts the attempts.
+//! Asks the hub for work, as much as fits in the hand, and starts the attempts.
 //!
-//! A claim waits at the hub until there is something to do. Never: a claim for more than can be started at once.
+//! A claim waits at the hub until there is something to do. Never: more in hand than is begun within a fraction of a second,
+//! each slot going on to the next task when its attempt ends or is slow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::attempt::{Slot, attempt};
+use super::attempt::{Turn, attempt};
 use super::metrics::ByResult;
 use super::reporter::Sender;
 use super::{Limits, Tools, pause, told};
@@ -20,7 +21,7 @@ use crate::context::Context;
 const WAIT: Duration = Duration::from_secs(20);
 /// The loop comes round at least this often; a claim takes at most [`WAIT`] and the client's 20 s.
 const BOUND: Duration = Duration::from_secs(90);
-/// How long to wait for more free slots, so that a busy worker claims sets and not single tasks.
+/// How long to wait for more free places, so that a busy worker claims sets and not single tasks.
 const GATHER: Duration = Duration::from_millis(5);
 /// An empty answer that comes sooner did not wait.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -37,13 +38,13 @@ pub(super) async fn run(
     outcomes: Sender,
 ) {
     let beat = context.health.watch("claims", BOUND);
+    let hand = Arc::new(Semaphore::new(limits.hand));
     let slots = Arc::new(Semaphore::new(limits.slots));
-    let aside = Arc::new(Semaphore::new(limits.aside));
     let mut failures = 0;
     loop {
         beat.beat();
         let free = tokio::select! {
-            free = free_slots(&slots, limits.slots) => free,
+            free = free_places(&hand, limits.hand) => free,
             () = context.stop.cancelled() => return,
         };
         let Some(mut free) = free else { continue };
@@ -87,29 +88,29 @@ pub(super) async fn run(
         }
         let channels = Arc::new(claimed.channels);
         for task in claimed.tasks {
-            // A hub that hands out more than was asked for waits for its slots.
-            let permit = match free.split(1) {
-                Some(permit) => permit,
-                None => match Arc::clone(&slots).acquire_owned().await {
-                    Ok(permit) => permit,
+            // A hub that hands out more than was asked for waits for places.
+            let place = match free.split(1) {
+                Some(place) => place,
+                None => match Arc::clone(&hand).acquire_owned().await {
+                    Ok(place) => place,
                     Err(_) => return,
                 },
             };
-            let slot = Slot { permit, aside: Arc::clone(&aside), slow: limits.slow };
-            attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, slot, outcomes.clone()));
+            let turn = Turn { place, slots: Arc::clone(&slots), slow: limits.slow };
+            attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, turn, outcomes.clone()));
         }
     }
 }
 
-/// All free slots, at least one; under load after waiting a little for a quarter of them. None after 10 s without.
-async fn free_slots(slots: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
+/// All free places, at least one; under load after waiting a little for a quarter of them. None after 10 s without.
+async fn free_places(hand: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
     let quarter = u32::try_from((all / 4).max(1)).unwrap_or(1);
-    let first = match timeout(GATHER, Arc::clone(slots).acquire_many_owned(quarter)).await {
+    let first = match timeout(GATHER, Arc::clone(hand).acquire_many_owned(quarter)).await {
         Ok(permits) => permits.ok()?,
-        Err(_) => timeout(Duration::from_secs(10), Arc::clone(slots).acquire_owned()).await.ok()?.ok()?,
+        Err(_) => timeout(Duration::from_secs(10), Arc::clone(hand).acquire_owned()).await.ok()?.ok()?,
     };
     let mut free = first;
-    while let Ok(one) = Arc::clone(slots).try_acquire_owned() {
+    while let Ok(one) = Arc::clone(hand).try_acquire_owned() {
         free.merge(one);
     }
     Some(free)

@@ -1,6 +1,6 @@
 //! Tells the hub what came of attempts, in sets, until it has taken each.
 //!
-//! While the hub can't be reached outcomes are kept, in a bounded queue: when it is full attempts wait with their slots
+//! While the hub can't be reached outcomes are kept, in a bounded queue: when it is full attempts wait with their places
 //! held, and no more is claimed. An outcome is given up only long after its lease ended, when the hub has since decided
 //! without it; that is logged and counted, never silent.
 

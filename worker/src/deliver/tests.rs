@@ -180,8 +180,8 @@ fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const FEW: Limits = Limits {
+    hand: 8,
     slots: 4,
-    aside: 0,
     slow: Duration::from_secs(1),
     grace: Duration::from_secs(10),
     last: Duration::from_secs(5),
@@ -224,7 +224,7 @@ async fn each_task_is_attempted_and_reported_once_and_no_more_than_the_slots_run
     assert_eq!(ids, (1..=30).collect::<Vec<_>>());
     assert!(hub.outcomes().iter().all(|done| done.outcome == Outcome::Delivered));
     let claims = hub.told::<ClaimRequest>("/claim").await;
-    assert!(claims.iter().all(|claim| (1..=4).contains(&claim.max) && claim.instance == "pod"));
+    assert!(claims.iter().all(|claim| (1..=8).contains(&claim.max) && claim.instance == "pod"));
     worker.context.stop.cancel();
     worker.task.await.unwrap();
 }
@@ -233,7 +233,7 @@ async fn each_task_is_attempted_and_reported_once_and_no_more_than_the_slots_run
 async fn a_slow_receiver_does_not_keep_others_waiting() {
     let (url, now, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(12, entry(&url, 60_000)).await;
-    let limits = Limits { aside: 8, slow: Duration::from_millis(10), grace: Duration::from_secs(1), ..FEW };
+    let limits = Limits { hand: 12, slow: Duration::from_millis(10), grace: Duration::from_secs(1), ..FEW };
     let worker = worker(&hub, Limits { last: Duration::from_millis(900), ..limits }, Some(KEY));
     until(async || now.load(Ordering::SeqCst) == 12).await;
     worker.context.stop.cancel();
@@ -279,7 +279,7 @@ async fn asked_to_stop_it_finishes_and_reports_what_is_in_hand_and_leaves() {
     worker.context.stop.cancel();
     worker.task.await.unwrap();
     let outcomes = hub.outcomes();
-    assert_eq!(outcomes.len(), 4);
+    assert_eq!(outcomes.len(), 8);
     assert!(outcomes.iter().all(|done| done.outcome == Outcome::Delivered));
     assert!(hub.told::<Report>("/reports").await.last().unwrap().leaving);
 }
