@@ -140,7 +140,11 @@ mod tests {
                 target(name)(&seed);
             }
             let failed = run(name, 3_000, 7).err();
-            assert!(failed.is_none(), "{name}: {:?}", failed.map(|it| String::from_utf8_lossy(&it).into_owned()));
+            assert!(
+                failed.is_none(),
+                "{name}: {:?}",
+                failed.map(|it| String::from_utf8_lossy(&it).into_owned())
+            );
         }
         for seed in seeds::seeds("plan") {
             let plan = serde_json::from_slice::<domain::Plan>(&seed);

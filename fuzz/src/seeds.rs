@@ -39,16 +39,52 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
 /// Words of a target's language.
 pub fn words(target: &str) -> &'static [&'static str] {
     match target {
-        "json" | "plan" => {
-            &["{", "}", "[", "]", "\"", ",", ":", "\\u", "\\ud83d", "null", "true", "-", "1e999", "0", "\u{7f}"]
-        }
+        "json" | "plan" => &[
+            "{", "}", "[", "]", "\"", ",", ":", "\\u", "\\ud83d", "null", "true", "-", "1e999", "0", "\u{7f}",
+        ],
         "logfmt" => &["=", "\"", "\\", " ", "\n", "\\u00e9", "\t", "a=", "=\"\""],
         "text" => &["(?<x>", ")", "*", "+", "{9}", "[^", "]", "|", "\n", "\\d", "(?i)", "$", "^"],
-        "cloud_events" => &["ce_id:", "ce_type:", "content-type:", "\n", "text/plain", "+json", "{", "}", "1.0"],
+        "cloud_events" => {
+            &["ce_id:", "ce_type:", "content-type:", "\n", "text/plain", "+json", "{", "}", "1.0"]
+        }
         _ => &[
-            "record", ".a", "[0]", "(", ")", "&&", "||", "!", "==", "<", "+", "-", "*", "/", "%", "\"x\"", "1", "2.5",
-            "null", "has(", ".size()", ".exists(x, ", ".all(x, ", "in", "[", "]", "{", "}", "?", ":", "int(",
-            "timestamp(", "duration(", ".matches(", "r\"", "b\"", "u",
+            "record",
+            ".a",
+            "[0]",
+            "(",
+            ")",
+            "&&",
+            "||",
+            "!",
+            "==",
+            "<",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "\"x\"",
+            "1",
+            "2.5",
+            "null",
+            "has(",
+            ".size()",
+            ".exists(x, ",
+            ".all(x, ",
+            "in",
+            "[",
+            "]",
+            "{",
+            "}",
+            "?",
+            ":",
+            "int(",
+            "timestamp(",
+            "duration(",
+            ".matches(",
+            "r\"",
+            "b\"",
+            "u",
         ],
     }
 }

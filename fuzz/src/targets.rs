@@ -106,12 +106,15 @@ pub fn matcher(data: &[u8]) {
         Ok(matcher) => {
             let mut document = Document::default();
             for value in [
-                br#"{"a":1,"b":"x","c":[1,2.5,null,{"d":true}],"t":"2026-01-05T10:00:00Z","e":{}}"#.as_slice(),
+                br#"{"a":1,"b":"x","c":[1,2.5,null,{"d":true}],"t":"2026-01-05T10:00:00Z","e":{}}"#
+                    .as_slice(),
                 b"7",
                 b"[]",
             ] {
                 let raw = raw(value, &[("h", Some(b"v"))]);
-                let Ok(Decoded::Value(view)) = Decoder::Json.decode(&raw, &mut document) else { panic!("JSON") };
+                let Ok(Decoded::Value(view)) = Decoder::Json.decode(&raw, &mut document) else {
+                    panic!("JSON")
+                };
                 let answer = matcher.matches(&Record { raw, value: view.root() });
                 let again = matcher.matches(&Record { raw, value: view.root() });
                 assert_eq!(format!("{answer:?}"), format!("{again:?}"));

@@ -20,7 +20,7 @@ pub(crate) type Groups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
 
 /// Groups that went because the rule held too many: a count of groups.
 const GROUPS_EVICTED: &str = "GroupsEvicted";
-/// Records of groups for which there was no room: all that were held are firing.
+/// Records of groups for which there was no room: those that were held are firing, or one commit brought more than fit.
 const GROUPS_FULL: &str = "GroupsFull";
 
 /// Adds to a bucket. `kept` is how many values the rule keeps.

@@ -33,7 +33,11 @@ async fn survives(api: Api) {
         produced += 10;
         let begun = Instant::now();
         while total(&bench.hub.ledger()) < produced {
-            assert!(begun.elapsed() < PATIENCE, "{api:?} {row:?}: {} of {produced}", total(&bench.hub.ledger()));
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{api:?} {row:?}: {} of {produced}",
+                total(&bench.hub.ledger())
+            );
             // It may say that it can't go on, as a pod that is started anew.
             if bench.running[0].1.is_finished() {
                 let ended = bench.running.remove(0).1.await.unwrap();
