@@ -123,8 +123,6 @@ pub struct Done {
     pub longest_outage_ms: i64,
     /// How often the number of consumers was changed.
     pub scaled: usize,
-    /// How often the group of the consumers shared out partitions anew, as the broker wrote it down.
-    pub rebalances: usize,
     /// One line for each, with its instant.
     pub log: Vec<String>,
 }
@@ -191,10 +189,14 @@ impl Faults {
         while let Some(end) = tasks.join_next().await {
             end.expect("faults are made");
         }
-        let mut done = self.done.lock().unwrap().clone();
+        self.done.lock().unwrap().clone()
+    }
+
+    /// How often the group of the consumers shared out partitions anew since then, as the broker wrote it down. The last
+    /// kills do so only after a while.
+    pub fn rebalances(&self, since_ms: i64) -> usize {
         let group = format!("belfry.{}.", self.namespace);
-        done.rebalances = kafka::generations(&self.cluster.kafka, &group, start_ms).len();
-        done
+        kafka::generations(&self.cluster.kafka, &group, since_ms).len()
     }
 
     /// Asks for so many consumers. The operator may be down just now: it does so once it is back.

@@ -38,9 +38,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The short run of `make test`.
+    /// The short run of `make test`. Its kills come faster than a group without a member notices it, so that only one
+    /// rebalance, after the last of them, is sure.
     pub fn short(seed: u64) -> Self {
-        Self { records: 45_000, rate: 500, seed, kills: 25, rebalances: 3, short: true }
+        Self { records: 45_000, rate: 500, seed, kills: 25, rebalances: 1, short: true }
     }
 
     /// How long records are produced, ms.

@@ -228,8 +228,9 @@ impl Lengths {
 
     /// How long after a group's last record something can still change, at most.
     fn tail(&self, rule: &Rule) -> i64 {
+        let windows = if matches!(rule.condition, Condition::Spike { .. }) { 2 } else { 1 };
         let ends = if rule.speaks_for_each_bucket() { 0 } else { self.resolve_after };
-        2 * self.span + rule.hold_ms + ends + 3 * self.width
+        windows * self.span + rule.hold_ms + ends + 3 * self.width
     }
 }
 

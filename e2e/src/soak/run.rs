@@ -30,6 +30,8 @@ pub struct Report {
     pub figures: Figures,
     /// The faults that were made.
     pub done: Done,
+    /// How often partitions were shared out anew.
+    pub rebalances: usize,
     /// Records produced, the first and last words included.
     pub records: usize,
     /// Of these, late ones.
@@ -62,7 +64,7 @@ pub async fn run(settings: &Settings, logs: &Path) -> Report {
 
     // On a multiple of all widths of buckets, and so is the first words' time: the same seed gives the same alerts, whenever
     // it runs.
-    let start = (run.observed_ms + 40_000).max((now_ms() + 11_999) / 10_000 * 10_000);
+    let start = (run.observed_ms + 30_000).max((now_ms() + 11_999) / 10_000 * 10_000);
     say(&format!("producing {} records at {} a second, with faults", settings.records, settings.rate));
     let faults = Faults::new(&tenant.cluster, NAMESPACE, logs);
     let kafka = tenant.cluster.kafka.clone();
@@ -93,7 +95,8 @@ pub async fn run(settings: &Settings, logs: &Path) -> Report {
     figures.faults.append(&mut faults_seen);
     audit(&tenant, &run, &seen, &mut figures).await;
     let late = seen.iter().filter(|record| record.time_ms < run.observed_ms).count();
-    Report { figures, done, records: seen.len(), late, arrivals, wanted }
+    let rebalances = faults.rebalances(start);
+    Report { figures, done, rebalances, records: seen.len(), late, arrivals, wanted }
 }
 
 fn say(text: &str) {

@@ -356,5 +356,6 @@ fn after_the_last_boundary_nothing_can_change() {
     let hold = Rule { hold_ms: 2_000, ..rule(frequency(1, 10_000), None, Some(after(4_000))) };
     let each = rule(Condition::Change { field: "v" }, None, None);
     let of = |rule: Rule| last_boundary(&[rule], 1_000_000) - 1_000_000;
-    assert_eq!((of(hold), of(each)), (29_000, 5_000));
+    let spike = Condition::Spike { ratio: 2, window_ms: 10_000, min_count: 1 };
+    assert_eq!((of(hold), of(Rule { condition: spike, ..hold }), of(each)), (19_000, 29_000, 4_000));
 }
