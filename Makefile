@@ -23,5 +23,5 @@ demo-down: ## remove what the demo made
 bench: ## print the figures of docs/benchmarks.md
 	@e2e/bench.sh
 
-soak: ## the fault run: records, rate, minutes and seed are settable
+soak: ## the fault run: records, rate, minutes, seed, kills and rebalances are settable
 	@e2e/soak.sh

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The fault run: produces records while it kills everything, then holds what arrived against a plain recount.
-# usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED are settable. In a cluster of the test bed (eval of
-# `testbed env`) it uses that; otherwise it brings one up and takes it down.
+# usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED, KILLS and REBALANCES are settable. In a cluster of the test bed
+# (eval of `testbed env`) it uses that; otherwise it brings one up and takes it down.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh

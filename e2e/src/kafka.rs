@@ -1,5 +1,6 @@
 //! Topics and records for tests.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -7,10 +8,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 /// A producer that keeps order and makes no duplicates.
 pub fn producer(bootstrap: &str) -> FutureProducer {
@@ -56,9 +57,14 @@ pub async fn delete_topic(bootstrap: &str, topic: &str) {
 
 /// Gives a topic more partitions.
 pub async fn add_partitions(bootstrap: &str, topic: &str, partitions: usize) {
+    try_add_partitions(bootstrap, topic, partitions).await.unwrap_or_else(|error| panic!("{topic}: {error}"));
+}
+
+/// The same; what the broker said, or that it said nothing.
+pub async fn try_add_partitions(bootstrap: &str, topic: &str, partitions: usize) -> Result<(), String> {
     let more = NewPartitions::new(topic, partitions);
     let results = admin(bootstrap).create_partitions([&more], &AdminOptions::new()).await;
-    assert!(matches!(results.as_deref(), Ok([Ok(_)])), "{topic}: {results:?}");
+    if matches!(results.as_deref(), Ok([Ok(_)])) { Ok(()) } else { Err(format!("{results:?}")) }
 }
 
 /// Writes a record in a transaction of its own, and commits or aborts it.
@@ -146,27 +152,66 @@ pub fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "belfry-test-reader")
         .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
         .set("fetch.message.max.bytes", "20000000");
     let consumer: BaseConsumer = config.create().expect("a consumer");
     let Ok(metadata) = consumer.fetch_metadata(Some(topic), Duration::from_secs(20)) else {
         return Vec::new();
     };
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let (mut list, mut expected) = (TopicPartitionList::new(), 0);
+    let mut list = TopicPartitionList::new();
     for partition in 0..partitions as i32 {
-        let (low, high) =
-            consumer.fetch_watermarks(topic, partition, Duration::from_secs(20)).expect("watermarks");
-        expected += high - low;
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
     }
     consumer.assign(&list).expect("assigned");
-    let mut records = Vec::new();
-    while (records.len() as i64) < expected {
+    // Offsets may have gaps: transactions, compaction.
+    let (mut records, mut ended) = (Vec::new(), BTreeSet::new());
+    while ended.len() < partitions {
         match consumer.poll(Duration::from_secs(20)) {
             Some(Ok(message)) => records.push(message.detach()),
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
             Some(Err(error)) => panic!("read {topic}: {error}"),
             None => break,
         }
     }
     records
+}
+
+/// The generations of the consumer group whose name begins so that were settled since then: each is a time that partitions
+/// were shared out anew. The broker writes down each of them, with the group's name in the key.
+pub fn generations(bootstrap: &str, group: &str, since_ms: i64) -> BTreeSet<i32> {
+    let written = read_all(bootstrap, "__consumer_offsets");
+    let since = written.iter().filter(|one| one.timestamp().to_millis().is_some_and(|at| at >= since_ms));
+    since.filter_map(|one| generation(group, one.key()?, one.payload()?)).collect()
+}
+
+/// Of a record that is about a group as a whole (type 2): two bytes, then the name; in the value two bytes, the kind of
+/// protocol, the generation, and the protocol, which a group without members has none of. Texts begin with their length.
+fn generation(group: &str, key: &[u8], value: &[u8]) -> Option<i32> {
+    let (kind, name) = key.split_first_chunk::<2>()?;
+    let (length, name) = name.split_first_chunk::<2>()?;
+    if *kind != [0, 2] || usize::from(u16::from_be_bytes(*length)) != name.len() {
+        return None;
+    }
+    let (length, rest) = value.get(2..)?.split_first_chunk::<2>()?;
+    let rest = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
+    let (generation, protocol) = rest.split_first_chunk::<4>()?;
+    let has_members = protocol.first_chunk::<2>() != Some(&[0xff, 0xff]);
+    (name.starts_with(group.as_bytes()) && has_members).then(|| i32::from_be_bytes(*generation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_read_of_the_group_as_a_whole_while_it_has_members() {
+        let key = b"\0\x02\0\x03abc";
+        let value = b"\0\x03\0\x08consumer\0\0\0\x07\0\x06sticky and more";
+        assert_eq!(generation("ab", key, value), Some(7));
+        assert_eq!(generation("abd", key, value), None);
+        assert_eq!(generation("abc", b"\0\x01\0\x03abc", value), None);
+        assert_eq!(generation("abc", key, b"\0\x03\0\x08consumer\0\0\0\x08\xff\xff"), None);
+        assert_eq!(generation("abc", key, b"\0"), None);
+    }
 }

@@ -1,5 +1,5 @@
 //! The fault run: `make soak`. Prints one line of figures; ends with 1 unless nothing was lost, extra, counted twice, out of
-//! order or sent under a new id, and every kind of kill happened. See [`e2e::soak`].
+//! order or sent under a new id, and all kills and rebalances happened. See [`e2e::soak`].
 //!
 //! Never: an end of 0 that shows nothing.
 
@@ -19,9 +19,9 @@ use futures::FutureExt as _;
 #[derive(Parser)]
 struct Flags {
     /// How many records.
-    #[arg(long, env = "RECORDS", default_value_t = 200_000)]
+    #[arg(long, env = "RECORDS", default_value_t = 1_000_000)]
     records: u64,
-    /// Records a second; what RECORDS and MINUTES make where it is not given.
+    /// Records a second; what RECORDS and MINUTES make where it is not given, or else 1000.
     #[arg(long, env = "RATE")]
     rate: Option<u64>,
     /// How long they are produced. With RATE it decides how many records there are.
@@ -30,7 +30,13 @@ struct Flags {
     /// What chance comes from; the clock where it is not given.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
-    /// About four minutes in all, with a fixed seed: the one of `make test`.
+    /// How many processes must be killed; 100 in a run of 1000 s or more, fewer in a shorter one.
+    #[arg(long, env = "KILLS")]
+    kills: Option<usize>,
+    /// How often partitions must be shared out anew; 20 in a run of 1000 s or more, fewer in a shorter one.
+    #[arg(long, env = "REBALANCES")]
+    rebalances: Option<usize>,
+    /// Less than five minutes in all, with a fixed seed: the one of `make test`.
     #[arg(long)]
     short: bool,
     /// Where logs are kept when the run fails.
@@ -47,9 +53,15 @@ impl Flags {
         let (records, rate) = match (self.rate, self.minutes) {
             (Some(rate), Some(minutes)) => (rate * minutes * 60, rate),
             (Some(rate), None) => (self.records, rate),
-            (None, minutes) => (self.records, self.records / (minutes.unwrap_or(10) * 60).max(1)),
+            (None, Some(minutes)) => (self.records, self.records / (minutes * 60).max(1)),
+            (None, None) => (self.records, 1_000),
         };
-        Settings { records, rate: rate.max(1), seed, short: false }
+        let mut settings =
+            Settings { records, rate: rate.max(1), seed, kills: 0, rebalances: 0, short: false };
+        let seconds = settings.length_ms() as usize / 1000;
+        settings.kills = self.kills.unwrap_or((seconds / 10).clamp(25, 100));
+        settings.rebalances = self.rebalances.unwrap_or((seconds / 50).clamp(1, 20));
+        settings
     }
 }
 
@@ -60,7 +72,8 @@ async fn main() -> ExitCode {
     let again = if settings.short {
         format!("SEED={} e2e/soak.sh --short", settings.seed)
     } else {
-        format!("RECORDS={} RATE={} SEED={} make soak", settings.records, settings.rate, settings.seed)
+        let Settings { records, rate, seed, kills, rebalances, .. } = &settings;
+        format!("RECORDS={records} RATE={rate} SEED={seed} KILLS={kills} REBALANCES={rebalances} make soak")
     };
     println!("   -> seed {}; the same run again: {again}", settings.seed);
     let logs = flags.logs.join(format!("seed-{}-{}", settings.seed, now_ms() / 1000));
@@ -72,7 +85,7 @@ async fn main() -> ExitCode {
     let report = AssertUnwindSafe(run(&settings, &logs)).catch_unwind().await;
     let good = if let Ok(report) = &report {
         println!("{}", line(&settings, report));
-        let missing = missing(report);
+        let missing = missing(&settings, report);
         for fault in report.figures.faults.iter().take(20).chain(&missing) {
             println!("      {fault}");
         }
@@ -99,11 +112,14 @@ fn line(settings: &Settings, report: &Report) -> String {
         let _ = write!(kills, " {} {}", kind.name(), done.kills.get(kind.name()).unwrap_or(&0));
     }
     format!(
-        "soak seed {}: records {}, kills{kills}, broker outages {} (longest {:.1} s), expected {}, arrived {}, lost {}, \
-         extra {}, counted twice {}, out of order {}, duplicates under a new id {}, duplicates under the same id {}, \
+        "soak seed {}: records {} ({} late), kills {}:{kills}, rebalances {}, broker outages {} (longest {:.1} s), \
+         expected {}, arrived {}, lost {}, extra {}, counted twice {}, out of order {}, duplicates under a new id {}, duplicates under the same id {}, \
          slowest {:.1} s",
         settings.seed,
         report.records,
+        report.late,
+        done.kills.values().sum::<usize>(),
+        report.rebalances,
         done.broker,
         done.longest_outage_ms as f64 / 1000.0,
         figures.expected,
@@ -119,13 +135,26 @@ fn line(settings: &Settings, report: &Report) -> String {
 }
 
 /// What a run must have had to show anything.
-fn missing(report: &Report) -> Vec<String> {
+fn missing(settings: &Settings, report: &Report) -> Vec<String> {
     let mut missing: Vec<String> = KINDS
         .iter()
         .map(|kind| (kind.name(), report.done.kills.get(kind.name()).copied().unwrap_or(0)))
         .filter(|(_, kills)| *kills < AT_LEAST)
         .map(|(kind, kills)| format!("only {kills} kills of {kind}, at least {AT_LEAST} are needed"))
         .collect();
+    let kills: usize = report.done.kills.values().sum();
+    if kills < settings.kills {
+        missing.push(format!("only {kills} kills, at least {} are needed", settings.kills));
+    }
+    if report.rebalances < settings.rebalances {
+        missing.push(format!(
+            "only {} rebalances, at least {} are needed",
+            report.rebalances, settings.rebalances
+        ));
+    }
+    if report.late < 20 {
+        missing.push(format!("only {} records were late", report.late));
+    }
     if report.done.broker == 0 {
         missing.push("the broker never went away".to_owned());
     }

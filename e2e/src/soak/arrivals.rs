@@ -46,8 +46,8 @@ impl Arrival {
         self.taken() && self.status != HUNG
     }
 
-    /// Reads a request; what is wrong with it otherwise.
-    pub fn read(request: &Received) -> Result<Self, String> {
+    /// Reads a request of a run over these topics; what is wrong with it otherwise.
+    pub fn read(request: &Received, topics: &[String]) -> Result<Self, String> {
         let body: Value = serde_json::from_str(&request.body).map_err(|error| format!("body: {error}"))?;
         // JSON and structured CloudEvents hold the object in `data`, binary CloudEvents are the object.
         let data = if body["data"].is_object() { &body["data"] } else { &body };
@@ -59,7 +59,7 @@ impl Arrival {
             value.as_str().map(str::to_owned).ok_or_else(|| format!("no {what}: {}", request.body))
         };
         let (what, count) =
-            cause(&data["cause"]).ok_or_else(|| format!("no such cause: {}", data["cause"]))?;
+            cause(&data["cause"], topics).ok_or_else(|| format!("no such cause: {}", data["cause"]))?;
         Ok(Self {
             number: request.number,
             time_ms: request.time_ms as i64,
@@ -85,13 +85,14 @@ fn group(labels: &Value) -> Option<String> {
     Some(labels.join(","))
 }
 
-fn cause(cause: &Value) -> Option<(What, i64)> {
+fn cause(cause: &Value, topics: &[String]) -> Option<(What, i64)> {
     let instant = |value: &Value| Some(value.as_str()?.parse::<jiff::Timestamp>().ok()?.as_millisecond());
     match cause["type"].as_str()? {
         "Record" => {
             let record = &cause["record"];
             let partition = i32::try_from(record["partition"].as_i64()?).ok()?;
-            Some((What::Record { partition, offset: record["offset"].as_i64()? }, 1))
+            let topic = topics.iter().position(|topic| record["topic"] == **topic)?;
+            Some((What::Record { topic, partition, offset: record["offset"].as_i64()? }, 1))
         }
         "Alert" => {
             let alert = &cause["alert"];
@@ -125,6 +126,10 @@ mod tests {
         }
     }
 
+    fn topics() -> [String; 2] {
+        ["other".to_owned(), "t".to_owned()]
+    }
+
     fn alert() -> Value {
         json!({
             "delivery": "d1", "object": {"kind": "AlertRule", "name": "errors"}, "title": "repeat 4",
@@ -141,7 +146,7 @@ mod tests {
         let forms =
             [alert(), json!({"type": "t", "data": alert()}), json!({"specversion": "1.0", "data": alert()})];
         for form in forms {
-            let arrival = Arrival::read(&request(&form)).unwrap();
+            let arrival = Arrival::read(&request(&form), &topics()).unwrap();
             assert_eq!(arrival.group, "service=x,zone=a");
             let what = What::Alert { end_ms: 9_000, kind: "repeat 2".to_owned(), since_ms: 5_000 };
             assert_eq!((arrival.what, arrival.count, arrival.channel.as_str()), (what, 4, "steady"));
@@ -152,14 +157,14 @@ mod tests {
     fn a_record_is_read_by_where_it_is() {
         let mut body = alert();
         body["cause"] = json!({"type": "Record", "record": {"topic": "t", "partition": 4, "offset": 17}});
-        let arrival = Arrival::read(&request(&body)).unwrap();
-        assert_eq!(arrival.what, What::Record { partition: 4, offset: 17 });
+        let arrival = Arrival::read(&request(&body), &topics()).unwrap();
+        assert_eq!(arrival.what, What::Record { topic: 1, partition: 4, offset: 17 });
     }
 
     #[test]
     fn an_id_in_the_header_that_is_not_the_one_in_the_body_is_told() {
         let mut body = alert();
         body["delivery"] = json!("d2");
-        assert!(Arrival::read(&request(&body)).unwrap_err().contains("d2"));
+        assert!(Arrival::read(&request(&body), &topics()).unwrap_err().contains("d2"));
     }
 }

@@ -52,8 +52,8 @@ impl Figures {
 }
 
 type Key = (String, String, String, What);
-/// Channel, rule, group and, for records, partition: what has an order.
-type Lane = (String, String, String, Option<i32>);
+/// Channel, rule, group and, for records, topic and partition: what has an order.
+type Lane = (String, String, String, Option<(usize, i32)>);
 
 /// Compares. Arrivals are in the order in which they came, refused ones included.
 pub fn compare(wanted: &[Wanted], arrivals: &[Arrival]) -> Figures {
@@ -72,8 +72,11 @@ pub fn compare(wanted: &[Wanted], arrivals: &[Arrival]) -> Figures {
         let came = by_key.get(&key).map_or(&[][..], Vec::as_slice);
         one(&mut figures, want, &key, came);
         // Records of one group come from several partitions: only those of the same one have an order.
-        let partition = if let What::Record { partition, .. } = key.3 { Some(partition) } else { None };
-        lanes.entry((key.0.clone(), key.1.clone(), key.2.clone(), partition)).or_default().push((key, came));
+        let place = match key.3 {
+            What::Record { topic, partition, .. } => Some((topic, partition)),
+            What::Alert { .. } => None,
+        };
+        lanes.entry((key.0.clone(), key.1.clone(), key.2.clone(), place)).or_default().push((key, came));
     }
     for (key, came) in &by_key {
         if !expected_keys.contains(key) {

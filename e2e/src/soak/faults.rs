@@ -1,4 +1,5 @@
-//! Makes the faults: SIGKILL to the main process of a container at a drawn instant, and a broker that goes away.
+//! Makes the faults: SIGKILL to the main process of a container at a drawn instant, a broker that goes away, and more or fewer
+//! consumers.
 //!
 //! Every other kill, and every kill of a container that has been restarted before, is followed by removing the pod by
 //! force, or else the kubelet would wait longer and longer before it starts it again. Never: a stop that the process could
@@ -10,8 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::chance::Chance;
+use super::rules::FIRST;
 use super::{Settings, now_ms, sleep_until};
 use crate::cluster::{Cluster, run};
+use crate::kafka;
 
 /// A kind of process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,13 +78,16 @@ pub enum Fault {
         /// How long it stays away.
         away_ms: i64,
     },
+    /// There are to be so many consumers.
+    Scale(i32),
 }
 
 /// The faults of a run by their instants, ms from its start: a function of the settings.
 pub fn plan(settings: &Settings) -> Vec<(i64, Fault)> {
     let mut chance = Chance::new(settings.seed, 2);
     let length = settings.length_ms();
-    let each = AT_LEAST.max((length / 40_000) as usize);
+    // A few more than are asked for: a process may end by itself before it is killed.
+    let each = AT_LEAST.max(settings.kills.div_ceil(KINDS.len()) + 1 + settings.kills / 25);
     let mut plan = Vec::new();
     for kind in KINDS {
         for _ in 0..each {
@@ -97,6 +103,11 @@ pub fn plan(settings: &Settings) -> Vec<(i64, Fault)> {
             plan.push((at, Fault::Broker { kill, away_ms: chance.between(shortest, longest) }));
         }
     }
+    let steps = if settings.short { vec![1, 0] } else { [-1, 0, -2, 0].repeat(3) };
+    for (number, step) in (1..).zip(&steps) {
+        let at = length * number / (steps.len() as i64 + 1);
+        plan.push((at, Fault::Scale(settings.consumers() + step)));
+    }
     plan.sort_by_key(|(at, _)| *at);
     plan
 }
@@ -110,6 +121,8 @@ pub struct Done {
     pub broker: usize,
     /// The longest that it was away, ms.
     pub longest_outage_ms: i64,
+    /// How often the number of consumers was changed.
+    pub scaled: usize,
     /// One line for each, with its instant.
     pub log: Vec<String>,
 }
@@ -164,10 +177,35 @@ impl Faults {
                 }
             }
         });
+        let (all, steps) = (self.clone(), plan(settings));
+        tasks.spawn(async move {
+            for (at, fault) in steps {
+                if let Fault::Scale(consumers) = fault {
+                    sleep_until(start_ms + at).await;
+                    all.scale(consumers).await;
+                }
+            }
+        });
         while let Some(end) = tasks.join_next().await {
             end.expect("faults are made");
         }
         self.done.lock().unwrap().clone()
+    }
+
+    /// How often the group of the consumers shared out partitions anew since then, as the broker wrote it down. The last
+    /// kills do so only after a while.
+    pub fn rebalances(&self, since_ms: i64) -> usize {
+        let group = format!("belfry.{}.", self.namespace);
+        kafka::generations(&self.cluster.kafka, &group, since_ms).len()
+    }
+
+    /// Asks for so many consumers. The operator may be down just now: it does so once it is back.
+    async fn scale(&self, consumers: i32) {
+        let patch = format!(r#"{{"spec":{{"consumers":{{"replicas":{consumers}}}}}}}"#);
+        let rule = format!("alertrule/{FIRST}");
+        self.cluster.kubectl(&["-n", &self.namespace, "patch", &rule, "--type=merge", "-p", &patch]).await;
+        self.note(&format!("{consumers} consumers from now on"));
+        self.done.lock().unwrap().scaled += 1;
     }
 
     fn note(&self, line: &str) {
@@ -321,13 +359,16 @@ mod tests {
     fn a_plan_has_enough_of_each_kind_and_the_broker_stopped_and_killed() {
         let plan = plan(&Settings::short(7));
         for kind in KINDS {
-            assert_eq!(plan.iter().filter(|(_, fault)| *fault == Fault::Kill(kind)).count(), AT_LEAST);
+            let kills = plan.iter().filter(|(_, fault)| *fault == Fault::Kill(kind)).count();
+            assert!(kills > AT_LEAST && kills * KINDS.len() >= Settings::short(7).kills + KINDS.len());
         }
         let broker: Vec<bool> = plan
             .iter()
             .filter_map(|(_, fault)| if let Fault::Broker { kill, .. } = fault { Some(*kill) } else { None })
             .collect();
         assert_eq!(broker, [false, true]);
+        let scaled = plan.iter().filter(|(_, fault)| matches!(fault, Fault::Scale(_)));
+        assert_eq!(scaled.count(), 2);
     }
 
     #[test]

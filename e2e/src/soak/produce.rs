@@ -1,4 +1,4 @@
-//! Produces the records at their times, and reads back what the topic holds.
+//! Produces the records at their times, adds partitions under way, and reads back what the topics hold.
 //!
 //! Never: a duplicate or a changed order within a partition (idempotent producer), nor an end before the broker has all.
 
@@ -8,11 +8,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
 use rdkafka::config::FromClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::records::{Record, last_words, record};
+use super::records::{GROWN_AFTER_MS, Growth, Record, first_words, growth, last_words, record};
 use super::recount::Seen;
 use super::{Settings, now_ms, sleep_until};
 
@@ -27,20 +28,27 @@ fn producer(bootstrap: &str) -> FutureProducer {
         .set("message.timeout.ms", "600000")
         .set("queue.buffering.max.messages", "2000000")
         .set("reconnect.backoff.max.ms", "300")
+        .set("topic.metadata.refresh.interval.ms", "1000")
         .set("linger.ms", "5");
     FutureProducer::from_config(&config).expect("a producer")
 }
 
 /// Produces all records of a run, the first one at `start_ms`; their acknowledgements.
-pub async fn all(bootstrap: &str, topic: &str, settings: &Settings, start_ms: i64) -> Acknowledged {
+pub async fn all(bootstrap: &str, topics: &[String], settings: &Settings, start_ms: i64) -> Acknowledged {
     let producer = producer(bootstrap);
+    let mut growing = Vec::new();
+    for one in growth(settings) {
+        let task = tokio::spawn(grow(producer.clone(), bootstrap.to_owned(), topics.to_vec(), one, start_ms));
+        growing.push((one.at_ms + GROWN_AFTER_MS, Some(task)));
+    }
     let (done, mut ends) = mpsc::unbounded_channel();
     for n in 0..settings.records {
-        let record = record(settings.seed, settings.rate, n);
+        let record = record(settings, n);
         if start_ms + record.at_ms > now_ms() + 5 {
             sleep_until(start_ms + record.at_ms).await;
         }
-        send(&producer, topic, &record, start_ms + record.time_ms, &done);
+        await_growth(&mut growing, record.at_ms).await;
+        send(&producer, topics, &record, start_ms + record.time_ms, &done);
         if n % (settings.rate * 30) == 0 {
             println!("      {n} of {} records produced", settings.records);
         }
@@ -49,14 +57,62 @@ pub async fn all(bootstrap: &str, topic: &str, settings: &Settings, start_ms: i6
     collect(&mut ends, settings.records as usize).await
 }
 
+/// Adds partitions at their time, and waits until the producer knows them.
+async fn grow(
+    producer: FutureProducer,
+    bootstrap: String,
+    topics: Vec<String>,
+    growth: Growth,
+    start_ms: i64,
+) {
+    let topic = &topics[growth.topic];
+    sleep_until(start_ms + growth.at_ms).await;
+    let (deadline, partitions) = (now_ms() + 60_000, growth.partitions as usize);
+    let mut answer = Err(String::new());
+    loop {
+        if answer.is_err() {
+            answer = crate::kafka::try_add_partitions(&bootstrap, topic, partitions).await;
+        }
+        let (asker, name) = (producer.clone(), topic.clone());
+        let known = tokio::task::spawn_blocking(move || {
+            let metadata = asker.client().fetch_metadata(Some(&name), Duration::from_secs(5)).ok()?;
+            metadata.topics().first().map(|topic| topic.partitions().len())
+        });
+        if known.await.expect("the broker is asked").unwrap_or(0) >= partitions {
+            break;
+        }
+        assert!(now_ms() < deadline, "{topic} has no {partitions} partitions within a minute: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("      topic {} has {} partitions", growth.topic, growth.partitions);
+}
+
+/// Records that may go to new partitions wait until these are there.
+async fn await_growth(growing: &mut [(i64, Option<JoinHandle<()>>)], at_ms: i64) {
+    for (from_ms, task) in growing {
+        if at_ms >= *from_ms
+            && let Some(task) = task.take()
+        {
+            task.await.expect("partitions are added");
+        }
+    }
+}
+
+/// Produces the first words, all with this event time; their acknowledgements.
+pub async fn first(bootstrap: &str, topics: &[String], settings: &Settings, time_ms: i64) -> Acknowledged {
+    words(bootstrap, topics, &first_words(settings), time_ms).await
+}
+
 /// Produces the last words, all with the event time of now; their acknowledgements.
-pub async fn last(bootstrap: &str, topic: &str, settings: &Settings) -> Acknowledged {
+pub async fn last(bootstrap: &str, topics: &[String], settings: &Settings) -> Acknowledged {
+    words(bootstrap, topics, &last_words(settings), now_ms()).await
+}
+
+async fn words(bootstrap: &str, topics: &[String], words: &[Record], time_ms: i64) -> Acknowledged {
     let producer = producer(bootstrap);
     let (done, mut ends) = mpsc::unbounded_channel();
-    let words = last_words(settings.records);
-    let time = now_ms();
-    for record in &words {
-        send(&producer, topic, record, time, &done);
+    for record in words {
+        send(&producer, topics, record, time_ms, &done);
     }
     drop(done);
     collect(&mut ends, words.len()).await
@@ -64,10 +120,13 @@ pub async fn last(bootstrap: &str, topic: &str, settings: &Settings) -> Acknowle
 
 type Ends = mpsc::UnboundedSender<Result<(u64, i64), String>>;
 
-fn send(producer: &FutureProducer, topic: &str, record: &Record, time_ms: i64, done: &Ends) {
+fn send(producer: &FutureProducer, topics: &[String], record: &Record, time_ms: i64, done: &Ends) {
     let (key, value) = (record.n.to_string(), record.value.to_string());
-    let message =
-        FutureRecord::to(topic).partition(record.partition).timestamp(time_ms).key(&key).payload(&value);
+    let message = FutureRecord::to(&topics[record.topic])
+        .partition(record.partition)
+        .timestamp(time_ms)
+        .key(&key)
+        .payload(&value);
     let sent = producer.send_result(message).map_err(|(error, _)| error.to_string());
     let (n, done) = (record.n, done.clone());
     tokio::spawn(async move {
@@ -106,39 +165,41 @@ async fn collect(
     acknowledged
 }
 
-/// What the topic holds, which must be what was produced: each number once, with its contents, time and partition.
+/// What the topics hold, which must be what was produced: each number once, with its contents, time and place.
 pub fn read_back(
     bootstrap: &str,
-    topic: &str,
+    topics: &[String],
     settings: &Settings,
     start_ms: i64,
 ) -> Result<Vec<Seen>, String> {
     let mut numbers = BTreeMap::new();
     let mut all = Vec::new();
-    for message in crate::kafka::read_all(bootstrap, topic) {
-        let value: Value =
-            serde_json::from_slice(message.payload().unwrap_or_default()).map_err(|e| e.to_string())?;
-        let n = value["n"].as_u64().ok_or("a record without a number")?;
-        let seen = Seen {
-            partition: message.partition(),
-            offset: message.offset(),
-            time_ms: message.timestamp().to_millis().unwrap_or(-1),
-            value,
-        };
-        if let Some(other) = numbers.insert(n, seen.offset) {
-            return Err(format!("the topic holds record {n} twice, at offsets {other} and {}", seen.offset));
-        }
-        if n < settings.records {
-            let made = record(settings.seed, settings.rate, n);
-            let same = (made.partition, start_ms + made.time_ms, &made.value);
-            if same != (seen.partition, seen.time_ms, &seen.value) {
-                return Err(format!("the topic holds {seen:?} where {made:?} was produced at {start_ms}"));
+    for (topic, name) in topics.iter().enumerate() {
+        for message in crate::kafka::read_all(bootstrap, name) {
+            let value: Value =
+                serde_json::from_slice(message.payload().unwrap_or_default()).map_err(|e| e.to_string())?;
+            let n = value["n"].as_u64().ok_or("a record without a number")?;
+            let (partition, offset) = (message.partition(), message.offset());
+            let time_ms = message.timestamp().to_millis().unwrap_or(-1);
+            let seen = Seen { topic, partition, offset, time_ms, value };
+            if let Some(other) = numbers.insert(n, (topic, partition, offset)) {
+                return Err(format!("the topics hold record {n} twice, at {other:?} and in {seen:?}"));
             }
+            if n < settings.records {
+                let made = record(settings, n);
+                let same = (made.topic, made.partition, start_ms + made.time_ms, &made.value);
+                if same != (seen.topic, seen.partition, seen.time_ms, &seen.value) {
+                    return Err(format!(
+                        "the topics hold {seen:?} where {made:?} was produced at {start_ms}"
+                    ));
+                }
+            }
+            all.push(seen);
         }
-        all.push(seen);
     }
-    if (numbers.len() as u64) < settings.records {
-        return Err(format!("the topic holds {} of {} records", numbers.len(), settings.records));
+    let words = first_words(settings).len() + last_words(settings).len();
+    if numbers.len() != settings.records as usize + words {
+        return Err(format!("the topics hold {} of {} records", numbers.len(), settings.records));
     }
     Ok(all)
 }

@@ -1,28 +1,34 @@
 //! A plain recount: which notifications the produced records should have caused, by the definitions of the design's
-//! semantics and nothing else. It visits every boundary of every group and adds up every window anew.
+//! semantics and of `docs/alertrule.md`, and nothing else. It visits every boundary of every group and looks at every window
+//! anew.
 //!
 //! Definitions, in ms of event time:
 //!
 //! - width of a bucket: `max(1 s, min(window / 60, 5 s), window / 720)`, the last one rounded up; buckets are aligned to the
 //!   epoch and half open; the window before a boundary is its newest `window / width` whole buckets, 1 to 720 of them;
-//! - a quiet group in whose window are at least `count` records at a boundary fires there;
-//! - while it fires and the condition holds, it speaks again at the first boundary `repeatInterval` after it last spoke;
-//! - once the condition has been false for `resolve.after` (one window where absent) since the first boundary at which
-//!   it was, the alert is over; it is told only where the rule wants that;
-//! - `Any` with a repeat or a resolution is an alert of count 1 in a window of 1 s, over after `repeatInterval`, or 5
-//!   minutes, where `resolve.after` is absent; without both, each record speaks for itself.
+//!   conditions without a window look at the bucket, of 1 s;
+//! - what each condition asks at a boundary is in [`looks`]; when an alert fires, repeats and is over in [`episodes`];
+//! - `Any` without repeat and resolution: each record speaks for itself, at once, so none is ever late;
+//! - a record whose event time is before `observed`, the one since which the rules have seen all records, is late: the run
+//!   sends such records only when what they belong to must have been decided long ago. It changes nothing but numbers.
 //!
 //! Never here: crate `alerting`, or anything clever.
+
+mod episodes;
+mod looks;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::rules::{Condition, Rule};
+use looks::Group;
 
-/// A record as the topic holds it.
+/// A record as its topic holds it.
 #[derive(Debug, Clone)]
 pub struct Seen {
+    /// Which of the topics.
+    pub topic: usize,
     /// Its partition.
     pub partition: i32,
     /// Its offset.
@@ -38,6 +44,8 @@ pub struct Seen {
 pub enum What {
     /// One record.
     Record {
+        /// Which of the topics.
+        topic: usize,
         /// Its partition.
         partition: i32,
         /// Its offset.
@@ -69,93 +77,160 @@ pub struct Expected {
     pub title: String,
 }
 
+/// The numbers of a rule that its status shows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Records that matched, late ones included.
+    pub matched: i64,
+    /// Of these, late ones.
+    pub late: i64,
+    /// Records that matched but have no value where the condition looks for one: they are not counted.
+    pub without_value: i64,
+}
+
 /// Everything that should come of these records, in the order in which it is decided within each group.
-pub fn recount(rules: &[Rule], records: &[Seen]) -> Vec<Expected> {
-    rules.iter().flat_map(|rule| of_rule(rule, records)).collect()
+pub fn recount(rules: &[Rule], records: &[Seen], observed_ms: i64) -> Vec<Expected> {
+    rules.iter().flat_map(|rule| of_rule(rule, records, observed_ms)).collect()
 }
 
-/// How many records each rule's condition matches.
-pub fn matched(rule: &Rule, records: &[Seen]) -> i64 {
-    records.iter().filter(|record| (rule.matches)(&record.value)).count() as i64
-}
-
-fn of_rule(rule: &Rule, records: &[Seen]) -> Vec<Expected> {
-    let mut groups: BTreeMap<String, Vec<&Seen>> = BTreeMap::new();
-    for record in records.iter().filter(|record| (rule.matches)(&record.value)) {
-        groups.entry(group_of(rule, &record.value)).or_default().push(record);
+/// What a rule's status should show in the end.
+pub fn numbers(rule: &Rule, records: &[Seen], observed_ms: i64) -> Numbers {
+    let mut numbers = Numbers::default();
+    for record in records.iter().filter(|record| concerns(rule, record)) {
+        if !has_value(rule, record) {
+            numbers.without_value += 1;
+            continue;
+        }
+        numbers.matched += 1;
+        numbers.late += i64::from(record.time_ms < observed_ms && !rule.speaks_for_each_record());
     }
-    groups.into_iter().flat_map(|(group, matching)| of_group(rule, &group, &matching)).collect()
+    numbers
+}
+
+fn concerns(rule: &Rule, record: &Seen) -> bool {
+    rule.topics.contains(&record.topic) && (rule.matches)(&record.value)
+}
+
+fn has_value(rule: &Rule, record: &Seen) -> bool {
+    match (rule.condition, rule.condition.field()) {
+        (Condition::Extreme { .. }, Some(field)) => record.value[field].is_number(),
+        (_, Some(field)) => text(&record.value[field]).is_some(),
+        (_, None) => true,
+    }
+}
+
+/// A value as texts show it; none where there is none.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(it) => Some(it.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn of_rule(rule: &Rule, records: &[Seen], observed_ms: i64) -> Vec<Expected> {
+    let mut groups: BTreeMap<String, Vec<&Seen>> = BTreeMap::new();
+    let named = named(rule);
+    for group in &named {
+        groups.insert(group.clone(), Vec::new());
+    }
+    let each = rule.speaks_for_each_record();
+    for record in records.iter().filter(|record| concerns(rule, record) && has_value(rule, record)) {
+        if each || record.time_ms >= observed_ms {
+            groups.entry(group_of(rule, &record.value)).or_default().push(record);
+        }
+    }
+    let mut all = Vec::new();
+    for (group, mut records) in groups {
+        records.sort_by_key(|record| (record.time_ms, record.topic, record.partition, record.offset));
+        if each {
+            all.extend(of_records(rule, &group, &records));
+        } else {
+            let is_named = named.contains(&group);
+            all.extend(of_group(&group, &Group { rule, records: &records, is_named, observed_ms }));
+        }
+    }
+    all
+}
+
+/// The groups that are watched though they were never seen.
+fn named(rule: &Rule) -> Vec<String> {
+    match (rule.condition, rule.group) {
+        (Condition::Flatline { .. }, []) => vec![String::new()],
+        (Condition::Flatline { named, .. }, [label, ..]) => {
+            named.iter().map(|name| format!("{label}={name}")).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn group_of(rule: &Rule, value: &Value) -> String {
     let mut labels: Vec<String> = rule
         .group
         .iter()
-        .map(|field| format!("{field}={}", value[field].as_str().unwrap_or_default()))
+        .map(|field| format!("{field}={}", text(&value[field]).unwrap_or_default()))
         .collect();
     labels.sort();
     labels.join(",")
 }
 
-fn of_group(rule: &Rule, group: &str, matching: &[&Seen]) -> Vec<Expected> {
-    if rule.speaks_for_each_record() {
-        let mut all: Vec<Expected> = matching
-            .iter()
-            .map(|record| Expected {
-                rule: rule.name,
-                group: group.to_owned(),
-                what: What::Record { partition: record.partition, offset: record.offset },
-                count: 1,
-                title: format!("record {}", record.value["n"]),
-            })
-            .collect();
-        all.sort_by(|a, b| a.what.cmp(&b.what));
-        return all;
-    }
-    let mut times: Vec<i64> = matching.iter().map(|record| record.time_ms).collect();
-    times.sort_unstable();
-    let told = alerts(&Alert::of(rule), &times);
-    told.into_iter()
-        .map(|(kind, end_ms, since_ms, count)| Expected {
+fn of_records(rule: &Rule, group: &str, records: &[&Seen]) -> Vec<Expected> {
+    let mut all: Vec<Expected> = records
+        .iter()
+        .map(|record| Expected {
             rule: rule.name,
             group: group.to_owned(),
-            title: format!("{} {count}", kind.split(' ').next().unwrap_or_default()),
-            what: What::Alert { end_ms, kind, since_ms },
-            count,
+            what: What::Record { topic: record.topic, partition: record.partition, offset: record.offset },
+            count: 1,
+            title: format!("record {}", record.value["n"]),
+        })
+        .collect();
+    all.sort_by(|a, b| a.what.cmp(&b.what));
+    all
+}
+
+fn of_group(name: &str, group: &Group<'_>) -> Vec<Expected> {
+    let told = episodes::of(group);
+    told.into_iter()
+        .map(|one| {
+            let word = one.kind.split(' ').next().unwrap_or_default();
+            let measured = if word == "resolved" { None } else { one.saw.measured };
+            let measured = measured.map(|text| format!(": {text}")).unwrap_or_default();
+            Expected {
+                rule: group.rule.name,
+                group: name.to_owned(),
+                title: format!("{word} {}{measured}", one.saw.count),
+                what: What::Alert { end_ms: one.end_ms, since_ms: one.since_ms, kind: one.kind },
+                count: one.saw.count,
+            }
         })
         .collect()
 }
 
-/// A rule's numbers.
-struct Alert {
-    count: i64,
+/// A rule's lengths, ms.
+struct Lengths {
     width: i64,
-    buckets: i64,
-    repeat: Option<i64>,
+    span: i64,
     resolve_after: i64,
-    tell_resolved: bool,
 }
 
-impl Alert {
+impl Lengths {
     fn of(rule: &Rule) -> Self {
-        let (count, window) = match rule.condition {
-            Condition::Any => (1, 1_000),
-            Condition::Frequency { count, window_ms } => (count, window_ms),
-        };
+        let window = rule.condition.window_ms().unwrap_or(1_000);
         let width = bucket_width(window);
-        let buckets = (window / width).clamp(1, 720);
-        let default_after = match rule.condition {
-            Condition::Any => rule.repeat_ms.unwrap_or(5 * 60_000),
-            Condition::Frequency { .. } => buckets * width,
-        };
-        Self {
-            count,
-            width,
-            buckets,
-            repeat: rule.repeat_ms,
-            resolve_after: rule.resolve.and_then(|resolve| resolve.after_ms).unwrap_or(default_after),
-            tell_resolved: rule.resolve.is_some_and(|resolve| resolve.notify),
-        }
+        let span = (window / width).clamp(1, 720) * width;
+        let lasts =
+            if rule.condition.window_ms().is_some() { span } else { rule.repeat_ms.unwrap_or(5 * 60_000) };
+        let said = rule.resolve.and_then(|resolve| resolve.after_ms);
+        Self { width, span, resolve_after: said.unwrap_or(lasts) }
+    }
+
+    /// How long after a group's last record something can still change, at most.
+    fn tail(&self, rule: &Rule) -> i64 {
+        let windows = if matches!(rule.condition, Condition::Spike { .. }) { 2 } else { 1 };
+        let ends = if rule.speaks_for_each_bucket() { 0 } else { self.resolve_after };
+        windows * self.span + rule.hold_ms + ends + 3 * self.width
     }
 }
 
@@ -164,68 +239,11 @@ fn bucket_width(window: i64) -> i64 {
     (window / 60).clamp(1_000, 5_000).max(seven_hundred_twentieth)
 }
 
-/// What is told of one group whose matching records have these times, sorted: (kind, boundary, since, count).
-fn alerts(alert: &Alert, times: &[i64]) -> Vec<(String, i64, i64, i64)> {
-    let (Some(first), Some(last)) = (times.first(), times.last()) else { return Vec::new() };
-    let span = alert.buckets * alert.width;
-    let mut told = Vec::new();
-    let mut since: Option<i64> = None;
-    let (mut spoke, mut repeats, mut false_from) = (0, 0, None);
-    let mut boundary = first - first.rem_euclid(alert.width) + alert.width;
-    let end = last + span + alert.resolve_after + 2 * alert.width;
-    while boundary <= end {
-        let count = within(times, boundary - span, boundary);
-        let holds = count >= alert.count;
-        match since {
-            None if holds => {
-                since = Some(boundary);
-                (spoke, repeats, false_from) = (boundary, 0, None);
-                told.push(("firing".to_owned(), boundary, boundary, count));
-            }
-            None => {}
-            Some(began) if holds => {
-                false_from = None;
-                if alert.repeat.is_some_and(|repeat| boundary >= spoke + repeat) {
-                    spoke = boundary;
-                    repeats += 1;
-                    told.push((format!("repeat {repeats}"), boundary, began, count));
-                }
-            }
-            Some(began) => {
-                let from = *false_from.get_or_insert(boundary);
-                if boundary >= from + alert.resolve_after {
-                    since = None;
-                    if alert.tell_resolved {
-                        told.push(("resolved".to_owned(), boundary, began, count));
-                    }
-                }
-            }
-        }
-        boundary += alert.width;
-    }
-    told
-}
-
-/// How many times lie in `[from, to)`.
-fn within(times: &[i64], from: i64, to: i64) -> i64 {
-    let before = |instant: i64| times.iter().filter(|time| **time < instant).count() as i64;
-    before(to) - before(from)
-}
-
-/// The last boundary at which anything could still change.
-pub fn last_boundary(rules: &[Rule], records: &[Seen]) -> i64 {
-    let last = records.iter().map(|record| record.time_ms).max().unwrap_or(0);
-    rules
-        .iter()
-        .filter(|rule| !rule.speaks_for_each_record())
-        .map(|rule| {
-            let alert = Alert::of(rule);
-            last + alert.buckets * alert.width + alert.resolve_after + 3 * alert.width
-        })
-        .max()
-        .unwrap_or(last)
+/// The last boundary at which anything could still change after a record of this time.
+pub fn last_boundary(rules: &[Rule], last_ms: i64) -> i64 {
+    let with_alerts = rules.iter().filter(|rule| !rule.speaks_for_each_record());
+    with_alerts.map(|rule| last_ms + Lengths::of(rule).tail(rule)).max().unwrap_or(last_ms)
 }
 
 #[cfg(test)]
-#[path = "recount_tests.rs"]
 mod tests;

@@ -6,17 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
-use domain::DeliveryState;
-use protocol::messages::{NotificationQuery, ObjectStatus, StatusBody};
-use protocol::{Client, ClientConfig, TokenSource};
-use uuid::Uuid;
-
 use super::arrivals::{Arrival, HUNG};
+use super::audit::audit;
 use super::compare::{Figures, Wanted, compare};
 use super::faults::{Done, Faults};
+use super::hub::{Hub, of_rule};
+use super::manifests::channels;
 use super::produce::{self, Acknowledged};
-use super::recount::{Expected, Seen, What, last_boundary, matched, recount};
-use super::rules::{LAST, Rule, channels, rules};
+use super::recount::{Expected, Seen, What, last_boundary, recount};
+use super::rules::{FIRST, LAST, Rule, rules};
 use super::{Settings, now_ms, records, sleep_until};
 use crate::cluster::{Cluster, eventually};
 use crate::kafka;
@@ -32,71 +30,117 @@ pub struct Report {
     pub figures: Figures,
     /// The faults that were made.
     pub done: Done,
-    /// Records produced, the last words included.
+    /// How often partitions were shared out anew.
+    pub rebalances: usize,
+    /// Records produced, the first and last words included.
     pub records: usize,
+    /// Of these, late ones.
+    pub late: usize,
     /// What arrived, for the logs.
     pub arrivals: Vec<Arrival>,
     /// What was wanted, for the logs.
     pub wanted: Vec<Wanted>,
 }
 
+/// What is the same throughout a run.
+pub struct Run<'a> {
+    /// Its settings.
+    pub settings: &'a Settings,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// The names of its topics.
+    pub topics: Vec<String>,
+    /// Since when, by event time, the rules have seen all records: the time of the first words.
+    pub observed_ms: i64,
+}
+
 /// Runs. Logs of pods that are removed on the way are kept in `logs`.
 pub async fn run(settings: &Settings, logs: &Path) -> Report {
     let tenant = Tenant::new(NAMESPACE).await;
-    let rules = rules(settings);
-    let topic = format!("soak-{}", now_ms());
-    prepare(&tenant, &rules, &topic, settings).await;
+    let topics = (0..records::PARTITIONS.len()).map(|topic| format!("soak-{}-{topic}", now_ms())).collect();
+    let mut run = Run { settings, rules: rules(settings), topics, observed_ms: 0 };
+    let mut acknowledged = prepare(&tenant, &mut run).await;
     let sink = Sink::new(&tenant.cluster).await;
 
-    // On a multiple of all widths of buckets: the same seed gives the same alerts, whenever it runs.
-    let start = (now_ms() + 11_999) / 10_000 * 10_000;
+    // On a multiple of all widths of buckets, and so is the first words' time: the same seed gives the same alerts, whenever
+    // it runs.
+    let start = (run.observed_ms + 30_000).max((now_ms() + 11_999) / 10_000 * 10_000);
     say(&format!("producing {} records at {} a second, with faults", settings.records, settings.rate));
     let faults = Faults::new(&tenant.cluster, NAMESPACE, logs);
     let kafka = tenant.cluster.kafka.clone();
-    let (mut acknowledged, done, ()) = tokio::join!(
-        produce::all(&kafka, &topic, settings, start),
+    let (mut acknowledged_too, done, ()) = tokio::join!(
+        produce::all(&kafka, &run.topics, settings, start),
         faults.make(settings, start),
         change_behaviour(&tenant, start + settings.length_ms() / 2),
     );
+    acknowledged.append(&mut acknowledged_too);
 
-    let seen = produce::read_back(&kafka, &topic, settings, start).unwrap_or_else(|error| panic!("{error}"));
-    let quiet = last_boundary(&rules, &seen);
+    let quiet = last_boundary(&run.rules, start + settings.length_ms());
     say(&format!("all produced; the last alert ends within {} s", (quiet - now_ms()).max(0) / 1000));
     sleep_until(quiet).await;
-    acknowledged.append(&mut produce::last(&kafka, &topic, settings).await);
-    let seen = produce::read_back(&kafka, &topic, settings, start).unwrap_or_else(|error| panic!("{error}"));
-    let wanted = wanted(&rules, &seen, &acknowledged, settings);
+    acknowledged.append(&mut produce::last(&kafka, &run.topics, settings).await);
+    let seen =
+        produce::read_back(&kafka, &run.topics, settings, start).unwrap_or_else(|error| panic!("{error}"));
+    let wanted = wanted(&run, &seen, &acknowledged);
     say(&format!(
         "{} notifications should arrive; waiting for them, at most lateness and 5 minutes",
         wanted.len()
     ));
 
-    let requests = settle(&sink, &wanted, settings).await;
+    let requests = settle(&sink, &run, &wanted).await;
     let mut faults_seen = Vec::new();
-    let arrivals = read(&requests, &mut faults_seen);
+    let arrivals = read(&requests, &run.topics, &mut faults_seen);
     let mut figures = compare(&wanted, &arrivals);
     figures.extra += faults_seen.len();
     figures.faults.append(&mut faults_seen);
-    audit(&tenant, &rules, &seen, &topic, &mut figures).await;
-    Report { figures, done, records: seen.len(), arrivals, wanted }
+    audit(&tenant, &run, &seen, &mut figures).await;
+    let late = seen.iter().filter(|record| record.time_ms < run.observed_ms).count();
+    let rebalances = faults.rebalances(start);
+    Report { figures, done, rebalances, records: seen.len(), late, arrivals, wanted }
 }
 
 fn say(text: &str) {
     println!("   -> {text}");
 }
 
-async fn prepare(tenant: &Tenant, rules: &[Rule], topic: &str, settings: &Settings) {
-    say("namespace, topic, channels and rules");
-    kafka::create_topic(&tenant.cluster.kafka, topic, records::PARTITIONS).await;
+/// Makes all that a run needs, in an order that leaves nothing to chance: while the rules come the consumers reach no
+/// broker; then each partition has its first word before any of them is read. So every rule counts from the first record on,
+/// and has seen all records since the first words' time. The acknowledgements of the first words.
+async fn prepare(tenant: &Tenant, run: &mut Run<'_>) -> Acknowledged {
+    say("namespace, topics, channels and rules");
+    let (cluster, settings) = (&tenant.cluster, run.settings);
+    for (topic, partitions) in run.topics.iter().zip(records::PARTITIONS) {
+        kafka::create_topic(&cluster.kafka, topic, partitions).await;
+    }
     behave(tenant, 503).await;
+    cluster.kubectl(&["-n", NAMESPACE, "delete", "endpointslice/kafka"]).await;
     let mut objects = channels(NAMESPACE);
-    objects.extend(rules.iter().map(|rule| rule.manifest(NAMESPACE, topic, settings.lateness_ms())));
+    let (lateness_ms, consumers) = (settings.lateness_ms(), settings.consumers());
+    let rules = run.rules.iter().map(|rule| rule.manifest(NAMESPACE, &run.topics, lateness_ms, consumers));
+    objects.extend(rules);
     let texts: Vec<String> = objects.iter().map(ToString::to_string).collect();
     tenant.apply(&texts.join("\n---\n")).await;
+    for rule in &run.rules {
+        let name = format!("alertrule/{}", rule.name);
+        tenant.condition(&name, "Ready", "False", "BrokerUnreachable", 90).await;
+    }
+
+    run.observed_ms = now_ms() / 10_000 * 10_000;
+    let acknowledged = produce::first(&cluster.kafka, &run.topics, settings, run.observed_ms).await;
+    tenant.expose().await;
     for object in &objects {
         let kind = object["kind"].as_str().unwrap_or_default();
         tenant.ready(&format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default())).await;
     }
+    // Then all that is older than the first words is decided: later records of that time are late.
+    let (hub, first) = (Hub::find().await, acknowledged.len() as i64);
+    eventually("the first words to be counted", Duration::from_mins(1), async || {
+        let statuses = hub.statuses().await;
+        let counted = of_rule(&statuses, FIRST).map_or(0, |status| status.matched);
+        if counted == first { Ok(()) } else { Err(format!("{counted} of {first}")) }
+    })
+    .await;
+    acknowledged
 }
 
 /// The receivers' manners, which are part of the run.
@@ -117,18 +161,21 @@ async fn change_behaviour(tenant: &Tenant, at_ms: i64) {
 }
 
 /// What should come over which channel, and since when it could.
-fn wanted(rules: &[Rule], seen: &[Seen], acknowledged: &Acknowledged, settings: &Settings) -> Vec<Wanted> {
-    let numbers: HashMap<(i32, i64), u64> =
-        seen.iter().map(|one| ((one.partition, one.offset), one.value["n"].as_u64().unwrap_or(0))).collect();
+fn wanted(run: &Run<'_>, seen: &[Seen], acknowledged: &Acknowledged) -> Vec<Wanted> {
+    let numbers: HashMap<(usize, i32, i64), u64> = seen
+        .iter()
+        .map(|one| ((one.topic, one.partition, one.offset), one.value["n"].as_u64().unwrap_or(0)))
+        .collect();
     let decidable = |expected: &Expected| match expected.what {
-        What::Record { partition, offset } => {
-            numbers.get(&(partition, offset)).and_then(|n| acknowledged.get(n)).copied().unwrap_or(i64::MAX)
+        What::Record { topic, partition, offset } => {
+            let number = numbers.get(&(topic, partition, offset));
+            number.and_then(|n| acknowledged.get(n)).copied().unwrap_or(i64::MAX)
         }
-        What::Alert { end_ms, .. } => end_ms + settings.lateness_ms(),
+        What::Alert { end_ms, .. } => end_ms + run.settings.lateness_ms(),
     };
     let mut wanted = Vec::new();
-    for rule in rules {
-        for expected in recount(std::slice::from_ref(rule), seen) {
+    for rule in &run.rules {
+        for expected in recount(std::slice::from_ref(rule), seen, run.observed_ms) {
             for channel in rule.channels {
                 let decidable_ms = decidable(&expected);
                 wanted.push(Wanted { channel, expected: expected.clone(), decidable_ms });
@@ -164,10 +211,10 @@ impl Sink {
 
 /// Waits until all is quiet: the last word has come, the hub has nothing pending, and whatever was wanted has come or
 /// nothing new has for a time in which every lease runs out.
-async fn settle(sink: &Sink, wanted: &[Wanted], settings: &Settings) -> Vec<Received> {
+async fn settle(sink: &Sink, run: &Run<'_>, wanted: &[Wanted]) -> Vec<Received> {
     const LEASE_MS: i64 = 30_000;
     let hub = Hub::find().await;
-    let deadline = now_ms() + settings.lateness_ms() + 300_000;
+    let deadline = now_ms() + run.settings.lateness_ms() + 300_000;
     let mut requests: Vec<Received> = Vec::new();
     let (mut news, mut said) = (now_ms(), now_ms());
     loop {
@@ -177,7 +224,7 @@ async fn settle(sink: &Sink, wanted: &[Wanted], settings: &Settings) -> Vec<Rece
             news = now_ms();
         }
         requests.extend(new);
-        let arrivals = read(&requests, &mut Vec::new());
+        let arrivals = read(&requests, &run.topics, &mut Vec::new());
         let last = arrivals.iter().any(|arrival| arrival.rule == LAST && arrival.acknowledged());
         let figures = compare(wanted, &arrivals);
         let whole = figures.arrived == figures.expected || now_ms() > news + LEASE_MS;
@@ -204,154 +251,13 @@ fn is_ours(request: &Received) -> bool {
         .is_some_and(|(ns, _)| ns == NAMESPACE)
 }
 
-fn read(requests: &[Received], faults: &mut Vec<String>) -> Vec<Arrival> {
+fn read(requests: &[Received], topics: &[String], faults: &mut Vec<String>) -> Vec<Arrival> {
     let mut arrivals = Vec::new();
     for request in requests.iter().filter(|request| is_ours(request)) {
-        match Arrival::read(request) {
+        match Arrival::read(request, topics) {
             Ok(arrival) => arrivals.push(arrival),
             Err(error) => faults.push(format!("unreadable: request {}: {error}", request.number)),
         }
     }
     arrivals
-}
-
-/// The hub's own figures against the recount: every matching record counted once, none late, none dropped.
-async fn audit(tenant: &Tenant, rules: &[Rule], seen: &[Seen], topic: &str, figures: &mut Figures) {
-    let hub = Hub::find().await;
-    let statuses = hub.settled(|statuses| {
-        rules.iter().all(|rule| match statuses.get(rule.name).map(|status| &status.body) {
-            Some(StatusBody::AlertRule(status)) => status.matched >= matched(rule, seen),
-            _ => false,
-        })
-    });
-    let statuses = statuses.await;
-    for rule in rules {
-        let Some(StatusBody::AlertRule(status)) = statuses.get(rule.name).map(|status| &status.body) else {
-            figures.lost += 1;
-            figures.faults.push(format!("the hub has no status of rule {}", rule.name));
-            continue;
-        };
-        let right = matched(rule, seen);
-        if status.matched > right {
-            figures.counted_twice += (status.matched - right) as usize;
-            figures
-                .faults
-                .push(format!("rule {} counted {} records instead of {right}", rule.name, status.matched));
-        } else if status.matched < right {
-            figures.lost += (right - status.matched) as usize;
-            figures
-                .faults
-                .push(format!("rule {} counted {} records instead of {right}", rule.name, status.matched));
-        }
-        if status.late > 0 {
-            figures.lost += status.late as usize;
-            figures.faults.push(format!(
-                "rule {}: {} records were late: the run shows nothing",
-                rule.name, status.late
-            ));
-        }
-        let begun = (0..records::PARTITIONS)
-            .all(|partition| status.activation.get(&format!("{topic}/{partition}")) == Some(&0));
-        if !begun {
-            figures
-                .faults
-                .push(format!("rule {} did not count from the start: {:?}", rule.name, status.activation));
-            figures.lost += 1;
-        }
-    }
-    for channel in channels(NAMESPACE) {
-        let name = channel["metadata"]["name"].as_str().unwrap_or_default();
-        let Some(StatusBody::NotificationChannel(status)) = statuses.get(name).map(|status| &status.body)
-        else {
-            figures.lost += 1;
-            figures.faults.push(format!("the hub has no status of channel {name}"));
-            continue;
-        };
-        let ended = status.dead + status.expired + status.suppressed;
-        if ended > 0 {
-            figures.lost += ended as usize;
-            figures.faults.push(format!("channel {name}: {ended} dead, expired or suppressed: {status:?}"));
-        }
-    }
-    late_in_status(tenant, rules, figures).await;
-}
-
-/// What a user sees: `late` in the objects' status.
-async fn late_in_status(tenant: &Tenant, rules: &[Rule], figures: &mut Figures) {
-    for rule in rules {
-        let object = tenant.get(&format!("alertrule/{}", rule.name)).await.unwrap_or_default();
-        if object["status"]["late"].as_i64().unwrap_or(0) > 0 {
-            figures.lost += 1;
-            figures.faults.push(format!("rule {}: status.late is {}", rule.name, object["status"]["late"]));
-        }
-    }
-}
-
-/// The hub, asked as the operator and as a worker of the namespace would.
-struct Hub {
-    operator: Client,
-    worker: Client,
-}
-
-impl Hub {
-    async fn find() -> Self {
-        let cluster = Cluster::from_env();
-        let system = "belfry-system";
-        let address = ["-n", system, "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"];
-        let url = format!("http://{}:8080", cluster.kubectl(&address).await.trim());
-        let token = async |ns: &str, account: &str| {
-            let args = ["-n", ns, "create", "token", account, "--audience=belfry-hub"];
-            TokenSource::Fixed(cluster.kubectl(&args).await.trim().to_owned())
-        };
-        let client =
-            |token| Client::new(ClientConfig { url: url.clone(), ca: None, token }).expect("a client");
-        Self {
-            operator: client(token(system, "belfry-operator").await),
-            worker: client(token(NAMESPACE, "belfry-worker").await),
-        }
-    }
-
-    async fn pending(&self) -> Result<usize, String> {
-        let query = NotificationQuery { state: Some(DeliveryState::Pending), limit: Some(500), object: None };
-        let list = self.worker.notifications(NAMESPACE, &query).await.map_err(|error| error.to_string())?;
-        Ok(list.items.len())
-    }
-
-    /// All statuses of the namespace, once they are so, or as they are after a minute: counters are told up to half a
-    /// minute late.
-    async fn settled(
-        &self,
-        so: impl Fn(&BTreeMap<String, ObjectStatus>) -> bool,
-    ) -> BTreeMap<String, ObjectStatus> {
-        let deadline = now_ms() + 60_000;
-        loop {
-            let statuses = self.statuses().await;
-            if so(&statuses) || now_ms() > deadline {
-                return statuses;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// All statuses of the namespace by name. Names of rules and channels differ.
-    async fn statuses(&self) -> BTreeMap<String, ObjectStatus> {
-        eventually("the hub's statuses", Duration::from_mins(1), async || {
-            let (mut after, mut all, mut ledger) = (0, BTreeMap::<Uuid, ObjectStatus>::new(), None);
-            loop {
-                let feed =
-                    self.operator.feed(after, Duration::ZERO).await.map_err(|error| error.to_string())?;
-                if *ledger.get_or_insert(feed.ledger) != feed.ledger {
-                    return Err("the ledger changed".to_owned());
-                }
-                let end = feed.objects.is_empty() || feed.version == after;
-                all.extend(feed.objects.into_iter().map(|status| (status.uid, status)));
-                if end {
-                    let ours = all.into_values().filter(|status| status.namespace == NAMESPACE);
-                    return Ok(ours.map(|status| (status.name.clone(), status)).collect());
-                }
-                after = feed.version;
-            }
-        })
-        .await
-    }
 }
