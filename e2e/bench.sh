@@ -11,7 +11,7 @@ if [ "${1:-engine}" = engine ]; then
   [ "${1:-}" != engine ] || exit 0
 fi
 name=bench
-"$testbed" install python3 python3-aiosmtpd prometheus-alertmanager
+"$testbed" install python3 python3-aiosmtpd python3-confluent-kafka prometheus-alertmanager
 "$testbed" down "$name" >/dev/null 2>&1 || true
 trap '"$testbed" down "$name" >/dev/null 2>&1 || true' EXIT
 "$testbed" up "$name" --owner $$ >/dev/null

@@ -13,7 +13,7 @@ mod build;
 
 use serde_json::{Map as JsonMap, Number, Value};
 
-pub use build::Builder;
+pub use build::{Builder, Open};
 
 /// Maps with more names than this are found by a sorted list, others by looking at each name.
 const SMALL: u32 = 32;

@@ -2,12 +2,13 @@
 //! `cargo run --release -p belfry-alerting --example figures`.
 //!
 //! What is compared takes turns within one process, and the median of its turns counts. An argument runs one part alone:
-//! `decode`, `match`, `rules`, `fold` or `brute`.
+//! `decode`, `formats`, `match`, `rules`, `fold` or `brute`.
 #![expect(clippy::unwrap_used, reason = "a program that measures ends where something is wrong")]
 
 mod brute;
 mod decode;
 mod fold;
+mod formats;
 mod matching;
 mod records;
 mod rules;
@@ -26,6 +27,9 @@ fn main() {
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     if wanted("decode") {
         decode::figures();
+    }
+    if wanted("formats") {
+        formats::figures();
     }
     if wanted("match") {
         matching::figures();

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::{DecodeError, DecodeReason};
-use crate::document::{Builder, Document, View};
+use crate::document::{Builder, Document, Open, View};
 
 /// How deep lists and maps may be nested.
 const MAX_DEPTH: u32 = 128;
@@ -47,8 +47,13 @@ pub(super) fn refused(bytes: &[u8]) -> Result<Value, DecodeError> {
     })
 }
 
+/// Whether it is one JSON text, which nobody looks into.
+pub(super) fn accepts(bytes: &[u8], scratch: &mut String) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &mut Nothing, scratch))
+}
+
 /// Appends the text's value; nothing usable where it is not one JSON text.
-pub(super) fn parse(text: &str, into: &mut Builder<'_>, scratch: &mut String) -> bool {
+pub(super) fn parse(text: &str, into: &mut impl Sink, scratch: &mut String) -> bool {
     let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, into, scratch };
     parser.space();
     parser.value().is_some() && {
@@ -57,12 +62,96 @@ pub(super) fn parse(text: &str, into: &mut Builder<'_>, scratch: &mut String) ->
     }
 }
 
-struct Parser<'p, 'd> {
+/// Where values go.
+pub(super) trait Sink {
+    /// A map that is not closed yet.
+    type Map;
+    fn null(&mut self);
+    fn bool(&mut self, it: bool);
+    fn int(&mut self, it: i64);
+    fn uint(&mut self, it: u64);
+    fn double(&mut self, it: f64);
+    fn text(&mut self, text: &str);
+    fn source_text(&mut self, start: usize, len: usize);
+    fn open_list(&mut self) -> usize;
+    fn close_list(&mut self, open: usize, len: u32);
+    fn open_map(&mut self) -> Self::Map;
+    fn name(&mut self, map: &mut Self::Map, name: &str);
+    fn source_name(&mut self, map: &mut Self::Map, name: &[u8], start: usize);
+    fn close_map(&mut self, map: &Self::Map, source: &str);
+}
+
+/// Forgets all.
+struct Nothing;
+
+impl Sink for Nothing {
+    type Map = ();
+    fn null(&mut self) {}
+    fn bool(&mut self, _: bool) {}
+    fn int(&mut self, _: i64) {}
+    fn uint(&mut self, _: u64) {}
+    fn double(&mut self, _: f64) {}
+    fn text(&mut self, _: &str) {}
+    fn source_text(&mut self, _: usize, _: usize) {}
+    fn open_list(&mut self) -> usize {
+        0
+    }
+    fn close_list(&mut self, _: usize, _: u32) {}
+    fn open_map(&mut self) {}
+    fn name(&mut self, (): &mut (), _: &str) {}
+    fn source_name(&mut self, (): &mut (), _: &[u8], _: usize) {}
+    fn close_map(&mut self, (): &(), _: &str) {}
+}
+
+impl Sink for Builder<'_> {
+    type Map = Open;
+    fn null(&mut self) {
+        Builder::null(self);
+    }
+    fn bool(&mut self, it: bool) {
+        Builder::bool(self, it);
+    }
+    fn int(&mut self, it: i64) {
+        Builder::int(self, it);
+    }
+    fn uint(&mut self, it: u64) {
+        Builder::uint(self, it);
+    }
+    fn double(&mut self, it: f64) {
+        Builder::double(self, it);
+    }
+    fn text(&mut self, text: &str) {
+        Builder::text(self, text);
+    }
+    fn source_text(&mut self, start: usize, len: usize) {
+        Builder::source_text(self, start, len);
+    }
+    fn open_list(&mut self) -> usize {
+        Builder::open_list(self)
+    }
+    fn close_list(&mut self, open: usize, len: u32) {
+        Builder::close_list(self, open, len);
+    }
+    fn open_map(&mut self) -> Open {
+        Builder::open_map(self)
+    }
+    fn name(&mut self, map: &mut Open, name: &str) {
+        Builder::name(self, map, name);
+    }
+    fn source_name(&mut self, map: &mut Open, name: &[u8], start: usize) {
+        Builder::source_name(self, map, name, start);
+    }
+    fn close_map(&mut self, map: &Open, source: &str) {
+        Builder::close_map(self, map, source);
+    }
+}
+
+struct Parser<'p, B> {
     text: &'p str,
     bytes: &'p [u8],
     at: usize,
     depth: u32,
-    into: &'p mut Builder<'d>,
+    into: &'p mut B,
     scratch: &'p mut String,
 }
 
@@ -72,7 +161,7 @@ enum Place {
     Scratch,
 }
 
-impl Parser<'_, '_> {
+impl<B: Sink> Parser<'_, B> {
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()

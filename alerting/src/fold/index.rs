@@ -89,6 +89,29 @@ impl Index {
     }
 }
 
+/// Texts of which a record must have one to concern any of these rules, if it is an object: each rule needs one of its own
+/// as a field's value. None where a rule may be found otherwise, or is never passed over silently.
+pub(super) fn texts(rules: &[(u32, Vec<Need>)]) -> Option<AhoCorasick> {
+    let mut all: Vec<&str> = Vec::new();
+    for (_, needs) in rules {
+        let found = needs.iter().find_map(|need| match (&need.condition, &*need.path) {
+            (Condition::Among { texts, numbers }, [Step::Name(_)])
+                if need.quiet && numbers.is_empty() && texts.iter().all(|text| findable(text)) =>
+            {
+                Some(texts)
+            }
+            _ => None,
+        });
+        all.extend(found?.iter().map(|text| &**text));
+    }
+    AhoCorasick::new(all).ok()
+}
+
+/// Whether a JSON text without escapes has it as it is.
+fn findable(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|it: char| it < ' ' || matches!(it, '"' | '\\'))
+}
+
 /// What a rule is found by: a field and the value that it must have or contain.
 #[derive(PartialEq, Eq, Hash)]
 enum Mark {

@@ -72,13 +72,18 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn folded(rules: &[usize], records: &[Value]) -> Aggregates {
+/// What an engine makes of the records; `whole` decodes each of them.
+fn folded(rules: &[usize], records: &[Value], whole: bool) -> Aggregates {
     let plans: Vec<_> = rules
         .iter()
         .map(|rule| (Uuid::from_u128(*rule as u128 + 1), plan(RULES[*rule], &[], frequency(1))))
         .collect();
-    let (engine, problems) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
+    let (mut engine, problems) =
+        Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     assert_eq!(problems, []);
+    if whole {
+        engine.topics.values_mut().for_each(|readers| readers.texts = None);
+    }
     let mut partition = Partition::default();
     for (offset, record) in records.iter().enumerate() {
         let value = serde_json::to_vec(record).unwrap();
@@ -95,8 +100,8 @@ proptest! {
         records in prop::collection::vec(values(), 1..12),
         rules in prop::sample::subsequence((0..RULES.len()).collect::<Vec<_>>(), 4..RULES.len()),
     ) {
-        let together = folded(&rules, &records);
-        let alone = rules.iter().map(|rule| folded(&[*rule], &records));
+        let together = folded(&rules, &records, false);
+        let alone = rules.iter().map(|rule| folded(&[*rule], &records, true));
         let (mut counts, mut dropped) = (Vec::new(), Vec::new());
         for one in alone {
             counts.extend(one.counts);
@@ -104,6 +109,52 @@ proptest! {
         }
         prop_assert_eq!(together.counts, counts);
         prop_assert_eq!(together.dropped, dropped);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_record_that_is_not_decoded_would_have_been_counted_by_no_rule(
+        records in prop::collection::vec(values(), 1..12),
+        rules in prop::sample::subsequence((0..RULES.len()).collect::<Vec<_>>(), 1..4),
+    ) {
+        let (quick, whole) = (folded(&rules, &records, false), folded(&rules, &records, true));
+        prop_assert_eq!(quick.counts, whole.counts);
+        prop_assert_eq!(quick.dropped, whole.dropped);
+    }
+}
+
+#[test]
+fn only_what_is_an_object_without_the_texts_and_escapes_is_not_decoded() {
+    let plan = plan(r#"record.level in ["WARN", "ERROR"] && record.n == 1"#, &[], frequency(1));
+    let (engine, _) = Engine::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
+    let texts = engine.topics["logs"].texts.as_ref().unwrap();
+    for (value, lacks) in [
+        (r#"{"level":"INFO","n":1}"#, true),
+        ("{}", true),
+        (r#"{"level":"ERROR"}"#, false),
+        (r#"{"message":"no ERRORS"}"#, false),
+        (r#"{"level":"\u0045RROR"}"#, false),
+        (r#"{"level":"INFO""#, false),
+        ("[]", false),
+        ("7", false),
+        (" {}", false),
+        ("", false),
+    ] {
+        assert_eq!(decode::lacks(value.as_bytes(), texts, &mut String::new()), lacks, "{value}");
+    }
+    for matches in [
+        "record.n == 1",
+        r#"record.level.startsWith("E")"#,
+        r#"record.a.level == "E""#,
+        r#"record.level == "a\nb""#,
+        r#"record.level == """#,
+        r#"record.level in ["E", 1]"#,
+        r#"record.level == "E" && record.n > 1"#,
+    ] {
+        let plan = RulePlan { matches: matches.to_owned(), ..plan.clone() };
+        let (engine, _) = Engine::new(&Reading::default(), [(Uuid::from_u128(1), &plan)]);
+        assert!(engine.topics["logs"].texts.is_none(), "{matches}");
     }
 }
 

@@ -13,6 +13,7 @@ mod ranges;
 use std::sync::Arc;
 
 use aggregate::Measures;
+use aho_corasick::AhoCorasick;
 use domain::{Format, Reading, RulePlan};
 use hashbrown::HashMap;
 use uuid::Uuid;
@@ -26,7 +27,7 @@ use partition::{Held, Scratch};
 
 use crate::{
     decide::RuleParams,
-    decode::{DecodeError, Decoded, Decoder, PatternError},
+    decode::{self, DecodeError, Decoded, Decoder, PatternError},
     event_time::{EventTime, EventTimeError},
     matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
@@ -121,6 +122,8 @@ pub struct Engine {
 struct Readers {
     rules: Vec<u32>,
     index: Index,
+    /// Texts of which a JSON record must have one to concern any of the rules, where that is so.
+    texts: Option<AhoCorasick>,
 }
 
 /// A rule that can't run; the others do.
@@ -182,7 +185,12 @@ impl Engine {
             let rules = &engine.rules;
             let needs =
                 |at: &u32| (*at, rules.get(*at as usize).map_or_else(Vec::new, |it| it.matcher.needs()));
-            readers.index = Index::new(readers.rules.iter().map(needs).collect());
+            let needs: Vec<_> = readers.rules.iter().map(needs).collect();
+            // Without being decoded a record has no other time than its timestamp.
+            if reading.format == Format::Json && reading.event_time.is_none() {
+                readers.texts = index::texts(&needs);
+            }
+            readers.index = Index::new(needs);
         }
         (engine, problems)
     }
@@ -204,6 +212,12 @@ impl Engine {
         let mut folded = Folded::default();
         let Partition { held, scratch: Scratch { document, memory, candidates } } = into;
         let readers = self.topics.get(record.topic);
+        if let (Some(texts), Some(value)) = (readers.and_then(|it| it.texts.as_ref()), record.value)
+            && decode::lacks(value, texts, &mut document.scratch)
+        {
+            folded.time_ms = record.near_ms();
+            return folded;
+        }
         let value = match readers.map(|_| self.decoder.decode(record, document)) {
             Some(Ok(Decoded::Value(view))) => Some(view),
             Some(Ok(Decoded::Tombstone)) => {

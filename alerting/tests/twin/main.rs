@@ -171,13 +171,19 @@ fn what_the_standard_defines_has_the_same_answer_too() {
 /// Each is in the list at the head of the matcher's documentation.
 #[test]
 fn where_the_answers_differ_it_is_on_purpose() {
-    let value = json!({"l": [1], "m": {"a": 1}});
+    let value = json!({"l": [1], "m": {"a": 1}, "t": "x".repeat(9 << 20)});
     for (expression, our_answer, their_answer) in [
         ("record.l + record.m == [1, 'a']", Err(DropReason::MatchWrongType), Ok(true)),
         ("duration('1h and more') == duration('1h')", Err(DropReason::MatchFailed), Ok(true)),
         ("duration('1e3s') == duration('1000s')", Err(DropReason::MatchFailed), Ok(true)),
         ("timestamp(0).getHours('europe/berlin') == 1", Ok(true), Err(DropReason::MatchFailed)),
         ("timestamp('2016-12-31T23:59:60Z') > timestamp(0)", Err(DropReason::MatchFailed), Ok(true)),
+        ("timestamp('9999-12-31T23:00:00Z').getFullYear('Asia/Tokyo') == 9999", Ok(true), Ok(false)),
+        (
+            "(record.t + record.t + record.t + record.t + record.t + record.t + record.t + record.t).size() > 0",
+            Err(DropReason::MatchTooCostly),
+            Ok(true),
+        ),
     ] {
         let raw = raw(&mut Dice::new(0));
         assert_eq!(ours(expression, raw, &value), our_answer, "{expression}");

@@ -84,6 +84,8 @@ pub async fn print() {
     let (bare_rate, bare_cpu) = (rest / figures[0], figures[1] / rest);
     println!("bare librdkafka: {bare_rate:.0} records a second, {bare_cpu:.2} us of processor a record");
 
+    python(&topic, bare_rate).await;
+
     let manifest = super::line(&tenant.url("hook"), &topic, "{}").replace(
         "condition: {type: Any}",
         "condition: {type: Frequency, frequency: {count: 1000000, window: 1m}}",
@@ -108,6 +110,28 @@ pub async fn print() {
         cpu / bare_cpu
     );
     tenant.leave().await;
+}
+
+/// What most would write: Python's confluent-kafka and json. Left out where Debian's package is not there.
+async fn python(topic: &str, bare_rate: f64) {
+    let bootstrap = std::env::var("KAFKA_BOOTSTRAP").expect("KAFKA_BOOTSTRAP");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/receivers/consume.py");
+    let records = RECORDS.to_string();
+    let args = [script, &bootstrap, topic, "6", &records];
+    match crate::cluster::run("/usr/bin/python3", &args, "").await {
+        Err(error) => println!("Python's confluent-kafka with json: left out: {error}"),
+        Ok(text) => {
+            let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            assert_eq!(figures.get(2), Some(&(RECORDS as f64 / 100.0)), "it counted: {text}");
+            let rate = figures[0].recip();
+            println!(
+                "Python's confluent-kafka with json: {rate:.0} records a second, {:.2} us of processor a record, {:.2} of bare \
+                 librdkafka's rate",
+                figures[1],
+                rate / bare_rate
+            );
+        }
+    }
 }
 
 async fn progress(tenant: &Tenant) -> Option<(u32, f64)> {

@@ -47,23 +47,17 @@ impl Reader {
                         Instant::now()
                     });
                     if let Some(plan) = &self.plan {
+                        let (topic, partition) = (record.topic(), record.partition());
                         let key = match &current {
-                            Some(key)
-                                if key.partition == record.partition() && *key.topic == *record.topic() =>
-                            {
-                                key
-                            }
-                            _ => current.insert(Key {
-                                topic: Arc::from(record.topic()),
-                                partition: record.partition(),
-                            }),
+                            Some(key) if key.partition == partition && *key.topic == *topic => key,
+                            _ => current.insert(Key { topic: Arc::from(topic), partition }),
                         };
                         let time = record.timestamp().unwrap_or(now);
                         if time > now {
                             now = now_ms();
                         }
                         if let Some((held, progress)) = self.books.admit(key, record.offset()) {
-                            let time = fold(plan, held, &record, (time, now), &mut round);
+                            let time = fold(plan, held, (&record, topic), (time, now), &mut round);
                             *progress = (*progress).max(time);
                         }
                     }
@@ -115,18 +109,18 @@ impl Reader {
     }
 }
 
-/// Folds a record whose timestamp, and the clock, are given; where the broker gave none, it is the clock. Returns its event
+/// Folds a record of the topic whose timestamp, and the clock, are given; where the broker gave none, it is the clock. Returns its event
 /// time, by which its partition's may move on.
 fn fold(
     plan: &Compiled,
     held: &mut Held,
-    record: &Record,
+    (record, topic): (&Record, &str),
     (timestamp_ms, clock_ms): (i64, i64),
     round: &mut Round,
 ) -> Option<i64> {
     let headers: Vec<Header<'_>> = record.headers();
     let raw = RawRecord {
-        topic: record.topic(),
+        topic,
         partition: record.partition(),
         offset: record.offset(),
         timestamp_ms,
@@ -139,14 +133,14 @@ fn fold(
     let folded = plan.engine.add(&mut held.fold, &raw);
     held.since_ms = held.since_ms.or(folded.time_ms);
     round.matched += folded.matched as u64;
-    round.urgent |= folded.matched > 0 && plan.urgent.contains(record.topic());
+    round.urgent |= folded.matched > 0 && plan.urgent.contains(topic);
     if let Some(error) = folded.undecodable {
         // A topic that only suspended rules read has none: their records are passed over.
-        let to = plan.dead_letter_topics.get(record.topic());
-        let to = to.filter(|_| !Letter::is_one(record.topic(), &headers)).into_iter().flatten();
+        let to = plan.dead_letter_topics.get(topic);
+        let to = to.filter(|_| !Letter::is_one(topic, &headers)).into_iter().flatten();
         let letter = Letter {
             to: to.cloned().collect(),
-            topic: record.topic().to_owned(),
+            topic: topic.to_owned(),
             partition: record.partition(),
             offset: record.offset(),
             timestamp: record.timestamp(),
