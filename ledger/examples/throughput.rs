@@ -1,5 +1,6 @@
-//! Prints how many notifications a second the ledger makes, hands out and completes, in three commits a set, on the disk
-//! of the folder given as the first argument (default: the system's folder for temporary files).
+//! Prints how many notifications a second the ledger makes, hands out and completes, in three commits a set, and how many
+//! buckets of groups it counts and decides, on the disk of the folder given as the first argument (default: the system's
+//! folder for temporary files).
 //!
 //! Run: `cargo run -p belfry-ledger --example throughput -- <folder>`.
 #![allow(
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{
-    ChannelPlan, Condition, DeliveryPolicy, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
+    ChannelPlan, Condition, Count, DeliveryPolicy, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
     RetryPolicy, RulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 use jiff::Timestamp;
@@ -39,7 +40,7 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
-fn plans() -> Vec<Plan> {
+fn plans(condition: Condition) -> Vec<Plan> {
     let channel = ChannelPlan {
         target: Target::Webhook { url: "http://sink".into(), signing: None, format: WebhookFormat::Json },
         ca_bundle: None,
@@ -59,7 +60,7 @@ fn plans() -> Vec<Plan> {
         dead_letter_topic: None,
         matches: "true".into(),
         group_by: BTreeMap::new(),
-        condition: Condition::Any,
+        condition,
         severity: Severity::Warning,
         title: "t".into(),
         summary: String::new(),
@@ -84,9 +85,29 @@ fn plans() -> Vec<Plan> {
     ]
 }
 
-/// A commit of so many matched records, each of a group of its own.
-fn commit(ledger: &Ledger, source: &str, from: i64, size: i64) -> Commit {
-    let plan = ledger.source_plan(NS, source).unwrap();
+fn source() -> String {
+    let source = Source { bootstrap_servers: vec!["kafka:9092".into()], ..Source::default() };
+    source.key().as_str().to_owned()
+}
+
+/// A ledger in the folder, with the plans and an open topic.
+async fn open(folder: &std::path::Path, condition: Condition) -> Ledger {
+    let options = Options::new(Uuid::from_u128(9));
+    let ledger = Ledger::open(&folder.join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
+    ledger.put_plans(plans(condition), now()).await.unwrap();
+    let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
+    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
+    ledger
+}
+
+fn commit(ledger: &Ledger, entry: Entry) -> Commit {
+    let plan = ledger.source_plan(NS, &source()).unwrap();
+    let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
+    Commit { revision: plan.revision.clone(), rules, entries: vec![entry] }
+}
+
+/// So many matched records, each of a group of its own.
+fn records(from: i64, size: i64) -> Entry {
     let record = |offset: i64| Matched {
         rule: RULE,
         group: BTreeMap::from([("service".into(), format!("service-{offset}"))]),
@@ -95,22 +116,73 @@ fn commit(ledger: &Ledger, source: &str, from: i64, size: i64) -> Commit {
             value: serde_json::json!({"message": "payment declined", "code": offset}),
         },
     };
-    let entry = Entry {
+    Entry { records: (from..from + size).map(record).collect(), ..entry(from, size, now().as_millisecond()) }
+}
+
+/// A record of each of so many groups, all in the same second.
+fn counts(from: i64, size: i64, at_ms: i64) -> Entry {
+    let count = |group: i64| {
+        let time = Timestamp::from_millisecond(at_ms).unwrap();
+        let at = RecordRef { time, topic: "orders".into(), partition: 0, offset: from + group };
+        let sample = Sample { at, value: serde_json::json!({"message": "payment declined", "code": group}) };
+        Count {
+            rule: RULE,
+            group: BTreeMap::from([("service".into(), format!("service-{group}"))]),
+            bucket_ms: at_ms,
+            count: 1,
+            first: sample.clone(),
+            last: sample,
+            extras: None,
+            top: BTreeMap::new(),
+        }
+    };
+    Entry { counts: (0..size).map(count).collect(), ..entry(from, size, at_ms + 1_000) }
+}
+
+fn entry(from: i64, size: i64, progress_ms: i64) -> Entry {
+    Entry {
         topic: "orders".into(),
         topic_id: "A".into(),
         partition: 0,
         from,
         to: from + size,
-        progress_ms: Some(now().as_millisecond()),
+        progress_ms: Some(progress_ms),
         end: from + size,
         counts: vec![],
-        records: (from..from + size).map(record).collect(),
+        records: vec![],
         dropped: vec![],
         since_ms: None,
         dead_letters: vec![],
-    };
-    let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    Commit { revision: plan.revision.clone(), rules, entries: vec![entry] }
+    }
+}
+
+/// Buckets of groups, counted in one commit each second of event time and decided in it: no group fires.
+async fn deciding(folder: &std::path::Path, groups: i64) {
+    let dir = tempfile::tempdir_in(folder).unwrap();
+    let condition = Condition::Frequency { count: 1_000, window: Millis::from_secs(60) };
+    let ledger = open(dir.path(), condition).await;
+    let (mut from, mut at, mut timed, mut decided) = (0, now().as_millisecond(), Duration::ZERO, 0);
+    // A whole window comes first, so that each decision looks at as many buckets as it ever will.
+    for second in 0.. {
+        let what = commit(&ledger, counts(from, groups, at));
+        let start = Instant::now();
+        ledger.commit(NS, &source(), what, Timestamp::from_millisecond(at + 1_000).unwrap()).await.unwrap();
+        if second >= 60 {
+            timed += start.elapsed();
+            decided += groups;
+        }
+        (from, at) = (from + groups, at + 1_000);
+        if timed > Duration::from_secs(3) {
+            break;
+        }
+    }
+    let seconds = timed.as_secs_f64();
+    println!(
+        "{groups:5} groups, 60 buckets each: {:.0} (group, bucket) a second counted and decided, {:.1} us each",
+        decided as f64 / seconds,
+        seconds * 1e6 / decided as f64
+    );
+    ledger.close().await;
 }
 
 #[tokio::main]
@@ -118,21 +190,13 @@ async fn main() {
     let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     for size in [10, 100, 500] {
         let dir = tempfile::tempdir_in(&folder).unwrap();
-        let options = Options::new(Uuid::from_u128(9));
-        let ledger = Ledger::open(&dir.path().join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
-        ledger.put_plans(plans(), now()).await.unwrap();
-        let source = Source { bootstrap_servers: vec!["kafka:9092".into()], ..Source::default() }
-            .key()
-            .as_str()
-            .to_owned();
-        let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
-        ledger.positions(NS, &source, PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
+        let ledger = open(dir.path(), Condition::Any).await;
         let (begun, before) = (Instant::now(), ledger.metrics());
         let (mut done, mut parts) = (0, [Duration::ZERO; 3]);
         while begun.elapsed() < Duration::from_secs(3) {
             let start = Instant::now();
-            let records = commit(&ledger, &source, done, size);
-            ledger.commit(NS, &source, records, now()).await.unwrap();
+            let records = commit(&ledger, records(done, size));
+            ledger.commit(NS, &source(), records, now()).await.unwrap();
             parts[0] += start.elapsed();
             let start = Instant::now();
             let request =
@@ -165,5 +229,8 @@ async fn main() {
             micros[2],
         );
         ledger.close().await;
+    }
+    for groups in [100, 1_000, 5_000] {
+        deciding(&folder, groups).await;
     }
 }

@@ -144,19 +144,9 @@ async fn event_time_is_where_the_source_says_and_what_has_none_is_told() {
     let tenant = Tenant::new("t-event-time").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));
     create_topic(&kafka, &topic, 1).await;
-    let counting = "  match: 'true'
-  groupBy: {level: record.level}
-  condition: {type: Frequency, frequency: {count: 3, window: 1m}}
-  title: \"{{ group.level }} {{ count }} {{ window_end }}\"
-";
-    let source = format!(
-        "{}, eventTime: {{path: record.at, format: Pattern, pattern: \"%Y-%m-%d %H:%M:%S%.f\", timeZone: Europe/Berlin}}",
-        FORMATS[2].1
-    );
-    tenant.apply(&(webhook(&tenant, "hook", "{}") + &rule("timed", &topic, &source, counting))).await;
-    tenant.ready("alr/timed").await;
     let producer = producer(&kafka, "zstd");
-    // Three within a minute of a morning long ago, in any order, with others between.
+    // Three within a minute of a morning long ago, in any order, with others between. They are there before anybody reads:
+    // a partition that was read to its end goes on by the clock, and they would be late.
     for line in [
         "WARN 2026-01-05 11:00:40.250 1",
         "WARN 2026-01-05 11:00:10 2",
@@ -168,6 +158,18 @@ async fn event_time_is_where_the_source_says_and_what_has_none_is_told() {
         send(&producer, &topic, line.as_bytes(), &[]);
     }
     producer.flush(Duration::from_mins(1)).expect("flushed");
+    let counting = "  match: 'true'
+  groupBy: {level: record.level}
+  condition: {type: Frequency, frequency: {count: 3, window: 1m}}
+  allowedLateness: 1m
+  title: \"{{ group.level }} {{ count }}\"
+";
+    let source = format!(
+        "{}, eventTime: {{path: record.at, format: Pattern, pattern: \"%Y-%m-%d %H:%M:%S%.f\", timeZone: Europe/Berlin}}",
+        FORMATS[2].1
+    );
+    tenant.apply(&(webhook(&tenant, "hook", "{}") + &rule("timed", &topic, &source, counting))).await;
+    tenant.ready("alr/timed").await;
     let arrived = tenant.arrived("hook", 1, 60).await;
     let body: Value = serde_json::from_str(&arrived[0].body).expect("JSON");
     let told = &body["data"]["cause"]["alert"];
