@@ -86,61 +86,87 @@ struct Nothing;
 
 impl Sink for Nothing {
     type Map = ();
+    #[inline]
     fn null(&mut self) {}
+    #[inline]
     fn bool(&mut self, _: bool) {}
+    #[inline]
     fn int(&mut self, _: i64) {}
+    #[inline]
     fn uint(&mut self, _: u64) {}
+    #[inline]
     fn double(&mut self, _: f64) {}
+    #[inline]
     fn text(&mut self, _: &str) {}
+    #[inline]
     fn source_text(&mut self, _: usize, _: usize) {}
+    #[inline]
     fn open_list(&mut self) -> usize {
         0
     }
+    #[inline]
     fn close_list(&mut self, _: usize, _: u32) {}
+    #[inline]
     fn open_map(&mut self) {}
+    #[inline]
     fn name(&mut self, (): &mut (), _: &str) {}
+    #[inline]
     fn source_name(&mut self, (): &mut (), _: &[u8], _: usize) {}
+    #[inline]
     fn close_map(&mut self, (): &(), _: &str) {}
 }
 
 impl Sink for Builder<'_> {
     type Map = Open;
+    #[inline]
     fn null(&mut self) {
         Builder::null(self);
     }
+    #[inline]
     fn bool(&mut self, it: bool) {
         Builder::bool(self, it);
     }
+    #[inline]
     fn int(&mut self, it: i64) {
         Builder::int(self, it);
     }
+    #[inline]
     fn uint(&mut self, it: u64) {
         Builder::uint(self, it);
     }
+    #[inline]
     fn double(&mut self, it: f64) {
         Builder::double(self, it);
     }
+    #[inline]
     fn text(&mut self, text: &str) {
         Builder::text(self, text);
     }
+    #[inline]
     fn source_text(&mut self, start: usize, len: usize) {
         Builder::source_text(self, start, len);
     }
+    #[inline]
     fn open_list(&mut self) -> usize {
         Builder::open_list(self)
     }
+    #[inline]
     fn close_list(&mut self, open: usize, len: u32) {
         Builder::close_list(self, open, len);
     }
+    #[inline]
     fn open_map(&mut self) -> Open {
         Builder::open_map(self)
     }
+    #[inline]
     fn name(&mut self, map: &mut Open, name: &str) {
         Builder::name(self, map, name);
     }
+    #[inline]
     fn source_name(&mut self, map: &mut Open, name: &[u8], start: usize) {
         Builder::source_name(self, map, name, start);
     }
+    #[inline]
     fn close_map(&mut self, map: &Open, source: &str) {
         Builder::close_map(self, map, source);
     }
