@@ -230,7 +230,7 @@ async fn main() {
         );
         ledger.close().await;
     }
-    for groups in [100, 1_000, 5_000] {
+    for groups in [100, 1_000] {
         deciding(&folder, groups).await;
     }
 }
