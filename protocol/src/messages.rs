@@ -345,7 +345,7 @@ pub struct Entry {
     pub from: i64,
     /// The next offset to read. Equal to `from` in an empty commit, which only moves event time.
     pub to: i64,
-    /// Event-time progress, Unix ms: the largest timestamp seen up to `to` and not beyond the worker's clock; or, where
+    /// Event-time progress, Unix ms: the largest event time seen up to `to` and not beyond the worker's clock; or, where
     /// the broker said that `to` is the end, the worker's clock from before it asked. Absent when nothing is known yet.
     pub progress_ms: Option<i64>,
     /// Event time of the entry's first record, not beyond the worker's clock: where a partition that was never read begins.

@@ -109,8 +109,8 @@ impl Reader {
     }
 }
 
-/// Folds a record of the topic whose timestamp, and the clock, are given; where the broker gave none, it is the clock. Returns its event
-/// time, by which its partition's may move on.
+/// Folds a record of the topic whose timestamp, and the clock, are given; where the broker gave none, it is the clock.
+/// Returns its event time, by which its partition's may move on.
 fn fold(
     plan: &Compiled,
     held: &mut Held,
