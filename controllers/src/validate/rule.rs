@@ -191,4 +191,37 @@ mod tests {
             assert!(topic("x", bad).is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn a_format_or_an_event_time_that_can_not_be_read_is_refused_with_its_place() {
+        let said = |more: serde_json::Value| {
+            let mut kafka = serde_json::json!({"bootstrapServers": ["a:1"], "topics": ["t"]});
+            kafka.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let error = reading(&serde_json::from_value(kafka).unwrap()).unwrap_err();
+            format!("{} {}", error.reason, error.message)
+        };
+        for (more, part) in [
+            (serde_json::json!({"format": "Text"}), "source.kafka.text: format Text needs its pattern"),
+            (serde_json::json!({"text": {"pattern": "(?<a>.)"}}), "only format Text has a pattern"),
+            (
+                serde_json::json!({"format": "Text", "text": {"pattern": "^(.*)$"}}),
+                "InvalidFormat source.kafka.text.pattern: no group has a name",
+            ),
+            (
+                serde_json::json!({"eventTime": {"path": "time"}}),
+                "InvalidEventTime source.kafka.eventTime.path: ",
+            ),
+            (
+                serde_json::json!({"eventTime": {"path": "record.t", "format": "Pattern", "pattern": "%H:%M"}}),
+                "InvalidEventTime source.kafka.eventTime.pattern \"%H:%M\": a time needs at least its year",
+            ),
+            (
+                serde_json::json!({"eventTime": {"path": "record.t", "timeZone": "Asia/Tokyo"}}),
+                "source.kafka.eventTime.timeZone: only format Pattern has one",
+            ),
+        ] {
+            let said = said(more);
+            assert!(said.contains(part), "{said}");
+        }
+    }
 }
