@@ -41,6 +41,9 @@ start_receivers() { # Debian's python3, which has its aiosmtpd
   beside "$1" smtp "$python" "$PWD/e2e/receivers/smtp.py" 2525 "$RECEIVED/mail.jsonl" --login belfry not-a-real-password
   beside "$1" smtps "$python" "$PWD/e2e/receivers/smtp.py" 2526 "$RECEIVED/mail-tls.jsonl" \
     --starttls "$RECEIVED/smtp.crt" "$RECEIVED/smtp.key" --login belfry not-a-real-password
+  # Only the test bed's broker knows the key that signs its tokens. They last 12 s, so that tests see them renewed.
+  [ -z "${TESTBED:-}" ] || beside "$1" tokens "$python" "$PWD/e2e/receivers/tokens.py" 9097 "$TESTBED/pki" \
+    "$RECEIVED/tokens.jsonl" alerts "$(<"$KAFKA_CLIENT_SECRET_FILE")" 12
 }
 
 # A process beside the cluster: in the test bed's node, or, with another cluster, on this machine.

@@ -48,15 +48,30 @@ fn password() -> String {
     "password".to_owned()
 }
 
-/// Login by SASL.
+/// Login by SASL: a name with a password, or a token of an authorization server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [common::cel(
-    "has(self.username) != has(self.usernameSecretRef)",
-    "exactly one of username and usernameSecretRef is needed; for Strimzi, username is the KafkaUser's name",
-)]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    common::cel(
+        "self.mechanism == 'OAuthBearer' ? has(self.oauth) : !has(self.oauth)",
+        "mechanism OAuthBearer needs oauth, and the others do not know it",
+    ),
+    common::cel(
+        "self.mechanism == 'OAuthBearer' || has(self.username) != has(self.usernameSecretRef)",
+        "exactly one of username and usernameSecretRef is needed; for Strimzi, username is the KafkaUser's name",
+    ),
+    common::cel(
+        "self.mechanism == 'OAuthBearer' || has(self.passwordSecretRef)",
+        "passwordSecretRef is needed",
+    ),
+    common::cel(
+        "self.mechanism != 'OAuthBearer' || !(has(self.username) || has(self.usernameSecretRef) || has(self.passwordSecretRef))",
+        "mechanism OAuthBearer knows no username and password; who logs in is oauth.clientId",
+    ),
+]))]
 pub struct KafkaSasl {
-    /// How the password is shown: ScramSha512, ScramSha256, or Plain, which needs tls.
+    /// How a password is shown: ScramSha512, ScramSha256, or Plain, which needs tls. OAuthBearer: with a token, which needs
+    /// tls.
     pub mechanism: SaslMechanism,
     /// The login name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,16 +81,48 @@ pub struct KafkaSasl {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username_secret_ref: Option<SecretKeyRef>,
     /// Secret key with the password.
-    pub password_secret_ref: PasswordRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<PasswordRef>,
+    /// Where tokens come from, with mechanism OAuthBearer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<KafkaOAuth>,
 }
 
-/// How the password is shown.
+/// How a login is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum SaslMechanism {
     Plain,
     ScramSha256,
     ScramSha512,
+    OAuthBearer,
+}
+
+/// Where tokens come from: the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4). A new token is asked for
+/// before the old one expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaOAuth {
+    /// The authorization server's token endpoint, such as https://id.example.com/realms/kafka/protocol/openid-connect/token.
+    /// Redirects are not followed.
+    #[schemars(length(min = 9, max = 1024), regex(pattern = r"^https://[^\s#]+$"))]
+    pub token_endpoint: String,
+    /// Who asks.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[\x20-\x7e]+$"))]
+    pub client_id: String,
+    /// Secret key with the client's secret.
+    pub client_secret_ref: SecretKeyRef,
+    /// What is asked for, names separated by spaces; the server's default when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[\x20-\x7e]+$"))]
+    pub scope: Option<String>,
+    /// For whom the token shall be, where the server wants to be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[\x20-\x7e]+$"))]
+    pub audience: Option<String>,
+    /// Certificates (PEM) of a private authority of the endpoint's certificate, beside the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
 }
 
 /// A password in a Secret of the same namespace.
@@ -94,7 +141,7 @@ pub struct PasswordRef {
 /// The rule of whatever has both `tls` and `sasl`.
 pub(crate) fn no_bare_password() -> serde_json::Value {
     common::cel(
-        "!has(self.sasl) || self.sasl.mechanism != 'Plain' || has(self.tls)",
-        "sasl.mechanism Plain shows the password as it is, so it needs tls (an empty tls: {} trusts public authorities)",
+        "!has(self.sasl) || !(self.sasl.mechanism in ['Plain', 'OAuthBearer']) || has(self.tls)",
+        "sasl.mechanism Plain and OAuthBearer show password or token as it is, so they need tls (an empty tls: {} trusts public authorities)",
     )
 }

@@ -65,6 +65,8 @@ pub(crate) struct Post<'a> {
     pub(crate) body: Bytes,
     pub(crate) trust: &'a Trust,
     pub(crate) timeout: Duration,
+    /// Whether redirects are followed. Not where the request shows more than the receiver itself gave us.
+    pub(crate) follow: bool,
 }
 
 /// What the receiver answered.
@@ -178,7 +180,7 @@ impl Http {
                 client.post(url.clone()).headers(post.headers.clone()).body(sent.body(post.body.clone()));
             let response =
                 request.send().await.map_err(|error| failed(&error.without_url(), &at, sent, followed))?;
-            if !matches!(response.status().as_u16(), 307 | 308) {
+            if !post.follow || !matches!(response.status().as_u16(), 307 | 308) {
                 return Ok((response, at));
             }
             let next =

@@ -26,6 +26,7 @@ mod guard;
 mod http;
 mod lookup;
 mod message;
+mod oauth;
 #[cfg(test)]
 mod sample;
 mod secrets;
@@ -43,6 +44,7 @@ pub use event::{Event, MAX_BYTES};
 pub use guard::{Denied, Guard, LookupError};
 pub use http::Http;
 pub use message::{Attempt, Channel, Message};
+pub use oauth::Bearer;
 pub use secrets::{FileProblem, Files, Secret};
 pub use trust::Trust;
 

@@ -61,7 +61,7 @@ impl Slack<'_> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let body = Bytes::from(payload(message).to_string());
-        let post = Post { url, headers, body, trust: &trust, timeout: message.timeout };
+        let post = Post { url, headers, body, trust: &trust, timeout: message.timeout, follow: true };
         let answer = self.kit.http.post(post).await?;
         Ok(outcome(&answer, message))
     }

@@ -27,7 +27,7 @@ impl Trust {
     }
 
     /// Names the content: another bundle has another key.
-    pub(crate) fn key(&self) -> Option<Digest> {
+    pub fn key(&self) -> Option<Digest> {
         self.bundle.as_ref().map(|(_, pem)| Digest::of(pem.expose()))
     }
 

@@ -57,7 +57,7 @@ impl Webhook<'_> {
         insert(&mut headers, "idempotency-key", &id);
         secrets.extend([url.path().to_owned(), url.query().unwrap_or_default().to_owned()]);
         secrets.extend(url.password().map(str::to_owned));
-        let post = Post { url, headers, body, trust: &trust, timeout: message.timeout };
+        let post = Post { url, headers, body, trust: &trust, timeout: message.timeout, follow: true };
         let answer = self.kit.http.post(post).await?;
         let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
         Ok(answer.outcome(message.now, &secrets))

@@ -84,7 +84,38 @@ pub struct ClientCertificate {
 
 /// Login by SASL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sasl {
+#[serde(untagged)]
+pub enum Sasl {
+    /// With a name and a password.
+    Password(Password),
+    /// With a token of an authorization server (OAUTHBEARER, RFC 7628).
+    OAuth(OAuth),
+}
+
+/// Where tokens come from: the client credentials grant (RFC 6749, section 4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth {
+    /// The authorization server's token endpoint, https.
+    pub token_endpoint: String,
+    /// Who asks.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: FileRef,
+    /// What is asked for; the server's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// For whom the token shall be, where the server wants to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Further authorities of the endpoint's certificate (PEM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<FileRef>,
+}
+
+/// A name and a password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Password {
     /// How the password is shown.
     pub mechanism: Mechanism,
     /// Who logs in.
@@ -138,11 +169,18 @@ impl KafkaSecurity {
             files.extend(&tls.ca_bundle);
             files.extend(tls.certificate.iter().flat_map(|own| [&own.certificate, &own.key]));
         }
-        if let Some(sasl) = &self.sasl {
-            if let Username::File(file) = &sasl.username {
-                files.push(file);
+        match &self.sasl {
+            Some(Sasl::Password(Password { username, password, .. })) => {
+                if let Username::File(file) = username {
+                    files.push(file);
+                }
+                files.push(password);
             }
-            files.push(&sasl.password);
+            Some(Sasl::OAuth(oauth)) => {
+                files.push(&oauth.client_secret);
+                files.extend(&oauth.ca_bundle);
+            }
+            None => {}
         }
         files
     }
@@ -159,8 +197,21 @@ mod tests {
         let username = Username::Text("belfry".to_owned());
         KafkaSecurity {
             tls: None,
-            sasl: Some(Sasl { mechanism: Mechanism::ScramSha512, username, password }),
+            sasl: Some(Sasl::Password(Password { mechanism: Mechanism::ScramSha512, username, password })),
         }
+    }
+
+    fn oauth() -> KafkaSecurity {
+        let client_secret = FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() };
+        let oauth = OAuth {
+            token_endpoint: "https://id.example.com/token".to_owned(),
+            client_id: "belfry".to_owned(),
+            client_secret,
+            scope: None,
+            audience: None,
+            ca_bundle: None,
+        };
+        KafkaSecurity { tls: None, sasl: Some(Sasl::OAuth(oauth)) }
     }
 
     #[test]
@@ -174,11 +225,14 @@ mod tests {
         let plain = Source { bootstrap_servers: vec!["a:1".to_owned()], ..Source::default() };
         let one = Source { security: Box::new(sasl("one")), ..plain.clone() };
         let two = Source { security: Box::new(sasl("two")), ..plain.clone() };
+        let token = Source { security: Box::new(oauth()), ..plain.clone() };
         let all = Source { isolation: Isolation::ReadUncommitted, ..plain.clone() };
         let keys: std::collections::BTreeSet<_> =
-            [&plain, &one, &two, &all].map(|source| source.key().to_string()).into();
-        assert_eq!(keys.len(), 4);
-        let text = serde_json::to_string(&one).unwrap();
-        assert_eq!(serde_json::from_str::<Source>(&text).unwrap(), one, "{text}");
+            [&plain, &one, &two, &token, &all].map(|source| source.key().to_string()).into();
+        assert_eq!(keys.len(), 5);
+        for source in [one, token] {
+            let text = serde_json::to_string(&source).unwrap();
+            assert_eq!(serde_json::from_str::<Source>(&text).unwrap(), source, "{text}");
+        }
     }
 }

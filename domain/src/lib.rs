@@ -23,7 +23,9 @@ pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDir
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
 pub use hash::Digest;
-pub use kafka::{ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, Sasl, Source, Username};
+pub use kafka::{
+    ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, OAuth, Password, Sasl, Source, Username,
+};
 pub use notification::{
     Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef, Severity,
 };

@@ -86,6 +86,14 @@ pub struct Secured {
     pub sasl: String,
     /// TLS with a client's certificate, `host:port`.
     pub mtls: String,
+    /// TLS with a token, `host:port`.
+    pub oauth: String,
+    /// Where client `alerts` gets tokens for audience `kafka`.
+    pub token_endpoint: String,
+    /// The secret of client `alerts`.
+    pub client_secret: String,
+    /// What the endpoint wrote down.
+    token_log: String,
     /// Who may log in, by SCRAM and PLAIN.
     pub user: String,
     /// The password.
@@ -107,11 +115,21 @@ impl Secured {
         Some(Self {
             sasl: var("KAFKA_SASL_BOOTSTRAP"),
             mtls: var("KAFKA_MTLS_BOOTSTRAP"),
+            oauth: var("KAFKA_OAUTH_BOOTSTRAP"),
+            token_endpoint: var("KAFKA_TOKEN_ENDPOINT"),
+            client_secret: file("KAFKA_CLIENT_SECRET_FILE").trim().to_owned(),
+            token_log: format!("{}/tokens.jsonl", var("RECEIVED")),
             user: var("KAFKA_USER"),
             password: file("KAFKA_PASSWORD_FILE").trim().to_owned(),
             ca: file("KAFKA_CA"),
             client: (file("KAFKA_CLIENT_CERTIFICATE"), file("KAFKA_CLIENT_KEY")),
         })
+    }
+
+    /// How many tokens were given by now.
+    pub fn tokens_granted(&self) -> usize {
+        let log = std::fs::read_to_string(&self.token_log).unwrap_or_default();
+        log.matches("\"granted\": true").count()
     }
 }
 

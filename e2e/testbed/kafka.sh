@@ -7,6 +7,7 @@ launch_kafka() {
   render kafka/server.properties | sed "s|@PASSWORD@|$(<"$W/pki/kafka.password")|" >"$W/conf/kafka.properties"
   daemon kafka java -Xms128m -Xmx512m -XX:+UseSerialGC -XX:-UsePerfData -Djava.io.tmpdir="$W/kafka-tmp" \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true \
+    -Dorg.apache.kafka.sasl.oauthbearer.allowed.urls="file://$W/pki/tokens.jwks" \
     -cp "$TOOLS/kafka/lib/*" kafka.Kafka "$W/conf/kafka.properties"
 }
 
@@ -20,18 +21,30 @@ kafka_start() { launch_kafka && await_kafka && say "kafka: listening at $NODE_IP
 kafka_stop() { stop_daemon kafka && say "kafka: stopped"; }
 kafka_kill() { stop_daemon kafka KILL && say "kafka: killed"; }
 
-# The broker's certificate, that of a client, and the password of user `testbed`.
+# The broker's certificate, that of a client, the password of user `testbed`, and what a token server needs: a certificate,
+# the key that signs, and the same key's public half as brokers read it (JWK Set, RFC 7517).
 make_kafka_credentials() {
   certificate kafka /CN=kafka "subjectAltName=DNS:localhost,IP:$NODE_IP"
   certificate kafka-client /CN=testbed
   cat "$W/pki/kafka.key" "$W/pki/kafka.crt" >"$W/pki/kafka.pem"
   openssl rand -hex 16 >"$W/pki/kafka.password"
+  openssl rand -hex 16 >"$W/pki/tokens.secret"
+  certificate tokens /CN=tokens "subjectAltName=DNS:localhost,IP:$NODE_IP"
+  openssl genrsa -out "$W/pki/tokens-signing.key" 2048 2>/dev/null
+  local modulus
+  modulus=$(openssl rsa -in "$W/pki/tokens-signing.key" -noout -modulus)
+  modulus=$(printf '%b' "$(sed 's/../\\x&/g' <<<"${modulus#*=}")" | base64 -w0 | tr '+/' '-_' | tr -d =)
+  printf '{"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "testbed", "e": "AQAB", "n": "%s"}]}\n' "$modulus" \
+    >"$W/pki/tokens.jwks"
 }
 
 kafka_environment() {
   cat <<END
 export KAFKA_SASL_BOOTSTRAP="$NODE_IP:9094"
 export KAFKA_MTLS_BOOTSTRAP="$NODE_IP:9095"
+export KAFKA_OAUTH_BOOTSTRAP="$NODE_IP:9096"
+export KAFKA_TOKEN_ENDPOINT="https://$NODE_IP:9097/token"
+export KAFKA_CLIENT_SECRET_FILE="$W/pki/tokens.secret"
 export KAFKA_CA="$W/pki/ca.crt"
 export KAFKA_CLIENT_CERTIFICATE="$W/pki/kafka-client.crt"
 export KAFKA_CLIENT_KEY="$W/pki/kafka-client.key"

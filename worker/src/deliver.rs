@@ -60,7 +60,7 @@ const LIMITS: Limits = Limits {
 
 /// What the attempts share.
 struct Tools {
-    kit: Kit,
+    kit: Arc<Kit>,
     composer: Composer,
     /// Channels' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
@@ -97,11 +97,12 @@ pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
 
 async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
     let metrics = context.health.register(Metrics::register);
+    let kit = Arc::new(Kit::new(guard, Files::new(&context.config.files)));
     let tools = Arc::new(Tools {
-        kit: Kit::new(guard, Files::new(&context.config.files)),
+        producers: kafka::Producers::new(Arc::clone(&kit)),
+        kit,
         composer: Composer::default(),
         failures: Mutex::default(),
-        producers: kafka::Producers::default(),
         metrics,
         cut: CancellationToken::new(),
     });

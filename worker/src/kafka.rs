@@ -7,6 +7,7 @@ mod broker;
 mod consumer;
 mod letters;
 mod native;
+mod tokens;
 mod watch;
 
 pub use access::{Access, unusable};
@@ -14,6 +15,7 @@ pub use broker::{Broker, Ends, Topic};
 pub use consumer::{Change, Consumer, Polled};
 pub use letters::{Letter, Letters};
 pub use native::Record;
+pub use tokens::{Token, Tokens};
 pub use watch::{Fault, FaultKind, Watch};
 
 /// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.

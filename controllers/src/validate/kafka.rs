@@ -1,7 +1,9 @@
 //! TLS and login of a Kafka client, the same for sources and channels.
 
 use crds::kafka::{self as wire, KafkaSasl, KafkaTls};
-use domain::{ClientCertificate, FileKind, FileRef, KafkaSecurity, Mechanism, Sasl, Username};
+use domain::{
+    ClientCertificate, FileKind, FileRef, KafkaSecurity, Mechanism, OAuth, Password, Sasl, Username,
+};
 
 use super::Invalid;
 use super::channel::{ca_bundle, file, secret};
@@ -17,10 +19,14 @@ pub(super) fn security(
         tls: wire_tls.map(tls).transpose().map_err(at)?,
         sasl: wire_sasl.map(sasl).transpose().map_err(at)?,
     };
-    let bare = security.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == Mechanism::Plain);
+    let bare = match &security.sasl {
+        Some(Sasl::Password(Password { mechanism, .. })) => *mechanism == Mechanism::Plain,
+        Some(Sasl::OAuth(_)) => true,
+        None => false,
+    };
     if bare && security.tls.is_none() {
         return Err(Invalid::spec(format!(
-            "{place}.sasl: mechanism Plain shows the password as it is, so it needs {place}.tls; ScramSha256 and ScramSha512 do not"
+            "{place}.sasl: mechanism Plain and OAuthBearer show password or token as it is, so they need {place}.tls; ScramSha256 and ScramSha512 do not"
         )));
     }
     Ok(security)
@@ -49,6 +55,12 @@ fn tls(wire: &KafkaTls) -> Result<domain::KafkaTls, Invalid> {
 }
 
 fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
+    let mechanism = match wire.mechanism {
+        wire::SaslMechanism::Plain => Mechanism::Plain,
+        wire::SaslMechanism::ScramSha256 => Mechanism::ScramSha256,
+        wire::SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
+        wire::SaslMechanism::OAuthBearer => return token(wire).map(Sasl::OAuth),
+    };
     let username = match (&wire.username, &wire.username_secret_ref) {
         (Some(text), None) if !text.is_empty() && !text.chars().any(char::is_control) => {
             Username::Text(text.clone())
@@ -59,14 +71,38 @@ fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
             return Err(Invalid::spec("sasl: exactly one of username and usernameSecretRef is needed"));
         }
     };
-    Ok(Sasl {
-        mechanism: match wire.mechanism {
-            wire::SaslMechanism::Plain => Mechanism::Plain,
-            wire::SaslMechanism::ScramSha256 => Mechanism::ScramSha256,
-            wire::SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
-        },
-        username,
-        password: file(FileKind::Secret, &wire.password_secret_ref.name, &wire.password_secret_ref.key)?,
+    if wire.oauth.is_some() {
+        return Err(Invalid::spec("sasl.oauth is for mechanism OAuthBearer only"));
+    }
+    let Some(password) = &wire.password_secret_ref else {
+        return Err(Invalid::spec("sasl.passwordSecretRef is needed"));
+    };
+    let password = file(FileKind::Secret, &password.name, &password.key)?;
+    Ok(Sasl::Password(Password { mechanism, username, password }))
+}
+
+fn token(wire: &KafkaSasl) -> Result<OAuth, Invalid> {
+    let password = wire.username.is_some() || wire.username_secret_ref.is_some();
+    if password || wire.password_secret_ref.is_some() {
+        return Err(Invalid::spec(
+            "sasl: mechanism OAuthBearer knows no username and password; who logs in is oauth.clientId",
+        ));
+    }
+    let Some(oauth) = &wire.oauth else {
+        return Err(Invalid::spec("sasl: mechanism OAuthBearer needs oauth"));
+    };
+    if oauth.token_endpoint.strip_prefix("https://").is_none_or(str::is_empty) {
+        return Err(Invalid::spec(
+            "sasl.oauth.tokenEndpoint: an https URL is needed, such as https://id.example.com/token",
+        ));
+    }
+    Ok(OAuth {
+        token_endpoint: oauth.token_endpoint.clone(),
+        client_id: oauth.client_id.clone(),
+        client_secret: secret(&oauth.client_secret_ref)?,
+        scope: oauth.scope.clone(),
+        audience: oauth.audience.clone(),
+        ca_bundle: oauth.ca_bundle.as_ref().map(ca_bundle).transpose()?,
     })
 }
 
@@ -110,18 +146,33 @@ mod tests {
             sasl
         };
         let reference = json!({"name": "s", "key": "user"});
+        let token = |endpoint: &str| {
+            let oauth = json!({"tokenEndpoint": endpoint, "clientId": "c", "clientSecretRef": reference});
+            json!({"mechanism": "OAuthBearer", "oauth": oauth})
+        };
         for (tls, sasl, says) in [
-            (json!(null), login(json!({"username": "u"})), "needs source.kafka.tls"),
+            (json!(null), login(json!({"username": "u"})), "need source.kafka.tls"),
             (json!({}), login(json!({})), "exactly one of username"),
             (json!({}), login(json!({"username": "u", "usernameSecretRef": reference})), "exactly one of"),
             (json!({}), login(json!({"username": "a\nb"})), "control characters"),
             (json!({"caBundle": {}}), json!(null), "exactly one of configMapRef and secretRef"),
             (json!({"certificateRef": {"name": ".."}}), json!(null), "source.kafka.tls.certificateRef"),
             (json!({"certificateRef": {"name": "s", "keyKey": "../x"}}), json!(null), "is not a key"),
+            (json!(null), token("https://id/t"), "need source.kafka.tls"),
+            (json!({}), token("http://id/t"), "https URL"),
+            (json!({}), json!({"mechanism": "OAuthBearer"}), "needs oauth"),
+            (
+                json!({}),
+                login(json!({"mechanism": "OAuthBearer", "username": "u"})),
+                "no username and password",
+            ),
+            (json!({}), json!({"mechanism": "ScramSha512", "username": "u"}), "passwordSecretRef is needed"),
         ] {
             let refused = read(&tls, &sasl).unwrap_err();
             assert!(refused.message.contains(says), "{}", refused.message);
         }
-        assert!(read(&json!({}), &login(json!({"username": "u"}))).is_ok());
+        for good in [login(json!({"username": "u"})), token("https://id/t")] {
+            assert!(read(&json!({}), &good).is_ok(), "{good}");
+        }
     }
 }

@@ -299,6 +299,65 @@ async fn a_password_changed_while_records_come_loses_none_and_counts_none_twice(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_while_records_come_and_a_wrong_secret_is_told() {
+    const CANARY: &str = "canary-client-91c2";
+    let Some(secured) = Secured::from_env() else { return };
+    let tenant = Tenant::new("t-token").await;
+    let (kafka, topic, out) = (tenant.cluster.kafka.clone(), tenant.topic("logs"), tenant.topic("out"));
+    for name in [&topic, &out] {
+        create_topic(&kafka, name, 2).await;
+    }
+    let access = |secret: &str| {
+        format!(
+            "bootstrapServers: [\"{}\"], tls: {TLS}, sasl: {{mechanism: OAuthBearer, oauth: {{tokenEndpoint: \"{}\", clientId: alerts, \
+             clientSecretRef: {{name: {secret}, key: secret}}, audience: kafka, caBundle: {{configMapRef: {{name: kafka-ca, key: ca.crt}}}}}}}}",
+            secured.oauth, secured.token_endpoint
+        )
+    };
+    let manifest = authority(&tenant, &secured.ca)
+        + &secret(&tenant, "client", &json!({"secret": secured.client_secret}))
+        + &secret(&tenant, "wrong", &json!({"secret": CANARY}))
+        + &webhook(&tenant, "hook", "{}")
+        + &counting("event", &format!("{}, topics: [{topic}]", access("client")))
+        + &counting("refused", &format!("{}, topics: [{topic}]", access("wrong")))
+        + &bus("bus", &format!("{}, topic: {out}", access("client")));
+    tenant.apply(&manifest).await;
+    tenant.ready("alr/event").await;
+    let object = tenant.condition("alr/refused", "Ready", "False", "KafkaTokenRefused", 90).await;
+    let (_, _, message) = condition(&object, "Ready").expect("it is there");
+    assert!(message.contains("401") && message.contains("invalid_client"), "{message}");
+
+    let (producer, mut count) = (producer(&kafka), 0);
+    let tokens = secured.tokens_granted();
+    // The pod's reader and the channel's producer ask for one every 7 s, and the broker ends what shows an old one.
+    while secured.tokens_granted() < tokens + 8 {
+        produce(&producer, &topic, None, Some(&record("event", "a")), None).await;
+        count += 1;
+        if count % 100 == 1 {
+            annotate(&tenant, "nch/bus", &format!("belfry.dev/send-test=at-{count}")).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    produce(&producer, &topic, None, Some(b"{"), None).await;
+    println!("{count} records over {} tokens", secured.tokens_granted() - tokens);
+    matched(&tenant, "alr/event", count).await;
+    let sent = (count + 99) / 100;
+    field(&tenant, "nch/bus", "/status/deliveries/delivered", json!(sent)).await;
+    assert_eq!(read_all(&kafka, &out).len() as i64, sent);
+    // The topic of dead letters was made, and written to, with a token too.
+    eventually("a dead letter", Duration::from_mins(1), async || {
+        match read_all(&kafka, &format!("{topic}.DLT")).len() {
+            1 => Ok(()),
+            letters => Err(format!("{letters} letters")),
+        }
+    })
+    .await;
+    let seen = shown(&tenant).await;
+    assert!(!seen.contains(CANARY) && !seen.contains(&secured.client_secret), "the secret is shown");
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partitions_added_and_a_topic_made_again_are_read_from_their_first_record() {
     let tenant = Tenant::new("t-topics").await;
     let (kafka, topic) = (tenant.cluster.kafka.clone(), tenant.topic("logs"));

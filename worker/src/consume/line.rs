@@ -5,11 +5,11 @@
 //! is the ledger's, so nothing is lost or counted twice. Credentials that can't be read stop nothing that runs. Never here:
 //! a value of a Secret.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use delivery::Files;
+use delivery::{Files, Guard, Kit};
 use domain::Digest;
 use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
@@ -21,7 +21,7 @@ use super::problems::Standing;
 use super::reader::{Asks, Event, Reader};
 use super::{asks, commits};
 use crate::context::Context;
-use crate::kafka::{Access, Consumer, Letters, unusable};
+use crate::kafka::{Access, Consumer, Letters, Tokens, unusable};
 
 /// How long the reader may take to leave.
 const LEAVE: Duration = Duration::from_millis(8_500);
@@ -41,6 +41,7 @@ pub struct Line<'a> {
     standing: &'a Standing,
     metrics: Metrics,
     files: Files,
+    tokens: Tokens,
     plan: Option<SourcePlan>,
     running: Option<Running>,
 }
@@ -50,7 +51,9 @@ impl<'a> Line<'a> {
     pub fn new(context: &'a Context, source: &'a str, standing: &'a Standing) -> Self {
         let metrics = Metrics::new(&context.health);
         let files = Files::new(&context.config.files);
-        Self { context, source, standing, metrics, files, plan: None, running: None }
+        let guard = Guard::new(context.config.deny_private);
+        let tokens = Tokens::new(Arc::new(Kit::new(guard, files.clone())));
+        Self { context, source, standing, metrics, files, tokens, plan: None, running: None }
     }
 
     /// Whether the source's security has files that may change.
@@ -71,7 +74,7 @@ impl<'a> Line<'a> {
     pub async fn look(&mut self) -> bool {
         let Some(plan) = self.plan.clone() else { return false };
         let (servers, security) = (&plan.source.bootstrap_servers, &plan.source.security);
-        let started = match Access::read(servers, security, &self.files).await {
+        let started = match Access::read(servers, security, &self.files, &self.tokens).await {
             Err(problem) => Err((problem.reason, problem.message)),
             Ok(access) if self.runs_with(&access) => Ok(false),
             Ok(access) => {

@@ -3,7 +3,7 @@
 //! | what is seen | outcome |
 //! | --- | --- |
 //! | all in-sync replicas have it | `Delivered` |
-//! | a referenced Secret is missing, TLS or the login fails, before it was sent | `Later` |
+//! | a referenced Secret is missing, there is no token, TLS or the login fails, before it was sent | `Later` |
 //! | no broker can be reached, the topic or partition is not known or not allowed, before it was sent | `Later` |
 //! | the queue to the brokers is full | `Later` |
 //! | the broker or the client finds it too large or invalid | `Refused` |
@@ -15,14 +15,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Attempt, Channel, Event, Files, Message};
+use delivery::{Attempt, Channel, Event, Files, Kit, Message};
 use domain::{Digest, KafkaSecurity, Outcome};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::Instant;
 
-use crate::kafka::{Access, FaultKind, Watch, unusable};
+use crate::kafka::{Access, FaultKind, Tokens, Watch, unusable};
 
 /// How many producers are kept.
 const KEPT: usize = 16;
@@ -30,8 +30,8 @@ const KEPT: usize = 16;
 const SEEN: Duration = Duration::from_secs(30);
 
 /// Producers, kept because making one connects to every broker.
-#[derive(Default)]
 pub(super) struct Producers {
+    tokens: Tokens,
     kept: Mutex<Vec<Arc<Kept>>>,
 }
 
@@ -67,6 +67,11 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Producers {
+    /// Those that log in by a token get it by the kit's client.
+    pub(super) fn new(kit: Arc<Kit>) -> Self {
+        Self { tokens: Tokens::new(kit), kept: Mutex::default() }
+    }
+
     fn get(
         &self,
         security: &KafkaSecurity,
@@ -88,7 +93,7 @@ impl Producers {
         }
         // The look at the topic may take the first quarter of an attempt.
         let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
-        let watch = Watch::default();
+        let watch = access.watch();
         let producer = access
             .config()
             .set("client.id", "belfry-worker")
@@ -172,7 +177,8 @@ impl Kept {
 
 impl Kafka<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let access = Access::read(self.bootstrap_servers, self.security, self.files).await?;
+        let access =
+            Access::read(self.bootstrap_servers, self.security, self.files, &self.producers.tokens).await?;
         let kept = self.producers.get(self.security, &access, message.timeout)?;
         let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
         look.map_err(|_| later(format!("no broker of {} answers", kept.servers)))??;

@@ -3,27 +3,55 @@
 //! Invariants: brokers' certificates and names are verified; the fingerprint changes with any value that was read; no text
 //! made here holds a value. Never here: a path that a tenant named, for librdkafka gets contents.
 
-use delivery::{FileProblem, Files, Secret};
-use domain::{Digest, FileRef, KafkaSecurity, Sasl, Username};
+use delivery::{FileProblem, Files, Secret, Trust};
+use domain::{Digest, FileRef, KafkaSecurity, Outcome, Password, Sasl, Username};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+
+use super::{Token, Tokens, Watch};
 
 /// Brokers and credentials, as they are now. Cheap enough to clone.
 #[derive(Debug, Clone)]
 pub struct Access {
     servers: Vec<String>,
     settings: Vec<(&'static str, Secret)>,
+    token: Option<Token>,
     fingerprint: Digest,
 }
 
+/// Why there is no access: a condition's reason, and words without a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct NoAccess {
+    /// That of a file, or `KafkaTokenRefused`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl From<FileProblem> for NoAccess {
+    fn from(FileProblem { reason, message }: FileProblem) -> Self {
+        Self { reason, message }
+    }
+}
+
+impl From<NoAccess> for Outcome {
+    fn from(none: NoAccess) -> Self {
+        Self::Later { reason: none.to_string(), wait: None, channel_wide: false }
+    }
+}
+
 impl Access {
-    /// Reads what `security` refers to; says which key is missing or can't be used.
+    /// Reads what `security` refers to, and gets a token where it wants one; says which key is missing or can't be used, or
+    /// why there is no token.
     pub async fn read(
         servers: &[String],
         security: &KafkaSecurity,
         files: &Files,
-    ) -> Result<Self, FileProblem> {
+        tokens: &Tokens,
+    ) -> Result<Self, NoAccess> {
         let mut settings = Vec::new();
+        let mut token = None;
         let mut set = |name, value: Secret| settings.push((name, value));
         let protocol = match (&security.tls, &security.sasl) {
             (None, None) => "plaintext",
@@ -45,20 +73,32 @@ impl Access {
                 set("ssl.key.pem", pem(files, &own.key, KEY).await?);
             }
         }
-        if let Some(Sasl { mechanism, username, password }) = &security.sasl {
-            set("sasl.mechanism", fixed(mechanism.name()));
-            set(
-                "sasl.username",
-                match username {
+        match &security.sasl {
+            Some(Sasl::Password(Password { mechanism, username, password })) => {
+                set("sasl.mechanism", fixed(mechanism.name()));
+                let username = match username {
                     Username::Text(text) => fixed(text),
                     Username::File(file) => one_text(files, file).await?,
-                },
-            );
-            set("sasl.password", one_text(files, password).await?);
+                };
+                set("sasl.username", username);
+                set("sasl.password", one_text(files, password).await?);
+            }
+            Some(Sasl::OAuth(oauth)) => {
+                set("sasl.mechanism", fixed("OAUTHBEARER"));
+                let secret = one_text(files, &oauth.client_secret).await?;
+                let trust = Trust::read(files, oauth.ca_bundle.as_ref()).await?;
+                let got = tokens.get(oauth, secret, trust).await;
+                token = Some(got.map_err(|why| NoAccess {
+                    reason: "KafkaTokenRefused",
+                    message: format!("no token for {}: {why}", oauth.client_id),
+                })?);
+            }
+            None => {}
         }
         let values: Vec<_> = settings.iter().map(|(name, value)| (name, value.expose())).collect();
-        let fingerprint = Digest::of(&(servers, values));
-        Ok(Self { servers: servers.to_vec(), settings, fingerprint })
+        let (token, key) = token.unzip();
+        let fingerprint = Digest::of(&(servers, values, key));
+        Ok(Self { servers: servers.to_vec(), settings, token, fingerprint })
     }
 
     /// Another one when anything that was read is another.
@@ -69,6 +109,11 @@ impl Access {
     /// The brokers, for people.
     pub fn servers(&self) -> String {
         self.servers.join(", ")
+    }
+
+    /// What takes note of what a client says, and gives it tokens.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.token.clone())
     }
 
     /// A client's settings so far.
@@ -121,6 +166,9 @@ async fn one_text(files: &Files, file: &FileRef) -> Result<Secret, FileProblem> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use delivery::{Guard, Kit};
     use domain::{ClientCertificate, FileKind, KafkaTls, Mechanism};
 
     use super::*;
@@ -135,11 +183,11 @@ mod tests {
                 ca_bundle: Some(file("ca.crt")),
                 certificate: Some(ClientCertificate { certificate: file("user.crt"), key: file("user.key") }),
             }),
-            sasl: Some(Sasl {
+            sasl: Some(Sasl::Password(Password {
                 mechanism: Mechanism::ScramSha512,
                 username: Username::Text("alerts".to_owned()),
                 password: file("password"),
-            }),
+            })),
         }
     }
 
@@ -161,8 +209,10 @@ mod tests {
             std::fs::write(self.0.path().join("secrets/user").join(key), value).unwrap();
         }
 
-        async fn read(&self) -> Result<Access, FileProblem> {
-            Access::read(&["kafka:9093".to_owned()], &security(), &Files::new(self.0.path())).await
+        async fn read(&self) -> Result<Access, NoAccess> {
+            let files = Files::new(self.0.path());
+            let tokens = Tokens::new(Arc::new(Kit::new(Guard::new(false), files.clone())));
+            Access::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
         }
     }
 

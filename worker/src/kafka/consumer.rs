@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native::{Event, Queue, Record};
+use super::native::{self, Event, Queue, Record};
 use super::{Access, Broker, Watch};
 
 /// Partitions as (topic, number).
@@ -99,7 +99,7 @@ impl Consumer {
             .set("max.partition.fetch.bytes", "1048576")
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
-        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, Watch::default())?);
+        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, access.watch())?);
         let queue = Queue::of_consumer(inner.client())
             .map_err(|code| KafkaError::ClientCreation(code.to_string()))?;
         let (changes, assigned) = (RefCell::default(), BTreeSet::new());
@@ -136,6 +136,10 @@ impl Consumer {
                     return Polled::MadeAgain(topic.to_owned(), id.to_owned());
                 }
                 super::log_line(level <= 4, &facility, &line);
+                Polled::Event
+            }
+            Some(Event::Token) => {
+                native::show_token(self.inner.client());
                 Polled::Event
             }
             Some(Event::Error(

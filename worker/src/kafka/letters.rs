@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Access, native, unusable};
+use super::{Access, Watch, native, unusable};
 
 /// How long a letter may wait for the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +50,7 @@ const REASON: &str = "belfry-reason";
 pub struct Letters {
     access: Access,
     name: String,
-    producer: Option<(FutureProducer, Instant)>,
+    producer: Option<(FutureProducer<Watch>, Instant)>,
     topics: BTreeSet<String>,
     refused: BTreeMap<String, (String, Instant)>,
 }
@@ -116,7 +115,7 @@ impl Letters {
         failures
     }
 
-    fn producer(&mut self) -> Result<FutureProducer, KafkaError> {
+    fn producer(&mut self) -> Result<FutureProducer<Watch>, KafkaError> {
         let producer = match self.producer.take() {
             Some((producer, _)) => producer,
             None => super::client_config(&self.access, &self.name)
@@ -126,14 +125,14 @@ impl Letters {
                 .set("batch.size", "65536")
                 .set("linger.ms", "5")
                 .set("compression.type", "lz4")
-                .create()?,
+                .create_with_context(self.access.watch())?,
         };
         self.producer = Some((producer.clone(), Instant::now()));
         Ok(producer)
     }
 
     /// Makes the topics that don't exist, and remembers which can't be made, and why.
-    async fn make_topics(&mut self, producer: &FutureProducer, wanted: &BTreeSet<String>) {
+    async fn make_topics(&mut self, producer: &FutureProducer<Watch>, wanted: &BTreeSet<String>) {
         let unknown: Vec<String> = wanted
             .iter()
             .filter(|name| !self.topics.contains(*name) && !self.refused.contains_key(*name))
@@ -161,8 +160,10 @@ impl Letters {
     }
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
-        let admin: AdminClient<DefaultClientContext> =
-            super::client_config(&self.access, &self.name).create().map_err(|error| unusable(&error))?;
+        let admin: AdminClient<Watch> = super::client_config(&self.access, &self.name)
+            .create_with_context(self.access.watch())
+            .map_err(|error| unusable(&error))?;
+        native::show_token(admin.inner());
         // The broker's own defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
@@ -178,7 +179,7 @@ impl Letters {
 
 /// Writes a letter to each of its topics; says why the first failed, if one did.
 async fn write_all(
-    producer: &FutureProducer,
+    producer: &FutureProducer<Watch>,
     letter: &Letter,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
@@ -190,7 +191,7 @@ async fn write_all(
 }
 
 async fn write_one(
-    producer: &FutureProducer,
+    producer: &FutureProducer<Watch>,
     letter: &Letter,
     topic: &str,
     refused: &BTreeMap<String, (String, Instant)>,

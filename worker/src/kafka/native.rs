@@ -37,6 +37,8 @@ pub enum Event {
     Shared(bool, Vec<(String, i32)>),
     /// A line for the log, with syslog's level.
     Log(i32, String, String),
+    /// The client wants a token: [`show_token`].
+    Token,
     /// Something failed; for good, if so; in librdkafka's words.
     Error(RDKafkaErrorCode, bool, String),
 }
@@ -81,6 +83,7 @@ impl Queue {
                     Some(Event::Shared(given, partitions(list)))
                 }
                 sys::RD_KAFKA_EVENT_ERROR => Some(failed(&event)),
+                sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Some(Event::Token),
                 sys::RD_KAFKA_EVENT_LOG => {
                     let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 7);
                     sys::rd_kafka_event_log(event.ptr(), &raw mut facility, &raw mut line, &raw mut level);
@@ -89,6 +92,38 @@ impl Queue {
                 _ => None,
             }
         }
+    }
+}
+
+/// Gives a client the token that its context has, or says why there is none. Clients of the crate that nobody polls, and
+/// those polled by [`Queue`], get it in no other way.
+pub fn show_token<C: ClientContext>(client: &Client<C>) {
+    let shown = client.context().generate_oauth_token(None).map_err(|error| error.to_string());
+    let given = shown.and_then(|token| {
+        let text = |text: String| CString::new(text).map_err(|_| "the token is not text".to_owned());
+        let (value, name) = (text(token.token)?, text(token.principal_name)?);
+        let mut why = [0; 256];
+        // SAFETY: the client lives; all is copied within the call, and `why` is ended within its length.
+        unsafe {
+            let code = sys::rd_kafka_oauthbearer_set_token(
+                client.native_ptr(),
+                value.as_ptr(),
+                token.lifetime_ms,
+                name.as_ptr(),
+                null_mut(),
+                0,
+                why.as_mut_ptr(),
+                why.len(),
+            );
+            let refused = code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if refused { Err(self::text(why.as_ptr())) } else { Ok(()) }
+        }
+    });
+    if let Err(why) = given
+        && let Ok(why) = CString::new(why)
+    {
+        // SAFETY: as above.
+        unsafe { sys::rd_kafka_oauthbearer_set_token_failure(client.native_ptr(), why.as_ptr()) };
     }
 }
 

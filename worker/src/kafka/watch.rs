@@ -7,17 +7,22 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::Token;
+
 /// Brokers of which a text is kept.
 const BROKERS: usize = 16;
 
-/// Takes note of what a client says. Cheap to clone.
+/// Takes note of what a client says, and shows its token to brokers. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Watch(Arc<Mutex<BTreeMap<String, Fault>>>);
+pub struct Watch {
+    faults: Arc<Mutex<BTreeMap<String, Fault>>>,
+    token: Option<Token>,
+}
 
 /// Why a broker can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,11 @@ impl FaultKind {
 }
 
 impl Watch {
+    /// With the token that the client logs in with, if it does by one.
+    pub fn new(token: Option<Token>) -> Self {
+        Self { token, ..Self::default() }
+    }
+
     /// Takes note of an error of the client's own.
     pub fn note(&self, code: RDKafkaErrorCode, text: &str) {
         use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, Resolve, SSL};
@@ -88,11 +98,18 @@ impl Watch {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientContext for Watch {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let token = self.token.as_ref().ok_or("this client has no token")?;
+        Ok(token.show()?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         super::log(level, facility, message);
     }

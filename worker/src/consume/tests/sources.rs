@@ -1,6 +1,6 @@
 //! What a source may be like: codecs, records that are gone, credentials that are not there.
 
-use domain::{FileKind, FileRef, KafkaSecurity, Mechanism, Sasl, Username};
+use domain::{FileKind, FileRef, KafkaSecurity, Mechanism, Password, Sasl, Username};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
@@ -77,7 +77,7 @@ async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it
         let password =
             FileRef { kind: FileKind::Secret, name: "user".to_owned(), key: "password".to_owned() };
         let username = Username::Text("alerts".to_owned());
-        let sasl = Sasl { mechanism: Mechanism::ScramSha256, username, password };
+        let sasl = Sasl::Password(Password { mechanism: Mechanism::ScramSha256, username, password });
         *source.security = KafkaSecurity { tls: None, sasl: Some(sasl) };
         source.bootstrap_servers = vec!["127.0.0.1:1".to_owned()];
     });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use delivery::Guard;
 use domain::{Cause, Notification, Severity};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -38,7 +39,8 @@ fn message(timeout: Duration) -> Message {
 }
 
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
-    let producers = Producers::default();
+    let kit = Kit::new(Guard::new(false), Files::new("/nonexistent"));
+    let producers = Producers::new(Arc::new(kit));
     let bootstrap_servers = [servers.to_owned()];
     let (files, security) = (Files::new("/nonexistent"), KafkaSecurity::default());
     let channel = Kafka {

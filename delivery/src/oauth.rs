@@ -1,0 +1,172 @@
+//! Bearer tokens: the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4), with which a Kafka client logs in.
+//!
+//! The client shows its secret by HTTP Basic (section 2.3.1), and no redirect is followed, so the secret goes nowhere but
+//! to the endpoint. Never here: when to ask again.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use domain::{OAuth, Outcome};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+
+use crate::http::{Post, parse_url};
+use crate::text::said;
+use crate::{Kit, Secret, Trust};
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a token lasts whose answer does not say.
+const UNSAID: u64 = 300;
+/// No token is taken to last longer, for it could never be taken back.
+const LONGEST: u64 = 24 * 3600;
+
+/// A token.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    /// As it is shown.
+    pub token: Secret,
+    /// How long it lasts from when it was asked for, 1 s to 24 h.
+    pub lifetime: Duration,
+}
+
+/// An answer with a token (RFC 6749, section 5.1).
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    expires_in: Option<u64>,
+}
+
+/// An answer without one (section 5.2).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refused {
+    error: String,
+    error_description: String,
+}
+
+impl Kit {
+    /// Asks for a token; says why there is none, without the secret.
+    pub async fn bearer(&self, oauth: &OAuth, secret: &Secret, trust: &Trust) -> Result<Bearer, String> {
+        let url = parse_url(&oauth.token_endpoint).ok_or("the token endpoint is not an https URL")?;
+        let form = [
+            ("grant_type", Some("client_credentials")),
+            ("scope", oauth.scope.as_deref()),
+            ("audience", oauth.audience.as_deref()),
+        ];
+        let body = encoded(form.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let (id, password) = (encoded_alone(&oauth.client_id), encoded_alone(secret.expose()));
+        let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{password}")));
+        let mut headers = HeaderMap::new();
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(header::CONTENT_TYPE, form);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let mut basic = HeaderValue::try_from(basic).map_err(|_| "the client's secret is not text")?;
+        basic.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, basic);
+        let body = Bytes::from(body);
+        let post = Post { url, headers, body, trust, timeout: TIMEOUT, follow: false };
+        let answer = self.http.post(post).await.map_err(why)?;
+        if !answer.status.is_success() {
+            let refused: Refused = serde_json::from_str(&answer.body).unwrap_or_default();
+            let words = [refused.error, refused.error_description].join(" ");
+            let words = said(words.trim(), &[secret.expose()]);
+            return Err(format!("{} answered {} {words}", answer.host, answer.status).trim_end().to_owned());
+        }
+        let granted: Granted = serde_json::from_str(&answer.body)
+            .map_err(|_| format!("{} answered without an access_token (RFC 6749, 5.1)", answer.host))?;
+        let lifetime = Duration::from_secs(granted.expires_in.unwrap_or(UNSAID).clamp(1, LONGEST));
+        Ok(Bearer { token: Secret::new(granted.access_token), lifetime })
+    }
+}
+
+fn why(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Later { reason, .. } | Outcome::Unknown { reason } | Outcome::Refused { reason } => reason,
+        Outcome::Delivered => String::new(),
+    }
+}
+
+/// Pairs as a form (application/x-www-form-urlencoded).
+fn encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    // A URL's query has the same encoding, and the client's own URL type writes it.
+    let Ok(mut url) = reqwest::Url::parse("https://form/") else { return String::new() };
+    url.query_pairs_mut().extend_pairs(pairs);
+    url.query().unwrap_or_default().to_owned()
+}
+
+/// A name or secret as HTTP Basic takes it here: encoded like a form's value.
+fn encoded_alone(text: &str) -> String {
+    encoded([("", text)].into_iter()).trim_start_matches('=').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{FileKind, FileRef};
+    use serde_json::json;
+    use wiremock::matchers::{body_string, header, method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::{Files, Guard};
+
+    async fn ask(server: &MockServer, secret: &str) -> Result<Bearer, String> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kit = Kit::new(Guard::allowing_loopback_in_tests(false), Files::new("/nonexistent"));
+        let client_secret = FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() };
+        let oauth = OAuth {
+            token_endpoint: format!("{}/token", server.uri()),
+            client_id: "belfry:1".to_owned(),
+            client_secret,
+            scope: Some("read write".to_owned()),
+            audience: None,
+            ca_bundle: None,
+        };
+        kit.bearer(&oauth, &Secret::new(secret.to_owned()), &Trust::default()).await
+    }
+
+    async fn answering(answer: ResponseTemplate) -> MockServer {
+        let server = MockServer::start().await;
+        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+        server
+    }
+
+    #[tokio::test]
+    async fn the_grant_is_asked_for_as_rfc_6749_writes_it() {
+        let server = MockServer::start().await;
+        Mock::given(path("/token"))
+            .and(header("content-type", "application/x-www-form-urlencoded"))
+            // base64 of "belfry%3A1:se%26cret%3D", both parts encoded as RFC 6749, 2.3.1 wants.
+            .and(header("authorization", "Basic YmVsZnJ5JTNBMTpzZSUyNmNyZXQlM0Q="))
+            .and(body_string("grant_type=client_credentials&scope=read+write"))
+            .respond_with(
+                ResponseTemplate::new(200).set_body_json(json!({"access_token": "abc", "expires_in": 60})),
+            )
+            .mount(&server)
+            .await;
+        let bearer = ask(&server, "se&cret=").await.unwrap();
+        assert_eq!((bearer.token.expose(), bearer.lifetime), ("abc", Duration::from_mins(1)));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_the_servers_words_without_the_secret() {
+        let refused = json!({"error": "invalid_client", "error_description": "canary-secret is wrong"});
+        let server = answering(ResponseTemplate::new(401).set_body_json(refused)).await;
+        let why = ask(&server, "canary-secret").await.unwrap_err();
+        assert!(why.ends_with("answered 401 Unauthorized invalid_client *** is wrong"), "{why}");
+        let server = answering(ResponseTemplate::new(200).set_body_string("<html>")).await;
+        assert!(ask(&server, "s").await.unwrap_err().contains("without an access_token"));
+    }
+
+    #[tokio::test]
+    async fn the_secret_does_not_follow_a_redirect() {
+        let other = answering(ResponseTemplate::new(200)).await;
+        let to = ResponseTemplate::new(307).insert_header("location", other.uri());
+        let server = answering(to).await;
+        let why = ask(&server, "s").await.unwrap_err();
+        assert!(why.contains("answered 307"), "{why}");
+        assert_eq!(other.received_requests().await.unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,239 @@
+//! Bearer tokens for Kafka clients (OAUTHBEARER), renewed before they expire for as long as somebody uses them.
+//!
+//! librdkafka asks for a token from the thread that polls, which must not wait; so a task holds one ready. Invariants: one
+//! task for each set of credentials, however many clients have them; a token that is held goes on being given while a new
+//! one can't be had, until it expires. Never here: a token or secret in a text.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use delivery::{Bearer, Kit, Secret, Trust};
+use domain::{Digest, OAuth};
+use rdkafka::client::OAuthToken;
+use tokio::sync::watch;
+
+/// Tokens that no client has are renewed this long: clients are made anew from time to time.
+const KEEP: Duration = Duration::from_mins(2);
+/// Waits before asking again after a failure.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(30);
+
+/// The tokens of all that a worker reads and writes.
+pub struct Tokens {
+    kit: Arc<Kit>,
+    kept: Mutex<BTreeMap<Digest, (Token, Instant)>>,
+}
+
+/// The token of one set of credentials, as it is now. Cheap to clone.
+#[derive(Clone)]
+pub struct Token(Arc<Held>);
+
+struct Held {
+    client_id: String,
+    now: watch::Receiver<Option<Result<Granted, String>>>,
+}
+
+struct Granted {
+    token: Secret,
+    expires_ms: i64,
+}
+
+impl Tokens {
+    /// Asks by the kit's client.
+    pub fn new(kit: Arc<Kit>) -> Self {
+        Self { kit, kept: Mutex::default() }
+    }
+
+    /// The token of these credentials; or why there is none, as known by now. Waits only for the first answer.
+    pub async fn get(&self, oauth: &OAuth, secret: Secret, trust: Trust) -> Result<(Token, Digest), String> {
+        let key = Digest::of(&(oauth, secret.expose(), trust.key()));
+        let token = self.kept(&key, || {
+            let (sender, now) = watch::channel(None);
+            tokio::spawn(renew(Arc::clone(&self.kit), oauth.clone(), secret, trust, sender));
+            Token(Arc::new(Held { client_id: oauth.client_id.clone(), now }))
+        });
+        let mut now = token.0.now.clone();
+        let answer = now.wait_for(Option::is_some).await;
+        let refused = answer.map_or(Some("the worker stops".to_owned()), |answer| match &*answer {
+            Some(Err(why)) => Some(why.clone()),
+            _ => None,
+        });
+        refused.map_or(Ok((token, key)), Err)
+    }
+
+    fn kept(&self, key: &Digest, make: impl FnOnce() -> Token) -> Token {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, (token, used)| used.elapsed() < KEEP || Arc::strong_count(&token.0) > 1);
+        let (token, used) = kept.entry(key.clone()).or_insert_with(|| (make(), Instant::now()));
+        *used = Instant::now();
+        token.clone()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Token {
+    /// In librdkafka's form; or why there is none.
+    pub fn show(&self) -> Result<OAuthToken, String> {
+        match &*self.0.now.borrow() {
+            Some(Ok(granted)) if granted.expires_ms > now_ms() => Ok(OAuthToken {
+                token: granted.token.expose().to_owned(),
+                principal_name: self.0.client_id.clone(),
+                lifetime_ms: granted.expires_ms,
+            }),
+            Some(Ok(_)) => Err("the token expired, and there is no other yet".to_owned()),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("no token yet".to_owned()),
+        }
+    }
+}
+
+/// Holds a token ready until nobody wants it.
+async fn renew(
+    kit: Arc<Kit>,
+    oauth: OAuth,
+    secret: Secret,
+    trust: Trust,
+    to: watch::Sender<Option<Result<Granted, String>>>,
+) {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let asked_ms = now_ms();
+        let next = match kit.bearer(&oauth, &secret, &trust).await {
+            Ok(Bearer { token, lifetime }) => {
+                wait = FIRST_WAIT;
+                let expires_ms = asked_ms + lifetime.as_millis() as i64;
+                to.send_replace(Some(Ok(Granted { token, expires_ms })));
+                // librdkafka asks when four fifths are over.
+                lifetime * 3 / 5
+            }
+            Err(why) => {
+                tracing::warn!(endpoint = oauth.token_endpoint, why, "no token for Kafka");
+                to.send_if_modified(|held| {
+                    let lasts = matches!(held, Some(Ok(granted)) if granted.expires_ms > now_ms());
+                    if !lasts {
+                        *held = Some(Err(why));
+                    }
+                    !lasts
+                });
+                let longer = (wait * 2).min(LAST_WAIT);
+                std::mem::replace(&mut wait, longer)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
+            () = to.closed() => return,
+        }
+    }
+}
+
+/// The clock, Unix ms: a token's lifetime is librdkafka's to judge, by the same clock.
+#[allow(clippy::disallowed_methods)]
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use delivery::{Files, Guard};
+    use domain::{FileKind, FileRef};
+    use serde_json::json;
+    use wiremock::matchers::method;
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    struct Endpoint(MockServer, Tokens, OAuth);
+
+    impl Endpoint {
+        async fn new() -> Self {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let server = MockServer::start().await;
+            let kit = Kit::new(Guard::allowing_loopback_in_tests(false), Files::new("/nonexistent"));
+            let client_secret = FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() };
+            let oauth = OAuth {
+                token_endpoint: server.uri(),
+                client_id: "belfry".to_owned(),
+                client_secret,
+                scope: None,
+                audience: None,
+                ca_bundle: None,
+            };
+            Self(server, Tokens::new(Arc::new(kit)), oauth)
+        }
+
+        async fn answers(&self, template: ResponseTemplate) {
+            self.0.reset().await;
+            Mock::given(method("POST")).respond_with(template).mount(&self.0).await;
+        }
+
+        async fn get(&self, secret: &str) -> Result<Token, String> {
+            let secret = Secret::new(secret.to_owned());
+            self.1.get(&self.2, secret, Trust::default()).await.map(|(token, _)| token)
+        }
+
+        async fn asked(&self) -> usize {
+            self.0.received_requests().await.unwrap().len()
+        }
+    }
+
+    fn granted(token: &str, seconds: u64) -> ResponseTemplate {
+        ResponseTemplate::new(200).set_body_json(json!({"access_token": token, "expires_in": seconds}))
+    }
+
+    #[tokio::test]
+    async fn clients_with_the_same_credentials_share_a_token_and_others_have_their_own() {
+        let endpoint = Endpoint::new().await;
+        endpoint.answers(granted("one", 3600)).await;
+        for _ in 0..3 {
+            assert_eq!(endpoint.get("a").await.unwrap().show().unwrap().token, "one");
+        }
+        assert_eq!(endpoint.asked().await, 1);
+        endpoint.get("b").await.unwrap();
+        assert_eq!(endpoint.asked().await, 2);
+    }
+
+    #[tokio::test]
+    async fn it_is_renewed_in_time_and_kept_while_the_endpoint_is_down_until_it_expires() {
+        let endpoint = Endpoint::new().await;
+        endpoint.answers(granted("one", 2)).await;
+        let token = endpoint.get("a").await.unwrap();
+        endpoint.answers(granted("two", 4)).await;
+        while token.show().unwrap().token == "one" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        endpoint.answers(ResponseTemplate::new(503)).await;
+        while endpoint.asked().await == 0 {
+            assert_eq!(token.show().unwrap().token, "two");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(token.show().unwrap().token, "two", "a failure takes nothing away");
+        let why = loop {
+            match token.show() {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(why) => break why,
+            }
+        };
+        assert!(why.contains("503") || why.contains("expired"), "{why}");
+        endpoint.answers(granted("three", 60)).await;
+        while token.show().is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_is_told_why_and_asks_no_more_often_than_the_wait() {
+        let endpoint = Endpoint::new().await;
+        let refused = json!({"error": "invalid_client"});
+        endpoint.answers(ResponseTemplate::new(401).set_body_json(refused)).await;
+        for _ in 0..10 {
+            assert!(endpoint.get("canary").await.unwrap_err().contains("401 Unauthorized invalid_client"));
+        }
+        assert_eq!(endpoint.asked().await, 1);
+    }
+}
