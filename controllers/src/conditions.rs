@@ -62,6 +62,8 @@ pub mod reasons {
     pub const INVALID_FORMAT: &str = "InvalidFormat";
     /// The source's event time can't be used.
     pub const INVALID_EVENT_TIME: &str = "InvalidEventTime";
+    /// An address that no worker may connect to.
+    pub const FORBIDDEN_ADDRESS: &str = "ForbiddenAddress";
     /// A template does not compile.
     pub const INVALID_TEMPLATE: &str = "InvalidTemplate";
     /// The recurrence is wrong or never happens.

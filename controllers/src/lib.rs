@@ -7,6 +7,7 @@
 //!
 //! Never here: Kafka, a database, a Secret's value, or a finalizer.
 
+pub mod admission;
 pub mod cache;
 pub mod channels;
 pub mod children;

@@ -28,6 +28,12 @@ struct Write {
     what: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Admitted {
+    kind: String,
+    result: &'static str,
+}
+
 /// The operator's metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -36,6 +42,7 @@ pub struct Metrics {
     queued: Family<Controller, Gauge>,
     writes: Family<Write, Counter>,
     plans: Counter,
+    admitted: Family<Admitted, Counter>,
     hub: Gauge,
     feed_age: Gauge<f64, AtomicU64>,
     leader: Gauge,
@@ -68,6 +75,9 @@ impl Metrics {
         );
         registry.register("workqueue_depth", "Namespaces that wait to be reconciled", queued.clone());
         registry.register("writes", "Writes to the API server, by what was written", writes.clone());
+        let admitted = Family::default();
+        let help = "Objects that the API server asked about before storing them, by answer";
+        registry.register("admission_requests", help, admitted.clone());
         registry.register("plans_sent", "Plans that the hub took", plans.clone());
         registry.register("hub_reachable", "1 while the hub answers", hub.clone());
         registry.register_with_unit(
@@ -83,6 +93,7 @@ impl Metrics {
             queued,
             writes,
             plans,
+            admitted,
             hub,
             feed_age,
             leader,

@@ -27,14 +27,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Digest, FileRef, Millis, Outcome};
+use domain::{Denied, Digest, FileRef, Millis, Outcome};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use reqwest::Url;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::guard::{Denied, LookupError};
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, LookupError};
 use crate::secrets::{FileProblem, Secret};
 use crate::text::said;
 use crate::trust::{Cache, Trust};

@@ -22,7 +22,6 @@
 mod compose;
 mod email;
 mod event;
-mod guard;
 mod http;
 mod lookup;
 mod message;
@@ -37,11 +36,10 @@ mod webhook;
 
 use std::sync::Arc;
 
-use domain::{ChannelPlan, FileRef, Target};
+use domain::{ChannelPlan, FileRef, Guard, Target};
 
 pub use compose::{Composer, Texts};
 pub use event::{Event, MAX_BYTES};
-pub use guard::{Denied, Guard, LookupError};
 pub use http::Http;
 pub use message::{Attempt, Channel, Message};
 pub use oauth::Bearer;

@@ -10,9 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::{Denied, Guard};
 use tokio::time::Instant;
-
-use crate::guard::{Guard, LookupError};
 
 /// How long an answer serves others.
 const FRESH: Duration = Duration::from_secs(1);
@@ -21,6 +20,17 @@ const NAMES: usize = 256;
 
 type Answer = Result<Vec<IpAddr>, String>;
 type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+
+/// Why a name leads to no address.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// Each of its addresses is denied.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// It has none, or DNS doesn't answer.
+    #[error("the name can't be resolved: {0}")]
+    Dns(String),
+}
 
 /// The resolver.
 pub(crate) struct Lookup {
@@ -45,7 +55,7 @@ impl Lookup {
             Ok(literal) => vec![literal],
             Err(_) => self.resolve(host).await.map_err(LookupError::Dns)?,
         };
-        let allowed = self.guard.allowed(&found)?;
+        let allowed = allowed(self.guard, &found)?;
         Ok(allowed.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
@@ -76,10 +86,26 @@ impl Lookup {
     }
 }
 
+/// Those of `found` that may be connected to: at least one.
+fn allowed(guard: Guard, found: &[IpAddr]) -> Result<Vec<IpAddr>, LookupError> {
+    let mut denied = None;
+    let mut allowed = Vec::new();
+    for address in found {
+        match guard.check(*address) {
+            Ok(()) => allowed.push(*address),
+            Err(why) => denied = denied.or(Some(why)),
+        }
+    }
+    match denied {
+        _ if !allowed.is_empty() => Ok(allowed),
+        Some(why) => Err(why.into()),
+        None => Err(LookupError::Dns("the name has no address".to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::Denied;
 
     #[tokio::test]
     async fn a_name_that_leads_to_loopback_only_has_no_address() {
@@ -98,5 +124,17 @@ mod tests {
             tokio::join!(lookup.addresses("no-such.invalid", 1), lookup.addresses("no-such.invalid", 1));
         assert!(matches!((one, two), (Err(LookupError::Dns(_)), Err(LookupError::Dns(_)))));
         assert_eq!(lookup.names.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn of_several_addresses_the_allowed_ones_are_left() {
+        let (inside, outside): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), "1.1.1.1".parse().unwrap());
+        let guard = Guard::new(false);
+        assert_eq!(allowed(guard, &[inside, outside]).unwrap(), [outside]);
+        assert!(matches!(
+            allowed(guard, &[inside]),
+            Err(LookupError::Denied(Denied { class: "loopback", .. }))
+        ));
+        assert!(matches!(allowed(guard, &[]), Err(LookupError::Dns(_))));
     }
 }

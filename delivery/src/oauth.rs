@@ -104,13 +104,13 @@ fn encoded_alone(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use domain::{FileKind, FileRef};
+    use domain::{FileKind, FileRef, Guard};
     use serde_json::json;
     use wiremock::matchers::{body_string, header, method, path};
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
-    use crate::{Files, Guard};
+    use crate::Files;
 
     async fn ask(server: &MockServer, secret: &str) -> Result<Bearer, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Millis, Notification, OnUnknown,
-    RecordRef, RetryPolicy, Severity, Target, TemplateText,
+    Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, Millis, Notification,
+    OnUnknown, RecordRef, RetryPolicy, Severity, Target, TemplateText,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Files, Guard, Kit, Message};
+use crate::{Files, Kit, Message};
 
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 

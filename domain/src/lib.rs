@@ -9,6 +9,7 @@ mod alert_data;
 mod condition;
 mod counts;
 mod duration;
+mod guard;
 mod hash;
 pub mod ids;
 mod kafka;
@@ -22,6 +23,7 @@ pub use alert_data::AlertData;
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
+pub use guard::{Denied, Guard};
 pub use hash::Digest;
 pub use kafka::{
     ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, OAuth, Password, Sasl, Source, Username,

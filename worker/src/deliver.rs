@@ -23,7 +23,8 @@ mod reporter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Composer, Files, Guard, Kit, Texts};
+use delivery::{Composer, Files, Kit, Texts};
+use domain::Guard;
 use domain::TemplateText;
 use protocol::messages::Pool;
 use templates::Failures;

@@ -75,6 +75,7 @@ fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
             if !webhook.url.starts_with("http://") && !webhook.url.starts_with("https://") {
                 return Err(Invalid::spec("webhook.url: must begin with http:// or https://"));
             }
+            super::reachable("webhook.url", &webhook.url)?;
             Ok(Target::Webhook {
                 url: webhook.url.clone(),
                 signing: webhook.signing_secret_ref.as_ref().map(secret).transpose()?,
@@ -110,6 +111,7 @@ fn mail(email: &wire::Email) -> Result<Target, Invalid> {
             return Err(Invalid::spec(format!("email: {mailbox:?} is not a mailbox")));
         }
     }
+    super::reachable("email.host", &email.host)?;
     Ok(Target::Email {
         host: email.host.clone(),
         port: u16::try_from(email.port)

@@ -96,6 +96,7 @@ fn token(wire: &KafkaSasl) -> Result<OAuth, Invalid> {
             "sasl.oauth.tokenEndpoint: an https URL is needed, such as https://id.example.com/token",
         ));
     }
+    super::reachable("sasl.oauth.tokenEndpoint", &oauth.token_endpoint)?;
     Ok(OAuth {
         token_endpoint: oauth.token_endpoint.clone(),
         client_id: oauth.client_id.clone(),

@@ -15,7 +15,7 @@ pub use channel::{channel, files_of};
 pub use rule::{rule, source_of};
 pub use schedule::{Need, Valid as ValidSchedule, schedule};
 
-use domain::{Millis, Plan, PlanBody};
+use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use uuid::Uuid;
@@ -117,6 +117,26 @@ fn duration_or(
     text.map_or(Ok(default), |text| duration(place, text, least, most))
 }
 
+/// Refuses the host of a URL, or a host alone, that no worker may connect to. A name is judged where it is resolved.
+fn reachable(place: &str, url: &str) -> Result<(), Invalid> {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let host = match host.split_once(']') {
+        Some((inside, _)) => inside.trim_start_matches('['),
+        // Several colons: an address of IPv6 that stands alone.
+        None if host.matches(':').count() > 1 => host,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let own = host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+    let denied = if own {
+        Some(format!("{host} is the worker itself"))
+    } else {
+        Guard::new(false).check_host(host).err().map(|denied| denied.to_string())
+    };
+    denied.map_or(Ok(()), |why| Err(Invalid::new(reasons::FORBIDDEN_ADDRESS, format!("{place}: {why}"))))
+}
+
 const SECOND: Millis = Millis::from_secs(1);
 const MINUTE: Millis = Millis::from_secs(60);
 const HOUR: Millis = Millis::from_secs(3_600);
@@ -150,5 +170,24 @@ mod tests {
     fn a_check_that_panics_is_the_trouble_of_its_object_alone() {
         let result = guarded::<()>(|| panic!("poison"));
         assert_eq!(result.unwrap_err().reason, reasons::INTERNAL_ERROR);
+    }
+
+    #[test]
+    fn an_address_that_no_worker_may_connect_to_is_refused_wherever_it_stands_in_a_url() {
+        for forbidden in [
+            "http://127.0.0.1:9090/metrics",
+            "http://[::1]/",
+            "https://user@169.254.169.254?x",
+            "http://localhost:8080",
+            "http://a.LOCALHOST/",
+            "127.0.0.1",
+            "fe80::1",
+        ] {
+            let refused = reachable("webhook.url", forbidden).unwrap_err();
+            assert!(refused.message.starts_with("webhook.url: "), "{}", refused.message);
+        }
+        for allowed in ["http://10.0.0.1/", "https://example.com:8443/127.0.0.1", "mail.example.com", "2606:4700::1"] {
+            assert_eq!(reachable("x", allowed), Ok(()), "{allowed}");
+        }
     }
 }

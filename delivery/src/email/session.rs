@@ -28,8 +28,8 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use tokio::time::timeout;
 
-use crate::guard::LookupError;
 use crate::lookup::Lookup;
+use crate::lookup::LookupError;
 use crate::secrets::{FileProblem, Secret};
 use crate::text::said;
 use crate::trust::{Cache, Trust};

@@ -7,8 +7,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpListener;
 
 use super::mail;
+use crate::Message;
 use crate::sample::{alert, guarded, kit, message, plan, reminder, secret};
-use crate::{Guard, Message};
+use domain::Guard;
 
 const FROM: &str = "Belfry <belfry@example.com>";
 const TO: &str = "On-call <oncall@example.com>";

@@ -1,12 +1,11 @@
 //! The table at the module's head, row by row, through the plainest channel.
 
-use domain::{Millis, Outcome, Target, WebhookFormat};
+use domain::{Guard, Millis, Outcome, Target, WebhookFormat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use wiremock::matchers::{any, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::guard::Guard;
 use crate::sample::{alert, guarded, kit, message, plan};
 use crate::{Kit, Message};
 

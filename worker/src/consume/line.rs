@@ -9,8 +9,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use delivery::{Files, Guard, Kit};
+use delivery::{Files, Kit};
 use domain::Digest;
+use domain::Guard;
 use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;

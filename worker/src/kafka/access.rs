@@ -168,8 +168,8 @@ async fn one_text(files: &Files, file: &FileRef) -> Result<Secret, FileProblem> 
 mod tests {
     use std::sync::Arc;
 
-    use delivery::{Guard, Kit};
-    use domain::{ClientCertificate, FileKind, KafkaTls, Mechanism};
+    use delivery::Kit;
+    use domain::{ClientCertificate, FileKind, Guard, KafkaTls, Mechanism};
 
     use super::*;
 

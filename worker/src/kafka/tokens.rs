@@ -140,8 +140,8 @@ fn now_ms() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use delivery::{Files, Guard};
-    use domain::{FileKind, FileRef};
+    use delivery::Files;
+    use domain::{FileKind, FileRef, Guard};
     use serde_json::json;
     use wiremock::matchers::method;
     use wiremock::{Mock, MockServer, ResponseTemplate};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use delivery::Guard;
-use domain::{Cause, Notification, Severity};
+use domain::{Cause, Guard, Notification, Severity};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};

@@ -25,17 +25,6 @@ pub struct Denied {
     pub class: &'static str,
 }
 
-/// Why a name leads to no address.
-#[derive(Debug, thiserror::Error)]
-pub enum LookupError {
-    /// Each of its addresses is denied.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// It has none, or DNS doesn't answer.
-    #[error("the name can't be resolved: {0}")]
-    Dns(String),
-}
-
 /// Addresses behind which clouds keep credentials and that are not link-local.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
@@ -66,27 +55,10 @@ impl Guard {
     }
 
     /// Whether the host of a URL, where it is an address and not a name, may be connected to. A name is judged when
-    /// it is resolved.
+    /// it is resolved, for who owns it may change what it means.
     pub fn check_host(self, host: &str) -> Result<(), Denied> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         literal.parse().map_or(Ok(()), |address| self.check(address))
-    }
-
-    /// Those of `found` that may be connected to: at least one.
-    pub fn allowed(self, found: &[IpAddr]) -> Result<Vec<IpAddr>, LookupError> {
-        let mut denied = None;
-        let mut allowed = Vec::new();
-        for address in found {
-            match self.check(*address) {
-                Ok(()) => allowed.push(*address),
-                Err(why) => denied = denied.or(Some(why)),
-            }
-        }
-        match denied {
-            _ if !allowed.is_empty() => Ok(allowed),
-            Some(why) => Err(why.into()),
-            None => Err(LookupError::Dns("the name has no address".to_owned())),
-        }
     }
 }
 
@@ -207,17 +179,5 @@ mod tests {
         assert!(guard.check_host("[::1]").is_err());
         assert!(guard.check_host("127.0.0.1").is_err());
         assert_eq!(guard.check_host("localhost"), Ok(()));
-    }
-
-    #[test]
-    fn of_several_addresses_the_allowed_ones_are_left() {
-        let (inside, outside): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), "1.1.1.1".parse().unwrap());
-        let guard = Guard::new(false);
-        assert_eq!(guard.allowed(&[inside, outside]).unwrap(), [outside]);
-        assert!(matches!(
-            guard.allowed(&[inside]),
-            Err(LookupError::Denied(Denied { class: "loopback", .. }))
-        ));
-        assert!(matches!(guard.allowed(&[]), Err(LookupError::Dns(_))));
     }
 }
