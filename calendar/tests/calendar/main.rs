@@ -5,6 +5,7 @@
 mod clashes;
 mod cron;
 mod dst;
+mod occupancy;
 mod refused;
 mod reminders;
 mod rfc;
