@@ -94,6 +94,15 @@ fn a_buffer_keeps_events_out_and_two_buffers_share_the_time_between() {
 }
 
 #[test]
+fn a_buffer_counts_after_its_event_is_over() {
+    let first = lasting(60, "2026-01-05T10:00:00", "UTC", "").with_buffers(minutes(0), minutes(30));
+    let mut index = index(&[&first]);
+    index.advance(at("2026-01-05T11:10:00Z"));
+    let next = |minute| lasting(60, &format!("2026-01-05T11:{minute}:00"), "UTC", "");
+    assert_eq!([20, 30].map(|minute| index.check(&99, &next(minute), |_| true, 0).total), [1, 0]);
+}
+
+#[test]
 fn a_cancelled_occurrence_is_free_and_so_is_one_who_needs_nothing() {
     let mut daily = spec("2026-01-05T10:00:00", "UTC", "FREQ=DAILY");
     daily.duration = Some(SignedDuration::from_hours(1));
