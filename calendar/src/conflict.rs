@@ -103,7 +103,7 @@ pub(crate) fn first_clash(
     mut tell: impl FnMut(&[usize]) -> bool,
 ) -> Option<i64> {
     let held = buffers.around(event);
-    if holds.len() < capacity as usize {
+    if holds.len() < capacity as usize || bookings(holds.iter()) < capacity as usize {
         return None;
     }
     let edges = |event: Span, held: Span| [event.start, event.end, held.start, held.end];
@@ -115,17 +115,13 @@ pub(crate) fn first_clash(
         .collect();
     moments.sort_unstable();
     moments.dedup();
-    let (mut active, mut slots) = (Vec::new(), Vec::new());
+    let mut active = Vec::new();
     let mut first = None;
     for at in moments {
         active.clear();
         active.extend((0..holds.len()).filter(|index| within(holds[*index].held, at)));
         let under_way = within(event, at) || active.iter().any(|index| within(holds[*index].event, at));
-        slots.clear();
-        slots.extend(active.iter().map(|index| holds[*index].slot));
-        slots.sort_unstable();
-        slots.dedup();
-        if under_way && slots.len() >= capacity as usize {
+        if under_way && bookings(active.iter().map(|index| &holds[*index])) >= capacity as usize {
             first = first.or(Some(at));
             if !tell(&active) {
                 break;
@@ -133,6 +129,14 @@ pub(crate) fn first_clash(
         }
     }
     first
+}
+
+/// How many bookings are behind some holds.
+fn bookings<'a>(holds: impl Iterator<Item = &'a Hold>) -> usize {
+    let mut slots: Vec<u32> = holds.map(|hold| hold.slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots.len()
 }
 
 fn within(span: Span, at: i64) -> bool {

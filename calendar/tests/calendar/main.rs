@@ -5,6 +5,7 @@
 mod clashes;
 mod cron;
 mod dst;
+mod free;
 mod never;
 mod occupancy;
 mod refused;

@@ -12,17 +12,17 @@ use proptest::sample::{select, subsequence};
 
 use crate::{at, spec};
 
-const MINUTE: i64 = 60;
-const HORIZON: SignedDuration = SignedDuration::from_hours(12 * 24);
-const NEEDS: [&str; 3] = ["ann", "hall", "pool"];
-const CAPACITIES: [u32; 3] = [1, 2, 3];
+pub(crate) const MINUTE: i64 = 60;
+pub(crate) const HORIZON: SignedDuration = SignedDuration::from_hours(12 * 24);
+pub(crate) const NEEDS: [&str; 3] = ["ann", "hall", "pool"];
+pub(crate) const CAPACITIES: [u32; 3] = [1, 2, 3];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Given {
-    recurrence: Arc<Recurrence>,
-    needs: Vec<&'static str>,
-    before: u64,
-    after: u64,
+    pub(crate) recurrence: Arc<Recurrence>,
+    pub(crate) needs: Vec<&'static str>,
+    pub(crate) before: u64,
+    pub(crate) after: u64,
 }
 
 impl Given {
@@ -77,7 +77,10 @@ pub(crate) fn given() -> impl Strategy<Value = Given> {
 }
 
 /// What a clash comes to: start, first minute, and who stands in the way with which events over what.
-type Told = (i64, i64, BTreeMap<(i64, u32), BTreeSet<&'static str>>);
+pub(crate) type Told = (i64, i64, BTreeMap<(i64, u32), BTreeSet<&'static str>>);
+
+/// By need and minute, who holds it with which event, and whether that is under way.
+pub(crate) type Minutes = BTreeMap<(&'static str, i64), Vec<(u32, i64, bool)>>;
 
 pub(crate) struct Twin {
     pub(crate) now: Timestamp,
@@ -85,13 +88,12 @@ pub(crate) struct Twin {
 }
 
 impl Twin {
-    fn until(&self) -> Timestamp {
+    pub(crate) fn until(&self) -> Timestamp {
         self.now + HORIZON
     }
 
-    /// By need and minute, who holds it with which event, and whether that is under way.
-    fn minutes(&self, against: impl Fn(u32) -> bool) -> BTreeMap<(&'static str, i64), Vec<(u32, i64, bool)>> {
-        let mut minutes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    pub(crate) fn minutes(&self, against: impl Fn(u32) -> bool) -> Minutes {
+        let mut minutes = Minutes::new();
         for (key, given) in self.held.iter().filter(|(key, _)| against(**key)) {
             for [start, end, from, to] in given.events(self.now, self.until()) {
                 for (minute, need) in
@@ -106,30 +108,34 @@ impl Twin {
     }
 
     fn clashes(&self, given: &Given, against: impl Fn(u32) -> bool) -> Vec<Told> {
-        let minutes = self.minutes(against);
-        let mut told = Vec::new();
-        for [start, end, from, to] in given.events(self.now, self.until()) {
-            let mut first = None;
-            let mut with: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-            for minute in from..to {
-                for (need, capacity) in NEEDS.iter().zip(CAPACITIES).filter(|it| given.needs.contains(it.0)) {
-                    let Some(holders) = minutes.get(&(*need, minute)) else { continue };
-                    let keys: BTreeSet<u32> = holders.iter().map(|it| it.0).collect();
-                    let own = start <= minute && minute < end;
-                    let under_way = own || holders.iter().any(|it| it.2);
-                    if keys.len() < capacity as usize || !under_way {
-                        continue;
-                    }
-                    first = first.or(Some(minute));
-                    for (key, start, _) in holders {
-                        with.entry((*start, *key)).or_default().insert(*need);
-                    }
+        clashes(given, &given.events(self.now, self.until()), &self.minutes(against))
+    }
+}
+
+/// Those of `events` that clash with what is held by need and minute.
+pub(crate) fn clashes(given: &Given, events: &[[i64; 4]], minutes: &Minutes) -> Vec<Told> {
+    let mut told = Vec::new();
+    for [start, end, from, to] in events.iter().copied() {
+        let mut first = None;
+        let mut with: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for minute in from..to {
+            for (need, capacity) in NEEDS.iter().zip(CAPACITIES).filter(|it| given.needs.contains(it.0)) {
+                let Some(holders) = minutes.get(&(*need, minute)) else { continue };
+                let keys: BTreeSet<u32> = holders.iter().map(|it| it.0).collect();
+                let own = start <= minute && minute < end;
+                let under_way = own || holders.iter().any(|it| it.2);
+                if keys.len() < capacity as usize || !under_way {
+                    continue;
+                }
+                first = first.or(Some(minute));
+                for (key, start, _) in holders {
+                    with.entry((*start, *key)).or_default().insert(*need);
                 }
             }
-            told.extend(first.map(|first| (start, first, with)));
         }
-        told
+        told.extend(first.map(|first| (start, first, with)));
     }
+    told
 }
 
 #[derive(Debug, Clone)]
