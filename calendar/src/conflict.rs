@@ -1,99 +1,144 @@
-//! Where two recurrences overlap in time.
+//! What a clash is: more bookings hold something than it can serve, while an event of one of them is under way.
 //!
-//! Who shares what with whom is the caller's to know. Bounded by a limit of clashes and of occurrences looked at.
+//! A booking holds what it needs from `before` ahead of each event until `after` behind it. So of two events of one
+//! room neither may lie in the other's buffer, but their buffers may share the time between them: the longer of
+//! the two is what must lie between. A booking whose events overlap holds what it needs once.
+//! Never: an event without duration in a clash, for it takes no time.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
+use crate::spans::{Buffers, Span};
 
-const MAX_LOOKED_AT: usize = 1_000_000;
+/// The longest buffer: 366 days. A longer one is held to it.
+pub const MAX_BUFFER: Duration = Duration::from_hours(366 * 24);
 
-/// Two occurrences that overlap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clash {
-    /// The occurrence of the first recurrence.
-    pub a: Occurrence,
-    /// The occurrence of the second.
-    pub b: Occurrence,
+/// Who and what a series of events needs. `R` names a participant or a resource.
+#[derive(Debug, Clone)]
+pub struct Booking<R> {
+    pub(crate) recurrence: Arc<Recurrence>,
+    pub(crate) needs: Vec<R>,
+    pub(crate) buffers: Buffers,
 }
 
-/// The first clashes of two recurrences, and how far they were looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clashes {
-    /// In order of the instant at which the overlap begins.
-    pub first: Vec<Clash>,
-    /// Overlaps that begin before this instant are all in `first`. Less than `until` when the limit was reached,
-    /// or after 1,000,000 occurrences.
-    pub checked_until: Timestamp,
-}
-
-/// The first `limit` clashes of `a` and `b` among occurrences that are not over at `from` and start before
-/// `until`.
-///
-/// Occurrences are half open, so one may begin where another ends. One without duration clashes only when it lies
-/// strictly inside the other.
-pub fn first_clashes(
-    a: &Recurrence,
-    b: &Recurrence,
-    from: Timestamp,
-    until: Timestamp,
-    limit: usize,
-) -> Clashes {
-    let mut of_a = a.current(from).take_while(|it| it.start < until).peekable();
-    let mut of_b = b.current(from).take_while(|it| it.start < until).peekable();
-    let (mut open_a, mut open_b) = (Open::default(), Open::default());
-    let mut first = Vec::new();
-    if limit == 0 {
-        return Clashes { first, checked_until: from };
+impl<R: Ord> Booking<R> {
+    /// Needs each of `needs` once, without buffers. One that leaves people free (TRANSP:TRANSPARENT of RFC 5545)
+    /// needs nothing.
+    pub fn new(recurrence: Arc<Recurrence>, mut needs: Vec<R>) -> Self {
+        needs.sort_unstable();
+        needs.dedup();
+        Self { recurrence, needs, buffers: Buffers::default() }
     }
-    for _ in 0..MAX_LOOKED_AT {
-        let a_is_next = match (of_a.peek(), of_b.peek()) {
-            (None, None) => return Clashes { first, checked_until: until },
-            (Some(a), Some(b)) => a.start <= b.start,
-            (a, _) => a.is_some(),
+
+    /// With time before and after each event in which nothing else may be under way. Parts of a second count whole.
+    #[must_use]
+    pub fn with_buffers(self, before: Duration, after: Duration) -> Self {
+        let seconds = |buffer: Duration| {
+            let buffer = buffer.min(MAX_BUFFER);
+            buffer.as_secs() as u32 + u32::from(buffer.subsec_nanos() > 0)
         };
-        let (next, own, other) = if a_is_next {
-            (of_a.next(), &mut open_a, &mut open_b)
-        } else {
-            (of_b.next(), &mut open_b, &mut open_a)
-        };
-        let Some(next) = next else { break };
-        other.close(next.start);
-        for open in other.0.iter().filter(|open| overlap(open, &next)) {
-            first.push(if a_is_next { Clash { a: next, b: *open } } else { Clash { a: *open, b: next } });
-            if first.len() == limit {
-                return Clashes { first, checked_until: next.start };
+        Self { buffers: Buffers { before: seconds(before), after: seconds(after) }, ..self }
+    }
+}
+
+/// The clashes of a booking with those that an [`crate::Occupancy`] holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clashes<K, R> {
+    /// The first of them, by the start of the booking's own occurrence.
+    pub first: Vec<Clash<K, R>>,
+    /// How many of the booking's occurrences clash, among those that start before `checked_until`.
+    pub total: usize,
+    /// Occurrences that start before this instant were compared, all of them: the end of the horizon, or less for a
+    /// series with very many occurrences.
+    pub checked_until: Timestamp,
+    /// It is proven that no occurrence ever clashes, however far ahead. False says nothing of the time from
+    /// `checked_until` on.
+    pub never: bool,
+}
+
+/// An occurrence of the booking asked about, at which something is asked for too much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash<K, R> {
+    /// The occurrence.
+    pub occurrence: Occurrence,
+    /// The first moment of it, or of its buffers, at which it clashes.
+    pub at: Timestamp,
+    /// Who holds what it needs at a moment at which it clashes, by start and key.
+    pub with: Vec<Holder<K, R>>,
+}
+
+/// An occurrence that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder<K, R> {
+    /// Whose it is.
+    pub key: K,
+    /// When its event begins.
+    pub start: Timestamp,
+    /// When its event ends.
+    pub end: Timestamp,
+    /// What both need, in order.
+    pub needs: Vec<R>,
+}
+
+/// Another's event near one asked about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hold {
+    pub(crate) slot: u32,
+    pub(crate) event: Span,
+    pub(crate) held: Span,
+}
+
+/// The first moment at which the event and `holds` together are more than `capacity` bookings, one of them under way.
+///
+/// Tells the places in `holds` of those that hold at such a moment, until told to stop by false.
+pub(crate) fn first_clash(
+    event: Span,
+    buffers: Buffers,
+    holds: &[Hold],
+    capacity: u32,
+    mut tell: impl FnMut(&[usize]) -> bool,
+) -> Option<i64> {
+    let held = buffers.around(event);
+    if holds.len() < capacity as usize || bookings(holds.iter()) < capacity as usize {
+        return None;
+    }
+    let edges = |event: Span, held: Span| [event.start, event.end, held.start, held.end];
+    let mut moments: Vec<i64> = holds
+        .iter()
+        .flat_map(|hold| edges(hold.event, hold.held))
+        .chain(edges(event, held))
+        .filter(|at| within(held, *at))
+        .collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let mut active = Vec::new();
+    let mut first = None;
+    for at in moments {
+        active.clear();
+        active.extend((0..holds.len()).filter(|index| within(holds[*index].held, at)));
+        let under_way = within(event, at) || active.iter().any(|index| within(holds[*index].event, at));
+        if under_way && bookings(active.iter().map(|index| &holds[*index])) >= capacity as usize {
+            first = first.or(Some(at));
+            if !tell(&active) {
+                break;
             }
         }
-        own.open(next, limit);
     }
-    let looked_at = of_a.peek().into_iter().chain(of_b.peek()).map(|it| it.start).min();
-    Clashes { first, checked_until: looked_at.unwrap_or(until) }
+    first
 }
 
-fn overlap(a: &Occurrence, b: &Occurrence) -> bool {
-    a.start < b.end && b.start < a.end
+/// How many bookings are behind some holds.
+fn bookings<'a>(holds: impl Iterator<Item = &'a Hold>) -> usize {
+    let mut slots: Vec<u32> = holds.map(|hold| hold.slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots.len()
 }
 
-/// Occurrences under way. All of one recurrence last alike, so those that begin first end first.
-#[derive(Default)]
-struct Open(VecDeque<Occurrence>);
-
-impl Open {
-    fn close(&mut self, now: Timestamp) {
-        while self.0.front().is_some_and(|it| it.end <= now) {
-            self.0.pop_front();
-        }
-    }
-
-    fn open(&mut self, occurrence: Occurrence, limit: usize) {
-        // What is open meets the next one of the other side in full, so more than the limit is never needed.
-        if self.0.len() == limit.min(MAX_LOOKED_AT) {
-            self.0.pop_front();
-        }
-        self.0.push_back(occurrence);
-    }
+fn within(span: Span, at: i64) -> bool {
+    span.start <= at && at < span.end
 }

@@ -20,16 +20,23 @@ mod conflict;
 mod cron;
 mod days;
 mod exact;
+mod free;
 mod local;
+mod occupancy;
 mod occurrences;
 mod parse;
+mod proof;
 mod recurrence;
 mod reminders;
 mod rule;
+mod spans;
+mod suggest;
 mod zone;
 
-pub use conflict::{Clash, Clashes, first_clashes};
+pub use conflict::{Booking, Clash, Clashes, Holder, MAX_BUFFER};
 pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
+pub use free::{FreeTime, Search, Stretch};
+pub use occupancy::{HORIZON, MAX_HORIZON, Occupancy};
 pub use occurrences::{Occurrence, Occurrences};
 pub use parse::{RuleError, RuleProblem};
 pub use recurrence::{MAX_DATES, MAX_DURATION, Recurrence, RecurrenceError, RecurrenceSpec};
@@ -38,4 +45,5 @@ pub use reminders::{
     due, next_reminder, plan_catch_up,
 };
 pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
+pub use suggest::{Candidate, NearestInHours, Ranking, UnknownZone, WorkingHours};
 pub use zone::{Dst, Fold, Gap};

@@ -5,6 +5,9 @@
 mod clashes;
 mod cron;
 mod dst;
+mod free;
+mod never;
+mod occupancy;
 mod refused;
 mod reminders;
 mod rfc;

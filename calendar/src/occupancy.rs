@@ -1,0 +1,514 @@
+//! Who holds what, and when: an index of bookings in which a check costs what its own people and things hold.
+//!
+//! For each of them: single events in order of time, and runs of equal distance, which cost an addition to look
+//! into however long they are. A series is expanded once, somewhat farther than the horizon, and again when time
+//! has used that up; each at another time, so that time never brings much at once.
+//! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
+use crate::days::DAY;
+use crate::proof::Pattern;
+use crate::recurrence::Recurrence;
+use crate::spans::{Buffers, Run, Span, runs};
+use crate::zone::{floor_second, timestamp};
+
+/// How far ahead clashes are looked for unless told otherwise: two years.
+pub const HORIZON: SignedDuration = SignedDuration::from_hours(731 * 24);
+/// The longest horizon: 50 years.
+pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24);
+/// Occurrences of one series that are looked at; with more, it is covered less far.
+const MAX_SPANS: usize = 250_000;
+/// Runs that one series may take in memory; with more, it is covered less far.
+const MAX_RUNS: usize = 20_000;
+/// A run of fewer events takes more memory than the events.
+const SHORT_RUN: u32 = 3;
+const NEVER_DUE: i64 = i64::MAX;
+
+/// The bookings that hold what they need.
+///
+/// `K` is whose a booking is, in order of precedence: the lesser is the older. `R` is a participant or resource.
+#[derive(Debug)]
+pub struct Occupancy<K, R> {
+    pub(crate) now: i64,
+    horizon: i64,
+    held: Vec<Option<Held<K>>>,
+    vacant: Vec<u32>,
+    slots: HashMap<K, u32>,
+    pub(crate) places: Vec<Place<R>>,
+    unused: Vec<u32>,
+    by_name: HashMap<R, u32>,
+    /// Bookings to expand again, by the day.
+    due: BTreeMap<i64, Vec<u32>>,
+    /// Bookings that are not covered as far as the horizon.
+    short: Vec<u32>,
+}
+
+/// A booking as it is held.
+#[derive(Debug)]
+struct Held<K> {
+    key: K,
+    places: Box<[u32]>,
+    buffers: Buffers,
+    /// Nothing when all that it has is held.
+    rest: Option<Arc<Recurrence>>,
+    /// All that starts before is held; when there is no rest, when the last ends, with its buffer.
+    upto: i64,
+    /// The day on which it is expanded again.
+    due: i64,
+}
+
+/// A participant or resource.
+#[derive(Debug)]
+pub(crate) struct Place<R> {
+    name: R,
+    pub(crate) capacity: u32,
+    slots: Vec<u32>,
+    /// By start.
+    singles: Vec<Single>,
+    series: Vec<Series>,
+    /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
+    lead: i64,
+    reach: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Single {
+    start: i64,
+    length: u32,
+    slot: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Series {
+    run: Run,
+    slot: u32,
+}
+
+/// The occurrences of a booking that are not over, and start before `covered`.
+pub(crate) struct Expanded {
+    pub(crate) spans: Vec<Span>,
+    runs: Vec<Run>,
+    run_of: Vec<u32>,
+    /// Nothing comes after the last if this is `i64::MAX`.
+    covered: i64,
+}
+
+impl Expanded {
+    /// Expands a booking from `now` to `until`, or as far as the bounds allow.
+    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, now: i64, until: i64) -> Self {
+        let (mut spans, mut covered) = (Vec::new(), i64::MAX);
+        let from = timestamp(now - i64::from(buffers.after));
+        for (index, occurrence) in recurrence.current(from).enumerate() {
+            let start = occurrence.start.as_second();
+            if start >= until || index == MAX_SPANS {
+                covered = start.min(until);
+                break;
+            }
+            spans.extend(Span::of(&occurrence));
+        }
+        let (mut found, mut run_of) = runs(&spans);
+        while found.len() > MAX_RUNS {
+            covered = spans[spans.len() / 2].start;
+            spans.truncate(spans.len() / 2);
+            (found, run_of) = runs(&spans);
+        }
+        Self { spans, runs: found, run_of, covered }
+    }
+
+    /// The end of the last, with its buffer.
+    fn end(&self, buffers: Buffers) -> Option<i64> {
+        self.spans.last().map(|last| buffers.around(*last).end)
+    }
+}
+
+impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
+    /// Nothing held. `horizon` is how far ahead of now occurrences start that are compared; at most [`MAX_HORIZON`].
+    pub fn new(now: Timestamp, horizon: SignedDuration) -> Self {
+        Self {
+            now: floor_second(now),
+            horizon: horizon.clamp(SignedDuration::ZERO, MAX_HORIZON).as_secs(),
+            held: Vec::new(),
+            vacant: Vec::new(),
+            slots: HashMap::new(),
+            places: Vec::new(),
+            unused: Vec::new(),
+            by_name: HashMap::new(),
+            due: BTreeMap::new(),
+            short: Vec::new(),
+        }
+    }
+
+    /// How many bookings may hold `name` at once, 1 unless told; 0 is taken as 1.
+    pub fn set_capacity(&mut self, name: &R, capacity: u32) {
+        let place = self.place(name);
+        self.places[place as usize].capacity = capacity.max(1);
+        self.drop_unused(place);
+    }
+
+    /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
+    pub fn insert(&mut self, key: K, booking: &Booking<R>) {
+        let old = self.slots.get(&key).copied();
+        let slot = old.unwrap_or_else(|| self.vacant.pop().unwrap_or(self.held.len() as u32));
+        if slot as usize == self.held.len() {
+            self.held.push(None);
+        }
+        let before = self.held[slot as usize].take();
+        if let Some(held) = &before {
+            self.vacate(slot, held);
+        }
+        let places: Box<[u32]> = booking.needs.iter().map(|name| self.place(name)).collect();
+        for place in &places {
+            self.places[*place as usize].slots.push(slot);
+        }
+        if old.is_none() {
+            self.slots.insert(key.clone(), slot);
+        }
+        let due = before.as_ref().map_or(NEVER_DUE, |held| held.due);
+        let held = Held { key, places, buffers: booking.buffers, rest: None, upto: 0, due };
+        self.fill(slot, held, &booking.recurrence);
+        for place in before.iter().flat_map(|held| &held.places) {
+            self.drop_unused(*place);
+        }
+    }
+
+    /// Frees what `key` held. False if it held nothing.
+    pub fn remove(&mut self, key: &K) -> bool {
+        let Some(slot) = self.slots.remove(key) else { return false };
+        if let Some(held) = self.held[slot as usize].take() {
+            self.vacate(slot, &held);
+            for place in &held.places {
+                self.drop_unused(*place);
+            }
+        }
+        self.vacant.push(slot);
+        true
+    }
+
+    /// Whether `key` holds something.
+    pub fn contains(&self, key: &K) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// Bookings held.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Lets time go on to `now`; never back. Costs little when called at least once a day.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(floor_second(now));
+        let today = self.now.div_euclid(DAY);
+        while let Some(day) = self.due.first_entry().filter(|day| *day.key() <= today) {
+            for slot in day.remove() {
+                // It may be gone, or have been expanded since.
+                if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
+                    && let Some(held) = self.held[slot as usize].take()
+                {
+                    self.empty(slot, &held);
+                    match held.rest.clone() {
+                        Some(recurrence) => self.fill(slot, held, &recurrence),
+                        None => self.held[slot as usize] = Some(Held { due: NEVER_DUE, ..held }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The clashes of `booking` with what others than `key` hold, among them only those `against` whom it is
+    /// checked: all, or for example only the older. The `limit` first of them are told in full.
+    pub fn check(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
+        against: impl Fn(&K) -> bool,
+        limit: usize,
+    ) -> Clashes<K, R> {
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
+        let places: Vec<&Place<R>> = booking.needs.iter().filter_map(|name| self.find(name)).collect();
+        let mut others = Others { skip: self.slot(key), until: self.until(), against: &against };
+        let covered = places.iter().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
+        others.until = others.until.min(own.covered).min(covered);
+        let near = Near::new(&places, &own, booking.buffers, |slot| self.counts(slot, &others));
+        let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
+        for (index, event) in own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until)
+        {
+            let (mut at, mut with) = (None, Vec::new());
+            let told = first.len() < limit;
+            for (number, place) in places.iter().enumerate() {
+                self.holds(place, near.series(number, index), *event, booking.buffers, &others, &mut holds);
+                let found = first_clash(*event, booking.buffers, &holds, place.capacity, |active| {
+                    if told {
+                        with.extend(active.iter().map(|index| (holds[*index], &place.name)));
+                    }
+                    told
+                });
+                at = found.into_iter().chain(at).min();
+            }
+            let Some(at) = at else { continue };
+            total += 1;
+            if told && let Some(occurrence) = booking.recurrence.occurrences_from(event.start).next() {
+                first.push(Clash { occurrence, at: timestamp(at), with: self.holders(&with) });
+            }
+        }
+        let never = total == 0
+            && others.until == self.until()
+            && places.iter().all(|place| self.never(booking, &own, place, &others));
+        Clashes { first, total, checked_until: timestamp(others.until), never }
+    }
+
+    fn holders(&self, holds: &[(Hold, &R)]) -> Vec<Holder<K, R>> {
+        let mut found: BTreeMap<(i64, &K), (i64, BTreeSet<&R>)> = BTreeMap::new();
+        for (Hold { slot, event, .. }, name) in holds {
+            if let Some(held) = &self.held[*slot as usize] {
+                let entry = found.entry((event.start, &held.key));
+                entry.or_insert((event.end, BTreeSet::new())).1.insert(name);
+            }
+        }
+        let holders = found.into_iter().map(|((start, key), (end, needs))| Holder {
+            key: key.clone(),
+            start: timestamp(start),
+            end: timestamp(end),
+            needs: needs.into_iter().cloned().collect(),
+        });
+        holders.collect()
+    }
+
+    /// Occurrences that start from here on are not looked at.
+    pub(crate) fn until(&self) -> i64 {
+        self.now + self.horizon
+    }
+
+    pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
+        self.by_name.get(name).map(|place| &self.places[*place as usize])
+    }
+
+    pub(crate) fn slot(&self, key: &K) -> Option<u32> {
+        self.slots.get(key).copied()
+    }
+
+    /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`.
+    fn holds(
+        &self,
+        place: &Place<R>,
+        series: &[Series],
+        event: Span,
+        buffers: Buffers,
+        others: &Others<'_, K>,
+        holds: &mut Vec<Hold>,
+    ) {
+        holds.clear();
+        let around = buffers.around(event);
+        let (low, high) = (around.start - place.reach, around.end + place.lead);
+        let singles = &place.singles[place.singles.partition_point(|single| single.start <= low)..];
+        let singles = singles.iter().take_while(|single| single.start < high).map(|single| {
+            let end = single.start + i64::from(single.length);
+            (single.slot, Span { start: single.start, end })
+        });
+        let series = series
+            .iter()
+            .flat_map(|series| series.run.starting_within(low, high).map(|event| (series.slot, event)));
+        for (slot, event) in singles.chain(series) {
+            let Some(other) = self.held[slot as usize].as_ref() else { continue };
+            let held = other.buffers.around(event);
+            if held.start < around.end
+                && around.start < held.end
+                && event.start < others.until
+                && held.end > self.now
+                && others.skip != Some(slot)
+                && (others.against)(&other.key)
+            {
+                holds.push(Hold { slot, event, held });
+            }
+        }
+    }
+
+    /// Everything that holds `place` between two instants.
+    pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, skip: Option<u32>) -> Vec<Hold> {
+        let mut holds = Vec::new();
+        let others = Others { skip, until: self.until(), against: &|_: &K| true };
+        self.holds(place, &place.series, window, Buffers::default(), &others, &mut holds);
+        holds
+    }
+
+    fn counts(&self, slot: u32, others: &Others<'_, K>) -> bool {
+        others.skip != Some(slot)
+            && self.held[slot as usize].as_ref().is_some_and(|held| (others.against)(&held.key))
+    }
+
+    /// Up to when everything that counts is held.
+    fn covered(&self, place: &Place<R>, others: &Others<'_, K>) -> i64 {
+        let here = self.short.iter().filter(|slot| place.slots.contains(slot) && self.counts(**slot, others));
+        here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto)).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether it is proven that `booking`, which does not clash within the horizon, never does.
+    fn never(&self, booking: &Booking<R>, own: &Expanded, place: &Place<R>, others: &Others<'_, K>) -> bool {
+        // What has ended by then was compared with all that there is.
+        if own.covered == i64::MAX
+            && own.end(booking.buffers).is_none_or(|end| end + place.lead <= others.until)
+        {
+            return true;
+        }
+        let pattern = Pattern::new(&booking.recurrence, booking.buffers, self.now);
+        let never_meets = |held: &Held<K>| match &held.rest {
+            None => held.upto + i64::from(booking.buffers.before) <= others.until,
+            Some(rest) => pattern
+                .as_ref()
+                .zip(Pattern::new(rest, held.buffers, self.now))
+                .is_some_and(|(own, other)| own.never_meets(&other, place.capacity > 1)),
+        };
+        let counted = place.slots.iter().filter(|slot| self.counts(**slot, others));
+        let may_meet =
+            counted.filter_map(|slot| self.held[*slot as usize].as_ref()).filter(|held| !never_meets(held));
+        may_meet.take(place.capacity as usize).count() < place.capacity as usize
+    }
+
+    fn place(&mut self, name: &R) -> u32 {
+        if let Some(place) = self.by_name.get(name) {
+            return *place;
+        }
+        let place = Place {
+            name: name.clone(),
+            capacity: 1,
+            slots: Vec::new(),
+            singles: Vec::new(),
+            series: Vec::new(),
+            lead: 0,
+            reach: 0,
+        };
+        let number = self.unused.pop().unwrap_or(self.places.len() as u32);
+        if number as usize == self.places.len() {
+            self.places.push(place);
+        } else {
+            self.places[number as usize] = place;
+        }
+        self.by_name.insert(name.clone(), number);
+        number
+    }
+
+    fn drop_unused(&mut self, number: u32) {
+        let place = &mut self.places[number as usize];
+        if place.slots.is_empty() && place.capacity == 1 && self.by_name.remove(&place.name).is_some() {
+            (place.singles, place.series) = (Vec::new(), Vec::new());
+            self.unused.push(number);
+        }
+    }
+
+    /// Expands a booking and enters what it holds.
+    fn fill(&mut self, slot: u32, mut held: Held<K>, recurrence: &Arc<Recurrence>) {
+        let until = self.until();
+        // A sixteenth of the horizon more, or up to twice that, another for each.
+        let slack = self.horizon / 16 + DAY;
+        let more = slack + i64::from(slot.wrapping_mul(0x9E37_79B9) >> 16) * slack / 65_536;
+        let own = Expanded::new(recurrence, held.buffers, self.now, until + more);
+        let end = own.end(held.buffers).unwrap_or(self.now);
+        held.rest = (own.covered < i64::MAX).then(|| Arc::clone(recurrence));
+        held.upto = own.covered.min(if held.rest.is_some() { i64::MAX } else { end });
+        if held.upto < until && held.rest.is_some() {
+            self.short.push(slot);
+        }
+        let due = if held.rest.is_some() { held.upto - self.horizon } else { end + DAY };
+        // No sooner than tomorrow, so that one that is never covered far enough is expanded once a day.
+        let due = due.div_euclid(DAY).max(self.now.div_euclid(DAY) + 1);
+        if due != held.due {
+            self.due.entry(due).or_default().push(slot);
+            held.due = due;
+        }
+        let reach =
+            own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(held.buffers.after);
+        for number in &held.places {
+            let place = &mut self.places[*number as usize];
+            place.lead = place.lead.max(held.buffers.before.into());
+            place.reach = place.reach.max(reach);
+            place.enter(slot, &own.runs);
+        }
+        self.held[slot as usize] = Some(held);
+    }
+
+    /// Takes out what a booking holds, and the booking from what it needs.
+    fn vacate(&mut self, slot: u32, held: &Held<K>) {
+        self.empty(slot, held);
+        for number in &held.places {
+            self.places[*number as usize].slots.retain(|other| *other != slot);
+        }
+    }
+
+    /// Takes out what a booking holds.
+    fn empty(&mut self, slot: u32, held: &Held<K>) {
+        self.short.retain(|other| *other != slot);
+        for number in &held.places {
+            let place = &mut self.places[*number as usize];
+            place.singles.retain(|single| single.slot != slot);
+            place.series.retain(|series| series.slot != slot);
+        }
+    }
+}
+
+impl<R> Place<R> {
+    fn enter(&mut self, slot: u32, runs: &[Run]) {
+        let (series, singles): (Vec<Run>, Vec<Run>) = runs.iter().partition(|run| run.count >= SHORT_RUN);
+        self.series.extend(series.into_iter().map(|run| Series { run, slot }));
+        let all = singles.iter().flat_map(|run| {
+            let starts = run.starting_within(i64::MIN / 2, i64::MAX / 2).map(|event| event.start);
+            starts.map(|start| Single { start, length: run.length, slot })
+        });
+        let mut all: Vec<Single> = all.collect();
+        if let [single] = all[..] {
+            let at = self.singles.partition_point(|other| other.start <= single.start);
+            self.singles.insert(at, single);
+        } else if !all.is_empty() {
+            self.singles.append(&mut all);
+            // Finds the two stretches that are in order already.
+            self.singles.sort_by_key(|single| single.start);
+        }
+    }
+}
+
+/// Against whom something is checked.
+struct Others<'a, K> {
+    skip: Option<u32>,
+    /// What starts from here on does not count.
+    until: i64,
+    against: &'a dyn Fn(&K) -> bool,
+}
+
+/// For each thing needed and each run of the booking asked about, the series that may ever meet it.
+struct Near<'a> {
+    own: &'a Expanded,
+    series: Vec<Vec<Series>>,
+}
+
+impl<'a> Near<'a> {
+    fn new<R>(
+        places: &[&Place<R>],
+        own: &'a Expanded,
+        buffers: Buffers,
+        counts: impl Fn(u32) -> bool,
+    ) -> Self {
+        let mut series = Vec::with_capacity(places.len() * own.runs.len());
+        for place in places {
+            for run in &own.runs {
+                let low = -(place.reach + i64::from(buffers.before));
+                let high = i64::from(run.length) + i64::from(buffers.after) + place.lead;
+                let near = |series: &&Series| run.may_meet(series.run, low, high) && counts(series.slot);
+                series.push(place.series.iter().filter(near).copied().collect());
+            }
+        }
+        Self { own, series }
+    }
+
+    fn series(&self, place: usize, span: usize) -> &[Series] {
+        &self.series[place * self.own.runs.len() + self.own.run_of[span] as usize]
+    }
+}

@@ -1,0 +1,229 @@
+//! What can be said of two series for all time: that they never meet, where their patterns show it.
+//!
+//! A pattern is a set of local starts that repeats, and holds every start of the series and maybe more: DAILY and
+//! WEEKLY rules by their own period, MONTHLY and YEARLY ones as the weekdays and times of day that they can fall
+//! on, HOURLY and shorter ones in real time. Whatever only takes occurrences away (COUNT, UNTIL, exceptions, other
+//! BY-parts) is left out of it, so what is proven of patterns holds for the series.
+//! Never: a proof from samples. Changes of clocks are all looked at: those that the zone data lists, and 400 years of
+//! its rule for the time after, in which the Gregorian calendar repeats.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use jiff::tz::TimeZone;
+
+use crate::days::{DAY, day_number};
+use crate::local::LocalSeries;
+use crate::recurrence::{Length, Recurrence};
+use crate::rule::{End, Frequency, OrdinalDay, Rule};
+use crate::spans::{Buffers, gcd, meets_in_phase};
+use crate::zone::{local_seconds, timestamp};
+
+const WEEK: i64 = 7 * DAY;
+/// Starts in one period; a series with more is not looked into.
+const MAX_PHASES: usize = 500;
+/// The zone data lists changes up to 2087 at most; by then and 400 years more all that a rule brings has come.
+const LAST_CHANGE_YEAR: i32 = 2490;
+
+/// All the starts that a series may have, from some instant on.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    /// After which the starts repeat, in seconds of the local clock, or of real time.
+    period: i64,
+    phases: Vec<i64>,
+    clock: Clock,
+    length: i64,
+    buffers: Buffers,
+    all_day: bool,
+}
+
+/// What a pattern's starts are read on.
+#[derive(Debug)]
+struct Clock {
+    /// Empty for real time.
+    zone: String,
+    offsets: BTreeSet<i64>,
+    /// Seconds into the week at which clocks change, before the change.
+    changes: BTreeSet<i64>,
+}
+
+impl Pattern {
+    /// The pattern of what a series does from `from` on. None where it has none, or too large a one.
+    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, from: i64) -> Option<Self> {
+        let rule = recurrence.rule()?;
+        let length = match recurrence.length {
+            Length::Seconds(seconds) => seconds,
+            Length::Days(days) => i64::from(days) * DAY,
+        };
+        // What began later may not be over yet.
+        let from = from - length - i64::from(buffers.after) - 2 * DAY;
+        // Dates beside the rule are in no pattern.
+        if recurrence.singles.last().is_some_and(|single| single.at >= from) {
+            return None;
+        }
+        let start = local_seconds(recurrence.start());
+        let (period, phases, clock) = if rule.frequency.is_sub_daily() {
+            let at = recurrence.zone.resolve(start).first?.at;
+            (real_period(rule)?, vec![at], Clock::real())
+        } else {
+            let rule = widened(rule);
+            let period = match rule.frequency {
+                Frequency::Daily if rule.days.is_empty() => DAY * i64::from(rule.interval),
+                Frequency::Daily => WEEK * i64::from(rule.interval) / gcd(7, rule.interval.into()),
+                _ => WEEK * i64::from(rule.interval),
+            };
+            let series = LocalSeries::new(&rule, start);
+            let starts = series.from(start).take_while(|local| *local < start + period);
+            let phases: Vec<i64> = starts.take(MAX_PHASES + 1).collect();
+            (period, phases, Clock::of(recurrence, from))
+        };
+        let all_day = recurrence.is_all_day();
+        let fits = phases.len() <= MAX_PHASES;
+        fits.then_some(Self { period, phases, clock, length, buffers, all_day })
+    }
+
+    /// Whether no event of one ever lies in an event or buffer of the other; with `apart`, nor the buffers of one in
+    /// the buffers of the other.
+    pub(crate) fn never_meets(&self, other: &Self, apart: bool) -> bool {
+        if self.phases.len() * other.phases.len() > MAX_PHASES * 20 {
+            return false;
+        }
+        let gap = |after: u32, before: u32| {
+            let (after, before) = (i64::from(after), i64::from(before));
+            if apart { after + before } else { after.max(before) }
+        };
+        let (behind, ahead) =
+            (gap(other.buffers.after, self.buffers.before), gap(self.buffers.after, other.buffers.before));
+        let buffers = [self.buffers, other.buffers];
+        let unbuffered = buffers.iter().all(|buffers| *buffers == Buffers::default());
+        // Days of one clock follow each other whatever it does; times do where no change is near.
+        let one_clock = self.clock.zone == other.clock.zone;
+        let near = self.length + other.length + behind + ahead + self.clock.swing();
+        let in_step = one_clock
+            && (self.all_day && other.all_day && unbuffered
+                || !self.is_near_a_change(near) && !other.is_near_a_change(near));
+        let swing = |pattern: &Self| if in_step || !pattern.all_day { 0 } else { pattern.clock.swing() };
+        let low = -(other.length + swing(other) + behind);
+        let high = self.length + swing(self) + ahead;
+        let period = gcd(self.period, other.period);
+        let apart_by = |shift: i64| {
+            self.phases.iter().all(|own| {
+                other.phases.iter().all(|phase| !meets_in_phase(phase - own - shift, period, low, high))
+            })
+        };
+        if in_step {
+            return apart_by(0);
+        }
+        self.clock.offsets.iter().all(|own| other.clock.offsets.iter().all(|offset| apart_by(offset - own)))
+    }
+
+    fn is_near_a_change(&self, distance: i64) -> bool {
+        let period = gcd(self.period, WEEK);
+        let mut changes = self.clock.changes.iter();
+        changes.any(|change| {
+            self.phases
+                .iter()
+                .any(|phase| meets_in_phase(change - phase, period, -distance - 1, distance + 1))
+        })
+    }
+}
+
+impl Clock {
+    fn real() -> Self {
+        Self { zone: String::new(), offsets: BTreeSet::from([0]), changes: BTreeSet::new() }
+    }
+
+    fn of(recurrence: &Recurrence, from: i64) -> Self {
+        let zone = recurrence.time_zone().to_owned();
+        let mut clock = Self {
+            offsets: BTreeSet::from([recurrence.zone.offset_at(from)]),
+            changes: BTreeSet::new(),
+            zone,
+        };
+        for (change, last) in changes(&clock.zone, recurrence.zone()).iter() {
+            if *last > from {
+                clock.offsets.insert(change.after);
+                clock.changes.insert(change.into_week);
+            }
+        }
+        clock
+    }
+
+    /// The most that this clock is moved by.
+    fn swing(&self) -> i64 {
+        self.offsets.last().zip(self.offsets.first()).map_or(0, |(last, first)| last - first)
+    }
+}
+
+/// A change of a zone's clock, as it comes again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Change {
+    into_week: i64,
+    after: i64,
+}
+
+type Changes = BTreeMap<Change, i64>;
+
+/// The changes of a zone since 1970, and when each comes for the last time. Found once.
+fn changes(name: &str, zone: &TimeZone) -> Arc<Changes> {
+    static FOUND: OnceLock<Mutex<HashMap<String, Arc<Changes>>>> = OnceLock::new();
+    let mut found = FOUND.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(changes) = found.get(name) {
+        return Arc::clone(changes);
+    }
+    let end = i64::from(day_number(LAST_CHANGE_YEAR, 1, 1)) * DAY;
+    let mut changes = BTreeMap::new();
+    let mut before = i64::from(zone.to_offset(timestamp(0)).seconds());
+    for change in zone.following(timestamp(0)) {
+        let (at, after) = (change.timestamp().as_second(), i64::from(change.offset().seconds()));
+        if at > end {
+            break;
+        }
+        if after != before {
+            changes.insert(Change { into_week: (at + before).rem_euclid(WEEK), after }, at);
+        }
+        before = after;
+    }
+    let changes = Arc::new(changes);
+    found.insert(name.to_owned(), Arc::clone(&changes));
+    changes
+}
+
+/// How far apart the starts of a rule that counts in real time are, where that is all there is to it.
+fn real_period(rule: &Rule) -> Option<i64> {
+    let plain = match rule.frequency {
+        Frequency::Hourly => rule.minutes == 0 && rule.seconds == 0,
+        Frequency::Minutely => rule.seconds == 0,
+        _ => true,
+    };
+    let unit = match rule.frequency {
+        Frequency::Hourly => 3600,
+        Frequency::Minutely => 60,
+        _ => 1,
+    };
+    plain.then_some(unit * i64::from(rule.interval))
+}
+
+/// A rule that has all the starts of `rule`, and repeats after some weeks: DAILY or WEEKLY, without what takes away.
+fn widened(rule: &Rule) -> Rule {
+    let mut wide = Rule {
+        end: End::Never,
+        months: 0,
+        weeks: Vec::new(),
+        year_days: Vec::new(),
+        month_days: Vec::new(),
+        positions: Vec::new(),
+        ..rule.clone()
+    };
+    for day in &mut wide.days {
+        day.ordinal = 0;
+    }
+    if rule.frequency > Frequency::Weekly {
+        wide.frequency = Frequency::Weekly;
+        wide.interval = 1;
+        if wide.days.is_empty() {
+            wide.days = (0..7).map(|weekday| OrdinalDay { ordinal: 0, weekday }).collect();
+        }
+    }
+    wide
+}

@@ -1,0 +1,224 @@
+//! When everyone is free, and what is suggested.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use calendar::{
+    Booking, Candidate, FreeTime, HORIZON, NearestInHours, Occupancy, Ranking, Recurrence, RecurrenceSpec,
+    Search, WorkingHours,
+};
+use jiff::civil::{Weekday, time};
+use jiff::{SignedDuration, Timestamp};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::occupancy::{CAPACITIES, Given, MINUTE, NEEDS, Twin, clashes, given, index};
+use crate::{at, spec};
+
+type Index = Occupancy<u32, &'static str>;
+
+fn meeting(start: &str, zone: &str, rule: &str, needs: &[&'static str]) -> Booking<&'static str> {
+    let duration = Some(SignedDuration::from_hours(1));
+    let spec = RecurrenceSpec { duration, ..spec(start, zone, rule) };
+    Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), needs.to_vec())
+}
+
+fn held(bookings: &[Booking<&'static str>]) -> Index {
+    let mut index = Index::new(at("2026-01-01T00:00:00Z"), HORIZON);
+    for (key, booking) in (0..).zip(bookings) {
+        index.insert(key, booking);
+    }
+    index
+}
+
+fn firsts(found: &[FreeTime]) -> Vec<String> {
+    found.iter().map(|it| it.first.start.to_string()).collect()
+}
+
+#[test]
+fn everyone_is_free_where_nobody_is_busy() {
+    let index = held(&[
+        meeting("2026-01-05T10:00:00", "UTC", "FREQ=DAILY", &["ann"]),
+        meeting("2026-01-05T10:30:00", "UTC", "FREQ=WEEKLY", &["ben", "room"]),
+    ]);
+    let (from, until) = (at("2026-01-12T09:00:00Z"), at("2026-01-12T18:00:00Z"));
+    let free = index.free(&["ann", "ben", "nobody"], from, until);
+    let free: Vec<_> = free.iter().map(|it| (it.start.to_string(), it.end.to_string())).collect();
+    let want = [("09:00", "10:00"), ("11:30", "18:00")];
+    assert_eq!(free, want.map(|(a, b)| (format!("2026-01-12T{a}:00Z"), format!("2026-01-12T{b}:00Z"))));
+    assert!(index.free(&["ann"], until, from).is_empty());
+}
+
+#[test]
+fn the_nearest_free_times_come_first_and_lie_on_the_grid() {
+    let index = held(&[meeting("2026-01-05T10:00:00", "UTC", "", &["ann"])]);
+    let new = meeting("2026-01-05T10:07:00", "UTC", "", &["ann"]);
+    let found = index.nearest_free(&9, &new, &Search::default());
+    assert_eq!(firsts(&found), ["2026-01-05T11:00:00Z", "2026-01-05T09:00:00Z", "2026-01-05T11:15:00Z"]);
+    assert_eq!(found[0].shift, SignedDuration::from_mins(53));
+}
+
+#[test]
+fn a_series_is_moved_to_where_none_of_its_occurrences_clashes() {
+    // At 11:00 only a single day is taken, which is enough.
+    let index = held(&[
+        meeting("2026-01-05T10:00:00", "Europe/Berlin", "FREQ=WEEKLY", &["ann"]),
+        meeting("2026-06-15T11:00:00", "Europe/Berlin", "", &["ben"]),
+        meeting("2026-11-02T08:30:00", "Europe/Berlin", "", &["ben"]),
+    ]);
+    let new = meeting("2026-01-05T10:00:00", "Europe/Berlin", "FREQ=WEEKLY", &["ann", "ben"]);
+    let found =
+        index.nearest_free(&9, &new, &Search { grid: SignedDuration::from_mins(30), ..Search::default() });
+    assert_eq!(found[0].shift, SignedDuration::from_hours(2));
+    assert_eq!(found[1].shift, -SignedDuration::from_mins(150));
+    // The shift is on Berlin's clock: noon in summer too.
+    assert_eq!(found[0].first.start, at("2026-01-05T11:00:00Z"));
+}
+
+#[test]
+fn whole_days_are_moved_by_whole_days() {
+    let day = |date: &str| {
+        let spec = RecurrenceSpec { ..spec(date, "Asia/Seoul", "") };
+        Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["ann"])
+    };
+    let index = held(&[day("2026-02-05"), day("2026-02-06")]);
+    let found = index.nearest_free(&9, &day("2026-02-05"), &Search::default());
+    assert_eq!(found.iter().map(|it| it.shift.as_hours() / 24).collect::<Vec<_>>(), [-1, -2, 2],);
+}
+
+fn office(zone: &str) -> WorkingHours {
+    use Weekday::{Friday, Monday, Thursday, Tuesday, Wednesday};
+    let days = [Monday, Tuesday, Wednesday, Thursday, Friday];
+    WorkingHours::new(zone, &days, time(9, 0, 0, 0), time(18, 0, 0, 0)).unwrap()
+}
+
+fn suggested(
+    index: &Index,
+    new: &Booking<&'static str>,
+    people: &[(&'static str, WorkingHours)],
+) -> Vec<String> {
+    let people: BTreeMap<_, _> = people.iter().cloned().collect();
+    let found = index.suggest(&9, new, &Search::default(), &people, &NearestInHours);
+    found.iter().map(|it| it.time.first.start.to_string()).collect()
+}
+
+#[test]
+fn suggestions_lie_in_the_hours_of_all_zones_where_they_can() {
+    let index = held(&[]);
+    // A Saturday in Seoul; both work from Monday 17:00 there, which is 09:00 in Berlin, to 18:00.
+    let new = meeting("2026-01-10T15:00:00", "Asia/Seoul", "", &["ann", "min"]);
+    let people = [("ann", office("Europe/Berlin")), ("min", office("Asia/Seoul"))];
+    let found = suggested(&index, &new, &people);
+    assert_eq!(found[0], "2026-01-09T08:00:00Z");
+    assert!(WorkingHours::new("Mars", &[], time(9, 0, 0, 0), time(18, 0, 0, 0)).is_err());
+}
+
+#[test]
+fn of_times_as_near_the_one_with_a_break_is_suggested() {
+    let index = held(&[meeting("2026-01-05T10:00:00", "UTC", "", &["ann"])]);
+    let new = meeting("2026-01-05T10:00:00", "UTC", "", &["ann"]);
+    let found = suggested(&index, &new, &[("ann", office("UTC"))]);
+    // An hour and a quarter, rather than an hour and back to back.
+    assert_eq!(found[0], "2026-01-05T11:15:00Z");
+}
+
+#[test]
+fn night_shifts_work_past_midnight() {
+    let night = WorkingHours::new("UTC", &[Weekday::Monday], time(22, 0, 0, 0), time(6, 0, 0, 0)).unwrap();
+    let new = meeting("2026-01-06T08:00:00", "UTC", "", &["ann"]);
+    // Monday night until six on Tuesday.
+    assert_eq!(suggested(&held(&[]), &new, &[("ann", night)])[0], "2026-01-06T05:00:00Z");
+}
+
+#[test]
+fn a_ranking_of_someone_else_decides_and_ties_go_by_time() {
+    struct AllAlike;
+    impl Ranking for AllAlike {
+        fn costs(&self, _: &[Candidate]) -> Vec<u64> {
+            Vec::new()
+        }
+    }
+    let index = held(&[]);
+    let new = meeting("2026-01-05T10:00:00", "UTC", "", &["ann"]);
+    let found = index.suggest(&9, &new, &Search::default(), &BTreeMap::new(), &AllAlike);
+    // Of the 32 that are nearest, the earliest: sixteen quarters before.
+    assert_eq!(found[0].time.first.start, at("2026-01-05T06:00:00Z"));
+}
+
+/// The moves of a booking that a look at each minute finds free.
+fn free_moves(twin: &Twin, given: &Given, search: &Search) -> Vec<SignedDuration> {
+    let recurrence = &given.recurrence;
+    let minutes = twin.minutes(|_| true);
+    let ahead = recurrence.all().take_while(|it| it.start < twin.until());
+    let starts: Vec<_> = ahead.filter(|it| it.start >= twin.now && it.start < it.end).collect();
+    let Some(first) = starts.first() else { return Vec::new() };
+    let real = recurrence.rule().is_some_and(|rule| rule.frequency().is_sub_daily());
+    let midnight = first.local_start.date().to_datetime(time(0, 0, 0, 0));
+    let into_day = first.local_start.duration_since(midnight).as_mins();
+    let reach = search.reach.as_mins();
+    let grid = if recurrence.is_all_day() { 1440 } else { search.grid.as_mins() };
+    let mut shifts: Vec<i64> =
+        (-reach..=reach).filter(|shift| (into_day + shift).rem_euclid(grid) == 0).collect();
+    shifts.sort_by_key(|shift| (shift.abs(), *shift));
+    let is_free = |shift: &i64| {
+        let shift = SignedDuration::from_mins(*shift);
+        let moved = |local: jiff::civil::DateTime| {
+            (local + shift).to_zoned(recurrence.zone().clone()).unwrap().timestamp()
+        };
+        let events: Vec<[i64; 4]> = starts
+            .iter()
+            .map(|it| {
+                let start = if real { it.start + shift } else { moved(it.local_start) };
+                let days =
+                    SignedDuration::from_hours((it.end.duration_since(it.start).as_hours() + 12) / 24 * 24);
+                let end = if recurrence.is_all_day() {
+                    moved(it.local_start + days)
+                } else {
+                    start + it.end.duration_since(it.start)
+                };
+                [start, end].map(|t: Timestamp| t.as_second() / MINUTE)
+            })
+            .map(|[start, end]| [start, end, start - given.before as i64, end + given.after as i64])
+            .collect();
+        events.iter().all(|event| event[0] * MINUTE >= twin.now.as_second())
+            && clashes(given, &events, &minutes).is_empty()
+    };
+    shifts.into_iter().filter(is_free).take(search.count).map(SignedDuration::from_mins).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn free_times_are_those_that_a_look_at_each_minute_finds(
+        all in vec(given(), 1..9), asked in given(), later in 0..4000i64, grid in 1..90i64,
+    ) {
+        let mut twin = Twin { now: at("2026-03-20T00:00:00Z"), held: BTreeMap::new() };
+        let mut index = index(twin.now);
+        for (key, given) in (0..).zip(all) {
+            index.insert(key, &given.booking());
+            twin.held.insert(key, given);
+        }
+        twin.now += SignedDuration::from_mins(later);
+        index.advance(twin.now);
+
+        let from = twin.now + SignedDuration::from_hours(7);
+        let found = index.free(&asked.needs, from, from + SignedDuration::from_hours(72));
+        let minute = |t: Timestamp| t.as_second() / MINUTE;
+        let found: Vec<i64> = found.iter().flat_map(|it| minute(it.start)..minute(it.end)).collect();
+        let minutes = twin.minutes(|_| true);
+        let is_free = |minute: &i64| {
+            NEEDS.iter().zip(CAPACITIES).filter(|(need, _)| asked.needs.contains(need)).all(|(need, capacity)| {
+                let holders = minutes.get(&(*need, *minute)).map_or(&[][..], Vec::as_slice);
+                holders.iter().map(|it| it.0).collect::<BTreeSet<_>>().len() < capacity as usize
+            })
+        };
+        let window = minute(from)..minute(from) + 72 * 60;
+        prop_assert_eq!(found, window.filter(is_free).collect::<Vec<_>>());
+
+        let search = Search { grid: SignedDuration::from_mins(grid), reach: SignedDuration::from_hours(40), count: 4 };
+        let found = index.nearest_free(&99, &asked.booking(), &search);
+        let found: Vec<SignedDuration> = found.iter().map(|it| it.shift).collect();
+        prop_assert_eq!(found, free_moves(&twin, &asked, &search));
+    }
+}
