@@ -9,21 +9,19 @@ use std::sync::Arc;
 
 use crds::schedule::ConflictPolicy;
 use crds::{AlertRule, NotificationChannel, Schedule};
-use jiff::Timestamp;
+use kube::Resource;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
-use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::conflicts::clashes_of;
+use crate::conditions::reasons::{CONFLICTING, UNREADABLE};
 use crate::metrics::Metrics;
 use crate::validate::{self, Invalid, ValidSchedule, guarded};
-use crate::world::{Memo, World};
+use crate::world::World;
 
 /// Answers the API server.
 pub struct Admission {
     world: Arc<World>,
-    schedules: Memo<ValidSchedule>,
     metrics: Metrics,
 }
 
@@ -43,17 +41,18 @@ impl From<Invalid> for Verdict {
 impl Admission {
     /// Judges by what the world shows.
     pub fn new(world: Arc<World>, metrics: Metrics) -> Self {
-        Self { world, schedules: Memo::default(), metrics }
+        Self { world, metrics }
     }
 
     /// The answer to a request.
     pub fn review(&self, request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
-        let response = AdmissionResponse::from(request);
+        let mut response = AdmissionResponse::from(request);
         let verdict = if is_news(request) { self.judge(request) } else { Verdict::Allowed };
         let (result, response) = match verdict {
             Verdict::Allowed => ("allowed", response),
             Verdict::Warned(why) => {
-                ("warned", AdmissionResponse { warnings: Some(vec![why]), ..response })
+                response.warnings = Some(vec![why]);
+                ("warned", response)
             }
             Verdict::Denied(why) => ("denied", response.deny(why)),
         };
@@ -63,45 +62,41 @@ impl Admission {
 
     fn judge(&self, request: &AdmissionRequest<DynamicObject>) -> Verdict {
         let judged = match request.kind.kind.as_str() {
-            "NotificationChannel" => checked::<NotificationChannel, _>(request, validate::channel).map(|_| None),
+            "NotificationChannel" => {
+                checked::<NotificationChannel, _>(request, validate::channel).map(|_| None)
+            }
             "AlertRule" => checked::<AlertRule, _>(request, validate::rule).map(|_| None),
             "Schedule" => checked::<Schedule, _>(request, validate::schedule).map(Some),
             _ => Ok(None),
         };
         match judged {
-            Ok(Some(schedule)) => self.clash(schedule),
+            Ok(Some(schedule)) => self.clash(&schedule),
             Ok(None) => Verdict::Allowed,
             Err(invalid) => invalid.into(),
         }
     }
 
-    /// Whether the slot of a schedule is taken. Whoever comes or moves comes last, however old the object is.
-    fn clash(&self, mut schedule: ValidSchedule) -> Verdict {
-        if schedule.policy == ConflictPolicy::Allow || schedule.plan.suspended {
+    /// Whether the slot of a schedule is taken.
+    fn clash(&self, schedule: &ValidSchedule) -> Verdict {
+        if schedule.policy == ConflictPolicy::Allow {
             return Verdict::Allowed;
         }
-        let (namespace, name) = (schedule.plan.namespace.clone(), schedule.plan.name.clone());
-        let others: Vec<Arc<ValidSchedule>> = self
+        // The object itself among them: as it stands, it holds what it needs.
+        let there: Vec<Arc<ValidSchedule>> = self
             .world
             .schedules
-            .of(&namespace)
+            .of(&schedule.plan.namespace)
             .iter()
-            .filter(|other| other.name_any() != name && other.meta().deletion_timestamp.is_none())
-            .filter_map(|other| self.schedules.validate(other, validate::schedule).ok())
+            .filter_map(|other| self.world.schedule_memo.validate(other, validate::schedule).ok())
             .collect();
-        schedule.plan.created = Timestamp::MAX;
-        match clashes_of(&schedule, others.iter().map(AsRef::as_ref), (self.world.now)()) {
+        let there: Vec<&ValidSchedule> = there.iter().map(AsRef::as_ref).collect();
+        match self.world.conflicts.refusal(schedule, &there, (self.world.now)()) {
             None => Verdict::Allowed,
             Some(why) if schedule.policy == ConflictPolicy::Reject => {
-                Verdict::Denied(format!("{}: {why}", crate::conditions::reasons::CONFLICTING))
+                Verdict::Denied(format!("{CONFLICTING}: {why}"))
             }
-            Some(why) => Verdict::Warned(why),
+            Some(why) => Verdict::Warned(format!("{CONFLICTING}: {why}")),
         }
-    }
-
-    /// Forgets objects that are gone.
-    pub fn forget(&self, is_alive: impl Fn(&str) -> bool) {
-        self.schedules.forget(is_alive);
     }
 }
 
@@ -125,7 +120,7 @@ fn checked<K, V>(
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
-    let unreadable = |message: String| Invalid { reason: crate::conditions::reasons::UNREADABLE, message };
+    let unreadable = |message: String| Invalid { reason: UNREADABLE, message };
     let object = request.object.clone().ok_or_else(|| unreadable("the request has no object".to_owned()))?;
     let mut object: K = object.try_parse().map_err(|error| unreadable(error.to_string()))?;
     let meta = object.meta_mut();

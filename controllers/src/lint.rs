@@ -145,15 +145,16 @@ impl Lint {
         }
     }
 
-    /// Schedules of a namespace that need the same person or thing at the same time, in the year from `now` on.
+    /// Schedules of a namespace that need the same person or thing at the same time, in two years from `now` on.
     fn clashes(&mut self, now: Timestamp) {
         let schedules = std::mem::take(&mut self.schedules);
         let mut spaces: BTreeMap<&str, Vec<&(usize, ValidSchedule)>> = BTreeMap::new();
         for schedule in &schedules {
             spaces.entry(&schedule.1.plan.namespace).or_default().push(schedule);
         }
-        for (_, space) in spaces {
-            let found = Conflicts::default().find(space.iter().map(|(_, valid)| valid), now);
+        for (namespace, space) in spaces {
+            let valid: Vec<&ValidSchedule> = space.iter().map(|(_, valid)| valid).collect();
+            let found = Conflicts::default().find(namespace, &valid, now);
             for (at, valid) in space {
                 let Some(clash) = found.clashes.get(&valid.plan.uid).and_then(|clashes| clashes.first())
                 else {

@@ -115,6 +115,10 @@ impl Metrics {
         self.writes.get_or_create(&Write { controller, what }).inc();
     }
 
+    pub(crate) fn admitted(&self, kind: &str, result: &'static str) {
+        self.admitted.get_or_create(&Admitted { kind: kind.to_owned(), result }).inc();
+    }
+
     pub(crate) fn plans_sent(&self, count: usize) {
         self.plans.inc_by(count as u64);
     }

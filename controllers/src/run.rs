@@ -2,10 +2,10 @@
 //! is told which objects live.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -20,12 +20,13 @@ use crate::cache::{Cache, Change, follow};
 use crate::channels::Channels;
 use crate::children::{BELFRY, COMPONENT, MANAGED_BY, Settings};
 use crate::cluster::Cluster;
+use crate::conflicts::Conflicts;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::queue::{self, Reconciler, Waker, queue};
 use crate::rules::Rules;
 use crate::schedules::Schedules;
-use crate::world::World;
+use crate::world::{Memo, World};
 
 /// How often the hub is told which objects live, when nothing was deleted.
 const LIVE_EVERY: Duration = Duration::from_mins(1);
@@ -44,14 +45,18 @@ pub struct Options {
     pub instance: String,
     /// The clock.
     pub now: fn() -> Timestamp,
+    /// How far ahead clashes are looked for.
+    pub conflict_horizon: SignedDuration,
     /// Where to count.
     pub metrics: Metrics,
 }
 
-/// The controllers at work. Dropped, they stop.
+/// The watches that fill the caches, and, once it leads, the controllers at work. Dropped, they stop.
 pub struct Running {
     /// What they share.
     pub world: Arc<World>,
+    /// Set when this replica leads: until then nobody is to be woken.
+    wakers: Arc<OnceLock<Wakers>>,
     tasks: JoinSet<()>,
 }
 
@@ -71,15 +76,19 @@ struct Wakers {
 }
 
 impl Wakers {
+    /// Wakes for every namespace in which anything of ours is; also for one in which only children are left.
     fn all(&self, world: &World) {
-        for namespace in world.channels.namespaces() {
-            self.channels.wake(&namespace);
+        let children =
+            [world.deployments.namespaces(), world.cron_jobs.namespaces(), world.accounts.namespaces()];
+        let children = children.concat();
+        for namespace in world.channels.namespaces().iter().chain(&children) {
+            self.channels.wake(namespace);
         }
-        for namespace in world.rules.namespaces() {
-            self.rules.wake(&namespace);
+        for namespace in world.rules.namespaces().iter().chain(&children) {
+            self.rules.wake(namespace);
         }
-        for namespace in world.schedules.namespaces() {
-            self.schedules.wake(&namespace);
+        for namespace in world.schedules.namespaces().iter().chain(&children) {
+            self.schedules.wake(namespace);
         }
     }
 
@@ -98,8 +107,8 @@ impl Wakers {
     }
 }
 
-/// Starts everything.
-pub fn start(options: &Options) -> Running {
+/// Starts the watches, on every replica: admission is answered from what they show.
+pub fn watch(options: &Options) -> Running {
     let scopes = options.namespaces.len().max(1);
     let world = Arc::new(World {
         channels: Cache::new(scopes),
@@ -108,30 +117,46 @@ pub fn start(options: &Options) -> Running {
         deployments: Cache::new(scopes),
         cron_jobs: Cache::new(scopes),
         accounts: Cache::new(scopes),
+        schedule_memo: Memo::default(),
+        conflicts: Conflicts::new(options.conflict_horizon),
         hub: Hub::new(options.hub.clone(), options.metrics.clone()),
         settings: options.settings.clone(),
         now: options.now,
     });
+    let wakers = Arc::new(OnceLock::new());
     let mut tasks = JoinSet::new();
+    follow_all(&mut tasks, options, &world, &wakers);
+    Running { world, wakers, tasks }
+}
+
+/// Starts the controllers, on the replica that leads.
+pub fn lead(running: &mut Running, options: &Options) {
+    let (world, tasks) = (&running.world, &mut running.tasks);
     let cluster =
         |name| Cluster::new(options.client.clone(), name, options.instance.clone(), options.metrics.clone());
-    let channels = Arc::new(Channels::new(Arc::clone(&world), cluster(Channels::NAME)));
-    let rules = Arc::new(Rules::new(Arc::clone(&world), cluster(Rules::NAME)));
-    let schedules = Arc::new(Schedules::new(Arc::clone(&world), cluster(Schedules::NAME)));
+    let channels = Arc::new(Channels::new(Arc::clone(world), cluster(Channels::NAME)));
+    let rules = Arc::new(Rules::new(Arc::clone(world), cluster(Rules::NAME)));
+    let schedules = Arc::new(Schedules::new(Arc::clone(world), cluster(Schedules::NAME)));
     let wakers = Wakers {
-        channels: control(&mut tasks, &world, Arc::clone(&channels), &options.metrics),
-        rules: control(&mut tasks, &world, Arc::clone(&rules), &options.metrics),
-        schedules: control(&mut tasks, &world, Arc::clone(&schedules), &options.metrics),
+        channels: control(tasks, world, Arc::clone(&channels), &options.metrics),
+        rules: control(tasks, world, Arc::clone(&rules), &options.metrics),
+        schedules: control(tasks, world, Arc::clone(&schedules), &options.metrics),
         deleted: Arc::new(Notify::new()),
     };
-    watch(&mut tasks, options, &world, &wakers);
-    tasks.spawn(feed(Arc::clone(&world), wakers.clone()));
-    tasks.spawn(live(Arc::clone(&world), Arc::clone(&wakers.deleted), move |is_alive| {
+    let _ = running.wakers.set(wakers.clone());
+    tasks.spawn(feed(Arc::clone(world), wakers.clone()));
+    tasks.spawn(live(Arc::clone(world), Arc::clone(&wakers.deleted), move |is_alive| {
         channels.forget(&is_alive);
         rules.forget(&is_alive);
         schedules.forget(&is_alive);
     }));
-    Running { world, tasks }
+    // What came before anybody was to be woken.
+    let world = Arc::clone(world);
+    tasks.spawn(async move {
+        world.synced().await;
+        wakers.all(&world);
+        std::future::pending::<()>().await;
+    });
 }
 
 /// Runs a controller once all caches are filled: before that, what is missing may only not have been told yet.
@@ -150,16 +175,22 @@ fn control<R: Reconciler>(
     waker
 }
 
-fn watch(tasks: &mut JoinSet<()>, options: &Options, world: &Arc<World>, wakers: &Wakers) {
+fn follow_all(
+    tasks: &mut JoinSet<()>,
+    options: &Options,
+    world: &Arc<World>,
+    wakers: &Arc<OnceLock<Wakers>>,
+) {
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={BELFRY}"));
     let each = Each { client: &options.client, namespaces: &options.namespaces };
-    let wake = wakers.clone();
+    let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
         &world.channels,
         watcher::Config::default,
         |_| {},
         move |change| {
+            let Some(wake) = wake.get() else { return };
             if is_news(change) {
                 wake.channels.wake(&change.namespace);
             }
@@ -168,36 +199,38 @@ fn watch(tasks: &mut JoinSet<()>, options: &Options, world: &Arc<World>, wakers:
                 wake.rules.wake(&change.namespace);
                 wake.schedules.wake(&change.namespace);
             }
-            told_deleted(&wake, change);
+            told_deleted(wake, change);
         },
     );
-    let wake = wakers.clone();
+    let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
         &world.rules,
         watcher::Config::default,
         |_| {},
         move |change| {
+            let Some(wake) = wake.get() else { return };
             if is_news(change) {
                 wake.rules.wake(&change.namespace);
             }
-            told_deleted(&wake, change);
+            told_deleted(wake, change);
         },
     );
-    let wake = wakers.clone();
+    let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
         &world.schedules,
         watcher::Config::default,
         |_| {},
         move |change| {
+            let Some(wake) = wake.get() else { return };
             if is_news(change) {
                 wake.schedules.wake(&change.namespace);
             }
-            told_deleted(&wake, change);
+            told_deleted(wake, change);
         },
     );
-    let wake = wakers.clone();
+    let wake = Arc::clone(wakers);
     each.spawn(
         tasks,
         &world.deployments,
@@ -205,9 +238,9 @@ fn watch(tasks: &mut JoinSet<()>, options: &Options, world: &Arc<World>, wakers:
         |deployment: &mut Deployment| deployment.spec = None,
         move |change| woken_by_child(&wake, change),
     );
-    let wake = wakers.clone();
+    let wake = Arc::clone(wakers);
     each.spawn(tasks, &world.cron_jobs, ours, slim, move |change| woken_by_child(&wake, change));
-    let wake = wakers.clone();
+    let wake = Arc::clone(wakers);
     each.spawn(tasks, &world.accounts, ours, slim, move |change| woken_by_child(&wake, change));
 }
 
@@ -273,7 +306,8 @@ fn told_deleted<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>
     }
 }
 
-fn woken_by_child<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>) {
+fn woken_by_child<K: Resource<DynamicType = ()>>(wake: &OnceLock<Wakers>, change: &Change<K>) {
+    let Some(wake) = wake.get() else { return };
     let version = |object: &Arc<K>| object.meta().resource_version.clone();
     if change.before.as_ref().map(version) == change.after.as_ref().map(version) {
         return;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use calendar::CronLine;
+use calendar::{CronLine, Stretch};
 use crds::Schedule;
 use crds::schedule::ConflictPolicy;
 use domain::{CatchUpPolicy, Plan, PlanBody};
@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use crate::children::{self, Child, Owner};
 use crate::cluster::{Cluster, Error};
-use crate::conflicts::{Conflicts, Found};
+use crate::conflicts::Found;
 use crate::queue::Reconciler;
 use crate::status::{self, Clash, Facts, Times};
 use crate::steps::{self, Item};
 use crate::validate::{self, ValidSchedule};
-use crate::world::{Memo, World};
+use crate::world::World;
 
 const KIND: &str = "Schedule";
 const COMPONENTS: [&str; 1] = ["remind"];
@@ -28,8 +28,6 @@ const COMPONENTS: [&str; 1] = ["remind"];
 pub struct Schedules {
     world: Arc<World>,
     cluster: Cluster,
-    memo: Memo<ValidSchedule>,
-    conflicts: Conflicts,
     timed: Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>,
 }
 
@@ -49,6 +47,7 @@ struct Known {
     /// As the hub gets it: suspended too when an older one has the slot.
     plan: Option<Plan>,
     clashes: Vec<Clash>,
+    suggestions: Vec<Stretch>,
 }
 
 impl Reconciler for Schedules {
@@ -60,9 +59,12 @@ impl Reconciler for Schedules {
         let names = self.world.channel_names(&namespace);
         let events: Vec<Event> = objects
             .into_iter()
-            .map(|object| Item { valid: self.memo.validate(&object, validate::schedule), object })
+            .map(|object| Item {
+                valid: self.world.schedule_memo.validate(&object, validate::schedule),
+                object,
+            })
             .collect();
-        let (known, until) = self.weigh(events, now);
+        let (known, until) = self.weigh(&namespace, events, now);
         let children = self.build(&namespace, &known);
         let mut errors = self.apply(&namespace, &known, &children).await;
         errors.extend(self.report(&known, &names, &errors, now).await);
@@ -79,25 +81,32 @@ fn wait(now: Timestamp, until: Timestamp) -> Duration {
 impl Schedules {
     /// With its own field manager in `cluster`.
     pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        let (memo, conflicts, timed) = (Memo::default(), Conflicts::default(), Mutex::default());
-        Self { world, cluster, memo, conflicts, timed }
+        Self { world, cluster, timed: Mutex::default() }
     }
 
     /// Finds times and conflicts, and when they change by themselves.
-    fn weigh(&self, events: Vec<Event>, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
-        let Found { mut clashes, until } =
-            self.conflicts.find(events.iter().filter_map(|event| event.valid.as_deref().ok()), now);
+    fn weigh(&self, namespace: &str, events: Vec<Event>, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
+        let valid: Vec<&ValidSchedule> =
+            events.iter().filter_map(|event| event.valid.as_deref().ok()).collect();
+        let Found { mut clashes, mut suggestions, until } = self.world.conflicts.find(namespace, &valid, now);
         let known: Vec<Known> = events
             .into_iter()
             .map(|event| {
                 let Ok(valid) = &event.valid else {
-                    return Known { event, timed: None, plan: None, clashes: Vec::new() };
+                    return Known {
+                        event,
+                        timed: None,
+                        plan: None,
+                        clashes: Vec::new(),
+                        suggestions: Vec::new(),
+                    };
                 };
                 let clashes = clashes.remove(&valid.plan.uid).unwrap_or_default();
+                let suggestions = suggestions.remove(&valid.plan.uid).unwrap_or_default();
                 let mut plan = valid.plan.clone();
                 plan.suspended |= valid.policy == ConflictPolicy::Reject && !clashes.is_empty();
                 let timed = Some(self.timed(valid, now));
-                Known { timed, plan: Some(plan), clashes, event }
+                Known { timed, plan: Some(plan), clashes, suggestions, event }
             })
             .collect();
         let next = known.iter().filter_map(|known| Some(known.timed.as_ref()?.until)).min();
@@ -174,7 +183,8 @@ impl Schedules {
             };
             let policy = event.valid.as_ref().map_or(ConflictPolicy::Allow, |valid| valid.policy);
             let times = known.timed.as_ref().map(|timed| &timed.times);
-            let status = status::schedule(&facts, &before, times, policy, &known.clashes);
+            let status =
+                status::schedule(&facts, &before, times, policy, (&known.clashes, &known.suggestions));
             let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
             let written =
                 steps::report::<Schedule>(&self.cluster, event.meta(), shown, conditions, &status, now);
@@ -185,9 +195,9 @@ impl Schedules {
 
     /// Forgets objects that are gone.
     pub fn forget(&self, is_alive: &impl Fn(&str) -> bool) {
-        self.memo.forget(is_alive);
+        self.world.schedule_memo.forget(is_alive);
         self.cluster.forget(is_alive);
-        self.conflicts.forget(is_alive);
+        self.world.conflicts.forget(is_alive);
         let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         timed.retain(|uid, _| is_alive(&uid.to_string()));
     }

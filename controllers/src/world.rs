@@ -15,9 +15,10 @@ use kube::{Resource, ResourceExt as _};
 use crate::cache::Cache;
 use crate::children::{COMPONENT, ChildKind, SERVICE_ACCOUNT, Settings};
 use crate::conditions::reasons;
+use crate::conflicts::Conflicts;
 use crate::hub::Hub;
 use crate::status::Workers;
-use crate::validate::{Invalid, guarded};
+use crate::validate::{Invalid, ValidSchedule, guarded};
 
 /// An object that may not be readable as its kind.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -36,6 +37,10 @@ pub struct World {
     pub cron_jobs: Arc<Cache<PartialObjectMeta<CronJob>>>,
     /// Metadata of our service accounts.
     pub accounts: Arc<Cache<PartialObjectMeta<ServiceAccount>>>,
+    /// Schedules that were validated, for the controller and for admission.
+    pub schedule_memo: Memo<ValidSchedule>,
+    /// Which of them clash.
+    pub conflicts: Conflicts,
     /// The hub.
     pub hub: Hub,
     /// What the flags say of workers.

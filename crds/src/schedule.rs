@@ -119,6 +119,15 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
     pub resources: Vec<String>,
+    /// Whether who takes part is busy meanwhile (RFC 5545: TRANSP). Transparent: they are free, and nothing clashes with it.
+    #[serde(default)]
+    pub transparency: Transparency,
+    /// Time before and after each occurrence in which nothing else of whom and what it needs may be under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<Buffer>,
+    /// Asks for other times at which all who take part, and all resources, are free: in status.suggestions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggest: Option<Suggest>,
     /// What happens when an older schedule of the namespace has a participant or resource at the same time.
     /// Reject: this one does not remind until that is mended. Warn: a condition says so. Allow: nothing.
     #[serde(default)]
@@ -176,6 +185,97 @@ pub struct Participant {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254), regex(pattern = r"^[^\s@]+@[^\s@]+$"))]
     pub email: Option<String>,
+    /// When they work, for spec.suggest: 09:00 to 18:00 from Monday to Friday in the schedule's zone when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_hours: Option<WorkingHours>,
+}
+
+/// When somebody works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkingHours {
+    /// IANA time zone that they work in; the schedule's when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
+    pub time_zone: Option<String>,
+    /// Local time at which the day begins, such as 09:00.
+    #[serde(default = "nine")]
+    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub from: String,
+    /// Local time at which it ends, such as 18:00; of the day after where it is not after from.
+    #[serde(default = "six")]
+    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub to: String,
+    /// Days on which it begins.
+    #[serde(default = "weekdays")]
+    #[schemars(length(min = 1, max = 7), extend("x-kubernetes-list-type" = "set"))]
+    pub days: Vec<Weekday>,
+}
+
+fn nine() -> String {
+    "09:00".to_owned()
+}
+
+fn six() -> String {
+    "18:00".to_owned()
+}
+
+fn weekdays() -> Vec<Weekday> {
+    vec![Weekday::MO, Weekday::TU, Weekday::WE, Weekday::TH, Weekday::FR]
+}
+
+/// A day of the week, as RFC 5545 writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Weekday {
+    MO,
+    TU,
+    WE,
+    TH,
+    FR,
+    SA,
+    SU,
+}
+
+/// Whether who takes part is busy meanwhile.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Transparency {
+    #[default]
+    Opaque,
+    Transparent,
+}
+
+/// Time around each occurrence.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Buffer {
+    /// Before it, in whole minutes, 0m to 24h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::minutes("0m", "24h")))]
+    pub before: Option<Duration>,
+    /// After it, in whole minutes, 0m to 24h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::minutes("0m", "24h")))]
+    pub after: Option<Duration>,
+}
+
+/// Which other times are asked for. The whole series moves by the same time on the clock.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Suggest {
+    /// How many, 1 to 10; 3 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10))]
+    pub count: Option<i32>,
+    /// How far from its own time, to either side, 1h to 720h; 336h when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::minutes("1h", "720h")))]
+    pub within: Option<Duration>,
+    /// Starts are whole multiples of it after midnight, in whole minutes, 1m to 24h; 15m when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::minutes("1m", "24h")))]
+    pub grid: Option<Duration>,
 }
 
 /// What happens when an older schedule has a participant or resource at the same time.
@@ -245,6 +345,11 @@ pub struct ScheduleStatus {
     /// When the last reminder was due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reminder_time: Option<Moment>,
+    /// Times at which the whole series would clash with nothing, the best first: near its own, in the working hours of all who
+    /// take part, with few events back to back. Each is the first occurrence, moved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub suggestions: Vec<Occurrence>,
     /// Missed reminders that catchUp left out, ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -23,7 +23,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
 
 /// Why a name leads to no address.
 #[derive(Debug, thiserror::Error)]
-pub enum LookupError {
+pub(crate) enum LookupError {
     /// Each of its addresses is denied.
     #[error(transparent)]
     Denied(#[from] Denied),

@@ -46,6 +46,24 @@ pub(crate) struct Config {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8081")]
     pub(crate) listen: SocketAddr,
+    /// Where admission is served, over TLS.
+    #[arg(long, env = "BELFRY_ADMISSION_LISTEN", default_value = "0.0.0.0:9443")]
+    pub(crate) admission_listen: SocketAddr,
+    /// Name of the ValidatingWebhookConfiguration that has to trust this operator; without one, admission is off.
+    #[arg(long, env = "BELFRY_WEBHOOK")]
+    pub(crate) webhook: Option<String>,
+    /// Namespace of the Secret with the certificates.
+    #[arg(long, env = "BELFRY_NAMESPACE", default_value = "belfry-system")]
+    pub(crate) namespace: String,
+    /// Name of the Secret with the certificates, which must exist, if only empty.
+    #[arg(long, env = "BELFRY_CERTIFICATES", default_value = "belfry-certificates")]
+    pub(crate) certificates: String,
+    /// DNS names that the certificate is for, separated by commas.
+    #[arg(long, env = "BELFRY_CERTIFICATE_NAMES", value_delimiter = ',')]
+    pub(crate) certificate_names: Vec<String>,
+    /// How far ahead schedules are compared, days: 1 to 18300 (50 years).
+    #[arg(long, env = "BELFRY_CONFLICT_HORIZON_DAYS", default_value_t = 731, value_parser = clap::value_parser!(u16).range(1..=18_300))]
+    pub(crate) conflict_horizon_days: u16,
     /// Namespace of the lease; the pod's own when absent.
     #[arg(long, env = "BELFRY_LEASE_NAMESPACE")]
     pub(crate) lease_namespace: Option<String>,

@@ -2,21 +2,28 @@
 //!
 //! Never here: a decision about an object.
 
+mod certificates;
 mod config;
 mod health;
+mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use certificates::Keeper;
 use clap::Parser as _;
 use config::Config;
+use controllers::admission::Admission;
 use controllers::metrics::Metrics;
-use controllers::run::{Options, Running, start};
+use controllers::run::{Options, Running};
 use health::Phase;
+use jiff::SignedDuration;
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// How long the lease may take to be given back on the way out.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -74,15 +81,75 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let health = health::serve(config.listen, phases, metrics.clone());
     tokio::select! {
         served = health => served.context("serve /healthz"),
-        led = lead(&config, &metrics, &phase) => led,
+        worked = work(&config, &metrics, &phase) => worked,
     }
 }
 
-/// Holds the lease, and works while it does.
-async fn lead(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
+/// Watches and answers the API server; holds the lease, and acts while it does.
+async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
     // Only ever in a pod: reading kubeconfig files would make the program a tenth larger.
     let client = kube::Config::incluster().context("find the API server")?;
     let client = Client::try_from(client)?;
+    let options = options(config, client.clone(), metrics).await?;
+    let mut running = controllers::run::watch(&options);
+    let (certificates, current) = watch::channel(None);
+    let mut tasks = JoinSet::new();
+    if let Some(webhook) = &config.webhook {
+        let keeper = Keeper {
+            client: client.clone(),
+            namespace: config.namespace.clone(),
+            secret: config.certificates.clone(),
+            webhook: webhook.clone(),
+            names: config.certificate_names.clone(),
+        };
+        tasks.spawn(async move {
+            webhook::keep(keeper, certificates).await;
+            anyhow::Ok(())
+        });
+        let admission = Arc::new(Admission::new(Arc::clone(&running.world), metrics.clone()));
+        tasks.spawn(webhook::serve(config.admission_listen, current.clone(), admission));
+    }
+    let (mut leads, task) = lease(config, client).await?.watch().await;
+    if let Ok(mut slot) = LEASE.lock() {
+        *slot = Some(tokio::spawn(async move {
+            if let Ok(Err(error)) = task.await {
+                tracing::warn!(%error, "the lease was not given back; it runs out by itself");
+            }
+        }));
+    }
+    // Until the first full look at the cluster, and until it can be asked, this replica is no help.
+    running.world.synced().await;
+    if config.webhook.is_some() {
+        current.clone().wait_for(Option::is_some).await.context("no certificates")?;
+    }
+    phase.send_replace(Phase::Standby);
+    tokio::select! {
+        leads = leads.wait_for(|leads| *leads) => { leads.context("the lease's task ended")?; }
+        ended = ended(&mut running, &mut tasks) => return ended,
+    }
+    metrics.leads(true);
+    tracing::info!(instance = config.instance, "leads");
+    controllers::run::lead(&mut running, &options);
+    phase.send_replace(Phase::Leading);
+    tokio::select! {
+        ended = ended(&mut running, &mut tasks) => ended,
+        // What was decided while it led must not go on beside another leader: begin anew.
+        _ = leads.wait_for(|leads| !*leads) => anyhow::bail!("lost the lease; another replica leads"),
+    }
+}
+
+/// Waits until a task ends, which none should.
+async fn ended(running: &mut Running, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        () = running.ended() => anyhow::bail!("a controller ended"),
+        Some(task) = tasks.join_next() => {
+            task.context("admission broke off")??;
+            anyhow::bail!("admission ended")
+        }
+    }
+}
+
+async fn options(config: &Config, client: Client, metrics: &Metrics) -> anyhow::Result<Options> {
     let ca = match &config.hub_ca_file {
         Some(path) => {
             let pem = tokio::fs::read_to_string(path).await;
@@ -95,45 +162,16 @@ async fn lead(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
         ca: ca.clone().map(String::into_bytes),
         token: protocol::TokenSource::File(config.hub_token_file.clone()),
     })?;
-    let (mut leads, task) = lease(config, client.clone()).await?.watch().await;
-    if let Ok(mut slot) = LEASE.lock() {
-        *slot = Some(tokio::spawn(async move {
-            if let Ok(Err(error)) = task.await {
-                tracing::warn!(%error, "the lease was not given back; it runs out by itself");
-            }
-        }));
-    }
-    loop {
-        phase.send_replace(Phase::Standby);
-        leads.wait_for(|leads| *leads).await.context("the lease's task ended")?;
-        metrics.leads(true);
-        tracing::info!(instance = config.instance, "leads");
-        let options = Options {
-            client: client.clone(),
-            hub: hub.clone(),
-            settings: config.settings(ca.clone()),
-            namespaces: config.namespaces(),
-            instance: config.instance.clone(),
-            now,
-            metrics: metrics.clone(),
-        };
-        let mut running = start(&options);
-        tokio::select! {
-            ended = work(&mut running, phase) => return ended,
-            lost = leads.wait_for(|leads| !*leads) => { lost.context("the lease's task ended")?; }
-        }
-        metrics.leads(false);
-        tracing::warn!("lost the lease; another replica leads");
-    }
-}
-
-/// Works until a task ends, which none should.
-async fn work(running: &mut Running, phase: &watch::Sender<Phase>) -> anyhow::Result<()> {
-    // Until the first full look at the cluster this replica is no worse than a standby.
-    running.world.synced().await;
-    phase.send_replace(Phase::Leading);
-    running.ended().await;
-    anyhow::bail!("a controller ended")
+    Ok(Options {
+        client,
+        hub,
+        settings: config.settings(ca),
+        namespaces: config.namespaces(),
+        instance: config.instance.clone(),
+        now,
+        conflict_horizon: SignedDuration::from_hours(24 * i64::from(config.conflict_horizon_days)),
+        metrics: metrics.clone(),
+    })
 }
 
 /// The lease, creating it when it is not there. Held for 15 s, renewed every 10.

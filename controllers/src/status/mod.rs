@@ -9,6 +9,7 @@ mod schedule;
 
 pub use channel::channel;
 pub use rule::rule;
+pub(crate) use schedule::local;
 pub use schedule::{Clash, Times, schedule};
 
 use domain::Plan;

@@ -1,6 +1,6 @@
 //! The status of a schedule.
 
-use calendar::Occurrence;
+use calendar::{Occurrence, Stretch};
 use crds::schedule::{self as wire, ConflictPolicy, ScheduleStatus};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -39,7 +39,7 @@ pub fn schedule(
     before: &ScheduleStatus,
     times: Option<&Times>,
     policy: ConflictPolicy,
-    clashes: &[Clash],
+    (clashes, suggestions): (&[Clash], &[Stretch]),
 ) -> ScheduleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
     let rejected = policy == ConflictPolicy::Reject && !clashes.is_empty();
@@ -74,6 +74,7 @@ pub fn schedule(
         next_reminder_time: times
             .filter(|_| !silent)
             .and_then(|times| times.next_reminder.map(|at| local(at, &times.zone))),
+        suggestions: times.map(|times| suggested(suggestions, &times.zone)).unwrap_or_default(),
         last_reminder_time: told
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
         skipped_reminders: told.map_or(before.skipped_reminders, |told| Some(told.skipped)),
@@ -116,6 +117,12 @@ fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {
     )
 }
 
+fn suggested(times: &[Stretch], zone: &TimeZone) -> Vec<wire::Occurrence> {
+    let one =
+        |time: &Stretch| wire::Occurrence { start: local(time.start, zone), end: local(time.end, zone) };
+    times.iter().map(one).collect()
+}
+
 fn occurrences(times: &Times) -> Vec<wire::Occurrence> {
     times
         .next
@@ -126,6 +133,6 @@ fn occurrences(times: &Times) -> Vec<wire::Occurrence> {
 }
 
 /// RFC 3339 with the zone's offset at that instant.
-fn local(at: Timestamp, zone: &TimeZone) -> String {
+pub(crate) fn local(at: Timestamp, zone: &TimeZone) -> String {
     at.display_with_offset(zone.to_offset(at)).to_string()
 }

@@ -1,5 +1,6 @@
 //! Tests of the controllers: what is built, what is shown, and named scenarios before a mock of the API server.
 
+mod admission;
 mod build;
 mod hub;
 mod scenarios;

@@ -20,9 +20,10 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::cache::Cache;
 use crate::children::Settings;
 use crate::cluster::Cluster;
+use crate::conflicts::Conflicts;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::world::World;
+use crate::world::{Memo, World};
 
 /// 2026-11-20T00:00:00Z.
 pub(super) fn now() -> Timestamp {
@@ -87,6 +88,8 @@ impl Bed {
             deployments: Cache::new(1),
             cron_jobs: Cache::new(1),
             accounts: Cache::new(1),
+            schedule_memo: Memo::default(),
+            conflicts: Conflicts::default(),
             hub: Hub::new(hub, Metrics::new()),
             settings: settings(),
             now,

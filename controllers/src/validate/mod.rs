@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use channel::{channel, files_of};
 pub use rule::{rule, source_of};
-pub use schedule::{Need, Valid as ValidSchedule, schedule};
+pub use schedule::{Need, Suggest, Valid as ValidSchedule, schedule};
 
 use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;
@@ -186,7 +186,9 @@ mod tests {
             let refused = reachable("webhook.url", forbidden).unwrap_err();
             assert!(refused.message.starts_with("webhook.url: "), "{}", refused.message);
         }
-        for allowed in ["http://10.0.0.1/", "https://example.com:8443/127.0.0.1", "mail.example.com", "2606:4700::1"] {
+        for allowed in
+            ["http://10.0.0.1/", "https://example.com:8443/127.0.0.1", "mail.example.com", "2606:4700::1"]
+        {
             assert_eq!(reachable("x", allowed), Ok(()), "{allowed}");
         }
     }

@@ -1,11 +1,14 @@
 //! `Schedule` → [`Plan`], and the recurrence that the operator itself needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use calendar::{Recurrence, RecurrenceSpec, Reminder};
+use calendar::{Recurrence, RecurrenceSpec, Reminder, Search, WorkingHours};
 use crds::schedule::{self as wire, Schedule};
 use domain::{CatchUp, CatchUpPolicy, Millis, Plan, PlanBody, RecurrenceText, ReminderPlan, SchedulePlan};
 use jiff::SignedDuration;
+use jiff::civil::{Time, Weekday};
 
 use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
 use crate::conditions::reasons;
@@ -16,17 +19,30 @@ pub struct Valid {
     /// What hub and workers need. Suspended as the user says; a conflict may suspend it too.
     pub plan: Plan,
     /// When it is.
-    pub recurrence: Recurrence,
+    pub recurrence: Arc<Recurrence>,
     /// What to say before it.
     pub reminders: Vec<Reminder>,
     /// What to do when it clashes.
     pub policy: wire::ConflictPolicy,
-    /// Who and what it needs: participants by address or else name, and resources.
+    /// Who and what it needs: participants by address or else name, and resources. Nothing, when it leaves them free.
     pub needs: BTreeSet<Need>,
+    /// Time before and after each occurrence in which nothing else may be under way.
+    pub buffers: (Duration, Duration),
+    /// What it asks for: other times, and whose hours count.
+    pub suggest: Option<Suggest>,
+}
+
+/// A question for other times.
+#[derive(Debug, Clone)]
+pub struct Suggest {
+    /// Where to look.
+    pub search: Search,
+    /// Whose hours count.
+    pub people: BTreeMap<Need, WorkingHours>,
 }
 
 /// Somebody or something that can be in one place only.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Need {
     /// A participant, by lower-case address.
     Address(String),
@@ -85,10 +101,12 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     };
     Ok(Valid {
         plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
-        recurrence,
+        recurrence: Arc::new(recurrence),
         reminders,
         policy: spec.conflict_policy,
         needs: needs(spec),
+        buffers: buffers(spec.buffer.as_ref())?,
+        suggest: spec.suggest.as_ref().map(|wire| suggest(wire, spec)).transpose()?,
     })
 }
 
@@ -146,9 +164,77 @@ fn catch_up(wire: Option<&wire::CatchUp>) -> Result<CatchUp, Invalid> {
 }
 
 fn needs(spec: &wire::ScheduleSpec) -> BTreeSet<Need> {
-    let people = spec.participants.iter().map(|person| match &person.email {
+    if spec.transparency == wire::Transparency::Transparent {
+        return BTreeSet::new();
+    }
+    let people = spec.participants.iter().map(person);
+    people.chain(spec.resources.iter().cloned().map(Need::Resource)).collect()
+}
+
+fn person(person: &wire::Participant) -> Need {
+    match &person.email {
         Some(email) => Need::Address(email.to_lowercase()),
         None => Need::Person(person.name.clone()),
-    });
-    people.chain(spec.resources.iter().cloned().map(Need::Resource)).collect()
+    }
+}
+
+fn buffers(wire: Option<&wire::Buffer>) -> Result<(Duration, Duration), Invalid> {
+    let none = wire::Buffer::default();
+    let wire = wire.unwrap_or(&none);
+    let buffer = |place, text| {
+        let millis = duration_or(place, text, (Millis(0), Millis(0), DAY))?;
+        Ok(Duration::from_millis(millis.0.unsigned_abs()))
+    };
+    Ok((buffer("buffer.before", wire.before.as_ref())?, buffer("buffer.after", wire.after.as_ref())?))
+}
+
+fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec) -> Result<Suggest, Invalid> {
+    let default = Search::default();
+    let span = |place, text: Option<&crds::common::Duration>, (least, default, most)| {
+        let default = Millis(SignedDuration::as_millis(&default) as i64);
+        duration_or(place, text, (least, default, most)).map(|millis| SignedDuration::from_millis(millis.0))
+    };
+    let count = wire.count.map_or(Ok(default.count), usize::try_from);
+    let search = Search {
+        grid: span("suggest.grid", wire.grid.as_ref(), (MINUTE, default.grid, DAY))?,
+        reach: span("suggest.within", wire.within.as_ref(), (HOUR, default.reach, MONTH))?,
+        count: count.ok().filter(|count| (1..=10).contains(count)).ok_or_else(|| {
+            Invalid::spec(format!("suggest.count: {} is not from 1 to 10", wire.count.unwrap_or_default()))
+        })?,
+    };
+    let mut people = BTreeMap::new();
+    for (at, participant) in spec.participants.iter().enumerate() {
+        let hours = hours(participant.working_hours.as_ref(), &spec.time_zone)
+            .map_err(|why| Invalid::spec(format!("participants[{at}].workingHours.{why}")))?;
+        people.insert(person(participant), hours);
+    }
+    Ok(Suggest { search, people })
+}
+
+fn hours(wire: Option<&wire::WorkingHours>, zone: &str) -> Result<WorkingHours, String> {
+    let time = |place: &str, text: &str| {
+        text.parse::<Time>().map_err(|_| format!("{place}: {text:?} is not a time such as 09:00"))
+    };
+    let (from, to) = match wire {
+        Some(wire) => (time("from", &wire.from)?, time("to", &wire.to)?),
+        None => (Time::constant(9, 0, 0, 0), Time::constant(18, 0, 0, 0)),
+    };
+    let days: Vec<Weekday> = match wire {
+        Some(wire) => wire.days.iter().map(|day| weekday(*day)).collect(),
+        None => Weekday::Monday.cycle_forward().take(5).collect(),
+    };
+    let zone = wire.and_then(|wire| wire.time_zone.as_deref()).unwrap_or(zone);
+    WorkingHours::new(zone, &days, from, to).map_err(|error| error.to_string())
+}
+
+fn weekday(day: wire::Weekday) -> Weekday {
+    match day {
+        wire::Weekday::MO => Weekday::Monday,
+        wire::Weekday::TU => Weekday::Tuesday,
+        wire::Weekday::WE => Weekday::Wednesday,
+        wire::Weekday::TH => Weekday::Thursday,
+        wire::Weekday::FR => Weekday::Friday,
+        wire::Weekday::SA => Weekday::Saturday,
+        wire::Weekday::SU => Weekday::Sunday,
+    }
 }

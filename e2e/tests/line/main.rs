@@ -3,6 +3,7 @@
 //! Each test has a namespace and topics of its own. Run by `make test`, which brings up the cluster and the receivers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
+mod admission;
 mod ask;
 mod bad_input;
 mod bounds;

@@ -52,7 +52,7 @@ async fn a_reminder_comes_once_at_its_minute() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_clash_the_older_keeps_the_slot_and_the_other_says_conflicting_until_it_is_free() {
-    let tenant = Tenant::new("t-conflict").await;
+    let tenant = Tenant::unchecked("t-conflict").await;
     let room = "  resources: [room-1]\n  conflictPolicy: Reject\n";
     tenant
         .apply(&schedule(
@@ -77,7 +77,7 @@ async fn of_two_that_clash_the_older_keeps_the_slot_and_the_other_says_conflicti
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recurrence_that_never_happens_and_an_unknown_zone_are_told_in_words() {
-    let tenant = Tenant::new("t-never").await;
+    let tenant = Tenant::unchecked("t-never").await;
     let never = schedule(
         "never",
         "2027-02-28T10:00:00",

@@ -1,0 +1,107 @@
+//! What the webhook answers, asked as the API server asks it.
+
+use std::sync::Arc;
+
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
+use serde_json::{Value, json};
+
+use super::support::{Bed, rule, schedule, slack};
+use crate::admission::Admission;
+use crate::metrics::Metrics;
+
+fn asked(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<DynamicObject> {
+    let kind = object["kind"].clone();
+    let review: AdmissionReview<DynamicObject> = serde_json::from_value(json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "a", "name": object["metadata"]["name"], "namespace": "payments", "operation": operation,
+            "kind": {"group": "belfry.dev", "version": "v1alpha1", "kind": kind},
+            "resource": {"group": "belfry.dev", "version": "v1alpha1", "resource": "x"},
+            "userInfo": {}, "object": object, "oldObject": old, "dryRun": false,
+        },
+    }))
+    .unwrap();
+    review.try_into().unwrap()
+}
+
+fn value<K: serde::Serialize>(object: kube::core::DeserializeGuard<K>) -> Value {
+    serde_json::to_value(object.0.ok().unwrap()).unwrap()
+}
+
+struct Asking(Bed, Admission);
+
+impl Asking {
+    async fn new() -> Self {
+        let bed = Bed::new().await;
+        let admission = Admission::new(Arc::clone(&bed.world), Metrics::new());
+        Self(bed, admission)
+    }
+
+    fn create(&self, object: &Value) -> AdmissionResponse {
+        self.1.review(&asked("CREATE", object, &Value::Null))
+    }
+}
+
+#[tokio::test]
+async fn what_can_work_is_allowed_and_what_can_not_is_denied_with_reason_and_place() {
+    let asking = Asking::new().await;
+    for good in [value(slack("s", 1)), value(rule("r", 2, &json!({}))), value(schedule("c", 3, &json!({})))] {
+        assert!(asking.create(&good).allowed);
+    }
+    for (bad, says) in [
+        (value(rule("r", 2, &json!({"match": "record.x == ("}))), "InvalidMatch: match: line 1"),
+        (value(schedule("c", 3, &json!({"timeZone": "Asia/Soul"}))), "InvalidRecurrence: "),
+    ] {
+        let answer = asking.create(&bad);
+        assert!(!answer.allowed && answer.result.message.starts_with(says), "{:?}", answer.result);
+    }
+}
+
+#[tokio::test]
+async fn one_without_identity_yet_is_judged_too() {
+    let asking = Asking::new().await;
+    let mut generated = value(schedule("c", 3, &json!({})));
+    generated["metadata"] = json!({"generateName": "c-"});
+    assert!(asking.create(&generated).allowed);
+    asking.0.world.schedules.insert(schedule("other", 4, &json!({})));
+    assert!(!asking.create(&generated).allowed);
+}
+
+#[tokio::test]
+async fn what_was_stored_is_never_stuck() {
+    let asking = Asking::new().await;
+    let broken = value(rule("r", 2, &json!({"match": "record.x == ("})));
+    let mut labelled = broken.clone();
+    labelled["metadata"]["labels"] = json!({"team": "a"});
+    assert!(asking.1.review(&asked("UPDATE", &labelled, &broken)).allowed);
+    let mut going = value(rule("r", 2, &json!({"match": "also ("})));
+    going["metadata"]["deletionTimestamp"] = json!("2026-11-02T00:00:00Z");
+    assert!(asking.1.review(&asked("UPDATE", &going, &broken)).allowed);
+    let worse = value(rule("r", 2, &json!({"match": "also ("})));
+    assert!(!asking.1.review(&asked("UPDATE", &worse, &broken)).allowed);
+}
+
+#[tokio::test]
+async fn a_clash_is_denied_or_warned_of_as_the_policy_says() {
+    let asking = Asking::new().await;
+    asking.0.world.schedules.insert(schedule("standup", 1, &json!({})));
+    for (policy, allowed, warned) in [("Reject", false, false), ("Warn", true, true), ("Allow", true, false)]
+    {
+        let answer = asking.create(&value(schedule("other", 2, &json!({"conflictPolicy": policy}))));
+        assert_eq!((answer.allowed, answer.warnings.is_some()), (allowed, warned), "{policy}");
+        let said = answer.warnings.into_iter().flatten().chain([answer.result.message]).collect::<String>();
+        assert_eq!(
+            said.contains("schedule standup has minji@example.com, room-3f-a"),
+            policy != "Allow",
+            "{said}"
+        );
+    }
+    let elsewhere = json!({"resources": ["room-4"], "participants": []});
+    assert!(asking.create(&value(schedule("other", 2, &elsewhere))).allowed);
+    // It does not stand in its own way.
+    let moved = value(schedule("standup", 1, &json!({"start": "2026-01-05T10:05:00"})));
+    let before = value(schedule("standup", 1, &json!({})));
+    assert!(asking.1.review(&asked("UPDATE", &moved, &before)).allowed);
+}

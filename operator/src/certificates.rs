@@ -1,0 +1,285 @@
+//! The certificates of the webhook and the hub: an authority of our own and a server's certificate, in one Secret that the
+//! chart makes empty, so that the operator needs no right to make Secrets or to read another.
+//!
+//! Invariants: a certificate is renewed when a third of its time is left, an authority when a year is; clients trust the new
+//! authority, and still the old one, before anybody shows a certificate of it; of two replicas that renew at once one wins,
+//! by the Secret's resourceVersion, and the other takes what it made. Never here: the key in a log or an error.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::json;
+
+/// How long an authority lasts, and how long before its end another one is made.
+const AUTHORITY: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+const AUTHORITY_LEFT: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// How long a server's certificate lasts, and how long before its end another one is made.
+const SERVER: SignedDuration = SignedDuration::from_hours(90 * 24);
+const SERVER_LEFT: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Clocks of a cluster's machines differ.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
+
+const AUTHORITY_EXPIRES: &str = "belfry.dev/authority-expires";
+const SERVER_EXPIRES: &str = "belfry.dev/certificate-expires";
+const NAMES: &str = "belfry.dev/certificate-names";
+
+/// What the Secret holds.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Certificates {
+    /// Who is to be trusted (PEM): the authority, and the one before it while that lasts.
+    pub(crate) authorities: String,
+    authority_key: String,
+    authority_expires: Timestamp,
+    /// The server's certificate (PEM).
+    pub(crate) certificate: String,
+    /// Its key (PEM).
+    pub(crate) key: String,
+    expires: Timestamp,
+    /// What it is for.
+    names: Vec<String>,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates")
+            .field("names", &self.names)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    /// Those to be used from `now` on: the ones that are held, or others where these are about to end.
+    fn renewed(held: Option<Self>, names: &[String], now: Timestamp) -> Result<Self, rcgen::Error> {
+        let held = held.filter(|held| held.expires > now && held.authority_expires > now);
+        if let Some(held) = &held
+            && held.authority_expires - AUTHORITY_LEFT > now
+        {
+            if held.expires - SERVER_LEFT > now && held.names == names {
+                return Ok(held.clone());
+            }
+            return held.clone().with_server(names, now);
+        }
+        let key = KeyPair::generate()?;
+        let expires = now + AUTHORITY;
+        let own = authority(now, expires)?.self_signed(&key)?.pem();
+        let before = held.map(|held| held.authorities).unwrap_or_default();
+        let latest = before.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap_or_default();
+        let made = Self {
+            authorities: own + latest,
+            authority_key: key.serialize_pem(),
+            authority_expires: expires,
+            certificate: String::new(),
+            key: String::new(),
+            expires: now,
+            names: Vec::new(),
+        };
+        made.with_server(names, now)
+    }
+
+    fn with_server(self, names: &[String], now: Timestamp) -> Result<Self, rcgen::Error> {
+        let issuer =
+            Issuer::new(authority(now, self.authority_expires)?, KeyPair::from_pem(&self.authority_key)?);
+        let key = KeyPair::generate()?;
+        let expires = (now + SERVER).min(self.authority_expires);
+        let mut params = CertificateParams::new(names.to_vec())?;
+        params.distinguished_name.push(DnType::CommonName, "belfry");
+        (params.not_before, params.not_after) = (date(now - SKEW), date(expires));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &issuer)?.pem();
+        Ok(Self { certificate, key: key.serialize_pem(), expires, names: names.to_vec(), ..self })
+    }
+
+    /// What a Secret holds, if it holds all of it.
+    fn read(secret: &Secret) -> Option<Self> {
+        let text = |key: &str| {
+            let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
+            String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
+        };
+        let note = |name: &str| secret.metadata.annotations.as_ref()?.get(name).cloned();
+        Some(Self {
+            authorities: text("ca.crt")?,
+            authority_key: text("ca.key")?,
+            authority_expires: note(AUTHORITY_EXPIRES)?.parse().ok()?,
+            certificate: text("tls.crt")?,
+            key: text("tls.key")?,
+            expires: note(SERVER_EXPIRES)?.parse().ok()?,
+            names: note(NAMES)?.split(',').map(str::to_owned).collect(),
+        })
+    }
+
+    fn write(&self, secret: &mut Secret) {
+        let pairs = [
+            ("ca.crt", &self.authorities),
+            ("ca.key", &self.authority_key),
+            ("tls.crt", &self.certificate),
+            ("tls.key", &self.key),
+        ];
+        let data = pairs.map(|(name, text)| (name.to_owned(), ByteString(text.clone().into_bytes())));
+        secret.data = Some(data.into());
+        let notes = secret.metadata.annotations.get_or_insert_default();
+        notes.insert(AUTHORITY_EXPIRES.to_owned(), self.authority_expires.to_string());
+        notes.insert(SERVER_EXPIRES.to_owned(), self.expires.to_string());
+        notes.insert(NAMES.to_owned(), self.names.join(","));
+    }
+}
+
+fn authority(now: Timestamp, expires: Timestamp) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "Belfry's own authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (params.not_before, params.not_after) = (date(now - SKEW), date(expires));
+    Ok(params)
+}
+
+fn date(at: Timestamp) -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+}
+
+/// Where they are kept, and who has to trust them.
+pub(crate) struct Keeper {
+    pub(crate) client: Client,
+    /// Of the Secret.
+    pub(crate) namespace: String,
+    /// Of the Secret.
+    pub(crate) secret: String,
+    /// The `ValidatingWebhookConfiguration`.
+    pub(crate) webhook: String,
+    /// DNS names of the server's certificate.
+    pub(crate) names: Vec<String>,
+}
+
+impl Keeper {
+    /// The certificates to use, made or renewed where needed, once the API server trusts them. Writes only what differs.
+    pub(crate) async fn current(&self, now: Timestamp) -> anyhow::Result<Certificates> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut secret =
+            secrets.get(&self.secret).await.with_context(|| format!("read Secret {}", self.secret))?;
+        let held = Certificates::read(&secret);
+        let current = Certificates::renewed(held.clone(), &self.names, now).context("make a certificate")?;
+        if held.as_ref() != Some(&current) {
+            current.write(&mut secret);
+            // Refused when another replica was faster: the next look takes what that made.
+            secrets
+                .replace(&self.secret, &PostParams::default(), &secret)
+                .await
+                .with_context(|| format!("write Secret {}", self.secret))?;
+            tracing::info!(names = current.names.join(","), expires = %current.expires, "a new certificate");
+        }
+        self.publish(&current.authorities).await.with_context(|| format!("write {}", self.webhook))?;
+        Ok(current)
+    }
+
+    async fn publish(&self, authorities: &str) -> kube::Result<()> {
+        let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let configuration = webhooks.get(&self.webhook).await?;
+        let bundle = ByteString(authorities.as_bytes().to_vec());
+        let hooks = configuration.webhooks.unwrap_or_default();
+        if hooks.iter().all(|hook| hook.client_config.ca_bundle.as_ref() == Some(&bundle)) {
+            return Ok(());
+        }
+        let hooks: Vec<_> = hooks
+            .iter()
+            .map(|hook| json!({"name": hook.name, "clientConfig": {"caBundle": bundle}}))
+            .collect();
+        let patch = Patch::Strategic(json!({"webhooks": hooks}));
+        webhooks.patch(&self.webhook, &PatchParams::default(), &patch).await.map(drop)
+    }
+}
+
+/// How often certificates are looked at, and how soon after a failure.
+pub(crate) const LOOK: Duration = Duration::from_mins(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    fn now() -> Timestamp {
+        "2026-11-25T00:00:00Z".parse().unwrap()
+    }
+
+    fn names() -> Vec<String> {
+        vec!["belfry-webhook.belfry-system.svc".to_owned()]
+    }
+
+    /// Whether a client that trusts `authorities` takes `certificate` at `at`.
+    fn trusts(authorities: &str, certificates: &Certificates, at: Timestamp) -> bool {
+        use rustls::client::danger::ServerCertVerifier as _;
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+        let mut roots = rustls::RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+            roots.add(authority.unwrap()).unwrap();
+        }
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .unwrap();
+        let own = CertificateDer::from_pem_slice(certificates.certificate.as_bytes()).unwrap();
+        let name = ServerName::try_from(names()[0].clone()).unwrap();
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(at.as_second() as u64));
+        verifier.verify_server_cert(&own, &[], &name, &[], at).is_ok()
+    }
+
+    #[test]
+    fn what_is_made_is_trusted_until_it_ends_and_kept_until_a_third_is_left() {
+        let first = Certificates::renewed(None, &names(), now()).unwrap();
+        for (days, trusted) in [(0, true), (89, true), (91, false)] {
+            assert_eq!(trusts(&first.authorities, &first, now() + DAY * days), trusted, "{days} days");
+        }
+        let again = |days| Certificates::renewed(Some(first.clone()), &names(), now() + DAY * days).unwrap();
+        assert!(again(59) == first);
+        let second = again(61);
+        assert!(second != first && second.authorities == first.authorities);
+        assert!(trusts(&first.authorities, &second, now() + DAY * 100), "clients need not change");
+        let other = vec!["other.svc".to_owned()];
+        assert!(Certificates::renewed(Some(first.clone()), &other, now()).unwrap() != first, "other names");
+    }
+
+    #[test]
+    fn a_new_authority_is_trusted_beside_the_one_before_it_and_no_further_back() {
+        let mut held = Certificates::renewed(None, &names(), now()).unwrap();
+        for turn in 1..4 {
+            let at = now() + DAY * (365 * 9 + 10) * turn;
+            // It was kept up to date in the years between.
+            let kept = Certificates { expires: at + DAY, ..held.clone() };
+            let next = Certificates::renewed(Some(kept), &names(), at).unwrap();
+            assert_eq!(next.authorities.matches("BEGIN CERTIFICATE").count(), 2);
+            assert!(trusts(&next.authorities, &next, at) && !trusts(&held.authorities, &next, at));
+            assert!(
+                next.authorities.ends_with(
+                    held.authorities.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap()
+                )
+            );
+            held = next;
+        }
+    }
+
+    #[test]
+    fn the_secret_gives_back_what_was_put_in_and_half_of_it_is_nothing() {
+        let made = Certificates::renewed(None, &names(), now()).unwrap();
+        let mut secret = Secret::default();
+        assert!(Certificates::read(&secret).is_none());
+        made.write(&mut secret);
+        assert!(Certificates::read(&secret) == Some(made.clone()));
+        secret.data.as_mut().unwrap().remove("tls.key");
+        assert!(Certificates::read(&secret).is_none());
+        assert!(!format!("{made:?}").contains("PRIVATE"));
+    }
+}
