@@ -16,7 +16,7 @@ fn asked(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<Dynam
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
-            "uid": "a", "name": object["metadata"]["name"], "namespace": "payments", "operation": operation,
+            "uid": "a", "name": object["metadata"]["name"].as_str().unwrap_or_default(), "namespace": "payments", "operation": operation,
             "kind": {"group": "belfry.dev", "version": "v1alpha1", "kind": kind},
             "resource": {"group": "belfry.dev", "version": "v1alpha1", "resource": "x"},
             "userInfo": {}, "object": object, "oldObject": old, "dryRun": false,
