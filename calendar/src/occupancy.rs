@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
 use crate::days::DAY;
 use crate::proof::Pattern;
-use crate::recurrence::Recurrence;
+use crate::recurrence::{Length, Recurrence};
 use crate::spans::{Buffers, Run, Span, runs};
 use crate::zone::{floor_second, timestamp};
 
@@ -47,6 +47,7 @@ pub struct Occupancy<K, R> {
     due: BTreeMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
     short: Vec<u32>,
+    turn: u32,
 }
 
 /// A booking as it is held.
@@ -92,9 +93,7 @@ struct Series {
 
 /// The occurrences of a booking that are not over, and start before `covered`.
 pub(crate) struct Expanded {
-    pub(crate) spans: Vec<Span>,
-    runs: Vec<Run>,
-    run_of: Vec<u32>,
+    spans: Vec<Span>,
     /// Nothing comes after the last if this is `i64::MAX`.
     covered: i64,
 }
@@ -103,22 +102,31 @@ impl Expanded {
     /// Expands a booking from `now` to `until`, or as far as the bounds allow.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, now: i64, until: i64) -> Self {
         let (mut spans, mut covered) = (Vec::new(), i64::MAX);
-        let from = timestamp(now - i64::from(buffers.after));
-        for (index, occurrence) in recurrence.current(from).enumerate() {
-            let start = occurrence.start.as_second();
-            if start >= until || index == MAX_SPANS {
-                covered = start.min(until);
-                break;
+        let from = now - i64::from(buffers.after);
+        let mut take = |span: Span| {
+            if span.start >= until || spans.len() == MAX_SPANS {
+                covered = span.start.min(until);
+                return false;
             }
-            spans.extend(Span::of(&occurrence));
+            if span.end > from {
+                spans.push(span);
+            }
+            true
+        };
+        if recurrence.length == Length::Seconds(0) {
+            // Takes no time.
+        } else if recurrence.series.is_some() {
+            recurrence.current(timestamp(from)).map(|occurrence| Span::of(&occurrence)).all(&mut take);
+        } else {
+            // Most are single events, for which this is all that must be done.
+            let moments = recurrence.singles.iter().filter(|moment| !recurrence.excepts(**moment));
+            moments.map(|moment| Span::at(recurrence, moment.at, moment.local)).all(&mut take);
         }
-        let (mut found, mut run_of) = runs(&spans);
-        while found.len() > MAX_RUNS {
+        while spans.len() > MAX_RUNS && runs(&spans).0.len() > MAX_RUNS {
             covered = spans[spans.len() / 2].start;
             spans.truncate(spans.len() / 2);
-            (found, run_of) = runs(&spans);
         }
-        Self { spans, runs: found, run_of, covered }
+        Self { spans, covered }
     }
 
     /// The end of the last, with its buffer.
@@ -141,6 +149,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             by_name: HashMap::new(),
             due: BTreeMap::new(),
             short: Vec::new(),
+            turn: 0,
         }
     }
 
@@ -153,28 +162,27 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
-        let old = self.slots.get(&key).copied();
-        let slot = old.unwrap_or_else(|| self.vacant.pop().unwrap_or(self.held.len() as u32));
-        if slot as usize == self.held.len() {
-            self.held.push(None);
+        let until = self.ahead();
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
+        self.hold(key, booking, &own);
+    }
+
+    /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
+    /// nothing changes.
+    pub fn insert_if_free(
+        &mut self,
+        key: K,
+        booking: &Booking<R>,
+        against: impl Fn(&K) -> bool,
+        limit: usize,
+    ) -> Clashes<K, R> {
+        let until = self.ahead();
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
+        let clashes = self.compare(&key, booking, &own, &against, limit);
+        if clashes.total == 0 {
+            self.hold(key, booking, &own);
         }
-        let before = self.held[slot as usize].take();
-        if let Some(held) = &before {
-            self.vacate(slot, held);
-        }
-        let places: Box<[u32]> = booking.needs.iter().map(|name| self.place(name)).collect();
-        for place in &places {
-            self.places[*place as usize].slots.push(slot);
-        }
-        if old.is_none() {
-            self.slots.insert(key.clone(), slot);
-        }
-        let due = before.as_ref().map_or(NEVER_DUE, |held| held.due);
-        let held = Held { key, places, buffers: booking.buffers, rest: None, upto: 0, due };
-        self.fill(slot, held, &booking.recurrence);
-        for place in before.iter().flat_map(|held| &held.places) {
-            self.drop_unused(*place);
-        }
+        clashes
     }
 
     /// Frees what `key` held. False if it held nothing.
@@ -217,7 +225,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                 {
                     self.empty(slot, &held);
                     match held.rest.clone() {
-                        Some(recurrence) => self.fill(slot, held, &recurrence),
+                        Some(recurrence) => {
+                            let until = self.ahead();
+                            let own = Expanded::new(&recurrence, held.buffers, self.now, until);
+                            self.fill(slot, held, &recurrence, &own);
+                        }
                         None => self.held[slot as usize] = Some(Held { due: NEVER_DUE, ..held }),
                     }
                 }
@@ -235,11 +247,23 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         limit: usize,
     ) -> Clashes<K, R> {
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
+        self.compare(key, booking, &own, &against, limit)
+    }
+
+    /// Checks a booking that is expanded as far as the horizon, or farther.
+    fn compare(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
+        own: &Expanded,
+        against: &dyn Fn(&K) -> bool,
+        limit: usize,
+    ) -> Clashes<K, R> {
         let places: Vec<&Place<R>> = booking.needs.iter().filter_map(|name| self.find(name)).collect();
-        let mut others = Others { skip: self.slot(key), until: self.until(), against: &against };
+        let mut others = Others { but: Some(key), until: self.until(), against };
         let covered = places.iter().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
         others.until = others.until.min(own.covered).min(covered);
-        let near = Near::new(&places, &own, booking.buffers, |slot| self.counts(slot, &others));
+        let near = Near::new(&places, &own.spans, booking.buffers, |slot| self.counts(slot, &others));
         let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
         for (index, event) in own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until)
         {
@@ -263,7 +287,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let never = total == 0
             && others.until == self.until()
-            && places.iter().all(|place| self.never(booking, &own, place, &others));
+            && places.iter().all(|place| self.never(booking, own, place, &others));
         Clashes { first, total, checked_until: timestamp(others.until), never }
     }
 
@@ -291,10 +315,6 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
         self.by_name.get(name).map(|place| &self.places[*place as usize])
-    }
-
-    pub(crate) fn slot(&self, key: &K) -> Option<u32> {
-        self.slots.get(key).copied()
     }
 
     /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`.
@@ -325,8 +345,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                 && around.start < held.end
                 && event.start < others.until
                 && held.end > self.now
-                && others.skip != Some(slot)
-                && (others.against)(&other.key)
+                && others.count(&other.key)
             {
                 holds.push(Hold { slot, event, held });
             }
@@ -334,16 +353,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 
     /// Everything that holds `place` between two instants.
-    pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, skip: Option<u32>) -> Vec<Hold> {
+    pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, but: Option<&K>) -> Vec<Hold> {
         let mut holds = Vec::new();
-        let others = Others { skip, until: self.until(), against: &|_: &K| true };
+        let others = Others { but, until: self.until(), against: &|_: &K| true };
         self.holds(place, &place.series, window, Buffers::default(), &others, &mut holds);
         holds
     }
 
     fn counts(&self, slot: u32, others: &Others<'_, K>) -> bool {
-        others.skip != Some(slot)
-            && self.held[slot as usize].as_ref().is_some_and(|held| (others.against)(&held.key))
+        self.held[slot as usize].as_ref().is_some_and(|held| others.count(&held.key))
     }
 
     /// Up to when everything that counts is held.
@@ -405,17 +423,44 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
-    /// Expands a booking and enters what it holds.
-    fn fill(&mut self, slot: u32, mut held: Held<K>, recurrence: &Arc<Recurrence>) {
-        let until = self.until();
-        // A sixteenth of the horizon more, or up to twice that, another for each.
+    /// How far to expand a booking that is to be held: a sixteenth of the horizon more, up to twice that, another each
+    /// time.
+    fn ahead(&mut self) -> i64 {
         let slack = self.horizon / 16 + DAY;
-        let more = slack + i64::from(slot.wrapping_mul(0x9E37_79B9) >> 16) * slack / 65_536;
-        let own = Expanded::new(recurrence, held.buffers, self.now, until + more);
+        self.turn = self.turn.wrapping_add(0x9E37_79B9);
+        self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
+    }
+
+    fn hold(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
+        let slot = *self
+            .slots
+            .entry(key.clone())
+            .or_insert_with(|| self.vacant.pop().unwrap_or(self.held.len() as u32));
+        if slot as usize == self.held.len() {
+            self.held.push(None);
+        }
+        let before = self.held[slot as usize].take();
+        if let Some(held) = &before {
+            self.vacate(slot, held);
+        }
+        let places: Box<[u32]> = booking.needs.iter().map(|name| self.place(name)).collect();
+        for place in &places {
+            self.places[*place as usize].slots.push(slot);
+        }
+        let due = before.as_ref().map_or(NEVER_DUE, |held| held.due);
+        let held = Held { key, places, buffers: booking.buffers, rest: None, upto: 0, due };
+        self.fill(slot, held, &booking.recurrence, own);
+        for place in before.iter().flat_map(|held| &held.places) {
+            self.drop_unused(*place);
+        }
+    }
+
+    /// Enters what a booking holds.
+    fn fill(&mut self, slot: u32, mut held: Held<K>, recurrence: &Arc<Recurrence>, own: &Expanded) {
         let end = own.end(held.buffers).unwrap_or(self.now);
         held.rest = (own.covered < i64::MAX).then(|| Arc::clone(recurrence));
         held.upto = own.covered.min(if held.rest.is_some() { i64::MAX } else { end });
-        if held.upto < until && held.rest.is_some() {
+        if held.upto < self.until() && held.rest.is_some() {
             self.short.push(slot);
         }
         let due = if held.rest.is_some() { held.upto - self.horizon } else { end + DAY };
@@ -427,11 +472,12 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let reach =
             own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(held.buffers.after);
+        let (found, _) = runs(&own.spans);
         for number in &held.places {
             let place = &mut self.places[*number as usize];
             place.lead = place.lead.max(held.buffers.before.into());
             place.reach = place.reach.max(reach);
-            place.enter(slot, &own.runs);
+            place.enter(slot, &found);
         }
         self.held[slot as usize] = Some(held);
     }
@@ -457,58 +503,73 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
 impl<R> Place<R> {
     fn enter(&mut self, slot: u32, runs: &[Run]) {
-        let (series, singles): (Vec<Run>, Vec<Run>) = runs.iter().partition(|run| run.count >= SHORT_RUN);
-        self.series.extend(series.into_iter().map(|run| Series { run, slot }));
-        let all = singles.iter().flat_map(|run| {
-            let starts = run.starting_within(i64::MIN / 2, i64::MAX / 2).map(|event| event.start);
-            starts.map(|start| Single { start, length: run.length, slot })
-        });
-        let mut all: Vec<Single> = all.collect();
-        if let [single] = all[..] {
+        let before = self.singles.len();
+        for run in runs {
+            if run.count >= SHORT_RUN {
+                self.series.push(Series { run: *run, slot });
+            } else {
+                let events = run.starting_within(run.first - 1, run.last() + 1);
+                self.singles.extend(events.map(|event| Single {
+                    start: event.start,
+                    length: run.length,
+                    slot,
+                }));
+            }
+        }
+        if self.singles.len() > before + 1 {
+            // Finds the stretches that are in order already.
+            self.singles.sort_by_key(|single| single.start);
+        } else if self.singles.len() > before
+            && let Some(single) = self.singles.pop()
+        {
             let at = self.singles.partition_point(|other| other.start <= single.start);
             self.singles.insert(at, single);
-        } else if !all.is_empty() {
-            self.singles.append(&mut all);
-            // Finds the two stretches that are in order already.
-            self.singles.sort_by_key(|single| single.start);
         }
     }
 }
 
 /// Against whom something is checked.
 struct Others<'a, K> {
-    skip: Option<u32>,
+    but: Option<&'a K>,
     /// What starts from here on does not count.
     until: i64,
     against: &'a dyn Fn(&K) -> bool,
 }
 
-/// For each thing needed and each run of the booking asked about, the series that may ever meet it.
-struct Near<'a> {
-    own: &'a Expanded,
+impl<K: PartialEq> Others<'_, K> {
+    fn count(&self, key: &K) -> bool {
+        self.but != Some(key) && (self.against)(key)
+    }
+}
+
+/// For each thing needed and each run of the booking asked about, the series that may ever meet it. Empty when there
+/// is no series at all.
+struct Near {
+    runs: usize,
+    run_of: Vec<u32>,
     series: Vec<Vec<Series>>,
 }
 
-impl<'a> Near<'a> {
-    fn new<R>(
-        places: &[&Place<R>],
-        own: &'a Expanded,
-        buffers: Buffers,
-        counts: impl Fn(u32) -> bool,
-    ) -> Self {
-        let mut series = Vec::with_capacity(places.len() * own.runs.len());
+impl Near {
+    fn new<R>(places: &[&Place<R>], spans: &[Span], buffers: Buffers, counts: impl Fn(u32) -> bool) -> Self {
+        if places.iter().all(|place| place.series.is_empty()) {
+            return Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
+        }
+        let (runs, run_of) = runs(spans);
+        let mut series = Vec::with_capacity(places.len() * runs.len());
         for place in places {
-            for run in &own.runs {
+            for run in &runs {
                 let low = -(place.reach + i64::from(buffers.before));
                 let high = i64::from(run.length) + i64::from(buffers.after) + place.lead;
                 let near = |series: &&Series| run.may_meet(series.run, low, high) && counts(series.slot);
                 series.push(place.series.iter().filter(near).copied().collect());
             }
         }
-        Self { own, series }
+        Self { runs: runs.len(), run_of, series }
     }
 
     fn series(&self, place: usize, span: usize) -> &[Series] {
-        &self.series[place * self.own.runs.len() + self.own.run_of[span] as usize]
+        let run = self.run_of.get(span).map(|run| place * self.runs + *run as usize);
+        run.and_then(|index| self.series.get(index)).map_or(&[], Vec::as_slice)
     }
 }
