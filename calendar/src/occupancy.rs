@@ -472,12 +472,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let reach =
             own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(held.buffers.after);
-        let (found, _) = runs(&own.spans);
+        // So few are single events, and need no search for runs.
+        let few = own.spans.len() < SHORT_RUN as usize;
+        let found = if few { Vec::new() } else { runs(&own.spans).0 };
+        let singles = if few { &own.spans[..] } else { &[] };
         for number in &held.places {
             let place = &mut self.places[*number as usize];
             place.lead = place.lead.max(held.buffers.before.into());
             place.reach = place.reach.max(reach);
-            place.enter(slot, &found);
+            place.enter(slot, singles, &found);
         }
         self.held[slot as usize] = Some(held);
     }
@@ -502,18 +505,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 }
 
 impl<R> Place<R> {
-    fn enter(&mut self, slot: u32, runs: &[Run]) {
+    fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
         let before = self.singles.len();
+        let single = |event: Span| Single { start: event.start, length: event.length() as u32, slot };
+        self.singles.extend(singles.iter().map(|event| single(*event)));
         for run in runs {
             if run.count >= SHORT_RUN {
                 self.series.push(Series { run: *run, slot });
             } else {
-                let events = run.starting_within(run.first - 1, run.last() + 1);
-                self.singles.extend(events.map(|event| Single {
-                    start: event.start,
-                    length: run.length,
-                    slot,
-                }));
+                self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
             }
         }
         if self.singles.len() > before + 1 {

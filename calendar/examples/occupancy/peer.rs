@@ -1,6 +1,7 @@
 //! A PostgreSQL of our own with an exclusion constraint. Each booking is inserted by a loop inside the server, in one
 //! transaction a turn: no round trips, no parsing, no commit of its own.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -84,7 +85,7 @@ impl Peer {
             .to_owned();
         for Asked { id, place, start, weeks } in asked {
             let start = jiff::Timestamp::from_second(*start)?;
-            text.push_str(&format!("{id}\t{place}\t{start}\t{weeks}\n"));
+            writeln!(text, "{id}\t{place}\t{start}\t{weeks}")?;
         }
         text.push_str("\\.\nanalyze asked;\n");
         self.sql(&text).map(drop)

@@ -98,6 +98,17 @@ fn what_is_over_before_the_horizon_ends_is_compared_in_full() {
     assert_eq!(check(&ends, &weekly), PROVEN);
 }
 
+#[test]
+fn what_ends_behind_the_horizon_was_not_compared_in_full() {
+    let mut index = Occupancy::new(at("2026-01-01T00:00:00Z"), SignedDuration::from_hours(1));
+    index.insert(0, &hour("2026-01-01T20:00:00", "UTC", ""));
+    let daily = hour("2025-01-01T20:00:00", "UTC", "FREQ=DAILY");
+    let clashes = index.check(&1, &daily, |_| true, 0);
+    assert_eq!((clashes.total, clashes.never), NOT_PROVEN);
+    index.insert(0, &hour("2026-01-01T00:00:00", "UTC", ""));
+    assert!(index.check(&1, &daily, |_| true, 0).never);
+}
+
 fn random() -> impl Strategy<Value = (String, i64, &'static str, &'static str)> {
     let zone =
         select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo"]);
