@@ -24,7 +24,7 @@ pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24
 /// Occurrences of one series that are looked at; with more, it is covered less far.
 const MAX_SPANS: usize = 250_000;
 /// Runs that one series may take in memory; with more, it is covered less far.
-const MAX_RUNS: usize = 20_000;
+const MAX_RUNS: usize = 5_000;
 /// A run of fewer events takes more memory than the events.
 const SHORT_RUN: u32 = 3;
 const NEVER_DUE: i64 = i64::MAX;
