@@ -208,7 +208,8 @@ fn full(holds: &[Hold], capacity: u32) -> Vec<Span> {
 fn without(stretch: Span, full: &[Span]) -> Vec<Span> {
     let mut left = Vec::new();
     let mut from = stretch.start;
-    for taken in full.iter().filter(|taken| taken.end > stretch.start && taken.start < stretch.end) {
+    let near = &full[full.partition_point(|taken| taken.end <= stretch.start)..];
+    for taken in near.iter().take_while(|taken| taken.start < stretch.end) {
         if taken.start > from {
             left.push(Span { start: from, end: taken.start });
         }
