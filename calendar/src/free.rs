@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::conflict::{Booking, Hold, first_clash};
 use crate::days::DAY;
 use crate::occupancy::Occupancy;
-use crate::recurrence::{Length, Recurrence};
+use crate::recurrence::Recurrence;
 use crate::spans::Span;
 use crate::zone::{ceil_second, local_seconds, timestamp};
 
@@ -113,10 +113,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Whether one event of a booking clashes.
     fn clashes(&self, key: &K, booking: &Booking<R>, event: Span) -> bool {
-        let skip = self.slot(key);
         let places = booking.needs.iter().filter_map(|name| self.find(name));
         places.into_iter().any(|place| {
-            let holds = self.holds_between(place, booking.buffers.around(event), skip);
+            let holds = self.holds_between(place, booking.buffers.around(event), Some(key));
             first_clash(event, booking.buffers, &holds, place.capacity, |_| false).is_some()
         })
     }
@@ -169,14 +168,7 @@ impl<'a> Movable<'a> {
             let resolved = zone.resolve(local + shift);
             [resolved.first, resolved.second].map(|moment| moment.map(|moment| moment.at))
         };
-        let end = move |start| match self.recurrence.length {
-            Length::Seconds(seconds) => start + seconds,
-            Length::Days(days) => {
-                let next = zone.resolve(local + shift + i64::from(days) * DAY);
-                next.first.map_or(next.high, |moment| moment.at)
-            }
-        };
-        starts.into_iter().flatten().map(move |start| Span { start, end: end(start) })
+        starts.into_iter().flatten().map(move |start| Span::at(self.recurrence, start, local + shift))
     }
 }
 
@@ -216,7 +208,8 @@ fn full(holds: &[Hold], capacity: u32) -> Vec<Span> {
 fn without(stretch: Span, full: &[Span]) -> Vec<Span> {
     let mut left = Vec::new();
     let mut from = stretch.start;
-    for taken in full.iter().filter(|taken| taken.end > stretch.start && taken.start < stretch.end) {
+    let near = &full[full.partition_point(|taken| taken.end <= stretch.start)..];
+    for taken in near.iter().take_while(|taken| taken.start < stretch.end) {
         if taken.start > from {
             left.push(Span { start: from, end: taken.start });
         }

@@ -16,6 +16,7 @@
 
 #![warn(missing_docs)]
 
+mod check;
 mod conflict;
 mod cron;
 mod days;

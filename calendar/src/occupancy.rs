@@ -5,16 +5,15 @@
 //! has used that up; each at another time, so that time never brings much at once.
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
+use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
-use crate::proof::Pattern;
-use crate::recurrence::Recurrence;
+use crate::recurrence::{Length, Recurrence};
 use crate::spans::{Buffers, Run, Span, runs};
 use crate::zone::{floor_second, timestamp};
 
@@ -25,7 +24,7 @@ pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24
 /// Occurrences of one series that are looked at; with more, it is covered less far.
 const MAX_SPANS: usize = 250_000;
 /// Runs that one series may take in memory; with more, it is covered less far.
-const MAX_RUNS: usize = 20_000;
+const MAX_RUNS: usize = 5_000;
 /// A run of fewer events takes more memory than the events.
 const SHORT_RUN: u32 = 3;
 const NEVER_DUE: i64 = i64::MAX;
@@ -37,28 +36,29 @@ const NEVER_DUE: i64 = i64::MAX;
 pub struct Occupancy<K, R> {
     pub(crate) now: i64,
     horizon: i64,
-    held: Vec<Option<Held<K>>>,
+    pub(crate) held: Vec<Option<Held<K>>>,
     vacant: Vec<u32>,
     slots: HashMap<K, u32>,
-    pub(crate) places: Vec<Place<R>>,
+    places: Vec<Place<R>>,
     unused: Vec<u32>,
     by_name: HashMap<R, u32>,
     /// Bookings to expand again, by the day.
     due: BTreeMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
-    short: Vec<u32>,
+    pub(crate) short: Vec<u32>,
+    turn: u32,
 }
 
 /// A booking as it is held.
 #[derive(Debug)]
-struct Held<K> {
-    key: K,
+pub(crate) struct Held<K> {
+    pub(crate) key: K,
     places: Box<[u32]>,
-    buffers: Buffers,
+    pub(crate) buffers: Buffers,
     /// Nothing when all that it has is held.
-    rest: Option<Arc<Recurrence>>,
+    pub(crate) rest: Option<Arc<Recurrence>>,
     /// All that starts before is held; when there is no rest, when the last ends, with its buffer.
-    upto: i64,
+    pub(crate) upto: i64,
     /// The day on which it is expanded again.
     due: i64,
 }
@@ -66,63 +66,70 @@ struct Held<K> {
 /// A participant or resource.
 #[derive(Debug)]
 pub(crate) struct Place<R> {
-    name: R,
+    pub(crate) name: R,
     pub(crate) capacity: u32,
-    slots: Vec<u32>,
+    pub(crate) slots: Vec<u32>,
     /// By start.
-    singles: Vec<Single>,
-    series: Vec<Series>,
+    pub(crate) singles: Vec<Single>,
+    pub(crate) series: Vec<Series>,
     /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
-    lead: i64,
-    reach: i64,
+    pub(crate) lead: i64,
+    pub(crate) reach: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Single {
-    start: i64,
-    length: u32,
-    slot: u32,
+pub(crate) struct Single {
+    pub(crate) start: i64,
+    pub(crate) length: u32,
+    pub(crate) slot: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Series {
-    run: Run,
-    slot: u32,
+pub(crate) struct Series {
+    pub(crate) run: Run,
+    pub(crate) slot: u32,
 }
 
 /// The occurrences of a booking that are not over, and start before `covered`.
 pub(crate) struct Expanded {
     pub(crate) spans: Vec<Span>,
-    runs: Vec<Run>,
-    run_of: Vec<u32>,
     /// Nothing comes after the last if this is `i64::MAX`.
-    covered: i64,
+    pub(crate) covered: i64,
 }
 
 impl Expanded {
     /// Expands a booking from `now` to `until`, or as far as the bounds allow.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, now: i64, until: i64) -> Self {
         let (mut spans, mut covered) = (Vec::new(), i64::MAX);
-        let from = timestamp(now - i64::from(buffers.after));
-        for (index, occurrence) in recurrence.current(from).enumerate() {
-            let start = occurrence.start.as_second();
-            if start >= until || index == MAX_SPANS {
-                covered = start.min(until);
-                break;
+        let from = now - i64::from(buffers.after);
+        let mut take = |span: Span| {
+            if span.start >= until || spans.len() == MAX_SPANS {
+                covered = span.start.min(until);
+                return false;
             }
-            spans.extend(Span::of(&occurrence));
+            if span.end > from {
+                spans.push(span);
+            }
+            true
+        };
+        if recurrence.length == Length::Seconds(0) {
+            // Takes no time.
+        } else if recurrence.series.is_some() {
+            recurrence.current(timestamp(from)).map(|occurrence| Span::of(&occurrence)).all(&mut take);
+        } else {
+            // Most are single events, for which this is all that must be done.
+            let moments = recurrence.singles.iter().filter(|moment| !recurrence.excepts(**moment));
+            moments.map(|moment| Span::at(recurrence, moment.at, moment.local)).all(&mut take);
         }
-        let (mut found, mut run_of) = runs(&spans);
-        while found.len() > MAX_RUNS {
+        while spans.len() > MAX_RUNS && runs(&spans).0.len() > MAX_RUNS {
             covered = spans[spans.len() / 2].start;
             spans.truncate(spans.len() / 2);
-            (found, run_of) = runs(&spans);
         }
-        Self { spans, runs: found, run_of, covered }
+        Self { spans, covered }
     }
 
     /// The end of the last, with its buffer.
-    fn end(&self, buffers: Buffers) -> Option<i64> {
+    pub(crate) fn end(&self, buffers: Buffers) -> Option<i64> {
         self.spans.last().map(|last| buffers.around(*last).end)
     }
 }
@@ -141,6 +148,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             by_name: HashMap::new(),
             due: BTreeMap::new(),
             short: Vec::new(),
+            turn: 0,
         }
     }
 
@@ -153,28 +161,27 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
-        let old = self.slots.get(&key).copied();
-        let slot = old.unwrap_or_else(|| self.vacant.pop().unwrap_or(self.held.len() as u32));
-        if slot as usize == self.held.len() {
-            self.held.push(None);
+        let until = self.ahead();
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
+        self.hold(key, booking, &own);
+    }
+
+    /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
+    /// nothing changes.
+    pub fn insert_if_free(
+        &mut self,
+        key: K,
+        booking: &Booking<R>,
+        against: impl Fn(&K) -> bool,
+        limit: usize,
+    ) -> Clashes<K, R> {
+        let until = self.ahead();
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
+        let clashes = self.compare(&key, booking, &own, &against, limit);
+        if clashes.total == 0 {
+            self.hold(key, booking, &own);
         }
-        let before = self.held[slot as usize].take();
-        if let Some(held) = &before {
-            self.vacate(slot, held);
-        }
-        let places: Box<[u32]> = booking.needs.iter().map(|name| self.place(name)).collect();
-        for place in &places {
-            self.places[*place as usize].slots.push(slot);
-        }
-        if old.is_none() {
-            self.slots.insert(key.clone(), slot);
-        }
-        let due = before.as_ref().map_or(NEVER_DUE, |held| held.due);
-        let held = Held { key, places, buffers: booking.buffers, rest: None, upto: 0, due };
-        self.fill(slot, held, &booking.recurrence);
-        for place in before.iter().flat_map(|held| &held.places) {
-            self.drop_unused(*place);
-        }
+        clashes
     }
 
     /// Frees what `key` held. False if it held nothing.
@@ -217,71 +224,16 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                 {
                     self.empty(slot, &held);
                     match held.rest.clone() {
-                        Some(recurrence) => self.fill(slot, held, &recurrence),
+                        Some(recurrence) => {
+                            let until = self.ahead();
+                            let own = Expanded::new(&recurrence, held.buffers, self.now, until);
+                            self.fill(slot, held, &recurrence, &own);
+                        }
                         None => self.held[slot as usize] = Some(Held { due: NEVER_DUE, ..held }),
                     }
                 }
             }
         }
-    }
-
-    /// The clashes of `booking` with what others than `key` hold, among them only those `against` whom it is
-    /// checked: all, or for example only the older. The `limit` first of them are told in full.
-    pub fn check(
-        &self,
-        key: &K,
-        booking: &Booking<R>,
-        against: impl Fn(&K) -> bool,
-        limit: usize,
-    ) -> Clashes<K, R> {
-        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
-        let places: Vec<&Place<R>> = booking.needs.iter().filter_map(|name| self.find(name)).collect();
-        let mut others = Others { skip: self.slot(key), until: self.until(), against: &against };
-        let covered = places.iter().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
-        others.until = others.until.min(own.covered).min(covered);
-        let near = Near::new(&places, &own, booking.buffers, |slot| self.counts(slot, &others));
-        let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
-        for (index, event) in own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until)
-        {
-            let (mut at, mut with) = (None, Vec::new());
-            let told = first.len() < limit;
-            for (number, place) in places.iter().enumerate() {
-                self.holds(place, near.series(number, index), *event, booking.buffers, &others, &mut holds);
-                let found = first_clash(*event, booking.buffers, &holds, place.capacity, |active| {
-                    if told {
-                        with.extend(active.iter().map(|index| (holds[*index], &place.name)));
-                    }
-                    told
-                });
-                at = found.into_iter().chain(at).min();
-            }
-            let Some(at) = at else { continue };
-            total += 1;
-            if told && let Some(occurrence) = booking.recurrence.occurrences_from(event.start).next() {
-                first.push(Clash { occurrence, at: timestamp(at), with: self.holders(&with) });
-            }
-        }
-        let never = total == 0
-            && others.until == self.until()
-            && places.iter().all(|place| self.never(booking, &own, place, &others));
-        Clashes { first, total, checked_until: timestamp(others.until), never }
-    }
-
-    fn holders(&self, holds: &[(Hold, &R)]) -> Vec<Holder<K, R>> {
-        let mut found: BTreeMap<(i64, &K), (i64, BTreeSet<&R>)> = BTreeMap::new();
-        for (Hold { slot, event, .. }, name) in holds {
-            if let Some(held) = &self.held[*slot as usize] {
-                let entry = found.entry((event.start, &held.key));
-                entry.or_insert((event.end, BTreeSet::new())).1.insert(name);
-            }
-        }
-        let holders = found.into_iter().map(|((start, key), (end, needs))| Holder {
-            key: key.clone(),
-            start: timestamp(start),
-            end: timestamp(end),
-            needs: needs.into_iter().cloned().collect(),
-        });
-        holders.collect()
     }
 
     /// Occurrences that start from here on are not looked at.
@@ -291,87 +243,6 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
         self.by_name.get(name).map(|place| &self.places[*place as usize])
-    }
-
-    pub(crate) fn slot(&self, key: &K) -> Option<u32> {
-        self.slots.get(key).copied()
-    }
-
-    /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`.
-    fn holds(
-        &self,
-        place: &Place<R>,
-        series: &[Series],
-        event: Span,
-        buffers: Buffers,
-        others: &Others<'_, K>,
-        holds: &mut Vec<Hold>,
-    ) {
-        holds.clear();
-        let around = buffers.around(event);
-        let (low, high) = (around.start - place.reach, around.end + place.lead);
-        let singles = &place.singles[place.singles.partition_point(|single| single.start <= low)..];
-        let singles = singles.iter().take_while(|single| single.start < high).map(|single| {
-            let end = single.start + i64::from(single.length);
-            (single.slot, Span { start: single.start, end })
-        });
-        let series = series
-            .iter()
-            .flat_map(|series| series.run.starting_within(low, high).map(|event| (series.slot, event)));
-        for (slot, event) in singles.chain(series) {
-            let Some(other) = self.held[slot as usize].as_ref() else { continue };
-            let held = other.buffers.around(event);
-            if held.start < around.end
-                && around.start < held.end
-                && event.start < others.until
-                && held.end > self.now
-                && others.skip != Some(slot)
-                && (others.against)(&other.key)
-            {
-                holds.push(Hold { slot, event, held });
-            }
-        }
-    }
-
-    /// Everything that holds `place` between two instants.
-    pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, skip: Option<u32>) -> Vec<Hold> {
-        let mut holds = Vec::new();
-        let others = Others { skip, until: self.until(), against: &|_: &K| true };
-        self.holds(place, &place.series, window, Buffers::default(), &others, &mut holds);
-        holds
-    }
-
-    fn counts(&self, slot: u32, others: &Others<'_, K>) -> bool {
-        others.skip != Some(slot)
-            && self.held[slot as usize].as_ref().is_some_and(|held| (others.against)(&held.key))
-    }
-
-    /// Up to when everything that counts is held.
-    fn covered(&self, place: &Place<R>, others: &Others<'_, K>) -> i64 {
-        let here = self.short.iter().filter(|slot| place.slots.contains(slot) && self.counts(**slot, others));
-        here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto)).min().unwrap_or(i64::MAX)
-    }
-
-    /// Whether it is proven that `booking`, which does not clash within the horizon, never does.
-    fn never(&self, booking: &Booking<R>, own: &Expanded, place: &Place<R>, others: &Others<'_, K>) -> bool {
-        // What has ended by then was compared with all that there is.
-        if own.covered == i64::MAX
-            && own.end(booking.buffers).is_none_or(|end| end + place.lead <= others.until)
-        {
-            return true;
-        }
-        let pattern = Pattern::new(&booking.recurrence, booking.buffers, self.now);
-        let never_meets = |held: &Held<K>| match &held.rest {
-            None => held.upto + i64::from(booking.buffers.before) <= others.until,
-            Some(rest) => pattern
-                .as_ref()
-                .zip(Pattern::new(rest, held.buffers, self.now))
-                .is_some_and(|(own, other)| own.never_meets(&other, place.capacity > 1)),
-        };
-        let counted = place.slots.iter().filter(|slot| self.counts(**slot, others));
-        let may_meet =
-            counted.filter_map(|slot| self.held[*slot as usize].as_ref()).filter(|held| !never_meets(held));
-        may_meet.take(place.capacity as usize).count() < place.capacity as usize
     }
 
     fn place(&mut self, name: &R) -> u32 {
@@ -405,17 +276,44 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
-    /// Expands a booking and enters what it holds.
-    fn fill(&mut self, slot: u32, mut held: Held<K>, recurrence: &Arc<Recurrence>) {
-        let until = self.until();
-        // A sixteenth of the horizon more, or up to twice that, another for each.
+    /// How far to expand a booking that is to be held: a sixteenth of the horizon more, up to twice that, another each
+    /// time.
+    fn ahead(&mut self) -> i64 {
         let slack = self.horizon / 16 + DAY;
-        let more = slack + i64::from(slot.wrapping_mul(0x9E37_79B9) >> 16) * slack / 65_536;
-        let own = Expanded::new(recurrence, held.buffers, self.now, until + more);
+        self.turn = self.turn.wrapping_add(0x9E37_79B9);
+        self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
+    }
+
+    fn hold(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
+        let slot = *self
+            .slots
+            .entry(key.clone())
+            .or_insert_with(|| self.vacant.pop().unwrap_or(self.held.len() as u32));
+        if slot as usize == self.held.len() {
+            self.held.push(None);
+        }
+        let before = self.held[slot as usize].take();
+        if let Some(held) = &before {
+            self.vacate(slot, held);
+        }
+        let places: Box<[u32]> = booking.needs.iter().map(|name| self.place(name)).collect();
+        for place in &places {
+            self.places[*place as usize].slots.push(slot);
+        }
+        let due = before.as_ref().map_or(NEVER_DUE, |held| held.due);
+        let held = Held { key, places, buffers: booking.buffers, rest: None, upto: 0, due };
+        self.fill(slot, held, &booking.recurrence, own);
+        for place in before.iter().flat_map(|held| &held.places) {
+            self.drop_unused(*place);
+        }
+    }
+
+    /// Enters what a booking holds.
+    fn fill(&mut self, slot: u32, mut held: Held<K>, recurrence: &Arc<Recurrence>, own: &Expanded) {
         let end = own.end(held.buffers).unwrap_or(self.now);
         held.rest = (own.covered < i64::MAX).then(|| Arc::clone(recurrence));
         held.upto = own.covered.min(if held.rest.is_some() { i64::MAX } else { end });
-        if held.upto < until && held.rest.is_some() {
+        if held.upto < self.until() && held.rest.is_some() {
             self.short.push(slot);
         }
         let due = if held.rest.is_some() { held.upto - self.horizon } else { end + DAY };
@@ -427,11 +325,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let reach =
             own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(held.buffers.after);
+        // So few are single events, and need no search for runs.
+        let few = own.spans.len() < SHORT_RUN as usize;
+        let found = if few { Vec::new() } else { runs(&own.spans).0 };
+        let singles = if few { &own.spans[..] } else { &[] };
         for number in &held.places {
             let place = &mut self.places[*number as usize];
             place.lead = place.lead.max(held.buffers.before.into());
             place.reach = place.reach.max(reach);
-            place.enter(slot, &own.runs);
+            place.enter(slot, singles, &found);
         }
         self.held[slot as usize] = Some(held);
     }
@@ -456,59 +358,25 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 }
 
 impl<R> Place<R> {
-    fn enter(&mut self, slot: u32, runs: &[Run]) {
-        let (series, singles): (Vec<Run>, Vec<Run>) = runs.iter().partition(|run| run.count >= SHORT_RUN);
-        self.series.extend(series.into_iter().map(|run| Series { run, slot }));
-        let all = singles.iter().flat_map(|run| {
-            let starts = run.starting_within(i64::MIN / 2, i64::MAX / 2).map(|event| event.start);
-            starts.map(|start| Single { start, length: run.length, slot })
-        });
-        let mut all: Vec<Single> = all.collect();
-        if let [single] = all[..] {
-            let at = self.singles.partition_point(|other| other.start <= single.start);
-            self.singles.insert(at, single);
-        } else if !all.is_empty() {
-            self.singles.append(&mut all);
-            // Finds the two stretches that are in order already.
-            self.singles.sort_by_key(|single| single.start);
-        }
-    }
-}
-
-/// Against whom something is checked.
-struct Others<'a, K> {
-    skip: Option<u32>,
-    /// What starts from here on does not count.
-    until: i64,
-    against: &'a dyn Fn(&K) -> bool,
-}
-
-/// For each thing needed and each run of the booking asked about, the series that may ever meet it.
-struct Near<'a> {
-    own: &'a Expanded,
-    series: Vec<Vec<Series>>,
-}
-
-impl<'a> Near<'a> {
-    fn new<R>(
-        places: &[&Place<R>],
-        own: &'a Expanded,
-        buffers: Buffers,
-        counts: impl Fn(u32) -> bool,
-    ) -> Self {
-        let mut series = Vec::with_capacity(places.len() * own.runs.len());
-        for place in places {
-            for run in &own.runs {
-                let low = -(place.reach + i64::from(buffers.before));
-                let high = i64::from(run.length) + i64::from(buffers.after) + place.lead;
-                let near = |series: &&Series| run.may_meet(series.run, low, high) && counts(series.slot);
-                series.push(place.series.iter().filter(near).copied().collect());
+    fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
+        let before = self.singles.len();
+        let single = |event: Span| Single { start: event.start, length: event.length() as u32, slot };
+        self.singles.extend(singles.iter().map(|event| single(*event)));
+        for run in runs {
+            if run.count >= SHORT_RUN {
+                self.series.push(Series { run: *run, slot });
+            } else {
+                self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
             }
         }
-        Self { own, series }
-    }
-
-    fn series(&self, place: usize, span: usize) -> &[Series] {
-        &self.series[place * self.own.runs.len() + self.own.run_of[span] as usize]
+        if self.singles.len() > before + 1 {
+            // Finds the stretches that are in order already.
+            self.singles.sort_by_key(|single| single.start);
+        } else if self.singles.len() > before
+            && let Some(single) = self.singles.pop()
+        {
+            let at = self.singles.partition_point(|other| other.start <= single.start);
+            self.singles.insert(at, single);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! Never: a run that stands for a start which is not in the series, or leaves one out.
 
 use crate::occurrences::Occurrence;
+use crate::recurrence::{Length, Recurrence};
 
 const DAY: i64 = crate::days::DAY;
 /// A series' distances are looked for among so many neighbours: the days of a week, and one more.
@@ -18,10 +19,20 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// None for an occurrence without duration, which takes no time.
-    pub(crate) fn of(occurrence: &Occurrence) -> Option<Self> {
-        let (start, end) = (occurrence.start.as_second(), occurrence.end.as_second());
-        (start < end).then_some(Self { start, end })
+    pub(crate) fn of(occurrence: &Occurrence) -> Self {
+        Self { start: occurrence.start.as_second(), end: occurrence.end.as_second() }
+    }
+
+    /// What an occurrence takes that starts at an instant, with the local time that names it.
+    pub(crate) fn at(recurrence: &Recurrence, start: i64, local: i64) -> Self {
+        let end = match recurrence.length {
+            Length::Seconds(seconds) => start + seconds,
+            Length::Days(days) => {
+                let next = recurrence.zone.resolve(local + i64::from(days) * DAY);
+                next.first.map_or(next.high, |moment| moment.at)
+            }
+        };
+        Self { start, end }
     }
 
     pub(crate) fn length(self) -> i64 {
@@ -97,6 +108,9 @@ pub(crate) fn gcd(a: i64, b: i64) -> i64 {
 
 /// The runs of `spans`, which are in order of their different starts, and the run that each is in.
 pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
+    if let [only] = spans {
+        return (vec![Run { first: only.start, step: 0, count: 1, length: only.length() as u32 }], vec![0]);
+    }
     let step = steps(spans).min_by_key(|step| (count(spans, *step), *step)).unwrap_or(0);
     let mut runs: Vec<Run> = Vec::new();
     let mut run_of = Vec::with_capacity(spans.len());

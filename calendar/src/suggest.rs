@@ -142,7 +142,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         sides
             .map(|side| {
                 let busy = |place: &&&Place<R>| {
-                    let mut holds = self.holds_between(place, side, self.slot(key)).into_iter();
+                    let mut holds = self.holds_between(place, side, Some(key)).into_iter();
                     holds.any(|hold| hold.event.start < side.end && side.start < hold.event.end)
                 };
                 places.iter().filter(busy).count()

@@ -153,3 +153,15 @@ fn a_series_with_very_many_occurrences_is_covered_less_far() {
     let clashes = check(&far, &[&busy]);
     assert!(clashes.total == 0 && !clashes.never && clashes.checked_until < at("2026-02-01T00:00:00Z"));
 }
+
+#[test]
+fn a_series_too_irregular_for_runs_is_covered_less_far() {
+    let rule = "FREQ=SECONDLY;INTERVAL=997;BYMINUTE=1,2,3,5,8,13,21,34,44,55";
+    let busy = lasting(1, "2026-01-01T00:01:00", "UTC", rule);
+    let far = lasting(1, "2027-12-01T00:00:00", "UTC", "");
+    let clashes = check(&far, &[&busy]);
+    assert!(clashes.total == 0 && !clashes.never, "{}", clashes.checked_until);
+    assert!(clashes.checked_until < at("2027-12-01T00:00:00Z"), "{}", clashes.checked_until);
+    let near = lasting(1, "2026-01-01T00:01:00", "UTC", "");
+    assert_eq!(check(&near, &[&busy]).total, 1);
+}

@@ -76,6 +76,21 @@ fn a_series_is_moved_to_where_none_of_its_occurrences_clashes() {
 }
 
 #[test]
+fn a_move_is_told_in_local_time_and_never_leads_to_the_past() {
+    let busy = |from: &str| meeting(from, "UTC", "", &["ann"]);
+    let index = held(&[busy("2026-03-29T00:00:00"), busy("2026-03-29T01:00:00")]);
+    let search = Search { grid: SignedDuration::from_hours(1), count: 4, ..Search::default() };
+    // From one to two; in Berlin 02:00 does not exist on that day, and 04:00 is 02:00 UTC.
+    let found =
+        index.nearest_free(&9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
+    let later = found.iter().find(|it| it.shift > SignedDuration::ZERO).unwrap();
+    assert_eq!((later.shift, later.first.start), (SignedDuration::from_hours(3), at("2026-03-29T02:00:00Z")));
+    let index = held(&[busy("2026-01-01T00:00:00")]);
+    let found = index.nearest_free(&9, &busy("2026-01-01T00:00:00"), &search);
+    assert_eq!(found[0].shift, SignedDuration::from_hours(1));
+}
+
+#[test]
 fn whole_days_are_moved_by_whole_days() {
     let day = |date: &str| {
         let spec = RecurrenceSpec { ..spec(date, "Asia/Seoul", "") };

@@ -141,6 +141,7 @@ pub(crate) fn clashes(given: &Given, events: &[[i64; 4]], minutes: &Minutes) -> 
 #[derive(Debug, Clone)]
 enum Step {
     Insert(u32, Given),
+    InsertIfFree(u32, Given),
     Remove(u32),
     Advance(i64),
     Check(u32, Given, bool),
@@ -149,6 +150,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..8u32, given()).prop_map(|(key, given)| Step::Insert(key, given)),
+        2 => (0..8u32, given()).prop_map(|(key, given)| Step::InsertIfFree(key, given)),
         1 => (0..8u32).prop_map(Step::Remove),
         1 => (0..6000i64).prop_map(Step::Advance),
         3 => (0..8u32, given(), any::<bool>()).prop_map(|(key, given, older)| Step::Check(key, given, older)),
@@ -175,6 +177,14 @@ proptest! {
                 Step::Insert(key, given) => {
                     index.insert(key, &given.booking());
                     twin.held.insert(key, given);
+                }
+                Step::InsertIfFree(key, given) => {
+                    let clashes = twin.clashes(&given, |other| other != key).len();
+                    let found = index.insert_if_free(key, &given.booking(), |_| true, 0).total;
+                    prop_assert_eq!(found, clashes);
+                    if clashes == 0 {
+                        twin.held.insert(key, given);
+                    }
                 }
                 Step::Remove(key) => {
                     prop_assert_eq!(index.remove(&key), twin.held.remove(&key).is_some());

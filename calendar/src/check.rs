@@ -1,0 +1,208 @@
+//! The check of a booking against those that are held.
+//!
+//! Event by event, so that the first clashes come first and the rest need only be counted. Of each thing needed it
+//! looks at the single events near, and at the runs that the phase of the booking's own run allows. Never: at
+//! what shares nothing with the booking.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
+
+use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
+use crate::occupancy::{Expanded, Held, Occupancy, Place, Series};
+use crate::proof::Pattern;
+use crate::spans::{Buffers, Span, runs};
+use crate::zone::timestamp;
+
+impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
+    /// The clashes of `booking` with what others than `key` hold, among them only those `against` whom it is
+    /// checked: all, or for example only the older. The `limit` first of them are told in full.
+    pub fn check(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
+        against: impl Fn(&K) -> bool,
+        limit: usize,
+    ) -> Clashes<K, R> {
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
+        self.compare(key, booking, &own, &against, limit)
+    }
+
+    /// Checks a booking that is expanded as far as the horizon, or farther.
+    pub(crate) fn compare(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
+        own: &Expanded,
+        against: &dyn Fn(&K) -> bool,
+        limit: usize,
+    ) -> Clashes<K, R> {
+        let places: Vec<&Place<R>> = booking.needs.iter().filter_map(|name| self.find(name)).collect();
+        let mut others = Others { but: Some(key), until: self.until(), against };
+        let covered = places.iter().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
+        others.until = others.until.min(own.covered).min(covered);
+        let near = Near::new(&places, &own.spans, booking.buffers, |slot| self.counts(slot, &others));
+        let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
+        for (index, event) in own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until)
+        {
+            let (mut at, mut with) = (None, Vec::new());
+            let told = first.len() < limit;
+            for (number, place) in places.iter().enumerate() {
+                self.holds(place, near.series(number, index), *event, booking.buffers, &others, &mut holds);
+                let found = first_clash(*event, booking.buffers, &holds, place.capacity, |active| {
+                    if told {
+                        with.extend(active.iter().map(|index| (holds[*index], &place.name)));
+                    }
+                    told
+                });
+                at = found.into_iter().chain(at).min();
+            }
+            let Some(at) = at else { continue };
+            total += 1;
+            if told && let Some(occurrence) = booking.recurrence.occurrences_from(event.start).next() {
+                first.push(Clash { occurrence, at: timestamp(at), with: self.holders(&with) });
+            }
+        }
+        let never = total == 0
+            && others.until == self.until()
+            && places.iter().all(|place| self.never(booking, own, place, &others));
+        Clashes { first, total, checked_until: timestamp(others.until), never }
+    }
+
+    fn holders(&self, holds: &[(Hold, &R)]) -> Vec<Holder<K, R>> {
+        let mut found: BTreeMap<(i64, &K), (i64, BTreeSet<&R>)> = BTreeMap::new();
+        for (Hold { slot, event, .. }, name) in holds {
+            if let Some(held) = &self.held[*slot as usize] {
+                let entry = found.entry((event.start, &held.key));
+                entry.or_insert((event.end, BTreeSet::new())).1.insert(name);
+            }
+        }
+        let holders = found.into_iter().map(|((start, key), (end, needs))| Holder {
+            key: key.clone(),
+            start: timestamp(start),
+            end: timestamp(end),
+            needs: needs.into_iter().cloned().collect(),
+        });
+        holders.collect()
+    }
+
+    /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`.
+    fn holds(
+        &self,
+        place: &Place<R>,
+        series: &[Series],
+        event: Span,
+        buffers: Buffers,
+        others: &Others<'_, K>,
+        holds: &mut Vec<Hold>,
+    ) {
+        holds.clear();
+        let around = buffers.around(event);
+        let (low, high) = (around.start - place.reach, around.end + place.lead);
+        let singles = &place.singles[place.singles.partition_point(|single| single.start <= low)..];
+        let singles = singles.iter().take_while(|single| single.start < high).map(|single| {
+            let end = single.start + i64::from(single.length);
+            (single.slot, Span { start: single.start, end })
+        });
+        let series = series
+            .iter()
+            .flat_map(|series| series.run.starting_within(low, high).map(|event| (series.slot, event)));
+        for (slot, event) in singles.chain(series) {
+            let Some(other) = self.held[slot as usize].as_ref() else { continue };
+            let held = other.buffers.around(event);
+            if held.start < around.end
+                && around.start < held.end
+                && event.start < others.until
+                && held.end > self.now
+                && others.count(&other.key)
+            {
+                holds.push(Hold { slot, event, held });
+            }
+        }
+    }
+
+    /// Everything that holds `place` between two instants.
+    pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, but: Option<&K>) -> Vec<Hold> {
+        let mut holds = Vec::new();
+        let others = Others { but, until: self.until(), against: &|_: &K| true };
+        self.holds(place, &place.series, window, Buffers::default(), &others, &mut holds);
+        holds
+    }
+
+    fn counts(&self, slot: u32, others: &Others<'_, K>) -> bool {
+        self.held[slot as usize].as_ref().is_some_and(|held| others.count(&held.key))
+    }
+
+    /// Up to when everything that counts is held.
+    fn covered(&self, place: &Place<R>, others: &Others<'_, K>) -> i64 {
+        let here = self.short.iter().filter(|slot| place.slots.contains(slot) && self.counts(**slot, others));
+        here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto)).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether it is proven that `booking`, which does not clash within the horizon, never does.
+    fn never(&self, booking: &Booking<R>, own: &Expanded, place: &Place<R>, others: &Others<'_, K>) -> bool {
+        // What has ended by then was compared with all that there is.
+        if own.covered == i64::MAX
+            && own.end(booking.buffers).is_none_or(|end| end + place.lead <= others.until)
+        {
+            return true;
+        }
+        let pattern = Pattern::new(&booking.recurrence, booking.buffers, self.now);
+        let never_meets = |held: &Held<K>| match &held.rest {
+            None => held.upto + i64::from(booking.buffers.before) <= others.until,
+            Some(rest) => pattern
+                .as_ref()
+                .zip(Pattern::new(rest, held.buffers, self.now))
+                .is_some_and(|(own, other)| own.never_meets(&other, place.capacity > 1)),
+        };
+        let counted = place.slots.iter().filter(|slot| self.counts(**slot, others));
+        let may_meet =
+            counted.filter_map(|slot| self.held[*slot as usize].as_ref()).filter(|held| !never_meets(held));
+        may_meet.take(place.capacity as usize).count() < place.capacity as usize
+    }
+}
+
+/// Against whom something is checked.
+struct Others<'a, K> {
+    but: Option<&'a K>,
+    /// What starts from here on does not count.
+    until: i64,
+    against: &'a dyn Fn(&K) -> bool,
+}
+
+impl<K: PartialEq> Others<'_, K> {
+    fn count(&self, key: &K) -> bool {
+        self.but != Some(key) && (self.against)(key)
+    }
+}
+
+/// For each thing needed and each run of the booking asked about, the series that may ever meet it. Empty when there
+/// is no series at all.
+struct Near {
+    runs: usize,
+    run_of: Vec<u32>,
+    series: Vec<Vec<Series>>,
+}
+
+impl Near {
+    fn new<R>(places: &[&Place<R>], spans: &[Span], buffers: Buffers, counts: impl Fn(u32) -> bool) -> Self {
+        if places.iter().all(|place| place.series.is_empty()) {
+            return Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
+        }
+        let (runs, run_of) = runs(spans);
+        let mut series = Vec::with_capacity(places.len() * runs.len());
+        for place in places {
+            for run in &runs {
+                let low = -(place.reach + i64::from(buffers.before));
+                let high = i64::from(run.length) + i64::from(buffers.after) + place.lead;
+                let near = |series: &&Series| run.may_meet(series.run, low, high) && counts(series.slot);
+                series.push(place.series.iter().filter(near).copied().collect());
+            }
+        }
+        Self { runs: runs.len(), run_of, series }
+    }
+
+    fn series(&self, place: usize, span: usize) -> &[Series] {
+        let run = self.run_of.get(span).map(|run| place * self.runs + *run as usize);
+        run.and_then(|index| self.series.get(index)).map_or(&[], Vec::as_slice)
+    }
+}
