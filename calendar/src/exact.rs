@@ -30,8 +30,9 @@ pub(crate) struct ExactSeries {
     /// Length of a period, and from one to the next, in seconds.
     unit: i64,
     step: i64,
-    /// The last instant that may occur, inclusive.
-    last: i64,
+    /// The first and the last instant that may occur, inclusive.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
 }
 
 impl ExactSeries {
@@ -52,6 +53,7 @@ impl ExactSeries {
             rule: rule.clone(),
             zone: zone.clone(),
             start,
+            first: start,
             base: start - zone.local_of(start).rem_euclid(unit),
             unit,
             step: unit * i64::from(rule.interval),
@@ -80,7 +82,7 @@ impl ExactSeries {
 
     /// The instants from `at` on, ascending.
     pub(crate) fn from(&self, at: i64) -> ExactIter<'_> {
-        let from = at.max(self.start);
+        let from = at.max(self.first);
         let period = (from - self.base).div_euclid(self.step);
         let segment = self.zone.segment(self.base + period * self.step);
         ExactIter { series: self, from, period, set: Vec::new(), index: 0, segment, work: 0, done: false }
@@ -89,7 +91,7 @@ impl ExactSeries {
     /// The last instant before `at`.
     pub(crate) fn before(&self, at: i64) -> Option<i64> {
         let has = |from: i64| self.from(from).next().is_some_and(|first| first < at);
-        if !has(self.start) {
+        if !has(self.first) {
             return None;
         }
         let mut back = self.step;

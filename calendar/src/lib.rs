@@ -22,20 +22,24 @@ mod days;
 mod exact;
 mod local;
 mod occurrences;
+mod overrides;
 mod parse;
 mod recurrence;
 mod reminders;
 mod rule;
+mod series;
+mod spec;
 mod zone;
 
 pub use conflict::{Clash, Clashes, first_clashes};
 pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
 pub use occurrences::{Occurrence, Occurrences};
 pub use parse::{RuleError, RuleProblem};
-pub use recurrence::{MAX_DATES, MAX_DURATION, Recurrence, RecurrenceError, RecurrenceSpec};
+pub use recurrence::Recurrence;
 pub use reminders::{
     CatchUp, CatchUpPlan, CatchUpPolicy, DueReminder, MAX_BEFORE, NONE_TOLERANCE, Reminder, ReminderError,
     due, next_reminder, plan_catch_up,
 };
 pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
-pub use zone::{Dst, Fold, Gap};
+pub use spec::{MAX_DATES, MAX_DURATION, MAX_RULES, Override, RecurrenceError, RecurrenceSpec};
+pub use zone::{Dst, Fold, Gap, find_zone};

@@ -18,8 +18,9 @@ pub(crate) struct LocalSeries {
     start_day: i32,
     /// Times of day in seconds, ascending.
     times: Vec<i64>,
-    /// The last local time that may occur, inclusive.
-    last: i64,
+    /// The first and the last local time that may occur, inclusive.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
     /// Periods after which the pattern repeats.
     cycle: i64,
 }
@@ -65,6 +66,7 @@ impl LocalSeries {
         };
         let mut series = Self {
             start,
+            first: start,
             start_day: start.div_euclid(DAY) as i32,
             times,
             last,
@@ -98,7 +100,7 @@ impl LocalSeries {
 
     /// The local times from `local` on, ascending.
     pub(crate) fn from(&self, local: i64) -> LocalIter<'_> {
-        let from = local.max(self.start);
+        let from = local.max(self.first);
         let mut iter =
             LocalIter { series: self, period: None, index: 0, set: PeriodSet::default(), occupied: 0 };
         let period = self.period_of(from).max(0);
@@ -113,7 +115,7 @@ impl LocalSeries {
         let to = local.min(self.last);
         let mut iter =
             LocalBack { series: self, period: -1, index: 0, set: PeriodSet::default(), occupied: 0 };
-        if to >= self.start {
+        if to >= self.first {
             iter.period = self.period_of(to.min(i64::from(day_number(LAST_YEAR, 12, 31)) * DAY));
             iter.occupied = iter.period;
             self.fill(iter.period, &mut iter.set);
@@ -430,7 +432,7 @@ impl Iterator for LocalBack<'_> {
                 self.index -= 1;
                 self.occupied = self.period;
                 let local = self.set.get(self.series, self.index);
-                return (local >= self.series.start).then_some(local);
+                return (local >= self.series.first).then_some(local);
             }
             self.period -= 1;
             if self.period >= 0 {

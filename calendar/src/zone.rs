@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase, TimeZoneTransition};
 use serde::{Deserialize, Serialize};
 
 use crate::days::DAY;
@@ -81,6 +81,25 @@ pub(crate) struct Segment {
     pub(crate) offset: i64,
 }
 
+/// Local times that no change of the clocks is near: each exists once, with this offset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calm {
+    /// The first, and the end, which is not one.
+    low: i64,
+    high: i64,
+    pub(crate) offset: i64,
+}
+
+impl Calm {
+    pub(crate) fn holds(&self, local: i64) -> bool {
+        self.low <= local && local < self.high
+    }
+
+    pub(crate) fn holds_instant(&self, at: i64) -> bool {
+        self.holds(at.saturating_add(self.offset))
+    }
+}
+
 /// A zone with the policy of one recurrence.
 #[derive(Debug, Clone)]
 pub(crate) struct Zone {
@@ -90,7 +109,7 @@ pub(crate) struct Zone {
 }
 
 /// A zone of the bundled database by its IANA name, in any case.
-pub(crate) fn find(name: &str) -> Option<TimeZone> {
+pub fn find_zone(name: &str) -> Option<TimeZone> {
     static BUNDLED: OnceLock<TimeZoneDatabase> = OnceLock::new();
     BUNDLED.get_or_init(TimeZoneDatabase::bundled).get(name).ok()
 }
@@ -138,6 +157,20 @@ impl Zone {
         let t = timestamp(at);
         let to = self.tz.following(t).next().map_or(i64::MAX, |next| next.timestamp().as_second());
         Segment { from: at, to, offset: i64::from(self.tz.to_offset(t).seconds()) }
+    }
+
+    /// The local times around the instant `at` that no change is near; none of them may be.
+    pub(crate) fn calm(&self, at: i64) -> Calm {
+        let t = timestamp(at);
+        let offset = i64::from(self.tz.to_offset(t).seconds());
+        // No change moves the clocks by two days.
+        let behind = |change: TimeZoneTransition<'_>| change.timestamp().as_second() + offset + 2 * DAY;
+        let before = |change: TimeZoneTransition<'_>| change.timestamp().as_second() + offset - 2 * DAY;
+        Calm {
+            low: self.tz.preceding(timestamp(at + 1)).next().map_or(i64::MIN, behind),
+            high: self.tz.following(t).next().map_or(i64::MAX, before),
+            offset,
+        }
     }
 
     /// The instants of a local time by the policy.

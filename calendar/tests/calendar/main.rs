@@ -5,6 +5,7 @@
 mod clashes;
 mod cron;
 mod dst;
+mod overrides;
 mod refused;
 mod reminders;
 mod rfc;
