@@ -184,8 +184,13 @@ impl Recurrence {
     }
 
     fn part(&self, rule: &Rule) -> Result<Part, RecurrenceError> {
-        if self.zone.all_day && rule.needs_time() {
-            return Err(RecurrenceError::AllDayRule);
+        if self.zone.all_day {
+            if rule.frequency.is_sub_daily() {
+                return Err(RecurrenceError::AllDayRule);
+            }
+            // RFC 5545, section 3.3.10: these must be ignored beside a date.
+            let rule = Rule { hours: 0, minutes: 0, seconds: 0, ..rule.clone() };
+            return Part::new(&rule, &self.zone, self.start, self.length);
         }
         Part::new(rule, &self.zone, self.start, self.length)
     }

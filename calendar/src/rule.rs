@@ -124,11 +124,6 @@ impl Rule {
     pub fn is_bounded(&self) -> bool {
         self.end != End::Never
     }
-
-    /// Whether a part speaks of the time of day, which an all-day start can't have.
-    pub(crate) fn needs_time(&self) -> bool {
-        self.frequency.is_sub_daily() || self.hours != 0 || self.minutes != 0 || self.seconds != 0
-    }
 }
 
 fn bits(mask: u64) -> impl Iterator<Item = i32> {

@@ -110,10 +110,10 @@ pub enum RecurrenceError {
     /// The rule's text is wrong.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// A rule that speaks of times on an all-day start.
+    /// A rule shorter than DAILY on an all-day start.
     #[error(
-        "rrule: a start that is a date allows FREQ=DAILY, WEEKLY, MONTHLY or YEARLY without BYHOUR, BYMINUTE and \
-         BYSECOND; give start a time, such as 2026-01-05T10:00:00"
+        "rrule: a start that is a date allows FREQ=DAILY, WEEKLY, MONTHLY or YEARLY; give start a time, such as \
+         2026-01-05T10:00:00"
     )]
     AllDayRule,
     /// UNTIL lies before the start.
