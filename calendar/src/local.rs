@@ -16,6 +16,8 @@ pub(crate) struct LocalSeries {
     /// Local seconds of the start.
     start: i64,
     start_day: i32,
+    /// Year, month and day of the start.
+    start_date: (i32, i32, i32),
     /// Times of day in seconds, ascending.
     times: Vec<i64>,
     /// The first and the last local time that may occur, inclusive.
@@ -23,15 +25,29 @@ pub(crate) struct LocalSeries {
     pub(crate) last: i64,
     /// Periods after which the pattern repeats.
     cycle: i64,
+    regular: Option<Regular>,
+}
+
+/// A series whose periods are all alike: as many days long, with the same times from their beginning.
+#[derive(Debug, Clone)]
+struct Regular {
+    /// Local seconds at which the first period begins.
+    base: i64,
+    step: i64,
+    times: Vec<i64>,
 }
 
 /// The set of one period, in order.
 #[derive(Debug, Default)]
 struct PeriodSet {
     days: Vec<i32>,
-    /// Indices into days times times that BYSETPOS picked.
-    picks: Option<Vec<usize>>,
+    /// Indices into days times times that BYSETPOS picked, if there is a BYSETPOS.
+    picks: Vec<usize>,
+    picked: bool,
 }
+
+/// The end of the calendar.
+const LAST_LOCAL: i64 = 253_370_764_799;
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
@@ -62,25 +78,52 @@ impl LocalSeries {
             End::Until(Until::Local(local)) => local,
             // Compared as an instant later; no offset from UTC reaches two days.
             End::Until(Until::Utc(at)) => at + 2 * DAY,
-            End::Never | End::Count(_) => i64::MAX,
+            End::Never | End::Count(_) => LAST_LOCAL,
         };
         let mut series = Self {
             start,
             first: start,
             start_day: start.div_euclid(DAY) as i32,
             times,
-            last,
+            last: last.min(LAST_LOCAL),
             cycle: whole_cycle / gcd(whole_cycle, i64::from(rule.interval)),
+            regular: None,
+            start_date: date_of(start.div_euclid(DAY) as i32),
             rule: rule.clone(),
         };
+        series.regular = series.find_regular();
         if let End::Count(count) = rule.end {
             series.last = series.nth(count as usize);
         }
         series
     }
 
+    fn find_regular(&self) -> Option<Regular> {
+        let rule = &self.rule;
+        let alike = match rule.frequency {
+            Frequency::Weekly => true,
+            Frequency::Daily => rule.month_days.is_empty() && rule.days.is_empty(),
+            _ => false,
+        };
+        if !alike || rule.months != 0 {
+            return None;
+        }
+        let (first, days) = match rule.frequency {
+            Frequency::Weekly => (self.week_of(self.start_day), 7),
+            _ => (self.start_day, 1),
+        };
+        let mut set = PeriodSet::default();
+        self.fill(0, &mut set);
+        let base = i64::from(first) * DAY;
+        let times: Vec<i64> = (0..set.len(self)).map(|index| set.get(self, index) - base).collect();
+        (!times.is_empty()).then_some(Regular { base, step: days * i64::from(rule.interval) * DAY, times })
+    }
+
     /// The local time of the `count`th occurrence, or the last there is.
     fn nth(&self, count: usize) -> i64 {
+        if let Some(regular) = &self.regular {
+            return regular.get(regular.first_at_least(self.start) + count as i64 - 1).min(LAST_LOCAL);
+        }
         let mut left = count;
         let mut last = self.start;
         let mut walk = self.from(self.start);
@@ -103,6 +146,13 @@ impl LocalSeries {
         let from = local.max(self.first);
         let mut iter =
             LocalIter { series: self, period: None, index: 0, set: PeriodSet::default(), occupied: 0 };
+        if let Some(regular) = &self.regular {
+            let next = regular.first_at_least(from);
+            let count = regular.times.len() as i64;
+            iter.period = Some(next.div_euclid(count));
+            iter.index = next.rem_euclid(count) as usize;
+            return iter;
+        }
         let period = self.period_of(from).max(0);
         iter.occupied = period;
         iter.enter(Some(period));
@@ -127,7 +177,7 @@ impl LocalSeries {
     fn period_of(&self, local: i64) -> i64 {
         let day = local.div_euclid(DAY).min(i64::from(day_number(LAST_YEAR + 1, 1, 1))) as i32;
         let (year, month, _) = date_of(day);
-        let (start_year, start_month, _) = date_of(self.start_day);
+        let (start_year, start_month, _) = self.start_date;
         let units = match self.rule.frequency {
             Frequency::Yearly => i64::from(year - start_year),
             Frequency::Monthly => i64::from((year - start_year) * 12 + month - start_month),
@@ -168,8 +218,7 @@ impl LocalSeries {
     /// Writes the set of a period. False behind the end of the calendar.
     fn fill(&self, period: i64, set: &mut PeriodSet) -> bool {
         set.days.clear();
-        set.picks = None;
-        let (year, month, _) = date_of(self.start_day);
+        let (year, month, _) = self.start_date;
         let step = period * i64::from(self.rule.interval);
         let inside = match self.rule.frequency {
             Frequency::Yearly => {
@@ -202,15 +251,16 @@ impl LocalSeries {
         };
         if !self.rule.positions.is_empty() {
             let count = set.days.len() * self.times.len();
-            let picked = self.rule.positions.iter().filter_map(|&position| {
-                let index =
-                    if position > 0 { i64::from(position) - 1 } else { count as i64 + i64::from(position) };
-                usize::try_from(index).ok().filter(|index| *index < count)
-            });
-            let mut picks: Vec<usize> = picked.collect();
-            picks.sort_unstable();
-            picks.dedup();
-            set.picks = Some(picks);
+            let index = |position: i32| {
+                if position > 0 { i64::from(position) - 1 } else { count as i64 + i64::from(position) }
+            };
+            let picked =
+                self.rule.positions.iter().filter_map(|position| usize::try_from(index(*position)).ok());
+            set.picks.clear();
+            set.picks.extend(picked.filter(|index| *index < count));
+            set.picks.sort_unstable();
+            set.picks.dedup();
+            set.picked = true;
         }
         inside
     }
@@ -218,7 +268,7 @@ impl LocalSeries {
     /// RFC 5545's table for YEARLY: BYMONTH, BYWEEKNO, BYYEARDAY and BYMONTHDAY expand, BYDAY by its note 2.
     fn year(&self, year: i32, out: &mut Vec<i32>) {
         let rule = &self.rule;
-        let (_, start_month, start_day) = date_of(self.start_day);
+        let (_, start_month, start_day) = self.start_date;
         let bare = rule.weeks.is_empty() && rule.year_days.is_empty() && rule.month_days.is_empty();
         let months =
             if rule.months == 0 && bare && rule.days.is_empty() { 1 << start_month } else { rule.months };
@@ -245,7 +295,7 @@ impl LocalSeries {
         if !rule.month_days.is_empty() {
             keep(&mut |part| {
                 for month in 1..=12 {
-                    part[(month - 1) as usize] = rule.month_day_mask(year, month);
+                    part[(month - 1) as usize] = rule.month_day_mask(month_length(year, month));
                 }
             });
         }
@@ -256,7 +306,9 @@ impl LocalSeries {
                         add_year_weekdays(part, year, day.weekday, day.ordinal);
                     } else {
                         for month in 1..=12 {
-                            part[(month - 1) as usize] |= weekday_mask(year, month, day.weekday, day.ordinal);
+                            let first = weekday(day_number(year, month, 1));
+                            part[(month - 1) as usize] |=
+                                weekday_mask(first, month_length(year, month), day.weekday, day.ordinal);
                         }
                     }
                 }
@@ -268,7 +320,7 @@ impl LocalSeries {
             keep(&mut |part| add_year_weekdays(part, year, weekday(self.start_day), 0));
         }
         for month in 1..=12 {
-            push_month(year, month, mask[(month - 1) as usize], out);
+            push_month(day_number(year, month, 1), mask[(month - 1) as usize], out);
         }
     }
 
@@ -278,17 +330,19 @@ impl LocalSeries {
         if rule.months != 0 && rule.months >> month & 1 == 0 {
             return;
         }
-        let mut mask = month_mask(year, month);
+        let (first, length) = (day_number(year, month, 1), month_length(year, month));
+        let mut mask = u32::MAX >> (32 - length);
         if !rule.month_days.is_empty() {
-            mask &= rule.month_day_mask(year, month);
+            mask &= rule.month_day_mask(length);
         }
         if !rule.days.is_empty() {
+            let weekday = weekday(first);
             let days = rule.days.iter();
-            mask &= days.fold(0, |all, day| all | weekday_mask(year, month, day.weekday, day.ordinal));
+            mask &= days.fold(0, |all, day| all | weekday_mask(weekday, length, day.weekday, day.ordinal));
         } else if rule.month_days.is_empty() {
-            mask &= 1 << (date_of(self.start_day).2 - 1);
+            mask &= 1 << (self.start_date.2 - 1);
         }
-        push_month(year, month, mask, out);
+        push_month(first, mask, out);
     }
 
     /// WEEKLY: BYDAY expands, BYMONTH limits.
@@ -307,11 +361,7 @@ impl LocalSeries {
     }
 }
 
-fn push_month(year: i32, month: i32, mut mask: u32, out: &mut Vec<i32>) {
-    if mask == 0 {
-        return;
-    }
-    let first = day_number(year, month, 1);
+fn push_month(first: i32, mut mask: u32, out: &mut Vec<i32>) {
     while mask != 0 {
         out.push(first + mask.trailing_zeros() as i32);
         mask &= mask - 1;
@@ -319,8 +369,7 @@ fn push_month(year: i32, month: i32, mut mask: u32, out: &mut Vec<i32>) {
 }
 
 impl Rule {
-    fn month_day_mask(&self, year: i32, month: i32) -> u32 {
-        let length = month_length(year, month);
+    fn month_day_mask(&self, length: i32) -> u32 {
         let days = self.month_days.iter().map(|&day| if day > 0 { day } else { length + 1 + day });
         days.filter(|day| (1..=length).contains(day)).fold(0, |mask, day| mask | 1 << (day - 1))
     }
@@ -343,14 +392,33 @@ impl Rule {
     }
 }
 
+impl Regular {
+    /// The `index`th time from the beginning of the first period, from 0.
+    fn get(&self, index: i64) -> i64 {
+        let count = self.times.len() as i64;
+        let period = index.div_euclid(count).saturating_mul(self.step);
+        period.saturating_add(self.base + self.times[index.rem_euclid(count) as usize])
+    }
+
+    /// The index of the first time at or after `local`.
+    fn first_at_least(&self, local: i64) -> i64 {
+        let period = (local - self.base).div_euclid(self.step);
+        let into = local - self.base - period * self.step;
+        period * self.times.len() as i64 + self.times.partition_point(|time| *time < into) as i64
+    }
+}
+
 impl PeriodSet {
     fn len(&self, series: &LocalSeries) -> usize {
-        self.picks.as_ref().map_or(self.days.len() * series.times.len(), Vec::len)
+        if self.picked { self.picks.len() } else { self.days.len() * series.times.len() }
     }
 
     fn get(&self, series: &LocalSeries, index: usize) -> i64 {
-        let index = self.picks.as_ref().map_or(index, |picks| picks[index]);
+        let index = if self.picked { self.picks[index] } else { index };
         let times = series.times.len();
+        if times == 1 {
+            return i64::from(self.days[index]) * DAY + series.times[0];
+        }
         i64::from(self.days[index / times]) * DAY + series.times[index % times]
     }
 
@@ -393,18 +461,27 @@ impl Iterator for LocalIter<'_> {
     type Item = i64;
 
     fn next(&mut self) -> Option<i64> {
+        let series = self.series;
+        if let Some(regular) = &series.regular {
+            let local = regular.base + self.period? * regular.step + regular.times[self.index];
+            self.index += 1;
+            if self.index == regular.times.len() {
+                (self.period, self.index) = (self.period.map(|period| period + 1), 0);
+            }
+            return (local <= series.last).then_some(local);
+        }
         loop {
             let period = self.period?;
-            if self.index < self.set.len(self.series) {
-                let local = self.set.get(self.series, self.index);
-                if local > self.series.last {
+            if self.index < self.set.len(series) {
+                let local = self.set.get(series, self.index);
+                if local > series.last {
                     self.period = None;
                     return None;
                 }
                 self.index += 1;
                 return Some(local);
             }
-            self.enter(self.series.period_after(period));
+            self.enter(series.period_after(period));
         }
     }
 }

@@ -162,8 +162,9 @@ impl Occurrences<'_> {
             if found.moment.at <= self.after {
                 continue;
             }
-            if found.fixed || !self.recurrence.excepts(found.moment) {
-                if !self.recurrence.excepts_by_rule(&found) {
+            let recurrence = self.recurrence;
+            if recurrence.whole || found.fixed || !recurrence.excepts(found.moment) {
+                if recurrence.whole || !recurrence.excepts_by_rule(&found) {
                     self.after = found.moment.at;
                     return Some(found);
                 }
@@ -174,7 +175,7 @@ impl Occurrences<'_> {
                 continue;
             }
             excepted += 1;
-            if excepted.is_multiple_of(1000) && self.recurrence.may_step_over(found.moment) {
+            if excepted.is_multiple_of(1000) && recurrence.may_step_over(found.moment) {
                 self.step_over_day(found.moment);
             }
         }

@@ -90,7 +90,8 @@ impl Part {
                 Moments::Local(Box::new(LocalMoments::new(iter, self, zone, calm)))
             }
             Series::Exact(series) => {
-                Moments::Exact(series.from(at.saturating_sub(self.shift)), zone, self.shift)
+                let at = at.saturating_sub(self.shift);
+                Moments::Exact(series.from(at), zone, zone.calm(at), self.shift)
             }
         }
     }
@@ -159,7 +160,7 @@ fn exact_moment(at: i64, zone: &Zone, shift: i64) -> Moment {
 #[derive(Debug)]
 pub(crate) enum Moments<'a> {
     Local(Box<LocalMoments<'a>>),
-    Exact(ExactIter<'a>, &'a Zone, i64),
+    Exact(ExactIter<'a>, &'a Zone, Calm, i64),
 }
 
 #[derive(Debug)]
@@ -228,7 +229,16 @@ impl Iterator for Moments<'_> {
     fn next(&mut self) -> Option<Moment> {
         match self {
             Self::Local(moments) => moments.next(),
-            Self::Exact(iter, zone, shift) => iter.next().map(|at| exact_moment(at, zone, *shift)),
+            Self::Exact(iter, zone, calm, shift) => {
+                let at = iter.next()?;
+                if !calm.holds_instant(at) {
+                    *calm = zone.calm(at);
+                }
+                if !calm.holds_instant(at) {
+                    return Some(exact_moment(at, zone, *shift));
+                }
+                Some(Moment { at: at.saturating_add(*shift), local: at + calm.offset, repeated: false })
+            }
         }
     }
 }

@@ -3,11 +3,12 @@
 //! Local times are seconds from 1970-01-01T00:00:00 on the local clock, instants are Unix seconds. Zones come
 //! from the bundled database only. Never: reads the host's zone files.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase, TimeZoneTransition};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
 
 use crate::days::DAY;
@@ -100,13 +101,57 @@ impl Calm {
     }
 }
 
+/// The changes of a zone's clocks, the first being the beginning of time.
+#[derive(Debug)]
+struct Changes {
+    /// The instant of each, and the offset from there on.
+    list: Vec<(i64, i64)>,
+    /// Up to here they are all in the list.
+    end: i64,
+}
+
+impl Changes {
+    /// Those of a zone, read once and kept: there are a few hundred of zones, and looking changes up costs.
+    fn of(tz: &TimeZone) -> Arc<Self> {
+        static KNOWN: Mutex<Option<HashMap<String, Arc<Changes>>>> = Mutex::new(None);
+        let name = tz.iana_name().unwrap_or("UTC").to_owned();
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_default();
+        Arc::clone(known.entry(name).or_insert_with(|| Arc::new(Self::read(tz))))
+    }
+
+    fn read(tz: &TimeZone) -> Self {
+        let offset = |offset: Offset| i64::from(offset.seconds());
+        let mut list = vec![(i64::MIN, offset(tz.to_offset(Timestamp::MIN)))];
+        for change in tz.following(Timestamp::MIN) {
+            let at = change.timestamp().as_second();
+            if at > LISTED {
+                return Self { list, end: at };
+            }
+            list.push((at, offset(change.offset())));
+        }
+        Self { list, end: i64::MAX }
+    }
+
+    /// The change that is in force at an instant, and the next one.
+    fn around(&self, at: i64) -> Option<((i64, i64), i64)> {
+        let next = self.list.partition_point(|change| change.0 <= at);
+        let end = self.list.get(next).map_or(self.end, |change| change.0);
+        (at < end).then(|| (self.list[next - 1], end))
+    }
+}
+
 /// A zone with the policy of one recurrence.
 #[derive(Debug, Clone)]
 pub(crate) struct Zone {
     pub(crate) tz: TimeZone,
+    changes: Arc<Changes>,
     pub(crate) dst: Dst,
     pub(crate) all_day: bool,
 }
+
+/// Changes up to this instant, in the year 2200, are looked up in a list, later ones are worked out.
+const LISTED: i64 = 230 * 365 * DAY;
 
 /// A zone of the bundled database by its IANA name, in any case.
 pub fn find_zone(name: &str) -> Option<TimeZone> {
@@ -144,33 +189,39 @@ pub(crate) fn timestamp(seconds: i64) -> Timestamp {
 }
 
 impl Zone {
+    pub(crate) fn new(tz: TimeZone, dst: Dst, all_day: bool) -> Self {
+        Self { changes: Changes::of(&tz), tz, dst, all_day }
+    }
+
     pub(crate) fn offset_at(&self, at: i64) -> i64 {
-        i64::from(self.tz.to_offset(timestamp(at)).seconds())
+        self.segment(at).offset
     }
 
     pub(crate) fn local_of(&self, at: i64) -> i64 {
         at + self.offset_at(at)
     }
 
-    /// The stretch of one offset that `at` is in. It may end early, never late.
+    /// The stretch of one offset that `at` is in. It may begin late or end early, never the other way round.
     pub(crate) fn segment(&self, at: i64) -> Segment {
+        if let Some(((from, offset), to)) = self.changes.around(at) {
+            return Segment { from, to, offset };
+        }
         let t = timestamp(at);
-        let to = self.tz.following(t).next().map_or(i64::MAX, |next| next.timestamp().as_second());
-        Segment { from: at, to, offset: i64::from(self.tz.to_offset(t).seconds()) }
+        let from = self.tz.preceding(timestamp(at.saturating_add(1))).next();
+        let to = self.tz.following(t).next();
+        Segment {
+            from: from.map_or(i64::MIN, |change| change.timestamp().as_second()),
+            to: to.map_or(i64::MAX, |change| change.timestamp().as_second()),
+            offset: i64::from(self.tz.to_offset(t).seconds()),
+        }
     }
 
     /// The local times around the instant `at` that no change is near; none of them may be.
     pub(crate) fn calm(&self, at: i64) -> Calm {
-        let t = timestamp(at);
-        let offset = i64::from(self.tz.to_offset(t).seconds());
+        let Segment { from, to, offset } = self.segment(at);
         // No change moves the clocks by two days.
-        let behind = |change: TimeZoneTransition<'_>| change.timestamp().as_second() + offset + 2 * DAY;
-        let before = |change: TimeZoneTransition<'_>| change.timestamp().as_second() + offset - 2 * DAY;
-        Calm {
-            low: self.tz.preceding(timestamp(at + 1)).next().map_or(i64::MIN, behind),
-            high: self.tz.following(t).next().map_or(i64::MAX, before),
-            offset,
-        }
+        let margin = 2 * DAY;
+        Calm { low: from.saturating_add(offset + margin), high: to.saturating_add(offset - margin), offset }
     }
 
     /// The instants of a local time by the policy.
