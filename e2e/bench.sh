@@ -1,5 +1,5 @@
 #!/bin/bash
-# Prints the figures of docs/benchmarks.md from release builds on the test bed. usage: bench.sh [engine|size|latency|dispatch|consume]
+# Prints the figures of docs/benchmarks.md from release builds on the test bed. usage: bench.sh [engine|calendar|size|latency|dispatch|consume]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -9,6 +9,11 @@ if [ "${1:-engine}" = engine ]; then
   say "the alert engine alone"
   cargo run --locked --quiet --release -p belfry-alerting --example figures
   [ "${1:-}" != engine ] || exit 0
+fi
+if [ "${1:-calendar}" = calendar ]; then
+  say "the calendar alone"
+  cargo run --locked --quiet --release -p belfry-calendar --example figures
+  [ "${1:-}" != calendar ] || exit 0
 fi
 name=bench
 "$testbed" install python3 python3-aiosmtpd python3-confluent-kafka prometheus-alertmanager

@@ -1,6 +1,7 @@
 //! Recurrence, conflicts, reminders and the cron lines that wake them.
 //!
-//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences). Where the RFC is silent:
+//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences, 3.8.4.4 for overrides). Where the RFC
+//! is silent (docs/recurrence.md has all of it, with reasons):
 //!
 //! - `start` bounds a rule and supplies what the rule leaves out. A start that the rule does not generate is
 //!   not an occurrence (the RFC calls that set undefined).

@@ -10,6 +10,7 @@ mod refused;
 mod reminders;
 mod rfc;
 mod searching;
+mod silent;
 mod transitions;
 mod twin;
 
