@@ -23,7 +23,7 @@ const RULES: [(&str, &str, &str); 5] = [
 ];
 /// Of the local starts, which all rules have, and of what is asked for.
 const START: &str = "2016-01-29T10:00:00";
-const DATEUTIL: &str = r#"
+const DATEUTIL: &str = r"
 import datetime, itertools, sys, time
 from zoneinfo import ZoneInfo
 from dateutil.rrule import rrulestr
@@ -35,7 +35,7 @@ for _ in range(15):
     found = list(itertools.islice(rule, count))
     times.append((time.perf_counter_ns() - begin) / count)
 print(sorted(times)[7], *(int(it.timestamp()) for it in found))
-"#;
+";
 
 fn main() {
     println!(
@@ -81,8 +81,8 @@ fn expansion(name: &str, zone: &str, rule: &str) {
             let of_dateutil: Vec<i64> = python.map(|it| it.parse().unwrap()).collect();
             format!("{time:.0} ns, {:.0} times{}", time / own, differ(&instants, &of_dateutil))
         });
-    let rrule = format!("{peer:.0} ns, {:.1} times{}", peer / own, differ(&instants, &of_rrule));
-    println!("| {name} | {own:.1} ns | {rrule} | {dateutil} |");
+    let of_crate = format!("{peer:.0} ns, {:.1} times{}", peer / own, differ(&instants, &of_rrule));
+    println!("| {name} | {own:.1} ns | {of_crate} | {dateutil} |");
 }
 
 fn differ(ours: &[i64], theirs: &[i64]) -> String {

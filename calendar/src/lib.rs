@@ -21,6 +21,7 @@ mod conflict;
 mod cron;
 mod days;
 mod exact;
+mod expansion;
 mod local;
 mod occurrences;
 mod overrides;

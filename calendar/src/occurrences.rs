@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use crate::days::DAY;
 use crate::recurrence::{Found, Recurrence};
 use crate::series::{Moments, Part};
-use crate::zone::{Moment, ceil_second, civil, floor_second, timestamp};
+use crate::zone::{Moment, Turn, Zone, ceil_second, civil, floor_second, timestamp};
 
 /// Times in a row that `except_rules` may take out before a search ends.
 const MAX_EXCEPTED: u32 = 100_000;
@@ -41,6 +41,8 @@ pub struct Occurrences<'a> {
     recurrence: &'a Recurrence,
     sources: Vec<Source<'a>>,
     singles: &'a [Found],
+    /// There is one source and nothing else, so nothing is merged.
+    alone: bool,
     after: i64,
 }
 
@@ -49,6 +51,13 @@ struct Source<'a> {
     part: &'a Part,
     next: Option<Moment>,
     moments: Moments<'a>,
+}
+
+impl Source<'_> {
+    fn found(&self, zone: &Zone, moment: Moment) -> Found {
+        let wall = self.part.wall(zone, moment);
+        Found { moment, wall, length: self.part.length, own: false, fixed: false }
+    }
 }
 
 impl Recurrence {
@@ -102,12 +111,13 @@ impl Recurrence {
     /// The occurrence with this identity ([`Occurrence::id`]), if there is one.
     pub fn find(&self, id: &str) -> Option<Occurrence> {
         let local: DateTime = id.strip_suffix("/2").unwrap_or(id).parse().ok()?;
-        let found = self.find_local(crate::zone::local_seconds(local), id.ends_with("/2"))?;
+        let found =
+            self.find_local(crate::zone::local_seconds(local), Turn::second_if(id.ends_with("/2")))?;
         Some(self.occurrence(&found))
     }
 
-    pub(crate) fn find_local(&self, local: i64, repeated: bool) -> Option<Found> {
-        let named = |it: &Found| it.moment.local == local && it.moment.repeated == repeated;
+    pub(crate) fn find_local(&self, local: i64, turn: Turn) -> Option<Found> {
+        let named = |it: &Found| it.moment.local == local && it.moment.turn == turn;
         let moved = self.singles.iter().find(|it| it.fixed && named(it));
         moved.copied().or_else(|| {
             let resolved = self.zone.resolve(local);
@@ -123,14 +133,17 @@ impl Recurrence {
     }
 
     pub(crate) fn occurrences_from(&self, at: i64) -> Occurrences<'_> {
+        let singles = &self.singles[self.singles.partition_point(|it| it.moment.at < at)..];
+        let alone = self.parts.len() == 1 && singles.is_empty();
         let source = |part| {
             let mut moments = Part::from(part, &self.zone, at);
-            Source { part, next: moments.next(), moments }
+            Source { part, next: if alone { None } else { moments.next() }, moments }
         };
         Occurrences {
             recurrence: self,
             sources: self.parts.iter().map(source).collect(),
-            singles: &self.singles[self.singles.partition_point(|it| it.moment.at < at)..],
+            singles,
+            alone,
             after: at.saturating_sub(1),
         }
     }
@@ -149,7 +162,7 @@ impl Recurrence {
             start: timestamp(at),
             end: timestamp(days.saturating_add(found.length.seconds)),
             local_start: civil(found.moment.local),
-            repeated: found.moment.repeated,
+            repeated: found.moment.turn == Turn::Second,
         }
     }
 }
@@ -183,6 +196,12 @@ impl Occurrences<'_> {
 
     /// Takes the least of all, excepted or not.
     fn least(&mut self) -> Option<Found> {
+        let zone = &self.recurrence.zone;
+        if self.alone {
+            let source = self.sources.first_mut()?;
+            let moment = source.moments.next()?;
+            return Some(source.found(zone, moment));
+        }
         let mut least: Option<(&mut Source<'_>, Moment)> = None;
         for source in &mut self.sources {
             if let Some(moment) = source.next
@@ -201,8 +220,7 @@ impl Occurrences<'_> {
         }
         let (source, moment) = least?;
         source.next = source.moments.next();
-        let wall = source.part.wall(&self.recurrence.zone, moment);
-        Some(Found { moment, wall, length: source.part.length, own: false, fixed: false })
+        Some(source.found(zone, moment))
     }
 
     /// Steps over the rest of an excepted day with very many occurrences.

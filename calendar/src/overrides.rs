@@ -6,7 +6,7 @@
 use crate::recurrence::{Found, Recurrence};
 use crate::series::Series;
 use crate::spec::{Length, MAX_DATES, Override, RecurrenceError, When, read, short};
-use crate::zone::Moment;
+use crate::zone::{Moment, Turn};
 
 pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Result<(), RecurrenceError> {
     if overrides.len() > MAX_DATES {
@@ -30,7 +30,7 @@ pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Resu
             let length = length(recurrence.length)?;
             from_here_on(recurrence, &base, it.cancelled, start, length);
         } else {
-            let now = recurrence.find_local(base.moment.local, base.moment.repeated).unwrap_or(base);
+            let now = recurrence.find_local(base.moment.local, base.moment.turn).unwrap_or(base);
             let length = length(now.length)?;
             only_this(recurrence, &now, it.cancelled, start, length);
         }
@@ -42,17 +42,17 @@ pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Resu
 
 /// The occurrence that an override names.
 fn name(recurrence: &Recurrence, it: &Override) -> Option<Found> {
-    let (text, second) = match it.recurrence_id.strip_suffix("/2") {
-        Some(text) => (text, true),
-        None => (it.recurrence_id.as_str(), false),
+    let (text, turn) = match it.recurrence_id.strip_suffix("/2") {
+        Some(text) => (text, Turn::Second),
+        None => (it.recurrence_id.as_str(), Turn::First),
     };
     match read(text)? {
         when @ When::Instant(_) => {
             let moment = recurrence.moments(when).next()?;
-            recurrence.find_local(moment.local, moment.repeated)
+            recurrence.find_local(moment.local, moment.turn)
         }
-        When::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), second),
-        When::Local(local) => recurrence.find_local(local, second),
+        When::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), turn),
+        When::Local(local) => recurrence.find_local(local, turn),
     }
 }
 
@@ -68,7 +68,7 @@ fn new_start(recurrence: &Recurrence, index: usize, text: &str) -> Result<Moment
     }
     .map(|local| {
         let resolved = recurrence.zone.resolve(local);
-        resolved.first.unwrap_or(Moment { at: resolved.high, local, repeated: false })
+        resolved.first.unwrap_or(Moment { at: resolved.high, local, turn: Turn::First })
     })
 }
 
@@ -108,10 +108,10 @@ fn only_this(
     start: Option<Moment>,
     length: Length,
 ) {
-    let name = (now.moment.local, now.moment.repeated);
+    let name = (now.moment.local, now.moment.turn);
     recurrence.replaced.push(name);
     recurrence.replaced.sort_unstable();
-    recurrence.singles.retain(|it| (it.moment.local, it.moment.repeated) != name);
+    recurrence.singles.retain(|it| (it.moment.local, it.moment.turn) != name);
     if !cancelled {
         let (at, wall) = start.map_or((now.moment.at, now.wall), |start| (start.at, start.local));
         let moment = Moment { at, ..now.moment };

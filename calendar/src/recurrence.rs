@@ -11,7 +11,7 @@ use crate::series::Part;
 use crate::spec::{
     Length, MAX_RULES, RecurrenceError, RecurrenceSpec, Till, When, read, read_all, read_period, short,
 };
-use crate::zone::{self, Dst, Moment, Zone, civil};
+use crate::zone::{self, Dst, Moment, Turn, Zone, civil};
 
 /// An occurrence before its end is worked out.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ pub struct Recurrence {
     except_instants: Vec<i64>,
     except_parts: Vec<Part>,
     /// Names of occurrences that are elsewhere, or nowhere.
-    pub(crate) replaced: Vec<(i64, bool)>,
+    pub(crate) replaced: Vec<(i64, Turn)>,
     /// Nothing takes anything out.
     pub(crate) whole: bool,
     /// No occurrence lasts longer than these seconds.
@@ -128,7 +128,7 @@ impl Recurrence {
     }
 
     pub(crate) fn excepts(&self, moment: Moment) -> bool {
-        let name = (moment.local, moment.repeated);
+        let name = (moment.local, moment.turn);
         self.except_locals.binary_search(&moment.local).is_ok()
             || self.except_instants.binary_search(&moment.at).is_ok()
             || self.replaced.binary_search(&name).is_ok()
@@ -162,8 +162,8 @@ impl Recurrence {
             When::Local(local) => local,
             When::Instant(at) => {
                 let local = self.zone.local_of(at);
-                let repeated = self.zone.resolve(local).low < at;
-                return [Some(Moment { at, local, repeated }), None].into_iter().flatten();
+                let turn = Turn::second_if(self.zone.resolve(local).low < at);
+                return [Some(Moment { at, local, turn }), None].into_iter().flatten();
             }
         };
         let resolved = self.zone.resolve(local);

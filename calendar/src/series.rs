@@ -12,7 +12,7 @@ use crate::exact::{ExactIter, ExactSeries};
 use crate::local::{LocalIter, LocalSeries};
 use crate::rule::{End, Rule, Until};
 use crate::spec::{Length, RecurrenceError};
-use crate::zone::{Calm, Moment, Resolved, Zone};
+use crate::zone::{Calm, Moment, Resolved, Turn, Zone};
 
 /// What a rule generates.
 #[derive(Debug, Clone)]
@@ -152,8 +152,8 @@ impl Part {
 fn exact_moment(at: i64, zone: &Zone, shift: i64) -> Moment {
     let local = zone.local_of(at);
     // The policy is of no matter here, but the identity is: which of the two is it?
-    let repeated = zone.resolve(local).low < at;
-    Moment { at: at.saturating_add(shift), local, repeated }
+    let turn = Turn::second_if(zone.resolve(local).low < at);
+    Moment { at: at.saturating_add(shift), local, turn }
 }
 
 /// Ascending moments of a part.
@@ -172,7 +172,7 @@ pub(crate) struct LocalMoments<'a> {
     calm: Calm,
     ahead: Option<i64>,
     /// The least instant on top; of two with the same, the one with the later local time, which exists.
-    waiting: BinaryHeap<Reverse<(i64, Reverse<i64>, bool)>>,
+    waiting: BinaryHeap<Reverse<(i64, Reverse<i64>, Turn)>>,
 }
 
 impl<'a> LocalMoments<'a> {
@@ -191,11 +191,11 @@ impl<'a> LocalMoments<'a> {
                     let until = self.part.until;
                     self.ahead = if ahead.low <= until { self.iter.next() } else { None };
                     let moments = ahead.moments().filter(|m| m.at <= until);
-                    self.waiting.extend(moments.map(|m| Reverse((m.at, Reverse(m.local), m.repeated))));
+                    self.waiting.extend(moments.map(|m| Reverse((m.at, Reverse(m.local), m.turn))));
                 }
                 _ => {
-                    let Reverse((at, Reverse(local), repeated)) = self.waiting.pop()?;
-                    return Some(Moment { at, local, repeated });
+                    let Reverse((at, Reverse(local), turn)) = self.waiting.pop()?;
+                    return Some(Moment { at, local, turn });
                 }
             }
         }
@@ -205,6 +205,7 @@ impl<'a> LocalMoments<'a> {
 impl Iterator for LocalMoments<'_> {
     type Item = Moment;
 
+    #[inline]
     fn next(&mut self) -> Option<Moment> {
         if let Some(local) = self.ahead
             && self.waiting.is_empty()
@@ -216,7 +217,7 @@ impl Iterator for LocalMoments<'_> {
             if self.calm.holds(wall) {
                 let at = wall - self.calm.offset;
                 self.ahead = if at <= self.part.until { self.iter.next() } else { None };
-                return (at <= self.part.until).then_some(Moment { at, local, repeated: false });
+                return (at <= self.part.until).then_some(Moment { at, local, turn: Turn::First });
             }
         }
         self.near_a_change()
@@ -226,6 +227,7 @@ impl Iterator for LocalMoments<'_> {
 impl Iterator for Moments<'_> {
     type Item = Moment;
 
+    #[inline]
     fn next(&mut self) -> Option<Moment> {
         match self {
             Self::Local(moments) => moments.next(),
@@ -237,7 +239,7 @@ impl Iterator for Moments<'_> {
                 if !calm.holds_instant(at) {
                     return Some(exact_moment(at, zone, *shift));
                 }
-                Some(Moment { at: at.saturating_add(*shift), local: at + calm.offset, repeated: false })
+                Some(Moment { at: at.saturating_add(*shift), local: at + calm.offset, turn: Turn::First })
             }
         }
     }

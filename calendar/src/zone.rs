@@ -49,13 +49,28 @@ pub struct Dst {
     pub fold: Fold,
 }
 
-/// An occurrence before its end is known: its instant, the local time that names it, and whether it is the
-/// second of a local time that exists twice.
+/// Which of a local time that exists twice. As wide as what stands beside it: a moment is copied right after it was
+/// written, and a byte read back as a word costs as much as all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)]
+pub(crate) enum Turn {
+    First,
+    Second,
+}
+
+impl Turn {
+    pub(crate) fn second_if(second: bool) -> Self {
+        if second { Self::Second } else { Self::First }
+    }
+}
+
+/// An occurrence before its end is known: its instant, the local time that names it, and which of
+/// two it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment {
     pub(crate) at: i64,
     pub(crate) local: i64,
-    pub(crate) repeated: bool,
+    pub(crate) turn: Turn,
 }
 
 /// The instants of one local time. No local time from here on has an instant before `low`, none up to here one
@@ -226,15 +241,14 @@ impl Zone {
 
     /// The instants of a local time by the policy.
     pub(crate) fn resolve(&self, local: i64) -> Resolved {
-        let moment =
-            |offset: Offset, repeated| Moment { at: local - i64::from(offset.seconds()), local, repeated };
+        let moment = |offset: Offset, turn| Moment { at: local - i64::from(offset.seconds()), local, turn };
         match self.tz.to_ambiguous_timestamp(civil(local)).offset() {
             AmbiguousOffset::Unambiguous { offset } => {
-                let only = moment(offset, false);
+                let only = moment(offset, Turn::First);
                 Resolved { low: only.at, high: only.at, first: Some(only), second: None }
             }
             AmbiguousOffset::Fold { before, after } => {
-                let (early, late) = (moment(before, false), moment(after, true));
+                let (early, late) = (moment(before, Turn::First), moment(after, Turn::Second));
                 let fold = if self.all_day { Fold::First } else { self.dst.fold };
                 let (first, second) = match fold {
                     Fold::First => (Some(early), None),
@@ -244,7 +258,7 @@ impl Zone {
                 Resolved { low: early.at, high: late.at, first, second }
             }
             AmbiguousOffset::Gap { before, after } => {
-                let shifted = moment(before, false);
+                let shifted = moment(before, Turn::First);
                 let low = local - i64::from(after.seconds());
                 let first = if self.all_day { self.first_of_day(shifted) } else { Some(shifted) };
                 let first = match self.dst.gap {
