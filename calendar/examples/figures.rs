@@ -69,9 +69,9 @@ fn expansion(name: &str, zone: &str, rule: &str) {
     let instants: Vec<i64> = ours.all().take(COUNT).map(|it| it.start.as_second()).collect();
     let of_rrule: Vec<i64> = theirs.into_iter().take(COUNT).map(|it| it.timestamp()).collect();
     let count = of_rrule.len();
-    let [own, peer] = medians([&mut || ours.all().take(count).for_each(|it| _ = black_box(it)), &mut || {
-        theirs.into_iter().take(count).for_each(|it| _ = black_box(it))
-    }]);
+    let mut expand_ours = || _ = black_box(ours.all().take(count).map(black_box).count());
+    let mut expand_theirs = || _ = black_box(theirs.into_iter().take(count).map(black_box).count());
+    let [own, peer] = medians([&mut expand_ours, &mut expand_theirs]);
     let python =
         Command::new("python3").args(["-c", DATEUTIL, START, zone, rule, &COUNT.to_string()]).output();
     let python = python.ok().and_then(|it| String::from_utf8(it.stdout).ok()).unwrap_or_default();

@@ -54,6 +54,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    #[inline]
     fn found(&self, zone: &Zone, moment: Moment) -> Found {
         let wall = self.part.wall(zone, moment);
         Found { moment, wall, length: self.part.length, own: false, fixed: false }
@@ -148,6 +149,7 @@ impl Recurrence {
         }
     }
 
+    #[inline]
     pub(crate) fn occurrence(&self, found: &Found) -> Occurrence {
         let at = found.moment.at;
         let days = match found.length.days {
@@ -168,6 +170,16 @@ impl Recurrence {
 }
 
 impl Occurrences<'_> {
+    /// What [`Self::next_found`] finds where nothing is merged or taken out.
+    #[inline]
+    fn next_plain(&mut self) -> Option<Found> {
+        let source = self.sources.first_mut()?;
+        let after = self.after;
+        let moment = source.moments.find(|moment| moment.at > after)?;
+        self.after = moment.at;
+        Some(source.found(&self.recurrence.zone, moment))
+    }
+
     pub(crate) fn next_found(&mut self) -> Option<Found> {
         let (mut excepted, mut by_rule) = (0u64, 0);
         loop {
@@ -238,7 +250,7 @@ impl Iterator for Occurrences<'_> {
     type Item = Occurrence;
 
     fn next(&mut self) -> Option<Occurrence> {
-        let found = self.next_found()?;
+        let found = if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_found() }?;
         Some(self.recurrence.occurrence(&found))
     }
 }

@@ -154,6 +154,12 @@ impl Changes {
         let end = self.list.get(next).map_or(self.end, |change| change.0);
         (at < end).then(|| (self.list[next - 1], end))
     }
+
+    /// The offsets before and after the one in force at an instant, if they are in the list.
+    fn beside(&self, at: i64) -> Option<(i64, i64)> {
+        let next = self.list.partition_point(|change| change.0 <= at);
+        Some((self.list.get(next.checked_sub(2)?)?.1, self.list.get(next)?.1))
+    }
 }
 
 /// A zone with the policy of one recurrence.
@@ -232,11 +238,17 @@ impl Zone {
     }
 
     /// The local times around the instant `at` that no change is near; none of them may be.
+    ///
+    /// A change moves some local times, by as much as the clocks, and what it moves comes after it.
     pub(crate) fn calm(&self, at: i64) -> Calm {
         let Segment { from, to, offset } = self.segment(at);
         // No change moves the clocks by two days.
-        let margin = 2 * DAY;
-        Calm { low: from.saturating_add(offset + margin), high: to.saturating_add(offset - margin), offset }
+        let (mut behind, mut before) = (2 * DAY, 2 * DAY);
+        if let Some((earlier, later)) = self.changes.beside(at) {
+            behind = (offset - earlier).abs();
+            before = (offset - later).max(0);
+        }
+        Calm { low: from.saturating_add(offset + behind), high: to.saturating_add(offset - before), offset }
     }
 
     /// The instants of a local time by the policy.

@@ -53,9 +53,8 @@ fn a_daily_rule_through_every_gap_and_fold_follows_its_policy() {
         let start = local(time - 20 * 86_400);
         for dst in policies() {
             let wanted = match (after > before, dst) {
-                (true, Dst { gap: Gap::ShiftForward, .. }) => vec![time - before],
                 (true, Dst { gap: Gap::Skip, .. }) => Vec::new(),
-                (false, Dst { fold: Fold::First, .. }) => vec![time - before],
+                (true, _) | (false, Dst { fold: Fold::First, .. }) => vec![time - before],
                 (false, Dst { fold: Fold::Last, .. }) => vec![time - after],
                 (false, Dst { fold: Fold::Both, .. }) => vec![time - before, time - after],
             };
