@@ -112,8 +112,8 @@ def known(peer, parts, zone):
             return "days with and without an ordinal are one list"
         if freq == "WEEKLY" and "BYSETPOS" in parts:
             return "BYSETPOS counts the whole first week"
-        if "-5" in parts.get("BYWEEKNO", ""):
-            return "negative weeks count from the end"
+        if any(abs(int(week)) >= 51 for week in parts.get("BYWEEKNO", "0").split(",")):
+            return "BYWEEKNO looks at the days of the calendar year"
         if peer == "rrule" and FREQUENCIES.index(freq) > 3 and len(parts) > 1:
             return "parts of the time limit the periods of shorter rules"
         if peer == "rrule" and zone in MOVING:

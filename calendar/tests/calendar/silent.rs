@@ -24,6 +24,8 @@ fn byweekno_looks_at_the_days_of_the_calendar_year() {
     let rule = "FREQ=YEARLY;INTERVAL=2;BYWEEKNO=53;BYDAY=TU,SA";
     assert_eq!(days("2014-01-01", rule, 1), ["2016-01-02"]);
     assert_eq!(days("2013-01-01", "FREQ=YEARLY;BYWEEKNO=53;BYDAY=TU,SA", 2), ["2015-12-29", "2016-01-02"]);
+    // Weeks from Saturday: the one of 2 January 2026 is the 52nd of 2025.
+    assert_eq!(days("2026-01-01", "FREQ=YEARLY;BYWEEKNO=52;BYDAY=FR;WKST=SA", 1), ["2026-01-02"]);
 }
 
 #[test]
