@@ -130,6 +130,8 @@ def known(peer, parts, zone):
         return "negative weeks count from the end"
     if freq == "YEARLY" and "BYMONTHDAY" in parts and "BYMONTH" not in parts:
         return "BYMONTHDAY alone is in every month"
+    if freq == "YEARLY" and len({"BYMONTH", "BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY"} & parts.keys()) > 1:
+        return "parts of a year are held against each other"
     return None
 
 

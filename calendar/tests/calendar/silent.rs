@@ -81,6 +81,12 @@ fn bymonthday_alone_is_in_every_month_of_a_year() {
 }
 
 #[test]
+fn parts_of_a_year_are_held_against_each_other() {
+    let rule = "FREQ=YEARLY;BYMONTH=2,4,8,12;BYYEARDAY=-323,-252,-23,33,252;BYDAY=MO";
+    assert_eq!(days("2006-09-30", rule, 1), ["2007-02-12"]);
+}
+
+#[test]
 fn parts_of_the_time_are_ignored_beside_a_date() {
     let days = recurrence("2026-01-05", "UTC", "FREQ=DAILY;BYHOUR=9;BYMINUTE=30;COUNT=2");
     assert_eq!(instants(&days, 9), ["2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z"]);
