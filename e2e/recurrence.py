@@ -104,10 +104,10 @@ def rrule_crate(meta):
 def known(peer, parts, zone):
     """The class of a difference, as docs/recurrence.md calls it."""
     freq = parts["FREQ"]
+    if "BYWEEKNO" in parts and not {"BYMONTHDAY", "BYYEARDAY", "BYDAY"} & parts.keys():
+        return "BYWEEKNO alone takes its weekday from the start"
     if peer != "libical":
         ordinals = {day[:-2] != "" for day in parts.get("BYDAY", "").split(",")}
-        if "BYWEEKNO" in parts and not {"BYMONTHDAY", "BYYEARDAY", "BYDAY"} & parts.keys():
-            return "BYWEEKNO alone takes its weekday from the start"
         if len(ordinals) == 2:
             return "days with and without an ordinal are one list"
         if freq == "WEEKLY" and "BYSETPOS" in parts:
@@ -132,6 +132,8 @@ def known(peer, parts, zone):
         return "BYMONTHDAY alone is in every month"
     if freq == "YEARLY" and len({"BYMONTH", "BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY"} & parts.keys()) > 1:
         return "parts of a year are held against each other"
+    if freq == "WEEKLY" and "INTERVAL" in parts:
+        return "INTERVAL counts weeks from the week of the start"
     return None
 
 

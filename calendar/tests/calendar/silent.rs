@@ -81,6 +81,16 @@ fn bymonthday_alone_is_in_every_month_of_a_year() {
 }
 
 #[test]
+fn interval_counts_weeks_from_the_week_of_the_start() {
+    // The week of Tuesday the 2nd began on Thursday, so its Monday is over.
+    assert_eq!(
+        days("2012-10-02", "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO;WKST=TH", 2),
+        ["2012-10-15", "2012-10-29"]
+    );
+    assert_eq!(days("2000-09-06", "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU", 2), ["2000-09-10", "2000-09-24"]);
+}
+
+#[test]
 fn parts_of_a_year_are_held_against_each_other() {
     let rule = "FREQ=YEARLY;BYMONTH=2,4,8,12;BYYEARDAY=-323,-252,-23,33,252;BYDAY=MO";
     assert_eq!(days("2006-09-30", rule, 1), ["2007-02-12"]);
