@@ -1,5 +1,6 @@
 #!/bin/bash
-# Prints the figures of docs/benchmarks.md from release builds on the test bed. usage: bench.sh [engine|conflicts|size|latency|dispatch|consume]
+# Prints the figures of docs/benchmarks.md from release builds on the test bed.
+# usage: bench.sh [engine|calendar|conflicts|size|latency|dispatch|consume]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -15,6 +16,11 @@ if [ "${1:-conflicts}" = conflicts ]; then
   command -v initdb /usr/lib/postgresql/*/bin/initdb >/dev/null || "$testbed" install postgresql
   cargo run --locked --quiet --release -p belfry-calendar --example occupancy
   [ "${1:-}" != conflicts ] || exit 0
+fi
+if [ "${1:-calendar}" = calendar ]; then
+  say "the calendar alone"
+  cargo run --locked --quiet --release -p belfry-calendar --example figures
+  [ "${1:-}" != calendar ] || exit 0
 fi
 name=bench
 "$testbed" install python3 python3-aiosmtpd python3-confluent-kafka prometheus-alertmanager

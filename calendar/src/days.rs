@@ -70,13 +70,13 @@ pub(crate) fn weekday(number: i32) -> i32 {
     (number + 3).rem_euclid(7)
 }
 
-/// The days of a month that are `weekday`; with an `ordinal` other than 0 only the nth, from the end if negative.
-pub(crate) fn weekday_mask(year: i32, month: i32, weekday_wanted: i32, ordinal: i32) -> u32 {
-    let length = month_length(year, month);
-    let first = (weekday_wanted - weekday(day_number(year, month, 1))).rem_euclid(7);
-    match nth(first, length, ordinal) {
+/// The days that are a weekday in a month of `length` days that begins on the weekday `first`; with an `ordinal` other
+/// than 0 only the nth, from the end if negative.
+pub(crate) fn weekday_mask(first: i32, length: i32, weekday_wanted: i32, ordinal: i32) -> u32 {
+    let into = (weekday_wanted - first).rem_euclid(7);
+    match nth(into, length, ordinal) {
         None => 0,
-        Some(None) => (WEEKLY << first) & month_mask(year, month),
+        Some(None) => (WEEKLY << into) & (u32::MAX >> (32 - length)),
         Some(Some(day)) => 1 << day,
     }
 }
@@ -88,7 +88,9 @@ pub(crate) fn add_year_weekdays(mask: &mut YearMask, year: i32, weekday_wanted: 
         None => {}
         Some(None) => {
             for month in 1..=12 {
-                mask[(month - 1) as usize] |= weekday_mask(year, month, weekday_wanted, 0);
+                let first = weekday(day_number(year, month, 1));
+                mask[(month - 1) as usize] |=
+                    weekday_mask(first, month_length(year, month), weekday_wanted, 0);
             }
         }
         Some(Some(day)) => add_year_day(mask, year, day),

@@ -30,8 +30,11 @@ pub(crate) struct ExactSeries {
     /// Length of a period, and from one to the next, in seconds.
     unit: i64,
     step: i64,
-    /// The last instant that may occur, inclusive.
-    last: i64,
+    /// Without BY-parts: one instant a period.
+    bare: bool,
+    /// The first and the last instant that may occur, inclusive.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
 }
 
 impl ExactSeries {
@@ -52,9 +55,11 @@ impl ExactSeries {
             rule: rule.clone(),
             zone: zone.clone(),
             start,
+            first: start,
             base: start - zone.local_of(start).rem_euclid(unit),
             unit,
             step: unit * i64::from(rule.interval),
+            bare: rule.has_no_by_parts(),
             last: last.min(LAST),
         };
         if let End::Count(count) = rule.end {
@@ -64,6 +69,9 @@ impl ExactSeries {
     }
 
     fn nth(&self, count: u32) -> Option<i64> {
+        if self.bare {
+            return Some(i64::from(count - 1).saturating_mul(self.step).saturating_add(self.start).min(LAST));
+        }
         let mut last = self.start;
         let mut walk = self.from(self.start);
         for _ in 0..count {
@@ -80,7 +88,7 @@ impl ExactSeries {
 
     /// The instants from `at` on, ascending.
     pub(crate) fn from(&self, at: i64) -> ExactIter<'_> {
-        let from = at.max(self.start);
+        let from = at.max(self.first);
         let period = (from - self.base).div_euclid(self.step);
         let segment = self.zone.segment(self.base + period * self.step);
         ExactIter { series: self, from, period, set: Vec::new(), index: 0, segment, work: 0, done: false }
@@ -89,7 +97,7 @@ impl ExactSeries {
     /// The last instant before `at`.
     pub(crate) fn before(&self, at: i64) -> Option<i64> {
         let has = |from: i64| self.from(from).next().is_some_and(|first| first < at);
-        if !has(self.start) {
+        if !has(self.first) {
             return None;
         }
         let mut back = self.step;
@@ -220,6 +228,13 @@ impl Iterator for ExactIter<'_> {
 
     fn next(&mut self) -> Option<i64> {
         let series = self.series;
+        if series.bare {
+            let at = (series.start + self.period * series.step).max(self.from);
+            // The first period may lie before what is asked for.
+            self.period = (at - series.start + series.step - 1).div_euclid(series.step) + 1;
+            let at = series.start + (self.period - 1) * series.step;
+            return (at <= series.last).then_some(at);
+        }
         let searched_from = series.base + self.period * series.step;
         let limit = self.work + MAX_WORK;
         while !self.done {

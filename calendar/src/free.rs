@@ -11,9 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::conflict::{Booking, Hold, first_clash};
 use crate::days::DAY;
 use crate::occupancy::Occupancy;
-use crate::recurrence::Recurrence;
+use crate::recurrence::{Found, Recurrence};
 use crate::spans::Span;
-use crate::zone::{ceil_second, local_seconds, timestamp};
+use crate::spec::Length;
+use crate::zone::{ceil_second, timestamp};
 
 /// Moves that are tried in one search, nearest first.
 const MAX_TRIED: i64 = 20_000;
@@ -90,7 +91,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     ) -> impl Iterator<Item = FreeTime> + use<'a, K, R> {
         let series = Movable::new(&booking.recurrence, self.now, self.until());
         let shifts =
-            series.starts.first().map_or(Vec::new(), |(_, first)| search.shifts(*first, &booking.recurrence));
+            series.starts.first().map_or(Vec::new(), |first| search.shifts(first.wall, &booking.recurrence));
         let mut suspect = 0;
         shifts.into_iter().filter_map(move |shift| {
             let is_taken = |event: Span| event.start < self.now || self.clashes(key, booking, event);
@@ -140,35 +141,35 @@ impl Search {
 /// A series that can be moved as a whole.
 struct Movable<'a> {
     recurrence: &'a Recurrence,
-    /// Instants and local times, no local time twice.
-    starts: Vec<(i64, i64)>,
+    /// What is ahead, no local time twice.
+    starts: Vec<Found>,
     /// It counts in real time.
     is_real: bool,
 }
 
 impl<'a> Movable<'a> {
     fn new(recurrence: &'a Recurrence, now: i64, until: i64) -> Self {
-        let is_real = recurrence.rule().is_some_and(|rule| rule.frequency().is_sub_daily());
-        let ahead = recurrence.occurrences_from(now).take_while(|it| it.start.as_second() < until);
-        let ahead = ahead.filter(|it| it.start < it.end).take(MAX_MOVED);
-        let mut starts: Vec<(i64, i64)> =
-            ahead.map(|it| (it.start.as_second(), local_seconds(it.local_start))).collect();
+        let is_real = recurrence.rules().iter().any(|rule| rule.frequency().is_sub_daily());
+        let mut ahead = recurrence.occurrences_from(now);
+        let ahead = std::iter::from_fn(|| ahead.next_found()).take_while(|found| found.moment.at < until);
+        let ahead = ahead.filter(|found| found.length != Length::default());
+        let mut starts: Vec<Found> = ahead.take(MAX_MOVED).collect();
         if !is_real {
-            starts.dedup_by_key(|(_, local)| *local);
+            starts.dedup_by_key(|found| found.wall);
         }
         Self { recurrence, starts, is_real }
     }
 
     fn moved(&self, index: usize, shift: i64) -> impl Iterator<Item = Span> {
-        let (at, local) = self.starts[index];
-        let zone = &self.recurrence.zone;
+        let Found { moment, wall, length, .. } = self.starts[index];
         let starts = if self.is_real {
-            [Some(at + shift), None]
+            [Some(moment.at + shift), None]
         } else {
-            let resolved = zone.resolve(local + shift);
+            let resolved = self.recurrence.zone.resolve(wall + shift);
             [resolved.first, resolved.second].map(|moment| moment.map(|moment| moment.at))
         };
-        starts.into_iter().flatten().map(move |start| Span::at(self.recurrence, start, local + shift))
+        let end = move |start| self.recurrence.end_of(start, wall + shift, length);
+        starts.into_iter().flatten().map(move |start| Span { start, end: end(start) })
     }
 }
 

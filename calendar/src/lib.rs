@@ -1,6 +1,7 @@
 //! Recurrence, conflicts, reminders and the cron lines that wake them.
 //!
-//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences). Where the RFC is silent:
+//! Follows RFC 5545 (section 3.3.10 for rules, 3.8.5 for the set of occurrences, 3.8.4.4 for overrides). Where the RFC
+//! is silent (docs/recurrence.md has all of it, with reasons):
 //!
 //! - `start` bounds a rule and supplies what the rule leaves out. A start that the rule does not generate is
 //!   not an occurrence (the RFC calls that set undefined).
@@ -21,16 +22,20 @@ mod conflict;
 mod cron;
 mod days;
 mod exact;
+mod expansion;
 mod free;
 mod local;
 mod occupancy;
 mod occurrences;
+mod overrides;
 mod parse;
 mod proof;
 mod recurrence;
 mod reminders;
 mod rule;
+mod series;
 mod spans;
+mod spec;
 mod suggest;
 mod zone;
 
@@ -40,11 +45,12 @@ pub use free::{FreeTime, Search, Stretch};
 pub use occupancy::{HORIZON, MAX_HORIZON, Occupancy};
 pub use occurrences::{Occurrence, Occurrences};
 pub use parse::{RuleError, RuleProblem};
-pub use recurrence::{MAX_DATES, MAX_DURATION, Recurrence, RecurrenceError, RecurrenceSpec};
+pub use recurrence::Recurrence;
 pub use reminders::{
     CatchUp, CatchUpPlan, CatchUpPolicy, DueReminder, MAX_BEFORE, NONE_TOLERANCE, Reminder, ReminderError,
     due, next_reminder, plan_catch_up,
 };
 pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
+pub use spec::{MAX_DATES, MAX_DURATION, MAX_RULES, Override, RecurrenceError, RecurrenceSpec};
 pub use suggest::{Candidate, NearestInHours, Ranking, UnknownZone, WorkingHours};
-pub use zone::{Dst, Fold, Gap};
+pub use zone::{Dst, Fold, Gap, find_zone};

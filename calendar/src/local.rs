@@ -3,34 +3,46 @@
 //! A period is found by division, never by counting from the start, so a search costs the same however old the
 //! rule is. COUNT is turned into a last local time once, when the series is made. Knows no time zone.
 
-use crate::days::{
-    self, CYCLE_DAYS, DAY, LAST_YEAR, YearMask, add_weeks, add_year_day, add_year_weekdays, date_of,
-    day_number, month_length, month_mask, month_offset, weekday, weekday_mask,
-};
+use crate::days::{CYCLE_DAYS, DAY, LAST_YEAR, date_of, day_number};
+use crate::expansion::Expansion;
 use crate::rule::{End, Frequency, Rule, Until};
 
 /// The local times that a rule generates from a start.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalSeries {
-    rule: Rule,
+    days: Expansion,
     /// Local seconds of the start.
     start: i64,
-    start_day: i32,
     /// Times of day in seconds, ascending.
     times: Vec<i64>,
-    /// The last local time that may occur, inclusive.
-    last: i64,
+    /// The first and the last local time that may occur, inclusive.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
     /// Periods after which the pattern repeats.
     cycle: i64,
+    regular: Option<Regular>,
+}
+
+/// A series whose periods are all alike: as many days long, with the same times from their beginning.
+#[derive(Debug, Clone)]
+struct Regular {
+    /// Local seconds at which the first period begins.
+    base: i64,
+    step: i64,
+    times: Vec<i64>,
 }
 
 /// The set of one period, in order.
 #[derive(Debug, Default)]
 struct PeriodSet {
     days: Vec<i32>,
-    /// Indices into days times times that BYSETPOS picked.
-    picks: Option<Vec<usize>>,
+    /// Indices into days times times that BYSETPOS picked, if there is a BYSETPOS.
+    picks: Vec<usize>,
+    picked: bool,
 }
+
+/// The end of the calendar.
+const LAST_LOCAL: i64 = 253_370_764_799;
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
@@ -61,24 +73,50 @@ impl LocalSeries {
             End::Until(Until::Local(local)) => local,
             // Compared as an instant later; no offset from UTC reaches two days.
             End::Until(Until::Utc(at)) => at + 2 * DAY,
-            End::Never | End::Count(_) => i64::MAX,
+            End::Never | End::Count(_) => LAST_LOCAL,
         };
         let mut series = Self {
             start,
-            start_day: start.div_euclid(DAY) as i32,
+            first: start,
             times,
-            last,
+            last: last.min(LAST_LOCAL),
             cycle: whole_cycle / gcd(whole_cycle, i64::from(rule.interval)),
-            rule: rule.clone(),
+            regular: None,
+            days: Expansion::new(rule, start.div_euclid(DAY) as i32),
         };
+        series.regular = series.find_regular();
         if let End::Count(count) = rule.end {
             series.last = series.nth(count as usize);
         }
         series
     }
 
+    fn find_regular(&self) -> Option<Regular> {
+        let rule = &self.days.rule;
+        let alike = match rule.frequency {
+            Frequency::Weekly => true,
+            Frequency::Daily => rule.month_days.is_empty() && rule.days.is_empty(),
+            _ => false,
+        };
+        if !alike || rule.months != 0 {
+            return None;
+        }
+        let (first, days) = match rule.frequency {
+            Frequency::Weekly => (self.days.week_of(self.days.start_day), 7),
+            _ => (self.days.start_day, 1),
+        };
+        let mut set = PeriodSet::default();
+        self.fill(0, &mut set);
+        let base = i64::from(first) * DAY;
+        let times: Vec<i64> = (0..set.len(self)).map(|index| set.get(self, index) - base).collect();
+        (!times.is_empty()).then_some(Regular { base, step: days * i64::from(rule.interval) * DAY, times })
+    }
+
     /// The local time of the `count`th occurrence, or the last there is.
     fn nth(&self, count: usize) -> i64 {
+        if let Some(regular) = &self.regular {
+            return regular.get(regular.first_at_least(self.start) + count as i64 - 1).min(LAST_LOCAL);
+        }
         let mut left = count;
         let mut last = self.start;
         let mut walk = self.from(self.start);
@@ -98,9 +136,16 @@ impl LocalSeries {
 
     /// The local times from `local` on, ascending.
     pub(crate) fn from(&self, local: i64) -> LocalIter<'_> {
-        let from = local.max(self.start);
+        let from = local.max(self.first);
         let mut iter =
             LocalIter { series: self, period: None, index: 0, set: PeriodSet::default(), occupied: 0 };
+        if let Some(regular) = &self.regular {
+            let next = regular.first_at_least(from);
+            let count = regular.times.len() as i64;
+            iter.period = Some(next.div_euclid(count));
+            iter.index = next.rem_euclid(count) as usize;
+            return iter;
+        }
         let period = self.period_of(from).max(0);
         iter.occupied = period;
         iter.enter(Some(period));
@@ -113,7 +158,7 @@ impl LocalSeries {
         let to = local.min(self.last);
         let mut iter =
             LocalBack { series: self, period: -1, index: 0, set: PeriodSet::default(), occupied: 0 };
-        if to >= self.start {
+        if to >= self.first {
             iter.period = self.period_of(to.min(i64::from(day_number(LAST_YEAR, 12, 31)) * DAY));
             iter.occupied = iter.period;
             self.fill(iter.period, &mut iter.set);
@@ -125,230 +170,120 @@ impl LocalSeries {
     fn period_of(&self, local: i64) -> i64 {
         let day = local.div_euclid(DAY).min(i64::from(day_number(LAST_YEAR + 1, 1, 1))) as i32;
         let (year, month, _) = date_of(day);
-        let (start_year, start_month, _) = date_of(self.start_day);
-        let units = match self.rule.frequency {
+        let (start_year, start_month, _) = self.days.start_date;
+        let units = match self.days.rule.frequency {
             Frequency::Yearly => i64::from(year - start_year),
             Frequency::Monthly => i64::from((year - start_year) * 12 + month - start_month),
-            Frequency::Weekly => i64::from(self.week_of(day) - self.week_of(self.start_day)) / 7,
-            _ => i64::from(day - self.start_day),
+            Frequency::Weekly => {
+                i64::from(self.days.week_of(day) - self.days.week_of(self.days.start_day)) / 7
+            }
+            _ => i64::from(day - self.days.start_day),
         };
-        units.div_euclid(self.rule.interval.into())
-    }
-
-    fn week_of(&self, day: i32) -> i32 {
-        day - (weekday(day) - self.rule.week_start).rem_euclid(7)
+        units.div_euclid(self.days.rule.interval.into())
     }
 
     /// The next period that can have days; None behind the end of the calendar.
     fn period_after(&self, period: i64) -> Option<i64> {
         let next = period + 1;
-        if self.rule.frequency != Frequency::Daily || self.rule.months == 0 {
+        if self.days.rule.frequency != Frequency::Daily || self.days.rule.months == 0 {
             return Some(next);
         }
         let day = self.daily(next)?;
         let (mut year, mut month, _) = date_of(day);
-        if self.rule.months >> month & 1 == 1 {
+        if self.days.rule.months >> month & 1 == 1 {
             return Some(next);
         }
-        while self.rule.months >> month & 1 == 0 {
+        while self.days.rule.months >> month & 1 == 0 {
             (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
         }
-        let days = i64::from(day_number(year, month, 1) - self.start_day);
-        let interval = i64::from(self.rule.interval);
+        let days = i64::from(day_number(year, month, 1) - self.days.start_day);
+        let interval = i64::from(self.days.rule.interval);
         Some((days + interval - 1).div_euclid(interval))
     }
 
     fn daily(&self, period: i64) -> Option<i32> {
-        let day = i64::from(self.start_day) + period * i64::from(self.rule.interval);
+        let day = i64::from(self.days.start_day) + period * i64::from(self.days.rule.interval);
         (day <= i64::from(day_number(LAST_YEAR, 12, 31))).then_some(day as i32)
     }
 
     /// Writes the set of a period. False behind the end of the calendar.
     fn fill(&self, period: i64, set: &mut PeriodSet) -> bool {
         set.days.clear();
-        set.picks = None;
-        let (year, month, _) = date_of(self.start_day);
-        let step = period * i64::from(self.rule.interval);
-        let inside = match self.rule.frequency {
+        let (year, month, _) = self.days.start_date;
+        let step = period * i64::from(self.days.rule.interval);
+        let inside = match self.days.rule.frequency {
             Frequency::Yearly => {
                 let year = i64::from(year) + step;
                 year <= i64::from(LAST_YEAR) && {
-                    self.year(year as i32, &mut set.days);
+                    self.days.year(year as i32, &mut set.days);
                     true
                 }
             }
             Frequency::Monthly => {
                 let months = i64::from(year) * 12 + i64::from(month - 1) + step;
                 months / 12 <= i64::from(LAST_YEAR) && {
-                    self.month((months / 12) as i32, (months % 12) as i32 + 1, &mut set.days);
+                    self.days.month((months / 12) as i32, (months % 12) as i32 + 1, &mut set.days);
                     true
                 }
             }
             Frequency::Weekly => {
-                let first = i64::from(self.week_of(self.start_day)) + step * 7;
+                let first = i64::from(self.days.week_of(self.days.start_day)) + step * 7;
                 first + 6 <= i64::from(day_number(LAST_YEAR, 12, 31)) && {
-                    self.week(first as i32, &mut set.days);
+                    self.days.week(first as i32, &mut set.days);
                     true
                 }
             }
             _ => self.daily(period).is_some_and(|day| {
-                if self.rule.allows_day(day) {
+                if self.days.rule.allows_day(day) {
                     set.days.push(day);
                 }
                 true
             }),
         };
-        if !self.rule.positions.is_empty() {
+        if !self.days.rule.positions.is_empty() {
             let count = set.days.len() * self.times.len();
-            let picked = self.rule.positions.iter().filter_map(|&position| {
-                let index =
-                    if position > 0 { i64::from(position) - 1 } else { count as i64 + i64::from(position) };
-                usize::try_from(index).ok().filter(|index| *index < count)
-            });
-            let mut picks: Vec<usize> = picked.collect();
-            picks.sort_unstable();
-            picks.dedup();
-            set.picks = Some(picks);
+            let index = |position: i32| {
+                if position > 0 { i64::from(position) - 1 } else { count as i64 + i64::from(position) }
+            };
+            let picked =
+                self.days.rule.positions.iter().filter_map(|position| usize::try_from(index(*position)).ok());
+            set.picks.clear();
+            set.picks.extend(picked.filter(|index| *index < count));
+            set.picks.sort_unstable();
+            set.picks.dedup();
+            set.picked = true;
         }
         inside
     }
-
-    /// RFC 5545's table for YEARLY: BYMONTH, BYWEEKNO, BYYEARDAY and BYMONTHDAY expand, BYDAY by its note 2.
-    fn year(&self, year: i32, out: &mut Vec<i32>) {
-        let rule = &self.rule;
-        let (_, start_month, start_day) = date_of(self.start_day);
-        let bare = rule.weeks.is_empty() && rule.year_days.is_empty() && rule.month_days.is_empty();
-        let months =
-            if rule.months == 0 && bare && rule.days.is_empty() { 1 << start_month } else { rule.months };
-        let mut mask: YearMask = [0; 12];
-        for month in (1..=12).filter(|month| months == 0 || months >> month & 1 == 1) {
-            mask[(month - 1) as usize] = month_mask(year, month);
-        }
-        let mut keep = |fill: &mut dyn FnMut(&mut YearMask)| {
-            let mut part: YearMask = [0; 12];
-            fill(&mut part);
-            mask.iter_mut().zip(part).for_each(|(all, part)| *all &= part);
-        };
-        if !rule.weeks.is_empty() {
-            keep(&mut |part| add_weeks(part, year, &rule.weeks, rule.week_start));
-        }
-        if !rule.year_days.is_empty() {
-            let length = days::year_length(year);
-            keep(&mut |part| {
-                for &day in &rule.year_days {
-                    add_year_day(part, year, if day > 0 { day - 1 } else { length + day });
-                }
-            });
-        }
-        if !rule.month_days.is_empty() {
-            keep(&mut |part| {
-                for month in 1..=12 {
-                    part[(month - 1) as usize] = rule.month_day_mask(year, month);
-                }
-            });
-        }
-        if !rule.days.is_empty() {
-            keep(&mut |part| {
-                for day in &rule.days {
-                    if rule.months == 0 {
-                        add_year_weekdays(part, year, day.weekday, day.ordinal);
-                    } else {
-                        for month in 1..=12 {
-                            part[(month - 1) as usize] |= weekday_mask(year, month, day.weekday, day.ordinal);
-                        }
-                    }
-                }
-            });
-        } else if bare {
-            keep(&mut |part| *part = [1 << (start_day - 1); 12]);
-        } else if rule.year_days.is_empty() && rule.month_days.is_empty() {
-            // BYWEEKNO alone: the weekday comes from the start.
-            keep(&mut |part| add_year_weekdays(part, year, weekday(self.start_day), 0));
-        }
-        for month in 1..=12 {
-            push_month(year, month, mask[(month - 1) as usize], out);
-        }
-    }
-
-    /// MONTHLY: BYMONTH limits, BYMONTHDAY expands, BYDAY limits beside it and expands otherwise.
-    fn month(&self, year: i32, month: i32, out: &mut Vec<i32>) {
-        let rule = &self.rule;
-        if rule.months != 0 && rule.months >> month & 1 == 0 {
-            return;
-        }
-        let mut mask = month_mask(year, month);
-        if !rule.month_days.is_empty() {
-            mask &= rule.month_day_mask(year, month);
-        }
-        if !rule.days.is_empty() {
-            let days = rule.days.iter();
-            mask &= days.fold(0, |all, day| all | weekday_mask(year, month, day.weekday, day.ordinal));
-        } else if rule.month_days.is_empty() {
-            mask &= 1 << (date_of(self.start_day).2 - 1);
-        }
-        push_month(year, month, mask, out);
-    }
-
-    /// WEEKLY: BYDAY expands, BYMONTH limits.
-    fn week(&self, first: i32, out: &mut Vec<i32>) {
-        let rule = &self.rule;
-        for day in first..first + 7 {
-            let wanted = if rule.days.is_empty() {
-                weekday(day) == weekday(self.start_day)
-            } else {
-                rule.days.iter().any(|it| it.weekday == weekday(day))
-            };
-            if wanted && (rule.months == 0 || rule.months >> date_of(day).1 & 1 == 1) {
-                out.push(day);
-            }
-        }
-    }
 }
 
-fn push_month(year: i32, month: i32, mut mask: u32, out: &mut Vec<i32>) {
-    if mask == 0 {
-        return;
-    }
-    let first = day_number(year, month, 1);
-    while mask != 0 {
-        out.push(first + mask.trailing_zeros() as i32);
-        mask &= mask - 1;
-    }
-}
-
-impl Rule {
-    fn month_day_mask(&self, year: i32, month: i32) -> u32 {
-        let length = month_length(year, month);
-        let days = self.month_days.iter().map(|&day| if day > 0 { day } else { length + 1 + day });
-        days.filter(|day| (1..=length).contains(day)).fold(0, |mask, day| mask | 1 << (day - 1))
+impl Regular {
+    /// The `index`th time from the beginning of the first period, from 0.
+    fn get(&self, index: i64) -> i64 {
+        let count = self.times.len() as i64;
+        let period = index.div_euclid(count).saturating_mul(self.step);
+        period.saturating_add(self.base + self.times[index.rem_euclid(count) as usize])
     }
 
-    /// Whether the BY-parts that limit a day let it pass, for DAILY and shorter (RFC 5545's table).
-    pub(crate) fn allows_day(&self, day: i32) -> bool {
-        let (year, month, day_of_month) = date_of(day);
-        let of_year = || {
-            let day_of_year = month_offset(year, month) + day_of_month;
-            let length = days::year_length(year);
-            self.year_days.iter().any(|&it| it == day_of_year || it == day_of_year - length - 1)
-        };
-        (self.months == 0 || self.months >> month & 1 == 1)
-            && (self.month_days.is_empty() || {
-                let from_end = day_of_month - month_length(year, month) - 1;
-                self.month_days.iter().any(|&it| it == day_of_month || it == from_end)
-            })
-            && (self.days.is_empty() || self.days.iter().any(|it| it.weekday == weekday(day)))
-            && (self.year_days.is_empty() || of_year())
+    /// The index of the first time at or after `local`.
+    fn first_at_least(&self, local: i64) -> i64 {
+        let period = (local - self.base).div_euclid(self.step);
+        let into = local - self.base - period * self.step;
+        period * self.times.len() as i64 + self.times.partition_point(|time| *time < into) as i64
     }
 }
 
 impl PeriodSet {
     fn len(&self, series: &LocalSeries) -> usize {
-        self.picks.as_ref().map_or(self.days.len() * series.times.len(), Vec::len)
+        if self.picked { self.picks.len() } else { self.days.len() * series.times.len() }
     }
 
     fn get(&self, series: &LocalSeries, index: usize) -> i64 {
-        let index = self.picks.as_ref().map_or(index, |picks| picks[index]);
+        let index = if self.picked { self.picks[index] } else { index };
         let times = series.times.len();
+        if times == 1 {
+            return i64::from(self.days[index]) * DAY + series.times[0];
+        }
         i64::from(self.days[index / times]) * DAY + series.times[index % times]
     }
 
@@ -391,18 +326,27 @@ impl Iterator for LocalIter<'_> {
     type Item = i64;
 
     fn next(&mut self) -> Option<i64> {
+        let series = self.series;
+        if let Some(regular) = &series.regular {
+            let local = regular.base + self.period? * regular.step + regular.times[self.index];
+            self.index += 1;
+            if self.index == regular.times.len() {
+                (self.period, self.index) = (self.period.map(|period| period + 1), 0);
+            }
+            return (local <= series.last).then_some(local);
+        }
         loop {
             let period = self.period?;
-            if self.index < self.set.len(self.series) {
-                let local = self.set.get(self.series, self.index);
-                if local > self.series.last {
+            if self.index < self.set.len(series) {
+                let local = self.set.get(series, self.index);
+                if local > series.last {
                     self.period = None;
                     return None;
                 }
                 self.index += 1;
                 return Some(local);
             }
-            self.enter(self.series.period_after(period));
+            self.enter(series.period_after(period));
         }
     }
 }
@@ -430,7 +374,7 @@ impl Iterator for LocalBack<'_> {
                 self.index -= 1;
                 self.occupied = self.period;
                 let local = self.set.get(self.series, self.index);
-                return (local >= self.series.start).then_some(local);
+                return (local >= self.series.first).then_some(local);
             }
             self.period -= 1;
             if self.period >= 0 {

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
-use crate::recurrence::{Length, Recurrence};
+use crate::recurrence::Recurrence;
 use crate::spans::{Buffers, Run, Span, runs};
 use crate::zone::{floor_second, timestamp};
 
@@ -107,19 +107,18 @@ impl Expanded {
                 covered = span.start.min(until);
                 return false;
             }
-            if span.end > from {
+            if span.end > from && span.end > span.start {
                 spans.push(span);
             }
             true
         };
-        if recurrence.length == Length::Seconds(0) {
+        if recurrence.reach == 0 {
             // Takes no time.
-        } else if recurrence.series.is_some() {
-            recurrence.current(timestamp(from)).map(|occurrence| Span::of(&occurrence)).all(&mut take);
-        } else {
+        } else if recurrence.parts.is_empty() && recurrence.whole {
             // Most are single events, for which this is all that must be done.
-            let moments = recurrence.singles.iter().filter(|moment| !recurrence.excepts(**moment));
-            moments.map(|moment| Span::at(recurrence, moment.at, moment.local)).all(&mut take);
+            recurrence.singles.iter().map(|found| Span::of(&recurrence.occurrence(found))).all(&mut take);
+        } else {
+            recurrence.current(timestamp(from)).map(|occurrence| Span::of(&occurrence)).all(&mut take);
         }
         while spans.len() > MAX_RUNS && runs(&spans).0.len() > MAX_RUNS {
             covered = spans[spans.len() / 2].start;
@@ -130,7 +129,7 @@ impl Expanded {
 
     /// The end of the last, with its buffer.
     pub(crate) fn end(&self, buffers: Buffers) -> Option<i64> {
-        self.spans.last().map(|last| buffers.around(*last).end)
+        self.spans.iter().map(|span| buffers.around(*span).end).max()
     }
 }
 

@@ -1,20 +1,18 @@
-//! The set of occurrences: rule and dates merged, exceptions taken out, in order of instants.
+//! The set of occurrences: rules and dates merged, exceptions taken out, in order of instants.
 //!
-//! Local times are resolved one ahead: a time moved forward out of a gap may fall behind the next one, so an
-//! instant is given out only when no later local time can come before it. Never gives an instant twice.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::iter::Peekable;
+//! Never gives an instant twice.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 use crate::days::DAY;
-use crate::exact::ExactIter;
-use crate::local::LocalIter;
-use crate::recurrence::{Length, Recurrence, Series};
-use crate::zone::{Moment, Resolved, Zone, ceil_second, civil, floor_second, timestamp};
+use crate::recurrence::{Found, Recurrence};
+use crate::series::{Moments, Part};
+use crate::spec::Length;
+use crate::zone::{Moment, Turn, Zone, ceil_second, civil, floor_second, timestamp};
+
+/// Times in a row that `except_rules` may take out before a search ends.
+const MAX_EXCEPTED: u32 = 100_000;
 
 /// One occurrence. Half open: `end` is not part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +22,7 @@ pub struct Occurrence {
     /// When it ends; equal to `start` without a duration.
     pub end: Timestamp,
     /// The local time that names it (RECURRENCE-ID): what the rule or date says, also where that time does not
-    /// exist and `start` was moved forward. Midnight when all-day.
+    /// exist and `start` was moved forward, and where an override moved it. Midnight when all-day.
     pub local_start: DateTime,
     /// Whether it is the second of a local time that exists twice. With `local_start` this is its identity.
     pub repeated: bool,
@@ -42,32 +40,34 @@ impl Occurrence {
 #[derive(Debug)]
 pub struct Occurrences<'a> {
     recurrence: &'a Recurrence,
-    rule: Option<Peekable<RuleMoments<'a>>>,
-    singles: Peekable<std::slice::Iter<'a, Moment>>,
+    sources: Vec<Source<'a>>,
+    singles: &'a [Found],
+    /// There is one source and nothing else, so nothing is merged.
+    alone: bool,
     after: i64,
 }
 
 #[derive(Debug)]
-enum RuleMoments<'a> {
-    Local(Box<LocalMoments<'a>>),
-    Exact(ExactIter<'a>, &'a Zone),
+struct Source<'a> {
+    part: &'a Part,
+    next: Option<Moment>,
+    moments: Moments<'a>,
 }
 
-#[derive(Debug)]
-struct LocalMoments<'a> {
-    iter: LocalIter<'a>,
-    zone: &'a Zone,
-    until: i64,
-    ahead: Option<Resolved>,
-    /// The least instant on top; of two with the same, the one with the later local time, which exists.
-    waiting: BinaryHeap<Reverse<(i64, Reverse<i64>, bool)>>,
+impl Source<'_> {
+    #[inline]
+    fn found(&self, zone: &Zone, moment: Moment) -> Found {
+        let wall = self.part.wall(zone, moment);
+        Found { moment, wall, length: self.part.length, own: false, fixed: false }
+    }
 }
 
 impl Recurrence {
     /// The occurrences that start after `after`.
     ///
     /// Costs the same however long ago the recurrence began. The iterator ends at the end of the recurrence, or
-    /// in the year 9998, or when a rule shorter than DAILY finds nothing for 400 years.
+    /// in the year 9998, or when a rule shorter than DAILY finds nothing for 400 years, or when `except_rules`
+    /// take out 100,000 times in a row.
     pub fn occurrences(&self, after: Timestamp) -> Occurrences<'_> {
         self.occurrences_from(floor_second(after).saturating_add(1))
     }
@@ -85,13 +85,10 @@ impl Recurrence {
     /// The last occurrence that starts before `t`.
     pub fn before(&self, t: Timestamp) -> Option<Occurrence> {
         let mut bound = ceil_second(t);
-        loop {
-            let single = self.singles[..self.singles.partition_point(|m| m.at < bound)].last().copied();
-            let rule = self.series.as_ref().and_then(|series| self.rule_before(series, bound));
-            let last = match (single, rule) {
-                (Some(a), Some(b)) => Some(if b.at >= a.at { b } else { a }),
-                (a, b) => a.or(b),
-            }?;
+        for _ in 0..MAX_EXCEPTED {
+            let single = self.singles[..self.singles.partition_point(|it| it.moment.at < bound)].last();
+            let of_rules = self.parts.iter().filter_map(|part| part.before(&self.zone, bound));
+            let last = of_rules.chain(single.map(|it| it.moment)).max_by_key(|moment| moment.at)?;
             // Another on the same instant may stand where this one is excepted.
             let same = self.occurrences_from(last.at).next().filter(|it| it.start.as_second() == last.at);
             if same.is_some() {
@@ -100,136 +97,153 @@ impl Recurrence {
             bound = last.at;
             // Step over an excepted day whole, unless its midnight exists twice or not at all.
             let midnight = self.zone.resolve(last.local.div_euclid(DAY) * DAY);
-            if self.excepts_day(last) && midnight.low == midnight.high {
+            if self.may_step_over(last) && midnight.low == midnight.high {
                 bound = midnight.low.min(bound);
             }
         }
+        None
     }
 
     /// The occurrences that are not over at `t`: those under way, then those that start at or after it.
     pub fn current(&self, t: Timestamp) -> impl Iterator<Item = Occurrence> {
-        let reach = match self.length {
-            Length::Seconds(seconds) => seconds,
-            // A day may be two longer or shorter than its hours say where a zone crosses the date line.
-            Length::Days(days) => (i64::from(days) + 2) * DAY,
-        };
-        self.occurrences_from(floor_second(t).saturating_sub(reach))
+        self.occurrences_from(floor_second(t).saturating_sub(self.reach))
             .filter(move |it| it.end > t || it.start >= t)
     }
 
+    /// The occurrence with this identity ([`Occurrence::id`]), if there is one.
+    pub fn find(&self, id: &str) -> Option<Occurrence> {
+        let local: DateTime = id.strip_suffix("/2").unwrap_or(id).parse().ok()?;
+        let found =
+            self.find_local(crate::zone::local_seconds(local), Turn::second_if(id.ends_with("/2")))?;
+        Some(self.occurrence(&found))
+    }
+
+    pub(crate) fn find_local(&self, local: i64, turn: Turn) -> Option<Found> {
+        let named = |it: &Found| it.moment.local == local && it.moment.turn == turn;
+        let moved = self.singles.iter().find(|it| it.fixed && named(it));
+        moved.copied().or_else(|| {
+            let resolved = self.zone.resolve(local);
+            self.parts.iter().map(|part| part.shift).chain([0]).find_map(|shift| {
+                // A shift on the local clock is, in instants, at most a change of the clocks off.
+                let margin = if shift == 0 { 0 } else { DAY };
+                let mut near = self.occurrences_from(resolved.low.saturating_add(shift - margin));
+                std::iter::from_fn(|| near.next_found())
+                    .take_while(|it| it.moment.at <= resolved.high.saturating_add(shift + margin))
+                    .find(named)
+            })
+        })
+    }
+
     pub(crate) fn occurrences_from(&self, at: i64) -> Occurrences<'_> {
-        let rule = self.series.as_ref().map(|series| match series {
-            Series::Local(series) => {
-                // A local time moved out of a gap, or named twice, is at most a day from its instant's own. As a
-                // rule no change is near, and then it is the same.
-                let near = self.zone.segment(at.saturating_sub(2 * DAY));
-                let calm = near.to > at.saturating_add(2 * DAY);
-                let from = at.saturating_add(if calm { near.offset } else { near.offset - 3 * DAY });
-                RuleMoments::Local(Box::new(LocalMoments::new(series.from(from), &self.zone, self.until)))
-            }
-            Series::Exact(series) => RuleMoments::Exact(series.from(at), &self.zone),
-        });
-        let singles = self.singles[self.singles.partition_point(|m| m.at < at)..].iter().peekable();
+        let singles = &self.singles[self.singles.partition_point(|it| it.moment.at < at)..];
+        let alone = self.parts.len() == 1 && singles.is_empty();
+        let source = |part| {
+            let mut moments = Part::from(part, &self.zone, at);
+            Source { part, next: if alone { None } else { moments.next() }, moments }
+        };
         Occurrences {
             recurrence: self,
-            rule: rule.map(Iterator::peekable),
+            sources: self.parts.iter().map(source).collect(),
             singles,
+            alone,
             after: at.saturating_sub(1),
         }
     }
 
-    fn rule_before(&self, series: &Series, bound: i64) -> Option<Moment> {
-        match series {
-            Series::Exact(series) => {
-                let at = series.before(bound)?;
-                Some(exact_moment(at, &self.zone))
-            }
-            Series::Local(series) => {
-                let mut best: Option<Moment> = None;
-                for local in series.back(self.zone.local_of(bound).saturating_add(2 * DAY)) {
-                    let resolved = self.zone.resolve(local);
-                    if best.is_some_and(|best| resolved.high < best.at) {
-                        break;
-                    }
-                    let fits = resolved.moments().filter(|m| m.at < bound && m.at <= self.until);
-                    best = best.into_iter().chain(fits).max_by_key(|m| m.at);
-                }
-                best
-            }
-        }
-    }
-
-    fn occurrence(&self, moment: Moment) -> Occurrence {
-        let end = match self.length {
-            Length::Seconds(seconds) => moment.at.saturating_add(seconds),
-            Length::Days(days) => {
-                let next = self.zone.resolve(moment.local + i64::from(days) * DAY);
-                next.first.map_or(next.high, |m| m.at)
+    /// When an event ends that begins at `at`, which is `wall` on the local clock.
+    #[inline]
+    pub(crate) fn end_of(&self, at: i64, wall: i64, length: Length) -> i64 {
+        let days = match length.days {
+            0 => at,
+            days => {
+                let next = self.zone.resolve(wall + i64::from(days) * DAY);
+                // Where a day is missing or the clocks are set back, never before it begins.
+                next.first.map_or(next.high, |m| m.at).max(at)
             }
         };
+        days.saturating_add(length.seconds)
+    }
+
+    #[inline]
+    pub(crate) fn occurrence(&self, found: &Found) -> Occurrence {
+        let at = found.moment.at;
         Occurrence {
-            start: timestamp(moment.at),
-            end: timestamp(end),
-            local_start: civil(moment.local),
-            repeated: moment.repeated,
-        }
-    }
-}
-
-fn exact_moment(at: i64, zone: &Zone) -> Moment {
-    let local = zone.local_of(at);
-    // The policy is of no matter here, but the identity is: which of the two is it?
-    let repeated = zone.resolve(local).low < at;
-    Moment { at, local, repeated }
-}
-
-impl<'a> LocalMoments<'a> {
-    fn new(mut iter: LocalIter<'a>, zone: &'a Zone, until: i64) -> Self {
-        let ahead = iter.next().map(|local| zone.resolve(local));
-        Self { iter, zone, until, ahead, waiting: BinaryHeap::new() }
-    }
-}
-
-impl Iterator for LocalMoments<'_> {
-    type Item = Moment;
-
-    fn next(&mut self) -> Option<Moment> {
-        loop {
-            let ready = self.waiting.peek().map(|Reverse((at, _, _))| *at);
-            match self.ahead {
-                Some(ahead) if ready.is_none_or(|at| ahead.low <= at) => {
-                    let until = self.until;
-                    if ahead.low <= until {
-                        let moments = ahead.moments().filter(|m| m.at <= until);
-                        self.waiting.extend(moments.map(|m| Reverse((m.at, Reverse(m.local), m.repeated))));
-                        self.ahead = self.iter.next().map(|local| self.zone.resolve(local));
-                    } else {
-                        self.ahead = None;
-                    }
-                }
-                _ => {
-                    let Reverse((at, Reverse(local), repeated)) = self.waiting.pop()?;
-                    return Some(Moment { at, local, repeated });
-                }
-            }
-        }
-    }
-}
-
-impl Iterator for RuleMoments<'_> {
-    type Item = Moment;
-
-    fn next(&mut self) -> Option<Moment> {
-        match self {
-            Self::Local(moments) => moments.next(),
-            Self::Exact(iter, zone) => iter.next().map(|at| exact_moment(at, zone)),
+            start: timestamp(at),
+            end: timestamp(self.end_of(at, found.wall, found.length)),
+            local_start: civil(found.moment.local),
+            repeated: found.moment.turn == Turn::Second,
         }
     }
 }
 
 impl Occurrences<'_> {
+    /// What [`Self::next_found`] finds where nothing is merged or taken out.
+    #[inline]
+    fn next_plain(&mut self) -> Option<Found> {
+        let source = self.sources.first_mut()?;
+        let after = self.after;
+        let moment = source.moments.find(|moment| moment.at > after)?;
+        self.after = moment.at;
+        Some(source.found(&self.recurrence.zone, moment))
+    }
+
+    pub(crate) fn next_found(&mut self) -> Option<Found> {
+        let (mut excepted, mut by_rule) = (0u64, 0);
+        loop {
+            let found = self.least()?;
+            if found.moment.at <= self.after {
+                continue;
+            }
+            let recurrence = self.recurrence;
+            if recurrence.whole || found.fixed || !recurrence.excepts(found.moment) {
+                if recurrence.whole || !recurrence.excepts_by_rule(&found) {
+                    self.after = found.moment.at;
+                    return Some(found);
+                }
+                by_rule += 1;
+                if by_rule == MAX_EXCEPTED {
+                    return None;
+                }
+                continue;
+            }
+            excepted += 1;
+            if excepted.is_multiple_of(1000) && recurrence.may_step_over(found.moment) {
+                self.step_over_day(found.moment);
+            }
+        }
+    }
+
+    /// Takes the least of all, excepted or not.
+    fn least(&mut self) -> Option<Found> {
+        let zone = &self.recurrence.zone;
+        if self.alone {
+            let source = self.sources.first_mut()?;
+            let moment = source.moments.next()?;
+            return Some(source.found(zone, moment));
+        }
+        let mut least: Option<(&mut Source<'_>, Moment)> = None;
+        for source in &mut self.sources {
+            if let Some(moment) = source.next
+                && least.as_ref().is_none_or(|(_, least)| moment.at < least.at)
+            {
+                least = Some((source, moment));
+            }
+        }
+        if let Some((single, rest)) = self.singles.split_first() {
+            // A date's own length counts where a rule has the same instant (RFC 5545, section 3.8.5.2).
+            let at = single.moment.at;
+            if least.as_ref().is_none_or(|(_, least)| at < least.at || at == least.at && single.own) {
+                self.singles = rest;
+                return Some(*single);
+            }
+        }
+        let (source, moment) = least?;
+        source.next = source.moments.next();
+        Some(source.found(zone, moment))
+    }
+
     /// Steps over the rest of an excepted day with very many occurrences.
-    fn skip_day(&mut self, moment: Moment) {
+    fn step_over_day(&mut self, moment: Moment) {
         let midnight = self.recurrence.zone.resolve((moment.local.div_euclid(DAY) + 1) * DAY);
         if midnight.low == midnight.high && midnight.low > moment.at {
             let after = self.after;
@@ -243,26 +257,7 @@ impl Iterator for Occurrences<'_> {
     type Item = Occurrence;
 
     fn next(&mut self) -> Option<Occurrence> {
-        let mut excepted = 0u64;
-        loop {
-            let rule = self.rule.as_mut().and_then(|rule| rule.peek().copied());
-            let single = self.singles.peek().copied().copied();
-            let moment = match (rule, single) {
-                (Some(rule), Some(single)) if single.at < rule.at => self.singles.next().copied(),
-                (Some(_), _) => self.rule.as_mut().and_then(Iterator::next),
-                (None, _) => self.singles.next().copied(),
-            }?;
-            if moment.at <= self.after {
-                continue;
-            }
-            if !self.recurrence.excepts(moment) {
-                self.after = moment.at;
-                return Some(self.recurrence.occurrence(moment));
-            }
-            excepted += 1;
-            if excepted.is_multiple_of(1000) && self.recurrence.excepts_day(moment) {
-                self.skip_day(moment);
-            }
-        }
+        let found = if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_found() }?;
+        Some(self.recurrence.occurrence(&found))
     }
 }

@@ -250,14 +250,6 @@ impl Rule {
     fn forbids(&self, name: &str) -> Option<&'static str> {
         use Frequency::{Daily, Monthly, Weekly, Yearly};
         let f = self.frequency;
-        let only_positions = self.months == 0
-            && self.hours == 0
-            && self.minutes == 0
-            && self.seconds == 0
-            && self.weeks.is_empty()
-            && self.year_days.is_empty()
-            && self.month_days.is_empty()
-            && self.days.is_empty();
         match name {
             "BYWEEKNO" if f != Yearly => Some("allowed only with FREQ=YEARLY"),
             "BYYEARDAY" if matches!(f, Daily | Weekly | Monthly) => {
@@ -275,7 +267,7 @@ impl Rule {
                     None
                 }
             }
-            "BYSETPOS" if only_positions => {
+            "BYSETPOS" if self.has_no_by_parts() => {
                 Some("allowed only beside another BY-part, from whose set it picks")
             }
             _ => None,

@@ -14,9 +14,10 @@ use jiff::tz::TimeZone;
 
 use crate::days::{DAY, day_number};
 use crate::local::LocalSeries;
-use crate::recurrence::{Length, Recurrence};
+use crate::recurrence::Recurrence;
 use crate::rule::{End, Frequency, OrdinalDay, Rule};
 use crate::spans::{Buffers, gcd, meets_in_phase};
+use crate::spec::Length;
 use crate::zone::{local_seconds, timestamp};
 
 const WEEK: i64 = 7 * DAY;
@@ -50,15 +51,18 @@ struct Clock {
 impl Pattern {
     /// The pattern of what a series does from `from` on. None where it has none, or too large a one.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, from: i64) -> Option<Self> {
-        let rule = recurrence.rule()?;
-        let length = match recurrence.length {
-            Length::Seconds(seconds) => seconds,
-            Length::Days(days) => i64::from(days) * DAY,
-        };
+        // Several rules, and overrides of all that follows, are parts.
+        let ([rule], [_]) = (recurrence.rules(), &recurrence.parts[..]) else { return None };
+        let Length { days, seconds } = recurrence.length;
+        if days > 0 && !recurrence.is_all_day() {
+            // How long such days last depends on where in the year they are.
+            return None;
+        }
+        let length = i64::from(days) * DAY + seconds;
         // What began later may not be over yet.
         let from = from - length - i64::from(buffers.after) - 2 * DAY;
         // Dates beside the rule are in no pattern.
-        if recurrence.singles.last().is_some_and(|single| single.at >= from) {
+        if recurrence.singles.last().is_some_and(|single| single.moment.at >= from) {
             return None;
         }
         let start = local_seconds(recurrence.start());

@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-/// The largest INTERVAL accepted.
-pub const MAX_INTERVAL: u32 = 1_000_000;
+/// The largest INTERVAL accepted: longer than the calendar, also of seconds it is 31 years.
+pub const MAX_INTERVAL: u32 = 999_999_999;
 /// The largest COUNT accepted. The last occurrence is found when the recurrence is made, so that later searches
 /// need not count.
-pub const MAX_COUNT: u32 = 100_000;
+pub const MAX_COUNT: u32 = 999_999_999;
 
 /// FREQ: the length of a rule's period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,9 +125,16 @@ impl Rule {
         self.end != End::Never
     }
 
-    /// Whether a part speaks of the time of day, which an all-day start can't have.
-    pub(crate) fn needs_time(&self) -> bool {
-        self.frequency.is_sub_daily() || self.hours != 0 || self.minutes != 0 || self.seconds != 0
+    /// Whether nothing but FREQ, INTERVAL and the start say when it happens.
+    pub(crate) fn has_no_by_parts(&self) -> bool {
+        self.months == 0
+            && self.hours == 0
+            && self.minutes == 0
+            && self.seconds == 0
+            && self.weeks.is_empty()
+            && self.year_days.is_empty()
+            && self.month_days.is_empty()
+            && self.days.is_empty()
     }
 }
 

@@ -5,7 +5,6 @@
 //! Never: a run that stands for a start which is not in the series, or leaves one out.
 
 use crate::occurrences::Occurrence;
-use crate::recurrence::{Length, Recurrence};
 
 const DAY: i64 = crate::days::DAY;
 /// A series' distances are looked for among so many neighbours: the days of a week, and one more.
@@ -21,18 +20,6 @@ pub(crate) struct Span {
 impl Span {
     pub(crate) fn of(occurrence: &Occurrence) -> Self {
         Self { start: occurrence.start.as_second(), end: occurrence.end.as_second() }
-    }
-
-    /// What an occurrence takes that starts at an instant, with the local time that names it.
-    pub(crate) fn at(recurrence: &Recurrence, start: i64, local: i64) -> Self {
-        let end = match recurrence.length {
-            Length::Seconds(seconds) => start + seconds,
-            Length::Days(days) => {
-                let next = recurrence.zone.resolve(local + i64::from(days) * DAY);
-                next.first.map_or(next.high, |moment| moment.at)
-            }
-        };
-        Self { start, end }
     }
 
     pub(crate) fn length(self) -> i64 {

@@ -39,7 +39,8 @@ impl WorkingHours {
     /// From `from` to `to` on the clock of `time_zone` (an IANA name), beginning on each of `days`. A `to` that is not
     /// after `from` is of the day after: 00:00 to 00:00 is the whole day.
     pub fn new(time_zone: &str, days: &[Weekday], from: Time, to: Time) -> Result<Self, UnknownZone> {
-        let zone = zone::find(time_zone).ok_or_else(|| UnknownZone(time_zone.chars().take(40).collect()))?;
+        let zone =
+            zone::find_zone(time_zone).ok_or_else(|| UnknownZone(time_zone.chars().take(40).collect()))?;
         Ok(Self { zone, days: days.to_vec(), from, to })
     }
 

@@ -3,7 +3,8 @@
 //! Local times are seconds from 1970-01-01T00:00:00 on the local clock, instants are Unix seconds. Zones come
 //! from the bundled database only. Never: reads the host's zone files.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -48,13 +49,28 @@ pub struct Dst {
     pub fold: Fold,
 }
 
-/// An occurrence before its end is known: its instant, the local time that names it, and whether it is the
-/// second of a local time that exists twice.
+/// Which of a local time that exists twice. As wide as what stands beside it: a moment is copied right after it was
+/// written, and a byte read back as a word costs as much as all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)]
+pub(crate) enum Turn {
+    First,
+    Second,
+}
+
+impl Turn {
+    pub(crate) fn second_if(second: bool) -> Self {
+        if second { Self::Second } else { Self::First }
+    }
+}
+
+/// An occurrence before its end is known: its instant, the local time that names it, and which of
+/// two it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment {
     pub(crate) at: i64,
     pub(crate) local: i64,
-    pub(crate) repeated: bool,
+    pub(crate) turn: Turn,
 }
 
 /// The instants of one local time. No local time from here on has an instant before `low`, none up to here one
@@ -81,16 +97,85 @@ pub(crate) struct Segment {
     pub(crate) offset: i64,
 }
 
+/// Local times that no change of the clocks is near: each exists once, with this offset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calm {
+    /// The first, and the end, which is not one.
+    low: i64,
+    high: i64,
+    pub(crate) offset: i64,
+}
+
+impl Calm {
+    pub(crate) fn holds(&self, local: i64) -> bool {
+        self.low <= local && local < self.high
+    }
+
+    pub(crate) fn holds_instant(&self, at: i64) -> bool {
+        self.holds(at.saturating_add(self.offset))
+    }
+}
+
+/// The changes of a zone's clocks, the first being the beginning of time.
+#[derive(Debug)]
+struct Changes {
+    /// The instant of each, and the offset from there on.
+    list: Vec<(i64, i64)>,
+    /// Up to here they are all in the list.
+    end: i64,
+}
+
+impl Changes {
+    /// Those of a zone, read once and kept: there are a few hundred of zones, and looking changes up costs.
+    fn of(tz: &TimeZone) -> Arc<Self> {
+        static KNOWN: Mutex<Option<HashMap<String, Arc<Changes>>>> = Mutex::new(None);
+        let name = tz.iana_name().unwrap_or("UTC").to_owned();
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_default();
+        Arc::clone(known.entry(name).or_insert_with(|| Arc::new(Self::read(tz))))
+    }
+
+    fn read(tz: &TimeZone) -> Self {
+        let offset = |offset: Offset| i64::from(offset.seconds());
+        let mut list = vec![(i64::MIN, offset(tz.to_offset(Timestamp::MIN)))];
+        for change in tz.following(Timestamp::MIN) {
+            let at = change.timestamp().as_second();
+            if at > LISTED {
+                return Self { list, end: at };
+            }
+            list.push((at, offset(change.offset())));
+        }
+        Self { list, end: i64::MAX }
+    }
+
+    /// The change that is in force at an instant, and the next one.
+    fn around(&self, at: i64) -> Option<((i64, i64), i64)> {
+        let next = self.list.partition_point(|change| change.0 <= at);
+        let end = self.list.get(next).map_or(self.end, |change| change.0);
+        (at < end).then(|| (self.list[next - 1], end))
+    }
+
+    /// The offsets before and after the one in force at an instant, if they are in the list.
+    fn beside(&self, at: i64) -> Option<(i64, i64)> {
+        let next = self.list.partition_point(|change| change.0 <= at);
+        Some((self.list.get(next.checked_sub(2)?)?.1, self.list.get(next)?.1))
+    }
+}
+
 /// A zone with the policy of one recurrence.
 #[derive(Debug, Clone)]
 pub(crate) struct Zone {
     pub(crate) tz: TimeZone,
+    changes: Arc<Changes>,
     pub(crate) dst: Dst,
     pub(crate) all_day: bool,
 }
 
+/// Changes up to this instant, in the year 2200, are looked up in a list, later ones are worked out.
+const LISTED: i64 = 230 * 365 * DAY;
+
 /// A zone of the bundled database by its IANA name, in any case.
-pub(crate) fn find(name: &str) -> Option<TimeZone> {
+pub fn find_zone(name: &str) -> Option<TimeZone> {
     static BUNDLED: OnceLock<TimeZoneDatabase> = OnceLock::new();
     BUNDLED.get_or_init(TimeZoneDatabase::bundled).get(name).ok()
 }
@@ -125,32 +210,57 @@ pub(crate) fn timestamp(seconds: i64) -> Timestamp {
 }
 
 impl Zone {
+    pub(crate) fn new(tz: TimeZone, dst: Dst, all_day: bool) -> Self {
+        Self { changes: Changes::of(&tz), tz, dst, all_day }
+    }
+
     pub(crate) fn offset_at(&self, at: i64) -> i64 {
-        i64::from(self.tz.to_offset(timestamp(at)).seconds())
+        self.segment(at).offset
     }
 
     pub(crate) fn local_of(&self, at: i64) -> i64 {
         at + self.offset_at(at)
     }
 
-    /// The stretch of one offset that `at` is in. It may end early, never late.
+    /// The stretch of one offset that `at` is in. It may begin late or end early, never the other way round.
     pub(crate) fn segment(&self, at: i64) -> Segment {
+        if let Some(((from, offset), to)) = self.changes.around(at) {
+            return Segment { from, to, offset };
+        }
         let t = timestamp(at);
-        let to = self.tz.following(t).next().map_or(i64::MAX, |next| next.timestamp().as_second());
-        Segment { from: at, to, offset: i64::from(self.tz.to_offset(t).seconds()) }
+        let from = self.tz.preceding(timestamp(at.saturating_add(1))).next();
+        let to = self.tz.following(t).next();
+        Segment {
+            from: from.map_or(i64::MIN, |change| change.timestamp().as_second()),
+            to: to.map_or(i64::MAX, |change| change.timestamp().as_second()),
+            offset: i64::from(self.tz.to_offset(t).seconds()),
+        }
+    }
+
+    /// The local times around the instant `at` that no change is near; none of them may be.
+    ///
+    /// A change moves some local times, by as much as the clocks, and what it moves comes after it.
+    pub(crate) fn calm(&self, at: i64) -> Calm {
+        let Segment { from, to, offset } = self.segment(at);
+        // No change moves the clocks by two days.
+        let (mut behind, mut before) = (2 * DAY, 2 * DAY);
+        if let Some((earlier, later)) = self.changes.beside(at) {
+            behind = (offset - earlier).abs();
+            before = (offset - later).max(0);
+        }
+        Calm { low: from.saturating_add(offset + behind), high: to.saturating_add(offset - before), offset }
     }
 
     /// The instants of a local time by the policy.
     pub(crate) fn resolve(&self, local: i64) -> Resolved {
-        let moment =
-            |offset: Offset, repeated| Moment { at: local - i64::from(offset.seconds()), local, repeated };
+        let moment = |offset: Offset, turn| Moment { at: local - i64::from(offset.seconds()), local, turn };
         match self.tz.to_ambiguous_timestamp(civil(local)).offset() {
             AmbiguousOffset::Unambiguous { offset } => {
-                let only = moment(offset, false);
+                let only = moment(offset, Turn::First);
                 Resolved { low: only.at, high: only.at, first: Some(only), second: None }
             }
             AmbiguousOffset::Fold { before, after } => {
-                let (early, late) = (moment(before, false), moment(after, true));
+                let (early, late) = (moment(before, Turn::First), moment(after, Turn::Second));
                 let fold = if self.all_day { Fold::First } else { self.dst.fold };
                 let (first, second) = match fold {
                     Fold::First => (Some(early), None),
@@ -160,7 +270,7 @@ impl Zone {
                 Resolved { low: early.at, high: late.at, first, second }
             }
             AmbiguousOffset::Gap { before, after } => {
-                let shifted = moment(before, false);
+                let shifted = moment(before, Turn::First);
                 let low = local - i64::from(after.seconds());
                 let first = if self.all_day { self.first_of_day(shifted) } else { Some(shifted) };
                 let first = match self.dst.gap {

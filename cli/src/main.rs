@@ -9,6 +9,7 @@ mod manifests;
 mod matching;
 mod records;
 mod rule;
+mod schedule;
 mod story;
 
 use std::path::PathBuf;
@@ -84,6 +85,9 @@ enum Command {
     /// Rules without a cluster: the engine that runs behind it.
     #[command(subcommand)]
     Rule(Rule),
+    /// Schedules without a cluster: the calendar that runs behind it.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Everything about one notification: what caused it, every delivery, every attempt.
     Ask {
         /// The id of a notification or of a delivery (the `webhook-id` that a receiver saw).
@@ -122,6 +126,13 @@ enum Rule {
     Backtest(rule::backtest::Flags),
 }
 
+#[derive(Subcommand)]
+enum Schedule {
+    /// Recurrence rules to instants: reads JSON objects from standard input, a line each, with `rrule`, `dtstart`, `tzid`,
+    /// `exdate`, `rdate`, `from`, `to`, `limit` and `dst`, and writes a JSON list of instants for each, or an `error`.
+    Expand,
+}
+
 fn state(text: &str) -> Result<DeliveryState, String> {
     use DeliveryState::{Dead, Delivered, Expired, Pending, Suppressed};
     let all = [Pending, Delivered, Dead, Expired, Suppressed];
@@ -151,6 +162,9 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Rule(Rule::Try(flags)) => return rule::trial::run(&flags, now()),
         Command::Rule(Rule::Test(flags)) => return rule::test::run(&flags, now()),
         Command::Rule(Rule::Backtest(flags)) => return rule::backtest::run(&flags, now()),
+        Command::Schedule(Schedule::Expand) => {
+            return schedule::expand::run(std::io::stdin().lock(), std::io::stdout().lock());
+        }
         Command::Ask { id } => {
             let story = client(&flags)?.notification(&flags.namespace, id).await?;
             print!("{}", story::whole(&story));

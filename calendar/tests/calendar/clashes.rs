@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use calendar::{Booking, Clashes, HORIZON, Occupancy, Recurrence, RecurrenceSpec};
+use calendar::{Booking, Clashes, HORIZON, Occupancy, Override, Recurrence, RecurrenceSpec, Search};
 use jiff::SignedDuration;
 
 use crate::{at, spec};
@@ -164,4 +164,46 @@ fn a_series_too_irregular_for_runs_is_covered_less_far() {
     assert!(clashes.checked_until < at("2027-12-01T00:00:00Z"), "{}", clashes.checked_until);
     let near = lasting(1, "2026-01-01T00:01:00", "UTC", "");
     assert_eq!(check(&near, &[&busy]).total, 1);
+}
+
+#[test]
+fn what_is_moved_and_longer_by_an_override_is_compared_as_it_is() {
+    let moved = Override {
+        recurrence_id: "2026-02-09T10:00:00".to_owned(),
+        start: Some("2026-02-09T12:00:00".to_owned()),
+        duration: Some(SignedDuration::from_hours(3)),
+        ..Override::default()
+    };
+    let spec = RecurrenceSpec {
+        duration: Some(SignedDuration::from_mins(30)),
+        overrides: vec![moved],
+        ..spec("2026-02-02T10:00:00", "UTC", "FREQ=WEEKLY")
+    };
+    let held = Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["room"]);
+    let only = |start| lasting(30, start, "UTC", "FREQ=DAILY;COUNT=1");
+    for (start, clashing) in [
+        ("2026-02-02T10:15:00", 1),
+        ("2026-02-09T10:15:00", 0),
+        ("2026-02-09T14:45:00", 1),
+        ("2026-02-16T12:15:00", 0),
+    ] {
+        assert_eq!(check(&only(start), &[&held]).total, clashing, "{start}");
+    }
+    let free = index(&[&held]).nearest_free(&0, &held, &Search::default());
+    assert_eq!(free[0].shift, SignedDuration::ZERO, "it does not stand in its own way");
+}
+
+#[test]
+fn each_rule_of_several_is_compared_and_nothing_is_proven_of_them() {
+    let spec = RecurrenceSpec {
+        duration: Some(SignedDuration::from_mins(30)),
+        more_rules: vec!["FREQ=MONTHLY;BYDAY=1FR".to_owned()],
+        ..spec("2026-02-02T10:00:00", "UTC", "FREQ=WEEKLY;BYDAY=MO")
+    };
+    let both = Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["room"]);
+    let friday = lasting(30, "2026-02-06T10:15:00", "UTC", "FREQ=WEEKLY;BYDAY=FR");
+    assert!(check(&friday, &[&both]).total > 20);
+    let tuesday = lasting(30, "2026-02-03T10:15:00", "UTC", "FREQ=WEEKLY;BYDAY=TU");
+    let clashes = check(&tuesday, &[&both]);
+    assert_eq!((clashes.total, clashes.never), (0, false));
 }

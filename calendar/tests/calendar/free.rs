@@ -167,7 +167,7 @@ fn free_moves(twin: &Twin, given: &Given, search: &Search) -> Vec<SignedDuration
     let ahead = recurrence.all().take_while(|it| it.start < twin.until());
     let starts: Vec<_> = ahead.filter(|it| it.start >= twin.now && it.start < it.end).collect();
     let Some(first) = starts.first() else { return Vec::new() };
-    let real = recurrence.rule().is_some_and(|rule| rule.frequency().is_sub_daily());
+    let real = recurrence.rules().iter().any(|rule| rule.frequency().is_sub_daily());
     let midnight = first.local_start.date().to_datetime(time(0, 0, 0, 0));
     let into_day = first.local_start.duration_since(midnight).as_mins();
     let reach = search.reach.as_mins();

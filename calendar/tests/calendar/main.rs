@@ -8,10 +8,13 @@ mod dst;
 mod free;
 mod never;
 mod occupancy;
+mod overrides;
 mod refused;
 mod reminders;
 mod rfc;
 mod searching;
+mod silent;
+mod transitions;
 mod twin;
 
 use calendar::{Recurrence, RecurrenceSpec};

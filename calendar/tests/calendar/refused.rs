@@ -30,7 +30,7 @@ fn a_rule_says_where_it_is_wrong_and_what_is_allowed() {
     );
     assert_eq!(
         rule_error("FREQ=DAILY;INTERVAL=0"),
-        "rrule at byte 20, INTERVAL: \"0\" is not allowed; allowed is a number from 1 to 1000000"
+        "rrule at byte 20, INTERVAL: \"0\" is not allowed; allowed is a number from 1 to 999999999"
     );
     assert_eq!(
         rule_error("FREQ=DAILY;COUNT=3;UNTIL=20261231"),

@@ -242,6 +242,35 @@ fn every_friday_the_13th() {
 }
 
 #[test]
+fn every_friday_the_13th_without_the_start() {
+    // As the RFC prints it; here the start is no occurrence anyway.
+    let spec = calendar::RecurrenceSpec {
+        except_dates: vec!["1997-09-02T09:00:00".into()],
+        ..crate::spec("1997-09-02T09:00:00", "America/New_York", "FREQ=MONTHLY;BYDAY=FR;BYMONTHDAY=13")
+    };
+    let found = calendar::Recurrence::new(&spec).unwrap();
+    let days = ["1998-02-13", "1998-03-13", "1998-11-13", "1999-08-13", "2000-10-13"];
+    assert_eq!(locals(&found, 5), days.map(|day| format!("{day} 09:00")));
+}
+
+#[test]
+fn the_examples_of_section_3_3_10() {
+    // The order in which the parts apply, whatever order they stand in.
+    let rule = "FREQ=YEARLY;INTERVAL=2;BYMONTH=1;BYDAY=SU;BYHOUR=8,9;BYMINUTE=30";
+    times(
+        "1997-01-05T08:30:00",
+        rule,
+        &["1997-01-05 08:30", "1997-01-05 09:30", "1997-01-12 08:30", "1997-01-12 09:30", "1997-01-19 08:30"],
+    );
+    is("FREQ=DAILY;COUNT=10;INTERVAL=2", "1997-09:2,4,6,8,10,12,14,16,18,20");
+    begins(
+        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
+        "1997-09:30 1997-10:31 1997-11:28 1997-12:31 1998-01:30",
+    );
+    begins("FREQ=YEARLY;BYMONTH=1", "1998-01:2 1999-01:2 2000-01:2");
+}
+
+#[test]
 fn the_first_saturday_that_follows_the_first_sunday() {
     expect_from(
         "1997-09-13T09:00:00",

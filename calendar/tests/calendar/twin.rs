@@ -202,6 +202,27 @@ impl Parts {
     }
 }
 
+/// The instants of a local time: those of the offsets in force around it at which the clock shows it. If there is none,
+/// it is in a gap.
+fn instants(local: DateTime, zone: &TimeZone, dst: Dst) -> Vec<i64> {
+    let plain = jiff::tz::Offset::UTC.to_timestamp(local).unwrap();
+    let offset = |hours: i64| zone.to_offset(plain + jiff::SignedDuration::from_hours(hours)).seconds();
+    let (before, after) = (offset(-30), offset(30));
+    let at = |offset: i32| plain - jiff::SignedDuration::from_secs(offset.into());
+    let mut shown: Vec<Timestamp> =
+        [at(before), at(after)].into_iter().filter(|it| zone.to_datetime(*it) == local).collect();
+    shown.sort_unstable();
+    shown.dedup();
+    let chosen = match (shown.as_slice(), dst) {
+        ([], Dst { gap: Gap::Skip, .. }) => &[][..],
+        ([], Dst { gap: Gap::ShiftForward, .. }) => &[at(before)],
+        ([first, ..], Dst { fold: Fold::First, .. }) => &[*first],
+        ([.., last], Dst { fold: Fold::Last, .. }) => &[*last],
+        (all, Dst { fold: Fold::Both, .. }) => all,
+    };
+    chosen.iter().map(|it| it.as_second()).collect()
+}
+
 fn into_week(day: Date, week_start: usize) -> i32 {
     (i32::from(day.weekday().to_monday_zero_offset()) - week_start as i32).rem_euclid(7)
 }
@@ -278,25 +299,25 @@ fn sub_daily() -> impl Strategy<Value = Parts> {
         some((0..60).collect(), 3),
         some(signed(4), 2),
     );
-    let day_lists = (some(vec![9, 10, 11], 2), some((1..=31).collect(), 20), days(0));
+    let day_lists = (some(vec![3, 4, 9, 10, 11], 3), some(signed(31), 20), days(0), some(signed(366), 300));
     (select(vec!["HOURLY", "MINUTELY", "SECONDLY"]), steps, lists, day_lists, prop::option::of(1..60usize))
-        .prop_map(
-            |(freq, interval, (hours, minutes, seconds, positions), (months, month_days, days), count)| {
-                Parts {
-                    freq,
-                    interval: if freq == "SECONDLY" { interval * 37 } else { interval },
-                    count,
-                    positions: if hours.is_empty() && minutes.is_empty() { Vec::new() } else { positions },
-                    hours,
-                    minutes,
-                    seconds,
-                    months,
-                    month_days,
-                    days,
-                    ..Parts::default()
-                }
-            },
-        )
+        .prop_map(|(freq, interval, (hours, minutes, seconds, positions), day_lists, count)| {
+            let (months, month_days, days, year_days) = day_lists;
+            Parts {
+                freq,
+                interval: if freq == "SECONDLY" { interval * 37 } else { interval },
+                count,
+                positions: if hours.is_empty() && minutes.is_empty() { Vec::new() } else { positions },
+                hours,
+                minutes,
+                seconds,
+                months,
+                month_days,
+                days,
+                year_days,
+                ..Parts::default()
+            }
+        })
 }
 
 fn starts() -> impl Strategy<Value = DateTime> {
@@ -340,6 +361,30 @@ proptest! {
                 if parts.count.is_some_and(|count| count == wanted.len()) {
                     prop_assert_eq!(recurrence.all().count(), wanted.len(), "{} from {}", parts.text(), start);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn daily_to_yearly_rules_in_zones_agree_with_the_twin(
+        parts in parts(), start in starts(), zone in zones(), dst in policies(),
+    ) {
+        let tz = TimeZone::get(zone).unwrap();
+        let locals = parts.expand(start);
+        let mut wanted: Vec<i64> =
+            locals.iter().take(400).flat_map(|local| instants(*local, &tz, dst)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        match Recurrence::new(&RecurrenceSpec { dst, ..spec(&start.to_string(), zone, &parts.text()) }) {
+            Err(error) => {
+                prop_assert_eq!(error, RecurrenceError::NeverHappens, "{}", parts.text());
+                prop_assert!(wanted.is_empty(), "{} from {}", parts.text(), start);
+            }
+            Ok(recurrence) => {
+                // The last ones may be out of order with those behind them.
+                let enough = if locals.len() <= 400 { wanted.len() } else { wanted.len().saturating_sub(60) };
+                let got: Vec<i64> = recurrence.all().take(enough).map(|it| it.start.as_second()).collect();
+                prop_assert_eq!(&got[..], &wanted[..enough], "{} from {} {}", parts.text(), start, zone);
             }
         }
     }

@@ -1,0 +1,121 @@
+//! Occurrences that are otherwise than rule and dates say (RFC 5545, section 3.8.4.4).
+//!
+//! An override names an occurrence by what rule and dates give it. Those for all of the future cut the rules into
+//! parts; then those for one take it out and put it where they say. Never refers to what another override did.
+
+use crate::recurrence::{Found, Recurrence};
+use crate::series::Series;
+use crate::spec::{Length, MAX_DATES, Override, RecurrenceError, When, read, short};
+use crate::zone::{Moment, Turn};
+
+pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Result<(), RecurrenceError> {
+    if overrides.len() > MAX_DATES {
+        return Err(RecurrenceError::TooManyDates { list: "overrides" });
+    }
+    let mut named = Vec::new();
+    for (index, it) in overrides.iter().enumerate() {
+        let found = name(recurrence, it)
+            .ok_or_else(|| RecurrenceError::NoSuchOccurrence { index, found: short(&it.recurrence_id) })?;
+        named.push((found, index, it));
+    }
+    // Those for one come last. Of two for the same the later in the list holds.
+    named.sort_by_key(|(found, index, it)| (!it.this_and_future, found.moment.at, *index));
+    for (base, index, it) in named {
+        let length = |was: Length| match (it.duration, it.nominal_days) {
+            (None, 0) => Ok(was),
+            (duration, days) => Length::new(duration, days, recurrence.zone.all_day),
+        };
+        let start = it.start.as_deref().map(|text| new_start(recurrence, index, text)).transpose()?;
+        if it.this_and_future {
+            let length = length(recurrence.length)?;
+            from_here_on(recurrence, &base, it.cancelled, start, length);
+        } else {
+            let now = recurrence.find_local(base.moment.local, base.moment.turn).unwrap_or(base);
+            let length = length(now.length)?;
+            only_this(recurrence, &now, it.cancelled, start, length);
+        }
+    }
+    recurrence.replaced.sort_unstable();
+    recurrence.singles.sort_by_key(|it| it.moment.at);
+    Ok(())
+}
+
+/// The occurrence that an override names.
+fn name(recurrence: &Recurrence, it: &Override) -> Option<Found> {
+    let (text, turn) = match it.recurrence_id.strip_suffix("/2") {
+        Some(text) => (text, Turn::Second),
+        None => (it.recurrence_id.as_str(), Turn::First),
+    };
+    match read(text)? {
+        when @ When::Instant(_) => {
+            let moment = recurrence.moments(when).next()?;
+            recurrence.find_local(moment.local, moment.turn)
+        }
+        When::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), turn),
+        When::Local(local) => recurrence.find_local(local, turn),
+    }
+}
+
+fn new_start(recurrence: &Recurrence, index: usize, text: &str) -> Result<Moment, RecurrenceError> {
+    let all_day = recurrence.zone.all_day;
+    let allowed =
+        if all_day { "a date such as 2026-02-17" } else { "a local time such as 2026-02-17T10:00:00" };
+    let refused = || RecurrenceError::Date { list: "overrides", index, found: short(text), allowed };
+    match read(text) {
+        Some(When::Day(local)) if all_day => Ok(local),
+        Some(When::Local(local)) if !all_day => Ok(local),
+        _ => Err(refused()),
+    }
+    .map(|local| {
+        let resolved = recurrence.zone.resolve(local);
+        resolved.first.unwrap_or(Moment { at: resolved.high, local, turn: Turn::First })
+    })
+}
+
+fn from_here_on(
+    recurrence: &mut Recurrence,
+    base: &Found,
+    cancelled: bool,
+    start: Option<Moment>,
+    length: Length,
+) {
+    let here = base.moment;
+    let on_clock = start.map_or(0, |start| start.local - here.local);
+    let in_time = start.map_or(0, |start| start.at - here.at);
+    let mut rests = Vec::new();
+    for part in &mut recurrence.parts {
+        let shift = if matches!(part.series, Series::Exact(_)) { in_time } else { on_clock };
+        rests.extend(part.split(&recurrence.zone, here, shift, length));
+    }
+    if cancelled {
+        recurrence.singles.retain(|it| it.moment.local < here.local);
+        return;
+    }
+    recurrence.parts.extend(rests);
+    for it in recurrence.singles.iter_mut().filter(|it| it.moment.local >= here.local) {
+        it.wall = it.moment.local + on_clock;
+        let resolved = recurrence.zone.resolve(it.wall);
+        it.moment.at = resolved.first.map_or(resolved.high, |moment| moment.at);
+        it.length = if it.own { it.length } else { length };
+    }
+    recurrence.singles.sort_by_key(|it| it.moment.at);
+}
+
+fn only_this(
+    recurrence: &mut Recurrence,
+    now: &Found,
+    cancelled: bool,
+    start: Option<Moment>,
+    length: Length,
+) {
+    let name = (now.moment.local, now.moment.turn);
+    recurrence.replaced.push(name);
+    recurrence.replaced.sort_unstable();
+    recurrence.singles.retain(|it| (it.moment.local, it.moment.turn) != name);
+    if !cancelled {
+        let (at, wall) = start.map_or((now.moment.at, now.wall), |start| (start.at, start.local));
+        let moment = Moment { at, ..now.moment };
+        recurrence.singles.push(Found { moment, wall, length, own: true, fixed: true });
+        recurrence.singles.sort_by_key(|it| it.moment.at);
+    }
+}

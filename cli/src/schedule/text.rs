@@ -1,0 +1,154 @@
+//! Times and rules as other programs write them: RFC 5545's text and ISO 8601's.
+//!
+//! Reads what can be read in one way only; a rule's own text is the calendar's to judge.
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{Offset, TimeZone};
+
+pub(crate) const TIMES: &str = "a local time 2026-01-05T10:00:00 or 20260105T100000, the same with Z or an offset, or a \
+                                date 2026-01-05 or 20260105";
+
+/// A date, a local time or an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    Day(Date),
+    Local(DateTime),
+    Instant(Timestamp),
+}
+
+impl Time {
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (date, rest) = date(text.trim())?;
+        if rest.is_empty() {
+            return Some(Self::Day(date));
+        }
+        let (time, zone) = time(rest.strip_prefix(['T', 't', ' '])?)?;
+        let local = date.to_datetime(time);
+        if zone.is_empty() {
+            return Some(Self::Local(local));
+        }
+        offset(zone)?.to_timestamp(local).ok().map(Self::Instant)
+    }
+
+    /// As the calendar reads it; a local time of another zone as the instant that it is.
+    pub(crate) fn write(self, other: Option<&TimeZone>) -> Option<String> {
+        Some(match (self, other) {
+            (Self::Day(date), _) => date.to_string(),
+            (Self::Local(local), None) => local.to_string(),
+            (Self::Local(local), Some(zone)) => zone.to_timestamp(local).ok()?.to_string(),
+            (Self::Instant(at), _) => at.to_string(),
+        })
+    }
+
+    /// The instant that it is in `zone`; of a date its midnight.
+    pub(crate) fn instant(self, zone: &TimeZone) -> Option<Timestamp> {
+        match self {
+            Self::Day(date) => zone.to_timestamp(date.at(0, 0, 0, 0)).ok(),
+            Self::Local(local) => zone.to_timestamp(local).ok(),
+            Self::Instant(at) => Some(at),
+        }
+    }
+}
+
+/// Takes `count` digits off the front.
+fn digits(text: &str, count: usize) -> Option<(i16, &str)> {
+    let (digits, rest) = text.split_at_checked(count)?;
+    let all = digits.bytes().all(|b| b.is_ascii_digit());
+    all.then(|| digits.parse().ok()).flatten().map(|number| (number, rest))
+}
+
+fn date(text: &str) -> Option<(Date, &str)> {
+    let (year, rest) = digits(text, 4)?;
+    let dash = if rest.starts_with('-') { "-" } else { "" };
+    let (month, rest) = digits(rest.strip_prefix(dash)?, 2)?;
+    let (day, rest) = digits(rest.strip_prefix(dash)?, 2)?;
+    Some((Date::new(year, month as i8, day as i8).ok()?, rest))
+}
+
+fn time(text: &str) -> Option<(jiff::civil::Time, &str)> {
+    let (hour, rest) = digits(text, 2)?;
+    let colon = if rest.starts_with(':') { ":" } else { "" };
+    let (minute, mut rest) = digits(rest.strip_prefix(colon)?, 2)?;
+    let mut second = 0;
+    if let Some((number, behind)) = rest.strip_prefix(colon).and_then(|rest| digits(rest, 2)) {
+        (second, rest) = (number, behind);
+    }
+    if let Some(fraction) = rest.strip_prefix('.') {
+        // JavaScript writes thousandths; occurrences are whole seconds.
+        rest = fraction.trim_start_matches('0');
+    }
+    // A leap second is read as the one before it (RFC 5545, section 3.3.12).
+    let second = if second == 60 { 59 } else { second };
+    Some((jiff::civil::Time::new(hour as i8, minute as i8, second as i8, 0).ok()?, rest))
+}
+
+fn offset(text: &str) -> Option<Offset> {
+    if text.eq_ignore_ascii_case("Z") {
+        return Some(Offset::UTC);
+    }
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let (hours, rest) = digits(text.strip_prefix(['+', '-'])?, 2)?;
+    let (minutes, rest) = digits(rest.strip_prefix(':').unwrap_or(rest), 2)?;
+    let seconds = i32::from(hours) * 3600 + i32::from(minutes) * 60;
+    if rest.is_empty() { Offset::from_seconds(sign * seconds).ok() } else { None }
+}
+
+/// A line of iCalendar: a property's name and TZID, and its value. None of a line that is no property.
+pub(crate) fn property(line: &str) -> Option<(String, Option<&str>, &str)> {
+    let (head, value) = line.split_once(':')?;
+    let mut parts = head.split(';');
+    let name = parts.next()?.trim().to_ascii_uppercase();
+    let known = ["RRULE", "EXRULE", "RDATE", "EXDATE", "DTSTART"];
+    if !known.contains(&name.as_str()) {
+        return None;
+    }
+    let zone =
+        parts.filter_map(|part| part.split_once('=')).find(|(key, _)| key.eq_ignore_ascii_case("TZID"));
+    Some((name, zone.map(|(_, zone)| zone.trim_matches('"')), value.trim()))
+}
+
+/// Long lines of iCalendar are folded; blank ones say nothing.
+pub(crate) fn lines(text: &str) -> Vec<String> {
+    let whole = text.replace("\r\n", "\n").replace("\n ", "").replace("\n\t", "");
+    whole.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_the_form_of_the_rfc_and_of_iso() {
+        let read = |text| Time::read(text).and_then(|time| time.write(None));
+        for text in ["2026-01-05", "20260105"] {
+            assert_eq!(read(text).as_deref(), Some("2026-01-05"), "{text}");
+        }
+        for text in [
+            "2026-01-05T10:00:00",
+            "20260105T100000",
+            "2026-01-05 10:00",
+            "20260105T1000",
+            "2026-01-05T10:00:00.000",
+        ] {
+            assert_eq!(read(text).as_deref(), Some("2026-01-05T10:00:00"), "{text}");
+        }
+        for text in
+            ["2026-01-05T10:00:00Z", "20260105T100000Z", "2026-01-05T19:00:00+09:00", "20260105T050000-0500"]
+        {
+            assert_eq!(read(text).as_deref(), Some("2026-01-05T10:00:00Z"), "{text}");
+        }
+        for text in [
+            "",
+            "2026-01-32",
+            "202601",
+            "20260105T10",
+            "20260105T100000.5",
+            "20260105T100000X",
+            "20260105T250000",
+            "soon",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}
