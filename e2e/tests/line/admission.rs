@@ -111,7 +111,7 @@ async fn a_clash_is_refused_with_when_whose_how_many_and_the_nearest_free_times(
         "Conflicting: 3 occurrences clash",
         "2027-01-18T10:10:00+09:00: schedule standup has room-1",
         "2027-01-25T10:10:00+09:00: schedule standup has room-1",
-        "free for all of it, nearest first: 2027-01-18T10:30:00+09:00, 2027-01-18T09:30:00+09:00, 2027-01-18T10:45:00+09:00",
+        "free for all of it, nearest first: 2027-01-18T10:30:00+09:00, 2027-01-18T10:45:00+09:00, 2027-01-18T09:30:00+09:00",
     ] {
         assert!(refusal.contains(words), "it does not say {words:?}: {refusal}");
     }
