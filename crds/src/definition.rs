@@ -46,7 +46,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
 }
 
 /// What a pattern asks for, in words: the API server would show the pattern alone.
-const WORDS: [(&str, &str); 16] = [
+const WORDS: [(&str, &str); 19] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
         "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
@@ -88,6 +88,9 @@ const WORDS: [(&str, &str); 16] = [
     (r"^[^\x00-\x1f\x7f]+$", "must be a login name without control characters"),
     // A duration has a rule of its own, with its bounds.
     ("^([0-9]{1,5}(h|m|s|ms)){1,4}$", ""),
+    (r"^([01][0-9]|2[0-3]):[0-5][0-9]$", "must be a time of day such as 09:00, from 00:00 to 23:59"),
+    (r"^https://[^\s#]+$", "must be an https URL, such as https://id.example.com/token"),
+    (r"^[\x20-\x7e]+$", "must be printable ASCII characters"),
 ];
 
 /// Says a pattern in words as well.
