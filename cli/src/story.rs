@@ -89,9 +89,9 @@ fn cause(cause: &Cause) -> String {
         }
         Cause::Record { name, record, .. } => format!("AlertRule {name}: record {}", place(record)),
         Cause::Reminder { name, occurrence, before_minutes, due, .. } => {
-            format!(
-                "Schedule {name}: occurrence {occurrence}, reminder {before_minutes} min before, due {due}"
-            )
+            let (minutes, side) =
+                (before_minutes.abs(), if *before_minutes < 0 { "after" } else { "before" });
+            format!("Schedule {name}: occurrence {occurrence}, reminder {minutes} min {side}, due {due}")
         }
         Cause::Test { name, request, .. } => {
             format!("NotificationChannel {name}: belfry.dev/send-test={request}")

@@ -35,6 +35,33 @@ impl JsonSchema for Duration {
     }
 }
 
+/// Whole minutes, before something, or after it if negative: `10m`, `1h30m`, `-10m`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SignedMinutes(pub String);
+
+impl JsonSchema for SignedMinutes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SignedMinutes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 2,
+            "maxLength": 24,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^-?([0-9]{1,5}h)?([0-9]{1,5}m)?$') && duration(self) >= duration('-720h') && duration(self) <= duration('720h')",
+                "message": "must be whole minutes from -720h to 720h, such as 10m, 24h, 1h30m, or -10m for after the start; seconds are not possible here",
+            }],
+        })
+    }
+}
+
 /// CEL: the units of a duration at most once and in falling order, which Go's `duration()` does not ask for.
 const UNITS_FALL: &str = "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$')";
 

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{self, Duration, Moment, Notify};
+use crate::common::{self, Duration, Moment, Notify, SignedMinutes};
 
 /// A recurring event, who and what takes part, and the reminders before it.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,8 +148,8 @@ pub struct ScheduleSpec {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [common::cel(
-    "has(self.rrule) || (has(self.dates) && self.dates.size() > 0)",
-    "rrule or dates is needed; leave recurrence out for an event that happens once",
+    "has(self.rrule) || (has(self.dates) && self.dates.size() > 0) || has(self.dst)",
+    "rrule, dates or dst is needed; leave recurrence out for an event that happens once",
 )]))]
 pub struct Recurrence {
     /// An RRULE without its prefix, such as FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR.
@@ -172,6 +172,86 @@ pub struct Recurrence {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub except_dates: Vec<String>,
+    /// Occurrences that are otherwise than rrule and dates say (RFC 5545: RECURRENCE-ID).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub overrides: Vec<Override>,
+    /// What a local time means that does not exist, or exists twice, because clocks change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dst: Option<Dst>,
+}
+
+/// One occurrence, or all from one on, otherwise: moved, of another length, or cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [common::cel(
+    "(has(self.cancelled) && self.cancelled) != (has(self.start) || has(self.duration))",
+    "either cancelled: true, or start or duration or both",
+)]))]
+pub struct Override {
+    /// Which: the local time, or date, that rrule and dates give it.
+    #[schemars(
+        length(min = 10, max = 19),
+        regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
+    )]
+    pub recurrence_id: String,
+    /// This: that one alone. ThisAndFuture: it and all behind it, up to the next such override; they move by as much.
+    #[serde(default)]
+    pub range: Range,
+    /// It does not happen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<bool>,
+    /// When it begins instead, in the form of the schedule's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 10, max = 19),
+        regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
+    )]
+    pub start: Option<String>,
+    /// How long it lasts instead, 1m to 720h; whole days when allDay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::between("1m", "720h")))]
+    pub duration: Option<Duration>,
+}
+
+/// What an override is of.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Range {
+    #[default]
+    This,
+    ThisAndFuture,
+}
+
+/// What happens when clocks change. Rules shorter than DAILY count in real time and meet neither.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dst {
+    /// To a local time that does not exist. ShiftForward: 02:30 becomes 03:30. Skip: it does not happen.
+    #[serde(default)]
+    pub gap: Gap,
+    /// To one that exists twice: the First, the Last, or an occurrence at Both.
+    #[serde(default)]
+    pub fold: Fold,
+}
+
+/// What happens to a local time that does not exist.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Gap {
+    #[default]
+    ShiftForward,
+    Skip,
+}
+
+/// What happens to a local time that exists twice.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Fold {
+    #[default]
+    First,
+    Last,
+    Both,
 }
 
 /// Who takes part.
@@ -292,9 +372,8 @@ pub enum ConflictPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reminder {
-    /// How long before the start, in whole minutes, 0m to 720h.
-    #[schemars(extend("x-kubernetes-validations" = common::minutes("0m", "720h")))]
-    pub before: Duration,
+    /// How long before the start, in whole minutes, 0m to 720h; after it where negative, such as -10m.
+    pub before: SignedMinutes,
     /// Who is told.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub notify: Vec<Notify>,

@@ -20,6 +20,8 @@ mod reading;
 mod retry;
 
 pub use alert_data::AlertData;
+/// When something happens, as a plan carries it.
+pub use calendar::RecurrenceSpec;
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
@@ -34,8 +36,8 @@ pub use notification::{
 pub use outcome::Outcome;
 pub use plan::{
     AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Kind, OnUnknown,
-    Plan, PlanBody, RateLimit, RecurrenceText, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom,
-    Target, TemplateText, WebhookFormat,
+    Plan, PlanBody, RateLimit, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom, Target,
+    TemplateText, WebhookFormat,
 };
 pub use reading::{EventTime, Format, Reading, TimeForm};
 pub use retry::{RetryPolicy, Verdict};

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use calendar::RecurrenceSpec;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -385,29 +386,11 @@ pub struct SchedulePlan {
     /// What it is.
     pub title: String,
     /// When it is.
-    pub recurrence: RecurrenceText,
+    pub recurrence: RecurrenceSpec,
     /// What to say before it.
     pub reminders: Vec<ReminderPlan>,
     /// What to do about reminders missed while the cluster was down.
     pub catch_up: CatchUp,
-}
-
-/// A recurrence as the user wrote it, checked by the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecurrenceText {
-    /// Local date-time or date of the first occurrence.
-    pub start: String,
-    /// IANA name.
-    pub time_zone: String,
-    /// How long an occurrence lasts; one day for all-day ones.
-    pub duration: Millis,
-    /// RRULE (RFC 5545) without its prefix; empty for none.
-    pub rrule: String,
-    /// Further occurrences.
-    pub dates: Vec<String>,
-    /// Occurrences that do not happen.
-    pub except_dates: Vec<String>,
 }
 
 /// One reminder of a schedule.

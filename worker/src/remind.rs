@@ -8,7 +8,7 @@ mod text;
 
 use std::time::Duration;
 
-use calendar::{CatchUp, CatchUpPolicy, Recurrence, RecurrenceSpec, Reminder};
+use calendar::{CatchUp, CatchUpPolicy, Recurrence, Reminder};
 use domain::{Plan, PlanBody, SchedulePlan, Severity};
 use jiff::{SignedDuration, Timestamp};
 use protocol::Error;
@@ -106,7 +106,7 @@ fn found(
     window: &mut SignedDuration,
 ) -> Result<(Reminders, bool), String> {
     let (plan, schedule) = schedule(&state.plan)?;
-    let recurrence = Recurrence::new(&spec(schedule)).map_err(|error| error.to_string())?;
+    let recurrence = Recurrence::new(&schedule.recurrence).map_err(|error| error.to_string())?;
     let before: Vec<Reminder> = schedule
         .reminders
         .iter()
@@ -152,19 +152,6 @@ fn schedule(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
     match &plan.body {
         PlanBody::Schedule(schedule) => Ok((plan, schedule)),
         _ => Err(format!("the hub's plan of {} is of a {}", plan.uid, plan.kind().name())),
-    }
-}
-
-fn spec(schedule: &SchedulePlan) -> RecurrenceSpec {
-    let text = &schedule.recurrence;
-    RecurrenceSpec {
-        start: text.start.clone(),
-        time_zone: text.time_zone.clone(),
-        duration: Some(SignedDuration::from_millis(text.duration.0)),
-        rule: Some(text.rrule.clone()).filter(|rule| !rule.is_empty()),
-        dates: text.dates.clone(),
-        except_dates: text.except_dates.clone(),
-        ..RecurrenceSpec::default()
     }
 }
 

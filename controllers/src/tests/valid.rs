@@ -129,9 +129,59 @@ fn a_schedule_that_can_not_work_is_refused_in_words() {
             "reminders[1].before",
         ),
         (json!({"duration": null}), "InvalidSpec", "duration"),
+        (
+            json!({"recurrence": {"rrule": "FREQ=DAILY", "overrides": [{"recurrenceId": "2026-01-05T11:00:00", "cancelled": true}]}}),
+            "InvalidRecurrence",
+            "overrides[0]",
+        ),
+        (
+            json!({"recurrence": {"rrule": "FREQ=DAILY", "overrides": [{"recurrenceId": "2026-01-05T10:00:00"}]}}),
+            "InvalidSpec",
+            "recurrence.overrides[0]: either cancelled",
+        ),
+        (json!({"buffer": {"before": "25h"}}), "InvalidSpec", "buffer.before"),
+        (json!({"suggest": {"count": 11}}), "InvalidSpec", "suggest.count"),
+        (
+            json!({"suggest": {}, "participants": [{"name": "a", "workingHours": {"timeZone": "Mars/Olympus"}}]}),
+            "InvalidSpec",
+            "participants[0].workingHours.timeZone \"Mars/Olympus\"",
+        ),
     ] {
         let invalid = of_schedule(&changes);
         assert_eq!(invalid.reason, reason, "{invalid}");
         assert!(invalid.message.contains(word), "{invalid}");
     }
+}
+
+#[test]
+fn overrides_and_the_policy_for_changes_of_clocks_reach_the_recurrence() {
+    let changes = json!({
+        "timeZone": "Europe/Berlin", "start": "2026-03-27T02:30:00",
+        "recurrence": {
+            "rrule": "FREQ=DAILY;COUNT=5", "dst": {"gap": "Skip"},
+            "overrides": [
+                {"recurrenceId": "2026-03-28T02:30:00", "start": "2026-03-28T05:00:00", "duration": "1h"},
+                {"recurrenceId": "2026-03-30T02:30:00", "cancelled": true},
+            ],
+        },
+    });
+    let valid = validate::schedule(schedule("s", 1, &changes).0.as_ref().unwrap()).unwrap();
+    let starts: Vec<String> = valid.recurrence.all().map(|it| it.start.to_string()).collect();
+    assert_eq!(starts, ["2026-03-27T01:30:00Z", "2026-03-28T04:00:00Z", "2026-03-31T00:30:00Z"]);
+    let domain::PlanBody::Schedule(plan) = &valid.plan.body else { panic!("a schedule") };
+    let sent: domain::RecurrenceSpec =
+        serde_json::from_str(&serde_json::to_string(&plan.recurrence).unwrap()).unwrap();
+    let read: Vec<_> = calendar::Recurrence::new(&sent).unwrap().all().collect();
+    assert_eq!(read, valid.recurrence.all().collect::<Vec<_>>(), "the worker reads what the operator meant");
+}
+
+#[test]
+fn a_reminder_may_come_after_the_start() {
+    let notify = json!([{"channelRef": {"name": "x"}}]);
+    let changes =
+        json!({"reminders": [{"before": "-1h30m", "notify": notify}, {"before": "10m", "notify": notify}]});
+    let valid = validate::schedule(schedule("s", 1, &changes).0.as_ref().unwrap()).unwrap();
+    let now = "2026-01-05T01:05:00Z".parse().unwrap();
+    let due = calendar::next_reminder(&valid.recurrence, &valid.reminders, now).unwrap();
+    assert_eq!(due.due.to_string(), "2026-01-05T02:30:00Z", "it began at 01:00");
 }

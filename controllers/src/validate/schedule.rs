@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use calendar::{Recurrence, RecurrenceSpec, Reminder, Search, WorkingHours};
+use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, Reminder, Search, WorkingHours};
 use crds::schedule::{self as wire, Schedule};
-use domain::{CatchUp, CatchUpPolicy, Millis, Plan, PlanBody, RecurrenceText, ReminderPlan, SchedulePlan};
+use domain::{CatchUp, CatchUpPolicy, Millis, Plan, PlanBody, ReminderPlan, SchedulePlan};
 use jiff::SignedDuration;
 use jiff::civil::{Time, Weekday};
 
@@ -65,18 +65,9 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
     let length = length(spec)?;
-    let default = wire::Recurrence::default();
-    let recurs = spec.recurrence.as_ref().unwrap_or(&default);
-    let text = RecurrenceText {
-        start: spec.start.clone(),
-        time_zone: spec.time_zone.clone(),
-        duration: length,
-        rrule: recurs.rrule.clone().unwrap_or_default(),
-        dates: recurs.dates.clone(),
-        except_dates: recurs.except_dates.clone(),
-    };
-    let recurrence =
-        recurrence(&text).map_err(|error| Invalid::new(reasons::INVALID_RECURRENCE, error.to_string()))?;
+    let text = text(spec, length)?;
+    let recurrence = Recurrence::new(&text)
+        .map_err(|error| Invalid::new(reasons::INVALID_RECURRENCE, error.to_string()))?;
     let mut reminders = Vec::new();
     let mut plans: Vec<ReminderPlan> = Vec::new();
     for (at, wire) in spec.reminders.iter().enumerate() {
@@ -110,16 +101,50 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     })
 }
 
-/// The recurrence of a plan's text, as the worker reads it too.
-fn recurrence(text: &RecurrenceText) -> Result<Recurrence, calendar::RecurrenceError> {
-    Recurrence::new(&RecurrenceSpec {
-        start: text.start.clone(),
-        time_zone: text.time_zone.clone(),
-        duration: Some(SignedDuration::from_millis(text.duration.0)),
-        rule: Some(text.rrule.clone()).filter(|rule| !rule.is_empty()),
-        dates: text.dates.clone(),
-        except_dates: text.except_dates.clone(),
+/// The recurrence as the calendar reads it, here and in the worker.
+fn text(spec: &wire::ScheduleSpec, length: Millis) -> Result<RecurrenceSpec, Invalid> {
+    let default = wire::Recurrence::default();
+    let wire = spec.recurrence.as_ref().unwrap_or(&default);
+    let dst = wire.dst.clone().unwrap_or_default();
+    Ok(RecurrenceSpec {
+        start: spec.start.clone(),
+        time_zone: spec.time_zone.clone(),
+        duration: Some(SignedDuration::from_millis(length.0)),
+        rule: wire.rrule.clone().filter(|rule| !rule.is_empty()),
+        dates: wire.dates.clone(),
+        except_dates: wire.except_dates.clone(),
+        overrides: wire.overrides.iter().enumerate().map(overrides).collect::<Result<_, _>>()?,
+        dst: Dst {
+            gap: match dst.gap {
+                wire::Gap::ShiftForward => Gap::ShiftForward,
+                wire::Gap::Skip => Gap::Skip,
+            },
+            fold: match dst.fold {
+                wire::Fold::First => Fold::First,
+                wire::Fold::Last => Fold::Last,
+                wire::Fold::Both => Fold::Both,
+            },
+        },
         ..RecurrenceSpec::default()
+    })
+}
+
+fn overrides((at, wire): (usize, &wire::Override)) -> Result<Override, Invalid> {
+    let place = format!("recurrence.overrides[{at}]");
+    let cancelled = wire.cancelled.unwrap_or(false);
+    if cancelled == (wire.start.is_some() || wire.duration.is_some()) {
+        return Err(Invalid::spec(format!("{place}: either cancelled: true, or start or duration or both")));
+    }
+    let length = wire.duration.as_ref();
+    let length =
+        length.map(|text| duration(&format!("{place}.duration"), text, MINUTE, MONTH)).transpose()?;
+    Ok(Override {
+        recurrence_id: wire.recurrence_id.clone(),
+        this_and_future: wire.range == wire::Range::ThisAndFuture,
+        cancelled,
+        start: wire.start.clone(),
+        duration: length.map(|length| SignedDuration::from_millis(length.0)),
+        nominal_days: 0,
     })
 }
 
@@ -139,8 +164,10 @@ fn length(spec: &wire::ScheduleSpec) -> Result<Millis, Invalid> {
 
 fn reminder(place: &str, wire: &wire::Reminder) -> Result<(Reminder, ReminderPlan), Invalid> {
     let invalid = |message: String| Invalid::new(reasons::INVALID_REMINDER, message);
-    let before = duration(&format!("{place}.before"), &wire.before, Millis(0), MONTH)
+    let (sign, text) = wire.before.0.strip_prefix('-').map_or((1, wire.before.0.as_str()), |text| (-1, text));
+    let before = duration(&format!("{place}.before"), &text.into(), Millis(0), MONTH)
         .map_err(|error| invalid(error.message))?;
+    let before = Millis(sign * before.0);
     let reminder = Reminder::new(SignedDuration::from_millis(before.0))
         .map_err(|error| invalid(format!("{place}.before: {error}")))?;
     if wire.notify.is_empty() {

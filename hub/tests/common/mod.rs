@@ -14,13 +14,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser as _;
 use domain::{
     CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, Digest, Millis, OnUnknown, Plan,
-    PlanBody, RecordRef, RecurrenceText, ReminderPlan, RetryPolicy, RulePlan, Sample, SchedulePlan, Severity,
+    PlanBody, RecordRef, RecurrenceSpec, ReminderPlan, RetryPolicy, RulePlan, Sample, SchedulePlan, Severity,
     Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 use futures::future::BoxFuture;
 use hub::auth::{Identity, ReviewError, Reviewer};
 use hub::{Chance, Config, Hub, Start};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::messages::{Commit, Entry, Matched, PositionsRequest, PutPlans, TopicEnds};
 use protocol::{Client, ClientConfig, TokenSource};
 use uuid::Uuid;
@@ -238,13 +238,12 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
 pub(crate) fn schedule(ns: &str, name: &str, uid: u128) -> Plan {
     let body = SchedulePlan {
         title: "Office hour".to_owned(),
-        recurrence: RecurrenceText {
+        recurrence: RecurrenceSpec {
             start: "2026-11-23T09:00".to_owned(),
             time_zone: "Europe/Berlin".to_owned(),
-            duration: Millis::from_secs(3_600),
-            rrule: "FREQ=WEEKLY".to_owned(),
-            dates: vec![],
-            except_dates: vec![],
+            duration: Some(SignedDuration::from_hours(1)),
+            rule: Some("FREQ=WEEKLY".to_owned()),
+            ..RecurrenceSpec::default()
         },
         reminders: vec![ReminderPlan { before_minutes: 10, notify: vec!["hook".to_owned()] }],
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Millis::from_secs(3_600) },

@@ -1,5 +1,5 @@
 use domain::{
-    CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceText, ReminderPlan, SchedulePlan,
+    CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan, SchedulePlan,
     Severity,
 };
 use ledger::{Error, Topic};
@@ -11,13 +11,11 @@ use crate::bed::*;
 const SCHEDULE: Uuid = Uuid::from_u128(200);
 
 fn schedule() -> domain::Plan {
-    let recurrence = RecurrenceText {
+    let recurrence = RecurrenceSpec {
         start: "2027-01-15T09:00:00".into(),
         time_zone: "Europe/Berlin".into(),
-        duration: Millis::from_secs(1_800),
-        rrule: "FREQ=DAILY".into(),
-        dates: vec![],
-        except_dates: vec![],
+        rule: Some("FREQ=DAILY".into()),
+        ..RecurrenceSpec::default()
     };
     let body = SchedulePlan {
         title: "standup".into(),

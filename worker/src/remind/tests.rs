@@ -1,4 +1,4 @@
-use domain::{CatchUpPolicy as Policy, Millis, RecurrenceText, ReminderPlan};
+use domain::{CatchUpPolicy as Policy, Millis, RecurrenceSpec, ReminderPlan};
 use wiremock::matchers::{method, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -15,13 +15,12 @@ fn plan(start: &str, rrule: &str, policy: Policy) -> Plan {
         suspended: false,
         body: PlanBody::Schedule(SchedulePlan {
             title: "Payments stand-up".to_owned(),
-            recurrence: RecurrenceText {
+            recurrence: RecurrenceSpec {
                 start: start.to_owned(),
                 time_zone: "Asia/Seoul".to_owned(),
-                duration: Millis::from_secs(if start.contains('T') { 900 } else { 86_400 }),
-                rrule: rrule.to_owned(),
-                dates: Vec::new(),
-                except_dates: Vec::new(),
+                duration: Some(SignedDuration::from_mins(if start.contains('T') { 15 } else { 1440 })),
+                rule: Some(rrule.to_owned()).filter(|rule| !rule.is_empty()),
+                ..RecurrenceSpec::default()
             },
             reminders: vec![
                 ReminderPlan { before_minutes: 10, notify: vec!["slack".to_owned()] },

@@ -123,7 +123,7 @@ async fn a_rule_or_schedule_that_the_schema_can_not_accept_is_refused_and_told_w
         (
             "schema-reminder-with-seconds",
             schedule("duration: 15m\nreminders: [{before: 90s, notify: [{channelRef: {name: hook}}]}]"),
-            &["must be whole minutes from 0m to 720h"],
+            &["must be whole minutes from -720h to 720h"],
         ),
     ] {
         refused(&tenant, file, &manifest, says).await;
