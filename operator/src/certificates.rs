@@ -1,4 +1,4 @@
-//! The certificates of the webhook and the hub: an authority of our own and a server's certificate, in one Secret that the
+//! The certificates of the webhook: an authority of our own and a server's certificate, in one Secret that the
 //! chart makes empty, so that the operator needs no right to make Secrets or to read another.
 //!
 //! Invariants: a certificate is renewed when a third of its time is left, an authority when a year is; clients trust the new
