@@ -119,7 +119,11 @@ async fn a_rule_or_schedule_that_the_schema_can_not_accept_is_refused_and_told_w
             schedule("duration: 15m\nconflictPolicy: Fight"),
             &["\"Reject\", \"Warn\", \"Allow\""],
         ),
-        ("schema-empty-recurrence", schedule("duration: 15m\nrecurrence: {}"), &["rrule, dates or dst is needed"]),
+        (
+            "schema-empty-recurrence",
+            schedule("duration: 15m\nrecurrence: {}"),
+            &["rrule, dates or dst is needed"],
+        ),
         (
             "schema-reminder-with-seconds",
             schedule("duration: 15m\nreminders: [{before: 90s, notify: [{channelRef: {name: hook}}]}]"),
