@@ -215,8 +215,9 @@ Look at it:
   curl -s http://\$BELFRY_NODE_IP:8090/received | jq '.[-1]'        # what the receivers got
   kubectl -n belfry-system logs deploy/belfry-hub
 What became of each notification:${BELFRY_IMAGE:+
-  kubectl -n belfry-system port-forward svc/belfry-hub 18080:8080 &}
-  export BELFRY_HUB_URL=$hub BELFRY_TOKEN=\$(kubectl -n platform create token reader)
+  kubectl -n belfry-system port-forward svc/belfry-hub 18443:8443 &}
+  export BELFRY_HUB_URL=https://$hub BELFRY_HUB_SERVER_NAME=$hub_name BELFRY_HUB_CA_FILE=$hub_ca
+  export BELFRY_TOKEN=\$(kubectl -n platform create token reader)
   $(target_dir)/debug/belfry list -n platform
 
 Remove it all: make demo-down

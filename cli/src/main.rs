@@ -26,18 +26,22 @@ use uuid::Uuid;
 #[derive(Parser)]
 #[command(name = "belfry", version)]
 struct Flags {
-    /// The hub, such as http://localhost:8080 after `kubectl -n belfry-system port-forward svc/belfry-hub 8080`.
+    /// The hub, such as https://localhost:8443 after `kubectl -n belfry-system port-forward svc/belfry-hub 8443`.
     #[arg(
         help_heading = "Asking the hub",
         long,
         env = "BELFRY_HUB_URL",
-        default_value = "http://localhost:8080",
+        default_value = "https://localhost:8443",
         global = true
     )]
     hub: String,
-    /// PEM of the authority of the hub's certificate.
+    /// PEM of the authority of the hub's certificate: `kubectl -n belfry-system get configmap belfry-ca -o
+    /// 'jsonpath={.data.ca\.crt}'` prints it.
     #[arg(help_heading = "Asking the hub", long, env = "BELFRY_HUB_CA_FILE", global = true)]
     hub_ca_file: Option<PathBuf>,
+    /// The name that the hub's certificate is checked for, where its address has another.
+    #[arg(help_heading = "Asking the hub", long, env = "BELFRY_HUB_SERVER_NAME", global = true)]
+    hub_server_name: Option<String>,
     /// A file with a token of somebody who may get alertrules in the namespace, such as from `kubectl create token`.
     #[arg(help_heading = "Asking the hub", long, env = "BELFRY_TOKEN_FILE", global = true)]
     token_file: Option<PathBuf>,
@@ -200,5 +204,6 @@ fn client(flags: &Flags) -> anyhow::Result<Client> {
         .as_ref()
         .map(|file| std::fs::read(file).with_context(|| format!("reading {}", file.display())))
         .transpose()?;
-    Ok(Client::new(ClientConfig { url: flags.hub.clone(), ca, token })?)
+    let server_name = flags.hub_server_name.clone();
+    Ok(Client::new(ClientConfig { url: flags.hub.clone(), ca, server_name, token })?)
 }

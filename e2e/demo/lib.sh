@@ -2,7 +2,8 @@
 # manners, and the hub's story of a notification. Sourced by demo.sh, after common.sh.
 # shellcheck shell=bash
 
-inside='' hub='' # set by demo.sh: how to get into the test bed's cluster; the hub's address
+inside='' hub='' # set by demo.sh: how to get into the test bed's cluster; the hub's ADDRESS:PORT
+hub_name=belfry-hub.belfry-system.svc hub_ca=target/demo-hub-ca.crt # what its certificate is for; whom to trust
 bold='' plain=''
 [ ! -t 1 ] || bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 
@@ -124,22 +125,24 @@ seen() {
 
 # Sets hub: the Service's address where this machine reaches it, otherwise one that kubectl forwards until we end.
 find_hub() {
+  kubectl -n belfry-system get configmap belfry-ca -o 'jsonpath={.data.ca\.crt}' >"$hub_ca"
   if [ -z "${BELFRY_IMAGE:-}" ]; then
-    hub=http://$(kubectl -n belfry-system get svc belfry-hub -o 'jsonpath={.spec.clusterIP}'):8080
+    hub=$(kubectl -n belfry-system get svc belfry-hub -o 'jsonpath={.spec.clusterIP}'):8443
     return
   fi
-  kubectl -n belfry-system port-forward svc/belfry-hub 18080:8080 >/dev/null 2>&1 &
+  kubectl -n belfry-system port-forward svc/belfry-hub 18443:8443 >/dev/null 2>&1 &
   # shellcheck disable=SC2064
   trap "kill $! 2>/dev/null || true" EXIT
-  hub=http://127.0.0.1:18080
-  wait_until 20 "the hub behind kubectl port-forward" port_open 127.0.0.1 18080
+  hub=127.0.0.1:18443
+  wait_until 20 "the hub behind kubectl port-forward" port_open 127.0.0.1 18443
 }
 
 # ask PATH: of the hub, as the service account `reader` of namespace platform.
 ask() {
   local token
   token=$(kubectl -n platform create token reader)
-  curl -sS --fail --noproxy '*' -H "Authorization: Bearer $token" "$hub/v1/namespaces/platform/$1"
+  curl -sS --fail --noproxy '*' --cacert "$hub_ca" --connect-to "::$hub" -H "Authorization: Bearer $token" \
+    "https://$hub_name:8443/v1/namespaces/platform/$1"
 }
 
 # story CHANNEL: of the newest notifications to a channel the one that took most attempts, as the hub tells it.
@@ -148,7 +151,8 @@ story() {
   id=$(ask "notifications?object=$(uid_of "$1")&limit=3" | jq -r --arg channel "$1" \
     '.items | max_by([.deliveries[] | select(.channel == $channel) | .attempts | length] | add) | .notification.id')
   # shellcheck disable=SC2016
-  printf '\n%s$ curl -H "Authorization: Bearer $(kubectl -n platform create token reader)" %s%s\n' "$bold" "$hub/v1/namespaces/platform/notifications/$id" "$plain"
+  printf '\n%s$ curl --cacert %s --connect-to ::%s -H "Authorization: Bearer $(kubectl -n platform create token reader)" %s%s\n' \
+    "$bold" "$hub_ca" "$hub" "https://$hub_name:8443/v1/namespaces/platform/notifications/$id" "$plain"
   ask "notifications/$id" | jq '{notification: (.notification | {title, severity, group, created, cause}),
     deliveries: [.deliveries[] | {channel, state, reason, attempts: [.attempts[] | "\(.number): \(.started) to \(.ended): \(.outcome) \(.reason)"]}]}' | cut -c1-300
 }

@@ -2,12 +2,16 @@
 //!
 //! Never: a wait for a while. [`eventually`] waits for a condition and says what it saw last.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+const HUB_NAME: &str = "belfry-hub.belfry-system.svc";
+const HUB: &str = "https://belfry-hub.belfry-system.svc:8443";
 
 /// The cluster of this run, as the test bed or the user's KUBECONFIG tells.
 #[derive(Debug, Clone)]
@@ -67,6 +71,26 @@ impl Cluster {
     pub async fn get(&self, namespace: &str, what: &str) -> Option<Value> {
         let text = self.try_kubectl(&["-n", namespace, "get", what, "-o", "json"]).await.ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Where the hub is, and how to trust it: its URL, its address, and its authority (PEM).
+    pub async fn hub(&self) -> (&'static str, SocketAddr, Vec<u8>) {
+        let system = ["-n", "belfry-system", "get"];
+        let address = ["svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"];
+        let authority = ["configmap", "belfry-ca", "-o", "jsonpath={.data.ca\\.crt}"];
+        let address = self.kubectl(&[&system[..], &address].concat()).await;
+        let authority = self.kubectl(&[&system[..], &authority].concat()).await;
+        let address = address.trim().parse().expect("an IP address");
+        (HUB, SocketAddr::new(address, 8443), authority.into_bytes())
+    }
+
+    /// A client of the hub, and the hub's URL.
+    pub async fn hub_client(&self) -> (reqwest::Client, &'static str) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (url, address, authority) = self.hub().await;
+        let roots = reqwest::Certificate::from_pem_bundle(&authority).expect("PEM");
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only(roots).resolve(HUB_NAME, address);
+        (client.build().expect("a client"), url)
     }
 
     /// The test bed's command, which must succeed; the name of the cluster follows the verb.

@@ -24,8 +24,14 @@ pub enum LogFormat {
 )]
 pub struct Config {
     /// Address of the API, for operator, workers and people.
-    #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
+    /// Certificate (PEM) that the API is served with; read again when it changes. Without one it is served in the clear.
+    #[arg(long, env = "BELFRY_TLS_CERT_FILE", requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    #[arg(long, env = "BELFRY_TLS_KEY_FILE", requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "BELFRY_METRICS_LISTEN", default_value = "0.0.0.0:8081")]
     pub metrics_listen: SocketAddr,

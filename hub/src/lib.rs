@@ -24,6 +24,7 @@ mod routes;
 mod run;
 mod serve;
 mod state;
+mod tls;
 mod wait;
 
 pub use chance::Chance;

@@ -27,6 +27,7 @@ use crate::reports::Reports;
 use crate::routes;
 use crate::serve::serve;
 use crate::state::{App, Shared};
+use crate::tls;
 
 /// The database's file, in the data folder.
 const FILE: &str = "belfry.db";
@@ -73,14 +74,19 @@ impl Hub {
         let metrics_addr = listen.local_addr()?;
         let probes_stop = CancellationToken::new();
         let probes_router = health::router(health.clone(), metrics.clone());
-        let probes = tokio::spawn(serve(listen, probes_router, probes_stop.clone()));
+        let probes = tokio::spawn(serve(listen, None, probes_router, probes_stop.clone()));
 
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("can't listen on {}", config.listen))?;
         let api = listener.local_addr()?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let tls = match config.tls_cert_file.clone().zip(config.tls_key_file.clone()) {
+            Some((certificate, key)) => Some(tls::keep(certificate, key, stop.clone(), &tasks).await?),
+            None => None,
+        };
         let texts = Arc::new(Texts::new(metrics.clone()));
         let ledger = open(&config, new_ledger, texts.clone()).await?;
-        tracing::info!(ledger = %ledger.id(), %api, metrics = %metrics_addr, "the hub is ready");
+        tracing::info!(ledger = %ledger.id(), %api, tls = tls.is_some(), metrics = %metrics_addr, "the hub is ready");
 
         let accounts = Accounts {
             audience: config.audience,
@@ -98,7 +104,7 @@ impl Hub {
             metrics,
             denials: Denials::new(),
             chance,
-            stop: CancellationToken::new(),
+            stop,
         });
         let file = config.data_dir.join(FILE);
         let settings = loops::Settings {
@@ -106,9 +112,8 @@ impl Hub {
             keep_dead: config.keep_dead,
             files: vec![file.with_extension("db-wal"), file],
         };
-        let tasks = TaskTracker::new();
         loops::start(&app, &health, &settings, &tasks);
-        tasks.spawn(serve(listener, routes::router(app.clone()), app.stop.clone()));
+        tasks.spawn(serve(listener, tls, routes::router(app.clone()), app.stop.clone()));
         tasks.close();
         health.set_ready(true);
         Ok(Self { api, metrics: metrics_addr, app, health, tasks, probes: (probes_stop, probes) })

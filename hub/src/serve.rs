@@ -1,4 +1,5 @@
-//! The accept loop: bounded connections, a bound on how long a client may take over its headers, and a clean end.
+//! The accept loop: bounded connections, TLS, a bound on how long a client may take over handshake and headers, and a clean
+//! end.
 //!
 //! A client that goes away takes its request with it: hyper drops the handler, so a long poll leaves nothing behind.
 
@@ -13,8 +14,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -30,8 +34,11 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// How connections are to be protected, if at all.
+type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
+
 /// Serves until `stop`; ends when all connections have ended.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, tls: Tls, router: Router, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -45,8 +52,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         match accepted {
             (Ok(place), Ok((stream, peer))) => {
                 let (router, stop) = (router.clone(), stop.clone());
+                let tls = tls.as_ref().map(|tls| tls.borrow().clone());
                 connections.spawn(async move {
-                    connection(stream, peer, router, stop).await;
+                    handshake(stream, peer, tls, router, stop).await;
                     drop(place);
                 });
             }
@@ -62,9 +70,31 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn handshake(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    stop: CancellationToken,
+) {
     // Small answers to long polls should not wait for more; a failure only costs time.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return connection(stream, peer, router, stop).await };
+    let shaken = tokio::time::timeout(HEADERS, TlsAcceptor::from(tls).accept(stream));
+    match stop.run_until_cancelled(shaken).await {
+        Some(Ok(Ok(stream))) => connection(stream, peer, router, stop).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a handshake failed"),
+        Some(Err(_)) => tracing::debug!(%peer, "a handshake took too long"),
+        None => {}
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         let router = router.clone();

@@ -159,3 +159,62 @@ async fn a_full_disk_is_said_reads_go_on_and_it_mends_by_itself() {
     until("statuses are told again", || async { operator.feed(0, NOW).await.is_ok() }).await;
     bed.stop().await;
 }
+
+/// A certificate for `localhost` by an authority of its own, written to the folder; the authority.
+fn certificate(folder: &std::path::Path) -> String {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let authority_key = rcgen::KeyPair::generate().expect("a key");
+    let authority = params.self_signed(&authority_key).expect("an authority").pem();
+    let issuer = rcgen::Issuer::new(params, authority_key);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    let certificate = params.signed_by(&key, &issuer).expect("a certificate").pem();
+    std::fs::write(folder.join("tls.key"), key.serialize_pem()).expect("written");
+    std::fs::write(folder.join("tls.crt"), certificate).expect("written");
+    authority
+}
+
+#[tokio::test]
+async fn the_api_is_served_over_tls_by_the_certificate_that_is_there_now() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hub-tls-files");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let first = certificate(&folder);
+    let (certificate_file, key_file) = (folder.join("tls.crt"), folder.join("tls.key"));
+    let flags = [
+        format!("--tls-cert-file={}", certificate_file.display()),
+        format!("--tls-key-file={}", key_file.display()),
+    ];
+    let mut bed = Bed::new("tls", &[&flags[0], &flags[1]]).await;
+    let token = bed.worker_token("a");
+    let address = bed.url.trim_start_matches("http://").to_owned();
+    let ask = async |authority: &str, name: Option<&str>| {
+        let config = protocol::ClientConfig {
+            url: format!("https://{address}"),
+            ca: Some(authority.as_bytes().to_vec()),
+            server_name: name.map(str::to_owned),
+            token: protocol::TokenSource::Fixed(token.clone()),
+        };
+        let client = protocol::Client::new(config).expect("a client");
+        client.channels_plan("a", "", NOW).await
+    };
+    assert!(ask(&first, Some("localhost")).await.expect("an answer").is_some());
+    for (name, what) in [(None, "an address that it is not for"), (Some("other.svc"), "another name")] {
+        let error = ask(&first, name).await.expect_err(what);
+        assert!(error.status().is_none(), "{what}: {error}");
+    }
+    let plain = reqwest::get(format!("http://{address}/v1/namespaces/a/channels/plan")).await;
+    assert!(plain.is_err(), "in the clear: {plain:?}");
+
+    // Half of a new pair is not used, and the whole of it soon is.
+    let key = std::fs::read(&key_file).expect("a key");
+    let second = certificate(&folder);
+    let new_key = std::fs::read(&key_file).expect("a key");
+    std::fs::write(&key_file, &key).expect("written");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(ask(&first, Some("localhost")).await.is_ok(), "the old pair");
+    std::fs::write(&key_file, &new_key).expect("written");
+    until("the new certificate is shown", || async { ask(&second, Some("localhost")).await.is_ok() }).await;
+    assert!(ask(&first, Some("localhost")).await.is_err(), "the old authority");
+    bed.stop().await;
+}

@@ -1,9 +1,10 @@
-//! The certificates of the webhook: an authority of our own and a server's certificate, in one Secret that the
-//! chart makes empty, so that the operator needs no right to make Secrets or to read another.
+//! The certificates of webhook and hub: an authority of our own and a server's certificate for both, in one Secret that
+//! the chart makes empty, so that the operator needs no right to make Secrets or to read another. The authority alone is
+//! in a ConfigMap too, for people.
 //!
 //! Invariants: a certificate is renewed when a third of its time is left, an authority when a year is; clients trust the new
-//! authority, and still the old one, before anybody shows a certificate of it; of two replicas that renew at once one wins,
-//! by the Secret's resourceVersion, and the other takes what it made. Never here: the key in a log or an error.
+//! authority, and still the old one, a day before anybody shows a certificate of it; of two replicas that renew at once one
+//! wins, by the Secret's resourceVersion, and the other takes what it made. Never here: the key in a log or an error.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use rcgen::{
@@ -19,10 +20,13 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use serde_json::json;
+use tokio::sync::watch;
 
 /// How long an authority lasts, and how long before its end another one is made.
 const AUTHORITY: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 const AUTHORITY_LEFT: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// How long an authority is known before it signs for a server that has a certificate of the one before it.
+const KNOWN: SignedDuration = SignedDuration::from_hours(24);
 /// How long a server's certificate lasts, and how long before its end another one is made.
 const SERVER: SignedDuration = SignedDuration::from_hours(90 * 24);
 const SERVER_LEFT: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -62,29 +66,38 @@ impl Certificates {
     /// Those to be used from `now` on: the ones that are held, or others where these are about to end.
     fn renewed(held: Option<Self>, names: &[String], now: Timestamp) -> Result<Self, rcgen::Error> {
         let held = held.filter(|held| held.expires > now && held.authority_expires > now);
-        if let Some(held) = &held
-            && held.authority_expires - AUTHORITY_LEFT > now
-        {
-            if held.expires - SERVER_LEFT > now && held.names == names {
-                return Ok(held.clone());
-            }
-            return held.clone().with_server(names, now);
+        let Some(held) = held else { return Self::with_authority(now)?.with_server(names, now) };
+        if held.authority_expires - AUTHORITY_LEFT <= now {
+            let next = Self::with_authority(now)?;
+            let latest = held.authorities.split_inclusive("-----END CERTIFICATE-----\n").next();
+            let authorities = next.authorities + latest.unwrap_or_default();
+            return Ok(Self {
+                authorities,
+                authority_key: next.authority_key,
+                authority_expires: next.authority_expires,
+                ..held
+            });
         }
+        let known = held.authority_expires - AUTHORITY + KNOWN <= now;
+        if held.names != names || (known && held.expires - SERVER_LEFT <= now) {
+            return held.with_server(names, now);
+        }
+        Ok(held)
+    }
+
+    /// An authority that has signed nothing yet.
+    fn with_authority(now: Timestamp) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let expires = now + AUTHORITY;
-        let own = authority(now, expires)?.self_signed(&key)?.pem();
-        let before = held.map(|held| held.authorities).unwrap_or_default();
-        let latest = before.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap_or_default();
-        let made = Self {
-            authorities: own + latest,
+        Ok(Self {
+            authorities: authority(now, expires)?.self_signed(&key)?.pem(),
             authority_key: key.serialize_pem(),
             authority_expires: expires,
             certificate: String::new(),
             key: String::new(),
             expires: now,
             names: Vec::new(),
-        };
-        made.with_server(names, now)
+        })
     }
 
     fn with_server(self, names: &[String], now: Timestamp) -> Result<Self, rcgen::Error> {
@@ -156,15 +169,39 @@ pub(crate) struct Keeper {
     pub(crate) namespace: String,
     /// Of the Secret.
     pub(crate) secret: String,
-    /// The `ValidatingWebhookConfiguration`.
-    pub(crate) webhook: String,
+    /// The ConfigMap with the authorities, of the same namespace.
+    pub(crate) authorities: String,
+    /// The `ValidatingWebhookConfiguration`, where there is one.
+    pub(crate) webhook: Option<String>,
     /// DNS names of the server's certificate.
     pub(crate) names: Vec<String>,
 }
 
 impl Keeper {
+    /// Keeps the certificates current, for as long as anybody listens.
+    pub(crate) async fn keep(self, current: watch::Sender<Option<Certificates>>) {
+        loop {
+            let wait = match self.current(crate::now()).await {
+                Ok(certificates) => {
+                    current.send_if_modified(|held| {
+                        let differs = held.as_ref() != Some(&certificates);
+                        *held = Some(certificates);
+                        differs
+                    });
+                    LOOK
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the certificates are not as they should be; looked at again soon");
+                    LOOK_AGAIN
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     /// The certificates to use, made or renewed where needed, once the API server trusts them. Writes only what differs.
-    pub(crate) async fn current(&self, now: Timestamp) -> anyhow::Result<Certificates> {
+    async fn current(&self, now: Timestamp) -> anyhow::Result<Certificates> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut secret =
             secrets.get(&self.secret).await.with_context(|| format!("read Secret {}", self.secret))?;
@@ -179,13 +216,32 @@ impl Keeper {
                 .with_context(|| format!("write Secret {}", self.secret))?;
             tracing::info!(names = current.names.join(","), expires = %current.expires, "a new certificate");
         }
-        self.publish(&current.authorities).await.with_context(|| format!("write {}", self.webhook))?;
+        self.tell(&current.authorities)
+            .await
+            .with_context(|| format!("write ConfigMap {}", self.authorities))?;
+        if let Some(webhook) = &self.webhook {
+            let published = self.publish(webhook, &current.authorities).await;
+            published.with_context(|| format!("write ValidatingWebhookConfiguration {webhook}"))?;
+        }
         Ok(current)
     }
 
-    async fn publish(&self, authorities: &str) -> kube::Result<()> {
+    /// To people.
+    async fn tell(&self, authorities: &str) -> kube::Result<()> {
+        const KEY: &str = "ca.crt";
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let map = maps.get(&self.authorities).await?;
+        if map.data.as_ref().and_then(|data| data.get(KEY)).is_some_and(|held| held == authorities) {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({"data": {KEY: authorities}}));
+        maps.patch(&self.authorities, &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// To the API server.
+    async fn publish(&self, webhook: &str, authorities: &str) -> kube::Result<()> {
         let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
-        let configuration = webhooks.get(&self.webhook).await?;
+        let configuration = webhooks.get(webhook).await?;
         let bundle = ByteString(authorities.as_bytes().to_vec());
         let hooks = configuration.webhooks.unwrap_or_default();
         if hooks.iter().all(|hook| hook.client_config.ca_bundle.as_ref() == Some(&bundle)) {
@@ -196,13 +252,13 @@ impl Keeper {
             .map(|hook| json!({"name": hook.name, "clientConfig": {"caBundle": bundle}}))
             .collect();
         let patch = Patch::Strategic(json!({"webhooks": hooks}));
-        webhooks.patch(&self.webhook, &PatchParams::default(), &patch).await.map(drop)
+        webhooks.patch(webhook, &PatchParams::default(), &patch).await.map(drop)
     }
 }
 
 /// How often certificates are looked at, and how soon after a failure.
-pub(crate) const LOOK: Duration = Duration::from_mins(1);
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_mins(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -257,16 +313,25 @@ mod tests {
         let mut held = Certificates::renewed(None, &names(), now()).unwrap();
         for turn in 1..4 {
             let at = now() + DAY * (365 * 9 + 10) * turn;
-            // It was kept up to date in the years between.
-            let kept = Certificates { expires: at + DAY, ..held.clone() };
-            let next = Certificates::renewed(Some(kept), &names(), at).unwrap();
-            assert_eq!(next.authorities.matches("BEGIN CERTIFICATE").count(), 2);
-            assert!(trusts(&next.authorities, &next, at) && !trusts(&held.authorities, &next, at));
+            // It was kept up to date in the years between, and would be renewed now.
+            let kept = Certificates { authority_expires: at + DAY * 366, ..held }
+                .with_server(&names(), at - DAY * 61)
+                .unwrap();
+            let kept = Certificates { authority_expires: at + DAY * 355, ..kept };
+            let renewed =
+                |held: &Certificates, at| Certificates::renewed(Some(held.clone()), &names(), at).unwrap();
+            let known = renewed(&kept, at);
+            assert_eq!(known.authorities.matches("BEGIN CERTIFICATE").count(), 2);
+            assert!(known.certificate == kept.certificate && trusts(&known.authorities, &known, at));
+            assert!(trusts(&kept.authorities, &known, at), "clients need not hurry");
+            assert!(renewed(&known, at + DAY - SignedDuration::from_mins(1)) == known);
+            let next = renewed(&known, at + DAY);
+            assert!(next.certificate != kept.certificate && next.authorities == known.authorities);
             assert!(
-                next.authorities.ends_with(
-                    held.authorities.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap()
-                )
+                trusts(&known.authorities, &next, at + DAY) && !trusts(&kept.authorities, &next, at + DAY)
             );
+            let before = kept.authorities.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
+            assert!(next.authorities.ends_with(before));
             held = next;
         }
     }

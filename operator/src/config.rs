@@ -16,9 +16,6 @@ pub(crate) struct Config {
     /// File with the operator's token for the hub; read at every call.
     #[arg(long, env = "BELFRY_HUB_TOKEN_FILE", default_value = "/var/run/belfry/token/token")]
     pub(crate) hub_token_file: PathBuf,
-    /// File with the certificate authority (PEM) of the hub, where it is a private one. Workers get it too.
-    #[arg(long, env = "BELFRY_HUB_CA_FILE")]
-    pub(crate) hub_ca_file: Option<PathBuf>,
     /// Audience of the workers' tokens.
     #[arg(long, env = "BELFRY_AUDIENCE", default_value = "belfry-hub")]
     pub(crate) audience: String,
@@ -58,7 +55,10 @@ pub(crate) struct Config {
     /// Name of the Secret with the certificates, which must exist, if only empty.
     #[arg(long, env = "BELFRY_CERTIFICATES", default_value = "belfry-certificates")]
     pub(crate) certificates: String,
-    /// DNS names that the certificate is for, separated by commas.
+    /// Name of the ConfigMap that gets the authority alone, for people; it must exist, if only empty.
+    #[arg(long, env = "BELFRY_AUTHORITIES", default_value = "belfry-ca")]
+    pub(crate) authorities: String,
+    /// Names of webhook and hub that the certificate is for, separated by commas.
     #[arg(long, env = "BELFRY_CERTIFICATE_NAMES", value_delimiter = ',')]
     pub(crate) certificate_names: Vec<String>,
     /// How far ahead schedules are compared, days: 1 to 18300 (50 years).
@@ -88,7 +88,7 @@ impl Config {
     }
 
     /// What workers are made with.
-    pub(crate) fn settings(&self, hub_ca: Option<String>) -> Settings {
+    pub(crate) fn settings(&self, hub_ca: String) -> Settings {
         Settings {
             image: self.worker_image.clone(),
             command: self.worker_command.clone(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use certificates::Keeper;
+use certificates::{Certificates, Keeper};
 use clap::Parser as _;
 use config::Config;
 use controllers::admission::Admission;
@@ -90,24 +90,34 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
     // Only ever in a pod: reading kubeconfig files would make the program a tenth larger.
     let client = kube::Config::incluster().context("find the API server")?;
     let client = Client::try_from(client)?;
-    let options = options(config, client.clone(), metrics).await?;
-    let mut running = controllers::run::watch(&options);
     let (certificates, current) = watch::channel(None);
     let mut tasks = JoinSet::new();
-    if let Some(webhook) = &config.webhook {
-        let keeper = Keeper {
-            client: client.clone(),
-            namespace: config.namespace.clone(),
-            secret: config.certificates.clone(),
-            webhook: webhook.clone(),
-            names: config.certificate_names.clone(),
-        };
-        tasks.spawn(async move {
-            webhook::keep(keeper, certificates).await;
-            anyhow::Ok(())
-        });
+    let keeper = Keeper {
+        client: client.clone(),
+        namespace: config.namespace.clone(),
+        secret: config.certificates.clone(),
+        authorities: config.authorities.clone(),
+        webhook: config.webhook.clone(),
+        names: config.certificate_names.clone(),
+    };
+    tasks.spawn(async move {
+        keeper.keep(certificates).await;
+        anyhow::Ok(())
+    });
+    let mut trusted = current.clone();
+    let first = trusted.wait_for(Option::is_some).await.context("no certificates")?.clone();
+    let authorities = first.map(|first| first.authorities).unwrap_or_default();
+    let options = options(config, client.clone(), metrics, &authorities)?;
+    tasks.spawn(async move {
+        let other =
+            |held: &Option<Certificates>| held.as_ref().is_some_and(|held| held.authorities != authorities);
+        let _ = trusted.wait_for(other).await;
+        anyhow::bail!("there is a new authority: begins anew with it")
+    });
+    let mut running = controllers::run::watch(&options);
+    if config.webhook.is_some() {
         let admission = Arc::new(Admission::new(Arc::clone(&running.world), metrics.clone()));
-        tasks.spawn(webhook::serve(config.admission_listen, current.clone(), admission));
+        tasks.spawn(webhook::serve(config.admission_listen, current, admission));
     }
     let (mut leads, task) = lease(config, client).await?.watch().await;
     if let Ok(mut slot) = LEASE.lock() {
@@ -119,9 +129,6 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
     }
     // Until the first full look at the cluster, and until it can be asked, this replica is no help.
     running.world.synced().await;
-    if config.webhook.is_some() {
-        current.clone().wait_for(Option::is_some).await.context("no certificates")?;
-    }
     phase.send_replace(Phase::Standby);
     tokio::select! {
         leads = leads.wait_for(|leads| *leads) => { leads.context("the lease's task ended")?; }
@@ -143,29 +150,23 @@ async fn ended(running: &mut Running, tasks: &mut JoinSet<anyhow::Result<()>>) -
     tokio::select! {
         () = running.ended() => anyhow::bail!("a controller ended"),
         Some(task) = tasks.join_next() => {
-            task.context("admission broke off")??;
-            anyhow::bail!("admission ended")
+            task.context("a task broke off")??;
+            anyhow::bail!("a task ended")
         }
     }
 }
 
-async fn options(config: &Config, client: Client, metrics: &Metrics) -> anyhow::Result<Options> {
-    let ca = match &config.hub_ca_file {
-        Some(path) => {
-            let pem = tokio::fs::read_to_string(path).await;
-            Some(pem.with_context(|| format!("read {}", path.display()))?)
-        }
-        None => None,
-    };
+fn options(config: &Config, client: Client, metrics: &Metrics, authorities: &str) -> anyhow::Result<Options> {
     let hub = protocol::Client::new(protocol::ClientConfig {
         url: config.hub_url.clone(),
-        ca: ca.clone().map(String::into_bytes),
+        ca: Some(authorities.as_bytes().to_vec()),
+        server_name: None,
         token: protocol::TokenSource::File(config.hub_token_file.clone()),
     })?;
     Ok(Options {
         client,
         hub,
-        settings: config.settings(ca),
+        settings: config.settings(authorities.to_owned()),
         namespaces: config.namespaces(),
         instance: config.instance.clone(),
         now,

@@ -16,31 +16,10 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionReview};
 use tokio::sync::watch;
 
-use crate::certificates::{Certificates, Keeper, LOOK, LOOK_AGAIN};
+use crate::certificates::Certificates;
 
 /// Two objects of the API server's largest size, and what is around them.
 const MAX_BODY: usize = 8 << 20;
-
-/// Keeps the certificates current, for as long as anybody listens.
-pub(crate) async fn keep(keeper: Keeper, current: watch::Sender<Option<Certificates>>) {
-    loop {
-        let wait = match keeper.current(crate::now()).await {
-            Ok(certificates) => {
-                current.send_if_modified(|held| {
-                    let differs = held.as_ref() != Some(&certificates);
-                    *held = Some(certificates);
-                    differs
-                });
-                LOOK
-            }
-            Err(error) => {
-                tracing::warn!(error = %format!("{error:#}"), "the certificates are not as they should be; looked at again soon");
-                LOOK_AGAIN
-            }
-        };
-        tokio::time::sleep(wait).await;
-    }
-}
 
 /// Serves with the certificates as they are, until the process ends.
 pub(crate) async fn serve(

@@ -1,6 +1,7 @@
 //! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,10 +34,12 @@ pub enum TokenSource {
 /// How to reach the hub.
 #[derive(Clone)]
 pub struct ClientConfig {
-    /// `http://belfry-hub.belfry-system.svc:8080` or https.
+    /// `https://belfry-hub.belfry-system.svc:8443`, or http where something else sees to secrecy.
     pub url: String,
     /// PEM of the authority of the hub's certificate, where it is a private one.
     pub ca: Option<Vec<u8>>,
+    /// The name that the certificate is checked for, where the address has another.
+    pub server_name: Option<String>,
     /// Who is calling.
     pub token: TokenSource,
 }
@@ -97,8 +100,17 @@ pub struct Client {
     token: TokenSource,
 }
 
+/// The URL with another name for its host, and where that is.
+fn named(url: &str, name: &str) -> Result<(String, Vec<SocketAddr>), String> {
+    let mut parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+    let addresses = parsed.socket_addrs(|| None).map_err(|error| format!("{url}: {error}"))?;
+    parsed.set_host(Some(name)).map_err(|error| format!("{name}: {error}"))?;
+    Ok((parsed.into(), addresses))
+}
+
 impl Client {
-    /// Makes a client; a rustls crypto provider must have been installed as the process default.
+    /// Makes a client; a rustls crypto provider must have been installed as the process default. Looks the address up where
+    /// `server_name` is given.
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
@@ -110,8 +122,14 @@ impl Client {
                 .map_err(|error| Error::Config(error.to_string()))?;
             builder = builder.tls_certs_only(roots);
         }
+        let mut base = config.url;
+        if let Some(name) = &config.server_name {
+            let (url, addresses) = named(&base, name).map_err(Error::Config)?;
+            base = url;
+            builder = builder.resolve_to_addrs(name, &addresses);
+        }
         let http = builder.build().map_err(|error| Error::Config(error.to_string()))?;
-        Ok(Self { http, base: config.url.trim_end_matches('/').to_owned(), token: config.token })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: config.token })
     }
 
     async fn call<B: Serialize + Sync>(

@@ -14,12 +14,12 @@ pub struct Config {
     /// What to do.
     #[command(subcommand)]
     pub work: Work,
-    /// Address of the hub, such as <http://belfry-hub.belfry-system.svc:8080>
+    /// Address of the hub, such as <https://belfry-hub.belfry-system.svc:8443>
     #[arg(
         long,
         env = "BELFRY_HUB_URL",
         global = true,
-        default_value = "http://belfry-hub.belfry-system.svc:8080"
+        default_value = "https://belfry-hub.belfry-system.svc:8443"
     )]
     pub hub_url: String,
     /// The namespace that this worker works for

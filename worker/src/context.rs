@@ -35,6 +35,7 @@ impl Context {
         let hub = Client::new(ClientConfig {
             url: config.hub_url.clone(),
             ca,
+            server_name: None,
             token: TokenSource::File(config.token_file.clone()),
         })?;
         Ok(Self {

@@ -30,7 +30,7 @@ pub struct Settings {
     /// URL of the hub.
     pub hub_url: String,
     /// PEM of the hub's private authority.
-    pub hub_ca: Option<String>,
+    pub hub_ca: String,
     /// Audience of the workers' tokens.
     pub audience: String,
     /// Refuse receivers at private addresses.
@@ -76,20 +76,17 @@ pub(super) fn template(settings: &Settings, worker: &Worker<'_>) -> Value {
     if !settings.pull_secrets.is_empty() {
         pod["imagePullSecrets"] = settings.pull_secrets.iter().map(|name| json!({"name": name})).collect();
     }
-    let mut metadata = json!({"labels": worker.labels});
-    if let Some(ca) = &settings.hub_ca {
-        metadata["annotations"] = json!({HUB_CA: ca});
-    }
+    let metadata = json!({"labels": worker.labels, "annotations": {HUB_CA: settings.hub_ca}});
     json!({"metadata": metadata, "spec": pod})
 }
 
 fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
-    let mut mounts = vec![json!({"name": "token", "mountPath": TOKEN, "readOnly": true})];
+    let mut mounts = vec![
+        json!({"name": "token", "mountPath": TOKEN, "readOnly": true}),
+        json!({"name": "hub", "mountPath": HUB, "readOnly": true}),
+    ];
     if !worker.files.is_empty() {
         mounts.push(json!({"name": "files", "mountPath": FILES, "readOnly": true}));
-    }
-    if settings.hub_ca.is_some() {
-        mounts.push(json!({"name": "hub", "mountPath": HUB, "readOnly": true}));
     }
     let mut container = json!({
         "name": "worker",
@@ -128,40 +125,36 @@ fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
 fn env(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
     // By hash, since no name that a user gave becomes a part of an environment.
     let mounted: Vec<String> = files.iter().map(|file| Digest::of(&file.path()).short().to_owned()).collect();
-    let mut env = vec![
-        json!({"name": "BELFRY_HUB_URL", "value": settings.hub_url}),
-        json!({"name": "BELFRY_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
-        json!({"name": "BELFRY_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
-        json!({"name": "BELFRY_TOKEN_FILE", "value": format!("{TOKEN}/token")}),
-        json!({"name": "BELFRY_FILES", "value": FILES}),
+    json!([
+        {"name": "BELFRY_HUB_URL", "value": settings.hub_url},
+        {"name": "BELFRY_HUB_CA_FILE", "value": format!("{HUB}/ca.crt")},
+        {"name": "BELFRY_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": "BELFRY_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "BELFRY_TOKEN_FILE", "value": format!("{TOKEN}/token")},
+        {"name": "BELFRY_FILES", "value": FILES},
         // So that a pod which a newer one replaces does not take what it never mounted for missing.
-        json!({"name": "BELFRY_MOUNTED", "value": mounted.join(",")}),
-        json!({"name": "BELFRY_LOG", "value": settings.log}),
-        json!({"name": "BELFRY_DENY_PRIVATE", "value": settings.deny_private.to_string()}),
-    ];
-    if settings.hub_ca.is_some() {
-        env.push(json!({"name": "BELFRY_HUB_CA_FILE", "value": format!("{HUB}/ca.crt")}));
-    }
-    Value::Array(env)
+        {"name": "BELFRY_MOUNTED", "value": mounted.join(",")},
+        {"name": "BELFRY_LOG", "value": settings.log},
+        {"name": "BELFRY_DENY_PRIVATE", "value": settings.deny_private.to_string()},
+    ])
 }
 
 fn volumes(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
-    let mut volumes = vec![json!({
+    let token = json!({
         "name": "token",
         "projected": {"sources": [{"serviceAccountToken": {
             "audience": settings.audience,
             "expirationSeconds": 3_600,
             "path": "token",
         }}]},
-    })];
+    });
+    let hub = json!({"name": "hub", "downwardAPI": {"items": [{
+        "path": "ca.crt",
+        "fieldRef": {"fieldPath": format!("metadata.annotations['{HUB_CA}']")},
+    }]}});
+    let mut volumes = vec![token, hub];
     if !files.is_empty() {
         volumes.push(json!({"name": "files", "projected": {"sources": sources(files)}}));
-    }
-    if settings.hub_ca.is_some() {
-        volumes.push(json!({"name": "hub", "downwardAPI": {"items": [{
-            "path": "ca.crt",
-            "fieldRef": {"fieldPath": format!("metadata.annotations['{HUB_CA}']")},
-        }]}}));
     }
     Value::Array(volumes)
 }

@@ -32,8 +32,7 @@ fn the_send_deployment() {
         file(FileKind::Secret, "payments-notify", "signing"),
         file(FileKind::ConfigMap, "ca", "ca.crt"),
     ];
-    let settings = children::Settings { hub_ca: Some("PEM".to_owned()), ..settings() };
-    let [send, _] = children::senders(&settings, "payments", &[owner("b"), owner("a")], &files.into());
+    let [send, _] = children::senders(&settings(), "payments", &[owner("b"), owner("a")], &files.into());
     insta::assert_yaml_snapshot!(send.body);
 }
 

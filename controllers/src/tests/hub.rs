@@ -26,6 +26,7 @@ async fn hub() -> (MockServer, Hub) {
     let config = protocol::ClientConfig {
         url: server.uri(),
         ca: None,
+        server_name: None,
         token: protocol::TokenSource::Fixed("token".to_owned()),
     };
     let hub = Hub::new(protocol::Client::new(config).unwrap(), Metrics::new());

@@ -36,8 +36,8 @@ pub(super) fn settings() -> Settings {
         command: "/belfry-worker".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),
         pull_secrets: vec!["pull".to_owned()],
-        hub_url: "http://belfry-hub.belfry-system.svc:8080".to_owned(),
-        hub_ca: None,
+        hub_url: "https://belfry-hub.belfry-system.svc:8443".to_owned(),
+        hub_ca: "PEM".to_owned(),
         audience: "belfry-hub".to_owned(),
         deny_private: false,
         memory_limit: "256Mi".to_owned(),
@@ -77,6 +77,7 @@ impl Bed {
         let hub = protocol::Client::new(protocol::ClientConfig {
             url: hub_server.uri(),
             ca: None,
+            server_name: None,
             token: protocol::TokenSource::Fixed("token".to_owned()),
         })
         .unwrap();

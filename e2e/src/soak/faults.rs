@@ -394,7 +394,7 @@ mod tests {
     fn a_kind_is_known_by_program_and_first_argument() {
         assert!(Kind::Send.matches(&["/belfry-worker", "send", "--hub-url=x", ""]));
         assert!(!Kind::Send.matches(&["/belfry-worker", "retry", ""]));
-        assert!(Kind::Hub.matches(&["/belfry-hub", "--listen=0.0.0.0:8080", ""]));
+        assert!(Kind::Hub.matches(&["/belfry-hub", "--listen=0.0.0.0:8443", ""]));
         assert!(!Kind::Hub.matches(&["bash", "/belfry-hub", ""]));
     }
 }

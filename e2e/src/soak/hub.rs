@@ -25,14 +25,21 @@ impl Hub {
     pub async fn find() -> Self {
         let cluster = Cluster::from_env();
         let system = "belfry-system";
-        let address = ["-n", system, "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"];
-        let url = format!("http://{}:8080", cluster.kubectl(&address).await.trim());
+        let (url, address, authority) = cluster.hub().await;
+        let name = url.trim_start_matches("https://").trim_end_matches(":8443");
         let token = async |ns: &str, account: &str| {
             let args = ["-n", ns, "create", "token", account, "--audience=belfry-hub"];
             TokenSource::Fixed(cluster.kubectl(&args).await.trim().to_owned())
         };
-        let client =
-            |token| Client::new(ClientConfig { url: url.clone(), ca: None, token }).expect("a client");
+        let client = |token| {
+            let config = ClientConfig {
+                url: format!("https://{address}"),
+                ca: Some(authority.clone()),
+                server_name: Some(name.to_owned()),
+                token,
+            };
+            Client::new(config).expect("a client")
+        };
         Self {
             operator: client(token(system, "belfry-operator").await),
             worker: client(token(NAMESPACE, "belfry-worker").await),

@@ -67,14 +67,11 @@ async fn objects(cluster: &Cluster) -> BTreeSet<String> {
 }
 
 async fn ledger_uids(cluster: &Cluster) -> BTreeSet<String> {
-    let ip = cluster
-        .kubectl(&["-n", "belfry-system", "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"])
-        .await;
     let token = cluster
         .kubectl(&["-n", "belfry-system", "create", "token", "belfry-operator", "--audience", "belfry-hub"])
         .await;
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let request = client.get(format!("http://{ip}:8080/v1/operator/revisions")).bearer_auth(token.trim());
+    let (client, hub) = cluster.hub_client().await;
+    let request = client.get(format!("{hub}/v1/operator/revisions")).bearer_auth(token.trim());
     let answer: Value =
         request.header("belfry-protocol", "1.0").send().await.expect("the hub").json().await.expect("JSON");
     answer["objects"].as_object().expect("objects").keys().cloned().collect()

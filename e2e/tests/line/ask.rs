@@ -5,22 +5,13 @@ use serde_json::Value;
 
 use crate::support::{annotate, field, webhook};
 
-async fn hub(tenant: &Tenant) -> String {
-    let ip = tenant
-        .cluster
-        .kubectl(&["-n", "belfry-system", "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"])
-        .await;
-    format!("http://{ip}:8080")
-}
-
 async fn token(tenant: &Tenant, ns: &str, account: &str, audience: &[&str]) -> String {
     let mut args = vec!["-n", ns, "create", "token", account];
     args.extend(audience);
     tenant.cluster.kubectl(&args).await.trim().to_owned()
 }
 
-async fn ask(url: &str, token: &str) -> (u16, Value) {
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+async fn ask(client: &reqwest::Client, url: &str, token: &str) -> (u16, Value) {
     let answer = client.get(url).bearer_auth(token).send().await.expect("the hub answers");
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
@@ -34,10 +25,11 @@ async fn the_story_of_a_notification_is_told_to_its_namespace_and_to_whom_rbac_a
     let received = tenant.arrived("hook", 1, 60).await;
     field(&tenant, "nch/hook", "/status/lastTest/result", serde_json::json!("Delivered")).await;
     let delivery = &received[0].headers["webhook-id"];
-    let url = format!("{}/v1/namespaces/{}/notifications/{delivery}", hub(&tenant).await, tenant.ns);
+    let (client, hub) = tenant.cluster.hub_client().await;
+    let url = format!("{hub}/v1/namespaces/{}/notifications/{delivery}", tenant.ns);
 
     let worker = token(&tenant, &tenant.ns, "belfry-worker", &["--audience", "belfry-hub"]).await;
-    let (status, story) = ask(&url, &worker).await;
+    let (status, story) = ask(&client, &url, &worker).await;
     assert_eq!(status, 200, "{story}");
     assert_eq!(story["notification"]["cause"]["type"], "Test");
     assert_eq!(story["deliveries"][0]["state"], "Delivered");
@@ -45,7 +37,7 @@ async fn the_story_of_a_notification_is_told_to_its_namespace_and_to_whom_rbac_a
 
     tenant.cluster.kubectl(&["-n", &tenant.ns, "create", "serviceaccount", "person"]).await;
     let person = token(&tenant, &tenant.ns, "person", &[]).await;
-    assert_eq!(ask(&url, &person).await.0, 403, "no role yet");
+    assert_eq!(ask(&client, &url, &person).await.0, 403, "no role yet");
     tenant
         .apply(
             "
@@ -64,20 +56,20 @@ subjects: [{kind: ServiceAccount, name: person, namespace: $NS}]
         .await;
     tenant.cluster.kubectl(&["-n", &tenant.ns, "create", "serviceaccount", "other"]).await;
     e2e::cluster::eventually("the role is heeded", std::time::Duration::from_secs(30), async || {
-        match ask(&url, &person).await {
+        match ask(&client, &url, &person).await {
             (200, _) => Ok(()),
             seen => Err(format!("{seen:?}")),
         }
     })
     .await;
     let other = token(&tenant, &tenant.ns, "other", &[]).await;
-    assert_eq!(ask(&url, &other).await.0, 403);
-    assert_eq!(ask(&url, "junk").await.0, 401);
+    assert_eq!(ask(&client, &url, &other).await.0, 403);
+    assert_eq!(ask(&client, &url, "junk").await.0, 401);
     let foreign = Tenant::new("t-ask-other").await;
     foreign.apply(&webhook(&foreign, "hook", "{}")).await;
     foreign.ready("nch/hook").await;
     let stranger = token(&foreign, &foreign.ns, "belfry-worker", &["--audience", "belfry-hub"]).await;
-    assert_eq!(ask(&url, &stranger).await.0, 403, "a worker of another namespace");
+    assert_eq!(ask(&client, &url, &stranger).await.0, 403, "a worker of another namespace");
     foreign.leave().await;
     tenant.leave().await;
 }

@@ -11,11 +11,6 @@ use serde_json::{Value, json};
 use crate::golden;
 use crate::support::webhook;
 
-async fn hub(tenant: &Tenant) -> String {
-    let address = ["-n", "belfry-system", "get", "svc", "belfry-hub", "-o", "jsonpath={.spec.clusterIP}"];
-    format!("http://{}:8080", tenant.cluster.kubectl(&address).await)
-}
-
 async fn worker_token(tenant: &Tenant, more: &[&str]) -> String {
     let mut args = vec!["-n", &tenant.ns, "create", "token", "belfry-worker"];
     args.extend(more);
@@ -49,8 +44,7 @@ async fn expired(tenant: &Tenant, token: &str) -> String {
 }
 
 /// What the hub answers, as status and body.
-async fn answer(url: &str, token: Option<&str>) -> (u16, String) {
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+async fn answer(client: &reqwest::Client, url: &str, token: Option<&str>) -> (u16, String) {
     let mut request = client.get(url).header("belfry-protocol", "1.0");
     if let Some(token) = token {
         request = request.bearer_auth(token);
@@ -80,10 +74,10 @@ async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() 
         claims["sub"] = json!(format!("system:serviceaccount:{}:belfry-worker", tenant.ns));
     });
 
-    let base = hub(&tenant).await;
+    let (client, base) = tenant.cluster.hub_client().await;
     let plan = format!("{base}/v1/namespaces/{}/channels/plan", tenant.ns);
     let revisions = format!("{base}/v1/operator/revisions");
-    assert_eq!(answer(&plan, Some(&worker)).await.0, 200, "the namespace's own worker");
+    assert_eq!(answer(&client, &plan, Some(&worker)).await.0, 200, "the namespace's own worker");
     let mut told = Vec::new();
     for (what, url, token, status) in [
         ("no token", &plan, None, 401),
@@ -95,7 +89,7 @@ async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() 
         ("a token for another audience", &plan, Some(&no_audience), 403),
         ("a worker on the operator's path", &revisions, Some(&worker), 403),
     ] {
-        let (seen, body) = answer(url, token).await;
+        let (seen, body) = answer(&client, url, token).await;
         assert_eq!(seen, status, "{what}: {body}");
         told.push(format!("{what}\n  {seen} {body}"));
     }

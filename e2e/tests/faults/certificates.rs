@@ -1,0 +1,50 @@
+//! The certificates, lost.
+
+use std::time::Duration;
+
+use e2e::cluster::eventually;
+
+use crate::support::{Line, SYSTEM};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_are_lost_are_made_anew_and_all_goes_on() {
+    let line = Line::new("f-certificates", None).await;
+    let cluster = &line.tenant.cluster;
+    line.produce(0, 2).await;
+    line.all_told_once_and_in_order(2, 60).await;
+    let (_, _, before) = cluster.hub().await;
+    let emptied = r#"[{"op": "remove", "path": "/data"}]"#;
+    cluster
+        .kubectl(&["-n", SYSTEM, "patch", "secret", "belfry-certificates", "--type=json", "-p", emptied])
+        .await;
+    line.produce(2, 4).await;
+    // The kubelet takes a minute or two to hand the hub its new certificate; until then nobody trusts the hub.
+    line.all_told_once_and_in_order(4, 240).await;
+    let (_, _, after) = cluster.hub().await;
+    assert_ne!(before, after, "another authority");
+    let (client, hub) = cluster.hub_client().await;
+    let answer = client.get(format!("{hub}/v1/operator/revisions")).send().await.expect("the hub, trusted");
+    assert_eq!(answer.status(), 401);
+    // The API server trusts the webhook again: what it can't ask about, it takes.
+    eventually("a rule that can't work is refused", Duration::from_mins(1), async || {
+        let rule = "
+apiVersion: belfry.dev/v1alpha1
+kind: AlertRule
+metadata: {name: bad, namespace: $NS}
+spec:
+  source:
+    kafka: {bootstrapServers: [\"$KAFKA\"], topics: [none], format: Json}
+  match: has(record.key
+  condition: {type: Any}
+  severity: info
+  title: none
+  notify: [{channelRef: {name: hook}}]
+";
+        match line.tenant.try_apply(rule).await {
+            Err(error) if error.contains("admission.belfry.dev") => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    line.tenant.leave().await;
+}
