@@ -2,7 +2,7 @@
 //!
 //! Lines are in UTC, in the dialect of Kubernetes' CronJob: five fields. A line is right when each instant is
 //! matched; a match without a reminder is an empty start, which costs a pod but does no harm, since the pod asks
-//! what is due. So lines are chosen by a price: an empty start costs 1, a line of its own [`LINE_PRICE`] a year.
+//! what is due. So lines are chosen by a price: an empty start costs 1, a line of its own [`LINE_PRICE`].
 //!
 //! Lines are computed for whole calendar months, so they stay the same all month long and nothing is rewritten
 //! in the cluster. Never: day of month and day of week restricted in one line, which cron reads as OR.
@@ -25,8 +25,8 @@ const MONTHS: i32 = 13;
 const MAX_INSTANTS: usize = 600_000;
 /// More groups than this are not weighed against each other one by one.
 const MAX_GROUPS: usize = 24;
-/// Empty starts in a year that justify another line: more than one a week.
-const LINE_PRICE: u32 = 60;
+/// Empty starts in that time that justify another line.
+const LINE_PRICE: u32 = 2;
 
 const ALL_HOURS: u32 = (1 << 24) - 1;
 const ALL_MINUTES: u64 = (1 << 60) - 1;
@@ -126,7 +126,7 @@ pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timesta
     let (now, next) = (month_of(floor_second(from)), month_of(next.due.as_second()));
     // A next reminder further away moves the whole stretch to its month.
     let first = if next < now + MONTHS { now } else { next };
-    let stretch = Stretch { first: month_start(first), end: month_start(first + MONTHS) };
+    let stretch = Stretch::new(month_start(first), month_start(first + MONTHS));
     let Some(slots) = collect(recurrence, reminders, &stretch) else {
         let every = CronLine {
             minutes: ALL_MINUTES,
@@ -145,10 +145,14 @@ pub fn cron_lines(recurrence: &Recurrence, reminders: &[Reminder], from: Timesta
 /// Days of a stretch as bits, the first day of the stretch is bit 0.
 type DaySet = [u64; 7];
 
-/// Whole months, as day numbers, `end` exclusive.
+/// Whole months, as day numbers, `end` exclusive; and which of its days are of which month of the year, of which day of
+/// the month, of which day of the week from Sunday.
 struct Stretch {
     first: i32,
     end: i32,
+    months: [DaySet; 12],
+    days: [DaySet; 31],
+    weekdays: [DaySet; 7],
 }
 
 /// What one line has to cover.
@@ -183,6 +187,24 @@ fn collect(
 }
 
 impl Stretch {
+    fn new(first: i32, end: i32) -> Self {
+        let mut it = Self {
+            first,
+            end,
+            months: Default::default(),
+            days: [DaySet::default(); 31],
+            weekdays: Default::default(),
+        };
+        for (index, number) in (first..end).enumerate() {
+            let (_, month, day) = date_of(number);
+            let (word, bit) = (index / 64, 1 << (index % 64));
+            it.months[month as usize - 1][word] |= bit;
+            it.days[day as usize - 1][word] |= bit;
+            it.weekdays[sunday_based(number) as usize][word] |= bit;
+        }
+        it
+    }
+
     /// Groups with the least price, at most [`MAX_CRON_LINES`].
     fn choose(&self, slots: BTreeMap<i64, DaySet>) -> Vec<Group> {
         let mut blocks = blocks(slots);
@@ -203,79 +225,75 @@ impl Stretch {
             });
             blocks = vec![all];
         }
-        let mut groups = Vec::new();
-        for (minutes, hours, days) in blocks {
-            let whole = self.group(minutes, hours, days);
-            let mut parts = self.by_month(&whole);
-            self.merge(&mut parts, MAX_GROUPS);
-            if price(&parts) < price(std::slice::from_ref(&whole)) {
-                groups.extend(parts);
-            } else {
-                groups.push(whole);
-            }
-        }
-        self.merge(&mut groups, MAX_CRON_LINES);
+        let parts = blocks.into_iter().flat_map(|(minutes, hours, days)| {
+            let mut parts = self.by_month(minutes, hours, &days);
+            self.merge(&mut parts, MAX_GROUPS, 1);
+            parts
+        });
+        let mut groups: Vec<Group> = parts.collect();
+        self.merge(&mut groups, MAX_CRON_LINES, LINE_PRICE);
         groups
     }
 
-    /// A group for each set of days of the month, as far as months differ in it.
-    fn by_month(&self, whole: &Group) -> Vec<Group> {
-        let mut months: BTreeMap<(i32, i32), (u32, DaySet)> = BTreeMap::new();
-        for index in members(&whole.days) {
-            let (year, month, day) = date_of(self.first + index as i32);
-            let (mask, days) = months.entry((year, month)).or_default();
-            *mask |= 1 << day;
-            days[index / 64] |= 1 << (index % 64);
-        }
-        let mut alike: BTreeMap<u32, DaySet> = BTreeMap::new();
-        for (mask, days) in months.into_values() {
-            let all = alike.entry(mask).or_default();
-            *all = union(all, &days);
-        }
-        alike.into_values().map(|days| self.group(whole.minutes, whole.hours, days)).collect()
+    /// A group for each month of the year.
+    fn by_month(&self, minutes: u64, hours: u32, days: &DaySet) -> Vec<Group> {
+        let months = self.months.iter().map(|month| intersection(month, days));
+        let months = months.filter(|days| days.iter().any(|word| *word != 0));
+        months.map(|days| self.group(minutes, hours, days)).collect()
     }
 
-    /// Merges the cheapest pair while that lowers the price, or there are more than `limit`.
-    fn merge(&self, groups: &mut Vec<Group>, limit: usize) {
-        while groups.len() > 1 {
-            let mut best: Option<(i64, usize, usize, Group)> = None;
-            for a in 0..groups.len() {
-                for b in a + 1..groups.len() {
-                    let (one, two) = (&groups[a], &groups[b]);
-                    let days = union(&one.days, &two.days);
-                    let merged = self.group(one.minutes | two.minutes, one.hours | two.hours, days);
-                    let more = i64::from(merged.fires) - i64::from(one.fires) - i64::from(two.fires);
-                    if best.as_ref().is_none_or(|best| more < best.0) {
-                        best = Some((more, a, b, merged));
-                    }
-                }
-            }
-            let Some((more, a, b, merged)) = best else { return };
-            if groups.len() <= limit && more >= i64::from(LINE_PRICE) {
+    /// Merges the cheapest pair while that costs less than `price`, or there are more than `limit`.
+    fn merge(&self, groups: &mut Vec<Group>, limit: usize, price: u32) {
+        // What each pair costs, by the place of the first, then of the second.
+        let both = |groups: &[Group], one: usize, two: usize| {
+            let (one, two) = (&groups[one], &groups[two]);
+            let days = union(&one.days, &two.days);
+            let merged = self.group(one.minutes | two.minutes, one.hours | two.hours, days);
+            (i64::from(merged.fires) - i64::from(one.fires) - i64::from(two.fires), merged)
+        };
+        let mut costs: Vec<Vec<i64>> =
+            (0..groups.len()).map(|one| (0..one).map(|two| both(groups, one, two).0).collect()).collect();
+        loop {
+            let pairs = costs
+                .iter()
+                .enumerate()
+                .flat_map(|(one, costs)| costs.iter().enumerate().map(move |(two, cost)| (*cost, one, two)));
+            let Some((cost, one, two)) = pairs.min() else { return };
+            if groups.len() <= limit && cost >= i64::from(price) {
                 return;
             }
-            groups.swap_remove(b);
-            groups[a] = merged;
+            groups[two] = both(groups, one, two).1;
+            groups.remove(one);
+            costs.remove(one);
+            for costs in &mut costs[one..] {
+                costs.remove(one);
+            }
+            costs[two] = (0..two).map(|other| both(groups, two, other).0).collect();
+            for one in two + 1..groups.len() {
+                costs[one][two] = both(groups, one, two).0;
+            }
         }
     }
 
     /// The one line with the fewest starts: by day of week, or by day of month.
     fn group(&self, minutes: u64, hours: u32, days: DaySet) -> Group {
-        let (mut months, mut of_month, mut of_week) = (0u16, 0u32, 0u8);
-        for index in members(&days) {
-            let number = self.first + index as i32;
-            let (_, month, day) = date_of(number);
-            months |= 1 << month;
-            of_month |= 1 << day;
-            of_week |= 1 << sunday_based(number);
-        }
-        let by_week = CronLine { minutes, hours, months, days: ALL_DAYS, weekdays: of_week };
+        let meets = |set: &DaySet| set.iter().zip(&days).any(|(set, days)| set & days != 0);
+        let chosen = |sets: &[DaySet], first: usize| {
+            let met = sets.iter().enumerate().filter(|(_, set)| meets(set));
+            met.fold((0u32, DaySet::default()), |(mask, all), (at, set)| {
+                (mask | 1 << (at + first), union(&all, set))
+            })
+        };
+        let (months, of_months) = chosen(&self.months, 1);
+        let (of_month, in_month) = chosen(&self.days, 1);
+        let (of_week, in_week) = chosen(&self.weekdays, 0);
+        let by_week =
+            CronLine { minutes, hours, months: months as u16, days: ALL_DAYS, weekdays: of_week as u8 };
         let by_month = CronLine { days: of_month, weekdays: ALL_WEEKDAYS, ..by_week };
-        let (mut weekly, mut monthly) = (0, 0);
-        for number in self.first..self.end {
-            weekly += u32::from(by_week.matches_day(number));
-            monthly += u32::from(by_month.matches_day(number));
-        }
+        let on = |days: &DaySet| -> u32 {
+            intersection(&of_months, days).iter().map(|word| word.count_ones()).sum()
+        };
+        let (weekly, monthly) = (on(&in_week), on(&in_month));
         let times = minutes.count_ones() * hours.count_ones();
         let (line, on_days) = if weekly <= monthly { (by_week, weekly) } else { (by_month, monthly) };
         Group { minutes, hours, days, line, fires: on_days * times }
@@ -295,14 +313,10 @@ fn blocks(slots: BTreeMap<i64, DaySet>) -> Vec<(u64, u32, DaySet)> {
     minutes.into_iter().map(|((hours, days), minutes)| (minutes, hours, days)).collect()
 }
 
-fn price(groups: &[Group]) -> u32 {
-    groups.iter().map(|group| group.fires + LINE_PRICE).sum()
-}
-
 fn union(a: &DaySet, b: &DaySet) -> DaySet {
     std::array::from_fn(|index| a[index] | b[index])
 }
 
-fn members(days: &DaySet) -> impl Iterator<Item = usize> {
-    (0..days.len() * 64).filter(|index| days[index / 64] >> (index % 64) & 1 == 1)
+fn intersection(a: &DaySet, b: &DaySet) -> DaySet {
+    std::array::from_fn(|index| a[index] & b[index])
 }

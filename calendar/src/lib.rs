@@ -48,7 +48,7 @@ pub use parse::{RuleError, RuleProblem};
 pub use recurrence::Recurrence;
 pub use reminders::{
     CatchUp, CatchUpPlan, CatchUpPolicy, DueReminder, MAX_BEFORE, NONE_TOLERANCE, Reminder, ReminderError,
-    due, next_reminder, plan_catch_up,
+    ReminderTime, due, next_reminder, plan_catch_up,
 };
 pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
 pub use spec::{MAX_DATES, MAX_DURATION, MAX_RULES, Override, RecurrenceError, RecurrenceSpec};

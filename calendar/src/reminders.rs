@@ -7,9 +7,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::iter::Peekable;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::days::DAY;
 use crate::occurrences::{Occurrence, Occurrences};
 use crate::recurrence::Recurrence;
 use crate::zone::{floor_second, timestamp};
@@ -19,11 +22,29 @@ pub const MAX_BEFORE: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// How late a reminder may be and still be in time under [`CatchUpPolicy::None`]: a cron pod needs a moment to start.
 pub const NONE_TOLERANCE: SignedDuration = SignedDuration::from_mins(2);
 
-/// A reminder: whole minutes before each start, after it if negative.
+/// When somebody is reminded of an occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "SignedDuration", into = "SignedDuration")]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum ReminderTime {
+    /// Some time before the start.
+    Before {
+        /// Whole minutes; after the start if negative.
+        before_minutes: i64,
+    },
+    /// At a time of the clock, in the recurrence's zone.
+    At {
+        /// The time, a whole minute. Where clocks change it follows RFC 5545, section 3.3.5.
+        at: Time,
+        /// Days before the day of the start; 0 is that day.
+        days_before: u16,
+    },
+}
+
+/// A reminder, and by how much later than its time it falls due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reminder {
-    before_minutes: i32,
+    time: ReminderTime,
+    delay_minutes: u16,
 }
 
 /// Why a reminder is refused.
@@ -35,41 +56,81 @@ pub enum ReminderError {
     /// It is too long.
     #[error("before is longer than 366 days; allowed are whole minutes from -8784h to 8784h")]
     TooLong,
+    /// Its time of the clock has seconds.
+    #[error("at has seconds; allowed are whole minutes, such as 09:00")]
+    AtSeconds,
+    /// It is too many days before.
+    #[error("daysBefore is more than 366")]
+    TooManyDays,
 }
 
 impl Reminder {
     /// A reminder `before` the start: whole minutes, from -366 to 366 days.
     pub fn new(before: SignedDuration) -> Result<Self, ReminderError> {
-        if before.abs() > MAX_BEFORE {
-            return Err(ReminderError::TooLong);
-        }
         if before.as_secs() % 60 != 0 || before.subsec_nanos() != 0 {
             return Err(ReminderError::Seconds);
         }
-        Ok(Self { before_minutes: (before.as_secs() / 60) as i32 })
+        Self::of(ReminderTime::Before { before_minutes: before.as_secs() / 60 })
     }
 
-    /// How long before the start.
-    pub fn before(self) -> SignedDuration {
-        SignedDuration::from_mins(self.before_minutes.into())
+    /// A reminder at that time, without delay.
+    pub fn of(time: ReminderTime) -> Result<Self, ReminderError> {
+        match time {
+            ReminderTime::Before { before_minutes } => {
+                if before_minutes.unsigned_abs() > MAX_BEFORE.as_mins().unsigned_abs() {
+                    return Err(ReminderError::TooLong);
+                }
+            }
+            ReminderTime::At { at, days_before } => {
+                if at.second() != 0 || at.subsec_nanosecond() != 0 {
+                    return Err(ReminderError::AtSeconds);
+                }
+                if i64::from(days_before) * 24 > MAX_BEFORE.as_hours() {
+                    return Err(ReminderError::TooManyDays);
+                }
+            }
+        }
+        Ok(Self { time, delay_minutes: 0 })
     }
 
-    fn seconds(self) -> i64 {
-        i64::from(self.before_minutes) * 60
+    /// The same, falling due that much later.
+    #[must_use]
+    pub fn delayed(self, minutes: u16) -> Self {
+        Self { delay_minutes: minutes, ..self }
     }
-}
 
-impl TryFrom<SignedDuration> for Reminder {
-    type Error = ReminderError;
-
-    fn try_from(before: SignedDuration) -> Result<Self, ReminderError> {
-        Self::new(before)
+    /// When it is, without the delay.
+    pub fn time(self) -> ReminderTime {
+        self.time
     }
-}
 
-impl From<Reminder> for SignedDuration {
-    fn from(reminder: Reminder) -> Self {
-        reminder.before()
+    /// When it falls due for an occurrence that starts then.
+    fn due(self, start: i64, zone: &TimeZone) -> i64 {
+        let start = start - start.rem_euclid(60);
+        let due = match self.time {
+            ReminderTime::Before { before_minutes } => start - before_minutes * 60,
+            ReminderTime::At { at, days_before } => {
+                let day = timestamp(start).to_zoned(zone.clone()).date();
+                let day = day.saturating_sub(Span::new().days(days_before));
+                // Compatible is what section 3.3.5 says; a date at the end of time has no instant.
+                let due = zone.to_ambiguous_timestamp(day.to_datetime(at)).compatible();
+                due.map_or(start, |due| floor_second(due))
+            }
+        };
+        due + i64::from(self.delay_minutes) * 60
+    }
+
+    /// Occurrences that start this many seconds after an instant, or earlier, are not reminded of after it.
+    fn lead(self) -> i64 {
+        let lead = match self.time {
+            ReminderTime::Before { before_minutes } => before_minutes * 60,
+            // No change of clocks is longer than a day (Samoa, 2011).
+            ReminderTime::At { at, days_before } => {
+                let at = i64::from(at.hour()) * 3_600 + i64::from(at.minute()) * 60;
+                (i64::from(days_before) - 1) * DAY - at
+            }
+        };
+        lead - i64::from(self.delay_minutes) * 60
     }
 }
 
@@ -164,6 +225,7 @@ pub fn plan_catch_up(due: Vec<DueReminder>, now: Timestamp, catch_up: CatchUp) -
 
 /// Due reminders without end, in order of time, then of the list.
 pub(crate) struct Instants<'a> {
+    zone: &'a TimeZone,
     reminders: &'a [Reminder],
     streams: Vec<Peekable<Occurrences<'a>>>,
     next: BinaryHeap<Reverse<(i64, usize)>>,
@@ -174,10 +236,11 @@ impl<'a> Instants<'a> {
     pub(crate) fn new(recurrence: &'a Recurrence, reminders: &'a [Reminder], after: Timestamp) -> Self {
         let after = floor_second(after);
         let from = |reminder: &Reminder| {
-            recurrence.occurrences_from(after.saturating_add(reminder.seconds() + 1)).peekable()
+            recurrence.occurrences_from(after.saturating_add(reminder.lead() + 1)).peekable()
         };
+        let streams = reminders.iter().map(from).collect();
         let mut instants =
-            Self { reminders, streams: reminders.iter().map(from).collect(), next: BinaryHeap::new(), after };
+            Self { zone: recurrence.zone(), reminders, streams, next: BinaryHeap::new(), after };
         for index in 0..reminders.len() {
             instants.queue(index);
         }
@@ -186,8 +249,7 @@ impl<'a> Instants<'a> {
 
     fn queue(&mut self, index: usize) {
         if let Some(occurrence) = self.streams[index].peek() {
-            let start = occurrence.start.as_second();
-            let due = start - start.rem_euclid(60) - self.reminders[index].seconds();
+            let due = self.reminders[index].due(occurrence.start.as_second(), self.zone);
             self.next.push(Reverse((due, index)));
         }
     }

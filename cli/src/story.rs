@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use domain::{AlertKind, Cause, DeliveryRecord, RecordRef};
+use domain::{AlertKind, Cause, DeliveryRecord, RecordRef, ReminderTime};
 use protocol::messages::NotificationStory;
 
 /// Everything, several lines.
@@ -88,10 +88,13 @@ fn cause(cause: &Cause) -> String {
             )
         }
         Cause::Record { name, record, .. } => format!("AlertRule {name}: record {}", place(record)),
-        Cause::Reminder { name, occurrence, before_minutes, due, .. } => {
-            let (minutes, side) =
-                (before_minutes.abs(), if *before_minutes < 0 { "after" } else { "before" });
-            format!("Schedule {name}: occurrence {occurrence}, reminder {minutes} min {side}, due {due}")
+        Cause::Reminder { name, occurrence, time, due, .. } => {
+            let which = match time {
+                ReminderTime::Before { before_minutes: n @ 0.. } => format!("{n} min before"),
+                ReminderTime::Before { before_minutes: n } => format!("{} min after", -n),
+                ReminderTime::At { at, days_before } => format!("at {at}, {days_before} days before"),
+            };
+            format!("Schedule {name}: occurrence {occurrence}, reminder {which}, due {due}")
         }
         Cause::Test { name, request, .. } => {
             format!("NotificationChannel {name}: belfry.dev/send-test={request}")

@@ -117,6 +117,11 @@ pub struct NotificationChannelSpec {
     /// Texts of this channel; absent parts are the notification's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// IANA time zone of those who read it, such as Europe/Berlin: a reminder says when it is there too, where that is another time
+    /// than in the schedule's zone. Of an email's recipients, participants.workingHours.timeZone of the schedule goes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
+    pub time_zone: Option<String>,
     /// Holds deliveries back, until they expire.
     #[serde(default)]
     pub suspend: bool,

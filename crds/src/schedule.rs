@@ -136,6 +136,11 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub reminders: Vec<Reminder>,
+    /// Reminders fall due up to this much later, in whole minutes, 0m to 60m: by a time of this schedule's own, always the same,
+    /// so that not all schedules remind in the same minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = common::minutes("0m", "60m")))]
+    pub jitter: Option<Duration>,
     /// What to do about reminders that were missed while the cluster was down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<CatchUp>,
@@ -371,9 +376,22 @@ pub enum ConflictPolicy {
 /// What to say before each occurrence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    common::cel("has(self.before) != has(self.at)", "exactly one of before and at is needed"),
+    common::cel("has(self.at) || !has(self.daysBefore)", "daysBefore belongs to at"),
+]))]
 pub struct Reminder {
     /// How long before the start, in whole minutes, 0m to 720h; after it where negative, such as -10m.
-    pub before: SignedMinutes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<SignedMinutes>,
+    /// Or at this time of the clock, such as 09:00, in the schedule's zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub at: Option<String>,
+    /// How many days before the day of the start at is, 0 to 30; 1, the day before, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 30))]
+    pub days_before: Option<i32>,
     /// Who is told.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub notify: Vec<Notify>,

@@ -4,12 +4,15 @@
 //! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `record`, `reminder`, `test`), `status`
 //! (`resolved`, otherwise `firing`); for an alert `episode`, `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
 //! the rule closed it, `closed`; for a record `topic`, `partition`, `offset`, `timestamp`; for a reminder `occurrence`,
-//! `end`, `timeZone`, `beforeMinutes`, `due`; for a test `request`. Times are RFC 3339. Names are strict: what a kind does
+//! `end`, `timeZone`, `beforeMinutes`, `due`, for one at a time of the clock `at` and `daysBefore`, and where the recipient's zone is
+//! known `recipientTimeZone` and `recipientStart`; for a test `request`. Times are RFC 3339. Names are strict: what a kind does
 //! not have is undefined, `{% if count is defined %}` asks.
 
 use std::sync::Arc;
 
 use domain::{AlertKind, Cause, Notification, TemplateText};
+use jiff::Zoned;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use templates::{Limits, RenderError, Template};
 
@@ -41,18 +44,35 @@ pub struct Texts {
 }
 
 impl Composer {
-    /// Those of the notification where the channel has none of its own.
-    pub fn texts(&self, template: &TemplateText, notification: &Notification) -> Texts {
+    /// Those of the notification where the channel has none of its own; `zone` is the channel's.
+    pub fn texts(
+        &self,
+        template: &TemplateText,
+        notification: &Notification,
+        recipient: &str,
+        zone: Option<&str>,
+    ) -> Texts {
+        let local = local(notification, recipient, zone);
         let mut texts = Texts {
             title: notification.title.clone(),
             body: notification.summary.clone(),
             title_fault: None,
             body_fault: None,
         };
+        if let Some(start) = &local {
+            let zone = start.time_zone().iana_name().unwrap_or_default();
+            texts.body += &format!(" For you: {} ({zone}).", start.strftime("%Y-%m-%d %H:%M"));
+        }
         if template.title.is_none() && template.body.is_none() {
             return texts;
         }
-        let data = data(notification);
+        let mut data = data(notification);
+        if let (Value::Object(data), Some(start)) = (&mut data, local) {
+            let name = start.time_zone().iana_name().unwrap_or_default();
+            data.insert("recipientTimeZone".to_owned(), name.into());
+            let start = start.timestamp().display_with_offset(start.offset()).to_string();
+            data.insert("recipientStart".to_owned(), start.into());
+        }
         if let Some(text) = &template.title {
             match self.render(text, &data, Limits::TITLE) {
                 Ok(title) => texts.title = title,
@@ -87,6 +107,19 @@ impl Composer {
             Err(error) => Err(error.clone()),
         }
     }
+}
+
+/// When what is reminded of begins on the recipient's clock, where that is known and shows another time.
+fn local(notification: &Notification, recipient: &str, zone: Option<&str>) -> Option<Zoned> {
+    let Cause::Reminder { occurrence, time_zone, all_day: false, time_zones, .. } = &notification.cause
+    else {
+        return None;
+    };
+    let zone = time_zones.get(&recipient.to_lowercase()).map(String::as_str).or(zone)?;
+    // The operator has checked the names, and all have the same database of zones.
+    let (own, theirs) = (TimeZone::get(time_zone).ok()?, TimeZone::get(zone).ok()?);
+    let differs = own.to_offset(*occurrence) != theirs.to_offset(*occurrence);
+    differs.then(|| occurrence.to_zoned(theirs))
 }
 
 fn data(notification: &Notification) -> Value {
@@ -132,13 +165,20 @@ fn details(cause: &Cause) -> Value {
             "offset": record.offset,
             "timestamp": record.time,
         }),
-        Cause::Reminder { occurrence, end, time_zone, before_minutes, due, .. } => json!({
-            "occurrence": occurrence,
-            "end": end,
-            "timeZone": time_zone,
-            "beforeMinutes": before_minutes,
-            "due": due,
-        }),
+        Cause::Reminder { occurrence, end, time_zone, time, due, .. } => {
+            let mut details = json!({
+                "occurrence": occurrence,
+                "end": end,
+                "timeZone": time_zone,
+                "beforeMinutes": occurrence.duration_since(*due).as_mins(),
+                "due": due,
+            });
+            if let (Value::Object(all), Ok(Value::Object(time))) = (&mut details, serde_json::to_value(time))
+            {
+                all.extend(time);
+            }
+            details
+        }
         Cause::Test { request, .. } => json!({ "request": request }),
     }
 }
@@ -160,7 +200,7 @@ mod tests {
 
     fn texts(title: &str, body: &str) -> (String, String) {
         let template = TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()) };
-        let texts = Composer::default().texts(&template, &sample::alert());
+        let texts = Composer::default().texts(&template, &sample::alert(), "", None);
         let failed =
             |text: &str, fault: &Option<String>| fault.is_some() == text.contains("template failed: ");
         assert!(
@@ -173,7 +213,7 @@ mod tests {
     #[test]
     fn without_templates_the_notification_speaks() {
         let notification = sample::alert();
-        let texts = Composer::default().texts(&TemplateText::default(), &notification);
+        let texts = Composer::default().texts(&TemplateText::default(), &notification, "", None);
         assert_eq!((texts.title, texts.body), (notification.title, notification.summary));
     }
 
@@ -188,7 +228,37 @@ mod tests {
         let reminder = sample::reminder();
         let template =
             TemplateText { title: None, body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()) };
-        assert_eq!(Composer::default().texts(&template, &reminder).body, "reminder");
+        assert_eq!(Composer::default().texts(&template, &reminder, "", None).body, "reminder");
+    }
+
+    #[test]
+    fn a_reminder_says_when_it_is_for_its_reader_where_that_is_another_time() {
+        let reminder = sample::reminder();
+        let says = |notification: &Notification, recipient: &str, zone| {
+            Composer::default().texts(&TemplateText::default(), notification, recipient, zone).body
+        };
+        let berlin = " For you: 2027-01-15 09:00 (Europe/Berlin).";
+        assert_eq!(says(&reminder, "ops@example.com", None), "");
+        assert_eq!(says(&reminder, "Jonas@example.com", None), berlin);
+        assert_eq!(says(&reminder, "ops@example.com", Some("Europe/Berlin")), berlin);
+        assert_eq!(
+            says(&reminder, "jonas@example.com", Some("America/New_York")),
+            berlin,
+            "the person's goes first"
+        );
+        assert_eq!(says(&reminder, "", Some("Asia/Tokyo")), "", "the same time on the clock");
+        assert_eq!(
+            says(&sample::alert(), "jonas@example.com", Some("Europe/Berlin")),
+            sample::alert().summary
+        );
+        let mut whole_day = reminder.clone();
+        let Cause::Reminder { all_day, .. } = &mut whole_day.cause else { panic!("a reminder") };
+        *all_day = true;
+        assert_eq!(says(&whole_day, "jonas@example.com", None), "");
+        let body = "{{ recipientTimeZone }} {{ recipientStart }} {{ beforeMinutes }}".to_owned();
+        let template = TemplateText { title: None, body: Some(body) };
+        let texts = Composer::default().texts(&template, &reminder, "jonas@example.com", None);
+        assert_eq!(texts.body, "Europe/Berlin 2027-01-15T09:00:00+01:00 0");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::{
     Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, Millis, Notification,
-    OnUnknown, RecordRef, RetryPolicy, Severity, Target, TemplateText,
+    OnUnknown, RecordRef, ReminderTime, RetryPolicy, Severity, Target, TemplateText,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -58,7 +58,9 @@ pub(crate) fn reminder() -> Notification {
             occurrence: NOW,
             end: NOW,
             time_zone: "Asia/Seoul".to_owned(),
-            before_minutes: 10,
+            all_day: false,
+            time_zones: BTreeMap::from([("jonas@example.com".to_owned(), "Europe/Berlin".to_owned())]),
+            time: ReminderTime::Before { before_minutes: 10 },
             due: NOW,
         },
         severity: Severity::Info,
@@ -106,6 +108,7 @@ pub(crate) fn guarded(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir
 
 pub(crate) fn plan(target: Target) -> ChannelPlan {
     ChannelPlan {
+        time_zone: None,
         target,
         ca_bundle: None,
         template: TemplateText::default(),

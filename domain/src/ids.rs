@@ -3,6 +3,7 @@
 //!
 //! Never: an id from parts joined by a separator that may occur in them. Each part is preceded by its length.
 
+use calendar::ReminderTime;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -47,13 +48,18 @@ pub fn record_notification(rule: Uuid, topic_id: &str, partition: i32, offset: i
 }
 
 /// The notification of one reminder of one occurrence.
-pub fn reminder_notification(schedule: Uuid, occurrence: Timestamp, before_minutes: i64) -> Uuid {
-    id(&[
-        b"reminder",
-        schedule.as_bytes(),
-        &occurrence.as_millisecond().to_be_bytes(),
-        &before_minutes.to_be_bytes(),
-    ])
+pub fn reminder_notification(schedule: Uuid, occurrence: Timestamp, time: ReminderTime) -> Uuid {
+    let occurrence = occurrence.as_millisecond().to_be_bytes();
+    let parts: [&[u8]; 3] = [b"reminder", schedule.as_bytes(), &occurrence];
+    match time {
+        ReminderTime::Before { before_minutes } => {
+            id(&[parts[0], parts[1], parts[2], &before_minutes.to_be_bytes()])
+        }
+        ReminderTime::At { at, days_before } => {
+            let time = [at.hour().to_be_bytes(), at.minute().to_be_bytes()].concat();
+            id(&[parts[0], parts[1], parts[2], &time, &days_before.to_be_bytes()])
+        }
+    }
 }
 
 /// The notification that one value of the annotation `belfry.dev/send-test` asks for.

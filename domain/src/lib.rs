@@ -21,7 +21,7 @@ mod retry;
 
 pub use alert_data::AlertData;
 /// When something happens, as a plan carries it.
-pub use calendar::RecurrenceSpec;
+pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};

@@ -1,5 +1,6 @@
 //! Notifications, their deliveries and attempts, as the ledger keeps them and the hub tells of them.
 
+use calendar::ReminderTime;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -150,8 +151,15 @@ pub enum Cause {
         end: Timestamp,
         /// IANA zone in which the schedule is kept.
         time_zone: String,
-        /// Whole minutes before the start.
-        before_minutes: i64,
+        /// Whether it is whole days.
+        #[serde(default)]
+        all_day: bool,
+        /// IANA zones of recipients by their lower-case address, where they are known and others.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        time_zones: BTreeMap<String, String>,
+        /// Which of the schedule's reminders it is.
+        #[serde(flatten)]
+        time: ReminderTime,
         /// When the reminder was due.
         due: Timestamp,
     },

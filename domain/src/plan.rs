@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use calendar::RecurrenceSpec;
+use calendar::{RecurrenceSpec, ReminderTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -134,6 +134,9 @@ pub struct ChannelPlan {
     pub template: TemplateText,
     /// How hard to try.
     pub delivery: DeliveryPolicy,
+    /// IANA zone of those who read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// A channel's template, MiniJinja.
@@ -389,6 +392,12 @@ pub struct SchedulePlan {
     pub recurrence: RecurrenceSpec,
     /// What to say before it.
     pub reminders: Vec<ReminderPlan>,
+    /// IANA zones of participants by their lower-case address, where they are not the schedule's.
+    #[serde(default)]
+    pub time_zones: BTreeMap<String, String>,
+    /// Minutes by which all of them fall due later, so that not all schedules remind in the same minute.
+    #[serde(default)]
+    pub delay_minutes: u16,
     /// What to do about reminders missed while the cluster was down.
     pub catch_up: CatchUp,
 }
@@ -397,8 +406,9 @@ pub struct SchedulePlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReminderPlan {
-    /// Whole minutes before the start.
-    pub before_minutes: i64,
+    /// When.
+    #[serde(flatten)]
+    pub time: ReminderTime,
     /// Names of the channels, in the schedule's namespace.
     pub notify: Vec<String>,
 }

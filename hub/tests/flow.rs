@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::{Bed, channel, ends, matched, rule, schedule, source, status, until};
-use domain::{DeliveryState, Digest, Millis, Outcome, Plan, Severity};
+use domain::{DeliveryState, Digest, Millis, Outcome, Plan, ReminderTime, Severity};
 use protocol::Client;
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Claimed, CommitResult, LiveObjects, NotificationQuery, ObjectProblem,
@@ -133,7 +133,7 @@ async fn a_reminder_becomes_a_task_and_one_found_by_an_old_plan_is_refused() {
     let due = ReminderDue {
         occurrence,
         end: occurrence + jiff::SignedDuration::from_hours(1),
-        before_minutes: 10,
+        time: ReminderTime::Before { before_minutes: 10 },
         due: occurrence - jiff::SignedDuration::from_mins(10),
         title: "Office hour at 9".to_owned(),
         summary: String::new(),

@@ -42,6 +42,7 @@ fn now() -> Timestamp {
 
 fn plans(condition: Condition) -> Vec<Plan> {
     let channel = ChannelPlan {
+        time_zone: None,
         target: Target::Webhook { url: "http://sink".into(), signing: None, format: WebhookFormat::Json },
         ca_bundle: None,
         template: TemplateText::default(),

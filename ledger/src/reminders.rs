@@ -57,12 +57,12 @@ impl Command for Record {
             let names: Vec<String> = plan
                 .reminders
                 .iter()
-                .filter(|reminder| reminder.before_minutes == due.before_minutes)
+                .filter(|reminder| reminder.time == due.time)
                 .flat_map(|reminder| reminder.notify.iter().cloned())
                 .collect();
             last = last.max(Some(ms(due.due)));
             let notification = Notification {
-                id: ids::reminder_notification(self.uid, due.occurrence, due.before_minutes),
+                id: ids::reminder_notification(self.uid, due.occurrence, due.time),
                 namespace: self.namespace.clone(),
                 cause: Cause::Reminder {
                     schedule: self.uid,
@@ -70,7 +70,9 @@ impl Command for Record {
                     occurrence: due.occurrence,
                     end: due.end,
                     time_zone: plan.recurrence.time_zone.clone(),
-                    before_minutes: due.before_minutes,
+                    all_day: !plan.recurrence.start.contains('T'),
+                    time_zones: plan.time_zones.clone(),
+                    time: due.time,
                     due: due.due,
                 },
                 severity: due.severity,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    ChannelPlan, DeliveryRecord, Digest, Millis, Notification, Outcome, Plan, RulePlan, Severity, Source,
+    ChannelPlan, DeliveryRecord, Digest, Millis, Notification, Outcome, Plan, ReminderTime, RulePlan,
+    Severity, Source,
 };
 pub use domain::{Count, Dropped, Matched, Sample};
 use jiff::Timestamp;
@@ -528,8 +529,9 @@ pub struct ReminderDue {
     pub occurrence: Timestamp,
     /// End of the occurrence.
     pub end: Timestamp,
-    /// Whole minutes before the start.
-    pub before_minutes: i64,
+    /// Which of the schedule's reminders it is.
+    #[serde(flatten)]
+    pub time: ReminderTime,
     /// When it was due.
     pub due: Timestamp,
     /// What to say.

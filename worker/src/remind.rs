@@ -8,7 +8,7 @@ mod text;
 
 use std::time::Duration;
 
-use calendar::{CatchUp, CatchUpPolicy, Recurrence, Reminder};
+use calendar::{CatchUp, CatchUpPolicy, Recurrence, Reminder, ReminderError};
 use domain::{Plan, PlanBody, SchedulePlan, Severity};
 use jiff::{SignedDuration, Timestamp};
 use protocol::Error;
@@ -107,11 +107,11 @@ fn found(
 ) -> Result<(Reminders, bool), String> {
     let (plan, schedule) = schedule(&state.plan)?;
     let recurrence = Recurrence::new(&schedule.recurrence).map_err(|error| error.to_string())?;
-    let before: Vec<Reminder> = schedule
+    let reminders: Vec<Reminder> = schedule
         .reminders
         .iter()
-        .map(|reminder| Reminder::new(SignedDuration::from_mins(reminder.before_minutes)))
-        .collect::<Result<_, _>>()
+        .map(|reminder| Ok(Reminder::of(reminder.time)?.delayed(schedule.delay_minutes)))
+        .collect::<Result<_, ReminderError>>()
         .map_err(|error| error.to_string())?;
     let catch_up = CatchUp {
         policy: match schedule.catch_up.policy {
@@ -122,7 +122,7 @@ fn found(
         window: SignedDuration::from_millis(schedule.catch_up.window.0),
     };
     *window = catch_up.window.max(calendar::NONE_TOLERANCE);
-    let mut due = calendar::due(&recurrence, &before, state.through, now, LIMIT);
+    let mut due = calendar::due(&recurrence, &reminders, state.through, now, LIMIT);
     let mut through = now;
     let whole = due.len() < LIMIT;
     if let (false, Some(last)) = (whole, due.last().map(|last| last.due)) {
@@ -137,7 +137,7 @@ fn found(
         .map(|reminder| ReminderDue {
             occurrence: reminder.occurrence.start,
             end: reminder.occurrence.end,
-            before_minutes: schedule.reminders[reminder.index].before_minutes,
+            time: reminder.reminder.time(),
             due: reminder.due,
             title: schedule.title.clone(),
             summary: text::summary(schedule, &reminder.occurrence, reminder.due, now),

@@ -1,10 +1,11 @@
 //! What is due when, and what is sent after a pause.
 
 use calendar::{
-    CatchUp, CatchUpPolicy, Recurrence, RecurrenceSpec, Reminder, ReminderError, due, next_reminder,
-    plan_catch_up,
+    CatchUp, CatchUpPolicy, Recurrence, RecurrenceSpec, Reminder, ReminderError, ReminderTime, due,
+    next_reminder, plan_catch_up,
 };
 use jiff::SignedDuration;
+use jiff::civil::time;
 
 use crate::{at, recurrence, spec};
 
@@ -24,6 +25,54 @@ fn a_reminder_with_seconds_is_refused() {
     assert_eq!(Reminder::new(SignedDuration::from_millis(60_500)).unwrap_err(), ReminderError::Seconds);
     assert_eq!(refuse(367 * 86_400), ReminderError::TooLong);
     assert_eq!(refuse(90).to_string(), "before has seconds; allowed are whole minutes, such as 10m or 1h30m");
+}
+
+#[test]
+fn a_reminder_at_a_time_of_the_clock_is_kept_in_the_schedules_zone_across_changes_of_clocks() {
+    let nine = |days_before| {
+        let time = ReminderTime::At { at: time(9, 0, 0, 0), days_before };
+        [Reminder::of(time).unwrap()]
+    };
+    let days = recurrence("2026-03-28", "Europe/Berlin", "FREQ=DAILY;COUNT=3");
+    let told = |reminders: &[Reminder]| -> Vec<String> {
+        let got = due(&days, reminders, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"), 99);
+        got.iter().map(|it| format!("{} of {}", it.due, &it.occurrence.id()[..10])).collect()
+    };
+    // Clocks go forward on the 29th.
+    let before = [
+        "2026-03-27T08:00:00Z of 2026-03-28",
+        "2026-03-28T08:00:00Z of 2026-03-29",
+        "2026-03-29T07:00:00Z of 2026-03-30",
+    ];
+    assert_eq!(told(&nine(1)), before);
+    assert_eq!(
+        told(&nine(0))[1..],
+        ["2026-03-29T07:00:00Z of 2026-03-29", "2026-03-30T07:00:00Z of 2026-03-30"]
+    );
+    assert_eq!(told(&nine(30)).len(), 3);
+    // 02:30 does not exist on the 29th: it is read with the offset before the change.
+    let night = ReminderTime::At { at: time(2, 30, 0, 0), days_before: 0 };
+    assert_eq!(told(&[Reminder::of(night).unwrap()])[1], "2026-03-29T01:30:00Z of 2026-03-29");
+    let later = [nine(1)[0].delayed(7)];
+    assert_eq!(told(&later)[0], "2026-03-27T08:07:00Z of 2026-03-28");
+    let refused = |time| Reminder::of(time).unwrap_err();
+    assert_eq!(refused(ReminderTime::At { at: time(9, 0, 1, 0), days_before: 0 }), ReminderError::AtSeconds);
+    assert_eq!(
+        refused(ReminderTime::At { at: time(9, 0, 0, 0), days_before: 367 }),
+        ReminderError::TooManyDays
+    );
+}
+
+#[test]
+fn a_delay_moves_every_reminder_and_loses_none() {
+    let daily = recurrence("2026-01-05T10:00:00", "UTC", "FREQ=DAILY");
+    let delayed: Vec<Reminder> = before(&[10]).into_iter().map(|it| it.delayed(25)).collect();
+    let first = next_reminder(&daily, &delayed, at("2026-01-05T09:55:00Z")).unwrap();
+    assert_eq!(
+        (first.due, first.occurrence.id()),
+        (at("2026-01-05T10:15:00Z"), "2026-01-05T10:00:00".to_owned())
+    );
+    assert_eq!(next_reminder(&daily, &delayed, first.due).unwrap().due, at("2026-01-06T10:15:00Z"));
 }
 
 #[test]

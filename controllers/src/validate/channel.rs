@@ -21,8 +21,18 @@ pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
         ca_bundle: spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).map(ca_bundle).transpose()?,
         template: texts(spec.template.as_ref())?,
         delivery: delivery(spec.delivery.as_ref())?,
+        time_zone: spec.time_zone.as_deref().map(zone).transpose()?,
     };
     Ok(identity.plan(spec.suspend, PlanBody::NotificationChannel(body)))
+}
+
+fn zone(name: &str) -> Result<String, Invalid> {
+    match calendar::find_zone(name) {
+        Some(_) => Ok(name.to_owned()),
+        None => Err(Invalid::spec(format!(
+            "timeZone: {name:?} is not a time zone of the IANA database, such as Europe/Berlin"
+        ))),
+    }
 }
 
 /// The files that a channel refers to, whatever else is wrong with it: its last valid plan may still need them.

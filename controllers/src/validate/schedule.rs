@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, Reminder, Search, WorkingHours};
 use crds::schedule::{self as wire, Schedule};
-use domain::{CatchUp, CatchUpPolicy, Millis, Plan, PlanBody, ReminderPlan, SchedulePlan};
+use domain::{
+    CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
+};
 use jiff::SignedDuration;
 use jiff::civil::{Time, Weekday};
+use uuid::Uuid;
 
 use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
 use crate::conditions::reasons;
@@ -68,26 +71,26 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     let text = text(spec, length)?;
     let recurrence = Recurrence::new(&text)
         .map_err(|error| Invalid::new(reasons::INVALID_RECURRENCE, error.to_string()))?;
+    let delay_minutes = delay(spec.jitter.as_ref(), identity.uid)?;
     let mut reminders = Vec::new();
     let mut plans: Vec<ReminderPlan> = Vec::new();
     for (at, wire) in spec.reminders.iter().enumerate() {
         let (reminder, plan) = reminder(&format!("reminders[{at}]"), wire)?;
-        if plans.iter().any(|other| other.before_minutes == plan.before_minutes) {
+        if plans.iter().any(|other| other.time == plan.time) {
             return Err(Invalid::new(
                 reasons::INVALID_REMINDER,
-                format!(
-                    "reminders[{at}].before: {} is there already; put all of its channels in one notify",
-                    wire.before.0
-                ),
+                format!("reminders[{at}]: its time is there already; put all of its channels in one notify"),
             ));
         }
-        reminders.push(reminder);
+        reminders.push(reminder.delayed(delay_minutes));
         plans.push(plan);
     }
     let body = SchedulePlan {
         title: spec.title.clone(),
         recurrence: text,
         reminders: plans,
+        time_zones: zones(spec),
+        delay_minutes,
         catch_up: catch_up(spec.catch_up.as_ref())?,
     };
     Ok(Valid {
@@ -164,17 +167,50 @@ fn length(spec: &wire::ScheduleSpec) -> Result<Millis, Invalid> {
 
 fn reminder(place: &str, wire: &wire::Reminder) -> Result<(Reminder, ReminderPlan), Invalid> {
     let invalid = |message: String| Invalid::new(reasons::INVALID_REMINDER, message);
-    let (sign, text) = wire.before.0.strip_prefix('-').map_or((1, wire.before.0.as_str()), |text| (-1, text));
-    let before = duration(&format!("{place}.before"), &text.into(), Millis(0), MONTH)
-        .map_err(|error| invalid(error.message))?;
-    let before = Millis(sign * before.0);
-    let reminder = Reminder::new(SignedDuration::from_millis(before.0))
-        .map_err(|error| invalid(format!("{place}.before: {error}")))?;
+    let reminder = match (&wire.before, &wire.at) {
+        (Some(before), None) if wire.days_before.is_none() => {
+            let (sign, text) = before.0.strip_prefix('-').map_or((1, before.0.as_str()), |text| (-1, text));
+            let before = duration(&format!("{place}.before"), &text.into(), Millis(0), MONTH)
+                .map_err(|error| invalid(error.message))?;
+            Reminder::new(SignedDuration::from_millis(sign * before.0))
+        }
+        (None, Some(text)) => {
+            let at = text.parse().map_err(|_| {
+                invalid(format!("{place}.at: {text:?} is not a time of the clock such as 09:00"))
+            })?;
+            let days = wire.days_before.unwrap_or(1);
+            let days_before = u16::try_from(days)
+                .ok()
+                .filter(|days| *days <= 30)
+                .ok_or_else(|| invalid(format!("{place}.daysBefore: {days} is not from 0 to 30")))?;
+            Reminder::of(ReminderTime::At { at, days_before })
+        }
+        (Some(_), None) => return Err(invalid(format!("{place}: daysBefore belongs to at"))),
+        _ => return Err(invalid(format!("{place}: exactly one of before and at is needed"))),
+    };
+    let reminder = reminder.map_err(|error| invalid(format!("{place}: {error}")))?;
     if wire.notify.is_empty() {
         return Err(invalid(format!("{place}.notify: at least one channel is needed")));
     }
-    let plan = ReminderPlan { before_minutes: before.0 / 60_000, notify: super::channels(&wire.notify) };
+    let plan = ReminderPlan { time: reminder.time(), notify: super::channels(&wire.notify) };
     Ok((reminder, plan))
+}
+
+/// Whose zone is another than the schedule's.
+fn zones(spec: &wire::ScheduleSpec) -> BTreeMap<String, String> {
+    let zone = |person: &wire::Participant| {
+        let zone = person.working_hours.as_ref()?.time_zone.clone()?;
+        Some((person.email.as_ref()?.to_lowercase(), zone)).filter(|(_, zone)| *zone != spec.time_zone)
+    };
+    spec.participants.iter().filter_map(zone).collect()
+}
+
+/// A time of its own within the jitter.
+fn delay(jitter: Option<&crds::common::Duration>, uid: Uuid) -> Result<u16, Invalid> {
+    let most = duration_or("jitter", jitter, (Millis(0), Millis(0), HOUR))?.0 / 60_000;
+    let spread = Digest::of(&uid.to_string());
+    let number = u64::from_str_radix(spread.short(), 16).unwrap_or_default();
+    Ok((number % (most.unsigned_abs() + 1)) as u16)
 }
 
 fn catch_up(wire: Option<&wire::CatchUp>) -> Result<CatchUp, Invalid> {

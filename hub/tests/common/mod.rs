@@ -14,8 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser as _;
 use domain::{
     CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, Digest, Millis, OnUnknown, Plan,
-    PlanBody, RecordRef, RecurrenceSpec, ReminderPlan, RetryPolicy, RulePlan, Sample, SchedulePlan, Severity,
-    Source, StartFrom, Target, TemplateText, WebhookFormat,
+    PlanBody, RecordRef, RecurrenceSpec, ReminderPlan, ReminderTime, RetryPolicy, RulePlan, Sample,
+    SchedulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
 };
 use futures::future::BoxFuture;
 use hub::auth::{Identity, ReviewError, Reviewer};
@@ -130,7 +130,8 @@ impl Bed {
 
     pub(crate) fn client(&self, token: &str) -> Client {
         let token = TokenSource::Fixed(token.to_owned());
-        Client::new(ClientConfig { url: self.url.clone(), ca: None, token }).expect("a client")
+        Client::new(ClientConfig { url: self.url.clone(), ca: None, server_name: None, token })
+            .expect("a client")
     }
 
     pub(crate) fn operator(&self) -> Client {
@@ -206,7 +207,8 @@ pub(crate) fn channel(ns: &str, name: &str, uid: u128) -> Plan {
         expires_after: Millis::from_secs(86_400),
         on_unknown: OnUnknown::Resend,
     };
-    let body = ChannelPlan { target, ca_bundle: None, template: TemplateText::default(), delivery };
+    let body =
+        ChannelPlan { time_zone: None, target, ca_bundle: None, template: TemplateText::default(), delivery };
     plan(ns, name, uid, PlanBody::NotificationChannel(body))
 }
 
@@ -245,7 +247,12 @@ pub(crate) fn schedule(ns: &str, name: &str, uid: u128) -> Plan {
             rule: Some("FREQ=WEEKLY".to_owned()),
             ..RecurrenceSpec::default()
         },
-        reminders: vec![ReminderPlan { before_minutes: 10, notify: vec!["hook".to_owned()] }],
+        reminders: vec![ReminderPlan {
+            time: ReminderTime::Before { before_minutes: 10 },
+            notify: vec!["hook".to_owned()],
+        }],
+        time_zones: std::collections::BTreeMap::new(),
+        delay_minutes: 0,
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Millis::from_secs(3_600) },
     };
     plan(ns, name, uid, PlanBody::Schedule(body))

@@ -172,6 +172,7 @@ pub(crate) fn policy() -> DeliveryPolicy {
 
 pub(crate) fn channel(uid: Uuid, name: &str, change: impl FnOnce(&mut ChannelPlan)) -> Plan {
     let mut channel = ChannelPlan {
+        time_zone: None,
         target: Target::Webhook { url: "http://sink".into(), signing: None, format: WebhookFormat::Json },
         ca_bundle: None,
         template: TemplateText::default(),

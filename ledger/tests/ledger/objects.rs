@@ -1,6 +1,6 @@
 use domain::{
-    CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan, SchedulePlan,
-    Severity,
+    CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan, ReminderTime,
+    SchedulePlan, Severity,
 };
 use ledger::{Error, Topic};
 use protocol::messages::{ChannelAction, ChannelRequest, Pool, ReminderDue, Reminders};
@@ -20,7 +20,12 @@ fn schedule() -> domain::Plan {
     let body = SchedulePlan {
         title: "standup".into(),
         recurrence,
-        reminders: vec![ReminderPlan { before_minutes: 10, notify: vec!["hook".into()] }],
+        reminders: vec![ReminderPlan {
+            time: ReminderTime::Before { before_minutes: 10 },
+            notify: vec!["hook".into()],
+        }],
+        time_zones: std::collections::BTreeMap::new(),
+        delay_minutes: 0,
         catch_up: CatchUp { policy: CatchUpPolicy::All, window: Millis::from_secs(3_600) },
     };
     plan(SCHEDULE, "standup", PlanBody::Schedule(body))
@@ -30,7 +35,7 @@ fn due(seconds: i64) -> ReminderDue {
     ReminderDue {
         occurrence: at(seconds + 600),
         end: at(seconds + 2_400),
-        before_minutes: 10,
+        time: ReminderTime::Before { before_minutes: 10 },
         due: at(seconds),
         title: "standup in 10 minutes".into(),
         summary: String::new(),

@@ -90,7 +90,8 @@ async fn bounded(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
 }
 
 async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
-    let texts = tools.composer.texts(&entry.plan.template, &task.notification);
+    let (plan, zone) = (&entry.plan, entry.plan.time_zone.as_deref());
+    let texts = tools.composer.texts(&plan.template, &task.notification, &task.recipient, zone);
     tools.note_faults(task.channel, &entry.plan.template, &texts);
     let message = Message {
         delivery: task.delivery,

@@ -34,6 +34,7 @@ struct Hub {
 
 fn entry(url: &str, timeout: i64) -> ChannelEntry {
     let plan = ChannelPlan {
+        time_zone: None,
         target: Target::Webhook {
             url: url.to_owned(),
             signing: Some(FileRef {
@@ -165,6 +166,7 @@ fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
     let hub = Client::new(ClientConfig {
         url: hub.server.uri(),
         ca: None,
+        server_name: None,
         token: TokenSource::Fixed("token".to_owned()),
     });
     let context = Context {

@@ -1,4 +1,4 @@
-use domain::{CatchUpPolicy as Policy, Millis, RecurrenceSpec, ReminderPlan};
+use domain::{CatchUpPolicy as Policy, Millis, RecurrenceSpec, ReminderPlan, ReminderTime};
 use wiremock::matchers::{method, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -23,9 +23,17 @@ fn plan(start: &str, rrule: &str, policy: Policy) -> Plan {
                 ..RecurrenceSpec::default()
             },
             reminders: vec![
-                ReminderPlan { before_minutes: 10, notify: vec!["slack".to_owned()] },
-                ReminderPlan { before_minutes: 0, notify: vec!["slack".to_owned()] },
+                ReminderPlan {
+                    time: ReminderTime::Before { before_minutes: 10 },
+                    notify: vec!["slack".to_owned()],
+                },
+                ReminderPlan {
+                    time: ReminderTime::Before { before_minutes: 0 },
+                    notify: vec!["slack".to_owned()],
+                },
             ],
+            time_zones: std::collections::BTreeMap::new(),
+            delay_minutes: 0,
             catch_up: domain::CatchUp { policy, window: Millis::from_secs(3600) },
         }),
     }
