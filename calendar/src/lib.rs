@@ -18,6 +18,7 @@
 #![warn(missing_docs)]
 
 mod check;
+mod clock;
 mod conflict;
 mod cron;
 mod days;
@@ -39,6 +40,7 @@ mod spec;
 mod suggest;
 mod zone;
 
+pub use clock::{ClockChange, ClockEffect, clock_changes};
 pub use conflict::{Booking, Clash, Clashes, Holder, MAX_BUFFER};
 pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
 pub use free::{FreeTime, Search, Stretch};

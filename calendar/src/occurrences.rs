@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::days::DAY;
 use crate::recurrence::{Found, Recurrence};
@@ -29,6 +30,16 @@ pub struct Occurrence {
 }
 
 impl Occurrence {
+    /// Whether its local time does not exist in the zone, and it comes later for that.
+    pub fn is_shifted(&self, zone: &TimeZone) -> bool {
+        match zone.to_ambiguous_timestamp(self.local_start).offset() {
+            AmbiguousOffset::Gap { before, .. } => {
+                before.to_timestamp(self.local_start).ok() == Some(self.start)
+            }
+            _ => false,
+        }
+    }
+
     /// Its identity within the recurrence, stable across restarts and edits of other fields: the local start,
     /// such as `2026-01-05T10:00:00`, followed by `/2` for the second of a repeated local time.
     pub fn id(&self) -> String {

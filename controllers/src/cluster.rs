@@ -335,6 +335,7 @@ fn events(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
         .filter(|condition| !quiet(condition) && !good_at_first(condition))
         .map(|condition| event(object, condition, instance, now))
         .chain(forgotten(object, now).map(|lost| event(object, &lost, instance, now)))
+        .chain(irregular(object, now).map(|left| event(object, &left, instance, now)))
         .collect()
 }
 
@@ -357,6 +358,44 @@ fn forgotten(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
             observed_generation: None,
         })
     })
+}
+
+/// Counts of a schedule whose growth is told, with what has happened to how many.
+const IRREGULAR: [(&str, &str, &str); 4] = [
+    ("/skippedReminders", reasons::REMINDERS_SKIPPED, "reminders were missed, and left out by catchUp"),
+    (
+        "/clockChanges/shifted",
+        reasons::CLOCKS_CHANGED,
+        "occurrences were later than the rule says: their local time did not exist",
+    ),
+    (
+        "/clockChanges/skipped",
+        reasons::CLOCKS_CHANGED,
+        "occurrences did not happen: their local time did not exist",
+    ),
+    (
+        "/clockChanges/doubled",
+        reasons::CLOCKS_CHANGED,
+        "occurrences happened twice: their local time existed twice",
+    ),
+];
+
+/// What of a schedule was not as its rule says, since the last look.
+fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Condition> {
+    let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+    let grown = IRREGULAR.iter().filter_map(move |(path, reason, what)| {
+        let after = count(&object.status, path);
+        let more = after - count(&object.shown, path);
+        (more > 0).then(|| Condition {
+            type_: types::READY.to_owned(),
+            status: "False".to_owned(),
+            reason: (*reason).to_owned(),
+            message: format!("{more} {what} ({after} ever)"),
+            last_transition_time: Time(now),
+            observed_generation: None,
+        })
+    });
+    grown
 }
 
 fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Timestamp) -> Event {

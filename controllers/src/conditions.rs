@@ -36,6 +36,10 @@ pub mod reasons {
     pub const HUB_UNREACHABLE: &str = "HubUnreachable";
     /// Of an event: the hub has forgotten what it knew.
     pub const LEDGER_LOST: &str = "LedgerLost";
+    /// Reminders were left out by the catch-up policy (an event).
+    pub const REMINDERS_SKIPPED: &str = "RemindersSkipped";
+    /// A change of the clocks moved, left out or doubled an occurrence (an event).
+    pub const CLOCKS_CHANGED: &str = "ClocksChanged";
     /// All works, but a text could not be rendered lately: a fallback that names the fault was sent.
     pub const TEMPLATE_FAILED: &str = "TemplateFailed";
     /// The hub refused the plan.

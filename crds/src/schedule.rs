@@ -451,10 +451,28 @@ pub struct ScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skipped_reminders: Option<i64>,
+    /// What changes of the clocks did to occurrences, ever; absent where they did nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_changes: Option<ClockChanges>,
     /// The first occurrences at which an older schedule has a participant or resource, at most 5.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
     pub conflicts: Vec<Conflict>,
+}
+
+/// Occurrences that are not where the rule says, or not once, because clocks changed.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClockChanges {
+    /// Their local time did not exist, and they came later.
+    #[schemars(range(min = 0))]
+    pub shifted: i64,
+    /// Their local time did not exist, and they did not happen.
+    #[schemars(range(min = 0))]
+    pub skipped: i64,
+    /// Their local time existed twice, and they happened at both.
+    #[schemars(range(min = 0))]
+    pub doubled: i64,
 }
 
 /// One occurrence, RFC 3339 in the schedule's zone.

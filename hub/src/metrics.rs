@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use protocol::messages::ClockCounts;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
@@ -79,6 +80,8 @@ pub(crate) struct Metrics {
     pub(crate) dead_lettered: Counter,
     pub(crate) entries_refused: Counter,
     pub(crate) decisions: Family<KindLabel, Counter>,
+    reminders: Family<ResultLabel, Counter>,
+    clock: Family<KindLabel, Counter>,
     pub(crate) fallback_texts: Counter,
     pub(crate) statuses: Counter,
     pub(crate) feed_version: Gauge,
@@ -108,6 +111,8 @@ impl Metrics {
             dead_lettered: Counter::default(),
             entries_refused: Counter::default(),
             decisions: Family::default(),
+            reminders: Family::default(),
+            clock: Family::default(),
             fallback_texts: Counter::default(),
             statuses: Counter::default(),
             feed_version: Gauge::default(),
@@ -144,6 +149,10 @@ impl Metrics {
         to.register("rule_decisions", help, self.decisions.clone());
         let help = "Texts that could not be rendered and were replaced by a named fallback";
         to.register("fallback_texts", help, self.fallback_texts.clone());
+        to.register("reminders", "Reminders that fell due, by what became of them", self.reminders.clone());
+        let help =
+            "Occurrences of schedules that a change of the clocks shifted, left out (skipped) or doubled";
+        to.register("clock_changed_occurrences", help, self.clock.clone());
         to.register("feed_statuses", "Statuses published to the feed", self.statuses.clone());
         to.register("feed_version", "The feed's newest version that was read", self.feed_version.clone());
         to.register("reports", "Reports of workers", self.reports.clone());
@@ -152,6 +161,17 @@ impl Metrics {
         to.register("loop_failures", "Failed runs of a background loop", self.loop_failures.clone());
         to.register("pruned_notifications", "Notifications removed for their age", self.pruned.clone());
         to.register("database_bytes", "Size of the database and its log", self.database_bytes.clone());
+    }
+
+    /// Reminders were settled.
+    pub(crate) fn reminded(&self, recorded: u64, skipped: i64, clock: ClockCounts) {
+        for (result, count) in [("recorded", recorded), ("skipped", unsigned(skipped))] {
+            self.reminders.get_or_create(&ResultLabel { result }).inc_by(count);
+        }
+        let ClockCounts { shifted, skipped, doubled } = clock;
+        for (kind, count) in [("shifted", shifted), ("skipped", skipped), ("doubled", doubled)] {
+            self.clock.get_or_create(&KindLabel { kind }).inc_by(unsigned(count));
+        }
     }
 
     /// Takes what the ledger says of itself, for the next scrapes.

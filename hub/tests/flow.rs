@@ -139,8 +139,13 @@ async fn a_reminder_becomes_a_task_and_one_found_by_an_old_plan_is_refused() {
         summary: String::new(),
         severity: Severity::Info,
     };
-    let mut reminders =
-        Reminders { revision: Digest::of("old"), through: due.due, reminders: vec![due], skipped: 0 };
+    let mut reminders = Reminders {
+        revision: Digest::of("old"),
+        through: due.due,
+        reminders: vec![due],
+        skipped: 0,
+        clock: protocol::messages::ClockCounts::default(),
+    };
     assert_eq!(status(worker.reminders("a", office.uid, &reminders).await), 409);
     reminders.revision = office.revision();
     worker.reminders("a", office.uid, &reminders).await.expect("recorded");

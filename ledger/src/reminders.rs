@@ -26,9 +26,9 @@ struct Record {
 }
 
 impl Command for Record {
-    type Answer = ();
+    type Answer = Option<u64>;
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+    async fn run(&mut self, tx: &mut Tx) -> Result<Option<u64>, Error> {
         let missing = || Error::NotFound(format!("schedule {}", self.uid));
         let object = tx.catalog.in_namespace(self.uid, &self.namespace).cloned().ok_or_else(missing)?;
         let PlanBody::Schedule(plan) = &object.plan.body else { return Err(missing()) };
@@ -49,7 +49,7 @@ impl Command for Record {
         let from = settled(&object, stored);
         let through = ms(self.reminders.through);
         if through <= from {
-            return Ok(());
+            return Ok(None);
         }
         let mut drafts = Vec::new();
         let mut last: Option<i64> = None;
@@ -87,25 +87,32 @@ impl Command for Record {
         let urgent = !drafts.is_empty();
         let made = make(tx, drafts, self.now).await?;
         query(
-            "INSERT INTO schedules (uid, through, last, recorded, skipped) VALUES (?1, ?2, ?3, ?4, ?5) \
+            "INSERT INTO schedules (uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
              ON CONFLICT (uid) DO UPDATE SET through = max(through, excluded.through), \
              last = coalesce(max(last, excluded.last), excluded.last, last), \
-             recorded = recorded + excluded.recorded, skipped = skipped + excluded.skipped",
+             recorded = recorded + excluded.recorded, skipped = skipped + excluded.skipped, \
+             clock_shifted = clock_shifted + excluded.clock_shifted, \
+             clock_skipped = clock_skipped + excluded.clock_skipped, \
+             clock_doubled = clock_doubled + excluded.clock_doubled",
         )
         .bind(self.uid.to_string())
         .bind(through)
         .bind(last)
         .bind(made as i64)
         .bind(self.reminders.skipped.max(0))
+        .bind(self.reminders.clock.shifted.max(0))
+        .bind(self.reminders.clock.skipped.max(0))
+        .bind(self.reminders.clock.doubled.max(0))
         .execute(&mut tx.conn)
         .await?;
         tx.mark(self.uid, urgent);
-        Ok(())
+        Ok(Some(made as u64))
     }
 }
 
 impl Ledger {
-    /// Records reminders that fell due, each once. [`Error::Conflict`] when they were found by another revision of the
+    /// Records reminders that fell due, each once; how many were new, or none when all were settled before. [`Error::Conflict`] when they were found by another revision of the
     /// plan than the stored one.
     pub async fn reminders(
         &self,
@@ -113,7 +120,7 @@ impl Ledger {
         uid: Uuid,
         reminders: Reminders,
         now: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<u64>, Error> {
         self.door.done(Record { namespace: namespace.to_owned(), uid, reminders, now }).await
     }
 }

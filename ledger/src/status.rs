@@ -9,7 +9,8 @@ use std::sync::Arc;
 use domain::{DeliveryState, Kind, RulePlan};
 use jiff::Timestamp;
 use protocol::messages::{
-    ChannelStatus, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus, StatusBody,
+    ChannelStatus, ClockCounts, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus,
+    StatusBody,
 };
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
@@ -409,17 +410,19 @@ async fn firing(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
 }
 
 async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
-    let rows: Vec<(String, i64, Option<i64>, i64, i64)> = query_as(
-        "SELECT uid, through, last, recorded, skipped FROM schedules \
+    type Row = (String, i64, Option<i64>, i64, i64, i64, i64, i64);
+    let rows: Vec<Row> = query_as(
+        "SELECT uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled FROM schedules \
          WHERE uid IN (SELECT value FROM jsonb_each(?1))",
     )
     .bind(set(uids)?)
     .fetch_all(&mut tx.conn)
     .await?;
     rows.into_iter()
-        .map(|(id, through, last, reminders, skipped)| {
+        .map(|(id, through, last, reminders, skipped, shifted, left_out, doubled)| {
             let (last_reminder, through) = (last.map(time), Some(time(through)));
-            Ok((uuid(&id)?, ScheduleStatus { last_reminder, reminders, skipped, through }))
+            let clock = ClockCounts { shifted, skipped: left_out, doubled };
+            Ok((uuid(&id)?, ScheduleStatus { last_reminder, reminders, skipped, clock, through }))
         })
         .collect()
 }

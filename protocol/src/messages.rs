@@ -234,6 +234,9 @@ pub struct ScheduleStatus {
     pub reminders: i64,
     /// Reminders that the catch-up policy left out, ever.
     pub skipped: i64,
+    /// What changes of the clocks did to occurrences, ever.
+    #[serde(default)]
+    pub clock: ClockCounts,
     /// Reminders up to this instant are recorded.
     pub through: Option<Timestamp>,
 }
@@ -519,6 +522,20 @@ pub struct Reminders {
     pub reminders: Vec<ReminderDue>,
     /// Left out by the catch-up policy.
     pub skipped: i64,
+    /// What changes of the clocks, after the settled instant and up to this one, did to occurrences.
+    #[serde(default)]
+    pub clock: ClockCounts,
+}
+
+/// Occurrences that are not where the rule says, or not once, because clocks changed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockCounts {
+    /// Their local time did not exist, and they came later.
+    pub shifted: i64,
+    /// Their local time did not exist, and they did not happen.
+    pub skipped: i64,
+    /// Their local time existed twice, and they happened at both.
+    pub doubled: i64,
 }
 
 /// One reminder that fell due.

@@ -8,11 +8,13 @@ mod text;
 
 use std::time::Duration;
 
-use calendar::{CatchUp, CatchUpPolicy, Recurrence, Reminder, ReminderError};
+use calendar::{
+    CatchUp, CatchUpPolicy, ClockEffect, Recurrence, RecurrenceError, RecurrenceSpec, Reminder, ReminderError,
+};
 use domain::{Plan, PlanBody, SchedulePlan, Severity};
 use jiff::{SignedDuration, Timestamp};
 use protocol::Error;
-use protocol::messages::{ReminderDue, ReminderState, Reminders};
+use protocol::messages::{ClockCounts, ReminderDue, ReminderState, Reminders};
 use uuid::Uuid;
 
 use crate::context::Context;
@@ -145,7 +147,25 @@ fn found(
         })
         .collect();
     let skipped = parted.skipped.len() as i64;
-    Ok((Reminders { revision: plan.revision(), through, reminders, skipped }, whole))
+    let clock = clock(&schedule.recurrence, state.through, through).map_err(|error| error.to_string())?;
+    Ok((Reminders { revision: plan.revision(), through, reminders, skipped, clock }, whole))
+}
+
+/// What changes of the clocks in this stretch did to occurrences.
+fn clock(
+    recurrence: &RecurrenceSpec,
+    from: Timestamp,
+    through: Timestamp,
+) -> Result<ClockCounts, RecurrenceError> {
+    let mut counts = ClockCounts::default();
+    for change in calendar::clock_changes(recurrence, from, through)? {
+        match change.effect {
+            ClockEffect::Shifted => counts.shifted += 1,
+            ClockEffect::Skipped => counts.skipped += 1,
+            ClockEffect::Doubled => counts.doubled += 1,
+        }
+    }
+    Ok(counts)
 }
 
 fn schedule(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod clashes;
+mod clock;
 mod cron;
 mod dst;
 mod free;

@@ -4,7 +4,7 @@ use calendar::{Occurrence, Stretch};
 use crds::schedule::{self as wire, ConflictPolicy, ScheduleStatus};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use protocol::messages::StatusBody;
+use protocol::messages::{ClockCounts, StatusBody};
 
 use super::{Facts, moment};
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
@@ -78,6 +78,7 @@ pub fn schedule(
         last_reminder_time: told
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
         skipped_reminders: told.map_or(before.skipped_reminders, |told| Some(told.skipped)),
+        clock_changes: told.map_or_else(|| before.clock_changes.clone(), |told| clock(told.clock)),
         conflicts: clashes
             .iter()
             .take(5)
@@ -88,6 +89,11 @@ pub fn schedule(
             })
             .collect(),
     }
+}
+
+fn clock(counts: ClockCounts) -> Option<wire::ClockChanges> {
+    let ClockCounts { shifted, skipped, doubled } = counts;
+    (counts != ClockCounts::default()).then_some(wire::ClockChanges { shifted, skipped, doubled })
 }
 
 fn ready(times: Option<&Times>) -> Standing {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use domain::{Plan, PlanBody};
-use protocol::messages::{ChannelStatus, RuleStatus, ScheduleStatus, StatusBody};
-use serde_json::json;
+use protocol::messages::{ChannelStatus, ClockCounts, RuleStatus, ScheduleStatus, StatusBody};
+use serde_json::{Value, json};
 
 use super::support::{Asked, Bed, condition, object, ready, rule, schedule, slack, written};
 use crate::channels::Channels;
@@ -292,12 +292,23 @@ async fn a_schedule_shows_its_last_reminder_and_is_written_again_only_for_news()
     let valid = validate::schedule(held.0.as_ref().unwrap()).unwrap();
     let told = ScheduleStatus {
         last_reminder: Some("2026-11-19T00:50:00.123Z".parse().unwrap()),
+        skipped: 2,
+        clock: ClockCounts { skipped: 1, ..ClockCounts::default() },
         ..ScheduleStatus::default()
     };
     bed.runs(&valid.plan, &[], StatusBody::Schedule(told));
     schedules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
-    assert_eq!(written(&bed.asked(), "standup")["lastReminderTime"], "2026-11-19T00:50:00Z");
+    let asked = bed.asked();
+    assert_eq!(written(&asked, "standup")["lastReminderTime"], "2026-11-19T00:50:00Z");
+    assert_eq!(written(&asked, "standup")["clockChanges"], json!({"shifted": 0, "skipped": 1, "doubled": 0}));
+    let events = asked.iter().filter(|asked| asked.path.ends_with("/events"));
+    let told: Vec<(&Value, &Value)> =
+        events.map(|event| (&event.body["reason"], &event.body["note"])).collect();
+    let skipped = "2 reminders were missed, and left out by catchUp (2 ever)";
+    let clocks = "1 occurrences did not happen: their local time did not exist (1 ever)";
+    assert!(told.contains(&(&json!("RemindersSkipped"), &json!(skipped))), "{told:?}");
+    assert!(told.contains(&(&json!("ClocksChanged"), &json!(clocks))), "{told:?}");
     schedules.reconcile(NS.to_owned()).await.unwrap();
     assert_eq!(paths(&bed.asked()), [""; 0]);
 }

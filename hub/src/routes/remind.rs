@@ -23,6 +23,10 @@ pub(super) async fn reminders(
     Path((ns, schedule)): Path<(String, String)>,
     sent: Sent<Reminders>,
 ) -> Result<StatusCode, Refusal> {
-    app.faults.wrote(app.ledger.reminders(&ns, uid(&schedule)?, sent.value, clock::now()).await)?;
+    let Reminders { skipped, clock, .. } = sent.value;
+    let recorded = app.ledger.reminders(&ns, uid(&schedule)?, sent.value, clock::now()).await;
+    if let Some(made) = app.faults.wrote(recorded)? {
+        app.metrics.reminded(made, skipped, clock);
+    }
     Ok(StatusCode::NO_CONTENT)
 }

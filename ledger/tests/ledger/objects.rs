@@ -3,7 +3,7 @@ use domain::{
     SchedulePlan, Severity,
 };
 use ledger::{Error, Topic};
-use protocol::messages::{ChannelAction, ChannelRequest, Pool, ReminderDue, Reminders};
+use protocol::messages::{ChannelAction, ChannelRequest, ClockCounts, Pool, ReminderDue, Reminders};
 use uuid::Uuid;
 
 use crate::bed::*;
@@ -44,7 +44,13 @@ fn due(seconds: i64) -> ReminderDue {
 }
 
 fn reminders(plan: &domain::Plan, through: i64, due: Vec<ReminderDue>) -> Reminders {
-    Reminders { revision: revision(plan), through: at(through), reminders: due, skipped: 1 }
+    Reminders {
+        revision: revision(plan),
+        through: at(through),
+        reminders: due,
+        skipped: 1,
+        clock: ClockCounts { shifted: 1, ..ClockCounts::default() },
+    }
 }
 
 #[tokio::test]

@@ -67,6 +67,23 @@ fn a_reminder_in_time_says_when_it_starts_in_the_schedules_zone() {
 }
 
 #[test]
+fn an_occurrence_that_the_clocks_shift_says_so_and_is_counted() {
+    let mut nightly = plan("2026-03-01T02:30:00", "FREQ=DAILY", Policy::All);
+    let PlanBody::Schedule(schedule) = &mut nightly.body else { panic!("a schedule") };
+    schedule.recurrence.time_zone = "Europe/Berlin".to_owned();
+    let state = ReminderState { plan: nightly, through: at("2026-03-29T00:00:00Z") };
+    let (reminders, _) = found(&state, at("2026-03-29T01:20:05Z"), &mut WINDOW.clone()).unwrap();
+    assert_eq!(
+        reminders.reminders[0].summary,
+        "Starts at 2026-03-29 03:30 (Europe/Berlin), in 10 minutes. 02:30 does not exist on that day: clocks go forward."
+    );
+    assert_eq!(reminders.clock, ClockCounts { shifted: 1, ..ClockCounts::default() });
+    let state = ReminderState { through: reminders.through, ..state };
+    let (reminders, _) = found(&state, at("2026-03-29T01:30:05Z"), &mut WINDOW.clone()).unwrap();
+    assert_eq!(reminders.clock, ClockCounts::default(), "once");
+}
+
+#[test]
 fn a_late_reminder_says_that_it_is_late_and_what_became_of_the_event() {
     let standup = || plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
     assert_eq!(

@@ -27,6 +27,15 @@ pub fn summary(schedule: &SchedulePlan, occurrence: &Occurrence, due: Timestamp,
 fn instant(occurrence: &Occurrence, name: &str, zone: &TimeZone, now: Timestamp) -> String {
     let start = occurrence.start.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
     let minutes = minutes(occurrence.start.duration_since(now));
+    let text = when(occurrence, &start, name, minutes, now);
+    if occurrence.is_shifted(zone) {
+        let usual = occurrence.local_start.strftime("%H:%M").to_string();
+        return format!("{text} {usual} does not exist on that day: clocks go forward.");
+    }
+    text
+}
+
+fn when(occurrence: &Occurrence, start: &str, name: &str, minutes: i64, now: Timestamp) -> String {
     match minutes {
         1.. => format!("Starts at {start} ({name}), in {}.", length(minutes)),
         0 => format!("Starts now, at {start} ({name})."),
