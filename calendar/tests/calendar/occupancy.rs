@@ -84,10 +84,15 @@ pub(crate) type Minutes = BTreeMap<(&'static str, i64), Vec<(u32, i64, bool)>>;
 
 pub(crate) struct Twin {
     pub(crate) now: Timestamp,
+    pub(crate) capacities: [u32; 3],
     pub(crate) held: BTreeMap<u32, Given>,
 }
 
 impl Twin {
+    pub(crate) fn new() -> Self {
+        Self { now: at("2026-03-20T00:00:00Z"), capacities: CAPACITIES, held: BTreeMap::new() }
+    }
+
     pub(crate) fn until(&self) -> Timestamp {
         self.now + HORIZON
     }
@@ -108,18 +113,23 @@ impl Twin {
     }
 
     fn clashes(&self, given: &Given, against: impl Fn(u32) -> bool) -> Vec<Told> {
-        clashes(given, &given.events(self.now, self.until()), &self.minutes(against))
+        clashes(given, &given.events(self.now, self.until()), &self.minutes(against), self.capacities)
     }
 }
 
 /// Those of `events` that clash with what is held by need and minute.
-pub(crate) fn clashes(given: &Given, events: &[[i64; 4]], minutes: &Minutes) -> Vec<Told> {
+pub(crate) fn clashes(
+    given: &Given,
+    events: &[[i64; 4]],
+    minutes: &Minutes,
+    capacities: [u32; 3],
+) -> Vec<Told> {
     let mut told = Vec::new();
     for [start, end, from, to] in events.iter().copied() {
         let mut first = None;
         let mut with: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for minute in from..to {
-            for (need, capacity) in NEEDS.iter().zip(CAPACITIES).filter(|it| given.needs.contains(it.0)) {
+            for (need, capacity) in NEEDS.iter().zip(capacities).filter(|it| given.needs.contains(it.0)) {
                 let Some(holders) = minutes.get(&(*need, minute)) else { continue };
                 let keys: BTreeSet<u32> = holders.iter().map(|it| it.0).collect();
                 let own = start <= minute && minute < end;
@@ -144,6 +154,7 @@ enum Step {
     InsertIfFree(u32, Given),
     Remove(u32),
     Advance(i64),
+    Capacity(usize, u32),
     Check(u32, Given, bool),
 }
 
@@ -153,6 +164,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..8u32, given()).prop_map(|(key, given)| Step::InsertIfFree(key, given)),
         1 => (0..8u32).prop_map(Step::Remove),
         1 => (0..6000i64).prop_map(Step::Advance),
+        1 => (0..3usize, 1..4u32).prop_map(|(need, capacity)| Step::Capacity(need, capacity)),
         3 => (0..8u32, given(), any::<bool>()).prop_map(|(key, given, older)| Step::Check(key, given, older)),
     ]
 }
@@ -170,7 +182,7 @@ proptest! {
 
     #[test]
     fn the_index_finds_what_a_look_at_each_minute_finds(steps in vec(step(), 1..40)) {
-        let mut twin = Twin { now: at("2026-03-20T00:00:00Z"), held: BTreeMap::new() };
+        let mut twin = Twin::new();
         let mut index = index(twin.now);
         for step in steps {
             match step {
@@ -192,6 +204,10 @@ proptest! {
                 Step::Advance(minutes) => {
                     twin.now += SignedDuration::from_mins(minutes);
                     index.advance(twin.now);
+                }
+                Step::Capacity(need, capacity) => {
+                    twin.capacities[need] = capacity;
+                    index.set_capacity(&NEEDS[need], capacity);
                 }
                 Step::Check(key, given, only_older) => {
                     let against = |other: u32| other != key && (other < key || !only_older);
