@@ -13,7 +13,7 @@ need kubectl "it is used against your cluster"
 need helm "it is used against your cluster"
 kubectl delete namespace payments platform shop --ignore-not-found
 helm -n belfry-system uninstall belfry --ignore-not-found
-kubectl delete crd notificationchannels.belfry.dev alertrules.belfry.dev schedules.belfry.dev --ignore-not-found
+kubectl delete crd notificationchannels.belfry.dev alertrules.belfry.dev schedules.belfry.dev bookableresources.belfry.dev --ignore-not-found
 kubectl delete namespace belfry-system --ignore-not-found
 while read -r pid; do
   # Another process may have the number by now.

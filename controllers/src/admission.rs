@@ -8,15 +8,16 @@
 use std::sync::Arc;
 
 use crds::schedule::ConflictPolicy;
-use crds::{AlertRule, NotificationChannel, Schedule};
+use crds::{AlertRule, BookableResource, NotificationChannel, Schedule};
 use kube::Resource;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
 use serde::de::DeserializeOwned;
 
-use crate::conditions::reasons::{CONFLICTING, UNREADABLE};
+use crate::conditions::reasons::{CONFLICTING, REF_NOT_PERMITTED, UNREADABLE};
+use crate::conflicts::not_permitted;
 use crate::metrics::Metrics;
-use crate::validate::{self, Invalid, ValidSchedule, guarded};
+use crate::validate::{self, Invalid, ValidResource, ValidSchedule, guarded};
 use crate::world::World;
 
 /// Answers the API server.
@@ -63,34 +64,35 @@ impl Admission {
     fn judge(&self, request: &AdmissionRequest<DynamicObject>) -> Verdict {
         let judged = match request.kind.kind.as_str() {
             "NotificationChannel" => {
-                checked::<NotificationChannel, _>(request, validate::channel).map(|_| None)
+                checked::<NotificationChannel, _>(request, validate::channel).map(|_| Verdict::Allowed)
             }
-            "AlertRule" => checked::<AlertRule, _>(request, validate::rule).map(|_| None),
-            "Schedule" => checked::<Schedule, _>(request, validate::schedule).map(Some),
-            _ => Ok(None),
+            "AlertRule" => checked::<AlertRule, _>(request, validate::rule).map(|_| Verdict::Allowed),
+            "Schedule" => checked::<Schedule, _>(request, validate::schedule).map(|it| self.booked(&it)),
+            "BookableResource" => {
+                checked::<BookableResource, _>(request, validate::resource).map(|it| self.lent(&it))
+            }
+            _ => Ok(Verdict::Allowed),
         };
-        match judged {
-            Ok(Some(schedule)) => self.clash(&schedule),
-            Ok(None) => Verdict::Allowed,
-            Err(invalid) => invalid.into(),
-        }
+        judged.unwrap_or_else(Verdict::from)
     }
 
-    /// Whether the slot of a schedule is taken.
-    fn clash(&self, schedule: &ValidSchedule) -> Verdict {
+    /// A room is as small as it is, and its owner's: who loses it is only told.
+    fn lent(&self, resource: &ValidResource) -> Verdict {
+        self.world.conflicts.taken_by(resource, (self.world.now)()).map_or(Verdict::Allowed, Verdict::Warned)
+    }
+
+    /// Whether a schedule may book what it names, and its slot is free.
+    fn booked(&self, schedule: &ValidSchedule) -> Verdict {
+        let conflicts = &self.world.conflicts;
+        let refused = not_permitted(&conflicts.not_permitted(schedule), &schedule.plan.namespace);
+        if let Some(why) = refused {
+            return Verdict::Denied(format!("{REF_NOT_PERMITTED}: {why}"));
+        }
         if schedule.policy == ConflictPolicy::Allow {
             return Verdict::Allowed;
         }
-        // The object itself among them: as it stands, it holds what it needs.
-        let there: Vec<Arc<ValidSchedule>> = self
-            .world
-            .schedules
-            .of(&schedule.plan.namespace)
-            .iter()
-            .filter_map(|other| self.world.schedule_memo.validate(other, validate::schedule).ok())
-            .collect();
-        let there: Vec<&ValidSchedule> = there.iter().map(AsRef::as_ref).collect();
-        match self.world.conflicts.refusal(schedule, &there, (self.world.now)()) {
+        // As it stands, it holds what it needs, and is not in its own way.
+        match conflicts.refusal(schedule, (self.world.now)()) {
             None => Verdict::Allowed,
             Some(why) if schedule.policy == ConflictPolicy::Reject => {
                 Verdict::Denied(format!("{CONFLICTING}: {why}"))

@@ -24,17 +24,27 @@ pub struct Change<K> {
     pub after: Option<Arc<K>>,
 }
 
+/// Who is told of each change of a cache, before anybody else.
+type Observer<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
 /// The objects of one kind.
 pub struct Cache<K> {
     objects: Mutex<HashMap<String, BTreeMap<String, Arc<K>>>>,
     synced: watch::Sender<usize>,
     scopes: usize,
+    observer: Observer<K>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
     /// Fed by this many watches.
     pub fn new(scopes: usize) -> Arc<Self> {
-        Arc::new(Self { objects: Mutex::default(), synced: watch::Sender::new(0), scopes })
+        Self::observed(scopes, |_| {})
+    }
+
+    /// The same, with somebody who holds what follows from its objects.
+    pub fn observed(scopes: usize, observer: impl Fn(&Change<K>) + Send + Sync + 'static) -> Arc<Self> {
+        let (objects, synced) = (Mutex::default(), watch::Sender::new(0));
+        Arc::new(Self { objects, synced, scopes, observer: Box::new(observer) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<K>>>> {
@@ -73,11 +83,14 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         self.lock().keys().cloned().collect()
     }
 
-    pub(crate) fn insert(&self, object: K) -> Change<K> {
+    /// Holds an object, as a watch tells of it.
+    pub fn insert(&self, object: K) -> Change<K> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let after = Arc::new(object);
         let before = self.lock().entry(namespace.clone()).or_default().insert(name, Arc::clone(&after));
-        Change { namespace, before, after: Some(after) }
+        let change = Change { namespace, before, after: Some(after) };
+        (self.observer)(&change);
+        change
     }
 
     pub(crate) fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
@@ -87,7 +100,10 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         if of.is_empty() {
             objects.remove(namespace);
         }
-        before.map(|before| Change { namespace: namespace.to_owned(), before: Some(before), after: None })
+        drop(objects);
+        let change = Change { namespace: namespace.to_owned(), before: Some(before?), after: None };
+        (self.observer)(&change);
+        Some(change)
     }
 
     /// Keeps only what a fresh listing of a namespace, or of all, has shown.

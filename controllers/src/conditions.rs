@@ -78,6 +78,8 @@ pub mod reasons {
     pub const INTERNAL_ERROR: &str = "InternalError";
     /// An older schedule has the slot.
     pub const CONFLICTING: &str = "Conflicting";
+    /// A resource of another namespace is not shared with this one, or not there.
+    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
     /// No older schedule has a participant or resource at the same time.
     pub const NO_CONFLICT: &str = "NoConflict";
     /// The last attempts failed.

@@ -3,9 +3,11 @@
 //! The same validation as the controllers' ([`crate::validate`]), and what they say of objects beside each other: channels
 //! that are not there, schedules that clash. Pure; the clock is an argument. Never: a Secret, or a question to anybody.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crds::GROUP;
+use crds::resource::ResourceRef;
 use domain::{Plan, PlanBody};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,8 +17,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::conditions::reasons;
-use crate::conflicts::Conflicts;
-use crate::validate::{self, Invalid, ValidSchedule};
+use crate::conflicts::{Conflicts, Found, NOT_NAMED, not_permitted};
+use crate::validate::{self, Invalid, ValidResource, ValidSchedule};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +83,9 @@ struct Lint {
     channels: BTreeSet<(String, String)>,
     plans: Vec<(usize, Plan)>,
     schedules: Vec<(usize, ValidSchedule)>,
+    resources: Vec<ValidResource>,
+    /// Resources that are among the manifests, right or wrong.
+    declared: BTreeSet<ResourceRef>,
 }
 
 impl Lint {
@@ -99,6 +104,9 @@ impl Lint {
             // One that is wrong is there all the same.
             self.channels.insert((namespace.to_owned(), name.to_owned()));
         }
+        if kind == "BookableResource" {
+            self.declared.insert(ResourceRef { namespace: namespace.to_owned(), name: name.to_owned() });
+        }
         let checked = match kind {
             "NotificationChannel" => {
                 checked(at, manifest, validate::channel).map(|plan| self.plans.push((at, plan)))
@@ -108,8 +116,11 @@ impl Lint {
                 self.plans.push((at, valid.plan.clone()));
                 self.schedules.push((at, valid));
             }),
+            "BookableResource" => {
+                checked(at, manifest, validate::resource).map(|valid| self.resources.push(valid))
+            }
             _ => Err(unreadable(format!(
-                "{GROUP} has no kind {kind:?}; it has NotificationChannel, AlertRule and Schedule"
+                "{GROUP} has no kind {kind:?}; it has NotificationChannel, AlertRule, Schedule and BookableResource"
             ))),
         };
         if let Err(invalid) = checked {
@@ -145,31 +156,44 @@ impl Lint {
         }
     }
 
-    /// Schedules of a namespace that need the same person or thing at the same time, in two years from `now` on.
+    /// Schedules that need the same person or thing at the same time, in two years from `now` on, or name a resource that
+    /// they may not book.
     fn clashes(&mut self, now: Timestamp) {
-        let schedules = std::mem::take(&mut self.schedules);
-        let mut spaces: BTreeMap<&str, Vec<&(usize, ValidSchedule)>> = BTreeMap::new();
-        for schedule in &schedules {
-            spaces.entry(&schedule.1.plan.namespace).or_default().push(schedule);
-        }
-        for (namespace, space) in spaces {
-            let valid: Vec<&ValidSchedule> = space.iter().map(|(_, valid)| valid).collect();
-            let found = Conflicts::default().find(namespace, &valid, now);
-            for (at, valid) in space {
-                let Some(clash) = found.clashes.get(&valid.plan.uid).and_then(|clashes| clashes.first())
-                else {
-                    continue;
-                };
-                let rejects = valid.policy == crds::schedule::ConflictPolicy::Reject;
-                let level = if rejects { Level::Error } else { Level::Warning };
+        let conflicts = Conflicts::new(calendar::HORIZON, now);
+        std::mem::take(&mut self.resources).into_iter().for_each(|resource| conflicts.lend(resource));
+        let mut schedules = Vec::new();
+        for (at, mut valid) in std::mem::take(&mut self.schedules) {
+            // Its owner's manifests may be elsewhere.
+            let elsewhere: Vec<ResourceRef> = valid.shared.difference(&self.declared).cloned().collect();
+            valid.shared.retain(|reference| self.declared.contains(reference));
+            for ResourceRef { namespace, name } in elsewhere {
                 let message = format!(
-                    "needs {} at {}, as schedule {} does",
-                    clash.shared.join(", "),
-                    clash.start,
-                    clash.schedule
+                    "no BookableResource {name} of namespace {namespace} among these manifests: whether it may be booked is not known"
                 );
-                self.find(*at, object(&valid.plan), level, Invalid { reason: reasons::CONFLICTING, message });
+                let invalid = Invalid { reason: reasons::REF_NOT_PERMITTED, message };
+                self.find(at, object(&valid.plan), Level::Warning, invalid);
             }
+            let valid = Arc::new(valid);
+            conflicts.put(Arc::clone(&valid), now);
+            schedules.push((at, valid));
+        }
+        let mut spaces: HashMap<String, Found> = HashMap::new();
+        for (at, valid) in schedules {
+            let plan = &valid.plan;
+            let space = spaces.entry(plan.namespace.clone());
+            let space = space.or_insert_with(|| conflicts.find(&plan.namespace, now));
+            let Some(found) = space.findings.remove(&plan.uid) else { continue };
+            if let Some(message) = not_permitted(&found.not_permitted, &plan.namespace) {
+                let invalid = Invalid { reason: reasons::REF_NOT_PERMITTED, message };
+                self.find(at, object(plan), Level::Error, invalid);
+            }
+            let Some(clash) = found.clashes.first() else { continue };
+            let rejects = valid.policy == crds::schedule::ConflictPolicy::Reject;
+            let level = if rejects { Level::Error } else { Level::Warning };
+            let whose =
+                clash.schedule.as_ref().map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
+            let message = format!("needs {} at {}, as {whose} does", clash.shared.join(", "), clash.start);
+            self.find(at, object(plan), level, Invalid { reason: reasons::CONFLICTING, message });
         }
     }
 
@@ -341,6 +365,54 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
         let expected =
             "Schedule default/two Error Conflicting needs room at 2026-02-02T10:00:00Z, as schedule one does";
         assert_eq!(told, [expected]);
+    }
+
+    const HALL: &str = "
+---
+apiVersion: belfry.dev/v1alpha1
+kind: BookableResource
+metadata: {name: hall, namespace: rooms}
+spec: {sharedWith: [a]}
+";
+
+    fn guest(namespace: &str, name: &str) -> String {
+        let shared = "resources: [], sharedResources: [{namespace: rooms, name: hall}]";
+        let room = ROOM.replace("{name: NAME}", &format!("{{name: {name}, namespace: {namespace}}}"));
+        room.replace("resources: [room]", shared)
+    }
+
+    #[test]
+    fn a_room_of_another_namespace_is_judged_if_it_is_among_the_manifests() {
+        let [one, two, other] = [guest("a", "one"), guest("a", "two"), guest("b", "other")];
+        let expected = [
+            "Schedule a/two Error Conflicting needs rooms/hall at 2026-02-02T10:00:00Z, as schedule one does",
+            "Schedule b/other Error RefNotPermitted sharedResources: rooms/hall can't be booked from namespace b: there is \
+             no such BookableResource, or its sharedWith does not list b",
+        ];
+        assert_eq!(told(&format!("{HALL}{one}{two}{other}")), expected);
+        let all = HALL.replace("[a]", "[\"*\"], capacity: 2");
+        assert_eq!(
+            told(&format!("{all}{one}{two}{other}")),
+            [
+                "Schedule b/other Error Conflicting needs rooms/hall at 2026-02-02T10:00:00Z, as a schedule of another \
+              namespace does"
+            ]
+        );
+        let missing = "Schedule a/one Warning RefNotPermitted no BookableResource hall of namespace rooms among these \
+                       manifests: whether it may be booked is not known";
+        assert_eq!(told(&one), [missing]);
+        assert!(
+            told(&HALL.replace("[a]", "[a], capacity: 0"))[0].contains("capacity: 0 is not from 1 to 10000")
+        );
+    }
+
+    #[test]
+    fn the_example_of_a_shared_room_has_nothing_wrong() {
+        let text = include_str!("../../docs/conflicts.md");
+        let examples = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let yaml: Vec<&str> = examples.collect();
+        assert!(yaml.concat().contains("sharedResources"), "{yaml:?}");
+        assert_eq!(told(&yaml.join("---\n")), Vec::<String>::new());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Rule {
 pub const WATCHED: &[Rule] = &[
     Rule {
         group: "belfry.dev",
-        resources: &["notificationchannels", "alertrules", "schedules"],
+        resources: &["notificationchannels", "alertrules", "schedules", "bookableresources"],
         verbs: &["get", "list", "watch"],
     },
     // Server-side apply of the status alone.

@@ -20,13 +20,12 @@ use crate::cache::{Cache, Change, follow};
 use crate::channels::Channels;
 use crate::children::{BELFRY, COMPONENT, MANAGED_BY, Settings};
 use crate::cluster::Cluster;
-use crate::conflicts::Conflicts;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::queue::{self, Reconciler, Waker, queue};
 use crate::rules::Rules;
 use crate::schedules::Schedules;
-use crate::world::{Memo, World};
+use crate::world::World;
 
 /// How often the hub is told which objects live, when nothing was deleted.
 const LIVE_EVERY: Duration = Duration::from_mins(1);
@@ -110,19 +109,9 @@ impl Wakers {
 /// Starts the watches, on every replica: admission is answered from what they show.
 pub fn watch(options: &Options) -> Running {
     let scopes = options.namespaces.len().max(1);
-    let world = Arc::new(World {
-        channels: Cache::new(scopes),
-        rules: Cache::new(scopes),
-        schedules: Cache::new(scopes),
-        deployments: Cache::new(scopes),
-        cron_jobs: Cache::new(scopes),
-        accounts: Cache::new(scopes),
-        schedule_memo: Memo::default(),
-        conflicts: Conflicts::new(options.conflict_horizon),
-        hub: Hub::new(options.hub.clone(), options.metrics.clone()),
-        settings: options.settings.clone(),
-        now: options.now,
-    });
+    let hub = Hub::new(options.hub.clone(), options.metrics.clone());
+    let world = World::new(scopes, hub, options.settings.clone(), options.conflict_horizon, options.now);
+    let world = Arc::new(world);
     let wakers = Arc::new(OnceLock::new());
     let mut tasks = JoinSet::new();
     follow_all(&mut tasks, options, &world, &wakers);
@@ -145,6 +134,7 @@ pub fn lead(running: &mut Running, options: &Options) {
     };
     let _ = running.wakers.set(wakers.clone());
     tasks.spawn(feed(Arc::clone(world), wakers.clone()));
+    tasks.spawn(stir(Arc::clone(world), wakers.schedules.clone()));
     tasks.spawn(live(Arc::clone(world), Arc::clone(&wakers.deleted), move |is_alive| {
         channels.forget(&is_alive);
         rules.forget(&is_alive);
@@ -228,6 +218,19 @@ fn follow_all(
                 wake.schedules.wake(&change.namespace);
             }
             told_deleted(wake, change);
+        },
+    );
+    let wake = Arc::clone(wakers);
+    each.spawn(
+        tasks,
+        &world.resources,
+        watcher::Config::default,
+        |_| {},
+        move |change| {
+            // It looks at whoever names it, in whatever namespace.
+            if let Some(wake) = wake.get().filter(|_| is_news(change)) {
+                wake.schedules.wake(&change.namespace);
+            }
         },
     );
     let wake = Arc::clone(wakers);
@@ -325,6 +328,16 @@ async fn feed(world: Arc<World>, wakers: Wakers) {
         StatusBody::Schedule(_) => wakers.schedules.wake(&status.namespace),
     };
     world.hub.follow(changed, || wakers.all(&world)).await;
+}
+
+/// Wakes for schedules about which something was found when another namespace's changed.
+async fn stir(world: Arc<World>, schedules: Waker) {
+    world.synced().await;
+    loop {
+        for namespace in world.conflicts.stirred().await {
+            schedules.wake(&namespace);
+        }
+    }
 }
 
 /// Tells the hub the complete set of live objects: at first, after deletions, and every minute.

@@ -4,9 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use calendar::{CronLine, Stretch};
+use calendar::CronLine;
 use crds::Schedule;
-use crds::schedule::ConflictPolicy;
 use domain::{CatchUpPolicy, Plan, PlanBody};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -14,11 +13,11 @@ use uuid::Uuid;
 
 use crate::children::{self, Child, Owner};
 use crate::cluster::{Cluster, Error};
-use crate::conflicts::Found;
+use crate::conflicts::{Finding, Found};
 use crate::queue::Reconciler;
-use crate::status::{self, Clash, Facts, Times};
+use crate::status::{self, Facts, Times};
 use crate::steps::{self, Item};
-use crate::validate::{self, ValidSchedule};
+use crate::validate::ValidSchedule;
 use crate::world::World;
 
 const KIND: &str = "Schedule";
@@ -46,8 +45,7 @@ struct Known {
     timed: Option<Arc<Timed>>,
     /// As the hub gets it: suspended too when an older one has the slot.
     plan: Option<Plan>,
-    clashes: Vec<Clash>,
-    suggestions: Vec<Stretch>,
+    found: Finding,
 }
 
 impl Reconciler for Schedules {
@@ -59,10 +57,7 @@ impl Reconciler for Schedules {
         let names = self.world.channel_names(&namespace);
         let events: Vec<Event> = objects
             .into_iter()
-            .map(|object| Item {
-                valid: self.world.schedule_memo.validate(&object, validate::schedule),
-                object,
-            })
+            .map(|object| Item { valid: self.world.conflicts.valid(&object), object })
             .collect();
         let (known, until) = self.weigh(&namespace, events, now);
         let children = self.build(&namespace, &known);
@@ -86,27 +81,18 @@ impl Schedules {
 
     /// Finds times and conflicts, and when they change by themselves.
     fn weigh(&self, namespace: &str, events: Vec<Event>, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
-        let valid: Vec<&ValidSchedule> =
-            events.iter().filter_map(|event| event.valid.as_deref().ok()).collect();
-        let Found { mut clashes, mut suggestions, until } = self.world.conflicts.find(namespace, &valid, now);
+        let Found { mut findings, until } = self.world.conflicts.find(namespace, now);
         let known: Vec<Known> = events
             .into_iter()
             .map(|event| {
                 let Ok(valid) = &event.valid else {
-                    return Known {
-                        event,
-                        timed: None,
-                        plan: None,
-                        clashes: Vec::new(),
-                        suggestions: Vec::new(),
-                    };
+                    return Known { event, timed: None, plan: None, found: Finding::default() };
                 };
-                let clashes = clashes.remove(&valid.plan.uid).unwrap_or_default();
-                let suggestions = suggestions.remove(&valid.plan.uid).unwrap_or_default();
+                let found = findings.remove(&valid.plan.uid).unwrap_or_default();
                 let mut plan = valid.plan.clone();
-                plan.suspended |= valid.policy == ConflictPolicy::Reject && !clashes.is_empty();
+                plan.suspended |= found.rejected;
                 let timed = Some(self.timed(valid, now));
-                Known { timed, plan: Some(plan), clashes, suggestions, event }
+                Known { timed, plan: Some(plan), found, event }
             })
             .collect();
         let next = known.iter().filter_map(|known| Some(known.timed.as_ref()?.until)).min();
@@ -181,10 +167,9 @@ impl Schedules {
                 missing_channels: missing(known.plan.as_ref(), channels),
                 now,
             };
-            let policy = event.valid.as_ref().map_or(ConflictPolicy::Allow, |valid| valid.policy);
             let times = known.timed.as_ref().map(|timed| &timed.times);
-            let status =
-                status::schedule(&facts, &before, times, policy, (&known.clashes, &known.suggestions));
+            let namespace = event.meta().namespace.as_deref().unwrap_or_default();
+            let status = status::schedule(&facts, &before, times, namespace, &known.found);
             let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
             let written =
                 steps::report::<Schedule>(&self.cluster, event.meta(), shown, conditions, &status, now);
@@ -195,9 +180,7 @@ impl Schedules {
 
     /// Forgets objects that are gone.
     pub fn forget(&self, is_alive: &impl Fn(&str) -> bool) {
-        self.world.schedule_memo.forget(is_alive);
         self.cluster.forget(is_alive);
-        self.world.conflicts.forget(is_alive);
         let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         timed.retain(|uid, _| is_alive(&uid.to_string()));
     }
@@ -271,7 +254,7 @@ mod tests {
             },
         }))
         .unwrap();
-        timed(&validate::schedule(&object).unwrap(), now.parse().unwrap())
+        timed(&crate::validate::schedule(&object).unwrap(), now.parse().unwrap())
     }
 
     #[test]

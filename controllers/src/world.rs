@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crds::{AlertRule, NotificationChannel, Schedule};
-use jiff::Timestamp;
+use crds::{AlertRule, BookableResource, NotificationChannel, Schedule};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -18,7 +18,7 @@ use crate::conditions::reasons;
 use crate::conflicts::Conflicts;
 use crate::hub::Hub;
 use crate::status::Workers;
-use crate::validate::{Invalid, ValidSchedule, guarded};
+use crate::validate::{Invalid, guarded};
 
 /// An object that may not be readable as its kind.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -31,16 +31,16 @@ pub struct World {
     pub rules: Arc<Cache<Guarded<AlertRule>>>,
     /// All schedules.
     pub schedules: Arc<Cache<Guarded<Schedule>>>,
+    /// All resources.
+    pub resources: Arc<Cache<Guarded<BookableResource>>>,
     /// Our Deployments, without their specs.
     pub deployments: Arc<Cache<Deployment>>,
     /// Metadata of our CronJobs.
     pub cron_jobs: Arc<Cache<PartialObjectMeta<CronJob>>>,
     /// Metadata of our service accounts.
     pub accounts: Arc<Cache<PartialObjectMeta<ServiceAccount>>>,
-    /// Schedules that were validated, for the controller and for admission.
-    pub schedule_memo: Memo<ValidSchedule>,
-    /// Which of them clash.
-    pub conflicts: Conflicts,
+    /// Which schedules clash, kept up to date by the caches of schedules and resources.
+    pub conflicts: Arc<Conflicts>,
     /// The hub.
     pub hub: Hub,
     /// What the flags say of workers.
@@ -50,11 +50,37 @@ pub struct World {
 }
 
 impl World {
+    /// With empty caches, each to be fed by so many watches; clashes are looked for so far ahead.
+    pub fn new(
+        scopes: usize,
+        hub: Hub,
+        settings: Settings,
+        conflict_horizon: SignedDuration,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let conflicts = Arc::new(Conflicts::new(conflict_horizon, now()));
+        let (schedules, resources) = (Arc::clone(&conflicts), Arc::clone(&conflicts));
+        Self {
+            channels: Cache::new(scopes),
+            rules: Cache::new(scopes),
+            schedules: Cache::observed(scopes, move |change| schedules.heard(change, now())),
+            resources: Cache::observed(scopes, move |change| resources.heard_resource(change)),
+            deployments: Cache::new(scopes),
+            cron_jobs: Cache::new(scopes),
+            accounts: Cache::new(scopes),
+            conflicts,
+            hub,
+            settings,
+            now,
+        }
+    }
+
     /// Whether all caches have been filled once.
     pub fn is_synced(&self) -> bool {
         self.channels.is_synced()
             && self.rules.is_synced()
             && self.schedules.is_synced()
+            && self.resources.is_synced()
             && self.deployments.is_synced()
             && self.cron_jobs.is_synced()
             && self.accounts.is_synced()
@@ -65,6 +91,7 @@ impl World {
         self.channels.synced().await;
         self.rules.synced().await;
         self.schedules.synced().await;
+        self.resources.synced().await;
         self.deployments.synced().await;
         self.cron_jobs.synced().await;
         self.accounts.synced().await;
@@ -154,6 +181,16 @@ impl<V> Memo<V> {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         results.insert(uid, (meta.generation, result.clone()));
         result
+    }
+
+    /// Forgets one object.
+    pub fn remove(&self, uid: &str) {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Forgets objects that are gone.

@@ -1,4 +1,4 @@
-//! The three CustomResourceDefinitions: what the derive makes of the types, mended in this one place.
+//! The CustomResourceDefinitions: what the derive makes of the types, mended in this one place.
 //!
 //! The derive writes `nullable` at every option, formats of unsigned integers, and no default of status. Here that is put
 //! right, and names are bounded, since child objects carry them.
@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 
-use crate::{AlertRule, NotificationChannel, Schedule};
+use crate::{AlertRule, BookableResource, NotificationChannel, Schedule};
 
 /// One definition and the file that it is kept in.
 pub struct Definition {
@@ -17,12 +17,13 @@ pub struct Definition {
     pub json: Value,
 }
 
-/// All three, mended.
-pub fn definitions() -> [Definition; 3] {
+/// All four, mended.
+pub fn definitions() -> [Definition; 4] {
     [
         Definition { file: "notificationchannels.yaml", json: mended(&NotificationChannel::crd()) },
         Definition { file: "alertrules.yaml", json: mended(&AlertRule::crd()) },
         Definition { file: "schedules.yaml", json: mended(&Schedule::crd()) },
+        Definition { file: "bookableresources.yaml", json: mended(&BookableResource::crd()) },
     ]
 }
 
@@ -36,9 +37,12 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
                 "rule": "self.metadata.name.size() <= 63",
                 "message": "metadata.name must have at most 63 characters",
             }]);
-            root["properties"]["status"]["default"] = json!({"observedGeneration": -1});
-            root["properties"]["status"]["description"] =
-                json!("What operator, hub and workers know. Written by the operator alone.");
+            // A kind that nobody acts on has no status.
+            if let Some(status) = root.pointer_mut("/properties/status") {
+                status["default"] = json!({"observedGeneration": -1});
+                status["description"] =
+                    json!("What operator, hub and workers know. Written by the operator alone.");
+            }
             root["properties"]["spec"]["description"] = json!("What is wanted.");
         }
     }
@@ -46,7 +50,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
 }
 
 /// What a pattern asks for, in words: the API server would show the pattern alone.
-const WORDS: [(&str, &str); 19] = [
+const WORDS: [(&str, &str); 20] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
         "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
@@ -91,6 +95,10 @@ const WORDS: [(&str, &str); 19] = [
     (r"^([01][0-9]|2[0-3]):[0-5][0-9]$", "must be a time of day such as 09:00, from 00:00 to 23:59"),
     (r"^https://[^\s#]+$", "must be an https URL, such as https://id.example.com/token"),
     (r"^[\x20-\x7e]+$", "must be printable ASCII characters"),
+    (
+        r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$",
+        "must be the name of a namespace (lower-case letters, digits and '-'), or * for all",
+    ),
 ];
 
 /// Says a pattern in words as well.

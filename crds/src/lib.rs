@@ -1,4 +1,4 @@
-//! Wire types of Belfry's three kinds, and the definitions that a cluster learns them from.
+//! Wire types of Belfry's four kinds, and the definitions that a cluster learns them from.
 //!
 //! What is said here is what a manifest may say: every string, number and list is bounded, unions are `type` plus
 //! exactly that member, and whatever the schema can refuse it refuses, in words. Meanings (does the expression compile,
@@ -16,15 +16,17 @@ pub mod common;
 mod condition;
 mod definition;
 pub mod kafka;
+pub mod resource;
 pub mod rule;
 pub mod schedule;
 
 pub use channel::NotificationChannel;
 pub use definition::{Definition, definitions};
+pub use resource::BookableResource;
 pub use rule::AlertRule;
 pub use schedule::Schedule;
 
-/// The group of all three kinds.
+/// The group of all kinds.
 pub const GROUP: &str = "belfry.dev";
 /// A channel's annotation: any value sends one test message, once per value.
 pub const SEND_TEST: &str = "belfry.dev/send-test";

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{self, Duration, Moment, Notify, SignedMinutes};
+use crate::resource::ResourceRef;
 
 /// A recurring event, who and what takes part, and the reminders before it.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,10 +116,15 @@ pub struct ScheduleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub participants: Vec<Participant>,
-    /// Rooms, machines, anything that can be double-booked; the same name in the same namespace is the same thing.
+    /// Rooms, machines, anything that can be double-booked; the same name in the same namespace is the same thing. One schedule at a
+    /// time may have it, or as many as the capacity of the BookableResource of that name in this namespace says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
     pub resources: Vec<String>,
+    /// BookableResources of other namespaces, whose owners have shared them with this one by spec.sharedWith.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub shared_resources: Vec<ResourceRef>,
     /// Whether who takes part is busy meanwhile (RFC 5545: TRANSP). Transparent: they are free, and nothing clashes with it.
     #[serde(default)]
     pub transparency: Transparency,
@@ -128,7 +134,7 @@ pub struct ScheduleSpec {
     /// Asks for other times at which all who take part, and all resources, are free: in status.suggestions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggest: Option<Suggest>,
-    /// What happens when an older schedule of the namespace has a participant or resource at the same time.
+    /// What happens when an older schedule has a participant or resource at the same time.
     /// Reject: this one does not remind until that is mended. Warn: a condition says so. Allow: nothing.
     #[serde(default)]
     pub conflict_policy: ConflictPolicy,
@@ -494,10 +500,10 @@ pub struct Conflict {
     /// When this schedule's occurrence begins.
     #[schemars(length(max = 40))]
     pub start: String,
-    /// The older schedule.
+    /// The older schedule; of another namespace no name is told.
     #[schemars(length(max = 253))]
     pub schedule: String,
-    /// Participants and resources that both need, at most 5.
+    /// Participants and resources that both need, at most 5; a resource of another namespace as namespace/name.
     #[schemars(length(max = 5), inner(length(max = 254)), extend("x-kubernetes-list-type" = "atomic"))]
     pub shared: Vec<String>,
 }

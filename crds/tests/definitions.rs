@@ -125,7 +125,8 @@ fn every_pattern_is_said_in_words_as_well() {
 
 #[test]
 fn an_object_that_nobody_has_seen_yet_says_so() {
-    for (file, schema) in schemas() {
+    // A resource is what others book: nobody acts on it, so there is nothing to have been seen.
+    for (file, schema) in schemas().into_iter().filter(|(file, _)| file != "bookableresources.yaml") {
         assert_eq!(schema["properties"]["status"]["default"]["observedGeneration"], -1, "{file}");
     }
 }

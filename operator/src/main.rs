@@ -129,6 +129,7 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
     }
     // Until the first full look at the cluster, and until it can be asked, this replica is no help.
     running.world.synced().await;
+    running.world.conflicts.settle(now());
     phase.send_replace(Phase::Standby);
     tokio::select! {
         leads = leads.wait_for(|leads| *leads) => { leads.context("the lease's task ended")?; }

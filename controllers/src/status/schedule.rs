@@ -1,13 +1,14 @@
 //! The status of a schedule.
 
 use calendar::{Occurrence, Stretch};
-use crds::schedule::{self as wire, ConflictPolicy, ScheduleStatus};
+use crds::schedule::{self as wire, ScheduleStatus};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::messages::{ClockCounts, StatusBody};
 
 use super::{Facts, moment};
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
+use crate::conflicts::{Finding, NOT_NAMED, not_permitted};
 
 /// What time tells of a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +28,8 @@ pub struct Times {
 pub struct Clash {
     /// Start of this schedule's occurrence.
     pub start: Timestamp,
-    /// The older schedule.
-    pub schedule: String,
+    /// The older schedule; none of another namespace is named.
+    pub schedule: Option<String>,
     /// What both need.
     pub shared: Vec<String>,
 }
@@ -38,16 +39,17 @@ pub fn schedule(
     facts: &Facts<'_>,
     before: &ScheduleStatus,
     times: Option<&Times>,
-    policy: ConflictPolicy,
-    (clashes, suggestions): (&[Clash], &[Stretch]),
+    namespace: &str,
+    Finding { not_permitted: refused, clashes, suggestions, rejected }: &Finding,
 ) -> ScheduleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
-    let rejected = policy == ConflictPolicy::Reject && !clashes.is_empty();
-    let conflict = clashes.first().map(|first| conflict(first, times, rejected));
-    let standing = match &conflict {
-        Some(message) if rejected && facts.plan.is_ok() => {
-            Standing::Stalled { reason: reasons::CONFLICTING.to_owned(), message: message.clone() }
-        }
+    let conflict = clashes.first().map(|first| conflict(first, times, *rejected));
+    let silence = if *rejected { "; no reminder is sent until then (conflictPolicy: Reject)" } else { "" };
+    let refused = not_permitted(refused, namespace).map(|why| format!("{why}{silence}"));
+    let stalled = |reason: &str, why: String| Standing::Stalled { reason: reason.to_owned(), message: why };
+    let standing = match (refused, &conflict) {
+        (Some(why), _) if facts.plan.is_ok() => stalled(reasons::REF_NOT_PERMITTED, why),
+        (None, Some(why)) if *rejected && facts.plan.is_ok() => stalled(reasons::CONFLICTING, why.clone()),
         _ => facts.trouble().unwrap_or_else(|| ready(times)),
     };
     conditions.stand(&standing);
@@ -66,7 +68,7 @@ pub fn schedule(
         Some(StatusBody::Schedule(told)) => Some(told),
         _ => None,
     };
-    let silent = rejected || facts.plan.map_or(true, |plan| plan.suspended);
+    let silent = *rejected || facts.plan.map_or(true, |plan| plan.suspended);
     ScheduleStatus {
         observed_generation: facts.generation,
         conditions: conditions.finish(),
@@ -84,7 +86,7 @@ pub fn schedule(
             .take(5)
             .map(|clash| wire::Conflict {
                 start: times.map(|times| local(clash.start, &times.zone)).unwrap_or_default(),
-                schedule: clash.schedule.clone(),
+                schedule: clash.schedule.clone().unwrap_or_else(|| NOT_NAMED.to_owned()),
                 shared: clash.shared.iter().take(5).cloned().collect(),
             })
             .collect(),
@@ -116,11 +118,11 @@ fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {
     } else {
         ""
     };
-    format!(
-        "the older schedule {} needs {} at the same time, first at {start}{consequence}",
-        first.schedule,
-        first.shared.join(", ")
-    )
+    let whose = match &first.schedule {
+        Some(name) => format!("the older schedule {name}"),
+        None => "an older schedule of another namespace".to_owned(),
+    };
+    format!("{whose} needs {} at the same time, first at {start}{consequence}", first.shared.join(", "))
 }
 
 fn suggested(times: &[Stretch], zone: &TimeZone) -> Vec<wire::Occurrence> {

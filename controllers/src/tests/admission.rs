@@ -10,13 +10,14 @@ use super::support::{Bed, rule, schedule, slack};
 use crate::admission::Admission;
 use crate::metrics::Metrics;
 
-fn asked(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<DynamicObject> {
+pub(super) fn asked(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<DynamicObject> {
     let kind = object["kind"].clone();
     let review: AdmissionReview<DynamicObject> = serde_json::from_value(json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
-            "uid": "a", "name": object["metadata"]["name"].as_str().unwrap_or_default(), "namespace": "payments", "operation": operation,
+            "uid": "a", "name": object["metadata"]["name"].as_str().unwrap_or_default(),
+            "namespace": object["metadata"]["namespace"].as_str().unwrap_or("payments"), "operation": operation,
             "kind": {"group": "belfry.dev", "version": "v1alpha1", "kind": kind},
             "resource": {"group": "belfry.dev", "version": "v1alpha1", "resource": "x"},
             "userInfo": {}, "object": object, "oldObject": old, "dryRun": false,
@@ -26,20 +27,20 @@ fn asked(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<Dynam
     review.try_into().unwrap()
 }
 
-fn value<K: serde::Serialize>(object: kube::core::DeserializeGuard<K>) -> Value {
+pub(super) fn value<K: serde::Serialize>(object: kube::core::DeserializeGuard<K>) -> Value {
     serde_json::to_value(object.0.ok().unwrap()).unwrap()
 }
 
-struct Asking(Bed, Admission);
+pub(super) struct Asking(pub(super) Bed, pub(super) Admission);
 
 impl Asking {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bed = Bed::new().await;
         let admission = Admission::new(Arc::clone(&bed.world), Metrics::new());
         Self(bed, admission)
     }
 
-    fn create(&self, object: &Value) -> AdmissionResponse {
+    pub(super) fn create(&self, object: &Value) -> AdmissionResponse {
         self.1.review(&asked("CREATE", object, &Value::Null))
     }
 }

@@ -4,6 +4,7 @@ mod admission;
 mod build;
 mod hub;
 mod scenarios;
+mod shared;
 mod shown;
 mod support;
 mod valid;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crds::{AlertRule, NotificationChannel, Schedule};
+use crds::{AlertRule, BookableResource, NotificationChannel, Schedule};
 use domain::{Digest, Plan};
 use http::{Request, Response};
 use jiff::Timestamp;
@@ -20,10 +20,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::cache::Cache;
 use crate::children::Settings;
 use crate::cluster::Cluster;
-use crate::conflicts::Conflicts;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::world::{Memo, World};
+use crate::world::World;
 
 /// 2026-11-20T00:00:00Z.
 pub(super) fn now() -> Timestamp {
@@ -82,19 +81,8 @@ impl Bed {
         })
         .unwrap();
         let (client, asked) = api();
-        let world = Arc::new(World {
-            channels: Cache::new(1),
-            rules: Cache::new(1),
-            schedules: Cache::new(1),
-            deployments: Cache::new(1),
-            cron_jobs: Cache::new(1),
-            accounts: Cache::new(1),
-            schedule_memo: Memo::default(),
-            conflicts: Conflicts::default(),
-            hub: Hub::new(hub, Metrics::new()),
-            settings: settings(),
-            now,
-        });
+        let hub = Hub::new(hub, Metrics::new());
+        let world = Arc::new(World::new(1, hub, settings(), calendar::HORIZON, now));
         Self { world, client, hub_server, asked }
     }
 
@@ -289,6 +277,20 @@ pub(super) fn schedule(name: &str, number: u128, changes: &Value) -> Deserialize
     });
     merge(&mut spec, changes);
     object(name, number, spec)
+}
+
+/// A resource `hall` of the namespace `rooms`.
+pub(super) fn hall(spec: Value) -> DeserializeGuard<BookableResource> {
+    moved(object("hall", 1, spec), "rooms")
+}
+
+/// The same object in another namespace.
+pub(super) fn moved<K: kube::Resource<DynamicType = ()>>(
+    mut object: DeserializeGuard<K>,
+    namespace: &str,
+) -> DeserializeGuard<K> {
+    object.0.as_mut().unwrap().meta_mut().namespace = Some(namespace.to_owned());
+    object
 }
 
 fn merge(into: &mut Value, changes: &Value) {

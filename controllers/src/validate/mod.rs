@@ -6,14 +6,16 @@
 mod channel;
 mod condition;
 mod kafka;
+mod resource;
 mod rule;
 mod schedule;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use channel::{channel, files_of};
+pub use resource::{Valid as ValidResource, resource};
 pub use rule::{rule, source_of};
-pub use schedule::{Need, Suggest, Valid as ValidSchedule, schedule};
+pub use schedule::{Need, Suggest, Valid as ValidSchedule, What, schedule};
 
 use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;

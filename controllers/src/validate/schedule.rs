@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, Reminder, Search, WorkingHours};
+use crds::resource::ResourceRef;
 use crds::schedule::{self as wire, Schedule};
 use domain::{
     CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
@@ -27,8 +28,11 @@ pub struct Valid {
     pub reminders: Vec<Reminder>,
     /// What to do when it clashes.
     pub policy: wire::ConflictPolicy,
-    /// Who and what it needs: participants by address or else name, and resources. Nothing, when it leaves them free.
+    /// Who and what of its namespace it needs: participants by address or else name, and resources. Nothing, when it leaves
+    /// them free.
     pub needs: BTreeSet<Need>,
+    /// What it asks for of other namespaces. Whether it may have it is not known here.
+    pub shared: BTreeSet<ResourceRef>,
     /// Time before and after each occurrence in which nothing else may be under way.
     pub buffers: (Duration, Duration),
     /// What it asks for: other times, and whose hours count.
@@ -44,9 +48,18 @@ pub struct Suggest {
     pub people: BTreeMap<Need, WorkingHours>,
 }
 
-/// Somebody or something that can be in one place only.
+/// Somebody or something of a namespace that serves so many at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Need {
+pub struct Need {
+    /// The namespace that it belongs to: the same name in another is something else.
+    pub namespace: String,
+    /// Who or what.
+    pub what: What,
+}
+
+/// Who or what is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum What {
     /// A participant, by lower-case address.
     Address(String),
     /// A participant without an address.
@@ -55,11 +68,17 @@ pub enum Need {
     Resource(String),
 }
 
-impl std::fmt::Display for Need {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Address(text) | Self::Person(text) | Self::Resource(text) => f.write_str(text),
-        }
+impl Need {
+    /// As a schedule of `namespace` names it.
+    pub fn seen_from(&self, namespace: &str) -> String {
+        let (What::Address(name) | What::Person(name) | What::Resource(name)) = &self.what;
+        if self.namespace == namespace { name.clone() } else { format!("{}/{name}", self.namespace) }
+    }
+}
+
+impl From<&ResourceRef> for Need {
+    fn from(reference: &ResourceRef) -> Self {
+        Self { namespace: reference.namespace.clone(), what: What::Resource(reference.name.clone()) }
     }
 }
 
@@ -93,14 +112,17 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
         delay_minutes,
         catch_up: catch_up(spec.catch_up.as_ref())?,
     };
+    let needs = needs(spec, &identity.namespace);
+    let suggest = spec.suggest.as_ref().map(|wire| suggest(wire, spec, &identity.namespace)).transpose()?;
     Ok(Valid {
         plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
         recurrence: Arc::new(recurrence),
         reminders,
         policy: spec.conflict_policy,
-        needs: needs(spec),
+        needs,
+        shared: if is_free(spec) { BTreeSet::new() } else { spec.shared_resources.iter().cloned().collect() },
         buffers: buffers(spec.buffer.as_ref())?,
-        suggest: spec.suggest.as_ref().map(|wire| suggest(wire, spec)).transpose()?,
+        suggest,
     })
 }
 
@@ -226,18 +248,23 @@ fn catch_up(wire: Option<&wire::CatchUp>) -> Result<CatchUp, Invalid> {
     })
 }
 
-fn needs(spec: &wire::ScheduleSpec) -> BTreeSet<Need> {
-    if spec.transparency == wire::Transparency::Transparent {
+fn is_free(spec: &wire::ScheduleSpec) -> bool {
+    spec.transparency == wire::Transparency::Transparent
+}
+
+fn needs(spec: &wire::ScheduleSpec, namespace: &str) -> BTreeSet<Need> {
+    if is_free(spec) {
         return BTreeSet::new();
     }
     let people = spec.participants.iter().map(person);
-    people.chain(spec.resources.iter().cloned().map(Need::Resource)).collect()
+    let all = people.chain(spec.resources.iter().cloned().map(What::Resource));
+    all.map(|what| Need { namespace: namespace.to_owned(), what }).collect()
 }
 
-fn person(person: &wire::Participant) -> Need {
+fn person(person: &wire::Participant) -> What {
     match &person.email {
-        Some(email) => Need::Address(email.to_lowercase()),
-        None => Need::Person(person.name.clone()),
+        Some(email) => What::Address(email.to_lowercase()),
+        None => What::Person(person.name.clone()),
     }
 }
 
@@ -251,7 +278,7 @@ fn buffers(wire: Option<&wire::Buffer>) -> Result<(Duration, Duration), Invalid>
     Ok((buffer("buffer.before", wire.before.as_ref())?, buffer("buffer.after", wire.after.as_ref())?))
 }
 
-fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec) -> Result<Suggest, Invalid> {
+fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec, namespace: &str) -> Result<Suggest, Invalid> {
     let default = Search::default();
     let span = |place, text: Option<&crds::common::Duration>, (least, default, most)| {
         let default = Millis(SignedDuration::as_millis(&default) as i64);
@@ -269,7 +296,7 @@ fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec) -> Result<Suggest, I
     for (at, participant) in spec.participants.iter().enumerate() {
         let hours = hours(participant.working_hours.as_ref(), &spec.time_zone)
             .map_err(|why| Invalid::spec(format!("participants[{at}].workingHours.{why}")))?;
-        people.insert(person(participant), hours);
+        people.insert(Need { namespace: namespace.to_owned(), what: person(participant) }, hours);
     }
     Ok(Suggest { search, people })
 }

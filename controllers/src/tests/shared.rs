@@ -1,0 +1,221 @@
+//! Rooms that one namespace lends to others, before a mock of the API server and at admission.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::admission::{Asking, asked, value};
+use super::support::{Bed, condition, hall, moved, object, ready, schedule, slack, written};
+use crate::queue::Reconciler as _;
+use crate::schedules::Schedules;
+
+/// Needs the hall and nothing else.
+fn guest(changes: &Value) -> Value {
+    let mut spec = json!({
+        "resources": [], "participants": [], "sharedResources": [{"namespace": "rooms", "name": "hall"}],
+    });
+    spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    spec
+}
+
+const NAMESPACES: [&str; 3] = ["payments", "shop", "rooms"];
+
+/// A bed with a hall that holds one, an older schedule in `shop` and a younger one in `payments`.
+async fn bed() -> (Bed, Schedules) {
+    let bed = Bed::new().await;
+    for namespace in NAMESPACES {
+        bed.world.channels.insert(moved(slack("slack", 1), namespace));
+    }
+    bed.world.resources.insert(hall(json!({"sharedWith": ["payments", "shop"]})));
+    let older = schedule("takeover", 5, &guest(&json!({"title": "Merger", "start": "2026-01-05T10:05:00"})));
+    bed.world.schedules.insert(moved(older, "shop"));
+    bed.world.schedules.insert(schedule("younger", 6, &guest(&json!({}))));
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    (bed, schedules)
+}
+
+async fn look(bed: &Bed, schedules: &Schedules) -> Value {
+    for namespace in NAMESPACES {
+        schedules.reconcile(namespace.to_owned()).await.unwrap();
+    }
+    bed.settle();
+    written(&bed.asked(), "younger")
+}
+
+#[tokio::test]
+async fn the_older_keeps_the_slot_in_whatever_namespace_it_is_and_is_not_named_to_the_other() {
+    let (bed, schedules) = bed().await;
+    for namespace in NAMESPACES {
+        schedules.reconcile(namespace.to_owned()).await.unwrap();
+    }
+    let asked = bed.asked();
+    let status = written(&asked, "younger");
+    assert_eq!(ready(&status), "False/Conflicting");
+    assert_eq!(
+        status["conflicts"][0],
+        json!({
+            "start": "2026-11-20T10:00:00+09:00", "schedule": "a schedule of another namespace", "shared": ["rooms/hall"],
+        })
+    );
+    let said = condition(&status, "Conflicting")["message"].to_string();
+    assert!(said.contains("an older schedule of another namespace needs rooms/hall"), "{said}");
+    assert_eq!(ready(&written(&asked, "takeover")), "True/Ready");
+    // Everything that is written into the namespace, events and children too.
+    for asked in asked.iter().filter(|asked| asked.path.contains("/namespaces/payments/")) {
+        let text = asked.body.to_string();
+        assert!(!text.contains("takeover") && !text.contains("Merger"), "{} {text}", asked.path);
+    }
+    let sent = bed.plans().await;
+    assert_eq!(sent.iter().find(|plan| plan["name"] == "younger").unwrap()["suspended"], true);
+
+    bed.world.schedules.remove("shop", "takeover");
+    schedules.reconcile("shop".to_owned()).await.unwrap();
+    assert_eq!(bed.world.conflicts.stirred().await, ["payments"]);
+    schedules.reconcile("payments".to_owned()).await.unwrap();
+    assert_eq!(ready(&written(&bed.asked(), "younger")), "True/Ready");
+}
+
+#[tokio::test]
+async fn a_capacity_and_a_grant_count_as_soon_as_they_change() {
+    let (bed, schedules) = bed().await;
+    assert_eq!(ready(&look(&bed, &schedules).await), "False/Conflicting");
+    let lend = |spec: Value| {
+        bed.world.resources.insert(hall(spec));
+    };
+    lend(json!({"sharedWith": ["payments", "shop"], "capacity": 2}));
+    assert_eq!(ready(&look(&bed, &schedules).await), "True/Ready");
+
+    lend(json!({"sharedWith": ["shop"], "capacity": 2}));
+    let withdrawn = look(&bed, &schedules).await;
+    assert_eq!(ready(&withdrawn), "False/RefNotPermitted");
+    assert_eq!(condition(&withdrawn, "Stalled")["reason"], "RefNotPermitted");
+    assert!(withdrawn["nextReminderTime"].is_null());
+    lend(json!({"sharedWith": ["*"], "capacity": 2}));
+    assert_eq!(ready(&look(&bed, &schedules).await), "True/Ready");
+
+    bed.world.resources.remove("rooms", "hall");
+    let gone = look(&bed, &schedules).await;
+    let message = |status: &Value| condition(status, "Ready")["message"].clone();
+    assert_eq!((ready(&gone), message(&gone)), (ready(&withdrawn), message(&withdrawn)));
+}
+
+#[tokio::test]
+async fn one_that_may_not_have_its_room_goes_on_reminding_unless_it_rejects_conflicts() {
+    let (bed, schedules) = bed().await;
+    bed.world.schedules.insert(schedule("warned", 7, &guest(&json!({"conflictPolicy": "Warn"}))));
+    bed.world.resources.remove("rooms", "hall");
+    schedules.reconcile("payments".to_owned()).await.unwrap();
+    let status = written(&bed.asked(), "warned");
+    assert_eq!(ready(&status), "False/RefNotPermitted");
+    assert!(status["nextReminderTime"].is_string());
+    let plans = bed.plans().await;
+    let suspended = |name: &str| plans.iter().find(|plan| plan["name"] == name).unwrap()["suspended"].clone();
+    assert_eq!((suspended("warned"), suspended("younger")), (json!(false), json!(true)));
+}
+
+#[tokio::test]
+async fn what_may_not_be_booked_is_denied_in_the_same_words_whether_it_is_there_or_not() {
+    let asking = Asking::new().await;
+    let ask = || asking.create(&value(schedule("a", 3, &guest(&json!({"conflictPolicy": "Allow"})))));
+    let absent = ask();
+    assert!(!absent.allowed);
+    assert_eq!(
+        absent.result.message,
+        "RefNotPermitted: sharedResources: rooms/hall can't be booked from namespace payments: there is no such \
+         BookableResource, or its sharedWith does not list payments"
+    );
+    asking.0.world.resources.insert(hall(json!({"sharedWith": ["shop"]})));
+    assert_eq!(ask().result.message, absent.result.message);
+    asking.0.world.resources.insert(hall(json!({"sharedWith": ["payments"]})));
+    assert!(ask().allowed);
+}
+
+#[tokio::test]
+async fn a_resource_is_checked_and_who_loses_it_is_a_warning() {
+    let asking = Asking::new().await;
+    let before = hall(json!({"capacity": 2, "sharedWith": ["*"]}));
+    asking.0.world.resources.insert(before.clone());
+    for (number, namespace) in [(5, "shop"), (6, "payments")] {
+        let booked = schedule("s", number, &guest(&json!({})));
+        asking.0.world.schedules.insert(moved(booked, namespace));
+    }
+    let answer = |spec: Value| {
+        let request = asked("UPDATE", &value(hall(spec)), &value(before.clone()));
+        let answer = asking.1.review(&request);
+        assert!(answer.allowed);
+        answer.warnings.unwrap_or_default().concat()
+    };
+    assert_eq!(answer(json!({"capacity": 3, "sharedWith": ["*"]})), "");
+    assert!(
+        answer(json!({"capacity": 1, "sharedWith": ["*"]}))
+            .contains("1 schedules that had a slot will clash")
+    );
+    assert!(
+        answer(json!({"capacity": 2})).contains("2 schedules of namespaces that sharedWith does not list")
+    );
+    let none = asking.create(&value(hall(json!({"capacity": 0}))));
+    assert!(!none.allowed && none.result.message.contains("capacity: 0 is not from 1 to 10000"));
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_lead_forgets_what_is_gone() {
+    let asking = Asking::new().await;
+    let cache = &asking.0.world.schedules;
+    let known = || asking.0.world.conflicts.known();
+    cache.insert(schedule("one", 5, &json!({})));
+    cache.insert(schedule("broken", 6, &json!({"timeZone": "Asia/Soul"})));
+    assert!(!asking.create(&value(schedule("two", 7, &json!({})))).allowed);
+    assert_eq!(known(), (2, 1));
+    // Another of the same name, before the end of the first was told.
+    cache.insert(schedule("one", 8, &json!({"resources": ["elsewhere"], "participants": []})));
+    assert_eq!(known(), (2, 1));
+    assert!(asking.create(&value(schedule("two", 7, &json!({})))).allowed);
+    // One that became unreadable holds nothing any more.
+    cache.insert(object("one", 8, json!({"title": 7})));
+    assert_eq!(known().1, 0);
+    cache.remove("payments", "one");
+    cache.remove("payments", "broken");
+    assert_eq!(known(), (0, 0));
+}
+
+/// Two replicas, each of which lets in what the other was not shown yet.
+#[tokio::test]
+async fn of_those_let_in_by_two_replicas_at_once_as_many_as_there_is_room_for_stay_and_the_others_heal() {
+    let (one, other) = (Asking::new().await, Asking::new().await);
+    let replicas = [&one, &other];
+    for replica in replicas {
+        replica.0.world.resources.insert(hall(json!({"capacity": 2, "sharedWith": ["*"]})));
+    }
+    // Created in one second: the lesser uid is the older.
+    let bookings: Vec<_> = (1..=4_u128)
+        .map(|number| {
+            let mut booked = schedule(&format!("s{number}"), number, &guest(&json!({})));
+            let meta = &mut booked.0.as_mut().unwrap().metadata;
+            meta.creation_timestamp = schedule("any", 60, &json!({})).0.unwrap().metadata.creation_timestamp;
+            moved(booked, if number % 2 == 0 { "shop" } else { "payments" })
+        })
+        .collect();
+    for (at, booked) in bookings.iter().enumerate() {
+        let replica = replicas[at % 2];
+        assert!(replica.create(&value(booked.clone())).allowed, "{at}");
+        replica.0.world.schedules.insert(booked.clone());
+    }
+    // Then each is shown all, in another order, and both find the same.
+    for replica in replicas {
+        bookings.iter().rev().for_each(|booked| drop(replica.0.world.schedules.insert(booked.clone())));
+        let ready_of = async |names: &[&str]| {
+            let schedules = Schedules::new(Arc::clone(&replica.0.world), replica.0.cluster("test"));
+            for namespace in NAMESPACES {
+                replica.0.world.channels.insert(moved(slack("slack", 1), namespace));
+                schedules.reconcile(namespace.to_owned()).await.unwrap();
+            }
+            let asked = replica.0.asked();
+            names.iter().map(|name| ready(&written(&asked, name))).collect::<Vec<_>>()
+        };
+        let names = ["s1", "s2", "s3", "s4"];
+        let (yes, no) = ("True/Ready", "False/Conflicting");
+        assert_eq!(ready_of(&names).await, [yes, yes, no, no]);
+        replica.0.world.schedules.remove("shop", "s2");
+        assert_eq!(ready_of(&["s1", "s3", "s4"]).await, [yes, yes, no]);
+    }
+}
