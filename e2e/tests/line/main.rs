@@ -17,4 +17,5 @@ mod kafka;
 mod leave;
 mod rules;
 mod schedules;
+mod shared;
 mod support;

@@ -1,0 +1,199 @@
+//! Rooms that one namespace lends to others: grants, capacity, and who keeps the slot when many come at once.
+
+use std::time::Duration;
+
+use e2e::cluster::{condition, eventually, run};
+use e2e::tenant::Tenant;
+use serde_json::Value;
+
+/// A BookableResource `hall` in the tenant's namespace; `spec` is YAML in flow style.
+fn hall(spec: &str) -> String {
+    format!(
+        "apiVersion: belfry.dev/v1alpha1\nkind: BookableResource\nmetadata: {{name: hall, namespace: $NS}}\nspec: {spec}\n---\n"
+    )
+}
+
+/// A weekly Schedule in the hall of another namespace.
+fn guest(name: &str, namespace: &str, owner: &Tenant, start: &str) -> String {
+    format!(
+        "apiVersion: belfry.dev/v1alpha1
+kind: Schedule
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  title: {name} of {namespace}
+  timeZone: Asia/Seoul
+  start: \"{start}\"
+  duration: 30m
+  recurrence: {{rrule: FREQ=WEEKLY}}
+  sharedResources: [{{namespace: {}, name: hall}}]
+  conflictPolicy: Reject
+---
+",
+        owner.ns
+    )
+}
+
+const START: &str = "2027-01-04T10:00:00";
+
+/// Webhook and controllers hear of a grant through watches: until then a guest is refused.
+async fn let_in(tenant: &Tenant, manifest: &str) {
+    eventually("it is let in", Duration::from_secs(20), async || tenant.try_apply(manifest).await.map(drop))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named() {
+    let owner = Tenant::new("t-lends").await;
+    let (one, other) = (Tenant::new("t-guest-a").await, Tenant::new("t-guest-b").await);
+    let secret = guest("takeover", &one.ns, &owner, START);
+    let absent = one.try_apply(&secret).await.expect_err("there is no hall");
+    assert!(absent.contains("RefNotPermitted"), "{absent}");
+    owner.apply(&hall("{sharedWith: [t-guest-b]}")).await;
+    let second = guest("second", &other.ns, &owner, "2027-01-04T10:10:00");
+    let_in(&other, &second).await;
+    other.ready("sch/second").await;
+    assert_eq!(
+        one.try_apply(&secret).await.expect_err("it is not shared"),
+        absent,
+        "there or not is not told"
+    );
+
+    other.cluster.kubectl(&["-n", &other.ns, "delete", "sch", "second"]).await;
+    owner.apply(&hall("{sharedWith: [t-guest-a, t-guest-b]}")).await;
+    let_in(&one, &secret).await;
+    one.ready("sch/takeover").await;
+    let refusal = eventually("it is refused", Duration::from_secs(20), async || {
+        let applied = other.try_apply(&second).await;
+        if applied.is_ok() {
+            other.cluster.kubectl(&["-n", &other.ns, "delete", "sch", "second"]).await;
+        }
+        applied.err().filter(|refusal| refusal.contains("clash")).ok_or("not because of a clash".to_owned())
+    })
+    .await;
+    assert!(refusal.contains("a schedule of another namespace has t-lends/hall"), "{refusal}");
+    assert!(!refusal.contains("takeover"), "{refusal}");
+
+    // A larger hall has room for both; a smaller one is what it is, and says who loses it.
+    owner.apply(&hall("{sharedWith: [t-guest-a, t-guest-b], capacity: 2}")).await;
+    let_in(&other, &second).await;
+    other.ready("sch/second").await;
+    let smaller = hall("{sharedWith: [t-guest-a, t-guest-b]}").replace("$NS", &owner.ns);
+    let said = run("sh", &["-c", "kubectl apply -f - 2>&1"], &smaller).await.expect("it is stored");
+    assert!(said.contains("Warning: capacity 1 is less than what is booked: 1 schedules"), "{said}");
+    let object = other.condition("sch/second", "Ready", "False", "Conflicting", 30).await;
+    let shown = object["status"].to_string();
+    assert!(shown.contains("a schedule of another namespace") && !shown.contains("takeover"), "{shown}");
+    let events = other.cluster.kubectl(&["-n", &other.ns, "get", "events", "-o", "json"]).await;
+    assert!(!events.contains("takeover"), "{events}");
+
+    // A grant that is withdrawn frees the hall for others, and counts again when it is back.
+    owner.apply(&hall("{sharedWith: [t-guest-b]}")).await;
+    one.condition("sch/takeover", "Ready", "False", "RefNotPermitted", 30).await;
+    other.ready("sch/second").await;
+    owner.apply(&hall("{sharedWith: [\"*\"]}")).await;
+    one.ready("sch/takeover").await;
+    other.condition("sch/second", "Ready", "False", "Conflicting", 30).await;
+    owner.cluster.kubectl(&["-n", &owner.ns, "delete", "bkr", "hall"]).await;
+    one.condition("sch/takeover", "Ready", "False", "RefNotPermitted", 30).await;
+    for tenant in [one, other, owner] {
+        tenant.leave().await;
+    }
+}
+
+/// How many Schedules of some namespaces are Ready, and how many give way.
+async fn standing(spaces: &[Tenant]) -> Result<(Vec<String>, usize), String> {
+    let (mut ready, mut giving_way) = (Vec::new(), 0);
+    for tenant in spaces {
+        let list = tenant.cluster.kubectl(&["-n", &tenant.ns, "get", "sch", "-o", "json"]).await;
+        let list: Value = serde_json::from_str(&list).map_err(|error| error.to_string())?;
+        for item in list["items"].as_array().into_iter().flatten() {
+            match condition(item, "Ready") {
+                Some((status, ..)) if status == "True" => {
+                    ready.push(format!(
+                        "{}/{}",
+                        tenant.ns,
+                        item["metadata"]["name"].as_str().unwrap_or_default()
+                    ));
+                }
+                Some((_, reason, _)) if reason == "Conflicting" => giving_way += 1,
+                other => return Err(format!("{other:?}")),
+            }
+        }
+    }
+    ready.sort_unstable();
+    Ok((ready, giving_way))
+}
+
+/// Waits until as many hold a slot as there is room for, and all others give way; who holds it.
+async fn settled(spaces: &[Tenant], room: usize, stored: usize) -> Vec<String> {
+    eventually(&format!("{room} of {stored} hold the hall"), Duration::from_mins(1), async || {
+        let (ready, giving_way) = standing(spaces).await?;
+        let seen = (ready.len(), giving_way);
+        if seen == (room.min(stored), stored.saturating_sub(room)) {
+            Ok(ready)
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await
+}
+
+/// Two replicas answer the API server, each from its own caches, and the one that leads decides what stays.
+async fn race(name: &str, capacity: usize, spaces: [Tenant; 2], owner: Tenant) {
+    const MANY: usize = 8;
+    let cluster = owner.cluster.clone();
+    let manifests: Vec<String> =
+        (0..MANY).map(|n| guest(&format!("{name}{n}"), &spaces[n % 2].ns, &owner, START)).collect();
+    let creating: Vec<_> = manifests
+        .into_iter()
+        .map(|manifest| tokio::spawn(async move { run("kubectl", &["create", "-f", "-"], &manifest).await }))
+        .collect();
+    let mut stored = 0;
+    for created in creating {
+        match created.await.expect("it ran") {
+            Ok(_) => stored += 1,
+            Err(refusal) => assert!(refusal.contains("Conflicting"), "{refusal}"),
+        }
+    }
+    println!("{name}: {} of {MANY} were refused at admission", MANY - stored);
+    let mut holders = settled(&spaces, capacity, stored).await;
+    // Each that goes makes room for the next, until none waits any more.
+    while stored > capacity {
+        let (namespace, gone) = holders[0].split_once('/').expect("namespace/name");
+        cluster.kubectl(&["-n", namespace, "delete", "sch", gone]).await;
+        stored -= 1;
+        let next = settled(&spaces, capacity, stored).await;
+        assert!(holders[1..].iter().all(|holder| next.contains(holder)), "{holders:?} then {next:?}");
+        holders = next;
+    }
+    for tenant in spaces.into_iter().chain([owner]) {
+        tenant.leave().await;
+    }
+}
+
+/// Has two replicas of the operator answer. They stay: to take one away would disturb the tests beside this one.
+async fn two_replicas(tenant: &Tenant) {
+    let operator = async |args: &[&str]| {
+        tenant.cluster.kubectl(&[&["-n", "belfry-system"], args].concat()).await;
+    };
+    operator(&["scale", "deploy/belfry-operator", "--replicas=2"]).await;
+    operator(&["rollout", "status", "deploy/belfry-operator", "--timeout=90s"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_come_at_once_through_two_replicas_as_many_as_there_is_room_for_stay_and_the_others_heal()
+ {
+    let owner = Tenant::new("t-two").await;
+    two_replicas(&owner).await;
+    // One slot, through both replicas' webhooks.
+    owner.apply(&hall("{sharedWith: [t-two-a, t-two-b]}")).await;
+    let spaces = [Tenant::new("t-two-a").await, Tenant::new("t-two-b").await];
+    let_in(&spaces[0], &guest("first", &spaces[0].ns, &owner, "2027-01-04T20:00:00")).await;
+    spaces[0].cluster.kubectl(&["-n", &spaces[0].ns, "delete", "sch", "first"]).await;
+    race("slot", 1, spaces, owner).await;
+    // The worst case, neither replica sees what the other lets in: the webhook is not asked at all.
+    let owner = Tenant::unchecked("t-two-c").await;
+    owner.apply(&hall("{sharedWith: [\"*\"], capacity: 3}")).await;
+    let spaces = [Tenant::unchecked("t-two-d").await, Tenant::unchecked("t-two-e").await];
+    race("blind", 3, spaces, owner).await;
+}
