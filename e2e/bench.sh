@@ -1,6 +1,6 @@
 #!/bin/bash
 # Prints the figures of docs/benchmarks.md from release builds on the test bed.
-# usage: bench.sh [engine|calendar|conflicts|size|latency|dispatch|consume]
+# usage: bench.sh [engine|calendar|conflicts|admission|size|latency|dispatch|consume]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -22,6 +22,11 @@ if [ "${1:-calendar}" = calendar ]; then
   cargo run --locked --quiet --release -p belfry-calendar --example figures
   cargo run --locked --quiet --release -p belfry-calendar --example cron_lines
   [ "${1:-}" != calendar ] || exit 0
+fi
+if [ "${1:-admission}" = admission ]; then
+  say "admission with 10,000 Schedules, in one process"
+  cargo run --locked --quiet --release -p belfry-controllers --example admission
+  # Alone it goes on to a real API server.
 fi
 name=bench
 "$testbed" install python3 python3-aiosmtpd python3-confluent-kafka prometheus-alertmanager

@@ -1,5 +1,6 @@
 //! Figures, each measured on the real cluster beside its peer or limit.
 
+pub mod admission;
 pub mod consume;
 pub mod dispatch;
 pub mod latency;

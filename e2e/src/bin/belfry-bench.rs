@@ -1,7 +1,7 @@
 //! Prints the figures of docs/benchmarks.md, as ratios in one run. Never an assertion about a time.
 //! `belfry-bench bare TOPIC` is the peer of the consumer: librdkafka that does nothing.
 
-use e2e::bench::{consume, dispatch, latency, size};
+use e2e::bench::{admission, consume, dispatch, latency, size};
 
 #[tokio::main]
 async fn main() {
@@ -14,10 +14,12 @@ async fn main() {
             dispatch::print().await;
             consume::print().await;
         }
+        // Not among all: it takes minutes, and the first part of `bench.sh admission` needs no cluster.
+        ["admission"] => admission::print().await,
         ["size"] => size::print().await,
         ["latency"] => latency::print().await,
         ["dispatch"] => dispatch::print().await,
         ["consume"] => consume::print().await,
-        _ => eprintln!("usage: belfry-bench [size | latency | dispatch | consume | bare TOPIC]"),
+        _ => eprintln!("usage: belfry-bench [admission | size | latency | dispatch | consume | bare TOPIC]"),
     }
 }

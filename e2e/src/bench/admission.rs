@@ -1,0 +1,101 @@
+//! What a create of a Schedule costs while there come to be 10,000, beside that of a ConfigMap, which no webhook sees.
+//!
+//! Both take turns, so that whatever else the machine does meets both. One at a time, through `kubectl proxy`: a process for
+//! each create would take longer than what is measured.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::cluster::Cluster;
+
+const COUNT: usize = 10_000;
+const NAMESPACES: usize = 20;
+/// Schedules of a room, an hour each at another time.
+const ROOM: usize = 20;
+/// Of the last ones it is told apart, when nearly all are there.
+const LAST: usize = 1_000;
+
+/// Prints p50 and p99 of both, over all and over the last.
+pub async fn print() {
+    // A second call answers with an error that does not matter: the provider is there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cluster = Cluster::from_env();
+    let spaces: Vec<String> = (0..NAMESPACES).map(|n| format!("b-admission-{n}")).collect();
+    let manifests: Vec<String> = spaces
+        .iter()
+        .map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"))
+        .collect();
+    cluster.apply(&manifests.join("---\n")).await;
+    let (proxy, door) = proxy().await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let create = async |path: String, object: &Value| {
+        let start = Instant::now();
+        let answer =
+            http.post(format!("{door}{path}")).json(object).send().await.expect("the API server answers");
+        let (took, status) = (start.elapsed(), answer.status());
+        assert!(status.is_success(), "{path}: {status} {}", answer.text().await.unwrap_or_default());
+        took
+    };
+    let (mut checked, mut unseen) = (Vec::with_capacity(COUNT), Vec::with_capacity(COUNT));
+    for n in 0..COUNT {
+        let space = &spaces[n / ROOM % NAMESPACES];
+        let schedule = schedule(n);
+        // Of about the same size.
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("map-{n}")},
+            "data": {"spec": schedule["spec"].to_string()},
+        });
+        unseen.push(create(format!("/api/v1/namespaces/{space}/configmaps"), &map).await);
+        checked
+            .push(create(format!("/apis/belfry.dev/v1alpha1/namespaces/{space}/schedules"), &schedule).await);
+    }
+    let last = |times: &[Duration]| times[times.len() - LAST..].to_vec();
+    println!("{COUNT} creates of Schedules: {}", shown(checked.clone()));
+    println!("{COUNT} creates of ConfigMaps, in turns: {}", shown(unseen.clone()));
+    println!(
+        "of these the last {LAST}: Schedules {}; ConfigMaps {}",
+        shown(last(&checked)),
+        shown(last(&unseen))
+    );
+    drop(proxy);
+    let mut delete = vec!["delete", "namespace", "--wait=false"];
+    delete.extend(spaces.iter().map(String::as_str));
+    cluster.kubectl(&delete).await;
+}
+
+/// One that is free: of a room each has another hour.
+fn schedule(n: usize) -> Value {
+    let slot = n % ROOM;
+    json!({
+        "apiVersion": "belfry.dev/v1alpha1", "kind": "Schedule", "metadata": {"name": format!("schedule-{n}")},
+        "spec": {
+            "title": format!("Meeting {n}"), "timeZone": "Europe/Berlin", "duration": "1h", "conflictPolicy": "Reject",
+            "start": format!("2027-01-{:02}T{:02}:00:00", 4 + slot % 5, 9 + slot / 5 * 2),
+            "recurrence": {"rrule": "FREQ=WEEKLY"}, "resources": [format!("room-{}", n / ROOM)],
+        },
+    })
+}
+
+/// A door to the API server without a certificate, for as long as the process is held.
+async fn proxy() -> (Child, String) {
+    let mut child = Command::new("kubectl")
+        .args(["proxy", "--port=0"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("kubectl runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let line = lines.next_line().await.expect("it can be read").expect("it says where it listens");
+    let address = line.rsplit(' ').next().expect("an address");
+    (child, format!("http://{address}"))
+}
+
+fn shown(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    format!("p50 {:.1} ms, p99 {:.1} ms", at(0.5), at(0.99))
+}
