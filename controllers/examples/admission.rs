@@ -66,9 +66,12 @@ fn main() -> Result<(), Fault> {
     let admission = Admission::new(Arc::clone(&world), Metrics::new());
     // Beside the rooms' last hours, and in the middle of others'.
     let (let_in, refused) = ask(&world, &admission, true)?;
-    println!("a create that is let in, and held before the next one: {} of {ASKED}", shown(let_in, refused));
+    println!(
+        "a create that is let in, and held before the next one: {} of {ASKED}",
+        shown(let_in, refused.len())
+    );
     let (let_in, refused) = ask(&world, &admission, false)?;
-    println!("a create that is refused with three free times: {} of {ASKED}", shown(refused, let_in));
+    println!("a create that is refused with three free times: {} of {ASKED}", shown(refused, let_in.len()));
     Ok(())
 }
 
@@ -105,7 +108,8 @@ fn uid(n: u64) -> String {
 /// Schedule `n`, at the room and the time of the one that is `like`.
 fn schedule(n: u64, like: u64) -> Value {
     let (room, slot) = (like / ROOM, like % ROOM);
-    let shared = if n % GUESTS == 0 { json!([{"namespace": "rooms", "name": "hall"}]) } else { json!([]) };
+    let shared =
+        if n.is_multiple_of(GUESTS) { json!([{"namespace": "rooms", "name": "hall"}]) } else { json!([]) };
     json!({
         "apiVersion": "belfry.dev/v1alpha1", "kind": "Schedule",
         "metadata": {
@@ -160,7 +164,7 @@ fn world() -> Result<World, Fault> {
     Ok(World::new(1, Hub::new(hub, Metrics::new()), settings, calendar::HORIZON, now))
 }
 
-fn shown(mut times: Vec<Duration>, others: Vec<Duration>) -> String {
+fn shown(mut times: Vec<Duration>, others: usize) -> String {
     times.sort_unstable();
     let at = |share: f64| {
         times.get((times.len() as f64 * share) as usize).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
@@ -170,7 +174,7 @@ fn shown(mut times: Vec<Duration>, others: Vec<Duration>) -> String {
         at(0.5),
         at(0.99),
         times.len(),
-        others.len()
+        others
     )
 }
 

@@ -160,7 +160,9 @@ impl Lint {
     /// they may not book.
     fn clashes(&mut self, now: Timestamp) {
         let conflicts = Conflicts::new(calendar::HORIZON, now);
-        std::mem::take(&mut self.resources).into_iter().for_each(|resource| conflicts.lend(resource));
+        for resource in std::mem::take(&mut self.resources) {
+            conflicts.lend(resource);
+        }
         let mut schedules = Vec::new();
         for (at, mut valid) in std::mem::take(&mut self.schedules) {
             // Its owner's manifests may be elsewhere.

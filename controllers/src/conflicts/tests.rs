@@ -63,7 +63,9 @@ fn hold(conflicts: &Conflicts, schedules: &[&ValidSchedule]) {
     let there: Vec<Uuid> = schedules.iter().map(|schedule| schedule.plan.uid).collect();
     let gone = conflicts.with(|index| index.uids()).into_iter().filter(|uid| !there.contains(uid));
     gone.for_each(|uid| conflicts.take_out(&uid.to_string()));
-    schedules.iter().for_each(|schedule| conflicts.put(Arc::new((*schedule).clone()), now()));
+    for schedule in schedules {
+        conflicts.put(Arc::new((*schedule).clone()), now());
+    }
 }
 
 fn holding(schedules: &[&ValidSchedule]) -> Conflicts {
