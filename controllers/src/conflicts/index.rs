@@ -170,7 +170,7 @@ impl Index {
 
     /// What a schedule may book, and what it names and may not.
     pub(super) fn weigh(&self, schedule: &ValidSchedule) -> (Vec<Need>, Vec<ResourceRef>) {
-        let mut needs: Vec<Need> = schedule.needs.iter().cloned().collect();
+        let mut needs = schedule.needs.clone();
         let mut not_permitted = Vec::new();
         for reference in &schedule.shared {
             if self.lent.get(reference).is_some_and(|lent| lent.serves(&schedule.plan.namespace)) {

@@ -30,7 +30,7 @@ pub struct Valid {
     pub policy: wire::ConflictPolicy,
     /// Who and what of its namespace it needs: participants by address or else name, and resources. Nothing, when it leaves
     /// them free.
-    pub needs: BTreeSet<Need>,
+    pub needs: Vec<Need>,
     /// What it asks for of other namespaces. Whether it may have it is not known here.
     pub shared: BTreeSet<ResourceRef>,
     /// Time before and after each occurrence in which nothing else may be under way.
@@ -252,13 +252,16 @@ fn is_free(spec: &wire::ScheduleSpec) -> bool {
     spec.transparency == wire::Transparency::Transparent
 }
 
-fn needs(spec: &wire::ScheduleSpec, namespace: &str) -> BTreeSet<Need> {
+fn needs(spec: &wire::ScheduleSpec, namespace: &str) -> Vec<Need> {
     if is_free(spec) {
-        return BTreeSet::new();
+        return Vec::new();
     }
     let people = spec.participants.iter().map(person);
     let all = people.chain(spec.resources.iter().cloned().map(What::Resource));
-    all.map(|what| Need { namespace: namespace.to_owned(), what }).collect()
+    let mut needs: Vec<Need> = all.map(|what| Need { namespace: namespace.to_owned(), what }).collect();
+    needs.sort_unstable();
+    needs.dedup();
+    needs
 }
 
 fn person(person: &wire::Participant) -> What {
