@@ -144,6 +144,7 @@ fn world() -> Result<World, Fault> {
     let hub = protocol::Client::new(protocol::ClientConfig {
         url: "http://127.0.0.1:9".to_owned(),
         ca: None,
+        server_name: None,
         token: protocol::TokenSource::Fixed("none".to_owned()),
     })?;
     let settings = Settings {
@@ -152,7 +153,7 @@ fn world() -> Result<World, Fault> {
         pull_policy: "Never".to_owned(),
         pull_secrets: Vec::new(),
         hub_url: "http://127.0.0.1:9".to_owned(),
-        hub_ca: None,
+        hub_ca: String::new(),
         audience: "none".to_owned(),
         deny_private: false,
         memory_limit: "none".to_owned(),
