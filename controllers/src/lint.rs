@@ -4,6 +4,7 @@
 //! that are not there, schedules that clash. Pure; the clock is an argument. Never: a Secret, or a question to anybody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use crds::GROUP;
 use domain::{Plan, PlanBody};
@@ -73,6 +74,11 @@ pub fn lint(manifests: &[Value], now: Timestamp) -> Linted {
     Linted { findings: lint.findings, plans: lint.plans }
 }
 
+/// One Schedule alone, with the identity that the API server would give it; what it clashes with is not looked at.
+pub fn schedule(at: usize, manifest: &Value) -> Result<ValidSchedule, Invalid> {
+    checked(at, manifest, validate::schedule)
+}
+
 #[derive(Default)]
 struct Lint {
     findings: Vec<Finding>,
@@ -104,7 +110,7 @@ impl Lint {
                 checked(at, manifest, validate::channel).map(|plan| self.plans.push((at, plan)))
             }
             "AlertRule" => checked(at, manifest, validate::rule).map(|plan| self.plans.push((at, plan))),
-            "Schedule" => checked(at, manifest, validate::schedule).map(|valid| {
+            "Schedule" => schedule(at, manifest).map(|valid| {
                 self.plans.push((at, valid.plan.clone()));
                 self.schedules.push((at, valid));
             }),
@@ -196,8 +202,8 @@ where
         return Err(unreadable("metadata.name is missing".to_owned()));
     }
     let kind = K::kind(&());
-    let schemas = crds::definitions();
-    let schema = schemas
+    static SCHEMAS: LazyLock<Vec<crds::Definition>> = LazyLock::new(crds::definitions);
+    let schema = SCHEMAS
         .iter()
         .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())
         .and_then(|definition| definition.json.pointer("/spec/versions/0/schema/openAPIV3Schema"));

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use channel::{channel, files_of};
 pub use rule::{rule, source_of};
-pub use schedule::{Need, Suggest, Valid as ValidSchedule, schedule};
+pub use schedule::{Need, Suggest, Valid as ValidSchedule, people, schedule};
 
 use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;

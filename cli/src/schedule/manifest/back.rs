@@ -1,0 +1,83 @@
+//! A Schedule as a series of iCalendar.
+//!
+//! Never: the texts of channels, or anything else that says whom Belfry tells.
+
+use calendar::ical::{Before, Person, Series};
+use calendar::RecurrenceSpec;
+use controllers::validate::ValidSchedule;
+use crds::schedule::{Schedule, ScheduleSpec, Transparency};
+use domain::PlanBody;
+
+use super::{SEQUENCE, UID};
+
+/// The series of a Schedule that is valid, and what iCalendar has no words for.
+pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) -> (Series, Vec<String>) {
+    let meta = &object.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
+    let namespace = meta.namespace.as_deref().unwrap_or(namespace);
+    let uid = annotation(UID).cloned().or_else(|| meta.uid.clone());
+    let base = annotation(SEQUENCE).and_then(|text| text.parse::<i64>().ok());
+    let edits = meta.generation.map(|generation| (generation - 1).max(0));
+    let sequence = match (base, edits) {
+        (None, None) => None,
+        (base, edits) => Some(base.unwrap_or(0).saturating_add(edits.unwrap_or(0))),
+    };
+    let spec = &object.spec;
+    let series = Series {
+        uid: uid.unwrap_or_else(|| format!("{namespace}/{name}")),
+        name: Some(name),
+        sequence,
+        title: spec.title.clone(),
+        spec: recurrence(valid),
+        transparent: spec.transparency == Transparency::Transparent,
+        people: spec
+            .participants
+            .iter()
+            .map(|it| Person { name: it.name.clone(), address: it.email.as_ref().map(|it| it.to_lowercase()) })
+            .collect(),
+        resources: spec.resources.clone(),
+        reminders: valid.reminders.iter().map(|it| Before { minutes: it.before().as_secs() / 60 }).collect(),
+        remarks: Vec::new(),
+    };
+    (series, left(spec))
+}
+
+/// What validation made of it; a whole-day series that lasts longer as its own length.
+fn recurrence(valid: &ValidSchedule) -> RecurrenceSpec {
+    let PlanBody::Schedule(plan) = &valid.plan.body else { return RecurrenceSpec::default() };
+    let mut spec = plan.recurrence.clone();
+    if valid.recurrence.is_all_day() {
+        let plain = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
+        let first = calendar::Recurrence::new(&plain).ok().and_then(|it| it.all().next());
+        let first = first.map(|it| it.local_start.date().to_string());
+        let whole = spec.overrides.iter().position(|it| {
+            it.this_and_future && it.start.is_none() && !it.cancelled && Some(&it.recurrence_id) == first.as_ref()
+        });
+        if let Some(at) = whole {
+            spec.duration = spec.overrides.remove(at).duration;
+        }
+    }
+    spec
+}
+
+/// What is Belfry's alone.
+fn left(spec: &ScheduleSpec) -> Vec<String> {
+    let says = [
+        ("conflictPolicy", spec.conflict_policy != crds::schedule::ConflictPolicy::default()),
+        ("buffer", spec.buffer.is_some()),
+        ("suggest", spec.suggest.is_some()),
+        ("catchUp", spec.catch_up.is_some()),
+        ("suspend", spec.suspend),
+        ("participants[].workingHours", spec.participants.iter().any(|it| it.working_hours.is_some())),
+        ("reminders[].notify", !spec.reminders.is_empty()),
+    ];
+    let names: Vec<&str> = says.into_iter().filter(|(_, says)| *says).map(|(name, _)| name).collect();
+    let told = format!("not written: {}", names.join(", "));
+    if names.is_empty() { Vec::new() } else { vec![told] }
+}
+
+/// `default/standup`.
+pub(crate) fn title(valid: &ValidSchedule) -> String {
+    format!("{}/{}", valid.plan.namespace, valid.plan.name)
+}
