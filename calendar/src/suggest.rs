@@ -48,7 +48,8 @@ impl WorkingHours {
     pub fn within(&self, from: Timestamp, until: Timestamp) -> Vec<Stretch> {
         const MOST: usize = 10 * 366;
         let Ok(first) = self.zone.to_datetime(from).date().yesterday() else { return Vec::new() };
-        let days = first.series(1.day()).take_while(|day| self.zone.to_datetime(until).date() >= *day).take(MOST);
+        let days =
+            first.series(1.day()).take_while(|day| self.zone.to_datetime(until).date() >= *day).take(MOST);
         let at = |day: jiff::civil::Date, time| self.zone.to_timestamp(day.to_datetime(time)).ok();
         let stretch = |day: jiff::civil::Date| {
             let last = if self.to > self.from { day } else { day.tomorrow().ok()? };

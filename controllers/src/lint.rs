@@ -202,7 +202,7 @@ where
         return Err(unreadable("metadata.name is missing".to_owned()));
     }
     let kind = K::kind(&());
-    static SCHEMAS: LazyLock<Vec<crds::Definition>> = LazyLock::new(crds::definitions);
+    static SCHEMAS: LazyLock<[crds::Definition; 3]> = LazyLock::new(crds::definitions);
     let schema = SCHEMAS
         .iter()
         .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())

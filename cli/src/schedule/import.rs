@@ -56,10 +56,8 @@ struct Outcome<'a> {
 pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool> {
     check(flags)?;
     let bytes = read(&flags.file)?;
-    let options = Options {
-        time_zone: flags.time_zone.clone(),
-        location_is_resource: flags.location_is_resource,
-    };
+    let options =
+        Options { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
     let import = ical::read(&bytes, &options);
     if import.events.is_empty() {
         for note in &import.notes {
@@ -79,7 +77,9 @@ fn check(flags: &Flags) -> anyhow::Result<()> {
     if let Some(zone) = &flags.time_zone
         && !ical::knows_zone(zone)
     {
-        bail!("--time-zone {zone} is unknown; allowed are IANA names such as Europe/Berlin, and names of Windows");
+        bail!(
+            "--time-zone {zone} is unknown; allowed are IANA names such as Europe/Berlin, and names of Windows"
+        );
     }
     let is_name = |name: &String| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
@@ -96,7 +96,8 @@ fn check(flags: &Flags) -> anyhow::Result<()> {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let from = |from: &mut dyn std::io::Read, bytes: &mut Vec<u8>| from.take(MAX_BYTES + 1).read_to_end(bytes);
+    let from =
+        |from: &mut dyn std::io::Read, bytes: &mut Vec<u8>| from.take(MAX_BYTES + 1).read_to_end(bytes);
     let read = if file == Path::new("-") {
         from(&mut std::io::stdin().lock(), &mut bytes)
     } else {
@@ -150,7 +151,9 @@ fn one(
     remarks.extend(more.into_iter().map(refused));
     let value = serde_json::to_value(&manifest).map_err(|error| refused(error.to_string()))?;
     controllers::lint::schedule(0, &value).map_err(|invalid| refused(invalid.message))?;
-    if flags.strict && let Some(first) = remarks.first() {
+    if flags.strict
+        && let Some(first) = remarks.first()
+    {
         return Err(Remark { line: first.line, text: format!("{} (--strict)", first.text) });
     }
     let mut yaml = serde_saphyr::to_string(&manifest).map_err(|error| refused(error.to_string()))?;
@@ -164,7 +167,9 @@ fn line_of(flags: &Flags, note: &Remark) -> String {
     let file = flags.file.display().to_string();
     match flags.report {
         Output::Text => format!("{file}:{}: note: {}", note.line, note.text),
-        Output::Json => json!({"file": file, "line": note.line, "outcome": "note", "text": note.text}).to_string(),
+        Output::Json => {
+            json!({"file": file, "line": note.line, "outcome": "note", "text": note.text}).to_string()
+        }
     }
 }
 
@@ -219,7 +224,8 @@ impl Outcome<'_> {
     fn json(&self, file: &str) -> Value {
         let remark = |it: &Remark| json!({"line": it.line, "text": it.text});
         let Event { line, uid, title, .. } = self.event;
-        let mut value = json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.word()});
+        let mut value =
+            json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.word()});
         if let Some(name) = &self.object {
             value["name"] = json!(name);
             value["remarks"] = self.remarks.iter().map(remark).collect();

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use calendar::RecurrenceSpec;
 use calendar::ical::{Before, Person, Series};
-use crds::common::{Duration, ChannelRef, Notify, SignedMinutes};
+use crds::common::{ChannelRef, Duration, Notify, SignedMinutes};
 use crds::schedule as wire;
 use domain::Millis;
 use serde::Serialize;
@@ -94,7 +94,8 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
         // A Schedule's whole day is one; a longer one is all of the series from its first occurrence on.
         recurrence.overrides.insert(0, lasting(from, total)?);
     }
-    let says_when = recurrence.rrule.is_some() || !recurrence.rrules.is_empty() || !recurrence.dates.is_empty();
+    let says_when =
+        recurrence.rrule.is_some() || !recurrence.rrules.is_empty() || !recurrence.dates.is_empty();
     let nothing = recurrence == wire::Recurrence::default();
     if !says_when && !nothing && recurrence.dst.is_none() {
         recurrence.dst = Some(wire::Dst::default());
@@ -125,7 +126,9 @@ fn length(seconds: i64) -> Duration {
 
 fn recurrence(from: &RecurrenceSpec) -> Result<wire::Recurrence, String> {
     let within = |what: &str, count: usize, most: usize| {
-        (count <= most).then_some(()).ok_or_else(|| format!("{what}: {count}, where a Schedule takes at most {most}"))
+        (count <= most)
+            .then_some(())
+            .ok_or_else(|| format!("{what}: {count}, where a Schedule takes at most {most}"))
     };
     let rules: Vec<String> = from.rule.iter().chain(&from.more_rules).cloned().collect();
     within("RRULE", rules.len(), MAX_RULES)?;
@@ -137,7 +140,8 @@ fn recurrence(from: &RecurrenceSpec) -> Result<wire::Recurrence, String> {
     let mut overrides = from.overrides.clone();
     if overrides.len() > MAX_OVERRIDES {
         // What is cancelled alone is as well left out.
-        let (plain, others): (Vec<_>, _) = overrides.into_iter().partition(|it| it.cancelled && !it.this_and_future);
+        let (plain, others): (Vec<_>, _) =
+            overrides.into_iter().partition(|it| it.cancelled && !it.this_and_future);
         except.extend(plain.into_iter().map(|it| it.recurrence_id));
         overrides = others;
     }
@@ -236,7 +240,8 @@ fn resources(names: &[String], remarks: &mut Vec<String>) -> Vec<String> {
 
 fn reminders(all: &[Before], notify: &[String], remarks: &mut Vec<String>) -> Vec<wire::Reminder> {
     if !all.is_empty() && notify.is_empty() {
-        let what = format!("VALARM: {} not taken: a reminder needs a channel; say which with --notify", all.len());
+        let what =
+            format!("VALARM: {} not taken: a reminder needs a channel; say which with --notify", all.len());
         remarks.push(what);
         return Vec::new();
     }

@@ -74,7 +74,11 @@ mod tests {
     fn a_name_is_readable_the_same_in_every_run_and_a_name_of_kubernetes() {
         let name = |title: &str| Names::default().name(None, title, "1@example.com");
         assert_eq!(name("Größe & Maß: Überblick!"), name("Größe & Maß: Überblick!"));
-        assert!(name("Größe & Maß: Überblick!").starts_with("grosse-mass-uberblick-"), "{}", name("Größe & Maß: Überblick!"));
+        assert!(
+            name("Größe & Maß: Überblick!").starts_with("grosse-mass-uberblick-"),
+            "{}",
+            name("Größe & Maß: Überblick!")
+        );
         assert!(name("회의").starts_with("event-"));
         for title in ["", "---", &"long ".repeat(50), "a"] {
             assert!(is_name(&name(title)) && name(title).len() <= 51, "{}", name(title));

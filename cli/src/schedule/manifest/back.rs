@@ -2,8 +2,8 @@
 //!
 //! Never: the texts of channels, or anything else that says whom Belfry tells.
 
-use calendar::ical::{Before, Person, Series};
 use calendar::RecurrenceSpec;
+use calendar::ical::{Before, Person, Series};
 use controllers::validate::ValidSchedule;
 use crds::schedule::{Schedule, ScheduleSpec, Transparency};
 use domain::PlanBody;
@@ -34,7 +34,10 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
         people: spec
             .participants
             .iter()
-            .map(|it| Person { name: it.name.clone(), address: it.email.as_ref().map(|it| it.to_lowercase()) })
+            .map(|it| Person {
+                name: it.name.clone(),
+                address: it.email.as_ref().map(|it| it.to_lowercase()),
+            })
             .collect(),
         resources: spec.resources.clone(),
         reminders: valid.reminders.iter().map(|it| Before { minutes: it.before().as_secs() / 60 }).collect(),
@@ -52,7 +55,10 @@ fn recurrence(valid: &ValidSchedule) -> RecurrenceSpec {
         let first = calendar::Recurrence::new(&plain).ok().and_then(|it| it.all().next());
         let first = first.map(|it| it.local_start.date().to_string());
         let whole = spec.overrides.iter().position(|it| {
-            it.this_and_future && it.start.is_none() && !it.cancelled && Some(&it.recurrence_id) == first.as_ref()
+            it.this_and_future
+                && it.start.is_none()
+                && !it.cancelled
+                && Some(&it.recurrence_id) == first.as_ref()
         });
         if let Some(at) = whole {
             spec.duration = spec.overrides.remove(at).duration;
