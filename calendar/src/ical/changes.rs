@@ -109,28 +109,17 @@ impl Building {
     fn dates(&mut self, event: &Component, clock: &Clock<'_, '_>) -> Result<(), Remark> {
         let line = event.first("RDATE").map_or(event.line, |line| line.number);
         let wrong = |value: &str, why: &str| Remark::new(line, format!("RDATE: {value} {why}"));
-        let rules = RecurrenceSpec { dates: Vec::new(), except_rules: Vec::new(), ..self.spec.clone() };
-        let rules = Recurrence::new(&rules).map_err(|error| refused(event, &error))?;
-        let mut dates = BTreeSet::new();
+        let (mut dates, mut seconds) = (BTreeSet::new(), Vec::new());
         for value in std::mem::take(&mut self.spec.dates) {
-            let (from, till) =
-                value.split_once('/').map_or((value.as_str(), None), |(from, till)| (from, Some(till)));
-            let mut from_text = from.to_owned();
+            let parts = value.split_once('/');
+            let (from, till) = parts.map_or((value.as_str(), None), |(from, till)| (from, Some(till)));
+            let mut name = from.to_owned();
             if let Some(When::Utc(at)) = when(from) {
-                let second = SignedDuration::from_secs(1);
-                let near = at.checked_sub(second).ok().and_then(|before| rules.after(before));
-                match near.filter(|it| it.start == at && it.repeated) {
-                    Some(known) => {
-                        self.restored.insert(known.local_start);
-                        continue;
-                    }
+                match clock.local_of(at) {
+                    Some(local) => name = local.to_string(),
                     None => {
-                        let local = clock
-                            .local_of(at)
-                            .or_else(|| (self.spec.dst.fold == Fold::Last).then(|| clock.tz.to_datetime(at)));
-                        let why =
-                            "is the second of a local time that its zone has twice, which can't be said";
-                        from_text = local.ok_or_else(|| wrong(from, why))?.to_string();
+                        seconds.push((at, value));
+                        continue;
                     }
                 }
             }
@@ -138,12 +127,35 @@ impl Building {
                 let length =
                     self.period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
                 if length != self.length {
-                    self.override_length(&from_text, length);
+                    self.override_length(&name, length);
                 }
             }
-            dates.insert(from_text);
+            dates.insert(name);
         }
         self.spec.dates = dates.into_iter().collect();
+        if seconds.is_empty() {
+            return Ok(());
+        }
+        // The second of a local time that exists twice has no name but what the policy gives it.
+        let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..self.spec.clone() };
+        let plain = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
+        for (at, value) in seconds {
+            let before = at.checked_sub(SignedDuration::from_secs(1)).ok();
+            let known =
+                before.and_then(|before| plain.after(before)).filter(|it| it.start == at && it.repeated);
+            match known {
+                Some(known) => self.restored.extend([known.local_start]),
+                None if self.spec.dst.fold == Fold::Last && !value.contains('/') => {
+                    let local = clock.tz.to_datetime(at);
+                    self.restored.insert(local);
+                    self.spec.dates.push(local.to_string());
+                }
+                None => {
+                    let why = "is the second of a local time that its zone has twice, which can't be said";
+                    return Err(wrong(&value, why));
+                }
+            }
+        }
         Ok(())
     }
 

@@ -183,11 +183,21 @@ fn span(event: &Component, start: When) -> (DateTime, DateTime) {
     let dates = event.all("RDATE").flat_map(|line| line.value.split([',', '/']));
     let ends = event.all("DTEND").map(|line| line.value.as_str());
     let last = dates.chain(ends).filter_map(when).map(local).max().unwrap_or(from);
-    let until = event.all("RRULE").map(|line| {
-        let until = line.value.split(';').find_map(|part| part.strip_prefix("UNTIL=")).and_then(when);
-        until.map_or(ten, local).min(super::observances::years_from(from, 50))
-    });
+    let until = event.all("RRULE").map(|line| last_of(from, &line.value).unwrap_or(ten));
     (from, until.max().unwrap_or(from).max(last).max(from))
+}
+
+/// The last time of a rule that ends, by any zone's clock.
+fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
+    let rule = rule.trim().trim_end_matches(';');
+    rule.parse::<Rule>().ok().filter(Rule::is_bounded)?;
+    let spec = RecurrenceSpec {
+        start: start.to_string(),
+        time_zone: "UTC".to_owned(),
+        rule: Some(rule.to_owned()),
+        ..RecurrenceSpec::default()
+    };
+    Recurrence::new(&spec).ok()?.before(Timestamp::MAX).map(|last| last.local_start)
 }
 
 /// A length as a spec has it.

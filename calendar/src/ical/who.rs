@@ -88,7 +88,7 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
         } else if !place.trim().is_empty() && !who.resources.iter().any(|it| it == place.trim()) {
             remarks.push(Remark::new(
                 line.number,
-                "LOCATION: not taken; it may be, as a resource, if you say so",
+                "LOCATION: not taken; --location-is-resource takes it as a resource",
             ));
         }
     }

@@ -74,7 +74,7 @@ fn event(lines: &mut Lines, series: &Series, plan: &Plan, stamp: Timestamp) {
     if let Some(name) = &series.name {
         lines.text("X-BELFRY-NAME", name);
     }
-    if !matches!(plan.form, Form::Local) && plan.zone != "UTC" {
+    if plan.form == Form::Day || (plan.form == Form::Utc && plan.zone != "UTC") {
         lines.text("X-BELFRY-TIMEZONE", &plan.zone);
     }
     if let Some(dst) = policy::write(series.spec.dst) {

@@ -95,7 +95,7 @@ fn gap(tz: &TimeZone, at: Timestamp, it: &Occurrence, ours: &[Occurrence]) -> Sh
     let local = it.local_start;
     let happens = ours.iter().find(|own| own.local_start == local);
     let (kind, what) = match happens {
-        Some(own) => (Kind::Moved, format!("it is at {}", tz.to_datetime(own.start).time())),
+        Some(own) => (Kind::Moved, format!("it is at {}", short(tz.to_datetime(own.start).time()))),
         None => (Kind::Skipped, "it does not happen".to_owned()),
     };
     Shift { at, kind, local, text: format!("{local} does not exist: {what}") }
@@ -142,4 +142,9 @@ fn utc(recurrence: &Recurrence, at: Timestamp) -> Option<Shift> {
             utc(&last)
         ),
     })
+}
+
+/// Seconds only where there are any.
+fn short(time: jiff::civil::Time) -> String {
+    time.strftime(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }

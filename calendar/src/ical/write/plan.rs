@@ -20,6 +20,8 @@ use crate::zone::{Dst, civil, floor_second, timestamp};
 
 /// Exceptions and dates of one series, all written out.
 const MAX_WRITTEN: usize = 2_000;
+/// Times that EXRULE takes out that are written one by one.
+const MAX_EXCEPTED: usize = 366;
 /// How far ahead policies are written out where a series has no end.
 const YEARS: i64 = 10;
 /// Occurrences by which a moved start is compared with the series as it is.
@@ -82,12 +84,17 @@ impl Plan {
         let (start, skipped) = plan.start(spec, &plain);
         plan.start = plan.stamp(&plain, start);
         plan.rules = rules.iter().map(|rule| plan.rule(&plain, rule)).collect();
-        for text in &spec.except_rules {
-            let rule: Rule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
-            plan.except_rules.push(plan.rule(&plain, &rule));
+        let by_rules = plan.excepted_by_rules(spec, &plain, is_bounded);
+        if by_rules.is_none() {
+            for text in &spec.except_rules {
+                let rule: Rule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
+                plan.except_rules.push(plan.rule(&plain, &rule));
+            }
             plan.remark("EXRULE is of RFC 2445: readers that know only RFC 5545 overlook it");
         }
         plan.exceptions(spec, &plain, skipped.then_some(start))?;
+        let known: BTreeSet<Stamp> = plan.except.iter().copied().collect();
+        plan.except.extend(by_rules.into_iter().flatten().filter(|it| !known.contains(it)));
         plan.policy(&plain, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
         plan.overrides(spec, &plain, &full)?;
         let zone_start = plan.tz.to_timestamp(start).map_err(|error| error.to_string())?;
@@ -125,13 +132,45 @@ impl Plan {
             Form::Day => first.local_start.date().to_string(),
             _ => first.local_start.to_string(),
         };
-        let moved = Recurrence::new(&RecurrenceSpec { start: text, ..rules });
-        let is_same = moved.is_ok_and(|moved| {
-            let last = |it: &Recurrence| it.before(Timestamp::MAX).map(|it| it.start);
-            moved.all().take(COMPARED).eq(by_rules.all().take(COMPARED))
-                && (!moved.rules().iter().all(Rule::is_bounded) || last(&moved) == last(&by_rules))
-        });
+        // A start that moves must move no exception either.
+        let wanted = RecurrenceSpec { except_rules: spec.except_rules.clone(), ..rules };
+        let moved = RecurrenceSpec { start: text, ..wanted.clone() };
+        let is_same = match (Recurrence::new(&wanted), Recurrence::new(&moved)) {
+            (Ok(wanted), Ok(moved)) => {
+                let last = |it: &Recurrence| it.before(Timestamp::MAX).map(|it| it.start);
+                moved.all().take(COMPARED).eq(wanted.all().take(COMPARED))
+                    && (!moved.rules().iter().all(Rule::is_bounded) || last(&moved) == last(&wanted))
+            }
+            _ => false,
+        };
         if is_same { (first.local_start, false) } else { (start, true) }
+    }
+
+    /// What EXRULE takes out of a series with an end, if it can be said one by one: more readers know EXDATE.
+    fn excepted_by_rules(
+        &self,
+        spec: &RecurrenceSpec,
+        plain: &Recurrence,
+        is_bounded: bool,
+    ) -> Option<Vec<Stamp>> {
+        if spec.except_rules.is_empty() {
+            return Some(Vec::new());
+        }
+        let less = RecurrenceSpec {
+            except_dates: Vec::new(),
+            overrides: Vec::new(),
+            dst: Dst::default(),
+            ..spec.clone()
+        };
+        let less = Recurrence::new(&less).ok().filter(|_| is_bounded)?;
+        let all: Vec<Occurrence> = plain.all().take(MAX_WRITTEN + 1).collect();
+        if all.len() > MAX_WRITTEN {
+            return None;
+        }
+        let kept: BTreeSet<Timestamp> = less.all().take(MAX_WRITTEN).map(|it| it.start).collect();
+        let gone: Vec<Stamp> =
+            all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.of(plain, it)).collect();
+        (gone.len() <= MAX_EXCEPTED).then_some(gone)
     }
 
     /// A rule with UNTIL in UTC, or as a date where the start is one (RFC 5545, section 3.3.10).
@@ -184,6 +223,17 @@ impl Plan {
         }
     }
 
+    /// A date: in UTC, since libical overlooks the TZID of RDATE; a time that does not exist keeps its name.
+    fn date(&self, stamp: Stamp) -> Stamp {
+        match stamp {
+            Stamp::Local(local) => match self.tz.to_timestamp(local) {
+                Ok(at) if self.tz.to_datetime(at) == local => Stamp::Utc(at),
+                _ => stamp,
+            },
+            _ => stamp,
+        }
+    }
+
     /// RDATE and EXDATE, by the names of occurrences.
     fn exceptions(
         &mut self,
@@ -200,7 +250,7 @@ impl Plan {
                 When::Local(local) => self.stamp(plain, civil(local)),
                 When::Instant(at) => Stamp::Utc(timestamp(at)),
             };
-            self.dates.push(stamp);
+            self.dates.push(self.date(stamp));
         }
         let mut except = BTreeSet::new();
         except.extend(skipped.map(|start| self.stamp(plain, start)));
@@ -297,6 +347,13 @@ impl Plan {
             let own = plain.find(&name.to_string());
             let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(plain, &it));
             let (mut start, mut length) = (id, self.length);
+            if it.cancelled && !it.this_and_future {
+                // The same, and more readers know it.
+                if !self.except.contains(&id) {
+                    self.except.push(id);
+                }
+                continue;
+            }
             if it.this_and_future {
                 self.remark("RANGE=THISANDFUTURE: Google and Outlook read it as that one occurrence alone");
                 if let Some(text) = &it.start {
@@ -308,7 +365,7 @@ impl Plan {
                 if it.duration.is_some() || it.nominal_days > 0 {
                     length = exact(it.duration, it.nominal_days, plain.is_all_day());
                 }
-            } else if !it.cancelled {
+            } else {
                 let found = full.find(&name.to_string()).ok_or_else(wrong)?;
                 let zoned = |at: Timestamp| self.tz.to_datetime(at);
                 (start, length) = if plain.is_all_day() {
