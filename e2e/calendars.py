@@ -18,6 +18,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from zoneinfo import ZoneInfo
 
 import icalendar
 import recurring_ical_events
@@ -162,10 +163,9 @@ def libical():
         ("icalcomponent_get_first_component", pointer, [pointer, ctypes.c_int]),
         ("icalcomponent_get_next_component", pointer, [pointer, ctypes.c_int]),
         ("icalcomponent_get_uid", ctypes.c_char_p, [pointer]),
-        ("icalcomponent_get_status", ctypes.c_int, [pointer]),
-        ("icalcomponent_get_recurrenceid", Time, [pointer]),
-        ("icalcomponent_get_dtstart", Time, [pointer]),
-        ("icaltime_is_null_time", ctypes.c_int, [Time]),
+        ("icalcomponent_get_first_property", pointer, [pointer, ctypes.c_int]),
+        ("icalproperty_string_to_kind", ctypes.c_int, [ctypes.c_char_p]),
+        ("icalproperty_get_datetime_with_component", Time, [pointer, pointer]),
         ("icaltime_as_timet_with_zone", ctypes.c_long, [Time, pointer]),
         ("icaltime_from_string", Time, [ctypes.c_char_p]),
         ("icalcomponent_foreach_recurrence", None, [pointer, Time, Time, CALLBACK, pointer]),
@@ -177,6 +177,7 @@ def libical():
     margin = datetime.timedelta(days=40)
     window = [lib.icaltime_from_string(f"{time:%Y%m%dT%H%M%SZ}".encode()) for time in (FROM - margin, TO + margin)]
     kind = lib.icalcomponent_string_to_kind(b"VEVENT")
+    recurrence_id = lib.icalproperty_string_to_kind(b"RECURRENCE-ID")
 
     def read(text):
         calendar = lib.icalparser_parse_string(text.encode())
@@ -187,12 +188,14 @@ def libical():
             uid = lib.icalcomponent_get_uid(event).decode()
             spans = []
             collect = CALLBACK(lambda _event, span, _data: spans.append((span.contents.start, span.contents.end)))
-            name = lib.icalcomponent_get_recurrenceid(event)
+            named = lib.icalcomponent_get_first_property(event, recurrence_id)
             is_cancelled = b"STATUS:CANCELLED" in ctypes.string_at(lib_string(event))
             lib.icalcomponent_foreach_recurrence(event, *window, collect, None)
-            if lib.icaltime_is_null_time(name):
+            if not named:
                 found.setdefault(uid, set()).update(spans)
             else:
+                # Only this one looks the TZID up.
+                name = lib.icalproperty_get_datetime_with_component(named, event)
                 at = lib.icaltime_as_timet_with_zone(name, name.zone)
                 moved.setdefault(uid, []).append((at, [] if is_cancelled else spans))
             event = lib.icalcomponent_get_next_component(calendar, kind)
@@ -214,13 +217,35 @@ def inside(spans, all_day):
     return [it for it in spans if FROM <= it[0] < TO]
 
 
-def known(peer, document, features):
+def changes_between(zone, start, end):
+    """Whether clocks change from three hours before the one to three after the other."""
+    margin = datetime.timedelta(hours=3)
+    return (start - margin).astimezone(zone).utcoffset() != (end + margin).astimezone(zone).utcoffset()
+
+
+def known(peer, document, features, mine, theirs):
     """The class of a difference, as docs/icalendar.md calls it."""
-    if peer.startswith("python"):
-        if "EXRULE" in features:
-            return "EXRULE is overlooked"
-        if "THISANDFUTURE" in features:
-            return "THISANDFUTURE is read in its own way"
+    spec = document["spec"]
+    if "EXRULE" in features:
+        return "EXRULE is overlooked"
+    if "THISANDFUTURE" in features:
+        return "THISANDFUTURE is read in its own way"
+    if peer == "python, by names" and spec["timeZone"] == "Africa/Casablanca":
+        return "zone data differ"
+    if "allDay" in spec:
+        return None
+    zone = ZoneInfo(spec["timeZone"])
+    starts = [{start for start, _ in spans} for spans in (mine, theirs)]
+    if starts[0] == starts[1]:
+        crossing = all(changes_between(zone, *span) for span in set(mine) ^ set(theirs))
+        return "the end is counted on the local clock" if crossing else None
+    if peer != "python, by names" and all(changes_between(zone, start, start) for start in starts[0] ^ starts[1]):
+        return "a local time that is missing or comes twice is read otherwise"
+    hour = datetime.timedelta(hours=1)
+    apart = [abs(one - other) for one, other in zip(sorted(starts[0] - starts[1]), sorted(starts[1] - starts[0]))]
+    early = all(start.astimezone(zone).hour < 4 for start in starts[0] - starts[1])
+    if peer.startswith("libical") and early and all(it <= hour for it in apart):
+        return "behind a time in a gap it goes on at the shifted time"
     return None
 
 
@@ -284,7 +309,7 @@ def main():
             if mine == theirs:
                 same += 1
             else:
-                what = known(name, document, features) or "unknown"
+                what = known(name, document, features, mine, theirs) or "unknown"
                 missing, more = sorted(set(mine) - set(theirs)), sorted(set(theirs) - set(mine))
                 classes.setdefault(what, []).append(f"{json.dumps(document['spec'])}\n    only ours   {list(map(shown, missing[:3]))}\n    only theirs {list(map(shown, more[:3]))}")
         print(f"{name}: {same} the same")

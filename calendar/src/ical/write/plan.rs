@@ -59,8 +59,9 @@ impl Plan {
         let spec = &series.spec;
         let make = |spec: &RecurrenceSpec| Recurrence::new(spec).map_err(|error| error.to_string());
         let full = make(spec)?;
-        let bare = RecurrenceSpec { overrides: Vec::new(), except_rules: Vec::new(), ..spec.clone() };
-        let plain = make(&RecurrenceSpec { except_dates: Vec::new(), dst: Dst::default(), ..bare.clone() })?;
+        let bare = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
+        let plain = RecurrenceSpec { except_dates: Vec::new(), except_rules: Vec::new(), ..bare.clone() };
+        let plain = make(&RecurrenceSpec { dst: Dst::default(), ..plain })?;
         let rules: Vec<Rule> = plain.rules().to_vec();
         let is_bounded = rules.iter().all(Rule::is_bounded);
         let last = is_bounded.then(|| full.before(Timestamp::MAX).map_or(stamp, |it| it.end.max(it.start)));
