@@ -287,7 +287,7 @@ fn a_preview_shows_what_clock_changes_do() {
     let Ran { out, .. } = schedule(&arguments, shifted.as_bytes());
     let shown: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(shown["shifts"][0]["text"], "2026-03-29T02:30:00 does not exist: it is at 03:30");
-    assert!(out.contains("exists twice: it happens at the second, 2026-10-25T01:30:00Z"), "{out}");
+    assert_eq!(shown["shifts"][1]["text"], "from 2026-03-30 on it is at 00:30 UTC, before at 01:30 UTC");
     let text =
         schedule(&["preview", "-f", "-", "--from", "2026-03-27", "--limit", "1"], backup.as_bytes()).out;
     let wanted = "Schedule default/backup: Backup\n  START (Europe/Berlin)        LASTS  ID\n  Fri 2026-03-27 02:30 +01:00  30m\n";

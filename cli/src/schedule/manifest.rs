@@ -114,6 +114,7 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
         suggest: None,
         conflict_policy: wire::ConflictPolicy::Warn,
         reminders: Vec::new(),
+        jitter: None,
         catch_up: None,
         suspend: false,
     })
@@ -250,7 +251,9 @@ fn reminders(all: &[Before], notify: &[String], remarks: &mut Vec<String>) -> Ve
     }
     let channel = |name: &String| Notify { channel_ref: ChannelRef { name: name.clone() } };
     let one = |it: &Before| wire::Reminder {
-        before: SignedMinutes(minutes(it.minutes)),
+        before: Some(SignedMinutes(minutes(it.minutes))),
+        at: None,
+        days_before: None,
         notify: notify.iter().map(channel).collect(),
     };
     all.iter().take(MAX_REMINDERS).map(one).collect()

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use calendar::{DueReminder, Occurrence, find_zone};
+use calendar::{DueReminder, Occurrence, ReminderTime, find_zone};
 use domain::PlanBody;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -111,7 +111,7 @@ impl<'a> Preview<'a> {
             occurrences: current.take(limit).collect(),
             reminders: calendar::due(&valid.recurrence, &valid.reminders, just_before, last, limit),
             lines: controllers::schedules::cron_lines(valid, from).iter().map(ToString::to_string).collect(),
-            shifts: shifts(&plan.recurrence, &valid.recurrence, from, end),
+            shifts: shifts(&plan.recurrence, &valid.recurrence, from, end)?,
             other: flags.zone.clone().filter(|other| other.iana_name() != zone.iana_name()),
             zone,
             of,
@@ -135,11 +135,11 @@ impl<'a> Preview<'a> {
             value
         });
         let reminders = self.reminders.iter().map(|it| {
-            let before = minutes(it.reminder.before().as_secs() / 60);
+            let before = lead(it);
             json!({"due": show(it.due), "before": before, "start": show(it.occurrence.start), "notify": self.channels(it)})
         });
         let shifts = self.shifts.iter().map(|it| {
-            json!({"change": show(it.at), "kind": it.kind.name(), "localTime": it.local.to_string(), "text": it.text})
+            json!({"change": show(it.at), "kind": it.kind, "localTime": it.local.to_string(), "text": it.text})
         });
         json!({
             "schedule": super::manifest::title(&self.of.valid),
@@ -178,7 +178,7 @@ impl<'a> Preview<'a> {
             let mut rows = vec![["REMINDER", "BEFORE", "OF", "TO"].map(str::to_owned).to_vec()];
             for it in &self.reminders {
                 let start = shown(it.occurrence.start, &self.zone);
-                let before = minutes(it.reminder.before().as_secs() / 60);
+                let before = lead(it);
                 rows.push(vec![shown(it.due, &self.zone), before, start, self.channels(it).join(", ")]);
             }
             table(out, &rows)?;
@@ -198,6 +198,16 @@ pub(super) fn shown(at: Timestamp, zone: &TimeZone) -> String {
     let zoned = at.to_zoned(zone.clone());
     let form = if zoned.second() == 0 { "%a %Y-%m-%d %H:%M %:z" } else { "%a %Y-%m-%d %H:%M:%S %:z" };
     zoned.strftime(form).to_string()
+}
+
+/// `10m`, or `09:00 1 days before`.
+fn lead(it: &DueReminder) -> String {
+    match it.reminder.time() {
+        ReminderTime::Before { before_minutes } => minutes(before_minutes),
+        ReminderTime::At { at, days_before } => {
+            format!("{} {days_before} days before", at.strftime("%H:%M"))
+        }
+    }
 }
 
 fn lasts(length: SignedDuration) -> String {
