@@ -232,6 +232,9 @@ def known(peer, document, features, mine, theirs):
         return "THISANDFUTURE is read in its own way"
     if peer == "python, by names" and spec["timeZone"] == "Africa/Casablanca":
         return "zone data differ"
+    rules = spec.get("recurrence", {}).get("rrules", [])
+    if any("HOURLY" in rule for rule in rules):
+        return "rules shorter than DAILY beside others are counted on the local clock"
     if "allDay" in spec:
         return None
     zone = ZoneInfo(spec["timeZone"])

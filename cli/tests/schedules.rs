@@ -381,4 +381,11 @@ fn ten_thousand_events_are_imported_and_each_is_told_of() {
     let names: std::collections::HashSet<&str> =
         out.lines().filter(|line| line.starts_with("  name: ")).collect();
     assert_eq!(names.len(), 9_900);
+    let exported = schedule(&["export", "-f", "-"], out.as_bytes());
+    assert_eq!(
+        (exported.code, exported.out.matches("BEGIN:VEVENT\r\n").count()),
+        (0, 9_900),
+        "{}",
+        exported.told
+    );
 }

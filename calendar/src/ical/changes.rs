@@ -15,7 +15,7 @@ use super::value::{Span, When, when};
 use super::when::{Clock, Length, Named, Times, one_less, refuse, set_length, text, whole};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec};
-use crate::zone::Fold;
+use crate::zone::{Dst, Fold};
 
 /// The whole series: what `event` says and what `changes`, its components with a RECURRENCE-ID, say otherwise.
 pub(super) fn series(
@@ -115,17 +115,14 @@ impl Building {
             let (from, till) = parts.map_or((value.as_str(), None), |(from, till)| (from, Some(till)));
             let mut name = from.to_owned();
             if let Some(When::Utc(at)) = when(from) {
-                match clock.local_of(at) {
-                    Some(local) => name = local.to_string(),
-                    None => {
-                        seconds.push((at, value));
-                        continue;
-                    }
-                }
+                let Some(local) = clock.local_of(at) else {
+                    seconds.push((at, value));
+                    continue;
+                };
+                name = local.to_string();
             }
             if let Some(till) = till {
-                let length =
-                    self.period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
+                let length = period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
                 if length != self.length {
                     self.override_length(&name, length);
                 }
@@ -157,20 +154,6 @@ impl Building {
             }
         }
         Ok(())
-    }
-
-    fn period(&self, clock: &Clock<'_, '_>, from: &str, till: &str) -> Option<Length> {
-        if let Some(span) = Span::read(till) {
-            return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);
-        }
-        let named = |text: &str| match when(text)? {
-            When::Day(day) => Some(Named::Day(day)),
-            When::Local(local) => Some(Named::Local(local)),
-            When::Utc(at) => Some(Named::Instant(at)),
-        };
-        let [from, till] = [from, till].map(|text| named(text).and_then(|named| clock.instant(named)));
-        let seconds = till?.as_second() - from?.as_second();
-        (seconds >= 0).then_some(if clock.all_day { (seconds / 86_400, 0) } else { (0, seconds) })
     }
 
     fn override_length(&mut self, id: &str, length: Length) {
@@ -210,8 +193,11 @@ impl Building {
                 let is_named =
                     ["", "/2"].iter().any(|turn| recurrence.find(&format!("{local}{turn}")).is_some());
                 if !is_named {
-                    self.remarks
-                        .push(Remark::new(*line, format!("EXDATE: there is no occurrence at {local}; left")));
+                    // A policy of its own is written out with exceptions that name what is none under it.
+                    if self.spec.dst == Dst::default() {
+                        let text = format!("EXDATE: there is no occurrence at {local}; left");
+                        self.remarks.push(Remark::new(*line, text));
+                    }
                     continue;
                 }
             }
@@ -324,6 +310,21 @@ impl Building {
             (&a.recurrence_id, a.this_and_future).cmp(&(&b.recurrence_id, b.this_and_future))
         });
     }
+}
+
+/// How long a period lasts, by its duration or its end.
+fn period(clock: &Clock<'_, '_>, from: &str, till: &str) -> Option<Length> {
+    if let Some(span) = Span::read(till) {
+        return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);
+    }
+    let named = |text: &str| match when(text)? {
+        When::Day(day) => Some(Named::Day(day)),
+        When::Local(local) => Some(Named::Local(local)),
+        When::Utc(at) => Some(Named::Instant(at)),
+    };
+    let [from, till] = [from, till].map(|text| named(text).and_then(|named| clock.instant(named)));
+    let seconds = till?.as_second() - from?.as_second();
+    (seconds >= 0).then_some(if clock.all_day { (seconds / 86_400, 0) } else { (0, seconds) })
 }
 
 fn midnight_or(named: Named) -> DateTime {

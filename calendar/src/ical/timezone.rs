@@ -44,7 +44,7 @@ pub(super) fn write(lines: &mut Lines, tz: &TimeZone, name: &str, from: Timestam
     let end = until.map_or(LAST, |until| until.as_second().saturating_add(DAY)).min(LAST);
     let changes = changes(tz, from.as_second().saturating_sub(DAY), end);
     // The tail that one rule says, for daylight and for standard time each.
-    let tails = until.is_none().then(|| tails(&changes)).unwrap_or_default();
+    let tails = if until.is_none() { tails(&changes) } else { Tails::default() };
     let listed = changes.len() - tails.len;
     let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&Change>> = BTreeMap::new();
     for change in &changes[..listed] {
@@ -87,26 +87,17 @@ fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<Change> {
         name: info.abbreviation().to_owned(),
     };
     let begin = tz.preceding(timestamp(from.saturating_add(1))).next().map(|it| it.timestamp());
-    let mut list = Vec::new();
-    let mut offset = match begin {
-        Some(begin) => {
-            let before = tz.to_offset(timestamp(begin.as_second() - 1)).seconds();
-            let first = make(begin.as_second(), before, &tz.to_offset_info(begin));
-            let offset = first.to;
-            list.push(first);
-            offset
-        }
-        None => {
-            // It never changed before: an onset long before all events.
-            let info = tz.to_offset_info(timestamp(from));
-            let local = civil(from).with().year(1601).month(1).day(1).build().unwrap_or(civil(from)).date();
-            let at = crate::zone::local_seconds(local.at(0, 0, 0, 0)) - i64::from(info.offset().seconds());
-            let first = make(at.min(from), info.offset().seconds(), &info);
-            let offset = first.to;
-            list.push(first);
-            offset
-        }
+    let first = if let Some(begin) = begin {
+        let before = tz.to_offset(timestamp(begin.as_second() - 1)).seconds();
+        make(begin.as_second(), before, &tz.to_offset_info(begin))
+    } else {
+        // It never changed before: an onset long before all events.
+        let info = tz.to_offset_info(timestamp(from));
+        let local = crate::zone::local_seconds(jiff::civil::date(1601, 1, 1).at(0, 0, 0, 0));
+        make((local - i64::from(info.offset().seconds())).min(from), info.offset().seconds(), &info)
     };
+    let mut offset = first.to;
+    let mut list = vec![first];
     for it in tz.following(timestamp(from)) {
         let at = it.timestamp();
         if at.as_second() > end {

@@ -144,13 +144,15 @@ pub(super) fn write_span(days: i64, exact: SignedDuration) -> String {
     let (days, all) = (days.abs(), all.abs());
     let mut text = format!("{sign}P");
     if days > 0 {
-        text += &format!("{days}D");
+        text.push_str(&days.to_string());
+        text.push('D');
     }
     if all > 0 || days == 0 {
         text.push('T');
         for (unit, count) in [('H', all / 3600), ('M', all / 60 % 60), ('S', all % 60)] {
             if count > 0 {
-                text += &format!("{count}{unit}");
+                text.push_str(&count.to_string());
+                text.push(unit);
             }
         }
         if all == 0 {

@@ -158,16 +158,14 @@ fn zone(
     match (value, line.parameter("TZID")) {
         (When::Utc(_), _) => by_name("UTC").map_or_else(|| refuse(line, "UTC is unknown"), Ok),
         (When::Local(_), Some(tzid)) => zones.resolve(tzid, span).or_else(|why| refuse(line, why)),
-        (_, _) => match &zones.default {
-            Some(zone) => Ok(zone.clone()),
-            None => {
+        _ => zones.default.clone().map_or_else(
+            || {
                 let what = if matches!(value, When::Day(_)) { "a date" } else { "floating" };
-                refuse(
-                    line,
-                    format!("{what}, so the file does not say in which time zone; say it with --time-zone"),
-                )
-            }
-        },
+                let why = "so the file does not say in which time zone; say it with --time-zone";
+                refuse(line, format!("{what}, {why}"))
+            },
+            Ok,
+        ),
     }
 }
 
@@ -371,7 +369,7 @@ impl Clock<'_, '_> {
                     None => {}
                     Some(_) if !periods => return refuse(line, "a period is not allowed here"),
                     Some(till) if till.starts_with(['P', 'p']) => {
-                        it = format!("{it}/{}", till.to_uppercase())
+                        it = format!("{it}/{}", till.to_uppercase());
                     }
                     Some(till) => it = format!("{it}/{}", text(self.read(line, till)?)),
                 }

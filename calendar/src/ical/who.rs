@@ -79,7 +79,9 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
         }
     }
     for line in event.all("RESOURCES") {
-        texts(&line.value).iter().for_each(|name| who.add_resource(name));
+        for name in texts(&line.value) {
+            who.add_resource(&name);
+        }
     }
     if let Some(line) = event.first("LOCATION") {
         let place = line.text();

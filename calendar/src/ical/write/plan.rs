@@ -60,9 +60,9 @@ impl Plan {
         let make = |spec: &RecurrenceSpec| Recurrence::new(spec).map_err(|error| error.to_string());
         let full = make(spec)?;
         let bare = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
-        let plain = RecurrenceSpec { except_dates: Vec::new(), except_rules: Vec::new(), ..bare.clone() };
-        let plain = make(&RecurrenceSpec { dst: Dst::default(), ..plain })?;
-        let rules: Vec<Rule> = plain.rules().to_vec();
+        let usual = RecurrenceSpec { except_dates: Vec::new(), except_rules: Vec::new(), ..bare.clone() };
+        let usual = make(&RecurrenceSpec { dst: Dst::default(), ..usual })?;
+        let rules: Vec<Rule> = usual.rules().to_vec();
         let is_bounded = rules.iter().all(Rule::is_bounded);
         let last = is_bounded.then(|| full.before(Timestamp::MAX).map_or(stamp, |it| it.end.max(it.start)));
         let mut plan = Self {
@@ -82,22 +82,27 @@ impl Plan {
         if plan.zone == "Etc/UTC" {
             "UTC".clone_into(&mut plan.zone);
         }
-        let (start, skipped) = plan.start(spec, &plain);
-        plan.start = plan.stamp(&plain, start);
-        plan.rules = rules.iter().map(|rule| plan.rule(&plain, rule)).collect();
-        let by_rules = plan.excepted_by_rules(spec, &plain, is_bounded);
+        let (start, skipped) = plan.start(spec, &usual);
+        plan.start = plan.stamp(&usual, start);
+        plan.rules = rules.iter().map(|rule| plan.rule(&usual, rule)).collect();
+        if plan.form == Form::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
+            plan.remark(
+                "rules shorter than DAILY count in real time here; others may count on the local clock",
+            );
+        }
+        let by_rules = plan.excepted_by_rules(spec, &usual, is_bounded);
         if by_rules.is_none() {
             for text in &spec.except_rules {
                 let rule: Rule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
-                plan.except_rules.push(plan.rule(&plain, &rule));
+                plan.except_rules.push(plan.rule(&usual, &rule));
             }
             plan.remark("EXRULE is of RFC 2445: readers that know only RFC 5545 overlook it");
         }
-        plan.exceptions(spec, &plain, skipped.then_some(start))?;
+        plan.exceptions(spec, &usual, skipped.then_some(start))?;
         let known: BTreeSet<Stamp> = plan.except.iter().copied().collect();
         plan.except.extend(by_rules.into_iter().flatten().filter(|it| !known.contains(it)));
-        plan.policy(&plain, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
-        plan.overrides(spec, &plain, &full)?;
+        plan.policy(&usual, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
+        plan.overrides(spec, &usual, &full)?;
         let zone_start = plan.tz.to_timestamp(start).map_err(|error| error.to_string())?;
         let moved = plan.changes.iter().filter_map(|it| plan.instant(it.start));
         plan.span.0 = moved.chain([zone_start]).min().unwrap_or(zone_start);
@@ -311,7 +316,13 @@ impl Plan {
             more.extend(
                 ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| Stamp::Utc(it.start)),
             );
-            less.extend(theirs.iter().filter(|it| !of_ours.contains(&it.start)).map(|it| self.of(plain, it)));
+            for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
+                less.insert(self.of(plain, it));
+                // Readers that compare instants find no local time that does not exist.
+                if self.form == Form::Local && it.is_shifted(&self.tz) {
+                    less.insert(Stamp::Utc(it.start));
+                }
+            }
             if more.len() + less.len() > MAX_WRITTEN {
                 return Err(format!(
                     "recurrence.dst: more than {MAX_WRITTEN} dates would be needed to write it out"
