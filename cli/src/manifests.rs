@@ -89,11 +89,11 @@ fn read(file: &Path) -> anyhow::Result<Vec<Manifest>> {
     let name = file.display().to_string();
     // The reader's own bounds, 1,024 documents among them, are for what strangers send.
     let options = serde_saphyr::options! {
-        budget: Some(serde_saphyr::budget! {
+        budget: serde_saphyr::budget! {
             max_documents: 200_000,
             max_nodes: 20_000_000,
             max_events: 40_000_000,
-        }),
+        },
     };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text(file)?, options)
         .with_context(|| format!("{name} is not YAML"))?;

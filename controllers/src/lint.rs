@@ -185,6 +185,8 @@ impl Lint {
     }
 }
 
+static SCHEMAS: LazyLock<[crds::Definition; 3]> = LazyLock::new(crds::definitions);
+
 /// Reads and validates one object, with an identity that the API server would give it.
 fn checked<K, V>(
     at: usize,
@@ -202,7 +204,6 @@ where
         return Err(unreadable("metadata.name is missing".to_owned()));
     }
     let kind = K::kind(&());
-    static SCHEMAS: LazyLock<[crds::Definition; 3]> = LazyLock::new(crds::definitions);
     let schema = SCHEMAS
         .iter()
         .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())

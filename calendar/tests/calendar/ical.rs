@@ -296,15 +296,16 @@ fn a_timezone_is_right_for_every_year_that_an_event_spans() {
 
 #[test]
 fn ten_thousand_events_with_every_tenth_broken_are_each_told_of() {
-    let mut text = "BEGIN:VCALENDAR\n".to_owned();
-    for number in 0..10_000 {
+    let event = |number: usize| {
         let zone = ["Europe/Berlin", "Asia/Seoul", "America/New_York"][number % 3];
         let rule = if number % 10 == 7 { "FREQ=NEVER" } else { "FREQ=WEEKLY;BYDAY=MO,WE" };
-        text += &format!(
+        format!(
             "BEGIN:VEVENT\nUID:{number}\nSUMMARY:Event {number}\nDTSTART;TZID={zone}:20260105T100000\nDURATION:PT1H\n\
              RRULE:{rule}\nEND:VEVENT\n"
-        );
-    }
+        )
+    };
+    let text = (0..10_000).map(event).collect::<Vec<_>>().concat();
+    let text = format!("BEGIN:VCALENDAR\n{text}");
     let events = read(&(text + "END:VCALENDAR\n"));
     let refused = events
         .iter()

@@ -212,13 +212,11 @@ impl Outcome<'_> {
         let Event { line, title, .. } = self.event;
         let what = self.object.as_deref().map_or(String::new(), |name| format!(" as {name}"));
         let title = title.as_deref().unwrap_or("(no title)");
-        let mut text = format!("{file}:{line}: {}{what}: {title:?}", self.word());
-        if let Some((_, why)) = &self.why {
-            text += &format!("\n  line {}: {}", why.line, why.text);
-        } else {
-            self.remarks.iter().for_each(|it| text += &format!("\n  line {}: {}", it.line, it.text));
-        }
-        text
+        let mut lines = vec![format!("{file}:{line}: {}{what}: {title:?}", self.word())];
+        let why = self.why.as_ref().map(|(_, why)| why);
+        let told: Vec<&Remark> = why.map_or_else(|| self.remarks.iter().collect(), |why| vec![why]);
+        lines.extend(told.into_iter().map(|it| format!("  line {}: {}", it.line, it.text)));
+        lines.join("\n")
     }
 
     fn json(&self, file: &str) -> Value {

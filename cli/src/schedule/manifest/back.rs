@@ -68,8 +68,8 @@ fn recurrence(valid: &ValidSchedule) -> RecurrenceSpec {
     let PlanBody::Schedule(plan) = &valid.plan.body else { return RecurrenceSpec::default() };
     let mut spec = plan.recurrence.clone();
     if valid.recurrence.is_all_day() {
-        let plain = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
-        let first = calendar::Recurrence::new(&plain).ok().and_then(|it| it.all().next());
+        let single = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
+        let first = calendar::Recurrence::new(&single).ok().and_then(|it| it.all().next());
         let first = first.map(|it| it.local_start.date().to_string());
         let whole = spec.overrides.iter().position(|it| {
             it.this_and_future
