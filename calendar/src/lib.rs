@@ -25,6 +25,7 @@ mod days;
 mod exact;
 mod expansion;
 mod free;
+pub mod ical;
 mod local;
 mod occupancy;
 mod occurrences;

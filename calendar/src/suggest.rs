@@ -8,10 +8,10 @@ use std::hash::Hash;
 
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::conflict::Booking;
-use crate::free::{FreeTime, Search};
+use crate::free::{FreeTime, Search, Stretch};
 use crate::occupancy::{Occupancy, Place};
 use crate::spans::Span;
 use crate::zone::{self, timestamp};
@@ -42,6 +42,21 @@ impl WorkingHours {
         let zone =
             zone::find_zone(time_zone).ok_or_else(|| UnknownZone(time_zone.chars().take(40).collect()))?;
         Ok(Self { zone, days: days.to_vec(), from, to })
+    }
+
+    /// The working time between two instants, in order: at most so much as lies in ten years.
+    pub fn within(&self, from: Timestamp, until: Timestamp) -> Vec<Stretch> {
+        const MOST: usize = 10 * 366;
+        let Ok(first) = self.zone.to_datetime(from).date().yesterday() else { return Vec::new() };
+        let days =
+            first.series(1.day()).take_while(|day| self.zone.to_datetime(until).date() >= *day).take(MOST);
+        let at = |day: jiff::civil::Date, time| self.zone.to_timestamp(day.to_datetime(time)).ok();
+        let stretch = |day: jiff::civil::Date| {
+            let last = if self.to > self.from { day } else { day.tomorrow().ok()? };
+            let (start, end) = (at(day, self.from)?.max(from), at(last, self.to)?.min(until));
+            (start < end).then_some(Stretch { start, end })
+        };
+        days.filter(|day| self.days.contains(&day.weekday())).filter_map(stretch).collect()
     }
 
     /// Whether an event lies in one working day's hours whole.

@@ -54,11 +54,17 @@ struct Flags {
         global = true
     )]
     token: Option<String>,
-    /// The namespace to ask about.
-    #[arg(help_heading = "Asking the hub", short, long, default_value = "default", global = true)]
-    namespace: String,
+    /// The namespace to ask about, and of what `schedule import` makes; `default` when absent.
+    #[arg(help_heading = "Asking the hub", short, long, global = true)]
+    namespace: Option<String>,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Flags {
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
 }
 
 #[derive(Subcommand)]
@@ -135,6 +141,14 @@ enum Schedule {
     /// Recurrence rules to instants: reads JSON objects from standard input, a line each, with `rrule`, `dtstart`, `tzid`,
     /// `exdate`, `rdate`, `from`, `to`, `limit` and `dst`, and writes a JSON list of instants for each, or an `error`.
     Expand,
+    /// Events of an iCalendar file to Schedules, with a report of each. Exits with 1 if one was refused.
+    Import(schedule::import::Flags),
+    /// Schedules to one iCalendar file. Exits with 1 if one was refused.
+    Export(schedule::export::Flags),
+    /// What Schedules will do: occurrences, reminders, cron lines, and what clock changes do to them.
+    Preview(schedule::preview::Flags),
+    /// Who and what Schedules keep busy, and when all are free.
+    Free(schedule::free::Flags),
 }
 
 fn state(text: &str) -> Result<DeliveryState, String> {
@@ -158,6 +172,7 @@ async fn main() -> ExitCode {
 
 /// Whether the answer is yes.
 async fn run(flags: Flags) -> anyhow::Result<bool> {
+    let namespace = flags.namespace().to_owned();
     match flags.command {
         Command::Lint { filename, output } => return lint::run(&filename, output, now()),
         Command::Match { expression, records, format, pattern } => {
@@ -169,13 +184,21 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Schedule(Schedule::Expand) => {
             return schedule::expand::run(std::io::stdin().lock(), std::io::stdout().lock());
         }
+        Command::Schedule(Schedule::Import(import)) => {
+            return schedule::import::run(&import, flags.namespace.as_deref());
+        }
+        Command::Schedule(Schedule::Export(flags)) => {
+            return schedule::export::run(&flags, &namespace, now());
+        }
+        Command::Schedule(Schedule::Preview(flags)) => return schedule::preview::run(&flags, now()),
+        Command::Schedule(Schedule::Free(flags)) => return schedule::free::run(&flags),
         Command::Ask { id } => {
-            let story = client(&flags)?.notification(&flags.namespace, id).await?;
+            let story = client(&flags)?.notification(&namespace, id).await?;
             print!("{}", story::whole(&story));
         }
         Command::List { object, state, limit } => {
             let query = NotificationQuery { object, state, limit: Some(limit) };
-            for item in client(&flags)?.notifications(&flags.namespace, &query).await?.items {
+            for item in client(&flags)?.notifications(&namespace, &query).await?.items {
                 print!("{}", story::lines(&item));
             }
         }
@@ -196,7 +219,7 @@ fn client(flags: &Flags) -> anyhow::Result<Client> {
         (None, Some(file)) => TokenSource::File(file.clone()),
         (None, None) => anyhow::bail!(
             "the hub asks who you are: give --token \"$(kubectl create token SERVICE_ACCOUNT -n {})\" or --token-file",
-            flags.namespace
+            flags.namespace()
         ),
     };
     let ca = flags

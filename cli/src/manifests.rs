@@ -87,8 +87,16 @@ pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
 /// The documents of a file; a `List` is its items.
 fn read(file: &Path) -> anyhow::Result<Vec<Manifest>> {
     let name = file.display().to_string();
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text(file)?).with_context(|| format!("{name} is not YAML"))?;
+    // The reader's own bounds, 1,024 documents among them, are for what strangers send.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 200_000,
+            max_nodes: 20_000_000,
+            max_events: 40_000_000,
+        },
+    };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text(file)?, options)
+        .with_context(|| format!("{name} is not YAML"))?;
     let mut manifests = Vec::new();
     for (at, value) in documents.into_iter().enumerate() {
         let values = match value["items"].as_array() {

@@ -4,7 +4,7 @@
 //! that are not there, schedules that clash. Pure; the clock is an argument. Never: a Secret, or a question to anybody.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crds::GROUP;
 use crds::resource::ResourceRef;
@@ -75,6 +75,16 @@ pub fn lint(manifests: &[Value], now: Timestamp) -> Linted {
     Linted { findings: lint.findings, plans: lint.plans }
 }
 
+/// One Schedule alone, with the identity that the API server would give it; what it clashes with is not looked at.
+pub fn schedule(at: usize, manifest: &Value) -> Result<ValidSchedule, Invalid> {
+    checked(at, manifest, validate::schedule)
+}
+
+/// One BookableResource alone, likewise.
+pub fn resource(at: usize, manifest: &Value) -> Result<ValidResource, Invalid> {
+    checked(at, manifest, validate::resource)
+}
+
 #[derive(Default)]
 struct Lint {
     findings: Vec<Finding>,
@@ -112,12 +122,12 @@ impl Lint {
                 checked(at, manifest, validate::channel).map(|plan| self.plans.push((at, plan)))
             }
             "AlertRule" => checked(at, manifest, validate::rule).map(|plan| self.plans.push((at, plan))),
-            "Schedule" => checked(at, manifest, validate::schedule).map(|valid| {
+            "Schedule" => schedule(at, manifest).map(|valid| {
                 self.plans.push((at, valid.plan.clone()));
                 self.schedules.push((at, valid));
             }),
             "BookableResource" => {
-                checked(at, manifest, validate::resource).map(|valid| self.resources.push(valid))
+                resource(at, manifest).map(|valid| self.resources.push(valid))
             }
             _ => Err(unreadable(format!(
                 "{GROUP} has no kind {kind:?}; it has NotificationChannel, AlertRule, Schedule and BookableResource"
@@ -205,6 +215,8 @@ impl Lint {
     }
 }
 
+static SCHEMAS: LazyLock<Vec<crds::Definition>> = LazyLock::new(|| crds::definitions().into());
+
 /// Reads and validates one object, with an identity that the API server would give it.
 fn checked<K, V>(
     at: usize,
@@ -222,8 +234,7 @@ where
         return Err(unreadable("metadata.name is missing".to_owned()));
     }
     let kind = K::kind(&());
-    let schemas = crds::definitions();
-    let schema = schemas
+    let schema = SCHEMAS
         .iter()
         .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())
         .and_then(|definition| definition.json.pointer("/spec/versions/0/schema/openAPIV3Schema"));

@@ -206,7 +206,7 @@ fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
         .min()
         .unwrap_or(Timestamp::MAX);
     Timed {
-        lines: calendar::cron_lines(&valid.recurrence, &valid.reminders, lately),
+        lines: cron_lines(valid, now),
         times: Times {
             zone: valid.recurrence.zone().clone(),
             next,
@@ -215,6 +215,12 @@ fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
         },
         until,
     }
+}
+
+/// The lines of a schedule's CronJobs, in UTC.
+pub fn cron_lines(valid: &ValidSchedule, now: Timestamp) -> Vec<calendar::CronLine> {
+    let lately = now.checked_sub(patience(&valid.plan)).unwrap_or(Timestamp::MIN);
+    calendar::cron_lines(&valid.recurrence, &valid.reminders, lately)
 }
 
 /// How long after it fell due a reminder may still be sent, and a minute for the pod to end.

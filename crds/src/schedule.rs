@@ -158,15 +158,37 @@ pub struct ScheduleSpec {
 /// How an event recurs (RFC 5545).
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [common::cel(
-    "has(self.rrule) || (has(self.dates) && self.dates.size() > 0) || has(self.dst)",
-    "rrule, dates or dst is needed; leave recurrence out for an event that happens once",
-)]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    common::cel(
+        "has(self.rrule) || has(self.rrules) || (has(self.dates) && self.dates.size() > 0) || has(self.dst)",
+        "rrule, rrules, dates or dst is needed; leave recurrence out for an event that happens once",
+    ),
+    common::cel(
+        "!(has(self.rrule) && has(self.rrules))",
+        "either rrule or rrules: put one rule in rrule, 2 to 8 rules in rrules",
+    ),
+]))]
 pub struct Recurrence {
     /// An RRULE without its prefix, such as FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$"))]
     pub rrule: Option<String>,
+    /// 2 to 8 rules in place of rrule: an occurrence of any of them happens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 2, max = 8),
+        inner(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub rrules: Vec<String>,
+    /// Rules whose times do not happen (EXRULE of RFC 2445), at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub except_rrules: Vec<String>,
     /// Further occurrences: local dates and times, or dates, which mean the time of start on that day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -7,6 +7,7 @@ mod clock;
 mod cron;
 mod dst;
 mod free;
+mod ical;
 mod never;
 mod occupancy;
 mod overrides;

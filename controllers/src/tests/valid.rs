@@ -139,6 +139,22 @@ fn a_schedule_that_can_not_work_is_refused_in_words() {
             "InvalidSpec",
             "recurrence.overrides[0]: either cancelled",
         ),
+        (
+            json!({"recurrence": {"rrule": "FREQ=DAILY", "rrules": ["FREQ=DAILY", "FREQ=WEEKLY"]}}),
+            "InvalidSpec",
+            "either rrule or rrules",
+        ),
+        (json!({"recurrence": {"rrules": ["FREQ=DAILY"]}}), "InvalidSpec", "2 to 8 rules in rrules"),
+        (
+            json!({"recurrence": {"rrule": "FREQ=DAILY", "exceptRrules": vec!["FREQ=WEEKLY"; 9]}}),
+            "InvalidSpec",
+            "recurrence.exceptRrules: at most 8",
+        ),
+        (
+            json!({"recurrence": {"rrules": ["FREQ=DAILY", "FREQ=FORTNIGHTLY"]}}),
+            "InvalidRecurrence",
+            "FORTNIGHTLY",
+        ),
         (json!({"buffer": {"before": "25h"}}), "InvalidSpec", "buffer.before"),
         (json!({"suggest": {"count": 11}}), "InvalidSpec", "suggest.count"),
         (
@@ -151,6 +167,20 @@ fn a_schedule_that_can_not_work_is_refused_in_words() {
         assert_eq!(invalid.reason, reason, "{invalid}");
         assert!(invalid.message.contains(word), "{invalid}");
     }
+}
+
+#[test]
+fn several_rules_and_rules_left_out_reach_the_recurrence() {
+    let changes = json!({
+        "timeZone": "UTC", "start": "2026-01-05T10:00:00",
+        "recurrence": {
+            "rrules": ["FREQ=WEEKLY;COUNT=3", "FREQ=MONTHLY;BYMONTHDAY=7;COUNT=1"],
+            "exceptRrules": ["FREQ=WEEKLY;INTERVAL=2;COUNT=1"],
+        },
+    });
+    let valid = validate::schedule(schedule("s", 1, &changes).0.as_ref().unwrap()).unwrap();
+    let starts: Vec<String> = valid.recurrence.all().map(|it| it.start.to_string()).collect();
+    assert_eq!(starts, ["2026-01-07T10:00:00Z", "2026-01-12T10:00:00Z", "2026-01-19T10:00:00Z"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use channel::{channel, files_of};
 pub use resource::{Valid as ValidResource, resource};
 pub use rule::{rule, source_of};
-pub use schedule::{Need, Suggest, Valid as ValidSchedule, What, schedule};
+pub use schedule::{Need, Suggest, Valid as ValidSchedule, What, people, schedule};
 
 use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;

@@ -17,6 +17,9 @@ use uuid::Uuid;
 use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
 use crate::conditions::reasons;
 
+/// The most `rrules`, and the most `exceptRrules`.
+const MAX_RULES: usize = 8;
+
 /// A schedule that cannot be wrong.
 #[derive(Debug, Clone)]
 pub struct Valid {
@@ -131,11 +134,14 @@ fn text(spec: &wire::ScheduleSpec, length: Millis) -> Result<RecurrenceSpec, Inv
     let default = wire::Recurrence::default();
     let wire = spec.recurrence.as_ref().unwrap_or(&default);
     let dst = wire.dst.clone().unwrap_or_default();
+    let (rule, more_rules) = rules(wire)?;
     Ok(RecurrenceSpec {
         start: spec.start.clone(),
         time_zone: spec.time_zone.clone(),
         duration: Some(SignedDuration::from_millis(length.0)),
-        rule: wire.rrule.clone().filter(|rule| !rule.is_empty()),
+        rule,
+        more_rules,
+        except_rules: wire.except_rrules.clone(),
         dates: wire.dates.clone(),
         except_dates: wire.except_dates.clone(),
         overrides: wire.overrides.iter().enumerate().map(overrides).collect::<Result<_, _>>()?,
@@ -152,6 +158,22 @@ fn text(spec: &wire::ScheduleSpec, length: Millis) -> Result<RecurrenceSpec, Inv
         },
         ..RecurrenceSpec::default()
     })
+}
+
+/// The first rule and the others.
+fn rules(wire: &wire::Recurrence) -> Result<(Option<String>, Vec<String>), Invalid> {
+    let bounds = [("rrules", &wire.rrules), ("exceptRrules", &wire.except_rrules)];
+    if let Some((list, _)) = bounds.iter().find(|(_, rules)| rules.len() > MAX_RULES) {
+        return Err(Invalid::spec(format!("recurrence.{list}: at most {MAX_RULES} rules are allowed")));
+    }
+    let single = wire.rrule.clone().filter(|rule| !rule.is_empty());
+    match (single, wire.rrules.split_first()) {
+        (single, None) => Ok((single, Vec::new())),
+        (None, Some((first, others))) if !others.is_empty() => Ok((Some(first.clone()), others.to_vec())),
+        _ => Err(Invalid::spec(
+            "recurrence: either rrule or rrules: put one rule in rrule, 2 to 8 rules in rrules",
+        )),
+    }
 }
 
 fn overrides((at, wire): (usize, &wire::Override)) -> Result<Override, Invalid> {
@@ -295,13 +317,18 @@ fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec, namespace: &str) -> 
             Invalid::spec(format!("suggest.count: {} is not from 1 to 10", wire.count.unwrap_or_default()))
         })?,
     };
+    Ok(Suggest { search, people: people(spec, namespace)? })
+}
+
+/// When each participant works.
+pub fn people(spec: &wire::ScheduleSpec, namespace: &str) -> Result<BTreeMap<Need, WorkingHours>, Invalid> {
     let mut people = BTreeMap::new();
     for (at, participant) in spec.participants.iter().enumerate() {
         let hours = hours(participant.working_hours.as_ref(), &spec.time_zone)
             .map_err(|why| Invalid::spec(format!("participants[{at}].workingHours.{why}")))?;
         people.insert(Need { namespace: namespace.to_owned(), what: person(participant) }, hours);
     }
-    Ok(Suggest { search, people })
+    Ok(people)
 }
 
 fn hours(wire: Option<&wire::WorkingHours>, zone: &str) -> Result<WorkingHours, String> {

@@ -122,7 +122,14 @@ async fn a_rule_or_schedule_that_the_schema_can_not_accept_is_refused_and_told_w
         (
             "schema-empty-recurrence",
             schedule("duration: 15m\nrecurrence: {}"),
-            &["rrule, dates or dst is needed"],
+            &["rrule, rrules, dates or dst is needed"],
+        ),
+        (
+            "schema-rrule-and-rrules",
+            schedule(
+                "duration: 15m\nrecurrence: {rrule: FREQ=DAILY, rrules: [FREQ=DAILY;COUNT=2, FREQ=WEEKLY]}",
+            ),
+            &["either rrule or rrules: put one rule in rrule, 2 to 8 rules in rrules"],
         ),
         (
             "schema-reminder-with-seconds",

@@ -1,0 +1,187 @@
+//! A VTIMEZONE's own offsets (RFC 5545, section 3.6.5), and the IANA zone that has the same.
+//!
+//! Never: a zone that agrees only now and then. What is compared is every change of a whole stretch of time.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+use super::component::Component;
+use super::value::{When, offset, when};
+use super::windows;
+use crate::recurrence::Recurrence;
+use crate::rule::{End, Rule, Until};
+use crate::spec::RecurrenceSpec;
+use crate::zone::{civil, find_zone, local_seconds, timestamp};
+
+/// Observances of a VTIMEZONE that are looked at: what was ever exported has a few dozen.
+const MAX_OBSERVANCES: usize = 500;
+/// Onsets of one observance in the stretch that is compared.
+const MAX_ONSETS: usize = 500;
+
+/// STANDARD or DAYLIGHT: when it begins, on the clock as it was before, and the offsets before and after.
+struct Observance {
+    onsets: Recurrence,
+    from: i32,
+    to: i32,
+}
+
+/// A VTIMEZONE.
+pub(super) struct Block {
+    observances: Vec<Observance>,
+    /// X-LIC-LOCATION, which libical and those who learned from it write.
+    location: Option<String>,
+}
+
+impl Block {
+    pub(super) fn read(component: &Component) -> Result<Self, String> {
+        let parts =
+            component.children.iter().filter(|it| matches!(it.kind.as_str(), "STANDARD" | "DAYLIGHT"));
+        let observances: Vec<Observance> =
+            parts.take(MAX_OBSERVANCES).map(observance).collect::<Result<_, _>>()?;
+        if observances.is_empty() {
+            return Err("it has neither STANDARD nor DAYLIGHT".to_owned());
+        }
+        let location = component.first("X-LIC-LOCATION").map(|line| line.value.trim().to_owned());
+        Ok(Self { observances, location })
+    }
+
+    /// The offset in force at `from`, and each change up to `to`.
+    fn changes(&self, from: i64, to: i64) -> Vec<(i64, i32)> {
+        let mut onsets: Vec<(i64, i32, i32)> = Vec::new();
+        for it in &self.observances {
+            let clock = |at: i64| timestamp(at.saturating_add(it.from.into()));
+            let last = it.onsets.before(clock(from.saturating_add(1)));
+            let next = it.onsets.occurrences(clock(from)).take_while(|onset| onset.start <= clock(to));
+            let instants = last.into_iter().chain(next.take(MAX_ONSETS));
+            onsets
+                .extend(instants.map(|onset| (onset.start.as_second() - i64::from(it.from), it.to, it.from)));
+        }
+        onsets.sort_unstable();
+        let begun = onsets.partition_point(|(at, ..)| *at <= from);
+        let first = match begun.checked_sub(1) {
+            Some(last) => onsets[last].1,
+            None => onsets.first().map_or(0, |(_, _, before)| *before),
+        };
+        let mut list = vec![(from, first)];
+        for (at, to, _) in &onsets[begun..] {
+            if list.last().is_none_or(|(_, offset)| offset != to) {
+                list.push((*at, *to));
+            }
+        }
+        list
+    }
+
+    /// The offset at a local time, as the block says.
+    pub(super) fn offset_at(&self, local: DateTime) -> i32 {
+        let guess = local_seconds(local);
+        let first = self.changes(guess, guess)[0].1;
+        self.changes(guess - i64::from(first), guess - i64::from(first))[0].1
+    }
+
+    /// A zone with the same offsets from one local time to another, a day around them included: first of those
+    /// `known`, then what the block names itself, then the best known zones, then all.
+    pub(super) fn zone(&self, span: (DateTime, DateTime), known: &[String]) -> Option<String> {
+        let day = 86_400;
+        let (from, to) = (local_seconds(span.0) - day, local_seconds(span.1) + day);
+        let wanted = self.changes(from, to);
+        let fits = |name: &str| find_zone(name).is_some_and(|tz| has_changes(&tz, &wanted, to));
+        let named = known.iter().map(String::as_str).chain(self.location.as_deref());
+        let famous = windows::ZONES.iter().map(|(_, zone)| *zone);
+        if let Some(name) = named.chain(famous).find(|name| fits(name)) {
+            return Some(name.to_owned());
+        }
+        let mut all: Vec<String> =
+            TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect();
+        all.sort_unstable();
+        all.into_iter().find(|name| name.contains('/') && fits(name))
+    }
+}
+
+fn has_changes(tz: &TimeZone, wanted: &[(i64, i32)], to: i64) -> bool {
+    let (from, first) = wanted[0];
+    let mut offset = tz.to_offset(timestamp(from)).seconds();
+    if offset != first {
+        return false;
+    }
+    let mut expected = wanted[1..].iter();
+    for change in tz.following(timestamp(from)) {
+        let at = change.timestamp().as_second();
+        if at > to {
+            break;
+        }
+        if change.offset().seconds() == offset {
+            continue;
+        }
+        offset = change.offset().seconds();
+        if expected.next() != Some(&(at, offset)) {
+            return false;
+        }
+    }
+    expected.next().is_none()
+}
+
+fn observance(component: &Component) -> Result<Observance, String> {
+    let kind = component.kind.as_str();
+    let value = |name: &str| component.first(name).map(|line| line.value.as_str());
+    let wrong = |name: &str| format!("its {kind} of line {} has no {name} that can be read", component.line);
+    let [from, to] =
+        ["TZOFFSETFROM", "TZOFFSETTO"].map(|name| value(name).and_then(offset).ok_or_else(|| wrong(name)));
+    let (from, to) = (from?, to?);
+    let Some(When::Local(start)) = value("DTSTART").and_then(when) else { return Err(wrong("DTSTART")) };
+    // .NET's programs write the year 1; rules are yearly, so a later beginning says the same.
+    let start = match start.year() {
+        ..1600 => start.with().year(1600).build().map_err(|_| wrong("DTSTART"))?,
+        _ => start,
+    };
+    let mut rules = Vec::new();
+    for line in component.all("RRULE") {
+        let mut rule: Rule = line.value.trim().trim_end_matches(';').parse().map_err(|_| wrong("RRULE"))?;
+        // UNTIL is UTC; onsets are counted on the clock before the change.
+        if let End::Until(Until::Utc(at)) = rule.end {
+            rule.end = End::Until(Until::Local(at + i64::from(from)));
+        }
+        let ended = match rule.end {
+            End::Until(Until::Local(at)) => at < local_seconds(start),
+            End::Until(Until::Date(day)) => i64::from(day) < local_seconds(start).div_euclid(86_400),
+            _ => false,
+        };
+        if rule.frequency().is_sub_daily() {
+            return Err(wrong("RRULE"));
+        }
+        if !ended {
+            rules.push(rule.to_string());
+        }
+    }
+    let mut dates = vec![start.to_string()];
+    for line in component.all("RDATE") {
+        for text in line.value.split(',') {
+            let local = match when(text) {
+                Some(When::Local(local)) => local,
+                Some(When::Utc(at)) => civil(at.as_second() + i64::from(from)),
+                Some(When::Day(day)) => day.to_datetime(start.time()),
+                None => return Err(wrong("RDATE")),
+            };
+            dates.push(local.to_string());
+        }
+    }
+    let spec = RecurrenceSpec {
+        start: start.to_string(),
+        time_zone: "UTC".to_owned(),
+        rule: (!rules.is_empty()).then(|| rules.remove(0)),
+        more_rules: rules,
+        dates,
+        ..RecurrenceSpec::default()
+    };
+    Ok(Observance { onsets: Recurrence::new(&spec).map_err(|_| wrong("RRULE"))?, from, to })
+}
+
+/// The stretch that is compared at first: a zone that agrees for years is more likely the one that was meant.
+pub(super) fn years_from(start: DateTime, years: i16) -> DateTime {
+    start.checked_add(jiff::Span::new().years(years)).unwrap_or(DateTime::MAX)
+}
+
+/// The offset of a zone at a local time.
+pub(super) fn zone_offset(tz: &TimeZone, local: DateTime) -> i32 {
+    tz.to_timestamp(local).map_or(0, |at: Timestamp| tz.to_offset(at).seconds())
+}

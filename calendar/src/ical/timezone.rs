@@ -1,0 +1,176 @@
+//! A VTIMEZONE from the bundled zone data, right for all years that events span.
+//!
+//! Changes are listed one by one as they were; where a zone follows one rule from some year on, a yearly RRULE says it for
+//! ever. The rule is held against the data up to the year 2200 before it is written. Never: a rule of today for the past.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{Dst, TimeZone};
+
+use super::value::{write_local, write_offset};
+use super::write::Lines;
+use crate::days::{DAY, month_length};
+use crate::zone::{civil, timestamp};
+
+/// Where the comparison with a rule ends, and the list of changes of a zone that follows none.
+const LAST: i64 = 230 * 365 * DAY;
+
+/// A change of the clocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Change {
+    at: i64,
+    from: i32,
+    to: i32,
+    daylight: bool,
+    name: String,
+}
+
+/// The day of a yearly rule: the `nth` (negative: from the end) weekday of a month, at a time on the clock before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Yearly {
+    month: i8,
+    nth: i8,
+    weekday: i8,
+    seconds: i64,
+}
+
+/// Writes the zone for events from `from` until `until`; None where they have no end.
+pub(super) fn write(lines: &mut Lines, tz: &TimeZone, name: &str, from: Timestamp, until: Option<Timestamp>) {
+    lines.raw("BEGIN", "VTIMEZONE");
+    lines.raw("TZID", name);
+    lines.raw("X-LIC-LOCATION", name);
+    let end = until.map_or(LAST, |until| until.as_second().saturating_add(DAY)).min(LAST);
+    let changes = changes(tz, from.as_second().saturating_sub(DAY), end);
+    // The tail that one rule says, for daylight and for standard time each.
+    let tails = if until.is_none() { tails(&changes) } else { Tails::default() };
+    let listed = changes.len() - tails.len;
+    let mut alike: BTreeMap<(bool, i32, i32, &str), Vec<&Change>> = BTreeMap::new();
+    for change in &changes[..listed] {
+        alike.entry((change.daylight, change.from, change.to, &change.name)).or_default().push(change);
+    }
+    for same in alike.values() {
+        observance(lines, same, None);
+    }
+    for (first, rule) in &tails.rules {
+        observance(lines, &[&changes[*first]], Some(*rule));
+    }
+    lines.raw("END", "VTIMEZONE");
+}
+
+fn observance(lines: &mut Lines, same: &[&Change], rule: Option<Yearly>) {
+    let kind = if same[0].daylight { "DAYLIGHT" } else { "STANDARD" };
+    let onset = |change: &Change| write_local(civil(change.at + i64::from(change.from)));
+    lines.raw("BEGIN", kind);
+    lines.raw("DTSTART", &onset(same[0]));
+    lines.raw("TZOFFSETFROM", &write_offset(same[0].from));
+    lines.raw("TZOFFSETTO", &write_offset(same[0].to));
+    lines.text("TZNAME", &same[0].name);
+    if let Some(Yearly { month, nth, weekday, .. }) = rule {
+        let day = crate::rule::WEEKDAYS[usize::try_from(weekday).unwrap_or(0) % 7];
+        lines.raw("RRULE", &format!("FREQ=YEARLY;BYMONTH={month};BYDAY={nth}{day}"));
+    }
+    for change in &same[1..] {
+        lines.raw("RDATE", &onset(change));
+    }
+    lines.raw("END", kind);
+}
+
+/// The change that is in force at `from`, and all up to `end`. What changes a name alone is none.
+fn changes(tz: &TimeZone, from: i64, end: i64) -> Vec<Change> {
+    let make = |at: i64, before: i32, info: &jiff::tz::TimeZoneOffsetInfo<'_>| Change {
+        at,
+        from: before,
+        to: info.offset().seconds(),
+        daylight: info.dst() == Dst::Yes,
+        name: info.abbreviation().to_owned(),
+    };
+    let begin = tz.preceding(timestamp(from.saturating_add(1))).next().map(|it| it.timestamp());
+    let first = if let Some(begin) = begin {
+        let before = tz.to_offset(timestamp(begin.as_second() - 1)).seconds();
+        make(begin.as_second(), before, &tz.to_offset_info(begin))
+    } else {
+        // It never changed before: an onset long before all events.
+        let info = tz.to_offset_info(timestamp(from));
+        let local = crate::zone::local_seconds(jiff::civil::date(1601, 1, 1).at(0, 0, 0, 0));
+        make((local - i64::from(info.offset().seconds())).min(from), info.offset().seconds(), &info)
+    };
+    let mut offset = first.to;
+    let mut list = vec![first];
+    for it in tz.following(timestamp(from)) {
+        let at = it.timestamp();
+        if at.as_second() > end {
+            break;
+        }
+        let info = tz.to_offset_info(at);
+        if info.offset().seconds() != offset {
+            list.push(make(at.as_second(), offset, &info));
+            offset = info.offset().seconds();
+        }
+    }
+    list
+}
+
+/// The last changes, as far as yearly rules say them.
+#[derive(Default)]
+struct Tails {
+    len: usize,
+    /// Index of the first change of a rule, and the rule.
+    rules: Vec<(usize, Yearly)>,
+}
+
+/// Two changes a year that go on to the end of the list, each by its rule: as many as fit from the end.
+fn tails(changes: &[Change]) -> Tails {
+    let count = changes.len();
+    let (Some(last), Some(other)) = (changes.last(), count.checked_sub(2).map(|at| &changes[at])) else {
+        return Tails::default();
+    };
+    // A zone that changes no more has nothing near the end.
+    if last.at < LAST - 366 * DAY {
+        return Tails::default();
+    }
+    let mut best = Tails::default();
+    for one in candidates(last) {
+        for two in candidates(other) {
+            let fits = |at: usize| {
+                let (model, rule) = if (count - at) % 2 == 1 { (last, one) } else { (other, two) };
+                let it = &changes[at];
+                let same = (it.from, it.to, it.daylight, &it.name)
+                    == (model.from, model.to, model.daylight, &model.name);
+                same && rule.is(it)
+                    && (at + 2 >= count || local(&changes[at + 2]).year() == local(it).year() + 1)
+            };
+            let len = (0..count).rev().take_while(|at| fits(*at)).count();
+            if len > best.len && len > 4 {
+                let first = count - len;
+                let rule = |at: usize| if (count - at) % 2 == 1 { one } else { two };
+                best = Tails { len, rules: vec![(first, rule(first)), (first + 1, rule(first + 1))] };
+            }
+        }
+    }
+    best
+}
+
+fn local(change: &Change) -> DateTime {
+    civil(change.at + i64::from(change.from))
+}
+
+/// The rules that a change may be of: its weekday counted from the beginning and from the end of the month.
+fn candidates(change: &Change) -> Vec<Yearly> {
+    let local = local(change);
+    let length = month_length(local.year().into(), local.month().into()) as i8;
+    let of = |nth| Yearly {
+        month: local.month(),
+        nth,
+        weekday: local.weekday().to_monday_zero_offset(),
+        seconds: crate::zone::local_seconds(local).rem_euclid(DAY),
+    };
+    vec![of(-((length - local.day()) / 7 + 1)), of((local.day() - 1) / 7 + 1)]
+}
+
+impl Yearly {
+    fn is(self, change: &Change) -> bool {
+        candidates(change).contains(&self)
+    }
+}

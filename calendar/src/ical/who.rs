@@ -1,0 +1,247 @@
+//! Who and what takes part, what reminds of it, and what is not taken of an event.
+//!
+//! Never: a property dropped without a word. Only what keeps the books of calendars (DTSTAMP, CREATED, LAST-MODIFIED) is
+//! not spoken of, nor what says what is so anyway.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::component::Component;
+use super::lines::{Line, texts};
+use super::value::{Span, When, when};
+use super::when::PROPERTIES;
+use super::{Before, Options, Person, Remark};
+
+/// The furthest reminder: 30 days.
+const MAX_MINUTES: i64 = 30 * 24 * 60;
+/// Reminders that are looked at, repetitions included.
+const MAX_REMINDERS: usize = 64;
+
+/// Read elsewhere, or books of calendars.
+const KNOWN: [&str; 16] = [
+    "UID",
+    "SUMMARY",
+    "DTSTAMP",
+    "CREATED",
+    "LAST-MODIFIED",
+    "SEQUENCE",
+    "TRANSP",
+    "STATUS",
+    "ATTENDEE",
+    "ORGANIZER",
+    "RESOURCES",
+    "LOCATION",
+    "X-BELFRY-NAME",
+    "X-BELFRY-TIMEZONE",
+    "X-BELFRY-DST",
+    "X-LIC-ERROR",
+];
+
+/// People and resources.
+#[derive(Default)]
+pub(super) struct Who {
+    pub(super) people: Vec<Person>,
+    pub(super) resources: Vec<String>,
+}
+
+pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark>) -> Who {
+    let mut who = Who::default();
+    let mut declined = BTreeSet::new();
+    for line in event.all("ATTENDEE") {
+        let (name, address) = person(line);
+        let says = |name: &str| line.parameter(name).unwrap_or_default().to_ascii_uppercase();
+        let mut leave = |why: &str| remarks.push(Remark::new(line.number, format!("ATTENDEE: {name} {why}")));
+        if matches!(says("CUTYPE").as_str(), "ROOM" | "RESOURCE") {
+            match says("PARTSTAT").as_str() {
+                "DECLINED" => leave("has declined: not taken"),
+                _ => who.add_resource(&name),
+            }
+        } else if says("PARTSTAT") == "DECLINED" {
+            declined.extend(address.clone());
+            leave("has declined: not taken");
+        } else if says("ROLE") == "NON-PARTICIPANT" {
+            leave("is told and does not take part (NON-PARTICIPANT): not taken");
+        } else {
+            if says("ROLE") == "OPT-PARTICIPANT" {
+                leave("may stay away (OPT-PARTICIPANT), which can't be said: taken as everybody");
+            }
+            who.add(name, address);
+        }
+    }
+    if let Some(line) = event.first("ORGANIZER") {
+        let (name, address) = person(line);
+        let is_calendar = address.as_ref().is_some_and(|it| it.ends_with("@group.calendar.google.com"));
+        if is_calendar {
+            remarks.push(Remark::new(line.number, format!("ORGANIZER: {name} is a calendar: not taken")));
+        } else if !address.as_ref().is_some_and(|it| declined.contains(it)) {
+            who.add(name, address);
+        }
+    }
+    for line in event.all("RESOURCES") {
+        for name in texts(&line.value) {
+            who.add_resource(&name);
+        }
+    }
+    if let Some(line) = event.first("LOCATION") {
+        let place = line.text();
+        if options.location_is_resource {
+            who.add_resource(&place);
+        } else if !place.trim().is_empty() && !who.resources.iter().any(|it| it == place.trim()) {
+            remarks.push(Remark::new(
+                line.number,
+                "LOCATION: not taken; --location-is-resource takes it as a resource",
+            ));
+        }
+    }
+    who
+}
+
+impl Who {
+    /// Once each, by address or else by name.
+    fn add(&mut self, name: String, address: Option<String>) {
+        let is_there = self.people.iter().any(|it| match (&it.address, &address) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => it.name == name,
+            _ => false,
+        });
+        if !is_there {
+            self.people.push(Person { name, address });
+        }
+    }
+
+    fn add_resource(&mut self, name: &str) {
+        let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !name.is_empty() && !self.resources.contains(&name) {
+            self.resources.push(name);
+        }
+    }
+}
+
+/// Name and address of a calendar user.
+fn person(line: &Line) -> (String, Option<String>) {
+    let value = line.value.trim();
+    let scheme = value.get(..7).filter(|it| it.eq_ignore_ascii_case("mailto:"));
+    let address = scheme.map_or(line.parameter("EMAIL"), |_| Some(value[7..].trim()));
+    let address = address.map(str::to_lowercase).filter(|it| is_address(it));
+    let name = line.parameter("CN").map(|name| name.split_whitespace().collect::<Vec<_>>().join(" "));
+    let name = name.map(|it| it.trim_matches('\'').to_owned()).filter(|it| !it.is_empty());
+    let name = name.or_else(|| address.clone()).unwrap_or_else(|| value.to_owned());
+    (name, address)
+}
+
+/// What a Schedule takes for an address.
+fn is_address(text: &str) -> bool {
+    let mut parts = text.split('@');
+    let filled = |part: Option<&str>| part.is_some_and(|it| !it.is_empty());
+    filled(parts.next())
+        && filled(parts.next())
+        && parts.next().is_none()
+        && !text.contains(char::is_whitespace)
+}
+
+/// When somebody is reminded: `start` and `seconds`, the length, are the event's; `recurs` tells it from one alone.
+pub(super) fn reminders(
+    event: &Component,
+    start: Option<Timestamp>,
+    seconds: i64,
+    recurs: bool,
+    remarks: &mut Vec<Remark>,
+) -> Vec<Before> {
+    let mut found = BTreeSet::new();
+    for alarm in event.children.iter().filter(|it| it.kind == "VALARM") {
+        // Apple writes one that never rings for "none".
+        if alarm.first("ACTION").is_some_and(|line| line.value.trim().eq_ignore_ascii_case("NONE")) {
+            continue;
+        }
+        let line = alarm.first("TRIGGER").map_or(alarm.line, |line| line.number);
+        match before(alarm, start, seconds, recurs) {
+            Ok(all) => {
+                for before in all {
+                    if before % 60 != 0 {
+                        remarks.push(Remark::new(line, "TRIGGER: not whole minutes: not taken"));
+                    } else if (before / 60).abs() > MAX_MINUTES {
+                        remarks.push(Remark::new(line, "TRIGGER: more than 30 days: not taken"));
+                    } else if found.len() < MAX_REMINDERS {
+                        found.insert(before / 60);
+                    }
+                }
+            }
+            Err(why) => remarks.push(Remark::new(line, format!("TRIGGER: {why}: not taken"))),
+        }
+    }
+    found.into_iter().rev().map(|minutes| Before { minutes }).collect()
+}
+
+/// Seconds before the start, of an alarm and its repetitions.
+fn before(
+    alarm: &Component,
+    start: Option<Timestamp>,
+    seconds: i64,
+    recurs: bool,
+) -> Result<Vec<i64>, &'static str> {
+    let line = alarm.first("TRIGGER").ok_or("missing")?;
+    let first = match (Span::read(&line.value), when(&line.value)) {
+        (Some(span), _) => {
+            let is_end = line.parameter("RELATED").is_some_and(|it| it.eq_ignore_ascii_case("END"));
+            -span.total() - if is_end { seconds } else { 0 }
+        }
+        (_, Some(When::Utc(at))) if !recurs => {
+            start.map(|start| start.as_second() - at.as_second()).ok_or("the start is out of range")?
+        }
+        (_, Some(When::Utc(_))) => return Err("one instant, where the event recurs"),
+        (_, Some(_)) => return Err("an instant is in UTC, with Z"),
+        _ => return Err("neither a duration nor an instant"),
+    };
+    let number = |name: &str| alarm.first(name).and_then(|line| line.value.trim().parse::<i64>().ok());
+    let step = alarm.first("DURATION").and_then(|line| Span::read(&line.value)).map(Span::total);
+    let repeats = step.map_or(0, |_| number("REPEAT").unwrap_or(0).clamp(0, MAX_REMINDERS as i64));
+    Ok((0..=repeats).map(|at| first - at * step.unwrap_or(0)).collect())
+}
+
+/// The names of what is not taken, with the line of the first.
+pub(super) fn left(event: &Component) -> Option<Remark> {
+    let is_known = |line: &Line| {
+        let value = line.value.trim();
+        KNOWN.contains(&line.name.as_str())
+            || PROPERTIES.contains(&line.name.as_str())
+            || value.is_empty()
+            || (line.name == "CLASS" && value.eq_ignore_ascii_case("PUBLIC"))
+            || (line.name == "PRIORITY" && value == "0")
+    };
+    let left: Vec<&Line> = event.properties.iter().filter(|line| !is_known(line)).collect();
+    let names: BTreeSet<&str> = left.iter().map(|line| line.name.as_str()).collect();
+    let first = left.first()?;
+    Some(Remark::new(
+        first.number,
+        format!("not taken: {}", names.into_iter().collect::<Vec<_>>().join(", ")),
+    ))
+}
+
+/// What an override says otherwise, beside when: not taken.
+pub(super) fn differs(event: &Component, change: &Component) -> Option<Remark> {
+    let mut names: BTreeSet<&str> =
+        event.properties.iter().chain(&change.properties).map(|it| it.name.as_str()).collect();
+    names.retain(|name| {
+        let books = ["DTSTAMP", "CREATED", "LAST-MODIFIED", "SEQUENCE", "STATUS", "UID"];
+        let own = name.starts_with("X-") || books.contains(name) || PROPERTIES.contains(name);
+        let values = |it: &Component| {
+            let mut list: Vec<String> = it.all(name).map(|line| line.value.to_lowercase()).collect();
+            list.sort();
+            list
+        };
+        !own && values(event) != values(change)
+    });
+    let alarms = |it: &Component| {
+        let alarms = it.children.iter().filter(|it| it.kind == "VALARM");
+        alarms.map(|it| it.first("TRIGGER").map(|line| line.value.clone())).collect::<BTreeSet<_>>()
+    };
+    if alarms(event) != alarms(change) {
+        names.insert("VALARM");
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    Some(Remark::new(change.line, format!("one occurrence differs from its series in {names}: not taken")))
+}

@@ -1,0 +1,218 @@
+//! Series to one calendar (RFC 5545): VTIMEZONEs, a VEVENT for each series and one for each override.
+//!
+//! Lines end with CRLF and are folded at 75 octets, between characters. Never: the clock; the stamp is an argument.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+
+use super::value::{write_date, write_local, write_span, write_utc};
+use super::{Series, policy, reminders, timezone};
+
+mod plan;
+
+use plan::{Change, Plan};
+
+/// Octets of a line, without its end.
+const WIDTH: usize = 75;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The calendar.
+    pub text: String,
+    /// For each series in order: remarks on what others may read otherwise, or why it is not in the text.
+    pub series: Vec<Result<Vec<String>, String>>,
+}
+
+/// Writes series. `stamp` is DTSTAMP, and policies that iCalendar has no words for are written out for the ten years from it
+/// on.
+pub fn write(series: &[Series], stamp: Timestamp) -> Written {
+    let plans: Vec<Result<Plan, String>> = series.iter().map(|it| Plan::new(it, stamp)).collect();
+    let mut lines = Lines::default();
+    lines.raw("BEGIN", "VCALENDAR");
+    lines.raw("VERSION", "2.0");
+    lines.raw("PRODID", "-//Belfry//belfry schedule export//EN");
+    lines.raw("CALSCALE", "GREGORIAN");
+    let mut zones: BTreeMap<&str, (&TimeZone, Timestamp, Option<Timestamp>)> = BTreeMap::new();
+    for plan in plans.iter().flatten().filter(|plan| matches!(plan.form, Form::Local)) {
+        let (from, until) = plan.span;
+        let known = zones.entry(&plan.zone).or_insert((&plan.tz, from, until));
+        known.1 = known.1.min(from);
+        known.2 = known.2.zip(until).map(|(one, other)| one.max(other));
+    }
+    for (name, (tz, from, until)) in zones {
+        timezone::write(&mut lines, tz, name, from, until);
+    }
+    for (series, plan) in series.iter().zip(&plans) {
+        if let Ok(plan) = plan {
+            event(&mut lines, series, plan, stamp);
+        }
+    }
+    lines.raw("END", "VCALENDAR");
+    Written {
+        text: lines.text,
+        series: plans.into_iter().map(|plan| plan.map(|plan| plan.remarks)).collect(),
+    }
+}
+
+fn event(lines: &mut Lines, series: &Series, plan: &Plan, stamp: Timestamp) {
+    lines.raw("BEGIN", "VEVENT");
+    head(lines, series, stamp);
+    plan.time(lines, "DTSTART", "", plan.start);
+    lines.raw("DURATION", &write_span(plan.length.0, plan.length.1));
+    for rule in &plan.rules {
+        lines.raw("RRULE", rule);
+    }
+    for rule in &plan.except_rules {
+        lines.raw("EXRULE", rule);
+    }
+    plan.dates.iter().for_each(|date| plan.time(lines, "RDATE", "", *date));
+    plan.except.iter().for_each(|date| plan.time(lines, "EXDATE", "", *date));
+    if let Some(name) = &series.name {
+        lines.text("X-BELFRY-NAME", name);
+    }
+    if plan.form == Form::Day || (plan.form == Form::Utc && plan.zone != "UTC") {
+        lines.text("X-BELFRY-TIMEZONE", &plan.zone);
+    }
+    if let Some(dst) = policy::write(series.spec.dst) {
+        lines.raw(policy::PROPERTY, &dst);
+    }
+    tail(lines, series);
+    lines.raw("END", "VEVENT");
+    for Change { id, this_and_future, cancelled, start, length } in &plan.changes {
+        lines.raw("BEGIN", "VEVENT");
+        head(lines, series, stamp);
+        plan.time(lines, "RECURRENCE-ID", if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" }, *id);
+        plan.time(lines, "DTSTART", "", *start);
+        lines.raw("DURATION", &write_span(length.0, length.1));
+        if *cancelled {
+            lines.raw("STATUS", "CANCELLED");
+        }
+        tail(lines, series);
+        lines.raw("END", "VEVENT");
+    }
+}
+
+fn head(lines: &mut Lines, series: &Series, stamp: Timestamp) {
+    lines.text("UID", &series.uid);
+    lines.raw("DTSTAMP", &write_utc(stamp));
+    if let Some(sequence) = series.sequence {
+        lines.raw("SEQUENCE", &sequence.to_string());
+    }
+    lines.text("SUMMARY", &series.title);
+}
+
+/// What an override must say again, as it stands for the whole occurrence.
+fn tail(lines: &mut Lines, series: &Series) {
+    lines.raw("TRANSP", if series.transparent { "TRANSPARENT" } else { "OPAQUE" });
+    for person in &series.people {
+        // An address is a must; this one is what calendars write for none.
+        let address =
+            person.address.as_ref().map_or("invalid:nomail".to_owned(), |it| format!("mailto:{it}"));
+        lines.raw(&format!("ATTENDEE;CN={}", quoted(&person.name)), &address);
+    }
+    if !series.resources.is_empty() {
+        let names: Vec<String> = series.resources.iter().map(|name| escaped(name)).collect();
+        lines.raw("RESOURCES", &names.join(","));
+    }
+    reminders::write(lines, &series.title, &series.reminders);
+}
+
+/// How an event's times are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Day,
+    Utc,
+    Local,
+}
+
+/// A time as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stamp {
+    Day(Date),
+    Local(DateTime),
+    Utc(Timestamp),
+}
+
+impl Plan {
+    fn time(&self, lines: &mut Lines, name: &str, parameters: &str, stamp: Stamp) {
+        match stamp {
+            Stamp::Day(day) => lines.raw(&format!("{name};VALUE=DATE{parameters}"), &write_date(day)),
+            Stamp::Utc(at) => lines.raw(&format!("{name}{parameters}"), &write_utc(at)),
+            Stamp::Local(local) => {
+                lines.raw(&format!("{name};TZID={}{parameters}", self.zone), &write_local(local));
+            }
+        }
+    }
+}
+
+/// The text, a line at a time.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    text: String,
+}
+
+impl Lines {
+    /// A property whose value is no TEXT.
+    pub(super) fn raw(&mut self, name: &str, value: &str) {
+        let line = format!("{name}:{value}");
+        let mut room = WIDTH;
+        for character in line.chars() {
+            if character.len_utf8() > room {
+                self.text.push_str("\r\n ");
+                room = WIDTH - 1;
+            }
+            room -= character.len_utf8();
+            self.text.push(character);
+        }
+        self.text.push_str("\r\n");
+    }
+
+    /// A property whose value is TEXT.
+    pub(super) fn text(&mut self, name: &str, value: &str) {
+        self.raw(name, &escaped(value));
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' | ';' | ',' => out.extend(['\\', character]),
+            '\n' => out.push_str("\\n"),
+            // Not allowed in TEXT, and no title needs them.
+            control if control.is_control() && control != '\t' => {}
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// A parameter's value, with RFC 6868's carets.
+fn quoted(text: &str) -> String {
+    let carets = text.replace('^', "^^").replace('"', "^'").replace('\n', "^n");
+    format!("\"{}\"", carets.chars().filter(|it| !it.is_control()).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_folded_at_75_octets_between_characters() {
+        let mut lines = Lines::default();
+        lines.text("SUMMARY", &"ä€".repeat(40));
+        assert!(lines.text.split("\r\n").all(|line| line.len() <= WIDTH), "{}", lines.text);
+        let unfolded = lines.text.replace("\r\n ", "");
+        assert_eq!(unfolded, format!("SUMMARY:{}\r\n", "ä€".repeat(40)));
+    }
+
+    #[test]
+    fn what_has_a_meaning_is_escaped() {
+        assert_eq!(escaped("a,b;c\\d\ne\u{7}"), "a\\,b\\;c\\\\d\\ne");
+        assert_eq!(quoted("a \"b\" ^: c"), "\"a ^'b^' ^^: c\"");
+    }
+}

@@ -1,0 +1,50 @@
+//! `belfry schedule export`: Schedules to one calendar of RFC 5545, for whoever reads iCalendar.
+//!
+//! Never: a Schedule that is not valid, or one that others would read at other times without a word.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use calendar::ical;
+use crds::schedule::Schedule;
+use jiff::Timestamp;
+
+use super::manifest::{series, title};
+use super::{output, read};
+
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// Files or folders with Schedules, also a List as `kubectl get sch -o yaml` writes it; - for standard input.
+    #[arg(short, long = "filename", required = true, num_args = 1..)]
+    filename: Vec<PathBuf>,
+    /// Where the calendar goes: a file, which is replaced whole, or - for standard output.
+    #[arg(short, long, default_value = "-")]
+    output: PathBuf,
+}
+
+/// Exports; whether no Schedule was refused.
+pub(crate) fn run(flags: &Flags, namespace: &str, now: Timestamp) -> anyhow::Result<bool> {
+    let read = read::schedules(&flags.filename)?;
+    let mut all = Vec::new();
+    for it in &read.valid {
+        let object: Schedule = serde_json::from_value(it.value.clone())?;
+        all.push((title(&it.valid), series(&object, &it.valid, namespace)));
+    }
+    let list: Vec<ical::Series> = all.iter().map(|(_, (series, _))| series.clone()).collect();
+    let written = ical::write(&list, now);
+    let mut refused = read.refused;
+    for ((name, (_, left)), result) in all.iter().zip(&written.series) {
+        match result {
+            Ok(remarks) => left.iter().chain(remarks).for_each(|it| eprintln!("{name}: {it}")),
+            Err(why) => {
+                refused += 1;
+                eprintln!("{name}: refused: {why}");
+            }
+        }
+    }
+    if refused > 0 && written.series.iter().all(Result::is_err) {
+        bail!("there is nothing to write");
+    }
+    output::write(&flags.output, &written.text)?;
+    Ok(refused == 0)
+}

@@ -1,0 +1,236 @@
+//! `belfry schedule import`: events of iCalendar to Schedules, with a report of each.
+//!
+//! Every Schedule that is written has passed the validation that `belfry lint` and the operator use. Never: a manifest of an
+//! event that is refused, or a file half written.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use calendar::ical::{self, Event, Import, Made, Options, Remark, Series};
+use serde_json::{Value, json};
+
+use super::manifest::manifest;
+use super::names::Names;
+use super::output;
+use crate::Output;
+
+/// The largest file.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// An iCalendar file (.ics), or - for standard input.
+    file: PathBuf,
+    /// Where the manifests go: a file, which is replaced whole, or - for standard output.
+    #[arg(short, long, default_value = "-")]
+    output: PathBuf,
+    /// Time zone of floating times and of whole days, by its IANA or Windows name; the file's X-WR-TIMEZONE when absent.
+    #[arg(long)]
+    time_zone: Option<String>,
+    /// A NotificationChannel that tells of reminders; may be given up to 16 times. Without one no reminders are taken.
+    #[arg(long)]
+    notify: Vec<String>,
+    /// Takes LOCATION as a resource: no two events are at one place at the same time.
+    #[arg(long)]
+    location_is_resource: bool,
+    /// Refuses what could not be taken whole, too.
+    #[arg(long)]
+    strict: bool,
+    /// How the report is written, to standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    report: Output,
+}
+
+/// What became of one event.
+struct Outcome<'a> {
+    event: &'a Event,
+    /// The object's name, if there is one.
+    object: Option<String>,
+    remarks: Vec<Remark>,
+    /// Why there is none: it was left out (false) or refused (true).
+    why: Option<(bool, Remark)>,
+}
+
+/// Imports; whether no event was refused.
+pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool> {
+    check(flags)?;
+    let bytes = read(&flags.file)?;
+    let options =
+        Options { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
+    let import = ical::read(&bytes, &options);
+    if import.events.is_empty() {
+        for note in &import.notes {
+            eprintln!("{}", line_of(flags, note));
+        }
+        bail!("{} has no events", flags.file.display());
+    }
+    let (text, outcomes) = taken(flags, namespace, &import);
+    if !text.is_empty() {
+        output::write(&flags.output, &text)?;
+    }
+    report(flags, &import, &outcomes).context("writing the report")?;
+    Ok(outcomes.iter().all(|it| !matches!(it.why, Some((true, _)))))
+}
+
+fn check(flags: &Flags) -> anyhow::Result<()> {
+    if let Some(zone) = &flags.time_zone
+        && !ical::knows_zone(zone)
+    {
+        bail!(
+            "--time-zone {zone} is unknown; allowed are IANA names such as Europe/Berlin, and names of Windows"
+        );
+    }
+    let is_name = |name: &String| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        (1..=253).contains(&name.len()) && name.bytes().all(inner)
+    };
+    if let Some(wrong) = flags.notify.iter().find(|name| !is_name(name)) {
+        bail!("--notify {wrong} is no name of a NotificationChannel");
+    }
+    if flags.notify.len() > 16 {
+        bail!("--notify: at most 16 channels are allowed");
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let from =
+        |from: &mut dyn std::io::Read, bytes: &mut Vec<u8>| from.take(MAX_BYTES + 1).read_to_end(bytes);
+    let read = if file == Path::new("-") {
+        from(&mut std::io::stdin().lock(), &mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut open| from(&mut open, &mut bytes))
+    };
+    read.with_context(|| format!("reading {}", file.display()))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!("{} is larger than 64 MiB", file.display());
+    }
+    Ok(bytes)
+}
+
+/// The manifests as text, and what became of each event.
+fn taken<'a>(flags: &Flags, namespace: Option<&str>, import: &'a Import) -> (String, Vec<Outcome<'a>>) {
+    let mut names = Names::default();
+    let (mut text, mut outcomes) = (String::new(), Vec::new());
+    for event in &import.events {
+        let mut outcome = Outcome { event, object: None, remarks: Vec::new(), why: None };
+        match &event.made {
+            Made::LeftOut(why) => outcome.why = Some((false, Remark { line: event.line, text: why.clone() })),
+            Made::Refused(why) => outcome.why = Some((true, why.clone())),
+            Made::Taken(series) => {
+                outcome.remarks.clone_from(&series.remarks);
+                let name = names.name(series.name.as_deref(), &series.title, &series.uid);
+                match one(flags, namespace, series, &name, event.line, &mut outcome.remarks) {
+                    Ok(yaml) => {
+                        text += if text.is_empty() { "" } else { "---\n" };
+                        text += &yaml;
+                        outcome.object = Some(name);
+                    }
+                    Err(why) => outcome.why = Some((true, why)),
+                }
+            }
+        }
+        outcomes.push(outcome);
+    }
+    (text, outcomes)
+}
+
+/// The manifest of one series, validated.
+fn one(
+    flags: &Flags,
+    namespace: Option<&str>,
+    series: &Series,
+    name: &str,
+    line: u32,
+    remarks: &mut Vec<Remark>,
+) -> Result<String, Remark> {
+    let refused = |text: String| Remark { line, text };
+    let (manifest, more) = manifest(series, name.to_owned(), namespace, &flags.notify).map_err(refused)?;
+    remarks.extend(more.into_iter().map(refused));
+    let value = serde_json::to_value(&manifest).map_err(|error| refused(error.to_string()))?;
+    controllers::lint::schedule(0, &value).map_err(|invalid| refused(invalid.message))?;
+    if flags.strict
+        && let Some(first) = remarks.first()
+    {
+        return Err(Remark { line: first.line, text: format!("{} (--strict)", first.text) });
+    }
+    let mut yaml = serde_saphyr::to_string(&manifest).map_err(|error| refused(error.to_string()))?;
+    if !yaml.ends_with('\n') {
+        yaml.push('\n');
+    }
+    Ok(yaml)
+}
+
+fn line_of(flags: &Flags, note: &Remark) -> String {
+    let file = flags.file.display().to_string();
+    match flags.report {
+        Output::Text => format!("{file}:{}: note: {}", note.line, note.text),
+        Output::Json => {
+            json!({"file": file, "line": note.line, "outcome": "note", "text": note.text}).to_string()
+        }
+    }
+}
+
+fn report(flags: &Flags, import: &Import, outcomes: &[Outcome<'_>]) -> std::io::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stderr().lock());
+    for note in &import.notes {
+        writeln!(out, "{}", line_of(flags, note))?;
+    }
+    for outcome in outcomes {
+        match flags.report {
+            Output::Text => writeln!(out, "{}", outcome.text(&flags.file.display().to_string()))?,
+            Output::Json => writeln!(out, "{}", outcome.json(&flags.file.display().to_string()))?,
+        }
+    }
+    if flags.report == Output::Text {
+        let count = |is: &dyn Fn(&Outcome<'_>) -> bool| outcomes.iter().filter(|it| is(it)).count();
+        writeln!(
+            out,
+            "{} events: {} taken ({} with remarks), {} left out, {} refused",
+            outcomes.len(),
+            count(&|it| it.object.is_some()),
+            count(&|it| it.object.is_some() && !it.remarks.is_empty()),
+            count(&|it| matches!(it.why, Some((false, _)))),
+            count(&|it| matches!(it.why, Some((true, _)))),
+        )?;
+    }
+    out.flush()
+}
+
+impl Outcome<'_> {
+    fn word(&self) -> &'static str {
+        match &self.why {
+            None => "taken",
+            Some((false, _)) => "left out",
+            Some((true, _)) => "refused",
+        }
+    }
+
+    fn text(&self, file: &str) -> String {
+        let Event { line, title, .. } = self.event;
+        let what = self.object.as_deref().map_or(String::new(), |name| format!(" as {name}"));
+        let title = title.as_deref().unwrap_or("(no title)");
+        let mut lines = vec![format!("{file}:{line}: {}{what}: {title:?}", self.word())];
+        let why = self.why.as_ref().map(|(_, why)| why);
+        let told: Vec<&Remark> = why.map_or_else(|| self.remarks.iter().collect(), |why| vec![why]);
+        lines.extend(told.into_iter().map(|it| format!("  line {}: {}", it.line, it.text)));
+        lines.join("\n")
+    }
+
+    fn json(&self, file: &str) -> Value {
+        let remark = |it: &Remark| json!({"line": it.line, "text": it.text});
+        let Event { line, uid, title, .. } = self.event;
+        let mut value =
+            json!({"file": file, "line": line, "uid": uid, "title": title, "outcome": self.word()});
+        if let Some(name) = &self.object {
+            value["name"] = json!(name);
+            value["remarks"] = self.remarks.iter().map(remark).collect();
+        }
+        if let Some((_, why)) = &self.why {
+            value["reason"] = remark(why);
+        }
+        value
+    }
+}

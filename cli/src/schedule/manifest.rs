@@ -1,0 +1,270 @@
+//! A series of iCalendar as the Schedule that says the same, and back.
+//!
+//! What a Schedule has no field for is told. Never: a bound of the definition passed over; what would be too long for the API
+//! server is cut and told where it is text, and refused where it says when.
+
+mod back;
+
+use std::collections::BTreeSet;
+
+use calendar::RecurrenceSpec;
+use calendar::ical::{Before, Person, Series};
+use crds::common::{ChannelRef, Duration, Notify, SignedMinutes};
+use crds::schedule as wire;
+use domain::Millis;
+use serde::Serialize;
+
+pub(crate) use back::{series, title};
+
+/// The UID of an event that was imported, so that an export gives it back.
+pub(crate) const UID: &str = "belfry.dev/ical-uid";
+/// Its SEQUENCE.
+pub(crate) const SEQUENCE: &str = "belfry.dev/ical-sequence";
+
+/// Bounds of the definition.
+const MAX_TITLE: usize = 256;
+const MAX_NAME: usize = 128;
+const MAX_ADDRESS: usize = 254;
+const MAX_PEOPLE: usize = 100;
+const MAX_RESOURCES: usize = 32;
+const MAX_REMINDERS: usize = 16;
+const MAX_RULES: usize = 8;
+const MAX_RULE: usize = 512;
+const MAX_DATES: usize = 366;
+const MAX_OVERRIDES: usize = 100;
+const DAY: i64 = 86_400;
+
+/// What is written of an object.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    spec: wire::ScheduleSpec,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    annotations: std::collections::BTreeMap<&'static str, String>,
+}
+
+/// The Schedule of a series, and what it doesn't say; or why there is none.
+pub(crate) fn manifest(
+    series: &Series,
+    name: String,
+    namespace: Option<&str>,
+    notify: &[String],
+) -> Result<(Manifest, Vec<String>), String> {
+    let mut remarks = Vec::new();
+    let mut spec = spec(&series.spec, &mut remarks)?;
+    spec.title = cut(&series.title, MAX_TITLE, "SUMMARY", &mut remarks);
+    if series.transparent {
+        spec.transparency = wire::Transparency::Transparent;
+    }
+    spec.participants = participants(&series.people, &mut remarks);
+    spec.resources = resources(&series.resources, &mut remarks);
+    spec.reminders = reminders(&series.reminders, notify, &mut remarks);
+    let mut annotations = std::collections::BTreeMap::from([(UID, series.uid.clone())]);
+    annotations.extend(series.sequence.map(|sequence| (SEQUENCE, sequence.to_string())));
+    let metadata = Metadata { name, namespace: namespace.map(str::to_owned), annotations };
+    Ok((Manifest { api_version: "belfry.dev/v1alpha1", kind: "Schedule", metadata, spec }, remarks))
+}
+
+/// Without what it doesn't need to say.
+fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::ScheduleSpec, String> {
+    let all_day = from.start.len() == 10;
+    let seconds = from.duration.unwrap_or_default().as_secs();
+    if from.nominal_days > 0 {
+        remarks.push(format!(
+            "DURATION: P{}D is taken as {}h: where clocks change meanwhile, it ends at another time of day",
+            from.nominal_days,
+            i64::from(from.nominal_days) * 24
+        ));
+    }
+    let total = seconds + i64::from(from.nominal_days) * DAY;
+    if total == 0 {
+        remarks.push("it takes no time: taken as 1m, the least that a Schedule lasts".to_owned());
+    }
+    let mut recurrence = recurrence(from)?;
+    if all_day && total > DAY {
+        // A Schedule's whole day is one; a longer one is all of the series from its first occurrence on.
+        recurrence.overrides.insert(0, lasting(from, total)?);
+    }
+    let says_when =
+        recurrence.rrule.is_some() || !recurrence.rrules.is_empty() || !recurrence.dates.is_empty();
+    let nothing = recurrence == wire::Recurrence::default();
+    if !says_when && !nothing && recurrence.dst.is_none() {
+        recurrence.dst = Some(wire::Dst::default());
+    }
+    Ok(wire::ScheduleSpec {
+        title: String::new(),
+        start: from.start.clone(),
+        time_zone: from.time_zone.clone(),
+        duration: (!all_day).then(|| length(total)),
+        all_day: all_day.then_some(true),
+        recurrence: (!nothing).then_some(recurrence),
+        participants: Vec::new(),
+        resources: Vec::new(),
+        shared_resources: Vec::new(),
+        transparency: wire::Transparency::Opaque,
+        buffer: None,
+        suggest: None,
+        conflict_policy: wire::ConflictPolicy::Warn,
+        reminders: Vec::new(),
+        jitter: None,
+        catch_up: None,
+        suspend: false,
+    })
+}
+
+/// At least a minute.
+fn length(seconds: i64) -> Duration {
+    Duration(Millis(seconds.max(60) * 1_000).to_string())
+}
+
+fn recurrence(from: &RecurrenceSpec) -> Result<wire::Recurrence, String> {
+    let within = |what: &str, count: usize, most: usize| {
+        (count <= most)
+            .then_some(())
+            .ok_or_else(|| format!("{what}: {count}, where a Schedule takes at most {most}"))
+    };
+    let rules: Vec<String> = from.rule.iter().chain(&from.more_rules).cloned().collect();
+    within("RRULE", rules.len(), MAX_RULES)?;
+    within("EXRULE", from.except_rules.len(), MAX_RULES)?;
+    if let Some(long) = rules.iter().chain(&from.except_rules).find(|rule| rule.len() > MAX_RULE) {
+        return Err(format!("RRULE: {} characters, where a Schedule takes at most {MAX_RULE}", long.len()));
+    }
+    let mut except: BTreeSet<String> = from.except_dates.iter().cloned().collect();
+    let mut overrides = from.overrides.clone();
+    if overrides.len() > MAX_OVERRIDES {
+        // What is cancelled alone is as well left out.
+        let (plain, others): (Vec<_>, _) =
+            overrides.into_iter().partition(|it| it.cancelled && !it.this_and_future);
+        except.extend(plain.into_iter().map(|it| it.recurrence_id));
+        overrides = others;
+    }
+    within("RECURRENCE-ID", overrides.len(), MAX_OVERRIDES - 1)?;
+    within("RDATE", from.dates.len(), MAX_DATES)?;
+    within("EXDATE", except.len(), MAX_DATES)?;
+    let dst = from.dst;
+    let dst = (dst != calendar::Dst::default()).then_some(wire::Dst {
+        gap: match dst.gap {
+            calendar::Gap::ShiftForward => wire::Gap::ShiftForward,
+            calendar::Gap::Skip => wire::Gap::Skip,
+        },
+        fold: match dst.fold {
+            calendar::Fold::First => wire::Fold::First,
+            calendar::Fold::Last => wire::Fold::Last,
+            calendar::Fold::Both => wire::Fold::Both,
+        },
+    });
+    let rules: Vec<String> = rules.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let single = rules.len() < 2;
+    Ok(wire::Recurrence {
+        rrule: rules.first().cloned().filter(|_| single),
+        rrules: if single { Vec::new() } else { rules },
+        except_rrules: from.except_rules.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        dates: from.dates.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        except_dates: except.into_iter().collect(),
+        overrides: overrides.iter().map(changed).collect(),
+        dst,
+    })
+}
+
+fn changed(from: &calendar::Override) -> wire::Override {
+    let has_length = from.duration.is_some() || from.nominal_days > 0;
+    let seconds = from.duration.unwrap_or_default().as_secs() + i64::from(from.nominal_days) * DAY;
+    wire::Override {
+        recurrence_id: from.recurrence_id.clone(),
+        range: if from.this_and_future { wire::Range::ThisAndFuture } else { wire::Range::This },
+        cancelled: from.cancelled.then_some(true),
+        start: from.start.clone(),
+        duration: has_length.then(|| length(seconds)),
+    }
+}
+
+/// All of an all-day series from its first occurrence on, so long.
+fn lasting(from: &RecurrenceSpec, seconds: i64) -> Result<wire::Override, String> {
+    let plain = RecurrenceSpec { overrides: Vec::new(), ..from.clone() };
+    let recurrence = calendar::Recurrence::new(&plain).map_err(|error| error.to_string())?;
+    let first = recurrence.all().next().map_or(from.start.clone(), |it| it.local_start.date().to_string());
+    Ok(wire::Override {
+        recurrence_id: first,
+        range: wire::Range::ThisAndFuture,
+        cancelled: None,
+        start: None,
+        duration: Some(length(seconds)),
+    })
+}
+
+/// Cut to so many characters, and told.
+fn cut(text: &str, most: usize, what: &str, remarks: &mut Vec<String>) -> String {
+    let short: String = text.chars().take(most).collect();
+    if short.len() < text.len() {
+        remarks.push(format!("{what}: cut to {most} characters"));
+    }
+    short
+}
+
+fn participants(people: &[Person], remarks: &mut Vec<String>) -> Vec<wire::Participant> {
+    if people.len() > MAX_PEOPLE {
+        remarks.push(format!("ATTENDEE: only the first {MAX_PEOPLE} of {} are taken", people.len()));
+    }
+    let one = |person: &Person| {
+        let name = cut(&person.name, MAX_NAME, "ATTENDEE", remarks);
+        let email = person.address.clone().filter(|it| (3..=MAX_ADDRESS).contains(&it.chars().count()));
+        if email != person.address {
+            remarks.push(format!("ATTENDEE: the address of {name} is too long: not taken"));
+        }
+        wire::Participant { name, email, working_hours: None }
+    };
+    people.iter().take(MAX_PEOPLE).map(one).collect()
+}
+
+fn resources(names: &[String], remarks: &mut Vec<String>) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for name in names {
+        let name = cut(name, MAX_NAME, "RESOURCES", remarks);
+        if !list.contains(&name) {
+            list.push(name);
+        }
+    }
+    if list.len() > MAX_RESOURCES {
+        remarks.push(format!("RESOURCES: only the first {MAX_RESOURCES} of {} are taken", list.len()));
+        list.truncate(MAX_RESOURCES);
+    }
+    list
+}
+
+fn reminders(all: &[Before], notify: &[String], remarks: &mut Vec<String>) -> Vec<wire::Reminder> {
+    if !all.is_empty() && notify.is_empty() {
+        let what =
+            format!("VALARM: {} not taken: a reminder needs a channel; say which with --notify", all.len());
+        remarks.push(what);
+        return Vec::new();
+    }
+    if all.len() > MAX_REMINDERS {
+        remarks.push(format!("VALARM: only the first {MAX_REMINDERS} of {} are taken", all.len()));
+    }
+    let channel = |name: &String| Notify { channel_ref: ChannelRef { name: name.clone() } };
+    let one = |it: &Before| wire::Reminder {
+        before: Some(SignedMinutes(minutes(it.minutes))),
+        at: None,
+        days_before: None,
+        notify: notify.iter().map(channel).collect(),
+    };
+    all.iter().take(MAX_REMINDERS).map(one).collect()
+}
+
+/// `1h30m`, `0m`, `-10m`.
+pub(crate) fn minutes(minutes: i64) -> String {
+    let sign = if minutes < 0 { "-" } else { "" };
+    match minutes {
+        0 => "0m".to_owned(),
+        _ => format!("{sign}{}", Millis(minutes.abs() * 60_000)),
+    }
+}

@@ -1,0 +1,108 @@
+//! A Schedule as a series of iCalendar.
+//!
+//! Never: the texts of channels, or anything else that says whom Belfry tells.
+
+use calendar::ical::{Before, Person, Series};
+use calendar::{RecurrenceSpec, ReminderTime};
+use controllers::validate::ValidSchedule;
+use crds::schedule::{Schedule, ScheduleSpec, Transparency};
+use domain::PlanBody;
+use jiff::civil::Time;
+
+use super::{SEQUENCE, UID};
+
+/// The series of a Schedule that is valid, and what iCalendar has no words for.
+pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) -> (Series, Vec<String>) {
+    let meta = &object.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
+    let namespace = meta.namespace.as_deref().unwrap_or(namespace);
+    let uid = annotation(UID).cloned().or_else(|| meta.uid.clone());
+    let base = annotation(SEQUENCE).and_then(|text| text.parse::<i64>().ok());
+    let edits = meta.generation.map(|generation| (generation - 1).max(0));
+    let sequence = match (base, edits) {
+        (None, None) => None,
+        (base, edits) => Some(base.unwrap_or(0).saturating_add(edits.unwrap_or(0))),
+    };
+    let spec = &object.spec;
+    let mut left = left(spec);
+    let reminders = reminders(valid, &mut left);
+    let shared = spec.shared_resources.iter().map(|it| format!("{}/{}", it.namespace, it.name));
+    let series = Series {
+        uid: uid.unwrap_or_else(|| format!("{namespace}/{name}")),
+        name: Some(name),
+        sequence,
+        title: spec.title.clone(),
+        spec: recurrence(valid),
+        transparent: spec.transparency == Transparency::Transparent,
+        people: spec
+            .participants
+            .iter()
+            .map(|it| Person {
+                name: it.name.clone(),
+                address: it.email.as_ref().map(|it| it.to_lowercase()),
+            })
+            .collect(),
+        resources: spec.resources.iter().cloned().chain(shared).collect(),
+        reminders,
+        remarks: Vec::new(),
+    };
+    (series, left)
+}
+
+/// Reminders before the start; one at a time of the clock as so long before it as it is from the first start on.
+fn reminders(valid: &ValidSchedule, left: &mut Vec<String>) -> Vec<Before> {
+    let start = valid.recurrence.start().time();
+    let of_day = |time: Time| i64::from(time.hour()) * 60 + i64::from(time.minute());
+    let mut one = |it: &calendar::Reminder| match it.time() {
+        ReminderTime::Before { before_minutes } => Before { minutes: before_minutes },
+        ReminderTime::At { at, days_before } => {
+            left.push(format!("reminders[].at: {at} is written as a time before the start"));
+            Before { minutes: i64::from(days_before) * 24 * 60 + of_day(start) - of_day(at) }
+        }
+    };
+    valid.reminders.iter().map(&mut one).collect()
+}
+
+/// What validation made of it; a whole-day series that lasts longer as its own length.
+fn recurrence(valid: &ValidSchedule) -> RecurrenceSpec {
+    let PlanBody::Schedule(plan) = &valid.plan.body else { return RecurrenceSpec::default() };
+    let mut spec = plan.recurrence.clone();
+    if valid.recurrence.is_all_day() {
+        let single = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
+        let first = calendar::Recurrence::new(&single).ok().and_then(|it| it.all().next());
+        let first = first.map(|it| it.local_start.date().to_string());
+        let whole = spec.overrides.iter().position(|it| {
+            it.this_and_future
+                && it.start.is_none()
+                && !it.cancelled
+                && Some(&it.recurrence_id) == first.as_ref()
+        });
+        if let Some(at) = whole {
+            spec.duration = spec.overrides.remove(at).duration;
+        }
+    }
+    spec
+}
+
+/// What is Belfry's alone.
+fn left(spec: &ScheduleSpec) -> Vec<String> {
+    let says = [
+        ("conflictPolicy", spec.conflict_policy != crds::schedule::ConflictPolicy::default()),
+        ("buffer", spec.buffer.is_some()),
+        ("suggest", spec.suggest.is_some()),
+        ("catchUp", spec.catch_up.is_some()),
+        ("jitter", spec.jitter.is_some()),
+        ("suspend", spec.suspend),
+        ("participants[].workingHours", spec.participants.iter().any(|it| it.working_hours.is_some())),
+        ("reminders[].notify", !spec.reminders.is_empty()),
+    ];
+    let names: Vec<&str> = says.into_iter().filter(|(_, says)| *says).map(|(name, _)| name).collect();
+    let told = format!("not written: {}", names.join(", "));
+    if names.is_empty() { Vec::new() } else { vec![told] }
+}
+
+/// `default/standup`.
+pub(crate) fn title(valid: &ValidSchedule) -> String {
+    format!("{}/{}", valid.plan.namespace, valid.plan.name)
+}
