@@ -40,10 +40,9 @@ pub fn clock_changes(
     to: Timestamp,
 ) -> Result<Vec<ClockChange>, RecurrenceError> {
     let own = Recurrence::new(spec)?;
-    let plain = match spec.dst == Dst::default() {
-        true => None,
-        false => Some(Recurrence::new(&RecurrenceSpec { dst: Dst::default(), ..spec.clone() })?),
-    };
+    let plain = RecurrenceSpec { dst: Dst::default(), ..spec.clone() };
+    let plain = Some(plain).filter(|plain| plain.dst != spec.dst).map(|plain| Recurrence::new(&plain));
+    let plain = plain.transpose()?;
     let plain = plain.as_ref().unwrap_or(&own);
     let zone = own.zone();
     let mut found = Vec::new();

@@ -269,8 +269,8 @@ impl Stretch {
                 costs.remove(one);
             }
             costs[two] = (0..two).map(|other| both(groups, two, other).0).collect();
-            for one in two + 1..groups.len() {
-                costs[one][two] = both(groups, one, two).0;
+            for (one, costs) in costs.iter_mut().enumerate().skip(two + 1) {
+                costs[two] = both(groups, one, two).0;
             }
         }
     }

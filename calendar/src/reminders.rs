@@ -114,7 +114,7 @@ impl Reminder {
                 let day = day.saturating_sub(Span::new().days(days_before));
                 // Compatible is what section 3.3.5 says; a date at the end of time has no instant.
                 let due = zone.to_ambiguous_timestamp(day.to_datetime(at)).compatible();
-                due.map_or(start, |due| floor_second(due))
+                due.map_or(start, floor_second)
             }
         };
         due + i64::from(self.delay_minutes) * 60

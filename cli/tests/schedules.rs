@@ -81,9 +81,9 @@ fn breaches(path: &str, schema: &Value, value: &Value) -> Vec<String> {
         let place = format!("{path}.{name}");
         let known = &schema["properties"][name];
         if known.is_null() {
-            found.push(format!("{place}: unknown"))
+            found.push(format!("{place}: unknown"));
         } else {
-            found.extend(breaches(&place, known, field))
+            found.extend(breaches(&place, known, field));
         }
     }
     found

@@ -383,7 +383,7 @@ const IRREGULAR: [(&str, &str, &str); 4] = [
 /// What of a schedule was not as its rule says, since the last look.
 fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Condition> {
     let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64).unwrap_or(0);
-    let grown = IRREGULAR.iter().filter_map(move |(path, reason, what)| {
+    IRREGULAR.iter().filter_map(move |(path, reason, what)| {
         let after = count(&object.status, path);
         let more = after - count(&object.shown, path);
         (more > 0).then(|| Condition {
@@ -394,8 +394,7 @@ fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Cond
             last_transition_time: Time(now),
             observed_generation: None,
         })
-    });
-    grown
+    })
 }
 
 fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Timestamp) -> Event {

@@ -126,9 +126,7 @@ impl Lint {
                 self.plans.push((at, valid.plan.clone()));
                 self.schedules.push((at, valid));
             }),
-            "BookableResource" => {
-                resource(at, manifest).map(|valid| self.resources.push(valid))
-            }
+            "BookableResource" => resource(at, manifest).map(|valid| self.resources.push(valid)),
             _ => Err(unreadable(format!(
                 "{GROUP} has no kind {kind:?}; it has NotificationChannel, AlertRule, Schedule and BookableResource"
             ))),

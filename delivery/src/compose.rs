@@ -8,6 +8,7 @@
 //! known `recipientTimeZone` and `recipientStart`; for a test `request`. Times are RFC 3339. Names are strict: what a kind does
 //! not have is undefined, `{% if count is defined %}` asks.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use domain::{AlertKind, Cause, Notification, TemplateText};
@@ -61,7 +62,8 @@ impl Composer {
         };
         if let Some(start) = &local {
             let zone = start.time_zone().iana_name().unwrap_or_default();
-            texts.body += &format!(" For you: {} ({zone}).", start.strftime("%Y-%m-%d %H:%M"));
+            let start = start.strftime("%Y-%m-%d %H:%M");
+            let _ = write!(texts.body, " For you: {start} ({zone}).");
         }
         if template.title.is_none() && template.body.is_none() {
             return texts;
