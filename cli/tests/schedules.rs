@@ -295,6 +295,29 @@ fn a_preview_shows_what_clock_changes_do() {
 }
 
 #[test]
+fn what_the_document_shows_is_what_the_commands_print() {
+    let text = include_str!("../../docs/icalendar.md");
+    let block = |begin: &str| -> &str {
+        let from = text.find(begin).unwrap() + begin.len();
+        text[from..].split("```").next().unwrap()
+    };
+    let yaml = block("```yaml\n");
+    let command = "$ belfry schedule preview -f backup.yaml --from 2026-03-27 --limit 1\n";
+    let Ran { out, .. } =
+        schedule(&["preview", "-f", "-", "--from", "2026-03-27", "--limit", "1"], yaml.as_bytes());
+    let shown = block(command);
+    // The document leaves out the changes behind the first.
+    assert!(out.starts_with(shown), "{out}");
+    let told = import("google.ics").told;
+    let report = block("which, with lines of the file:\n\n```\n");
+    assert_eq!(
+        report.lines().filter(|line| !told.contains(*line)).collect::<Vec<_>>(),
+        Vec::<&str>::new(),
+        "{told}"
+    );
+}
+
+#[test]
 fn free_times_are_those_that_nobody_has_within_everybodys_hours() {
     let two = r#"
 apiVersion: belfry.dev/v1alpha1

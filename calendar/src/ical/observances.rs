@@ -15,7 +15,7 @@ use crate::spec::RecurrenceSpec;
 use crate::zone::{civil, find_zone, local_seconds, timestamp};
 
 /// Observances of a VTIMEZONE that are looked at: what was ever exported has a few dozen.
-const MAX_OBSERVANCES: usize = 500;
+const MAX_OBSERVANCES: usize = 200;
 /// Onsets of one observance in the stretch that is compared.
 const MAX_ONSETS: usize = 500;
 

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use super::value::{write_date, write_local, write_span, write_utc};
 use super::{Series, policy, reminders, timezone};
 
+mod exceptions;
 mod plan;
 
 use plan::{Change, Plan};

@@ -426,6 +426,46 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_file_is_read_to_its_end_and_what_is_taken_of_it_is_valid(
+        file in prop::sample::select(vec![
+            include_bytes!("../../../cli/testdata/ical/google.ics").to_vec(),
+            include_bytes!("../../../cli/testdata/ical/outlook.ics").to_vec(),
+            include_bytes!("../../../cli/testdata/ical/apple.ics").to_vec(),
+        ]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 0u8..5, any::<u8>()), 1..12),
+    ) {
+        let mut bytes = file;
+        for (at, kind, byte) in damage {
+            let at = at.index(bytes.len());
+            let line_end = bytes[at..].iter().position(|it| *it == b'\n').map_or(bytes.len(), |end| at + end + 1);
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                2 => drop(bytes.drain(at..line_end)),
+                3 => {
+                    let line = bytes[at..line_end].to_vec();
+                    bytes.splice(at..at, line);
+                }
+                _ if byte < 20 => bytes.truncate(at.max(1)),
+                _ => bytes[at] = b"0123456789-;:,TZP\r\n "[usize::from(byte) % 20],
+            }
+        }
+        let options = Options { time_zone: Some("Asia/Seoul".to_owned()), location_is_resource: true };
+        let import = ical::read(&bytes, &options);
+        for event in import.events {
+            if let Made::Taken(series) = event.made {
+                prop_assert!(series.recurrence().is_ok(), "{:?}", series);
+                let written = ical::write(std::slice::from_ref(&series), at("2026-01-01T00:00:00Z"));
+                prop_assert!(written.series[0].is_ok(), "{:?} {:?}", written.series, series);
+            }
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

@@ -3,7 +3,7 @@
 //! The title makes a name readable, and ten digits of a hash of the UID make it the event's own. Never: a name that depends
 //! on what else is in the file, unless two events would have the same.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use uuid::Uuid;
 
@@ -15,7 +15,8 @@ const LONGEST: usize = 63;
 /// Names that are taken already.
 #[derive(Default)]
 pub(crate) struct Names {
-    taken: HashSet<String>,
+    /// With the number that the next of the same name gets.
+    taken: HashMap<String, usize>,
 }
 
 impl Names {
@@ -23,10 +24,13 @@ impl Names {
     pub(crate) fn name(&mut self, own: Option<&str>, title: &str, uid: &str) -> String {
         let own = own.filter(|name| is_name(name)).map(str::to_owned);
         let base = own.unwrap_or_else(|| made(title, uid));
-        let numbered = (2..).map(|number| format!("{base}-{number}"));
-        let name = std::iter::once(base.clone()).chain(numbered).find(|name| !self.taken.contains(name));
-        let name = name.unwrap_or(base);
-        self.taken.insert(name.clone());
+        let mut name = base.clone();
+        while self.taken.contains_key(&name) {
+            let number = self.taken.entry(base.clone()).or_insert(2);
+            name = format!("{base}-{number}");
+            *number += 1;
+        }
+        self.taken.insert(name.clone(), 2);
         name
     }
 }
@@ -68,6 +72,8 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]

@@ -124,7 +124,7 @@ impl<'a> Preview<'a> {
 
     fn json(&self) -> Value {
         let zoned = |at: Timestamp, zone: &TimeZone| {
-            format!("{:.0}", at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z"))
+            at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
         };
         let show = |at: Timestamp| zoned(at, &self.zone);
         let occurrences = self.occurrences.iter().map(|it| {

@@ -2,12 +2,13 @@
 
 use e2e::tenant::Tenant;
 
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("notificationchannel.md", include_str!("../../../docs/notificationchannel.md")),
     ("alertrule.md", include_str!("../../../docs/alertrule.md")),
     ("coming-from-elastalert.md", include_str!("../../../docs/coming-from-elastalert.md")),
     ("coming-from-prometheus.md", include_str!("../../../docs/coming-from-prometheus.md")),
     ("schedule.md", include_str!("../../../docs/schedule.md")),
+    ("icalendar.md", include_str!("../../../docs/icalendar.md")),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

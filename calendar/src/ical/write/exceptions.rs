@@ -1,0 +1,152 @@
+//! RDATE and EXDATE of a series, by the names of its occurrences.
+//!
+//! A daylight-saving policy of its own is written out: EXDATE for what RFC 5545 has and the policy has not, RDATE for the
+//! reverse, at each change of the clocks. Never: more than [`MAX_WRITTEN`] of them; a series that needs more is refused.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::DateTime;
+use jiff::{SignedDuration, Timestamp};
+
+use super::plan::{MAX_WRITTEN, Plan};
+use super::{Form, Stamp};
+use crate::days::DAY;
+use crate::occurrences::Occurrence;
+use crate::recurrence::Recurrence;
+use crate::rule::Rule;
+use crate::spec::{RecurrenceSpec, When, read};
+use crate::zone::{Dst, civil, floor_second, timestamp};
+
+/// Times that EXRULE takes out that are written one by one.
+const MAX_EXCEPTED: usize = 366;
+
+impl Plan {
+    /// What EXRULE takes out of a series with an end, if it can be said one by one: more readers know EXDATE.
+    pub(super) fn excepted_by_rules(
+        &self,
+        spec: &RecurrenceSpec,
+        plain: &Recurrence,
+        is_bounded: bool,
+    ) -> Option<Vec<Stamp>> {
+        if spec.except_rules.is_empty() {
+            return Some(Vec::new());
+        }
+        let less = RecurrenceSpec {
+            except_dates: Vec::new(),
+            overrides: Vec::new(),
+            dst: Dst::default(),
+            ..spec.clone()
+        };
+        let less = Recurrence::new(&less).ok().filter(|_| is_bounded)?;
+        let all: Vec<Occurrence> = plain.all().take(MAX_WRITTEN + 1).collect();
+        if all.len() > MAX_WRITTEN {
+            return None;
+        }
+        let kept: BTreeSet<Timestamp> = less.all().take(MAX_WRITTEN).map(|it| it.start).collect();
+        let gone: Vec<Stamp> =
+            all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.of(plain, it)).collect();
+        (gone.len() <= MAX_EXCEPTED).then_some(gone)
+    }
+
+    /// RDATE and EXDATE, by the names of occurrences.
+    pub(super) fn exceptions(
+        &mut self,
+        spec: &RecurrenceSpec,
+        plain: &Recurrence,
+        skipped: Option<DateTime>,
+    ) -> Result<(), String> {
+        for text in &spec.dates {
+            let stamp = match read(text).ok_or_else(|| format!("dates: {text} can't be written"))? {
+                When::Day(midnight) => self.stamp(
+                    plain,
+                    civil(if plain.is_all_day() { midnight } else { plain.at_start_time(midnight) }),
+                ),
+                When::Local(local) => self.stamp(plain, civil(local)),
+                When::Instant(at) => Stamp::Utc(timestamp(at)),
+            };
+            self.dates.push(self.date(stamp));
+        }
+        let mut except = BTreeSet::new();
+        except.extend(skipped.map(|start| self.stamp(plain, start)));
+        for text in &spec.except_dates {
+            let second = SignedDuration::from_secs(1);
+            match read(text).ok_or_else(|| format!("exceptDates: {text} can't be written"))? {
+                When::Day(midnight) => {
+                    let low = plain.zone.resolve(midnight).low.saturating_sub(DAY);
+                    let day = civil(midnight).date();
+                    let near = plain.occurrences(timestamp(low)).take(MAX_WRITTEN * 2);
+                    let of_day = near.take_while(|it| it.local_start.date() <= day);
+                    except.extend(
+                        of_day.filter(|it| it.local_start.date() == day).map(|it| self.of(plain, &it)),
+                    );
+                    if except.len() > MAX_WRITTEN {
+                        return Err(format!(
+                            "exceptDates: {text} takes out more than {MAX_WRITTEN} occurrences"
+                        ));
+                    }
+                }
+                When::Local(local) => {
+                    let local = civil(local);
+                    let named =
+                        ["", "/2"].into_iter().filter_map(|turn| plain.find(&format!("{local}{turn}")));
+                    except.extend(named.map(|it| self.of(plain, &it)));
+                }
+                When::Instant(at) => {
+                    let before = timestamp(at).checked_sub(second).unwrap_or(Timestamp::MIN);
+                    let found = plain.after(before).filter(|it| it.start == timestamp(at));
+                    except.extend(found.map(|it| self.of(plain, &it)));
+                }
+            }
+        }
+        self.except = except.into_iter().collect();
+        Ok(())
+    }
+
+    /// What the policy says otherwise than RFC 5545, at each change of the clocks.
+    pub(super) fn policy(&mut self, plain: &Recurrence, bare: &RecurrenceSpec, until: Timestamp) -> Result<(), String> {
+        if bare.dst == Dst::default() {
+            return Ok(());
+        }
+        let wanted = Recurrence::new(bare).map_err(|error| error.to_string())?;
+        let first = plain.all().next().map_or(until, |it| it.start);
+        let (mut more, mut less) = (BTreeSet::new(), BTreeSet::new());
+        for change in self.tz.following(first).map(|it| it.timestamp()).take_while(|at| *at <= until) {
+            let near = |it: &Recurrence| -> Vec<Occurrence> {
+                let (low, high) = (floor_second(change) - 2 * DAY, floor_second(change) + 2 * DAY);
+                it.occurrences(timestamp(low))
+                    .take_while(|it| it.start < timestamp(high))
+                    .take(MAX_WRITTEN)
+                    .collect()
+            };
+            let (theirs, ours) = (near(plain), near(&wanted));
+            let starts = |list: &[Occurrence]| list.iter().map(|it| it.start).collect::<BTreeSet<_>>();
+            let (of_theirs, of_ours) = (starts(&theirs), starts(&ours));
+            more.extend(
+                ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| Stamp::Utc(it.start)),
+            );
+            for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
+                less.insert(self.of(plain, it));
+                // Readers that compare instants find no local time that does not exist.
+                if self.form == Form::Local && it.is_shifted(&self.tz) {
+                    less.insert(Stamp::Utc(it.start));
+                }
+            }
+            if more.len() + less.len() > MAX_WRITTEN {
+                return Err(format!(
+                    "recurrence.dst: more than {MAX_WRITTEN} dates would be needed to write it out"
+                ));
+            }
+        }
+        if !plain.rules().iter().all(Rule::is_bounded) {
+            let words = format!(
+                "recurrence.dst is written out until {}: behind it others read RFC 5545",
+                until.strftime("%Y-%m-%d")
+            );
+            self.remark(&words);
+        }
+        self.dates.extend(more);
+        let known: BTreeSet<Stamp> = self.except.iter().copied().collect();
+        self.except.extend(less.into_iter().filter(|it| !known.contains(it)));
+        Ok(())
+    }
+}
