@@ -103,14 +103,14 @@ fn fewest(told: &BTreeSet<Timestamp>) -> (usize, usize) {
     let mut with = 0;
     for line in 1..=MAX_CRON_LINES {
         let mut next = best.clone();
-        for set in 1..=all {
+        for (set, fewest) in next.iter_mut().enumerate().skip(1) {
             let least = 1 << set.trailing_zeros();
             let others = set & !least;
             let mut group = others;
             loop {
                 let rest = set & !(group | least);
                 if best[rest] != usize::MAX {
-                    next[set] = next[set].min(best[rest] + price[group | least]);
+                    *fewest = (*fewest).min(best[rest] + price[group | least]);
                 }
                 if group == 0 {
                     break;

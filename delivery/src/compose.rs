@@ -260,7 +260,7 @@ mod tests {
         let body = "{{ recipientTimeZone }} {{ recipientStart }} {{ beforeMinutes }}".to_owned();
         let template = TemplateText { title: None, body: Some(body) };
         let texts = Composer::default().texts(&template, &reminder, "jonas@example.com", None);
-        assert_eq!(texts.body, "Europe/Berlin 2027-01-15T09:00:00+01:00 0");
+        assert_eq!(texts.body, "Europe/Berlin 2027-01-15T09:00:00+01:00 10");
     }
 
     #[test]

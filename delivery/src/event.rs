@@ -14,10 +14,11 @@
 //! | `group` | label name to value |
 //! | `orderingKey` | deliveries with the same key arrive in order |
 //! | `created` | when it was decided, RFC 3339 |
-//! | `cause` | the details by kind, as the hub tells them ([`domain::Cause`]) |
+//! | `cause` | the details by kind, as the hub tells them ([`domain::Cause`]), but not who lives in which time zone |
 //!
 //! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use domain::{Cause, Digest};
@@ -51,6 +52,18 @@ pub struct Event {
     pub partition_key: String,
     /// The object described at this module's head, as JSON.
     pub data: Box<RawValue>,
+}
+
+/// What a receiver is told of the cause: addresses of participants are not its business.
+fn told(cause: &Cause) -> Cow<'_, Cause> {
+    let mut told = Cow::Borrowed(cause);
+    if let Cause::Reminder { time_zones, .. } = cause
+        && !time_zones.is_empty()
+        && let Cause::Reminder { time_zones, .. } = told.to_mut()
+    {
+        time_zones.clear();
+    }
+    told
 }
 
 /// The object described at this module's head.
@@ -187,7 +200,7 @@ fn data(message: &Message, body: &str) -> Box<RawValue> {
         group: &notification.group,
         ordering_key: &notification.ordering_key,
         created: notification.created,
-        cause: &notification.cause,
+        cause: &told(&notification.cause),
     };
     RawValue::from_string(json(&data)).unwrap_or_default()
 }

@@ -36,7 +36,7 @@ pub(super) fn series(
         remarks: times.remarks,
         restored: BTreeSet::new(),
     };
-    series.start(event, times.start, &times.except)?;
+    series.start(event, clock, times.start, &times.except)?;
     series.dates(event, clock)?;
     let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..series.spec.clone() };
     let recurrence = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
@@ -81,15 +81,25 @@ struct Building {
 
 impl Building {
     /// The start counts as an occurrence (3.8.5.3), also where the rule doesn't have it, unless it is excepted.
-    fn start(&mut self, event: &Component, start: Named, except: &[(u32, Named)]) -> Result<(), Remark> {
+    fn start(
+        &mut self,
+        event: &Component,
+        clock: &Clock<'_, '_>,
+        start: Named,
+        except: &[(u32, Named)],
+    ) -> Result<(), Remark> {
         if self.spec.rule.is_none() {
             return Ok(());
         }
         let rules = RecurrenceSpec { dates: Vec::new(), except_rules: Vec::new(), ..self.spec.clone() };
         let rules = Recurrence::new(&rules).map_err(|error| refused(event, &error))?;
         let id = midnight_or(start).to_string();
+        let is_start = |named: Named| match named {
+            Named::Instant(at) => clock.local_of(at).map(Named::Local) == Some(start),
+            named => named == start,
+        };
         let is_said =
-            self.spec.dates.contains(&text(start)) || except.iter().any(|(_, named)| *named == start);
+            self.spec.dates.contains(&text(start)) || except.iter().any(|(_, named)| is_start(*named));
         if is_said || rules.find(&id).is_some() {
             return Ok(());
         }

@@ -118,7 +118,7 @@ fn a_schedule_that_can_not_work_is_refused_in_words() {
         (
             json!({"reminders": [{"before": "90s", "notify": [{"channelRef": {"name": "x"}}]}]}),
             "InvalidReminder",
-            "reminders[0].before",
+            "reminders[0]: before has seconds",
         ),
         (
             json!({"reminders": [
@@ -126,7 +126,7 @@ fn a_schedule_that_can_not_work_is_refused_in_words() {
                 {"before": "1h", "notify": [{"channelRef": {"name": "y"}}]},
             ]}),
             "InvalidReminder",
-            "reminders[1].before",
+            "reminders[1]: its time is there already",
         ),
         (json!({"duration": null}), "InvalidSpec", "duration"),
         (

@@ -103,7 +103,12 @@ impl Plan {
     }
 
     /// What the policy says otherwise than RFC 5545, at each change of the clocks.
-    pub(super) fn policy(&mut self, plain: &Recurrence, bare: &RecurrenceSpec, until: Timestamp) -> Result<(), String> {
+    pub(super) fn policy(
+        &mut self,
+        plain: &Recurrence,
+        bare: &RecurrenceSpec,
+        until: Timestamp,
+    ) -> Result<(), String> {
         if bare.dst == Dst::default() {
             return Ok(());
         }
