@@ -43,7 +43,8 @@ pub const WATCHED: &[Rule] = &[
     },
 ];
 
-/// In the operator's own namespace: leader election, and the one Secret, by name, that holds its certificates.
+/// In the operator's own namespace: leader election, and by name the one Secret that holds its certificates and the one
+/// ConfigMap that tells people the authority.
 pub const OWN: &[Rule] = &[
     Rule {
         group: "coordination.k8s.io",
@@ -51,6 +52,7 @@ pub const OWN: &[Rule] = &[
         verbs: &["get", "create", "update", "patch"],
     },
     Rule { group: "", resources: &["secrets"], verbs: &["get", "update"] },
+    Rule { group: "", resources: &["configmaps"], verbs: &["get", "patch"] },
 ];
 
 #[cfg(test)]

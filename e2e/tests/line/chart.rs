@@ -43,10 +43,12 @@ async fn the_operators_rights_are_those_it_needs_and_no_others() {
     assert_eq!(granted(&role), needed(WATCHED));
     let role = cluster.get("belfry-system", "role/belfry-operator-lease").await.expect("the role");
     assert_eq!(granted(&role), needed(OWN));
-    let secrets =
-        role["rules"].as_array().into_iter().flatten().find(|rule| rule["resources"][0] == "secrets");
-    let named = secrets.map(|rule| rule["resourceNames"].clone());
-    assert_eq!(named, Some(serde_json::json!(["belfry-certificates"])), "one Secret, and no other");
+    for (kind, name) in [("secrets", "belfry-certificates"), ("configmaps", "belfry-ca")] {
+        let rules = role["rules"].as_array().into_iter().flatten();
+        let named: Vec<&Value> =
+            rules.filter(|rule| rule["resources"][0] == kind).map(|rule| &rule["resourceNames"]).collect();
+        assert_eq!(named, [&serde_json::json!([name])], "one of {kind}, and no other");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
