@@ -19,7 +19,11 @@ fn file(kind: FileKind, name: &str, key: &str) -> FileRef {
 }
 
 fn reminders() -> Vec<Child> {
-    let object = schedule("standup", 5, &json!({}));
+    reminders_of(&json!({}))
+}
+
+fn reminders_of(changes: &Value) -> Vec<Child> {
+    let object = schedule("standup", 5, changes);
     let valid = validate::schedule(object.0.as_ref().unwrap()).unwrap();
     let lines = calendar::cron_lines(&valid.recurrence, &valid.reminders, super::support::now());
     children::reminders(&settings(), &valid.plan, &lines)
@@ -94,6 +98,35 @@ fn acted_on(body: &Value) -> Vec<String> {
         texts.push(pod["serviceAccountName"].to_string());
     }
     texts
+}
+
+/// Kubernetes cuts names of Jobs at 63 characters and adds 11 to a CronJob's; a deadline below 10 s may never be met; more
+/// than a hundred missed starts are told as too many, and one is made, which is enough: the pod asks what is due; Jobs
+/// that failed are kept for ever unless they have an end.
+#[test]
+fn the_limits_of_cron_jobs_are_kept_whatever_the_schedule_says() {
+    let window = |text: &str| json!({"catchUp": {"policy": "All", "window": text}});
+    for (changes, deadline) in [
+        (json!({}), 3_600),
+        (json!({"catchUp": {"policy": "None"}}), 120),
+        (window("1m"), 60),
+        (window("168h"), 604_800),
+        (json!({"recurrence": {"rrule": "FREQ=MINUTELY"}}), 3_600),
+        (json!({"recurrence": {"rrule": "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1"}}), 3_600),
+    ] {
+        let children = reminders_of(&changes);
+        assert!((1..=calendar::MAX_CRON_LINES).contains(&children.len()), "{changes}");
+        for Child { name, body, .. } in children {
+            assert!(name.len() <= 52, "{name}");
+            let spec = &body["spec"];
+            assert_eq!(spec["startingDeadlineSeconds"], deadline, "{changes}");
+            assert_eq!(spec["concurrencyPolicy"], "Forbid");
+            assert_eq!(spec["timeZone"], "Etc/UTC");
+            let job = &spec["jobTemplate"]["spec"];
+            assert_eq!(job["ttlSecondsAfterFinished"], 3_600);
+            assert_eq!(job["activeDeadlineSeconds"], deadline + 300);
+        }
+    }
 }
 
 const MARK: &str = "HOSTILE";

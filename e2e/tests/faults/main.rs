@@ -5,5 +5,6 @@
 mod certificates;
 mod outages;
 mod quiet;
+mod schedules;
 mod storage;
 mod support;
