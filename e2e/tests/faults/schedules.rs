@@ -35,8 +35,8 @@ async fn kill(tenant: &Tenant) {
 async fn what_is_stored_just_before_the_operator_is_killed_is_told_apart_and_reminded_of_by_the_next_one() {
     let line = Line::new("f-schedules", None).await;
     let tenant = &line.tenant;
-    // The first whole minute that is at least 50 s away is when the reminder is due.
-    let due = (now() + SignedDuration::from_secs(50)).as_second().div_euclid(60) * 60 + 60;
+    // The first whole minute that is at least 90 s away is when the reminder is due.
+    let due = (now() + SignedDuration::from_secs(90)).as_second().div_euclid(60) * 60 + 60;
     let start = Timestamp::from_second(due).expect("a time") + SignedDuration::from_mins(10);
     line.scale(SYSTEM, "deploy/belfry-operator", 0).await;
     // Nobody answers the API server: both are taken.
@@ -49,7 +49,7 @@ async fn what_is_stored_just_before_the_operator_is_killed_is_told_apart_and_rem
     kill(tenant).await;
     tenant.ready("sch/older").await;
     tenant.condition("sch/younger", "Conflicting", "True", "Conflicting", 60).await;
-    let received = tenant.arrived("hook", 1, 180).await;
+    let received = tenant.arrived("hook", 1, 240).await;
     assert_eq!(received[0].title(), "older");
     tenant.cluster.kubectl(&["-n", &tenant.ns, "delete", "sch", "older"]).await;
     tenant.ready("sch/younger").await;
