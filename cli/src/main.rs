@@ -1,8 +1,9 @@
-//! `belfry`, also `kubectl-belfry`: asks the hub what happened to a notification, and tries manifests without a cluster.
+//! `belfry`, also `kubectl-belfry`: asks the hub what happened to a notification, tries manifests without a cluster, and
+//! makes Schedules of calendars and back.
 //!
 //! Exit codes: 0 all is well, 1 the answer is no (an error found by `lint`, a test that failed), 2 it could not be asked.
 //!
-//! Never here: a change. The command line only reads.
+//! Never here: a change of a cluster. What it makes it writes to a file, or to standard output.
 
 mod lint;
 mod manifests;

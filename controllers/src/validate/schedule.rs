@@ -116,7 +116,9 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
         catch_up: catch_up(spec.catch_up.as_ref())?,
     };
     let needs = needs(spec, &identity.namespace);
-    let suggest = spec.suggest.as_ref().map(|wire| suggest(wire, spec, &identity.namespace)).transpose()?;
+    // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
+    let people = people(spec, &identity.namespace)?;
+    let suggest = spec.suggest.as_ref().map(|wire| suggest(wire, people)).transpose()?;
     Ok(Valid {
         plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
         recurrence: Arc::new(recurrence),
@@ -303,7 +305,7 @@ fn buffers(wire: Option<&wire::Buffer>) -> Result<(Duration, Duration), Invalid>
     Ok((buffer("buffer.before", wire.before.as_ref())?, buffer("buffer.after", wire.after.as_ref())?))
 }
 
-fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec, namespace: &str) -> Result<Suggest, Invalid> {
+fn suggest(wire: &wire::Suggest, people: BTreeMap<Need, WorkingHours>) -> Result<Suggest, Invalid> {
     let default = Search::default();
     let span = |place, text: Option<&crds::common::Duration>, (least, default, most)| {
         let default = Millis(SignedDuration::as_millis(&default) as i64);
@@ -317,7 +319,7 @@ fn suggest(wire: &wire::Suggest, spec: &wire::ScheduleSpec, namespace: &str) -> 
             Invalid::spec(format!("suggest.count: {} is not from 1 to 10", wire.count.unwrap_or_default()))
         })?,
     };
-    Ok(Suggest { search, people: people(spec, namespace)? })
+    Ok(Suggest { search, people })
 }
 
 /// When each participant works.
