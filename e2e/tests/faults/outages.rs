@@ -6,7 +6,7 @@ use e2e::cluster::{Cluster, eventually};
 use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::support::{Line, OUTAGE, SYSTEM, now, outage, told_once_and_in_order};
+use crate::support::{Line, OUTAGE, SYSTEM, now, outage, taken, told_once_and_in_order};
 
 /// A daily schedule whose reminder is due at the first whole minute that is 30 s or more away; that minute, Unix ms.
 async fn reminder_soon(tenant: &Tenant) -> i64 {
@@ -48,11 +48,7 @@ async fn the_hub_down_for_two_minutes_loses_nothing_and_a_reminder_comes_once_an
     line.scale(SYSTEM, "deploy/belfry-hub", 1).await;
     let back = now().as_millisecond();
     assert!(due < back, "the reminder was due while the hub was down");
-    let all = eventually("all records and the reminder are told", Duration::from_mins(3), async || {
-        let all = line.tenant.received("hook").await;
-        if all.len() > 40 * 3 { Ok(all) } else { Err(format!("{} arrived", all.len())) }
-    })
-    .await;
+    let all = line.told(40 * 3 + 1, 180).await;
     let (reminders, records): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|one| one.body.contains("remember"));
     assert_eq!(reminders.len(), 1, "once");
@@ -95,7 +91,7 @@ async fn the_receiver_down_for_two_minutes_gets_all_in_order_when_it_is_back() {
     outage("the receiver", OUTAGE).await;
     let pid = start().await;
     let all = eventually("all records", Duration::from_mins(3), async || {
-        let all = received().await?;
+        let all = taken(received().await?);
         if all.len() >= 60 { Ok(all) } else { Err(format!("{} arrived", all.len())) }
     })
     .await;
@@ -125,7 +121,7 @@ async fn with_the_operator_down_alerts_and_reminders_go_on() {
     reminder_soon(&line.tenant).await;
     line.scale(SYSTEM, "deploy/belfry-operator", 0).await;
     line.produce(0, 5).await;
-    let all = line.tenant.arrived("hook", 16, 150).await;
+    let all = line.told(16, 150).await;
     assert_eq!(reminders(&line.tenant).await, 1);
     let records: Vec<_> = all.into_iter().filter(|one| !one.body.contains("remember")).collect();
     told_once_and_in_order(&records, 5);
@@ -142,7 +138,7 @@ async fn with_the_api_server_down_alerts_and_retries_go_on() {
     line.tenant.behave("hook", e2e::sink::Behaviour { status: 503, times: 3, ..Default::default() }).await;
     line.tenant.cluster.bed("stop-apiserver", &[]).await;
     line.produce(2, 8).await;
-    line.tenant.arrived("hook", 8 * 3 + 3, 90).await;
+    line.told(8 * 3, 90).await;
     line.tenant.cluster.bed("start-apiserver", &[]).await;
     line.all_told_once_and_in_order(8, 30).await;
     line.tenant.ready("alr/event").await;

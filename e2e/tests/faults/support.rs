@@ -76,8 +76,16 @@ spec:
     /// Waits until every record `0..to` of each key was told, and checks that each came once and in order.
     pub(crate) async fn all_told_once_and_in_order(&self, to: i64, within: u64) {
         let count = usize::try_from(to).expect("small") * 3;
-        let received = self.tenant.arrived("hook", count, within).await;
-        told_once_and_in_order(&received, to);
+        told_once_and_in_order(&self.told(count, within).await, to);
+    }
+
+    /// Waits until `hook` has taken `count` notifications.
+    pub(crate) async fn told(&self, count: usize, within: u64) -> Vec<Received> {
+        eventually(&format!("{count} told"), Duration::from_secs(within), async || {
+            let told = taken(self.tenant.received("hook").await);
+            if told.len() >= count { Ok(told) } else { Err(format!("{} told", told.len())) }
+        })
+        .await
     }
 
     pub(crate) async fn scale(&self, ns: &str, what: &str, replicas: u32) {
@@ -103,15 +111,16 @@ spec:
     }
 }
 
-/// Each of `0..to` of each key, once under one id, in order; the same id again is allowed.
-pub(crate) fn told_once_and_in_order(received: &[Received], to: i64) {
+/// The notifications that a receiver took, as they came; the same id again, after an answer was lost, is the same one.
+pub(crate) fn taken(received: Vec<Received>) -> Vec<Received> {
     let mut ids = std::collections::BTreeSet::new();
-    let mut titles: Vec<String> = Vec::new();
-    for one in received.iter().filter(|one| one.status == 200) {
-        if ids.insert(one.headers["webhook-id"].clone()) {
-            titles.push(one.title());
-        }
-    }
+    let taken = received.into_iter().filter(|one| one.status == 200);
+    taken.filter(|one| ids.insert(one.headers["webhook-id"].clone())).collect()
+}
+
+/// Of what was taken, each of `0..to` of each key, once and in order.
+pub(crate) fn told_once_and_in_order(taken: &[Received], to: i64) {
+    let titles: Vec<String> = taken.iter().map(Received::title).collect();
     for key in ["a", "b", "c"] {
         let seen: Vec<&String> = titles.iter().filter(|title| title.starts_with(key)).collect();
         let expected: Vec<String> = (0..to).map(|n| format!("{key} {n}")).collect();
