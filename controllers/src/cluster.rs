@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use domain::Digest;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
@@ -165,6 +165,35 @@ impl Cluster {
         Ok(answer.metadata.generation)
     }
 
+    /// Makes a Job, unless one of its name is there. It runs once, and is gone some time after.
+    pub async fn start(&self, job: &Value) -> Result<(), Error> {
+        let (namespace, name) = (text(&job["metadata"]["namespace"]), text(&job["metadata"]["name"]));
+        let api = Api::<Job>::namespaced(self.client.clone(), namespace);
+        let params = PostParams { field_manager: Some(self.manager.clone()), ..PostParams::default() };
+        let request = serde_json::to_vec(job).map_err(kube::Error::SerdeError).and_then(|body| {
+            let request = kube::core::Request::new(api.resource_url());
+            request.create(&params, body).map_err(kube::Error::BuildRequest)
+        });
+        let answer = match request {
+            Ok(request) => self.client.request::<Value>(request).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Err(error) if is_status(&error, 409) => Ok(()),
+            Err(source) => Err(Error::Apply { child: format!("Job {name}"), source }),
+            Ok(()) => {
+                self.metrics.wrote(self.name, "job");
+                tracing::warn!(
+                    controller = self.name,
+                    namespace,
+                    name,
+                    "no CronJob started in time; a Job does now"
+                );
+                Ok(())
+            }
+        }
+    }
+
     /// Deletes a child that is not wanted any more.
     pub async fn prune(&self, kind: ChildKind, seen: &ObjectMeta) -> Result<(), Error> {
         let (namespace, name) =
@@ -283,6 +312,10 @@ where
             .map_err(kube::Error::BuildRequest)?;
         self.clone().into_client().request::<Value>(request).await.map(drop)
     }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// Whether somebody else has changed what was applied.

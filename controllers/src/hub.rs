@@ -32,6 +32,7 @@ struct State {
     requested: HashSet<(Uuid, String)>,
     failing_since: Option<Instant>,
     unreachable: Option<String>,
+    answering_since: Option<Instant>,
     heard: Option<Instant>,
 }
 
@@ -223,6 +224,7 @@ impl Hub {
         let answered = state.reachable();
         state.ledger = Some(ledger);
         state.unreachable = None;
+        state.answering_since.get_or_insert_with(Instant::now);
         state.known = known;
         state.failing_since = None;
         state.heard = Some(Instant::now());
@@ -245,6 +247,7 @@ impl Hub {
             tracing::warn!(error = %why, "the hub does not answer; children are kept up, plans wait");
         }
         state.unreachable = Some(why);
+        state.answering_since = None;
         self.metrics.hub_reachable(false);
         news
     }
@@ -252,6 +255,11 @@ impl Hub {
     /// Whether the hub counts as reachable.
     pub fn is_reachable(&self) -> bool {
         self.lock().reachable()
+    }
+
+    /// Since when the hub has counted as reachable.
+    pub(crate) fn answering_since(&self) -> Option<Instant> {
+        self.lock().answering_since
     }
 
     /// Tells the metrics how old the feed is.

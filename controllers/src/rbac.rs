@@ -33,6 +33,7 @@ pub const WATCHED: &[Rule] = &[
         verbs: &["list", "watch", "create", "patch", "delete"],
     },
     Rule { group: "batch", resources: &["cronjobs"], verbs: &["list", "watch", "create", "patch", "delete"] },
+    Rule { group: "batch", resources: &["jobs"], verbs: &["create"] },
     Rule { group: "", resources: &["serviceaccounts"], verbs: &["list", "watch", "create", "patch"] },
     Rule { group: "events.k8s.io", resources: &["events"], verbs: &["create"] },
     // The one that has to trust our certificates, by name.

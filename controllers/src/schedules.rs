@@ -1,4 +1,5 @@
-//! The controller of `Schedule`s: plans to the hub, and CronJobs that wake a `remind` pod when a reminder falls due.
+//! The controller of `Schedule`s: plans to the hub, and CronJobs that wake a `remind` pod when a reminder falls due,
+//! and a Job for one that none of them woke in time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +10,13 @@ use crds::Schedule;
 use domain::{CatchUpPolicy, Plan, PlanBody};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use protocol::messages::StatusBody;
 use uuid::Uuid;
 
-use crate::children::{self, Child, Owner};
+use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error};
 use crate::conflicts::{Finding, Found};
+use crate::hub::View;
 use crate::queue::Reconciler;
 use crate::status::{self, Facts, Times};
 use crate::steps::{self, Item};
@@ -22,12 +25,16 @@ use crate::world::World;
 
 const KIND: &str = "Schedule";
 const COMPONENTS: [&str; 1] = ["remind"];
+/// How long a CronJob's pod may take to tell the hub of what fell due.
+const LATE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The controller.
 pub struct Schedules {
     world: Arc<World>,
     cluster: Cluster,
     timed: Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>,
+    /// The last instant for which a Job was made.
+    started: Mutex<HashMap<Uuid, Timestamp>>,
 }
 
 type Event = Item<Schedule, ValidSchedule>;
@@ -62,9 +69,11 @@ impl Reconciler for Schedules {
         let (known, until) = self.weigh(&namespace, events, now);
         let children = self.build(&namespace, &known);
         let mut errors = self.apply(&namespace, &known, &children).await;
+        let (late, look) = self.late(&known, now);
+        errors.extend(self.start(&late).await);
         errors.extend(self.report(&known, &names, &errors, now).await);
         steps::first(errors)?;
-        Ok(until.map(|until| wait(now, until)))
+        Ok(until.into_iter().chain(look).min().map(|until| wait(now, until)))
     }
 }
 
@@ -76,7 +85,7 @@ fn wait(now: Timestamp, until: Timestamp) -> Duration {
 impl Schedules {
     /// With its own field manager in `cluster`.
     pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, timed: Mutex::default() }
+        Self { world, cluster, timed: Mutex::default(), started: Mutex::default() }
     }
 
     /// Finds times and conflicts, and when they change by themselves.
@@ -138,6 +147,55 @@ impl Schedules {
         errors
     }
 
+    /// Reminders that the hub was to be told of by now and was not, and when to look again.
+    ///
+    /// A CronJob that was there when one fell due gets a minute, from when the hub answers; nothing else would start a pod
+    /// for one that fell due before its CronJob was made.
+    fn late<'a>(
+        &self,
+        known: &'a [Known],
+        now: Timestamp,
+    ) -> (Vec<(&'a Plan, Timestamp)>, Option<Timestamp>) {
+        let (mut late, mut look) = (Vec::new(), None);
+        let Some(answering) = self.world.hub.answering_since() else { return (late, look) };
+        let answering = now - SignedDuration::try_from(answering.elapsed()).unwrap_or_default();
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in known {
+            let (Some(plan), Ok(valid), Some(_)) = (&known.plan, &known.event.valid, known.event.owner(KIND))
+            else {
+                continue;
+            };
+            let Some(due) = untold(&self.world.hub.view(plan), valid, plan, now) else { continue };
+            if plan.suspended || started.get(&plan.uid) == Some(&due) {
+                continue;
+            }
+            let name = children::cron_job_name(plan, 0);
+            let seen = self.world.seen(ChildKind::CronJob, &plan.namespace, &name);
+            let made = seen.and_then(|seen| Some(seen.creation_timestamp?.0));
+            let at = due.max(answering) + LATE;
+            if made.is_none_or(|made| made > due) || at <= now {
+                late.push((plan, due));
+            } else {
+                look = Some(look.map_or(at, |look: Timestamp| look.min(at)));
+            }
+        }
+        (late, look)
+    }
+
+    async fn start(&self, late: &[(&Plan, Timestamp)]) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (plan, due) in late {
+            match self.cluster.start(&children::late_reminder(&self.world.settings, plan, *due)).await {
+                Ok(()) => {
+                    let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+                    started.insert(plan.uid, *due);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
     async fn report(
         &self,
         known: &[Known],
@@ -183,6 +241,8 @@ impl Schedules {
         self.cluster.forget(is_alive);
         let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         timed.retain(|uid, _| is_alive(&uid.to_string()));
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.retain(|uid, _| is_alive(&uid.to_string()));
     }
 }
 
@@ -215,6 +275,20 @@ fn timed(valid: &ValidSchedule, now: Timestamp) -> Timed {
         },
         until,
     }
+}
+
+/// The first reminder that fell due, may still be sent, and that the hub, which has the plan, was not told of.
+fn untold(view: &View, valid: &ValidSchedule, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    let Some(StatusBody::Schedule(told)) = view.status.as_ref().map(|status| &status.body) else {
+        return None;
+    };
+    if !view.holds {
+        return None;
+    }
+    let lately = now.checked_sub(patience(plan)).unwrap_or(Timestamp::MIN);
+    let from = told.through.unwrap_or(Timestamp::MIN).max(plan.created).max(lately);
+    let next = calendar::next_reminder(&valid.recurrence, &valid.reminders, from)?;
+    (next.due <= now).then_some(next.due)
 }
 
 /// The lines of a schedule's CronJobs, in UTC.

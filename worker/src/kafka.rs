@@ -6,6 +6,8 @@ mod access;
 mod broker;
 mod consumer;
 mod letters;
+#[cfg(test)]
+pub mod mock;
 mod native;
 mod tokens;
 mod watch;

@@ -7,7 +7,7 @@ mod cron;
 mod pod;
 mod workers;
 
-pub use cron::reminders;
+pub use cron::{cron_job_name, late_reminder, reminders};
 pub use pod::Settings;
 pub use workers::{consumer, senders};
 

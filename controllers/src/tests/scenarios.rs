@@ -1,7 +1,9 @@
 //! Named scenarios, each a few reconciles before a mock of API server and hub.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crds::Schedule;
 use domain::{Plan, PlanBody};
 use protocol::messages::{ChannelStatus, ClockCounts, RuleStatus, ScheduleStatus, StatusBody};
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use crate::queue::Reconciler as _;
 use crate::rules::Rules;
 use crate::schedules::Schedules;
 use crate::validate;
+use crate::world::Guarded;
 
 const NS: &str = "payments";
 
@@ -311,6 +314,65 @@ async fn a_schedule_shows_its_last_reminder_and_is_written_again_only_for_news()
     assert!(told.contains(&(&json!("ClocksChanged"), &json!(clocks))), "{told:?}");
     schedules.reconcile(NS.to_owned()).await.unwrap();
     assert_eq!(paths(&bed.asked()), [""; 0]);
+}
+
+/// One event whose only reminder fell due five minutes ago.
+fn five_minutes_ago(changes: &Value) -> Guarded<Schedule> {
+    let mut spec = json!({"timeZone": "Etc/UTC", "start": "2026-11-20T00:05:00", "recurrence": null});
+    spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    schedule("once", 5, &spec)
+}
+
+/// Reconciles it, with a CronJob made then, until the hub has told how far reminders are recorded; the Jobs after that.
+async fn jobs_for(bed: &Bed, made: Option<&str>, through: Option<&str>, wait: Duration) -> Vec<String> {
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let held = bed.world.schedules.get(NS, "once").unwrap();
+    let plan = validate::schedule(held.0.as_ref().unwrap()).unwrap().plan;
+    if let Some(made) = made {
+        let name = crate::children::cron_job_name(&plan, 0);
+        let meta = json!({"name": name, "namespace": NS, "creationTimestamp": made});
+        let meta = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta});
+        bed.world.cron_jobs.insert(serde_json::from_value(meta).unwrap());
+    }
+    assert!(!paths(&bed.asked()).contains(&"POST jobs".to_owned()), "the hub has not said anything yet");
+    let through = through.map(|through| through.parse().unwrap());
+    bed.runs(&plan, &[], StatusBody::Schedule(ScheduleStatus { through, ..ScheduleStatus::default() }));
+    tokio::time::pause();
+    tokio::time::advance(wait).await;
+    tokio::time::resume();
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        schedules.reconcile(NS.to_owned()).await.unwrap();
+        let posted = bed.asked().into_iter().filter(|asked| asked.path.ends_with("/jobs"));
+        jobs.extend(posted.map(|asked| asked.body["metadata"]["name"].as_str().unwrap().to_owned()));
+    }
+    jobs
+}
+
+#[tokio::test]
+async fn a_reminder_that_no_cron_job_could_wake_is_told_by_a_job_once() {
+    let (made_late, made_before) = (Some("2026-11-19T23:55:01Z"), Some("2026-11-19T20:00:00Z"));
+    let (none, minute) = (Duration::ZERO, Duration::from_secs(61));
+    let due_before = Some("2026-11-19T23:55:00Z");
+    let window = json!({"catchUp": {"policy": "All", "window": "3m"}});
+    let cases = [
+        ("no CronJob yet", json!({}), None, None, none, 1),
+        ("a CronJob made too late", json!({}), made_late, None, none, 1),
+        ("a CronJob that may be at work, and a hub just come back", json!({}), made_before, None, none, 0),
+        ("a CronJob that did nothing", json!({}), made_before, None, minute, 1),
+        ("recorded", json!({}), None, due_before, minute, 0),
+        ("too late to be sent", window, None, None, minute, 0),
+        ("suspended", json!({"suspend": true}), None, None, minute, 0),
+    ];
+    for (case, changes, made, through, wait, count) in cases {
+        let bed = Bed::new().await;
+        bed.world.schedules.insert(five_minutes_ago(&changes));
+        let jobs = jobs_for(&bed, made, through, wait).await;
+        assert_eq!(jobs.len(), count, "{case}: {jobs:?}");
+        assert!(jobs.iter().all(|name| name == "belfry-remind-00000005-29918875"), "{jobs:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
-//! Schedules that are stored while the operator is killed.
+//! Schedules that are stored while the operator is down, or killed.
 
 use std::time::Duration;
 
+use e2e::sink::Received;
 use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::support::{Line, SYSTEM, now};
 
-fn schedule(name: &str, start: Timestamp) -> String {
+/// A quarter of an hour in a room, told of ten minutes before.
+fn schedule(name: &str, room: &str, start: Timestamp) -> String {
     format!(
         "apiVersion: belfry.dev/v1alpha1
 kind: Schedule
@@ -17,12 +19,19 @@ spec:
   timeZone: Etc/UTC
   start: \"{}\"
   duration: 15m
-  resources: [room-1]
+  resources: [{room}]
   conflictPolicy: Reject
   reminders: [{{before: 10m, notify: [{{channelRef: {{name: hook}}}}]}}]
 ",
         start.strftime("%Y-%m-%dT%H:%M:%S")
     )
+}
+
+/// The first whole minute at least so many seconds away, and what starts ten minutes later.
+fn due_in(seconds: i64) -> (Timestamp, Timestamp) {
+    let due = (now() + SignedDuration::from_secs(seconds + 59)).as_second().div_euclid(60) * 60;
+    let due = Timestamp::from_second(due).expect("a time");
+    (due, due + SignedDuration::from_mins(10))
 }
 
 /// Kills every operator's pod at once, without a farewell.
@@ -32,27 +41,28 @@ async fn kill(tenant: &Tenant) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_stored_just_before_the_operator_is_killed_is_told_apart_and_reminded_of_by_the_next_one() {
+async fn what_is_stored_while_the_operator_is_down_or_killed_is_told_apart_and_reminded_of_once() {
     let line = Line::new("f-schedules", None).await;
     let tenant = &line.tenant;
-    // The first whole minute that is at least 90 s away is when the reminder is due.
-    let due = (now() + SignedDuration::from_secs(90)).as_second().div_euclid(60) * 60 + 60;
-    let start = Timestamp::from_second(due).expect("a time") + SignedDuration::from_mins(10);
     line.scale(SYSTEM, "deploy/belfry-operator", 0).await;
-    // Nobody answers the API server: both are taken.
-    tenant.apply(&schedule("older", start)).await;
+    // Nobody answers the API server: all are taken. This one's only reminder falls due before any CronJob of it exists.
+    let (due, start) = due_in(5);
+    tenant.apply(&schedule("passed", "room-2", start)).await;
+    tokio::time::sleep(due.duration_since(now()).unsigned_abs() + Duration::from_secs(2)).await;
+    let (_, start) = due_in(90);
+    tenant.apply(&schedule("older", "room-1", start)).await;
     // Creation times have a grain of one second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    tenant.apply(&schedule("younger", start + SignedDuration::from_mins(5))).await;
+    tenant.apply(&schedule("younger", "room-1", start + SignedDuration::from_mins(5))).await;
     line.scale(SYSTEM, "deploy/belfry-operator", 1).await;
     // Killed while it may have done some of it.
     kill(tenant).await;
     tenant.ready("sch/older").await;
     tenant.condition("sch/younger", "Conflicting", "True", "Conflicting", 60).await;
-    let received = tenant.arrived("hook", 1, 240).await;
-    assert_eq!(received[0].title(), "older");
+    let titles = async |count| line.told(count, 240).await.iter().map(Received::title).collect::<Vec<_>>();
+    assert_eq!(titles(2).await, ["passed", "older"]);
     tenant.cluster.kubectl(&["-n", &tenant.ns, "delete", "sch", "older"]).await;
     tenant.ready("sch/younger").await;
-    assert_eq!(tenant.received("hook").await.len(), 1, "each reminder once");
+    assert_eq!(titles(2).await.len(), 2, "each reminder once");
     line.tenant.leave().await;
 }

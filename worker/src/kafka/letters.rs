@@ -227,7 +227,56 @@ async fn write_one(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use delivery::{Files, Kit};
+    use domain::{Guard, KafkaSecurity};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
     use super::*;
+    use crate::kafka::{Tokens, mock};
+
+    /// Answers produce requests with each error in turn, and compares what is said of the letter with what the topic holds.
+    async fn answered_with(codes: &[RDKafkaRespErr]) {
+        let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
+        cluster.create_topic("logs.DLT", 1, 1).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let tokens = Tokens::new(Arc::new(Kit::new(Guard::new(false), Files::new("/nonexistent"))));
+        let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
+        let Ok(access) = Access::read(&[servers.clone()], &security, &files, &tokens).await else {
+            panic!("no access is needed")
+        };
+        let mut letters = Letters::new(access, "test".to_owned());
+        let letter = Letter {
+            topic: "logs".to_owned(),
+            partition: 0,
+            offset: 7,
+            timestamp: None,
+            reason: "Malformed".to_owned(),
+            key: None,
+            value: b"not json".to_vec(),
+            to: vec!["logs.DLT".to_owned()],
+        };
+        let mut held = 0;
+        for code in codes {
+            cluster.request_errors(RDKafkaApiKey::Produce, &[*code]);
+            let failure = letters.write(&[&letter]).await.remove(0);
+            cluster.clear_request_errors(RDKafkaApiKey::Produce);
+            let before = std::mem::replace(&mut held, mock::held(&servers, "logs.DLT").await);
+            match failure {
+                None => assert!(held > before, "{code:?}: it is nowhere"),
+                Some(why) => assert!(why.contains("\"logs.DLT\" can't be written"), "{code:?}: {why}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_the_broker_answers_a_letter_that_counts_as_written_is_there() {
+        let codes = mock::errors();
+        futures::future::join_all(codes.chunks(12).map(answered_with)).await;
+    }
 
     #[test]
     fn a_dead_letter_is_known_by_its_topic_or_its_reason() {

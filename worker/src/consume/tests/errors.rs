@@ -7,16 +7,6 @@ use super::*;
 /// Errors that are answered in a row before records come again.
 const ROW: usize = 8;
 
-/// The broker's errors: positive numbers; negative ones are the client's own.
-fn codes() -> Vec<RDKafkaRespErr> {
-    (1..1_000).filter_map(|code| RDKafkaRespErr::try_from(code).ok()).filter(|code| !is_end(*code)).collect()
-}
-
-/// The enumeration's end is no error.
-fn is_end(code: RDKafkaRespErr) -> bool {
-    code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_END_ALL
-}
-
 /// Answers requests of this kind with each error in turn, while records come; each must be counted once.
 async fn survives(api: Api, codes: &[RDKafkaRespErr]) {
     let mut bench = Bench::start().await;
@@ -56,7 +46,7 @@ async fn survives(api: Api, codes: &[RDKafkaRespErr]) {
 
 #[tokio::test]
 async fn whatever_the_broker_answers_each_record_is_counted_once() {
-    let codes = codes();
+    let codes = crate::kafka::mock::errors();
     // After each of these it waits longest, so half of them a consumer.
     let (first, second) = codes.split_at(codes.len() / 2);
     let mut all = vec![survives(Api::Fetch, first), survives(Api::Fetch, second)];

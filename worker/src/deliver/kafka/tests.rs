@@ -8,9 +8,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use uuid::Uuid;
 
 use super::*;
+use crate::kafka::mock;
 
 fn message(timeout: Duration) -> Message {
     let channel = Uuid::from_u128(3);
@@ -101,6 +103,31 @@ async fn a_broker_that_can_not_be_reached_is_later() {
         matches!(&outcome, Outcome::Later { reason, .. } if reason.contains("127.0.0.1:1")),
         "{outcome:?}"
     );
+}
+
+/// Answers produce requests with each error in turn, and compares what is said of the message with what the topic holds.
+async fn answered_with(codes: &[RDKafkaRespErr]) {
+    let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
+    cluster.create_topic("events", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let mut held = 0;
+    for code in codes {
+        cluster.request_errors(RDKafkaApiKey::Produce, &[*code]);
+        let outcome = deliver(&servers, "events", Duration::from_secs(4)).await;
+        cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        let before = std::mem::replace(&mut held, mock::held(&servers, "events").await);
+        match outcome {
+            Outcome::Delivered => assert_eq!(held - before, 1, "{code:?}"),
+            Outcome::Unknown { .. } => assert!(held - before <= 1, "{code:?}"),
+            refused => assert_eq!(held, before, "{code:?} {refused:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_broker_answers_what_is_said_of_a_message_is_so() {
+    let codes = mock::errors();
+    futures::future::join_all(codes.chunks(12).map(answered_with)).await;
 }
 
 #[test]
