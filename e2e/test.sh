@@ -14,6 +14,10 @@ need cargo "install Rust 1.95 or newer, such as with rustup"
 need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
 need_openssl
 
+unit() {
+  say "unit and component tests"
+  cargo test --locked --workspace --quiet
+}
 if [ "$which" != e2e ]; then
   say "formatting and lints"
   cargo fmt --all --check || die "run cargo fmt"
@@ -21,10 +25,12 @@ if [ "$which" != e2e ]; then
   # Not among all targets: `cargo test` without a cluster leaves them out.
   cargo clippy --locked --workspace --test line --test faults --quiet -- -D warnings
   e2e/deny.sh
-  say "unit and component tests"
-  cargo test --locked --workspace --quiet
 fi
-[ "$which" != unit ] || { say "done"; exit 0; }
+if [ "$which" = unit ]; then
+  unit
+  say "done"
+  exit 0
+fi
 
 tests() { cargo test --locked --workspace --quiet "$@"; }
 line() {
@@ -41,6 +47,7 @@ if [ -n "${BELFRY_IMAGE:-}" ]; then
   need helm "KUBECONFIG is to be used, but there is no helm"
   : "${KUBECONFIG:?}" "${KAFKA_BOOTSTRAP:?is the broker, as pods and this machine reach it}" "${BELFRY_NODE_IP:?is this machine, as pods reach it}"
   trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+  [ "$which" = e2e ] || unit
   build
   start_receivers existing
   e2e/install.sh existing
@@ -49,36 +56,46 @@ if [ -n "${BELFRY_IMAGE:-}" ]; then
   exit 0
 fi
 
-# Two clusters, since most of an outage is waiting: while one waits the other works.
-first=test-$$-1 second=test-$$-2 log=target/test-second.log
+# Clusters of their own beside each other, and beside the unit tests, since most of an outage is waiting.
 unset KUBECONFIG
 "$testbed" install python3 python3-aiosmtpd jq
-trap 'for name in $first $second; do "$testbed" down "$name" >/dev/null 2>&1 || true; done' EXIT
+trap 'for lane in one two three; do "$testbed" down "test-$$-$lane" >/dev/null 2>&1 || true; done' EXIT
 build
+[ "$which" = e2e ] || tests --no-run
 tests --test line --test faults --no-run
-for name in $first $second; do
-  say "bringing up cluster $name"
-  "$testbed" up "$name" --owner $$ >/dev/null
-  (eval "$("$testbed" env "$name")" && start_receivers "$name" && e2e/install.sh "$name")
-done
-say "in $second beside what follows: outages, fault run; its output comes at the end"
-(
-  eval "$("$testbed" env "$first")"
+
+# Runs commands in a cluster of its own. Clusters come up one at a time: what they share is downloaded and built once.
+lane() { # lane NAME COMMAND...
+  local name=test-$$-$1
+  shift
+  (
+    flock 9
+    (
+      "$testbed" up "$name" --owner $$ >/dev/null
+      eval "$("$testbed" env "$name")"
+      start_receivers "$name"
+      e2e/install.sh "$name"
+    ) 9>&-
+  ) 9>target/lanes.lock
+  eval "$("$testbed" env "$name")"
   export RECEIVED=$TESTBED/receivers
-  line
-  break_things --skip outages
-) &
-one=$!
-(
-  eval "$("$testbed" env "$second")"
-  break_things outages
+  "$@"
+}
+two() { break_things outages storage; }
+three() {
   e2e/soak.sh --short
-) >"$log" 2>&1 &
-two=$!
+  break_things quiet schedules certificates
+}
+say "outages and the fault run, each in a cluster of its own beside what follows; their output comes at the end"
+lane two two >target/test-two.log 2>&1 &
+pids=($!)
+lane three three >target/test-three.log 2>&1 &
+pids+=($!)
+[ "$which" = e2e ] || unit
+lane one line &
+pids+=($!)
 failed=''
-wait $one || failed+=" $first"
-say "waiting for $second"
-wait $two || failed+=" $second"
-cat "$log"
-[ -z "$failed" ] || die "what ran in$failed failed: see above"
+for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
+cat target/test-two.log target/test-three.log
+[ -z "$failed" ] || die "something failed: see above"
 say "done"
