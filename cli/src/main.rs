@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use domain::DeliveryState;
-use protocol::messages::NotificationQuery;
+use protocol::messages::{DeadLetterQuery, NotificationQuery};
 use protocol::{Client, ClientConfig, TokenSource};
 use uuid::Uuid;
 
@@ -116,6 +116,15 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=500))]
         limit: i64,
     },
+    /// The newest records that could not be decoded and that no dead-letter topic took.
+    DeadLetters {
+        /// At most this many, 1 to 500.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=500))]
+        limit: i64,
+        /// A line each; with json also key and value, in Base64.
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
+    },
 }
 
 /// How results are written.
@@ -201,6 +210,15 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
             let query = NotificationQuery { object, state, limit: Some(limit) };
             for item in client(&flags)?.notifications(&namespace, &query).await?.items {
                 print!("{}", story::lines(&item));
+            }
+        }
+        Command::DeadLetters { limit, output } => {
+            let query = DeadLetterQuery { limit: Some(limit) };
+            for item in client(&flags)?.dead_letters(&namespace, &query).await?.items {
+                match output {
+                    Output::Text => print!("{}", story::letter(&item)),
+                    Output::Json => println!("{}", serde_json::to_string(&item)?),
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use domain::{AlertKind, Cause, DeliveryRecord, RecordRef, ReminderTime};
-use protocol::messages::NotificationStory;
+use protocol::messages::{HeldLetter, NotificationStory};
 
 /// Everything, several lines.
 pub(crate) fn whole(story: &NotificationStory) -> String {
@@ -42,6 +42,12 @@ pub(crate) fn lines(story: &NotificationStory) -> String {
         );
         text
     })
+}
+
+/// A line for a record that could not be decoded.
+pub(crate) fn letter(held: &HeldLetter) -> String {
+    let HeldLetter { topic, partition, stored, letter } = held;
+    format!("{stored}  {topic}/{partition}@{}  {} bytes  {}\n", letter.offset, letter.length, letter.reason)
 }
 
 fn receiver(delivery: &DeliveryRecord) -> String {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::{Bed, LONG, channel, jwt, logs, status};
-use protocol::messages::{ClaimRequest, NotificationQuery, Pool};
+use protocol::messages::{ClaimRequest, DeadLetterQuery, NotificationQuery, Pool};
 
 const SOON: Duration = Duration::ZERO;
 
@@ -49,6 +49,8 @@ async fn a_person_may_read_where_the_review_allows_it_and_do_nothing_else() {
     let person = bed.client(&bed.person_token("ann", &["a"]));
     assert_eq!(status(person.notifications("a", &query()).await), 200);
     assert_eq!(status(person.notifications("b", &query()).await), 403);
+    assert_eq!(status(person.dead_letters("a", &DeadLetterQuery::default()).await), 200);
+    assert_eq!(status(person.dead_letters("b", &DeadLetterQuery::default()).await), 403);
     assert_eq!(status(person.channels_plan("a", "", SOON).await), 403);
     assert_eq!(status(person.revisions().await), 403);
     // People need not say a version.

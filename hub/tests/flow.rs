@@ -10,8 +10,8 @@ use common::{Bed, channel, ends, matched, rule, schedule, source, status, until}
 use domain::{DeliveryState, Digest, Millis, Outcome, Plan, ReminderTime, Severity};
 use protocol::Client;
 use protocol::messages::{
-    AttemptOutcome, ClaimRequest, Claimed, CommitResult, LiveObjects, NotificationQuery, ObjectProblem,
-    Outcomes, Pool, ReminderDue, Reminders, Report, SourcePlan, StatusBody,
+    AttemptOutcome, ClaimRequest, Claimed, CommitResult, DeadLetter, DeadLetterQuery, LiveObjects,
+    NotificationQuery, ObjectProblem, Outcomes, Pool, ReminderDue, Reminders, Report, SourcePlan, StatusBody,
 };
 use uuid::Uuid;
 
@@ -97,6 +97,36 @@ async fn a_matched_record_becomes_a_task_with_its_text_and_a_story_with_its_outc
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
+    let mut bed = Bed::new("letters", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xaf0, "x").await;
+    let letter = |offset| DeadLetter {
+        offset,
+        reason: "Malformed".to_owned(),
+        key: None,
+        value: "bm90IEpTT04=".to_owned(),
+        length: 8,
+    };
+    for offset in 0..2 {
+        let mut read = matched(&rule, revision.clone(), offset);
+        read.entries[0].dead_letters = vec![letter(offset)];
+        // The second time it is refused, and nothing twice.
+        for status in [200, 409] {
+            let answer = worker.commit("a", source().key().as_str(), &read).await.expect("an answer");
+            assert_eq!(answer.entries[0].status, status);
+        }
+    }
+    let person = bed.client(&bed.person_token("ann", &["a", "b"]));
+    let query = |limit| DeadLetterQuery { limit };
+    let held = person.dead_letters("a", &query(None)).await.expect("a list").items;
+    let seen: Vec<_> = held.iter().map(|held| (held.topic.as_str(), held.partition, &held.letter)).collect();
+    assert_eq!(seen, [("payments", 0, &letter(1)), ("payments", 0, &letter(0))], "newest first");
+    assert_eq!(person.dead_letters("a", &query(Some(1))).await.expect("a list").items, held[..1]);
+    assert!(person.dead_letters("b", &query(None)).await.expect("a list").items.is_empty());
     bed.stop().await;
 }
 

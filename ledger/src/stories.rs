@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use domain::{AttemptRecord, DeliveryRecord, DeliveryState};
-use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
+use protocol::messages::{
+    DeadLetterList, DeadLetterQuery, HeldLetter, NotificationList, NotificationQuery, NotificationStory,
+};
 use sqlx::query_as;
 use uuid::Uuid;
 
@@ -109,6 +111,27 @@ impl Ledger {
         .fetch_all(&self.readers)
         .await?;
         Ok(NotificationList { items: self.stories(found).await? })
+    }
+
+    /// Records that could not be decoded and that no dead-letter topic took, newest first.
+    pub async fn dead_letters(
+        &self,
+        namespace: &str,
+        query: DeadLetterQuery,
+    ) -> Result<DeadLetterList, Error> {
+        let found: Vec<(String, i32, i64, String)> = query_as(
+            "SELECT topic, p, stored, body FROM dead_letters WHERE namespace = ?1 \
+             ORDER BY stored DESC, topic, p, position DESC LIMIT ?2",
+        )
+        .bind(namespace)
+        .bind(query.limit.unwrap_or(100).clamp(1, 500))
+        .fetch_all(&self.readers)
+        .await?;
+        let items = found.into_iter().map(|(topic, partition, stored, body)| {
+            let letter = serde_json::from_str(&body)?;
+            Ok(HeldLetter { topic, partition, stored: time(stored), letter })
+        });
+        Ok(DeadLetterList { items: items.collect::<Result<_, Error>>()? })
     }
 
     async fn stories(&self, found: Vec<(i64, String)>) -> Result<Vec<NotificationStory>, Error> {

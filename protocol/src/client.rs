@@ -10,9 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::messages::{
-    ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, Feed, LiveObjects,
-    NotificationList, NotificationQuery, NotificationStory, Outcomes, Positions, PositionsRequest, Problem,
-    PutPlans, ReminderState, Reminders, Report, Revisions, SourcePlan,
+    ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, DeadLetterList,
+    DeadLetterQuery, Feed, LiveObjects, NotificationList, NotificationQuery, NotificationStory, Outcomes,
+    Positions, PositionsRequest, Problem, PutPlans, ReminderState, Reminders, Report, Revisions, SourcePlan,
 };
 use crate::paths;
 use crate::version::{HEADER, VERSION};
@@ -309,6 +309,13 @@ impl Client {
     /// [`paths::NOTIFICATION`].
     pub async fn notification(&self, ns: &str, id: Uuid) -> Result<NotificationStory, Error> {
         some(self.get(&paths::fill(paths::NOTIFICATION, &[ns, &id.to_string()]), Duration::ZERO).await?)
+    }
+
+    /// [`paths::DEAD_LETTERS`].
+    pub async fn dead_letters(&self, ns: &str, query: &DeadLetterQuery) -> Result<DeadLetterList, Error> {
+        let limit = query.limit.unwrap_or(100);
+        let path = format!("{}?limit={limit}", paths::fill(paths::DEAD_LETTERS, &[ns]));
+        some(self.get(&path, Duration::ZERO).await?)
     }
 }
 

@@ -614,5 +614,36 @@ pub struct NotificationStory {
     pub deliveries: Vec<DeliveryRecord>,
 }
 
+/// Query of dead letters.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeadLetterQuery {
+    /// At most this many, 1 to 500; 100 by default.
+    pub limit: Option<i64>,
+}
+
+/// Records that could not be decoded and that no dead-letter topic took, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterList {
+    /// At most `limit`.
+    pub items: Vec<HeldLetter>,
+}
+
+/// A dead letter in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldLetter {
+    /// Where it was read.
+    pub topic: String,
+    /// Where it was read.
+    pub partition: i32,
+    /// When it was stored.
+    pub stored: Timestamp,
+    /// The record.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+}
+
 /// The answer to 429 and 503 carries how long to wait, in the header `Retry-After` and here.
 pub const DEFAULT_RETRY: Millis = Millis::from_secs(5);

@@ -38,6 +38,9 @@ pub const REPORTS: &str = "/v1/namespaces/{ns}/reports";
 pub const NOTIFICATIONS: &str = "/v1/namespaces/{ns}/notifications";
 /// The same. GET → [`crate::messages::NotificationStory`]. `{id}` is a notification's or a delivery's.
 pub const NOTIFICATION: &str = "/v1/namespaces/{ns}/notifications/{id}";
+/// The same people. GET `?limit=<1..500>` → [`crate::messages::DeadLetterList`], newest first: records that could not be decoded
+/// and that no dead-letter topic took.
+pub const DEAD_LETTERS: &str = "/v1/namespaces/{ns}/dead-letters";
 
 /// Fills `{name}` places of a path, in their order. Values are percent-encoded where a path needs it.
 pub fn fill(path: &str, values: &[&str]) -> String {

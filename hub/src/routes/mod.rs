@@ -36,7 +36,8 @@ pub(crate) fn router(app: App) -> Router {
         .route(paths::REPORTS, only(put(reports::put)));
     let readers = Router::new()
         .route(paths::NOTIFICATIONS, only(get(people::notifications)))
-        .route(paths::NOTIFICATION, only(get(people::notification)));
+        .route(paths::NOTIFICATION, only(get(people::notification)))
+        .route(paths::DEAD_LETTERS, only(get(people::dead_letters)));
     let gated = |group: Router<App>, door| group.route_layer(from_fn_with_state((app.clone(), door), admit));
     Router::new()
         .merge(gated(operator, Door::Operator))

@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
+use protocol::messages::{
+    DeadLetterList, DeadLetterQuery, NotificationList, NotificationQuery, NotificationStory,
+};
 
 use crate::extract::{Asked, uid};
 use crate::problem::Refusal;
@@ -25,4 +27,12 @@ pub(super) async fn notification(
     story.map(Json).ok_or_else(|| {
         Refusal::not_found("this namespace has no notification or delivery of that id; old ones are removed")
     })
+}
+
+pub(super) async fn dead_letters(
+    State(app): State<App>,
+    Path(ns): Path<String>,
+    Asked(query): Asked<DeadLetterQuery>,
+) -> Result<Json<DeadLetterList>, Refusal> {
+    app.faults.read(app.ledger.dead_letters(&ns, query).await).map(Json)
 }
