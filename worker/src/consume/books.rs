@@ -24,7 +24,7 @@ impl std::fmt::Display for Key {
 
 /// An open partition.
 #[derive(Debug)]
-struct Open<F> {
+pub struct Open<F> {
     topic_id: Arc<str>,
     /// Tells this opening from an earlier one of the same partition, whose commit may still be in flight.
     epoch: u64,
@@ -84,6 +84,19 @@ pub struct Books<F> {
     epochs: u64,
 }
 
+impl<F> Open<F> {
+    /// The fold that a record belongs to, which says its event time, and the partition's event-time progress, which that
+    /// moves on; `None` for a record that was read already. The record counts as read.
+    pub fn admit(&mut self, offset: i64) -> Option<(&mut F, &mut Option<i64>)> {
+        if offset < self.read {
+            return None;
+        }
+        self.read = offset + 1;
+        self.end = self.end.max(self.read);
+        Some((&mut self.held, &mut self.progress))
+    }
+}
+
 impl<F: Default> Books<F> {
     /// Nothing open.
     pub fn new() -> Self {
@@ -123,13 +136,9 @@ impl<F: Default> Books<F> {
         self.open.get(key).map(|open| open.read)
     }
 
-    /// The fold that a record belongs to, which says its event time, and the partition's event-time progress, which that
-    /// moves on; `None` for a record that was read already, or of a partition that is not open. The record counts as read.
-    pub fn admit(&mut self, key: &Key, offset: i64) -> Option<(&mut F, &mut Option<i64>)> {
-        let open = self.open.get_mut(key).filter(|open| offset >= open.read)?;
-        open.read = offset + 1;
-        open.end = open.end.max(open.read);
-        Some((&mut open.held, &mut open.progress))
+    /// A partition to read records of, if it is open.
+    pub fn reading(&mut self, key: &Key) -> Option<&mut Open<F>> {
+        self.open.get_mut(key)
     }
 
     /// Records before `offset` can't be read any more. Returns how many those are.

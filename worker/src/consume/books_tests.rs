@@ -17,7 +17,7 @@ fn books() -> Books<Vec<i64>> {
 
 fn read(books: &mut Books<Vec<i64>>, offsets: std::ops::Range<i64>) {
     for offset in offsets {
-        if let Some((fold, progress)) = books.admit(&key(0), offset) {
+        if let Some((fold, progress)) = books.reading(&key(0)).and_then(|open| open.admit(offset)) {
             *progress = (*progress).max(Some(offset));
             fold.push(offset);
         }
@@ -229,7 +229,9 @@ impl Consumer {
             Step::Read(partition, count) => {
                 for _ in 0..*count {
                     let offset = self.place[partition];
-                    if let Some((fold, progress)) = self.books.admit(&key(*partition), offset) {
+                    if let Some((fold, progress)) =
+                        self.books.reading(&key(*partition)).and_then(|open| open.admit(offset))
+                    {
                         *progress = (*progress).max(Some(offset));
                         fold.push((self.plan, offset));
                     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use alerting::record::{Header, RawRecord};
 
 use super::{Held, MAX_HELD, Reader, now_ms};
-use crate::consume::books::Key;
+use crate::consume::books::{Key, Open};
 use crate::consume::plan::Compiled;
 use crate::kafka::{Letter, Polled, Record};
 
@@ -33,7 +33,8 @@ impl Reader {
         let soon = self.books.in_flight() || self.asking || self.due.since.is_some();
         let mut timeout = if soon { POLL_SOON } else { POLL };
         let mut round = Round::default();
-        let mut current: Option<Key> = None;
+        // The partition of the record before: many of one come in a row.
+        let mut current: Option<(Key, Option<&mut Open<Held>>)> = None;
         let mut begun: Option<Instant> = None;
         let mut now = 0;
         let mut made_again = BTreeMap::new();
@@ -48,20 +49,27 @@ impl Reader {
                     });
                     if let Some(plan) = &self.plan {
                         let (topic, partition) = (record.topic(), record.partition());
-                        let key = match &current {
-                            Some(key) if key.partition == partition && *key.topic == *topic => key,
-                            _ => current.insert(Key { topic: Arc::from(topic), partition }),
-                        };
+                        let is_same =
+                            |(key, _): &(Key, _)| key.partition == partition && *key.topic == *topic;
+                        if !current.as_ref().is_some_and(is_same) {
+                            let key = Key { topic: Arc::from(topic), partition };
+                            let open = self.books.reading(&key);
+                            current = Some((key, open));
+                        }
                         let time = record.timestamp().unwrap_or(now);
                         if time > now {
                             now = now_ms();
                         }
-                        if let Some((held, progress)) = self.books.admit(key, record.offset()) {
+                        let open = current.as_mut().and_then(|(_, open)| open.as_deref_mut());
+                        if let Some((held, progress)) = open.and_then(|open| open.admit(record.offset())) {
                             let time = fold(plan, held, (&record, topic), (time, now), &mut round);
                             *progress = (*progress).max(time);
                         }
                     }
-                    let full = round.letters && self.weight_now() >= MAX_HELD;
+                    let full = round.letters && {
+                        current = None;
+                        self.weight_now() >= MAX_HELD
+                    };
                     if full
                         || round.read >= u64::from(ROUND_RECORDS)
                         || (round.read % 64 == 0 && start.elapsed() > ROUND)
@@ -70,6 +78,7 @@ impl Reader {
                     }
                 }
                 Polled::End(topic, partition, offset) => {
+                    current = None;
                     self.books.reached(&Key { topic: Arc::from(topic), partition }, offset);
                 }
                 Polled::OutOfRange => self.lost_place = true,
