@@ -27,6 +27,7 @@ mod windows;
 mod write;
 mod zones;
 
+use crate::reminders::ReminderTime;
 use crate::spec::RecurrenceSpec;
 
 pub use read::read;
@@ -109,7 +110,7 @@ pub struct Series {
     /// Rooms and things.
     pub resources: Vec<String>,
     /// When somebody is reminded.
-    pub reminders: Vec<Before>,
+    pub reminders: Vec<ReminderTime>,
     /// What was not taken, or not as it stands. Empty in what is written.
     pub remarks: Vec<Remark>,
 }
@@ -121,14 +122,6 @@ pub struct Person {
     pub name: String,
     /// E-mail address.
     pub address: Option<String>,
-}
-
-/// A reminder: whole minutes before the start, after it if negative. A form of its own for those at a time of day can stand
-/// beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Before {
-    /// -43,200 to 43,200.
-    pub minutes: i64,
 }
 
 /// Whether a name is that of a time zone: IANA's, or Windows'.

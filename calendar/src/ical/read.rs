@@ -188,7 +188,7 @@ fn taken(
     let recurs = spec.rule.is_some() || !spec.dates.is_empty();
     let text = |name: &str| master.first(name).map(super::lines::Line::text);
     let who = who::who(master, options, &mut remarks);
-    let reminders = who::reminders(master, at, seconds, recurs, &mut remarks);
+    let reminders = who::reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
     remarks.extend(who::left(master));
     remarks.extend(
         others.iter().filter(|it| !changes::is_cancelled(it)).filter_map(|it| who::differs(master, it)),

@@ -1,20 +1,51 @@
 //! Reminders as VALARM. One place: a reminder of another form is written here and nowhere else.
 //!
-//! Never: whom it tells. Channels are not iCalendar's.
+//! One at a time of the clock is written as so long before the first start as it is, which is what others do with it, and beside
+//! that as what it is, in properties of our own. Never: whom it tells. Channels are not iCalendar's.
 
 use jiff::SignedDuration;
+use jiff::civil::{DateTime, Time};
 
-use super::Before;
+use super::component::Component;
 use super::value::write_span;
 use super::write::Lines;
+use crate::reminders::{Reminder, ReminderTime};
 
-/// A VALARM for each.
-pub(super) fn write(lines: &mut Lines, title: &str, reminders: &[Before]) {
-    for Before { minutes } in reminders {
+const AT: &str = "X-BELFRY-AT";
+const DAYS_BEFORE: &str = "X-BELFRY-DAYS-BEFORE";
+
+/// A VALARM for each, of a series that begins at this local time or date.
+pub(super) fn write(lines: &mut Lines, title: &str, start: &str, reminders: &[ReminderTime]) {
+    for reminder in reminders {
         lines.raw("BEGIN", "VALARM");
         lines.raw("ACTION", "DISPLAY");
         lines.text("DESCRIPTION", title);
-        lines.raw("TRIGGER", &write_span(0, SignedDuration::from_mins(-minutes)));
+        lines.raw("TRIGGER", &write_span(0, SignedDuration::from_mins(-minutes_before(*reminder, start))));
+        if let ReminderTime::At { at, days_before } = reminder {
+            lines.raw(AT, &at.strftime("%H:%M").to_string());
+            lines.raw(DAYS_BEFORE, &days_before.to_string());
+        }
         lines.raw("END", "VALARM");
+    }
+}
+
+/// The reminder at a time of the clock that we wrote, unless somebody has moved its alarm since, to `seconds` before the start.
+pub(super) fn at(alarm: &Component, start: &str, seconds: &[i64]) -> Option<ReminderTime> {
+    let text = |name: &str| Some(alarm.first(name)?.value.trim());
+    let at = Time::strptime("%H:%M", text(AT)?).ok()?;
+    let reminder = ReminderTime::At { at, days_before: text(DAYS_BEFORE)?.parse().ok()? };
+    let is_there = Reminder::of(reminder).is_ok() && seconds == [minutes_before(reminder, start) * 60];
+    is_there.then_some(reminder)
+}
+
+/// Minutes before the first start, on a day without a change of the clocks.
+fn minutes_before(reminder: ReminderTime, start: &str) -> i64 {
+    let of_day = |time: Time| i64::from(time.hour()) * 60 + i64::from(time.minute());
+    match reminder {
+        ReminderTime::Before { before_minutes } => before_minutes,
+        ReminderTime::At { at, days_before } => {
+            let start = start.trim_end_matches('Z').parse().map_or(Time::MIN, DateTime::time);
+            i64::from(days_before) * 24 * 60 + of_day(start) - of_day(at)
+        }
     }
 }

@@ -11,7 +11,8 @@ use super::component::Component;
 use super::lines::{Line, texts};
 use super::value::{Span, When, when};
 use super::when::PROPERTIES;
-use super::{Before, Options, Person, Remark};
+use super::{Options, Person, Remark, reminders};
+use crate::reminders::ReminderTime;
 
 /// The furthest reminder: 30 days.
 const MAX_MINUTES: i64 = 30 * 24 * 60;
@@ -140,15 +141,16 @@ fn is_address(text: &str) -> bool {
         && !text.contains(char::is_whitespace)
 }
 
-/// When somebody is reminded: `start` and `seconds`, the length, are the event's; `recurs` tells it from one alone.
+/// When somebody is reminded: the start, as local time or date and as instant, and `seconds`, the length, are the event's;
+/// `recurs` tells it from one alone.
 pub(super) fn reminders(
     event: &Component,
-    start: Option<Timestamp>,
+    (local, start): (&str, Option<Timestamp>),
     seconds: i64,
     recurs: bool,
     remarks: &mut Vec<Remark>,
-) -> Vec<Before> {
-    let mut found = BTreeSet::new();
+) -> Vec<ReminderTime> {
+    let (mut found, mut at_times) = (BTreeSet::new(), BTreeSet::new());
     for alarm in event.children.iter().filter(|it| it.kind == "VALARM") {
         // Apple writes one that never rings for "none".
         if alarm.first("ACTION").is_some_and(|line| line.value.trim().eq_ignore_ascii_case("NONE")) {
@@ -157,6 +159,10 @@ pub(super) fn reminders(
         let line = alarm.first("TRIGGER").map_or(alarm.line, |line| line.number);
         match before(alarm, start, seconds, recurs) {
             Ok(all) => {
+                if let Some(at) = reminders::at(alarm, local, &all) {
+                    at_times.insert(at);
+                    continue;
+                }
                 for before in all {
                     if before % 60 != 0 {
                         remarks.push(Remark::new(line, "TRIGGER: not whole minutes: not taken"));
@@ -170,7 +176,8 @@ pub(super) fn reminders(
             Err(why) => remarks.push(Remark::new(line, format!("TRIGGER: {why}: not taken"))),
         }
     }
-    found.into_iter().rev().map(|minutes| Before { minutes }).collect()
+    let before = found.into_iter().rev().map(|before_minutes| ReminderTime::Before { before_minutes });
+    before.chain(at_times.into_iter().rev().take(MAX_REMINDERS)).collect()
 }
 
 /// Seconds before the start, of an alarm and its repetitions.

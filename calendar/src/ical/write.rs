@@ -119,7 +119,7 @@ fn tail(lines: &mut Lines, series: &Series) {
         let names: Vec<String> = series.resources.iter().map(|name| escaped(name)).collect();
         lines.raw("RESOURCES", &names.join(","));
     }
-    reminders::write(lines, &series.title, &series.reminders);
+    reminders::write(lines, &series.title, &series.spec.start, &series.reminders);
 }
 
 /// How an event's times are written.

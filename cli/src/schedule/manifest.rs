@@ -7,8 +7,8 @@ mod back;
 
 use std::collections::BTreeSet;
 
-use calendar::RecurrenceSpec;
-use calendar::ical::{Before, Person, Series};
+use calendar::ical::{Person, Series};
+use calendar::{RecurrenceSpec, ReminderTime};
 use crds::common::{ChannelRef, Duration, Notify, SignedMinutes};
 use crds::schedule as wire;
 use domain::Millis;
@@ -240,7 +240,7 @@ fn resources(names: &[String], remarks: &mut Vec<String>) -> Vec<String> {
     list
 }
 
-fn reminders(all: &[Before], notify: &[String], remarks: &mut Vec<String>) -> Vec<wire::Reminder> {
+fn reminders(all: &[ReminderTime], notify: &[String], remarks: &mut Vec<String>) -> Vec<wire::Reminder> {
     if !all.is_empty() && notify.is_empty() {
         let what =
             format!("VALARM: {} not taken: a reminder needs a channel; say which with --notify", all.len());
@@ -251,11 +251,16 @@ fn reminders(all: &[Before], notify: &[String], remarks: &mut Vec<String>) -> Ve
         remarks.push(format!("VALARM: only the first {MAX_REMINDERS} of {} are taken", all.len()));
     }
     let channel = |name: &String| Notify { channel_ref: ChannelRef { name: name.clone() } };
-    let one = |it: &Before| wire::Reminder {
-        before: Some(SignedMinutes(minutes(it.minutes))),
-        at: None,
-        days_before: None,
-        notify: notify.iter().map(channel).collect(),
+    let one = |it: &ReminderTime| {
+        let (before, at, days_before) = match *it {
+            ReminderTime::Before { before_minutes } => {
+                (Some(SignedMinutes(minutes(before_minutes))), None, None)
+            }
+            ReminderTime::At { at, days_before } => {
+                (None, Some(at.strftime("%H:%M").to_string()), Some(days_before.into()))
+            }
+        };
+        wire::Reminder { before, at, days_before, notify: notify.iter().map(channel).collect() }
     };
     all.iter().take(MAX_REMINDERS).map(one).collect()
 }

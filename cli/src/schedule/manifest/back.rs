@@ -2,12 +2,11 @@
 //!
 //! Never: the texts of channels, or anything else that says whom Belfry tells.
 
-use calendar::ical::{Before, Person, Series};
-use calendar::{RecurrenceSpec, ReminderTime};
+use calendar::RecurrenceSpec;
+use calendar::ical::{Person, Series};
 use controllers::validate::ValidSchedule;
 use crds::schedule::{Schedule, ScheduleSpec, Transparency};
 use domain::PlanBody;
-use jiff::civil::Time;
 
 use super::{SEQUENCE, UID};
 
@@ -25,8 +24,7 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
         (base, edits) => Some(base.unwrap_or(0).saturating_add(edits.unwrap_or(0))),
     };
     let spec = &object.spec;
-    let mut left = left(spec);
-    let reminders = reminders(valid, &mut left);
+    let left = left(spec);
     let shared = spec.shared_resources.iter().map(|it| format!("{}/{}", it.namespace, it.name));
     let series = Series {
         uid: uid.unwrap_or_else(|| format!("{namespace}/{name}")),
@@ -44,24 +42,10 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
             })
             .collect(),
         resources: spec.resources.iter().cloned().chain(shared).collect(),
-        reminders,
+        reminders: valid.reminders.iter().map(|it| it.time()).collect(),
         remarks: Vec::new(),
     };
     (series, left)
-}
-
-/// Reminders before the start; one at a time of the clock as so long before it as it is from the first start on.
-fn reminders(valid: &ValidSchedule, left: &mut Vec<String>) -> Vec<Before> {
-    let start = valid.recurrence.start().time();
-    let of_day = |time: Time| i64::from(time.hour()) * 60 + i64::from(time.minute());
-    let mut one = |it: &calendar::Reminder| match it.time() {
-        ReminderTime::Before { before_minutes } => Before { minutes: before_minutes },
-        ReminderTime::At { at, days_before } => {
-            left.push(format!("reminders[].at: {at} is written as a time before the start"));
-            Before { minutes: i64::from(days_before) * 24 * 60 + of_day(start) - of_day(at) }
-        }
-    };
-    valid.reminders.iter().map(&mut one).collect()
 }
 
 /// What validation made of it; a whole-day series that lasts longer as its own length.
