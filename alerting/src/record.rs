@@ -65,6 +65,11 @@ impl<'r> RawRecord<'r> {
         })
     }
 
+    /// The same, Unix ms.
+    pub(crate) fn time_ms(&self) -> i64 {
+        self.timestamp_ms.clamp(Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond())
+    }
+
     /// Whether event time is more than [`MAX_AHEAD`] ahead of the reader's clock.
     pub fn is_ahead(&self) -> bool {
         self.timestamp_ms.saturating_sub(self.clock_ms) > MAX_AHEAD
@@ -72,7 +77,7 @@ impl<'r> RawRecord<'r> {
 
     /// Event time if it is not too far ahead, within the years that a timestamp has; but not beyond the reader's clock.
     pub(crate) fn near_ms(&self) -> Option<i64> {
-        (!self.is_ahead()).then(|| self.time().as_millisecond().min(self.clock_ms))
+        (!self.is_ahead()).then(|| self.time_ms().min(self.clock_ms))
     }
 
     /// Where it is.

@@ -5,10 +5,12 @@
 //! counted twice for a rule, or left out without a reason.
 
 mod aggregate;
+mod entries;
 mod groups;
 mod index;
 mod partition;
 mod ranges;
+mod table;
 
 use std::sync::Arc;
 
@@ -283,7 +285,7 @@ impl Engine {
             }
             Some(buckets) => {
                 // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
-                let bucket = buckets.start_of(record.raw.time().as_millisecond());
+                let bucket = buckets.start_of(record.raw.time_ms());
                 let reading = match rule.measures.as_ref().map(|measures| measures.read(record, memory)) {
                     Some(Err(reason)) => {
                         held.drop_record(Some(rule.uid), reason);

@@ -188,7 +188,7 @@ impl Held {
         if let Some(place) = self.key.get_mut(4..KEY_HEAD) {
             place.copy_from_slice(&bucket.to_le_bytes());
         }
-        let time = record.raw.time().as_millisecond();
+        let time = record.raw.time_ms();
         let made;
         let body = match record.raw.value {
             Some(value) if rule.is_json && value.len() <= MAX_SAMPLE => value,
@@ -275,8 +275,7 @@ impl Held {
         let groups = self.groups.take_counted();
         let mut document = Document::default();
         for group in groups.iter() {
-            let key = group.key.bytes();
-            let Some((head, values)) = key.split_first_chunk::<KEY_HEAD>() else { continue };
+            let Some((head, values)) = group.key.split_first_chunk::<KEY_HEAD>() else { continue };
             let [a, b, c, d, bucket @ ..] = *head;
             let bucket_ms = i64::from_le_bytes(bucket);
             let rule = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -287,7 +286,7 @@ impl Held {
             };
             let first = sample(group.first);
             let last = group.last.map_or_else(|| first.clone(), sample);
-            let more = self.more.remove(key.as_slice()).unwrap_or_default();
+            let more = self.more.remove(group.key).unwrap_or_default();
             let count = rule.count(values, bucket_ms, (i64::from(group.count), first, last), more);
             self.push(count);
         }

@@ -41,6 +41,14 @@ pub(super) fn direct(node: &Node, value: Place<'_>) -> Option<Result<bool, Fault
             }
             _ => return None,
         },
+        Node::Finds(text, part) => match &**text {
+            Node::Field(text) => follow(value, text).and_then(|text| match text.data() {
+                Data::Text(text) => Ok(part.find(text.as_bytes()).is_some()),
+                _ => Err(Fault::Types(Op::Contains, Val::of(text).kind(), Kind::Text)),
+            }),
+            _ => return None,
+        },
+        Node::Constant(Constant::Bool(it)) => Ok(*it),
         _ => return None,
     })
 }

@@ -1,0 +1,192 @@
+//! What is held of keys and records, one after the other: 36 bytes a key beyond itself, and what rounding adds.
+//!
+//! An entry is a head, the key, and the last record, which the next one takes the place of if it fits.
+
+/// An entry begins at a multiple of it, bytes.
+pub(super) const UNIT: usize = 8;
+/// No place.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A record that may be the first or the last of its key.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At {
+    /// Relative to what the key says.
+    pub(super) time: u32,
+    /// Relative to what the holder says.
+    pub(super) offset: u32,
+}
+
+/// What an entry begins with.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Head {
+    /// Zero where the key has another entry.
+    pub(super) count: u32,
+    pub(super) first: At,
+    pub(super) last: At,
+    /// Its place, if it is not the last.
+    pub(super) first_record: u32,
+    pub(super) key_len: u32,
+    /// How long a record may be that is kept in the entry, and how long the one is that is.
+    pub(super) room: u32,
+    pub(super) record_len: u32,
+}
+
+/// The bytes of a [`Head`].
+pub(super) const HEAD: usize = 36;
+
+impl Head {
+    fn of_bytes(bytes: &[u8; HEAD]) -> Self {
+        let word = |at: usize| bytes.as_chunks::<4>().0.get(at).map_or(0, |word| u32::from_le_bytes(*word));
+        Self {
+            count: word(0),
+            first: At { time: word(1), offset: word(2) },
+            last: At { time: word(3), offset: word(4) },
+            first_record: word(5),
+            key_len: word(6),
+            room: word(7),
+            record_len: word(8),
+        }
+    }
+
+    fn bytes(&self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        let words = [
+            self.count,
+            self.first.time,
+            self.first.offset,
+            self.last.time,
+            self.last.offset,
+            self.first_record,
+            self.key_len,
+            self.room,
+            self.record_len,
+        ];
+        for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The units of the whole entry.
+    pub(super) fn units(&self) -> u32 {
+        ((HEAD + self.key_len as usize + self.room as usize) / UNIT) as u32
+    }
+}
+
+/// The entries one after the other: each its head, its key and its last record.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Entries {
+    pub(super) fn push(&mut self, head: Head, key: &[u8], record: &[u8]) -> Option<u32> {
+        let start = self.bytes.len();
+        let place = u32::try_from(start / UNIT).ok().filter(|place| *place != NONE)?;
+        let len = (HEAD + key.len() + record.len()).next_multiple_of(UNIT);
+        let (key_len, record_len) = (key.len() as u32, record.len() as u32);
+        let head = Head { key_len, record_len, room: (len - HEAD - key.len()) as u32, ..head };
+        reserve(&mut self.bytes, len);
+        self.bytes.extend_from_slice(&head.bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(record);
+        self.bytes.resize(start + len, 0);
+        Some(place)
+    }
+
+    #[inline]
+    pub(super) fn head(&self, place: u32) -> Option<Head> {
+        self.bytes.get(place as usize * UNIT..)?.first_chunk().map(Head::of_bytes)
+    }
+
+    /// The head of the entry there, if it is the key's.
+    #[inline]
+    pub(super) fn of(&self, place: u32, key: &[u8]) -> Option<Head> {
+        let head = self.head(place)?;
+        let its = head.count > 0 && head.key_len as usize == key.len() && self.parts(place, &head)?.0 == key;
+        its.then_some(head)
+    }
+
+    /// The key and the record of an entry.
+    #[inline]
+    pub(super) fn parts(&self, place: u32, head: &Head) -> Option<(&[u8], &[u8])> {
+        let start = place as usize * UNIT + HEAD;
+        let len = head.key_len as usize + head.record_len as usize;
+        self.bytes.get(start..start + len)?.split_at_checked(head.key_len as usize)
+    }
+
+    pub(super) fn set(&mut self, place: u32, head: &Head) -> Option<()> {
+        *self.bytes.get_mut(place as usize * UNIT..)?.first_chunk_mut()? = head.bytes();
+        Some(())
+    }
+
+    /// Keeps a record in the entry with that head, if it fits.
+    pub(super) fn put(&mut self, place: u32, head: &mut Head, record: &[u8]) -> bool {
+        let start = place as usize * UNIT + HEAD + head.key_len as usize;
+        let slot = self.bytes.get_mut(start..start + record.len());
+        let Some(slot) = slot.filter(|_| record.len() <= head.room as usize) else { return false };
+        slot.copy_from_slice(record);
+        head.record_len = record.len() as u32;
+        true
+    }
+}
+
+/// Makes room for more bytes: by a quarter, later by less, not by the double; what waits unused counts too.
+fn reserve(bytes: &mut Vec<u8>, need: usize) {
+    let len = bytes.len();
+    if bytes.capacity() - len < need {
+        bytes.reserve_exact((len / 4).min((len / 64).max(4 << 20)).max(4 << 10).max(need));
+    }
+}
+
+/// Records' bytes, one after the other, each behind its room and its length.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Records {
+    /// Keeps a record in the place of another one if it fits there.
+    #[inline]
+    pub(super) fn put(&mut self, place: u32, record: &[u8]) -> Option<u32> {
+        if let Some(at) = Self::at(place) {
+            let (room, _) = self.head(at)?;
+            if record.len() <= room {
+                let slot = self.bytes.get_mut(at + 4..at + 8 + record.len())?;
+                let (len, body) = slot.split_at_mut(4);
+                len.copy_from_slice(&(record.len() as u32).to_le_bytes());
+                body.copy_from_slice(record);
+                return Some(place);
+            }
+        }
+        let at = self.bytes.len();
+        let place = u32::try_from(at / 8).ok().filter(|place| *place != NONE)?;
+        let room = record.len().next_multiple_of(16);
+        let need = 8 + room;
+        reserve(&mut self.bytes, need);
+        self.bytes.extend_from_slice(&(room as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(record);
+        self.bytes.resize(at + need, 0);
+        Some(place)
+    }
+
+    fn at(place: u32) -> Option<usize> {
+        (place != NONE).then_some(place as usize * 8)
+    }
+
+    /// Room and length.
+    fn head(&self, at: usize) -> Option<(usize, usize)> {
+        let head = self.bytes.get(at..)?.first_chunk::<8>()?;
+        let [room, len] = *head.as_chunks::<4>().0 else { return None };
+        Some((u32::from_le_bytes(room) as usize, u32::from_le_bytes(len) as usize))
+    }
+
+    pub(super) fn get(&self, place: u32) -> &[u8] {
+        let record = Self::at(place).and_then(|at| {
+            let (_, len) = self.head(at)?;
+            self.bytes.get(at + 8..at + 8 + len)
+        });
+        record.unwrap_or_default()
+    }
+}
