@@ -31,7 +31,7 @@ const MAX_RUNS: usize = 5_000;
 /// A run of fewer events takes more memory than the events.
 const SHORT_RUN: u32 = 3;
 /// Singles of a place that a search looks at first.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 const NEVER_DUE: i64 = i64::MAX;
 
 /// The bookings that hold what they need.
@@ -192,8 +192,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
-        let before = self.slots.get(&key).copied();
         let places = self.take(booking);
+        let before = self.slots.get(&key).copied();
         let until = self.ahead();
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
         self.hold(key, before, booking, places, &own);
@@ -209,8 +209,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         limit: usize,
     ) -> Clashes<K, R> {
         // These wait for memory, the rest need not wait for them.
-        let before = self.slots.get(&key).copied();
         let places = self.take(booking);
+        let before = self.slots.get(&key).copied();
         let until = self.ahead();
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
         let clashes = self.compare(&key, booking, &places, &own, &against, limit);
