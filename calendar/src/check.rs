@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
-use crate::occupancy::{Expanded, Held, Occupancy, Place, Series};
+use crate::occupancy::{Expanded, Held, Occupancy};
+use crate::place::{Place, Series};
 use crate::proof::Pattern;
 use crate::spans::{Buffers, Span, runs};
 use crate::zone::timestamp;

@@ -5,19 +5,17 @@
 //! has used that up; each at another time, so that time never brings much at once.
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
-use std::collections::BTreeMap;
-use std::hash::Hash;
-use std::ops::Deref;
-use std::slice;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
+use crate::place::{Needed, Place, SHORT_RUN};
 use crate::recurrence::{Found, Recurrence};
-use crate::spans::{Buffers, Run, Span, runs};
+use crate::spans::{Buffers, Span, runs};
 use crate::zone::floor_second;
 
 /// How far ahead clashes are looked for unless told otherwise: two years.
@@ -28,10 +26,6 @@ pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24
 const MAX_SPANS: usize = 250_000;
 /// Runs that one series may take in memory; with more, it is covered less far.
 const MAX_RUNS: usize = 5_000;
-/// A run of fewer events takes more memory than the events.
-const SHORT_RUN: u32 = 3;
-/// Singles of a place that a search looks at first.
-const AT_ONCE: usize = 16;
 const NEVER_DUE: i64 = i64::MAX;
 
 /// The bookings that hold what they need.
@@ -43,12 +37,14 @@ pub struct Occupancy<K, R> {
     horizon: i64,
     pub(crate) held: Vec<Option<Held<K>>>,
     vacant: Vec<u32>,
-    slots: HashMap<K, u32>,
+    /// Where in `held` a key is, which is written there alone.
+    slots: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     pub(crate) places: Vec<Place<R>>,
     unused: Vec<u32>,
     pub(crate) by_name: HashMap<R, u32>,
     /// Bookings to expand again, by the day.
-    due: BTreeMap<i64, Vec<u32>>,
+    due: HashMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
     pub(crate) short: Vec<u32>,
     turn: u32,
@@ -66,54 +62,6 @@ pub(crate) struct Held<K> {
     pub(crate) upto: i64,
     /// The day on which it is expanded again.
     due: i64,
-}
-
-/// The places that a booking needs.
-#[derive(Debug)]
-enum Needed {
-    One(u32),
-    Many(Box<[u32]>),
-}
-
-impl Deref for Needed {
-    type Target = [u32];
-
-    fn deref(&self) -> &[u32] {
-        match self {
-            Self::One(place) => slice::from_ref(place),
-            Self::Many(places) => places,
-        }
-    }
-}
-
-/// A participant or resource.
-#[derive(Debug)]
-pub(crate) struct Place<R> {
-    pub(crate) name: R,
-    pub(crate) capacity: u32,
-    /// How many bookings hold it.
-    pub(crate) bookings: u32,
-    /// Those of which not all is held.
-    pub(crate) endless: Vec<u32>,
-    /// By start.
-    pub(crate) singles: Vec<Single>,
-    pub(crate) series: Vec<Series>,
-    /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
-    pub(crate) lead: i64,
-    pub(crate) reach: i64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Single {
-    pub(crate) start: i64,
-    pub(crate) length: u32,
-    pub(crate) slot: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Series {
-    pub(crate) run: Run,
-    pub(crate) slot: u32,
 }
 
 /// The occurrences of a booking that are not over, and start before `covered`.
@@ -173,11 +121,12 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             horizon: horizon.clamp(SignedDuration::ZERO, MAX_HORIZON).as_secs(),
             held: Vec::new(),
             vacant: Vec::new(),
-            slots: HashMap::new(),
+            slots: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             places: Vec::new(),
             unused: Vec::new(),
             by_name: HashMap::new(),
-            due: BTreeMap::new(),
+            due: HashMap::new(),
             short: Vec::new(),
             turn: 0,
         }
@@ -193,7 +142,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
         let places = self.take(booking);
-        let before = self.slots.get(&key).copied();
+        let before = self.slot(&key);
         let until = self.ahead();
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
         self.hold(key, before, booking, places, &own);
@@ -208,9 +157,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         against: impl Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
-        // These wait for memory, the rest need not wait for them.
+        // First what is waited for: memory that is not at hand.
         let places = self.take(booking);
-        let before = self.slots.get(&key).copied();
+        let before = self.slot(&key);
         let until = self.ahead();
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
         let clashes = self.compare(&key, booking, &places, &own, &against, limit);
@@ -224,7 +173,10 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Frees what `key` held. False if it held nothing.
     pub fn remove(&mut self, key: &K) -> bool {
-        let Some(slot) = self.slots.remove(key) else { return false };
+        let Some(slot) = self.slot(key) else { return false };
+        if let Ok(entry) = self.slots.find_entry(self.hasher.hash_one(key), |other| *other == slot) {
+            entry.remove();
+        }
         if let Some(held) = self.held[slot as usize].take() {
             self.empty(slot, &held);
             self.release(&held.places);
@@ -235,7 +187,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Whether `key` holds something.
     pub fn contains(&self, key: &K) -> bool {
-        self.slots.contains_key(key)
+        self.slot(key).is_some()
     }
 
     /// Bookings held.
@@ -250,10 +202,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Lets time go on to `now`; never back. Costs little when called at least once a day.
     pub fn advance(&mut self, now: Timestamp) {
+        let before = self.now.div_euclid(DAY);
         self.now = self.now.max(floor_second(now));
         let today = self.now.div_euclid(DAY);
-        while let Some(day) = self.due.first_entry().filter(|day| *day.key() <= today) {
-            for slot in day.remove() {
+        for day in before + 1..=today {
+            for slot in self.due.remove(&day).into_iter().flatten() {
                 // It may be gone, or have been expanded since.
                 if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
                     && let Some(held) = self.held[slot as usize].take()
@@ -277,6 +230,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// Occurrences that start from here on are not looked at.
     pub(crate) fn until(&self) -> i64 {
         self.now + self.horizon
+    }
+
+    fn slot(&self, key: &K) -> Option<u32> {
+        let is_its = |slot: &u32| self.held[*slot as usize].as_ref().is_some_and(|held| held.key == *key);
+        self.slots.find(self.hasher.hash_one(key), is_its).copied()
     }
 
     pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
@@ -308,16 +266,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         if let Some(place) = self.by_name.get(name) {
             return *place;
         }
-        let place = Place {
-            name: name.clone(),
-            capacity: 1,
-            bookings: 0,
-            endless: Vec::new(),
-            singles: Vec::new(),
-            series: Vec::new(),
-            lead: 0,
-            reach: 0,
-        };
+        let place = Place::new(name.clone());
         let number = self.unused.pop().unwrap_or(self.places.len() as u32);
         if number as usize == self.places.len() {
             self.places.push(place);
@@ -352,20 +301,23 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let due = held.as_ref().map_or(NEVER_DUE, |held| held.due);
         let (rest, upto, due) = self.fill(slot, &places, booking.buffers, &booking.recurrence, own, due);
-        let now_held = Some(Held { key: key.clone(), places, buffers: booking.buffers, rest, upto, due });
+        let now_held = Some(Held { key, places, buffers: booking.buffers, rest, upto, due });
         match self.held.get_mut(slot as usize) {
             Some(place) => *place = now_held,
             None => self.held.push(now_held),
         }
         if before.is_none() {
-            self.slots.insert(key, slot);
+            let hash = |slot: &u32| {
+                self.held[*slot as usize].as_ref().map_or(0, |held| self.hasher.hash_one(&held.key))
+            };
+            self.slots.insert_unique(hash(&slot), slot, hash);
         }
         if let Some(held) = held {
             self.release(&held.places);
         }
     }
 
-    /// Enters what a booking holds that was due on `due`. Gives what is to be known of it: what is not held, up to
+    /// Enters what a booking holds. Gives what is to be known of it: what is not held, up to
     /// when all is, and the day on which it is due.
     fn fill(
         &mut self,
@@ -413,41 +365,6 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             place.endless.retain(|other| *other != slot);
             place.singles.retain(|single| single.slot != slot);
             place.series.retain(|series| series.slot != slot);
-        }
-    }
-}
-
-impl<R> Place<R> {
-    /// How many singles start at `at` or before.
-    ///
-    /// A search by halves waits for the memory at each step. So it looks at some in all parts first, which the
-    /// processor fetches at once.
-    pub(crate) fn started(&self, at: i64) -> usize {
-        let step = self.singles.len() / AT_ONCE + 1;
-        let parts = self.singles.iter().step_by(step).filter(|single| single.start <= at).count();
-        let from = parts.saturating_sub(1) * step;
-        let part = &self.singles[from..self.singles.len().min(from + step)];
-        from + part.partition_point(|single| single.start <= at)
-    }
-
-    fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
-        let single = |event: Span| Single { start: event.start, length: event.length() as u32, slot };
-        if let ([event], []) = (singles, runs) {
-            self.singles.insert(self.started(event.start), single(*event));
-            return;
-        }
-        let before = self.singles.len();
-        self.singles.extend(singles.iter().map(|event| single(*event)));
-        for run in runs {
-            if run.count >= SHORT_RUN {
-                self.series.push(Series { run: *run, slot });
-            } else {
-                self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
-            }
-        }
-        if self.singles.len() > before {
-            // Finds the stretches that are in order already.
-            self.singles.sort_by_key(|single| single.start);
         }
     }
 }
