@@ -19,7 +19,7 @@ if [ "${1:-conflicts}" = conflicts ]; then
 fi
 if [ "${1:-calendar}" = calendar ]; then
   say "the calendar alone"
-  cargo run --locked --quiet --release -p belfry-calendar --example figures
+  cargo run --locked --quiet --release -p belfry-calendar --example expansion
   cargo run --locked --quiet --release -p belfry-calendar --example cron_lines
   [ "${1:-}" != calendar ] || exit 0
 fi

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
-use crate::occupancy::{Expanded, Held, Occupancy, Place, Series};
+use crate::occupancy::{Expanded, Held, Occupancy};
+use crate::place::{Place, Series};
 use crate::proof::Pattern;
 use crate::spans::{Buffers, Span, runs};
 use crate::zone::timestamp;
@@ -24,7 +25,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         limit: usize,
     ) -> Clashes<K, R> {
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
-        self.compare(key, booking, &own, &against, limit)
+        let places: Vec<u32> =
+            booking.needs.iter().filter_map(|name| self.by_name.get(name).copied()).collect();
+        self.compare(key, booking, &places, &own, &against, limit)
     }
 
     /// Checks a booking that is expanded as far as the horizon, or farther.
@@ -32,21 +35,22 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         &self,
         key: &K,
         booking: &Booking<R>,
+        places: &[u32],
         own: &Expanded,
         against: &dyn Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
-        let places: Vec<&Place<R>> = booking.needs.iter().filter_map(|name| self.find(name)).collect();
+        let places = places.iter().map(|place| &self.places[*place as usize]);
         let mut others = Others { but: Some(key), until: self.until(), against };
-        let covered = places.iter().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
+        let covered = places.clone().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
         others.until = others.until.min(own.covered).min(covered);
-        let near = Near::new(&places, &own.spans, booking.buffers, |slot| self.counts(slot, &others));
+        let near = Near::new(places.clone(), &own.spans, booking.buffers, |slot| self.counts(slot, &others));
         let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
         for (index, event) in own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until)
         {
             let (mut at, mut with) = (None, Vec::new());
             let told = first.len() < limit;
-            for (number, place) in places.iter().enumerate() {
+            for (number, place) in places.clone().enumerate() {
                 self.holds(place, near.series(number, index), *event, booking.buffers, &others, &mut holds);
                 let found = first_clash(*event, booking.buffers, &holds, place.capacity, |active| {
                     if told {
@@ -64,7 +68,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let never = total == 0
             && others.until == self.until()
-            && places.iter().all(|place| self.never(booking, own, place, &others));
+            && places.clone().all(|place| self.never(booking, own, place, &others));
         Clashes { first, total, checked_until: timestamp(others.until), never }
     }
 
@@ -98,7 +102,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         holds.clear();
         let around = buffers.around(event);
         let (low, high) = (around.start - place.reach, around.end + place.lead);
-        let singles = &place.singles[place.singles.partition_point(|single| single.start <= low)..];
+        let singles = &place.singles[place.started(low)..];
         let singles = singles.iter().take_while(|single| single.start < high).map(|single| {
             let end = single.start + i64::from(single.length);
             (single.slot, Span { start: single.start, end })
@@ -134,7 +138,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Up to when everything that counts is held.
     fn covered(&self, place: &Place<R>, others: &Others<'_, K>) -> i64 {
-        let here = self.short.iter().filter(|slot| place.slots.contains(slot) && self.counts(**slot, others));
+        let here =
+            self.short.iter().filter(|slot| place.endless.contains(slot) && self.counts(**slot, others));
         here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto)).min().unwrap_or(i64::MAX)
     }
 
@@ -154,7 +159,17 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                 .zip(Pattern::new(rest, held.buffers, self.now))
                 .is_some_and(|(own, other)| own.never_meets(&other, place.capacity > 1)),
         };
-        let counted = place.slots.iter().filter(|slot| self.counts(**slot, others));
+        // Of those that end, only these may end so late.
+        let mut late: Vec<u32> = Vec::new();
+        if place.endless.len() < place.bookings as usize {
+            let low = others.until - i64::from(booking.buffers.before) - place.reach;
+            late.extend(place.singles[place.started(low)..].iter().map(|single| single.slot));
+            late.extend(place.series.iter().map(|series| series.slot));
+            late.retain(|slot| self.held[*slot as usize].as_ref().is_some_and(|held| held.rest.is_none()));
+            late.sort_unstable();
+            late.dedup();
+        }
+        let counted = place.endless.iter().chain(&late).filter(|slot| self.counts(**slot, others));
         let may_meet =
             counted.filter_map(|slot| self.held[*slot as usize].as_ref()).filter(|held| !never_meets(held));
         may_meet.take(place.capacity as usize).count() < place.capacity as usize
@@ -184,12 +199,17 @@ struct Near {
 }
 
 impl Near {
-    fn new<R>(places: &[&Place<R>], spans: &[Span], buffers: Buffers, counts: impl Fn(u32) -> bool) -> Self {
-        if places.iter().all(|place| place.series.is_empty()) {
+    fn new<'a, R: 'a>(
+        places: impl Iterator<Item = &'a Place<R>> + Clone,
+        spans: &[Span],
+        buffers: Buffers,
+        counts: impl Fn(u32) -> bool,
+    ) -> Self {
+        if places.clone().all(|place| place.series.is_empty()) {
             return Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
         }
         let (runs, run_of) = runs(spans);
-        let mut series = Vec::with_capacity(places.len() * runs.len());
+        let mut series = Vec::with_capacity(places.clone().count() * runs.len());
         for place in places {
             for run in &runs {
                 let low = -(place.reach + i64::from(buffers.before));

@@ -31,6 +31,7 @@ mod occupancy;
 mod occurrences;
 mod overrides;
 mod parse;
+mod place;
 mod proof;
 mod recurrence;
 mod reminders;

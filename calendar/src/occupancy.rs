@@ -5,17 +5,18 @@
 //! has used that up; each at another time, so that time never brings much at once.
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
-use crate::recurrence::Recurrence;
-use crate::spans::{Buffers, Run, Span, runs};
-use crate::zone::{floor_second, timestamp};
+use crate::place::{Needed, Place, SHORT_RUN};
+use crate::recurrence::{Found, Recurrence};
+use crate::spans::{Buffers, Span, runs};
+use crate::zone::floor_second;
 
 /// How far ahead clashes are looked for unless told otherwise: two years.
 pub const HORIZON: SignedDuration = SignedDuration::from_hours(731 * 24);
@@ -25,8 +26,6 @@ pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24
 const MAX_SPANS: usize = 250_000;
 /// Runs that one series may take in memory; with more, it is covered less far.
 const MAX_RUNS: usize = 5_000;
-/// A run of fewer events takes more memory than the events.
-const SHORT_RUN: u32 = 3;
 const NEVER_DUE: i64 = i64::MAX;
 
 /// The bookings that hold what they need.
@@ -38,12 +37,14 @@ pub struct Occupancy<K, R> {
     horizon: i64,
     pub(crate) held: Vec<Option<Held<K>>>,
     vacant: Vec<u32>,
-    slots: HashMap<K, u32>,
-    places: Vec<Place<R>>,
+    /// Where in `held` a key is, which is written there alone.
+    slots: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    pub(crate) places: Vec<Place<R>>,
     unused: Vec<u32>,
-    by_name: HashMap<R, u32>,
+    pub(crate) by_name: HashMap<R, u32>,
     /// Bookings to expand again, by the day.
-    due: BTreeMap<i64, Vec<u32>>,
+    due: HashMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
     pub(crate) short: Vec<u32>,
     turn: u32,
@@ -53,7 +54,7 @@ pub struct Occupancy<K, R> {
 #[derive(Debug)]
 pub(crate) struct Held<K> {
     pub(crate) key: K,
-    places: Box<[u32]>,
+    places: Needed,
     pub(crate) buffers: Buffers,
     /// Nothing when all that it has is held.
     pub(crate) rest: Option<Arc<Recurrence>>,
@@ -61,33 +62,6 @@ pub(crate) struct Held<K> {
     pub(crate) upto: i64,
     /// The day on which it is expanded again.
     due: i64,
-}
-
-/// A participant or resource.
-#[derive(Debug)]
-pub(crate) struct Place<R> {
-    pub(crate) name: R,
-    pub(crate) capacity: u32,
-    pub(crate) slots: Vec<u32>,
-    /// By start.
-    pub(crate) singles: Vec<Single>,
-    pub(crate) series: Vec<Series>,
-    /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
-    pub(crate) lead: i64,
-    pub(crate) reach: i64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Single {
-    pub(crate) start: i64,
-    pub(crate) length: u32,
-    pub(crate) slot: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Series {
-    pub(crate) run: Run,
-    pub(crate) slot: u32,
 }
 
 /// The occurrences of a booking that are not over, and start before `covered`.
@@ -112,13 +86,19 @@ impl Expanded {
             }
             true
         };
+        let span = |found: &Found| {
+            let start = found.moment.at;
+            Span { start, end: recurrence.end_of(start, found.wall, found.length) }
+        };
         if recurrence.reach == 0 {
             // Takes no time.
         } else if recurrence.parts.is_empty() && recurrence.whole {
             // Most are single events, for which this is all that must be done.
-            recurrence.singles.iter().map(|found| Span::of(&recurrence.occurrence(found))).all(&mut take);
+            recurrence.singles.iter().map(span).all(&mut take);
         } else {
-            recurrence.current(timestamp(from)).map(|occurrence| Span::of(&occurrence)).all(&mut take);
+            let mut ahead = recurrence.occurrences_from(from.saturating_sub(recurrence.reach));
+            let ahead = std::iter::from_fn(|| ahead.next_found()).map(|found| span(&found));
+            ahead.filter(|span| span.end > from).all(&mut take);
         }
         while spans.len() > MAX_RUNS && runs(&spans).0.len() > MAX_RUNS {
             covered = spans[spans.len() / 2].start;
@@ -141,11 +121,12 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             horizon: horizon.clamp(SignedDuration::ZERO, MAX_HORIZON).as_secs(),
             held: Vec::new(),
             vacant: Vec::new(),
-            slots: HashMap::new(),
+            slots: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             places: Vec::new(),
             unused: Vec::new(),
             by_name: HashMap::new(),
-            due: BTreeMap::new(),
+            due: HashMap::new(),
             short: Vec::new(),
             turn: 0,
         }
@@ -160,9 +141,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Holds what `booking` needs, in place of what `key` held before, whether or not it clashes.
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
+        let places = self.take(booking);
+        let before = self.slot(&key);
         let until = self.ahead();
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
-        self.hold(key, booking, &own);
+        self.hold(key, before, booking, places, &own);
     }
 
     /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
@@ -174,23 +157,29 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         against: impl Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
+        // First what is waited for: memory that is not at hand.
+        let places = self.take(booking);
+        let before = self.slot(&key);
         let until = self.ahead();
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
-        let clashes = self.compare(&key, booking, &own, &against, limit);
+        let clashes = self.compare(&key, booking, &places, &own, &against, limit);
         if clashes.total == 0 {
-            self.hold(key, booking, &own);
+            self.hold(key, before, booking, places, &own);
+        } else {
+            self.release(&places);
         }
         clashes
     }
 
     /// Frees what `key` held. False if it held nothing.
     pub fn remove(&mut self, key: &K) -> bool {
-        let Some(slot) = self.slots.remove(key) else { return false };
+        let Some(slot) = self.slot(key) else { return false };
+        if let Ok(entry) = self.slots.find_entry(self.hasher.hash_one(key), |other| *other == slot) {
+            entry.remove();
+        }
         if let Some(held) = self.held[slot as usize].take() {
-            self.vacate(slot, &held);
-            for place in &held.places {
-                self.drop_unused(*place);
-            }
+            self.empty(slot, &held);
+            self.release(&held.places);
         }
         self.vacant.push(slot);
         true
@@ -198,7 +187,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Whether `key` holds something.
     pub fn contains(&self, key: &K) -> bool {
-        self.slots.contains_key(key)
+        self.slot(key).is_some()
     }
 
     /// Bookings held.
@@ -213,10 +202,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Lets time go on to `now`; never back. Costs little when called at least once a day.
     pub fn advance(&mut self, now: Timestamp) {
+        let before = self.now.div_euclid(DAY);
         self.now = self.now.max(floor_second(now));
         let today = self.now.div_euclid(DAY);
-        while let Some(day) = self.due.first_entry().filter(|day| *day.key() <= today) {
-            for slot in day.remove() {
+        for day in before + 1..=today {
+            for slot in self.due.remove(&day).into_iter().flatten() {
                 // It may be gone, or have been expanded since.
                 if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
                     && let Some(held) = self.held[slot as usize].take()
@@ -226,7 +216,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                         Some(recurrence) => {
                             let until = self.ahead();
                             let own = Expanded::new(&recurrence, held.buffers, self.now, until);
-                            self.fill(slot, held, &recurrence, &own);
+                            let (rest, upto, due) =
+                                self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
+                            self.held[slot as usize] = Some(Held { rest, upto, due, ..held });
                         }
                         None => self.held[slot as usize] = Some(Held { due: NEVER_DUE, ..held }),
                     }
@@ -240,23 +232,41 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.now + self.horizon
     }
 
+    fn slot(&self, key: &K) -> Option<u32> {
+        let is_its = |slot: &u32| self.held[*slot as usize].as_ref().is_some_and(|held| held.key == *key);
+        self.slots.find(self.hasher.hash_one(key), is_its).copied()
+    }
+
     pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
         self.by_name.get(name).map(|place| &self.places[*place as usize])
+    }
+
+    /// Takes the places of what `booking` needs for it; there may be none of it yet.
+    fn take(&mut self, booking: &Booking<R>) -> Needed {
+        let mut take = |name| {
+            let number = self.place(name);
+            self.places[number as usize].bookings += 1;
+            number
+        };
+        match &booking.needs[..] {
+            [name] => Needed::One(take(name)),
+            names => Needed::Many(names.iter().map(take).collect()),
+        }
+    }
+
+    /// Gives places back that one booking took.
+    fn release(&mut self, places: &[u32]) {
+        for number in places {
+            self.places[*number as usize].bookings -= 1;
+            self.drop_unused(*number);
+        }
     }
 
     fn place(&mut self, name: &R) -> u32 {
         if let Some(place) = self.by_name.get(name) {
             return *place;
         }
-        let place = Place {
-            name: name.clone(),
-            capacity: 1,
-            slots: Vec::new(),
-            singles: Vec::new(),
-            series: Vec::new(),
-            lead: 0,
-            reach: 0,
-        };
+        let place = Place::new(name.clone());
         let number = self.unused.pop().unwrap_or(self.places.len() as u32);
         if number as usize == self.places.len() {
             self.places.push(place);
@@ -269,8 +279,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     fn drop_unused(&mut self, number: u32) {
         let place = &mut self.places[number as usize];
-        if place.slots.is_empty() && place.capacity == 1 && self.by_name.remove(&place.name).is_some() {
-            (place.singles, place.series) = (Vec::new(), Vec::new());
+        if place.bookings == 0 && place.capacity == 1 && self.by_name.remove(&place.name).is_some() {
+            (place.singles, place.series, place.endless) = (Vec::new(), Vec::new(), Vec::new());
             self.unused.push(number);
         }
     }
@@ -283,99 +293,78 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
     }
 
-    fn hold(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
-        let slot = *self
-            .slots
-            .entry(key.clone())
-            .or_insert_with(|| self.vacant.pop().unwrap_or(self.held.len() as u32));
-        if slot as usize == self.held.len() {
-            self.held.push(None);
+    fn hold(&mut self, key: K, before: Option<u32>, booking: &Booking<R>, places: Needed, own: &Expanded) {
+        let slot = before.or_else(|| self.vacant.pop()).unwrap_or(self.held.len() as u32);
+        let held = before.and_then(|slot| self.held[slot as usize].take());
+        if let Some(held) = &held {
+            self.empty(slot, held);
         }
-        let before = self.held[slot as usize].take();
-        if let Some(held) = &before {
-            self.vacate(slot, held);
+        let due = held.as_ref().map_or(NEVER_DUE, |held| held.due);
+        let (rest, upto, due) = self.fill(slot, &places, booking.buffers, &booking.recurrence, own, due);
+        let now_held = Some(Held { key, places, buffers: booking.buffers, rest, upto, due });
+        match self.held.get_mut(slot as usize) {
+            Some(place) => *place = now_held,
+            None => self.held.push(now_held),
         }
-        let places: Box<[u32]> = booking.needs.iter().map(|name| self.place(name)).collect();
-        for place in &places {
-            self.places[*place as usize].slots.push(slot);
+        if before.is_none() {
+            let hash = |slot: &u32| {
+                self.held[*slot as usize].as_ref().map_or(0, |held| self.hasher.hash_one(&held.key))
+            };
+            self.slots.insert_unique(hash(&slot), slot, hash);
         }
-        let due = before.as_ref().map_or(NEVER_DUE, |held| held.due);
-        let held = Held { key, places, buffers: booking.buffers, rest: None, upto: 0, due };
-        self.fill(slot, held, &booking.recurrence, own);
-        for place in before.iter().flat_map(|held| &held.places) {
-            self.drop_unused(*place);
+        if let Some(held) = held {
+            self.release(&held.places);
         }
     }
 
-    /// Enters what a booking holds.
-    fn fill(&mut self, slot: u32, mut held: Held<K>, recurrence: &Arc<Recurrence>, own: &Expanded) {
-        let end = own.end(held.buffers).unwrap_or(self.now);
-        held.rest = (own.covered < i64::MAX).then(|| Arc::clone(recurrence));
-        held.upto = own.covered.min(if held.rest.is_some() { i64::MAX } else { end });
-        if held.upto < self.until() && held.rest.is_some() {
+    /// Enters what a booking holds. Gives what is to be known of it: what is not held, up to
+    /// when all is, and the day on which it is due.
+    fn fill(
+        &mut self,
+        slot: u32,
+        places: &[u32],
+        buffers: Buffers,
+        recurrence: &Arc<Recurrence>,
+        own: &Expanded,
+        was_due: i64,
+    ) -> (Option<Arc<Recurrence>>, i64, i64) {
+        let end = own.end(buffers).unwrap_or(self.now);
+        let rest = (own.covered < i64::MAX).then(|| Arc::clone(recurrence));
+        let upto = own.covered.min(if rest.is_some() { i64::MAX } else { end });
+        if upto < self.until() && rest.is_some() {
             self.short.push(slot);
         }
-        let due = if held.rest.is_some() { held.upto - self.horizon } else { end + DAY };
+        let due = if rest.is_some() { upto - self.horizon } else { end + DAY };
         // No sooner than tomorrow, so that one that is never covered far enough is expanded once a day.
         let due = due.div_euclid(DAY).max(self.now.div_euclid(DAY) + 1);
-        if due != held.due {
+        if due != was_due {
             self.due.entry(due).or_default().push(slot);
-            held.due = due;
         }
-        let reach =
-            own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(held.buffers.after);
+        let reach = own.spans.iter().map(|span| span.length()).max().unwrap_or(0) + i64::from(buffers.after);
         // So few are single events, and need no search for runs.
         let few = own.spans.len() < SHORT_RUN as usize;
         let found = if few { Vec::new() } else { runs(&own.spans).0 };
         let singles = if few { &own.spans[..] } else { &[] };
-        for number in &held.places {
+        for number in places {
             let place = &mut self.places[*number as usize];
-            place.lead = place.lead.max(held.buffers.before.into());
+            place.lead = place.lead.max(buffers.before.into());
             place.reach = place.reach.max(reach);
+            if rest.is_some() {
+                place.endless.push(slot);
+            }
             place.enter(slot, singles, &found);
         }
-        self.held[slot as usize] = Some(held);
-    }
-
-    /// Takes out what a booking holds, and the booking from what it needs.
-    fn vacate(&mut self, slot: u32, held: &Held<K>) {
-        self.empty(slot, held);
-        for number in &held.places {
-            self.places[*number as usize].slots.retain(|other| *other != slot);
-        }
+        (rest, upto, due)
     }
 
     /// Takes out what a booking holds.
     fn empty(&mut self, slot: u32, held: &Held<K>) {
         self.short.retain(|other| *other != slot);
-        for number in &held.places {
+        for number in held.places.iter() {
             let place = &mut self.places[*number as usize];
+            place.endless.retain(|other| *other != slot);
             place.singles.retain(|single| single.slot != slot);
             place.series.retain(|series| series.slot != slot);
-        }
-    }
-}
-
-impl<R> Place<R> {
-    fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
-        let before = self.singles.len();
-        let single = |event: Span| Single { start: event.start, length: event.length() as u32, slot };
-        self.singles.extend(singles.iter().map(|event| single(*event)));
-        for run in runs {
-            if run.count >= SHORT_RUN {
-                self.series.push(Series { run: *run, slot });
-            } else {
-                self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
-            }
-        }
-        if self.singles.len() > before + 1 {
-            // Finds the stretches that are in order already.
-            self.singles.sort_by_key(|single| single.start);
-        } else if self.singles.len() > before
-            && let Some(single) = self.singles.pop()
-        {
-            let at = self.singles.partition_point(|other| other.start <= single.start);
-            self.singles.insert(at, single);
         }
     }
 }

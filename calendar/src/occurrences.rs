@@ -188,7 +188,12 @@ impl Recurrence {
 }
 
 impl Occurrences<'_> {
-    /// What [`Self::next_found`] finds where nothing is merged or taken out.
+    #[inline]
+    pub(crate) fn next_found(&mut self) -> Option<Found> {
+        if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_merged() }
+    }
+
+    /// What [`Self::next_merged`] finds where nothing is merged or taken out.
     #[inline]
     fn next_plain(&mut self) -> Option<Found> {
         let source = self.sources.first_mut()?;
@@ -198,7 +203,7 @@ impl Occurrences<'_> {
         Some(source.found(&self.recurrence.zone, moment))
     }
 
-    pub(crate) fn next_found(&mut self) -> Option<Found> {
+    fn next_merged(&mut self) -> Option<Found> {
         let (mut excepted, mut by_rule) = (0u64, 0);
         loop {
             let found = self.least()?;
@@ -268,7 +273,7 @@ impl Iterator for Occurrences<'_> {
     type Item = Occurrence;
 
     fn next(&mut self) -> Option<Occurrence> {
-        let found = if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_found() }?;
+        let found = self.next_found()?;
         Some(self.recurrence.occurrence(&found))
     }
 }

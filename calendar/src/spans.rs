@@ -4,8 +4,6 @@
 //! a weekly one are five runs, and two runs that never meet are told apart by their phase alone.
 //! Never: a run that stands for a start which is not in the series, or leaves one out.
 
-use crate::occurrences::Occurrence;
-
 const DAY: i64 = crate::days::DAY;
 /// A series' distances are looked for among so many neighbours: the days of a week, and one more.
 const NEIGHBOURS: usize = 8;
@@ -18,10 +16,6 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(crate) fn of(occurrence: &Occurrence) -> Self {
-        Self { start: occurrence.start.as_second(), end: occurrence.end.as_second() }
-    }
-
     pub(crate) fn length(self) -> i64 {
         self.end - self.start
     }

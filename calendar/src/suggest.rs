@@ -12,7 +12,8 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::conflict::Booking;
 use crate::free::{FreeTime, Search, Stretch};
-use crate::occupancy::{Occupancy, Place};
+use crate::occupancy::Occupancy;
+use crate::place::Place;
 use crate::spans::Span;
 use crate::zone::{self, timestamp};
 

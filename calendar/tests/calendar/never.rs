@@ -32,6 +32,23 @@ const PROVEN: (usize, bool) = (0, true);
 const NOT_PROVEN: (usize, bool) = (0, false);
 
 #[test]
+fn an_event_just_behind_the_horizon_leaves_a_series_unproven_and_one_before_it_does_not() {
+    let single = |start: &str| {
+        let spec =
+            RecurrenceSpec { duration: Some(SignedDuration::from_hours(1)), ..RecurrenceSpec::default() };
+        let spec = RecurrenceSpec { start: start.to_owned(), time_zone: "UTC".to_owned(), ..spec };
+        Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["room"])
+    };
+    let daily = hour("2026-01-05T10:00:00", "UTC", "FREQ=DAILY");
+    let buffered = daily.clone().with_buffers(Duration::from_hours(2), Duration::ZERO);
+    // The horizon ends with 2027.
+    assert_eq!(check(&daily, &single("2028-01-02T22:00:00")), NOT_PROVEN);
+    assert_eq!(check(&daily, &single("2028-01-01T22:00:00")), PROVEN);
+    assert_eq!(check(&daily, &single("2028-01-01T23:00:00")), PROVEN);
+    assert_eq!(check(&buffered, &single("2028-01-01T22:00:00")), NOT_PROVEN);
+}
+
+#[test]
 fn other_weekdays_of_one_zone_never_clash() {
     let monday = hour("2026-01-05T10:00:00", "Europe/Berlin", "FREQ=WEEKLY;BYDAY=MO");
     let tuesday = hour("2026-01-06T10:00:00", "Europe/Berlin", "FREQ=WEEKLY;BYDAY=TU");

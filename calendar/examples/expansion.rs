@@ -1,5 +1,5 @@
 //! The recurrence engine's figures on this machine, as ratios in one run:
-//! `cargo run --release -p belfry-calendar --example figures`.
+//! `cargo run --release -p belfry-calendar --example expansion`.
 //!
 //! The `rrule` crate takes turns with us in this process, and the median of the turns counts; python-dateutil, where
 //! it is installed, is measured by itself in its own. What all of them expand is compared first.

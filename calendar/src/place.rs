@@ -1,0 +1,132 @@
+//! What one participant or resource is held for.
+//!
+//! Single events in order of time, and runs, each with the slot of its booking.
+//! Never: an expansion. What is entered are spans and runs that were found before.
+
+use std::ops::Deref;
+use std::slice;
+
+use crate::spans::{Run, Span};
+
+/// A run of fewer events takes more memory than the events.
+pub(crate) const SHORT_RUN: u32 = 3;
+/// Singles of a place that a search looks at first.
+const AT_ONCE: usize = 16;
+
+/// The places that a booking needs.
+#[derive(Debug)]
+pub(crate) enum Needed {
+    One(u32),
+    Many(Box<[u32]>),
+}
+
+impl Deref for Needed {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        match self {
+            Self::One(place) => slice::from_ref(place),
+            Self::Many(places) => places,
+        }
+    }
+}
+
+/// A participant or resource.
+#[derive(Debug)]
+pub(crate) struct Place<R> {
+    pub(crate) name: R,
+    pub(crate) capacity: u32,
+    /// How many bookings hold it.
+    pub(crate) bookings: u32,
+    /// Those of which not all is held.
+    pub(crate) endless: Vec<u32>,
+    /// By start.
+    pub(crate) singles: Vec<Single>,
+    pub(crate) series: Vec<Series>,
+    /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
+    pub(crate) lead: i64,
+    pub(crate) reach: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Single {
+    pub(crate) start: i64,
+    pub(crate) length: u32,
+    pub(crate) slot: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Series {
+    pub(crate) run: Run,
+    pub(crate) slot: u32,
+}
+
+impl<R> Place<R> {
+    pub(crate) fn new(name: R) -> Self {
+        Self {
+            name,
+            capacity: 1,
+            bookings: 0,
+            endless: Vec::new(),
+            singles: Vec::new(),
+            series: Vec::new(),
+            lead: 0,
+            reach: 0,
+        }
+    }
+
+    /// How many singles start at `at` or before.
+    ///
+    /// A search by halves waits for the memory at each step. So it looks at some in all parts first, which the
+    /// processor fetches at once.
+    pub(crate) fn started(&self, at: i64) -> usize {
+        let step = self.singles.len() / AT_ONCE + 1;
+        let parts = self.singles.iter().step_by(step).filter(|single| single.start <= at).count();
+        let from = parts.saturating_sub(1) * step;
+        let part = &self.singles[from..self.singles.len().min(from + step)];
+        from + part.partition_point(|single| single.start <= at)
+    }
+
+    pub(crate) fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
+        let single = |event: Span| Single { start: event.start, length: event.length() as u32, slot };
+        if let ([event], []) = (singles, runs) {
+            // What a check has just read is at hand; then halves are quicker.
+            let at = self.singles.partition_point(|other| other.start <= event.start);
+            self.singles.insert(at, single(*event));
+            return;
+        }
+        let before = self.singles.len();
+        self.singles.extend(singles.iter().map(|event| single(*event)));
+        for run in runs {
+            if run.count >= SHORT_RUN {
+                self.series.push(Series { run: *run, slot });
+            } else {
+                self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
+            }
+        }
+        if self.singles.len() > before {
+            // Finds the stretches that are in order already.
+            self.singles.sort_by_key(|single| single.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_in_all_parts_finds_what_a_search_by_halves_finds() {
+        for count in 0..100 {
+            let mut place = Place::new("room");
+            for index in (0..count).rev() {
+                let start = index / 3 * 10;
+                place.enter(0, &[Span { start, end: start + 5 }], &[]);
+            }
+            for at in -1..340 {
+                let by_halves = place.singles.partition_point(|single| single.start <= at);
+                assert_eq!(place.started(at), by_halves, "{count} singles, at {at}");
+            }
+        }
+    }
+}
