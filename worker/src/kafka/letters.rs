@@ -245,7 +245,8 @@ mod tests {
         let servers = cluster.bootstrap_servers();
         let tokens = Tokens::new(Arc::new(Kit::new(Guard::new(false), Files::new("/nonexistent"))));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
-        let Ok(access) = Access::read(&[servers.clone()], &security, &files, &tokens).await else {
+        let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
+        else {
             panic!("no access is needed")
         };
         let mut letters = Letters::new(access, "test".to_owned());
