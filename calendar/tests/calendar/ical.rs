@@ -445,6 +445,9 @@ proptest! {
     ) {
         let mut bytes = file;
         for (at, kind, byte) in damage {
+            if bytes.is_empty() {
+                break;
+            }
             let at = at.index(bytes.len());
             let line_end = bytes[at..].iter().position(|it| *it == b'\n').map_or(bytes.len(), |end| at + end + 1);
             match kind {
