@@ -38,6 +38,8 @@ pub mod reasons {
     pub const LEDGER_LOST: &str = "LedgerLost";
     /// Reminders were left out by the catch-up policy (an event).
     pub const REMINDERS_SKIPPED: &str = "RemindersSkipped";
+    /// No pod has told the hub of a reminder that fell due.
+    pub const REMINDER_OVERDUE: &str = "ReminderOverdue";
     /// A change of the clocks moved, left out or doubled an occurrence (an event).
     pub const CLOCKS_CHANGED: &str = "ClocksChanged";
     /// All works, but a text could not be rendered lately: a fallback that names the fault was sent.

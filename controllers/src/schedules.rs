@@ -27,6 +27,8 @@ const KIND: &str = "Schedule";
 const COMPONENTS: [&str; 1] = ["remind"];
 /// How long a CronJob's pod may take to tell the hub of what fell due.
 const LATE: SignedDuration = SignedDuration::from_mins(1);
+/// How long until it is said that neither that nor a Job's has.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(3);
 
 /// The controller.
 pub struct Schedules {
@@ -147,37 +149,40 @@ impl Schedules {
         errors
     }
 
-    /// Reminders that the hub was to be told of by now and was not, and when to look again.
+    /// The first reminder of a schedule that fell due and that the hub was not told of, and since when a pod could have told it.
+    fn untold(&self, known: &Known, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let (Some(plan), Ok(valid), Some(_)) = (&known.plan, &known.event.valid, known.event.owner(KIND))
+        else {
+            return None;
+        };
+        let answering = self.world.hub.answering_since()?.elapsed();
+        let answering = now - SignedDuration::try_from(answering).unwrap_or_default();
+        let due = untold(&self.world.hub.view(plan), valid, plan, now).filter(|_| !plan.suspended)?;
+        Some((due, due.max(answering)))
+    }
+
+    /// Reminders for which to make a Job, and when to look again.
     ///
-    /// A CronJob that was there when one fell due gets a minute, from when the hub answers; nothing else would start a pod
-    /// for one that fell due before its CronJob was made.
+    /// A CronJob that was there when one fell due gets a minute; nothing else would start a pod for one that fell due before
+    /// its CronJob was made.
     fn late<'a>(
         &self,
         known: &'a [Known],
         now: Timestamp,
     ) -> (Vec<(&'a Plan, Timestamp)>, Option<Timestamp>) {
         let (mut late, mut look) = (Vec::new(), None);
-        let Some(answering) = self.world.hub.answering_since() else { return (late, look) };
-        let answering = now - SignedDuration::try_from(answering.elapsed()).unwrap_or_default();
         let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         for known in known {
-            let (Some(plan), Ok(valid), Some(_)) = (&known.plan, &known.event.valid, known.event.owner(KIND))
-            else {
-                continue;
-            };
-            let Some(due) = untold(&self.world.hub.view(plan), valid, plan, now) else { continue };
-            if plan.suspended || started.get(&plan.uid) == Some(&due) {
-                continue;
-            }
-            let name = children::cron_job_name(plan, 0);
-            let seen = self.world.seen(ChildKind::CronJob, &plan.namespace, &name);
+            let (Some(plan), Some((due, since))) = (&known.plan, self.untold(known, now)) else { continue };
+            let seen =
+                self.world.seen(ChildKind::CronJob, &plan.namespace, &children::cron_job_name(plan, 0));
             let made = seen.and_then(|seen| Some(seen.creation_timestamp?.0));
-            let at = due.max(answering) + LATE;
-            if made.is_none_or(|made| made > due) || at <= now {
+            let is_late = made.is_none_or(|made| made > due) || since + LATE <= now;
+            if is_late && started.get(&plan.uid) != Some(&due) {
                 late.push((plan, due));
-            } else {
-                look = Some(look.map_or(at, |look: Timestamp| look.min(at)));
             }
+            let next = [since + LATE, since + OVERDUE].into_iter().find(|at| *at > now);
+            look = look.into_iter().chain(next).min();
         }
         (late, look)
     }
@@ -208,7 +213,8 @@ impl Schedules {
             let event = &known.event;
             let status = event.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
             let (shown, before) = steps::shown(&self.cluster, event.meta(), status);
-            let prefix = format!("CronJob belfry-remind-{}-", event.uid().get(..8).unwrap_or_default());
+            // Of a CronJob too.
+            let job = format!("Job belfry-remind-{}-", event.uid().get(..8).unwrap_or_default());
             let facts = Facts {
                 generation: event.generation(),
                 before: &before.conditions,
@@ -218,7 +224,7 @@ impl Schedules {
                     None => self.world.hub.told(event.uid()),
                 }),
                 apply_error: steps::trouble(errors, |name| {
-                    name.starts_with("ServiceAccount") || name.starts_with(&prefix)
+                    name.starts_with("ServiceAccount") || name.contains(&job)
                 }),
                 workers: Vec::new(),
                 wants_running: false,
@@ -227,7 +233,9 @@ impl Schedules {
             };
             let times = known.timed.as_ref().map(|timed| &timed.times);
             let namespace = event.meta().namespace.as_deref().unwrap_or_default();
-            let status = status::schedule(&facts, &before, times, namespace, &known.found);
+            let overdue = self.untold(known, now).filter(|(_, since)| *since + OVERDUE <= now);
+            let overdue = overdue.map(|(due, _)| due);
+            let status = status::schedule(&facts, &before, times, namespace, &known.found, overdue);
             let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
             let written =
                 steps::report::<Schedule>(&self.cluster, event.meta(), shown, conditions, &status, now);

@@ -2,11 +2,13 @@
 
 use calendar::{Occurrence, Stretch};
 use crds::schedule::{self as wire, ScheduleStatus};
+use domain::Plan;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::messages::{ClockCounts, StatusBody};
 
-use super::{Facts, moment};
+use super::{Facts, moment, under_way};
+use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
 use crate::conflicts::{Finding, NOT_NAMED, not_permitted};
 
@@ -34,13 +36,14 @@ pub struct Clash {
     pub shared: Vec<String>,
 }
 
-/// What a schedule shows; `before` is what it shows now.
+/// What a schedule shows; `before` is what it shows now, `overdue` a reminder that no pod was woken for in time.
 pub fn schedule(
     facts: &Facts<'_>,
     before: &ScheduleStatus,
     times: Option<&Times>,
     namespace: &str,
     Finding { not_permitted: refused, clashes, suggestions, rejected }: &Finding,
+    overdue: Option<Timestamp>,
 ) -> ScheduleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
     let conflict = clashes.first().map(|first| conflict(first, times, *rejected));
@@ -50,7 +53,10 @@ pub fn schedule(
     let standing = match (refused, &conflict) {
         (Some(why), _) if facts.plan.is_ok() => stalled(reasons::REF_NOT_PERMITTED, why),
         (None, Some(why)) if *rejected && facts.plan.is_ok() => stalled(reasons::CONFLICTING, why.clone()),
-        _ => facts.trouble().unwrap_or_else(|| ready(times)),
+        _ => facts
+            .trouble()
+            .or_else(|| Some(unwoken(overdue?, times, facts.plan.ok()?)))
+            .unwrap_or_else(|| ready(times)),
     };
     conditions.stand(&standing);
     if times.is_some() {
@@ -109,6 +115,16 @@ fn ready(times: Option<&Times>) -> Standing {
         },
         _ => Standing::Ready { reason: reasons::READY, message: "reminders will be sent".to_owned() },
     }
+}
+
+/// No pod has told the hub of a reminder that fell due.
+fn unwoken(due: Timestamp, times: Option<&Times>, plan: &Plan) -> Standing {
+    let due = times.map_or_else(|| due.to_string(), |times| local(due, &times.zone));
+    let (label, uid, namespace) = (SCHEDULE, plan.uid, &plan.namespace);
+    let why = format!(
+        "no pod has told the hub of the reminder due at {due}; it is sent late, by catchUp, once one does: kubectl -n {namespace} get jobs,pods -l {label}={uid}"
+    );
+    under_way(reasons::REMINDER_OVERDUE, why)
 }
 
 fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {

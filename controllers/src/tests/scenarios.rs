@@ -376,6 +376,32 @@ async fn a_reminder_that_no_cron_job_could_wake_is_told_by_a_job_once() {
 }
 
 #[tokio::test]
+async fn a_reminder_that_no_pod_has_told_of_for_minutes_is_said_to_be_overdue() {
+    for (waited, expected) in [(120, "True/Ready"), (181, "False/ReminderOverdue")] {
+        let bed = Bed::new().await;
+        bed.world.channels.insert(slack("slack", 1));
+        bed.world.schedules.insert(five_minutes_ago(&json!({})));
+        let made = Some("2026-11-19T20:00:00Z");
+        let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+        let jobs = jobs_for(&bed, made, None, Duration::from_secs(waited)).await;
+        assert_eq!(jobs.len(), 1);
+        let object = bed.world.schedules.get(NS, "once").unwrap();
+        let mut shown = object.0.as_ref().unwrap().clone();
+        shown.status = None;
+        bed.world.schedules.insert(serde_json::from_value(serde_json::to_value(shown).unwrap()).unwrap());
+        let again = schedules.reconcile(NS.to_owned()).await.unwrap();
+        let status = written(&bed.asked(), "once");
+        assert_eq!(ready(&status), expected);
+        let message = condition(&status, "Ready")["message"].as_str().unwrap().to_owned();
+        if waited > 180 {
+            assert!(message.contains("the reminder due at 2026-11-19T23:55:00+00:00"), "{message}");
+        } else {
+            assert!(again.unwrap() <= Duration::from_secs(62), "it looks again");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_annotation_is_handed_to_the_hub_once_for_each_value() {
     let bed = Bed::new().await;
     let mut channel = slack("slack", 1);

@@ -12,6 +12,13 @@ async fn a_hub_that_lost_its_database_is_whole_again_by_itself() {
     let line = Line::new("f-lost", None).await;
     line.produce(0, 2).await;
     line.all_told_once_and_in_order(2, 60).await;
+    // What was lost can be said of what was shown; counts are shown every 30 s.
+    eventually("the count is shown", Duration::from_mins(1), async || {
+        let channel = line.tenant.get("nch/hook").await.ok_or("not there")?;
+        let shown = &channel["status"]["deliveries"]["delivered"];
+        if *shown == 6 { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
     line.scale(SYSTEM, "deploy/belfry-hub", 0).await;
     let volume = volume_of(&line.tenant.cluster, "belfry-hub").await;
     line.tenant.cluster.bed("exec", &["--", "sh", "-c", &format!("rm -rf {volume}/*")]).await;
