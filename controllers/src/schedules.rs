@@ -150,7 +150,7 @@ impl Schedules {
     }
 
     /// The first reminder of a schedule that fell due and that the hub was not told of, and since when a pod could have told it.
-    fn untold(&self, known: &Known, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    fn waiting(&self, known: &Known, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let (Some(plan), Ok(valid), Some(_)) = (&known.plan, &known.event.valid, known.event.owner(KIND))
         else {
             return None;
@@ -173,7 +173,7 @@ impl Schedules {
         let (mut late, mut look) = (Vec::new(), None);
         let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         for known in known {
-            let (Some(plan), Some((due, since))) = (&known.plan, self.untold(known, now)) else { continue };
+            let (Some(plan), Some((due, since))) = (&known.plan, self.waiting(known, now)) else { continue };
             let seen =
                 self.world.seen(ChildKind::CronJob, &plan.namespace, &children::cron_job_name(plan, 0));
             let made = seen.and_then(|seen| Some(seen.creation_timestamp?.0));
@@ -233,7 +233,7 @@ impl Schedules {
             };
             let times = known.timed.as_ref().map(|timed| &timed.times);
             let namespace = event.meta().namespace.as_deref().unwrap_or_default();
-            let overdue = self.untold(known, now).filter(|(_, since)| *since + OVERDUE <= now);
+            let overdue = self.waiting(known, now).filter(|(_, since)| *since + OVERDUE <= now);
             let overdue = overdue.map(|(due, _)| due);
             let status = status::schedule(&facts, &before, times, namespace, &known.found, overdue);
             let conditions = (before.conditions.as_slice(), status.conditions.as_slice());
