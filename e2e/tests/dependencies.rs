@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// A crate and what it may never depend on, directly or not.
-const NEVER: [(&str, &[&str]); 11] = [
+const NEVER: [(&str, &[&str]); 12] = [
     ("belfry-domain", PURE),
     ("belfry-calendar", PURE),
     ("belfry-alerting", PURE),
@@ -13,6 +13,7 @@ const NEVER: [(&str, &[&str]); 11] = [
     ("belfry-crds", &["belfry-domain", "tokio"]),
     ("belfry-controllers", &["sqlx", "redis", "rdkafka"]),
     ("belfry-delivery", &["kube", "sqlx"]),
+    ("belfry-serving", &["belfry-domain", "kube", "sqlx", "rdkafka", "reqwest", "h2"]),
     ("belfry-ledger", &["kube", "reqwest", "rdkafka"]),
     ("belfry-hub", &["rdkafka", "belfry-crds"]),
     ("belfry-worker", &["kube", "belfry-crds", "sqlx"]),

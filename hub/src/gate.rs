@@ -11,13 +11,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use protocol::{HEADER, VERSION};
+use serving::Peer;
 
 use crate::auth::{Denied, Need};
 use crate::clock;
 use crate::limits::Bucket;
 use crate::metrics::{RequestLabels, ResultLabel};
 use crate::problem::Refusal;
-use crate::serve::Peer;
 use crate::state::App;
 
 /// Refusals logged a second; all are counted.

@@ -22,7 +22,6 @@ mod render;
 mod reports;
 mod routes;
 mod run;
-mod serve;
 mod state;
 mod tls;
 mod wait;

@@ -9,7 +9,7 @@ use crate::config::{Config, LogFormat};
 
 /// Libraries that see whole requests stay at this level, whatever was asked for: below it, some of them log headers. The
 /// API server's failures are told by `auth`, once each.
-const QUIET: &str = "h2=info,hyper=info,hyper_util=info,kube=info,kube_client=off,rustls=info,tower=info";
+const QUIET: &str = "hyper=info,hyper_util=info,kube=info,kube_client=off,rustls=info,tower=info";
 
 /// Starts logging; the first call of a process wins.
 pub fn start(config: &Config) -> anyhow::Result<()> {

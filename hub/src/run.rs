@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ledger::{Error, Ledger, Options};
+use serving::serve;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use crate::metrics::Metrics;
 use crate::render::Texts;
 use crate::reports::Reports;
 use crate::routes;
-use crate::serve::serve;
 use crate::state::{App, Shared};
 use crate::tls;
 

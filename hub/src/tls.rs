@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serving::tls;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,13 +45,13 @@ pub(crate) async fn keep(
 ) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
     let files = Files { certificate, key };
     let mut held = files.read().await?;
-    let (current, receiver) = watch::channel(config(&held)?);
+    let (current, receiver) = watch::channel(tls(&held.0, &held.1)?);
     tasks.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             let changed = match files.read().await {
                 Ok(read) if read == held => continue,
                 // Between two reads the kubelet may have written one of the two: then they don't fit, and soon they do.
-                Ok(read) => config(&read).map(|config| (read, config)),
+                Ok(read) => tls(&read.0, &read.1).map(|config| (read, config)),
                 Err(error) => Err(error),
             };
             match changed {
@@ -69,14 +68,4 @@ pub(crate) async fn keep(
         }
     });
     Ok(receiver)
-}
-
-fn config((certificate, key): &Held) -> anyhow::Result<Arc<ServerConfig>> {
-    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
-    let chain = chain.context("the certificate is not PEM")?;
-    let key = PrivateKeyDer::from_pem_slice(key).context("the certificate's key is not PEM")?;
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    let mut config = config.context("the certificate and its key can't be used")?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }

@@ -8,7 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use controllers::metrics::Metrics;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How far the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +29,13 @@ pub(crate) async fn serve(
     phase: watch::Receiver<Phase>,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let listener = TcpListener::bind(listen).await?;
     let phase = Arc::new(phase);
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(move || std::future::ready(ready(*phase.borrow()))))
         .route("/metrics", get(move || std::future::ready(exposed(&metrics))));
-    axum::serve(listener, router).await?;
+    serving::serve(listener, None, router, CancellationToken::new()).await;
     Ok(())
 }
 

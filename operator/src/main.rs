@@ -64,7 +64,7 @@ async fn leave() {
 
 fn logs(filter: &str) -> anyhow::Result<()> {
     // Libraries that see whole requests stay at this level: below it, some log headers.
-    let quiet = "h2=info,hyper=info,hyper_util=info,kube=info,kube_client=info,rustls=info,tower=info";
+    let quiet = "hyper=info,hyper_util=info,kube=info,kube_client=info,rustls=info,tower=info";
     let filter = tracing_subscriber::EnvFilter::try_new(format!("{filter},{quiet}")).context("--log")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     builder

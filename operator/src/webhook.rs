@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use axum_server::tls_rustls::RustlsConfig;
 use controllers::admission::Admission;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionReview};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Certificates;
 
@@ -28,15 +31,14 @@ pub(crate) async fn serve(
     admission: Arc<Admission>,
 ) -> anyhow::Result<()> {
     let first = certificates.wait_for(Option::is_some).await?.clone().context("no certificates")?;
-    let tls = RustlsConfig::from_pem(first.certificate.into_bytes(), first.key.into_bytes()).await?;
-    let reloading = tls.clone();
+    let (current, tls) = watch::channel(config(&first)?);
     tokio::spawn(async move {
         while certificates.changed().await.is_ok() {
-            let Some(next) = certificates.borrow_and_update().clone() else { continue };
-            if let Err(error) =
-                reloading.reload_from_pem(next.certificate.into_bytes(), next.key.into_bytes()).await
-            {
-                tracing::error!(%error, "the new certificate can't be used");
+            let next = certificates.borrow_and_update().as_ref().map(config);
+            match next {
+                Some(Ok(next)) => drop(current.send_replace(next)),
+                Some(Err(error)) => tracing::error!(%error, "the new certificate can't be used"),
+                None => {}
             }
         }
     });
@@ -44,14 +46,21 @@ pub(crate) async fn serve(
         .route("/admit", post(admit))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(admission);
-    axum_server::bind_rustls(listen, tls).serve(router.into_make_service()).await?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+    serving::serve(listener, Some(tls), router, CancellationToken::new()).await;
     Ok(())
+}
+
+fn config(held: &Certificates) -> anyhow::Result<Arc<ServerConfig>> {
+    serving::tls(held.certificate.as_bytes(), held.key.as_bytes())
 }
 
 async fn admit(
     State(admission): State<Arc<Admission>>,
-    Json(review): Json<AdmissionReview<DynamicObject>>,
+    review: Bytes,
 ) -> Result<Json<AdmissionReview<DynamicObject>>, StatusCode> {
+    let review: AdmissionReview<DynamicObject> =
+        serde_json::from_slice(&review).map_err(|_| StatusCode::BAD_REQUEST)?;
     let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| StatusCode::BAD_REQUEST)?;
     // Comparing long series takes milliseconds of a processor.
     let answer = tokio::task::spawn_blocking(move || admission.review(&request).into_review()).await;

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 
@@ -129,11 +130,8 @@ pub async fn serve(context: &Context) -> anyhow::Result<()> {
                 ([(header::CONTENT_TYPE, kind)], metrics.metrics())
             }),
         );
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "health server ended");
-        }
-    });
+    // Answers that the worker is stopping, too.
+    tokio::spawn(serving::serve(listener, None, router, CancellationToken::new()));
     Ok(())
 }
 

@@ -1,13 +1,16 @@
-//! The accept loop: bounded connections, TLS, a bound on how long a client may take over handshake and headers, and a clean
-//! end.
+//! The HTTP server of every part: bounded connections, TLS, a bound on how long a client may take over handshake and
+//! headers, and a clean end. HTTP/1.1 alone.
 //!
 //! A client that goes away takes its request with it: hyper drops the handler, so a long poll leaves nothing behind.
+//! Never here: what is answered, or where a certificate comes from.
+#![warn(missing_docs)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -15,6 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -30,15 +35,26 @@ const CONNECTIONS: usize = 8_192;
 /// Longest headers, bytes: a token of 16 KiB and what else there is.
 const BUFFER: usize = 64 * 1024;
 
-/// The caller's address.
+/// The caller's address, among the extensions of each request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub struct Peer(pub SocketAddr);
 
-/// How connections are to be protected, if at all.
-type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
+/// How connections are protected, if at all; a new one as it is at that moment.
+pub type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
+
+/// What to serve with, of a certificate with its chain and its key, both PEM. Says in words what can't be used.
+pub fn tls(certificate: &[u8], key: &[u8]) -> anyhow::Result<Arc<ServerConfig>> {
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.context("the certificate is not PEM")?;
+    let key = PrivateKeyDer::from_pem_slice(key).context("the certificate's key is not PEM")?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    let mut config = config.context("the certificate and its key can't be used")?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
 
 /// Serves until `stop`; ends when all connections have ended.
-pub(crate) async fn serve(listener: TcpListener, tls: Tls, router: Router, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, tls: Tls, router: Router, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -118,7 +134,7 @@ async fn connection(
     }
 }
 
-async fn answer(router: Router, request: hyper::Request<Incoming>) -> http::Response<Body> {
+async fn answer(router: Router, request: hyper::Request<Incoming>) -> hyper::Response<Body> {
     match router.oneshot(request.map(Body::new)).await {
         Ok(response) => response,
         Err(never) => match never {},
