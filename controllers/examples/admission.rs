@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use controllers::admission::Admission;
 use controllers::children::Settings;
+use controllers::guarded::Guarded;
 use controllers::hub::Hub;
 use controllers::metrics::Metrics;
-use controllers::world::{Guarded, World};
+use controllers::world::World;
 use crds::{BookableResource, Schedule};
 use jiff::Timestamp;
 use kube::core::DynamicObject;

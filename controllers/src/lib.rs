@@ -14,6 +14,7 @@ pub mod children;
 pub mod cluster;
 pub mod conditions;
 pub mod conflicts;
+pub mod guarded;
 pub mod hub;
 pub mod lint;
 pub mod metrics;

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::children::{Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error, Reported};
+use crate::guarded::Guarded;
 use crate::validate::Invalid;
-use crate::world::{Guarded, World};
+use crate::world::World;
 
 /// An object on its way through the steps.
 pub(crate) struct Item<K, V> {

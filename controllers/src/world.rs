@@ -9,19 +9,17 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
 use crate::cache::Cache;
 use crate::children::{COMPONENT, ChildKind, SERVICE_ACCOUNT, Settings};
 use crate::conditions::reasons;
 use crate::conflicts::Conflicts;
+use crate::guarded::Guarded;
 use crate::hub::Hub;
 use crate::status::Workers;
 use crate::validate::{Invalid, guarded};
-
-/// An object that may not be readable as its kind.
-pub type Guarded<K> = DeserializeGuard<K>;
 
 /// What the controllers share.
 pub struct World {

@@ -24,9 +24,10 @@ use uuid::Uuid;
 use self::index::Index;
 pub(crate) use self::words::{NOT_NAMED, not_permitted};
 use crate::cache::Change;
+use crate::guarded::Guarded;
 use crate::status::Clash;
 use crate::validate::{self, Invalid, ValidResource, ValidSchedule, guarded};
-use crate::world::{Guarded, Memo};
+use crate::world::Memo;
 
 /// Clashes that a refusal tells.
 const TOLD: usize = 3;

@@ -27,7 +27,7 @@ pub(super) fn asked(operation: &str, object: &Value, old: &Value) -> AdmissionRe
     review.try_into().unwrap()
 }
 
-pub(super) fn value<K: serde::Serialize>(object: kube::core::DeserializeGuard<K>) -> Value {
+pub(super) fn value<K: serde::Serialize>(object: crate::guarded::Guarded<K>) -> Value {
     serde_json::to_value(object.0.ok().unwrap()).unwrap()
 }
 

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::support::{Asked, Bed, condition, object, ready, rule, schedule, slack, written};
 use crate::channels::Channels;
+use crate::guarded::Guarded;
 use crate::queue::Reconciler as _;
 use crate::rules::Rules;
 use crate::schedules::Schedules;
 use crate::validate;
-use crate::world::Guarded;
 
 const NS: &str = "payments";
 

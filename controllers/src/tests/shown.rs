@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::guarded::Guarded;
 use crds::AlertRule;
 use crds::rule::AlertRuleStatus;
 use http::{Request, Response};
 use kube::client::Body;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use protocol::messages::{ObjectStatus, RuleStatus, StatusBody};
@@ -156,7 +156,7 @@ async fn an_object_that_can_not_be_read_is_kept_beside_those_that_can() {
         let body = if watch { Vec::new() } else { serde_json::to_vec(&list).unwrap() };
         async move { Ok::<_, std::convert::Infallible>(Response::new(Body::from(body))) }
     });
-    let api = Api::<DeserializeGuard<AlertRule>>::all(Client::new(service, "default"));
+    let api = Api::<Guarded<AlertRule>>::all(Client::new(service, "default"));
     let cache = Cache::new(1);
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let record = Arc::clone(&heard);

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::guarded::Guarded;
 use crds::{AlertRule, BookableResource, NotificationChannel, Schedule};
 use domain::{Digest, Plan};
 use http::{Request, Response};
@@ -9,7 +10,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::client::Body;
-use kube::core::DeserializeGuard;
 use protocol::messages::{ObjectProblem, ObjectStatus, StatusBody};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -177,7 +177,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn with_status<K>(cache: &Cache<DeserializeGuard<K>>, namespace: &str, name: &str, status: Value)
+fn with_status<K>(cache: &Cache<Guarded<K>>, namespace: &str, name: &str, status: Value)
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + serde::Serialize,
 {
@@ -220,7 +220,7 @@ fn api() -> (Client, Arc<Mutex<Vec<Asked>>>) {
 
 /// An object as the API server would give it.
 #[allow(clippy::needless_pass_by_value, reason = "json! gives a value")]
-pub(super) fn object<K>(name: &str, number: u128, spec: Value) -> DeserializeGuard<K>
+pub(super) fn object<K>(name: &str, number: u128, spec: Value) -> Guarded<K>
 where
     K: DeserializeOwned + kube::Resource<DynamicType = ()>,
 {
@@ -241,7 +241,7 @@ where
     serde_json::from_value(object).unwrap()
 }
 
-pub(super) fn slack(name: &str, number: u128) -> DeserializeGuard<NotificationChannel> {
+pub(super) fn slack(name: &str, number: u128) -> Guarded<NotificationChannel> {
     object(
         name,
         number,
@@ -249,7 +249,7 @@ pub(super) fn slack(name: &str, number: u128) -> DeserializeGuard<NotificationCh
     )
 }
 
-pub(super) fn rule(name: &str, number: u128, changes: &Value) -> DeserializeGuard<AlertRule> {
+pub(super) fn rule(name: &str, number: u128, changes: &Value) -> Guarded<AlertRule> {
     let mut spec = json!({
         "source": {"kafka": {"bootstrapServers": ["kafka.payments.svc:9092"], "topics": ["service-logs"], "format": "Json"}},
         "match": "record.level == \"ERROR\"",
@@ -263,7 +263,7 @@ pub(super) fn rule(name: &str, number: u128, changes: &Value) -> DeserializeGuar
     object(name, number, spec)
 }
 
-pub(super) fn schedule(name: &str, number: u128, changes: &Value) -> DeserializeGuard<Schedule> {
+pub(super) fn schedule(name: &str, number: u128, changes: &Value) -> Guarded<Schedule> {
     let mut spec = json!({
         "title": "Payments stand-up",
         "timeZone": "Asia/Seoul",
@@ -280,15 +280,15 @@ pub(super) fn schedule(name: &str, number: u128, changes: &Value) -> Deserialize
 }
 
 /// A resource `hall` of the namespace `rooms`.
-pub(super) fn hall(spec: Value) -> DeserializeGuard<BookableResource> {
+pub(super) fn hall(spec: Value) -> Guarded<BookableResource> {
     moved(object("hall", 1, spec), "rooms")
 }
 
 /// The same object in another namespace.
 pub(super) fn moved<K: kube::Resource<DynamicType = ()>>(
-    mut object: DeserializeGuard<K>,
+    mut object: Guarded<K>,
     namespace: &str,
-) -> DeserializeGuard<K> {
+) -> Guarded<K> {
     object.0.as_mut().unwrap().meta_mut().namespace = Some(namespace.to_owned());
     object
 }

@@ -17,7 +17,7 @@ fn of_schedule(changes: &Value) -> Invalid {
 fn the_defaults_are_those_of_the_documents() {
     let channel =
         object("c", 1, json!({"type": "Webhook", "webhook": {"url": "http://sink.payments.svc:8080/hook"}}));
-    let channel: &kube::core::DeserializeGuard<crds::NotificationChannel> = &channel;
+    let channel: &crate::guarded::Guarded<crds::NotificationChannel> = &channel;
     insta::assert_yaml_snapshot!(validate::channel(channel.0.as_ref().unwrap()).unwrap());
     insta::assert_yaml_snapshot!(of_rule(&json!({})).unwrap());
 }
