@@ -137,7 +137,7 @@ impl Groups {
     /// Where the waiting records' entries seem to be. Reads a little of all that they touch, step by step for all of them,
     /// so that the processor waits for many places at once: slots, then heads, for which pages must be found, then each line.
     fn fetch(&self, queue: &Queue) -> [u32; WAITING] {
-        let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash).1.hash);
+        let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash, 0).hash);
         std::hint::black_box(slots.fold(0, |read, next| read ^ next));
         let mut places = [NONE; WAITING];
         for (place, waiting) in places.iter_mut().zip(&queue.waiting) {

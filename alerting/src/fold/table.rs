@@ -1,15 +1,15 @@
 //! Where keys' entries are, by half of the keys' hashes.
 //!
-//! An entry is in the slot that the hash says, or in one of the next. So to find one reads one place of memory; a table
-//! with its tags apart reads two, the second after the first. Nothing is taken out.
+//! An entry is in the slot that the hash says, or in another one of the same cache line, or in the next lines. So to find
+//! one reads one place of memory; a table with its tags apart reads two, the second after the first. Nothing is taken out.
 
 use super::entries::NONE;
 
 /// The slots.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// As many as a power of two, at least a quarter of them free.
-    slots: Vec<Slot>,
+    /// As many as a power of two, at least a quarter of their slots free.
+    lines: Vec<Line>,
     pub(super) len: usize,
 }
 
@@ -21,25 +21,38 @@ pub(super) struct Slot {
 }
 
 const FREE: Slot = Slot { hash: 0, place: NONE };
+const SLOTS: usize = 8;
+
+/// What memory is read by.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Line([Slot; SLOTS]);
 
 impl Table {
-    /// Which slot comes at that distance from the first of all, going round, and what it holds.
+    /// The line and the slot in it that come after so many others for a hash: all of a line, then the next.
     #[inline]
-    pub(super) fn at(&self, distance: u32) -> (usize, Slot) {
-        let at = distance as usize & self.slots.len().wrapping_sub(1);
-        (at, self.slots.get(at).copied().unwrap_or(FREE))
+    fn index(&self, hash: u32, others: usize) -> (usize, usize) {
+        let line = hash as usize / SLOTS + others / SLOTS;
+        (line & self.lines.len().wrapping_sub(1), (hash as usize + others) % SLOTS)
     }
 
-    /// The first slot for a hash that is free or as asked.
+    /// What the slot holds that comes after so many others for a hash.
+    #[inline]
+    pub(super) fn at(&self, hash: u32, others: usize) -> Slot {
+        let (line, slot) = self.index(hash, others);
+        self.lines.get(line).map_or(FREE, |line| line.0[slot])
+    }
+
+    /// The first slot for a hash that is free or as asked, and how many come before it.
     #[inline]
     fn probe(&self, hash: u32, is: impl Fn(Slot) -> bool) -> (usize, Slot) {
-        let mut distance = hash;
+        let mut others = 0;
         loop {
-            let (at, slot) = self.at(distance);
+            let slot = self.at(hash, others);
             if slot.place == NONE || is(slot) {
-                return (at, slot);
+                return (others, slot);
             }
-            distance = distance.wrapping_add(1);
+            others += 1;
         }
     }
 
@@ -50,9 +63,9 @@ impl Table {
     }
 
     pub(super) fn insert(&mut self, new: Slot) {
-        if self.len * 4 >= self.slots.len() * 3 {
-            let slots = vec![FREE; (self.slots.len() * 2).max(64)];
-            for held in std::mem::replace(&mut self.slots, slots) {
+        if self.len * 4 >= self.lines.len() * SLOTS * 3 {
+            let lines = vec![Line([FREE; SLOTS]); (self.lines.len() * 2).max(8)];
+            for held in std::mem::replace(&mut self.lines, lines).into_iter().flat_map(|line| line.0) {
                 if held.place != NONE {
                     self.put(held, NONE);
                 }
@@ -64,9 +77,10 @@ impl Table {
 
     /// Puts it where its hash has that place now.
     pub(super) fn put(&mut self, new: Slot, instead_of: u32) {
-        let (at, _) = self.probe(new.hash, |slot| slot.place == instead_of);
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = new;
+        let (others, _) = self.probe(new.hash, |slot| slot.place == instead_of);
+        let (line, slot) = self.index(new.hash, others);
+        if let Some(line) = self.lines.get_mut(line) {
+            line.0[slot] = new;
         }
     }
 }
