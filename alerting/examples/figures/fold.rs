@@ -15,7 +15,7 @@ const LABEL: usize = "user-000000".len();
 const TURN: usize = 4_800;
 const TURNS: usize = 201;
 /// Records of which what they touch is fetched at the same time.
-const TOGETHER: usize = 48;
+const TOGETHER: usize = 64;
 
 fn value(group: u64, text: usize) -> Vec<u8> {
     format!("{{\"user\":\"user-{group:06}\",\"text\":\"{}\"}}", "x".repeat(text)).into_bytes()

@@ -20,7 +20,7 @@ use super::table::{Slot, Table};
 pub(super) use super::entries::At;
 
 /// How many records wait, and how many bytes of them.
-const WAITING: usize = 48;
+const WAITING: usize = 64;
 const WAITING_BYTES: usize = 32 << 10;
 
 /// What is held of one key.
@@ -59,15 +59,23 @@ struct Queue {
 struct Waiting {
     hash: u32,
     at: At,
-    start: usize,
-    key_len: usize,
-    end: usize,
+    /// Where in the queue's bytes its key begins, its record begins, and that ends.
+    start: u32,
+    middle: u32,
+    end: u32,
 }
 
 impl Waiting {
     /// Its key and its record, of the queue's bytes.
     fn split<'q>(&self, bytes: &'q [u8]) -> (&'q [u8], &'q [u8]) {
-        bytes.get(self.start..self.end).and_then(|it| it.split_at_checked(self.key_len)).unwrap_or_default()
+        let key_len = (self.middle - self.start) as usize;
+        let both = bytes.get(self.start as usize..self.end as usize);
+        both.and_then(|it| it.split_at_checked(key_len)).unwrap_or_default()
+    }
+
+    /// The bytes of its key and its record.
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
     }
 }
 
@@ -105,11 +113,12 @@ impl Groups {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
         let Queue { waiting, bytes, .. } = &mut self.queue;
-        let start = bytes.len();
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(record);
         let hash = (hasher.finish() >> 32) as u32;
-        waiting.push(Waiting { hash, at, start, key_len: key.len(), end: bytes.len() });
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(key);
+        let middle = bytes.len() as u32;
+        bytes.extend_from_slice(record);
+        waiting.push(Waiting { hash, at, start, middle, end: bytes.len() as u32 });
         Ok(())
     }
 
@@ -148,7 +157,7 @@ impl Groups {
         let mut read = heads.fold(0, |read, next| read ^ next);
         for (place, waiting) in places.iter().zip(&queue.waiting) {
             let start = *place as usize * UNIT;
-            let entry = bytes.get(start..start + HEAD + waiting.end - waiting.start).unwrap_or_default();
+            let entry = bytes.get(start..start + HEAD + waiting.len()).unwrap_or_default();
             // An entry shorter than two lines may be in three, so its end is read besides every 64th byte.
             let lines = entry.iter().skip(64).step_by(64);
             read ^= lines.fold(entry.last().copied().unwrap_or(0), |read, byte| read ^ byte);
