@@ -25,8 +25,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         limit: usize,
     ) -> Clashes<K, R> {
         let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
-        let places: Vec<u32> =
-            booking.needs.iter().filter_map(|name| self.by_name.get(name).copied()).collect();
+        let places: Vec<u32> = booking.needs.iter().filter_map(|name| self.number(name)).collect();
         self.compare(key, booking, &places, &own, &against, limit)
     }
 

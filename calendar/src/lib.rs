@@ -40,6 +40,7 @@ mod series;
 mod spans;
 mod spec;
 mod suggest;
+mod table;
 mod zone;
 
 pub use clock::{ClockChange, ClockEffect, clock_changes};

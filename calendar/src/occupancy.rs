@@ -5,10 +5,10 @@
 //! has used that up; each at another time, so that time never brings much at once.
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
@@ -16,6 +16,7 @@ use crate::days::DAY;
 use crate::place::{Needed, Place, SHORT_RUN};
 use crate::recurrence::{Found, Recurrence};
 use crate::spans::{Buffers, Span, runs};
+use crate::table::Table;
 use crate::zone::floor_second;
 
 /// How far ahead clashes are looked for unless told otherwise: two years.
@@ -37,12 +38,12 @@ pub struct Occupancy<K, R> {
     horizon: i64,
     pub(crate) held: Vec<Option<Held<K>>>,
     vacant: Vec<u32>,
-    /// Where in `held` a key is, which is written there alone.
-    slots: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    /// Where in `held` a key is.
+    slots: Table,
     pub(crate) places: Vec<Place<R>>,
     unused: Vec<u32>,
-    pub(crate) by_name: HashMap<R, u32>,
+    /// Where in `places` a name is.
+    by_name: Table,
     /// Bookings to expand again, by the day.
     due: HashMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
@@ -121,11 +122,10 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             horizon: horizon.clamp(SignedDuration::ZERO, MAX_HORIZON).as_secs(),
             held: Vec::new(),
             vacant: Vec::new(),
-            slots: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            slots: Table::default(),
             places: Vec::new(),
             unused: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: Table::default(),
             due: HashMap::new(),
             short: Vec::new(),
             turn: 0,
@@ -174,9 +174,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// Frees what `key` held. False if it held nothing.
     pub fn remove(&mut self, key: &K) -> bool {
         let Some(slot) = self.slot(key) else { return false };
-        if let Ok(entry) = self.slots.find_entry(self.hasher.hash_one(key), |other| *other == slot) {
-            entry.remove();
-        }
+        self.slots.remove(key, slot);
         if let Some(held) = self.held[slot as usize].take() {
             self.empty(slot, &held);
             self.release(&held.places);
@@ -197,7 +195,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
     }
 
     /// Lets time go on to `now`; never back. Costs little when called at least once a day.
@@ -233,12 +231,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 
     fn slot(&self, key: &K) -> Option<u32> {
-        let is_its = |slot: &u32| self.held[*slot as usize].as_ref().is_some_and(|held| held.key == *key);
-        self.slots.find(self.hasher.hash_one(key), is_its).copied()
+        self.slots.find(key, |slot| self.held[slot as usize].as_ref().is_some_and(|held| held.key == *key))
+    }
+
+    pub(crate) fn number(&self, name: &R) -> Option<u32> {
+        self.by_name.find(name, |number| self.places[number as usize].name == *name)
     }
 
     pub(crate) fn find(&self, name: &R) -> Option<&Place<R>> {
-        self.by_name.get(name).map(|place| &self.places[*place as usize])
+        self.number(name).map(|number| &self.places[number as usize])
     }
 
     /// Takes the places of what `booking` needs for it; there may be none of it yet.
@@ -263,8 +264,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 
     fn place(&mut self, name: &R) -> u32 {
-        if let Some(place) = self.by_name.get(name) {
-            return *place;
+        if let Some(number) = self.number(name) {
+            return number;
         }
         let place = Place::new(name.clone());
         let number = self.unused.pop().unwrap_or(self.places.len() as u32);
@@ -273,13 +274,13 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         } else {
             self.places[number as usize] = place;
         }
-        self.by_name.insert(name.clone(), number);
+        self.by_name.insert(name, number);
         number
     }
 
     fn drop_unused(&mut self, number: u32) {
         let place = &mut self.places[number as usize];
-        if place.bookings == 0 && place.capacity == 1 && self.by_name.remove(&place.name).is_some() {
+        if place.bookings == 0 && place.capacity == 1 && self.by_name.remove(&place.name, number) {
             (place.singles, place.series, place.endless) = (Vec::new(), Vec::new(), Vec::new());
             self.unused.push(number);
         }
@@ -301,16 +302,13 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let due = held.as_ref().map_or(NEVER_DUE, |held| held.due);
         let (rest, upto, due) = self.fill(slot, &places, booking.buffers, &booking.recurrence, own, due);
+        if before.is_none() {
+            self.slots.insert(&key, slot);
+        }
         let now_held = Some(Held { key, places, buffers: booking.buffers, rest, upto, due });
         match self.held.get_mut(slot as usize) {
             Some(place) => *place = now_held,
             None => self.held.push(now_held),
-        }
-        if before.is_none() {
-            let hash = |slot: &u32| {
-                self.held[*slot as usize].as_ref().map_or(0, |held| self.hasher.hash_one(&held.key))
-            };
-            self.slots.insert_unique(hash(&slot), slot, hash);
         }
         if let Some(held) = held {
             self.release(&held.places);
