@@ -100,7 +100,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     ) {
         holds.clear();
         let around = buffers.around(event);
-        let (low, high) = (around.start - place.reach, around.end + place.lead);
+        let (low, high) = (around.start - place.reach, around.end + i64::from(place.lead));
         let singles = &place.singles[place.started(low)..];
         let singles = singles.iter().take_while(|single| single.start < high).map(|single| {
             let end = single.start + i64::from(single.length);
@@ -127,7 +127,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, but: Option<&K>) -> Vec<Hold> {
         let mut holds = Vec::new();
         let others = Others { but, until: self.until(), against: &|_: &K| true };
-        self.holds(place, &place.series, window, Buffers::default(), &others, &mut holds);
+        self.holds(place, place.series(), window, Buffers::default(), &others, &mut holds);
         holds
     }
 
@@ -138,7 +138,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// Up to when everything that counts is held.
     fn covered(&self, place: &Place<R>, others: &Others<'_, K>) -> i64 {
         let here =
-            self.short.iter().filter(|slot| place.endless.contains(slot) && self.counts(**slot, others));
+            self.short.iter().filter(|slot| place.endless().contains(slot) && self.counts(**slot, others));
         here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto)).min().unwrap_or(i64::MAX)
     }
 
@@ -146,7 +146,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     fn never(&self, booking: &Booking<R>, own: &Expanded, place: &Place<R>, others: &Others<'_, K>) -> bool {
         // What has ended by then was compared with all that there is.
         if own.covered == i64::MAX
-            && own.end(booking.buffers).is_none_or(|end| end + place.lead <= others.until)
+            && own.end(booking.buffers).is_none_or(|end| end + i64::from(place.lead) <= others.until)
         {
             return true;
         }
@@ -160,15 +160,15 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         };
         // Of those that end, only these may end so late.
         let mut late: Vec<u32> = Vec::new();
-        if place.endless.len() < place.bookings as usize {
+        if place.endless().len() < place.bookings as usize {
             let low = others.until - i64::from(booking.buffers.before) - place.reach;
             late.extend(place.singles[place.started(low)..].iter().map(|single| single.slot));
-            late.extend(place.series.iter().map(|series| series.slot));
+            late.extend(place.series().iter().map(|series| series.slot));
             late.retain(|slot| self.held[*slot as usize].as_ref().is_some_and(|held| held.rest.is_none()));
             late.sort_unstable();
             late.dedup();
         }
-        let counted = place.endless.iter().chain(&late).filter(|slot| self.counts(**slot, others));
+        let counted = place.endless().iter().chain(&late).filter(|slot| self.counts(**slot, others));
         let may_meet =
             counted.filter_map(|slot| self.held[*slot as usize].as_ref()).filter(|held| !never_meets(held));
         may_meet.take(place.capacity as usize).count() < place.capacity as usize
@@ -204,7 +204,7 @@ impl Near {
         buffers: Buffers,
         counts: impl Fn(u32) -> bool,
     ) -> Self {
-        if places.clone().all(|place| place.series.is_empty()) {
+        if places.clone().all(|place| place.series().is_empty()) {
             return Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
         }
         let (runs, run_of) = runs(spans);
@@ -212,9 +212,9 @@ impl Near {
         for place in places {
             for run in &runs {
                 let low = -(place.reach + i64::from(buffers.before));
-                let high = i64::from(run.length) + i64::from(buffers.after) + place.lead;
+                let high = i64::from(run.length) + i64::from(buffers.after) + i64::from(place.lead);
                 let near = |series: &&Series| run.may_meet(series.run, low, high) && counts(series.slot);
-                series.push(place.series.iter().filter(near).copied().collect());
+                series.push(place.series().iter().filter(near).copied().collect());
             }
         }
         Self { runs: runs.len(), run_of, series }

@@ -281,7 +281,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     fn drop_unused(&mut self, number: u32) {
         let place = &mut self.places[number as usize];
         if place.bookings == 0 && place.capacity == 1 && self.by_name.remove(&place.name, number) {
-            (place.singles, place.series, place.endless) = (Vec::new(), Vec::new(), Vec::new());
+            (place.singles, place.repeated) = (Vec::new(), None);
             self.unused.push(number);
         }
     }
@@ -345,10 +345,10 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let singles = if few { &own.spans[..] } else { &[] };
         for number in places {
             let place = &mut self.places[*number as usize];
-            place.lead = place.lead.max(buffers.before.into());
+            place.lead = place.lead.max(buffers.before);
             place.reach = place.reach.max(reach);
             if rest.is_some() {
-                place.endless.push(slot);
+                place.repeated.get_or_insert_default().endless.push(slot);
             }
             place.enter(slot, singles, &found);
         }
@@ -360,9 +360,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.short.retain(|other| *other != slot);
         for number in held.places.iter() {
             let place = &mut self.places[*number as usize];
-            place.endless.retain(|other| *other != slot);
             place.singles.retain(|single| single.slot != slot);
-            place.series.retain(|series| series.slot != slot);
+            if let Some(repeated) = &mut place.repeated {
+                repeated.endless.retain(|other| *other != slot);
+                repeated.series.retain(|series| series.slot != slot);
+            }
         }
     }
 }

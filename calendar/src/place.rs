@@ -31,21 +31,27 @@ impl Deref for Needed {
     }
 }
 
-/// A participant or resource.
+/// A participant or resource. What a check of single events reads of it is 64 bytes, with a name of eight.
 #[derive(Debug)]
 pub(crate) struct Place<R> {
     pub(crate) name: R,
     pub(crate) capacity: u32,
     /// How many bookings hold it.
     pub(crate) bookings: u32,
-    /// Those of which not all is held.
-    pub(crate) endless: Vec<u32>,
     /// By start.
     pub(crate) singles: Vec<Single>,
-    pub(crate) series: Vec<Series>,
+    pub(crate) repeated: Option<Box<Repeated>>,
     /// The longest buffer before an event, and the longest time from a start to the end of the buffer after it.
-    pub(crate) lead: i64,
+    pub(crate) lead: u32,
     pub(crate) reach: i64,
+}
+
+/// What it is held for again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Repeated {
+    /// Bookings of which not all is held.
+    pub(crate) endless: Vec<u32>,
+    pub(crate) series: Vec<Series>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,16 +69,15 @@ pub(crate) struct Series {
 
 impl<R> Place<R> {
     pub(crate) fn new(name: R) -> Self {
-        Self {
-            name,
-            capacity: 1,
-            bookings: 0,
-            endless: Vec::new(),
-            singles: Vec::new(),
-            series: Vec::new(),
-            lead: 0,
-            reach: 0,
-        }
+        Self { name, capacity: 1, bookings: 0, singles: Vec::new(), repeated: None, lead: 0, reach: 0 }
+    }
+
+    pub(crate) fn series(&self) -> &[Series] {
+        self.repeated.as_ref().map_or(&[], |repeated| &repeated.series)
+    }
+
+    pub(crate) fn endless(&self) -> &[u32] {
+        self.repeated.as_ref().map_or(&[], |repeated| &repeated.endless)
     }
 
     /// How many singles start at `at` or before.
@@ -99,7 +104,7 @@ impl<R> Place<R> {
         self.singles.extend(singles.iter().map(|event| single(*event)));
         for run in runs {
             if run.count >= SHORT_RUN {
-                self.series.push(Series { run: *run, slot });
+                self.repeated.get_or_insert_default().series.push(Series { run: *run, slot });
             } else {
                 self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
             }
