@@ -102,10 +102,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let around = buffers.around(event);
         let (low, high) = (around.start - place.reach, around.end + i64::from(place.lead));
         let singles = &place.singles[place.started(low)..];
-        let singles = singles.iter().take_while(|single| single.start < high).map(|single| {
-            let end = single.start + i64::from(single.length);
-            (single.slot, Span { start: single.start, end })
-        });
+        let singles = singles.iter().take_while(|single| single.start() < high);
+        let singles = singles.map(|single| (single.slot, single.event()));
         let series = series
             .iter()
             .flat_map(|series| series.run.starting_within(low, high).map(|event| (series.slot, event)));

@@ -54,11 +54,27 @@ pub(crate) struct Repeated {
     pub(crate) series: Vec<Series>,
 }
 
+/// An event that starts from 1970 to 2106; one at another time is held as a run of one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Single {
-    pub(crate) start: i64,
-    pub(crate) length: u32,
+    start: u32,
+    length: u32,
     pub(crate) slot: u32,
+}
+
+impl Single {
+    fn new(event: Span, slot: u32) -> Option<Self> {
+        let start = u32::try_from(event.start).ok()?;
+        Some(Self { start, length: event.length() as u32, slot })
+    }
+
+    pub(crate) fn start(self) -> i64 {
+        self.start.into()
+    }
+
+    pub(crate) fn event(self) -> Span {
+        Span { start: self.start(), end: self.start() + i64::from(self.length) }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,33 +102,47 @@ impl<R> Place<R> {
     /// processor fetches at once.
     pub(crate) fn started(&self, at: i64) -> usize {
         let step = self.singles.len() / AT_ONCE + 1;
-        let parts = self.singles.iter().step_by(step).filter(|single| single.start <= at).count();
+        let parts = self.singles.iter().step_by(step).filter(|single| single.start() <= at).count();
         let from = parts.saturating_sub(1) * step;
         let part = &self.singles[from..self.singles.len().min(from + step)];
-        from + part.partition_point(|single| single.start <= at)
+        from + part.partition_point(|single| single.start() <= at)
     }
 
     pub(crate) fn enter(&mut self, slot: u32, singles: &[Span], runs: &[Run]) {
-        let single = |event: Span| Single { start: event.start, length: event.length() as u32, slot };
-        if let ([event], []) = (singles, runs) {
+        if let ([event], []) = (singles, runs)
+            && let Some(single) = Single::new(*event, slot)
+        {
             // What a check has just read is at hand; then halves are quicker.
-            let at = self.singles.partition_point(|other| other.start <= event.start);
-            self.singles.insert(at, single(*event));
+            let at = self.singles.partition_point(|other| other.start <= single.start);
+            self.singles.insert(at, single);
             return;
         }
         let before = self.singles.len();
-        self.singles.extend(singles.iter().map(|event| single(*event)));
+        for event in singles {
+            self.push(*event, slot);
+        }
         for run in runs {
             if run.count >= SHORT_RUN {
-                self.repeated.get_or_insert_default().series.push(Series { run: *run, slot });
+                self.push_run(*run, slot);
             } else {
-                self.singles.extend(run.starting_within(run.first - 1, run.last() + 1).map(single));
+                run.starting_within(run.first - 1, run.last() + 1).for_each(|event| self.push(event, slot));
             }
         }
         if self.singles.len() > before {
             // Finds the stretches that are in order already.
             self.singles.sort_by_key(|single| single.start);
         }
+    }
+
+    fn push(&mut self, event: Span, slot: u32) {
+        match Single::new(event, slot) {
+            Some(single) => self.singles.push(single),
+            None => self.push_run(Run::one(event), slot),
+        }
+    }
+
+    fn push_run(&mut self, run: Run, slot: u32) {
+        self.repeated.get_or_insert_default().series.push(Series { run, slot });
     }
 }
 
@@ -129,7 +159,7 @@ mod tests {
                 place.enter(0, &[Span { start, end: start + 5 }], &[]);
             }
             for at in -1..340 {
-                let by_halves = place.singles.partition_point(|single| single.start <= at);
+                let by_halves = place.singles.partition_point(|single| single.start() <= at);
                 assert_eq!(place.started(at), by_halves, "{count} singles, at {at}");
             }
         }

@@ -46,6 +46,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// A run of one event.
+    pub(crate) fn one(event: Span) -> Self {
+        Self { first: event.start, step: 0, count: 1, length: event.length() as u32 }
+    }
+
     pub(crate) fn last(self) -> i64 {
         self.first + i64::from(self.step) * i64::from(self.count - 1)
     }
@@ -90,7 +95,7 @@ pub(crate) fn gcd(a: i64, b: i64) -> i64 {
 /// The runs of `spans`, which are in order of their different starts, and the run that each is in.
 pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
     if let [only] = spans {
-        return (vec![Run { first: only.start, step: 0, count: 1, length: only.length() as u32 }], vec![0]);
+        return (vec![Run::one(*only)], vec![0]);
     }
     let step = steps(spans).min_by_key(|step| (count(spans, *step), *step)).unwrap_or(0);
     let mut runs: Vec<Run> = Vec::new();
@@ -101,8 +106,7 @@ pub(crate) fn runs(spans: &[Span]) -> (Vec<Run>, Vec<u32>) {
             run.count += 1;
             run.step = step as u32;
         } else {
-            let span = spans[index];
-            runs.push(Run { first: span.start, step: 0, count: 1, length: span.length() as u32 });
+            runs.push(Run::one(spans[index]));
         }
         run_of.push(run);
     });

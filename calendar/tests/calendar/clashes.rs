@@ -50,6 +50,25 @@ fn a_clash_deep_in_the_series_is_found() {
 }
 
 #[test]
+fn a_clash_is_found_before_1970_and_after_2106() {
+    let years = [
+        ("1969-06-01T00:00:00Z", "1969-12-31T23:30:00"),
+        ("2106-01-01T00:00:00Z", "2106-02-07T06:00:00"),
+        ("2150-01-01T00:00:00Z", "2150-03-01T10:00:00"),
+    ];
+    for (now, start) in years {
+        for count in 1..5 {
+            let mut index = Index::new(at(now), HORIZON);
+            let held = lasting(60, start, "UTC", &format!("FREQ=DAILY;COUNT={count}"));
+            assert_eq!(index.insert_if_free(1, &held, |_| true, 3).total, 0);
+            assert_eq!(index.insert_if_free(2, &held, |_| true, 3).total, count);
+            assert!(index.remove(&1));
+            assert_eq!(index.insert_if_free(2, &held, |_| true, 3).total, 0);
+        }
+    }
+}
+
+#[test]
 fn one_may_begin_where_the_other_ends() {
     let a = lasting(60, "2026-01-05T10:00:00", "UTC", "FREQ=DAILY");
     let b = lasting(60, "2026-01-05T11:00:00", "UTC", "FREQ=DAILY");
