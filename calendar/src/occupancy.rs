@@ -6,6 +6,7 @@
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
 use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -28,6 +29,8 @@ const MAX_SPANS: usize = 250_000;
 /// Runs that one series may take in memory; with more, it is covered less far.
 const MAX_RUNS: usize = 5_000;
 const NEVER_DUE: i64 = i64::MAX;
+/// Occurrences that room is kept for.
+const KEPT_ROOM: usize = 256;
 
 /// The bookings that hold what they need.
 ///
@@ -49,6 +52,8 @@ pub struct Occupancy<K, R> {
     /// Bookings that are not covered as far as the horizon.
     pub(crate) short: Vec<u32>,
     turn: u32,
+    /// Room for what is expanded next, so that most need no allocation.
+    room: Vec<Span>,
 }
 
 /// A booking as it is held.
@@ -75,7 +80,18 @@ pub(crate) struct Expanded {
 impl Expanded {
     /// Expands a booking from `now` to `until`, or as far as the bounds allow.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, now: i64, until: i64) -> Self {
-        let (mut spans, mut covered) = (Vec::new(), i64::MAX);
+        Self::in_room(Vec::new(), recurrence, buffers, now, until)
+    }
+
+    /// The same, with the memory of `spans`, which is empty.
+    fn in_room(
+        mut spans: Vec<Span>,
+        recurrence: &Recurrence,
+        buffers: Buffers,
+        now: i64,
+        until: i64,
+    ) -> Self {
+        let mut covered = i64::MAX;
         let from = now - i64::from(buffers.after);
         let mut take = |span: Span| {
             if span.start >= until || spans.len() == MAX_SPANS {
@@ -129,6 +145,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             due: HashMap::new(),
             short: Vec::new(),
             turn: 0,
+            room: Vec::new(),
         }
     }
 
@@ -143,9 +160,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     pub fn insert(&mut self, key: K, booking: &Booking<R>) {
         let places = self.take(booking);
         let before = self.slot(&key);
-        let until = self.ahead();
-        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
+        let own = self.expand(booking);
         self.hold(key, before, booking, places, &own);
+        self.keep_room(own);
     }
 
     /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
@@ -160,14 +177,14 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         // First what is waited for: memory that is not at hand.
         let places = self.take(booking);
         let before = self.slot(&key);
-        let until = self.ahead();
-        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, until);
+        let own = self.expand(booking);
         let clashes = self.compare(&key, booking, &places, &own, &against, limit);
         if clashes.total == 0 {
             self.hold(key, before, booking, places, &own);
         } else {
             self.release(&places);
         }
+        self.keep_room(own);
         clashes
     }
 
@@ -292,6 +309,18 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let slack = self.horizon / 16 + DAY;
         self.turn = self.turn.wrapping_add(0x9E37_79B9);
         self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
+    }
+
+    /// Expands a booking that is to be held.
+    fn expand(&mut self, booking: &Booking<R>) -> Expanded {
+        let (room, until) = (mem::take(&mut self.room), self.ahead());
+        Expanded::in_room(room, &booking.recurrence, booking.buffers, self.now, until)
+    }
+
+    fn keep_room(&mut self, own: Expanded) {
+        self.room = own.spans;
+        self.room.clear();
+        self.room.shrink_to(KEPT_ROOM);
     }
 
     fn hold(&mut self, key: K, before: Option<u32>, booking: &Booking<R>, places: Needed, own: &Expanded) {
