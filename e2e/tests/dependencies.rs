@@ -55,17 +55,31 @@ fn no_crate_depends_on_what_its_row_of_the_table_forbids() {
     }
 }
 
-#[test]
-fn the_table_names_every_library_and_binary_of_the_workspace() {
+/// The folders of the workspace's members.
+fn members() -> Vec<String> {
     let manifest =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).expect("the manifest");
     let members =
         manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
+    members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_names_every_library_and_binary_of_the_workspace() {
     // The operator wires what others hold, the protocol is what all share, e2e and fuzz are tests.
     let free = ["operator", "protocol", "e2e", "fuzz"];
     let named: BTreeSet<String> = NEVER.iter().map(|(name, _)| (*name).to_owned()).collect();
-    for member in members.split('"').skip(1).step_by(2).filter(|member| !free.contains(member)) {
+    for member in members().into_iter().filter(|member| !free.contains(&member.as_str())) {
         let package = if member == "cli" { "belfry".to_owned() } else { format!("belfry-{member}") };
         assert!(named.contains(&package), "{package} has no row");
+    }
+}
+
+#[test]
+fn tilt_hands_every_member_of_the_workspace_to_the_build() {
+    let tiltfile =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Tiltfile")).expect("the Tiltfile");
+    for member in members() {
+        assert!(tiltfile.contains(&format!("'{member}'")), "the Tiltfile does not name {member}");
     }
 }
