@@ -89,7 +89,7 @@ pub async fn print() {
         let _ = namespace.cluster.try_kubectl(&pods).await;
         namespace.leave().await;
     }
-    let (bare, belfry) = (Figures::median(theirs), Figures::median(ours));
+    let (bare, belfry) = (Figures::median(&theirs), Figures::median(&ours));
     println!("bare librdkafka, median of {TURNS}: {bare}");
     python(&topic, bare.rate).await;
     println!("Belfry's consumer, one rule, median of {TURNS}: {belfry}");
@@ -110,7 +110,7 @@ struct Figures {
 
 impl Figures {
     /// Of each by itself.
-    fn median(turns: Vec<Self>) -> Self {
+    fn median(turns: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| {
             let mut all: Vec<f64> = turns.iter().map(figure).collect();
             all.sort_by(f64::total_cmp);
