@@ -6,8 +6,8 @@ usage: calendars.py BELFRY [CASES] [SEED]
 
 Needs the packages icalendar, recurring-ical-events and tzdata, since the host's zones may be older than ours. Each calendar
 is read twice by Python: as it is, where zones are known by their names, and under names that nobody knows, where only our
-VTIMEZONEs say their offsets. What we say is `belfry schedule preview`. Prints what differs by class, as docs/icalendar.md has the classes. Ends with 1 if there is a
-difference of no known class.
+VTIMEZONEs say their offsets. What we say is `belfry schedule preview`. Prints what differs by class, as docs/icalendar.md
+has the classes. Ends with 1 if there is a difference of no known class.
 """
 
 import ctypes

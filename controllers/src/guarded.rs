@@ -27,13 +27,13 @@ pub struct Unreadable {
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let metadata = value.get("metadata").cloned().unwrap_or_default();
+        let metadata = value.get("metadata").cloned();
         let error = match serde_json::from_value(value) {
             Ok(object) => return Ok(Self(Ok(object))),
             Err(error) => error.to_string(),
         };
-        let metadata = serde_json::from_value(metadata).map_err(D::Error::custom)?;
-        Ok(Self(Err(Unreadable { error, metadata })))
+        let metadata = metadata.map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
+        Ok(Self(Err(Unreadable { error, metadata: metadata.unwrap_or_default() })))
     }
 }
 
