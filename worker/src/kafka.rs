@@ -14,9 +14,9 @@ mod watch;
 
 pub use access::{Access, unusable};
 pub use broker::{Broker, Ends, Topic};
-pub use consumer::{Change, Consumer, Polled};
+pub use consumer::{Change, Consumer, News};
 pub use letters::{Letter, Letters};
-pub use native::Record;
+pub use native::{Fetched, Record};
 pub use tokens::{Token, Tokens};
 pub use watch::{Fault, FaultKind, Watch};
 

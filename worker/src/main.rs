@@ -17,6 +17,9 @@ use protocol::messages::Pool;
 use config::{Config, Work};
 use context::Context;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     // Only a second provider could make this fail, and there is none before the first line.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -4,7 +4,6 @@
 //! each once, in one plan; at most one commit is in flight, and it is sent unchanged until it is answered; after an
 //! answer the next `from` is what the ledger holds. Never here: Kafka, the hub, a clock, or what a fold is made of.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A partition of a topic.
@@ -79,7 +78,8 @@ pub enum Next {
 /// The books of one consumer. `F` is a fold, its default an empty one.
 #[derive(Debug)]
 pub struct Books<F> {
-    open: BTreeMap<Key, Open<F>>,
+    /// Sorted by key.
+    open: Vec<(Key, Open<F>)>,
     flight: Option<Vec<Sent>>,
     epochs: u64,
 }
@@ -95,12 +95,23 @@ impl<F> Open<F> {
         self.end = self.end.max(self.read);
         Some((&mut self.held, &mut self.progress))
     }
+
+    /// Every record before `offset` has come: what lies between the last one and there are no records.
+    pub fn reached(&mut self, offset: i64) {
+        self.read = self.read.max(offset);
+        self.end = self.end.max(offset);
+    }
+
+    /// The id of its topic.
+    pub fn topic_id(&self) -> &str {
+        &self.topic_id
+    }
 }
 
 impl<F: Default> Books<F> {
     /// Nothing open.
     pub fn new() -> Self {
-        Self { open: BTreeMap::new(), flight: None, epochs: 0 }
+        Self { open: Vec::new(), flight: None, epochs: 0 }
     }
 
     /// Opens a partition, or opens it anew: the ledger holds `from`, and `read` is the first record to come (later than
@@ -118,12 +129,36 @@ impl<F: Default> Books<F> {
             progress: None,
             told: None,
         };
-        self.open.insert(key, open);
+        match self.place(&key.topic, key.partition) {
+            Ok(at) => self.open[at].1 = open,
+            Err(at) => self.open.insert(at, (key, open)),
+        }
     }
 
     /// Closes a partition and drops what is held of it.
     pub fn close(&mut self, key: &Key) {
-        self.open.remove(key);
+        if let Ok(at) = self.place(&key.topic, key.partition) {
+            self.open.remove(at);
+        }
+    }
+
+    /// Where the partition is, or would be.
+    fn place(&self, topic: &str, partition: i32) -> Result<usize, usize> {
+        self.open.binary_search_by(|(key, _)| (&*key.topic, key.partition).cmp(&(topic, partition)))
+    }
+
+    fn get(&self, key: &Key) -> Option<&Open<F>> {
+        let at = self.place(&key.topic, key.partition).ok()?;
+        self.open.get(at).map(|(_, open)| open)
+    }
+
+    fn get_mut(&mut self, key: &Key) -> Option<&mut Open<F>> {
+        let at = self.place(&key.topic, key.partition).ok()?;
+        self.open.get_mut(at).map(|(_, open)| open)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Open<F>> {
+        self.open.iter().map(|(_, open)| open)
     }
 
     /// The open partitions with the ids of their topics.
@@ -133,40 +168,37 @@ impl<F: Default> Books<F> {
 
     /// The next offset to read, if the partition is open.
     pub fn read(&self, key: &Key) -> Option<i64> {
-        self.open.get(key).map(|open| open.read)
+        self.get(key).map(|open| open.read)
     }
 
-    /// A partition to read records of, if it is open.
-    pub fn reading(&mut self, key: &Key) -> Option<&mut Open<F>> {
-        self.open.get_mut(key)
+    /// A partition to read records of, if it is open. `place` is where the record before found its own: many of one
+    /// partition come in a row.
+    pub fn reading(&mut self, topic: &str, partition: i32, place: &mut usize) -> Option<&mut Open<F>> {
+        let is_there = |(key, _): &(Key, _)| key.partition == partition && *key.topic == *topic;
+        if !self.open.get(*place).is_some_and(is_there) {
+            *place = self.place(topic, partition).ok()?;
+        }
+        self.open.get_mut(*place).map(|(_, open)| open)
     }
 
     /// Records before `offset` can't be read any more. Returns how many those are.
     pub fn skip_to(&mut self, key: &Key, offset: i64) -> i64 {
-        let Some(open) = self.open.get_mut(key) else { return 0 };
+        let Some(open) = self.get_mut(key) else { return 0 };
         let missed = (offset - open.read).max(0);
         open.read += missed;
         missed
     }
 
-    /// Every record before `offset` has come: what lies between the last one and there are no records.
-    pub fn reached(&mut self, key: &Key, offset: i64) {
-        if let Some(open) = self.open.get_mut(key) {
-            open.read = open.read.max(offset);
-            open.end = open.end.max(offset);
-        }
-    }
-
     /// Event time moved on.
     pub fn progress(&mut self, key: &Key, time_ms: i64) {
-        if let Some(open) = self.open.get_mut(key) {
+        if let Some(open) = self.get_mut(key) {
             open.progress = open.progress.max(Some(time_ms));
         }
     }
 
     /// The broker said where the partition ends. `true` if all of it has been read.
     pub fn ends(&mut self, key: &Key, end: i64) -> bool {
-        self.open.get_mut(key).is_some_and(|open| {
+        self.get_mut(key).is_some_and(|open| {
             open.end = end.max(open.read);
             open.read >= end
         })
@@ -174,17 +206,17 @@ impl<F: Default> Books<F> {
 
     /// Records between the read offset and the end, over all partitions.
     pub fn lag(&self) -> i64 {
-        self.open.values().map(|open| open.end - open.read).sum()
+        self.values().map(|open| open.end - open.read).sum()
     }
 
     /// What is held.
     pub fn held(&self) -> impl Iterator<Item = &F> {
-        self.open.values().map(|open| &open.held)
+        self.values().map(|open| &open.held)
     }
 
     /// The smallest event-time progress, if every partition has one.
     pub fn oldest_progress(&self) -> Option<i64> {
-        self.open.values().map(|open| open.progress).min().flatten()
+        self.values().map(|open| open.progress).min().flatten()
     }
 
     /// Whether a commit is in flight.
@@ -194,23 +226,23 @@ impl<F: Default> Books<F> {
 
     /// Whether the commit in flight has an entry of this opening of the partition.
     pub fn in_flight_of(&self, key: &Key) -> bool {
-        let epoch = self.open.get(key).map(|open| open.epoch);
+        let epoch = self.get(key).map(|open| open.epoch);
         self.flight.iter().flatten().any(|sent| sent.key == *key && Some(sent.epoch) == epoch)
     }
 
     /// Whether any records are held.
     pub fn holds(&self) -> bool {
-        self.open.values().any(|open| open.read > open.from)
+        self.values().any(|open| open.read > open.from)
     }
 
     /// Whether records of this partition are held.
     pub fn holds_of(&self, key: &Key) -> bool {
-        self.open.get(key).is_some_and(|open| open.read > open.from)
+        self.get(key).is_some_and(|open| open.read > open.from)
     }
 
     /// Whether event time moved on since it was last told.
     pub fn has_news(&self) -> bool {
-        self.open.values().any(|open| open.progress > open.told)
+        self.values().any(|open| open.progress > open.told)
     }
 
     /// Takes all that is held into a commit, with the folds; afterwards nothing is held. With `all`, partitions without
@@ -252,7 +284,7 @@ impl<F: Default> Books<F> {
         for (at, sent) in self.flight.take().into_iter().flatten().enumerate() {
             // A missing answer is no answer to rest on: ask.
             let answer = answers.get(at).copied().unwrap_or(Answer::Unknown);
-            let Some(open) = self.open.get_mut(&sent.key).filter(|open| open.epoch == sent.epoch) else {
+            let Some(open) = self.get_mut(&sent.key).filter(|open| open.epoch == sent.epoch) else {
                 continue;
             };
             match answer {
@@ -267,7 +299,7 @@ impl<F: Default> Books<F> {
                     next.push(Next::Read(sent.key, offset));
                 }
                 Answer::Unknown => {
-                    self.open.remove(&sent.key);
+                    self.close(&sent.key);
                     next.push(Next::Ask(sent.key));
                 }
             }

@@ -17,7 +17,7 @@ fn books() -> Books<Vec<i64>> {
 
 fn read(books: &mut Books<Vec<i64>>, offsets: std::ops::Range<i64>) {
     for offset in offsets {
-        if let Some((fold, progress)) = books.reading(&key(0)).and_then(|open| open.admit(offset)) {
+        if let Some((fold, progress)) = books.reading("logs", 0, &mut 0).and_then(|open| open.admit(offset)) {
             *progress = (*progress).max(Some(offset));
             fold.push(offset);
         }
@@ -115,9 +115,9 @@ fn what_lies_after_the_last_record_of_a_transaction_is_passed_over() {
     let mut books = books();
     read(&mut books, 10..12);
     assert!(!books.ends(&key(0), 13), "a marker, or a record still to come");
-    books.reached(&key(0), 13);
+    books.reading("logs", 0, &mut 0).unwrap().reached(13);
     assert!(books.ends(&key(0), 13));
-    books.reached(&key(0), 11);
+    books.reading("logs", 0, &mut 0).unwrap().reached(11);
     assert_eq!((books.take(false)[0].0.to, books.lag()), (13, 0));
 }
 
@@ -230,7 +230,7 @@ impl Consumer {
                 for _ in 0..*count {
                     let offset = self.place[partition];
                     if let Some((fold, progress)) =
-                        self.books.reading(&key(*partition)).and_then(|open| open.admit(offset))
+                        self.books.reading("logs", *partition, &mut 0).and_then(|open| open.admit(offset))
                     {
                         *progress = (*progress).max(Some(offset));
                         fold.push((self.plan, offset));

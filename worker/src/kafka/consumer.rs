@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native::{self, Event, Queue, Record};
+use super::native::{self, Event, Events, Fetched, Records};
 use super::{Access, Broker, Watch};
 
 /// Partitions as (topic, number).
@@ -31,18 +32,10 @@ pub enum Change {
     Taken(Partitions),
 }
 
-/// What a poll brought.
-pub enum Polled {
-    /// Nothing within the time.
-    Nothing,
-    /// A record.
-    Record(Record),
-    /// All records of (topic, partition) before the offset have come.
-    End(String, i32, i64),
+/// What comes that is no record.
+pub enum News {
     /// The topic has another id from here on: what comes now is of a topic that was made again.
     MadeAgain(String, String),
-    /// Something happened that is of no interest here, or that [`Consumer::changes`] tells.
-    Event,
     /// A position is not there any more: look at the partitions' ends.
     OutOfRange,
     /// The user may not be in the group; librdkafka goes on asking.
@@ -53,9 +46,17 @@ pub enum Polled {
     Dead(String),
 }
 
+impl News {
+    /// Whether it says that the topic has another id than this one.
+    pub fn made_again(&self, topic: &str, id: &str) -> bool {
+        matches!(self, Self::MadeAgain(of, new) if *of == *topic && *new != *id)
+    }
+}
+
 /// A member of a consumer group.
 pub struct Consumer {
-    queue: Queue,
+    events: Events,
+    records: Records,
     inner: Arc<BaseConsumer<Watch>>,
     changes: RefCell<Vec<Change>>,
     /// What librdkafka has been told to read.
@@ -65,7 +66,7 @@ pub struct Consumer {
 }
 
 impl ConsumerContext for Watch {
-    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::poll`].
+    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::changes`].
     fn rebalance(&self, consumer: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
         let _ = consumer.unassign();
     }
@@ -100,10 +101,11 @@ impl Consumer {
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
         let inner = Arc::new(BaseConsumer::from_config_and_context(&config, access.watch())?);
-        let queue = Queue::of_consumer(inner.client())
-            .map_err(|code| KafkaError::ClientCreation(code.to_string()))?;
+        let failed = |code: RDKafkaErrorCode| KafkaError::ClientCreation(code.to_string());
+        let events = Events::new(inner.client()).map_err(failed)?;
+        let records = Records::new(inner.client()).map_err(failed)?;
         let (changes, assigned) = (RefCell::default(), BTreeSet::new());
-        Ok(Self { queue, inner, changes, assigned, paused: false, isolation })
+        Ok(Self { events, records, inner, changes, assigned, paused: false, isolation })
     }
 
     /// For questions to the broker, from other threads.
@@ -120,37 +122,41 @@ impl Consumer {
         self.inner.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The next record or event. Must be called at least every 60 s.
-    pub fn poll(&self, timeout: Duration) -> Polled {
-        match self.queue.poll(timeout) {
-            None => Polled::Nothing,
-            Some(Event::Record(record)) => Polled::Record(record),
-            Some(Event::End(topic, partition, offset)) => Polled::End(topic, partition, offset),
-            Some(Event::Shared(given, partitions)) => {
-                let change = if given { Change::Given(partitions) } else { Change::Taken(partitions) };
-                self.changes.borrow_mut().push(change);
-                Polled::Event
-            }
-            Some(Event::Log(level, facility, line)) => {
-                if let Some((topic, id)) = made_again(&line) {
-                    return Polled::MadeAgain(topic.to_owned(), id.to_owned());
+    /// What came since the last call that is no record. Must be called at least every 60 s.
+    pub fn news(&self) -> Vec<News> {
+        let mut all = Vec::new();
+        while let Some(event) = self.events.next() {
+            match event {
+                Event::Shared(given, partitions) => {
+                    let change = if given { Change::Given(partitions) } else { Change::Taken(partitions) };
+                    self.changes.borrow_mut().push(change);
                 }
-                super::log_line(level <= 4, &facility, &line);
-                Polled::Event
+                Event::Log(level, facility, line) => match made_again(&line) {
+                    Some((topic, id)) => all.push(News::MadeAgain(topic.to_owned(), id.to_owned())),
+                    None => super::log_line(level <= 4, &facility, &line),
+                },
+                Event::Token => native::show_token(self.inner.client()),
+                Event::Error(code, true, text) => all.push(News::Dead(format!("{code}: {text}"))),
+                Event::Error(code, false, text) => all.push(self.failed(code, &text)),
             }
-            Some(Event::Token) => {
-                native::show_token(self.inner.client());
-                Polled::Event
-            }
-            Some(Event::Error(
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-                ..,
-            )) => Polled::OutOfRange,
-            Some(Event::Error(RDKafkaErrorCode::GroupAuthorizationFailed, ..)) => Polled::NotInGroup,
-            Some(Event::Error(code, true, _)) => Polled::Dead(code.to_string()),
-            Some(Event::Error(code, false, text)) => {
-                self.inner.context().note(code, &text);
-                Polled::Failed(code.to_string())
+        }
+        all
+    }
+
+    /// Hands over what came of the partitions that are read, until told to stop; waits for the first of it. What
+    /// [`Self::news`] tells when the first comes was told before any of it was fetched, or while it was.
+    pub fn take(&self, timeout: Duration, handle: impl FnMut(Fetched<'_>) -> ControlFlow<()>) {
+        self.records.take(self.inner.client(), timeout, handle);
+    }
+
+    /// What a failure means.
+    pub fn failed(&self, code: RDKafkaErrorCode, text: &str) -> News {
+        match code {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => News::OutOfRange,
+            RDKafkaErrorCode::GroupAuthorizationFailed => News::NotInGroup,
+            code => {
+                self.inner.context().note(code, text);
+                News::Failed(code.to_string())
             }
         }
     }
@@ -181,9 +187,18 @@ impl Consumer {
         self.stop(topic, partition)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        // Before, so that none of its records goes to the events; and again, because the end of an earlier assignment,
+        // which has happened by then, undoes it. What comes in between waits.
+        self.receive(topic, partition)?;
         self.inner.incremental_assign(&list)?;
         self.assigned.insert((topic.to_owned(), partition));
+        self.receive(topic, partition)?;
         if self.paused { self.inner.pause(&list) } else { Ok(()) }
+    }
+
+    fn receive(&self, topic: &str, partition: i32) -> KafkaResult<()> {
+        let received = self.records.receive(self.inner.client(), topic, partition);
+        received.map_err(KafkaError::MetadataFetch)
     }
 
     /// Reads a partition no more; the group still counts it as ours.
@@ -237,7 +252,7 @@ impl Consumer {
                 let _ = self.inner.poll(Duration::from_millis(50));
             }
         }
-        drop(self.queue);
+        drop((self.events, self.records));
         // Dropping closes it a second time and may wait for the broker without limit, so a thread does that once nobody
         // asks the broker any more; at the end of the process nobody waits for it.
         let inner = self.inner;

@@ -1,22 +1,22 @@
 //! From polls to folds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use alerting::record::{Header, RawRecord};
 
 use super::{Held, MAX_HELD, Reader, now_ms};
-use crate::consume::books::{Key, Open};
+use crate::consume::books::{Books, Open};
 use crate::consume::plan::Compiled;
-use crate::kafka::{Letter, Polled, Record};
+use crate::kafka::{Fetched, Letter, News, Record};
 
-/// An idle poll waits this long, and one while an answer is awaited this long.
+/// What is idle waits this long, and one while an answer is awaited this long.
 const POLL: Duration = Duration::from_millis(50);
 const POLL_SOON: Duration = Duration::from_millis(5);
 /// Records are taken for at most this long, or this many, before anything else is looked at.
 const ROUND: Duration = Duration::from_millis(20);
-const ROUND_RECORDS: u32 = 4096;
+const ROUND_RECORDS: u64 = 4096;
 
 /// What became of the records of a round.
 #[derive(Default)]
@@ -28,70 +28,53 @@ struct Round {
 }
 
 impl Reader {
-    /// Polls once, and goes on while records are there.
+    /// Takes what is there, and hears of what else happened.
     pub(super) fn read(&mut self) -> anyhow::Result<()> {
         let soon = self.books.in_flight() || self.asking || self.due.since.is_some();
-        let mut timeout = if soon { POLL_SOON } else { POLL };
+        let mut news = self.consumer.news();
+        let wait = match news.is_empty() {
+            false => Duration::ZERO,
+            true if soon => POLL_SOON,
+            true => POLL,
+        };
         let mut round = Round::default();
-        // The partition of the record before: many of one come in a row.
-        let mut current: Option<(Key, Option<&mut Open<Held>>)> = None;
-        let mut begun: Option<Instant> = None;
-        let mut now = 0;
-        let mut made_again = BTreeMap::new();
-        loop {
-            match self.consumer.poll(timeout) {
-                Polled::Nothing | Polled::Event => break,
-                Polled::Record(record) => {
-                    // Time passes while a poll waits.
-                    let start = *begun.get_or_insert_with(|| {
-                        now = now_ms();
-                        Instant::now()
-                    });
-                    if let Some(plan) = &self.plan {
-                        let (topic, partition) = (record.topic(), record.partition());
-                        let is_same =
-                            |(key, _): &(Key, _)| key.partition == partition && *key.topic == *topic;
-                        if !current.as_ref().is_some_and(is_same) {
-                            let key = Key { topic: Arc::from(topic), partition };
-                            let open = self.books.reading(&key);
-                            current = Some((key, open));
-                        }
+        let (mut begun, mut now, mut place) = (None, 0, 0);
+        let (consumer, books, plan) = (&self.consumer, &mut self.books, self.plan.as_ref());
+        consumer.take(wait, |fetched| {
+            let begun = *begun.get_or_insert_with(|| {
+                news.extend(consumer.news());
+                // Time passes while it waits.
+                now = now_ms();
+                Instant::now()
+            });
+            match fetched {
+                Fetched::Record(record) => {
+                    let topic = record.topic();
+                    if let (Some(plan), Some(open)) =
+                        (plan, open(books, &news, topic, record.partition(), &mut place))
+                        && let Some((held, progress)) = open.admit(record.offset())
+                    {
                         let time = record.timestamp().unwrap_or(now);
                         if time > now {
                             now = now_ms();
                         }
-                        let open = current.as_mut().and_then(|(_, open)| open.as_deref_mut());
-                        if let Some((held, progress)) = open.and_then(|open| open.admit(record.offset())) {
-                            let time = fold(plan, held, (&record, topic), (time, now), &mut round);
-                            *progress = (*progress).max(time);
-                        }
-                    }
-                    let full = round.letters && {
-                        current = None;
-                        self.weight_now() >= MAX_HELD
-                    };
-                    if full
-                        || round.read >= u64::from(ROUND_RECORDS)
-                        || (round.read % 64 == 0 && start.elapsed() > ROUND)
-                    {
-                        break;
+                        let time = fold(plan, held, (&record, topic), (time, now), &mut round);
+                        *progress = (*progress).max(time);
                     }
                 }
-                Polled::End(topic, partition, offset) => {
-                    current = None;
-                    self.books.reached(&Key { topic: Arc::from(topic), partition }, offset);
+                Fetched::End(topic, partition, offset) => {
+                    if let Some(open) = open(books, &news, topic, partition, &mut place) {
+                        open.reached(offset);
+                    }
                 }
-                Polled::OutOfRange => self.lost_place = true,
-                Polled::MadeAgain(topic, id) => {
-                    made_again.insert(topic, id);
-                    break;
-                }
-                Polled::NotInGroup => self.standing.group(false),
-                Polled::Failed(why) => tracing::debug!(why, "poll"),
-                Polled::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
+                Fetched::Error(code, why) => news.push(consumer.failed(code, &why)),
             }
-            timeout = Duration::ZERO;
-        }
+            let full = round.letters && weight(books) >= MAX_HELD;
+            if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
         if round.read > 0 {
             self.metrics.read.inc_by(round.read);
             self.metrics.matched.inc_by(round.matched);
@@ -103,19 +86,48 @@ impl Reader {
             }
             self.weigh();
         }
+        self.hear(news)
+    }
+
+    fn hear(&mut self, news: Vec<News>) -> anyhow::Result<()> {
+        let mut made_again = BTreeMap::new();
+        for it in news {
+            match it {
+                News::MadeAgain(topic, id) => {
+                    made_again.insert(topic, id);
+                }
+                News::OutOfRange => self.lost_place = true,
+                News::NotInGroup => self.standing.group(false),
+                News::Failed(why) => tracing::debug!(why, "poll"),
+                News::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
+            }
+        }
         self.topics(&made_again);
         Ok(())
     }
 
-    fn weight_now(&self) -> usize {
-        self.books.held().map(Held::weight).sum()
-    }
-
     /// Weighs what is held anew.
     pub(super) fn weigh(&mut self) {
-        self.due.weight = self.weight_now();
+        self.due.weight = weight(&self.books);
         self.metrics.held_bytes.set(self.due.weight as i64);
     }
+}
+
+/// The partition that something came of; `place` is as [`Books::reading`] says. Of a topic that was made again there is
+/// none: what comes is not of the one that is open.
+fn open<'b>(
+    books: &'b mut Books<Held>,
+    news: &[News],
+    topic: &str,
+    partition: i32,
+    place: &mut usize,
+) -> Option<&'b mut Open<Held>> {
+    let open = books.reading(topic, partition, place)?;
+    (!news.iter().any(|it| it.made_again(topic, open.topic_id()))).then_some(open)
+}
+
+fn weight(books: &Books<Held>) -> usize {
+    books.held().map(Held::weight).sum()
 }
 
 /// Folds a record of the topic whose timestamp, and the clock, are given; where the broker gave none, it is the clock.
@@ -123,7 +135,7 @@ impl Reader {
 fn fold(
     plan: &Compiled,
     held: &mut Held,
-    (record, topic): (&Record, &str),
+    (record, topic): (&Record<'_>, &str),
     (timestamp_ms, clock_ms): (i64, i64),
     round: &mut Round,
 ) -> Option<i64> {
