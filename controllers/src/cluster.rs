@@ -4,6 +4,8 @@
 //! Invariant: nothing is written that is already so, as far as the caches tell; a resync without changes writes nothing.
 //! Never: a read of a Secret, a write to what does not carry our label, an update without a field manager.
 
+mod events;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -13,16 +15,16 @@ use domain::Digest;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::children::{Child, ChildKind};
-use crate::conditions::{cut, find, reasons, types};
+use crate::conditions::reasons;
 use crate::metrics::Metrics;
 
 /// Which step of a reconcile failed, and why.
@@ -271,7 +273,7 @@ impl Cluster {
             let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
             statuses.insert(uid.clone(), (object.status.clone(), object.meta.resource_version.clone()));
         }
-        for event in events(object, &self.instance, now) {
+        for event in events::of(object, &self.instance, now) {
             let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
             match api.create(&PostParams::default(), &event).await {
                 Ok(_) => self.metrics.wrote(self.name, "event"),
@@ -339,140 +341,6 @@ pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
 
-/// What is worth an event: a new status or reason of Ready (other than work under way), and flips of the kind's own
-/// conditions.
-fn events(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<Event> {
-    let told = |type_: &str| {
-        let after = find(object.after, type_)?;
-        let before = find(object.before, type_);
-        let same = before.is_some_and(|before| {
-            before.status == after.status
-                && before.reason == after.reason
-                && (type_ != types::READY || after.status == "True" || before.message == after.message)
-        });
-        (!same).then_some(after)
-    };
-    let quiet = |condition: &Condition| {
-        [reasons::PROGRESSING, reasons::WORKER_BEHIND, reasons::WORKER_UNAVAILABLE, reasons::NOTHING_SENT]
-            .contains(&condition.reason.as_str())
-    };
-    let good_at_first = |condition: &Condition| {
-        condition.type_ != types::READY
-            && find(object.before, &condition.type_).is_none()
-            && [reasons::NO_CONFLICT, reasons::QUIET, reasons::DELIVERING]
-                .contains(&condition.reason.as_str())
-    };
-    [types::READY, types::HEALTHY, types::FIRING, types::CONFLICTING]
-        .into_iter()
-        .filter_map(told)
-        .filter(|condition| !quiet(condition) && !good_at_first(condition))
-        .map(|condition| event(object, condition, instance, now))
-        .chain(forgotten(object, now).map(|lost| event(object, &lost, instance, now)))
-        .chain(irregular(object, now).map(|left| event(object, &left, instance, now)))
-        .collect()
-}
-
-/// Counts that only grow.
-const GROWING: [(&str, &str); 2] = [("/deliveries/delivered", "delivered"), ("/matched", "matched")];
-
-/// What the hub forgot, where such a count has shrunk: its database was lost, or an older one is back.
-fn forgotten(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
-    let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64);
-    GROWING.iter().find_map(|(path, what)| {
-        let (before, after) = (count(&object.shown, path)?, count(&object.status, path)?);
-        (after < before).then(|| Condition {
-            type_: types::READY.to_owned(),
-            status: "False".to_owned(),
-            reason: reasons::LEDGER_LOST.to_owned(),
-            message: format!(
-                "the hub's database was lost, or is an older one: {before} were {what}, it knows of {after}; what was pending or dead is gone, topics are read again from where it knows, and what is told again has the same ids"
-            ),
-            last_transition_time: Time(now),
-            observed_generation: None,
-        })
-    })
-}
-
-/// Counts of a schedule whose growth is told, with what has happened to how many.
-const IRREGULAR: [(&str, &str, &str); 4] = [
-    ("/skippedReminders", reasons::REMINDERS_SKIPPED, "reminders were missed, and left out by catchUp"),
-    (
-        "/clockChanges/shifted",
-        reasons::CLOCKS_CHANGED,
-        "occurrences were later than the rule says: their local time did not exist",
-    ),
-    (
-        "/clockChanges/skipped",
-        reasons::CLOCKS_CHANGED,
-        "occurrences did not happen: their local time did not exist",
-    ),
-    (
-        "/clockChanges/doubled",
-        reasons::CLOCKS_CHANGED,
-        "occurrences happened twice: their local time existed twice",
-    ),
-];
-
-/// What of a schedule was not as its rule says, since the last look.
-fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Condition> {
-    let count = |status: &Value, path| status.pointer(path).and_then(Value::as_i64).unwrap_or(0);
-    IRREGULAR.iter().filter_map(move |(path, reason, what)| {
-        let after = count(&object.status, path);
-        let more = after - count(&object.shown, path);
-        (more > 0).then(|| Condition {
-            type_: types::READY.to_owned(),
-            status: "False".to_owned(),
-            reason: (*reason).to_owned(),
-            message: format!("{more} {what} ({after} ever)"),
-            last_transition_time: Time(now),
-            observed_generation: None,
-        })
-    })
-}
-
-fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Timestamp) -> Event {
-    let good = match condition.type_.as_str() {
-        _ if condition.reason == reasons::TEMPLATE_FAILED => false,
-        types::READY | types::HEALTHY => condition.status == "True" || condition.reason == reasons::SUSPENDED,
-        _ => condition.status == "False",
-    };
-    let name = object.meta.name.clone().unwrap_or_default();
-    // The same change makes the same name, whoever tells it: it exists once.
-    let identity = Digest::of(&(
-        &object.meta.uid,
-        &condition.type_,
-        &condition.status,
-        &condition.reason,
-        &condition.message,
-        condition.last_transition_time.0.as_second(),
-        object.meta.generation,
-    ));
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{}", name.get(..200).unwrap_or(&name), &identity.as_str()[..16])),
-            namespace: object.meta.namespace.clone(),
-            ..ObjectMeta::default()
-        },
-        event_time: Some(MicroTime(now)),
-        type_: Some(if good { "Normal" } else { "Warning" }.to_owned()),
-        reason: Some(cut(&condition.reason, 120)),
-        action: Some("Reconcile".to_owned()),
-        note: Some(cut(&condition.message, 300)),
-        regarding: Some(ObjectReference {
-            api_version: Some("belfry.dev/v1alpha1".to_owned()),
-            kind: Some(object.kind.to_owned()),
-            name: object.meta.name.clone(),
-            namespace: object.meta.namespace.clone(),
-            uid: object.meta.uid.clone(),
-            resource_version: object.meta.resource_version.clone(),
-            ..ObjectReference::default()
-        }),
-        reporting_controller: Some("belfry.dev/operator".to_owned()),
-        reporting_instance: Some(cut(instance, 120)),
-        ..Event::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,29 +366,5 @@ mod tests {
         seen.generation = Some(4);
         seen.owner_references = None;
         assert!(was_changed(&last, &seen, &body), "somebody took the owner away");
-    }
-
-    #[test]
-    fn a_count_that_shrinks_is_told_as_a_lost_ledger() {
-        let meta = ObjectMeta::default();
-        let told = |before: Value, after: Value| {
-            let object = Reported {
-                kind: "AlertRule",
-                meta: &meta,
-                shown: before,
-                before: &[],
-                after: &[],
-                status: after,
-            };
-            let told = events(&object, "pod", Timestamp::UNIX_EPOCH);
-            told.into_iter().filter_map(|event| Some((event.reason?, event.note?))).collect::<Vec<_>>()
-        };
-        let delivered = |count: i64| json!({"deliveries": {"delivered": count}});
-        assert!(told(delivered(5), delivered(5)).is_empty());
-        assert!(told(json!({}), delivered(5)).is_empty(), "it was not known before");
-        let lost = told(delivered(5), delivered(0));
-        assert_eq!(lost[0].0, "LedgerLost");
-        assert!(lost[0].1.contains("5 were delivered, it knows of 0"), "{}", lost[0].1);
-        assert_eq!(told(json!({"matched": 7}), json!({"matched": 6})).len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The thread that reads: polls Kafka, folds, and says when a commit is due.
 //!
-//! Invariants: it never waits for hub or broker longer than a poll, but for the bounded last commit when partitions go or
+//! Invariants: it never waits for hub or broker longer than 50 ms, but for the bounded last commit when partitions go or
 //! the process stops; folds of one commit come from one plan; what is held is bounded, and over the bound no more records
 //! are taken. Never here: an HTTP call, or a rule's meaning.
 

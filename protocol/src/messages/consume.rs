@@ -1,0 +1,147 @@
+//! What consumers say and are told.
+
+use std::collections::BTreeMap;
+
+use domain::{Count, Digest, Dropped, Matched, RulePlan, Source};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// All rules that read one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourcePlan {
+    /// Changes with any of the rules.
+    pub revision: Digest,
+    /// Brokers, security and isolation, whose hash is the source's key.
+    #[serde(flatten)]
+    pub source: Source,
+    /// Every rule that is not suspended, by uid.
+    pub rules: BTreeMap<Uuid, SourceRule>,
+    /// The union of the rules' topics, suspended rules included, so that their records are passed over.
+    pub topics: Vec<String>,
+}
+
+/// One rule of a source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRule {
+    /// The rule's name.
+    pub name: String,
+    /// Revision of its plan.
+    pub revision: Digest,
+    /// [`RulePlan::state`], which counts must carry.
+    pub state: Digest,
+    /// The plan.
+    pub plan: RulePlan,
+}
+
+/// Asks where to read on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PositionsRequest {
+    /// One for each topic; all its partitions, whoever owns them.
+    pub topics: Vec<TopicEnds>,
+}
+
+/// A topic as the broker has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicEnds {
+    /// Its name.
+    pub topic: String,
+    /// Its id (Kafka's topic UUID, base64 as Kafka prints it): a topic made again is another one.
+    pub topic_id: String,
+    /// First kept offset and next offset to be written, of partition 0, 1, 2, ...
+    pub partitions: Vec<(i64, i64)>,
+}
+
+/// Where to read on. A topic that the source has never read is opened by the first request that names it: all its
+/// partitions at the given ends, by `startFrom` (`Earliest` if any of its rules says so). A partition that appears later
+/// is read from its first record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Positions {
+    /// Next offset to read, by topic, of partition 0, 1, 2, ...
+    pub topics: BTreeMap<String, Vec<i64>>,
+}
+
+/// What a consumer has done since its last accepted commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Commit {
+    /// The revision of the source plan with which all entries were folded.
+    pub revision: Digest,
+    /// The rules of that revision, with their states: what was evaluated, matched or not.
+    pub rules: BTreeMap<Uuid, Digest>,
+    /// One entry a partition, each accepted or refused by itself.
+    pub entries: Vec<Entry>,
+}
+
+/// One partition's part of a commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Topic name.
+    pub topic: String,
+    /// Topic id.
+    pub topic_id: String,
+    /// Partition number.
+    pub partition: i32,
+    /// The offset that the ledger must hold; another one refuses the entry.
+    pub from: i64,
+    /// The next offset to read. Equal to `from` in an empty commit, which only moves event time.
+    pub to: i64,
+    /// Event-time progress, Unix ms: the largest event time seen up to `to` and not beyond the worker's clock; or, where
+    /// the broker said that `to` is the end, the worker's clock from before it asked. Absent when nothing is known yet.
+    pub progress_ms: Option<i64>,
+    /// Event time of the entry's first record, not beyond the worker's clock: where a partition that was never read begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
+    /// The partition's next offset to be written, as last seen, for the lag.
+    pub end: i64,
+    /// Counts by (rule, group, bucket).
+    pub counts: Vec<Count>,
+    /// Matched records of rules with condition `Any` that speak for each record.
+    pub records: Vec<Matched>,
+    /// Records that were not counted, by rule (absent: by all rules of the topic) and reason.
+    pub dropped: Vec<Dropped>,
+    /// Records that can't be decoded and that the dead-letter topic did not take.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// A record that can't be decoded, kept in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// Its offset.
+    pub offset: i64,
+    /// Why.
+    pub reason: String,
+    /// Base64 of the key, cut to 1 KiB.
+    pub key: Option<String>,
+    /// Base64 of the value, cut to 16 KiB.
+    pub value: String,
+    /// Length of the whole value, bytes.
+    pub length: i64,
+}
+
+/// What became of each entry, in the commit's order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitResult {
+    /// One for each entry.
+    pub entries: Vec<EntryResult>,
+    /// The hub's current revision of the source plan.
+    pub revision: Digest,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryResult {
+    /// 200: durable. 409: the ledger holds another offset; drop what is held and read again from `offset`.
+    /// 404: the topic has not been opened (or is another one now): ask for positions.
+    pub status: u16,
+    /// What the ledger holds now.
+    pub offset: i64,
+}

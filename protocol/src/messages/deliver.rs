@@ -1,0 +1,98 @@
+//! What workers that deliver say and are told.
+
+use std::collections::BTreeMap;
+
+use domain::{ChannelPlan, Digest, Notification, Outcome};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// All channels of a namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelsPlan {
+    /// Changes with any of the channels.
+    pub revision: Digest,
+    /// Every channel, by uid.
+    pub channels: BTreeMap<Uuid, ChannelEntry>,
+}
+
+/// One channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelEntry {
+    /// Its name.
+    pub name: String,
+    /// Revision of its plan.
+    pub revision: Digest,
+    /// The plan.
+    pub plan: ChannelPlan,
+}
+
+/// Which attempts a worker makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Pool {
+    /// The first.
+    Send,
+    /// The others.
+    Retry,
+}
+
+/// Asks for work.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRequest {
+    /// Which attempts.
+    pub pool: Pool,
+    /// The worker's instance (pod name), for the ledger.
+    pub instance: String,
+    /// At most this many, 1 to 500.
+    pub max: i32,
+    /// How long to wait for the first, milliseconds, at most 30,000.
+    pub wait_ms: u64,
+}
+
+/// Work under a lease. The hub hands notifications on as they are stored, without reading them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claimed<N = Notification> {
+    /// The attempts to make; each lease runs its channel's timeout and 15 s more.
+    pub tasks: Vec<Task<N>>,
+    /// The channels of the tasks, as they are now.
+    pub channels: BTreeMap<Uuid, ChannelEntry>,
+}
+
+/// One attempt to make.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task<N = Notification> {
+    /// The delivery's stable id, the same for every attempt.
+    pub delivery: Uuid,
+    /// The attempt's number, from 1: with the delivery it names the lease.
+    pub attempt: i32,
+    /// The channel.
+    pub channel: Uuid,
+    /// The recipient; empty where the channel has one unnamed.
+    pub recipient: String,
+    /// What to say.
+    pub notification: N,
+}
+
+/// What came of attempts, up to 1,000.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcomes {
+    /// One for each.
+    pub outcomes: Vec<AttemptOutcome>,
+}
+
+/// What came of one attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptOutcome {
+    /// The delivery.
+    pub delivery: Uuid,
+    /// The attempt.
+    pub attempt: i32,
+    /// What came of it.
+    pub outcome: Outcome,
+}
