@@ -60,6 +60,6 @@ pub struct ReminderDue {
     pub title: String,
     /// What to say below it.
     pub summary: String,
-    /// How bad it is: always `info` for now.
+    /// How bad it is: `info`, since a schedule names none.
     pub severity: Severity,
 }

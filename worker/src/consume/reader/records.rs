@@ -1,4 +1,4 @@
-//! From polls to folds.
+//! From what is fetched to folds.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -98,7 +98,7 @@ impl Reader {
                 }
                 News::OutOfRange => self.lost_place = true,
                 News::NotInGroup => self.standing.group(false),
-                News::Failed(why) => tracing::debug!(why, "poll"),
+                News::Failed(why) => tracing::debug!(why, "the Kafka client"),
                 News::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
             }
         }
