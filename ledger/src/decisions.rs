@@ -33,8 +33,11 @@ struct Due {
     decisions: Vec<Decision>,
 }
 
+/// A row of `groups`, as read: itself, its rule, labels, state, sample, window.
+type Stored = (i64, i64, String, String, Option<String>, Option<String>);
+
 /// A row of `groups`, as written back.
-type Row = (i64, String, Option<i64>, i64, Option<i64>, Option<String>, Option<i64>);
+type Row = (i64, String, Option<i64>, i64, Option<i64>, Option<String>, Option<i64>, Option<String>);
 
 fn watermark(rule: &Live, topics: &HashMap<String, Topic>) -> Option<i64> {
     let names = &rule.object.rule()?.topics;
@@ -191,30 +194,28 @@ async fn load(
     moved: &HashMap<i64, (Uuid, i64)>,
 ) -> Result<Vec<Due>, Error> {
     let to: Vec<(i64, i64)> = moved.iter().map(|(row, (_, to))| (*row, *to)).collect();
-    let groups: Vec<(i64, i64, String, String, Option<String>)> = query_as(
-        "SELECT g.g, g.r, g.labels, g.state, g.sample FROM jsonb_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
-         AND g.next <= j.value ->> 1 ORDER BY g.g",
+    let groups: Vec<Stored> = query_as(
+        "SELECT g.g, g.r, g.labels, g.state, g.sample, g.window FROM jsonb_each(?1) j JOIN groups g \
+         ON g.r = j.value ->> 0 AND g.next <= j.value ->> 1 ORDER BY g.g",
     )
     .bind(set(&to)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut due = Vec::with_capacity(groups.len());
-    for (g, row, labels, state, sample) in groups {
+    let (mut due, mut which) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
+    for (g, row, labels, state, sample, window) in groups {
         let Some((rule, _)) = moved.get(&row) else { continue };
+        let Some(params) = rules.get(rule).and_then(|rule| rule.params) else { continue };
         let state = serde_json::from_str(&state)?;
-        let (buckets, decisions) = (Vec::new(), Vec::new());
-        due.push(Due { g, rule: *rule, labels, state, sample, buckets, decisions });
+        let buckets = window.map_or(Ok(Vec::new()), |window| unpack(&params, &window))?;
+        which.push((g, params.needs_extras(), buckets.last().map_or(i64::MIN, |bucket| bucket.start_ms)));
+        due.push(Due { g, rule: *rule, labels, state, sample, buckets, decisions: Vec::new() });
     }
     if due.is_empty() {
         return Ok(due);
     }
-    let needs = |rule: &Uuid| {
-        rules.get(rule).and_then(|rule| rule.params).is_some_and(|params| params.needs_extras())
-    };
-    let which: Vec<(i64, bool)> = due.iter().map(|group| (group.g, needs(&group.rule))).collect();
     let buckets: Vec<(i64, i64, i64, Option<String>)> = query_as(
         "SELECT b.g, b.bucket, b.count, iif(j.value ->> 1, b.extras, NULL) FROM jsonb_each(?1) j \
-         JOIN buckets b ON b.g = j.value ->> 0 ORDER BY b.g, b.bucket",
+         JOIN buckets b ON b.g = j.value ->> 0 AND b.bucket > j.value ->> 2 ORDER BY b.g, b.bucket",
     )
     .bind(set(&which)?)
     .fetch_all(&mut tx.conn)
@@ -290,6 +291,34 @@ async fn top(
     Ok(all)
 }
 
+/// The decided buckets of a group as one text, so that the next decision reads no row of each; none where rows hold more of
+/// them than a count that matters.
+fn pack(params: &RuleParams, buckets: &[Bucket], to: i64) -> Result<Option<String>, Error> {
+    if params.needs_extras() {
+        return Ok(None);
+    }
+    let width = params.buckets().width();
+    let mut before = 0;
+    let decided = buckets.iter().filter(|bucket| bucket.start_ms + width <= to);
+    let numbers = decided.flat_map(|bucket| {
+        let number = bucket.start_ms / width;
+        [number - std::mem::replace(&mut before, number), bucket.count]
+    });
+    Ok(Some(set(&numbers.collect::<Vec<i64>>())?))
+}
+
+/// What [`pack`] made a text of.
+fn unpack(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Error> {
+    let numbers: Vec<i64> = serde_json::from_str(window)?;
+    let mut number = 0;
+    let (pairs, _) = numbers.as_chunks::<2>();
+    let buckets = pairs.iter().map(|[more, count]| {
+        number += more;
+        Bucket { start_ms: number * params.buckets().width(), count: *count, extras: None }
+    });
+    Ok(buckets.collect())
+}
+
 /// The group as it is stored; none when nothing of it is worth keeping.
 fn row(group: &mut Due, params: &RuleParams, observed: Option<i64>, to: i64) -> Result<Option<Row>, Error> {
     let keep = params.keep_from(to);
@@ -311,6 +340,7 @@ fn row(group: &mut Due, params: &RuleParams, observed: Option<i64>, to: i64) -> 
         next,
         group.sample.clone().filter(|_| episode.is_some()),
         group.state.pending_ms,
+        pack(params, kept, to)?,
     )))
 }
 
@@ -318,7 +348,8 @@ async fn store(tx: &mut Tx, rows: &[Row], gone: &[i64], old: &[(i64, i64)]) -> R
     if !rows.is_empty() {
         query(
             "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
-             next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6 FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+             next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6, \
+             window = j.value ->> 7 FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
         )
         .bind(set(rows)?)
         .execute(&mut tx.conn)

@@ -20,10 +20,11 @@ use crate::writer::{Dirty, Ids, Tx};
 use crate::{Error, Options, Render, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
+    include_str!("../migrations/0004.sql"),
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
