@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::{field, webhook};
 
-/// Records that can't be decoded, of each format.
+/// Records that can't be decoded, of each of the four formats, where `MALFORMED` does not say how many.
 const MALFORMED: usize = 25_000;
 
 /// They come in so many rounds.
@@ -291,8 +291,10 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
     let producer = producer(&kafka, "lz4");
     let mut expected: BTreeMap<&str, Vec<(Vec<u8>, String)>> = BTreeMap::new();
     let mut held = Vec::new();
+    let each =
+        std::env::var("MALFORMED").map_or(MALFORMED, |each| each.parse().expect("MALFORMED is a number"));
     for round in 0..ROUNDS {
-        let (from, to) = (round * MALFORMED / ROUNDS, (round + 1) * MALFORMED / ROUNDS);
+        let (from, to) = (round * each / ROUNDS, (round + 1) * each / ROUNDS);
         for (name, _) in FORMATS {
             for n in from..to {
                 let (value, headers, reason) = malformed(name, n);
@@ -311,7 +313,7 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
         }
         held.push(resident(&tenant).await);
     }
-    println!("resident bytes after each of {ROUNDS} rounds, {MALFORMED} records of each format: {held:?}");
+    println!("resident bytes after each of {ROUNDS} rounds, {each} records of each format: {held:?}");
     // Buffers and the producer of dead letters come with the first ones; after that nothing more is needed.
     let [.., before, last] = held.as_slice() else { panic!("rounds") };
     assert_eq!(before.len(), FORMATS.len());
