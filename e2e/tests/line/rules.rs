@@ -39,11 +39,16 @@ async fn consumers(tenant: &Tenant) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts() {
+async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts_and_its_top_values() {
     let tenant = Tenant::new("t-frequency").await;
     let topic = tenant.topic("logs");
     create_topic(&tenant.cluster.kafka, &topic, 3).await;
-    let more = "  repeatInterval: 4s\n  resolve: {after: 3s, notify: true}\n  allowedLateness: 3s\n";
+    let more = "  repeatInterval: 4s
+  resolve: {after: 3s, notify: true}
+  allowedLateness: 3s
+  topValues: {host: record.host}
+  summary: \"{% for it in topValues.host %}{{ it.value }}:{{ it.count }} {% endfor %}{{ firstRecord.host }}\"
+";
     let frequency = "{type: Frequency, frequency: {count: 5, window: 10s}}";
     let manifest = rule("errors", &topic, "hook", "record.kind == \"bad\"", frequency, more);
     tenant.apply(&(webhook(&tenant, "hook", FAST) + &manifest)).await;
@@ -52,15 +57,10 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts() {
     produce(&producer, &topic, None, Some(&record("fine", "a")), None).await;
     // All in one bucket, the next second's, on all partitions: decided 3 s after its end, when all have long come.
     let second = now_ms() / 1000 * 1000 + 1000;
-    for number in 0..7 {
-        produce(
-            &producer,
-            &topic,
-            Some(&format!("p{number}")),
-            Some(&record("bad", "a")),
-            Some(second + number),
-        )
-        .await;
+    for (number, host) in (0..).zip(["h1", "h0", "h2", "h0", "h1", "h0", "h0"]) {
+        let bad = json!({"kind": "bad", "key": "a", "host": host}).to_string();
+        let key = format!("p{number}");
+        produce(&producer, &topic, Some(&key), Some(bad.as_bytes()), Some(second + number)).await;
         produce(&producer, &topic, None, Some(&record("fine", "a")), Some(second)).await;
     }
     for _ in 0..4 {
@@ -68,6 +68,7 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts() {
     }
     let first = body(&tenant.arrived("hook", 1, 60).await[0]);
     assert_eq!(first["data"]["title"], "errors a 7", "{first}");
+    assert_eq!(first["data"]["body"], "h0:4 h1:2 h2:1 h1", "{first}");
     let all = eventually("the resolved notice", Duration::from_mins(1), async || {
         let all = tenant.received("hook").await;
         if all.iter().any(|one| one.body.contains("resolved")) {
