@@ -4,6 +4,7 @@
 //! Never here: a mock of something that the test bed has for real.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod abuse;
 pub mod bench;
 pub mod cluster;
 pub mod kafka;

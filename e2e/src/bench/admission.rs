@@ -81,7 +81,7 @@ fn schedule(n: usize) -> Value {
 }
 
 /// A door to the API server without a certificate, for as long as the process is held.
-async fn proxy() -> (Child, String) {
+pub(crate) async fn proxy() -> (Child, String) {
     let mut child = Command::new("kubectl")
         .args(["proxy", "--port=0"])
         .stdout(Stdio::piped())

@@ -1,4 +1,5 @@
-//! The fault run: `make soak`. Prints one line of figures; ends with 1 unless nothing was lost, extra, counted twice, out of
+//! The fault run: `make soak`; with `ABUSE=1` one tenant's worst beside another ([`e2e::abuse`]).
+//! The fault run prints one line of figures; ends with 1 unless nothing was lost, extra, counted twice, out of
 //! order or sent under a new id, and all kills and rebalances happened. See [`e2e::soak`].
 //!
 //! Never: an end of 0 that shows nothing.
@@ -39,6 +40,10 @@ struct Flags {
     /// Less than five minutes in all, with a fixed seed: the one of `make test`.
     #[arg(long)]
     short: bool,
+    /// Not the fault run but one tenant's worst beside another, each as it was found and all side by side.
+    #[arg(long, env = "ABUSE", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+        value_parser = clap::builder::BoolishValueParser::new())]
+    abuse: bool,
     /// Where logs are kept when the run fails.
     #[arg(long, env = "BELFRY_SOAK_LOGS", default_value = "target/soak")]
     logs: PathBuf,
@@ -68,6 +73,9 @@ impl Flags {
 #[tokio::main]
 async fn main() -> ExitCode {
     let flags = Flags::parse();
+    if flags.abuse {
+        return abuse().await;
+    }
     let settings = flags.settings();
     let again = if settings.short {
         format!("SEED={} e2e/soak.sh --short", settings.seed)
@@ -102,6 +110,17 @@ async fn main() -> ExitCode {
     save(&logs, report.as_ref().ok()).await;
     println!("      logs are in {}; the same run again: {again}", logs.display());
     ExitCode::FAILURE
+}
+
+/// Prints the neighbour's times and what should not have been; good when nothing should.
+async fn abuse() -> ExitCode {
+    let report = e2e::abuse::run(e2e::abuse::Size::Full).await;
+    println!("{report}");
+    for fault in &report.faults {
+        println!("      {fault}");
+    }
+    let good = report.faults.is_empty() && report.slower_than(e2e::abuse::MOST).is_empty();
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The line of figures.

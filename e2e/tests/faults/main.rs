@@ -2,6 +2,7 @@
 //! what arrived. One at a time; needs the test bed's own cluster. Run by `make test`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panics")]
 
+mod abuse;
 mod certificates;
 mod outages;
 mod quiet;

@@ -1,0 +1,19 @@
+//! One tenant does its worst; another does not notice more than that the machine is busy.
+
+use e2e::abuse::{Size, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tenant_does_restarts_nothing_and_leaves_the_others_served() {
+    let report = run(Size::Small).await;
+    println!("{report}");
+    assert!(report.faults.is_empty(), "{:#?}", report.faults);
+    for outcome in &report.outcomes {
+        let times = &outcome.times;
+        let asked = [times.commits.len(), times.reads.len(), times.admission.len()];
+        assert!(
+            asked.iter().all(|count| *count > 0),
+            "{}: the neighbour was asked {asked:?}",
+            outcome.attack
+        );
+    }
+}
