@@ -131,10 +131,10 @@ mod tests {
         assert_eq!(budget.charge(peer(3), 1, soon).await.unwrap_err(), Spent::All(100));
         let soon = Instant::now() + Duration::from_secs(1);
         let (waited, ()) = tokio::join!(budget.charge(peer(1), 60, soon), async { drop(held) });
-        assert_eq!((waited.unwrap_err(), budget.lock().all), (Spent::All(100), 50));
+        assert_eq!((waited.unwrap_err(), budget.taken()), (Spent::All(100), 50));
         drop(other);
         let all = budget.charge(peer(1), 60, soon).await.unwrap();
         drop(all);
-        assert_eq!((budget.lock().all, budget.lock().peers.len()), (0, 0));
+        assert_eq!((budget.taken(), budget.lock().peers.len()), (0, 0));
     }
 }
