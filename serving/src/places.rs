@@ -1,10 +1,12 @@
 //! Places for connections: so many in all, so many of one address, and fewer for those that have not said anything yet.
 //!
-//! Where places run short, a silent connection makes room for a new one: its peer's oldest, or the oldest of the peer that
-//! has most of them. So whoever opens thousands and says nothing only pushes out its own, and a new one of anybody else is
-//! heard. Invariants: what is counted is never above the bounds; a connection with a request under way, or with one that was
-//! answered well, is not pushed out. Never: a connection that waits for a place, or a look at what it says.
+//! Where places run short, a connection without a request makes room for a new one: a silent one first, of its peer the
+//! oldest, or of the peer that has most of them; else one that has been answered well and is idle, of a peer that has more
+//! connections than the newcomer's. So whoever opens thousands only pushes out its own, and a new one of anybody else is
+//! heard. Invariants: what is counted is never above the bounds; a connection with a request under way is not pushed out.
+//! Never: a connection that waits for a place, or a look at what it says.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,13 +42,17 @@ struct Peer {
     taken: usize,
     /// Silent connections, the longest silent first.
     silent: BTreeSet<u64>,
+    /// Idle connections that have been answered well, the longest idle first.
+    idle: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next: u64,
     taken: usize,
-    silent: HashMap<u64, CancellationToken>,
+    silent: usize,
+    /// Silent and idle ones.
+    quiet: HashMap<u64, CancellationToken>,
     peers: HashMap<IpAddr, Peer>,
     pushed_out: u64,
     refused: u64,
@@ -70,13 +76,11 @@ pub(crate) struct Place {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// Since it took that number.
-    Silent(u64),
-    /// A request is under way.
-    AtWork,
+struct Standing {
+    /// Since it took that number there is no request; else one is under way.
+    quiet: Option<u64>,
     /// A request was answered well.
-    Known,
+    known: bool,
 }
 
 impl Places {
@@ -84,34 +88,37 @@ impl Places {
         Arc::new(Self { caps, state: Mutex::default() })
     }
 
-    /// A place for a new connection, if need be that of a silent one; none when all are taken by others.
+    /// A place for a new connection, if need be that of one without a request; none when all have one.
     pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         // The same host by IPv4 and as IPv6 tells of it.
         let peer = peer.to_canonical();
         let mut state = self.lock();
-        let of_peer = state.peers.get(&peer).map_or((0, 0), |it| (it.taken, it.silent.len()));
-        if of_peer.0 >= self.caps.per_peer || of_peer.1 >= self.caps.silent_per_peer {
-            if !state.push_out(peer) {
-                state.refused += 1;
-                return None;
-            }
-        } else if (state.taken >= self.caps.all || state.silent.len() >= self.caps.silent)
-            && !state.push_out_any()
-        {
+        let caps = self.caps;
+        let (taken, silent) = state.peers.get(&peer).map_or((0, 0), |it| (it.taken, it.silent.len()));
+        let room = if silent >= caps.silent_per_peer || taken >= caps.per_peer {
+            state.push_out(peer)
+        } else if state.silent >= caps.silent {
+            state.push_out_silent()
+        } else {
+            state.taken < caps.all || state.push_out_silent() || state.push_out_idle(taken)
+        };
+        if !room {
             state.refused += 1;
             return None;
         }
         let pushed_out = CancellationToken::new();
-        let number = state.falls_silent(peer, pushed_out.clone());
+        let number = state.falls_quiet(peer, false, pushed_out.clone());
         state.taken += 1;
         state.peers.entry(peer).or_default().taken += 1;
         drop(state);
-        Some(Place { places: Arc::clone(self), peer, standing: Mutex::new(Standing::Silent(number)), pushed_out })
+        let standing = Mutex::new(Standing { quiet: Some(number), known: false });
+        Some(Place { places: Arc::clone(self), peer, standing, pushed_out })
     }
 
-    /// Frees the place of a silent connection, where the process runs short of something else.
+    /// Frees the place of a connection without a request, where the process runs short of something else.
     pub(crate) fn make_room(&self) {
-        self.lock().push_out_any();
+        let mut state = self.lock();
+        let _ = state.push_out_silent() || state.push_out_idle(0);
     }
 
     /// How many were pushed out, and how many refused, since this was last asked.
@@ -126,34 +133,54 @@ impl Places {
 }
 
 impl State {
-    fn falls_silent(&mut self, peer: IpAddr, pushed_out: CancellationToken) -> u64 {
+    fn falls_quiet(&mut self, peer: IpAddr, known: bool, pushed_out: CancellationToken) -> u64 {
         self.next += 1;
-        self.silent.insert(self.next, pushed_out);
-        self.peers.entry(peer).or_default().silent.insert(self.next);
+        self.quiet.insert(self.next, pushed_out);
+        let peer = self.peers.entry(peer).or_default();
+        if known {
+            peer.idle.insert(self.next);
+        } else {
+            peer.silent.insert(self.next);
+            self.silent += 1;
+        }
         self.next
     }
 
     fn speaks(&mut self, peer: IpAddr, number: u64) {
-        self.silent.remove(&number);
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.silent.remove(&number);
+        self.quiet.remove(&number);
+        if let Some(peer) = self.peers.get_mut(&peer)
+            && !peer.idle.remove(&number)
+            && peer.silent.remove(&number)
+        {
+            self.silent -= 1;
         }
     }
 
-    /// The oldest silent one of a peer leaves.
+    /// The oldest silent one of a peer leaves, or else its oldest idle one.
     fn push_out(&mut self, peer: IpAddr) -> bool {
-        let oldest = self.peers.get_mut(&peer).and_then(|peer| peer.silent.pop_first());
-        let Some(pushed_out) = oldest.and_then(|number| self.silent.remove(&number)) else { return false };
-        pushed_out.cancel();
+        let oldest = self.peers.get(&peer).and_then(|it| it.silent.first().or(it.idle.first()).copied());
+        let Some(number) = oldest else { return false };
+        let pushed_out = self.quiet.get(&number).cloned();
+        self.speaks(peer, number);
         self.leaves(peer);
+        if let Some(pushed_out) = pushed_out {
+            pushed_out.cancel();
+        }
         self.pushed_out += 1;
         true
     }
 
     /// The oldest silent one of the peer that has most of them leaves.
-    fn push_out_any(&mut self) -> bool {
+    fn push_out_silent(&mut self) -> bool {
         let peers = self.peers.iter().filter(|(_, peer)| !peer.silent.is_empty());
-        let most = peers.max_by_key(|(_, peer)| (peer.silent.len(), std::cmp::Reverse(peer.silent.first())));
+        let most = peers.max_by_key(|(_, peer)| (peer.silent.len(), Reverse(peer.silent.first())));
+        most.map(|(peer, _)| *peer).is_some_and(|peer| self.push_out(peer))
+    }
+
+    /// The oldest idle one of the peer that has most connections leaves, if it has more than that.
+    fn push_out_idle(&mut self, more_than: usize) -> bool {
+        let peers = self.peers.iter().filter(|(_, peer)| !peer.idle.is_empty() && peer.taken > more_than);
+        let most = peers.max_by_key(|(_, peer)| (peer.taken, Reverse(peer.idle.first())));
         most.map(|(peer, _)| *peer).is_some_and(|peer| self.push_out(peer))
     }
 
@@ -172,24 +199,21 @@ impl Place {
     /// The head of a request is there.
     pub(crate) fn begins(&self) {
         let mut standing = self.standing();
-        if let Standing::Silent(number) = *standing {
-            let mut state = self.places.lock();
-            if !self.pushed_out.is_cancelled() {
-                state.speaks(self.peer, number);
-                *standing = Standing::AtWork;
-            }
+        let mut state = self.places.lock();
+        if !self.pushed_out.is_cancelled()
+            && let Some(number) = standing.quiet.take()
+        {
+            state.speaks(self.peer, number);
         }
     }
 
     /// A request is answered, well or not.
     pub(crate) fn answers(&self, well: bool) {
         let mut standing = self.standing();
-        if *standing == Standing::AtWork {
-            *standing = if well {
-                Standing::Known
-            } else {
-                Standing::Silent(self.places.lock().falls_silent(self.peer, self.pushed_out.clone()))
-            };
+        standing.known |= well;
+        if standing.quiet.is_none() {
+            let mut state = self.places.lock();
+            standing.quiet = Some(state.falls_quiet(self.peer, standing.known, self.pushed_out.clone()));
         }
     }
 
@@ -206,7 +230,7 @@ impl Drop for Place {
         if self.pushed_out.is_cancelled() {
             return;
         }
-        if let Standing::Silent(number) = standing {
+        if let Some(number) = standing.quiet {
             state.speaks(self.peer, number);
         }
         state.leaves(self.peer);
@@ -232,7 +256,8 @@ mod tests {
 
     fn taken(places: &Places) -> (usize, usize) {
         let state = places.lock();
-        (state.taken, state.silent.len())
+        assert_eq!(state.silent, state.peers.values().map(|peer| peer.silent.len()).sum::<usize>());
+        (state.taken, state.silent)
     }
 
     #[test]
@@ -251,20 +276,38 @@ mod tests {
     }
 
     #[test]
-    fn one_at_work_or_known_is_not_pushed_out_and_a_full_peer_is_refused() {
+    fn one_at_work_is_not_pushed_out_and_a_peer_all_of_whose_are_is_refused() {
         let places = Places::new(CAPS);
-        let mut held: Vec<Place> = (0..3).map(|_| known(&places, 1)).collect();
-        let at_work = places.enter(peer(1)).unwrap();
-        at_work.begins();
+        let idle = known(&places, 1);
+        let at_work: Vec<Place> = (0..3).map(|_| known(&places, 1)).collect();
+        at_work.iter().for_each(Place::begins);
+        // An idle one makes room.
+        let silent = places.enter(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1])).unwrap();
+        assert!(idle.pushed_out.is_cancelled(), "the same host");
+        silent.begins();
         assert!(places.enter(peer(1)).is_none());
-        assert!(places.enter(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1])).is_none(), "the same host");
-        held.push(known(&places, 2));
-        // One that was refused (401, say) is as silent as before.
-        at_work.answers(false);
+        let other = known(&places, 2);
+        // One that was refused (401, say) is as silent as before, but not one that has been answered well.
+        silent.answers(false);
+        at_work[0].answers(false);
         drop(places.enter(peer(1)).unwrap());
-        assert!(at_work.pushed_out.is_cancelled() && held.iter().all(|it| !it.pushed_out.is_cancelled()));
-        assert_eq!(taken(&places), (4, 0));
-        assert_eq!(places.troubles(), (1, 2));
+        assert!(silent.pushed_out.is_cancelled());
+        assert!(at_work.iter().chain([&other]).all(|it| !it.pushed_out.is_cancelled()));
+        assert_eq!((taken(&places), places.troubles()), ((4, 0), (2, 1)));
+    }
+
+    #[test]
+    fn a_house_full_of_idle_ones_makes_room_for_whoever_has_fewer() {
+        let places = Places::new(CAPS);
+        let held: Vec<Place> = [1, 1, 1, 1, 2, 2].map(|number| known(&places, number)).into();
+        drop(places.enter(peer(2)).unwrap());
+        assert!(held[0].pushed_out.is_cancelled());
+        let third = known(&places, 3);
+        held.iter().chain([&third]).for_each(Place::begins);
+        assert_eq!(taken(&places), (6, 0));
+        assert!(places.enter(peer(4)).is_none(), "all are at work");
+        drop((held, third));
+        assert_eq!(taken(&places), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Over real sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use axum::http::StatusCode;
@@ -17,13 +18,25 @@ use super::*;
 /// Longer than anything here takes; only a hang lasts so long.
 const HANG: Duration = Duration::from_mins(1);
 
+/// Requests that are never answered.
+static SLOW: AtomicUsize = AtomicUsize::new(0);
+
+async fn slow(count: usize) {
+    while SLOW.load(Ordering::SeqCst) < count {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn started(caps: Caps, tls: Tls) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new()
         .route("/", get(|| async { "here\n" }))
         .route("/secret", get(|| async { StatusCode::UNAUTHORIZED }))
-        .route("/slow", get(|| std::future::pending::<()>()));
+        .route("/slow", get(|| {
+            SLOW.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>()
+        }));
     tokio::spawn(serve(listener, tls, caps, router, CancellationToken::new()));
     address
 }
@@ -72,6 +85,7 @@ async fn who_is_refused_is_as_silent_as_before_and_who_waits_for_an_answer_is_no
     let address = started(Caps { all: 8, per_peer: 3, silent: 4, silent_per_peer: 2 }, None).await;
     let mut waits = from(1, address).await;
     waits.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    slow(1).await;
     let mut refused = from(1, address).await;
     assert!(ask(&mut refused, "/secret").await.contains("401"));
     // All places of this peer are taken then: the refused one makes room.
@@ -80,10 +94,19 @@ async fn who_is_refused_is_as_silent_as_before_and_who_waits_for_an_answer_is_no
     let mut new = from(1, address).await;
     assert!(ask(&mut new, "/").await.ends_with("here\n"));
     ended(&mut refused).await;
-    // None makes room any more.
+    // Of those that were answered well the one that is idle longest does, and one that waits for its answer does not.
+    let mut newer = from(1, address).await;
+    assert!(ask(&mut newer, "/").await.ends_with("here\n"));
+    ended(&mut known).await;
+    for stream in [&mut new, &mut newer] {
+        stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    }
+    slow(3).await;
+    // All of this peer's are at work, and its next one is cut off; another's is answered.
     ended(&mut from(1, address).await).await;
-    assert!(ask(&mut known, "/").await.ends_with("here\n"));
     assert!(ask(&mut from(2, address).await, "/").await.ends_with("here\n"));
+    let still = tokio::time::timeout(Duration::from_millis(1), waits.read(&mut [0; 8])).await;
+    assert!(still.is_err(), "{still:?}");
 }
 
 struct Authority(KeyPair, CertificateParams);
