@@ -109,7 +109,8 @@ mod tests {
             assert!(patterns.compiled <= MAX_COMPILED && patterns.built.len() <= MAX_PATTERNS);
             told.unwrap()
         };
-        let large = "too large a regular expression: compiled, one takes at most 1048576 bytes and all take 2097152";
+        let large =
+            "too large a regular expression: compiled, one takes at most 1048576 bytes and all take 2097152";
         assert!(told(&|at| format!("\\w{{9}}{at}")).starts_with(large));
         assert!(told(&|at| format!("{at}(\\w{{100}}){{100}}")).starts_with(large));
         assert!(told(&|at| format!("{at}(((a{{900}}){{900}}){{900}}){{900}}")).starts_with(large));

@@ -188,6 +188,13 @@ struct Object<'a> {
     spec: Option<&'a RawValue>,
 }
 
+impl<'a> Object<'a> {
+    /// The text of its spec.
+    fn text(&self) -> &'a str {
+        self.spec.map_or("null", RawValue::get)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata<'a> {
@@ -301,12 +308,9 @@ impl News {
     ) -> Result<Option<Self>, serde_json::Error> {
         let object: Object<'_> = serde_json::from_str(object.get())?;
         let before: Option<Object<'_>> = before.map(|it| serde_json::from_str(it.get())).transpose()?;
-        fn text<'a>(object: &Object<'a>) -> &'a str {
-            object.spec.map_or("null", RawValue::get)
-        }
         let metadata = object.metadata.as_ref();
         let going = metadata.is_some_and(|it| it.deletion_timestamp.is_some());
-        if going || before.as_ref().is_some_and(|before| text(before) == text(&object)) {
+        if going || before.as_ref().is_some_and(|before| before.text() == object.text()) {
             return Ok(None);
         }
         let owned = |text: Option<&Cow<'_, str>>| {
@@ -315,15 +319,17 @@ impl News {
         let metadata = ObjectMeta {
             // One with generateName has no name yet.
             name: Some(owned(metadata.and_then(|it| it.name.as_ref())).unwrap_or_default()),
-            namespace: owned(metadata.and_then(|it| it.namespace.as_ref())).or_else(|| Some(namespace.to_owned())),
-            uid: owned(metadata.and_then(|it| it.uid.as_ref())).or_else(|| Some(uuid::Uuid::nil().to_string())),
+            namespace: owned(metadata.and_then(|it| it.namespace.as_ref()))
+                .or_else(|| Some(namespace.to_owned())),
+            uid: owned(metadata.and_then(|it| it.uid.as_ref()))
+                .or_else(|| Some(uuid::Uuid::nil().to_string())),
             generation: metadata.and_then(|it| it.generation),
             creation_timestamp: metadata.and_then(|it| it.creation_timestamp.clone()),
             ..ObjectMeta::default()
         };
-        let too_large = size(text(&object)).err();
-        let spec = too_large.as_ref().map_or(text(&object), |_| "null");
-        let before = before.as_ref().map(text).filter(|text| size(text).is_ok());
+        let too_large = size(object.text()).err();
+        let spec = too_large.as_ref().map_or(object.text(), |_| "null");
+        let before = before.as_ref().map(Object::text).filter(|text| size(text).is_ok());
         let values = values(spec) + before.map_or(0, values);
         Ok(Some(Self { metadata, spec: spec.into(), before: before.map(Into::into), values, too_large }))
     }
@@ -391,12 +397,9 @@ mod tests {
 
     #[test]
     fn values_are_counted_outside_of_strings() {
-        for (text, count) in [
-            ("null", 1),
-            ("[]", 2),
-            (r#"{"a,[{": "b,\",[", "c": [1, 2, {}]}"#, 7),
-            (r#"["\\", "a"]"#, 3),
-        ] {
+        for (text, count) in
+            [("null", 1), ("[]", 2), (r#"{"a,[{": "b,\",[", "c": [1, 2, {}]}"#, 7), (r#"["\\", "a"]"#, 3)]
+        {
             assert_eq!(values(text), count, "{text}");
         }
     }

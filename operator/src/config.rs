@@ -157,7 +157,8 @@ mod tests {
         };
         assert!(config(&["--admission-client-names=a"]).is_err());
         assert!(config(&["--admission-memory=1000"]).is_err());
-        let told = config(&["--admission-client-names=a,b", "--admission-client-ca-file=/ca"]).unwrap().reviews();
+        let told =
+            config(&["--admission-client-names=a,b", "--admission-client-ca-file=/ca"]).unwrap().reviews();
         assert_eq!(told.clients.unwrap(), ("/ca".into(), vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!((config(&[]).unwrap().reviews().clients, told.memory), (None, 50_331_648));
     }

@@ -79,7 +79,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let (phase, phases) = watch::channel(Phase::NotReady);
     let pulse = Pulse::default();
-    let _probes = health::serve(config.listen, phases, metrics.clone(), pulse.clone()).context("serve /healthz")?;
+    let _probes =
+        health::serve(config.listen, phases, metrics.clone(), pulse.clone()).context("serve /healthz")?;
     tokio::spawn(pulse.beats());
     work(&config, &metrics, &phase).await
 }

@@ -99,7 +99,10 @@ async fn keep(
             match read(clients.as_ref()).await {
                 Ok(read) if read == known && !renewed => continue,
                 Ok(read) => known = read,
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "the clients' authorities stay as they are"),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the clients' authorities stay as they are");
+                }
             }
             let next = certificates.borrow_and_update().as_ref().map(|held| config(held, known.as_ref()));
             match next {
@@ -115,7 +118,8 @@ async fn keep(
 async fn read(clients: Option<&(PathBuf, Vec<String>)>) -> anyhow::Result<Option<Clients>> {
     let Some((file, names)) = clients else { return Ok(None) };
     let path: &Path = file;
-    let authorities = tokio::fs::read(path).await.with_context(|| format!("can't read {}", path.display()))?;
+    let authorities =
+        tokio::fs::read(path).await.with_context(|| format!("can't read {}", path.display()))?;
     Ok(Some(Clients { authorities, names: names.clone() }))
 }
 
@@ -218,7 +222,12 @@ impl Desk {
     }
 
     /// The whole body, and what is charged for it.
-    async fn body(&self, peer: IpAddr, body: Body, until: Instant) -> Result<(Vec<u8>, Option<Charge>), Stop> {
+    async fn body(
+        &self,
+        peer: IpAddr,
+        body: Body,
+        until: Instant,
+    ) -> Result<(Vec<u8>, Option<Charge>), Stop> {
         let mut chunks = body.into_data_stream();
         let (mut review, mut charge) = (Vec::with_capacity(HEAD), None);
         let refused = loop {

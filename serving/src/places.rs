@@ -33,7 +33,12 @@ impl Caps {
     /// With `all` connections, so many of them of one address; an eighth of either may be silent.
     pub fn of(all: usize, per_peer: usize) -> Self {
         let eighth = |of: usize| (of / 8).clamp(16, 1_024).min(of.max(1));
-        Self { all: all.max(1), per_peer: per_peer.max(1), silent: eighth(all), silent_per_peer: eighth(per_peer) }
+        Self {
+            all: all.max(1),
+            per_peer: per_peer.max(1),
+            silent: eighth(all),
+            silent_per_peer: eighth(per_peer),
+        }
     }
 }
 
@@ -326,7 +331,10 @@ mod tests {
 
     #[test]
     fn an_eighth_may_be_silent() {
-        assert_eq!(Caps::of(8_192, 1_024), Caps { all: 8_192, per_peer: 1_024, silent: 1_024, silent_per_peer: 128 });
+        assert_eq!(
+            Caps::of(8_192, 1_024),
+            Caps { all: 8_192, per_peer: 1_024, silent: 1_024, silent_per_peer: 128 }
+        );
         assert_eq!(Caps::of(0, 0), Caps { all: 1, per_peer: 1, silent: 1, silent_per_peer: 1 });
     }
 }

@@ -35,7 +35,10 @@ impl Probes {
                 let _ = stopped.run_until_cancelled(served).await;
             });
         };
-        std::thread::Builder::new().name("probes".to_owned()).spawn(answer).context("no thread for probes")?;
+        std::thread::Builder::new()
+            .name("probes".to_owned())
+            .spawn(answer)
+            .context("no thread for probes")?;
         Ok(Self { address, stop })
     }
 

@@ -33,10 +33,13 @@ async fn started(caps: Caps, tls: Tls) -> SocketAddr {
     let router = Router::new()
         .route("/", get(|| async { "here\n" }))
         .route("/secret", get(|| async { StatusCode::UNAUTHORIZED }))
-        .route("/slow", get(|| {
-            SLOW.fetch_add(1, Ordering::SeqCst);
-            std::future::pending::<()>()
-        }));
+        .route(
+            "/slow",
+            get(|| {
+                SLOW.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>()
+            }),
+        );
     tokio::spawn(serve(listener, tls, caps, router, CancellationToken::new()));
     address
 }

@@ -69,7 +69,13 @@ pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
 ) -> Result<BTreeMap<u64, Regex>, CompileError> {
-    let mut check = Check { source, bound: Vec::new(), nesting: 0, patterns: BTreeMap::new(), built: Patterns::default() };
+    let mut check = Check {
+        source,
+        bound: Vec::new(),
+        nesting: 0,
+        patterns: BTreeMap::new(),
+        built: Patterns::default(),
+    };
     check.result(expression)?;
     check.visit(expression)?;
     Ok(check.patterns)

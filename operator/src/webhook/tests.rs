@@ -138,7 +138,8 @@ async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to
         let head = format!("POST /admit HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).await.unwrap();
         // No more is read of those for which there is no room.
-        let _ = tokio::time::timeout(Duration::from_millis(5), stream.write_all(&body.as_bytes()[..1 << 20])).await;
+        let _ = tokio::time::timeout(Duration::from_millis(5), stream.write_all(&body.as_bytes()[..1 << 20]))
+            .await;
         slow.push(stream);
         assert!(desk.budget.taken() <= MEMORY / 3);
     }
@@ -149,7 +150,8 @@ async fn bodies_that_do_not_end_take_their_senders_share_alone_and_it_is_told_to
     );
     assert_eq!(other["allowed"], true);
     assert_eq!((&same["allowed"], &same["status"]["code"]), (&json!(false), &json!(429)));
-    let told = "denied: try again: reviews under way of this API server take 16777216 bytes, and may not take more";
+    let told =
+        "denied: try again: reviews under way of this API server take 16777216 bytes, and may not take more";
     assert_eq!(same["status"]["message"], told);
     // Their time ends, and with it what they held.
     while desk.budget.taken() > 0 {
@@ -189,10 +191,10 @@ async fn one_that_waits_behind_a_long_look_is_denied_in_time_and_another_namespa
     assert_eq!(ask(&mut from(2, address).await, "/admit", &review(GOOD, 0)).await.1["allowed"], true);
     // What does not change is not looked at, and not refused.
     let same = review(GOOD, 0).replace("\"CREATE\"", "\"UPDATE\"");
-    let (head, object) = same.split_once("\"object\":").unwrap();
+    let (before, object) = same.split_once("\"object\":").unwrap();
     let object = object.trim_end_matches('}');
     let closed = format!("{object}{}", "}".repeat(object.matches('{').count() - object.matches('}').count()));
-    let same = format!("{head}\"object\":{closed},\"oldObject\":{closed}}}}}");
+    let same = format!("{before}\"object\":{closed},\"oldObject\":{closed}}}}}");
     assert_eq!(ask(&mut from(1, address).await, "/admit?timeout=1s", &same).await.1["allowed"], true);
     drop(held);
     assert_eq!(ask(&mut from(1, address).await, "/admit", &review(GOOD, 0)).await.1["allowed"], true);
@@ -211,7 +213,9 @@ fn an_answer_comes_before_the_api_server_gives_up() {
 fn the_uid_is_read_from_the_beginning_of_a_review_alone() {
     assert_eq!(uid(review(GOOD, 0).as_bytes()).as_deref(), Some("u-1"));
     assert_eq!(uid(br#"{"request" : {"uid" : "7a-0", "kind"#).as_deref(), Some("7a-0"));
-    for other in ["", "{}", r#"{"uid": "a"}"#, r#"{"request": {"uid": ""}}"#, r#"{"request": {"uid": "a b"}}"#] {
+    for other in
+        ["", "{}", r#"{"uid": "a"}"#, r#"{"request": {"uid": ""}}"#, r#"{"request": {"uid": "a b"}}"#]
+    {
         assert_eq!(uid(other.as_bytes()), None, "{other}");
     }
 }
