@@ -66,6 +66,7 @@ pub mod event_time;
 pub mod fold;
 pub mod matching;
 pub mod paths;
+pub mod patterns;
 pub mod reason;
 pub mod record;
 pub mod replay;

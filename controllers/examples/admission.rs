@@ -9,7 +9,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use controllers::admission::Admission;
+use controllers::admission::{Admission, Question};
 use controllers::children::Settings;
 use controllers::guarded::Guarded;
 use controllers::hub::Hub;
@@ -17,8 +17,6 @@ use controllers::metrics::Metrics;
 use controllers::world::World;
 use crds::{BookableResource, Schedule};
 use jiff::Timestamp;
-use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionReview};
 use serde_json::{Value, json};
 
 type Fault = Box<dyn Error>;
@@ -82,11 +80,10 @@ fn ask(world: &World, admission: &Admission, free: bool) -> Result<(Vec<Duration
         let object = schedule(SCHEDULES + n, like);
         let review = serde_json::to_vec(&review(&object))?;
         let start = Instant::now();
-        let asked: AdmissionReview<DynamicObject> = serde_json::from_slice(&review)?;
-        let request: AdmissionRequest<DynamicObject> = asked.try_into()?;
-        let answer = admission.review(&request);
+        let question = Question::read(&review)?;
+        let answer = admission.review(&question);
         let allowed = answer.allowed;
-        let bytes = serde_json::to_vec(&answer.into_review())?;
+        let bytes = serde_json::to_vec(&question.answered(&answer))?;
         let took = start.elapsed();
         drop(bytes);
         if allowed {

@@ -240,6 +240,8 @@ where
     if let Some(field) = unknown.into_iter().flatten().next() {
         return Err(unreadable(field));
     }
+    crate::admission::size(&manifest["spec"].to_string())
+        .map_err(|message| Invalid { reason: reasons::INVALID_SPEC, message })?;
     let mut object: K = serde_path_to_error::deserialize(manifest).map_err(|error| {
         let place = error.path().to_string();
         unreadable(format!("{place}: {}", error.into_inner()))

@@ -30,7 +30,7 @@ struct Write {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Admitted {
-    kind: String,
+    kind: &'static str,
     result: &'static str,
 }
 
@@ -115,8 +115,13 @@ impl Metrics {
         self.writes.get_or_create(&Write { controller, what }).inc();
     }
 
-    pub(crate) fn admitted(&self, kind: &str, result: &'static str) {
-        self.admitted.get_or_create(&Admitted { kind: kind.to_owned(), result }).inc();
+    pub(crate) fn admitted(&self, kind: &'static str, result: &'static str) {
+        self.admitted.get_or_create(&Admitted { kind, result }).inc();
+    }
+
+    /// A review that was turned away before it was looked at.
+    pub fn turned_away(&self) {
+        self.admitted("Other", "again");
     }
 
     pub(crate) fn plans_sent(&self, count: usize) {

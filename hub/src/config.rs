@@ -66,6 +66,13 @@ pub struct Config {
     /// Bytes a second that a namespace's workers may send.
     #[arg(long, env = "BELFRY_MAX_BYTES_PER_SECOND", default_value_t = 50 * 1024 * 1024)]
     pub max_bytes_per_second: u64,
+    /// Connections to the API in all. An eighth may be without a request that was answered well.
+    #[arg(long, env = "BELFRY_MAX_CONNECTIONS", default_value_t = 8_192)]
+    pub max_connections: usize,
+    /// Connections of one address, of which an eighth likewise. Pods may come by their node's address: leave room for all
+    /// workers of a node.
+    #[arg(long, env = "BELFRY_MAX_CONNECTIONS_PER_PEER", default_value_t = 1_024)]
+    pub max_connections_per_peer: usize,
     /// What to log: a level, or directives as `info,hub=debug`.
     #[arg(long, env = "BELFRY_LOG", default_value = "info")]
     pub log: String,

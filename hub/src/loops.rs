@@ -42,9 +42,11 @@ struct Runs {
 impl Runs {
     /// Takes note of a run. A failure is logged when it begins, when it changes and when it ends.
     fn ended(&mut self, result: Result<(), Error>) {
-        // A writer that is gone does not come back: without its beats the process is found out and started anew.
+        // A writer that is gone does not come back: the process is found out and started anew.
         if result != Err(Error::Closed) {
             self.health.beat(self.name, self.pace, Instant::now());
+        } else if !self.app.stop.is_cancelled() {
+            self.health.writer_ended();
         }
         let failure = result.err().filter(|error| *error != Error::Closed);
         if let Some(error) = &failure {

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ledger::{Error, Ledger, Options};
-use serving::serve;
+use serving::{Caps, Probes, serve};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -59,7 +58,7 @@ pub struct Hub {
     app: App,
     health: Arc<Health>,
     tasks: TaskTracker,
-    probes: (CancellationToken, JoinHandle<()>),
+    probes: Probes,
 }
 
 impl Hub {
@@ -69,12 +68,8 @@ impl Hub {
         let Start { config, reviewer, new_ledger, chance } = start;
         let metrics = Arc::new(Metrics::new());
         let health = Arc::new(Health::default());
-        let listen = TcpListener::bind(config.metrics_listen).await;
-        let listen = listen.with_context(|| format!("can't listen on {}", config.metrics_listen))?;
-        let metrics_addr = listen.local_addr()?;
-        let probes_stop = CancellationToken::new();
-        let probes_router = health::router(health.clone(), metrics.clone());
-        let probes = tokio::spawn(serve(listen, None, probes_router, probes_stop.clone()));
+        let probes = Probes::start(config.metrics_listen, health::router(health.clone(), metrics.clone()))?;
+        let metrics_addr = probes.address();
 
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("can't listen on {}", config.listen))?;
@@ -86,8 +81,10 @@ impl Hub {
         };
         let texts = Arc::new(Texts::new(metrics.clone()));
         let ledger = open(&config, new_ledger, texts.clone()).await?;
+        health.watch(ledger.steps(), Instant::now());
         tracing::info!(ledger = %ledger.id(), %api, tls = tls.is_some(), metrics = %metrics_addr, "the hub is ready");
 
+        let caps = Caps::of(config.max_connections, config.max_connections_per_peer);
         let accounts = Accounts {
             audience: config.audience,
             operator: config.operator_account,
@@ -113,10 +110,10 @@ impl Hub {
             files: vec![file.with_extension("db-wal"), file],
         };
         loops::start(&app, &health, &settings, &tasks);
-        tasks.spawn(serve(listener, tls, routes::router(app.clone()), app.stop.clone()));
+        tasks.spawn(serve(listener, tls, caps, routes::router(app.clone()), app.stop.clone()));
         tasks.close();
         health.set_ready(true);
-        Ok(Self { api, metrics: metrics_addr, app, health, tasks, probes: (probes_stop, probes) })
+        Ok(Self { api, metrics: metrics_addr, app, health, tasks, probes })
     }
 
     /// The ledger, for tests and benchmarks in the hub's process.
@@ -136,10 +133,7 @@ impl Hub {
         if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
             tracing::warn!("the ledger did not close in time; what was answered is durable");
         }
-        let (stop, probes) = self.probes;
-        stop.cancel();
-        // A prober that keeps its connection must not hold up the end.
-        probes.abort();
+        drop(self.probes);
         tracing::info!("the hub has stopped");
     }
 }

@@ -45,13 +45,13 @@ pub(crate) async fn keep(
 ) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
     let files = Files { certificate, key };
     let mut held = files.read().await?;
-    let (current, receiver) = watch::channel(tls(&held.0, &held.1)?);
+    let (current, receiver) = watch::channel(tls(&held.0, &held.1, None)?);
     tasks.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             let changed = match files.read().await {
                 Ok(read) if read == held => continue,
                 // Between two reads the kubelet may have written one of the two: then they don't fit, and soon they do.
-                Ok(read) => tls(&read.0, &read.1).map(|config| (read, config)),
+                Ok(read) => tls(&read.0, &read.1, None).map(|config| (read, config)),
                 Err(error) => Err(error),
             };
             match changed {

@@ -31,6 +31,33 @@ async fn probes_and_metrics_need_no_token_and_are_not_on_the_apis_port() {
 }
 
 #[tokio::test]
+async fn a_hub_whose_writer_has_ended_is_not_healthy() {
+    let mut bed = Bed::new("ended", &[]).await;
+    let health = format!("{}/healthz", bed.metrics_url);
+    assert_eq!(bed.get(health.clone()).await.0, 200);
+    bed.hub.as_ref().expect("running").ledger().clone().close().await;
+    until("it is found", || async {
+        bed.get(health.clone()).await == (503, "no progress: the writer has ended\n".to_owned())
+    })
+    .await;
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_with_many_silent_connections_does_not_keep_itself_or_others_from_being_answered() {
+    let mut bed = Bed::new("silent", &["--max-connections=128", "--max-connections-per-peer=128"]).await;
+    let address = bed.url.trim_start_matches("http://").to_owned();
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(TcpStream::connect(&address).await.expect("a connection"));
+    }
+    bed.put(&[&channel("a", "hook", 1)]).await;
+    assert!(bed.worker("a").channels_plan("a", "", NOW).await.expect("an answer").is_some());
+    drop(silent);
+    bed.stop().await;
+}
+
+#[tokio::test]
 async fn stopping_answers_long_polls_at_once_and_another_start_finds_what_was_stored() {
     let mut bed = Bed::new("restart", &[]).await;
     bed.put(&[&channel("a", "hook", 1)]).await;

@@ -36,6 +36,7 @@ pub use claim::Handed;
 pub use error::Error;
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::sqlite::SqlitePool;
@@ -62,7 +63,7 @@ impl Ledger {
         let conn = open::connect(path, options.check).await?;
         let readers = open::readers(path, options.readers).await?;
         let (id, tx) = open::load(conn, options, render).await?;
-        let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog)));
+        let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog), Arc::clone(&tx.steps)));
         let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
         Ok(Self { door, readers, shared, writer: Arc::new(Mutex::new(Some(writer))) })
     }
@@ -93,6 +94,11 @@ impl Ledger {
     /// The writer's numbers.
     pub fn metrics(&self) -> WriterMetrics {
         *self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Steps that the writer has done, whatever came of them: it rises while the writer gets on. Holds nothing open.
+    pub fn steps(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.steps)
     }
 
     /// Bounds the file's size, in pages of 4 KiB; 0 for no bound of ours. What is stored stays, however large.

@@ -133,6 +133,7 @@ pub(crate) async fn load(
         published: crate::status::Published::default(),
         wakes: std::collections::HashSet::new(),
         counted: WriterMetrics::default(),
+        steps: Arc::default(),
         closing: false,
     };
     Ok((crate::sql::uuid(&id)?, tx))

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -42,6 +43,8 @@ pub(crate) struct Tx {
     pub(crate) published: Published,
     pub(crate) wakes: HashSet<Topic>,
     pub(crate) counted: WriterMetrics,
+    /// Steps done since the start, whatever came of them: how others see that the writer gets on.
+    pub(crate) steps: Arc<AtomicU64>,
     /// No further commands are taken; those that wait are done.
     pub(crate) closing: bool,
 }
@@ -139,6 +142,11 @@ impl Tx {
         }
     }
 
+    /// Something was done, also if it fails or is undone later.
+    pub(crate) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn sql(&mut self, sql: &'static str) -> Result<(), Error> {
         query(sql).execute(&mut self.conn).await?;
         Ok(())
@@ -150,12 +158,14 @@ pub(crate) struct Shared {
     pub(crate) id: Uuid,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) metrics: Mutex<WriterMetrics>,
+    pub(crate) steps: Arc<AtomicU64>,
     wakers: Mutex<HashMap<Topic, watch::Sender<u64>>>,
 }
 
 impl Shared {
-    pub(crate) fn new(id: Uuid, catalog: Arc<Catalog>) -> Self {
-        Self { id, catalog: RwLock::new(catalog), metrics: Mutex::default(), wakers: Mutex::default() }
+    pub(crate) fn new(id: Uuid, catalog: Arc<Catalog>, steps: Arc<AtomicU64>) -> Self {
+        let (catalog, metrics) = (RwLock::new(catalog), Mutex::default());
+        Self { id, catalog, metrics, steps, wakers: Mutex::default() }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -207,6 +217,7 @@ impl<C: Command> Job for Waiting<C> {
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a> {
         Box::pin(async move {
             let result = self.command.run(tx).await;
+            tx.step();
             let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
             self.result = Some(result);
             told
@@ -265,6 +276,7 @@ async fn run(mut tx: Tx, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Box<d
             tx.counted.commits += 1;
             tx.counted.commands += jobs.len() as u64;
         }
+        tx.step();
         shared.publish(&mut tx);
         for job in jobs.drain(..) {
             job.answer(failed.clone());

@@ -46,6 +46,21 @@ pub(crate) struct Config {
     /// Where admission is served, over TLS.
     #[arg(long, env = "BELFRY_ADMISSION_LISTEN", default_value = "0.0.0.0:9443")]
     pub(crate) admission_listen: SocketAddr,
+    /// File with the authorities (PEM) of the certificates that API servers show; without, anybody may ask, each address within
+    /// its share.
+    #[arg(long, env = "BELFRY_ADMISSION_CLIENT_CA_FILE")]
+    pub(crate) admission_client_ca_file: Option<PathBuf>,
+    /// Common names, separated by commas, of which such a certificate has one; any when absent.
+    #[arg(
+        long,
+        env = "BELFRY_ADMISSION_CLIENT_NAMES",
+        value_delimiter = ',',
+        requires = "admission_client_ca_file"
+    )]
+    pub(crate) admission_client_names: Vec<String>,
+    /// What the reviews under way may take in memory, bytes; from 48 MiB, so that the longest is among what one address may have.
+    #[arg(long, env = "BELFRY_ADMISSION_MEMORY", default_value_t = 48 << 20, value_parser = clap::value_parser!(u32).range(48 << 20..))]
+    pub(crate) admission_memory: u32,
     /// Name of the ValidatingWebhookConfiguration that has to trust this operator; without one, admission is off.
     #[arg(long, env = "BELFRY_WEBHOOK")]
     pub(crate) webhook: Option<String>,
@@ -87,6 +102,15 @@ impl Config {
         named(&self.watch_namespaces)
     }
 
+    /// Who may ask the webhook, and how much.
+    pub(crate) fn reviews(&self) -> crate::webhook::Settings {
+        let names = named(&self.admission_client_names);
+        crate::webhook::Settings {
+            clients: self.admission_client_ca_file.clone().map(|file| (file, names)),
+            memory: self.admission_memory as usize,
+        }
+    }
+
     /// What workers are made with.
     pub(crate) fn settings(&self, hub_ca: String) -> Settings {
         Settings {
@@ -123,6 +147,20 @@ mod tests {
     fn the_flags_are_sound() {
         use clap::CommandFactory as _;
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn names_of_clients_need_their_authority_and_memory_has_room_for_the_longest_review() {
+        let config = |more: &[&str]| {
+            let flags = ["x", "--hub-url", "http://hub", "--worker-image", "image"];
+            Config::try_parse_from(flags.iter().chain(more))
+        };
+        assert!(config(&["--admission-client-names=a"]).is_err());
+        assert!(config(&["--admission-memory=1000"]).is_err());
+        let told =
+            config(&["--admission-client-names=a,b", "--admission-client-ca-file=/ca"]).unwrap().reviews();
+        assert_eq!(told.clients.unwrap(), ("/ca".into(), vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((config(&[]).unwrap().reviews().clients, told.memory), (None, 50_331_648));
     }
 
     #[test]

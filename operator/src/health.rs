@@ -1,16 +1,26 @@
-//! `/healthz` says that the process is alive, `/readyz` that it can work, `/metrics` what it did.
+//! `/healthz` says that the process is alive, `/readyz` that it can work, `/metrics` what it did: on a thread of their own, so
+//! that looking at an object, however long, does not keep them from being answered.
+//!
+//! Stuck is not busy. Alive: the process's own loop came round within [`STUCK`], that is, its threads still take turns. What a
+//! controller or the webhook does for an object has bounds of its own and is no reason to end the process, which would begin
+//! with the same object. Losing the lease, or the end of any task, ends the process by itself.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use controllers::metrics::Metrics;
-use tokio::net::TcpListener;
+use serving::Probes;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+
+/// How long all threads may be busy with something else before the process is taken for stuck.
+const STUCK: Duration = Duration::from_mins(5);
+/// The loop's pace.
+const PACE: Duration = Duration::from_secs(1);
 
 /// How far the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +33,50 @@ pub(crate) enum Phase {
     Leading,
 }
 
-/// Serves until the process ends.
-pub(crate) async fn serve(
+/// When the process's own loop last came round. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Pulse {
+    /// Comes round for ever, on the threads that do the work.
+    pub(crate) async fn beats(self) {
+        loop {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    fn is_stuck(&self, at: Instant) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        at.saturating_duration_since(last) > STUCK
+    }
+}
+
+/// Answers until what it gives is dropped.
+pub(crate) fn serve(
     listen: SocketAddr,
     phase: watch::Receiver<Phase>,
     metrics: Metrics,
-) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
-    let phase = Arc::new(phase);
+    pulse: Pulse,
+) -> anyhow::Result<Probes> {
     let router = Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/healthz", get(move || std::future::ready(alive(pulse.is_stuck(Instant::now())))))
         .route("/readyz", get(move || std::future::ready(ready(*phase.borrow()))))
         .route("/metrics", get(move || std::future::ready(exposed(&metrics))));
-    serving::serve(listener, None, router, CancellationToken::new()).await;
-    Ok(())
+    Probes::start(listen, router)
+}
+
+fn alive(stuck: bool) -> impl IntoResponse {
+    if stuck {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stuck: its threads did not take turns for five minutes\n");
+    }
+    (StatusCode::OK, "alive\n")
 }
 
 fn ready(phase: Phase) -> impl IntoResponse {
@@ -50,4 +90,25 @@ fn ready(phase: Phase) -> impl IntoResponse {
 fn exposed(metrics: &Metrics) -> impl IntoResponse + use<> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_whose_loop_comes_round_is_alive_and_one_whose_loop_does_not_is_stuck() {
+        let pulse = Pulse::default();
+        let at = Instant::now();
+        assert!(!pulse.is_stuck(at));
+        assert!(pulse.is_stuck(Instant::now() + STUCK + Duration::from_secs(1)));
+        let later = at + Duration::from_millis(5);
+        let beats = tokio::spawn(pulse.clone().beats());
+        while *pulse.0.lock().unwrap() == at || Instant::now() < later {
+            tokio::task::yield_now().await;
+        }
+        assert!(!pulse.is_stuck(Instant::now()));
+        beats.abort();
+        assert_eq!(alive(true).into_response().status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

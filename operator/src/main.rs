@@ -17,7 +17,7 @@ use config::Config;
 use controllers::admission::Admission;
 use controllers::metrics::Metrics;
 use controllers::run::{Options, Running};
-use health::Phase;
+use health::{Phase, Pulse};
 use jiff::SignedDuration;
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
@@ -78,11 +78,11 @@ fn logs(filter: &str) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let (phase, phases) = watch::channel(Phase::NotReady);
-    let health = health::serve(config.listen, phases, metrics.clone());
-    tokio::select! {
-        served = health => served.context("serve /healthz"),
-        worked = work(&config, &metrics, &phase) => worked,
-    }
+    let pulse = Pulse::default();
+    let _probes =
+        health::serve(config.listen, phases, metrics.clone(), pulse.clone()).context("serve /healthz")?;
+    tokio::spawn(pulse.beats());
+    work(&config, &metrics, &phase).await
 }
 
 /// Watches and answers the API server; holds the lease, and acts while it does.
@@ -117,7 +117,8 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
     let mut running = controllers::run::watch(&options);
     if config.webhook.is_some() {
         let admission = Arc::new(Admission::new(Arc::clone(&running.world), metrics.clone()));
-        tasks.spawn(webhook::serve(config.admission_listen, current, admission));
+        let (listen, reviews) = (config.admission_listen, config.reviews());
+        tasks.spawn(webhook::serve(listen, current, admission, metrics.clone(), reviews));
     }
     let (mut leads, task) = lease(config, client).await?.watch().await;
     if let Ok(mut slot) = LEASE.lock() {

@@ -1,40 +1,110 @@
 //! The validating webhook over TLS, on every replica.
 //!
-//! Never here: what is allowed (that is `controllers::admission`).
+//! Who asks is the API server, known by its certificate where the administrator has it show one ([`Clients`]); without, anybody
+//! may ask, each address within its share. A body is charged as it arrives, and what is made of it before it is made
+//! ([`budget`]); objects are looked at on threads of their own in turns ([`turns`]). Invariant: a question that begins is
+//! answered before the API server gives up, by a denial that names the bound where one is spent: no answer in time would be an
+//! open door. Never here: what is allowed (that is `controllers::admission`).
 
-use std::net::SocketAddr;
+mod budget;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use controllers::admission::Admission;
-use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionReview};
+use controllers::admission::{Admission, Answer, Question};
+use controllers::metrics::Metrics;
+use futures::StreamExt as _;
 use rustls::ServerConfig;
+use serde_json::Value;
+use serving::{Caps, Clients, Peer};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::budget::{Budget, Charge};
+use self::turns::Turns;
 use crate::certificates::Certificates;
 
-/// Two objects of the API server's largest size, and what is around them.
-const MAX_BODY: usize = 8 << 20;
+/// The longest review, bytes: as long as the longest object that the API server takes.
+const MAX_BODY: usize = 3 << 20;
+/// What is read of a review before anything is charged, bytes; it begins with the question's uid.
+const HEAD: usize = 4 << 10;
+/// How long a review may take to arrive, and to wait for memory.
+const ARRIVES: Duration = Duration::from_secs(2);
+/// How much longer what is left of a refused review may take to arrive.
+const DRAINS: Duration = Duration::from_secs(1);
+/// How long an answer may take; the chart has the API server wait for five seconds.
+const ANSWERS: Duration = Duration::from_secs(4);
+/// A review up to this size is read where it came in; a longer one on another thread, two at a time.
+const SHORT: usize = 64 << 10;
+/// An API server opens a connection for each question that it has at a time.
+const CAPS: Caps = Caps { all: 512, per_peer: 256, silent: 256, silent_per_peer: 128 };
+/// How often the clients' authorities are looked at; the kubelet takes about a minute to write them.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Who may ask, and how much memory reviews may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// A file with the authorities (PEM) of clients, and the names of which they have one; without, anybody may ask.
+    pub(crate) clients: Option<(PathBuf, Vec<String>)>,
+    /// What reviews under way may take in memory, bytes.
+    pub(crate) memory: usize,
+}
 
 /// Serves with the certificates as they are, until the process ends.
 pub(crate) async fn serve(
     listen: SocketAddr,
-    mut certificates: watch::Receiver<Option<Certificates>>,
+    certificates: watch::Receiver<Option<Certificates>>,
     admission: Arc<Admission>,
+    metrics: Metrics,
+    settings: Settings,
 ) -> anyhow::Result<()> {
+    let tls = keep(certificates, settings.clients.clone()).await?;
+    let desk = Desk::new(admission, metrics, &settings)?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+    serving::serve(listener, Some(tls), CAPS, router(desk), CancellationToken::new()).await;
+    Ok(())
+}
+
+fn router(desk: Arc<Desk>) -> Router {
+    Router::new().route("/admit", post(admit)).with_state(desk)
+}
+
+/// What to serve with, now and after every change of the certificates or the clients' authorities.
+async fn keep(
+    mut certificates: watch::Receiver<Option<Certificates>>,
+    clients: Option<(PathBuf, Vec<String>)>,
+) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
     let first = certificates.wait_for(Option::is_some).await?.clone().context("no certificates")?;
-    let (current, tls) = watch::channel(config(&first)?);
+    let mut known = read(clients.as_ref()).await?;
+    let (current, tls) = watch::channel(config(&first, known.as_ref())?);
     tokio::spawn(async move {
-        while certificates.changed().await.is_ok() {
-            let next = certificates.borrow_and_update().as_ref().map(config);
+        loop {
+            let renewed = tokio::select! {
+                changed = certificates.changed() => if changed.is_ok() { true } else { return },
+                () = tokio::time::sleep(LOOK), if clients.is_some() => false,
+            };
+            match read(clients.as_ref()).await {
+                Ok(read) if read == known && !renewed => continue,
+                Ok(read) => known = read,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the clients' authorities stay as they are");
+                }
+            }
+            let next = certificates.borrow_and_update().as_ref().map(|held| config(held, known.as_ref()));
             match next {
                 Some(Ok(next)) => drop(current.send_replace(next)),
                 Some(Err(error)) => tracing::error!(%error, "the new certificate can't be used"),
@@ -42,27 +112,182 @@ pub(crate) async fn serve(
             }
         }
     });
-    let router = Router::new()
-        .route("/admit", post(admit))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(admission);
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
-    serving::serve(listener, Some(tls), router, CancellationToken::new()).await;
-    Ok(())
+    Ok(tls)
 }
 
-fn config(held: &Certificates) -> anyhow::Result<Arc<ServerConfig>> {
-    serving::tls(held.certificate.as_bytes(), held.key.as_bytes())
+async fn read(clients: Option<&(PathBuf, Vec<String>)>) -> anyhow::Result<Option<Clients>> {
+    let Some((file, names)) = clients else { return Ok(None) };
+    let path: &Path = file;
+    let authorities =
+        tokio::fs::read(path).await.with_context(|| format!("can't read {}", path.display()))?;
+    Ok(Some(Clients { authorities, names: names.clone() }))
 }
 
-async fn admit(
-    State(admission): State<Arc<Admission>>,
-    review: Bytes,
-) -> Result<Json<AdmissionReview<DynamicObject>>, StatusCode> {
-    let review: AdmissionReview<DynamicObject> =
-        serde_json::from_slice(&review).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| StatusCode::BAD_REQUEST)?;
-    // Comparing long series takes milliseconds of a processor.
-    let answer = tokio::task::spawn_blocking(move || admission.review(&request).into_review()).await;
-    answer.map(Json).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+fn config(held: &Certificates, clients: Option<&Clients>) -> anyhow::Result<Arc<ServerConfig>> {
+    serving::tls(held.certificate.as_bytes(), held.key.as_bytes(), clients)
+}
+
+/// What questions come to.
+struct Desk {
+    admission: Arc<Admission>,
+    metrics: Metrics,
+    budget: Arc<Budget>,
+    turns: Turns,
+    long: Semaphore,
+}
+
+/// Why there is no answer to a review itself.
+enum Stop {
+    /// To the question of that uid.
+    Answer(String, Answer),
+    /// It is no review.
+    NoReview,
+}
+
+async fn admit(State(desk): State<Arc<Desk>>, request: Request) -> Result<Json<Value>, StatusCode> {
+    // Without one there is nobody to be answered.
+    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
+    let peer = peer.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?.to_canonical();
+    let begun = Instant::now();
+    let until = begun + patience(request.uri().query().unwrap_or_default());
+    match desk.answer(peer, request.into_body(), begun, until).await {
+        Ok(answer) => Ok(Json(answer)),
+        Err(Stop::Answer(uid, answer)) => {
+            desk.metrics.turned_away();
+            tracing::warn!(%peer, message = answer.message, "a review was not looked at");
+            Ok(Json(answer.to(&uid)))
+        }
+        Err(Stop::NoReview) => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// How long an answer may take: four fifths of what the API server says that it waits (`?timeout=5s`), at most [`ANSWERS`].
+fn patience(query: &str) -> Duration {
+    let timeout = query.split('&').find_map(|pair| pair.strip_prefix("timeout="));
+    let seconds = timeout.and_then(|text| text.strip_suffix('s')).and_then(|text| text.parse::<u32>().ok());
+    seconds.map_or(ANSWERS, |seconds| (Duration::from_secs(seconds.into()) * 4 / 5).min(ANSWERS))
+}
+
+impl Desk {
+    fn new(admission: Arc<Admission>, metrics: Metrics, settings: &Settings) -> anyhow::Result<Arc<Self>> {
+        // Whoever shows a certificate is an API server; of the others each has a third.
+        let per_peer = if settings.clients.is_some() { settings.memory } else { settings.memory / 3 };
+        Ok(Arc::new(Self {
+            admission,
+            metrics,
+            budget: Budget::new(settings.memory, per_peer),
+            turns: Turns::start().context("no threads for admission")?,
+            long: Semaphore::new(2),
+        }))
+    }
+
+    async fn answer(&self, peer: IpAddr, body: Body, begun: Instant, until: Instant) -> Result<Value, Stop> {
+        let (review, charge) = self.body(peer, body, until.min(begun + ARRIVES)).await?;
+        let uid = uid(&review);
+        let stop = |why: &str| match &uid {
+            Some(uid) => Stop::Answer(uid.clone(), Answer::again(why)),
+            None => Stop::NoReview,
+        };
+        let question = if review.len() <= SHORT {
+            let question = Question::read(&review);
+            drop((review, charge));
+            question
+        } else {
+            let permit = tokio::time::timeout_at(until, self.long.acquire()).await;
+            let _permit = permit.map_err(|_| stop("many long reviews are being read"))?;
+            let read = tokio::task::spawn_blocking(move || {
+                let question = Question::read(&review);
+                drop((review, charge));
+                question
+            });
+            read.await.map_err(|_| stop("reading the review broke off"))?
+        };
+        let question = question.map_err(|error| {
+            tracing::debug!(%error, %peer, "a review that can't be read");
+            Stop::NoReview
+        })?;
+        if !question.is_news() {
+            return Ok(question.answered(&self.admission.review(&question)));
+        }
+        let charge = self.budget.charge(peer, question.cost(), until).await;
+        let charge = charge.map_err(|spent| stop(&spent.to_string()))?;
+        let (admission, namespace) = (Arc::clone(&self.admission), question.namespace().to_owned());
+        let look = move || {
+            let answer = question.answered(&admission.review(&question));
+            drop((question, charge));
+            answer
+        };
+        let answer = self.turns.run(peer, &namespace, until, look).await;
+        answer.map_err(|no_turn| stop(&no_turn.to_string()))
+    }
+
+    /// The whole body, and what is charged for it.
+    async fn body(
+        &self,
+        peer: IpAddr,
+        body: Body,
+        until: Instant,
+    ) -> Result<(Vec<u8>, Option<Charge>), Stop> {
+        let mut chunks = body.into_data_stream();
+        let (mut review, mut charge) = (Vec::with_capacity(HEAD), None);
+        let refused = loop {
+            let chunk = match tokio::time::timeout_at(until, chunks.next()).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(None) => return Ok((review, charge)),
+                Ok(Some(Err(_))) => return Err(Stop::NoReview),
+                Err(_) => break Answer::again(&format!("the review did not arrive within {ARRIVES:?}")),
+            };
+            let length = review.len() + chunk.len();
+            if length > MAX_BODY {
+                break Answer::too_large(&format!("the review is longer than {MAX_BODY} bytes"));
+            }
+            if length > review.capacity() {
+                // The old place goes only when the new one is filled.
+                let room = (2 * review.capacity()).clamp(length, MAX_BODY.max(length));
+                match self.budget.charge(peer, room, until).await {
+                    Ok(larger) => {
+                        let mut moved = Vec::with_capacity(room);
+                        moved.extend_from_slice(&review);
+                        (review, charge) = (moved, Some(larger));
+                    }
+                    Err(spent) => {
+                        if review.len() < HEAD {
+                            let room = review.capacity() - review.len();
+                            review.extend_from_slice(&chunk[..room.min(chunk.len())]);
+                        }
+                        break Answer::again(&spent.to_string());
+                    }
+                }
+            }
+            review.extend_from_slice(&chunk);
+        };
+        drop(charge);
+        let uid = uid(&review).ok_or(Stop::NoReview)?;
+        drop(review);
+        // An answer that comes before the end of the question may not be heard.
+        drained(chunks, until + DRAINS).await;
+        Err(Stop::Answer(uid, refused))
+    }
+}
+
+/// Reads what is left and keeps nothing.
+async fn drained(mut chunks: BodyDataStream, until: Instant) {
+    let mut left = 2 * MAX_BODY;
+    while let Ok(Some(Ok(chunk))) = tokio::time::timeout_at(until, chunks.next()).await {
+        left = left.saturating_sub(chunk.len());
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// The uid at the beginning of a review, as API servers write it: to answer one that is not read.
+fn uid(review: &[u8]) -> Option<String> {
+    let head = String::from_utf8_lossy(review.get(..review.len().min(HEAD))?);
+    let (_, request) = head.split_once("\"request\"")?;
+    let (_, rest) = request.split_once("\"uid\"")?;
+    let value = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    let (uid, _) = value.split_once('"')?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    ((1..=64).contains(&uid.len()) && uid.bytes().all(plain)).then(|| uid.to_owned())
 }

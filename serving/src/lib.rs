@@ -1,9 +1,15 @@
-//! The HTTP server of every part: bounded connections, TLS, a bound on how long a client may take over handshake and
-//! headers, and a clean end. HTTP/1.1 alone.
+//! The HTTP server of every part: bounded connections ([`Caps`]), TLS, a bound on how long a client may take over handshake
+//! and headers, and a clean end. HTTP/1.1 alone. Probes have a thread of their own ([`Probes`]).
 //!
 //! A client that goes away takes its request with it: hyper drops the handler, so a long poll leaves nothing behind.
 //! Never here: what is answered, or where a certificate comes from.
 #![warn(missing_docs)]
+
+mod clients;
+mod places;
+mod probes;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,18 +28,24 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+pub use clients::Clients;
+pub use places::Caps;
+use places::{Place, Places};
+pub use probes::Probes;
+
 /// How long a client may take to send its headers, and keep an idle connection. Not 10 s to the second: clients that call
 /// every ten seconds would meet the end of their connection each time.
 const HEADERS: Duration = Duration::from_secs(12);
-const CONNECTIONS: usize = 8_192;
 /// Longest headers, bytes: a token of 16 KiB and what else there is.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 32 * 1024;
+/// How often it is said that places run short.
+const SAID: Duration = Duration::from_mins(1);
 
 /// The caller's address, among the extensions of each request.
 #[derive(Debug, Clone, Copy)]
@@ -42,44 +54,57 @@ pub struct Peer(pub SocketAddr);
 /// How connections are protected, if at all; a new one as it is at that moment.
 pub type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
 
-/// What to serve with, of a certificate with its chain and its key, both PEM. Says in words what can't be used.
-pub fn tls(certificate: &[u8], key: &[u8]) -> anyhow::Result<Arc<ServerConfig>> {
+/// What to serve with, of a certificate with its chain and its key, both PEM, and of the clients that are let in, if not
+/// all are. Says in words what can't be used.
+pub fn tls(certificate: &[u8], key: &[u8], clients: Option<&Clients>) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.context("the certificate is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(key).context("the certificate's key is not PEM")?;
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    let mut config = config.context("the certificate and its key can't be used")?;
+    let config = match clients {
+        Some(clients) => ServerConfig::builder().with_client_cert_verifier(clients.verifier()?),
+        None => ServerConfig::builder().with_no_client_auth(),
+    };
+    let mut config =
+        config.with_single_cert(chain, key).context("the certificate and its key can't be used")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// Serves until `stop`; ends when all connections have ended.
-pub async fn serve(listener: TcpListener, tls: Tls, router: Router, stop: CancellationToken) {
+/// Serves until `stop`; ends when all connections have ended. Who finds no place is cut off at once, so that a client tries
+/// again and does not wait.
+pub async fn serve(listener: TcpListener, tls: Tls, caps: Caps, router: Router, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(caps);
+    let mut said = tokio::time::interval(SAID);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = async {
-                let place = places.clone().acquire_owned().await;
-                (place, listener.accept().await)
-            } => accepted,
+            accepted = listener.accept() => accepted,
+            _ = said.tick() => {
+                let (pushed_out, refused) = places.troubles();
+                if pushed_out + refused > 0 {
+                    tracing::warn!(pushed_out, refused, ?caps, "places for connections ran short in the last minute");
+                }
+                continue;
+            }
         };
         match accepted {
-            (Ok(place), Ok((stream, peer))) => {
+            Ok((stream, peer)) => {
+                let Some(place) = places.enter(peer.ip()) else { continue };
                 let (router, stop) = (router.clone(), stop.clone());
                 let tls = tls.as_ref().map(|tls| tls.borrow().clone());
                 connections.spawn(async move {
-                    handshake(stream, peer, tls, router, stop).await;
-                    drop(place);
+                    let place = Arc::new(place);
+                    let served = handshake(stream, peer, tls, router, Arc::clone(&place), stop);
+                    let _ = place.pushed_out.run_until_cancelled(served).await;
                 });
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 // Out of file descriptors, or a client that left at once: the listener itself goes on.
                 tracing::debug!(%error, "a connection can't be accepted");
+                places.make_room();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            (Err(_), _) => break,
         }
     }
     connections.close();
@@ -91,14 +116,15 @@ async fn handshake(
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
+    place: Arc<Place>,
     stop: CancellationToken,
 ) {
     // Small answers to long polls should not wait for more; a failure only costs time.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return connection(stream, peer, router, stop).await };
+    let Some(tls) = tls else { return connection(stream, peer, router, place, stop).await };
     let shaken = tokio::time::timeout(HEADERS, TlsAcceptor::from(tls).accept(stream));
     match stop.run_until_cancelled(shaken).await {
-        Some(Ok(Ok(stream))) => connection(stream, peer, router, stop).await,
+        Some(Ok(Ok(stream))) => connection(stream, peer, router, place, stop).await,
         Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a handshake failed"),
         Some(Err(_)) => tracing::debug!(%peer, "a handshake took too long"),
         None => {}
@@ -109,12 +135,18 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     router: Router,
+    place: Arc<Place>,
     stop: CancellationToken,
 ) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request).await) }
+        let (router, place) = (router.clone(), Arc::clone(&place));
+        async move {
+            place.begins();
+            let response = answer(router, request).await;
+            place.answers(response.status().is_success());
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

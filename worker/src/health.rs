@@ -1,20 +1,24 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Alive means that every registered loop came round within its bound: a loop that hangs gets the pod restarted.
+//! Answered on a thread of their own, so a record or text that takes long does not stop them. Alive means that every
+//! registered loop came round within its bound: a loop that hangs gets the pod restarted. A bound is well above what one
+//! round may take ([`LONG`]): stuck is not busy.
 //! Ready means that nothing that the worker needs is known to be missing. Never here: what the needs are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use tokio_util::sync::CancellationToken;
+use serving::Probes;
 
 use crate::context::Context;
+
+/// The bound of a loop whose rounds are made of a tenant's work.
+pub const LONG: Duration = Duration::from_mins(5);
 
 /// Liveness, readiness and metrics. Cheap to clone.
 #[derive(Clone)]
@@ -101,11 +105,8 @@ impl Drop for Beat {
     }
 }
 
-/// Starts to answer; returns once the port is bound.
-pub async fn serve(context: &Context) -> anyhow::Result<()> {
-    let listen = context.config.listen;
-    let listener =
-        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+/// Answers, until what it gives is dropped.
+pub fn serve(context: &Context) -> anyhow::Result<Probes> {
     let (live, ready, metrics) = (context.health.clone(), context.clone(), context.health.clone());
     let router = Router::new()
         .route(
@@ -131,8 +132,7 @@ pub async fn serve(context: &Context) -> anyhow::Result<()> {
             }),
         );
     // Answers that the worker is stopping, too.
-    tokio::spawn(serving::serve(listener, None, router, CancellationToken::new()));
-    Ok(())
+    Probes::start(context.config.listen, router)
 }
 
 #[cfg(test)]

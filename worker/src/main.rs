@@ -41,19 +41,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let work = config.work.clone();
     let context = Context::new(config)?;
     context.stop_on_signals()?;
+    let _probes = health::serve(&context)?;
     match work {
         Work::Send | Work::Retry => {
-            health::serve(&context).await?;
             let pool = if matches!(work, Work::Send) { Pool::Send } else { Pool::Retry };
             deliver::run(context, pool).await
         }
-        Work::Consume { source } => {
-            health::serve(&context).await?;
-            consume::run(context, source).await
-        }
-        Work::Remind { schedule } => {
-            health::serve(&context).await?;
-            remind::run(context, schedule).await
-        }
+        Work::Consume { source } => consume::run(context, source).await,
+        Work::Remind { schedule } => remind::run(context, schedule).await,
     }
 }

@@ -3,15 +3,11 @@
 //! The expression is searched for, as RE2 and the `regex` crate read it, in time linear in the text; `^` and `$` bind it to the
 //! whole. Never: a record of a text that it is not found in.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::DecodeError;
 use crate::document::{Document, View};
-
-/// The longest expression, bytes.
-pub(super) const MAX_PATTERN: usize = 2_048;
-/// What a compiled expression may take, bytes.
-const MAX_SIZE: usize = 1 << 20;
+use crate::patterns::Patterns;
 
 /// A compiled expression with the names of its groups.
 #[derive(Debug, Clone)]
@@ -24,10 +20,7 @@ pub struct Pattern {
 /// Why a text is not such an expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Longer than [`MAX_PATTERN`].
-    #[error("{0} bytes; at most {MAX_PATTERN}")]
-    TooLong(usize),
-    /// Not a regular expression, or one that takes too much memory.
+    /// Not a regular expression, or one beyond a bound ([`crate::patterns`]).
     #[error("{0}")]
     Invalid(String),
     /// No group has a name.
@@ -38,13 +31,7 @@ pub enum PatternError {
 impl Pattern {
     /// Compiles an expression.
     pub fn compile(pattern: &str) -> Result<Self, PatternError> {
-        if pattern.len() > MAX_PATTERN {
-            return Err(PatternError::TooLong(pattern.len()));
-        }
-        let regex = RegexBuilder::new(pattern)
-            .size_limit(MAX_SIZE)
-            .build()
-            .map_err(|error| PatternError::Invalid(error.to_string()))?;
+        let regex = Patterns::default().build(pattern).map_err(PatternError::Invalid)?;
         let names: Vec<_> = regex
             .capture_names()
             .enumerate()

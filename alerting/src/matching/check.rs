@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
+
+use crate::patterns::Patterns;
 
 use super::{CompileError, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, VARIABLES, functions};
 
 /// The names of types, as `type(x) == int` says them.
 const TYPES: [&str; 11] =
     ["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"];
-
-/// A compiled pattern's largest size, bytes.
-const REGEX_SIZE: usize = 1 << 20;
 
 /// Refuses what the parser should not see.
 pub(super) fn size(expression: &str) -> Result<(), CompileError> {
@@ -70,7 +69,13 @@ pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
 ) -> Result<BTreeMap<u64, Regex>, CompileError> {
-    let mut check = Check { source, bound: Vec::new(), nesting: 0, patterns: BTreeMap::new() };
+    let mut check = Check {
+        source,
+        bound: Vec::new(),
+        nesting: 0,
+        patterns: BTreeMap::new(),
+        built: Patterns::default(),
+    };
     check.result(expression)?;
     check.visit(expression)?;
     Ok(check.patterns)
@@ -82,6 +87,7 @@ struct Check<'s> {
     bound: Vec<String>,
     nesting: usize,
     patterns: BTreeMap<u64, Regex>,
+    built: Patterns,
 }
 
 impl Check<'_> {
@@ -178,11 +184,8 @@ impl Check<'_> {
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return Err(self.error(pattern, "the pattern of matches() must be written out".to_owned()));
         };
-        let regex = RegexBuilder::new(text.inner()).size_limit(REGEX_SIZE).build().map_err(|error| {
-            let error = error.to_string();
-            let what = error.lines().last().unwrap_or_default().trim();
-            self.error(pattern, format!("not a regular expression: {}", what.trim_start_matches("error: ")))
-        })?;
+        let built = self.built.build(text.inner());
+        let regex = built.map_err(|message| self.error(pattern, message))?;
         self.patterns.insert(pattern.id, regex);
         Ok(())
     }

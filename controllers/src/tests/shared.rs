@@ -120,12 +120,12 @@ async fn what_may_not_be_booked_is_denied_in_the_same_words_whether_it_is_there_
     let absent = ask();
     assert!(!absent.allowed);
     assert_eq!(
-        absent.result.message,
+        absent.message,
         "RefNotPermitted: sharedResources: rooms/hall can't be booked from namespace payments: there is no such \
          BookableResource, or its sharedWith does not list payments"
     );
     asking.0.world.resources.insert(hall(json!({"sharedWith": ["shop"]})));
-    assert_eq!(ask().result.message, absent.result.message);
+    assert_eq!(ask().message, absent.message);
     asking.0.world.resources.insert(hall(json!({"sharedWith": ["payments"]})));
     assert!(ask().allowed);
 }
@@ -143,7 +143,7 @@ async fn a_resource_is_checked_and_who_loses_it_is_a_warning() {
         let request = asked("UPDATE", &value(hall(spec)), &value(before.clone()));
         let answer = asking.1.review(&request);
         assert!(answer.allowed);
-        answer.warnings.unwrap_or_default().concat()
+        answer.warnings.concat()
     };
     assert_eq!(answer(json!({"capacity": 3, "sharedWith": ["*"]})), "");
     assert!(
@@ -154,7 +154,7 @@ async fn a_resource_is_checked_and_who_loses_it_is_a_warning() {
         answer(json!({"capacity": 2})).contains("2 schedules of namespaces that sharedWith does not list")
     );
     let none = asking.create(&value(hall(json!({"capacity": 0}))));
-    assert!(!none.allowed && none.result.message.contains("capacity: 0 is not from 1 to 10000"));
+    assert!(!none.allowed && none.message.contains("capacity: 0 is not from 1 to 10000"));
 }
 
 #[tokio::test]

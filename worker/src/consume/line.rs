@@ -148,7 +148,7 @@ impl<'a> Line<'a> {
         tokio::spawn(asks::topics(broker, standing.clone(), access.servers(), events.clone()));
         let asks = Asks { commits, positions, ends };
         let reader = Reader::new(consumer, happening, asks, standing, metrics);
-        let beat = self.context.health.watch("reader", Duration::from_secs(30));
+        let beat = self.context.health.watch("reader", crate::health::LONG);
         let (done, end) = oneshot::channel();
         std::thread::Builder::new()
             .name("reader".to_owned())

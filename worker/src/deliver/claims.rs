@@ -19,8 +19,6 @@ use crate::context::Context;
 
 /// How long a claim waits at the hub.
 const WAIT: Duration = Duration::from_secs(20);
-/// The loop comes round at least this often; a claim takes at most [`WAIT`] and the client's 20 s.
-const BOUND: Duration = Duration::from_secs(90);
 /// How long to wait for more free places, so that a busy worker claims sets and not single tasks.
 const GATHER: Duration = Duration::from_millis(5);
 /// An empty answer that comes sooner did not wait.
@@ -37,7 +35,7 @@ pub(super) async fn run(
     attempts: &TaskTracker,
     outcomes: Sender,
 ) {
-    let beat = context.health.watch("claims", BOUND);
+    let beat = context.health.watch("claims", crate::health::LONG);
     let hand = Arc::new(Semaphore::new(limits.hand));
     let slots = Arc::new(Semaphore::new(limits.slots));
     let mut failures = 0;

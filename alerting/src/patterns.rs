@@ -1,0 +1,129 @@
+//! Regular expressions within bounds that hold for all of one text that a user wrote: a `match`, or a record's pattern.
+//!
+//! What a pattern costs is not its length: `\w{9}` takes half a megabyte. So it is counted before it is built how many there
+//! are and how many classes of Unicode they name, and each is built within a size that is charged. They run in time linear in
+//! the text. Never: more memory than [`MAX_COMPILED`] and what building one takes beside it.
+
+use std::collections::HashMap;
+
+use regex::{Regex, RegexBuilder};
+
+/// The longest pattern, bytes.
+pub const MAX_LENGTH: usize = 2_048;
+/// The most patterns, those that are the same counted once.
+pub const MAX_PATTERNS: usize = 32;
+/// The most classes of Unicode (`\w`, `\d`, `\s`, `\pL` ...) that they name.
+pub const MAX_CLASSES: usize = 64;
+/// How deep groups and repetitions may be nested.
+pub const MAX_NESTING: u32 = 50;
+/// What they may take compiled, bytes, one or all.
+pub const MAX_COMPILED: usize = 2 << 20;
+/// The sizes within which one is built, bytes: the least that does is charged.
+const SIZES: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
+/// What a pattern may keep at hand while it runs, bytes; twice, for it runs both ways.
+const RUNNING: usize = 512 << 10;
+
+/// The patterns of one text.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns {
+    built: HashMap<String, Regex>,
+    classes: usize,
+    compiled: usize,
+}
+
+impl Patterns {
+    /// Builds a pattern, or says which bound keeps it from being built.
+    pub(crate) fn build(&mut self, pattern: &str) -> Result<Regex, String> {
+        if let Some(built) = self.built.get(pattern) {
+            return Ok(built.clone());
+        }
+        if pattern.len() > MAX_LENGTH {
+            return Err(format!("a regular expression of {} bytes; at most {MAX_LENGTH}", pattern.len()));
+        }
+        if self.built.len() == MAX_PATTERNS {
+            return Err(format!("more than {MAX_PATTERNS} different regular expressions"));
+        }
+        self.classes += classes(pattern);
+        if self.classes > MAX_CLASSES {
+            return Err(format!(
+                "regular expressions with more than {MAX_CLASSES} of \\w, \\d, \\s, \\p and their like; [A-Za-z0-9_] is none"
+            ));
+        }
+        for size in SIZES {
+            if self.compiled + size > MAX_COMPILED {
+                break;
+            }
+            let mut builder = RegexBuilder::new(pattern);
+            builder.size_limit(size).dfa_size_limit(RUNNING.max(size)).nest_limit(MAX_NESTING);
+            match builder.build() {
+                Ok(regex) => {
+                    self.compiled += size;
+                    self.built.insert(pattern.to_owned(), regex.clone());
+                    return Ok(regex);
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                Err(error) => {
+                    let error = error.to_string();
+                    let what = error.lines().last().unwrap_or_default().trim();
+                    let what = what.trim_start_matches("error: ");
+                    return Err(format!("not a regular expression: {what}"));
+                }
+            }
+        }
+        Err(format!(
+            "too large a regular expression: compiled, one takes at most {} bytes and all take {MAX_COMPILED}; repeat less, or \
+             [A-Za-z0-9_] in place of \\w",
+            SIZES[3]
+        ))
+    }
+}
+
+/// How many classes of Unicode a pattern names.
+fn classes(pattern: &str) -> usize {
+    let (mut count, mut escaped) = (0, false);
+    for byte in pattern.bytes() {
+        count += usize::from(escaped && b"pPwWdDsS".contains(&byte));
+        escaped = !escaped && byte == b'\\';
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_pattern_is_built_once() {
+        let mut patterns = Patterns::default();
+        for _ in 0..1_000 {
+            assert!(patterns.build(r"\w{9}").unwrap().is_match("abcdefghi"));
+        }
+        assert_eq!((patterns.built.len(), patterns.compiled), (1, 1 << 20));
+    }
+
+    #[test]
+    fn what_patterns_cost_in_sum_is_bounded_and_the_bound_is_named() {
+        let told = |pattern: &dyn Fn(usize) -> String| {
+            let mut patterns = Patterns::default();
+            let told = (0..1_000).find_map(|at| patterns.build(&pattern(at)).err());
+            assert!(patterns.compiled <= MAX_COMPILED && patterns.built.len() <= MAX_PATTERNS);
+            told.unwrap()
+        };
+        let large =
+            "too large a regular expression: compiled, one takes at most 1048576 bytes and all take 2097152";
+        assert!(told(&|at| format!("\\w{{9}}{at}")).starts_with(large));
+        assert!(told(&|at| format!("{at}(\\w{{100}}){{100}}")).starts_with(large));
+        assert!(told(&|at| format!("{at}(((a{{900}}){{900}}){{900}}){{900}}")).starts_with(large));
+        assert_eq!(told(&|at| format!("^{at}")), "more than 32 different regular expressions");
+        assert!(told(&|at| format!("\\d\\d\\d{at}")).contains("more than 64 of \\w"));
+        assert!(told(&|_| r"\\\w".repeat(65)).contains("more than 64 of \\w"));
+        assert_eq!(told(&|_| "a".repeat(2_049)), "a regular expression of 2049 bytes; at most 2048");
+        assert!(told(&|_| "(".repeat(60) + &")".repeat(60)).contains("nest"));
+        assert_eq!(told(&|_| "(a".to_owned()), "not a regular expression: unclosed group");
+    }
+
+    #[test]
+    fn a_backslash_that_is_escaped_begins_no_class() {
+        assert_eq!(classes(r"\\w\w\\\d[\S]\.p"), 3);
+    }
+}

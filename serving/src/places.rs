@@ -1,0 +1,340 @@
+//! Places for connections: so many in all, so many of one address, and fewer for those that have not said anything yet.
+//!
+//! Where places run short, a connection without a request makes room for a new one: a silent one first, of its peer the
+//! oldest, or of the peer that has most of them; else one that has been answered well and is idle, of a peer that has more
+//! connections than the newcomer's. So whoever opens thousands only pushes out its own, and a new one of anybody else is
+//! heard. Invariants: what is counted is never above the bounds; a connection with a request under way is not pushed out.
+//! Never: a connection that waits for a place, or a look at what it says.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// How many connections there may be at a time. An address may be that of a node with many pods behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// In all.
+    pub all: usize,
+    /// Of one address.
+    pub per_peer: usize,
+    /// In all, of those that are silent: no request of theirs is under way and none was answered well.
+    pub silent: usize,
+    /// Of one address, of those that are silent.
+    pub silent_per_peer: usize,
+}
+
+impl Caps {
+    /// For probes and scrapes: a kubelet and a few scrapers.
+    pub const PROBES: Self = Self { all: 128, per_peer: 32, silent: 64, silent_per_peer: 16 };
+
+    /// With `all` connections, so many of them of one address; an eighth of either may be silent.
+    pub fn of(all: usize, per_peer: usize) -> Self {
+        let eighth = |of: usize| (of / 8).clamp(16, 1_024).min(of.max(1));
+        Self {
+            all: all.max(1),
+            per_peer: per_peer.max(1),
+            silent: eighth(all),
+            silent_per_peer: eighth(per_peer),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    taken: usize,
+    /// Silent connections, the longest silent first.
+    silent: BTreeSet<u64>,
+    /// Idle connections that have been answered well, the longest idle first.
+    idle: BTreeSet<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    taken: usize,
+    silent: usize,
+    /// Silent and idle ones.
+    quiet: HashMap<u64, CancellationToken>,
+    peers: HashMap<IpAddr, Peer>,
+    pushed_out: u64,
+    refused: u64,
+}
+
+/// The places of one listener.
+#[derive(Debug)]
+pub(crate) struct Places {
+    caps: Caps,
+    state: Mutex<State>,
+}
+
+/// A connection's place; it ends with it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    peer: IpAddr,
+    standing: Mutex<Standing>,
+    /// Set when another one needs the place.
+    pub(crate) pushed_out: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    /// Since it took that number there is no request; else one is under way.
+    quiet: Option<u64>,
+    /// A request was answered well.
+    known: bool,
+}
+
+impl Places {
+    pub(crate) fn new(caps: Caps) -> Arc<Self> {
+        Arc::new(Self { caps, state: Mutex::default() })
+    }
+
+    /// A place for a new connection, if need be that of one without a request; none when all have one.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        // The same host by IPv4 and as IPv6 tells of it.
+        let peer = peer.to_canonical();
+        let mut state = self.lock();
+        let caps = self.caps;
+        let (taken, silent) = state.peers.get(&peer).map_or((0, 0), |it| (it.taken, it.silent.len()));
+        let room = if silent >= caps.silent_per_peer || taken >= caps.per_peer {
+            state.push_out(peer)
+        } else if state.silent >= caps.silent {
+            state.push_out_silent()
+        } else {
+            state.taken < caps.all || state.push_out_silent() || state.push_out_idle(taken)
+        };
+        if !room {
+            state.refused += 1;
+            return None;
+        }
+        let pushed_out = CancellationToken::new();
+        let number = state.falls_quiet(peer, false, pushed_out.clone());
+        state.taken += 1;
+        state.peers.entry(peer).or_default().taken += 1;
+        drop(state);
+        let standing = Mutex::new(Standing { quiet: Some(number), known: false });
+        Some(Place { places: Arc::clone(self), peer, standing, pushed_out })
+    }
+
+    /// Frees the place of a connection without a request, where the process runs short of something else.
+    pub(crate) fn make_room(&self) {
+        let mut state = self.lock();
+        let _ = state.push_out_silent() || state.push_out_idle(0);
+    }
+
+    /// How many were pushed out, and how many refused, since this was last asked.
+    pub(crate) fn troubles(&self) -> (u64, u64) {
+        let mut state = self.lock();
+        (std::mem::take(&mut state.pushed_out), std::mem::take(&mut state.refused))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn falls_quiet(&mut self, peer: IpAddr, known: bool, pushed_out: CancellationToken) -> u64 {
+        self.next += 1;
+        self.quiet.insert(self.next, pushed_out);
+        let peer = self.peers.entry(peer).or_default();
+        if known {
+            peer.idle.insert(self.next);
+        } else {
+            peer.silent.insert(self.next);
+            self.silent += 1;
+        }
+        self.next
+    }
+
+    fn speaks(&mut self, peer: IpAddr, number: u64) {
+        self.quiet.remove(&number);
+        if let Some(peer) = self.peers.get_mut(&peer)
+            && !peer.idle.remove(&number)
+            && peer.silent.remove(&number)
+        {
+            self.silent -= 1;
+        }
+    }
+
+    /// The oldest silent one of a peer leaves, or else its oldest idle one.
+    fn push_out(&mut self, peer: IpAddr) -> bool {
+        let oldest = self.peers.get(&peer).and_then(|it| it.silent.first().or(it.idle.first()).copied());
+        let Some(number) = oldest else { return false };
+        let pushed_out = self.quiet.get(&number).cloned();
+        self.speaks(peer, number);
+        self.leaves(peer);
+        if let Some(pushed_out) = pushed_out {
+            pushed_out.cancel();
+        }
+        self.pushed_out += 1;
+        true
+    }
+
+    /// The oldest silent one of the peer that has most of them leaves.
+    fn push_out_silent(&mut self) -> bool {
+        let peers = self.peers.iter().filter(|(_, peer)| !peer.silent.is_empty());
+        let most = peers.max_by_key(|(_, peer)| (peer.silent.len(), Reverse(peer.silent.first())));
+        most.map(|(peer, _)| *peer).is_some_and(|peer| self.push_out(peer))
+    }
+
+    /// The oldest idle one of the peer that has most connections leaves, if it has more than that.
+    fn push_out_idle(&mut self, more_than: usize) -> bool {
+        let peers = self.peers.iter().filter(|(_, peer)| !peer.idle.is_empty() && peer.taken > more_than);
+        let most = peers.max_by_key(|(_, peer)| (peer.taken, Reverse(peer.idle.first())));
+        most.map(|(peer, _)| *peer).is_some_and(|peer| self.push_out(peer))
+    }
+
+    fn leaves(&mut self, peer: IpAddr) {
+        self.taken = self.taken.saturating_sub(1);
+        if let Some(held) = self.peers.get_mut(&peer) {
+            held.taken = held.taken.saturating_sub(1);
+            if held.taken == 0 {
+                self.peers.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// The head of a request is there.
+    pub(crate) fn begins(&self) {
+        let mut standing = self.standing();
+        let mut state = self.places.lock();
+        if !self.pushed_out.is_cancelled()
+            && let Some(number) = standing.quiet.take()
+        {
+            state.speaks(self.peer, number);
+        }
+    }
+
+    /// A request is answered, well or not.
+    pub(crate) fn answers(&self, well: bool) {
+        let mut standing = self.standing();
+        standing.known |= well;
+        if standing.quiet.is_none() {
+            let mut state = self.places.lock();
+            standing.quiet = Some(state.falls_quiet(self.peer, standing.known, self.pushed_out.clone()));
+        }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let standing = *self.standing();
+        let mut state = self.places.lock();
+        // Whoever was pushed out has left already.
+        if self.pushed_out.is_cancelled() {
+            return;
+        }
+        if let Some(number) = standing.quiet {
+            state.speaks(self.peer, number);
+        }
+        state.leaves(self.peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPS: Caps = Caps { all: 6, per_peer: 4, silent: 5, silent_per_peer: 3 };
+
+    fn peer(number: u8) -> IpAddr {
+        IpAddr::from([127, 0, 0, number])
+    }
+
+    fn known(places: &Arc<Places>, number: u8) -> Place {
+        let place = places.enter(peer(number)).unwrap();
+        place.begins();
+        place.answers(true);
+        place
+    }
+
+    fn taken(places: &Places) -> (usize, usize) {
+        let state = places.lock();
+        assert_eq!(state.silent, state.peers.values().map(|peer| peer.silent.len()).sum::<usize>());
+        (state.taken, state.silent)
+    }
+
+    #[test]
+    fn a_peer_with_many_silent_ones_pushes_out_its_own_oldest() {
+        let places = Places::new(CAPS);
+        let other = places.enter(peer(2)).unwrap();
+        let silent: Vec<Place> = (0..10).map(|_| places.enter(peer(1)).unwrap()).collect();
+        let out: Vec<bool> = silent.iter().map(|place| place.pushed_out.is_cancelled()).collect();
+        assert_eq!(out, [true, true, true, true, true, true, true, false, false, false]);
+        assert!(!other.pushed_out.is_cancelled());
+        assert_eq!((taken(&places), places.troubles()), ((4, 4), (7, 0)));
+        drop(silent);
+        assert_eq!(taken(&places), (1, 1));
+        drop(other);
+        assert_eq!((taken(&places), places.lock().peers.len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn one_at_work_is_not_pushed_out_and_a_peer_all_of_whose_are_is_refused() {
+        let places = Places::new(CAPS);
+        let idle = known(&places, 1);
+        let at_work: Vec<Place> = (0..3).map(|_| known(&places, 1)).collect();
+        at_work.iter().for_each(Place::begins);
+        // An idle one makes room.
+        let silent = places.enter(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1])).unwrap();
+        assert!(idle.pushed_out.is_cancelled(), "the same host");
+        silent.begins();
+        assert!(places.enter(peer(1)).is_none());
+        let other = known(&places, 2);
+        // One that was refused (401, say) is as silent as before, but not one that has been answered well.
+        silent.answers(false);
+        at_work[0].answers(false);
+        drop(places.enter(peer(1)).unwrap());
+        assert!(silent.pushed_out.is_cancelled());
+        assert!(at_work.iter().chain([&other]).all(|it| !it.pushed_out.is_cancelled()));
+        assert_eq!((taken(&places), places.troubles()), ((4, 0), (2, 1)));
+    }
+
+    #[test]
+    fn a_house_full_of_idle_ones_makes_room_for_whoever_has_fewer() {
+        let places = Places::new(CAPS);
+        let held: Vec<Place> = [1, 1, 1, 1, 2, 2].map(|number| known(&places, number)).into();
+        drop(places.enter(peer(2)).unwrap());
+        assert!(held[0].pushed_out.is_cancelled());
+        let third = known(&places, 3);
+        held.iter().chain([&third]).for_each(Place::begins);
+        assert_eq!(taken(&places), (6, 0));
+        assert!(places.enter(peer(4)).is_none(), "all are at work");
+        drop((held, third));
+        assert_eq!(taken(&places), (0, 0));
+    }
+
+    #[test]
+    fn a_full_house_makes_room_for_a_newcomer_from_whoever_is_silent_most() {
+        let places = Places::new(CAPS);
+        let one = places.enter(peer(1)).unwrap();
+        let many: Vec<Place> = (0..3).map(|_| places.enter(peer(2)).unwrap()).collect();
+        let known = [known(&places, 3), known(&places, 3)];
+        let new = places.enter(peer(4)).unwrap();
+        assert!(many[0].pushed_out.is_cancelled() && !one.pushed_out.is_cancelled());
+        new.begins();
+        one.begins();
+        drop((many, known));
+        assert_eq!(taken(&places), (2, 0));
+    }
+
+    #[test]
+    fn an_eighth_may_be_silent() {
+        assert_eq!(
+            Caps::of(8_192, 1_024),
+            Caps { all: 8_192, per_peer: 1_024, silent: 1_024, silent_per_peer: 128 }
+        );
+        assert_eq!(Caps::of(0, 0), Caps { all: 1, per_peer: 1, silent: 1, silent_per_peer: 1 });
+    }
+}
