@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::support::{digest, now, rule};
 use crate::cache::{Cache, follow};
-use crate::conditions::{find, types};
+use crate::conditions::{Standing, find, reasons, types};
 use crate::hub::View;
 use crate::status::{self, Facts, Workers};
 use crate::validate;
@@ -96,7 +96,12 @@ fn ready_is_true_only_when_every_part_does_its_job() {
             facts.hub.as_mut().unwrap().status.as_mut().unwrap().body =
                 StatusBody::AlertRule(RuleStatus { partitions: 2, ..active() });
         }),
-        ("ApplyFailed", "InProgress", |facts| facts.apply_error = Some("forbidden".to_owned())),
+        ("ApplyFailed", "InProgress", |facts| {
+            facts.apply_error = Some(Standing::UnderWay {
+                reason: reasons::APPLY_FAILED.to_owned(),
+                message: "forbidden".to_owned(),
+            });
+        }),
         ("ChannelNotFound", "InProgress", |facts| facts.missing_channels = vec!["x".to_owned()]),
     ];
     for (expected, read_as, change) in breaks {
