@@ -147,6 +147,50 @@ fn what_the_hub_told_stays_shown_while_it_is_away() {
 }
 
 #[tokio::test]
+async fn two_hundred_objects_with_the_largest_annotations_take_little_memory_once_they_are_cached() {
+    let one = serde_json::to_value(rule("r", 1, &json!({})).0.unwrap()).unwrap();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let from: usize = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("continue="))
+            .map_or(0, |from| from.parse().unwrap());
+        let items: Vec<_> = (from..from + 20)
+            .map(|number| {
+                let mut object = one.clone();
+                object["metadata"]["name"] = json!(format!("r{number}"));
+                let config = "x".repeat(255 << 10);
+                object["metadata"]["annotations"] =
+                    json!({"kubectl.kubernetes.io/last-applied-configuration": config});
+                object
+            })
+            .collect();
+        let next = if from + 20 < 200 { (from + 20).to_string() } else { String::new() };
+        let list = json!({
+            "apiVersion": "belfry.dev/v1alpha1", "kind": "AlertRuleList",
+            "metadata": {"resourceVersion": "1", "continue": next}, "items": items,
+        });
+        let body = if query.contains("watch=true") { Vec::new() } else { serde_json::to_vec(&list).unwrap() };
+        let paged = query.contains("watch=true") || query.contains("limit=20");
+        async move {
+            assert!(paged, "{query}");
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from(body)))
+        }
+    });
+    let api = Api::<Guarded<AlertRule>>::all(Client::new(service, "default"));
+    let cache = Cache::new(1);
+    let config = watcher::Config::default();
+    let following = tokio::spawn(follow(api, config, None, Arc::clone(&cache), |_| (), |_| ()));
+    cache.synced().await;
+    following.abort();
+    let held = cache.of("payments");
+    assert_eq!(held.len(), 200);
+    let bytes: usize =
+        held.iter().map(|held| serde_json::to_vec(held.0.as_ref().unwrap()).unwrap().len()).sum();
+    assert!(bytes < 200 * 2_000, "{bytes} bytes");
+}
+
+#[tokio::test]
 async fn an_object_that_can_not_be_read_is_kept_beside_those_that_can() {
     let good = serde_json::to_value(rule("good", 1, &json!({})).0.unwrap()).unwrap();
     let mut bad = good.clone();
