@@ -1,5 +1,8 @@
 # The image: three static binaries and the public certificate authorities, nothing else.
-FROM rust:1.95-bookworm AS build
+# Only these come from the builder, so its digest is what to pin: `--build-arg BASE=rust:1.95-bookworm@sha256:...`, with the
+# digest that `docker buildx imagetools inspect rust:1.95-bookworm` prints. The image itself has no base.
+ARG BASE=rust:1.95-bookworm
+FROM ${BASE} AS build
 # librdkafka's TLS, linked statically. The base has it; its newest patches come with this.
 RUN apt-get update && apt-get install -y --no-install-recommends libssl-dev pkg-config
 WORKDIR /src

@@ -6,8 +6,8 @@ use anyhow::bail;
 use controllers::lint::{Finding, Level, is_ours, lint};
 use serde_json::{Value, json};
 
-use crate::Output;
 use crate::manifests::{self, Manifest};
+use crate::{Output, terminal};
 
 /// Lints files and folders; whether there is no error.
 pub(crate) fn run(paths: &[PathBuf], output: Output, now: jiff::Timestamp) -> anyhow::Result<bool> {
@@ -19,16 +19,16 @@ pub(crate) fn run(paths: &[PathBuf], output: Output, now: jiff::Timestamp) -> an
     }
     let findings = lint(&values, now).findings;
     for finding in &findings {
-        println!("{}", line(finding, &manifests[finding.manifest], output));
+        tell(finding, &manifests[finding.manifest], output);
     }
     let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
     if output == Output::Text {
-        println!("{ours} objects: {errors} errors, {} warnings", findings.len() - errors);
+        terminal::line(format_args!("{ours} objects: {errors} errors, {} warnings", findings.len() - errors));
     }
     Ok(errors == 0)
 }
 
-fn line(finding: &Finding, manifest: &Manifest, output: Output) -> String {
+fn tell(finding: &Finding, manifest: &Manifest, output: Output) {
     let Finding { object, reason, message, .. } = finding;
     let level = match finding.level {
         Level::Error => "error",
@@ -36,10 +36,12 @@ fn line(finding: &Finding, manifest: &Manifest, output: Output) -> String {
     };
     let Manifest { file, document, .. } = manifest;
     match output {
-        Output::Text => format!("{file}, document {document}: {object}: {level}: {reason}: {message}"),
-        Output::Json => json!({
+        Output::Text => {
+            let head = format!("{file}, document {document}: {object}: {level}: {reason}: ");
+            terminal::indented(&format!("{}{message}", domain::plain(&head))).for_each(terminal::line);
+        }
+        Output::Json => terminal::json(&json!({
             "file": file, "document": document, "object": object, "level": level, "reason": reason, "message": message
-        })
-        .to_string(),
+        })),
     }
 }

@@ -4,6 +4,7 @@
 //! Exit codes: 0 all is well, 1 the answer is no (an error found by `lint`, a test that failed), 2 it could not be asked.
 //!
 //! Never here: a change of a cluster. What it makes it writes to a file, or to standard output.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod lint;
 mod manifests;
@@ -12,6 +13,7 @@ mod records;
 mod rule;
 mod schedule;
 mod story;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -174,7 +176,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("belfry: {error:#}");
+            terminal::error(&format!("{error:#}"));
             ExitCode::from(2)
         }
     }
@@ -192,7 +194,7 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Rule(Rule::Test(flags)) => return rule::test::run(&flags, now()),
         Command::Rule(Rule::Backtest(flags)) => return rule::backtest::run(&flags, now()),
         Command::Schedule(Schedule::Expand) => {
-            return schedule::expand::run(std::io::stdin().lock(), std::io::stdout().lock());
+            return schedule::expand::run(std::io::stdin().lock(), terminal::json);
         }
         Command::Schedule(Schedule::Import(import)) => {
             return schedule::import::run(&import, flags.namespace.as_deref());
@@ -204,20 +206,20 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Schedule(Schedule::Free(flags)) => return schedule::free::run(&flags),
         Command::Ask { id } => {
             let story = client(&flags)?.notification(&namespace, id).await?;
-            print!("{}", story::whole(&story));
+            terminal::page(&story::whole(&story));
         }
         Command::List { object, state, limit } => {
             let query = NotificationQuery { object, state, limit: Some(limit) };
             for item in client(&flags)?.notifications(&namespace, &query).await?.items {
-                print!("{}", story::lines(&item));
+                terminal::page(&story::lines(&item));
             }
         }
         Command::DeadLetters { limit, output } => {
             let query = DeadLetterQuery { limit: Some(limit) };
             for item in client(&flags)?.dead_letters(&namespace, &query).await?.items {
                 match output {
-                    Output::Text => print!("{}", story::letter(&item)),
-                    Output::Json => println!("{}", serde_json::to_string(&item)?),
+                    Output::Text => terminal::line(story::letter(&item)),
+                    Output::Json => terminal::json(&item),
                 }
             }
         }

@@ -1,6 +1,5 @@
 //! `belfry match`: one line a record: `true`, `false`, or `false: why`.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use alerting::decode::{Decoded, Decoder};
@@ -10,6 +9,7 @@ use alerting::record::Record;
 use anyhow::{anyhow, bail};
 
 use crate::records::{self, Line, Lines};
+use crate::terminal;
 
 /// A format by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,11 +41,9 @@ pub(crate) fn run(expression: &str, file: &Path, format: &domain::Format) -> any
     let decoder = Decoder::new(format).map_err(|error| anyhow!("--pattern: {error}"))?;
     let lines = Lines { are_text: records::is_text(format), time_path: None };
     let mut document = Document::default();
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    records::each(file, &lines, |line| {
-        Ok(writeln!(out, "{}", answer(&matcher, &decoder, &line, &mut document))?)
-    })?;
-    out.flush()?;
+    let mut out = terminal::lines();
+    records::each(file, &lines, |line| Ok(out.line(answer(&matcher, &decoder, &line, &mut document))?))?;
+    out.end()?;
     Ok(true)
 }
 

@@ -191,11 +191,13 @@ impl Run {
 }
 
 impl Notice {
-    /// In a line, for people.
-    pub(crate) fn line(&self) -> String {
+    /// For people: a line, and one for each of its summary. What is in them ends none.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let group: Vec<String> = self.group.iter().map(|(label, value)| format!("{label}={value}")).collect();
         let group = if group.is_empty() { String::new() } else { format!(" ({})", group.join(", ")) };
-        let summary = if self.summary.is_empty() { String::new() } else { format!("\n    {}", self.summary) };
-        format!("{} {} {}{group} {}: {}{summary}", self.time, self.kind, self.rule, self.severity, self.title)
+        let first =
+            format!("{} {} {}{group} {}: {}", self.time, self.kind, self.rule, self.severity, self.title);
+        let summary = self.summary.lines().map(|line| format!("    {line}"));
+        std::iter::once(first).chain(summary).map(|line| domain::plain(&line).into_owned()).collect()
     }
 }

@@ -5,49 +5,44 @@ use std::fmt::Write as _;
 use domain::{AlertKind, Cause, DeliveryRecord, RecordRef, ReminderTime};
 use protocol::messages::{HeldLetter, NotificationStory};
 
+use crate::terminal::Page;
+
 /// Everything, several lines.
-pub(crate) fn whole(story: &NotificationStory) -> String {
+pub(crate) fn whole(story: &NotificationStory) -> Page {
     let one = &story.notification;
-    let mut text = format!("{}\n", one.title);
+    let mut page = Page::default();
+    page.line(&one.title);
     for line in one.summary.lines() {
-        text.push_str("  ");
-        text.push_str(line);
-        text.push('\n');
+        page.line(format_args!("  {line}"));
     }
-    // Writing to a String cannot fail, here and below.
-    let _ =
-        writeln!(text, "id        {}\nseverity  {}\ndecided   {}", one.id, one.severity.name(), one.created);
-    let _ = writeln!(text, "cause     {}", cause(&one.cause));
+    page.line(format_args!("id        {}", one.id));
+    page.line(format_args!("severity  {}", one.severity.name()));
+    page.line(format_args!("decided   {}", one.created));
+    page.line(format_args!("cause     {}", cause(&one.cause)));
     for (label, value) in &one.group {
-        let _ = writeln!(text, "group     {label}={value}");
+        page.line(format_args!("group     {label}={value}"));
     }
     for delivery in &story.deliveries {
-        text.push_str(&delivery_lines(delivery));
+        add_delivery(&mut page, delivery);
     }
-    text
+    page
 }
 
 /// A line for each delivery.
-pub(crate) fn lines(story: &NotificationStory) -> String {
+pub(crate) fn lines(story: &NotificationStory) -> Page {
     let one = &story.notification;
-    story.deliveries.iter().fold(String::new(), |mut text, delivery| {
-        let _ = writeln!(
-            text,
-            "{}  {}  {:<10}  {}  {:?}",
-            one.created,
-            one.id,
-            delivery.state.name(),
-            receiver(delivery),
-            one.title
-        );
-        text
-    })
+    let mut page = Page::default();
+    for delivery in &story.deliveries {
+        let (state, receiver) = (delivery.state.name(), receiver(delivery));
+        page.line(format_args!("{}  {}  {state:<10}  {receiver}  {:?}", one.created, one.id, one.title));
+    }
+    page
 }
 
 /// A line for a record that could not be decoded.
 pub(crate) fn letter(held: &HeldLetter) -> String {
     let HeldLetter { topic, partition, stored, letter } = held;
-    format!("{stored}  {topic}/{partition}@{}  {} bytes  {}\n", letter.offset, letter.length, letter.reason)
+    format!("{stored}  {topic}/{partition}@{}  {} bytes  {}", letter.offset, letter.length, letter.reason)
 }
 
 fn receiver(delivery: &DeliveryRecord) -> String {
@@ -58,24 +53,25 @@ fn receiver(delivery: &DeliveryRecord) -> String {
     }
 }
 
-fn delivery_lines(delivery: &DeliveryRecord) -> String {
-    let mut text = format!("\n{}: {}", receiver(delivery), delivery.state.name());
+fn add_delivery(page: &mut Page, delivery: &DeliveryRecord) {
+    let mut text = format!("{}: {}", receiver(delivery), delivery.state.name());
+    // Writing to a String cannot fail, here and below.
     if !delivery.reason.is_empty() {
         let _ = write!(text, " ({})", delivery.reason);
     }
     if let Some(next) = delivery.next_attempt {
         let _ = write!(text, ", next attempt at {next}");
     }
-    text.push('\n');
+    page.line("");
+    page.line(text);
     for attempt in &delivery.attempts {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way");
-        let _ = write!(text, "  {:>3}. {}  {outcome}", attempt.number, attempt.started);
+        let mut text = format!("  {:>3}. {}  {outcome}", attempt.number, attempt.started);
         if !attempt.reason.is_empty() {
             let _ = write!(text, ": {}", attempt.reason);
         }
-        text.push('\n');
+        page.line(text);
     }
-    text
 }
 
 fn cause(cause: &Cause) -> String {
@@ -135,7 +131,7 @@ mod tests {
         }))
         .expect("a story");
         assert_eq!(
-            whole(&story),
+            whole(&story).text(),
             "pay: 20 bad log lines in 1m\n  Last: card declined\nid        a17dbef1-601d-5bcc-806b-b0e6bf808605\n\
              severity  critical\ndecided   2026-01-05T01:00:00Z\ncause     AlertRule errors: record logs/3@42 at 2026-01-05T00:59:59Z\n\
              group     service=pay\n\nmail <a@example.com>: Dead (gave up after 1 attempts: 550)\n  \

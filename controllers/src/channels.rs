@@ -42,7 +42,7 @@ impl Reconciler for Channels {
         let children = self.build(&namespace, &channels);
         let mut errors = self.apply(&namespace, &channels, &children).await;
         errors.extend(self.report(&namespace, &channels, &errors).await);
-        steps::first(errors).map(|()| None)
+        steps::end(errors, None)
     }
 }
 

@@ -1,10 +1,13 @@
-//! The one way to write to the cluster: server-side apply, one field manager per controller; pruning by label; status and
+//! The one way to write to the cluster: server-side apply, one field manager per controller; pruning by owner; status and
 //! events once per change.
 //!
-//! Invariant: nothing is written that is already so, as far as the caches tell; a resync without changes writes nothing.
-//! Never: a read of a Secret, a write to what does not carry our label, an update without a field manager.
+//! Invariants: nothing is written that is already so, as far as the caches tell; a resync without changes writes nothing.
+//! Each write of a child names the object that it is for, by uid, or says that none may be there: what somebody else makes
+//! in the meantime is refused by the API server, not overwritten.
+//! Never: a read of a Secret, a write to what none of our objects owns, an update without a field manager.
 
 mod events;
+mod owned;
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -23,6 +26,8 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub use owned::{Owners, Whose, whose};
+
 use crate::children::{Child, ChildKind};
 use crate::conditions::reasons;
 use crate::metrics::Metrics;
@@ -37,6 +42,22 @@ pub enum Error {
         child: String,
         /// The API server's answer.
         source: kube::Error,
+    },
+    /// Somebody else's object has a child's name.
+    #[error(
+        "{child} of this namespace was not made by Belfry, and is left as it is; Belfry needs that name here: delete the object or give it another name, and this goes on within a minute"
+    )]
+    Taken {
+        /// Kind and name.
+        child: String,
+    },
+    /// An earlier child of that name is still there, and its owners are gone.
+    #[error(
+        "an earlier {child} is still there; it is made anew once Kubernetes has collected that, whose owner is gone"
+    )]
+    Left {
+        /// Kind and name.
+        child: String,
     },
     /// A child that is not wanted any more could not be deleted.
     #[error("prune {child}")]
@@ -63,7 +84,8 @@ impl Error {
     /// A stable word.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Apply { .. } => reasons::APPLY_FAILED,
+            Self::Apply { .. } | Self::Left { .. } => reasons::APPLY_FAILED,
+            Self::Taken { .. } => reasons::NAME_TAKEN,
             Self::Prune { .. } => "PruneFailed",
             Self::Report { .. } => "ReportFailed",
             Self::Hub(_) => "SendPlansFailed",
@@ -85,6 +107,7 @@ impl Error {
 /// What was applied last.
 #[derive(Debug, Clone, PartialEq)]
 struct Applied {
+    uid: Option<String>,
     digest: Digest,
     generation: Option<i64>,
 }
@@ -130,45 +153,79 @@ impl Cluster {
         }
     }
 
-    /// Applies a child unless it is as wanted already. `seen` is what the cache shows of it.
-    pub async fn apply(&self, child: &Child, seen: Option<&ObjectMeta>) -> Result<(), Error> {
+    /// Applies a child unless it is as wanted already. `seen` is what the cache shows of it, `owners` our objects of its
+    /// namespace. An object that none of them owns is left alone.
+    pub async fn apply(
+        &self,
+        child: &Child,
+        seen: Option<&ObjectMeta>,
+        owners: &Owners,
+    ) -> Result<(), Error> {
         let key = (child.kind, child.namespace.clone(), child.name.clone());
         let digest = child.digest();
         let last = self.applied.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let (Some(last), Some(seen)) = (last, seen)
+        if let (Some(last), Some(seen)) = (&last, seen)
             && last.digest == digest
-            && !was_changed(&last, seen, &child.body)
+            && last.uid == seen.uid
+            && !was_changed(last, seen, &child.body)
         {
             return Ok(());
         }
-        let generation = match child.kind {
-            ChildKind::ServiceAccount => self.patch::<ServiceAccount>(child).await,
-            ChildKind::Deployment => self.patch::<Deployment>(child).await,
-            ChildKind::CronJob => self.patch::<CronJob>(child).await,
-        }
-        .map_err(|source| Error::Apply { child: format!("{:?} {}", child.kind, child.name), source })?;
+        let at = match seen {
+            Some(seen) => Some(ours(child, seen, owners)?),
+            None => last.and_then(|last| last.uid),
+        };
+        let meta = match child.kind {
+            ChildKind::ServiceAccount => self.write::<ServiceAccount>(child, at, owners).await,
+            ChildKind::Deployment => self.write::<Deployment>(child, at, owners).await,
+            ChildKind::CronJob => self.write::<CronJob>(child, at, owners).await,
+        }?;
         self.metrics.wrote(self.name, "child");
         tracing::info!(controller = self.name, namespace = child.namespace, name = child.name, kind = ?child.kind, "applied");
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        applied.insert(key, Applied { digest, generation });
+        applied.insert(key, Applied { uid: meta.uid, digest, generation: meta.generation });
         Ok(())
     }
 
-    async fn patch<K>(&self, child: &Child) -> kube::Result<Option<i64>>
+    /// Writes to the object of uid `at`, or makes one. Where another one has the name, it looks once whose that is.
+    async fn write<K>(&self, child: &Child, at: Option<String>, owners: &Owners) -> Result<ObjectMeta, Error>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
             + DeserializeOwned
             + std::fmt::Debug,
     {
+        let failed = |source| Error::Apply { child: described(child), source };
         let api = Api::<K>::namespaced(self.client.clone(), &child.namespace);
-        let params = PatchParams::apply(&self.manager).force();
-        let answer = api.patch_metadata(&child.name, &params, &Patch::Apply(&child.body)).await?;
-        Ok(answer.metadata.generation)
+        let source = match self.patch(&api, child, at.as_deref()).await {
+            Ok(meta) => return Ok(meta),
+            // 409: there is one and none was to be, or none and that one was to be. 422: there is another one; and much else.
+            Err(error) if is_status(&error, 409) || is_status(&error, 422) => error,
+            Err(error) => return Err(failed(error)),
+        };
+        let there = api.get_metadata_opt(&child.name).await.map_err(failed)?.map(|object| object.metadata);
+        let now = there.as_ref().map(|there| ours(child, there, owners)).transpose()?;
+        if now == at {
+            return Err(failed(source));
+        }
+        self.patch(&api, child, now.as_deref()).await.map_err(failed)
     }
 
-    /// Makes a Job, unless one of its name is there. It runs once, and is gone some time after.
-    pub async fn start(&self, job: &Value) -> Result<(), Error> {
+    async fn patch<K>(&self, api: &Api<K>, child: &Child, at: Option<&str>) -> kube::Result<ObjectMeta>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut body = child.body.clone();
+        match at {
+            Some(uid) => body["metadata"]["uid"] = json!(uid),
+            None => body["metadata"]["resourceVersion"] = json!(NONE_THERE),
+        }
+        let params = PatchParams::apply(&self.manager).force();
+        Ok(api.patch_metadata(&child.name, &params, &Patch::Apply(&body)).await?.metadata)
+    }
+
+    /// Makes a Job, unless it was made already. It runs once, and is gone some time after.
+    pub async fn start(&self, job: &Value, owners: &Owners) -> Result<(), Error> {
         let (namespace, name) = (text(&job["metadata"]["namespace"]), text(&job["metadata"]["name"]));
         let api = Api::<Job>::namespaced(self.client.clone(), namespace);
         let params = PostParams { field_manager: Some(self.manager.clone()), ..PostParams::default() };
@@ -181,7 +238,15 @@ impl Cluster {
             Err(error) => Err(error),
         };
         match answer {
-            Err(error) if is_status(&error, 409) => Ok(()),
+            Err(error) if is_status(&error, 409) => {
+                let failed = |source| Error::Apply { child: format!("Job {name}"), source };
+                match api.get_metadata_opt(name).await.map_err(failed)? {
+                    Some(there) if whose(&there.metadata, owners) == Whose::Foreign => {
+                        Err(Error::Taken { child: format!("Job {name}") })
+                    }
+                    _ => Ok(()),
+                }
+            }
             Err(source) => Err(Error::Apply { child: format!("Job {name}"), source }),
             Ok(()) => {
                 self.metrics.wrote(self.name, "job");
@@ -196,12 +261,16 @@ impl Cluster {
         }
     }
 
-    /// Deletes a child that is not wanted any more.
+    /// Deletes a child that is not wanted any more, exactly as the cache shows it: one that has changed since is looked at
+    /// again first.
     pub async fn prune(&self, kind: ChildKind, seen: &ObjectMeta) -> Result<(), Error> {
         let (namespace, name) =
             (seen.namespace.clone().unwrap_or_default(), seen.name.clone().unwrap_or_default());
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: seen.uid.clone(),
+                resource_version: seen.resource_version.clone(),
+            }),
             ..DeleteParams::background()
         };
         let answer = match kind {
@@ -316,6 +385,27 @@ where
     }
 }
 
+/// No object has this version: it makes a server-side apply create or fail, never change what is there.
+///
+/// The API server compares an applied `resourceVersion` with that of the stored object and answers 409 where they differ;
+/// where none is stored it creates one. A POST would do that too, but would leave the fields to a second manager (the same
+/// name with operation `Update`), and what a later release no longer applies would stay for ever.
+const NONE_THERE: &str = "1";
+
+/// How errors name a child.
+pub(crate) fn described(child: &Child) -> String {
+    format!("{:?} {}", child.kind, child.name)
+}
+
+/// The uid of what has a child's name, if it is ours.
+fn ours(child: &Child, there: &ObjectMeta, owners: &Owners) -> Result<String, Error> {
+    match whose(there, owners) {
+        Whose::Ours => Ok(there.uid.clone().unwrap_or_default()),
+        Whose::Left => Err(Error::Left { child: described(child) }),
+        Whose::Foreign => Err(Error::Taken { child: described(child) }),
+    }
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -347,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_child_is_written_again_only_when_somebody_else_changed_it() {
-        let last = Applied { digest: Digest::of("x"), generation: Some(4) };
+        let last = Applied { uid: None, digest: Digest::of("x"), generation: Some(4) };
         let body = json!({"metadata": {"labels": {"a": "b"}, "ownerReferences": [{"uid": "u"}]}});
         let mut seen = ObjectMeta {
             generation: Some(4),
@@ -365,6 +455,6 @@ mod tests {
         assert!(was_changed(&last, &seen, &body), "somebody edited the spec");
         seen.generation = Some(4);
         seen.owner_references = None;
-        assert!(was_changed(&last, &seen, &body), "somebody took the owner away");
+        assert!(was_changed(&last, &seen, &body), "somebody took an owner away");
     }
 }

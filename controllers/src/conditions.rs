@@ -52,6 +52,8 @@ pub mod reasons {
     pub const WORKER_BEHIND: &str = "WorkerBehind";
     /// Children could not be written.
     pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// Somebody else's object has the name of a child, and is left alone.
+    pub const NAME_TAKEN: &str = "NameTaken";
     /// A channel that is named does not exist.
     pub const CHANNEL_NOT_FOUND: &str = "ChannelNotFound";
     /// Partitions have had no consumer for a minute.
@@ -169,7 +171,8 @@ impl Conditions {
         Self { before: before.to_vec(), after: Vec::new(), generation, now }
     }
 
-    /// Sets one. What is not set is gone afterwards.
+    /// Sets one. What is not set is gone afterwards. Of what a message has from elsewhere (a receiver's refusal, a broker's
+    /// words) nothing is hidden from who reads it in a terminal.
     pub fn set(&mut self, type_: &str, is: Is, reason: &str, message: &str) {
         let since = self
             .before
@@ -181,7 +184,7 @@ impl Conditions {
             type_: type_.to_owned(),
             status: is.text().to_owned(),
             reason: reason.to_owned(),
-            message: cut(message, MAX_MESSAGE),
+            message: cut(&domain::plain_document(message), MAX_MESSAGE),
             observed_generation: Some(self.generation),
             last_transition_time: Time(since),
         });
@@ -252,6 +255,12 @@ mod tests {
         assert!(same.iter().all(|condition| condition.last_transition_time.0 == THEN), "{same:?}");
         let flipped = stand(&same, &ready(), NOW);
         assert_eq!(flipped[0].last_transition_time.0, NOW);
+    }
+
+    #[test]
+    fn a_message_with_a_terminals_controls_shows_them() {
+        let shown = stand(&[], &stalled("550 \u{1b}[2J\u{202e}no\nsuch mailbox"), NOW);
+        assert_eq!(shown[0].message, "550 ␛[2J\\u{202e}no\nsuch mailbox");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the truth.
 //!
 //! Each reconcile reads as five steps: dereference, validate, build, apply, report. `validate` gives a type that cannot be
-//! wrong, `build` is pure and cannot fail, `apply` is server-side apply and pruning by label, `report` writes what differs.
+//! wrong, `build` is pure and cannot fail, `apply` is server-side apply and pruning by owner, `report` writes what differs.
 //! The key of a reconcile is a namespace ([`queue`] says why).
 //!
 //! Never here: Kafka, a database, a Secret's value, or a finalizer.

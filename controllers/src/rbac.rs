@@ -26,23 +26,28 @@ pub const WATCHED: &[Rule] = &[
         resources: &["notificationchannels/status", "alertrules/status", "schedules/status"],
         verbs: &["patch"],
     },
-    // Server-side apply needs create as well as patch where the object does not exist yet.
+    // Server-side apply needs create as well as patch where the object does not exist yet. Get: whose is what has the name?
     Rule {
         group: "apps",
         resources: &["deployments"],
-        verbs: &["list", "watch", "create", "patch", "delete"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
-    Rule { group: "batch", resources: &["cronjobs"], verbs: &["list", "watch", "create", "patch", "delete"] },
-    Rule { group: "batch", resources: &["jobs"], verbs: &["create"] },
-    Rule { group: "", resources: &["serviceaccounts"], verbs: &["list", "watch", "create", "patch"] },
-    Rule { group: "events.k8s.io", resources: &["events"], verbs: &["create"] },
-    // The one that has to trust our certificates, by name.
     Rule {
-        group: "admissionregistration.k8s.io",
-        resources: &["validatingwebhookconfigurations"],
-        verbs: &["get", "patch"],
+        group: "batch",
+        resources: &["cronjobs"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
+    Rule { group: "batch", resources: &["jobs"], verbs: &["get", "create"] },
+    Rule { group: "", resources: &["serviceaccounts"], verbs: &["get", "list", "watch", "create", "patch"] },
+    Rule { group: "events.k8s.io", resources: &["events"], verbs: &["create"] },
 ];
+
+/// Of what belongs to no namespace, by name: the webhook's configuration, which has to trust our certificates.
+pub const CLUSTER: &[Rule] = &[Rule {
+    group: "admissionregistration.k8s.io",
+    resources: &["validatingwebhookconfigurations"],
+    verbs: &["get", "patch"],
+}];
 
 /// In the operator's own namespace: leader election, and by name the one Secret that holds its certificates and the one
 /// ConfigMap that tells people the authority.
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn no_rule_has_a_wildcard_or_reaches_a_tenants_secrets() {
-        for rule in WATCHED.iter().chain(OWN) {
+        for rule in WATCHED.iter().chain(CLUSTER).chain(OWN) {
             let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
             assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
             for verb in ["escalate", "bind", "impersonate"] {

@@ -49,7 +49,7 @@ impl Reconciler for Rules {
         let children = self.build(&namespace, &rules);
         let mut errors = self.apply(&namespace, &rules, &children).await;
         errors.extend(self.report(&namespace, &rules, &names, &errors).await);
-        steps::first(errors).map(|()| None)
+        steps::end(errors, None)
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use protocol::messages::StatusBody;
@@ -242,13 +241,9 @@ fn follow_all(
         move |change| woken_by_child(&wake, change),
     );
     let wake = Arc::clone(wakers);
-    each.spawn(tasks, &world.cron_jobs, ours, slim, move |change| woken_by_child(&wake, change));
+    each.spawn(tasks, &world.cron_jobs, ours, |_| {}, move |change| woken_by_child(&wake, change));
     let wake = Arc::clone(wakers);
-    each.spawn(tasks, &world.accounts, ours, slim, move |change| woken_by_child(&wake, change));
-}
-
-fn slim<K>(object: &mut PartialObjectMeta<K>) {
-    object.metadata.annotations = None;
+    each.spawn(tasks, &world.accounts, ours, |_| {}, move |change| woken_by_child(&wake, change));
 }
 
 /// One watch for each namespace, or one for all.

@@ -14,7 +14,7 @@ use protocol::messages::StatusBody;
 use uuid::Uuid;
 
 use crate::children::{self, Child, ChildKind, Owner};
-use crate::cluster::{Cluster, Error};
+use crate::cluster::{Cluster, Error, Owners};
 use crate::conflicts::{Finding, Found};
 use crate::hub::View;
 use crate::queue::Reconciler;
@@ -72,10 +72,9 @@ impl Reconciler for Schedules {
         let children = self.build(&namespace, &known);
         let mut errors = self.apply(&namespace, &known, &children).await;
         let (late, look) = self.late(&known, now);
-        errors.extend(self.start(&late).await);
+        errors.extend(self.start(&late, &self.world.owners(&namespace)).await);
         errors.extend(self.report(&known, &names, &errors, now).await);
-        steps::first(errors)?;
-        Ok(until.into_iter().chain(look).min().map(|until| wait(now, until)))
+        steps::end(errors, until.into_iter().chain(look).min().map(|until| wait(now, until)))
     }
 }
 
@@ -187,10 +186,11 @@ impl Schedules {
         (late, look)
     }
 
-    async fn start(&self, late: &[(&Plan, Timestamp)]) -> Vec<Error> {
+    async fn start(&self, late: &[(&Plan, Timestamp)], owners: &Owners) -> Vec<Error> {
         let mut errors = Vec::new();
         for (plan, due) in late {
-            match self.cluster.start(&children::late_reminder(&self.world.settings, plan, *due)).await {
+            let job = children::late_reminder(&self.world.settings, plan, *due);
+            match self.cluster.start(&job, owners).await {
                 Ok(()) => {
                     let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
                     started.insert(plan.uid, *due);

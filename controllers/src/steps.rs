@@ -1,6 +1,7 @@
 //! What the steps of the three controllers have in common.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{Resource, ResourceExt as _};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::children::{Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error, Reported};
+use crate::conditions::Standing;
 use crate::guarded::Guarded;
 use crate::validate::Invalid;
 use crate::world::World;
@@ -42,8 +44,11 @@ impl<K: Resource<DynamicType = ()>, V> Item<K, V> {
     }
 }
 
+/// How often it is looked whether a name is free again: nobody tells of an object that isn't ours.
+const TAKEN_AGAIN: Duration = Duration::from_secs(30);
+
 /// Applies every child, then deletes our children of these components that are not among them. One that fails stops no
-/// other.
+/// other, but nothing is made to run under an account that isn't ours.
 pub(crate) async fn apply(
     world: &World,
     cluster: &Cluster,
@@ -52,11 +57,18 @@ pub(crate) async fn apply(
     children: &[Child],
 ) -> Vec<Error> {
     let mut errors = Vec::new();
+    let owners = world.owners(namespace);
     for child in children {
         let seen = world.seen(child.kind, &child.namespace, &child.name);
-        errors.extend(cluster.apply(child, seen.as_ref()).await.err());
+        let error = cluster.apply(child, seen.as_ref(), &owners).await.err();
+        let no_account =
+            child.kind == ChildKind::ServiceAccount && matches!(error, Some(Error::Taken { .. }));
+        errors.extend(error);
+        if no_account {
+            break;
+        }
     }
-    for (kind, seen) in world.children(namespace, components) {
+    for (kind, seen) in world.children(namespace, components, &owners) {
         let wanted = |child: &Child| child.kind == kind && Some(&child.name) == seen.name.as_ref();
         if !children.iter().any(wanted) {
             errors.extend(cluster.prune(kind, &seen).await.err());
@@ -66,11 +78,19 @@ pub(crate) async fn apply(
 }
 
 /// What keeps this child from being written, for the objects that need it.
-pub(crate) fn trouble(errors: &[Error], needs: impl Fn(&str) -> bool) -> Option<String> {
-    errors.iter().find(|error| matches!(error, Error::Apply { child, .. } if needs(child))).map(Error::chain)
+pub(crate) fn trouble(errors: &[Error], needs: impl Fn(&str) -> bool) -> Option<Standing> {
+    errors.iter().find_map(|error| match error {
+        Error::Taken { child } if needs(child) => {
+            Some(Standing::Stalled { reason: error.reason().to_owned(), message: error.chain() })
+        }
+        Error::Apply { child, .. } | Error::Left { child } if needs(child) => {
+            Some(Standing::UnderWay { reason: error.reason().to_owned(), message: error.chain() })
+        }
+        _ => None,
+    })
 }
 
-/// How [`Error::Apply`] names a child.
+/// How errors name a child.
 pub(crate) fn child_name(kind: ChildKind, name: &str) -> String {
     format!("{kind:?} {name}")
 }
@@ -111,7 +131,15 @@ where
     cluster.report::<K>(&object, now).await
 }
 
-/// The first error ends the reconcile as failed; it comes again.
-pub(crate) fn first(errors: Vec<Error>) -> Result<(), Error> {
-    errors.into_iter().next().map_or(Ok(()), Err)
+/// The first error ends the reconcile as failed; it comes again. A name that is taken is no failure of ours: it is said in a
+/// condition, and looked at again.
+pub(crate) fn end(errors: Vec<Error>, again: Option<Duration>) -> Result<Option<Duration>, Error> {
+    let mut taken = None;
+    for error in errors {
+        if !matches!(error, Error::Taken { .. }) {
+            return Err(error);
+        }
+        taken = Some(TAKEN_AGAIN);
+    }
+    Ok(again.into_iter().chain(taken).min())
 }

@@ -13,7 +13,8 @@ use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
 use crate::cache::Cache;
-use crate::children::{COMPONENT, ChildKind, SERVICE_ACCOUNT, Settings};
+use crate::children::{COMPONENT, ChildKind, Settings};
+use crate::cluster::{Owners, Whose, whose};
 use crate::conditions::reasons;
 use crate::conflicts::Conflicts;
 use crate::guarded::Guarded;
@@ -109,11 +110,26 @@ impl World {
         }
     }
 
-    /// Our children of these components in a namespace.
-    pub fn children(&self, namespace: &str, components: &[&str]) -> Vec<(ChildKind, ObjectMeta)> {
+    /// The uids of our objects of a namespace, for which children are made.
+    pub fn owners(&self, namespace: &str) -> Owners {
+        let mut owners = Owners::new();
+        owners.extend(self.channels.of(namespace).iter().filter_map(|object| object.uid()));
+        owners.extend(self.rules.of(namespace).iter().filter_map(|object| object.uid()));
+        owners.extend(self.schedules.of(namespace).iter().filter_map(|object| object.uid()));
+        owners
+    }
+
+    /// The children of these components in a namespace that one of `owners` has. The label says only whose turn they are.
+    pub fn children(
+        &self,
+        namespace: &str,
+        components: &[&str],
+        owners: &Owners,
+    ) -> Vec<(ChildKind, ObjectMeta)> {
         let mine = |meta: &ObjectMeta| {
             let component = meta.labels.as_ref().and_then(|labels| labels.get(COMPONENT));
             component.is_some_and(|component| components.contains(&component.as_str()))
+                && whose(meta, owners) == Whose::Ours
         };
         let deployments = self.deployments.of(namespace);
         let cron_jobs = self.cron_jobs.of(namespace);
@@ -121,7 +137,7 @@ impl World {
             .iter()
             .map(|object| (ChildKind::Deployment, object.meta()))
             .chain(cron_jobs.iter().map(|object| (ChildKind::CronJob, object.meta())))
-            .filter(|(_, meta)| mine(meta) && meta.name.as_deref() != Some(SERVICE_ACCOUNT))
+            .filter(|(_, meta)| mine(meta))
             .map(|(kind, meta)| (kind, meta.clone()))
             .collect()
     }

@@ -2,7 +2,7 @@
 //! the retry policy.
 //!
 //! Invariants: everything here is data or a pure function of its arguments. Every id is a UUID v5 of what it names.
-//! Never here: a clock, randomness, I/O, Kubernetes or a database.
+//! Never here: a clock, randomness, I/O of its own, Kubernetes or a database.
 #![warn(missing_docs)]
 
 mod alert_data;
@@ -15,6 +15,7 @@ pub mod ids;
 mod kafka;
 mod notification;
 mod outcome;
+mod plain;
 mod plan;
 mod reading;
 mod retry;
@@ -34,6 +35,7 @@ pub use notification::{
     Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef, Severity,
 };
 pub use outcome::Outcome;
+pub use plain::{Plain, PlainLog, hides, hides_in_document, plain, plain_document, plain_json, plain_yaml};
 pub use plan::{
     AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Kind, OnUnknown,
     Plan, PlanBody, RateLimit, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom, Target,

@@ -14,7 +14,10 @@ const QUIET: &str = "hyper=info,hyper_util=info,kube=info,kube_client=off,rustls
 /// Starts logging; the first call of a process wins.
 pub fn start(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{},{QUIET}", config.log))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = config.log_format == LogFormat::Json;
+    #[allow(clippy::disallowed_methods, reason = "the one place that logs")]
+    let writer = move || domain::PlainLog { to: std::io::stderr(), json };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match config.log_format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Text => builder.try_init(),

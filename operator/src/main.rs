@@ -66,7 +66,9 @@ fn logs(filter: &str) -> anyhow::Result<()> {
     // Libraries that see whole requests stay at this level: below it, some log headers.
     let quiet = "hyper=info,hyper_util=info,kube=info,kube_client=info,rustls=info,tower=info";
     let filter = tracing_subscriber::EnvFilter::try_new(format!("{filter},{quiet}")).context("--log")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    #[allow(clippy::disallowed_methods, reason = "the one place that logs")]
+    let writer = || domain::PlainLog { to: std::io::stderr(), json: true };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     builder
         .json()
         .flatten_event(true)

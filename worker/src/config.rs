@@ -89,12 +89,15 @@ impl Config {
     pub fn start_log(&self) {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        #[allow(clippy::disallowed_methods, reason = "the one place that logs")]
+        let writer = || domain::PlainLog { to: std::io::stdout(), json: true };
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
             .with_env_filter(filter)
+            .with_writer(writer)
             .init();
     }
 }

@@ -51,6 +51,48 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* What the operator may do in a namespace that it watches; a test compares it with what its code needs. */}}
+{{- define "belfry.operatorRules" -}}
+- apiGroups: [belfry.dev]
+  resources: [notificationchannels, alertrules, schedules, bookableresources]
+  verbs: [get, list, watch]
+- apiGroups: [belfry.dev]
+  resources: [notificationchannels/status, alertrules/status, schedules/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, create]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end -}}
+
+{{/* What every pod of the chart may reach: names, and the API server. */}}
+{{- define "belfry.egress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+- ports:
+    {{- range .Values.networkPolicy.apiServer.ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.apiServer.cidrs }}
+  to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . | quote }}}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
 {{/* Where a component's pods may run. Takes the component's values. */}}
 {{- define "belfry.placement" -}}
 {{- with .priorityClassName }}

@@ -18,7 +18,7 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Run;
-use crate::{Output, manifests};
+use crate::{Output, manifests, terminal};
 
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,20 +72,18 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     }
     consumer.assign(&assignment)?;
     let text = flags.output == Output::Text;
-    read(&consumer, &mut run, &mut places, now, &|run| tell(run.decide(), text))?;
-    tell(run.finish(Some(now.as_millisecond())), text)?;
+    read(&consumer, &mut run, &mut places, now, &|run| tell(&run.decide(), text))?;
+    tell(&run.finish(Some(now.as_millisecond())), text);
     for line in run.summary() {
-        if text { println!("{line}") } else { eprintln!("{line}") }
+        if text { terminal::line(line) } else { terminal::note(line) }
     }
     Ok(true)
 }
 
-fn tell(notices: Vec<super::Notice>, text: bool) -> anyhow::Result<()> {
+fn tell(notices: &[super::Notice], text: bool) {
     for notice in notices {
-        let line = if text { notice.line() } else { serde_json::to_string(&notice)? };
-        println!("{line}");
+        if text { notice.lines().iter().for_each(terminal::line) } else { terminal::json(notice) }
     }
-    Ok(())
 }
 
 fn topics(run: &Run) -> BTreeSet<String> {
@@ -168,7 +166,7 @@ fn read(
     run: &mut Run,
     places: &mut Places,
     now: Timestamp,
-    decide: &dyn Fn(&mut Run) -> anyhow::Result<()>,
+    decide: &dyn Fn(&mut Run),
 ) -> anyhow::Result<()> {
     let all: i64 = places.values().map(|(next, end)| end - next).sum();
     let mut progress = Progress::new(all);
@@ -196,10 +194,10 @@ fn read(
             }
             Some(Err(error)) => return Err(error).context("reading"),
             None => {
-                eprintln!(
+                terminal::note(format_args!(
                     "nothing more came for {SILENCE:?}; {} partitions may not be at their end",
                     left.len()
-                );
+                ));
                 break;
             }
         };
@@ -215,7 +213,7 @@ fn read(
             run.replay.progress(&place.0, place.1, now.as_millisecond());
         }
         if run.read.is_multiple_of(ROUND) {
-            decide(run)?;
+            decide(run);
         }
         progress.tell();
     }
@@ -270,7 +268,10 @@ impl Progress {
         let rate = self.read as f64 / seconds;
         let left = (self.all - self.read).max(0) as f64 / rate.max(1.0);
         let share = 100.0 * self.read as f64 / (self.all as f64).max(1.0);
-        eprintln!("{share:.0} % of {} offsets, {rate:.0} a second, {left:.0} s left", self.all);
+        terminal::note(format_args!(
+            "{share:.0} % of {} offsets, {rate:.0} a second, {left:.0} s left",
+            self.all
+        ));
     }
 
     fn end(&self) {

@@ -44,7 +44,7 @@ pub(crate) fn xml(suites: &[Suite]) -> String {
     xml
 }
 
-/// As text and as an attribute's value; what XML 1.0 can't hold becomes a replacement character.
+/// As text and as an attribute's value; what XML 1.0 can't hold, or who looks at it can't see, is a replacement character.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -53,8 +53,7 @@ fn escaped(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            '\n' | '\t' | '\r' => escaped.push(char),
-            char if char.is_control() => escaped.push('\u{fffd}'),
+            char if domain::hides_in_document(char) => escaped.push('\u{fffd}'),
             char => escaped.push(char),
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::junit::{Case, Suite};
 use super::{Notice, Run};
-use crate::{manifests, records};
+use crate::{manifests, records, terminal};
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -99,12 +99,15 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
         suites.push(suite(file, now).with_context(|| file.display().to_string())?);
     }
     match flags.output {
-        Output::Junit => print!("{}", super::junit::xml(&suites)),
+        Output::Junit => terminal::document(&super::junit::xml(&suites))?,
         Output::Text => {
             for case in suites.iter().flat_map(|suite| &suite.cases) {
                 match &case.failure {
-                    None => println!("ok    {}", case.name),
-                    Some(why) => println!("FAILED {}\n{why}", case.name),
+                    None => terminal::line(format_args!("ok    {}", case.name)),
+                    Some(why) => {
+                        terminal::line(format_args!("FAILED {}", case.name));
+                        why.lines().for_each(terminal::line);
+                    }
                 }
             }
         }
@@ -112,7 +115,7 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     let cases: Vec<&Case> = suites.iter().flat_map(|suite| &suite.cases).collect();
     let failed = cases.iter().filter(|case| case.failure.is_some()).count();
     if flags.output == Output::Text {
-        println!("{} passed, {failed} failed", cases.len() - failed);
+        terminal::line(format_args!("{} passed, {failed} failed", cases.len() - failed));
     }
     Ok(failed == 0)
 }
@@ -175,13 +178,18 @@ fn differences(test: &Test, notices: &[Notice]) -> anyhow::Result<Option<String>
             (Some(expected), Some(notice)) => {
                 let fields = unmet(test.start, expected, notice)?;
                 if !fields.is_empty() {
-                    wrong.push(format!("  {}: {}\n    got {}", at + 1, fields.join("; "), notice.line()));
+                    let got = notice.lines().join("\n    ");
+                    let fields = domain::plain(&fields.join("; ")).into_owned();
+                    wrong.push(format!("  {}: {fields}\n    got {got}", at + 1));
                 }
             }
             (Some(expected), None) => {
-                wrong.push(format!("  {}: nothing came for {}", at + 1, said(expected)));
+                wrong.push(format!("  {}: nothing came for {}", at + 1, domain::plain(&said(expected))));
             }
-            (None, Some(notice)) => wrong.push(format!("  {}: not expected: {}", at + 1, notice.line())),
+            (None, Some(notice)) => {
+                let came = notice.lines().join("\n    ");
+                wrong.push(format!("  {}: not expected: {came}", at + 1));
+            }
             (None, None) => {}
         }
     }

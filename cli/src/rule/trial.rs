@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Run;
 use crate::records::{self, Lines, TimePath};
-use crate::{Output, manifests};
+use crate::{Output, manifests, terminal};
 
 /// Matched records that are shown.
 const SHOWN: u64 = 20;
@@ -40,21 +40,21 @@ pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
         let rules = run.push(&line, topic.as_deref())?;
         matched += u64::from(rules > 0);
         if text && rules > 0 && matched <= SHOWN {
-            println!("line {} matches", line.number);
+            terminal::line(format_args!("line {} matches", line.number));
         }
         Ok(())
     })?;
     if text && matched > SHOWN {
-        println!("... and {} more", matched - SHOWN);
+        terminal::line(format_args!("... and {} more", matched - SHOWN));
     }
     for notice in run.finish(flags.until.map(jiff::Timestamp::as_millisecond)) {
         match flags.output {
-            Output::Text => println!("{}", notice.line()),
-            Output::Json => println!("{}", serde_json::to_string(&notice)?),
+            Output::Text => notice.lines().iter().for_each(terminal::line),
+            Output::Json => terminal::json(&notice),
         }
     }
     for line in run.summary() {
-        if text { println!("{line}") } else { eprintln!("{line}") }
+        if text { terminal::line(line) } else { terminal::note(line) }
     }
     Ok(true)
 }

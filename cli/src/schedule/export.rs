@@ -9,6 +9,8 @@ use calendar::ical;
 use crds::schedule::Schedule;
 use jiff::Timestamp;
 
+use crate::terminal;
+
 use super::manifest::{series, title};
 use super::{output, read};
 
@@ -35,10 +37,12 @@ pub(crate) fn run(flags: &Flags, namespace: &str, now: Timestamp) -> anyhow::Res
     let mut refused = read.refused;
     for ((name, (_, left)), result) in all.iter().zip(&written.series) {
         match result {
-            Ok(remarks) => left.iter().chain(remarks).for_each(|it| eprintln!("{name}: {it}")),
+            Ok(remarks) => {
+                left.iter().chain(remarks).for_each(|it| terminal::note(format_args!("{name}: {it}")));
+            }
             Err(why) => {
                 refused += 1;
-                eprintln!("{name}: refused: {why}");
+                terminal::note(format_args!("{name}: refused: {why}"));
             }
         }
     }

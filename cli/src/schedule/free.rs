@@ -4,7 +4,6 @@
 //! the same person in all manifests, whatever their namespaces. Never: a time given as free that a Schedule takes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use super::manifest::title;
 use super::preview::{instant, shown, table, zone};
 use super::read::{self, Read};
 use crate::Output;
+use crate::terminal::{self, Page};
 
 /// The longest time that is looked at.
 const MAX_STRETCH: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
@@ -93,8 +93,8 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<bool> {
     let busy = needs.iter().map(|need| (need, busy(&read.valid, (need, home), from, to)));
     let busy: Vec<(String, Vec<Busy>)> = busy.map(|(need, busy)| (need.seen_from(home), busy)).collect();
     match flags.output {
-        Output::Json => println!("{}", as_json(flags, &busy, &free)),
-        Output::Text => print!("{}", as_text(flags, &busy, &free)?),
+        Output::Json => terminal::json(&as_json(flags, &busy, &free)),
+        Output::Text => terminal::page(&as_text(flags, &busy, &free)),
     }
     Ok(read.refused == 0)
 }
@@ -216,28 +216,28 @@ fn as_json(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> Val
     json!({"all": busy.collect::<Vec<_>>(), "free": free.iter().map(stretch).collect::<Vec<_>>()})
 }
 
-fn as_text(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> anyhow::Result<String> {
-    let mut out = String::new();
+fn as_text(flags: &Flags, busy: &[(String, Vec<Busy>)], free: &[Stretch]) -> Page {
+    let mut out = Page::default();
     for (need, list) in busy {
-        writeln!(out, "{need}: busy")?;
+        out.line(format_args!("{need}: busy"));
         let row =
             |it: &Busy| vec![shown(it.at.start, &flags.zone), shown(it.at.end, &flags.zone), it.with.clone()];
         let rows: Vec<Vec<String>> = list.iter().map(row).collect();
-        table(&mut out, &rows)?;
+        table(&mut out, &rows);
         if rows.is_empty() {
-            writeln!(out, "  never in this time")?;
+            out.line("  never in this time");
         }
     }
-    writeln!(out, "all free")?;
+    out.line("all free");
     let lasts = |it: &Stretch| {
         Millis(it.end.duration_since(it.start).as_millis().try_into().unwrap_or(0)).to_string()
     };
     let row = |it: &Stretch| vec![shown(it.start, &flags.zone), shown(it.end, &flags.zone), lasts(it)];
-    table(&mut out, &free.iter().map(row).collect::<Vec<_>>())?;
+    table(&mut out, &free.iter().map(row).collect::<Vec<_>>());
     if free.is_empty() {
-        writeln!(out, "  never in this time")?;
+        out.line("  never in this time");
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Every Schedule that is written has passed the validation that `belfry lint` and the operator use. Never: a manifest of an
 //! event that is refused, or a file half written.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::manifest::manifest;
 use super::names::Names;
 use super::output;
-use crate::Output;
+use crate::{Output, terminal};
 
 /// The largest file.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -60,9 +60,7 @@ pub(crate) fn run(flags: &Flags, namespace: Option<&str>) -> anyhow::Result<bool
         Options { time_zone: flags.time_zone.clone(), location_is_resource: flags.location_is_resource };
     let import = ical::read(&bytes, &options);
     if import.events.is_empty() {
-        for note in &import.notes {
-            eprintln!("{}", line_of(flags, note));
-        }
+        report(flags, &import, &[]).context("writing the report")?;
         bail!("{} has no events", flags.file.display());
     }
     let (text, outcomes) = taken(flags, namespace, &import);
@@ -157,46 +155,50 @@ fn one(
         return Err(Remark { line: first.line, text: format!("{} (--strict)", first.text) });
     }
     let mut yaml = serde_saphyr::to_string(&manifest).map_err(|error| refused(error.to_string()))?;
+    if yaml.contains(domain::hides_in_document) {
+        // JSON is YAML too, and says the same without hiding anything from who looks at it.
+        let json = serde_json::to_string_pretty(&value).map_err(|error| refused(error.to_string()))?;
+        yaml = domain::plain_yaml(&json).into_owned();
+    }
     if !yaml.ends_with('\n') {
         yaml.push('\n');
     }
     Ok(yaml)
 }
 
-fn line_of(flags: &Flags, note: &Remark) -> String {
-    let file = flags.file.display().to_string();
-    match flags.report {
-        Output::Text => format!("{file}:{}: note: {}", note.line, note.text),
-        Output::Json => {
-            json!({"file": file, "line": note.line, "outcome": "note", "text": note.text}).to_string()
-        }
-    }
-}
-
 fn report(flags: &Flags, import: &Import, outcomes: &[Outcome<'_>]) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stderr().lock());
-    for note in &import.notes {
-        writeln!(out, "{}", line_of(flags, note))?;
+    let mut out = terminal::notes();
+    let file = flags.file.display().to_string();
+    for Remark { line, text } in &import.notes {
+        match flags.report {
+            Output::Text => out.line(format_args!("{file}:{line}: note: {text}"))?,
+            Output::Json => {
+                out.json(&json!({"file": file, "line": line, "outcome": "note", "text": text}))?;
+            }
+        }
     }
     for outcome in outcomes {
         match flags.report {
-            Output::Text => writeln!(out, "{}", outcome.text(&flags.file.display().to_string()))?,
-            Output::Json => writeln!(out, "{}", outcome.json(&flags.file.display().to_string()))?,
+            Output::Text => {
+                for line in outcome.text(&file) {
+                    out.line(line)?;
+                }
+            }
+            Output::Json => out.json(&outcome.json(&file))?,
         }
     }
-    if flags.report == Output::Text {
+    if flags.report == Output::Text && !outcomes.is_empty() {
         let count = |is: &dyn Fn(&Outcome<'_>) -> bool| outcomes.iter().filter(|it| is(it)).count();
-        writeln!(
-            out,
+        out.line(format_args!(
             "{} events: {} taken ({} with remarks), {} left out, {} refused",
             outcomes.len(),
             count(&|it| it.object.is_some()),
             count(&|it| it.object.is_some() && !it.remarks.is_empty()),
             count(&|it| matches!(it.why, Some((false, _)))),
             count(&|it| matches!(it.why, Some((true, _)))),
-        )?;
+        ))?;
     }
-    out.flush()
+    out.end()
 }
 
 impl Outcome<'_> {
@@ -208,7 +210,7 @@ impl Outcome<'_> {
         }
     }
 
-    fn text(&self, file: &str) -> String {
+    fn text(&self, file: &str) -> Vec<String> {
         let Event { line, title, .. } = self.event;
         let what = self.object.as_deref().map_or(String::new(), |name| format!(" as {name}"));
         let title = title.as_deref().unwrap_or("(no title)");
@@ -216,7 +218,7 @@ impl Outcome<'_> {
         let why = self.why.as_ref().map(|(_, why)| why);
         let told: Vec<&Remark> = why.map_or_else(|| self.remarks.iter().collect(), |why| vec![why]);
         lines.extend(told.into_iter().map(|it| format!("  line {}: {}", it.line, it.text)));
-        lines.join("\n")
+        lines
     }
 
     fn json(&self, file: &str) -> Value {

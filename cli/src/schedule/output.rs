@@ -2,19 +2,16 @@
 //!
 //! Never: half a file. It is written beside its place and moved there.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::terminal;
+
 /// Writes `text` to `path`, or to standard output for `-`.
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if path == Path::new("-") {
-        let mut out = std::io::stdout().lock();
-        return out
-            .write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context("writing to standard output");
+        return terminal::document(text).context("writing to standard output");
     }
     let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?;
     let beside = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));

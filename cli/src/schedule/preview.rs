@@ -2,7 +2,6 @@
 //!
 //! Never: what was told already. That is the hub's to know.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -17,6 +16,7 @@ use super::read::{self, Read};
 use super::shifts::{Shift, shifts};
 use super::text::{TIMES, Time};
 use crate::Output;
+use crate::terminal::{self, Page};
 
 /// How far ahead clock changes are looked for where there is no --to.
 const AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);
@@ -56,20 +56,20 @@ pub(super) fn instant(flag: &str, text: &str, zone: &TimeZone) -> anyhow::Result
 /// Previews; whether no Schedule was refused.
 pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     let read = read::schedules(&flags.filename)?;
-    let mut out = String::new();
+    let mut out = Page::default();
     for it in &read.valid {
         let preview = Preview::of(flags, it, now)?;
         match flags.output {
-            Output::Json => writeln!(out, "{}", preview.json())?,
+            Output::Json => out.json(&preview.json()),
             Output::Text => {
                 if !out.is_empty() {
-                    out.push('\n');
+                    out.line("");
                 }
-                preview.text(&mut out)?;
+                preview.text(&mut out);
             }
         }
     }
-    print!("{out}");
+    terminal::page(&out);
     Ok(read.refused == 0)
 }
 
@@ -158,9 +158,10 @@ impl<'a> Preview<'a> {
         plan.reminders.get(it.index).map(|it| it.notify.clone()).unwrap_or_default()
     }
 
-    fn text(&self, out: &mut String) -> std::fmt::Result {
+    fn text(&self, out: &mut Page) {
         let suspended = if self.of.valid.plan.suspended { " (suspended: no reminders are sent)" } else { "" };
-        writeln!(out, "Schedule {}: {}{suspended}", super::manifest::title(&self.of.valid), self.title)?;
+        let name = super::manifest::title(&self.of.valid);
+        out.line(format_args!("Schedule {name}: {}{suspended}", self.title));
         let names = self.zones().map(|zone| format!("START ({})", zone.iana_name().unwrap_or("UTC")));
         let mut rows = vec![names.chain(["LASTS".to_owned(), "ID".to_owned()]).collect::<Vec<_>>()];
         for it in &self.occurrences {
@@ -170,9 +171,9 @@ impl<'a> Preview<'a> {
             let lasts = lasts(it.end.duration_since(it.start));
             rows.push(starts.chain([lasts, id]).collect());
         }
-        table(out, &rows)?;
+        table(out, &rows);
         if self.occurrences.is_empty() {
-            writeln!(out, "  no occurrence")?;
+            out.line("  no occurrence");
         }
         if !self.reminders.is_empty() {
             let mut rows = vec![["REMINDER", "BEFORE", "OF", "TO"].map(str::to_owned).to_vec()];
@@ -181,15 +182,14 @@ impl<'a> Preview<'a> {
                 let before = lead(it);
                 rows.push(vec![shown(it.due, &self.zone), before, start, self.channels(it).join(", ")]);
             }
-            table(out, &rows)?;
+            table(out, &rows);
         }
         for line in &self.lines {
-            writeln!(out, "  CronJob (UTC): {line}")?;
+            out.line(format_args!("  CronJob (UTC): {line}"));
         }
         for Shift { at, text, .. } in &self.shifts {
-            writeln!(out, "  clocks change at {}: {text}", shown(*at, &self.zone))?;
+            out.line(format_args!("  clocks change at {}: {text}", shown(*at, &self.zone)));
         }
-        Ok(())
     }
 }
 
@@ -215,12 +215,11 @@ fn lasts(length: SignedDuration) -> String {
 }
 
 /// Columns as wide as their widest cell.
-pub(super) fn table(out: &mut String, rows: &[Vec<String>]) -> std::fmt::Result {
+pub(super) fn table(out: &mut Page, rows: &[Vec<String>]) {
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
     for row in rows {
         let cells = row.iter().enumerate().map(|(at, cell)| format!("{cell:0$}", width(at).unwrap_or(0)));
-        writeln!(out, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        out.line(format_args!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end()));
     }
-    Ok(())
 }

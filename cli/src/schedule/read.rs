@@ -9,7 +9,7 @@ use controllers::lint;
 use controllers::validate::{ValidResource, ValidSchedule};
 use serde_json::Value;
 
-use crate::manifests;
+use crate::{manifests, terminal};
 
 /// One Schedule.
 pub(crate) struct Read {
@@ -44,7 +44,8 @@ pub(crate) fn schedules(paths: &[PathBuf]) -> anyhow::Result<Schedules> {
         if let Err(invalid) = read {
             schedules.refused += 1;
             let (reason, message) = (invalid.reason, invalid.message);
-            eprintln!("{file}, document {document}: {kind} {name}: refused: {reason}: {message}");
+            let told = format!("{file}, document {document}: {kind} {name}: refused: {reason}: {message}");
+            terminal::note(told);
         }
     }
     if schedules.valid.is_empty() && schedules.refused == 0 {

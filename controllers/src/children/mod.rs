@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// The service account of all workers of a namespace.
 pub const SERVICE_ACCOUNT: &str = "belfry-worker";
-/// Label that all children carry.
+/// Label that all children carry: what is watched. Whose an object is only its owner references tell.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value.
 pub const BELFRY: &str = "belfry";
@@ -26,6 +26,10 @@ pub const COMPONENT: &str = "app.kubernetes.io/component";
 pub const SOURCE: &str = "belfry.dev/source";
 /// Label with a CronJob's schedule, its uid.
 pub const SCHEDULE: &str = "belfry.dev/schedule";
+
+/// All labels that children carry.
+pub const LABELS: [&str; 5] = [MANAGED_BY, NAME, COMPONENT, SOURCE, SCHEDULE];
+const NAME: &str = "app.kubernetes.io/name";
 
 /// Kinds of children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,7 +101,7 @@ fn owners(of: &[Owner]) -> Value {
 fn labels(component: &str, more: &[(&str, &str)]) -> Value {
     let mut labels = json!({
         MANAGED_BY: BELFRY,
-        "app.kubernetes.io/name": "belfry-worker",
+        NAME: "belfry-worker",
         COMPONENT: component,
     });
     for (name, value) in more {
@@ -119,7 +123,7 @@ pub fn service_account(namespace: &str, of: &[Owner]) -> Child {
             "metadata": {
                 "name": SERVICE_ACCOUNT,
                 "namespace": namespace,
-                "labels": {MANAGED_BY: BELFRY, "app.kubernetes.io/name": "belfry-worker"},
+                "labels": {MANAGED_BY: BELFRY, NAME: "belfry-worker"},
                 "ownerReferences": owners(of),
             },
             "automountServiceAccountToken": false,

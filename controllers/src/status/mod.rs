@@ -43,7 +43,7 @@ pub struct Facts<'a> {
     /// What the hub makes of it.
     pub hub: Option<View>,
     /// What keeps its children from being written.
-    pub apply_error: Option<String>,
+    pub apply_error: Option<Standing>,
     /// The Deployments that work for it.
     pub workers: Vec<Workers>,
     /// Whether a worker runs all the time and tells which revision it runs.
@@ -73,8 +73,8 @@ impl Facts<'_> {
             }
             Ok(plan) => plan,
         };
-        if let Some(why) = &self.apply_error {
-            return Some(under_way(reasons::APPLY_FAILED, why.clone()));
+        if let Some(standing) = &self.apply_error {
+            return Some(standing.clone());
         }
         if let Some(trouble) = self.hub_trouble(plan) {
             return Some(trouble);

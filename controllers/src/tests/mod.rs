@@ -3,6 +3,7 @@
 mod admission;
 mod build;
 mod hub;
+mod owned;
 mod scenarios;
 mod shared;
 mod shown;

@@ -202,12 +202,15 @@ async fn a_source_that_no_rule_reads_any_more_loses_its_consumer_though_other_ru
     rules.reconcile(NS.to_owned()).await.unwrap();
     bed.settle();
     bed.asked();
-    bed.world.rules.remove(NS, "b");
+    bed.world.rules.insert(rule("b", 3, &json!({})));
     rules.reconcile(NS.to_owned()).await.unwrap();
-    let deleted: Vec<String> =
-        paths(&bed.asked()).into_iter().filter(|path| path.starts_with("DELETE")).collect();
+    let asked = bed.asked();
+    let deleted: Vec<&Asked> = asked.iter().filter(|asked| asked.method == "DELETE").collect();
     assert_eq!(deleted.len(), 1, "{deleted:?}");
-    assert!(deleted[0].contains("deployments/belfry-consume-"), "{deleted:?}");
+    assert!(deleted[0].path.contains("deployments/belfry-consume-"), "{deleted:?}");
+    assert_eq!(deleted[0].code, 200);
+    let conditions = &deleted[0].body["preconditions"];
+    assert!(conditions["uid"].is_string() && conditions["resourceVersion"].is_string(), "{deleted:?}");
 }
 
 #[tokio::test]
@@ -331,10 +334,10 @@ async fn jobs_for(bed: &Bed, made: Option<&str>, through: Option<&str>, wait: Du
     let held = bed.world.schedules.get(NS, "once").unwrap();
     let plan = validate::schedule(held.0.as_ref().unwrap()).unwrap().plan;
     if let Some(made) = made {
-        let name = crate::children::cron_job_name(&plan, 0);
-        let meta = json!({"name": name, "namespace": NS, "creationTimestamp": made});
-        let meta = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta});
-        bed.world.cron_jobs.insert(serde_json::from_value(meta).unwrap());
+        let held = bed.world.cron_jobs.get(NS, &crate::children::cron_job_name(&plan, 0)).unwrap();
+        let mut held = serde_json::to_value(held.as_ref()).unwrap();
+        held["metadata"]["creationTimestamp"] = json!(made);
+        bed.world.cron_jobs.insert(serde_json::from_value(held).unwrap());
     }
     assert!(!paths(&bed.asked()).contains(&"POST jobs".to_owned()), "the hub has not said anything yet");
     let through = through.map(|through| through.parse().unwrap());

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::support::{digest, now, rule};
 use crate::cache::{Cache, follow};
-use crate::conditions::{find, types};
+use crate::conditions::{Standing, find, reasons, types};
 use crate::hub::View;
 use crate::status::{self, Facts, Workers};
 use crate::validate;
@@ -96,7 +96,12 @@ fn ready_is_true_only_when_every_part_does_its_job() {
             facts.hub.as_mut().unwrap().status.as_mut().unwrap().body =
                 StatusBody::AlertRule(RuleStatus { partitions: 2, ..active() });
         }),
-        ("ApplyFailed", "InProgress", |facts| facts.apply_error = Some("forbidden".to_owned())),
+        ("ApplyFailed", "InProgress", |facts| {
+            facts.apply_error = Some(Standing::UnderWay {
+                reason: reasons::APPLY_FAILED.to_owned(),
+                message: "forbidden".to_owned(),
+            });
+        }),
         ("ChannelNotFound", "InProgress", |facts| facts.missing_channels = vec!["x".to_owned()]),
     ];
     for (expected, read_as, change) in breaks {
@@ -139,6 +144,50 @@ fn what_the_hub_told_stays_shown_while_it_is_away() {
         now: now(),
     };
     assert_eq!(status::rule(&facts, &before).matched, Some(7));
+}
+
+#[tokio::test]
+async fn two_hundred_objects_with_the_largest_annotations_take_little_memory_once_they_are_cached() {
+    let one = serde_json::to_value(rule("r", 1, &json!({})).0.unwrap()).unwrap();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let from: usize = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("continue="))
+            .map_or(0, |from| from.parse().unwrap());
+        let items: Vec<_> = (from..from + 20)
+            .map(|number| {
+                let mut object = one.clone();
+                object["metadata"]["name"] = json!(format!("r{number}"));
+                let config = "x".repeat(255 << 10);
+                object["metadata"]["annotations"] =
+                    json!({"kubectl.kubernetes.io/last-applied-configuration": config});
+                object
+            })
+            .collect();
+        let next = if from + 20 < 200 { (from + 20).to_string() } else { String::new() };
+        let list = json!({
+            "apiVersion": "belfry.dev/v1alpha1", "kind": "AlertRuleList",
+            "metadata": {"resourceVersion": "1", "continue": next}, "items": items,
+        });
+        let body = if query.contains("watch=true") { Vec::new() } else { serde_json::to_vec(&list).unwrap() };
+        let paged = query.contains("watch=true") || query.contains("limit=20");
+        async move {
+            assert!(paged, "{query}");
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from(body)))
+        }
+    });
+    let api = Api::<Guarded<AlertRule>>::all(Client::new(service, "default"));
+    let cache = Cache::new(1);
+    let config = watcher::Config::default();
+    let following = tokio::spawn(follow(api, config, None, Arc::clone(&cache), |_| (), |_| ()));
+    cache.synced().await;
+    following.abort();
+    let held = cache.of("payments");
+    assert_eq!(held.len(), 200);
+    let bytes: usize =
+        held.iter().map(|held| serde_json::to_vec(held.0.as_ref().unwrap()).unwrap().len()).sum();
+    assert!(bytes < 200 * 2_000, "{bytes} bytes");
 }
 
 #[tokio::test]

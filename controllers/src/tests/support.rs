@@ -1,5 +1,6 @@
 //! A mock of API server and hub that records what is asked of it, and objects to begin with.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::guarded::Guarded;
@@ -47,6 +48,7 @@ pub(super) fn settings() -> Settings {
 /// One request to the API server.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
+    pub(super) code: u16,
     pub(super) method: String,
     pub(super) path: String,
     pub(super) query: String,
@@ -58,7 +60,7 @@ pub(super) struct Bed {
     pub(super) world: Arc<World>,
     pub(super) client: Client,
     pub(super) hub_server: MockServer,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    api: Arc<Mutex<Api>>,
 }
 
 impl Bed {
@@ -80,10 +82,10 @@ impl Bed {
             token: protocol::TokenSource::Fixed("token".to_owned()),
         })
         .unwrap();
-        let (client, asked) = api();
+        let (client, api) = api();
         let hub = Hub::new(hub, Metrics::new());
         let world = Arc::new(World::new(1, hub, settings(), calendar::HORIZON, now));
-        Self { world, client, hub_server, asked }
+        Self { world, client, hub_server, api }
     }
 
     pub(super) fn cluster(&self, name: &'static str) -> Cluster {
@@ -92,7 +94,26 @@ impl Bed {
 
     /// What was asked of the API server since the last time.
     pub(super) fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+        std::mem::take(&mut self.api.lock().unwrap().asked)
+    }
+
+    /// Puts an object into the API server, as somebody else than the operator would; `plural` as in `apps/v1/deployments`.
+    pub(super) fn put(&self, plural: &str, mut object: Value) -> Value {
+        let path = child_path(plural, &text(&object["metadata"]["name"]));
+        let mut api = self.api.lock().unwrap();
+        api.stamp(&mut object, None);
+        api.objects.insert(path, object.clone());
+        object
+    }
+
+    /// What the API server holds of it.
+    pub(super) fn there(&self, plural: &str, name: &str) -> Option<Value> {
+        self.api.lock().unwrap().objects.get(&child_path(plural, name)).cloned()
+    }
+
+    /// Somebody deletes it.
+    pub(super) fn delete(&self, plural: &str, name: &str) {
+        self.api.lock().unwrap().objects.remove(&child_path(plural, name)).unwrap();
     }
 
     /// Plans that the hub got, by name.
@@ -110,12 +131,13 @@ impl Bed {
 
     /// Lets the caches hear of everything that was written, as the watches would.
     pub(super) fn settle(&self) {
-        for asked in self.asked.lock().unwrap().iter() {
-            self.hear(asked);
+        let api = self.api.lock().unwrap();
+        for asked in api.asked.iter().filter(|asked| asked.code < 300) {
+            self.hear(asked, api.objects.get(&asked.path));
         }
     }
 
-    fn hear(&self, asked: &Asked) {
+    fn hear(&self, asked: &Asked, held: Option<&Value>) {
         let mut body = asked.body.clone();
         if asked.method != "PATCH" {
             return;
@@ -131,7 +153,8 @@ impl Bed {
             }
             return;
         }
-        body["metadata"]["generation"] = json!(1);
+        let Some(held) = held else { return };
+        body["metadata"] = held["metadata"].clone();
         for owner in body["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
             owner["controller"] = json!(false);
         }
@@ -190,32 +213,109 @@ where
     cache.insert(serde_json::from_value(json).unwrap());
 }
 
-/// A client of an API server that takes whatever it is given.
-fn api() -> (Client, Arc<Mutex<Vec<Asked>>>) {
-    let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-    let record = Arc::clone(&asked);
+/// The path of a child.
+fn child_path(plural: &str, name: &str) -> String {
+    let (group, plural) = plural.rsplit_once('/').unwrap();
+    let root = if group == "v1" { "api" } else { "apis" };
+    format!("/{root}/{group}/namespaces/payments/{plural}/{name}")
+}
+
+/// An API server that keeps children as the real one does: who they are, and what preconditions say.
+#[derive(Default)]
+struct Api {
+    asked: Vec<Asked>,
+    objects: BTreeMap<String, Value>,
+    version: u64,
+}
+
+const CHILDREN: [&str; 4] = ["serviceaccounts", "deployments", "cronjobs", "jobs"];
+
+impl Api {
+    /// Gives it a new version, and an identity if it is new.
+    fn stamp(&mut self, object: &mut Value, before: Option<&Value>) {
+        self.version += 10;
+        let uid = before.map_or_else(
+            || json!(Uuid::from_u128(u128::from(self.version)).to_string()),
+            |before| before["metadata"]["uid"].clone(),
+        );
+        object["metadata"]["uid"] = uid;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        object["metadata"]["generation"] = json!(1);
+    }
+
+    fn answer(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let parts: Vec<&str> = path.split('/').collect();
+        let is_child =
+            |at: usize| parts.get(parts.len() - at).is_some_and(|plural| CHILDREN.contains(plural));
+        let mut body = body.clone();
+        let path = match method {
+            "POST" if is_child(1) => format!("{path}/{}", text(&body["metadata"]["name"])),
+            _ if is_child(2) => path.to_owned(),
+            _ => {
+                body["metadata"]["generation"] = json!(1);
+                return (200, body);
+            }
+        };
+        let held = self.objects.get(&path).cloned();
+        let differs = |wanted: &Value, key: &str| {
+            !wanted.is_null() && held.as_ref().is_some_and(|held| held["metadata"][key] != *wanted)
+        };
+        let (uid, version) = (&body["metadata"]["uid"], &body["metadata"]["resourceVersion"]);
+        let conditions = &body["preconditions"];
+        let code = match (method, &held) {
+            ("GET" | "DELETE", None) => 404,
+            ("POST", Some(_)) => 409,
+            ("PATCH", None) if !uid.is_null() => 409,
+            ("PATCH", Some(_)) if differs(version, "resourceVersion") => 409,
+            ("PATCH", Some(_)) if differs(uid, "uid") => 422,
+            ("DELETE", _)
+                if differs(&conditions["uid"], "uid")
+                    || differs(&conditions["resourceVersion"], "resourceVersion") =>
+            {
+                409
+            }
+            _ => 200,
+        };
+        match (code, method, held) {
+            (200, "GET", Some(held)) => (200, held),
+            (200, "DELETE", _) => {
+                self.objects.remove(&path);
+                (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+            }
+            (200, _, held) => {
+                self.stamp(&mut body, held.as_ref());
+                self.objects.insert(path, body.clone());
+                (200, body)
+            }
+            (code, ..) => {
+                let reason = if code == 404 { "NotFound" } else { "Conflict" };
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no"});
+                (code, status)
+            }
+        }
+    }
+}
+
+/// A client of it.
+fn api() -> (Client, Arc<Mutex<Api>>) {
+    let api: Arc<Mutex<Api>> = Arc::default();
+    let server = Arc::clone(&api);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let record = Arc::clone(&record);
+        let api = Arc::clone(&server);
         async move {
             let (head, body) = request.into_parts();
             let bytes = body.collect_bytes().await.unwrap();
-            let mut body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            record.lock().unwrap().push(Asked {
-                method: head.method.to_string(),
-                path: head.uri.path().to_owned(),
-                query: head.uri.query().unwrap_or_default().to_owned(),
-                body: body.clone(),
-            });
-            if head.method == "DELETE" {
-                body = json!({"kind": "Status", "apiVersion": "v1", "status": "Success"});
-            } else {
-                body["metadata"]["generation"] = json!(1);
-            }
-            let body = Body::from(serde_json::to_vec(&body).unwrap());
-            Ok::<_, std::convert::Infallible>(Response::builder().status(200).body(body).unwrap())
+            let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let (method, path) = (head.method.to_string(), head.uri.path().to_owned());
+            let mut api = api.lock().unwrap();
+            let (code, answer) = api.answer(&method, &path, &body);
+            let query = head.uri.query().unwrap_or_default().to_owned();
+            api.asked.push(Asked { code, method, path, query, body });
+            let answer = Body::from(serde_json::to_vec(&answer).unwrap());
+            Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(answer).unwrap())
         }
     });
-    (Client::new(service, "default"), asked)
+    (Client::new(service, "default"), api)
 }
 
 /// An object as the API server would give it.

@@ -15,6 +15,7 @@ mod formats;
 mod golden;
 mod kafka;
 mod leave;
+mod names;
 mod rules;
 mod schedules;
 mod shared;

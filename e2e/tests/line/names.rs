@@ -1,0 +1,93 @@
+//! Others' objects with our names or labels: left alone, and told of.
+
+use std::time::Duration;
+
+use e2e::cluster::{condition, eventually};
+use e2e::tenant::Tenant;
+use serde_json::{Value, json};
+
+use crate::support::webhook;
+
+fn deployment(name: &str, labels: &Value) -> String {
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "$NS", "labels": labels},
+        "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"app": "mine"}},
+            "template": {
+                "metadata": {"labels": {"app": "mine"}},
+                "spec": {"containers": [{"name": "mine", "image": "example.com/mine:1"}]},
+            },
+        },
+    });
+    format!("{object}\n---\n")
+}
+
+/// What is somebody's of an object: who it is, and all that they wrote.
+async fn kept(tenant: &Tenant, what: &str) -> Value {
+    let object = tenant.get(what).await.unwrap_or_else(|| panic!("{what} is gone"));
+    let meta = &object["metadata"];
+    json!([
+        meta["uid"],
+        meta["labels"],
+        meta["ownerReferences"],
+        object["spec"],
+        object["automountServiceAccountToken"]
+    ])
+}
+
+async fn taken(tenant: &Tenant, name: &str) {
+    eventually(&format!("the channel says that {name} is taken"), Duration::from_secs(60), async || {
+        let object = tenant.get("nch/hook").await.ok_or("not there")?;
+        match condition(&object, "Ready") {
+            Some((_, reason, message)) if reason == "NameTaken" && message.contains(name) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebodys_objects_of_our_names_and_labels_are_left_alone_and_told_of() {
+    let tenant = Tenant::new("t-names").await;
+    let ours = json!({"app.kubernetes.io/managed-by": "belfry", "app.kubernetes.io/component": "send"});
+    let account =
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: belfry-worker, namespace: $NS}\n---\n";
+    let theirs =
+        account.to_owned() + &deployment("belfry-retry", &json!({})) + &deployment("labelled", &ours);
+    tenant.apply(&theirs).await;
+    let names = ["serviceaccount/belfry-worker", "deployment/belfry-retry", "deployment/labelled"];
+    let mut before = Vec::new();
+    for name in names {
+        before.push(kept(&tenant, name).await);
+    }
+    tenant.apply(&webhook(&tenant, "hook", "{}")).await;
+    taken(&tenant, "ServiceAccount belfry-worker").await;
+    assert!(
+        tenant.get("deployment/belfry-send").await.is_none(),
+        "no pod runs under an account that isn't ours"
+    );
+    for (name, before) in names.iter().zip(&before) {
+        assert_eq!(&kept(&tenant, name).await, before, "{name}");
+    }
+    let delete = |what: &'static str| {
+        let (cluster, ns) = (tenant.cluster.clone(), tenant.ns.clone());
+        async move { cluster.kubectl(&["-n", &ns, "delete", what]).await }
+    };
+    delete("serviceaccount/belfry-worker").await;
+    taken(&tenant, "Deployment belfry-retry").await;
+    assert_eq!(kept(&tenant, "deployment/belfry-retry").await, before[1]);
+    delete("deployment/belfry-retry").await;
+    tenant.ready("nch/hook").await;
+
+    delete("nch/hook").await;
+    eventually("our children are gone", Duration::from_mins(1), async || {
+        match tenant.get("deployment/belfry-send").await {
+            None => Ok(()),
+            Some(_) => Err("belfry-send".to_owned()),
+        }
+    })
+    .await;
+    assert_eq!(kept(&tenant, "deployment/labelled").await, before[2], "labels make nothing ours");
+    tenant.leave().await;
+}
