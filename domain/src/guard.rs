@@ -88,9 +88,8 @@ impl Guard {
     /// Why not, if not; nothing of what may be inside of the address.
     fn denies(self, address: IpAddr) -> Option<&'static str> {
         let row = table::row(address);
-        let longest = |ranges: &[Range]| {
-            ranges.iter().filter(|range| range.contains(address)).map(Range::length).max()
-        };
+        let longest =
+            |ranges: &[Range]| ranges.iter().filter(|range| range.contains(address)).map(Range::length).max();
         let class = row.map_or("reserved", |row| row.class);
         let kind = row.map_or(Kind::Special, |row| row.kind);
         if kind == Kind::Metadata && !row.is_some_and(|row| self.allowed.contains(&row.range)) {

@@ -74,9 +74,18 @@ mod tests {
 
     #[test]
     fn a_name_is_no_address() {
-        for name in
-            ["", ".", "example.com", "127.0.0.1.example.com", "1.2.3.4.5", "4294967296", "256.1", "08", "+1", "a.1"]
-        {
+        for name in [
+            "",
+            ".",
+            "example.com",
+            "127.0.0.1.example.com",
+            "1.2.3.4.5",
+            "4294967296",
+            "256.1",
+            "08",
+            "+1",
+            "a.1",
+        ] {
             assert_eq!(literal(name), None, "{name}");
         }
     }

@@ -116,7 +116,8 @@ fn an_ipv4_address_is_judged_in_whatever_ipv6_it_is_wrapped_even_where_the_wrapp
             assert!(open.check(address).is_err(), "{inner} as {address} ({at}), wrapping allowed");
         }
     }
-    let (first, others) = wrapped(Ipv4Addr::new(8, 8, 8, 8)).split_first().map(|(a, b)| (*a, b.to_vec())).unwrap();
+    let (first, others) =
+        wrapped(Ipv4Addr::new(8, 8, 8, 8)).split_first().map(|(a, b)| (*a, b.to_vec())).unwrap();
     assert_eq!(Guard::new(false).check(first), Ok(()), "a mapped address is the address");
     for address in others {
         assert!(Guard::new(false).check(address).is_err(), "{address}");
@@ -144,8 +145,11 @@ fn metadata_is_opened_only_by_its_own_range() {
 
 #[test]
 fn of_the_administrators_ranges_the_longest_counts() {
-    let guard = with(&["10.96.0.0/12", "8.8.8.8", "fd12::/16"], &["10.96.0.50", "127.0.0.0/8", "198.18.0.0/15"]);
-    for denied in ["10.96.0.1", "10.111.255.255", "8.8.8.8", "::ffff:8.8.8.8", "fd12:1::1", "::1", "192.0.2.1"] {
+    let guard =
+        with(&["10.96.0.0/12", "8.8.8.8", "fd12::/16"], &["10.96.0.50", "127.0.0.0/8", "198.18.0.0/15"]);
+    for denied in
+        ["10.96.0.1", "10.111.255.255", "8.8.8.8", "::ffff:8.8.8.8", "fd12:1::1", "::1", "192.0.2.1"]
+    {
         assert!(class(guard, denied).is_some(), "{denied}");
     }
     for allowed in ["10.96.0.50", "10.95.0.1", "127.0.0.1", "198.19.0.1", "8.8.4.4", "fd13::1"] {

@@ -107,6 +107,8 @@ impl Bench {
             instance,
             "--files",
             files,
+            "--allowed-ranges",
+            "127.0.0.0/8",
             "--token-file",
             concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/token"),
         ]);

@@ -118,14 +118,17 @@ impl Letters {
     fn producer(&mut self) -> Result<FutureProducer<Watch>, KafkaError> {
         let producer = match self.producer.take() {
             Some((producer, _)) => producer,
-            None => super::client_config(&self.access, &self.name)
-                .set("acks", "all")
-                .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
-                .set("message.max.bytes", "134217728")
-                .set("batch.size", "65536")
-                .set("linger.ms", "5")
-                .set("compression.type", "lz4")
-                .create_with_context(self.access.watch())?,
+            None => {
+                let mut config = super::client_config(&self.access, &self.name);
+                config
+                    .set("acks", "all")
+                    .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
+                    .set("message.max.bytes", "134217728")
+                    .set("batch.size", "65536")
+                    .set("linger.ms", "5")
+                    .set("compression.type", "lz4");
+                self.access.client(&config, self.access.watch())?
+            }
         };
         self.producer = Some((producer.clone(), Instant::now()));
         Ok(producer)
@@ -160,9 +163,9 @@ impl Letters {
     }
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
-        let admin: AdminClient<Watch> = super::client_config(&self.access, &self.name)
-            .create_with_context(self.access.watch())
-            .map_err(|error| unusable(&error))?;
+        let config = super::client_config(&self.access, &self.name);
+        let admin: AdminClient<Watch> =
+            self.access.client(&config, self.access.watch()).map_err(|error| unusable(&error))?;
         native::show_token(admin.inner());
         // The broker's own defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
@@ -243,7 +246,10 @@ mod tests {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
-        let tokens = Tokens::new(Arc::new(Kit::new(Guard::new(false), Files::new("/nonexistent"))));
+        let tokens = Tokens::new(Arc::new(Kit::new(
+            Guard::allowing_loopback_in_tests(false),
+            Files::new("/nonexistent"),
+        )));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
         let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
         else {
