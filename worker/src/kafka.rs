@@ -15,7 +15,7 @@ mod watch;
 pub use access::{Access, unusable};
 pub use broker::{Broker, Ends, Topic};
 pub use consumer::{Change, Consumer, News};
-pub use letters::{Letter, Letters};
+pub use letters::{Letter, Letters, MOST_HOPS};
 pub use native::{Fetched, Record};
 pub use tokens::{Token, Tokens};
 pub use watch::{Fault, FaultKind, SILENT, Watch};

@@ -48,6 +48,22 @@ fn the_consume_deployment() {
 }
 
 #[test]
+fn the_administrators_ranges_reach_a_worker_when_there_are_any() {
+    let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let settings = Settings {
+        denied_ranges: ranges(&["8.8.8.8", "fd12::/16"]),
+        allowed_ranges: ranges(&["198.18.0.0/15"]),
+        ..settings()
+    };
+    let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
+    let child = children::consumer(&settings, "payments", &source, &[owner("a")], 1, &BTreeSet::new());
+    let env = &child.body["spec"]["template"]["spec"]["containers"][0]["env"];
+    let value = |name: &str| env.as_array().unwrap().iter().find(|it| it["name"] == name).map(|it| it["value"].clone());
+    assert_eq!(value("BELFRY_DENIED_RANGES"), Some(json!("8.8.8.8/32,fd12::/16")));
+    assert_eq!(value("BELFRY_ALLOWED_RANGES"), Some(json!("198.18.0.0/15")));
+}
+
+#[test]
 fn a_consumer_mounts_the_secrets_of_its_source_as_optional_files() {
     let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
     let files = [file(FileKind::Secret, "alerts", "password"), file(FileKind::ConfigMap, "ca", "ca.crt")];

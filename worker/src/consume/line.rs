@@ -139,7 +139,7 @@ impl<'a> Line<'a> {
             outgoing,
             events.clone(),
             letters,
-            metrics.clone(),
+            (metrics.clone(), standing.clone()),
         ));
         tokio::spawn(asks::positions(hub, key, broker.clone(), wanted, events.clone()));
         tokio::spawn(asks::ends(broker.clone(), looked, events.clone()));
