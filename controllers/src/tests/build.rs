@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::support::{rule, schedule, settings, slack};
-use crate::children::{self, Child, ChildKind, Owner};
+use crate::children::{self, Child, ChildKind, Owner, Settings};
 use crate::validate;
 
 fn owner(name: &str) -> Owner {
@@ -58,7 +58,9 @@ fn the_administrators_ranges_reach_a_worker_when_there_are_any() {
     let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
     let child = children::consumer(&settings, "payments", &source, &[owner("a")], 1, &BTreeSet::new());
     let env = &child.body["spec"]["template"]["spec"]["containers"][0]["env"];
-    let value = |name: &str| env.as_array().unwrap().iter().find(|it| it["name"] == name).map(|it| it["value"].clone());
+    let value = |name: &str| {
+        env.as_array().unwrap().iter().find(|it| it["name"] == name).map(|it| it["value"].clone())
+    };
     assert_eq!(value("BELFRY_DENIED_RANGES"), Some(json!("8.8.8.8/32,fd12::/16")));
     assert_eq!(value("BELFRY_ALLOWED_RANGES"), Some(json!("198.18.0.0/15")));
 }

@@ -138,7 +138,13 @@ fn bury(
         }
     }
     for (topic, (why, ledger, stay)) in unwritten {
-        tracing::warn!(topic, why, ledger, stay, "dead letters go into the ledger, or stay in their topic alone");
+        tracing::warn!(
+            topic,
+            why,
+            ledger,
+            stay,
+            "dead letters go into the ledger, or stay in their topic alone"
+        );
         if stay > 0 {
             standing.stayed(topic, stay, &why);
         }

@@ -199,7 +199,10 @@ impl Inner {
             .stayed
             .iter()
             .filter(|(topic, stayed)| topics.contains(*topic) && stayed.at.elapsed() < REMOVED_FOR)
-            .map(|(topic, Stayed { count, why, .. })| format!("{count} of {topic}: {why}"))
+            // Rounded down, so that a condition does not change with each of them.
+            .map(|(topic, Stayed { count, why, .. })| {
+                format!("at least {} of {topic}: {why}", 10_usize.pow(count.max(&1).ilog10()))
+            })
             .collect();
         (!lines.is_empty()).then(|| ObjectProblem {
             reason: "DeadLettersNotKept".to_owned(),

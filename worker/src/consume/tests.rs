@@ -414,7 +414,8 @@ async fn forge(bench: &Bench, topic: &str, count: usize, headers: &[(&str, &str)
 }
 
 #[tokio::test]
-async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topic_and_bring_none_into_the_ledger() {
+async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topic_and_bring_none_into_the_ledger()
+ {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.cluster.create_topic("logs.DLT", 1, 1).unwrap();

@@ -188,10 +188,12 @@ impl Letters {
         // The broker's own defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
-        let made = admin.create_topics([&topic], &options).await.map_err(|error| error.to_string())?;
+        let failed = |why: String| format!("dead-letter topic {name:?} can't be created: {why}");
+        let made =
+            admin.create_topics([&topic], &options).await.map_err(|error| failed(error.to_string()))?;
         match made.into_iter().next() {
             Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
-                Err(format!("dead-letter topic {name:?} can't be created: {code}"))
+                Err(failed(code.to_string()))
             }
             _ => Ok(()),
         }
