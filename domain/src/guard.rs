@@ -78,11 +78,9 @@ impl Guard {
     /// What is allowed, for people.
     pub fn allowed(self) -> String {
         let private = if self.deny_private { "" } else { " and private" };
-        let mut text = format!("public{private} addresses, and names that lead to them");
-        for range in self.allowed {
-            text.push_str(&format!(", {range}"));
-        }
-        text
+        let mut all = vec![format!("public{private} addresses, and names that lead to them")];
+        all.extend(self.allowed.iter().map(Range::to_string));
+        all.join(", ")
     }
 
     /// Why not, if not; nothing of what may be inside of the address.
@@ -113,13 +111,11 @@ fn embedded(address: IpAddr) -> Vec<Ipv4Addr> {
     match v6.segments() {
         // Both are themselves.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Vec::new(),
-        // IPv4-compatible, SIIT, NAT64's well-known prefix.
-        [0, 0, 0, 0, 0, 0, high, low]
-        | [0, 0, 0, 0, 0xffff, 0, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => vec![join(high, low)],
+        // IPv4-compatible and SIIT, NAT64's well-known prefix, 6to4 (the router).
+        [0, 0, 0, 0, 0 | 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => vec![join(high, low)],
         [0x64, 0xff9b, 1, ..] => nat64(v6),
-        // 6to4: the router.
-        [0x2002, high, low, ..] => vec![join(high, low)],
         // Teredo (RFC 4380, section 4): the server, and the client with its bits turned.
         [0x2001, 0, high, low, .., last, end] => vec![join(high, low), join(!last, !end)],
         _ => Vec::new(),

@@ -32,7 +32,7 @@ fn wrapped(v4: Ipv4Addr) -> Vec<IpAddr> {
         [0x2001, 0, high, low, 0, 0, !0x0808, !0x0808],
         [0x2001, 0, 0x0808, 0x0808, 0, 0, !high, !low],
     ]
-    .map(|segments| IpAddr::from(segments))
+    .map(IpAddr::from)
     .to_vec()
 }
 

@@ -87,7 +87,7 @@ fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for rule in plan.rules.values() {
         for topic in &rule.plan.topics {
-            let default = || (!topic.ends_with(".DLT")).then(|| format!("{topic}.DLT"));
+            let default = || topic.strip_suffix(".DLT").is_none().then(|| format!("{topic}.DLT"));
             if let Some(to) = rule.plan.dead_letter_topic.clone().or_else(default) {
                 all.entry(topic.clone()).or_default().insert(to);
             }

@@ -134,19 +134,18 @@ impl Letters {
     }
 
     fn producer(&mut self) -> Result<FutureProducer<Watch>, KafkaError> {
-        let producer = match self.producer.take() {
-            Some((producer, _)) => producer,
-            None => {
-                let mut config = super::client_config(&self.access, &self.name);
-                config
-                    .set("acks", "all")
-                    .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
-                    .set("message.max.bytes", "134217728")
-                    .set("batch.size", "65536")
-                    .set("linger.ms", "5")
-                    .set("compression.type", "lz4");
-                self.access.client(&config, self.access.watch())?
-            }
+        let producer = if let Some((producer, _)) = self.producer.take() {
+            producer
+        } else {
+            let mut config = super::client_config(&self.access, &self.name);
+            config
+                .set("acks", "all")
+                .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
+                .set("message.max.bytes", "134217728")
+                .set("batch.size", "65536")
+                .set("linger.ms", "5")
+                .set("compression.type", "lz4");
+            self.access.client(&config, self.access.watch())?
         };
         self.producer = Some((producer.clone(), Instant::now()));
         Ok(producer)

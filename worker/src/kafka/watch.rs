@@ -72,8 +72,7 @@ impl Watch {
             Authentication => FaultKind::Authentication,
             // The second is how a broker says that it wants a client's certificate, or does not like it.
             SSL | BrokerTransportFailure if speaks_tls(text) => FaultKind::Tls,
-            SSL => FaultKind::Unreachable,
-            BrokerTransportFailure | Resolve => FaultKind::Unreachable,
+            SSL | BrokerTransportFailure | Resolve => FaultKind::Unreachable,
             _ => return,
         };
         let Some((broker, why)) = text.split_once(": ") else { return };

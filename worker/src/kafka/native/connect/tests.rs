@@ -59,7 +59,7 @@ fn ask(access: &Access, made: Made) -> String {
             describe(client.inner(), &names, TRIES)
         }
     };
-    watch.why(answer.err().expect("no Kafka is there")).why
+    watch.why(answer.expect_err("no Kafka is there")).why
 }
 
 /// Whether anybody connects to a port of this machine when it is named so, and what is said of it.
