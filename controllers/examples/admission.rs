@@ -154,6 +154,8 @@ fn world() -> Result<World, Fault> {
         hub_ca: String::new(),
         audience: "none".to_owned(),
         deny_private: false,
+        denied_ranges: Vec::new(),
+        allowed_ranges: Vec::new(),
         memory_limit: "none".to_owned(),
         log: "none".to_owned(),
     };

@@ -53,13 +53,19 @@ pub struct Kit {
     /// The HTTP client.
     pub http: Http,
     smtp: email::Smtp,
+    guard: Guard,
 }
 
 impl Kit {
     /// Connects to what `guard` allows, with values from `files`.
     pub fn new(guard: Guard, files: Files) -> Self {
         let lookup = Arc::new(lookup::Lookup::new(guard));
-        Self { files, http: Http::new(Arc::clone(&lookup)), smtp: email::Smtp::new(lookup) }
+        Self { files, http: Http::new(Arc::clone(&lookup)), smtp: email::Smtp::new(lookup), guard }
+    }
+
+    /// What may be connected to.
+    pub fn guard(&self) -> Guard {
+        self.guard
     }
 
     /// The channel of a plan; none for Kafka, whose client is the worker's.

@@ -26,7 +26,7 @@ pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
 pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
-pub use guard::{Denied, Guard};
+pub use guard::{Denied, Guard, Range as AddressRange, RangeError as AddressRangeError};
 pub use hash::Digest;
 pub use kafka::{
     ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, OAuth, Password, Sasl, Source, Username,

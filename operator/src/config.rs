@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use controllers::children::Settings;
+use domain::{AddressRange, Guard};
 
 /// Turns NotificationChannels, AlertRules and Schedules into plans for the hub and workers beside them.
 #[derive(Debug, Clone, Parser)]
@@ -37,9 +38,16 @@ pub(crate) struct Config {
     /// Log filter of workers.
     #[arg(long, env = "BELFRY_WORKER_LOG", default_value = "info")]
     pub(crate) worker_log: String,
-    /// Workers refuse receivers at private addresses.
+    /// Workers refuse receivers and brokers at private addresses.
     #[arg(long, env = "BELFRY_DENY_PRIVATE")]
     pub(crate) deny_private: bool,
+    /// Ranges of addresses that workers refuse besides, such as 203.0.112.0/20, separated by commas.
+    #[arg(long, env = "BELFRY_DENIED_RANGES", value_delimiter = ',')]
+    pub(crate) denied_ranges: Vec<AddressRange>,
+    /// Ranges of addresses that workers connect to all the same. Of a range to refuse and one to allow the longer prefix
+    /// counts; clouds' metadata is allowed only by its very address.
+    #[arg(long, env = "BELFRY_ALLOWED_RANGES", value_delimiter = ',')]
+    pub(crate) allowed_ranges: Vec<AddressRange>,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "BELFRY_LISTEN", default_value = "0.0.0.0:8081")]
     pub(crate) listen: SocketAddr,
@@ -111,6 +119,11 @@ impl Config {
         }
     }
 
+    /// What workers may connect to. Once in a process.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard::new(self.deny_private).with_ranges(self.denied_ranges.clone(), self.allowed_ranges.clone())
+    }
+
     /// What workers are made with.
     pub(crate) fn settings(&self, hub_ca: String) -> Settings {
         Settings {
@@ -122,6 +135,8 @@ impl Config {
             hub_ca,
             audience: self.audience.clone(),
             deny_private: self.deny_private,
+            denied_ranges: self.denied_ranges.clone(),
+            allowed_ranges: self.allowed_ranges.clone(),
             memory_limit: self.worker_memory_limit.clone(),
             log: self.worker_log.clone(),
         }

@@ -32,6 +32,7 @@ const RELEASE: Duration = Duration::from_secs(5);
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     logs(&config.log)?;
+    controllers::validate::workers_connect_by(config.guard());
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use domain::{Digest, FileRef};
+use domain::{AddressRange, Digest, FileRef, Guard};
 use uuid::Uuid;
 
 /// Does one thing for one namespace.
@@ -46,9 +46,15 @@ pub struct Config {
     /// What to log, as tracing's `EnvFilter` has it
     #[arg(long, env = "BELFRY_LOG", global = true, default_value = "info")]
     pub log: String,
-    /// Refuse to deliver to private addresses (RFC 1918, RFC 4193)
+    /// Refuse to connect to private addresses for tenants (RFC 1918, RFC 4193, RFC 6598)
     #[arg(long, env = "BELFRY_DENY_PRIVATE", global = true, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub deny_private: bool,
+    /// Ranges of addresses to refuse besides
+    #[arg(long, env = "BELFRY_DENIED_RANGES", global = true, value_delimiter = ',')]
+    pub denied_ranges: Vec<AddressRange>,
+    /// Ranges of addresses to allow all the same; of a range to refuse and one to allow the longer prefix counts
+    #[arg(long, env = "BELFRY_ALLOWED_RANGES", global = true, value_delimiter = ',')]
+    pub allowed_ranges: Vec<AddressRange>,
 }
 
 /// What a worker does.
@@ -73,6 +79,11 @@ pub enum Work {
 }
 
 impl Config {
+    /// What may be connected to for tenants. Once in a process.
+    pub fn guard(&self) -> Guard {
+        Guard::new(self.deny_private).with_ranges(self.denied_ranges.clone(), self.allowed_ranges.clone())
+    }
+
     /// Where a referenced file is mounted. It may be absent, and it changes when the Secret does: read it when used.
     #[allow(dead_code)]
     pub fn file(&self, file: &FileRef) -> PathBuf {

@@ -91,7 +91,7 @@ impl Tools {
 
 /// Runs until [`Context::stop`], and then until what is in hand is finished and reported.
 pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
-    let guard = Guard::new(context.config.deny_private);
+    let guard = context.config.guard();
     run_with(context, pool, guard, LIMITS).await;
     Ok(())
 }

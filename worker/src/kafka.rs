@@ -15,10 +15,10 @@ mod watch;
 pub use access::{Access, unusable};
 pub use broker::{Broker, Ends, Topic};
 pub use consumer::{Change, Consumer, News};
-pub use letters::{Letter, Letters};
+pub use letters::{Letter, Letters, MOST_HOPS};
 pub use native::{Fetched, Record};
 pub use tokens::{Token, Tokens};
-pub use watch::{Fault, FaultKind, Watch};
+pub use watch::{Fault, FaultKind, SILENT, Watch};
 
 /// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
 fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
@@ -35,14 +35,15 @@ fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
     config
 }
 
-/// Forwards librdkafka's log.
+/// Forwards librdkafka's log. Why a connection failed is for who debugs: a tenant reads the pod's log, and what a condition
+/// does not tell (see [`watch`]) the log at its usual level does not tell either.
 fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
     use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
     log_line(matches!(level, Emerg | Alert | Critical | Error | Warning), facility, message);
 }
 
 fn log_line(warning: bool, facility: &str, message: &str) {
-    if warning {
+    if warning && facility != "FAIL" {
         tracing::warn!(target: "librdkafka", facility, "{message}");
     } else {
         tracing::debug!(target: "librdkafka", facility, "{message}");

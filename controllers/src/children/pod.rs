@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Digest, FileKind, FileRef};
+use domain::{AddressRange, Digest, FileKind, FileRef};
 use serde_json::{Value, json};
 
 use super::SERVICE_ACCOUNT;
@@ -35,6 +35,10 @@ pub struct Settings {
     pub audience: String,
     /// Refuse receivers at private addresses.
     pub deny_private: bool,
+    /// Ranges of addresses that workers refuse besides.
+    pub denied_ranges: Vec<AddressRange>,
+    /// Ranges of addresses that workers connect to all the same.
+    pub allowed_ranges: Vec<AddressRange>,
     /// Memory limit of a worker, such as `128Mi`; none when empty.
     pub memory_limit: String,
     /// Log filter of workers.
@@ -125,7 +129,7 @@ fn container(settings: &Settings, worker: &Worker<'_>) -> Value {
 fn env(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
     // By hash, since no name that a user gave becomes a part of an environment.
     let mounted: Vec<String> = files.iter().map(|file| Digest::of(&file.path()).short().to_owned()).collect();
-    json!([
+    let mut env = json!([
         {"name": "BELFRY_HUB_URL", "value": settings.hub_url},
         {"name": "BELFRY_HUB_CA_FILE", "value": format!("{HUB}/ca.crt")},
         {"name": "BELFRY_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
@@ -136,7 +140,18 @@ fn env(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {
         {"name": "BELFRY_MOUNTED", "value": mounted.join(",")},
         {"name": "BELFRY_LOG", "value": settings.log},
         {"name": "BELFRY_DENY_PRIVATE", "value": settings.deny_private.to_string()},
-    ])
+    ]);
+    let ranges = [
+        ("BELFRY_DENIED_RANGES", &settings.denied_ranges),
+        ("BELFRY_ALLOWED_RANGES", &settings.allowed_ranges),
+    ];
+    for (name, ranges) in ranges.into_iter().filter(|(_, ranges)| !ranges.is_empty()) {
+        let list: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        env.as_array_mut()
+            .into_iter()
+            .for_each(|env| env.push(json!({"name": name, "value": list.join(",")})));
+    }
+    env
 }
 
 fn volumes(settings: &Settings, files: &BTreeSet<FileRef>) -> Value {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::support::{rule, schedule, settings, slack};
-use crate::children::{self, Child, ChildKind, Owner};
+use crate::children::{self, Child, ChildKind, Owner, Settings};
 use crate::validate;
 
 fn owner(name: &str) -> Owner {
@@ -45,6 +45,24 @@ fn the_consume_deployment() {
     let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
     let child = children::consumer(&settings(), "payments", &source, &[owner("a")], 3, &BTreeSet::new());
     insta::assert_yaml_snapshot!(child.body);
+}
+
+#[test]
+fn the_administrators_ranges_reach_a_worker_when_there_are_any() {
+    let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let settings = Settings {
+        denied_ranges: ranges(&["8.8.8.8", "fd12::/16"]),
+        allowed_ranges: ranges(&["198.18.0.0/15"]),
+        ..settings()
+    };
+    let source = Digest::from("0123456789abcdef0123456789abcdef".to_owned());
+    let child = children::consumer(&settings, "payments", &source, &[owner("a")], 1, &BTreeSet::new());
+    let env = &child.body["spec"]["template"]["spec"]["containers"][0]["env"];
+    let value = |name: &str| {
+        env.as_array().unwrap().iter().find(|it| it["name"] == name).map(|it| it["value"].clone())
+    };
+    assert_eq!(value("BELFRY_DENIED_RANGES"), Some(json!("8.8.8.8/32,fd12::/16")));
+    assert_eq!(value("BELFRY_ALLOWED_RANGES"), Some(json!("198.18.0.0/15")));
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(super) fn settings() -> Settings {
         hub_ca: "PEM".to_owned(),
         audience: "belfry-hub".to_owned(),
         deny_private: false,
+        denied_ranges: Vec::new(),
+        allowed_ranges: Vec::new(),
         memory_limit: "256Mi".to_owned(),
         log: "info".to_owned(),
     }

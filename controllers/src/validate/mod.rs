@@ -11,6 +11,7 @@ mod rule;
 mod schedule;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 pub use channel::{channel, files_of};
 pub use resource::{Valid as ValidResource, resource};
@@ -119,10 +120,25 @@ fn duration_or(
     text.map_or(Ok(default), |text| duration(place, text, least, most))
 }
 
-/// Refuses the host of a URL, or a host alone, that no worker may connect to. A name is judged where it is resolved.
+/// What workers may connect to, as this cluster's administrator set it.
+static WORKERS: OnceLock<Guard> = OnceLock::new();
+
+/// Says what workers may connect to, once, before the first object is validated. Where it is not said, as in a command
+/// line without a cluster, it is what they may by default.
+pub fn workers_connect_by(guard: Guard) {
+    let _ = WORKERS.set(guard);
+}
+
+/// Refuses the host of a URL, `host:port`, or a host alone, that no worker may connect to. A name is judged where it is
+/// resolved.
 fn reachable(place: &str, url: &str) -> Result<(), Invalid> {
+    reachable_by(WORKERS.get().copied().unwrap_or(Guard::new(false)), place, url)
+}
+
+fn reachable_by(guard: Guard, place: &str, url: &str) -> Result<(), Invalid> {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+    // A URL's reader takes a backslash for a slash (WHATWG).
+    let host = host.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or_default();
     let host = match host.split_once(']') {
         Some((inside, _)) => inside.trim_start_matches('['),
@@ -130,13 +146,15 @@ fn reachable(place: &str, url: &str) -> Result<(), Invalid> {
         None if host.matches(':').count() > 1 => host,
         None => host.split(':').next().unwrap_or_default(),
     };
-    let own = host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let own = name == "localhost" || name.ends_with(".localhost");
     let denied = if own {
-        Some(format!("{host} is the worker itself"))
+        guard.check_host("127.0.0.1").is_err().then(|| format!("{host} is the worker itself"))
     } else {
-        Guard::new(false).check_host(host).err().map(|denied| denied.to_string())
+        guard.check_host(host).err().map(|denied| denied.to_string())
     };
-    denied.map_or(Ok(()), |why| Err(Invalid::new(reasons::FORBIDDEN_ADDRESS, format!("{place}: {why}"))))
+    let refused = |why| format!("{place}: {why}; allowed are {}", guard.allowed());
+    denied.map_or(Ok(()), |why| Err(Invalid::new(reasons::FORBIDDEN_ADDRESS, refused(why))))
 }
 
 const SECOND: Millis = Millis::from_secs(1);
@@ -184,14 +202,44 @@ mod tests {
             "http://a.LOCALHOST/",
             "127.0.0.1",
             "fe80::1",
+            "fe80::1%eth0",
+            "http://LocalHost./",
+            "http://127.0.0.1\\@example.com/",
+            "http://2130706433/",
+            "http://0x7f.1:80/",
+            "https://0251.0376.0251.0376/",
+            "http://[::FFFF:A9FE:A9FE]/",
+            "168.63.129.16:9092",
+            "[fd00:ec2::254]:9092",
+            "198.18.0.1",
         ] {
             let refused = reachable("webhook.url", forbidden).unwrap_err();
+            assert_eq!(refused.reason, reasons::FORBIDDEN_ADDRESS);
             assert!(refused.message.starts_with("webhook.url: "), "{}", refused.message);
+            let allowed = "; allowed are public and private addresses, and names that lead to them";
+            assert!(refused.message.ends_with(allowed), "{}", refused.message);
         }
         for allowed in
             ["http://10.0.0.1/", "https://example.com:8443/127.0.0.1", "mail.example.com", "2606:4700::1"]
         {
             assert_eq!(reachable("x", allowed), Ok(()), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn what_the_administrator_refuses_or_allows_is_what_admission_does() {
+        let range = |text: &str| vec![text.parse().unwrap()];
+        let guard = Guard::new(true).with_ranges(range("8.8.8.0/24"), range("127.0.0.0/8"));
+        for (host, allowed) in
+            [("127.0.0.1:9092", true), ("localhost", true), ("8.8.8.8", false), ("10.0.0.1:9092", false)]
+        {
+            let checked = reachable_by(guard, "x", host);
+            assert_eq!(checked.is_ok(), allowed, "{host}");
+            let told = checked.err().map_or(String::new(), |invalid| invalid.message);
+            assert!(
+                allowed || told.ends_with("public addresses, and names that lead to them, 127.0.0.0/8"),
+                "{told}"
+            );
         }
     }
 }

@@ -128,7 +128,7 @@ fn dead_letter_topic(kafka: &wire::KafkaSource) -> Result<Option<String>, Invali
     }
 }
 
-/// `host:port` each, sorted, each once.
+/// `host:port` each, sorted, each once; none at an address that no worker may connect to.
 pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, Invalid> {
     let mut sorted = servers.to_vec();
     sorted.sort();
@@ -143,7 +143,10 @@ pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, In
     match sorted.iter().find(|server| !good(server)) {
         Some(bad) => Err(Invalid::spec(format!("{place}: {bad:?} is not host:port"))),
         None if sorted.is_empty() => Err(Invalid::spec(format!("{place}: at least one host:port is needed"))),
-        None => Ok(sorted),
+        None => {
+            sorted.iter().try_for_each(|server| super::reachable(place, server))?;
+            Ok(sorted)
+        }
     }
 }
 

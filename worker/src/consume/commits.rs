@@ -1,9 +1,11 @@
 //! Sends commits to the hub, one at a time, each unchanged until it is answered.
 //!
-//! Invariants: dead letters are written, or put into their entry, before the entry that passes over them is sent; a
+//! Invariants: dead letters are written, or put into their entry, before the entry that passes over them is sent, or told to
+//! be over what the ledger takes; a
 //! commit whose answer was lost is sent again as it was, and the ledger tells it from a new one. Never here: a decision
 //! about what an answer means.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::books::Answer;
 use super::metrics::{Metrics, Outcome};
+use super::problems::Standing;
 use super::reader::Event;
 use crate::context::Context;
 use crate::kafka::{Letter, Letters};
@@ -22,6 +25,11 @@ use crate::kafka::{Letter, Letters};
 /// The longest value and key that the ledger keeps of a dead letter, bytes.
 const LEDGER_VALUE: usize = 16 * 1024;
 const LEDGER_KEY: usize = 1024;
+/// What the ledger takes of a source's dead letters in a minute: how many, and bytes of key and value. What is over is told
+/// and stays in its topic.
+const LEDGER_LETTERS: usize = 256;
+const LEDGER_BYTES: usize = 2 * 1024 * 1024;
+const LEDGER_EVERY: Duration = Duration::from_mins(1);
 /// Waits between tries: from, to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
@@ -42,8 +50,9 @@ pub async fn run(
     mut queue: UnboundedReceiver<Outgoing>,
     events: mpsc::Sender<Event>,
     mut letters: Letters,
-    metrics: Metrics,
+    (metrics, standing): (Metrics, Standing),
 ) {
+    let mut room = Room::new();
     loop {
         let outgoing = match tokio::time::timeout(Duration::from_secs(30), queue.recv()).await {
             Ok(Some(outgoing)) => outgoing,
@@ -55,7 +64,8 @@ pub async fn run(
         };
         let begun = Instant::now();
         let id = outgoing.id;
-        let commit = bury(outgoing, &mut letters, &metrics).await;
+        let failures = write(&outgoing.letters, &mut letters).await;
+        let commit = bury(outgoing, failures, &mut room, &metrics, &standing);
         let answered = send(&context, &source, &commit, &metrics).await;
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         if events.send(Event::Answered(id, answered)).is_err() {
@@ -64,26 +74,79 @@ pub async fn run(
     }
 }
 
-/// Writes the dead letters; those that can't be written go into their entry.
-async fn bury(outgoing: Outgoing, letters: &mut Letters, metrics: &Metrics) -> Commit {
-    let Outgoing { mut commit, letters: list, .. } = outgoing;
+/// What the ledger still takes in this minute.
+struct Room {
+    since: Instant,
+    letters: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self { since: Instant::now(), letters: LEDGER_LETTERS, bytes: LEDGER_BYTES }
+    }
+
+    fn takes(&mut self, bytes: usize) -> bool {
+        if self.since.elapsed() >= LEDGER_EVERY {
+            *self = Self::new();
+        }
+        let fits = self.letters > 0 && bytes <= self.bytes;
+        if fits {
+            self.letters -= 1;
+            self.bytes -= bytes;
+        }
+        fits
+    }
+}
+
+/// Writes the dead letters; says for each why it was not written, if it was not.
+async fn write(list: &[(usize, Letter)], letters: &mut Letters) -> Vec<Option<String>> {
     if list.is_empty() {
-        return commit;
+        return Vec::new();
     }
     let whole: Vec<&Letter> = list.iter().map(|(_, letter)| letter).collect();
-    let failures = letters.write(&whole).await;
-    for ((entry, letter), failure) in list.iter().zip(failures) {
-        let result = if failure.is_none() { "topic" } else { "ledger" };
-        metrics.letters.get_or_create(&Outcome { result }).inc();
-        if let (Some(why), Some(entry)) = (failure, commit.entries.get_mut(*entry)) {
-            tracing::warn!(
-                topic = letter.topic,
-                partition = letter.partition,
-                offset = letter.offset,
-                why,
-                "a dead letter goes into the ledger"
-            );
-            entry.dead_letters.push(for_ledger(letter));
+    letters.write(&whole).await
+}
+
+/// Those that can't be written go into their entry, as far as there is room.
+fn bury(
+    outgoing: Outgoing,
+    failures: Vec<Option<String>>,
+    room: &mut Room,
+    metrics: &Metrics,
+    standing: &Standing,
+) -> Commit {
+    let Outgoing { mut commit, letters, .. } = outgoing;
+    let count = |result| metrics.letters.get_or_create(&Outcome { result }).inc();
+    let mut unwritten = BTreeMap::new();
+    for ((entry, letter), failure) in letters.iter().zip(failures) {
+        let Some(why) = failure else {
+            count("topic");
+            continue;
+        };
+        let told = unwritten.entry(&letter.topic).or_insert((why, 0, 0));
+        let key = letter.key.as_ref().map_or(0, Vec::len).min(LEDGER_KEY);
+        if room.takes(key + letter.value.len().min(LEDGER_VALUE)) {
+            count("ledger");
+            told.1 += 1;
+            if let Some(entry) = commit.entries.get_mut(*entry) {
+                entry.dead_letters.push(for_ledger(letter));
+            }
+        } else {
+            count("stays");
+            told.2 += 1;
+        }
+    }
+    for (topic, (why, ledger, stay)) in unwritten {
+        tracing::warn!(
+            topic,
+            why,
+            ledger,
+            stay,
+            "dead letters go into the ledger, or stay in their topic alone"
+        );
+        if stay > 0 {
+            standing.stayed(topic, stay, &why);
         }
     }
     commit

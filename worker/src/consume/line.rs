@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use delivery::{Files, Kit};
 use domain::Digest;
-use domain::Guard;
 use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
@@ -52,8 +51,7 @@ impl<'a> Line<'a> {
     pub fn new(context: &'a Context, source: &'a str, standing: &'a Standing) -> Self {
         let metrics = Metrics::new(&context.health);
         let files = Files::new(&context.config.files);
-        let guard = Guard::new(context.config.deny_private);
-        let tokens = Tokens::new(Arc::new(Kit::new(guard, files.clone())));
+        let tokens = Tokens::new(Arc::new(Kit::new(context.config.guard(), files.clone())));
         Self { context, source, standing, metrics, files, tokens, plan: None, running: None }
     }
 
@@ -141,7 +139,7 @@ impl<'a> Line<'a> {
             outgoing,
             events.clone(),
             letters,
-            metrics.clone(),
+            (metrics.clone(), standing.clone()),
         ));
         tokio::spawn(asks::positions(hub, key, broker.clone(), wanted, events.clone()));
         tokio::spawn(asks::ends(broker.clone(), looked, events.clone()));

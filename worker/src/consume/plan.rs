@@ -29,7 +29,8 @@ pub struct Compiled {
     pub problems: BTreeMap<Uuid, ObjectProblem>,
     /// Topics to read.
     pub topics: Vec<String>,
-    /// Where records of a topic go that can't be decoded: wherever one of its rules says.
+    /// Where records of a topic go that can't be decoded: wherever one of its rules says. Those of a topic that is not here
+    /// stay where they are: it is itself one to which this source writes such records, or is named like one.
     pub dead_letter_topics: BTreeMap<String, BTreeSet<String>>,
     /// Topics of which what is kept is read when what was to be read next is not; the others go on at their end.
     pub earliest: HashSet<String>,
@@ -86,10 +87,15 @@ fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for rule in plan.rules.values() {
         for topic in &rule.plan.topics {
-            let to = rule.plan.dead_letter_topic.clone().unwrap_or_else(|| format!("{topic}.DLT"));
-            all.entry(topic.clone()).or_default().insert(to);
+            let default = || topic.strip_suffix(".DLT").is_none().then(|| format!("{topic}.DLT"));
+            if let Some(to) = rule.plan.dead_letter_topic.clone().or_else(default) {
+                all.entry(topic.clone()).or_default().insert(to);
+            }
         }
     }
+    // Else two of its rules that read each other's would go on for ever.
+    let written: BTreeSet<String> = all.values().flatten().cloned().collect();
+    all.retain(|topic, _| !written.contains(topic));
     all
 }
 

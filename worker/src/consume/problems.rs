@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::plan::Compiled;
 
-/// How long it is said that records were removed before they were read.
+/// How long it is said that records were removed before they were read, or are kept nowhere else.
 const REMOVED_FOR: Duration = Duration::from_mins(15);
 
 /// Shared by the reader and the tasks that ask broker and hub. Cheap to clone.
@@ -35,6 +35,14 @@ struct Inner {
     not_in_group: bool,
     missing: BTreeMap<String, ObjectProblem>,
     removed: BTreeMap<(String, i32), Removed>,
+    stayed: BTreeMap<String, Stayed>,
+}
+
+/// Records that can't be decoded and are kept nowhere but in their topic.
+struct Stayed {
+    count: usize,
+    why: String,
+    at: Instant,
 }
 
 /// Records that retention took before they were read.
@@ -128,6 +136,17 @@ impl Standing {
         });
     }
 
+    /// So many records of a topic that can't be decoded are kept nowhere else: their dead-letter topic can't be written, and
+    /// they are more than the ledger takes.
+    pub fn stayed(&self, topic: &str, count: usize, why: &str) {
+        self.change(|inner| {
+            let before = inner.stayed.get(topic).filter(|stayed| stayed.at.elapsed() < REMOVED_FOR);
+            let count = count + before.map_or(0, |stayed| stayed.count);
+            let stayed = Stayed { count, why: why.to_owned(), at: Instant::now() };
+            inner.stayed.insert(topic.to_owned(), stayed);
+        });
+    }
+
     /// Waits for a change that the hub should know of.
     pub async fn changed(&self) {
         self.changed.notified().await;
@@ -167,11 +186,31 @@ impl Inner {
             }
             of_rule.extend(topics.iter().filter_map(|topic| self.missing.get(topic)).cloned());
             of_rule.extend(self.removed_from(topics));
+            of_rule.extend(self.stayed_in(topics));
             if !of_rule.is_empty() {
                 problems.insert(*uid, of_rule);
             }
         }
         problems
+    }
+
+    fn stayed_in(&self, topics: &BTreeSet<String>) -> Option<ObjectProblem> {
+        let lines: Vec<String> = self
+            .stayed
+            .iter()
+            .filter(|(topic, stayed)| topics.contains(*topic) && stayed.at.elapsed() < REMOVED_FOR)
+            // Rounded down, so that a condition does not change with each of them.
+            .map(|(topic, Stayed { count, why, .. })| {
+                format!("at least {} of {topic}: {why}", 10_usize.pow(count.max(&1).ilog10()))
+            })
+            .collect();
+        (!lines.is_empty()).then(|| ObjectProblem {
+            reason: "DeadLettersNotKept".to_owned(),
+            message: format!(
+                "records that can't be decoded are kept nowhere but in their topic, where the dead-letter topic can't be written and they are more than 256 or 2 MiB a minute: {}",
+                lines.join("; ")
+            ),
+        })
     }
 
     fn removed_from(&self, topics: &BTreeSet<String>) -> Option<ObjectProblem> {

@@ -107,6 +107,8 @@ impl Bench {
             instance,
             "--files",
             files,
+            "--allowed-ranges",
+            "127.0.0.0/8",
             "--token-file",
             concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/token"),
         ]);
@@ -397,6 +399,111 @@ async fn a_dead_letter_that_no_topic_takes_is_in_the_ledger() {
     let ledger = bench.hub.ledger();
     assert_eq!(ledger.dead_letters.len(), 1);
     assert_eq!((ledger.dead_letters[0].offset, ledger.dead_letters[0].length), (0, 8));
+}
+
+/// Produces what can't be decoded, with headers as a worker writes them.
+async fn forge(bench: &Bench, topic: &str, count: usize, headers: &[(&str, &str)]) {
+    let sent = (0..count).map(|_| {
+        let headers = headers.iter().fold(rdkafka::message::OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(rdkafka::message::Header { key, value: Some(*value) })
+        });
+        let record = FutureRecord::<str, str>::to(topic).partition(0).payload("not json").headers(headers);
+        async { bench.producer.send(record, PATIENCE).await.unwrap() }
+    });
+    futures::future::join_all(sent).await;
+}
+
+#[tokio::test]
+async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topic_and_bring_none_into_the_ledger()
+ {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.cluster.create_topic("logs.DLT", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    let reason = ("belfry-reason", "Malformed");
+    forge(&bench, "logs", 20, &[reason]).await;
+    bench.until_read(20).await;
+    let forged = letters(&bench, 20);
+    assert_eq!(forged.len(), 20);
+    assert!(forged[0].headers().unwrap().iter().any(|header| header.key == "belfry-hops"));
+    // Whoever says that a record went round already only keeps it where it is.
+    for hops in ["2", "255", "x"] {
+        forge(&bench, "logs", 20, &[reason, ("belfry-hops", hops)]).await;
+    }
+    bench.until_read(80).await;
+    bench.produce(0, "not json").await;
+    bench.until_read(81).await;
+    assert_eq!(letters(&bench, 21).len(), 21);
+    let ledger = bench.hub.ledger();
+    assert!(ledger.dead_letters.is_empty(), "{:?}", ledger.dead_letters);
+    let undecodable = ledger.dropped.iter().filter(|dropped| dropped.reason == "Undecodable");
+    assert_eq!(undecodable.map(|dropped| dropped.count).sum::<i64>(), 81, "each is counted");
+}
+
+#[tokio::test]
+async fn sources_that_read_each_others_dead_letters_come_to_an_end() {
+    let mut bench = Bench::start().await;
+    for topic in ["logs", "back"] {
+        bench.cluster.create_topic(topic, 1, 1).unwrap();
+    }
+    // What one writes the other reads: here one source stands for both, with a plan of each in turn.
+    let plan = |bench: &Bench, from: &str, to: &str| {
+        bench.plan_with(&[(EACH, ERRORS)], |_, rule| {
+            rule.topics = vec![from.to_owned()];
+            rule.dead_letter_topic = Some(to.to_owned());
+        });
+        bench.hub.ledger().plan.as_mut().unwrap().topics = vec![from.to_owned()];
+    };
+    bench.produce(0, "not json").await;
+    let read = |ledger: &hub::Ledger, topic: &str| ledger.topics.get(topic).map_or(0, |(_, next)| next[0]);
+    for (from, to, count) in [("logs", "back", 1), ("back", "logs", 1), ("logs", "back", 2)] {
+        plan(&bench, from, to);
+        bench.consume(from);
+        bench.until("it is read", |ledger| read(ledger, from) == count).await;
+        bench.stop().await;
+    }
+    let servers = bench.cluster.bootstrap_servers();
+    assert_eq!(crate::kafka::mock::held(&servers, "logs").await, 2);
+    assert_eq!(crate::kafka::mock::held(&servers, "back").await, 1, "the second time it stays");
+    assert!(bench.hub.ledger().dead_letters.is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_letter_topic_that_its_own_source_reads_keeps_what_it_has() {
+    let mut bench = Bench::start().await;
+    for topic in ["logs", "logs.DLT"] {
+        bench.cluster.create_topic(topic, 1, 1).unwrap();
+    }
+    let both = || vec!["logs".to_owned(), "logs.DLT".to_owned()];
+    bench.plan_with(&[(EACH, ERRORS)], |_, rule| rule.topics = both());
+    bench.hub.ledger().plan.as_mut().unwrap().topics = both();
+    bench.consume("a");
+    forge(&bench, "logs", 1, &[]).await;
+    forge(&bench, "logs.DLT", 30, &[]).await;
+    let read = |ledger: &hub::Ledger, topic: &str| ledger.topics.get(topic).map_or(0, |(_, next)| next[0]);
+    bench.until("all is read", |ledger| read(ledger, "logs") == 1 && read(ledger, "logs.DLT") == 31).await;
+    assert!(bench.hub.ledger().dead_letters.is_empty());
+}
+
+#[tokio::test]
+async fn the_ledger_takes_only_so_many_dead_letters_a_minute_and_the_rest_is_told() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS)]);
+    bench.consume("a");
+    forge(&bench, "logs", 600, &[]).await;
+    bench.until_read(600).await;
+    let told = |ledger: &hub::Ledger| {
+        let problems = ledger.reports.get("a")?.problems.get(&EACH)?;
+        problems.iter().find(|problem| problem.reason == "DeadLettersNotKept").map(|it| it.message.clone())
+    };
+    bench.until("it is told", |ledger| told(ledger).is_some()).await;
+    let ledger = bench.hub.ledger();
+    // A minute may have begun meanwhile.
+    assert!((256..=512).contains(&ledger.dead_letters.len()), "{}", ledger.dead_letters.len());
+    let message = told(&ledger).unwrap();
+    assert!(message.contains("of logs: dead-letter topic \"logs.DLT\" can't be"), "{message}");
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@
 //! | not confirmed in time, the producer failed for good, any other error | `Unknown` |
 //!
 //! Invariants: idempotent producers, `acks=all`, one for each cluster, its credentials as they are now, and timeout; the client gives a message up
-//! when the attempt does, so it can't arrive after a later one. Addresses of brokers can't be guarded from inside.
+//! when the attempt does, so it can't arrive after a later one. Brokers are
+//! connected to where the guard allows, those that the cluster names too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::Instant;
 
-use crate::kafka::{Access, FaultKind, Tokens, Watch, unusable};
+use crate::kafka::{Access, FaultKind, SILENT, Tokens, Watch, unusable};
 
 /// How many producers are kept.
 const KEPT: usize = 16;
@@ -94,8 +95,8 @@ impl Producers {
         // The look at the topic may take the first quarter of an attempt.
         let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
         let watch = access.watch();
-        let producer = access
-            .config()
+        let mut config = access.config();
+        config
             .set("client.id", "belfry-worker")
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -104,8 +105,9 @@ impl Producers {
             .set("linger.ms", "2")
             .set("compression.type", "none")
             .set("allow.auto.create.topics", "false")
-            .set("queue.buffering.max.kbytes", "16384")
-            .create_with_context(watch.clone())
+            .set("queue.buffering.max.kbytes", "16384");
+        let producer = access
+            .client(&config, watch.clone())
             .map_err(|error| later(format!("no producer for {servers}: {}", unusable(&error))))?;
         let made = Arc::new(Kept {
             servers,
@@ -150,7 +152,7 @@ impl Kept {
             }
             Ok(Ok(false)) => Err(later(format!("topic {topic:?} does not exist, or may not be written to"))),
             Ok(Err(error)) => {
-                let fault = self.watch.why(error);
+                let fault = self.watch.why(error.rdkafka_error_code().unwrap_or(Code::Fail));
                 let (servers, why) = (&self.servers, fault.why);
                 Err(later(match fault.kind {
                     FaultKind::Unreachable => format!("no broker of {servers} answers: {why}"),
@@ -181,7 +183,7 @@ impl Kafka<'_> {
             Access::read(self.bootstrap_servers, self.security, self.files, &self.producers.tokens).await?;
         let kept = self.producers.get(self.security, &access, message.timeout)?;
         let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
-        look.map_err(|_| later(format!("no broker of {} answers", kept.servers)))??;
+        look.map_err(|_| later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
         let event = Event::of(message);
         let mut headers = OwnedHeaders::new_with_capacity(8)
             .insert(Header { key: "content-type", value: Some("application/json") });

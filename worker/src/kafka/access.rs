@@ -1,14 +1,16 @@
 //! How a cluster is reached: its brokers, and what its security asks for, read from the mounted files.
 //!
 //! Invariants: brokers' certificates and names are verified; the fingerprint changes with any value that was read; no text
-//! made here holds a value. Never here: a path that a tenant named, for librdkafka gets contents.
+//! made here holds a value; brokers are named only to a client that connects where the guard allows. Never here: a path that
+//! a tenant named, for librdkafka gets contents.
 
 use delivery::{FileProblem, Files, Secret, Trust};
-use domain::{Digest, FileRef, KafkaSecurity, Outcome, Password, Sasl, Username};
+use domain::{Digest, FileRef, Guard, KafkaSecurity, Outcome, Password, Sasl, Username};
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{Token, Tokens, Watch};
+use super::{Token, Tokens, Watch, native};
 
 /// Brokers and credentials, as they are now. Cheap enough to clone.
 #[derive(Debug, Clone)]
@@ -17,6 +19,7 @@ pub struct Access {
     settings: Vec<(&'static str, Secret)>,
     token: Option<Token>,
     fingerprint: Digest,
+    guard: &'static Guard,
 }
 
 /// Why there is no access: a condition's reason, and words without a secret.
@@ -98,7 +101,7 @@ impl Access {
         let values: Vec<_> = settings.iter().map(|(name, value)| (name, value.expose())).collect();
         let (token, key) = token.unzip();
         let fingerprint = Digest::of(&(servers, values, key));
-        Ok(Self { servers: servers.to_vec(), settings, token, fingerprint })
+        Ok(Self { servers: servers.to_vec(), settings, token, fingerprint, guard: tokens.guard() })
     }
 
     /// Another one when anything that was read is another.
@@ -116,10 +119,20 @@ impl Access {
         Watch::new(self.token.clone())
     }
 
-    /// A client's settings so far.
+    /// A client with these settings, [`Self::config`] and others. The only way to one that knows the brokers.
+    pub fn client<C>(&self, config: &ClientConfig, watch: Watch) -> KafkaResult<C>
+    where
+        C: FromClientConfigAndContext<Watch> + native::Raw,
+    {
+        let client = C::from_config_and_context(config, watch)?;
+        native::connect_guarded(&client, self.guard, &self.servers.join(","))
+            .map_err(KafkaError::ClientCreation)?;
+        Ok(client)
+    }
+
+    /// A client's settings so far, without brokers.
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.servers.join(","));
         for (name, value) in &self.settings {
             config.set(*name, value.expose());
         }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::Isolation;
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
@@ -100,7 +99,7 @@ impl Consumer {
             .set("max.partition.fetch.bytes", "1048576")
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
-        let inner = Arc::new(BaseConsumer::from_config_and_context(&config, access.watch())?);
+        let inner = Arc::new(access.client::<BaseConsumer<Watch>>(&config, access.watch())?);
         let failed = |code: RDKafkaErrorCode| KafkaError::ClientCreation(code.to_string());
         let events = Events::new(inner.client()).map_err(failed)?;
         let records = Records::new(inner.client()).map_err(failed)?;

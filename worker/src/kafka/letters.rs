@@ -1,8 +1,9 @@
 //! Writes records that can't be decoded to their dead-letter topic.
 //!
 //! Invariants: a letter counts as written when all in-sync replicas have it; key and value are whole unless the broker's
-//! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Never here: what becomes of
-//! a letter that can't be written.
+//! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Headers are anybody's to
+//! write: what they say can only keep a record where it is, in its topic. Never here: what becomes of a letter that can't be
+//! written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -39,12 +40,18 @@ pub struct Letter {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
-    /// Where to write it; nowhere if it was read from a dead-letter topic.
+    /// As how many letters it was read before: [`Letter::hops`].
+    pub hops: u8,
+    /// Where to write it.
     pub to: Vec<String>,
 }
 
 /// Marks a dead letter, with why it is one.
 const REASON: &str = "belfry-reason";
+/// As how many letters it was read before, where it was.
+const HOPS: &str = "belfry-hops";
+/// One that was read as so many letters before is written no more: rules of several sources may read each other's.
+pub const MOST_HOPS: u8 = 2;
 
 /// The dead-letter topics of one source.
 pub struct Letters {
@@ -56,22 +63,33 @@ pub struct Letters {
 }
 
 impl Letter {
-    /// Whether a record is a dead letter already: two rules that read each other's would go on for ever.
-    pub fn is_one(topic: &str, headers: &[(&str, Option<&[u8]>)]) -> bool {
-        topic.strip_suffix(".DLT").is_some() || headers.iter().any(|(name, _)| *name == REASON)
+    /// As how many letters a record says that it was written before; [`MOST_HOPS`] if that is no number.
+    pub fn hops(headers: &[(&str, Option<&[u8]>)]) -> u8 {
+        let find = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted);
+        match (find(HOPS), find(REASON)) {
+            (Some((_, value)), _) => {
+                let text = value.and_then(|value| std::str::from_utf8(value).ok());
+                text.and_then(|text| text.parse().ok()).unwrap_or(MOST_HOPS)
+            }
+            (None, Some(_)) => 1,
+            (None, None) => 0,
+        }
     }
 
     fn headers(&self, cut: bool) -> OwnedHeaders {
         let header = |headers: OwnedHeaders, key: &str, value: &str| {
             headers.insert(Header { key, value: Some(value) })
         };
-        let mut headers = OwnedHeaders::new_with_capacity(6);
+        let mut headers = OwnedHeaders::new_with_capacity(7);
         headers = header(headers, REASON, &self.reason);
         headers = header(headers, "belfry-topic", &self.topic);
         headers = header(headers, "belfry-partition", &self.partition.to_string());
         headers = header(headers, "belfry-offset", &self.offset.to_string());
         if let Some(timestamp) = self.timestamp {
             headers = header(headers, "belfry-timestamp", &timestamp.to_string());
+        }
+        if self.hops > 0 {
+            headers = header(headers, HOPS, &(self.hops.saturating_add(1)).to_string());
         }
         if cut {
             headers = header(headers, "belfry-truncated", &self.value.len().to_string());
@@ -116,16 +134,18 @@ impl Letters {
     }
 
     fn producer(&mut self) -> Result<FutureProducer<Watch>, KafkaError> {
-        let producer = match self.producer.take() {
-            Some((producer, _)) => producer,
-            None => super::client_config(&self.access, &self.name)
+        let producer = if let Some((producer, _)) = self.producer.take() {
+            producer
+        } else {
+            let mut config = super::client_config(&self.access, &self.name);
+            config
                 .set("acks", "all")
                 .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
                 .set("message.max.bytes", "134217728")
                 .set("batch.size", "65536")
                 .set("linger.ms", "5")
-                .set("compression.type", "lz4")
-                .create_with_context(self.access.watch())?,
+                .set("compression.type", "lz4");
+            self.access.client(&config, self.access.watch())?
         };
         self.producer = Some((producer.clone(), Instant::now()));
         Ok(producer)
@@ -160,17 +180,19 @@ impl Letters {
     }
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
-        let admin: AdminClient<Watch> = super::client_config(&self.access, &self.name)
-            .create_with_context(self.access.watch())
-            .map_err(|error| unusable(&error))?;
+        let config = super::client_config(&self.access, &self.name);
+        let admin: AdminClient<Watch> =
+            self.access.client(&config, self.access.watch()).map_err(|error| unusable(&error))?;
         native::show_token(admin.inner());
         // The broker's own defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
-        let made = admin.create_topics([&topic], &options).await.map_err(|error| error.to_string())?;
+        let failed = |why: String| format!("dead-letter topic {name:?} can't be created: {why}");
+        let made =
+            admin.create_topics([&topic], &options).await.map_err(|error| failed(error.to_string()))?;
         match made.into_iter().next() {
             Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
-                Err(format!("dead-letter topic {name:?} can't be created: {code}"))
+                Err(failed(code.to_string()))
             }
             _ => Ok(()),
         }
@@ -183,9 +205,6 @@ async fn write_all(
     letter: &Letter,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
-    if letter.to.is_empty() {
-        return Some("it was read from a dead-letter topic".to_owned());
-    }
     let written = letter.to.iter().map(|topic| write_one(producer, letter, topic, refused));
     futures::future::join_all(written).await.into_iter().flatten().next()
 }
@@ -243,7 +262,10 @@ mod tests {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
-        let tokens = Tokens::new(Arc::new(Kit::new(Guard::new(false), Files::new("/nonexistent"))));
+        let tokens = Tokens::new(Arc::new(Kit::new(
+            Guard::allowing_loopback_in_tests(false),
+            Files::new("/nonexistent"),
+        )));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
         let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
         else {
@@ -258,6 +280,7 @@ mod tests {
             reason: "Malformed".to_owned(),
             key: None,
             value: b"not json".to_vec(),
+            hops: 0,
             to: vec!["logs.DLT".to_owned()],
         };
         let mut held = 0;
@@ -280,9 +303,16 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_is_known_by_its_topic_or_its_reason() {
-        assert!(Letter::is_one("logs.DLT", &[]));
-        assert!(Letter::is_one("bad", &[("belfry-reason", Some(b"Malformed"))]));
-        assert!(!Letter::is_one("logs", &[("reason", None)]));
+    fn a_letter_says_how_often_it_was_one() {
+        for (headers, hops) in [
+            (&[("reason", None)][..], 0),
+            (&[("belfry-reason", Some(&b"Malformed"[..]))], 1),
+            (&[("belfry-reason", None), ("belfry-hops", Some(b"2"))], 2),
+            (&[("belfry-hops", Some(b"0"))], 0),
+            (&[("belfry-hops", Some(b"300"))], MOST_HOPS),
+            (&[("belfry-hops", None)], MOST_HOPS),
+        ] {
+            assert_eq!(Letter::hops(headers), hops, "{headers:?}");
+        }
     }
 }

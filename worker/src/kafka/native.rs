@@ -1,13 +1,14 @@
-//! What the `rdkafka` crate has no words for: records many at a time, topic ids, the ends of many partitions in one call,
-//! and where a partition ends when all of it has been read (transaction markers at its end are no records, so no record
+//! What the `rdkafka` crate has no words for: where a client may connect to, records many at a time, topic ids, the ends of
+//! many partitions in one call, and where a partition ends when all of it has been read (transaction markers at its end are no records, so no record
 //! tells).
 //!
 //! The only unsafe code of the worker. Invariants: every pointer comes from librdkafka and is owned by a guard that
-//! frees it once, or is borrowed for no longer than the call or the event that it came with; strings are copied. Never
-//! here: a decision.
+//! frees it once, or is borrowed for no longer than the call or the event that it came with; strings are copied; what
+//! librdkafka is given to keep lives for ever. Never here: a decision.
 #![allow(unsafe_code)]
 
 mod admin;
+mod connect;
 mod queues;
 
 use std::ffi::{CStr, CString, c_char};
@@ -18,6 +19,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 pub use admin::{End, describe, ends};
+pub use connect::{Raw, connect_guarded};
 pub use queues::{Event, Events, Fetched, Record, Records};
 
 /// Gives a client the token that its context has, or says why there is none. Clients of the crate that nobody polls, and

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use delivery::{Bearer, Kit, Secret, Trust};
-use domain::{Digest, OAuth};
+use domain::{Digest, Guard, OAuth};
 use rdkafka::client::OAuthToken;
 use tokio::sync::watch;
 
@@ -22,6 +22,7 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 /// The tokens of all that a worker reads and writes.
 pub struct Tokens {
     kit: Arc<Kit>,
+    guard: &'static Guard,
     kept: Mutex<BTreeMap<Digest, (Token, Instant)>>,
 }
 
@@ -40,9 +41,15 @@ struct Granted {
 }
 
 impl Tokens {
-    /// Asks by the kit's client.
+    /// Asks by the kit's client. Once in a process: the kit's guard is kept for its life, since librdkafka's threads have it.
     pub fn new(kit: Arc<Kit>) -> Self {
-        Self { kit, kept: Mutex::default() }
+        let guard = Box::leak(Box::new(kit.guard()));
+        Self { kit, guard, kept: Mutex::default() }
+    }
+
+    /// What a Kafka client may connect to.
+    pub fn guard(&self) -> &'static Guard {
+        self.guard
     }
 
     /// The token of these credentials; or why there is none, as known by now. Waits only for the first answer.

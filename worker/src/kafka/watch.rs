@@ -1,8 +1,10 @@
 //! What a Kafka client says of itself: its log, and why a broker can't be reached.
 //!
-//! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, nobody listens or the
-//! time ran out. Invariants: texts are kept by broker and without what varies from try to try, so that a condition made
-//! of them stays the same. Never here: what follows from it.
+//! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, the certificate or the
+//! login refused. Invariants: texts are kept by broker and without what varies from try to try, so that a condition made
+//! of them stays the same. Whether an address is not allowed, nobody listens, nobody answers, or something that is no
+//! Kafka does, is told in one and the same text: the difference is a scan of ports from where the worker stands. Never
+//! here: what follows from it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,8 @@ use super::Token;
 
 /// Brokers of which a text is kept.
 const BROKERS: usize = 16;
+/// All that is said of a broker that gave no answer as Kafka has it.
+pub const SILENT: &str = "nobody listens there, what listens is no Kafka broker with these tls and sasl settings, or the address is not allowed";
 
 /// Takes note of what a client says, and shows its token to brokers. Cheap to clone.
 #[derive(Clone, Default)]
@@ -29,7 +33,7 @@ pub struct Watch {
 pub struct Fault {
     /// What kind of fault, the worst last.
     pub kind: FaultKind,
-    /// In librdkafka's words.
+    /// In librdkafka's words, or [`SILENT`].
     pub why: String,
 }
 
@@ -66,10 +70,9 @@ impl Watch {
         use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, Resolve, SSL};
         let kind = match code {
             Authentication => FaultKind::Authentication,
-            SSL => FaultKind::Tls,
-            // How a broker says that it wants a client's certificate, or does not like it.
-            BrokerTransportFailure if text.contains(":SSL routines:") => FaultKind::Tls,
-            BrokerTransportFailure | Resolve => FaultKind::Unreachable,
+            // The second is how a broker says that it wants a client's certificate, or does not like it.
+            SSL | BrokerTransportFailure if speaks_tls(text) => FaultKind::Tls,
+            SSL | BrokerTransportFailure | Resolve => FaultKind::Unreachable,
             _ => return,
         };
         let Some((broker, why)) = text.split_once(": ") else { return };
@@ -78,18 +81,26 @@ impl Watch {
         // What follows speaks of settings that nobody here can set.
         let why = why.split(": verify that ssl.ca.location").next().unwrap_or(why);
         let why = why.split(", verify that ssl.ca.location").next().unwrap_or(why);
+        let why = if kind == FaultKind::Unreachable && code != Resolve { SILENT } else { why };
         let mut faults = self.lock();
         if faults.len() < BROKERS || faults.contains_key(broker) {
             faults.insert(broker.to_owned(), Fault { kind, why: why.chars().take(200).collect() });
         }
     }
 
-    /// Why the brokers can't be used: the worst that was said of one of them; `code` where nothing was said.
-    pub fn why(&self, code: impl std::fmt::Display) -> Fault {
+    /// Why the brokers can't be used: the worst that was said of one of them; where nothing was said, `code`.
+    pub fn why(&self, code: RDKafkaErrorCode) -> Fault {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut};
         let faults = self.lock();
         // The first of the worst, so that the text stays the same.
         let worst = faults.values().rev().max_by_key(|fault| fault.kind).cloned();
-        worst.unwrap_or_else(|| Fault { kind: FaultKind::Unreachable, why: code.to_string() })
+        let why = || match code {
+            AllBrokersDown | BrokerTransportFailure | OperationTimedOut | RequestTimedOut => {
+                SILENT.to_owned()
+            }
+            code => code.to_string(),
+        };
+        worst.unwrap_or_else(|| Fault { kind: FaultKind::Unreachable, why: why() })
     }
 
     /// A broker answered: what was said before is over.
@@ -100,6 +111,12 @@ impl Watch {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what went wrong with TLS is a certificate, or what the other side said of it. Anything else a port says that has
+/// no TLS.
+fn speaks_tls(text: &str) -> bool {
+    text.contains("certificate") || (text.contains(":SSL routines:") && text.contains(" alert "))
 }
 
 impl ClientContext for Watch {
@@ -129,17 +146,50 @@ mod tests {
     #[test]
     fn the_fault_is_told_without_what_varies_until_a_broker_answers() {
         let watch = Watch::default();
-        assert_eq!(watch.why("code").why, "code");
+        assert_eq!(watch.why(RDKafkaErrorCode::OperationTimedOut).why, SILENT);
+        assert!(watch.why(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
         for took in ["3ms", "7ms"] {
             let text = format!(
                 "b.svc:9/bootstrap: Failed to resolve 'b.svc:9': Name or service not known (after {took} in state CONNECT)"
             );
             watch.note(RDKafkaErrorCode::Resolve, &text);
             watch.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
-            assert_eq!(watch.why("code").why, "Failed to resolve 'b.svc:9': Name or service not known");
+            assert_eq!(
+                watch.why(RDKafkaErrorCode::OperationTimedOut).why,
+                "Failed to resolve 'b.svc:9': Name or service not known"
+            );
         }
         watch.answered();
-        assert_eq!(watch.why("code").why, "code");
+        assert_eq!(watch.why(RDKafkaErrorCode::OperationTimedOut).why, SILENT);
+    }
+
+    #[test]
+    fn what_can_not_be_connected_to_is_told_in_one_text_whatever_it_is() {
+        use RDKafkaErrorCode::{BrokerTransportFailure, SSL};
+        for (code, text) in [
+            (BrokerTransportFailure, "Failed to connect to broker at 127.0.0.1:1: Permission denied"),
+            (BrokerTransportFailure, "Connect to ipv4#10.0.0.1:1 failed: Connection refused"),
+            (BrokerTransportFailure, "Connection setup timed out in state CONNECT"),
+            (BrokerTransportFailure, "Disconnected while requesting ApiVersion: might be caused by ..."),
+            (
+                SSL,
+                "SSL handshake failed: error:0A00010B:SSL routines::wrong version number: connecting to a PLAINTEXT broker listener?",
+            ),
+            (SSL, "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?"),
+        ] {
+            let watch = Watch::default();
+            watch.note(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
+            let fault = watch.why(BrokerTransportFailure);
+            assert_eq!((fault.kind, fault.why.as_str()), (FaultKind::Unreachable, SILENT), "{text}");
+        }
+        for text in [
+            "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified",
+            "SSL handshake failed: error:0A000410:SSL routines::ssl/tls alert handshake failure",
+        ] {
+            let watch = Watch::default();
+            watch.note(SSL, &format!("b:1/bootstrap: {text}"));
+            assert_eq!(watch.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
+        }
     }
 
     #[test]
@@ -147,7 +197,7 @@ mod tests {
         let watch = Watch::default();
         watch.note(RDKafkaErrorCode::Authentication, "b:1/1: SASL authentication error: invalid credentials");
         watch.note(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
-        let fault = watch.why("code");
+        let fault = watch.why(RDKafkaErrorCode::OperationTimedOut);
         assert_eq!(fault.kind.reason(), "KafkaAuthenticationFailed");
         assert_eq!(fault.why, "SASL authentication error: invalid credentials");
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{channel, refused};
 use crate::golden;
-use crate::support::{annotate, field};
+use crate::support::{annotate, any_rule, field};
 
 /// The worker's own port of health and metrics: somebody listens there, so a guard that fails is seen.
 const OWN: &str = "127.0.0.1:9090";
@@ -22,6 +22,7 @@ async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
     }
     let hook = |name: &str, url: &str| channel(name, &format!("type: Webhook\nwebhook: {{url: \"{url}\"}}"));
     let mail = "type: Email\nemail: {host: 127.0.0.1, port: 9090, tls: None, from: b@example.com, to: [a@example.com]}";
+    let broker = "type: Kafka\nkafka: {bootstrapServers: [\"127.0.0.1:9090\"], topic: out}";
     let (loopback, metadata) = (tenant.url("to-loopback"), tenant.url("to-metadata"));
     // What is seen from the manifest alone does not come in.
     for (name, manifest, says) in [
@@ -31,13 +32,20 @@ async fn a_channel_to_loopback_or_cloud_metadata_is_refused_and_says_why() {
         ("six", hook("six", "http://[::ffff:127.0.0.1]:9090/metrics"), "loopback"),
         ("unspecified", hook("unspecified", "http://0.0.0.0:9090/metrics"), "unspecified"),
         ("mail", channel("mail", mail), "127.0.0.1"),
+        ("number", hook("number", "http://2130706433:9090/metrics"), "127.0.0.1"),
+        ("azure", hook("azure", "http://168.63.129.16/"), "cloud metadata"),
+        ("broker", channel("broker", broker), "127.0.0.1"),
+        (
+            "source",
+            any_rule("source", "logs", "hook").replace("$KAFKA", "[fd00:ec2::254]:9092"),
+            "cloud metadata",
+        ),
     ] {
         let says = ["ForbiddenAddress", says];
         refused(&tenant, &format!("address-{name}"), &manifest, &says).await;
     }
     // What is seen only by who connects is refused there.
     let cases = [
-        ("number", hook("number", "http://2130706433:9090/metrics"), "127.0.0.1"),
         ("redirect", hook("redirect", &loopback), "redirect: address 127.0.0.1"),
         ("redirect-metadata", hook("redirect-metadata", &metadata), "redirect: address 169.254.169.254"),
     ];

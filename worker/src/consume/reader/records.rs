@@ -8,8 +8,9 @@ use alerting::record::{Header, RawRecord};
 
 use super::{Held, MAX_HELD, Reader, now_ms};
 use crate::consume::books::{Books, Open};
+use crate::consume::metrics::Outcome;
 use crate::consume::plan::Compiled;
-use crate::kafka::{Fetched, Letter, News, Record};
+use crate::kafka::{Fetched, Letter, MOST_HOPS, News, Record};
 
 /// What is idle waits this long, and one while an answer is awaited this long.
 const POLL: Duration = Duration::from_millis(50);
@@ -25,6 +26,8 @@ struct Round {
     matched: u64,
     urgent: bool,
     letters: bool,
+    /// That can't be decoded and stay where they are.
+    staying: u64,
 }
 
 impl Reader {
@@ -78,6 +81,9 @@ impl Reader {
         if round.read > 0 {
             self.metrics.read.inc_by(round.read);
             self.metrics.matched.inc_by(round.matched);
+            if round.staying > 0 {
+                self.metrics.letters.get_or_create(&Outcome { result: "stays" }).inc_by(round.staying);
+            }
             self.due.since.get_or_insert_with(Instant::now);
             self.due.urgent |= round.urgent;
             if round.matched > 0 {
@@ -156,11 +162,15 @@ fn fold(
     round.matched += folded.matched as u64;
     round.urgent |= folded.matched > 0 && plan.urgent.contains(topic);
     if let Some(error) = folded.undecodable {
+        let hops = Letter::hops(&headers);
         // A topic that only suspended rules read has none: their records are passed over.
-        let to = plan.dead_letter_topics.get(topic);
-        let to = to.filter(|_| !Letter::is_one(topic, &headers)).into_iter().flatten();
+        let Some(to) = plan.dead_letter_topics.get(topic).filter(|_| hops < MOST_HOPS) else {
+            round.staying += 1;
+            return folded.time_ms;
+        };
         let letter = Letter {
-            to: to.cloned().collect(),
+            to: to.iter().cloned().collect(),
+            hops,
             topic: topic.to_owned(),
             partition: record.partition(),
             offset: record.offset(),

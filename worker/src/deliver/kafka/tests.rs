@@ -40,7 +40,7 @@ fn message(timeout: Duration) -> Message {
 }
 
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
-    let kit = Kit::new(Guard::new(false), Files::new("/nonexistent"));
+    let kit = Kit::new(Guard::allowing_loopback_in_tests(false), Files::new("/nonexistent"));
     let producers = Producers::new(Arc::new(kit));
     let bootstrap_servers = [servers.to_owned()];
     let (files, security) = (Files::new("/nonexistent"), KafkaSecurity::default());

@@ -1,0 +1,146 @@
+//! Each client that a worker makes, against listeners of this machine that see who connects.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use delivery::{Files, Kit};
+use domain::{AddressRange, KafkaSecurity};
+use rdkafka::Message as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureRecord};
+
+use super::*;
+use crate::kafka::native::describe;
+use crate::kafka::{Access, Tokens, Watch, client_config, mock};
+
+/// How long a client may try; enough for many connections of this machine to itself.
+const TRIES: Duration = Duration::from_millis(1_500);
+
+fn allowing(ranges: &[&str]) -> Guard {
+    let ranges: Vec<AddressRange> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    Guard::new(false).with_ranges(Vec::new(), ranges)
+}
+
+async fn access(guard: Guard, server: &str) -> Access {
+    let files = Files::new("/nonexistent");
+    let tokens = Tokens::new(Arc::new(Kit::new(guard, files.clone())));
+    let servers = [server.to_owned()];
+    Access::read(&servers, &KafkaSecurity::default(), &files, &tokens).await.unwrap()
+}
+
+/// What a worker makes of an [`Access`].
+#[derive(Clone, Copy, Debug)]
+enum Made {
+    Consumer,
+    Producer,
+    Admin,
+}
+
+/// Asks something of the server, and says what was said of it.
+fn ask(access: &Access, made: Made) -> String {
+    let mut config = client_config(access, "test");
+    let (watch, names) = (access.watch(), ["logs".to_owned()]);
+    let answer = match made {
+        Made::Consumer => {
+            config.set("group.id", "test");
+            let client: BaseConsumer<Watch> = access.client(&config, watch.clone()).unwrap();
+            client.subscribe(&["logs"]).unwrap();
+            let _ = client.poll(TRIES / 2);
+            describe(client.client(), &names, TRIES)
+        }
+        Made::Producer => {
+            let client: FutureProducer<Watch> = access.client(&config, watch.clone()).unwrap();
+            describe(client.client(), &names, TRIES)
+        }
+        Made::Admin => {
+            let client: AdminClient<Watch> = access.client(&config, watch.clone()).unwrap();
+            describe(client.inner(), &names, TRIES)
+        }
+    };
+    watch.why(answer.expect_err("no Kafka is there")).why
+}
+
+/// Whether anybody connects to a port of this machine when it is named so, and what is said of it.
+async fn connects(guard: Guard, host: &str, made: Made) -> (bool, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let access = access(guard, &format!("{host}:{}", listener.local_addr().unwrap().port())).await;
+    let said = tokio::task::spawn_blocking(move || ask(&access, made)).await.unwrap();
+    // Whoever connected waits in the queue of the listener.
+    (listener.accept().is_ok(), said)
+}
+
+#[tokio::test]
+async fn no_client_connects_to_an_address_that_is_not_allowed_however_it_is_named() {
+    let hosts = ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "127.1"];
+    let first = [Made::Producer, Made::Admin].map(|made| ("127.0.0.1", made));
+    let all = hosts.map(|host| (host, Made::Consumer)).into_iter().chain(first);
+    let asked = all.map(|(host, made)| async move {
+        let (connected, _) = connects(Guard::new(false), host, made).await;
+        assert!(!connected, "{made:?} to {host}");
+    });
+    futures::future::join_all(asked).await;
+}
+
+#[tokio::test]
+async fn an_allowed_address_is_connected_to_and_closed_open_and_forbidden_ports_are_told_alike() {
+    let mut told = Vec::new();
+    for made in [Made::Consumer, Made::Producer, Made::Admin] {
+        let (connected, said) = connects(allowing(&["127.0.0.0/8"]), "localhost", made).await;
+        assert!(connected, "{made:?}");
+        told.push(said);
+        told.push(connects(Guard::new(false), "localhost", made).await.1);
+        let nobody = access(allowing(&["127.0.0.0/8"]), "127.0.0.1:1").await;
+        told.push(tokio::task::spawn_blocking(move || ask(&nobody, made)).await.unwrap());
+    }
+    assert!(told.iter().all(|said| said == crate::kafka::SILENT), "{told:#?}");
+}
+
+/// Passes everything on to another port, from an address that is not the one that the cluster names.
+fn door(to: u16) -> String {
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for inward in listener.incoming() {
+            let (inward, outward) = (inward.unwrap(), TcpStream::connect(("127.0.0.1", to)).unwrap());
+            for (mut from, mut to) in
+                [(inward.try_clone().unwrap(), outward.try_clone().unwrap()), (outward, inward)]
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.flush();
+                });
+            }
+        }
+    });
+    server
+}
+
+#[tokio::test]
+async fn a_broker_that_the_cluster_names_is_judged_like_one_of_the_source() {
+    let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
+    cluster.create_topic("logs", 1, 1).unwrap();
+    let real = cluster.bootstrap_servers();
+    let server = door(real.rsplit_once(':').unwrap().1.parse().unwrap());
+    for (ranges, arrives) in [(&["127.0.0.2"][..], false), (&["127.0.0.2", "127.0.0.1"], true)] {
+        let access = access(allowing(ranges), &server).await;
+        let mut config = client_config(&access, "test");
+        config.set("message.timeout.ms", TRIES.as_millis().to_string());
+        let producer: FutureProducer<Watch> = access.client(&config, access.watch()).unwrap();
+        let asker = producer.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            asker.client().fetch_metadata(Some("logs"), Duration::from_secs(20)).map(|it| it.brokers().len())
+        });
+        assert_eq!(found.await.unwrap().unwrap(), 1, "the door is allowed: it tells where the broker is");
+        let sent = producer.send(FutureRecord::<str, str>::to("logs").payload("x"), Duration::ZERO).await;
+        assert_eq!(
+            sent.is_ok(),
+            arrives,
+            "{ranges:?}: {:?}",
+            sent.map_err(|(error, it)| (error, it.offset()))
+        );
+    }
+    assert_eq!(mock::held(&real, "logs").await, 1);
+}
