@@ -176,7 +176,7 @@ kind: NotificationChannel
 metadata: {{name: mail, namespace: $NS}}
 spec:
   type: Email
-  email: {{host: smtp.$NS.svc, port: 2525, tls: None, usernameSecretRef: {{name: notify, key: user}}, passwordSecretRef: {{name: notify, key: password}}, from: a@example.com, to: [b@example.com]}}
+  email: {{host: smtp.$NS.svc, port: 2525, tls: None, allowCleartextLogin: true, usernameSecretRef: {{name: notify, key: user}}, passwordSecretRef: {{name: notify, key: password}}, from: a@example.com, to: [b@example.com]}}
   delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}, timeout: 3s}}
 ---
 {}",
