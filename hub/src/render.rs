@@ -236,7 +236,7 @@ mod tests {
         let plan = plan("{{ count }}", "{{ count }}");
         let group = BTreeMap::new();
         let alert = alert(&plan, &group);
-        let rendered = texts.texts(&alert, Instant::now() - TIME);
+        let rendered = texts.texts(&alert, Instant::now().checked_sub(TIME).unwrap());
         for (which, text) in [("title", rendered.title), ("summary", rendered.summary)] {
             let wanted = format!(
                 "payment-errors: {which} template failed: took longer than all texts of a commit may take"

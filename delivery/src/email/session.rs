@@ -35,7 +35,7 @@ use super::lines::Lines;
 use crate::lookup::Lookup;
 use crate::lookup::LookupError;
 use crate::secrets::{FileProblem, Secret};
-use crate::text::said;
+use crate::text::{in_words, said};
 use crate::trust::{Cache, Trust};
 
 /// How long one address may take to accept the connection.
@@ -285,7 +285,9 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
         last = source;
     }
     let what = match last.to_string() {
-        words if !error.is_response() => said(&words, &secrets),
+        // What a server said stays as it is.
+        words if error.status().is_some() => said(&words, &secrets),
+        _ if !error.is_response() => said(&in_words(last), &secrets),
         words if words == "incomplete response" => "the connection was closed".to_owned(),
         // lettre's parser quotes what it read.
         _ => "what it said is not SMTP, or too much of it".to_owned(),

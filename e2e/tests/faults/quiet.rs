@@ -145,7 +145,8 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secrets_value_is_nowhere_in_sight() {
-    const CANARIES: [&str; 3] = ["canary-slack-7f3a", "Y2FuYXJ5LXNpZ25pbmctOWIx", "canary-password-51cd"];
+    const CANARIES: [&str; 3] =
+        ["canary-slack-7f3a", "Y2FuYXJ5LXNpZ25pbmctOWIxLW9mLTI0LWJ5dGVzLW9yLW1vcmU=", "canary-password-51cd"];
     let tenant = Tenant::new("f-canary").await;
     let sink = format!("http://sink.{}.svc:8080/{}", tenant.ns, CANARIES[0]);
     tenant
