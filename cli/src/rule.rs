@@ -170,8 +170,8 @@ impl Run {
             window_end: data.window_end,
             time: Timestamp::from_millisecond(event.time_ms).unwrap_or_default(),
             severity: data.severity.name(),
-            title: texts_of.render(Which::Title, &texts.title).0,
-            summary: texts_of.render(Which::Summary, &texts.summary).0,
+            title: texts_of.render(Which::Title, &texts.title, &|| None).0,
+            summary: texts_of.render(Which::Summary, &texts.summary, &|| None).0,
         })
     }
 

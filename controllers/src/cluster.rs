@@ -97,6 +97,11 @@ impl Error {
         let mut text = self.to_string();
         let mut source = self.source();
         while let Some(error) = source {
+            // kube shows an answer of the API server once in words and once as Rust writes it.
+            if let Some(kube::Error::Api(answer)) = error.downcast_ref() {
+                let _ = write!(text, ": {} ({} {})", answer.message, answer.code, answer.reason);
+                break;
+            }
             let _ = write!(text, ": {error}");
             source = error.source();
         }
@@ -434,6 +439,14 @@ pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_the_api_server_is_told_in_its_words_alone() {
+        let answer = kube::core::Status::failure("exceeded quota: pods=1", "Forbidden").with_code(403);
+        let source = kube::Error::Api(answer.boxed());
+        let error = Error::Apply { child: "Deployment belfry-send".to_owned(), source };
+        assert_eq!(error.chain(), "apply Deployment belfry-send: exceeded quota: pods=1 (403 Forbidden)");
+    }
 
     #[test]
     fn a_child_is_written_again_only_when_somebody_else_changed_it() {

@@ -158,12 +158,18 @@ pub struct Slack {
     pub webhook_url_secret_ref: SecretKeyRef,
 }
 
+/// Why a login without TLS is refused.
+pub const CLEARTEXT_LOGIN: &str = "with tls: None everybody on the way reads the password: use StartTls or Implicit, or set allowCleartextLogin: true";
+
 /// Mail by SMTP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [common::cel(
     "has(self.usernameSecretRef) == has(self.passwordSecretRef)",
     "usernameSecretRef and passwordSecretRef go together: give both, or none to send without login",
+), common::cel(
+    "self.tls != 'None' || !has(self.passwordSecretRef) || self.allowCleartextLogin",
+    CLEARTEXT_LOGIN,
 )]))]
 pub struct Email {
     /// Host name or address of the SMTP server.
@@ -181,6 +187,9 @@ pub struct Email {
     /// Secret key with the login password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
+    /// Whether the login may go over a connection without TLS (tls: None), where everybody on the way reads name and password.
+    #[serde(default)]
+    pub allow_cleartext_login: bool,
     /// The sender, such as "Belfry <belfry@example.com>".
     #[schemars(length(min = 3, max = 320), regex(pattern = r"^[^\r\n]*@[^\r\n]*$"))]
     pub from: String,
@@ -210,7 +219,8 @@ pub struct Webhook {
     /// The receiver's http or https URL, without secrets in it. Loopback, link-local and multicast addresses are refused.
     #[schemars(length(min = 10, max = 2048), regex(pattern = r"^https?://[^\s/@?#]+([/?#]\S*)?$"))]
     pub url: String,
-    /// Secret key with a Standard Webhooks signing secret (whsec_...). Several lines sign with several keys.
+    /// Secret key with a Standard Webhooks signing secret (whsec_ and base64 of 24 to 64 bytes). Several lines sign with several
+    /// keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKeyRef>,
     /// The body's form: Json, CloudEventsBinary (attributes in headers) or CloudEventsStructured.

@@ -9,25 +9,32 @@
 //! not have is undefined, `{% if count is defined %}` asks.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use domain::{AlertKind, Cause, Notification, TemplateText};
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
-use templates::{Limits, RenderError, Template};
+use templates::alert::{Compiled, compile};
+use templates::{Cache, Data, Limits, RenderError};
 
 use crate::message::Words;
-use crate::trust::Cache;
 
-/// Keeps compiled templates.
+/// What compiled templates may take, bytes: hundreds of channels' of the usual size.
+const CACHED: usize = 4 << 20;
+/// How long a channel's text may take.
+const TIME: Duration = Duration::from_millis(50);
+const TIME_SAID: &str = "50ms for a text";
+
+/// Keeps compiled templates. Rendering takes up to 50 ms of a processor for each text: call it where that holds up nobody.
 pub struct Composer {
-    compiled: Cache<String, Arc<Result<Template, RenderError>>>,
+    compiled: Mutex<Cache<(), Compiled>>,
 }
 
 impl Default for Composer {
     fn default() -> Self {
-        Self { compiled: Cache::new() }
+        Self { compiled: Mutex::new(Cache::new(CACHED, CACHED)) }
     }
 }
 
@@ -53,6 +60,28 @@ impl Composer {
         recipient: &str,
         zone: Option<&str>,
     ) -> Texts {
+        self.compose(template, notification, recipient, zone, None)
+    }
+
+    /// The same where there was no time to render: the channel's own are fallbacks that name `which` time was over.
+    pub fn texts_without_time(
+        &self,
+        template: &TemplateText,
+        notification: &Notification,
+        (recipient, zone): (&str, Option<&str>),
+        which: &'static str,
+    ) -> Texts {
+        self.compose(template, notification, recipient, zone, Some(which))
+    }
+
+    fn compose(
+        &self,
+        template: &TemplateText,
+        notification: &Notification,
+        recipient: &str,
+        zone: Option<&str>,
+        over: Option<&'static str>,
+    ) -> Texts {
         let local = local(notification, recipient, zone);
         let mut texts = Texts {
             title: notification.title.clone(),
@@ -75,8 +104,9 @@ impl Composer {
             let start = start.timestamp().display_with_offset(start.offset()).to_string();
             data.insert("recipientStart".to_owned(), start.into());
         }
+        let data = Data::of(&data);
         if let Some(text) = &template.title {
-            match self.render(text, &data, Limits::TITLE) {
+            match self.render(text, &data, Limits::TITLE, over) {
                 Ok(title) => texts.title = title,
                 Err(error) => {
                     texts.title = templates::fallback("title", &notification.title, &error);
@@ -85,7 +115,7 @@ impl Composer {
             }
         }
         if let Some(text) = &template.body {
-            match self.render(text, &data, Limits::TEXT) {
+            match self.render(text, &data, Limits::TEXT, over) {
                 Ok(body) => texts.body = body,
                 Err(error) => {
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
@@ -98,16 +128,23 @@ impl Composer {
         texts
     }
 
-    fn render(&self, text: &str, data: &Value, limits: Limits) -> Result<String, RenderError> {
-        let Ok::<_, std::convert::Infallible>(template) = self.compiled.get(text.to_owned(), || {
-            Ok(Arc::new(
-                Template::compile("channel", text).map_err(|error| RenderError { message: error.message }),
-            ))
+    fn render(
+        &self,
+        text: &str,
+        data: &Data,
+        limits: Limits,
+        over: Option<&'static str>,
+    ) -> Result<String, RenderError> {
+        let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&(), text);
+        let compiled = known.unwrap_or_else(|| {
+            let compiled = compile(text);
+            let weight = compiled.as_ref().map_or(0, templates::Template::weight);
+            lock().put(&(), text, compiled.clone(), weight);
+            compiled
         });
-        match &*template {
-            Ok(template) => template.render(data, limits),
-            Err(error) => Err(error.clone()),
-        }
+        let begun = Instant::now();
+        compiled?.render(data, limits, &|| over.or_else(|| (begun.elapsed() > TIME).then_some(TIME_SAID)))
     }
 }
 
@@ -273,5 +310,21 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn a_template_over_its_budget_is_told_by_name_and_the_message_keeps_its_text() {
+        let slow = "{% for a in range(9999) %}{% if summary|list|sort == a %}{% endif %}{% endfor %}";
+        let (title, body) = texts(slow, slow);
+        assert_eq!(title, "pay: 21 bad log lines in 1m: title template failed: more than 100000 steps");
+        assert!(body.ends_with("payment-errors: body template failed: more than 100000 steps"), "{body}");
+        let template = TemplateText { title: Some("{{ title }}".to_owned()), body: None };
+        let texts =
+            Composer::default().texts_without_time(&template, &sample::alert(), ("", None), "2s of waiting");
+        assert_eq!(
+            texts.title,
+            "pay: 21 bad log lines in 1m: title template failed: took longer than 2s of waiting"
+        );
+        assert_eq!(texts.body, sample::alert().summary);
     }
 }

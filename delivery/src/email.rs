@@ -8,6 +8,7 @@
 //!
 //! Never: a header made of a text that could end it; HTML that was not escaped.
 
+mod lines;
 mod session;
 
 use domain::{Cause, Digest, FileRef, Outcome, SmtpTls};

@@ -35,7 +35,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::lookup::{Lookup, LookupError};
 use crate::secrets::{FileProblem, Secret};
-use crate::text::said;
+use crate::text::{in_words, said};
 use crate::trust::{Cache, Trust};
 use sent::Sent;
 
@@ -274,7 +274,7 @@ fn failed(error: &reqwest::Error, at: &str, sent: &Sent, followed: usize) -> Out
         }
         last = source;
     }
-    let why = said(&last.to_string(), &[]);
+    let why = said(&in_words(last), &[]);
     if sent.is() {
         Outcome::Unknown { reason: format!("{at}: the connection broke before an answer: {why}") }
     } else if error.is_timeout() {

@@ -42,7 +42,7 @@ pub use compose::{Composer, Texts};
 pub use event::{Event, MAX_BYTES};
 pub use http::Http;
 pub use message::{Attempt, Channel, Message};
-pub use oauth::Bearer;
+pub use oauth::{Bearer, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
 pub use trust::Trust;
 

@@ -89,6 +89,16 @@ fn why(outcome: Outcome) -> String {
     }
 }
 
+/// A token endpoint as a log may name it: without query, fragment and userinfo, where people put secrets.
+pub fn named_endpoint(url: &str) -> String {
+    let Some(mut url) = parse_url(url) else { return "not an https URL".to_owned() };
+    url.set_query(None);
+    url.set_fragment(None);
+    // They fail for URLs without a host, which `parse_url` refuses.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.into()
+}
+
 /// Pairs as a form (application/x-www-form-urlencoded).
 fn encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     // A URL's query has the same encoding, and the client's own URL type writes it.
@@ -158,6 +168,34 @@ mod tests {
         assert!(why.ends_with("answered 401 Unauthorized invalid_client *** is wrong"), "{why}");
         let server = answering(ResponseTemplate::new(200).set_body_string("<html>")).await;
         assert!(ask(&server, "s").await.unwrap_err().contains("without an access_token"));
+    }
+
+    #[test]
+    fn an_endpoint_is_named_without_what_people_hide_in_it() {
+        let named = named_endpoint("https://canary:canary@id.example.com:8443/token?key=canary#canary");
+        assert_eq!(named, "https://id.example.com:8443/token");
+        assert_eq!(named_endpoint("canary"), "not an https URL");
+    }
+
+    #[tokio::test]
+    async fn no_reason_names_more_of_an_endpoint_than_its_host() {
+        let server = answering(ResponseTemplate::new(500).set_body_string("no")).await;
+        for base in [server.uri(), "http://127.0.0.1:1".to_owned()] {
+            let oauth = OAuth {
+                token_endpoint: format!(
+                    "{}/token/canary?key=canary",
+                    base.replace("://", "://canary:canary@")
+                ),
+                client_id: "belfry:1".to_owned(),
+                client_secret: FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() },
+                scope: None,
+                audience: None,
+                ca_bundle: None,
+            };
+            let (_root, kit) = crate::sample::kit(&[]);
+            let why = kit.bearer(&oauth, &Secret::new("s".to_owned()), &Trust::default()).await.unwrap_err();
+            assert!(!why.contains("canary"), "{why}");
+        }
     }
 
     #[tokio::test]

@@ -109,14 +109,17 @@ fn payload(message: &Message) -> serde_json::Value {
     facts.extend(Some(group(&message.notification)).filter(|group| !group.is_empty()));
     let facts = escaped(&one_line(&facts.join(" · ")), 2_000, "a Slack context");
 
-    let mut blocks =
-        vec![json!({"type": "section", "text": {"type": "mrkdwn", "text": format!("*{title}*")}})];
+    // Verbatim: what looks like a link, a channel or a person in somebody's data does not become one.
+    let words = |text: &str| json!({"type": "mrkdwn", "text": text, "verbatim": true});
+    let mut blocks = vec![json!({"type": "section", "text": words(&format!("*{title}*"))})];
     if !body.is_empty() {
-        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": body}}));
+        blocks.push(json!({"type": "section", "text": words(&body)}));
     }
-    blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": facts}]}));
+    blocks.push(json!({"type": "context", "elements": [words(&facts)]}));
     let text = format!("{}\n{}", one_line(&message.title), message.body.trim());
-    json!({"text": escaped(text.trim(), MAX_TEXT, "a Slack message"), "blocks": blocks})
+    let text = escaped(text.trim(), MAX_TEXT, "a Slack message");
+    // Nor does Slack fetch what is linked: the address would be an answer to whoever wrote the record.
+    json!({"text": text, "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
 }
 
 #[cfg(test)]

@@ -41,9 +41,54 @@ pub(crate) fn said(text: &str, secrets: &[&str]) -> String {
     one_line(&masked).chars().take(200).collect()
 }
 
+/// An error of a library in words for people: some end as Rust writes values (`Other(OtherError(CaUsedAsEndEntity))`,
+/// `Context { .. }`), of which the innermost name is kept.
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let (place, mut last) = text.rsplit_once(": ").unwrap_or(("", text.as_str()));
+    let named = |name: &str| {
+        name.starts_with(|it: char| it.is_ascii_uppercase())
+            && name.bytes().all(|it| it.is_ascii_alphanumeric())
+    };
+    while let Some((name, inner)) = last.strip_suffix(')').and_then(|it| it.split_once('(')) {
+        if !named(name) {
+            break;
+        }
+        last = if inner.is_empty() { name } else { inner.trim_matches('"') };
+    }
+    // The fields of a value hold `: ` themselves: what stands before its brace decides.
+    if let Some((before, _)) = text.split_once(" { ") {
+        let name = before.rsplit([' ', '(']).next().unwrap_or_default();
+        if named(name) {
+            let place = before.strip_suffix(name).unwrap_or_default();
+            let place = place.rsplit_once(": ").map_or("", |(place, _)| place);
+            return if place.is_empty() { name.to_owned() } else { format!("{place}: {name}") };
+        }
+    }
+    if place.is_empty() { last.to_owned() } else { format!("{place}: {last}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_without_the_way_rust_writes_values() {
+        for (text, told) in [
+            ("invalid peer certificate: UnknownIssuer", "invalid peer certificate: UnknownIssuer"),
+            (
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "invalid peer certificate: CaUsedAsEndEntity",
+            ),
+            ("a: Context { id: [1], more: Some(2) }", "a: Context"),
+            ("Context { id: [1] }", "Context"),
+            ("Some(\"x\")", "x"),
+            ("Connection refused (os error 111)", "Connection refused (os error 111)"),
+            ("tcp: error (os error 1)", "tcp: error (os error 1)"),
+        ] {
+            assert_eq!(in_words(&std::io::Error::other(text)), told);
+        }
+    }
 
     #[test]
     fn a_text_within_its_bound_is_untouched_and_a_longer_one_ends_in_a_mark() {

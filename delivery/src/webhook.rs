@@ -2,7 +2,8 @@
 //!
 //! Headers: `webhook-id` and `Idempotency-Key` are the delivery's id, the same for every attempt; `webhook-timestamp` is
 //! the attempt's time in seconds; `webhook-signature` is `v1,<base64 of HMAC-SHA256 of id.timestamp.body>` for each key,
-//! separated by spaces. The Secret's value holds one key a line, `whsec_` and base64, so that keys can rotate.
+//! separated by spaces. The Secret's value holds one key a line, `whsec_` and base64 of 24 bytes or more (64 at most by the
+//! specification), so that keys can rotate.
 //!
 //! Outcomes are those of [`crate::Http`]'s table. Never: an unsigned request where a signature was asked for.
 
@@ -19,6 +20,9 @@ use crate::http::{Post, parse_url};
 use crate::message::{Attempt, Channel, Message};
 use crate::secrets::{FileProblem, Secret};
 use crate::{Kit, trust::Trust};
+
+/// The shortest key, bytes: a shorter one can be guessed.
+const MIN_KEY: usize = 24;
 
 /// The channel.
 pub(crate) struct Webhook<'a> {
@@ -48,7 +52,7 @@ impl Webhook<'_> {
         if let Some(file) = self.signing {
             let keys = self.kit.files.read(file).await?;
             let signature =
-                sign(keys.expose(), &id, &timestamp, &body).map_err(|line| not_a_key(file, line))?;
+                sign(keys.expose(), &id, &timestamp, &body).map_err(|fault| not_a_key(file, fault))?;
             insert(&mut headers, "webhook-signature", &signature);
             secrets.extend(keys.expose().lines().map(|line| line.trim().to_owned()));
         }
@@ -64,13 +68,30 @@ impl Webhook<'_> {
     }
 }
 
-fn not_a_key(file: &FileRef, line: usize) -> FileProblem {
-    FileProblem::invalid(file, &format!("is no signing key in line {line}: whsec_ and base64 is needed"))
+/// Why a line of the Secret's value is no key; lines count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyFault {
+    /// Not base64, or nothing.
+    NotBase64 { line: usize },
+    /// Too few bytes.
+    Short { line: usize, bytes: usize },
+}
+
+fn not_a_key(file: &FileRef, fault: KeyFault) -> FileProblem {
+    let why = match fault {
+        KeyFault::NotBase64 { line } => {
+            format!("is no signing key in line {line}: whsec_ and base64 is needed")
+        }
+        KeyFault::Short { line, bytes } => format!(
+            "is too short a signing key in line {line}: {bytes} bytes, at least {MIN_KEY} are needed (Standard Webhooks: 24 to 64)"
+        ),
+    };
+    FileProblem::invalid(file, &why)
 }
 
 /// Whether each line of the Secret's value is a key.
 pub(crate) fn check_keys(file: &FileRef, keys: &Secret) -> Result<(), FileProblem> {
-    sign(keys.expose(), "", "", b"").map(drop).map_err(|line| not_a_key(file, line))
+    sign(keys.expose(), "", "", b"").map(drop).map_err(|fault| not_a_key(file, fault))
 }
 
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
@@ -116,21 +137,22 @@ fn percent_encoded(text: &str) -> String {
     })
 }
 
-/// One signature for each key; the number of the line that holds none is the error.
-fn sign(keys: &str, id: &str, timestamp: &str, body: &[u8]) -> Result<String, usize> {
+/// One signature for each key.
+fn sign(keys: &str, id: &str, timestamp: &str, body: &[u8]) -> Result<String, KeyFault> {
     let mut signatures = Vec::new();
     for (at, line) in keys.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
-        let key = STANDARD.decode(line.strip_prefix("whsec_").unwrap_or(line)).map_err(|_| at + 1)?;
-        if key.is_empty() {
-            return Err(at + 1);
+        let fault = KeyFault::NotBase64 { line: at + 1 };
+        let key = STANDARD.decode(line.strip_prefix("whsec_").unwrap_or(line)).map_err(|_| fault)?;
+        if key.len() < MIN_KEY {
+            return Err(KeyFault::Short { line: at + 1, bytes: key.len() });
         }
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| at + 1)?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| fault)?;
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
             mac.update(part);
         }
         signatures.push(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())));
     }
-    if signatures.is_empty() { Err(1) } else { Ok(signatures.join(" ")) }
+    if signatures.is_empty() { Err(KeyFault::NotBase64 { line: 1 }) } else { Ok(signatures.join(" ")) }
 }
 
 #[cfg(test)]

@@ -1,63 +1,44 @@
-//! Renders a rule's title and summary at the decision, within the budget of `templates`.
+//! Renders a rule's title and summary at the decision, within the budget of `templates`: steps, and the time of a text and
+//! of all texts of a commit.
 //!
-//! Invariant: it always gives a text. What can't be rendered is replaced by a fallback that names the rule, the group and
+//! Invariants: it ends within the time that it is given, plus one step; what a namespace's templates take in memory is
+//! bounded, and its own (`templates::Cache`). It always gives a text. What can't be rendered is replaced by a fallback that names the rule, the group and
 //! the fault, so that the message is still sent and its reader sees what to mend.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::AlertData;
 use ledger::{Render, Rendered, WorkerView};
 use protocol::messages::ObjectProblem;
-use templates::Failures;
 use templates::alert::{Compiled, Data, Which, compile};
+use templates::{Cache, Failures, Template};
 use uuid::Uuid;
 
 use crate::metrics::{KindLabel, Metrics};
 
-/// Compiled templates kept, and for how many uses of others one stays.
-const COMPILED: usize = 2_048;
+/// What all compiled templates may take, and those of one namespace, bytes. One of the usual size takes about 1 KiB.
+const CACHED: usize = 16 << 20;
+const CACHED_OF_ONE: usize = 2 << 20;
+/// How long a text may take.
+const TIME: Duration = Duration::from_millis(50);
+const TIME_SAID: &str = "50ms for a text";
+/// How long all texts of a commit may take.
+const TIME_OF_ALL: Duration = Duration::from_millis(250);
+const TIME_OF_ALL_SAID: &str = "all texts of a commit may take";
 
 /// The hub's side of [`Render`].
 pub(crate) struct Texts {
     metrics: Arc<Metrics>,
-    compiled: Mutex<Cache>,
+    compiled: Mutex<Cache<Box<str>, Compiled>>,
     /// Rules' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
 }
 
-#[derive(Default)]
-struct Cache {
-    templates: HashMap<Box<str>, (Arc<Compiled>, u64)>,
-    used: u64,
-}
-
-impl Cache {
-    /// The template of this text. When full, the half that was used longest ago goes.
-    fn get(&mut self, text: &str) -> Arc<Compiled> {
-        self.used += 1;
-        let used = self.used;
-        if let Some((compiled, last)) = self.templates.get_mut(text) {
-            *last = used;
-            return compiled.clone();
-        }
-        if self.templates.len() >= COMPILED {
-            let mut lasts: Vec<u64> = self.templates.values().map(|(_, last)| *last).collect();
-            let middle = lasts.len() / 2;
-            let (_, median, _) = lasts.select_nth_unstable(middle);
-            let median = *median;
-            self.templates.retain(|_, (_, last)| *last > median);
-        }
-        let compiled = Arc::new(compile(text));
-        self.templates.insert(text.into(), (compiled.clone(), used));
-        compiled
-    }
-}
-
 impl Texts {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, compiled: Mutex::default(), failures: Mutex::default() }
+        let compiled = Mutex::new(Cache::new(CACHED, CACHED_OF_ONE));
+        Self { metrics, compiled, failures: Mutex::default() }
     }
 
     /// Adds what failed lately to what is known of the rules.
@@ -68,11 +49,39 @@ impl Texts {
         }
     }
 
+    /// The template of this text. Compiled outside of the lock.
+    fn template(&self, namespace: &str, text: &str) -> Compiled {
+        let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(namespace, text);
+        known.unwrap_or_else(|| {
+            let compiled = compile(text);
+            let weight = compiled.as_ref().map_or(0, Template::weight);
+            lock().put(&namespace.into(), text, compiled.clone(), weight);
+            compiled
+        })
+    }
+
+    /// Title and summary, both before `deadline`: what is not ready then is a fallback that says so.
+    fn texts(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered {
+        self.metrics.decisions.get_or_create(&KindLabel { kind: alert.kind }).inc();
+        let data = Data::of(alert);
+        Rendered {
+            title: self.text(Which::Title, &data, deadline),
+            summary: self.text(Which::Summary, &data, deadline),
+        }
+    }
+
     /// A text; what failed is noted and counted.
-    fn text(&self, which: Which, data: &Data<'_>) -> String {
+    fn text(&self, which: Which, data: &Data<'_>, deadline: Instant) -> String {
         let source = data.source(which);
-        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(source);
-        let (text, fault) = data.render(which, &compiled);
+        let begun = Instant::now();
+        let clock = || match Instant::now() {
+            now if now > deadline => Some(TIME_OF_ALL_SAID),
+            now if now > begun + TIME => Some(TIME_SAID),
+            _ => None,
+        };
+        let compiled = self.template(data.alert.namespace, source);
+        let (text, fault) = data.render(which, &compiled, &clock);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.note(data.alert.uid, which.name(), source, fault.as_deref(), Instant::now());
         if fault.is_some() {
@@ -84,9 +93,7 @@ impl Texts {
 
 impl Render for Texts {
     fn alert(&self, alert: &AlertData<'_>) -> Rendered {
-        self.metrics.decisions.get_or_create(&KindLabel { kind: alert.kind }).inc();
-        let data = Data::of(alert);
-        Rendered { title: self.text(Which::Title, &data), summary: self.text(Which::Summary, &data) }
+        self.texts(alert, Instant::now() + TIME_OF_ALL)
     }
 }
 
@@ -131,24 +138,36 @@ mod tests {
         let top = Values { counts, others: 1 };
         let at = RecordRef { time: SINCE, topic: "t".to_owned(), partition: 3, offset: 42 };
         texts.alert(&AlertData {
+            record: Some((&value, &at)),
+            first: Some((&value, &at)),
+            previous: Some("3"),
+            values: &["a".to_owned(), "b".to_owned()],
+            top: &BTreeMap::from([("host".to_owned(), top)]),
+            ..alert(&plan, &group)
+        })
+    }
+
+    fn alert<'a>(plan: &'a RulePlan, group: &'a BTreeMap<String, String>) -> AlertData<'a> {
+        static NONE: BTreeMap<String, Values> = BTreeMap::new();
+        AlertData {
             namespace: "payments",
             rule: "payment-errors",
             uid: Uuid::nil(),
-            plan: &plan,
+            plan,
             severity: plan.severity,
-            group: &group,
+            group,
             count: 7,
             window_start: SINCE,
             window_end: SINCE,
             since: SINCE,
             kind: "firing",
-            record: Some((&value, &at)),
-            first: Some((&value, &at)),
+            record: None,
+            first: None,
             value: None,
-            previous: Some("3"),
-            values: &["a".to_owned(), "b".to_owned()],
-            top: &BTreeMap::from([("host".to_owned(), top)]),
-        })
+            previous: None,
+            values: &[],
+            top: &NONE,
+        }
     }
 
     fn texts() -> Texts {
@@ -212,11 +231,31 @@ mod tests {
     }
 
     #[test]
-    fn compiled_templates_stay_bounded() {
-        let mut cache = Cache::default();
-        for n in 0..3 * COMPILED {
-            cache.get(&format!("text {n}"));
+    fn texts_without_time_are_fallbacks_that_say_so() {
+        let texts = texts();
+        let plan = plan("{{ count }}", "{{ count }}");
+        let group = BTreeMap::new();
+        let alert = alert(&plan, &group);
+        let rendered = texts.texts(&alert, Instant::now().checked_sub(TIME).unwrap());
+        for (which, text) in [("title", rendered.title), ("summary", rendered.summary)] {
+            let wanted = format!(
+                "payment-errors: {which} template failed: took longer than all texts of a commit may take"
+            );
+            assert_eq!(text, wanted);
         }
-        assert!(cache.templates.len() <= COMPILED);
+    }
+
+    #[test]
+    fn a_namespace_with_thousands_of_large_templates_pushes_out_its_own_and_nobody_elses() {
+        let texts = texts();
+        texts.template("quiet", "{{ count }}").unwrap();
+        for n in 0..40 {
+            // Of 16 KiB, the most expensive kind to keep.
+            let large = format!("{n}{}", "{{a}}".repeat(3_200));
+            texts.template("loud", &large).unwrap();
+        }
+        let mut cache = texts.compiled.lock().unwrap();
+        assert!(cache.weight() <= CACHED_OF_ONE + (64 << 10), "{}", cache.weight());
+        assert!(cache.get("quiet", "{{ count }}").is_some());
     }
 }

@@ -4,6 +4,7 @@
 //! fault, so that the message is still sent and its reader sees what to mend.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -12,14 +13,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Limits, RenderError, Template, fallback};
+use crate::{Clock, Limits, RenderError, Template, fallback};
 
 /// A template, or why the text is none. `Err` is kept too: a broken text is not compiled at every decision.
 pub type Compiled = Result<Template, RenderError>;
 
 /// Compiles a text.
 pub fn compile(text: &str) -> Compiled {
-    Template::compile("text", text).map_err(|error| RenderError { message: error.to_string() })
+    Template::compile(text).map_err(|error| RenderError { message: error.to_string() })
 }
 
 /// Which of a rule's texts.
@@ -55,6 +56,9 @@ pub struct Data<'a> {
     /// Whose texts they are.
     #[serde(skip)]
     pub alert: &'a AlertData<'a>,
+    /// The same as templates have it, for both texts.
+    #[serde(skip)]
+    values_of_all: OnceCell<crate::Data>,
     rule: &'a str,
     namespace: &'a str,
     severity: &'static str,
@@ -120,6 +124,7 @@ impl<'a> Data<'a> {
         let resolved = alert.kind == "resolved";
         Self {
             alert,
+            values_of_all: OnceCell::new(),
             rule: alert.rule,
             namespace: alert.namespace,
             severity: alert.severity.name(),
@@ -163,11 +168,14 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// The text, and why it is a fallback if it is one. `compiled` is of [`Data::source`].
-    pub fn render(&self, which: Which, compiled: &Compiled) -> (String, Option<String>) {
+    /// The text, and why it is a fallback if it is one. `compiled` is of [`Data::source`]; `clock` says when its time is over.
+    pub fn render(&self, which: Which, compiled: &Compiled, clock: Clock<'_>) -> (String, Option<String>) {
         let limits = which.limits();
         let rendered = match compiled {
-            Ok(template) => template.render(self, limits),
+            Ok(template) => {
+                let data = self.values_of_all.get_or_init(|| crate::Data::of(self));
+                template.render(data, limits, clock)
+            }
             Err(error) => Err(error.clone()),
         };
         match rendered {

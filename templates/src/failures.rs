@@ -4,30 +4,35 @@
 //! every message.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::{Duration, Instant};
 
 /// How long after it last failed a template is told of.
 const LATELY: Duration = Duration::from_mins(15);
-/// Failures that are remembered.
-const MOST: usize = 1_000;
+/// How often room is made, at most.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Failures that are remembered, each of a few hundred bytes.
+const MOST: usize = 10_000;
 
 /// Failures by whose text it is and which of its texts. Bounded: what is over is not remembered.
 #[derive(Debug)]
 pub struct Failures<K> {
     entries: HashMap<(K, &'static str), Failure>,
+    /// When room was last made: not for each failure, since that looks at all.
+    cleared: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Failure {
-    text: Box<str>,
+    /// A hash of the text: a text itself may be long.
+    text: u64,
     error: String,
     at: Instant,
 }
 
 impl<K> Default for Failures<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new() }
+        Self { entries: HashMap::new(), cleared: None }
     }
 }
 
@@ -39,17 +44,22 @@ impl<K: Eq + Hash + Copy> Failures<K> {
             return;
         }
         let key = (whose, which);
-        let known = self.entries.get_mut(&key).filter(|known| *known.text == *text);
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let text = hasher.finish();
+        let known = self.entries.get_mut(&key).filter(|known| known.text == text);
         match (known, error) {
             (Some(known), Some(_)) => known.at = at,
             (Some(_), None) => {}
             (None, None) => drop(self.entries.remove(&key)),
             (None, Some(error)) => {
-                if self.entries.len() >= MOST {
+                let lately = |cleared: Instant| at.saturating_duration_since(cleared) < PAUSE;
+                if self.entries.len() >= MOST && !self.cleared.is_some_and(lately) {
+                    self.cleared = Some(at);
                     self.forget(at);
                 }
                 if self.entries.len() < MOST || self.entries.contains_key(&key) {
-                    self.entries.insert(key, Failure { text: text.into(), error: error.to_owned(), at });
+                    self.entries.insert(key, Failure { text, error: error.to_owned(), at });
                 }
             }
         }

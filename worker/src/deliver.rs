@@ -18,12 +18,13 @@ mod channels;
 mod claims;
 mod kafka;
 mod metrics;
+mod render;
 mod reporter;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Composer, Files, Kit, Texts};
+use delivery::{Files, Kit, Texts};
 use domain::Guard;
 use domain::TemplateText;
 use protocol::messages::Pool;
@@ -62,7 +63,7 @@ const LIMITS: Limits = Limits {
 /// What the attempts share.
 struct Tools {
     kit: Arc<Kit>,
-    composer: Composer,
+    renderer: render::Renderer,
     /// Channels' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
     producers: kafka::Producers,
@@ -102,7 +103,7 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
     let tools = Arc::new(Tools {
         producers: kafka::Producers::new(Arc::clone(&kit)),
         kit,
-        composer: Composer::default(),
+        renderer: render::Renderer::default(),
         failures: Mutex::default(),
         metrics,
         cut: CancellationToken::new(),

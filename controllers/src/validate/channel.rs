@@ -113,6 +113,9 @@ fn mail(email: &wire::Email) -> Result<Target, Invalid> {
     if username.is_some() != password.is_some() {
         return Err(Invalid::spec("email: usernameSecretRef and passwordSecretRef go together"));
     }
+    if email.tls == wire::SmtpTls::None && password.is_some() && !email.allow_cleartext_login {
+        return Err(Invalid::spec(format!("email: {}", wire::CLEARTEXT_LOGIN)));
+    }
     if email.to.is_empty() {
         return Err(Invalid::spec("email.to: at least one recipient is needed"));
     }
@@ -189,6 +192,34 @@ fn delivery(wire: Option<&wire::Delivery>) -> Result<DeliveryPolicy, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_without_tls_is_refused_unless_it_is_allowed_by_name() {
+        let mail = |tls: &str, allowed: bool, login: bool| {
+            let mut email = serde_json::json!({"host": "smtp.example.com", "port": 25, "tls": tls,
+                "allowCleartextLogin": allowed, "from": "b@example.com", "to": ["a@example.com"]});
+            if login {
+                let reference = |key: &str| serde_json::json!({"name": "notify", "key": key});
+                email["usernameSecretRef"] = reference("user");
+                email["passwordSecretRef"] = reference("password");
+            }
+            mail(&serde_json::from_value(email).unwrap()).map(drop).map_err(|invalid| invalid.message)
+        };
+        assert_eq!(
+            mail("None", false, true),
+            Err("email: with tls: None everybody on the way reads the password: use StartTls or Implicit, or set \
+                allowCleartextLogin: true"
+                .to_owned())
+        );
+        for (tls, allowed, login) in [
+            ("None", true, true),
+            ("None", false, false),
+            ("StartTls", false, true),
+            ("Implicit", false, true),
+        ] {
+            assert_eq!(mail(tls, allowed, login), Ok(()), "{tls} {allowed} {login}");
+        }
+    }
 
     #[test]
     fn a_reference_can_not_leave_its_folder() {

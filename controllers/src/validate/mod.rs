@@ -166,7 +166,7 @@ const MONTH: Millis = Millis::from_secs(30 * 86_400);
 
 /// Checks a template, and says where it is wrong.
 fn template(place: &str, text: &str) -> Result<(), Invalid> {
-    templates::Template::compile(place, text)
+    templates::Template::compile(text)
         .map(drop)
         .map_err(|error| Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}: {error}")))
 }

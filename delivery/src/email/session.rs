@@ -11,9 +11,11 @@
 //! | connection lost, or no answer in time, from the message's first byte on | `Unknown` |
 //! | address not allowed | `Refused` |
 //!
-//! Invariants: the socket connects to an address that the guard has seen, while TLS verifies the host's name. Never:
-//! credentials or the message without TLS where TLS is asked for; a name or password in a reason.
+//! Invariants: the socket connects to an address that the guard has seen, while TLS verifies the host's name; what was said in
+//! plain text ends where TLS begins ([`Lines`]). Never: credentials or the message without TLS where TLS is asked for; a
+//! name or password in a reason, nor the server's words at the login, which may hold them in any form.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -26,12 +28,14 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::lines::Lines;
 use crate::lookup::Lookup;
 use crate::lookup::LookupError;
 use crate::secrets::{FileProblem, Secret};
-use crate::text::said;
+use crate::text::{in_words, said};
 use crate::trust::{Cache, Trust};
 
 /// How long one address may take to accept the connection.
@@ -156,15 +160,20 @@ impl Smtp {
             SmtpTls::None => None,
             SmtpTls::StartTls | SmtpTls::Implicit => Some(self.parameters(server)?),
         };
-        let implicit = tls.clone().filter(|_| server.tls == SmtpTls::Implicit);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(
-            &addresses[..],
-            Some(CONNECT_TIMEOUT),
-            &hello,
-            implicit,
-            None,
-        )
-        .await?;
+        let mut connection = match (server.tls, &tls) {
+            (SmtpTls::Implicit, tls) => {
+                let limit = Some(CONNECT_TIMEOUT);
+                AsyncSmtpConnection::connect_tokio1(&addresses[..], limit, &hello, tls.clone(), None).await?
+            }
+            (SmtpTls::StartTls, _) => {
+                let stream = Box::new(Lines::new(connected(server, &addresses).await?));
+                AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
+            }
+            (SmtpTls::None, _) => {
+                let stream = Box::new(connected(server, &addresses).await?);
+                AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
+            }
+        };
         if let (SmtpTls::StartTls, Some(tls)) = (server.tls, tls) {
             step.set(Step::StartTls);
             if !connection.can_starttls() {
@@ -208,6 +217,20 @@ impl Smtp {
             builder.build_rustls().map_err(|_| trust.invalid("holds a certificate that can't be used"))
         })
     }
+}
+
+/// A connection to the first of the addresses that takes one.
+async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Broken> {
+    let mut why = "there is no address".to_owned();
+    for address in addresses {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = error.to_string(),
+            Err(_) => why = format!("no connection within {CONNECT_TIMEOUT:?}"),
+        }
+    }
+    let at = format!("{}:{}", server.host, server.port);
+    Err(Broken::Known(later(format!("{at} could not be connected to: {why}"))))
 }
 
 /// Where the conversation stands; outlives it when the time is up.
@@ -261,10 +284,20 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
     while let Some(source) = last.source() {
         last = source;
     }
-    let what = said(&last.to_string(), &secrets);
+    let what = match last.to_string() {
+        // What a server said stays as it is.
+        words if error.status().is_some() => said(&words, &secrets),
+        _ if !error.is_response() => said(&in_words(last), &secrets),
+        words if words == "incomplete response" => "the connection was closed".to_owned(),
+        // lettre's parser quotes what it read.
+        _ => "what it said is not SMTP, or too much of it".to_owned(),
+    };
     let name = step.name();
     if let Some(code) = error.status() {
-        let reason = format!("{at} answered {code} to {name}: {what}");
+        let reason = match step {
+            Step::Login => format!("{at} answered {code} to {name}"),
+            _ => format!("{at} answered {code} to {name}: {what}"),
+        };
         return if error.is_permanent() && step >= Step::Sender {
             Outcome::Refused { reason }
         } else {

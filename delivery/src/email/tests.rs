@@ -162,7 +162,7 @@ async fn a_refused_login_waits_for_the_secret_and_shows_none_of_it() {
     let (outcome, said) =
         converse(Script { login: Some(echo), ..Script::default() }, SmtpTls::None, true).await;
     assert!(is_later(&outcome), "{outcome:?}");
-    assert!(outcome.reason().ends_with("*** with *** is wrong"), "{outcome:?}");
+    assert!(outcome.reason().ends_with(" answered 535 to the login"), "{outcome:?}");
     assert!(!said.contains("MAIL FROM"));
 }
 
@@ -189,6 +189,59 @@ async fn without_starttls_neither_login_nor_message_is_sent() {
     let (outcome, said) = converse(Script::default(), SmtpTls::StartTls, true).await;
     assert!(is_later(&outcome) && outcome.reason().contains("does not offer STARTTLS"), "{outcome:?}");
     assert!(!said.contains("AUTH") && !said.contains("MAIL"), "{said}");
+}
+
+/// A server that offers STARTTLS, puts `early` behind its answer to EHLO and `late` behind that to STARTTLS, and says what
+/// it then read, until the client ends it.
+async fn between(early: &'static str, late: &'static str) -> (Outcome, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        stream.write_all(b"220 ready\r\n").await.unwrap();
+        stream.read_line(&mut line).await.unwrap();
+        stream.write_all(format!("250-here\r\n250 STARTTLS\r\n{early}").as_bytes()).await.unwrap();
+        stream.read_line(&mut line).await.unwrap();
+        if line.ends_with("STARTTLS\r\n") {
+            stream.write_all(format!("220 ready\r\n{late}").as_bytes()).await.unwrap();
+        }
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        rest
+    });
+    let (_files, kit) = kit(&[("user", "canary-user"), ("password", "canary-password")]);
+    let mut message = message(alert(), TO);
+    message.timeout = Duration::from_millis(2_000);
+    let outcome = kit.channel(&plan(target(port, SmtpTls::StartTls, true))).unwrap().deliver(&message).await;
+    (outcome, server.await.unwrap())
+}
+
+#[tokio::test]
+async fn plain_text_beside_the_answer_to_starttls_ends_the_connection() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // What lettre would take for the answer to the EHLO under TLS: no STARTTLS any more, and a login that is easy to read.
+    let injected = "250-evil\r\n250 AUTH PLAIN LOGIN\r\n";
+    for (early, late) in [("", injected), ("220 go on\r\n250 AUTH PLAIN\r\n", ""), ("", "x"), ("250", "")] {
+        let (outcome, read) = between(early, late).await;
+        assert!(is_later(&outcome), "{outcome:?}");
+        assert!(outcome.reason().contains("plain text stands beside the answer to STARTTLS"), "{outcome:?}");
+        // Not even the first message of TLS was sent.
+        assert_eq!(String::from_utf8_lossy(&read).replace("QUIT\r\n", ""), "");
+    }
+    let (outcome, read) = between("", "").await;
+    assert!(!outcome.reason().contains("plain text"), "{outcome:?}");
+    assert_eq!(read.first(), Some(&22), "a handshake of TLS began");
+}
+
+#[tokio::test]
+async fn what_is_not_smtp_is_told_without_quoting_it() {
+    let outcome = plain(Script { greeting: Some("HTTP/1.1 400 canary"), ..Script::default() }).await;
+    assert!(
+        outcome.reason().ends_with("the greeting: what it said is not SMTP, or too much of it"),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]

@@ -78,3 +78,20 @@ fn a_text_over_slacks_bounds_is_cut_with_a_mark_and_no_entity_is_split() {
     assert!(text.chars().count() <= 40_000 && text.contains("for a Slack message]"));
     assert!(body.replace("&lt;", "").replace("&amp;", "").starts_with('…'), "{body}");
 }
+
+#[test]
+fn what_a_record_holds_calls_nobody_and_links_to_nothing() {
+    let mut message = message(alert(), "");
+    message.title = "<!channel> <@U123> <https://evil.example.com|your bank>".to_owned();
+    message.body = "<!here> & <#C123> https://evil.example.com @channel".to_owned();
+    message.notification.group.insert("<!everyone>".to_owned(), "<!subteam^S1>".to_owned());
+    let payload = payload(&message);
+    let all = payload.to_string();
+    assert!(!all.contains('<') && !all.contains('>'), "{all}");
+    assert_eq!((&payload["unfurl_links"], &payload["unfurl_media"]), (&false.into(), &false.into()));
+    let blocks = payload["blocks"].as_array().unwrap();
+    let texts = blocks
+        .iter()
+        .map(|block| if block["type"] == "context" { &block["elements"][0] } else { &block["text"] });
+    assert_eq!(texts.filter(|text| text["verbatim"] == true).count(), 3);
+}

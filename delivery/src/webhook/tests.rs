@@ -2,7 +2,7 @@ use domain::{Outcome, Target, WebhookFormat};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use super::{percent_encoded, sign};
+use super::{KeyFault, percent_encoded, sign};
 use crate::sample::{alert, kit, message, plan, reminder, secret};
 use crate::{Event, MAX_BYTES, Message};
 
@@ -40,12 +40,18 @@ fn the_signature_is_that_of_the_specifications_vector() {
 
 #[test]
 fn each_key_signs_and_a_line_that_is_no_key_is_named_by_its_number() {
-    let both = sign(&format!("{KEY}\n\n  whsec_AAECAwQFBgcICQoLDA0ODw==  \n"), "id", "1", b"x").unwrap();
+    let both =
+        sign(&format!("{KEY}\n\n  whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX  \n"), "id", "1", b"x").unwrap();
     assert_eq!(both.split(' ').count(), 2);
     assert!(both.split(' ').all(|one| one.starts_with("v1,")));
-    assert_eq!(sign(&format!("{KEY}\nwhsec_not base64"), "id", "1", b"x"), Err(2));
-    assert_eq!(sign("whsec_", "id", "1", b"x"), Err(1));
-    assert_eq!(sign("\n", "id", "1", b"x"), Err(1));
+    assert_eq!(
+        sign(&format!("{KEY}\nwhsec_not base64"), "id", "1", b"x"),
+        Err(KeyFault::NotBase64 { line: 2 })
+    );
+    assert_eq!(sign("whsec_", "id", "1", b"x"), Err(KeyFault::Short { line: 1, bytes: 0 }));
+    assert_eq!(sign("\n", "id", "1", b"x"), Err(KeyFault::NotBase64 { line: 1 }));
+    let short = format!("{KEY}\nwhsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRY=");
+    assert_eq!(sign(&short, "id", "1", b"x"), Err(KeyFault::Short { line: 2, bytes: 23 }));
 }
 
 #[tokio::test]
@@ -90,6 +96,23 @@ async fn nothing_is_sent_unsigned_where_a_signature_was_asked_for() {
         assert!(!outcome.reason().contains("canary"));
         assert!(requests.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_key_that_can_be_guessed_is_refused_by_name_when_it_is_looked_at_and_when_it_is_used() {
+    let wanted = "SecretKeyInvalid: key \"signing\" of Secret \"notify\" is too short a signing key in line 1: 16 bytes, \
+        at least 24 are needed (Standard Webhooks: 24 to 64)";
+    let short = "whsec_AAECAwQFBgcICQoLDA0ODw==";
+    let (outcome, requests) = sent(&message(alert(), ""), WebhookFormat::Json, Some(short)).await;
+    assert_eq!((outcome.reason(), requests.len()), (wanted, 0));
+    let (_files, kit) = kit(&[("signing", short)]);
+    let target = Target::Webhook {
+        url: "http://example.com/".to_owned(),
+        signing: Some(secret("signing")),
+        format: WebhookFormat::Json,
+    };
+    let told: Vec<String> = kit.problems(&plan(target)).await.iter().map(ToString::to_string).collect();
+    assert_eq!(told, [wanted]);
 }
 
 #[tokio::test]

@@ -145,7 +145,8 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secrets_value_is_nowhere_in_sight() {
-    const CANARIES: [&str; 3] = ["canary-slack-7f3a", "Y2FuYXJ5LXNpZ25pbmctOWIx", "canary-password-51cd"];
+    const CANARIES: [&str; 3] =
+        ["canary-slack-7f3a", "Y2FuYXJ5LXNpZ25pbmctOWIxLW9mLTI0LWJ5dGVzLW9yLW1vcmU=", "canary-password-51cd"];
     let tenant = Tenant::new("f-canary").await;
     let sink = format!("http://sink.{}.svc:8080/{}", tenant.ns, CANARIES[0]);
     tenant
@@ -176,7 +177,7 @@ kind: NotificationChannel
 metadata: {{name: mail, namespace: $NS}}
 spec:
   type: Email
-  email: {{host: smtp.$NS.svc, port: 2525, tls: None, usernameSecretRef: {{name: notify, key: user}}, passwordSecretRef: {{name: notify, key: password}}, from: a@example.com, to: [b@example.com]}}
+  email: {{host: smtp.$NS.svc, port: 2525, tls: None, allowCleartextLogin: true, usernameSecretRef: {{name: notify, key: user}}, passwordSecretRef: {{name: notify, key: password}}, from: a@example.com, to: [b@example.com]}}
   delivery: {{retry: {{maxAttempts: 2, initialDelay: 1s, maxDelay: 1s}}, timeout: 3s}}
 ---
 {}",

@@ -90,8 +90,8 @@ async fn bounded(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
 }
 
 async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
-    let (plan, zone) = (&entry.plan, entry.plan.time_zone.as_deref());
-    let texts = tools.composer.texts(&plan.template, &task.notification, &task.recipient, zone);
+    let (texts, notification) =
+        tools.renderer.texts(task.channel, entry, task.notification, &task.recipient).await;
     tools.note_faults(task.channel, &entry.plan.template, &texts);
     let message = Message {
         delivery: task.delivery,
@@ -99,7 +99,7 @@ async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
         recipient: task.recipient,
         title: texts.title,
         body: texts.body,
-        notification: task.notification,
+        notification,
         now: now(),
         timeout: entry.plan.delivery.timeout.std(),
     };

@@ -246,6 +246,39 @@ async fn a_slow_receiver_does_not_keep_others_waiting() {
 }
 
 #[tokio::test]
+async fn a_channel_with_slow_texts_holds_up_nobody_and_its_messages_go_out_with_a_fallback() {
+    let (url, _, _) = receiver(Duration::ZERO).await;
+    let mut slow = entry(&url, 5_000);
+    let text = "{% for a in range(9999) %}{% if title|list|sort == a %}{% endif %}{% endfor %}".to_owned();
+    slow.plan.template = TemplateText { title: Some(text.clone()), body: Some(text) };
+    let quick = {
+        let mut quick = entry(&url, 5_000);
+        quick.plan.template.title = Some("{{ title }}!".to_owned());
+        quick
+    };
+    let renderer = Arc::new(render::Renderer::default());
+    let (slow, quick) = (Arc::new(slow), Arc::new(quick));
+    // More of the slow one than there are threads, all before the quick one.
+    let many: Vec<_> = (0..200)
+        .map(|n| {
+            let (renderer, slow) = (Arc::clone(&renderer), Arc::clone(&slow));
+            tokio::spawn(async move { renderer.texts(Uuid::nil(), &slow, task(n).notification, "").await.0 })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let (texts, _) = renderer.texts(CHANNEL, &quick, task(1).notification, "").await;
+    assert_eq!((texts.title.as_str(), texts.title_fault), ("a test!", None));
+    let done = many.iter().filter(|task| task.is_finished()).count();
+    assert!(done < 100, "{done} of 200 were before it");
+    for task in many {
+        let texts = task.await.unwrap();
+        assert!(texts.title.starts_with("a test: title template failed: "), "{}", texts.title);
+        let why = texts.title_fault.unwrap();
+        assert!(why == "more than 100000 steps" || why.starts_with("took longer than "), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_is_unknown_at_the_channels_timeout() {
     let (url, _, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(1, entry(&url, 100)).await;

@@ -120,7 +120,8 @@ async fn renew(
                 lifetime * 3 / 5
             }
             Err(why) => {
-                tracing::warn!(endpoint = oauth.token_endpoint, why, "no token for Kafka");
+                let endpoint = delivery::named_endpoint(&oauth.token_endpoint);
+                tracing::warn!(endpoint, why, "no token for Kafka");
                 to.send_if_modified(|held| {
                     let lasts = matches!(held, Some(Ok(granted)) if granted.expires_ms > now_ms());
                     if !lasts {

@@ -59,6 +59,14 @@ async fn a_channel_that_the_schema_can_not_accept_is_refused_and_told_what_is_al
             ),
             &["go together"],
         ),
+        (
+            "schema-login-in-plain-text",
+            channel(
+                "mail",
+                "type: Email\nemail:\n  host: smtp.example.com\n  port: 25\n  tls: None\n  from: b@example.com\n  to: [a@example.com]\n  usernameSecretRef: {name: notify, key: user}\n  passwordSecretRef: {name: notify, key: password}",
+            ),
+            &["everybody on the way reads the password", "allowCleartextLogin"],
+        ),
     ] {
         refused(&tenant, file, &manifest, says).await;
     }

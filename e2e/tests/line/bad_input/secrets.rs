@@ -27,6 +27,7 @@ email:
   host: smtp.$NS.svc
   port: 2525
   tls: None
+  allowCleartextLogin: true
   usernameSecretRef: {name: notify, key: user}
   passwordSecretRef: {name: notify, key: password}
   from: b@example.com

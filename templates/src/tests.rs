@@ -1,0 +1,199 @@
+mod nasty;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn render(text: &str, data: &Value) -> Result<String, String> {
+    Template::compile(text)
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+        .render(&Data::of(data), Limits::TEXT, &|| None)
+        .map_err(|error| error.to_string())
+}
+
+fn wrong(text: &str) -> String {
+    Template::compile(text).expect_err(text).to_string()
+}
+
+#[test]
+fn the_examples_render() {
+    let data = json!({"severity": "critical", "title": "pay: 21 bad log lines", "summary": "Last: <boom> & more",
+        "group": {"service": "pay"}, "count": 21, "window": "1m"});
+    assert_eq!(render("[{{ severity }}] {{ title }}", &data).unwrap(), "[critical] pay: 21 bad log lines");
+    let body = "{{ summary }}{% if group %} ({{ group.service }}){% endif %}";
+    assert_eq!(render(body, &data).unwrap(), "Last: <boom> & more (pay)");
+    for without in [
+        json!({"summary": "s"}),
+        json!({"summary": "s", "group": {}}),
+        json!({"summary": "s", "group": null}),
+    ] {
+        assert_eq!(render(body, &without).unwrap(), "s");
+    }
+    assert_eq!(
+        render("{{ group.service }}: {{ count }} bad log lines in {{ window }}", &data).unwrap(),
+        "pay: 21 bad log lines in 1m"
+    );
+}
+
+#[test]
+fn an_undefined_value_is_an_error_that_names_it() {
+    let data = json!({"record": {"a": 1}, "group": {}});
+    assert_eq!(render("{{ foo }}", &data).unwrap_err(), "undefined value \"foo\"");
+    assert_eq!(render("x {{ record.foo }}", &data).unwrap_err(), "undefined value \"record.foo\"");
+    let error = render("{{ record.foo.bar }}", &data).unwrap_err();
+    assert!(error.starts_with("undefined value") && error.contains("record.foo"), "{error}");
+    assert!(render("{{ foo|upper }}", &data).is_err());
+    assert!(render("{% for x in foo %}{% endfor %}", &data).is_err());
+    assert_eq!(render("{{ record.foo|default('none') }}", &data).unwrap(), "none");
+    assert_eq!(render("{{ record.a if record.foo else 'no' }}", &data).unwrap(), "no");
+}
+
+#[test]
+fn the_fallback_is_visible_and_named() {
+    let template = Template::compile("{{ record.foo }}").unwrap();
+    let error = template.render(&Data::of(&json!({"record": {}})), Limits::TITLE, &|| None).unwrap_err();
+    assert_eq!(
+        fallback("title", "payment-errors (service=pay)", &error),
+        "payment-errors (service=pay): title template failed: undefined value \"record.foo\""
+    );
+}
+
+#[test]
+fn html_is_escaped_and_text_is_not() {
+    let data = json!({"x": "<b>&\"'"});
+    let html = Template::compile_html("<p>{{ x }}</p>").unwrap();
+    let html = html.render(&Data::of(&data), Limits::TEXT, &|| None).unwrap();
+    assert!(html.starts_with("<p>&lt;b&gt;&amp;") && !html[3..].contains("<b>"), "{html}");
+    assert_eq!(render("{{ x }}", &data).unwrap(), "<b>&\"'");
+}
+
+#[test]
+fn what_does_not_compile_says_where() {
+    for (text, place) in [
+        ("{{ a", "line 1"),
+        ("one\n{% if %}", "line 2"),
+        ("{% nothing %}", "line 1"),
+        ("{{ a|nofilter( }}", "line 1"),
+        ("é {% endif %}", "line 1"),
+    ] {
+        let error = wrong(text);
+        assert!(error.starts_with(place), "{text}: {error}");
+    }
+    assert!(wrong(&"x".repeat(MAX_SOURCE + 1)).contains("at most 16384"));
+}
+
+#[test]
+fn a_filter_test_or_function_that_is_not_there_is_told_before_it_renders() {
+    for (text, kind, name) in [
+        ("{{ title|shout }}", "filter", "shout"),
+        ("{{ 'a|b'|upper | shout }}", "filter", "shout"),
+        ("{% if count is enormous %}{% endif %}", "test", "enormous"),
+        ("{% if count is not enormous %}{% endif %}", "test", "enormous"),
+        ("{{ now() }}", "function", "now"),
+        ("{{ 'x'|indent(9) }}", "filter", "indent"),
+    ] {
+        assert_eq!(wrong(text), format!("line 1, column 1: there is no {kind} `{name}`"));
+    }
+    let data = json!({"count": 3, "is": 1, "group": {"a": "b"}});
+    let all = "{% if(count is defined) and not(count is not defined) and count is divisibleby(3) %}{{ group|items|length }}{% for i in range(2) %}{{ i }}{% endfor %}{% endif %}{{ 1 if count in(3, 4) else(2) }}";
+    assert_eq!(render(all, &data).unwrap_or_else(|error| error), "1011");
+}
+
+#[test]
+fn a_template_stands_alone_and_keeps_to_the_subset() {
+    for text in [
+        "a\n{% include 'x' %}",
+        "{%- extends 'x' %}",
+        "{% import 'x' as y %}",
+        "{% from 'x' import y %}",
+        "{%block a%}{%endblock%}",
+        "{% set x = 1 %}",
+        "{% macro f() %}{% endmacro %}",
+        "{% raw %}{{ \" {% endraw %}{{ x * x }} \" }}",
+        "{% for x in [y, y] %}{% endfor %}",
+        "{% for x in y ~ y %}{% endfor %}",
+        "{% for x in y recursive %}{% endfor %}",
+        "{{ x * 2 }}",
+        "{{ {'a': 1} }}",
+    ] {
+        let error = wrong(text);
+        assert!(error.contains("not"), "{error}");
+    }
+    assert!(wrong("é\n  {% include 'x' %}").starts_with("line 2, column 3:"));
+    let data = json!({"m": {"a": 1}, "l": ["x", "y"]});
+    assert_eq!(render("{% for k, v in m|items %}{{ k }}={{ v }}{% endfor %}", &data).unwrap(), "a=1");
+    assert_eq!(render("{# it's {{ #}{{ '*' ~ l|join(', ') ~ \"}}\" }}", &data).unwrap(), "*x, y}}");
+    assert_eq!(render("{{ l|join|replace('x', 'zz')|upper }}", &data).unwrap(), "ZZY");
+    assert_eq!(
+        render("{% for x in l %}{{ loop.index }}{{ x }}{% else %}none{% endfor %}", &data).unwrap(),
+        "1x2y"
+    );
+}
+
+#[test]
+fn output_and_each_value_are_bounded() {
+    let data = json!({"text": "x".repeat(2_000), "many": (0..3_000).collect::<Vec<_>>()});
+    assert_eq!(
+        render("{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}", &data)
+            .unwrap_err(),
+        "more than 100000 steps"
+    );
+    assert_eq!(
+        render("{% for a in range(100000) %}{% endfor %}", &data).unwrap_err(),
+        "a list of more than 16384 elements"
+    );
+    assert_eq!(
+        render("{% for a in range(50) %}{{ text }}{% endfor %}", &data).unwrap_err(),
+        "longer than 16384 bytes"
+    );
+    let data = Data::of(&data);
+    let title = Template::compile("{{ text }}").unwrap();
+    let error = title.render(&data, Limits::TITLE, &|| None).unwrap_err();
+    assert_eq!(error.to_string(), "longer than 1024 bytes");
+    assert!(title.render(&data, Limits { output: 2_000 }, &|| None).is_ok());
+    for text in [
+        "{{ text|replace('x', text) }}",
+        "{{ text|replace('', text) }}",
+        "{{ many|join(text) }}",
+        "{{ text ~ text ~ text ~ text ~ (many[:2000]|join(text[:50])) }}",
+    ] {
+        let error = Template::compile(text).unwrap().render(&data, Limits::TEXT, &|| None).unwrap_err();
+        assert_eq!(error.to_string(), "an expression's text is longer than 65536 bytes", "{text}");
+    }
+    for text in
+        ["{{ 'a'|indent(9) }}", "{{ '%9d'|format(1) }}", "{{ namespace(x=1) }}", "{{ many|zip(many) }}"]
+    {
+        assert!(Template::compile(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn deep_sources_are_refused_before_they_recurse() {
+    for piece in ["{{ (", "{{ [", "{{ -", "{% if a %}", "{{ not ", "{{ a.b", "{{ {1:"] {
+        let (open, rest) = piece.split_at(3);
+        let _ = Template::compile(&piece.repeat(MAX_SOURCE / piece.len()));
+        let _ = Template::compile(&format!("{open}{}", rest.repeat((MAX_SOURCE - 3) / rest.len())));
+    }
+    for chain in ["+a", "~a", ".b", "[0]", "|upper", " and a", " if a else a", " == a", "*a"] {
+        let long = format!("{{{{ a{} }}}}", chain.repeat((MAX_SOURCE - 8) / chain.len()));
+        assert!(wrong(&long).contains("not"), "{chain}");
+        let hidden = format!("{{{{ '}}}}' {} }}}}", chain.repeat((MAX_SOURCE - 20) / chain.len()));
+        assert!(wrong(&hidden).contains("not"), "{chain}");
+        let text = format!("{{{{ a{} }}}}", chain.repeat((subset::MAX_TAG - 8) / chain.len()));
+        if let Ok(template) = Template::compile(&text) {
+            let _ = template.render(&Data::of(&json!({"a": 1})), Limits::TEXT, &|| None);
+        }
+    }
+    let chain = format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(1_000));
+    assert_eq!(wrong(&chain), "line 1, column 1211: more than 100 `elif` are not allowed");
+}
+
+#[test]
+fn an_error_does_not_quote_the_data() {
+    let data = json!({"secret": "hunter2", "n": 1});
+    for text in ["{{ secret + n }}", "{{ secret|int }}", "{{ secret.x.y }}", "{{ n|join(secret) }}"] {
+        if let Err(error) = render(text, &data) {
+            assert!(!error.contains("hunter"), "{error}");
+        }
+    }
+}

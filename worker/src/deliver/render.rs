@@ -1,0 +1,93 @@
+//! Renders channels' own texts, on threads where nothing else waits.
+//!
+//! ```text
+//! an attempt --> its channel's turn (one at a time) --> one of a few threads (up to 50 ms a text) --> the attempt goes on
+//! ```
+//!
+//! Invariants: rendering never runs on a thread of the runtime. Channels take turns: one whose texts are slow holds up its
+//! own deliveries, by at most [`PATIENCE`] each, and others' by no more than one text of each channel. Who has waited so
+//! long gets fallback texts that say so: a lease is not used up by waiting.
+//!
+//! Never: a message that is kept back for want of a text.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use delivery::{Composer, Texts};
+use domain::Notification;
+use protocol::messages::ChannelEntry;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// Texts that are rendered at once.
+const THREADS: usize = 2;
+/// How long a delivery waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_SAID: &str = "2s to wait for other texts of the channels";
+/// How many channels are remembered before those that nobody waits for are forgotten.
+const CHANNELS: usize = 64;
+
+type Turns = Arc<tokio::sync::Mutex<()>>;
+
+/// Renders for all channels of a worker.
+pub(super) struct Renderer {
+    composer: Arc<Composer>,
+    threads: Arc<Semaphore>,
+    turns: Mutex<HashMap<Uuid, Turns>>,
+}
+
+impl Default for Renderer {
+    fn default() -> Self {
+        Self { composer: Arc::default(), threads: Arc::new(Semaphore::new(THREADS)), turns: Mutex::default() }
+    }
+}
+
+impl Renderer {
+    /// The texts of one delivery; the notification is given back.
+    pub(super) async fn texts(
+        &self,
+        channel: Uuid,
+        entry: &ChannelEntry,
+        notification: Notification,
+        recipient: &str,
+    ) -> (Texts, Notification) {
+        let (template, zone) = (&entry.plan.template, entry.plan.time_zone.as_deref());
+        if template.title.is_none() && template.body.is_none() {
+            return (self.composer.texts(template, &notification, recipient, zone), notification);
+        }
+        let late = |notification: &Notification| {
+            self.composer.texts_without_time(template, notification, (recipient, zone), PATIENCE_SAID)
+        };
+        let Ok(turn) = timeout(PATIENCE, self.turn(channel)).await else {
+            return (late(&notification), notification);
+        };
+        let composer = Arc::clone(&self.composer);
+        let (template, zone) = (template.clone(), zone.map(str::to_owned));
+        let (kept, recipient) = (Arc::new(notification), recipient.to_owned());
+        let told = Arc::clone(&kept);
+        let rendered = tokio::task::spawn_blocking(move || {
+            // Held to the end, even when the attempt is given up meanwhile.
+            let _turn = turn;
+            composer.texts(&template, &told, &recipient, zone.as_deref())
+        })
+        .await;
+        let texts = rendered.unwrap_or_else(|_| late(&kept));
+        (texts, Arc::unwrap_or_clone(kept))
+    }
+
+    /// Waits until it is the channel's turn, and then for a thread.
+    async fn turn(&self, channel: Uuid) -> (OwnedMutexGuard<()>, Option<OwnedSemaphorePermit>) {
+        let own = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() >= CHANNELS {
+                turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+            }
+            Arc::clone(turns.entry(channel).or_default())
+        };
+        let own = own.lock_owned().await;
+        // It is never closed.
+        (own, Arc::clone(&self.threads).acquire_owned().await.ok())
+    }
+}
