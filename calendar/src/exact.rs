@@ -94,6 +94,20 @@ impl ExactSeries {
         ExactIter { series: self, from, period, set: Vec::new(), index: 0, segment, work: 0, done: false }
     }
 
+    /// Whether it has this instant: a look at one period.
+    pub(crate) fn has(&self, at: i64) -> bool {
+        if at < self.first || at > self.last {
+            return false;
+        }
+        let mut iter = self.from(at);
+        if self.bare {
+            return iter.next() == Some(at);
+        }
+        let begin = self.base + iter.period * self.step;
+        self.fill(begin, &mut iter.segment, &mut iter.set);
+        iter.set.contains(&at)
+    }
+
     /// The last instant before `at`.
     pub(crate) fn before(&self, at: i64) -> Option<i64> {
         let has = |from: i64| self.from(from).next().is_some_and(|first| first < at);
@@ -219,7 +233,8 @@ pub(crate) struct ExactIter<'a> {
     set: Vec<i64>,
     index: usize,
     segment: Segment,
-    work: u64,
+    /// Times looked at so far.
+    pub(crate) work: u64,
     done: bool,
 }
 

@@ -56,6 +56,13 @@ pub struct Occupancy<K, R> {
     room: Vec<Span>,
 }
 
+/// From when until when occurrences are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    pub(crate) now: i64,
+    pub(crate) until: i64,
+}
+
 /// A booking as it is held.
 #[derive(Debug)]
 pub(crate) struct Held<K> {
@@ -229,7 +236,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                     self.empty(slot, &held);
                     match held.rest.clone() {
                         Some(recurrence) => {
-                            let until = self.ahead();
+                            let until = self.farther();
                             let own = Expanded::new(&recurrence, held.buffers, self.now, until);
                             let (rest, upto, due) =
                                 self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
@@ -242,12 +249,17 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
     }
 
+    /// What is looked at now.
+    pub fn ahead(&self) -> Ahead {
+        Ahead { now: self.now, until: self.until() }
+    }
+
     /// Occurrences that start from here on are not looked at.
     pub(crate) fn until(&self) -> i64 {
         self.now + self.horizon
     }
 
-    fn slot(&self, key: &K) -> Option<u32> {
+    pub(crate) fn slot(&self, key: &K) -> Option<u32> {
         self.slots.find(key, |slot| self.held[slot as usize].as_ref().is_some_and(|held| held.key == *key))
     }
 
@@ -305,7 +317,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// How far to expand a booking that is to be held: a sixteenth of the horizon more, up to twice that, another each
     /// time.
-    fn ahead(&mut self) -> i64 {
+    fn farther(&mut self) -> i64 {
         let slack = self.horizon / 16 + DAY;
         self.turn = self.turn.wrapping_add(0x9E37_79B9);
         self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
@@ -313,7 +325,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Expands a booking that is to be held.
     fn expand(&mut self, booking: &Booking<R>) -> Expanded {
-        let (room, until) = (mem::take(&mut self.room), self.ahead());
+        let (room, until) = (mem::take(&mut self.room), self.farther());
         Expanded::in_room(room, &booking.recurrence, booking.buffers, self.now, until)
     }
 

@@ -10,6 +10,7 @@ use crate::days::DAY;
 use crate::recurrence::{Found, Recurrence};
 use crate::series::{Moments, Part};
 use crate::spec::Length;
+use crate::steps::Steps;
 use crate::zone::{Moment, Turn, Zone, ceil_second, civil, floor_second, timestamp};
 
 /// Times in a row that `except_rules` may take out before a search ends.
@@ -56,6 +57,8 @@ pub struct Occurrences<'a> {
     /// There is one source and nothing else, so nothing is merged.
     alone: bool,
     after: i64,
+    /// What looking at times that exceptions took out has cost.
+    spent: u64,
 }
 
 #[derive(Debug)]
@@ -158,6 +161,7 @@ impl Recurrence {
             singles,
             alone,
             after: at.saturating_sub(1),
+            spent: 0,
         }
     }
 
@@ -193,6 +197,24 @@ impl Occurrences<'_> {
         if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_merged() }
     }
 
+    /// The next one, and what it cost to find it taken from `steps`. None too when they don't suffice; then none is left.
+    #[inline]
+    pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<Found> {
+        let before = self.work();
+        let found = self.next_found();
+        let work = self.work().saturating_sub(before) + self.each();
+        steps.take(work as usize).then_some(found)?
+    }
+
+    /// What a look at one time costs: the least of all sources is looked for, and held against each exception.
+    fn each(&self) -> u64 {
+        (self.sources.len().max(1) + 4 * self.recurrence.except_parts.len()) as u64
+    }
+
+    fn work(&self) -> u64 {
+        self.spent + self.sources.iter().map(|source| source.moments.work()).sum::<u64>()
+    }
+
     /// What [`Self::next_merged`] finds where nothing is merged or taken out.
     #[inline]
     fn next_plain(&mut self) -> Option<Found> {
@@ -217,12 +239,14 @@ impl Occurrences<'_> {
                     return Some(found);
                 }
                 by_rule += 1;
+                self.spent += self.each();
                 if by_rule == MAX_EXCEPTED {
                     return None;
                 }
                 continue;
             }
             excepted += 1;
+            self.spent += self.each();
             if excepted.is_multiple_of(1000) && recurrence.may_step_over(found.moment) {
                 self.step_over_day(found.moment);
             }
@@ -262,9 +286,10 @@ impl Occurrences<'_> {
     fn step_over_day(&mut self, moment: Moment) {
         let midnight = self.recurrence.zone.resolve((moment.local.div_euclid(DAY) + 1) * DAY);
         if midnight.low == midnight.high && midnight.low > moment.at {
-            let after = self.after;
+            let (after, spent) = (self.after, self.work());
             *self = self.recurrence.occurrences_from(midnight.low);
             self.after = self.after.max(after);
+            self.spent = spent;
         }
     }
 }
