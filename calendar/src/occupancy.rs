@@ -5,11 +5,11 @@
 //! has used that up; each at another time, so that time never brings much at once.
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
@@ -17,6 +17,7 @@ use crate::days::DAY;
 use crate::place::{Needed, Place, SHORT_RUN};
 use crate::recurrence::{Found, Recurrence};
 use crate::spans::{Buffers, Span, runs};
+use crate::steps::Steps;
 use crate::table::Table;
 use crate::zone::floor_second;
 
@@ -28,6 +29,10 @@ pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24
 const MAX_SPANS: usize = 250_000;
 /// Runs that one series may take in memory; with more, it is covered less far.
 const MAX_RUNS: usize = 5_000;
+/// Runs that it may take at all that it needs together, of 28 bytes each.
+const MAX_ENTRIES: usize = 40_000;
+/// Steps for the expansion of one booking; with more, it is covered less far.
+pub(crate) const EXPANDING: u64 = 2_000_000;
 const NEVER_DUE: i64 = i64::MAX;
 /// Occurrences that room is kept for.
 const KEPT_ROOM: usize = 256;
@@ -48,7 +53,7 @@ pub struct Occupancy<K, R> {
     /// Where in `places` a name is.
     by_name: Table,
     /// Bookings to expand again, by the day.
-    due: HashMap<i64, Vec<u32>>,
+    due: BTreeMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
     pub(crate) short: Vec<u32>,
     turn: u32,
@@ -82,23 +87,27 @@ pub(crate) struct Expanded {
     pub(crate) spans: Vec<Span>,
     /// Nothing comes after the last if this is `i64::MAX`.
     pub(crate) covered: i64,
+    /// The steps did not suffice for more.
+    pub(crate) is_short: bool,
 }
 
 impl Expanded {
-    /// Expands a booking from `now` to `until`, or as far as the bounds allow.
-    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, now: i64, until: i64) -> Self {
-        Self::in_room(Vec::new(), recurrence, buffers, now, until)
+    /// Expands a booking as far as asked, or as far as the bounds and steps allow.
+    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, ahead: Ahead, steps: &mut Steps) -> Self {
+        Self::in_room(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
     }
 
-    /// The same, with the memory of `spans`, which is empty.
+    /// The same, with the memory of `spans`, which is empty, into at most so many runs.
     fn in_room(
         mut spans: Vec<Span>,
         recurrence: &Recurrence,
         buffers: Buffers,
-        now: i64,
-        until: i64,
+        Ahead { now, until }: Ahead,
+        most: usize,
+        steps: &mut Steps,
     ) -> Self {
         let mut covered = i64::MAX;
+        let mut is_short = false;
         let from = now - i64::from(buffers.after);
         let mut take = |span: Span| {
             if span.start >= until || spans.len() == MAX_SPANS {
@@ -121,14 +130,24 @@ impl Expanded {
             recurrence.singles.iter().map(span).all(&mut take);
         } else {
             let mut ahead = recurrence.occurrences_from(from.saturating_sub(recurrence.reach));
-            let ahead = std::iter::from_fn(|| ahead.next_found()).map(|found| span(&found));
-            ahead.filter(|span| span.end > from).all(&mut take);
+            let mut seen = now;
+            while let Some(found) = ahead.next_found_within(steps) {
+                let span = span(&found);
+                seen = seen.max(span.start + 1);
+                if span.end > from && !take(span) {
+                    break;
+                }
+            }
+            if steps.left() == 0 {
+                is_short = true;
+                covered = covered.min(seen);
+            }
         }
-        while spans.len() > MAX_RUNS && runs(&spans).0.len() > MAX_RUNS {
+        while spans.len() > most && runs(&spans).0.len() > most {
             covered = spans[spans.len() / 2].start;
             spans.truncate(spans.len() / 2);
         }
-        Self { spans, covered }
+        Self { spans, covered, is_short }
     }
 
     /// The end of the last, with its buffer.
@@ -149,7 +168,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             places: Vec::new(),
             unused: Vec::new(),
             by_name: Table::default(),
-            due: HashMap::new(),
+            due: BTreeMap::new(),
             short: Vec::new(),
             turn: 0,
             room: Vec::new(),
@@ -224,29 +243,49 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Lets time go on to `now`; never back. Costs little when called at least once a day.
     pub fn advance(&mut self, now: Timestamp) {
-        let before = self.now.div_euclid(DAY);
+        self.advance_within(now, &mut Steps::new(u64::MAX));
+    }
+
+    /// The same, and expands again only as many as the steps allow; the others when it is called next. Until then they
+    /// are covered less far. False if some are left.
+    pub fn advance_within(&mut self, now: Timestamp, steps: &mut Steps) -> bool {
         self.now = self.now.max(floor_second(now));
         let today = self.now.div_euclid(DAY);
-        for day in before + 1..=today {
-            for slot in self.due.remove(&day).into_iter().flatten() {
-                // It may be gone, or have been expanded since.
-                if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
-                    && let Some(held) = self.held[slot as usize].take()
-                {
-                    self.empty(slot, &held);
-                    match held.rest.clone() {
-                        Some(recurrence) => {
-                            let until = self.farther();
-                            let own = Expanded::new(&recurrence, held.buffers, self.now, until);
-                            let (rest, upto, due) =
-                                self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
-                            self.held[slot as usize] = Some(Held { rest, upto, due, ..held });
-                        }
-                        None => self.held[slot as usize] = Some(Held { due: NEVER_DUE, ..held }),
-                    }
-                }
+        while steps.left() > 0
+            && let Some(mut due) = self.due.first_entry().filter(|due| *due.key() <= today)
+        {
+            let slot = due.get_mut().pop();
+            if due.get().is_empty() {
+                due.remove();
+            }
+            let Some(slot) = slot else { continue };
+            steps.take(1);
+            // It may be gone, or have been expanded since.
+            if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
+                && let Some(held) = self.held[slot as usize].take()
+            {
+                self.empty(slot, &held);
+                let held = self.expanded_again(slot, held, steps);
+                self.held[slot as usize] = Some(held);
             }
         }
+        self.due.first_key_value().is_none_or(|(day, _)| *day > today)
+    }
+
+    fn expanded_again(&mut self, slot: u32, held: Held<K>, steps: &mut Steps) -> Held<K> {
+        let Some(recurrence) = held.rest.clone() else { return Held { due: NEVER_DUE, ..held } };
+        let ahead = Ahead { until: self.farther(), now: self.now };
+        let (most, mut own_steps) = (most_runs(held.places.len()), Steps::new(EXPANDING));
+        let own = Expanded::in_room(Vec::new(), &recurrence, held.buffers, ahead, most, &mut own_steps);
+        steps.take((EXPANDING - own_steps.left()) as usize);
+        let (rest, upto, due) = self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
+        Held { rest, upto, due, ..held }
+    }
+
+    /// Whether all that is held is held up to the horizon.
+    pub(crate) fn is_covered(&self) -> bool {
+        let today = self.now.div_euclid(DAY);
+        self.short.is_empty() && self.due.first_key_value().is_none_or(|(day, _)| *day > today)
     }
 
     /// What is looked at now.
@@ -325,8 +364,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Expands a booking that is to be held.
     fn expand(&mut self, booking: &Booking<R>) -> Expanded {
-        let (room, until) = (mem::take(&mut self.room), self.farther());
-        Expanded::in_room(room, &booking.recurrence, booking.buffers, self.now, until)
+        let (room, ahead) = (mem::take(&mut self.room), Ahead { until: self.farther(), now: self.now });
+        let (most, mut steps) = (most_runs(booking.needs.len()), Steps::new(EXPANDING));
+        Expanded::in_room(room, &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
 
     fn keep_room(&mut self, own: Expanded) {
@@ -408,4 +448,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             }
         }
     }
+}
+
+/// Runs that a booking may take at each of so many needs.
+fn most_runs(needs: usize) -> usize {
+    (MAX_ENTRIES / needs.max(1)).min(MAX_RUNS)
 }
