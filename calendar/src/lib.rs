@@ -52,7 +52,7 @@ pub use clock::{ClockChange, ClockEffect, clock_changes};
 pub use conflict::{Booking, Clash, Clashes, Holder, MAX_BUFFER};
 pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
 pub use free::{Answer, FreeTime, Looked, Search, Stretch};
-pub use occupancy::{Ahead, HORIZON, MAX_HORIZON, Occupancy};
+pub use occupancy::{Ahead, Expanded, HORIZON, MAX_HORIZON, Occupancy};
 pub use occurrences::{Occurrence, Occurrences};
 pub use parse::{RuleError, RuleProblem};
 pub use question::Question;

@@ -19,7 +19,7 @@ use crate::recurrence::{Found, Recurrence};
 use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
 use crate::table::Table;
-use crate::zone::floor_second;
+use crate::zone::{floor_second, timestamp};
 
 /// How far ahead clashes are looked for unless told otherwise: two years.
 pub const HORIZON: SignedDuration = SignedDuration::from_hours(731 * 24);
@@ -82,8 +82,9 @@ pub(crate) struct Held<K> {
     due: i64,
 }
 
-/// The occurrences of a booking that are not over, and start before `covered`.
-pub(crate) struct Expanded {
+/// The occurrences of a booking that are not over, and start before some instant.
+#[derive(Debug)]
+pub struct Expanded {
     pub(crate) spans: Vec<Span>,
     /// Nothing comes after the last if this is `i64::MAX`.
     pub(crate) covered: i64,
@@ -92,6 +93,13 @@ pub(crate) struct Expanded {
 }
 
 impl Expanded {
+    /// Expands a booking that is to be held, with at most so many needs: as far as asked, or as far as the bounds allow
+    /// (2,000,000 steps, 250,000 occurrences, 5,000 runs, 40,000 at all needs together).
+    pub fn of<R>(booking: &Booking<R>, needs: usize, ahead: Ahead) -> Self {
+        let (most, mut steps) = (most_runs(needs), Steps::new(EXPANDING));
+        Self::in_room(Vec::new(), &booking.recurrence, booking.buffers, ahead, most, &mut steps)
+    }
+
     /// Expands a booking as far as asked, or as far as the bounds and steps allow.
     pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, ahead: Ahead, steps: &mut Steps) -> Self {
         Self::in_room(Vec::new(), recurrence, buffers, ahead, MAX_RUNS, steps)
@@ -191,6 +199,18 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.keep_room(own);
     }
 
+    /// How far to expand the next booking that is to be held ([`Expanded::of`]).
+    pub fn far_ahead(&mut self) -> Ahead {
+        Ahead { now: self.now, until: self.farther() }
+    }
+
+    /// Holds a booking as [`Occupancy::insert`] does, expanded before; what is left to do is to enter it.
+    pub fn insert_expanded(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
+        let places = self.take(booking);
+        let before = self.slot(&key);
+        self.hold(key, before, booking, places, own);
+    }
+
     /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
     /// nothing changes.
     pub fn insert_if_free(
@@ -286,6 +306,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     pub(crate) fn is_covered(&self) -> bool {
         let today = self.now.div_euclid(DAY);
         self.short.is_empty() && self.due.first_key_value().is_none_or(|(day, _)| *day > today)
+    }
+
+    /// The instant at which what is asked holds.
+    pub fn now(&self) -> Timestamp {
+        timestamp(self.now)
     }
 
     /// What is looked at now.

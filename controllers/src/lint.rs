@@ -184,7 +184,7 @@ impl Lint {
                 self.find(at, object(&valid.plan), Level::Warning, invalid);
             }
             let valid = Arc::new(valid);
-            conflicts.put(Arc::clone(&valid), now);
+            conflicts.put(&valid, now);
             schedules.push((at, valid));
         }
         let mut spaces: HashMap<String, Found> = HashMap::new();
