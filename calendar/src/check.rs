@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
-use crate::occupancy::{EXPANDING, Expanded, Held, Occupancy};
+use crate::expanded::{EXPANDING, Expanded};
+use crate::occupancy::{Held, Occupancy};
 use crate::place::{Place, Series};
 use crate::proof::Pattern;
 use crate::spans::{Buffers, Span, runs};
@@ -28,7 +29,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         against: impl Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
-        let own = Expanded::new(&booking.recurrence, booking.buffers, self.ahead(), &mut Steps::new(EXPANDING));
+        let own =
+            Expanded::new(&booking.recurrence, booking.buffers, self.ahead(), &mut Steps::new(EXPANDING));
         let places: Vec<u32> = booking.needs.iter().filter_map(|name| self.number(name)).collect();
         self.compare(key, booking, &places, &own, &against, limit)
     }
@@ -83,7 +85,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let mut others = Others { but: Some(key), until: self.until(), against };
         let covered = places.clone().map(|place| self.covered(place, &others, steps)).min();
         others.until = others.until.min(own.covered).min(covered.unwrap_or(i64::MAX));
-        let near = Near::new(places.clone(), &own.spans, booking.buffers, |slot| self.counts(slot, &others), steps);
+        let near =
+            Near::new(places.clone(), &own.spans, booking.buffers, |slot| self.counts(slot, &others), steps);
         let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
         let mut short = (steps.left() == 0).then_some(self.now);
         let ahead = own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until);
@@ -123,7 +126,8 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         }
         let is_short = short.is_some() || own.is_short && own.covered < self.until();
         others.until = others.until.min(short.unwrap_or(i64::MAX));
-        let clashes = Clashes { first, total, checked_until: timestamp(others.until), is_short, never: false };
+        let clashes =
+            Clashes { first, total, checked_until: timestamp(others.until), is_short, never: false };
         (clashes, others)
     }
 

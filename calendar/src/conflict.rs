@@ -35,6 +35,18 @@ impl<R: Ord> Booking<R> {
         Self { recurrence, needs, buffers: Buffers::default() }
     }
 
+    /// When it is.
+    #[must_use]
+    pub fn recurrence(&self) -> &Recurrence {
+        &self.recurrence
+    }
+
+    /// Whom and what it needs, in order.
+    #[must_use]
+    pub fn needs(&self) -> &[R] {
+        &self.needs
+    }
+
     /// With time before and after each event in which nothing else may be under way. Parts of a second count whole.
     #[must_use]
     pub fn with_buffers(self, before: Duration, after: Duration) -> Self {

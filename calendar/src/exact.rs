@@ -12,7 +12,7 @@ use crate::zone::{Segment, Zone};
 /// Times that one search looks at before it gives up.
 const MAX_WORK: u64 = 2_000_000;
 /// Times that finding the last of COUNT looks at before it gives up.
-const MAX_COUNT_WORK: u64 = 20_000_000;
+const MAX_COUNT_WORK: u64 = 4_000_000;
 /// No search goes further than the calendar's own repetition.
 const MAX_SEARCH: i64 = CYCLE_DAYS * DAY;
 /// The end of the calendar, with room for any offset.

@@ -263,7 +263,8 @@ impl<'a> Quick<'a> {
             return Some(calm);
         }
         let near = self.zone.calm(local - calm.offset);
-        self.calm[which] = if near.holds(local) { near } else { self.zone.calm(self.zone.resolve(local).low) };
+        self.calm[which] =
+            if near.holds(local) { near } else { self.zone.calm(self.zone.resolve(local).low) };
         Some(self.calm[which]).filter(|calm| calm.holds(local))
     }
 }
@@ -306,5 +307,7 @@ fn push(left: &mut Vec<Stretch>, first: i64, last: i64) {
 
 /// Whether an event touches one of `walls`, which are in order and apart.
 pub(crate) fn touches(walls: &[Span], event: Span) -> bool {
-    walls.get(walls.partition_point(|wall| wall.end <= event.start)).is_some_and(|wall| wall.start < event.end)
+    walls
+        .get(walls.partition_point(|wall| wall.end <= event.start))
+        .is_some_and(|wall| wall.start < event.end)
 }

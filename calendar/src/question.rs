@@ -182,8 +182,8 @@ impl<R> Copied<R> {
                 run.starting_within(low, high).map(move |event| (event, *buffers, *slot))
             });
             let counted = events.take_while(|_| steps.take(1));
-            let held = counted
-                .map(|(event, buffers, slot)| Held { event, held: buffers.around(event), slot });
+            let held =
+                counted.map(|(event, buffers, slot)| Held { event, held: buffers.around(event), slot });
             held.filter(move |hold| hold.event.start < ahead.until && hold.held.end > ahead.now)
         })
     }
@@ -214,9 +214,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let own = self.slot(key);
         let singles = singles.iter().map(|single| (Run::one(single.event()), single.slot));
         let all = singles.chain(near.into_iter().map(|series| (series.run, series.slot)));
-        let holds = all.filter(|(_, slot)| Some(*slot) != own).filter_map(|(run, slot)| {
-            Some((run, self.held[slot as usize].as_ref()?.buffers, slot))
-        });
+        let holds = all
+            .filter(|(_, slot)| Some(*slot) != own)
+            .filter_map(|(run, slot)| Some((run, self.held[slot as usize].as_ref()?.buffers, slot)));
         question.copies.push(Copied {
             name: name.clone(),
             capacity: place.capacity,

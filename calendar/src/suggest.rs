@@ -226,10 +226,11 @@ impl Judge {
         let near = BREAK.as_secs();
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for copied in question.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
-            let mut events: Vec<Span> =
-                copied.holds(question.ahead, steps)?.map(|held| held.event).collect();
+            let mut events: Vec<Span> = copied.holds(question.ahead, steps)?.map(|held| held.event).collect();
             let mut ends = events.clone();
-            events.iter_mut().for_each(|event| (event.start, event.end) = (event.start + 1, event.end + near));
+            events
+                .iter_mut()
+                .for_each(|event| (event.start, event.end) = (event.start + 1, event.end + near));
             ends.iter_mut().for_each(|event| event.start = event.start - near + 1);
             merge(&mut events);
             merge(&mut ends);
@@ -237,7 +238,12 @@ impl Judge {
             after.append(&mut ends);
         }
         let off = all.map_or_else(Vec::new, |all| between(&all));
-        (steps.left() > 0).then(|| Self { days, off, before: Counts::new(&before), after: Counts::new(&after) })
+        (steps.left() > 0).then(|| Self {
+            days,
+            off,
+            before: Counts::new(&before),
+            after: Counts::new(&after),
+        })
     }
 
     fn outside_hours(&self, events: &[Span]) -> usize {

@@ -74,9 +74,7 @@ fn suggested(
             let places = people.keys().filter_map(|name| index.find(name));
             let holds = places.map(|place| index.holds_between(place, side, Some(&key)));
             holds
-                .filter(|holds| {
-                    holds.iter().any(|it| it.event.start < side.end && side.start < it.event.end)
-                })
+                .filter(|holds| holds.iter().any(|it| it.event.start < side.end && side.start < it.event.end))
                 .count()
         };
         let sides = events.iter().flat_map(|event| {

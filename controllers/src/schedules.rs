@@ -232,17 +232,10 @@ impl Schedules {
     }
 }
 
-fn weigh(
-    world: &World,
-    timed: &TimesOf,
-    namespace: &str,
-    now: Timestamp,
-) -> (Vec<Known>, Option<Timestamp>) {
+fn weigh(world: &World, timed: &TimesOf, namespace: &str, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
     let objects = world.schedules.of(namespace);
-    let events: Vec<Event> = objects
-        .into_iter()
-        .map(|object| Item { valid: world.conflicts.valid(&object), object })
-        .collect();
+    let events: Vec<Event> =
+        objects.into_iter().map(|object| Item { valid: world.conflicts.valid(&object), object }).collect();
     let Found { mut findings, until } = world.conflicts.find(namespace, now);
     let known: Vec<Known> = events
         .into_iter()

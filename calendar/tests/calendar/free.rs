@@ -35,12 +35,7 @@ fn enough() -> Steps {
     Steps::new(u64::MAX)
 }
 
-fn nearest(
-    index: &Index,
-    key: &u32,
-    booking: &Booking<&'static str>,
-    search: &Search,
-) -> Vec<FreeTime> {
+fn nearest(index: &Index, key: &u32, booking: &Booking<&'static str>, search: &Search) -> Vec<FreeTime> {
     let found = index.nearest_free(key, booking, search, &mut enough());
     assert!(!found.looked.is_short);
     found.times
@@ -96,8 +91,7 @@ fn a_move_is_told_in_local_time_and_never_leads_to_the_past() {
     let index = held(&[busy("2026-03-29T00:00:00"), busy("2026-03-29T01:00:00")]);
     let search = Search { grid: SignedDuration::from_hours(1), count: 4, ..Search::default() };
     // From one to two; in Berlin 02:00 does not exist on that day, and 04:00 is 02:00 UTC.
-    let found =
-        nearest(&index, &9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
+    let found = nearest(&index, &9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
     let later = found.iter().find(|it| it.shift > SignedDuration::ZERO).unwrap();
     assert_eq!((later.shift, later.first.start), (SignedDuration::from_hours(3), at("2026-03-29T02:00:00Z")));
     let index = held(&[busy("2026-01-01T00:00:00")]);

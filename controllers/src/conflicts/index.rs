@@ -3,8 +3,9 @@
 //! Schedules are looked at from the oldest on, since only an older one can take a slot or leave it; so each is looked at once
 //! after a change. Each call does a bounded part, and the next one goes on. Never: words, or a search for free times.
 
+mod settle;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use calendar::{Ahead, Booking, Clashes, Expanded, Occupancy, Steps};
@@ -13,23 +14,16 @@ use crds::schedule::ConflictPolicy;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+#[cfg(test)]
+pub(super) use self::settle::AT_ONCE;
+pub(super) use self::settle::COMPARING;
 use super::asks::{Asks, Suggested};
 use super::links::Links;
-use super::{Finding, Found, words};
-use crate::status::Clash;
-use crate::validate::{Need, ValidResource, ValidSchedule, guarded};
+use super::{Finding, Found};
+use crate::validate::{Need, ValidResource, ValidSchedule};
 
 /// How long a finding holds: the horizon moves on meanwhile.
 pub(super) const HOLDS: SignedDuration = SignedDuration::from_hours(24);
-/// Clashes that are shown.
-const SHOWN: usize = 5;
-/// Steps for the comparison of one schedule with the others.
-pub(crate) const COMPARING: u64 = 1_000_000;
-/// Steps after which one who looks at several lets others have the index.
-pub(super) const AT_ONCE: u64 = 200_000;
-/// What ended that is noticed at once.
-const ENDED_AT_ONCE: usize = 1_000;
-
 /// Precedence: the lesser keeps the slot.
 pub(super) type Key = (Timestamp, Uuid);
 
@@ -65,17 +59,6 @@ struct Held {
 
 pub(super) fn key(schedule: &ValidSchedule) -> Key {
     (schedule.plan.created, schedule.plan.uid)
-}
-
-/// What was done of what there is to look at again.
-#[derive(Default)]
-pub(super) struct Part {
-    pub(super) looked_at: usize,
-    pub(super) steps: u64,
-    /// One that is to be expanded, and held anew.
-    pub(super) again: Option<Arc<ValidSchedule>>,
-    /// Nothing is left.
-    pub(super) is_done: bool,
 }
 
 pub(super) fn booking(schedule: &ValidSchedule, needs: &[Need]) -> Booking<Need> {
@@ -124,12 +107,11 @@ impl Index {
         }
         for reference in &schedule.shared {
             self.named.entry(reference.clone()).or_default().insert(key);
-            if !not_permitted.contains(reference) {
-                self.links.add(reference, &namespace);
-            }
         }
+        let permitted = schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
+        self.links.set(key, &namespace, permitted.cloned().collect());
         self.held.insert(key, Held { schedule, needs, found: None });
-        self.touch(&key);
+        self.touch(&key, &namespace);
         self.mark(&key);
     }
 
@@ -151,26 +133,27 @@ impl Index {
         }
         for reference in &held.schedule.shared {
             forget(&mut self.named, reference, &key);
-            if held.needs.contains(&Need::from(reference)) {
-                self.links.remove(reference, namespace);
-            }
         }
+        self.links.set(key, namespace, BTreeSet::new());
         forget(&mut self.spaces, namespace, &key);
-        self.touched(&key, &held.needs);
+        self.touched(&key, namespace, &held.needs);
     }
 
-    fn touch(&mut self, key: &Key) {
+    fn touch(&mut self, key: &Key, namespace: &str) {
         let needs = self.held.get(key).map_or_else(Vec::new, |held| held.needs.clone());
-        self.touched(key, &needs);
+        self.touched(key, namespace, &needs);
     }
 
-    /// What others may find otherwise when `key` comes or goes: the younger, and whoever asks for free times.
-    fn touched(&mut self, key: &Key, needs: &[Need]) {
+    /// What others may find otherwise when `key` comes or goes: the younger, and whoever asks for free times. Those of other
+    /// namespaces are looked at when these ask.
+    fn touched(&mut self, key: &Key, namespace: &str, needs: &[Need]) {
         let all = |need| self.needed.get(need).into_iter().flatten().copied();
         let near: BTreeSet<Key> = needs.iter().flat_map(all).collect();
         for other in near {
             if other > *key {
                 self.mark(&other);
+                let space = self.held.get(&other).map(|held| &held.schedule.plan.namespace);
+                self.stirred.extend(space.filter(|space| *space != namespace).cloned());
             } else if other < *key {
                 self.ask(&other);
             }
@@ -219,12 +202,16 @@ impl Index {
         for key in named.collect::<Vec<Key>>() {
             let Some(held) = self.held.get(&key) else { continue };
             let namespace = held.schedule.plan.namespace.clone();
-            if self.weigh(&held.schedule).0 == held.needs {
+            let (needs, not_permitted) = self.weigh(&held.schedule);
+            if needs == held.needs {
                 forget(&mut self.again, &namespace, &key);
-            } else {
-                self.stirred.insert(namespace.clone());
-                self.again.entry(namespace).or_default().insert(key);
+                continue;
             }
+            let permitted =
+                held.schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
+            self.links.add(key, &namespace, permitted.cloned().collect());
+            self.stirred.insert(namespace.clone());
+            self.again.entry(namespace).or_default().insert(key);
         }
         let spaces = users.iter().filter_map(|key| self.held.get(key));
         self.stirred.extend(spaces.map(|held| held.schedule.plan.namespace.clone()));
@@ -254,130 +241,6 @@ impl Index {
             }
         }
         (needs, not_permitted)
-    }
-
-    /// Looks again at some of what may have changed: all that can touch a namespace, or all that there is. The others' is
-    /// left for when they ask.
-    pub(super) fn settle(&mut self, namespace: Option<&str>, now: Timestamp) -> Part {
-        let mut part = Part::default();
-        let is_late = !self.occupancy.advance_within(now, &mut Steps::new(AT_ONCE));
-        let ended = self.notice_ends(now);
-        let mut linked = self.linked(namespace);
-        while part.steps < AT_ONCE && ended < ENDED_AT_ONCE {
-            if let Some(again) = oldest(&self.again, linked.as_ref()) {
-                part.again = self.held.get(&again).map(|held| Arc::clone(&held.schedule));
-                return part;
-            }
-            let Some(key) = oldest(&self.stale, linked.as_ref()) else {
-                // What is late is covered far enough for long; the time that looks take it is caught up with.
-                part.is_done = namespace.is_some() || !is_late;
-                return part;
-            };
-            let Some(space) = self.held.get(&key).map(|held| held.schedule.plan.namespace.clone()) else {
-                self.stale.retain(|_, all| !all.remove(&key) || !all.is_empty());
-                continue;
-            };
-            forget(&mut self.stale, &space, &key);
-            part.looked_at += 1;
-            part.steps += self.look_again(key, now);
-            if part.looked_at.is_multiple_of(64) {
-                linked = self.linked(namespace);
-            }
-        }
-        part
-    }
-
-    fn linked(&self, namespace: Option<&str>) -> Option<BTreeSet<String>> {
-        namespace.map(|namespace| self.links.of(namespace))
-    }
-
-    /// What ended by the passing of time is to be looked at again. How much of it, up to a bound.
-    fn notice_ends(&mut self, now: Timestamp) -> usize {
-        let mut count = 0;
-        while count < ENDED_AT_ONCE {
-            if let Some((until, key)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
-                self.ends.remove(&(until, key));
-                if let Some(held) = self.held.get(&key) {
-                    self.stale.entry(held.schedule.plan.namespace.clone()).or_default().insert(key);
-                }
-            } else if let Some(key) = self.asks.ended(now) {
-                self.ask(&key);
-            } else {
-                break;
-            }
-            count += 1;
-        }
-        count
-    }
-
-    /// Looks at one again; what it took.
-    fn look_again(&mut self, key: Key, now: Timestamp) -> u64 {
-        let Some(held) = self.held.get(&key) else { return 1 };
-        let mut steps = Steps::new(COMPARING);
-        // A panic is our bug, and stays this schedule's trouble.
-        let (finding, until) = guarded(|| Ok(self.look(&key, held, now, &mut steps)))
-            .unwrap_or_else(|_| (Finding::default(), later(now, HOLDS)));
-        if finding.rejected != self.rejected.contains(&key) {
-            for all in held.needs.iter().filter_map(|need| self.needed.get(need)) {
-                for younger in all.range((Excluded(key), Unbounded)) {
-                    let Some(held) = self.held.get(younger) else { continue };
-                    self.stale.entry(held.schedule.plan.namespace.clone()).or_default().insert(*younger);
-                }
-            }
-        }
-        if finding.rejected {
-            self.rejected.insert(key);
-        } else {
-            self.rejected.remove(&key);
-        }
-        if let Some(held) = self.held.get_mut(&key) {
-            if let Some((before, until)) = &held.found {
-                self.ends.remove(&(*until, key));
-                if *before != finding {
-                    self.stirred.insert(held.schedule.plan.namespace.clone());
-                }
-            }
-            self.ends.insert((until, key));
-            held.found = Some((finding, until));
-        }
-        1 + COMPARING - steps.left()
-    }
-
-    fn look(&self, key: &Key, held: &Held, now: Timestamp, steps: &mut Steps) -> (Finding, Timestamp) {
-        let schedule = &held.schedule;
-        let booking = booking(schedule, &held.needs);
-        let until = later(now, HOLDS);
-        let (_, not_permitted) = self.weigh(schedule);
-        let mut finding = Finding { not_permitted, ..Finding::default() };
-        if schedule.policy == ConflictPolicy::Allow {
-            return (finding, until);
-        }
-        let older = |other: &Key| other < key && !self.rejected.contains(other);
-        let clashes = self.occupancy.check_within(key, &booking, older, SHOWN, steps);
-        finding.compared_until = clashes.is_short.then_some(clashes.checked_until);
-        let over = clashes.first.first().map_or(until, |clash| {
-            clash.with.iter().map(|holder| holder.end).fold(clash.occurrence.end, Timestamp::min)
-        });
-        let namespace = &schedule.plan.namespace;
-        'told: for clash in &clashes.first {
-            for holder in &clash.with {
-                if finding.clashes.len() == SHOWN {
-                    break 'told;
-                }
-                let clash = Clash {
-                    start: clash.occurrence.start,
-                    schedule: self.name_of(&holder.key, namespace).map(str::to_owned),
-                    shared: words::needs(&holder.needs, namespace),
-                };
-                // Those of other namespaces are not told apart.
-                if !finding.clashes.contains(&clash) {
-                    finding.clashes.push(clash);
-                }
-            }
-        }
-        let has_all = clashes.total == 0 && finding.not_permitted.is_empty();
-        finding.rejected = schedule.policy == ConflictPolicy::Reject && !has_all;
-        (finding, until.min(over))
     }
 
     pub(super) fn found(&mut self, namespace: &str, now: Timestamp) -> Found {
@@ -487,15 +350,6 @@ impl Index {
     #[cfg(test)]
     pub(super) fn uids(&self) -> Vec<Uuid> {
         self.keys.keys().copied().collect()
-    }
-}
-
-/// The oldest of some namespaces, or of all.
-fn oldest(all: &HashMap<String, BTreeSet<Key>>, of: Option<&BTreeSet<String>>) -> Option<Key> {
-    let first = |keys: &BTreeSet<Key>| keys.first().copied();
-    match of {
-        Some(of) => of.iter().filter_map(|space| all.get(space).and_then(first)).min(),
-        None => all.values().filter_map(first).min(),
     }
 }
 

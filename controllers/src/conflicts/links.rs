@@ -6,34 +6,44 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crds::resource::ResourceRef;
 
+use super::index::Key;
+
 /// Who has what of another namespace, or is to have or lose it.
 #[derive(Default)]
 pub(super) struct Links {
     /// How many schedules of each namespace.
     guests: HashMap<ResourceRef, BTreeMap<String, usize>>,
+    /// What each has.
+    has: HashMap<Key, BTreeSet<ResourceRef>>,
 }
 
 impl Links {
-    /// One more schedule of `namespace` has it.
-    pub(super) fn add(&mut self, reference: &ResourceRef, namespace: &str) {
-        if reference.namespace != namespace {
+    /// What a schedule of a namespace has of others now.
+    pub(super) fn set(&mut self, key: Key, namespace: &str, has: BTreeSet<ResourceRef>) {
+        for reference in has.iter().filter(|reference| reference.namespace != namespace) {
             let guests = self.guests.entry(reference.clone()).or_default();
             *guests.entry(namespace.to_owned()).or_default() += 1;
         }
-    }
-
-    /// One fewer.
-    pub(super) fn remove(&mut self, reference: &ResourceRef, namespace: &str) {
-        let Some(guests) = self.guests.get_mut(reference) else { return };
-        if let Some(count) = guests.get_mut(namespace) {
-            *count -= 1;
-            if *count == 0 {
-                guests.remove(namespace);
+        let before = if has.is_empty() { self.has.remove(&key) } else { self.has.insert(key, has) };
+        for reference in before.into_iter().flatten() {
+            let Some(guests) = self.guests.get_mut(&reference) else { continue };
+            if let Some(count) = guests.get_mut(namespace) {
+                *count -= 1;
+                if *count == 0 {
+                    guests.remove(namespace);
+                }
+            }
+            if guests.is_empty() {
+                self.guests.remove(&reference);
             }
         }
-        if guests.is_empty() {
-            self.guests.remove(reference);
-        }
+    }
+
+    /// A schedule is to have more.
+    pub(super) fn add(&mut self, key: Key, namespace: &str, more: BTreeSet<ResourceRef>) {
+        let mut has = self.has.get(&key).cloned().unwrap_or_default();
+        has.extend(more);
+        self.set(key, namespace, has);
     }
 
     /// A namespace with all that it is linked to, over others too.
@@ -63,17 +73,20 @@ mod tests {
     #[test]
     fn namespaces_are_linked_over_what_is_lent_and_apart_when_it_is_given_back() {
         let room = |namespace: &str| ResourceRef { namespace: namespace.to_owned(), name: "hall".to_owned() };
+        let key = |number: u128| (jiff::Timestamp::UNIX_EPOCH, uuid::Uuid::from_u128(number));
         let mut links = Links::default();
         let of = |links: &Links, namespace: &str| Vec::from_iter(links.of(namespace));
-        links.add(&room("a"), "a");
+        links.set(key(1), "a", BTreeSet::from([room("a")]));
         assert_eq!(of(&links, "a"), ["a"]);
-        links.add(&room("a"), "b");
-        links.add(&room("c"), "b");
-        links.add(&room("d"), "e");
+        links.set(key(2), "b", BTreeSet::from([room("a")]));
+        links.add(key(2), "b", BTreeSet::from([room("c"), room("a")]));
+        links.set(key(3), "e", BTreeSet::from([room("d")]));
         assert_eq!(of(&links, "a"), ["a", "b", "c"]);
         assert_eq!(of(&links, "c"), ["a", "b", "c"]);
-        links.remove(&room("a"), "b");
+        links.set(key(2), "b", BTreeSet::from([room("c")]));
         assert_eq!(of(&links, "a"), ["a"]);
         assert_eq!(of(&links, "b"), ["b", "c"]);
+        links.set(key(2), "b", BTreeSet::new());
+        assert_eq!(of(&links, "b"), ["b"]);
     }
 }

@@ -18,6 +18,7 @@ mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use calendar::{Ahead, Expanded, NearestInHours, Question, Search, Steps};
 use crds::resource::ResourceRef;
@@ -28,10 +29,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub use self::asks::Suggested;
-pub(crate) use self::index::COMPARING;
-use self::index::{Index, booking, key};
+use self::index::{COMPARING, Index, booking, key};
 use self::turns::Turns;
-pub(crate) use self::words::{NOT_NAMED, not_permitted};
+pub(crate) use self::words::{NOT_NAMED, not_compared, not_permitted};
 use crate::cache::Change;
 use crate::guarded::Guarded;
 use crate::status::Clash;
@@ -58,9 +58,8 @@ pub struct Conflicts {
     news: Notify,
     /// That somebody asks for other times.
     questions: Notify,
-    /// The most steps for which the index was not for others.
-    #[cfg(test)]
-    longest: std::sync::atomic::AtomicU64,
+    /// The most steps that somebody took in one turn.
+    longest: AtomicU64,
 }
 
 /// What was found for the schedules of a namespace.
@@ -106,8 +105,7 @@ impl Conflicts {
             memo: Memo::default(),
             news: Notify::new(),
             questions: Notify::new(),
-            #[cfg(test)]
-            longest: std::sync::atomic::AtomicU64::new(0),
+            longest: AtomicU64::new(0),
         }
     }
 
@@ -258,22 +256,15 @@ impl Conflicts {
         self.with(|index| index.weigh(schedule).1)
     }
 
-    fn copy(
-        &self,
-        question: &mut Question<Need>,
-        schedule: &ValidSchedule,
-        name: &Need,
-        steps: &mut Steps,
-    ) {
+    fn copy(&self, question: &mut Question<Need>, schedule: &ValidSchedule, name: &Need, steps: &mut Steps) {
         let before = steps.left();
         self.with(|index| index.occupancy.copy(question, &key(schedule), name, steps));
         self.held_for(before - steps.left());
     }
 
     /// The index was not for others while somebody took so many steps.
-    fn held_for(&self, _steps: u64) {
-        #[cfg(test)]
-        self.longest.fetch_max(_steps, std::sync::atomic::Ordering::Relaxed);
+    fn held_for(&self, steps: u64) {
+        self.longest.fetch_max(steps, Ordering::Relaxed);
     }
 
     /// Whether `schedule` can come in beside the others, or move there, for nobody gives way to who comes last.
@@ -285,10 +276,9 @@ impl Conflicts {
         let clashes = self.with(|index| index.clashes_of_newcomer(schedule, TOLD, &mut steps));
         self.held_for(COMPARING - steps.left());
         if clashes.total == 0 {
-            return match clashes.is_short {
-                true => Slot::NotKnown(words::too_much(clashes.checked_until, COMPARING, schedule)),
-                false => Slot::Free,
-            };
+            let far = clashes.checked_until;
+            let not_known = clashes.is_short.then(|| words::too_much(far, schedule));
+            return not_known.map_or(Slot::Free, Slot::NotKnown);
         }
         let mut steps = Steps::new(REFUSING);
         let search = Search::default();

@@ -67,7 +67,8 @@ mod tests {
             turns.with(|order| order.push("again"));
         });
         assert_eq!(turns.with(|order| order.clone()), ["first", "neighbour", "again"]);
-        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turns.with(|_| panic!("our bug"))));
+        let broken =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turns.with(|_| panic!("our bug"))));
         assert!(broken.is_err());
         assert_eq!(turns.with(|order| order.len()), 3, "a panic gives the turn back");
     }

@@ -7,7 +7,7 @@ use crds::resource::ResourceRef;
 use domain::Millis;
 use jiff::{SignedDuration, Timestamp};
 
-use super::index::Key;
+use super::index::{COMPARING, Key};
 use crate::status::local;
 use crate::validate::{Need, ValidSchedule};
 
@@ -34,21 +34,29 @@ pub(super) fn needs(needs: &[Need], namespace: &str) -> Vec<String> {
 }
 
 /// That it can't be told now.
-pub(super) const BUSY: &str = "schedules that share something with it are still being compared with each other: try again";
+pub(super) const BUSY: &str =
+    "schedules that share something with it are still being compared with each other: try again";
 
 /// That one has more to compare than is allowed.
-pub(super) fn too_much(until: Timestamp, steps: u64, schedule: &ValidSchedule) -> String {
+pub(super) fn too_much(until: Timestamp, schedule: &ValidSchedule) -> String {
     let until = local(until, schedule.recurrence.zone());
     format!(
-        "its occurrences with all that it needs are too many to compare: a comparison ends after {steps} steps, here before {until}; allowed are fewer occurrences (a longer interval, COUNT or UNTIL), or fewer participants and resources"
+        "its occurrences with all that it needs are too many to compare: a comparison ends after {COMPARING} steps, here before {until}; allowed are fewer occurrences (a longer interval, COUNT or UNTIL), or fewer participants and resources"
     )
+}
+
+/// That what starts from some instant on was not compared.
+pub(crate) fn not_compared(until: &str) -> String {
+    format!("what starts from {until} on was not compared: a comparison ends after {COMPARING} steps")
 }
 
 /// How far a search for free times did not come. None if it looked at all that was asked for.
 pub(super) fn not_looked_at(looked: Looked, steps: u64) -> Option<String> {
     let far = match looked.within {
         _ if !looked.is_short => None,
-        None => Some(format!("no start was looked at, for what is held is too much for a search of {steps} steps")),
+        None => Some(format!(
+            "no start was looked at, for what is held is too much for a search of {steps} steps"
+        )),
         Some(within) => Some(format!(
             "only starts up to {} away were looked at: a search ends after 20000 starts or {steps} steps",
             shown(within)
@@ -74,7 +82,8 @@ pub(super) fn refusal(
     let told = |clash: &Clash<Key, Need>| {
         let mut with: Vec<String> = Vec::new();
         for holder in &clash.with {
-            let whose = names.get(&holder.key).map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
+            let whose =
+                names.get(&holder.key).map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
             let text = format!("{whose} has {}", needs(&holder.needs, namespace).join(", "));
             if with.contains(&text) {
                 continue;
@@ -98,7 +107,9 @@ fn other_times(free: &Answer<FreeTime>, schedule: &ValidSchedule) -> String {
     let times: Vec<String> = free.times.iter().map(|time| local(time.first.start, zone)).collect();
     let farther = |within| format!("; times more than {} away were not looked at", shown(within));
     match (times.is_empty(), free.looked.within, free.looked.is_short) {
-        (_, None, _) => "no free times were looked for, since what is held is too much for a quick search".to_owned(),
+        (_, None, _) => {
+            "no free times were looked for, since what is held is too much for a quick search".to_owned()
+        }
         (true, _, false) => "no time within 14 days is free for all of it".to_owned(),
         (true, Some(within), true) => {
             format!("no time within {} is free for all of it{}", shown(within), farther(within))

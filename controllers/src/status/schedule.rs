@@ -10,7 +10,7 @@ use protocol::messages::{ClockCounts, StatusBody};
 use super::{Facts, moment, under_way};
 use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
-use crate::conflicts::{COMPARING, Finding, NOT_NAMED, Suggested, not_permitted};
+use crate::conflicts::{Finding, NOT_NAMED, Suggested, not_compared, not_permitted};
 
 /// What time tells of a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,11 +142,10 @@ fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {
 fn told(what: &str, until: Option<Timestamp>, other: &Suggested, times: Option<&Times>) -> String {
     let mut message = what.to_owned();
     if let (Some(until), Some(times)) = (until, times) {
-        let until = local(until, &times.zone);
-        message.push_str(&format!("; what starts from {until} on was not compared: a comparison ends after {COMPARING} steps"));
+        message = format!("{message}; {}", not_compared(&local(until, &times.zone)));
     }
     if let Some(why) = &other.not_looked_at {
-        message.push_str(&format!("; suggest: {why}"));
+        message = format!("{message}; suggest: {why}");
     }
     message
 }
