@@ -15,6 +15,8 @@ if [ "${1:-conflicts}" = conflicts ]; then
   say "bookings, beside PostgreSQL's exclusion constraint"
   command -v initdb /usr/lib/postgresql/*/bin/initdb >/dev/null || "$testbed" install postgresql
   cargo run --locked --quiet --release -p belfry-calendar --example occupancy
+  say "searches for other times"
+  cargo run --locked --quiet --release -p belfry-calendar --example suggest
   [ "${1:-}" != conflicts ] || exit 0
 fi
 if [ "${1:-calendar}" = calendar ]; then

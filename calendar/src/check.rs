@@ -8,11 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
-use crate::occupancy::{Expanded, Held, Occupancy};
+use crate::expanded::{EXPANDING, Expanded};
+use crate::occupancy::{Held, Occupancy};
 use crate::place::{Place, Series};
 use crate::proof::Pattern;
 use crate::spans::{Buffers, Span, runs};
+use crate::steps::Steps;
 use crate::zone::timestamp;
+
+/// Steps for each that is told.
+const TELLING: usize = 16;
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// The clashes of `booking` with what others than `key` hold, among them only those `against` whom it is
@@ -24,9 +29,26 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         against: impl Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
-        let own = Expanded::new(&booking.recurrence, booking.buffers, self.now, self.until());
+        let own =
+            Expanded::new(&booking.recurrence, booking.buffers, self.ahead(), &mut Steps::new(EXPANDING));
         let places: Vec<u32> = booking.needs.iter().filter_map(|name| self.number(name)).collect();
         self.compare(key, booking, &places, &own, &against, limit)
+    }
+
+    /// The same within so many steps, and without the proof of what lies behind the horizon: `never` is always false.
+    ///
+    /// Where they don't suffice, [`Clashes::checked_until`] says how far it came, and [`Clashes::is_short`] that.
+    pub fn check_within(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
+        against: impl Fn(&K) -> bool,
+        limit: usize,
+        steps: &mut Steps,
+    ) -> Clashes<K, R> {
+        let own = Expanded::new(&booking.recurrence, booking.buffers, self.ahead(), steps);
+        let places: Vec<u32> = booking.needs.iter().filter_map(|name| self.number(name)).collect();
+        self.look(key, booking, &places, &own, &against, limit, steps).0
     }
 
     /// Checks a booking that is expanded as far as the horizon, or farther.
@@ -39,23 +61,60 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         against: &dyn Fn(&K) -> bool,
         limit: usize,
     ) -> Clashes<K, R> {
+        let mut steps = Steps::new(u64::MAX);
+        let (mut clashes, others) = self.look(key, booking, places, own, against, limit, &mut steps);
+        let mut places = places.iter().map(|place| &self.places[*place as usize]);
+        clashes.never = clashes.total == 0
+            && others.until == self.until()
+            && places.all(|place| self.never(booking, own, place, &others));
+        clashes
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a check's parts, of two callers")]
+    fn look<'a>(
+        &self,
+        key: &'a K,
+        booking: &Booking<R>,
+        places: &[u32],
+        own: &Expanded,
+        against: &'a dyn Fn(&K) -> bool,
+        limit: usize,
+        steps: &mut Steps,
+    ) -> (Clashes<K, R>, Others<'a, K>) {
         let places = places.iter().map(|place| &self.places[*place as usize]);
         let mut others = Others { but: Some(key), until: self.until(), against };
-        let covered = places.clone().map(|place| self.covered(place, &others)).min().unwrap_or(i64::MAX);
-        others.until = others.until.min(own.covered).min(covered);
-        let near = Near::new(places.clone(), &own.spans, booking.buffers, |slot| self.counts(slot, &others));
+        let covered = places.clone().map(|place| self.covered(place, &others, steps)).min();
+        others.until = others.until.min(own.covered).min(covered.unwrap_or(i64::MAX));
+        let near =
+            Near::new(places.clone(), &own.spans, booking.buffers, |slot| self.counts(slot, &others), steps);
         let (mut first, mut total, mut holds) = (Vec::new(), 0, Vec::new());
-        for (index, event) in own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until)
-        {
+        let mut short = (steps.left() == 0).then_some(self.now);
+        let ahead = own.spans.iter().enumerate().take_while(|(_, event)| event.start < others.until);
+        for (index, event) in ahead {
+            if short.is_some() {
+                break;
+            }
             let (mut at, mut with) = (None, Vec::new());
             let told = first.len() < limit;
             for (number, place) in places.clone().enumerate() {
-                self.holds(place, near.series(number, index), *event, booking.buffers, &others, &mut holds);
-                let found = first_clash(*event, booking.buffers, &holds, place.capacity, |active| {
+                let enough = self.holds(
+                    place,
+                    near.series(number, index),
+                    *event,
+                    booking.buffers,
+                    &others,
+                    &mut holds,
+                    steps,
+                );
+                if !enough {
+                    short = Some(event.start);
+                    break;
+                }
+                let found = first_clash(*event, booking.buffers, &holds, place.capacity, |index| {
                     if told {
-                        with.extend(active.iter().map(|index| (holds[*index], &place.name)));
+                        with.push((holds[index], &place.name));
                     }
-                    told
+                    told && steps.take(TELLING)
                 });
                 at = found.into_iter().chain(at).min();
             }
@@ -65,10 +124,11 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
                 first.push(Clash { occurrence, at: timestamp(at), with: self.holders(&with) });
             }
         }
-        let never = total == 0
-            && others.until == self.until()
-            && places.clone().all(|place| self.never(booking, own, place, &others));
-        Clashes { first, total, checked_until: timestamp(others.until), never }
+        let is_short = short.is_some() || own.is_short && own.covered < self.until();
+        others.until = others.until.min(short.unwrap_or(i64::MAX));
+        let clashes =
+            Clashes { first, total, checked_until: timestamp(others.until), is_short, never: false };
+        (clashes, others)
     }
 
     fn holders(&self, holds: &[(Hold, &R)]) -> Vec<Holder<K, R>> {
@@ -88,7 +148,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         holders.collect()
     }
 
-    /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`.
+    /// What holds `place` within reach of an event and its buffers, out of all singles and of `series`. False when the
+    /// steps don't suffice to find and compare them.
+    #[allow(clippy::too_many_arguments, reason = "a check's parts, of two callers")]
     fn holds(
         &self,
         place: &Place<R>,
@@ -97,16 +159,19 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         buffers: Buffers,
         others: &Others<'_, K>,
         holds: &mut Vec<Hold>,
-    ) {
+        steps: &mut Steps,
+    ) -> bool {
         holds.clear();
         let around = buffers.around(event);
         let (low, high) = (around.start - place.reach, around.end + i64::from(place.lead));
         let singles = &place.singles[place.started(low)..];
         let singles = singles.iter().take_while(|single| single.start() < high);
         let singles = singles.map(|single| (single.slot, single.event()));
+        let listed = series.len();
         let series = series
             .iter()
             .flat_map(|series| series.run.starting_within(low, high).map(|event| (series.slot, event)));
+        let mut looked_at = 1 + listed;
         for (slot, event) in singles.chain(series) {
             let Some(other) = self.held[slot as usize].as_ref() else { continue };
             let held = other.buffers.around(event);
@@ -118,14 +183,20 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             {
                 holds.push(Hold { slot, event, held });
             }
+            looked_at += 1;
+            if looked_at as u64 > steps.left() {
+                break;
+            }
         }
+        steps.take(looked_at + 4 * holds.len())
     }
 
     /// Everything that holds `place` between two instants.
     pub(crate) fn holds_between(&self, place: &Place<R>, window: Span, but: Option<&K>) -> Vec<Hold> {
         let mut holds = Vec::new();
         let others = Others { but, until: self.until(), against: &|_: &K| true };
-        self.holds(place, place.series(), window, Buffers::default(), &others, &mut holds);
+        let mut steps = Steps::new(u64::MAX);
+        self.holds(place, place.series(), window, Buffers::default(), &others, &mut holds, &mut steps);
         holds
     }
 
@@ -134,10 +205,13 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     }
 
     /// Up to when everything that counts is held.
-    fn covered(&self, place: &Place<R>, others: &Others<'_, K>) -> i64 {
-        let here =
-            self.short.iter().filter(|slot| place.endless().contains(slot) && self.counts(**slot, others));
-        here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto)).min().unwrap_or(i64::MAX)
+    fn covered(&self, place: &Place<R>, others: &Others<'_, K>, steps: &mut Steps) -> i64 {
+        if self.is_covered() || !steps.take(place.endless().len()) {
+            return i64::MAX;
+        }
+        let here = place.endless().iter().filter(|slot| self.counts(**slot, others));
+        let upto = here.filter_map(|slot| Some(self.held[*slot as usize].as_ref()?.upto));
+        upto.filter(|upto| *upto < others.until).min().unwrap_or(i64::MAX)
     }
 
     /// Whether it is proven that `booking`, which does not clash within the horizon, never does.
@@ -201,11 +275,17 @@ impl Near {
         spans: &[Span],
         buffers: Buffers,
         counts: impl Fn(u32) -> bool,
+        steps: &mut Steps,
     ) -> Self {
-        if places.clone().all(|place| place.series().is_empty()) {
-            return Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
+        let none = Self { runs: 0, run_of: Vec::new(), series: Vec::new() };
+        if places.clone().all(|place| place.series().is_empty()) || !steps.take(spans.len()) {
+            return none;
         }
         let (runs, run_of) = runs(spans);
+        let listed: usize = places.clone().map(|place| 1 + place.series().len()).sum();
+        if !steps.take(runs.len().saturating_mul(listed)) {
+            return none;
+        }
         let mut series = Vec::with_capacity(places.clone().count() * runs.len());
         for place in places {
             for run in &runs {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use jiff::Timestamp;
 
 use crate::occurrences::Occurrence;
@@ -34,6 +35,18 @@ impl<R: Ord> Booking<R> {
         Self { recurrence, needs, buffers: Buffers::default() }
     }
 
+    /// When it is.
+    #[must_use]
+    pub fn recurrence(&self) -> &Recurrence {
+        &self.recurrence
+    }
+
+    /// Whom and what it needs, in order.
+    #[must_use]
+    pub fn needs(&self) -> &[R] {
+        &self.needs
+    }
+
     /// With time before and after each event in which nothing else may be under way. Parts of a second count whole.
     #[must_use]
     pub fn with_buffers(self, before: Duration, after: Duration) -> Self {
@@ -55,6 +68,9 @@ pub struct Clashes<K, R> {
     /// Occurrences that start before this instant were compared, all of them: the end of the horizon, or less for a
     /// series with very many occurrences.
     pub checked_until: Timestamp,
+    /// The steps did not suffice: what starts from `checked_until` on was not compared, though it lies before the
+    /// horizon.
+    pub is_short: bool,
     /// It is proven that no occurrence ever clashes, however far ahead. False says nothing of the time from
     /// `checked_until` on.
     pub never: bool,
@@ -94,36 +110,53 @@ pub(crate) struct Hold {
 
 /// The first moment at which the event and `holds` together are more than `capacity` bookings, one of them under way.
 ///
-/// Tells the places in `holds` of those that hold at such a moment, until told to stop by false.
+/// Tells the place in `holds` of each that holds at such a moment, once, until told to stop by false.
 pub(crate) fn first_clash(
     event: Span,
     buffers: Buffers,
     holds: &[Hold],
     capacity: u32,
-    mut tell: impl FnMut(&[usize]) -> bool,
+    mut tell: impl FnMut(usize) -> bool,
 ) -> Option<i64> {
     let held = buffers.around(event);
-    if holds.len() < capacity as usize || bookings(holds.iter()) < capacity as usize {
+    if holds.len() < capacity as usize {
         return None;
     }
-    let edges = |event: Span, held: Span| [event.start, event.end, held.start, held.end];
-    let mut moments: Vec<i64> = holds
-        .iter()
-        .flat_map(|hold| edges(hold.event, hold.held))
-        .chain(edges(event, held))
-        .filter(|at| within(held, *at))
-        .collect();
-    moments.sort_unstable();
-    moments.dedup();
-    let mut active = Vec::new();
+    let mut edges: Vec<(i64, Edge)> = vec![(held.start, Edge::Own), (event.start, Edge::Own)];
+    for (index, hold) in holds.iter().enumerate() {
+        edges.extend([(hold.held.start, Edge::Holds(index)), (hold.held.end, Edge::Frees(index))]);
+        edges.extend([(hold.event.start, Edge::Begins), (hold.event.end, Edge::Ends)]);
+    }
+    edges.iter_mut().for_each(|(at, _)| *at = (*at).max(held.start));
+    edges.retain(|(at, _)| *at < held.end);
+    edges.sort_unstable();
+    // Those that hold now with how many events, those of them that were not told, and events under way.
+    let (mut by, mut untold, mut under_way) = (HashMap::<u32, u32>::new(), Vec::new(), 0i64);
     let mut first = None;
-    for at in moments {
-        active.clear();
-        active.extend((0..holds.len()).filter(|index| within(holds[*index].held, at)));
-        let under_way = within(event, at) || active.iter().any(|index| within(holds[*index].event, at));
-        if under_way && bookings(active.iter().map(|index| &holds[*index])) >= capacity as usize {
+    for same in edges.chunk_by(|a, b| a.0 == b.0) {
+        let at = same[0].0;
+        for (_, edge) in same {
+            match *edge {
+                Edge::Holds(index) => {
+                    *by.entry(holds[index].slot).or_default() += 1;
+                    untold.push(index);
+                }
+                Edge::Begins => under_way += 1,
+                Edge::Ends => under_way -= 1,
+                Edge::Frees(index) => {
+                    if let Some(count) = by.get_mut(&holds[index].slot) {
+                        *count -= 1;
+                        if *count == 0 {
+                            by.remove(&holds[index].slot);
+                        }
+                    }
+                }
+                Edge::Own => {}
+            }
+        }
+        if by.len() >= capacity as usize && (under_way > 0 || within(event, at)) {
             first = first.or(Some(at));
-            if !tell(&active) {
+            if !untold.drain(..).filter(|index| holds[*index].held.end > at).all(&mut tell) {
                 break;
             }
         }
@@ -131,12 +164,15 @@ pub(crate) fn first_clash(
     first
 }
 
-/// How many bookings are behind some holds.
-fn bookings<'a>(holds: impl Iterator<Item = &'a Hold>) -> usize {
-    let mut slots: Vec<u32> = holds.map(|hold| hold.slot).collect();
-    slots.sort_unstable();
-    slots.dedup();
-    slots.len()
+/// What changes at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Edge {
+    Holds(usize),
+    Begins,
+    Ends,
+    Frees(usize),
+    /// Of the event itself.
+    Own,
 }
 
 fn within(span: Span, at: i64) -> bool {

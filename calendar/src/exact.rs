@@ -12,7 +12,7 @@ use crate::zone::{Segment, Zone};
 /// Times that one search looks at before it gives up.
 const MAX_WORK: u64 = 2_000_000;
 /// Times that finding the last of COUNT looks at before it gives up.
-const MAX_COUNT_WORK: u64 = 20_000_000;
+const MAX_COUNT_WORK: u64 = 4_000_000;
 /// No search goes further than the calendar's own repetition.
 const MAX_SEARCH: i64 = CYCLE_DAYS * DAY;
 /// The end of the calendar, with room for any offset.
@@ -92,6 +92,20 @@ impl ExactSeries {
         let period = (from - self.base).div_euclid(self.step);
         let segment = self.zone.segment(self.base + period * self.step);
         ExactIter { series: self, from, period, set: Vec::new(), index: 0, segment, work: 0, done: false }
+    }
+
+    /// Whether it has this instant: a look at one period.
+    pub(crate) fn has(&self, at: i64) -> bool {
+        if at < self.first || at > self.last {
+            return false;
+        }
+        let mut iter = self.from(at);
+        if self.bare {
+            return iter.next() == Some(at);
+        }
+        let begin = self.base + iter.period * self.step;
+        self.fill(begin, &mut iter.segment, &mut iter.set);
+        iter.set.contains(&at)
     }
 
     /// The last instant before `at`.
@@ -219,7 +233,8 @@ pub(crate) struct ExactIter<'a> {
     set: Vec<i64>,
     index: usize,
     segment: Segment,
-    work: u64,
+    /// Times looked at so far.
+    pub(crate) work: u64,
     done: bool,
 }
 

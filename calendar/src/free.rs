@@ -8,18 +8,12 @@ use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::conflict::{Booking, Hold, first_clash};
-use crate::days::DAY;
+use crate::conflict::{Booking, Hold};
 use crate::occupancy::Occupancy;
-use crate::recurrence::{Found, Recurrence};
+use crate::question::Question;
 use crate::spans::Span;
-use crate::spec::Length;
+use crate::steps::Steps;
 use crate::zone::{ceil_second, timestamp};
-
-/// Moves that are tried in one search, nearest first.
-const MAX_TRIED: i64 = 20_000;
-/// Occurrences of a series that is moved; later ones are left out of account.
-const MAX_MOVED: usize = 20_000;
 
 /// A stretch of time. Half open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +31,7 @@ pub struct Search {
     /// a day. 15 minutes by default.
     pub grid: SignedDuration,
     /// How far the booking may be moved, to either side. 14 days by default; of a fine grid the 20,000 nearest
-    /// starts are tried.
+    /// starts are looked at.
     pub reach: SignedDuration,
     /// How many to find. 3 by default.
     pub count: usize,
@@ -56,8 +50,32 @@ pub struct FreeTime {
     pub shift: SignedDuration,
     /// Its first occurrence that is not over, moved.
     pub first: Stretch,
-    /// All that were looked at, moved.
-    pub(crate) spans: Vec<Span>,
+}
+
+/// How far a search has looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Starts up to so far to either side were looked at, all of them. None if none was.
+    pub within: Option<SignedDuration>,
+    /// There was more to look at: the steps did not suffice, or there are more than 20,000 starts.
+    pub is_short: bool,
+    /// Only the first so many occurrences were looked at, of those up to the horizon. None if all were.
+    pub occurrences: Option<usize>,
+}
+
+impl Looked {
+    pub(crate) fn nowhere() -> Self {
+        Self { within: None, is_short: true, occurrences: None }
+    }
+}
+
+/// What a search found, and how far it has looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// What it found, the best first.
+    pub times: Vec<T>,
+    /// How far it has looked for them.
+    pub looked: Looked,
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
@@ -74,106 +92,25 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         free.into_iter().map(stretch).collect()
     }
 
-    /// The nearest moves of `booking` after which none of its occurrences that start from now to the horizon (the first
-    /// 20,000) clashes with what others than `key` hold: nearest first, of two as near the earlier.
+    /// What [`Question::nearest`] finds for `booking`, whose is `key`.
     ///
     /// None moves an occurrence to before now. For one occurrence of a series ask with a booking of that one alone.
-    pub fn nearest_free(&self, key: &K, booking: &Booking<R>, search: &Search) -> Vec<FreeTime> {
-        self.free_moves(key, booking, search).take(search.count).collect()
-    }
-
-    /// All such moves, as they are asked for.
-    pub(crate) fn free_moves<'a>(
-        &'a self,
-        key: &'a K,
-        booking: &'a Booking<R>,
+    pub fn nearest_free(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
         search: &Search,
-    ) -> impl Iterator<Item = FreeTime> + use<'a, K, R> {
-        let series = Movable::new(&booking.recurrence, self.now, self.until());
-        let shifts =
-            series.starts.first().map_or(Vec::new(), |first| search.shifts(first.wall, &booking.recurrence));
-        let mut suspect = 0;
-        shifts.into_iter().filter_map(move |shift| {
-            let is_taken = |event: Span| event.start < self.now || self.clashes(key, booking, event);
-            // What clashed under one move is likely to clash under the next.
-            if series.moved(suspect, shift).any(is_taken) {
-                return None;
-            }
-            if let Some(taken) =
-                (0..series.starts.len()).find(|index| series.moved(*index, shift).any(is_taken))
-            {
-                suspect = taken;
-                return None;
-            }
-            let spans: Vec<Span> =
-                (0..series.starts.len()).flat_map(|index| series.moved(index, shift)).collect();
-            let first = stretch(*spans.iter().min()?);
-            Some(FreeTime { shift: SignedDuration::from_secs(shift), first, spans })
-        })
-    }
-
-    /// Whether one event of a booking clashes.
-    fn clashes(&self, key: &K, booking: &Booking<R>, event: Span) -> bool {
-        let places = booking.needs.iter().filter_map(|name| self.find(name));
-        places.into_iter().any(|place| {
-            let holds = self.holds_between(place, booking.buffers.around(event), Some(key));
-            first_clash(event, booking.buffers, &holds, place.capacity, |_| false).is_some()
-        })
-    }
-}
-
-impl Search {
-    /// Seconds to move a series by whose first local start is `first`, nearest first.
-    fn shifts(&self, first: i64, recurrence: &Recurrence) -> Vec<i64> {
-        let minutes = (self.grid.as_secs() / 60).clamp(1, DAY / 60);
-        let grid = if recurrence.is_all_day() { DAY } else { minutes * 60 };
-        let reach = self.reach.as_secs().clamp(0, grid * (MAX_TRIED / 2));
-        // From the grid's start at or before the first.
-        let base = -first.rem_euclid(DAY).rem_euclid(grid);
-        let steps = reach / grid + 1;
-        let mut shifts: Vec<i64> = (-steps..=steps).map(|step| base + step * grid).collect();
-        shifts.retain(|shift| shift.abs() <= reach);
-        shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
-        shifts
-    }
-}
-
-/// A series that can be moved as a whole.
-struct Movable<'a> {
-    recurrence: &'a Recurrence,
-    /// What is ahead, no local time twice.
-    starts: Vec<Found>,
-    /// It counts in real time.
-    is_real: bool,
-}
-
-impl<'a> Movable<'a> {
-    fn new(recurrence: &'a Recurrence, now: i64, until: i64) -> Self {
-        let is_real = recurrence.rules().iter().any(|rule| rule.frequency().is_sub_daily());
-        let mut ahead = recurrence.occurrences_from(now);
-        let ahead = std::iter::from_fn(|| ahead.next_found()).take_while(|found| found.moment.at < until);
-        let ahead = ahead.filter(|found| found.length != Length::default());
-        let mut starts: Vec<Found> = ahead.take(MAX_MOVED).collect();
-        if !is_real {
-            starts.dedup_by_key(|found| found.wall);
+        steps: &mut Steps,
+    ) -> Answer<FreeTime> {
+        let mut question = Question::new(booking.clone(), *search, self.ahead(), steps);
+        for name in &booking.needs {
+            self.copy(&mut question, key, name, steps);
         }
-        Self { recurrence, starts, is_real }
-    }
-
-    fn moved(&self, index: usize, shift: i64) -> impl Iterator<Item = Span> {
-        let Found { moment, wall, length, .. } = self.starts[index];
-        let starts = if self.is_real {
-            [Some(moment.at + shift), None]
-        } else {
-            let resolved = self.recurrence.zone.resolve(wall + shift);
-            [resolved.first, resolved.second].map(|moment| moment.map(|moment| moment.at))
-        };
-        let end = move |start| self.recurrence.end_of(start, wall + shift, length);
-        starts.into_iter().flatten().map(move |start| Span { start, end: end(start) })
+        question.nearest(steps)
     }
 }
 
-fn stretch(span: Span) -> Stretch {
+pub(crate) fn stretch(span: Span) -> Stretch {
     Stretch { start: timestamp(span.start), end: timestamp(span.end) }
 }
 

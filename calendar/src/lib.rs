@@ -23,33 +23,41 @@ mod conflict;
 mod cron;
 mod days;
 mod exact;
+mod expanded;
 mod expansion;
 mod free;
 pub mod ical;
 mod local;
+mod moves;
 mod occupancy;
 mod occurrences;
 mod overrides;
 mod parse;
 mod place;
 mod proof;
+mod question;
 mod recurrence;
 mod reminders;
 mod rule;
 mod series;
 mod spans;
 mod spec;
+mod steps;
 mod suggest;
 mod table;
+#[cfg(test)]
+mod twin;
 mod zone;
 
 pub use clock::{ClockChange, ClockEffect, clock_changes};
 pub use conflict::{Booking, Clash, Clashes, Holder, MAX_BUFFER};
 pub use cron::{CronLine, MAX_CRON_LINES, cron_lines};
-pub use free::{FreeTime, Search, Stretch};
-pub use occupancy::{HORIZON, MAX_HORIZON, Occupancy};
+pub use expanded::Expanded;
+pub use free::{Answer, FreeTime, Looked, Search, Stretch};
+pub use occupancy::{Ahead, HORIZON, MAX_HORIZON, Occupancy};
 pub use occurrences::{Occurrence, Occurrences};
 pub use parse::{RuleError, RuleProblem};
+pub use question::Question;
 pub use recurrence::Recurrence;
 pub use reminders::{
     CatchUp, CatchUpPlan, CatchUpPolicy, DueReminder, MAX_BEFORE, NONE_TOLERANCE, Reminder, ReminderError,
@@ -57,5 +65,6 @@ pub use reminders::{
 };
 pub use rule::{Frequency, MAX_COUNT, MAX_INTERVAL, Rule};
 pub use spec::{MAX_DATES, MAX_DURATION, MAX_RULES, Override, RecurrenceError, RecurrenceSpec};
+pub use steps::Steps;
 pub use suggest::{Candidate, NearestInHours, Ranking, UnknownZone, WorkingHours};
 pub use zone::{Dst, Fold, Gap, find_zone};

@@ -153,6 +153,18 @@ impl LocalSeries {
         iter
     }
 
+    /// Whether it has this local time: a look at one period.
+    pub(crate) fn has(&self, local: i64) -> bool {
+        if local < self.first || local > self.last {
+            return false;
+        }
+        let mut iter = self.from(local);
+        if self.regular.is_some() {
+            return iter.next() == Some(local);
+        }
+        iter.period.is_some() && iter.index < iter.set.len(self) && iter.set.get(self, iter.index) == local
+    }
+
     /// The local times up to `local`, descending.
     pub(crate) fn back(&self, local: i64) -> LocalBack<'_> {
         let to = local.min(self.last);

@@ -5,29 +5,27 @@
 //! has used that up; each at another time, so that time never brings much at once.
 //! Never: a clock. What is asked holds at the instant that [`Occupancy::advance`] was told last.
 
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
+use crate::expanded::{EXPANDING, Expanded, most_runs};
 use crate::place::{Needed, Place, SHORT_RUN};
-use crate::recurrence::{Found, Recurrence};
+use crate::recurrence::Recurrence;
 use crate::spans::{Buffers, Span, runs};
+use crate::steps::Steps;
 use crate::table::Table;
-use crate::zone::floor_second;
+use crate::zone::{floor_second, timestamp};
 
 /// How far ahead clashes are looked for unless told otherwise: two years.
 pub const HORIZON: SignedDuration = SignedDuration::from_hours(731 * 24);
 /// The longest horizon: 50 years.
 pub const MAX_HORIZON: SignedDuration = SignedDuration::from_hours(50 * 366 * 24);
-/// Occurrences of one series that are looked at; with more, it is covered less far.
-const MAX_SPANS: usize = 250_000;
-/// Runs that one series may take in memory; with more, it is covered less far.
-const MAX_RUNS: usize = 5_000;
 const NEVER_DUE: i64 = i64::MAX;
 /// Occurrences that room is kept for.
 const KEPT_ROOM: usize = 256;
@@ -48,12 +46,19 @@ pub struct Occupancy<K, R> {
     /// Where in `places` a name is.
     by_name: Table,
     /// Bookings to expand again, by the day.
-    due: HashMap<i64, Vec<u32>>,
+    due: BTreeMap<i64, Vec<u32>>,
     /// Bookings that are not covered as far as the horizon.
     pub(crate) short: Vec<u32>,
     turn: u32,
     /// Room for what is expanded next, so that most need no allocation.
     room: Vec<Span>,
+}
+
+/// From when until when occurrences are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    pub(crate) now: i64,
+    pub(crate) until: i64,
 }
 
 /// A booking as it is held.
@@ -70,66 +75,6 @@ pub(crate) struct Held<K> {
     due: i64,
 }
 
-/// The occurrences of a booking that are not over, and start before `covered`.
-pub(crate) struct Expanded {
-    pub(crate) spans: Vec<Span>,
-    /// Nothing comes after the last if this is `i64::MAX`.
-    pub(crate) covered: i64,
-}
-
-impl Expanded {
-    /// Expands a booking from `now` to `until`, or as far as the bounds allow.
-    pub(crate) fn new(recurrence: &Recurrence, buffers: Buffers, now: i64, until: i64) -> Self {
-        Self::in_room(Vec::new(), recurrence, buffers, now, until)
-    }
-
-    /// The same, with the memory of `spans`, which is empty.
-    fn in_room(
-        mut spans: Vec<Span>,
-        recurrence: &Recurrence,
-        buffers: Buffers,
-        now: i64,
-        until: i64,
-    ) -> Self {
-        let mut covered = i64::MAX;
-        let from = now - i64::from(buffers.after);
-        let mut take = |span: Span| {
-            if span.start >= until || spans.len() == MAX_SPANS {
-                covered = span.start.min(until);
-                return false;
-            }
-            if span.end > from && span.end > span.start {
-                spans.push(span);
-            }
-            true
-        };
-        let span = |found: &Found| {
-            let start = found.moment.at;
-            Span { start, end: recurrence.end_of(start, found.wall, found.length) }
-        };
-        if recurrence.reach == 0 {
-            // Takes no time.
-        } else if recurrence.parts.is_empty() && recurrence.whole {
-            // Most are single events, for which this is all that must be done.
-            recurrence.singles.iter().map(span).all(&mut take);
-        } else {
-            let mut ahead = recurrence.occurrences_from(from.saturating_sub(recurrence.reach));
-            let ahead = std::iter::from_fn(|| ahead.next_found()).map(|found| span(&found));
-            ahead.filter(|span| span.end > from).all(&mut take);
-        }
-        while spans.len() > MAX_RUNS && runs(&spans).0.len() > MAX_RUNS {
-            covered = spans[spans.len() / 2].start;
-            spans.truncate(spans.len() / 2);
-        }
-        Self { spans, covered }
-    }
-
-    /// The end of the last, with its buffer.
-    pub(crate) fn end(&self, buffers: Buffers) -> Option<i64> {
-        self.spans.iter().map(|span| buffers.around(*span).end).max()
-    }
-}
-
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
     /// Nothing held. `horizon` is how far ahead of now occurrences start that are compared; at most [`MAX_HORIZON`].
     pub fn new(now: Timestamp, horizon: SignedDuration) -> Self {
@@ -142,7 +87,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             places: Vec::new(),
             unused: Vec::new(),
             by_name: Table::default(),
-            due: HashMap::new(),
+            due: BTreeMap::new(),
             short: Vec::new(),
             turn: 0,
             room: Vec::new(),
@@ -163,6 +108,18 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let own = self.expand(booking);
         self.hold(key, before, booking, places, &own);
         self.keep_room(own);
+    }
+
+    /// How far to expand the next booking that is to be held ([`Expanded::of`]).
+    pub fn far_ahead(&mut self) -> Ahead {
+        Ahead { now: self.now, until: self.farther() }
+    }
+
+    /// Holds a booking as [`Occupancy::insert`] does, expanded before; what is left to do is to enter it.
+    pub fn insert_expanded(&mut self, key: K, booking: &Booking<R>, own: &Expanded) {
+        let places = self.take(booking);
+        let before = self.slot(&key);
+        self.hold(key, before, booking, places, own);
     }
 
     /// Holds what `booking` needs as [`Occupancy::insert`] does, unless it clashes as [`Occupancy::check`] finds; then
@@ -217,29 +174,59 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Lets time go on to `now`; never back. Costs little when called at least once a day.
     pub fn advance(&mut self, now: Timestamp) {
-        let before = self.now.div_euclid(DAY);
+        self.advance_within(now, &mut Steps::new(u64::MAX));
+    }
+
+    /// The same, and expands again only as many as the steps allow; the others when it is called next. Until then they
+    /// are covered less far. False if some are left.
+    pub fn advance_within(&mut self, now: Timestamp, steps: &mut Steps) -> bool {
         self.now = self.now.max(floor_second(now));
         let today = self.now.div_euclid(DAY);
-        for day in before + 1..=today {
-            for slot in self.due.remove(&day).into_iter().flatten() {
-                // It may be gone, or have been expanded since.
-                if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
-                    && let Some(held) = self.held[slot as usize].take()
-                {
-                    self.empty(slot, &held);
-                    match held.rest.clone() {
-                        Some(recurrence) => {
-                            let until = self.ahead();
-                            let own = Expanded::new(&recurrence, held.buffers, self.now, until);
-                            let (rest, upto, due) =
-                                self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
-                            self.held[slot as usize] = Some(Held { rest, upto, due, ..held });
-                        }
-                        None => self.held[slot as usize] = Some(Held { due: NEVER_DUE, ..held }),
-                    }
-                }
+        while steps.left() > 0
+            && let Some(mut due) = self.due.first_entry().filter(|due| *due.key() <= today)
+        {
+            let slot = due.get_mut().pop();
+            if due.get().is_empty() {
+                due.remove();
+            }
+            let Some(slot) = slot else { continue };
+            steps.take(1);
+            // It may be gone, or have been expanded since.
+            if self.held[slot as usize].as_ref().is_some_and(|held| held.due <= today)
+                && let Some(held) = self.held[slot as usize].take()
+            {
+                self.empty(slot, &held);
+                let held = self.expanded_again(slot, held, steps);
+                self.held[slot as usize] = Some(held);
             }
         }
+        self.due.first_key_value().is_none_or(|(day, _)| *day > today)
+    }
+
+    fn expanded_again(&mut self, slot: u32, held: Held<K>, steps: &mut Steps) -> Held<K> {
+        let Some(recurrence) = held.rest.clone() else { return Held { due: NEVER_DUE, ..held } };
+        let ahead = Ahead { until: self.farther(), now: self.now };
+        let (most, mut own_steps) = (most_runs(held.places.len()), Steps::new(EXPANDING));
+        let own = Expanded::in_room(Vec::new(), &recurrence, held.buffers, ahead, most, &mut own_steps);
+        steps.take((EXPANDING - own_steps.left()) as usize);
+        let (rest, upto, due) = self.fill(slot, &held.places, held.buffers, &recurrence, &own, held.due);
+        Held { rest, upto, due, ..held }
+    }
+
+    /// Whether all that is held is held up to the horizon.
+    pub(crate) fn is_covered(&self) -> bool {
+        let today = self.now.div_euclid(DAY);
+        self.short.is_empty() && self.due.first_key_value().is_none_or(|(day, _)| *day > today)
+    }
+
+    /// The instant at which what is asked holds.
+    pub fn now(&self) -> Timestamp {
+        timestamp(self.now)
+    }
+
+    /// What is looked at now.
+    pub fn ahead(&self) -> Ahead {
+        Ahead { now: self.now, until: self.until() }
     }
 
     /// Occurrences that start from here on are not looked at.
@@ -247,7 +234,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         self.now + self.horizon
     }
 
-    fn slot(&self, key: &K) -> Option<u32> {
+    pub(crate) fn slot(&self, key: &K) -> Option<u32> {
         self.slots.find(key, |slot| self.held[slot as usize].as_ref().is_some_and(|held| held.key == *key))
     }
 
@@ -305,7 +292,7 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// How far to expand a booking that is to be held: a sixteenth of the horizon more, up to twice that, another each
     /// time.
-    fn ahead(&mut self) -> i64 {
+    fn farther(&mut self) -> i64 {
         let slack = self.horizon / 16 + DAY;
         self.turn = self.turn.wrapping_add(0x9E37_79B9);
         self.until() + slack + i64::from(self.turn >> 16) * slack / 65_536
@@ -313,8 +300,9 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
 
     /// Expands a booking that is to be held.
     fn expand(&mut self, booking: &Booking<R>) -> Expanded {
-        let (room, until) = (mem::take(&mut self.room), self.ahead());
-        Expanded::in_room(room, &booking.recurrence, booking.buffers, self.now, until)
+        let (room, ahead) = (mem::take(&mut self.room), Ahead { until: self.farther(), now: self.now });
+        let (most, mut steps) = (most_runs(booking.needs.len()), Steps::new(EXPANDING));
+        Expanded::in_room(room, &booking.recurrence, booking.buffers, ahead, most, &mut steps)
     }
 
     fn keep_room(&mut self, own: Expanded) {

@@ -9,11 +9,15 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use crate::days::DAY;
 use crate::recurrence::{Found, Recurrence};
 use crate::series::{Moments, Part};
-use crate::spec::Length;
+use crate::spec::{Length, MAX_OVERRIDE_STEPS};
+use crate::steps::Steps;
 use crate::zone::{Moment, Turn, Zone, ceil_second, civil, floor_second, timestamp};
 
 /// Times in a row that `except_rules` may take out before a search ends.
 const MAX_EXCEPTED: u32 = 100_000;
+
+/// What it counts as to begin with one part of a recurrence, in steps.
+const EACH_PART: usize = 10;
 
 /// One occurrence. Half open: `end` is not part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub struct Occurrences<'a> {
     /// There is one source and nothing else, so nothing is merged.
     alone: bool,
     after: i64,
+    /// What looking at times that exceptions took out has cost.
+    spent: u64,
 }
 
 #[derive(Debug)]
@@ -124,24 +130,36 @@ impl Recurrence {
     /// The occurrence with this identity ([`Occurrence::id`]), if there is one.
     pub fn find(&self, id: &str) -> Option<Occurrence> {
         let local: DateTime = id.strip_suffix("/2").unwrap_or(id).parse().ok()?;
-        let found =
-            self.find_local(crate::zone::local_seconds(local), Turn::second_if(id.ends_with("/2")))?;
+        let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
+        let found = self.find_local(
+            crate::zone::local_seconds(local),
+            Turn::second_if(id.ends_with("/2")),
+            &mut steps,
+        )?;
         Some(self.occurrence(&found))
     }
 
-    pub(crate) fn find_local(&self, local: i64, turn: Turn) -> Option<Found> {
+    /// None too when the steps don't suffice; then none is left.
+    pub(crate) fn find_local(&self, local: i64, turn: Turn, steps: &mut Steps) -> Option<Found> {
         let named = |it: &Found| it.moment.local == local && it.moment.turn == turn;
         let moved = self.singles.iter().find(|it| it.fixed && named(it));
-        moved.copied().or_else(|| {
-            let resolved = self.zone.resolve(local);
-            self.parts.iter().map(|part| part.shift).chain([0]).find_map(|shift| {
-                // A shift on the local clock is, in instants, at most a change of the clocks off.
-                let margin = if shift == 0 { 0 } else { DAY };
-                let mut near = self.occurrences_from(resolved.low.saturating_add(shift - margin));
-                std::iter::from_fn(|| near.next_found())
-                    .take_while(|it| it.moment.at <= resolved.high.saturating_add(shift + margin))
-                    .find(named)
-            })
+        if moved.is_some() {
+            return moved.copied();
+        }
+        let resolved = self.zone.resolve(local);
+        let mut shifts: Vec<i64> = self.parts.iter().map(|part| part.shift).chain([0]).collect();
+        shifts.sort_unstable_by_key(|shift| (shift.abs(), *shift));
+        shifts.dedup();
+        shifts.into_iter().find_map(|shift| {
+            // A shift on the local clock is, in instants, at most a change of the clocks off.
+            let margin = if shift == 0 { 0 } else { DAY };
+            if !steps.take(EACH_PART * self.parts.len()) {
+                return None;
+            }
+            let mut near = self.occurrences_from(resolved.low.saturating_add(shift - margin));
+            std::iter::from_fn(|| near.next_found_within(steps))
+                .take_while(|it| it.moment.at <= resolved.high.saturating_add(shift + margin))
+                .find(named)
         })
     }
 
@@ -158,6 +176,7 @@ impl Recurrence {
             singles,
             alone,
             after: at.saturating_sub(1),
+            spent: 0,
         }
     }
 
@@ -193,6 +212,24 @@ impl Occurrences<'_> {
         if self.alone && self.recurrence.whole { self.next_plain() } else { self.next_merged() }
     }
 
+    /// The next one, and what it cost to find it taken from `steps`. None too when they don't suffice; then none is left.
+    #[inline]
+    pub(crate) fn next_found_within(&mut self, steps: &mut Steps) -> Option<Found> {
+        let before = self.work();
+        let found = self.next_found();
+        let work = self.work().saturating_sub(before) + self.each();
+        steps.take(work as usize).then_some(found)?
+    }
+
+    /// What a look at one time costs: the least of all sources is looked for, and held against each exception.
+    fn each(&self) -> u64 {
+        (self.sources.len().max(1) + 4 * self.recurrence.except_parts.len()) as u64
+    }
+
+    fn work(&self) -> u64 {
+        self.spent + self.sources.iter().map(|source| source.moments.work()).sum::<u64>()
+    }
+
     /// What [`Self::next_merged`] finds where nothing is merged or taken out.
     #[inline]
     fn next_plain(&mut self) -> Option<Found> {
@@ -217,12 +254,14 @@ impl Occurrences<'_> {
                     return Some(found);
                 }
                 by_rule += 1;
+                self.spent += self.each();
                 if by_rule == MAX_EXCEPTED {
                     return None;
                 }
                 continue;
             }
             excepted += 1;
+            self.spent += self.each();
             if excepted.is_multiple_of(1000) && recurrence.may_step_over(found.moment) {
                 self.step_over_day(found.moment);
             }
@@ -262,9 +301,10 @@ impl Occurrences<'_> {
     fn step_over_day(&mut self, moment: Moment) {
         let midnight = self.recurrence.zone.resolve((moment.local.div_euclid(DAY) + 1) * DAY);
         if midnight.low == midnight.high && midnight.low > moment.at {
-            let after = self.after;
+            let (after, spent) = (self.after, self.work());
             *self = self.recurrence.occurrences_from(midnight.low);
             self.after = self.after.max(after);
+            self.spent = spent;
         }
     }
 }

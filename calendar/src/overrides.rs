@@ -5,16 +5,25 @@
 
 use crate::recurrence::{Found, Recurrence};
 use crate::series::Series;
-use crate::spec::{Length, MAX_DATES, Override, RecurrenceError, When, read, short};
+use crate::spec::{Length, MAX_DATES, MAX_OVERRIDE_STEPS, Override, RecurrenceError, When, read, short};
+use crate::steps::Steps;
 use crate::zone::{Moment, Turn};
+
+/// What a copy of a part counts as, in steps.
+const COPY: usize = 10;
 
 pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Result<(), RecurrenceError> {
     if overrides.len() > MAX_DATES {
         return Err(RecurrenceError::TooManyDates { list: "overrides" });
     }
     let mut named = Vec::new();
+    let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
     for (index, it) in overrides.iter().enumerate() {
-        let found = name(recurrence, it)
+        let found = name(recurrence, it, &mut steps);
+        if steps.left() == 0 {
+            return Err(RecurrenceError::OverridesTooCostly);
+        }
+        let found = found
             .ok_or_else(|| RecurrenceError::NoSuchOccurrence { index, found: short(&it.recurrence_id) })?;
         named.push((found, index, it));
     }
@@ -28,9 +37,16 @@ pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Resu
         let start = it.start.as_deref().map(|text| new_start(recurrence, index, text)).transpose()?;
         if it.this_and_future {
             let length = length(recurrence.length)?;
+            // Each part may be cut in two, and is copied for that.
+            if !steps.take(COPY * recurrence.parts.len()) {
+                return Err(RecurrenceError::OverridesTooCostly);
+            }
             from_here_on(recurrence, &base, it.cancelled, start, length);
         } else {
-            let now = recurrence.find_local(base.moment.local, base.moment.turn).unwrap_or(base);
+            let now = recurrence.find_local(base.moment.local, base.moment.turn, &mut steps).unwrap_or(base);
+            if steps.left() == 0 {
+                return Err(RecurrenceError::OverridesTooCostly);
+            }
             let length = length(now.length)?;
             only_this(recurrence, &now, it.cancelled, start, length);
         }
@@ -41,7 +57,7 @@ pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Resu
 }
 
 /// The occurrence that an override names.
-fn name(recurrence: &Recurrence, it: &Override) -> Option<Found> {
+fn name(recurrence: &Recurrence, it: &Override, steps: &mut Steps) -> Option<Found> {
     let (text, turn) = match it.recurrence_id.strip_suffix("/2") {
         Some(text) => (text, Turn::Second),
         None => (it.recurrence_id.as_str(), Turn::First),
@@ -49,10 +65,10 @@ fn name(recurrence: &Recurrence, it: &Override) -> Option<Found> {
     match read(text)? {
         when @ When::Instant(_) => {
             let moment = recurrence.moments(when).next()?;
-            recurrence.find_local(moment.local, moment.turn)
+            recurrence.find_local(moment.local, moment.turn, steps)
         }
-        When::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), turn),
-        When::Local(local) => recurrence.find_local(local, turn),
+        When::Day(midnight) => recurrence.find_local(recurrence.at_start_time(midnight), turn, steps),
+        When::Local(local) => recurrence.find_local(local, turn, steps),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Recurrence {
     except_days: Vec<i64>,
     except_locals: Vec<i64>,
     except_instants: Vec<i64>,
-    except_parts: Vec<Part>,
+    pub(crate) except_parts: Vec<Part>,
     /// Names of occurrences that are elsewhere, or nowhere.
     pub(crate) replaced: Vec<(i64, Turn)>,
     /// Nothing takes anything out.

@@ -128,8 +128,8 @@ impl Part {
     pub(crate) fn has(&self, moment: Moment) -> bool {
         moment.at <= self.until
             && match &self.series {
-                Series::Local(series) => series.from(moment.local).next() == Some(moment.local),
-                Series::Exact(series) => series.from(moment.at).next() == Some(moment.at),
+                Series::Local(series) => series.has(moment.local),
+                Series::Exact(series) => series.has(moment.at),
             }
     }
 
@@ -221,6 +221,17 @@ impl Iterator for LocalMoments<'_> {
             }
         }
         self.near_a_change()
+    }
+}
+
+impl Moments<'_> {
+    /// Times looked at so far, beside those that were given.
+    #[inline]
+    pub(crate) fn work(&self) -> u64 {
+        match self {
+            Self::Local(_) => 0,
+            Self::Exact(iter, ..) => iter.work,
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::zone::{Dst, local_seconds};
 pub const MAX_DURATION: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// The most `dates`, the most `except_dates` and the most `overrides`.
 pub const MAX_DATES: usize = 1000;
+/// Steps to find the occurrences that all overrides name.
+pub(crate) const MAX_OVERRIDE_STEPS: u64 = 10_000_000;
 /// The most rules beside the first, and the most `except_rules`.
 pub const MAX_RULES: usize = 20;
 
@@ -146,6 +148,12 @@ pub enum RecurrenceError {
         /// `moreRules` or `exceptRules`.
         list: &'static str,
     },
+    /// Finding what the overrides name takes too long.
+    #[error(
+        "overrides: to find what they name takes more than {MAX_OVERRIDE_STEPS} steps; allowed are fewer overrides, or fewer \
+         with range ThisAndFuture, or rules that are not shorter than DAILY"
+    )]
+    OverridesTooCostly,
     /// An override of an occurrence that there is not.
     #[error(
         "overrides[{index}] \"{found}\": there is no such occurrence; allowed is the time that rule or dates give it"

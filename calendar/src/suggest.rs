@@ -3,24 +3,28 @@
 //! What is good is for a [`Ranking`] to say; here is what it may look at, and a ranking of our own. Never: chance. The
 //! same question has the same answer, and of two times as good the earlier comes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
-use jiff::civil::{Time, Weekday};
+use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::conflict::Booking;
-use crate::free::{FreeTime, Search, Stretch};
+use crate::free::{Answer, FreeTime, Looked, Search, Stretch};
 use crate::occupancy::Occupancy;
-use crate::place::Place;
+use crate::question::{EVER, Question, Taken, free_time, merge};
 use crate::spans::Span;
+use crate::steps::Steps;
 use crate::zone::{self, timestamp};
 
 /// Free times that are ranked: so many in everyone's hours, and so many others, the nearest of both.
 const CONSIDERED: usize = 32;
 /// Two events with less between them are back to back.
-const BREAK: SignedDuration = SignedDuration::from_mins(10);
+pub(crate) const BREAK: SignedDuration = SignedDuration::from_mins(10);
+
+/// What working out the hours of one day costs.
+const STEPS_A_DAY: usize = 8;
 
 /// When somebody works.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,17 +64,26 @@ impl WorkingHours {
         days.filter(|day| self.days.contains(&day.weekday())).filter_map(stretch).collect()
     }
 
-    /// Whether an event lies in one working day's hours whole.
-    fn cover(&self, event: Span) -> bool {
-        let local = |at: i64| self.zone.to_datetime(timestamp(at));
-        let (start, end) = (local(event.start), local(event.end));
-        let covers = |back: i64| {
-            let day = start.date().checked_sub(back.days()).ok()?;
-            let last = if self.to > self.from { day } else { day.tomorrow().ok()? };
-            let inside = start >= day.to_datetime(self.from) && end <= last.to_datetime(self.to);
-            Some(inside && self.days.contains(&day.weekday()))
-        };
-        [0, 1].into_iter().any(|back| covers(back) == Some(true))
+    /// Each working day's hours that touch a window, whole, in order and apart. None when the steps don't suffice.
+    fn days_within(&self, window: Span, steps: &mut Steps) -> Option<Vec<Span>> {
+        let date = |at: i64| self.zone.to_datetime(timestamp(at)).date();
+        let Ok(first) = date(window.start).yesterday() else { return Some(Vec::new()) };
+        let (last, mut days) = (date(window.end), Vec::new());
+        for day in first.series(1.day()).take_while(|day| *day <= last) {
+            if !steps.take(STEPS_A_DAY) {
+                return None;
+            }
+            days.extend(self.day(day).filter(|day| day.end > window.start && day.start < window.end));
+        }
+        Some(days)
+    }
+
+    /// The hours of the working day that begins on `day`.
+    pub(crate) fn day(&self, day: Date) -> Option<Span> {
+        let at = |day: Date, time| Some(self.zone.to_timestamp(day.to_datetime(time)).ok()?.as_second());
+        let last = if self.to > self.from { day } else { day.tomorrow().ok()? };
+        let span = Span { start: at(day, self.from)?, end: at(last, self.to)? };
+        (self.days.contains(&day.weekday()) && span.start < span.end).then_some(span)
     }
 }
 
@@ -110,8 +123,7 @@ impl Ranking for NearestInHours {
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
-    /// The best `search.count` free times for `booking`, of those within `search.reach` of its own
-    /// ([`Occupancy::nearest_free`] says what is free). `people` are those whose hours and breaks count.
+    /// What [`Question::suggest`] finds for `booking`, whose is `key`.
     pub fn suggest(
         &self,
         key: &K,
@@ -119,51 +131,174 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         search: &Search,
         people: &BTreeMap<R, WorkingHours>,
         ranking: &dyn Ranking,
-    ) -> Vec<Candidate> {
-        let (mut inside, mut outside) = (Vec::new(), Vec::new());
-        for time in self.free_moves(key, booking, search) {
-            let outside_hours = time
-                .spans
-                .iter()
-                .map(|event| people.values().filter(|hours| !hours.cover(*event)).count())
-                .sum();
-            let list = if outside_hours == 0 { &mut inside } else { &mut outside };
-            if list.len() < CONSIDERED {
-                let back_to_back = self.back_to_back(key, &time.spans, people.keys());
-                list.push(Candidate { occurrences: time.spans.len(), outside_hours, back_to_back, time });
-            }
-            if inside.len() == CONSIDERED {
-                break;
-            }
+        steps: &mut Steps,
+    ) -> Answer<Candidate> {
+        let mut question = Question::new(booking.clone(), *search, self.ahead(), steps);
+        for name in question.names(people) {
+            self.copy(&mut question, key, &name, steps);
         }
+        question.suggest(people, ranking, steps)
+    }
+}
+
+impl<R: Clone + Ord + Hash> Question<R> {
+    /// Whom and what it is about: what holds these is to be copied.
+    pub fn names(&self, people: &BTreeMap<R, WorkingHours>) -> Vec<R> {
+        let names: BTreeSet<&R> = self.booking.needs.iter().chain(people.keys()).collect();
+        names.into_iter().cloned().collect()
+    }
+
+    /// The best `search.count` free times, of those within `search.reach` of its own ([`Question::nearest`] says what is
+    /// free): 32 in everyone's hours, the nearest, and the 32 nearest others among them. `people` are those whose
+    /// hours and breaks count.
+    pub fn suggest(
+        &self,
+        people: &BTreeMap<R, WorkingHours>,
+        ranking: &dyn Ranking,
+        steps: &mut Steps,
+    ) -> Answer<Candidate> {
+        let nothing = Answer { times: Vec::new(), looked: Looked::nowhere() };
+        let Some(judge) = Judge::new(self, people, steps) else { return nothing };
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        let mut events = Vec::new();
+        let looked = self.search(&judge.off, steps, |steps, series, shift, is_inside| {
+            let list = if is_inside { &mut inside } else { &mut outside };
+            if list.len() == CONSIDERED {
+                return Taken::More;
+            }
+            if !steps.take(series.len() * (3 + if is_inside { 0 } else { judge.days.len() })) {
+                return Taken::Spent;
+            }
+            series.events(shift, &mut events);
+            list.extend(free_time(shift, &events).map(|time| Candidate {
+                time,
+                occurrences: events.len(),
+                outside_hours: if is_inside { 0 } else { judge.outside_hours(&events) },
+                back_to_back: judge.back_to_back(&events),
+            }));
+            if inside.len() == CONSIDERED { Taken::Enough } else { Taken::More }
+        });
         let mut candidates = inside;
         candidates.append(&mut outside);
         let costs = ranking.costs(&candidates).into_iter().chain(std::iter::repeat(u64::MAX));
         let mut ranked: Vec<(u64, Candidate)> = costs.zip(candidates).collect();
         ranked.sort_by_key(|(cost, candidate)| (*cost, candidate.time.first.start));
-        ranked.into_iter().map(|(_, candidate)| candidate).take(search.count).collect()
+        let times = ranked.into_iter().map(|(_, candidate)| candidate).take(self.search.count).collect();
+        Answer { times, looked }
+    }
+}
+
+/// What hours and breaks make of events, worked out once for all moves.
+struct Judge {
+    /// Each working day of those who work alike, in order, and how many people they are.
+    days: Vec<(Vec<Span>, usize)>,
+    /// Time between the hours that all have. An event that lies in no working day whole touches some of it; that is also
+    /// so of an empty stretch, from one working day to the next.
+    off: Vec<Span>,
+    /// How many people have another event shortly before an event that begins then.
+    before: Counts,
+    /// How many have one shortly after an event that ends then.
+    after: Counts,
+}
+
+impl Judge {
+    fn new<R: Clone + Ord + Hash>(
+        question: &Question<R>,
+        people: &BTreeMap<R, WorkingHours>,
+        steps: &mut Steps,
+    ) -> Option<Self> {
+        let series = question.series.as_ref()?;
+        let window = series.window(question.search.reach.as_secs().max(0));
+        let mut alike: Vec<(&WorkingHours, usize)> = Vec::new();
+        for hours in people.values() {
+            match alike.iter_mut().find(|(other, _)| *other == hours) {
+                Some((_, count)) => *count += 1,
+                None => alike.push((hours, 1)),
+            }
+        }
+        let mut days = Vec::new();
+        let mut all: Option<Vec<Span>> = None;
+        for (hours, count) in alike {
+            let own = hours.days_within(window, steps)?;
+            all = Some(all.map_or_else(|| own.clone(), |all| both(&all, &own)));
+            days.push((own, count));
+        }
+        let near = BREAK.as_secs();
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for copied in question.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
+            let mut events: Vec<Span> = copied.holds(question.ahead, steps)?.map(|held| held.event).collect();
+            let mut ends = events.clone();
+            events
+                .iter_mut()
+                .for_each(|event| (event.start, event.end) = (event.start + 1, event.end + near));
+            ends.iter_mut().for_each(|event| event.start = event.start - near + 1);
+            merge(&mut events);
+            merge(&mut ends);
+            before.append(&mut events);
+            after.append(&mut ends);
+        }
+        let off = all.map_or_else(Vec::new, |all| between(&all));
+        (steps.left() > 0).then(|| Self {
+            days,
+            off,
+            before: Counts::new(&before),
+            after: Counts::new(&after),
+        })
     }
 
-    fn back_to_back<'a>(&self, key: &K, events: &[Span], people: impl Iterator<Item = &'a R>) -> usize
-    where
-        R: 'a,
-    {
-        let places: Vec<&Place<R>> = people.filter_map(|name| self.find(name)).collect();
-        let near = BREAK.as_secs();
-        let sides = events.iter().flat_map(|event| {
-            [
-                Span { start: event.start - near, end: event.start },
-                Span { start: event.end, end: event.end + near },
-            ]
-        });
-        sides
-            .map(|side| {
-                let busy = |place: &&&Place<R>| {
-                    let mut holds = self.holds_between(place, side, Some(key)).into_iter();
-                    holds.any(|hold| hold.event.start < side.end && side.start < hold.event.end)
-                };
-                places.iter().filter(busy).count()
-            })
-            .sum()
+    fn outside_hours(&self, events: &[Span]) -> usize {
+        let inside = |days: &[Span], event: &Span| {
+            let next = days.partition_point(|day| day.start <= event.start);
+            next > 0 && days[next - 1].end >= event.end
+        };
+        let outside =
+            |(days, count): &(Vec<Span>, usize)| count * events.iter().filter(|it| !inside(days, it)).count();
+        self.days.iter().map(outside).sum()
     }
+
+    fn back_to_back(&self, events: &[Span]) -> usize {
+        events.iter().map(|event| self.before.at(event.start) + self.after.at(event.end)).sum()
+    }
+}
+
+/// In how many of some stretches an instant lies.
+struct Counts(Vec<(i64, usize)>);
+
+impl Counts {
+    fn new(spans: &[Span]) -> Self {
+        let mut edges: Vec<(i64, isize)> =
+            spans.iter().flat_map(|span| [(span.start, 1), (span.end, -1)]).collect();
+        edges.sort_unstable();
+        let mut count = 0;
+        let counts = edges.into_iter().map(|(at, by)| {
+            count += by;
+            (at, count.unsigned_abs())
+        });
+        Self(counts.collect())
+    }
+
+    fn at(&self, instant: i64) -> usize {
+        let next = self.0.partition_point(|(at, _)| *at <= instant);
+        next.checked_sub(1).map_or(0, |last| self.0[last].1)
+    }
+}
+
+/// What lies in both of two lists of stretches, each in order and apart.
+fn both(one: &[Span], other: &[Span]) -> Vec<Span> {
+    let (mut found, mut a, mut b) = (Vec::new(), 0, 0);
+    while let (Some(x), Some(y)) = (one.get(a), other.get(b)) {
+        let (start, end) = (x.start.max(y.start), x.end.min(y.end));
+        if start < end {
+            found.push(Span { start, end });
+        }
+        if x.end < y.end { a += 1 } else { b += 1 }
+    }
+    found
+}
+
+/// What lies between stretches, also where two meet, and before and after them all.
+fn between(spans: &[Span]) -> Vec<Span> {
+    let starts = std::iter::once(-EVER).chain(spans.iter().map(|span| span.end));
+    let ends = spans.iter().map(|span| span.start).chain([EVER]);
+    starts.zip(ends).map(|(start, end)| Span { start, end }).collect()
 }

@@ -111,6 +111,11 @@ impl Calm {
         self.low <= local && local < self.high
     }
 
+    /// The last of them.
+    pub(crate) fn last(&self) -> i64 {
+        self.high.saturating_sub(1)
+    }
+
     pub(crate) fn holds_instant(&self, at: i64) -> bool {
         self.holds(at.saturating_add(self.offset))
     }

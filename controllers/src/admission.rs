@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::conditions::reasons::{CONFLICTING, INVALID_SPEC, REF_NOT_PERMITTED, UNREADABLE};
-use crate::conflicts::not_permitted;
+use crate::conflicts::{Slot, not_permitted};
 use crate::metrics::Metrics;
 use crate::validate::{self, Invalid, ValidResource, ValidSchedule, guarded};
 use crate::world::World;
@@ -141,11 +141,11 @@ impl Admission {
         }
         // As it stands, it holds what it needs, and is not in its own way.
         match conflicts.refusal(schedule, (self.world.now)()) {
-            None => Verdict::Allowed,
-            Some(why) if schedule.policy == ConflictPolicy::Reject => {
+            Slot::Free => Verdict::Allowed,
+            Slot::Taken(why) | Slot::NotKnown(why) if schedule.policy == ConflictPolicy::Reject => {
                 Verdict::Denied(format!("{CONFLICTING}: {why}"))
             }
-            Some(why) => Verdict::Warned(format!("{CONFLICTING}: {why}")),
+            Slot::Taken(why) | Slot::NotKnown(why) => Verdict::Warned(format!("{CONFLICTING}: {why}")),
         }
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::conditions::reasons;
-use crate::conflicts::{Conflicts, Found, NOT_NAMED, not_permitted};
+use crate::conflicts::{Conflicts, Found, NOT_NAMED, not_compared, not_permitted};
 use crate::validate::{self, Invalid, ValidResource, ValidSchedule};
 
 /// How bad a finding is.
@@ -184,7 +184,7 @@ impl Lint {
                 self.find(at, object(&valid.plan), Level::Warning, invalid);
             }
             let valid = Arc::new(valid);
-            conflicts.put(Arc::clone(&valid), now);
+            conflicts.put(&valid, now);
             schedules.push((at, valid));
         }
         let mut spaces: HashMap<String, Found> = HashMap::new();
@@ -197,9 +197,13 @@ impl Lint {
                 let invalid = Invalid { reason: reasons::REF_NOT_PERMITTED, message };
                 self.find(at, object(plan), Level::Error, invalid);
             }
-            let Some(clash) = found.clashes.first() else { continue };
             let rejects = valid.policy == crds::schedule::ConflictPolicy::Reject;
             let level = if rejects { Level::Error } else { Level::Warning };
+            if let Some(until) = found.compared_until {
+                let message = not_compared(&until.to_string());
+                self.find(at, object(plan), level, Invalid { reason: reasons::CONFLICTING, message });
+            }
+            let Some(clash) = found.clashes.first() else { continue };
             let whose =
                 clash.schedule.as_ref().map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
             let message = format!("needs {} at {}, as {whose} does", clash.shared.join(", "), clash.start);

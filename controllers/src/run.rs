@@ -134,6 +134,7 @@ pub fn lead(running: &mut Running, options: &Options) {
     let _ = running.wakers.set(wakers.clone());
     tasks.spawn(feed(Arc::clone(world), wakers.clone()));
     tasks.spawn(stir(Arc::clone(world), wakers.schedules.clone()));
+    tasks.spawn(Arc::clone(&world.conflicts).answer());
     tasks.spawn(live(Arc::clone(world), Arc::clone(&wakers.deleted), move |is_alive| {
         channels.forget(&is_alive);
         rules.forget(&is_alive);

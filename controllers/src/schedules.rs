@@ -34,11 +34,13 @@ const OVERDUE: SignedDuration = SignedDuration::from_mins(3);
 pub struct Schedules {
     world: Arc<World>,
     cluster: Cluster,
-    timed: Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>,
+    timed: Arc<TimesOf>,
     /// The last instant for which a Job was made.
     started: Mutex<HashMap<Uuid, Timestamp>>,
 }
 
+/// By uid, with the generation.
+type TimesOf = Mutex<HashMap<Uuid, (i64, Arc<Timed>)>>;
 type Event = Item<Schedule, ValidSchedule>;
 
 /// What a schedule's times are now, until they change by themselves.
@@ -62,13 +64,8 @@ impl Reconciler for Schedules {
 
     async fn reconcile(&self, namespace: String) -> Result<Option<Duration>, Error> {
         let now = (self.world.now)();
-        let objects = self.world.schedules.of(&namespace);
         let names = self.world.channel_names(&namespace);
-        let events: Vec<Event> = objects
-            .into_iter()
-            .map(|object| Item { valid: self.world.conflicts.valid(&object), object })
-            .collect();
-        let (known, until) = self.weigh(&namespace, events, now);
+        let (known, until) = self.weigh(&namespace, now).await;
         let children = self.build(&namespace, &known);
         let mut errors = self.apply(&namespace, &known, &children).await;
         let (late, look) = self.late(&known, now);
@@ -86,40 +83,21 @@ fn wait(now: Timestamp, until: Timestamp) -> Duration {
 impl Schedules {
     /// With its own field manager in `cluster`.
     pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, timed: Mutex::default(), started: Mutex::default() }
+        Self { world, cluster, timed: Arc::default(), started: Mutex::default() }
     }
 
-    /// Finds times and conflicts, and when they change by themselves.
-    fn weigh(&self, namespace: &str, events: Vec<Event>, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
-        let Found { mut findings, until } = self.world.conflicts.find(namespace, now);
-        let known: Vec<Known> = events
-            .into_iter()
-            .map(|event| {
-                let Ok(valid) = &event.valid else {
-                    return Known { event, timed: None, plan: None, found: Finding::default() };
-                };
-                let found = findings.remove(&valid.plan.uid).unwrap_or_default();
-                let mut plan = valid.plan.clone();
-                plan.suspended |= found.rejected;
-                let timed = Some(self.timed(valid, now));
-                Known { timed, plan: Some(plan), found, event }
-            })
-            .collect();
-        let next = known.iter().filter_map(|known| Some(known.timed.as_ref()?.until)).min();
-        (known, next.map(|next| next.min(until)))
-    }
-
-    fn timed(&self, valid: &ValidSchedule, now: Timestamp) -> Arc<Timed> {
-        let mut held = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((generation, timed)) = held.get(&valid.plan.uid)
-            && *generation == valid.plan.generation
-            && now < timed.until
-        {
-            return Arc::clone(timed);
+    /// Finds times and conflicts, and when they change by themselves: on a thread on which nobody waits.
+    async fn weigh(&self, namespace: &str, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
+        let (world, timed) = (Arc::clone(&self.world), Arc::clone(&self.timed));
+        let namespace = namespace.to_owned();
+        match tokio::task::spawn_blocking(move || weigh(&world, &timed, &namespace, now)).await {
+            Ok(weighed) => weighed,
+            // A panic is this run's; the other way to end is that of the process.
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
         }
-        let timed = Arc::new(timed(valid, now));
-        held.insert(valid.plan.uid, (valid.plan.generation, Arc::clone(&timed)));
-        timed
     }
 
     fn build(&self, namespace: &str, known: &[Known]) -> Vec<Child> {
@@ -252,6 +230,44 @@ impl Schedules {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         started.retain(|uid, _| is_alive(&uid.to_string()));
     }
+}
+
+fn weigh(world: &World, timed: &TimesOf, namespace: &str, now: Timestamp) -> (Vec<Known>, Option<Timestamp>) {
+    let objects = world.schedules.of(namespace);
+    let events: Vec<Event> =
+        objects.into_iter().map(|object| Item { valid: world.conflicts.valid(&object), object }).collect();
+    let Found { mut findings, until } = world.conflicts.find(namespace, now);
+    let known: Vec<Known> = events
+        .into_iter()
+        .map(|event| {
+            let Ok(valid) = &event.valid else {
+                return Known { event, timed: None, plan: None, found: Finding::default() };
+            };
+            let found = findings.remove(&valid.plan.uid).unwrap_or_default();
+            let mut plan = valid.plan.clone();
+            plan.suspended |= found.rejected;
+            let timed = Some(kept(timed, valid, now));
+            Known { timed, plan: Some(plan), found, event }
+        })
+        .collect();
+    let next = known.iter().filter_map(|known| Some(known.timed.as_ref()?.until)).min();
+    (known, next.map(|next| next.min(until)))
+}
+
+/// The times of a schedule, worked out again once they have changed.
+fn kept(held: &TimesOf, valid: &ValidSchedule, now: Timestamp) -> Arc<Timed> {
+    let known = |held: &HashMap<Uuid, (i64, Arc<Timed>)>| {
+        let (generation, timed) = held.get(&valid.plan.uid)?;
+        (*generation == valid.plan.generation && now < timed.until).then(|| Arc::clone(timed))
+    };
+    if let Some(timed) = known(&held.lock().unwrap_or_else(PoisonError::into_inner)) {
+        return timed;
+    }
+    // Others don't wait for it.
+    let timed = Arc::new(timed(valid, now));
+    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    held.insert(valid.plan.uid, (valid.plan.generation, Arc::clone(&timed)));
+    timed
 }
 
 /// The times of a schedule, until the next of them passes or the month ends, for which its cron lines are made.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use calendar::{Booking, Clashes, HORIZON, Occupancy, Override, Recurrence, RecurrenceSpec, Search};
+use calendar::{Booking, Clashes, HORIZON, Occupancy, Override, Recurrence, RecurrenceSpec, Search, Steps};
 use jiff::SignedDuration;
 
 use crate::{at, spec};
@@ -208,7 +208,7 @@ fn what_is_moved_and_longer_by_an_override_is_compared_as_it_is() {
     ] {
         assert_eq!(check(&only(start), &[&held]).total, clashing, "{start}");
     }
-    let free = index(&[&held]).nearest_free(&0, &held, &Search::default());
+    let free = index(&[&held]).nearest_free(&0, &held, &Search::default(), &mut Steps::new(u64::MAX)).times;
     assert_eq!(free[0].shift, SignedDuration::ZERO, "it does not stand in its own way");
 }
 

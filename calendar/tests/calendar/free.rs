@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use calendar::{
     Booking, Candidate, FreeTime, HORIZON, NearestInHours, Occupancy, Ranking, Recurrence, RecurrenceSpec,
-    Search, WorkingHours,
+    Search, Steps, WorkingHours,
 };
 use jiff::civil::{Weekday, time};
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +31,16 @@ fn held(bookings: &[Booking<&'static str>]) -> Index {
     index
 }
 
+fn enough() -> Steps {
+    Steps::new(u64::MAX)
+}
+
+fn nearest(index: &Index, key: &u32, booking: &Booking<&'static str>, search: &Search) -> Vec<FreeTime> {
+    let found = index.nearest_free(key, booking, search, &mut enough());
+    assert!(!found.looked.is_short);
+    found.times
+}
+
 fn firsts(found: &[FreeTime]) -> Vec<String> {
     found.iter().map(|it| it.first.start.to_string()).collect()
 }
@@ -53,7 +63,7 @@ fn everyone_is_free_where_nobody_is_busy() {
 fn the_nearest_free_times_come_first_and_lie_on_the_grid() {
     let index = held(&[meeting("2026-01-05T10:00:00", "UTC", "", &["ann"])]);
     let new = meeting("2026-01-05T10:07:00", "UTC", "", &["ann"]);
-    let found = index.nearest_free(&9, &new, &Search::default());
+    let found = nearest(&index, &9, &new, &Search::default());
     assert_eq!(firsts(&found), ["2026-01-05T11:00:00Z", "2026-01-05T09:00:00Z", "2026-01-05T11:15:00Z"]);
     assert_eq!(found[0].shift, SignedDuration::from_mins(53));
 }
@@ -68,7 +78,7 @@ fn a_series_is_moved_to_where_none_of_its_occurrences_clashes() {
     ]);
     let new = meeting("2026-01-05T10:00:00", "Europe/Berlin", "FREQ=WEEKLY", &["ann", "ben"]);
     let found =
-        index.nearest_free(&9, &new, &Search { grid: SignedDuration::from_mins(30), ..Search::default() });
+        nearest(&index, &9, &new, &Search { grid: SignedDuration::from_mins(30), ..Search::default() });
     assert_eq!(found[0].shift, SignedDuration::from_hours(2));
     assert_eq!(found[1].shift, -SignedDuration::from_mins(150));
     // The shift is on Berlin's clock: noon in summer too.
@@ -81,12 +91,11 @@ fn a_move_is_told_in_local_time_and_never_leads_to_the_past() {
     let index = held(&[busy("2026-03-29T00:00:00"), busy("2026-03-29T01:00:00")]);
     let search = Search { grid: SignedDuration::from_hours(1), count: 4, ..Search::default() };
     // From one to two; in Berlin 02:00 does not exist on that day, and 04:00 is 02:00 UTC.
-    let found =
-        index.nearest_free(&9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
+    let found = nearest(&index, &9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
     let later = found.iter().find(|it| it.shift > SignedDuration::ZERO).unwrap();
     assert_eq!((later.shift, later.first.start), (SignedDuration::from_hours(3), at("2026-03-29T02:00:00Z")));
     let index = held(&[busy("2026-01-01T00:00:00")]);
-    let found = index.nearest_free(&9, &busy("2026-01-01T00:00:00"), &search);
+    let found = nearest(&index, &9, &busy("2026-01-01T00:00:00"), &search);
     assert_eq!(found[0].shift, SignedDuration::from_hours(1));
 }
 
@@ -97,7 +106,7 @@ fn whole_days_are_moved_by_whole_days() {
         Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["ann"])
     };
     let index = held(&[day("2026-02-05"), day("2026-02-06")]);
-    let found = index.nearest_free(&9, &day("2026-02-05"), &Search::default());
+    let found = nearest(&index, &9, &day("2026-02-05"), &Search::default());
     assert_eq!(found.iter().map(|it| it.shift.as_hours() / 24).collect::<Vec<_>>(), [-1, -2, 2],);
 }
 
@@ -113,8 +122,8 @@ fn suggested(
     people: &[(&'static str, WorkingHours)],
 ) -> Vec<String> {
     let people: BTreeMap<_, _> = people.iter().cloned().collect();
-    let found = index.suggest(&9, new, &Search::default(), &people, &NearestInHours);
-    found.iter().map(|it| it.time.first.start.to_string()).collect()
+    let found = index.suggest(&9, new, &Search::default(), &people, &NearestInHours, &mut enough());
+    found.times.iter().map(|it| it.time.first.start.to_string()).collect()
 }
 
 #[test]
@@ -155,7 +164,7 @@ fn a_ranking_of_someone_else_decides_and_ties_go_by_time() {
     }
     let index = held(&[]);
     let new = meeting("2026-01-05T10:00:00", "UTC", "", &["ann"]);
-    let found = index.suggest(&9, &new, &Search::default(), &BTreeMap::new(), &AllAlike);
+    let found = index.suggest(&9, &new, &Search::default(), &BTreeMap::new(), &AllAlike, &mut enough()).times;
     // Of the 32 that are nearest, the earliest: sixteen quarters before.
     assert_eq!(found[0].time.first.start, at("2026-01-05T06:00:00Z"));
 }
@@ -232,7 +241,7 @@ proptest! {
         prop_assert_eq!(found, window.filter(is_free).collect::<Vec<_>>());
 
         let search = Search { grid: SignedDuration::from_mins(grid), reach: SignedDuration::from_hours(40), count: 4 };
-        let found = index.nearest_free(&99, &asked.booking(), &search);
+        let found = nearest(&index, &99, &asked.booking(), &search);
         let found: Vec<SignedDuration> = found.iter().map(|it| it.shift).collect();
         prop_assert_eq!(found, free_moves(&twin, &asked, &search));
     }

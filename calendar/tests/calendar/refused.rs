@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use calendar::{Recurrence, RecurrenceError, RecurrenceSpec, Rule};
+use calendar::{Override, Recurrence, RecurrenceError, RecurrenceSpec, Rule};
 
 use crate::spec;
 
@@ -134,4 +134,42 @@ fn a_count_out_of_reach_is_refused() {
     let error = refusal(&format!("FREQ=HOURLY;BYMINUTE={all};BYSECOND={all};BYSETPOS=1;COUNT=100000"));
     assert_eq!(error, RecurrenceError::CountOutOfReach);
     assert!(error.to_string().contains("allowed is UNTIL"));
+}
+
+#[test]
+fn overrides_that_take_too_long_to_find_are_refused_with_what_is_allowed() {
+    let minute = |minute: usize| {
+        format!("2026-01-{:02}T{:02}:{:02}:00", 5 + minute / 1440, minute / 60 % 24, minute % 60)
+    };
+    let spec = |count: usize| {
+        let overrides = (0..count).map(|index| {
+            let own = minute(10 * index + 5);
+            Override {
+                recurrence_id: minute(10 * index),
+                this_and_future: index % 2 == 0,
+                start: Some(format!("{}{:02}", &own[..17], index % 60)),
+                ..Override::default()
+            }
+        });
+        RecurrenceSpec {
+            overrides: overrides.collect(),
+            ..spec("2026-01-05T00:00:00", "UTC", "FREQ=MINUTELY")
+        }
+    };
+    assert!(Recurrence::new(&spec(20)).is_ok());
+    let error = Recurrence::new(&spec(1000)).unwrap_err();
+    assert_eq!(error, RecurrenceError::OverridesTooCostly);
+    assert!(error.to_string().contains("allowed are fewer overrides"), "{error}");
+}
+
+#[test]
+fn exceptions_that_seldom_match_cost_a_look_at_one_period_each() {
+    // Each is held against a rule that next happens in 2048.
+    let spec = RecurrenceSpec {
+        except_rules: vec![
+            "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=SA;BYHOUR=3;BYMINUTE=3;BYSECOND=3".to_owned(),
+        ],
+        ..spec("2026-01-05T00:00:00", "UTC", "FREQ=SECONDLY")
+    };
+    assert_eq!(Recurrence::new(&spec).unwrap().all().take(100_000).count(), 100_000);
 }

@@ -1,32 +1,34 @@
 //! The index behind [`super::Conflicts`]: who holds what, who must be looked at again, and who has to be told.
 //!
 //! Schedules are looked at from the oldest on, since only an older one can take a slot or leave it; so each is looked at once
-//! after a change. Never: words.
+//! after a change. Each call does a bounded part, and the next one goes on. Never: words, or a search for free times.
+
+mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use calendar::{Booking, Clashes, NearestInHours, Occupancy, Search, Stretch};
+use calendar::{Ahead, Booking, Clashes, Expanded, Occupancy, Steps};
 use crds::resource::ResourceRef;
 use crds::schedule::ConflictPolicy;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{Finding, Found, words};
-use crate::status::Clash;
-use crate::validate::{Need, Suggest, ValidResource, ValidSchedule, guarded};
+#[cfg(test)]
+pub(super) use self::settle::AT_ONCE;
+pub(super) use self::settle::COMPARING;
+use super::asks::{Asks, Suggested};
+use super::links::Links;
+use super::{Finding, Found};
+use crate::validate::{Need, ValidResource, ValidSchedule};
 
 /// How long a finding holds: the horizon moves on meanwhile.
 pub(super) const HOLDS: SignedDuration = SignedDuration::from_hours(24);
-/// Clashes that are shown.
-const SHOWN: usize = 5;
-
 /// Precedence: the lesser keeps the slot.
 pub(super) type Key = (Timestamp, Uuid);
 
 pub(super) struct Index {
-    occupancy: Occupancy<Key, Need>,
+    pub(super) occupancy: Occupancy<Key, Need>,
     held: BTreeMap<Key, Held>,
     keys: HashMap<Uuid, Key>,
     spaces: HashMap<String, BTreeSet<Key>>,
@@ -37,8 +39,12 @@ pub(super) struct Index {
     lent: HashMap<ResourceRef, ValidResource>,
     /// Those that hold nothing.
     rejected: HashSet<Key>,
-    /// To be looked at again.
-    stale: BTreeSet<Key>,
+    /// To be looked at again, by namespace.
+    stale: HashMap<String, BTreeSet<Key>>,
+    /// To be held anew, since what they may have of others has changed, by namespace.
+    again: HashMap<String, BTreeSet<Key>>,
+    links: Links,
+    pub(super) asks: Asks,
     /// When what was found ends.
     ends: BTreeSet<(Timestamp, Key)>,
     /// Namespaces for which something was found that they did not ask for.
@@ -55,7 +61,7 @@ pub(super) fn key(schedule: &ValidSchedule) -> Key {
     (schedule.plan.created, schedule.plan.uid)
 }
 
-fn booking(schedule: &ValidSchedule, needs: &[Need]) -> Booking<Need> {
+pub(super) fn booking(schedule: &ValidSchedule, needs: &[Need]) -> Booking<Need> {
     let (before, after) = schedule.buffers;
     Booking::new(Arc::clone(&schedule.recurrence), needs.to_vec()).with_buffers(before, after)
 }
@@ -71,47 +77,54 @@ impl Index {
             named: HashMap::new(),
             lent: HashMap::new(),
             rejected: HashSet::new(),
-            stale: BTreeSet::new(),
+            stale: HashMap::new(),
+            again: HashMap::new(),
+            links: Links::default(),
+            asks: Asks::default(),
             ends: BTreeSet::new(),
             stirred: BTreeSet::new(),
         }
     }
 
-    /// Holds a schedule, in place of what it was. One that can't be compared is not held.
-    pub(super) fn put(&mut self, schedule: Arc<ValidSchedule>, now: Timestamp) {
-        let held = self.held.get(&key(&schedule));
-        if held.is_some_and(|held| held.schedule.plan.generation == schedule.plan.generation) {
-            return;
-        }
-        self.remove(schedule.plan.uid);
-        self.occupancy.advance(now);
-        self.hold(schedule);
+    /// How far to expand a schedule that is to be held. None if it is held as it is.
+    pub(super) fn far_ahead(&mut self, schedule: &ValidSchedule) -> Option<Ahead> {
+        let held = self.held.get(&key(schedule));
+        let same = held.is_some_and(|held| held.schedule.plan.generation == schedule.plan.generation);
+        (!same || self.is_again(schedule)).then(|| self.occupancy.far_ahead())
     }
 
-    fn hold(&mut self, schedule: Arc<ValidSchedule>) {
+    /// Holds a schedule, expanded before, in place of what it was. One that can't be compared is not held.
+    pub(super) fn put(&mut self, schedule: Arc<ValidSchedule>, own: &Expanded) {
+        self.remove(schedule.plan.uid);
         let key = key(&schedule);
-        let (needs, _) = self.weigh(&schedule);
-        self.occupancy.insert(key, &booking(&schedule, &needs));
+        let namespace = schedule.plan.namespace.clone();
+        let (needs, not_permitted) = self.weigh(&schedule);
+        self.occupancy.insert_expanded(key, &booking(&schedule, &needs), own);
         self.keys.insert(schedule.plan.uid, key);
-        self.spaces.entry(schedule.plan.namespace.clone()).or_default().insert(key);
+        self.spaces.entry(namespace.clone()).or_default().insert(key);
         for need in &needs {
             self.needed.entry(need.clone()).or_default().insert(key);
         }
         for reference in &schedule.shared {
             self.named.entry(reference.clone()).or_default().insert(key);
         }
-        self.touch(&key, &needs);
-        self.stale.insert(key);
+        let permitted = schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
+        self.links.set(key, &namespace, permitted.cloned().collect());
         self.held.insert(key, Held { schedule, needs, found: None });
+        self.touch(&key, &namespace);
+        self.mark(&key);
     }
 
     /// Frees all that a schedule held.
     pub(super) fn remove(&mut self, uid: Uuid) {
         let Some(key) = self.keys.remove(&uid) else { return };
         let Some(held) = self.held.remove(&key) else { return };
+        let namespace = &held.schedule.plan.namespace;
         self.occupancy.remove(&key);
         self.rejected.remove(&key);
-        self.stale.remove(&key);
+        forget(&mut self.stale, namespace, &key);
+        forget(&mut self.again, namespace, &key);
+        self.asks.forget(namespace, &key);
         if let Some((_, until)) = held.found {
             self.ends.remove(&(until, key));
         }
@@ -121,16 +134,43 @@ impl Index {
         for reference in &held.schedule.shared {
             forget(&mut self.named, reference, &key);
         }
-        forget(&mut self.spaces, &held.schedule.plan.namespace, &key);
-        self.touch(&key, &held.needs);
+        self.links.set(key, namespace, BTreeSet::new());
+        forget(&mut self.spaces, namespace, &key);
+        self.touched(&key, namespace, &held.needs);
     }
 
-    /// What others may find otherwise when `key` comes or goes: the younger, and whoever asks for free times.
-    fn touch(&mut self, key: &Key, needs: &[Need]) {
-        for all in needs.iter().filter_map(|need| self.needed.get(need)) {
-            self.stale.extend(all.range((Excluded(*key), Unbounded)));
-            let asks = |key: &&Key| self.held.get(key).is_some_and(|held| held.schedule.suggest.is_some());
-            self.stale.extend(all.range(..*key).filter(asks));
+    fn touch(&mut self, key: &Key, namespace: &str) {
+        let needs = self.held.get(key).map_or_else(Vec::new, |held| held.needs.clone());
+        self.touched(key, namespace, &needs);
+    }
+
+    /// What others may find otherwise when `key` comes or goes: the younger, and whoever asks for free times. Those of other
+    /// namespaces are looked at when these ask.
+    fn touched(&mut self, key: &Key, namespace: &str, needs: &[Need]) {
+        let all = |need| self.needed.get(need).into_iter().flatten().copied();
+        let near: BTreeSet<Key> = needs.iter().flat_map(all).collect();
+        for other in near {
+            if other > *key {
+                self.mark(&other);
+                let space = self.held.get(&other).map(|held| &held.schedule.plan.namespace);
+                self.stirred.extend(space.filter(|space| *space != namespace).cloned());
+            } else if other < *key {
+                self.ask(&other);
+            }
+        }
+    }
+
+    /// Is to be looked at again.
+    fn mark(&mut self, key: &Key) {
+        if let Some(held) = self.held.get(key) {
+            self.stale.entry(held.schedule.plan.namespace.clone()).or_default().insert(*key);
+        }
+        self.ask(key);
+    }
+
+    fn ask(&mut self, key: &Key) {
+        if let Some(held) = self.held.get(key).filter(|held| held.schedule.suggest.is_some()) {
+            self.asks.ask(&held.schedule.plan.namespace, *key);
         }
     }
 
@@ -154,18 +194,39 @@ impl Index {
     fn lent_otherwise(&mut self, reference: &ResourceRef, capacity: u32) {
         let need = Need::from(reference);
         self.occupancy.set_capacity(&need, capacity);
-        self.stale.extend(self.needed.get(&need).into_iter().flatten());
-        for key in self.named.get(reference).cloned().unwrap_or_default() {
-            let Some(held) = self.held.get(&key) else { continue };
-            let schedule = Arc::clone(&held.schedule);
-            if self.weigh(&schedule).0 != held.needs {
-                self.remove(schedule.plan.uid);
-                self.stirred.insert(schedule.plan.namespace.clone());
-                self.hold(schedule);
-            }
+        let users: Vec<Key> = self.needed.get(&need).into_iter().flatten().copied().collect();
+        for key in &users {
+            self.mark(key);
         }
-        let spaces = self.needed.get(&need).into_iter().flatten().filter_map(|key| self.held.get(key));
+        let named = self.named.get(reference).into_iter().flatten().copied();
+        for key in named.collect::<Vec<Key>>() {
+            let Some(held) = self.held.get(&key) else { continue };
+            let namespace = held.schedule.plan.namespace.clone();
+            let (needs, not_permitted) = self.weigh(&held.schedule);
+            if needs == held.needs {
+                forget(&mut self.again, &namespace, &key);
+                continue;
+            }
+            let permitted =
+                held.schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
+            self.links.add(key, &namespace, permitted.cloned().collect());
+            self.stirred.insert(namespace.clone());
+            self.again.entry(namespace).or_default().insert(key);
+        }
+        let spaces = users.iter().filter_map(|key| self.held.get(key));
         self.stirred.extend(spaces.map(|held| held.schedule.plan.namespace.clone()));
+    }
+
+    /// Holds one anew, expanded before, unless it is otherwise by now.
+    pub(super) fn put_again(&mut self, schedule: &Arc<ValidSchedule>, own: &Expanded) {
+        let held = self.held.get(&key(schedule));
+        if held.is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
+            self.put(Arc::clone(schedule), own);
+        }
+    }
+
+    fn is_again(&self, schedule: &ValidSchedule) -> bool {
+        self.again.get(&schedule.plan.namespace).is_some_and(|all| all.contains(&key(schedule)))
     }
 
     /// What a schedule may book, and what it names and may not.
@@ -182,125 +243,78 @@ impl Index {
         (needs, not_permitted)
     }
 
-    /// Looks again at what may have changed; at how many.
-    pub(super) fn settle(&mut self, now: Timestamp) -> usize {
-        let mut looked_at = 0;
-        self.occupancy.advance(now);
-        while let Some((until, key)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
-            self.ends.remove(&(until, key));
-            self.stale.insert(key);
-        }
-        while let Some(key) = self.stale.pop_first() {
-            let Some(held) = self.held.get(&key) else { continue };
-            looked_at += 1;
-            // A panic is our bug, and stays this schedule's trouble.
-            let (finding, until) = guarded(|| Ok(self.look(&key, held, now)))
-                .unwrap_or_else(|_| (Finding::default(), later(now, HOLDS)));
-            if finding.rejected != self.rejected.contains(&key) {
-                for all in held.needs.iter().filter_map(|need| self.needed.get(need)) {
-                    self.stale.extend(all.range((Excluded(key), Unbounded)));
-                }
-            }
-            if finding.rejected {
-                self.rejected.insert(key);
-            } else {
-                self.rejected.remove(&key);
-            }
-            let Some(held) = self.held.get_mut(&key) else { continue };
-            if let Some((before, until)) = &held.found {
-                self.ends.remove(&(*until, key));
-                if *before != finding {
-                    self.stirred.insert(held.schedule.plan.namespace.clone());
-                }
-            }
-            self.ends.insert((until, key));
-            held.found = Some((finding, until));
-        }
-        looked_at
-    }
-
-    fn look(&self, key: &Key, held: &Held, now: Timestamp) -> (Finding, Timestamp) {
-        let schedule = &held.schedule;
-        let booking = booking(schedule, &held.needs);
-        let suggestions = match &schedule.suggest {
-            None => Vec::new(),
-            Some(Suggest { search, people }) => {
-                let found = self.occupancy.suggest(key, &booking, search, people, &NearestInHours);
-                found.into_iter().map(|candidate| candidate.time.first).collect::<Vec<Stretch>>()
-            }
-        };
-        let until = suggestions.iter().map(|time| time.start).fold(later(now, HOLDS), Timestamp::min);
-        let (_, not_permitted) = self.weigh(schedule);
-        let mut finding = Finding { not_permitted, suggestions, ..Finding::default() };
-        if schedule.policy == ConflictPolicy::Allow {
-            return (finding, until);
-        }
-        let older = |other: &Key| other < key && !self.rejected.contains(other);
-        let clashes = self.occupancy.check(key, &booking, older, SHOWN);
-        let over = clashes.first.first().map_or(until, |clash| {
-            clash.with.iter().map(|holder| holder.end).fold(clash.occurrence.end, Timestamp::min)
-        });
-        let namespace = &schedule.plan.namespace;
-        for clash in &clashes.first {
-            for holder in &clash.with {
-                let clash = Clash {
-                    start: clash.occurrence.start,
-                    schedule: self.name_of(&holder.key, namespace).map(str::to_owned),
-                    shared: words::needs(&holder.needs, namespace),
-                };
-                // Those of other namespaces are not told apart.
-                if !finding.clashes.contains(&clash) {
-                    finding.clashes.push(clash);
-                }
-            }
-        }
-        finding.clashes.truncate(SHOWN);
-        let has_all = clashes.total == 0 && finding.not_permitted.is_empty();
-        finding.rejected = schedule.policy == ConflictPolicy::Reject && !has_all;
-        (finding, until.min(over))
-    }
-
     pub(super) fn found(&mut self, namespace: &str, now: Timestamp) -> Found {
         self.stirred.remove(namespace);
         let held = self.spaces.get(namespace).into_iter().flatten().filter_map(|key| self.held.get(key));
         let mut until = later(now, HOLDS);
         let mut findings = HashMap::new();
-        for (uid, (finding, ends)) in
-            held.filter_map(|held| Some((held.schedule.plan.uid, held.found.as_ref()?)))
-        {
+        for held in held {
+            let Some((finding, ends)) = &held.found else { continue };
+            let mut finding = finding.clone();
             until = until.min(*ends);
-            findings.insert(uid, finding.clone());
+            if let Some((suggested, ends)) = self.asks.found(&key(&held.schedule)) {
+                until = until.min(*ends);
+                finding.suggested = suggested.clone();
+            }
+            findings.insert(held.schedule.plan.uid, finding);
         }
         Found { findings, until }
     }
 
     /// The clashes of one that gives way to all who hold something.
-    pub(super) fn clashes_of_newcomer(&self, schedule: &ValidSchedule, limit: usize) -> Clashes<Key, Need> {
+    pub(super) fn clashes_of_newcomer(
+        &self,
+        schedule: &ValidSchedule,
+        limit: usize,
+        steps: &mut Steps,
+    ) -> Clashes<Key, Need> {
         let booking = booking(schedule, &self.weigh(schedule).0);
-        self.occupancy.check(&key(schedule), &booking, |other| !self.rejected.contains(other), limit)
+        let holds = |other: &Key| !self.rejected.contains(other);
+        self.occupancy.check_within(&key(schedule), &booking, holds, limit, steps)
     }
 
-    pub(super) fn nearest_free(&self, schedule: &ValidSchedule, search: &Search) -> Vec<Timestamp> {
-        let booking = booking(schedule, &self.weigh(schedule).0);
-        let free = self.occupancy.nearest_free(&key(schedule), &booking, search);
-        free.iter().map(|free| free.first.start).collect()
+    /// One that asks for other times, of the namespace whose turn it is.
+    pub(super) fn next_asking(&mut self) -> Option<Arc<ValidSchedule>> {
+        loop {
+            let key = self.asks.next()?;
+            if let Some(held) = self.held.get(&key) {
+                return Some(Arc::clone(&held.schedule));
+            }
+        }
     }
 
-    /// How many schedules that have a slot would clash with older ones under the capacity of `resource`.
-    pub(super) fn too_many(&mut self, resource: &ValidResource) -> usize {
+    /// Keeps what was found for one that is still there as it was.
+    pub(super) fn answer(&mut self, schedule: &Arc<ValidSchedule>, found: Suggested) {
+        let (key, now) = (key(schedule), self.occupancy.now());
+        if self.held.get(&key).is_some_and(|held| Arc::ptr_eq(&held.schedule, schedule)) {
+            let first = found.times.iter().map(|time| time.start);
+            let until = first.fold(later(now, HOLDS), Timestamp::min);
+            if self.asks.answer(key, found, until) {
+                self.stirred.insert(schedule.plan.namespace.clone());
+            }
+        }
+    }
+
+    /// How many schedules that have a slot would clash with older ones under the capacity of `resource`, and whether the steps
+    /// sufficed to compare them all.
+    pub(super) fn too_many(&mut self, resource: &ValidResource, steps: &mut Steps) -> (usize, bool) {
         let need = resource.need();
         let before = self.lent.get(&resource.reference).map_or(1, |lent| lent.capacity);
-        let Some(keys) = self.needed.get(&need).filter(|_| resource.capacity < before) else { return 0 };
+        let Some(keys) = self.needed.get(&need).filter(|_| resource.capacity < before) else {
+            return (0, true);
+        };
         self.occupancy.set_capacity(&need, resource.capacity);
-        let (mut count, mut rejected) = (0, self.rejected.clone());
+        let (mut count, mut rejected) = (0, HashSet::new());
         for key in keys {
-            let Some(held) = self.held.get(key) else { continue };
+            let Some(held) = self.held.get(key).filter(|_| steps.left() > 0) else { continue };
             let has_slot = held.found.as_ref().is_none_or(|found| found.0.clashes.is_empty());
-            if held.schedule.policy == ConflictPolicy::Allow || !has_slot || rejected.contains(key) {
+            if held.schedule.policy == ConflictPolicy::Allow || !has_slot || self.rejected.contains(key) {
                 continue;
             }
-            let older = |other: &Key| other < key && !rejected.contains(other);
-            if self.occupancy.check(key, &booking(&held.schedule, &held.needs), older, 0).total > 0 {
+            let older =
+                |other: &Key| other < key && !self.rejected.contains(other) && !rejected.contains(other);
+            let booking = booking(&held.schedule, &held.needs);
+            if self.occupancy.check_within(key, &booking, older, 0, steps).total > 0 {
                 count += 1;
                 if held.schedule.policy == ConflictPolicy::Reject {
                     rejected.insert(*key);
@@ -308,7 +322,7 @@ impl Index {
             }
         }
         self.occupancy.set_capacity(&need, before);
-        count
+        (count, steps.left() > 0)
     }
 
     /// How many schedules have a resource now that it would not serve.
@@ -324,8 +338,9 @@ impl Index {
         (plan.namespace == namespace).then_some(plan.name.as_str())
     }
 
-    pub(super) fn has_stirred(&self) -> bool {
-        !self.stirred.is_empty()
+    /// Whether something was found for others, and whether somebody asks for other times.
+    pub(super) fn news(&self) -> (bool, bool) {
+        (!self.stirred.is_empty(), self.asks.is_due())
     }
 
     pub(super) fn stirred(&mut self) -> Vec<String> {

@@ -2,18 +2,25 @@
 //!
 //! The older by (creation, uid) keeps the slot; one that was rejected keeps none. One index for all namespaces, told of every
 //! change by the caches of this replica, whether it leads or not: a question looks again at what shares something with what
-//! changed, or at what a passing clash may have freed, and at nothing else. Never: a name, a title or a participant of a schedule
-//! told to another namespace, or a clock.
+//! changed, or at what a passing clash may have freed, and at nothing else. The index is had in turns, for a bounded part of the
+//! work each time; series are expanded and free times looked for without it. A namespace does the work of those alone that it
+//! shares something with. Never: a name, a title or a participant of a schedule told to another namespace, or a clock.
 
+#[cfg(test)]
+mod abuse;
+mod asks;
 mod index;
+mod links;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod words;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use calendar::{Search, Stretch};
+use calendar::{Ahead, Expanded, NearestInHours, Question, Search, Steps};
 use crds::resource::ResourceRef;
 use crds::{BookableResource, Schedule};
 use jiff::{SignedDuration, Timestamp};
@@ -21,24 +28,38 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use self::index::Index;
-pub(crate) use self::words::{NOT_NAMED, not_permitted};
+pub use self::asks::Suggested;
+use self::index::{COMPARING, Index, booking, key};
+use self::turns::Turns;
+pub(crate) use self::words::{NOT_NAMED, not_compared, not_permitted};
 use crate::cache::Change;
 use crate::guarded::Guarded;
 use crate::status::Clash;
-use crate::validate::{self, Invalid, ValidResource, ValidSchedule, guarded};
+use crate::validate::{self, Invalid, Need, Suggest, ValidResource, ValidSchedule, guarded};
 use crate::world::Memo;
 
 /// Clashes that a refusal tells.
 const TOLD: usize = 3;
+/// Steps for a search for other times.
+const SEARCHING: u64 = 2_000_000;
+/// Steps for the free times that a refusal tells.
+const REFUSING: u64 = 300_000;
+/// Steps for what must be looked at again before a question is answered.
+const BEFORE_AN_ANSWER: u64 = 20_000_000;
+/// What holding a schedule anew counts as, in steps.
+const HOLDING: u64 = 10_000;
 
 /// The schedules of all namespaces, and what they may book.
 pub struct Conflicts {
-    index: Mutex<Index>,
+    index: Turns<Index>,
     /// Schedules that were validated, each for as long as it is there.
     memo: Memo<ValidSchedule>,
     /// That something was found anew for a namespace.
     news: Notify,
+    /// That somebody asks for other times.
+    questions: Notify,
+    /// The most steps that somebody took in one turn.
+    longest: AtomicU64,
 }
 
 /// What was found for the schedules of a namespace.
@@ -57,16 +78,35 @@ pub struct Finding {
     pub not_permitted: Vec<ResourceRef>,
     /// Clashes with older schedules, in order of time.
     pub clashes: Vec<Clash>,
-    /// Other times, if it asks for them: the first occurrence moved there, the best first.
-    pub suggestions: Vec<Stretch>,
+    /// Other times, if it asks for them and they were looked for.
+    pub suggested: Suggested,
+    /// What starts from then on was not compared with others: there is too much of it.
+    pub compared_until: Option<Timestamp>,
     /// It holds nothing and is silent: `conflictPolicy: Reject`, and it clashes or names what it may not book.
     pub rejected: bool,
+}
+
+/// Whether a slot can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// All that is needed is free.
+    Free,
+    /// Something is not, in words.
+    Taken(String),
+    /// It can't be told, for there is too much to compare, in words.
+    NotKnown(String),
 }
 
 impl Conflicts {
     /// Looks so far ahead.
     pub fn new(horizon: SignedDuration, now: Timestamp) -> Self {
-        Self { index: Mutex::new(Index::new(horizon, now)), memo: Memo::default(), news: Notify::new() }
+        Self {
+            index: Turns::new(Index::new(horizon, now)),
+            memo: Memo::default(),
+            news: Notify::new(),
+            questions: Notify::new(),
+            longest: AtomicU64::new(0),
+        }
     }
 
     /// What a schedule says, checked once for each generation.
@@ -84,7 +124,7 @@ impl Conflicts {
         }
         let Some(object) = &change.after else { return };
         match self.valid(object) {
-            Ok(valid) => self.put(valid, now),
+            Ok(valid) => self.put(&valid, now),
             Err(_) => self.take_out(&after.unwrap_or_default()),
         }
     }
@@ -112,16 +152,21 @@ impl Conflicts {
     }
 
     /// Holds a schedule, in place of what it was.
-    pub fn put(&self, schedule: Arc<ValidSchedule>, now: Timestamp) {
-        let plan = (schedule.plan.namespace.clone(), schedule.plan.name.clone());
+    pub fn put(&self, schedule: &Arc<ValidSchedule>, now: Timestamp) {
         let put = guarded(|| {
-            self.with(|index| index.put(schedule, now));
+            let ahead = self.with(|index| {
+                index.occupancy.advance_within(now, &mut Steps::new(1));
+                index.far_ahead(schedule)
+            });
+            let Some(ahead) = ahead else { return Ok(()) };
+            let own = expanded(schedule, ahead);
+            self.with(|index| index.put(Arc::clone(schedule), &own));
             Ok(())
         });
         if put.is_err() {
             tracing::error!(
-                namespace = plan.0,
-                name = plan.1,
+                namespace = schedule.plan.namespace,
+                name = schedule.plan.name,
                 "the schedule can't be compared with others: please report it"
             );
         }
@@ -138,17 +183,72 @@ impl Conflicts {
         }
     }
 
-    /// What there is to say of the schedules of a namespace.
+    /// What there is to say of the schedules of a namespace. Other times are looked for apart ([`Conflicts::answer`]).
     pub fn find(&self, namespace: &str, now: Timestamp) -> Found {
-        self.with(|index| {
-            index.settle(now);
-            index.found(namespace, now)
-        })
+        self.settle_within(Some(namespace), now, u64::MAX);
+        self.with(|index| index.found(namespace, now))
     }
 
     /// Looks again at all that may be otherwise since somebody asked; at how many.
     pub fn settle(&self, now: Timestamp) -> usize {
-        self.with(|index| index.settle(now))
+        self.settle_within(None, now, u64::MAX).0
+    }
+
+    /// At how many it looked again, and whether these are all.
+    fn settle_within(&self, namespace: Option<&str>, now: Timestamp, most: u64) -> (usize, bool) {
+        let (mut looked_at, mut left) = (0, most);
+        while left > 0 {
+            let part = self.with(|index| index.settle(namespace, now));
+            self.held_for(part.steps);
+            looked_at += part.looked_at;
+            left = left.saturating_sub(part.steps.max(1));
+            if let Some(again) = part.again {
+                let ahead = self.with(|index| index.occupancy.far_ahead());
+                let own = expanded(&again, ahead);
+                self.with(|index| index.put_again(&again, &own));
+                left = left.saturating_sub(HOLDING);
+            } else if part.is_done {
+                return (looked_at, true);
+            }
+        }
+        (looked_at, false)
+    }
+
+    /// Looks for other times for whoever asks for them, one schedule after the other, namespaces in turns. Never ends.
+    pub async fn answer(self: Arc<Self>) {
+        loop {
+            let conflicts = Arc::clone(&self);
+            let answered = tokio::task::spawn_blocking(move || conflicts.answer_next()).await;
+            if !answered.unwrap_or(false) {
+                self.questions.notified().await;
+            }
+        }
+    }
+
+    /// Looks for other times for one schedule. False if none asks for them.
+    pub fn answer_next(&self) -> bool {
+        let Some(schedule) = self.with(Index::next_asking) else { return false };
+        // A panic is our bug, and stays this schedule's trouble.
+        let found = guarded(|| Ok(self.search(&schedule))).unwrap_or_default();
+        self.with(|index| index.answer(&schedule, found));
+        true
+    }
+
+    fn search(&self, schedule: &ValidSchedule) -> Suggested {
+        let Some(Suggest { search, people }) = &schedule.suggest else { return Suggested::default() };
+        let mut steps = Steps::new(SEARCHING);
+        let mut question = self.question(schedule, search, &mut steps);
+        for name in question.names(people) {
+            self.copy(&mut question, schedule, &name, &mut steps);
+        }
+        let answer = question.suggest(people, &NearestInHours, &mut steps);
+        let times = answer.times.into_iter().map(|candidate| candidate.time.first).collect();
+        Suggested { times, not_looked_at: words::not_looked_at(answer.looked, SEARCHING) }
+    }
+
+    fn question(&self, schedule: &ValidSchedule, search: &Search, steps: &mut Steps) -> Question<Need> {
+        let (needs, ahead) = self.with(|index| (index.weigh(schedule).0, index.occupancy.ahead()));
+        Question::new(booking(schedule, &needs), *search, ahead, steps)
     }
 
     /// What a schedule names of other namespaces and may not book.
@@ -156,25 +256,51 @@ impl Conflicts {
         self.with(|index| index.weigh(schedule).1)
     }
 
-    /// Why `schedule` can't come in beside the others, or move there, for nobody gives way to who comes last: in words. None
-    /// when all that it needs is free.
-    pub fn refusal(&self, schedule: &ValidSchedule, now: Timestamp) -> Option<String> {
-        self.with(|index| {
-            index.settle(now);
-            let clashes = index.clashes_of_newcomer(schedule, TOLD);
-            (clashes.total > 0).then(|| {
-                let free = index.nearest_free(schedule, &Search::default());
-                let whose = |key: &_| index.name_of(key, &schedule.plan.namespace);
-                words::refusal(&clashes, whose, &free, schedule)
-            })
-        })
+    fn copy(&self, question: &mut Question<Need>, schedule: &ValidSchedule, name: &Need, steps: &mut Steps) {
+        let before = steps.left();
+        self.with(|index| index.occupancy.copy(question, &key(schedule), name, steps));
+        self.held_for(before - steps.left());
+    }
+
+    /// The index was not for others while somebody took so many steps.
+    fn held_for(&self, steps: u64) {
+        self.longest.fetch_max(steps, Ordering::Relaxed);
+    }
+
+    /// Whether `schedule` can come in beside the others, or move there, for nobody gives way to who comes last.
+    pub fn refusal(&self, schedule: &ValidSchedule, now: Timestamp) -> Slot {
+        if !self.settle_within(Some(&schedule.plan.namespace), now, BEFORE_AN_ANSWER).1 {
+            return Slot::NotKnown(words::BUSY.to_owned());
+        }
+        let mut steps = Steps::new(COMPARING);
+        let clashes = self.with(|index| index.clashes_of_newcomer(schedule, TOLD, &mut steps));
+        self.held_for(COMPARING - steps.left());
+        if clashes.total == 0 {
+            let far = clashes.checked_until;
+            let not_known = clashes.is_short.then(|| words::too_much(far, schedule));
+            return not_known.map_or(Slot::Free, Slot::NotKnown);
+        }
+        let mut steps = Steps::new(REFUSING);
+        let search = Search::default();
+        let mut question = self.question(schedule, &search, &mut steps);
+        for name in question.names(&BTreeMap::new()) {
+            self.copy(&mut question, schedule, &name, &mut steps);
+        }
+        let free = question.nearest(&mut steps);
+        let whose = self.with(|index| {
+            let holders = clashes.first.iter().flat_map(|clash| &clash.with).map(|holder| holder.key);
+            let named = |key| Some((key, index.name_of(&key, &schedule.plan.namespace)?.to_owned()));
+            holders.filter_map(named).collect::<HashMap<_, _>>()
+        });
+        Slot::Taken(words::refusal(&clashes, &whose, &free, schedule))
     }
 
     /// What a resource as it is to be takes from those who have it, in words.
     pub fn taken_by(&self, resource: &ValidResource, now: Timestamp) -> Option<String> {
+        self.settle_within(Some(&resource.reference.namespace), now, BEFORE_AN_ANSWER);
         self.with(|index| {
-            index.settle(now);
-            words::taken(index.too_many(resource), resource.capacity, index.not_served(resource))
+            let (too_many, all) = index.too_many(resource, &mut Steps::new(COMPARING));
+            words::taken(too_many, all, resource.capacity, index.not_served(resource))
         })
     }
 
@@ -196,11 +322,19 @@ impl Conflicts {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Index) -> T) -> T {
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = act(&mut index);
-        if index.has_stirred() {
+        let (result, (stirred, asked)) = self.index.with(|index| (act(index), index.news()));
+        if stirred {
             self.news.notify_one();
+        }
+        if asked {
+            self.questions.notify_one();
         }
         result
     }
+}
+
+/// A schedule's occurrences, as far as they are held.
+fn expanded(schedule: &ValidSchedule, ahead: Ahead) -> Expanded {
+    let needs = schedule.needs.len() + schedule.shared.len();
+    Expanded::of(&booking(schedule, &[]), needs, ahead)
 }

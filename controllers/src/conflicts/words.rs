@@ -1,10 +1,13 @@
 //! What is said of clashes. Never: who it is, of a schedule of another namespace.
 
-use calendar::{Clash, Clashes};
-use crds::resource::ResourceRef;
-use jiff::Timestamp;
+use std::collections::HashMap;
 
-use super::index::Key;
+use calendar::{Answer, Clash, Clashes, FreeTime, Looked};
+use crds::resource::ResourceRef;
+use domain::Millis;
+use jiff::{SignedDuration, Timestamp};
+
+use super::index::{COMPARING, Key};
 use crate::status::local;
 use crate::validate::{Need, ValidSchedule};
 
@@ -30,43 +33,101 @@ pub(super) fn needs(needs: &[Need], namespace: &str) -> Vec<String> {
     needs.iter().take(SHOWN).map(|need| need.seen_from(namespace)).collect()
 }
 
-/// Why a schedule is not let in.
-pub(super) fn refusal<'a>(
+/// That it can't be told now.
+pub(super) const BUSY: &str =
+    "schedules that share something with it are still being compared with each other: try again";
+
+/// That one has more to compare than is allowed.
+pub(super) fn too_much(until: Timestamp, schedule: &ValidSchedule) -> String {
+    let until = local(until, schedule.recurrence.zone());
+    format!(
+        "its occurrences with all that it needs are too many to compare: a comparison ends after {COMPARING} steps, here before {until}; allowed are fewer occurrences (a longer interval, COUNT or UNTIL), or fewer participants and resources"
+    )
+}
+
+/// That what starts from some instant on was not compared.
+pub(crate) fn not_compared(until: &str) -> String {
+    format!("what starts from {until} on was not compared: a comparison ends after {COMPARING} steps")
+}
+
+/// How far a search for free times did not come. None if it looked at all that was asked for.
+pub(super) fn not_looked_at(looked: Looked, steps: u64) -> Option<String> {
+    let far = match looked.within {
+        _ if !looked.is_short => None,
+        None => Some(format!(
+            "no start was looked at, for what is held is too much for a search of {steps} steps"
+        )),
+        Some(within) => Some(format!(
+            "only starts up to {} away were looked at: a search ends after 20000 starts or {steps} steps",
+            shown(within)
+        )),
+    };
+    let moved = looked.occurrences.map(|count| format!("only its first {count} occurrences were looked at"));
+    let all: Vec<String> = far.into_iter().chain(moved).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn shown(length: SignedDuration) -> Millis {
+    Millis(length.as_millis().try_into().unwrap_or(i64::MAX))
+}
+
+/// Why a schedule is not let in. `names` are those that may be told.
+pub(super) fn refusal(
     clashes: &Clashes<Key, Need>,
-    name_of: impl Fn(&Key) -> Option<&'a str>,
-    free: &[Timestamp],
+    names: &HashMap<Key, String>,
+    free: &Answer<FreeTime>,
     schedule: &ValidSchedule,
 ) -> String {
     let (zone, namespace) = (schedule.recurrence.zone(), &schedule.plan.namespace);
     let told = |clash: &Clash<Key, Need>| {
         let mut with: Vec<String> = Vec::new();
         for holder in &clash.with {
-            let whose = name_of(&holder.key).map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
+            let whose =
+                names.get(&holder.key).map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
             let text = format!("{whose} has {}", needs(&holder.needs, namespace).join(", "));
-            if !with.contains(&text) {
-                with.push(text);
+            if with.contains(&text) {
+                continue;
             }
+            if with.len() == SHOWN {
+                with.push("others".to_owned());
+                break;
+            }
+            with.push(text);
         }
         format!("{}: {}", local(clash.occurrence.start, zone), with.join(" and "))
     };
     let first: Vec<String> = clashes.first.iter().map(told).collect();
     let until = local(clashes.checked_until, zone);
-    let free: Vec<String> = free.iter().map(|start| local(*start, zone)).collect();
-    let free = if free.is_empty() {
-        "no time within 14 days is free for all of it".to_owned()
-    } else {
-        format!("free for all of it, nearest first: {}", free.join(", "))
-    };
     let of = if clashes.total == 1 { "occurrence clashes" } else { "occurrences clash" };
-    format!("{} {of} before {until}; {}; {free}", clashes.total, first.join("; "))
+    format!("{} {of} before {until}; {}; {}", clashes.total, first.join("; "), other_times(free, schedule))
+}
+
+fn other_times(free: &Answer<FreeTime>, schedule: &ValidSchedule) -> String {
+    let zone = schedule.recurrence.zone();
+    let times: Vec<String> = free.times.iter().map(|time| local(time.first.start, zone)).collect();
+    let farther = |within| format!("; times more than {} away were not looked at", shown(within));
+    match (times.is_empty(), free.looked.within, free.looked.is_short) {
+        (_, None, _) => {
+            "no free times were looked for, since what is held is too much for a quick search".to_owned()
+        }
+        (true, _, false) => "no time within 14 days is free for all of it".to_owned(),
+        (true, Some(within), true) => {
+            format!("no time within {} is free for all of it{}", shown(within), farther(within))
+        }
+        (false, Some(within), is_short) => {
+            let farther = if is_short { farther(within) } else { String::new() };
+            format!("free for all of it, nearest first: {}{farther}", times.join(", "))
+        }
+    }
 }
 
 /// What a change of a resource takes from schedules.
-pub(super) fn taken(too_many: usize, capacity: u32, not_served: usize) -> Option<String> {
+pub(super) fn taken(too_many: usize, all: bool, capacity: u32, not_served: usize) -> Option<String> {
     let mut told = Vec::new();
+    let least = if all { "" } else { "at least " };
     if too_many > 0 {
         told.push(format!(
-            "capacity {capacity} is less than what is booked: {too_many} schedules that had a slot will clash with older ones"
+            "capacity {capacity} is less than what is booked: {least}{too_many} schedules that had a slot will clash with older ones"
         ));
     }
     if not_served > 0 {

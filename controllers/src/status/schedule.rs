@@ -10,7 +10,7 @@ use protocol::messages::{ClockCounts, StatusBody};
 use super::{Facts, moment, under_way};
 use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
-use crate::conflicts::{Finding, NOT_NAMED, not_permitted};
+use crate::conflicts::{Finding, NOT_NAMED, Suggested, not_compared, not_permitted};
 
 /// What time tells of a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub fn schedule(
     before: &ScheduleStatus,
     times: Option<&Times>,
     namespace: &str,
-    Finding { not_permitted: refused, clashes, suggestions, rejected }: &Finding,
+    Finding { not_permitted: refused, clashes, suggested: other, compared_until, rejected }: &Finding,
     overdue: Option<Timestamp>,
 ) -> ScheduleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
@@ -60,14 +60,11 @@ pub fn schedule(
     };
     conditions.stand(&standing);
     if times.is_some() {
+        let none = "no older schedule needs the same at the same time";
+        let message = told(conflict.as_deref().unwrap_or(none), *compared_until, other, times);
         match &conflict {
-            Some(message) => conditions.set(types::CONFLICTING, Is::True, reasons::CONFLICTING, message),
-            None => conditions.set(
-                types::CONFLICTING,
-                Is::False,
-                reasons::NO_CONFLICT,
-                "no older schedule needs the same at the same time",
-            ),
+            Some(_) => conditions.set(types::CONFLICTING, Is::True, reasons::CONFLICTING, &message),
+            None => conditions.set(types::CONFLICTING, Is::False, reasons::NO_CONFLICT, &message),
         }
     }
     let told = match facts.told().map(|told| &told.body) {
@@ -82,7 +79,7 @@ pub fn schedule(
         next_reminder_time: times
             .filter(|_| !silent)
             .and_then(|times| times.next_reminder.map(|at| local(at, &times.zone))),
-        suggestions: times.map(|times| suggested(suggestions, &times.zone)).unwrap_or_default(),
+        suggestions: times.map(|times| suggested(&other.times, &times.zone)).unwrap_or_default(),
         last_reminder_time: told
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
         skipped_reminders: told.map_or(before.skipped_reminders, |told| Some(told.skipped)),
@@ -139,6 +136,18 @@ fn conflict(first: &Clash, times: Option<&Times>, rejected: bool) -> String {
         None => "an older schedule of another namespace".to_owned(),
     };
     format!("{whose} needs {} at the same time, first at {start}{consequence}", first.shared.join(", "))
+}
+
+/// What there is to say of conflicts, with what was not looked at.
+fn told(what: &str, until: Option<Timestamp>, other: &Suggested, times: Option<&Times>) -> String {
+    let mut message = what.to_owned();
+    if let (Some(until), Some(times)) = (until, times) {
+        message = format!("{message}; {}", not_compared(&local(until, &times.zone)));
+    }
+    if let Some(why) = &other.not_looked_at {
+        message = format!("{message}; suggest: {why}");
+    }
+    message
 }
 
 fn suggested(times: &[Stretch], zone: &TimeZone) -> Vec<wire::Occurrence> {
