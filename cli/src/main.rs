@@ -207,18 +207,39 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
             print!("{}", story::whole(&story));
         }
         Command::List { object, state, limit } => {
-            let query = NotificationQuery { object, state, limit: Some(limit) };
-            for item in client(&flags)?.notifications(&namespace, &query).await?.items {
-                print!("{}", story::lines(&item));
+            let (client, mut left) = (client(&flags)?, limit);
+            let mut query = NotificationQuery { object, state, ..NotificationQuery::default() };
+            // A page at a time: what is printed is not kept.
+            while left > 0 {
+                query.limit = Some(left);
+                let list = client.notifications(&namespace, &query).await?;
+                left -= i64::try_from(list.items.len())?;
+                for item in list.items {
+                    print!("{}", story::lines(&item));
+                }
+                if list.next.is_none() || list.next == query.after {
+                    break;
+                }
+                query.after = list.next;
             }
         }
         Command::DeadLetters { limit, output } => {
-            let query = DeadLetterQuery { limit: Some(limit) };
-            for item in client(&flags)?.dead_letters(&namespace, &query).await?.items {
-                match output {
-                    Output::Text => print!("{}", story::letter(&item)),
-                    Output::Json => println!("{}", serde_json::to_string(&item)?),
+            let (client, mut left) = (client(&flags)?, limit);
+            let mut query = DeadLetterQuery::default();
+            while left > 0 {
+                query.limit = Some(left);
+                let list = client.dead_letters(&namespace, &query).await?;
+                left -= i64::try_from(list.items.len())?;
+                for item in list.items {
+                    match output {
+                        Output::Text => print!("{}", story::letter(&item)),
+                        Output::Json => println!("{}", serde_json::to_string(&item)?),
+                    }
                 }
+                if list.next.is_none() || list.next == query.after {
+                    break;
+                }
+                query.after = list.next;
             }
         }
     }

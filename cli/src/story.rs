@@ -24,6 +24,9 @@ pub(crate) fn whole(story: &NotificationStory) -> String {
     for delivery in &story.deliveries {
         text.push_str(&delivery_lines(delivery));
     }
+    if story.deliveries_left_out > 0 {
+        let _ = writeln!(text, "\n{} further deliveries are left out", story.deliveries_left_out);
+    }
     text
 }
 
@@ -41,7 +44,10 @@ pub(crate) fn lines(story: &NotificationStory) -> String {
             one.title
         );
         text
-    })
+    }) + &match story.deliveries_left_out {
+        0 => String::new(),
+        more => format!("{}  {}  {more} further deliveries are left out\n", one.created, one.id),
+    }
 }
 
 /// A line for a record that could not be decoded.
@@ -67,6 +73,9 @@ fn delivery_lines(delivery: &DeliveryRecord) -> String {
         let _ = write!(text, ", next attempt at {next}");
     }
     text.push('\n');
+    if delivery.attempts_left_out > 0 {
+        let _ = writeln!(text, "  {} earlier attempts are left out", delivery.attempts_left_out);
+    }
     for attempt in &delivery.attempts {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way");
         let _ = write!(text, "  {:>3}. {}  {outcome}", attempt.number, attempt.started);

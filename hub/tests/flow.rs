@@ -121,7 +121,7 @@ async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
         }
     }
     let person = bed.client(&bed.person_token("ann", &["a", "b"]));
-    let query = |limit| DeadLetterQuery { limit };
+    let query = |limit| DeadLetterQuery { limit, after: None };
     let held = person.dead_letters("a", &query(None)).await.expect("a list").items;
     let seen: Vec<_> = held.iter().map(|held| (held.topic.as_str(), held.partition, &held.letter)).collect();
     assert_eq!(seen, [("payments", 0, &letter(1)), ("payments", 0, &letter(0))], "newest first");

@@ -20,6 +20,13 @@ pub struct Options {
     pub max_pending: i64,
     /// Groups that may be held in a namespace.
     pub max_groups: i64,
+    /// Bytes of notifications with a pending delivery that a namespace may have, each counted as its body and 512.
+    pub max_pending_bytes: i64,
+    /// Bytes of finished notifications that are kept for a namespace, with their deliveries (256 and their texts each) and
+    /// attempts (128 and their reason each); over them the oldest go.
+    pub max_finished_bytes: i64,
+    /// Bytes of dead letters that are kept for a namespace, each counted as its body and 256; over them the oldest go.
+    pub max_letter_bytes: i64,
     /// Commands in one commit, at most.
     pub max_batch: usize,
     /// How much longer than its channel's timeout a lease runs.
@@ -39,6 +46,9 @@ impl Options {
             grace: Millis::from_secs(120),
             max_pending: 100_000,
             max_groups: 100_000,
+            max_pending_bytes: 64 * 1024 * 1024,
+            max_finished_bytes: 32 * 1024 * 1024,
+            max_letter_bytes: 16 * 1024 * 1024,
             max_batch: 256,
             lease_margin: Millis::from_secs(15),
             status_interval: Millis::from_secs(30),
@@ -109,6 +119,10 @@ pub struct WriterMetrics {
     pub claimed: u64,
     /// Outcomes recorded.
     pub outcomes: u64,
+    /// Dead letters that went because their namespace held too many bytes of them.
+    pub letters_dropped: u64,
+    /// Finished notifications that went for the same reason.
+    pub history_dropped: u64,
 }
 
 /// What the ledger holds, for metrics: no label beyond channel types, states and reasons.
@@ -118,13 +132,13 @@ pub struct Counts {
     pub deliveries: BTreeMap<(&'static str, &'static str), i64>,
     /// When the oldest pending delivery was decided.
     pub oldest_pending: Option<Timestamp>,
-    /// Deliveries that wait for a channel that does not exist.
+    /// Deliveries that wait for a channel that does not exist; counted up to 100,000.
     pub waiting: i64,
     /// Records between committed offsets and the ends as last seen, over all sources.
     pub lag: i64,
     /// Groups held, over all rules.
     pub groups: i64,
-    /// Groups that are firing.
+    /// Groups that are firing; counted up to 100,000.
     pub firing: i64,
     /// Matched records, ever.
     pub matched: i64,
@@ -136,6 +150,10 @@ pub struct Counts {
     pub unmatched: BTreeMap<String, i64>,
     /// Objects held, by kind.
     pub objects: BTreeMap<&'static str, i64>,
+    /// Bytes that are counted for namespaces, by kind: `pending` and `finished` notifications, `letters`.
+    pub usage: BTreeMap<&'static str, i64>,
+    /// The most that one namespace has, by kind.
+    pub most: BTreeMap<&'static str, i64>,
 }
 
 /// What pruning removed.
@@ -143,6 +161,8 @@ pub struct Counts {
 pub struct Pruned {
     /// Notifications with their deliveries and attempts.
     pub notifications: u64,
+    /// Dead letters.
+    pub letters: u64,
     /// Whether more is waiting: ask again.
     pub more: bool,
 }

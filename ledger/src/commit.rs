@@ -97,7 +97,7 @@ impl Command for Take {
             }
             make(tx, drafts, self.now).await?;
             numbers(tx, &rules).await?;
-            self.dead_letters(tx, &accepted).await?;
+            crate::letters::keep(tx, &self.namespace, &accepted, self.now).await?;
         }
         Ok(CommitResult { entries: results, revision: plan.revision.clone() })
     }
@@ -314,36 +314,6 @@ impl Take {
             }
         }
         Ok(groups)
-    }
-
-    async fn dead_letters(&self, tx: &mut Tx, accepted: &[&Entry]) -> Result<(), Error> {
-        let mut rows = Vec::new();
-        for entry in accepted {
-            for letter in &entry.dead_letters {
-                let body = serde_json::to_string(letter)?;
-                rows.push((
-                    &entry.topic_id,
-                    entry.partition,
-                    letter.offset,
-                    &self.namespace,
-                    &entry.topic,
-                    body,
-                ));
-            }
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        query(
-            "INSERT INTO dead_letters (topic_id, p, position, namespace, topic, body, stored) \
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2 \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT DO NOTHING",
-        )
-        .bind(set(&rows)?)
-        .bind(ms(self.now))
-        .execute(&mut tx.conn)
-        .await?;
-        Ok(())
     }
 }
 

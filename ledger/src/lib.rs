@@ -8,6 +8,7 @@
 
 mod api;
 mod catalog;
+mod chores;
 mod claim;
 mod commit;
 mod counts;
@@ -15,12 +16,14 @@ mod decisions;
 mod deliveries;
 mod error;
 mod expiry;
+mod letters;
 mod notify;
 mod numbers;
 mod open;
 mod outcomes;
 mod plans;
 mod positions;
+mod reads;
 mod reminders;
 mod requests;
 mod rules;
@@ -36,9 +39,9 @@ pub use claim::Handed;
 pub use error::Error;
 
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -49,8 +52,12 @@ use crate::writer::{Command, Door, Shared, Tx};
 #[derive(Clone)]
 pub struct Ledger {
     door: Door,
-    readers: SqlitePool,
+    readers: reads::Readers,
     shared: Arc<Shared>,
+    /// Bytes of finished notifications and of letters that a namespace may keep.
+    quotas: (i64, i64),
+    /// Whose turn it is of those over a quota.
+    turn: Arc<AtomicUsize>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -61,10 +68,12 @@ impl Ledger {
         let lock = open::lock(path)?;
         let conn = open::connect(path, options.check).await?;
         let readers = open::readers(path, options.readers).await?;
+        let quotas = (options.max_finished_bytes, options.max_letter_bytes);
         let (id, tx) = open::load(conn, options, render).await?;
         let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog)));
         let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
-        Ok(Self { door, readers, shared, writer: Arc::new(Mutex::new(Some(writer))) })
+        let turn = Arc::default();
+        Ok(Self { door, readers, shared, quotas, turn, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
     /// Closes the file and gives up its lock, after what was sent to the writer is done. Other clones get

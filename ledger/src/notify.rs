@@ -9,11 +9,11 @@ use domain::{Notification, ids};
 use jiff::Timestamp;
 use protocol::messages::Pool;
 use sha2::{Digest as _, Sha256};
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::deliveries::Tally;
-use crate::sql::{ms, set, time, uuid};
+use crate::sql::{ms, set, uuid};
 use crate::writer::{Tx, next};
 use crate::{Error, Topic};
 
@@ -50,7 +50,7 @@ pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
 
 /// A delivery to be made: row, id, notification, channel's row, namespace, channel's name, recipient, lane, whether it
 /// is its lane's first of this set, reason, due, expires.
-type Row<'a> = (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
+pub(crate) type Row<'a> = (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
 
 /// Makes the notifications that do not exist yet, with their deliveries; how many.
 pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<usize, Error> {
@@ -139,7 +139,7 @@ const WAITS: &str = "ChannelNotFound";
 
 /// Deliveries are made in the order of their rows, which is their place. A row is its lane's head when nothing of the
 /// lane is pending, in the database or before it in the set.
-async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
+pub(crate) async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
     query(
         "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
          made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
@@ -165,68 +165,4 @@ async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
             .await?;
     let mut known: HashSet<Uuid> = stored.iter().map(|id| uuid(id)).collect::<Result<_, _>>()?;
     Ok(drafts.into_iter().filter(|draft| known.insert(draft.notification.id)).collect())
-}
-
-/// Makes real what waited for a channel of this name, in the order in which it was decided.
-pub(crate) async fn channel_appeared(
-    tx: &mut Tx,
-    channel: &crate::catalog::Object,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let Some(plan) = channel.channel() else { return Ok(()) };
-    let namespace = channel.plan.namespace.as_str();
-    let waiting: Vec<(i64, i64, i64, String)> = query_as(
-        "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
-         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d",
-    )
-    .bind(namespace)
-    .bind(&channel.plan.name)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    let uid = channel.plan.uid;
-    let mut rows: Vec<Row<'_>> = Vec::new();
-    let mut lanes = HashSet::new();
-    for (_, n, created, body) in &waiting {
-        let said: Notification = serde_json::from_str(body)?;
-        let mut recipients = HashSet::new();
-        for recipient in plan.target.recipients() {
-            if !recipients.insert(recipient) {
-                continue;
-            }
-            let lane = lane(uid, recipient, &said.ordering_key);
-            rows.push((
-                next(&mut tx.ids.delivery),
-                Some(ids::delivery(said.id, uid, recipient)),
-                *n,
-                Some(channel.row),
-                namespace,
-                &channel.plan.name,
-                recipient,
-                lane,
-                lanes.insert(lane),
-                "",
-                ms(now),
-                created.saturating_add(plan.delivery.expires_after.0),
-            ));
-        }
-    }
-    let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
-    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
-        .bind(set(&replaced)?)
-        .execute(&mut tx.conn)
-        .await?;
-    insert(tx, &rows).await?;
-    let tallies = HashMap::from([(channel.row, Tally { pending: rows.len() as i64, ..Tally::default() })]);
-    tracing::info!(
-        namespace,
-        channel = channel.plan.name,
-        deliveries = rows.len(),
-        oldest = %time(waiting[0].2),
-        "deliveries that waited for this channel are due"
-    );
-    tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
-    crate::deliveries::tally(tx, tallies).await
 }

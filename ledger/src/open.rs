@@ -9,22 +9,23 @@ use std::sync::Arc;
 
 use domain::{Kind, Plan};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, query, query_as, query_scalar, raw_sql};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
+use crate::reads::Readers;
 use crate::writer::{Dirty, Ids, Tx};
 use crate::{Error, Options, Render, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
+    include_str!("../migrations/0005.sql"),
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
@@ -84,8 +85,8 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Connections that can only read.
-pub(crate) async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error> {
+/// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
+pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -93,8 +94,9 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error
         .statement_cache_capacity(200)
         .row_buffer_size(1_000)
         .pragma("cache_size", "-4000")
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
-    Ok(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?)
+    Ok(Readers::new(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
 }
 
 /// What the writer starts with.
@@ -155,5 +157,8 @@ async fn catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
         catalog.put(Object::new(plan, row, resumed, absent));
     }
     catalog.rebuild_all();
+    let arriving: Vec<String> =
+        query_scalar("SELECT name FROM chores WHERE kind = 'arrived'").fetch_all(&mut *conn).await?;
+    catalog.arriving = arriving.iter().map(|uid| crate::sql::uuid(uid)).collect::<Result<_, _>>()?;
     Ok(catalog)
 }

@@ -4,21 +4,19 @@
 //! only after the grace; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
 //! outlives its object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::{DeliveryState, Digest, Kind, Plan};
+use domain::{Digest, Kind, Plan};
 use jiff::Timestamp;
 use protocol::messages::{ChannelsPlan, Pool, ReminderState, Revisions, SourcePlan};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
-use crate::deliveries::{Change, Stands, apply};
-use crate::outcomes::end;
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic, notify, rules};
+use crate::{Error, Ledger, Topic, chores, reads, rules};
 
 struct PutPlans {
     plans: Vec<Plan>,
@@ -72,7 +70,7 @@ impl Command for PutPlans {
                 rules::changed(tx, &object, known.and_then(|known| known.state.clone()).as_ref(), self.now)
                     .await?;
             }
-            notify::channel_appeared(tx, &object, self.now).await?;
+            chores::channel_appeared(tx, &object, self.now).await?;
         }
         Ok(())
     }
@@ -155,12 +153,15 @@ impl Command for PutLive {
         changed(tx, catalog, gone.into_iter().chain(back.iter().copied()));
         for uid in back {
             if let Some(object) = tx.catalog.get(uid).cloned() {
-                notify::channel_appeared(tx, &object, self.now).await?;
+                chores::channel_appeared(tx, &object, self.now).await?;
             }
         }
         Ok(())
     }
 }
+
+/// Objects forgotten at once.
+const COLLECTED: usize = 100;
 
 struct Collect {
     now: Timestamp,
@@ -176,11 +177,12 @@ impl Command for Collect {
             .objects
             .values()
             .filter(|object| object.absent.is_some_and(|since| since <= before))
+            .take(COLLECTED)
             .cloned()
             .collect();
         let mut count = gone.len() as u64;
         if !gone.is_empty() {
-            forget(tx, &gone, self.now).await?;
+            forget(tx, &gone).await?;
             let mut catalog = Catalog::clone(&tx.catalog);
             let mut namespaces = BTreeSet::new();
             for object in &gone {
@@ -196,38 +198,22 @@ impl Command for Collect {
     }
 }
 
-/// Ends the pending deliveries of objects, and deletes all that is kept of them but what was told to people.
-async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(), Error> {
+/// Deletes what is kept of objects but what was told to people; what may be much is left to be done in batches.
+async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+    for object in gone {
+        let (uid, namespace) = (object.plan.uid.to_string(), &object.plan.namespace);
+        chores::bury(tx, object).await?;
+        chores::add(tx, namespace, chores::kind::OBJECT, (&uid, 0), 0).await?;
+    }
     let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
-    let rows = |kind: Kind| -> Vec<i64> {
-        gone.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
-    };
-    let (channels, rules) = (rows(Kind::NotificationChannel), rows(Kind::AlertRule));
-    let pending: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 \
-         AND c IN (SELECT value FROM jsonb_each(?1)) UNION SELECT d, n, c, lane, state, made, expires \
-         FROM deliveries WHERE state = 0 AND n IN (SELECT n FROM notifications \
-         WHERE settled IS NULL AND object IN (SELECT value FROM jsonb_each(?2)))",
-    )
-    .bind(set(&channels)?)
-    .bind(set(&uids)?)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    let changes: Vec<Change> =
-        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
-    apply(tx, &changes, HashMap::new(), now).await?;
-    rules::forget(tx, &rules).await?;
-    let (uids, channels, rules) = (set(&uids)?, set(&channels)?, set(&rules)?);
-    for (sql, which) in [
-        ("DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM channels WHERE c IN (SELECT value FROM jsonb_each(?1))", &channels),
-        ("DELETE FROM drops WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
-        ("DELETE FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
+    let uids = set(&uids)?;
+    for sql in [
+        "DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))",
     ] {
-        query(sql).bind(which).execute(&mut tx.conn).await?;
+        query(sql).bind(&uids).execute(&mut tx.conn).await?;
     }
     Ok(())
 }
@@ -240,6 +226,7 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     .fetch_all(&mut tx.conn)
     .await?;
     let (mut marked, mut read, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+    let mut letters = BTreeSet::new();
     for (t, namespace, key, name, unread) in stored {
         let is_read = tx
             .catalog
@@ -248,9 +235,16 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
         match (is_read, unread) {
             (true, Some(_)) => read.push(t),
             (false, None) => marked.push(t),
-            (false, Some(since)) if since <= before => forgotten.push(t),
+            (false, Some(since)) if since <= before => {
+                forgotten.push(t);
+                letters.insert((namespace, name));
+            }
             _ => {}
         }
+    }
+    // Those of a topic that another source of the namespace reads stay.
+    for (namespace, topic) in letters {
+        chores::add(tx, &namespace, chores::kind::LETTERS, (&topic, 0), 0).await?;
     }
     let count = forgotten.len() as u64;
     for (topics, unread) in [(marked, Some(now)), (read, None)] {
@@ -298,7 +292,8 @@ impl Ledger {
         self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await
     }
 
-    /// Forgets what was absent for the grace: objects, and topics that no rule reads; how many.
+    /// Forgets what was absent for the grace: objects, at most 100, and topics that no rule reads; how many. What hangs on
+    /// them is left to [`Self::chore`].
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
         self.door.done(Collect { now }).await
     }
@@ -325,9 +320,10 @@ impl Ledger {
         else {
             return Ok(None);
         };
-        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = ?1")
+        let mut reader = self.readers.acquire().await?;
+        let stored: Option<i64> = query_scalar(reads::SCHEDULE)
             .bind(uid.to_string())
-            .fetch_optional(&self.readers)
+            .fetch_optional(&mut *reader)
             .await?;
         let through = crate::reminders::settled(object, stored);
         Ok(Some(ReminderState { plan: object.plan.clone(), through: time(through) }))

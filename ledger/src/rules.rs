@@ -13,9 +13,9 @@ use sqlx::{query, query_as};
 
 use crate::catalog::Object;
 use crate::notify::{Draft, To, make};
-use crate::sql::{ms, set, time};
+use crate::sql::{ms, time};
 use crate::writer::Tx;
-use crate::{Error, Render};
+use crate::{Error, Render, chores};
 
 /// A group's labels as stored and compared: JSON with sorted keys.
 pub(crate) fn labels(group: &BTreeMap<String, String>) -> Result<String, Error> {
@@ -140,11 +140,7 @@ pub(crate) async fn changed(
         let shown = (Shown::only(sample.as_ref()), Some("RuleChanged"));
         drafts.push(rule.alert(&*tx.render, &group, &decision, shown, now)?);
     }
-    forget(tx, &[object.row]).await?;
-    query("UPDATE rules SET decided = NULL, observed = NULL WHERE r = ?1")
-        .bind(object.row)
-        .execute(&mut tx.conn)
-        .await?;
+    chores::begin_anew(tx, object).await?;
     make(tx, drafts, now).await?;
     Ok(())
 }
@@ -153,22 +149,6 @@ pub(crate) async fn changed(
 pub(crate) async fn resumed(tx: &mut Tx, object: &Object) -> Result<(), Error> {
     for sql in ["DELETE FROM activations WHERE r = ?1", "UPDATE rules SET observed = NULL WHERE r = ?1"] {
         query(sql).bind(object.row).execute(&mut tx.conn).await?;
-    }
-    Ok(())
-}
-
-/// Forgets the counts and states of rules.
-pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
-    if rules.is_empty() {
-        return Ok(());
-    }
-    let which = set(rules)?;
-    for sql in [
-        "DELETE FROM buckets WHERE g IN (SELECT g FROM groups WHERE r IN (SELECT value FROM jsonb_each(?1)))",
-        "DELETE FROM groups WHERE r IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM activations WHERE r IN (SELECT value FROM jsonb_each(?1))",
-    ] {
-        query(sql).bind(&which).execute(&mut tx.conn).await?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::state;
+use crate::reads;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx, next};
 use crate::{Error, Ledger, Topic, WorkerView};
@@ -27,6 +28,8 @@ const UNOWNED: i64 = 60_000;
 const BATCH: usize = 200;
 /// Objects in one answer of the feed.
 const FEED: i64 = 500;
+/// Bytes of them.
+const FEED_BYTES: i64 = 4 * 1024 * 1024;
 
 /// What the last publication saw. Memory only: after a start everything is compared anew.
 #[derive(Default)]
@@ -342,7 +345,7 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
     let which = set(which)?;
     let rows: Vec<RuleRow> = query_as(
         "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r) AS groups, \
+         r.groups, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.pending IS NOT NULL) AS pending \
          FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
@@ -434,21 +437,27 @@ impl Ledger {
         self.door.done(Publish { workers, now }).await
     }
 
-    /// Statuses after a version, oldest first, at most 500.
+    /// Statuses after a version, oldest first, at most 500 and about 4 MiB.
     pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
-        let rows: Vec<(i64, String)> =
-            query_as("SELECT version, body FROM statuses WHERE version > ?1 ORDER BY version LIMIT ?2")
-                .bind(after)
-                .bind(FEED)
-                .fetch_all(&self.readers)
-                .await?;
-        let version = match rows.last() {
-            Some((version, _)) => *version,
-            None => query_scalar("SELECT coalesce(max(version), 0) FROM statuses")
-                .fetch_one(&self.readers)
-                .await
-                .map(|newest: i64| newest.max(after))?,
+        let mut reader = self.readers.acquire().await?;
+        let sizes: Vec<(i64, i64)> =
+            query_as(reads::FEED_SIZES).bind(after).bind(FEED).fetch_all(&mut *reader).await?;
+        let mut bytes = 0;
+        let fits = sizes.iter().take_while(|(_, size)| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= FEED_BYTES
+        });
+        let Some((version, _)) = fits.last() else {
+            let newest: Option<i64> =
+                query_scalar(reads::FEED_NEWEST).fetch_optional(&mut *reader).await?;
+            let version = newest.unwrap_or(0).max(after);
+            return Ok(Feed { ledger: self.shared.id, version, objects: Vec::new() });
         };
+        // One that was published again since comes with its later version.
+        let rows: Vec<(i64, String)> =
+            query_as(reads::FEED).bind(after).bind(version).bind(FEED).fetch_all(&mut *reader).await?;
+        let version = *version;
         let objects = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect::<Result<_, _>>()?;
         Ok(Feed { ledger: self.shared.id, version, objects })
     }

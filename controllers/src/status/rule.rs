@@ -75,6 +75,13 @@ fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     facts.ready(if over("GroupsEvicted") || over("GroupsFull") {
         "records are read and matched; there have been more groups than maxGroups, so quiet ones were forgotten: \
          status.unmatched counts them under GroupsEvicted, and records of groups without room under GroupsFull"
+    } else if over("LettersDropped") {
+        "records are read and matched; the hub holds as many bytes of dead letters as it may for the namespace \
+         (hub.quotas.deadLetterBytes), so the oldest went: status.unmatched counts them under LettersDropped"
+    } else if over("HistoryDropped") {
+        "records are read and matched; the hub holds as many bytes of finished notifications as it may for the \
+         namespace (hub.quotas.finishedBytes), so the oldest went before their time: status.unmatched counts them \
+         under HistoryDropped"
     } else if told.is_some_and(|told| told.dead_lettered > 0) {
         "records are read and matched; those that can't be decoded are in the dead-letter topics, <topic>.DLT"
     } else {

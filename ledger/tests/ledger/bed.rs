@@ -139,12 +139,40 @@ impl Bed {
         self.ledger.outcomes(NS, outcomes, at(now)).await.unwrap();
     }
 
+    /// Forgets what was absent, with all that hangs on it; how many.
+    pub(crate) async fn collect(&self, now: i64) -> u64 {
+        let count = self.ledger.collect(at(now)).await.unwrap();
+        self.chores(now).await;
+        count
+    }
+
+    /// Does what is left to be done; in how many batches.
+    pub(crate) async fn chores(&self, now: i64) -> usize {
+        let (mut last, mut batches) = (String::new(), 0);
+        while let Some(namespace) = self.ledger.chore(&last, at(now)).await.unwrap() {
+            (last, batches) = (namespace, batches + 1);
+            assert!(batches < 10_000, "it does not end");
+        }
+        batches
+    }
+
     /// All notifications, oldest first.
     pub(crate) async fn stories(&self) -> Vec<NotificationStory> {
-        let query = NotificationQuery { limit: Some(500), ..NotificationQuery::default() };
-        let mut items = self.ledger.notifications(NS, query).await.unwrap().items;
-        items.reverse();
-        items
+        self.stories_of(NS).await
+    }
+
+    pub(crate) async fn stories_of(&self, namespace: &str) -> Vec<NotificationStory> {
+        let mut query = NotificationQuery { limit: Some(500), ..NotificationQuery::default() };
+        let mut items = Vec::new();
+        loop {
+            let list = self.ledger.notifications(namespace, query.clone()).await.unwrap();
+            items.extend(list.items);
+            query.after = list.next;
+            if query.after.is_none() {
+                items.reverse();
+                return items;
+            }
+        }
     }
 
     pub(crate) async fn titles(&self) -> Vec<String> {

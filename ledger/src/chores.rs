@@ -1,0 +1,474 @@
+//! What concerns more rows than one command should touch is done in batches, each a command of its own: dead letters sent
+//! again, deliveries made real when their channel appears, and all that an object leaves behind.
+//!
+//! Invariants: a chore is stored in the transaction that causes it, and each batch in one with how far it is, so that it
+//! goes on after a crash; a batch touches at most some hundred things of one namespace, and namespaces take turns. Never: a
+//! row of `channels` or `rules` that goes before what hangs on it.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::{DeliveryState, ids};
+use jiff::Timestamp;
+use protocol::messages::{Pool, RequestStatus};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, Object};
+use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
+use crate::notify;
+use crate::outcomes::end;
+use crate::sql::{ms, set};
+use crate::writer::{Command, Tx, next};
+use crate::{Error, Ledger, Topic, reads};
+
+/// Deliveries, notifications, groups or letters of one batch.
+pub(crate) const BATCH: i64 = 250;
+/// Buckets of one batch.
+const BUCKETS: i64 = 2_000;
+
+/// Kinds, as stored. Those of a namespace are done in this order.
+pub(crate) mod kind {
+    /// What waits for a channel of this name becomes real. `name`: its uid.
+    pub(crate) const ARRIVED: &str = "arrived";
+    /// A channel is gone: what is pending for it ends. `row`: its row.
+    pub(crate) const CHANNEL: &str = "channel";
+    /// No rule reads a topic any more: its letters go. `name`: the topic; `upto`: the last letter looked at.
+    pub(crate) const LETTERS: &str = "letters";
+    /// An object is gone: what it caused and is pending ends. `name`: its uid; `upto`: the last notification looked at.
+    pub(crate) const OBJECT: &str = "object";
+    /// A channel's dead letters are sent again. `name`: its uid; `row`: its row; `upto`: the last place that is meant.
+    pub(crate) const RESEND: &str = "resend";
+    /// A rule, or what decided it, is gone: its groups go. `row`: its row.
+    pub(crate) const RULE: &str = "rule";
+}
+
+/// Stores a chore; one that is there already begins anew.
+pub(crate) async fn add(
+    tx: &mut Tx,
+    namespace: &str,
+    kind: &str,
+    (name, row): (&str, i64),
+    upto: i64,
+) -> Result<(), Error> {
+    query(
+        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (namespace, kind, name, row) DO UPDATE SET upto = excluded.upto",
+    )
+    .bind(namespace)
+    .bind(kind)
+    .bind(name)
+    .bind(row)
+    .bind(upto)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes the name from a channel's or rule's row: it stays until what hangs on it is gone.
+pub(crate) async fn bury(tx: &mut Tx, object: &Object) -> Result<(), Error> {
+    let (sql, kind) = if object.channel().is_some() {
+        ("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1", kind::CHANNEL)
+    } else if object.rule().is_some() {
+        ("UPDATE rules SET uid = 'gone/' || r WHERE r = ?1", kind::RULE)
+    } else {
+        return Ok(());
+    };
+    query(sql).bind(object.row).execute(&mut tx.conn).await?;
+    add(tx, &object.plan.namespace, kind, ("", object.row), 0).await
+}
+
+/// Gives a rule a new row with its numbers and nothing else; the old one is left with its groups.
+pub(crate) async fn begin_anew(tx: &mut Tx, rule: &Object) -> Result<(), Error> {
+    bury(tx, rule).await?;
+    let row: i64 = query_scalar(
+        "INSERT INTO rules (uid, namespace, matched, last_match, last_alert, late, dead_lettered) \
+         SELECT ?2, namespace, matched, last_match, last_alert, late, dead_lettered FROM rules WHERE r = ?1 \
+         RETURNING r",
+    )
+    .bind(rule.row)
+    .bind(rule.plan.uid.to_string())
+    .fetch_one(&mut tx.conn)
+    .await?;
+    query("UPDATE drops SET r = ?2 WHERE r = ?1").bind(rule.row).bind(row).execute(&mut tx.conn).await?;
+    // What is summed up over all rules counts it once.
+    query("UPDATE rules SET matched = 0, late = 0, dead_lettered = 0 WHERE r = ?1")
+        .bind(rule.row)
+        .execute(&mut tx.conn)
+        .await?;
+    let mut catalog = Catalog::clone(&tx.catalog);
+    catalog.put(Object { row, ..rule.clone() });
+    catalog.rebuild(&rule.plan.namespace);
+    tx.catalog = std::sync::Arc::new(catalog);
+    Ok(())
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Chore {
+    namespace: String,
+    kind: String,
+    name: String,
+    row: i64,
+    upto: i64,
+}
+
+struct Batch {
+    after: String,
+    now: Timestamp,
+}
+
+impl Command for Batch {
+    type Answer = Option<String>;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<Option<String>, Error> {
+        // After the namespace that had its turn; from the beginning where none comes after it.
+        for after in [self.after.as_str(), ""] {
+            let chore: Option<Chore> = query_as(
+                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > ?1 \
+                 ORDER BY namespace, kind, name, row LIMIT 1",
+            )
+            .bind(after)
+            .fetch_optional(&mut tx.conn)
+            .await?;
+            let Some(chore) = chore else { continue };
+            let upto = match chore.kind.as_str() {
+                kind::ARRIVED => arrived(tx, &chore, self.now).await?,
+                kind::CHANNEL => channel(tx, &chore, self.now).await?,
+                kind::LETTERS => letters(tx, &chore).await?,
+                kind::OBJECT => object(tx, &chore, self.now).await?,
+                kind::RESEND => resend(tx, &chore, self.now).await?,
+                kind::RULE => rule(tx, &chore).await?,
+                other => return Err(Error::Corrupt(format!("{other:?} is stored as a chore"))),
+            };
+            chore.goes_on(tx, upto).await?;
+            return Ok(Some(chore.namespace));
+        }
+        Ok(None)
+    }
+}
+
+impl Chore {
+    /// Stores how far it is; none ends it.
+    async fn goes_on(&self, tx: &mut Tx, upto: Option<i64>) -> Result<(), Error> {
+        let sql = match upto {
+            Some(upto) if upto == self.upto => return Ok(()),
+            Some(_) => {
+                "UPDATE chores SET upto = ?5 WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4"
+            }
+            None => {
+                "DELETE FROM chores WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4 AND ?5 IS NULL"
+            }
+        };
+        query(sql)
+            .bind(&self.namespace)
+            .bind(&self.kind)
+            .bind(&self.name)
+            .bind(self.row)
+            .bind(upto)
+            .execute(&mut tx.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// The channel that it is about, while it is there.
+    fn channel(&self, tx: &Tx) -> Option<std::sync::Arc<Object>> {
+        let uid = Uuid::try_parse(&self.name).ok()?;
+        let object = tx.catalog.in_namespace(uid, &self.namespace)?;
+        object.channel().is_some().then(|| std::sync::Arc::clone(object))
+    }
+}
+
+/// A batch of what waits for a channel that is there now.
+async fn arrived(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let channel = chore.channel(tx).filter(|channel| channel.absent.is_none());
+    if let Some(channel) = &channel
+        && make_real(tx, channel, now).await?
+    {
+        return Ok(Some(chore.upto));
+    }
+    // From now on what is made for it is made at once.
+    if let Ok(uid) = Uuid::try_parse(&chore.name) {
+        let mut catalog = Catalog::clone(&tx.catalog);
+        catalog.arriving.remove(&uid);
+        tx.catalog = std::sync::Arc::new(catalog);
+    }
+    Ok(None)
+}
+
+/// A channel is there, or has another state: what waits for one of its name becomes real in batches, the first now. Until
+/// the last one is done, what is decided for it waits as well, so that the order stays.
+pub(crate) async fn channel_appeared(tx: &mut Tx, channel: &Object, now: Timestamp) -> Result<(), Error> {
+    if channel.channel().is_none() || channel.absent.is_some() {
+        return Ok(());
+    }
+    if !make_real(tx, channel, now).await? {
+        return Ok(());
+    }
+    let (uid, namespace) = (channel.plan.uid, channel.plan.namespace.as_str());
+    add(tx, namespace, kind::ARRIVED, (&uid.to_string(), 0), 0).await?;
+    let mut catalog = Catalog::clone(&tx.catalog);
+    catalog.arriving.insert(uid);
+    tx.catalog = std::sync::Arc::new(catalog);
+    Ok(())
+}
+
+/// Makes a batch of what waits real, in the order in which it was decided; whether there may be more.
+async fn make_real(tx: &mut Tx, channel: &Object, now: Timestamp) -> Result<bool, Error> {
+    let Some(plan) = channel.channel() else { return Ok(false) };
+    let namespace = channel.plan.namespace.as_str();
+    let waiting: Vec<(i64, i64, i64, String, String)> = query_as(
+        "SELECT d.d, d.n, n.created, n.id, n.body ->> 'orderingKey' FROM deliveries d JOIN notifications n ON n.n = d.n \
+         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
+    )
+    .bind(namespace)
+    .bind(&channel.plan.name)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let Some((_, _, oldest, ..)) = waiting.first() else { return Ok(false) };
+    let uid = channel.plan.uid;
+    let mut rows: Vec<notify::Row<'_>> = Vec::new();
+    let mut lanes = HashSet::new();
+    for (_, n, created, id, ordering_key) in &waiting {
+        let mut recipients = HashSet::new();
+        for recipient in plan.target.recipients().into_iter().filter(|name| recipients.insert(*name)) {
+            let lane = notify::lane(uid, recipient, ordering_key);
+            rows.push((
+                next(&mut tx.ids.delivery),
+                Some(ids::delivery(crate::sql::uuid(id)?, uid, recipient)),
+                *n,
+                Some(channel.row),
+                namespace,
+                &channel.plan.name,
+                recipient,
+                lane,
+                lanes.insert(lane),
+                "",
+                ms(now),
+                created.saturating_add(plan.delivery.expires_after.0),
+            ));
+        }
+    }
+    let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
+    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&replaced)?)
+        .execute(&mut tx.conn)
+        .await?;
+    notify::insert(tx, &rows).await?;
+    let tallies = HashMap::from([(channel.row, Tally { pending: rows.len() as i64, ..Tally::default() })]);
+    tracing::info!(
+        namespace,
+        channel = channel.plan.name,
+        deliveries = rows.len(),
+        oldest = %crate::sql::time(*oldest),
+        "deliveries that waited for this channel are due"
+    );
+    tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
+    tally(tx, tallies).await?;
+    Ok(waiting.len() as i64 >= BATCH)
+}
+
+/// A batch of what is pending for a channel that is gone; at the end its row.
+async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let pending: Vec<Stands> = query_as(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 0 ORDER BY d LIMIT ?2",
+    )
+    .bind(chore.row)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    deleted(tx, &pending, now).await?;
+    if pending.len() as i64 >= BATCH {
+        return Ok(Some(chore.upto));
+    }
+    query("DELETE FROM channels WHERE c = ?1").bind(chore.row).execute(&mut tx.conn).await?;
+    Ok(None)
+}
+
+async fn deleted(tx: &mut Tx, pending: &[Stands], now: Timestamp) -> Result<(), Error> {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let changes: Vec<Change> =
+        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
+    apply(tx, &changes, HashMap::new(), now).await
+}
+
+/// A batch of what an object that is gone caused.
+async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let looked: Vec<(i64, bool)> = query_as(
+        "SELECT n, settled IS NULL FROM notifications WHERE object = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+    )
+    .bind(&chore.name)
+    .bind(chore.upto)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let Some((last, _)) = looked.last() else { return Ok(None) };
+    let open: Vec<i64> = looked.iter().filter(|(_, open)| *open).map(|(n, _)| *n).collect();
+    let pending: Vec<Stands> = query_as(
+        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
+         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = ?2 LIMIT ?3",
+    )
+    .bind(set(&open)?)
+    .bind(&chore.namespace)
+    .bind(2 * BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    deleted(tx, &pending, now).await?;
+    Ok(Some(if pending.len() as i64 >= 2 * BATCH { chore.upto } else { *last }))
+}
+
+/// A batch of the letters of a topic.
+async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
+    let read: bool = query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = ?1 AND t.name = ?2)",
+    )
+    .bind(&chore.namespace)
+    .bind(&chore.name)
+    .fetch_one(&mut tx.conn)
+    .await?;
+    if read {
+        return Ok(None);
+    }
+    let looked: Vec<(i64, String)> = query_as(
+        "SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3",
+    )
+    .bind(&chore.namespace)
+    .bind(chore.upto)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let Some((last, _)) = looked.last() else { return Ok(None) };
+    let gone: Vec<i64> =
+        looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&gone)?)
+        .execute(&mut tx.conn)
+        .await?;
+    Ok(Some(*last))
+}
+
+/// A batch of the groups of a rule that is gone; at the end its row.
+async fn rule(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
+    let groups: Vec<i64> = query_scalar("SELECT g FROM groups WHERE r = ?1 LIMIT ?2")
+        .bind(chore.row)
+        .bind(BATCH)
+        .fetch_all(&mut tx.conn)
+        .await?;
+    if !groups.is_empty() {
+        let which = set(&groups)?;
+        let buckets = query(
+            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT b.g, b.bucket FROM jsonb_each(?1) j \
+             CROSS JOIN buckets b ON b.g = j.value LIMIT ?2)",
+        )
+        .bind(&which)
+        .bind(BUCKETS)
+        .execute(&mut tx.conn)
+        .await?;
+        if (buckets.rows_affected() as i64) < BUCKETS {
+            query("DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))")
+                .bind(&which)
+                .execute(&mut tx.conn)
+                .await?;
+        }
+        return Ok(Some(chore.upto));
+    }
+    for sql in [
+        "DELETE FROM activations WHERE (r, t, p) IN (SELECT r, t, p FROM activations WHERE r = ?1 LIMIT ?2)",
+        "DELETE FROM drops WHERE (r, reason) IN (SELECT r, reason FROM drops WHERE r = ?1 LIMIT ?2)",
+    ] {
+        let gone = query(sql).bind(chore.row).bind(BUCKETS).execute(&mut tx.conn).await?;
+        if gone.rows_affected() as i64 >= BUCKETS {
+            return Ok(Some(chore.upto));
+        }
+    }
+    query("DELETE FROM rules WHERE r = ?1").bind(chore.row).execute(&mut tx.conn).await?;
+    Ok(None)
+}
+
+/// A batch of a channel's dead letters.
+async fn resend(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let Some(channel) = chore.channel(tx) else { return Ok(None) };
+    let more = resend_all(tx, &channel, chore.upto, now).await? >= BATCH;
+    Ok(more.then_some(chore.upto))
+}
+
+/// Sends a batch of a channel's dead letters again, the oldest of those up to a place; how many.
+pub(crate) async fn resend_all(
+    tx: &mut Tx,
+    channel: &Object,
+    upto: i64,
+    now: Timestamp,
+) -> Result<i64, Error> {
+    let dead: Vec<Stands> = query_as(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 2 \
+         AND namespace = ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
+    )
+    .bind(channel.row)
+    .bind(&channel.plan.namespace)
+    .bind(upto)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    revive(tx, channel, &dead, now).await?;
+    Ok(dead.len() as i64)
+}
+
+/// Dead deliveries begin again, at the ends of their lanes. Attempts go on being numbered.
+pub(crate) async fn revive(
+    tx: &mut Tx,
+    channel: &Object,
+    dead: &[Stands],
+    now: Timestamp,
+) -> Result<(), Error> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let lives = channel.channel().map_or(0, |plan| plan.delivery.expires_after.0);
+    let rows: Vec<i64> = dead.iter().map(|stands| stands.d).collect();
+    query(
+        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
+         head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
+    )
+    .bind(set(&rows)?)
+    .bind(ms(now))
+    .bind(ms(now).saturating_add(lives))
+    .bind(tx.ids.place + 1)
+    .execute(&mut tx.conn)
+    .await?;
+    tx.ids.place += rows.len() as i64;
+    let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
+    query("UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&notifications)?)
+        .execute(&mut tx.conn)
+        .await?;
+    let lanes: HashSet<i64> = dead.iter().map(|stands| stands.lane).collect();
+    heads(tx, &lanes).await?;
+    let count = dead.len() as i64;
+    let difference = Tally { pending: count, dead: -count, ..Tally::default() };
+    tally(tx, HashMap::from([(channel.row, difference)])).await?;
+    tx.wake(Topic::Work(channel.plan.namespace.clone(), Pool::Send));
+    Ok(())
+}
+
+/// What the answer to "send all again" says of so many.
+pub(crate) fn sent_again(status: impl Fn(i64, String) -> RequestStatus, count: i64) -> RequestStatus {
+    let word = if count == 1 { "dead letter is" } else { "dead letters are" };
+    status(count, format!("{count} {word} sent again"))
+}
+
+impl Ledger {
+    /// Does one batch of what commands left to do: of which namespace, or none when nothing is left. Namespaces take
+    /// turns: give back what it said last.
+    pub async fn chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
+        // A look costs no transaction.
+        let mut reader = self.readers.acquire().await?;
+        let left: Option<String> =
+            query_scalar(reads::CHORE).bind("").fetch_optional(&mut *reader).await?;
+        drop(reader);
+        if left.is_none() {
+            return Ok(None);
+        }
+        self.door.done(Batch { after: after.to_owned(), now }).await
+    }
+}

@@ -1,0 +1,197 @@
+//! What is too much for one command goes on in the next ones, in turns, and over a restart.
+
+use domain::{DeliveryState, Outcome};
+use protocol::messages::{ChannelAction, ChannelRequest, Entry, Pool};
+use sqlx::query_scalar;
+use uuid::Uuid;
+
+use crate::bed::*;
+use crate::tenants::{OTHER, commit, counted_is_right, of, raw};
+
+const MANY: i64 = 1_000;
+
+async fn waiting() -> Bed {
+    let bed = Bed::new().await;
+    bed.put(vec![any()]).await;
+    bed.open(1).await;
+    bed.records(0, MANY, 0).await;
+    bed
+}
+
+async fn count(bed: &Bed, sql: &'static str) -> i64 {
+    query_scalar(sql).fetch_one(&mut raw(&bed.path()).await).await.unwrap()
+}
+
+const WAITING: &str = "SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NULL";
+const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NOT NULL";
+
+#[tokio::test]
+async fn what_waited_for_a_channel_becomes_real_in_batches_and_what_comes_meanwhile_waits_behind_it() {
+    let bed = waiting().await;
+    bed.put(vec![hook()]).await;
+    let first = count(&bed, PENDING).await;
+    assert!((1..MANY / 2).contains(&first), "{first}");
+    bed.records(MANY, MANY + 5, 1).await;
+    let bed = bed.reopen().await;
+    bed.records(MANY + 5, MANY + 10, 2).await;
+    assert_eq!(count(&bed, PENDING).await, first, "what was decided later is not before");
+    assert!(bed.chores(3).await >= 4);
+    assert_eq!((count(&bed, WAITING).await, count(&bed, PENDING).await), (0, MANY + 10));
+    bed.records(MANY + 10, MANY + 11, 4).await;
+    assert_eq!(count(&bed, PENDING).await, MANY + 11, "from now on at once");
+    let places: Vec<i64> = sqlx::query_scalar("SELECT n FROM deliveries ORDER BY place")
+        .fetch_all(&mut raw(&bed.path()).await)
+        .await
+        .unwrap();
+    assert!(places.is_sorted(), "in the order in which it was decided");
+    assert_eq!(count(&bed, "SELECT count(*) FROM deliveries WHERE head = 1").await, 1);
+    counted_is_right(&bed.path()).await;
+}
+
+#[tokio::test]
+async fn a_channel_that_goes_again_before_all_is_real_leaves_the_rest_waiting() {
+    let bed = waiting().await;
+    bed.put(vec![hook()]).await;
+    bed.ledger.put_live(vec![RULE], at(1)).await.unwrap();
+    bed.collect(200).await;
+    assert_eq!(count(&bed, PENDING).await, 0);
+    let waits = count(&bed, WAITING).await;
+    assert!(waits > MANY / 2, "{waits}");
+    let again = Uuid::from_u128(7);
+    bed.put(vec![of(NS, again, hook())]).await;
+    bed.chores(201).await;
+    assert_eq!((count(&bed, WAITING).await, count(&bed, PENDING).await), (0, waits));
+}
+
+async fn dead(count: i64) -> Bed {
+    let bed = Bed::new().await;
+    bed.put(vec![hook(), any()]).await;
+    bed.open(1).await;
+    let records = (0..count).map(|offset| matched(offset, &format!("service{offset}"))).collect();
+    bed.commit(vec![Entry { records, ..entry(0, 0, count) }], 0).await;
+    loop {
+        let tasks = bed.claim(Pool::Send, 1).await;
+        if tasks.is_empty() {
+            return bed;
+        }
+        bed.told(&tasks, &Outcome::Refused { reason: "410".into() }, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn all_dead_letters_are_sent_again_in_batches_and_the_answer_says_how_many() {
+    let bed = dead(MANY).await;
+    let request = ChannelRequest { channel: HOOK, request: "all@1".into(), action: ChannelAction::Resend };
+    let status = bed.ledger.request(request.clone(), at(2)).await.unwrap();
+    assert_eq!((status.count, status.result.as_str()), (MANY, "1000 dead letters are sent again"));
+    let first = count(&bed, PENDING).await;
+    assert!((1..MANY / 2).contains(&first), "{first}");
+    // What dies again meanwhile is not meant.
+    let tasks = bed.claim_up_to(Pool::Send, 3, 10).await;
+    bed.told(&tasks, &Outcome::Refused { reason: "410".into() }, 3).await;
+    let bed = bed.reopen().await;
+    bed.chores(4).await;
+    assert_eq!(count(&bed, PENDING).await, MANY - 10);
+    let stands = bed.ledger.counts().await.unwrap().deliveries;
+    assert_eq!((stands[&("Webhook", "pending")], stands[&("Webhook", "dead")]), (MANY - 10, 10));
+    assert_eq!(bed.ledger.request(request, at(5)).await.unwrap(), status, "once");
+    assert_eq!(count(&bed, PENDING).await, MANY - 10);
+    counted_is_right(&bed.path()).await;
+}
+
+#[tokio::test]
+async fn what_is_pending_for_a_channel_or_of_a_rule_that_is_gone_ends_in_batches() {
+    for left in [vec![RULE], vec![HOOK]] {
+        let bed = Bed::new().await;
+        bed.put(vec![hook(), any()]).await;
+        bed.open(1).await;
+        bed.records(0, MANY, 0).await;
+        bed.ledger.put_live(left, at(1)).await.unwrap();
+        assert_eq!(bed.ledger.collect(at(200)).await.unwrap(), 1);
+        assert_eq!(count(&bed, PENDING).await, MANY, "left to batches");
+        let bed = bed.reopen().await;
+        assert!(bed.chores(201).await >= 4);
+        assert_eq!(count(&bed, PENDING).await, 0);
+        let stories = bed.stories().await;
+        assert_eq!(stories.len() as i64, MANY);
+        assert!(stories.iter().all(|story| {
+            let delivery = &story.deliveries[0];
+            delivery.state == DeliveryState::Suppressed && delivery.reason == "Deleted"
+        }));
+        counted_is_right(&bed.path()).await;
+    }
+}
+
+async fn grouped(bed: &Bed, groups: i64) {
+    let counts =
+        (0..groups).flat_map(|n| (0..3).map(move |at| super::bed::count(&format!("s{n}"), at, 1))).collect();
+    bed.commit(vec![until(Entry { counts, ..entry(0, 0, 1) }, 2)], 1).await;
+}
+
+#[tokio::test]
+async fn the_groups_of_a_rule_that_is_gone_go_in_batches_with_all_they_hold() {
+    let bed = Bed::new().await;
+    bed.put(vec![hook(), three()]).await;
+    bed.open(1).await;
+    grouped(&bed, MANY).await;
+    assert_eq!(bed.ledger.counts().await.unwrap().groups, MANY);
+    bed.ledger.put_live(vec![HOOK], at(2)).await.unwrap();
+    bed.ledger.collect(at(200)).await.unwrap();
+    // A rule that is made now has nothing of it.
+    let new = Uuid::from_u128(8);
+    bed.put(vec![of(NS, new, three())]).await;
+    let bed = bed.reopen().await;
+    assert!(bed.chores(201).await >= 4);
+    for sql in ["SELECT count(*) FROM groups", "SELECT count(*) FROM buckets", "SELECT count(*) FROM chores"] {
+        assert_eq!(count(&bed, sql).await, 0, "{sql}");
+    }
+    assert_eq!(count(&bed, "SELECT count(*) FROM rules").await, 1);
+    counted_is_right(&bed.path()).await;
+}
+
+#[tokio::test]
+async fn a_rule_whose_condition_changed_begins_anew_at_once_and_its_old_groups_go_in_batches() {
+    let bed = Bed::new().await;
+    bed.put(vec![hook(), three()]).await;
+    bed.open(1).await;
+    grouped(&bed, MANY).await;
+    let anew = changed(three(), |rule| {
+        rule.condition = domain::Condition::Frequency { count: 1, window: domain::Millis::from_secs(5) };
+    });
+    bed.put(vec![anew]).await;
+    assert_eq!(count(&bed, "SELECT count(*) FROM groups").await, MANY, "left to batches");
+    let bed = bed.reopen().await;
+    let counts = vec![super::bed::count("s1", 100, 1)];
+    bed.commit(vec![until(Entry { counts, ..entry(0, 1, 2) }, 110)], 3).await;
+    assert!(bed.titles().await.contains(&"three Firing 1".to_owned()), "{:?}", bed.titles().await);
+    assert!(bed.chores(4).await >= 4);
+    assert!(count(&bed, "SELECT count(*) FROM groups").await <= 1);
+    counted_is_right(&bed.path()).await;
+}
+
+#[tokio::test]
+async fn namespaces_take_turns() {
+    let bed = Bed::new().await;
+    let (rule, channel) = (Uuid::from_u128(200), Uuid::from_u128(201));
+    bed.put(vec![hook(), any(), of(OTHER, channel, hook()), of(OTHER, rule, any())]).await;
+    bed.open(1).await;
+    let ends = protocol::messages::TopicEnds {
+        topic: TOPIC.into(),
+        topic_id: TOPIC_ID.into(),
+        partitions: vec![(0, 0)],
+    };
+    let request = protocol::messages::PositionsRequest { topics: vec![ends] };
+    bed.ledger.positions(OTHER, &source(), request, at(0)).await.unwrap();
+    bed.records(0, MANY, 0).await;
+    let records = (0..MANY).map(|offset| protocol::messages::Matched { rule, ..matched(offset, "x") }).collect();
+    commit(&bed.ledger, OTHER, vec![Entry { records, ..entry(0, 0, MANY) }], 0).await.unwrap();
+    bed.ledger.put_live(vec![RULE, rule], at(1)).await.unwrap();
+    bed.ledger.collect(at(200)).await.unwrap();
+    let (mut last, mut turns) = (String::new(), Vec::new());
+    while let Some(namespace) = bed.ledger.chore(&last, at(201)).await.unwrap() {
+        turns.push(namespace.clone());
+        last = namespace;
+    }
+    assert!(turns.len() >= 8, "{turns:?}");
+    assert!(turns[..8].windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+}
