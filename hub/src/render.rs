@@ -83,7 +83,7 @@ impl Texts {
 }
 
 impl Render for Texts {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &AlertData<'_>, _deadline: Instant) -> Rendered {
         self.metrics.decisions.get_or_create(&KindLabel { kind: alert.kind }).inc();
         let data = Data::of(alert);
         Rendered { title: self.text(Which::Title, &data), summary: self.text(Which::Summary, &data) }
@@ -130,7 +130,7 @@ mod tests {
         let counts = BTreeMap::from([("db".to_owned(), 2), ("api".to_owned(), 5), ("app".to_owned(), 2)]);
         let top = Values { counts, others: 1 };
         let at = RecordRef { time: SINCE, topic: "t".to_owned(), partition: 3, offset: 42 };
-        texts.alert(&AlertData {
+        let alert = AlertData {
             namespace: "payments",
             rule: "payment-errors",
             uid: Uuid::nil(),
@@ -148,7 +148,8 @@ mod tests {
             previous: Some("3"),
             values: &["a".to_owned(), "b".to_owned()],
             top: &BTreeMap::from([("host".to_owned(), top)]),
-        })
+        };
+        texts.alert(&alert, Instant::now())
     }
 
     fn texts() -> Texts {

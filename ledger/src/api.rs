@@ -1,6 +1,8 @@
 //! Types of the ledger's own interface; the rest is the protocol's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Instant;
 
 use domain::{AlertData, Digest, Millis};
 use jiff::Timestamp;
@@ -20,6 +22,14 @@ pub struct Options {
     pub max_pending: i64,
     /// Groups that may be held in a namespace.
     pub max_groups: i64,
+    /// Bytes that a namespace's groups may take, with their counts and samples.
+    pub max_state: i64,
+    /// Groups that are decided in one transaction, at most; 1 or more.
+    pub step: usize,
+    /// How long one text may take to render.
+    pub text_time: Millis,
+    /// How long all texts may take that are rendered for one commit or step; past it they are the fallback.
+    pub texts_time: Millis,
     /// Commands in one commit, at most.
     pub max_batch: usize,
     /// How much longer than its channel's timeout a lease runs.
@@ -38,7 +48,11 @@ impl Options {
             readers: 3,
             grace: Millis::from_secs(120),
             max_pending: 100_000,
-            max_groups: 100_000,
+            max_groups: 20_000,
+            max_state: 64 << 20,
+            step: 500,
+            text_time: Millis(100),
+            texts_time: Millis::from_secs(2),
             max_batch: 256,
             lease_margin: Millis::from_secs(15),
             status_interval: Millis::from_secs(30),
@@ -58,15 +72,34 @@ pub enum Topic {
     Statuses,
 }
 
-/// Renders a rule's texts at the decision. Never fails and never blocks: a template that can't be rendered gives a
-/// named fallback text.
-pub trait Render: Send + Sync {
-    /// Title and summary.
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered;
+/// Renders a rule's texts at the decision, on a thread of its own and never in a transaction. Never fails: a template that
+/// can't be rendered gives a named fallback text.
+pub trait Render: Send + Sync + 'static {
+    /// Title and summary. What is not rendered by the deadline is the fallback; past it that takes no time to speak of.
+    fn alert(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered;
+
+    /// What stands for texts that can't be waited for: it names the rule, the group and why. At once.
+    fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
+        plain(alert, why)
+    }
+}
+
+/// A text without a template: it names the rule, the group and why.
+pub(crate) fn plain(alert: &AlertData<'_>, why: &str) -> Rendered {
+    let mut whose = alert.rule.to_owned();
+    for (at, (label, value)) in alert.group.iter().enumerate() {
+        // Writing to a text can't fail.
+        let _ = write!(whose, "{}{label}={value}", if at == 0 { " (" } else { ", " });
+    }
+    if !alert.group.is_empty() {
+        whose.push(')');
+    }
+    let text = |which: &str| format!("{whose}: {which} template failed: {why}").chars().take(1_000).collect();
+    Rendered { title: text("title"), summary: text("summary") }
 }
 
 /// A rule's texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The title.
     pub title: String,

@@ -111,6 +111,10 @@ impl Command for Claim {
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
 
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
         let now = ms(self.now);
         let catalog = std::sync::Arc::clone(&tx.catalog);

@@ -11,6 +11,7 @@ mod catalog;
 mod claim;
 mod commit;
 mod counts;
+mod decider;
 mod decisions;
 mod deliveries;
 mod error;
@@ -21,12 +22,14 @@ mod open;
 mod outcomes;
 mod plans;
 mod positions;
+mod queue;
 mod reminders;
 mod requests;
 mod rules;
 mod sql;
 mod status;
 mod stories;
+mod texts;
 mod writer;
 
 pub use api::{
@@ -43,6 +46,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::decider::Decider;
+use crate::texts::Texts;
 use crate::writer::{Command, Door, Shared, Tx};
 
 /// The database, as the hub uses it. Cheap to clone.
@@ -51,6 +56,7 @@ pub struct Ledger {
     door: Door,
     readers: SqlitePool,
     shared: Arc<Shared>,
+    decider: Arc<Decider>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -61,10 +67,12 @@ impl Ledger {
         let lock = open::lock(path)?;
         let conn = open::connect(path, options.check).await?;
         let readers = open::readers(path, options.readers).await?;
-        let (id, tx) = open::load(conn, options, render).await?;
+        let texts = Texts::new(render, &options);
+        let (id, tx) = open::load(conn, options).await?;
         let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog)));
         let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
-        Ok(Self { door, readers, shared, writer: Arc::new(Mutex::new(Some(writer))) })
+        let decider = Arc::new(Decider::new(door.clone(), texts));
+        Ok(Self { door, readers, shared, decider, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
     /// Closes the file and gives up its lock, after what was sent to the writer is done. Other clones get

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::catalog::{Catalog, Object};
 use crate::deliveries::Tally;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Tx, next};
@@ -34,6 +35,21 @@ pub(crate) enum To {
     Names(Vec<String>),
     /// One channel.
     Channel(Uuid),
+}
+
+/// How many deliveries a notification of the rule makes; one for a channel that does not exist.
+pub(crate) fn targets(tx: &Tx, rule: &Object) -> usize {
+    targets_in(&tx.catalog, rule)
+}
+
+/// As [`targets`].
+pub(crate) fn targets_in(catalog: &Catalog, rule: &Object) -> usize {
+    let Some(plan) = rule.rule() else { return 0 };
+    let of = |name: &String| {
+        let channel = catalog.channel_named(&rule.plan.namespace, name).and_then(|object| object.channel());
+        channel.map_or(1, |channel| channel.target.recipients().len())
+    };
+    plan.notify.iter().map(of).sum()
 }
 
 /// The lane of deliveries that must arrive in order. A collision only makes two lanes one.

@@ -60,6 +60,10 @@ struct Open {
 impl Command for Open {
     type Answer = Positions;
 
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> Result<Positions, Error> {
         let catalog = std::sync::Arc::clone(&tx.catalog);
         let rules: Vec<_> =

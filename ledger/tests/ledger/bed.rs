@@ -37,7 +37,7 @@ pub(crate) fn ms(seconds: i64) -> i64 {
 pub(crate) struct Plain;
 
 impl Render for Plain {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &AlertData<'_>, _: std::time::Instant) -> Rendered {
         Rendered {
             title: format!("{} {} {}", alert.rule, alert.kind, alert.count),
             summary: saw(alert.value, alert.previous, alert.values, alert.top),
@@ -91,6 +91,7 @@ impl Bed {
 
     pub(crate) async fn put(&self, plans: Vec<Plan>) {
         self.ledger.put_plans(plans, at(0)).await.unwrap();
+        self.ledger.settled().await;
     }
 
     /// Opens the topic with so many empty partitions.
