@@ -61,8 +61,11 @@ pub struct Config {
     #[arg(long, env = "BELFRY_MAX_PENDING", default_value_t = 100_000)]
     pub max_pending: i64,
     /// Groups that a namespace's rules may hold.
-    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 100_000)]
+    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 20_000)]
     pub max_groups: i64,
+    /// Bytes that the groups of a namespace's rules may take in the database, with their counts and samples.
+    #[arg(long, env = "BELFRY_MAX_STATE_BYTES", default_value_t = 64 << 20)]
+    pub max_state_bytes: i64,
     /// Bytes a second that a namespace's workers may send.
     #[arg(long, env = "BELFRY_MAX_BYTES_PER_SECOND", default_value_t = 50 * 1024 * 1024)]
     pub max_bytes_per_second: u64,

@@ -95,6 +95,11 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
         },
         settings.clone(),
     ));
+    tasks.spawn(every(
+        run("decide", seconds(5)),
+        |app, _| async move { app.ledger.decide(clock::now()).await },
+        settings.clone(),
+    ));
     tasks.spawn(every(run("prune", seconds(60)), prune, settings.clone()));
     tasks.spawn(every(run("measure", seconds(10)), measure, settings.clone()));
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));

@@ -88,6 +88,16 @@ impl Render for Texts {
         let data = Data::of(alert);
         Rendered { title: self.text(Which::Title, &data), summary: self.text(Which::Summary, &data) }
     }
+
+    fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
+        let data = Data::of(alert);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        for which in [Which::Title, Which::Summary] {
+            failures.note(alert.uid, which.name(), data.source(which), Some(why), Instant::now());
+            self.metrics.fallback_texts.inc();
+        }
+        Rendered::plain(alert, why)
+    }
 }
 
 #[cfg(test)]

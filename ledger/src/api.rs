@@ -26,6 +26,8 @@ pub struct Options {
     pub max_state: i64,
     /// Groups that are decided in one transaction, at most; 1 or more.
     pub step: usize,
+    /// How long a commit's answer waits for what it left to decide, so that a consumer does not run far ahead.
+    pub patience: Millis,
     /// How long one text may take to render.
     pub text_time: Millis,
     /// How long all texts may take that are rendered for one commit or step; past it they are the fallback.
@@ -51,6 +53,7 @@ impl Options {
             max_groups: 20_000,
             max_state: 64 << 20,
             step: 500,
+            patience: Millis::from_secs(5),
             text_time: Millis(100),
             texts_time: Millis::from_secs(2),
             max_batch: 256,
@@ -80,22 +83,8 @@ pub trait Render: Send + Sync + 'static {
 
     /// What stands for texts that can't be waited for: it names the rule, the group and why. At once.
     fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
-        plain(alert, why)
+        Rendered::plain(alert, why)
     }
-}
-
-/// A text without a template: it names the rule, the group and why.
-pub(crate) fn plain(alert: &AlertData<'_>, why: &str) -> Rendered {
-    let mut whose = alert.rule.to_owned();
-    for (at, (label, value)) in alert.group.iter().enumerate() {
-        // Writing to a text can't fail.
-        let _ = write!(whose, "{}{label}={value}", if at == 0 { " (" } else { ", " });
-    }
-    if !alert.group.is_empty() {
-        whose.push(')');
-    }
-    let text = |which: &str| format!("{whose}: {which} template failed: {why}").chars().take(1_000).collect();
-    Rendered { title: text("title"), summary: text("summary") }
 }
 
 /// A rule's texts.
@@ -105,6 +94,23 @@ pub struct Rendered {
     pub title: String,
     /// The summary; may be empty.
     pub summary: String,
+}
+
+impl Rendered {
+    /// Texts without a template: they name the rule, the group and why.
+    pub fn plain(alert: &AlertData<'_>, why: &str) -> Self {
+        let mut whose = alert.rule.to_owned();
+        for (at, (label, value)) in alert.group.iter().enumerate() {
+            // Writing to a text can't fail.
+            let _ = write!(whose, "{}{label}={value}", if at == 0 { " (" } else { ", " });
+        }
+        if !alert.group.is_empty() {
+            whose.push(')');
+        }
+        let text =
+            |which: &str| format!("{whose}: {which} template failed: {why}").chars().take(1_000).collect();
+        Self { title: text("title"), summary: text("summary") }
+    }
 }
 
 /// A source: namespace and key.

@@ -352,7 +352,7 @@ impl Take {
                     // There is none when the rule came after the texts were made.
                     let text = self.texts.get(&id).cloned().unwrap_or_else(|| {
                         let data = speaks.subject().record(&matched.group, &matched.sample);
-                        crate::api::plain(&data, "the rule changed while the record was taken")
+                        crate::Rendered::plain(&data, "the rule changed while the record was taken")
                     });
                     drafts.push(speaks.record(text, &entry.topic_id, matched, self.now)?);
                 }

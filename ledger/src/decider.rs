@@ -22,14 +22,11 @@ use crate::texts::{Ask, Ready, Texts};
 use crate::writer::{Command, Door, Tx};
 use crate::{Error, Ledger, rules};
 
-/// How long a commit's answer waits for what it left to decide, so that a consumer does not run far ahead. It is durable
-/// before.
-const WAIT: Duration = Duration::from_secs(5);
-
 /// Who goes on.
 pub(crate) struct Decider {
     door: Door,
     pub(crate) texts: Texts,
+    patience: Duration,
     spaces: Mutex<HashMap<String, Space>>,
 }
 
@@ -44,8 +41,8 @@ struct Space {
 }
 
 impl Decider {
-    pub(crate) fn new(door: Door, texts: Texts) -> Self {
-        Self { door, texts, spaces: Mutex::default() }
+    pub(crate) fn new(door: Door, texts: Texts, patience: Duration) -> Self {
+        Self { door, texts, patience, spaces: Mutex::default() }
     }
 
     fn spaces(&self) -> MutexGuard<'_, HashMap<String, Space>> {
@@ -213,7 +210,7 @@ impl Ledger {
     pub(crate) async fn go_on(&self, namespace: &str, left: Left, now: Timestamp) {
         if left.more || !left.asks.is_empty() {
             let mut ended = self.decider.wake(namespace, left.asks, now);
-            let _ = tokio::time::timeout(WAIT, ended.changed()).await;
+            let _ = tokio::time::timeout(self.decider.patience, ended.changed()).await;
         }
     }
 }

@@ -67,11 +67,11 @@ impl Ledger {
         let lock = open::lock(path)?;
         let conn = open::connect(path, options.check).await?;
         let readers = open::readers(path, options.readers).await?;
-        let texts = Texts::new(render, &options);
+        let (texts, patience) = (Texts::new(render, &options), options.patience.std());
         let (id, tx) = open::load(conn, options).await?;
         let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog)));
         let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
-        let decider = Arc::new(Decider::new(door.clone(), texts));
+        let decider = Arc::new(Decider::new(door.clone(), texts, patience));
         Ok(Self { door, readers, shared, decider, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 

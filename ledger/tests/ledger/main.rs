@@ -4,6 +4,7 @@
 mod bed;
 mod conditions;
 mod counting;
+mod deciding;
 mod delivering;
 mod ending;
 mod objects;
