@@ -61,8 +61,11 @@ pub struct Config {
     #[arg(long, env = "BELFRY_MAX_PENDING", default_value_t = 100_000)]
     pub max_pending: i64,
     /// Groups that a namespace's rules may hold.
-    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 100_000)]
+    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 20_000)]
     pub max_groups: i64,
+    /// Bytes that the groups of a namespace's rules may take in the database, with their counts and samples.
+    #[arg(long, env = "BELFRY_MAX_STATE_BYTES", default_value_t = 64 << 20)]
+    pub max_state_bytes: i64,
     /// Bytes of notifications with a pending delivery that a namespace may have; over them it is told to wait.
     #[arg(long, env = "BELFRY_MAX_PENDING_BYTES", default_value_t = 64 * 1024 * 1024)]
     pub max_pending_bytes: i64,

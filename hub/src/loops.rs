@@ -74,10 +74,8 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     tasks.spawn(every(
         run("leases", seconds(1)),
         |app, _| async move {
-            batches(&app, async || {
-                Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0)
-            })
-            .await
+            batches(&app, async || Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0))
+                .await
         },
         settings.clone(),
     ));
@@ -100,6 +98,11 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
             })
             .await
         },
+        settings.clone(),
+    ));
+    tasks.spawn(every(
+        run("decide", seconds(5)),
+        |app, _| async move { app.ledger.decide(clock::now()).await },
         settings.clone(),
     ));
     tasks.spawn(every(run("chores", seconds(1)), chores, settings.clone()));

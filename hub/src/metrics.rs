@@ -312,6 +312,11 @@ impl Collector for LedgerCollector {
                 "Records of new groups where all of maxGroups were firing",
                 "GroupsFull",
             ),
+            (
+                "records_without_bytes",
+                "Records not counted because their namespace's groups, or their group, take too many bytes",
+                "StateFull",
+            ),
         ] {
             let count = counts.unmatched.get(reason).copied().unwrap_or(0);
             to.counter(name, help, unsigned(count))?;

@@ -83,10 +83,20 @@ impl Texts {
 }
 
 impl Render for Texts {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &AlertData<'_>, _deadline: Instant) -> Rendered {
         self.metrics.decisions.get_or_create(&KindLabel { kind: alert.kind }).inc();
         let data = Data::of(alert);
         Rendered { title: self.text(Which::Title, &data), summary: self.text(Which::Summary, &data) }
+    }
+
+    fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
+        let data = Data::of(alert);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        for which in [Which::Title, Which::Summary] {
+            failures.note(alert.uid, which.name(), data.source(which), Some(why), Instant::now());
+            self.metrics.fallback_texts.inc();
+        }
+        Rendered::plain(alert, why)
     }
 }
 
@@ -130,7 +140,7 @@ mod tests {
         let counts = BTreeMap::from([("db".to_owned(), 2), ("api".to_owned(), 5), ("app".to_owned(), 2)]);
         let top = Values { counts, others: 1 };
         let at = RecordRef { time: SINCE, topic: "t".to_owned(), partition: 3, offset: 42 };
-        texts.alert(&AlertData {
+        let alert = AlertData {
             namespace: "payments",
             rule: "payment-errors",
             uid: Uuid::nil(),
@@ -148,7 +158,8 @@ mod tests {
             previous: Some("3"),
             values: &["a".to_owned(), "b".to_owned()],
             top: &BTreeMap::from([("host".to_owned(), top)]),
-        })
+        };
+        texts.alert(&alert, Instant::now())
     }
 
     fn texts() -> Texts {

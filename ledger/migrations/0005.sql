@@ -14,7 +14,7 @@ CREATE TABLE chores (
     namespace TEXT NOT NULL,
     kind      TEXT NOT NULL,
     name      TEXT NOT NULL,             -- an object's uid, or a topic's name
-    row       INTEGER NOT NULL,          -- of channels or rules; else 0
+    row       INTEGER NOT NULL,          -- of channels; else 0
     upto      INTEGER NOT NULL,          -- how far it is, or where it ends
     PRIMARY KEY (namespace, kind, name, row)
 ) STRICT, WITHOUT ROWID;
@@ -135,12 +135,15 @@ INSERT INTO usage (namespace, kind, bytes, items)
     SELECT namespace, 'finished', sum(512 + octet_length(body)), count(*)
     FROM notifications INDEXED BY notifications_namespace WHERE settled IS NOT NULL GROUP BY namespace;
 
--- How many groups a rule holds: kept, so that nobody has to count them.
-ALTER TABLE rules ADD COLUMN groups INTEGER NOT NULL DEFAULT 0;
-UPDATE rules SET groups = (SELECT count(*) FROM groups g WHERE g.r = rules.r);
-CREATE TRIGGER groups_made AFTER INSERT ON groups BEGIN
-    UPDATE rules SET groups = groups + 1 WHERE r = NEW.r;
+-- A rule's drops have at most 64 reasons, whatever a worker says: further ones are one.
+CREATE TRIGGER drops_bounded BEFORE INSERT ON drops
+    WHEN NOT EXISTS (SELECT 1 FROM drops WHERE r = NEW.r AND reason = NEW.reason) AND NEW.reason <> 'Other'
+        AND (SELECT count(*) FROM drops WHERE r = NEW.r) >= 64
+BEGIN
+    INSERT INTO drops (r, reason, count) VALUES (NEW.r, 'Other', NEW.count)
+        ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count;
+    SELECT RAISE(IGNORE);
 END;
-CREATE TRIGGER groups_gone AFTER DELETE ON groups BEGIN
-    UPDATE rules SET groups = groups - 1 WHERE r = OLD.r;
-END;
+
+-- When a value of an annotation was handled: of each channel and action the newest 200 are kept.
+ALTER TABLE requests ADD COLUMN at INTEGER NOT NULL DEFAULT 0;

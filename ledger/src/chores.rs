@@ -1,9 +1,10 @@
 //! What concerns more rows than one command should touch is done in batches, each a command of its own: dead letters sent
-//! again, deliveries made real when their channel appears, and all that an object leaves behind.
+//! again, deliveries made real when their channel appears, and what an object leaves behind. (A rule's groups leave in
+//! `rules.rs`.)
 //!
 //! Invariants: a chore is stored in the transaction that causes it, and each batch in one with how far it is, so that it
 //! goes on after a crash; a batch touches at most some hundred things of one namespace, and namespaces take turns. Never: a
-//! row of `channels` or `rules` that goes before what hangs on it.
+//! row of `channels` that goes before what is pending for it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,10 +22,8 @@ use crate::sql::{ms, set};
 use crate::writer::{Command, Tx, next};
 use crate::{Error, Ledger, Topic, reads};
 
-/// Deliveries, notifications, groups or letters of one batch.
+/// Deliveries, notifications or letters of one batch.
 pub(crate) const BATCH: i64 = 250;
-/// Buckets of one batch.
-const BUCKETS: i64 = 2_000;
 
 /// Kinds, as stored. Those of a namespace are done in this order.
 pub(crate) mod kind {
@@ -38,8 +37,6 @@ pub(crate) mod kind {
     pub(crate) const OBJECT: &str = "object";
     /// A channel's dead letters are sent again. `name`: its uid; `row`: its row; `upto`: the last place that is meant.
     pub(crate) const RESEND: &str = "resend";
-    /// A rule, or what decided it, is gone: its groups go. `row`: its row.
-    pub(crate) const RULE: &str = "rule";
 }
 
 /// Stores a chore; one that is there already begins anew.
@@ -64,42 +61,13 @@ pub(crate) async fn add(
     Ok(())
 }
 
-/// Takes the name from a channel's or rule's row: it stays until what hangs on it is gone.
-pub(crate) async fn bury(tx: &mut Tx, object: &Object) -> Result<(), Error> {
-    let (sql, kind) = if object.channel().is_some() {
-        ("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1", kind::CHANNEL)
-    } else if object.rule().is_some() {
-        ("UPDATE rules SET uid = 'gone/' || r WHERE r = ?1", kind::RULE)
-    } else {
-        return Ok(());
-    };
-    query(sql).bind(object.row).execute(&mut tx.conn).await?;
-    add(tx, &object.plan.namespace, kind, ("", object.row), 0).await
-}
-
-/// Gives a rule a new row with its numbers and nothing else; the old one is left with its groups.
-pub(crate) async fn begin_anew(tx: &mut Tx, rule: &Object) -> Result<(), Error> {
-    bury(tx, rule).await?;
-    let row: i64 = query_scalar(
-        "INSERT INTO rules (uid, namespace, matched, last_match, last_alert, late, dead_lettered) \
-         SELECT ?2, namespace, matched, last_match, last_alert, late, dead_lettered FROM rules WHERE r = ?1 \
-         RETURNING r",
-    )
-    .bind(rule.row)
-    .bind(rule.plan.uid.to_string())
-    .fetch_one(&mut tx.conn)
-    .await?;
-    query("UPDATE drops SET r = ?2 WHERE r = ?1").bind(rule.row).bind(row).execute(&mut tx.conn).await?;
-    // What is summed up over all rules counts it once.
-    query("UPDATE rules SET matched = 0, late = 0, dead_lettered = 0 WHERE r = ?1")
-        .bind(rule.row)
+/// Takes the uid from the row of a channel that is gone: it stays until nothing is pending for it.
+pub(crate) async fn bury(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
+    query("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1")
+        .bind(channel.row)
         .execute(&mut tx.conn)
         .await?;
-    let mut catalog = Catalog::clone(&tx.catalog);
-    catalog.put(Object { row, ..rule.clone() });
-    catalog.rebuild(&rule.plan.namespace);
-    tx.catalog = std::sync::Arc::new(catalog);
-    Ok(())
+    add(tx, &channel.plan.namespace, kind::CHANNEL, ("", channel.row), 0).await
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -136,7 +104,6 @@ impl Command for Batch {
                 kind::LETTERS => letters(tx, &chore).await?,
                 kind::OBJECT => object(tx, &chore, self.now).await?,
                 kind::RESEND => resend(tx, &chore, self.now).await?,
-                kind::RULE => rule(tx, &chore).await?,
                 other => return Err(Error::Corrupt(format!("{other:?} is stored as a chore"))),
             };
             chore.goes_on(tx, upto).await?;
@@ -330,60 +297,20 @@ async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
     if read {
         return Ok(None);
     }
-    let looked: Vec<(i64, String)> = query_as(
-        "SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3",
-    )
-    .bind(&chore.namespace)
-    .bind(chore.upto)
-    .bind(BATCH)
-    .fetch_all(&mut tx.conn)
-    .await?;
+    let looked: Vec<(i64, String)> =
+        query_as("SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3")
+            .bind(&chore.namespace)
+            .bind(chore.upto)
+            .bind(BATCH)
+            .fetch_all(&mut tx.conn)
+            .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
-    let gone: Vec<i64> =
-        looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
+    let gone: Vec<i64> = looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
     query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
         .bind(set(&gone)?)
         .execute(&mut tx.conn)
         .await?;
     Ok(Some(*last))
-}
-
-/// A batch of the groups of a rule that is gone; at the end its row.
-async fn rule(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
-    let groups: Vec<i64> = query_scalar("SELECT g FROM groups WHERE r = ?1 LIMIT ?2")
-        .bind(chore.row)
-        .bind(BATCH)
-        .fetch_all(&mut tx.conn)
-        .await?;
-    if !groups.is_empty() {
-        let which = set(&groups)?;
-        let buckets = query(
-            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT b.g, b.bucket FROM jsonb_each(?1) j \
-             CROSS JOIN buckets b ON b.g = j.value LIMIT ?2)",
-        )
-        .bind(&which)
-        .bind(BUCKETS)
-        .execute(&mut tx.conn)
-        .await?;
-        if (buckets.rows_affected() as i64) < BUCKETS {
-            query("DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))")
-                .bind(&which)
-                .execute(&mut tx.conn)
-                .await?;
-        }
-        return Ok(Some(chore.upto));
-    }
-    for sql in [
-        "DELETE FROM activations WHERE (r, t, p) IN (SELECT r, t, p FROM activations WHERE r = ?1 LIMIT ?2)",
-        "DELETE FROM drops WHERE (r, reason) IN (SELECT r, reason FROM drops WHERE r = ?1 LIMIT ?2)",
-    ] {
-        let gone = query(sql).bind(chore.row).bind(BUCKETS).execute(&mut tx.conn).await?;
-        if gone.rows_affected() as i64 >= BUCKETS {
-            return Ok(Some(chore.upto));
-        }
-    }
-    query("DELETE FROM rules WHERE r = ?1").bind(chore.row).execute(&mut tx.conn).await?;
-    Ok(None)
 }
 
 /// A batch of a channel's dead letters.
@@ -442,7 +369,7 @@ pub(crate) async fn revive(
         .bind(set(&notifications)?)
         .execute(&mut tx.conn)
         .await?;
-    let lanes: HashSet<i64> = dead.iter().map(|stands| stands.lane).collect();
+    let lanes: HashSet<(i64, i64)> = dead.iter().map(|stands| (channel.row, stands.lane)).collect();
     heads(tx, &lanes).await?;
     let count = dead.len() as i64;
     let difference = Tally { pending: count, dead: -count, ..Tally::default() };
@@ -463,8 +390,7 @@ impl Ledger {
     pub async fn chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
         // A look costs no transaction.
         let mut reader = self.readers.acquire().await?;
-        let left: Option<String> =
-            query_scalar(reads::CHORE).bind("").fetch_optional(&mut *reader).await?;
+        let left: Option<String> = query_scalar(reads::CHORE).bind("").fetch_optional(&mut *reader).await?;
         drop(reader);
         if left.is_none() {
             return Ok(None);

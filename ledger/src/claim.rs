@@ -61,11 +61,8 @@ async fn budgets(
     pool: Pool,
 ) -> Result<Vec<Budget>, Error> {
     let rows: Vec<i64> = channels.keys().copied().collect();
-    let budgets = query_as(crate::reads::BUDGETS)
-    .bind(set(&rows)?)
-    .bind(pool == Pool::Retry)
-    .fetch_all(conn)
-    .await?;
+    let budgets =
+        query_as(crate::reads::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
     Ok(budgets)
 }
 
@@ -106,6 +103,10 @@ impl Command for Claim {
     type Answer = Handed;
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
         let now = ms(self.now);

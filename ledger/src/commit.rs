@@ -1,8 +1,10 @@
 //! Taking what a consumer counted.
 //!
-//! Invariants: an entry is accepted only if the stored position equals its `from`, so that no record counts twice;
-//! everything an accepted entry causes is in the same transaction as its new position. Never: a count for a rule, or a
-//! state of a rule, that is not in the plan.
+//! Invariants: an entry is accepted only if the stored position equals its `from`, so that no record counts twice; what it
+//! counts, and the notifications of records that speak for themselves, are in the same transaction as its new position;
+//! what is then due is decided there too as far as one step goes and needs no text, and is durable as due otherwise
+//! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
+//! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,21 +16,30 @@ use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
+use crate::catalog::{Catalog, Object};
 use crate::counts::Groups;
-use crate::notify::{Draft, make};
+use crate::decisions::Left;
+use crate::notify::{Draft, make, targets_in};
 use crate::positions::{Topic, topics};
 use crate::rules::{Rule, labels};
 use crate::sql::{ms, set};
+use crate::texts::{Ask, Of, Ready};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, counts, decisions};
+use crate::{Error, Ledger, counts, decider, decisions};
 
 /// Records that can't be decoded are counted apart.
 const UNDECODABLE: &str = "Undecodable";
+/// Counts and records that one transaction takes, in the entries of a commit together.
+const ITEMS: usize = 4_000;
+/// Deliveries that the records of one transaction may make.
+const DELIVERIES: usize = 5_000;
 
 struct Take {
     namespace: String,
     source: String,
-    commit: Commit,
+    commit: Arc<Commit>,
+    /// Texts of its records.
+    texts: Ready,
     now: Timestamp,
 }
 
@@ -43,22 +54,43 @@ pub(crate) struct Numbers {
     pub(crate) late: i64,
     pub(crate) dead_lettered: i64,
     pub(crate) dropped: BTreeMap<String, i64>,
+    /// Groups more or fewer, and their bytes.
+    pub(crate) groups: i64,
+    pub(crate) bytes: i64,
 }
 
 /// A rule of the source, with what is stored of it.
 pub(crate) struct Live {
-    pub(crate) object: Arc<crate::catalog::Object>,
+    pub(crate) object: Arc<Object>,
     pub(crate) params: Option<RuleParams>,
     /// Up to where it was decided before this commit.
     pub(crate) decided: Option<i64>,
     /// Since when, by event time, it has seen all records, if that was known before this commit.
     pub(crate) observed: Option<i64>,
+    /// The labels up to which groups were made due since it has been known since when it has seen all; none: all were.
+    pub(crate) woken: Option<String>,
     /// Whether the commit was folded with what decides the rule now.
     current: bool,
     pub(crate) numbers: Numbers,
 }
 
 impl Live {
+    /// A rule as it is stored, without a commit.
+    pub(crate) fn stored(
+        object: Arc<Object>,
+        decided: Option<i64>,
+        observed: Option<i64>,
+        woken: Option<String>,
+    ) -> Self {
+        let params = object.rule().and_then(RuleParams::of);
+        Self { object, params, decided, observed, woken, current: false, numbers: Numbers::default() }
+    }
+
+    /// Every bucket that ends at or before takes no more counts, and is decided or due.
+    pub(crate) fn to(&self) -> Option<i64> {
+        self.numbers.decided.or(self.decided)
+    }
+
     /// Since when, by event time, it has seen all records.
     pub(crate) fn observed(&self) -> Option<i64> {
         self.numbers.observed.or(self.observed)
@@ -69,11 +101,22 @@ impl Live {
     }
 }
 
-impl Command for Take {
-    type Answer = CommitResult;
+/// What became of a commit, and what is left to decide.
+struct Taken {
+    result: CommitResult,
+    left: Left,
+}
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<CommitResult, Error> {
-        check(&self.commit)?;
+impl Command for Take {
+    type Answer = Taken;
+    // Its caller sends it again.
+    const NEEDS_CALLER: bool = true;
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<Taken, Error> {
         let catalog = Arc::clone(&tx.catalog);
         let plan =
             catalog.space(&self.namespace).and_then(|space| space.sources.get(&self.source)).ok_or_else(
@@ -82,14 +125,22 @@ impl Command for Take {
         crate::deliveries::check_quota(tx, &self.namespace).await?;
         let mut topics = topics(tx, &self.namespace, &self.source).await?;
         let (results, accepted, stood) = accept(&mut topics, &self.commit.entries);
+        let mut left = Left::default();
         if !accepted.is_empty() {
             let mut rules = self.rules(tx, plan).await?;
             advance(tx, &accepted, &topics).await?;
             activate(tx, (&accepted, &stood), &topics, &rules).await?;
             let mut drafts = Vec::new();
-            let groups = self.count(tx, &accepted, &mut rules, &mut drafts)?;
+            let groups = self.count(&accepted, &mut rules, &mut drafts)?;
             counts::store(tx, &self.namespace, groups, &mut rules).await?;
-            decisions::decide(tx, &mut rules, &topics, &mut drafts, self.now).await?;
+            let mut moved = decisions::moved(tx, &mut rules, &topics).await?;
+            for uid in decider::closing(tx, &self.namespace).await? {
+                left.more |= moved.remove(&uid);
+            }
+            left.add(
+                decisions::decide(tx, &mut rules, &moved, (&[], &Ready::new()), &mut drafts, self.now)
+                    .await?,
+            );
             for draft in &drafts {
                 if let Some(rule) = rules.get_mut(&draft.object) {
                     rule.numbers.last_alert = Some(ms(self.now));
@@ -99,7 +150,7 @@ impl Command for Take {
             numbers(tx, &rules).await?;
             crate::letters::keep(tx, &self.namespace, &accepted, self.now).await?;
         }
-        Ok(CommitResult { entries: results, revision: plan.revision.clone() })
+        Ok(Taken { result: CommitResult { entries: results, revision: plan.revision.clone() }, left })
     }
 }
 
@@ -205,20 +256,26 @@ async fn activate(
 }
 
 /// Adds to the rules' numbers.
-async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
+pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
     let (mut rows, mut drops) = (Vec::new(), Vec::new());
     for (uid, rule) in rules {
-        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, dropped } =
+        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, .. } =
             &rule.numbers;
-        rows.push((rule.object.row, decided, matched, last_match, last_alert, late, dead_lettered, observed));
+        let Numbers { dropped, groups, bytes, .. } = &rule.numbers;
+        let held = (groups, bytes, &rule.woken);
+        let times = (decided, observed, last_match, last_alert);
+        rows.push((rule.object.row, times, (matched, late, dead_lettered), held));
         drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
         tx.mark(*uid, last_alert.is_some());
     }
     query(
-        "UPDATE rules SET decided = coalesce(j.value ->> 1, decided), matched = matched + (j.value ->> 2), \
-         last_match = coalesce(max(last_match, j.value ->> 3), j.value ->> 3, last_match), \
-         last_alert = coalesce(j.value ->> 4, last_alert), late = late + (j.value ->> 5), \
-         dead_lettered = dead_lettered + (j.value ->> 6), observed = coalesce(j.value ->> 7, observed) FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
+        "UPDATE rules SET decided = coalesce(j.value ->> '$[1][0]', decided), \
+         observed = coalesce(j.value ->> '$[1][1]', observed), \
+         last_match = coalesce(max(last_match, j.value ->> '$[1][2]'), j.value ->> '$[1][2]', last_match), \
+         last_alert = coalesce(j.value ->> '$[1][3]', last_alert), matched = matched + (j.value ->> '$[2][0]'), \
+         late = late + (j.value ->> '$[2][1]'), dead_lettered = dead_lettered + (j.value ->> '$[2][2]'), \
+         groups = max(groups + (j.value ->> '$[3][0]'), 0), bytes = max(bytes + (j.value ->> '$[3][1]'), 0), \
+         woken = j.value ->> '$[3][2]' FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -243,20 +300,19 @@ impl Take {
         for (uid, rule) in &plan.rules {
             let Some(object) = tx.catalog.get(*uid).cloned() else { continue };
             rows.insert(object.row, *uid);
-            let params = RuleParams::of(&rule.plan);
             let current = self.commit.rules.get(uid) == Some(&rule.state);
-            let (decided, observed, numbers) = (None, None, Numbers::default());
-            rules.insert(*uid, Live { object, params, decided, observed, current, numbers });
+            rules.insert(*uid, Live { current, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<(i64, Option<i64>, Option<i64>)> =
-            query_as("SELECT r, decided, observed FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))")
-                .bind(set(&which)?)
-                .fetch_all(&mut tx.conn)
-                .await?;
-        for (row, decided, observed) in stored {
+        let stored: Vec<(i64, Option<i64>, Option<i64>, Option<String>)> = query_as(
+            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        )
+        .bind(set(&which)?)
+        .fetch_all(&mut tx.conn)
+        .await?;
+        for (row, decided, observed, woken) in stored {
             if let Some(rule) = rows.get(&row).and_then(|uid| rules.get_mut(uid)) {
-                (rule.decided, rule.observed) = (decided, observed);
+                (rule.decided, rule.observed, rule.woken) = (decided, observed, woken);
             }
         }
         Ok(rules)
@@ -265,7 +321,6 @@ impl Take {
     /// Merges the counts of all accepted entries; records that speak for themselves become notifications.
     fn count(
         &self,
-        tx: &Tx,
         accepted: &[&Entry],
         rules: &mut BTreeMap<Uuid, Live>,
         drafts: &mut Vec<Draft>,
@@ -296,7 +351,13 @@ impl Take {
                 rule.numbers.matched += 1;
                 rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
                 if let Some(speaks) = Rule::of(&rule.object) {
-                    drafts.push(speaks.record(&*tx.render, &entry.topic_id, matched, self.now)?);
+                    let id = speaks.record_id(&entry.topic_id, matched);
+                    // There is none when the rule came after the texts were made.
+                    let text = self.texts.get(&id).cloned().unwrap_or_else(|| {
+                        let data = speaks.subject().record(&matched.group, &matched.sample);
+                        crate::Rendered::plain(&data, "the rule changed while the record was taken")
+                    });
+                    drafts.push(speaks.record(text, &entry.topic_id, matched, self.now)?);
                 }
             }
             for dropped in &entry.dropped {
@@ -317,8 +378,67 @@ impl Take {
     }
 }
 
+/// What an entry asks of a transaction: counts and records, and deliveries of its records.
+fn cost(catalog: &Catalog, entry: &Entry) -> (usize, usize) {
+    let mut each: HashMap<Uuid, usize> = HashMap::new();
+    let of = |rule: &Uuid| catalog.get(*rule).map_or(0, |object| targets_in(catalog, object));
+    let deliveries =
+        entry.records.iter().map(|it| *each.entry(it.rule).or_insert_with(|| of(&it.rule))).sum();
+    (entry.counts.len() + entry.records.len(), deliveries)
+}
+
+/// The entries in parts, each for one transaction.
+fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
+    let Commit { revision, rules, entries } = commit;
+    let mut parts: Vec<Vec<Entry>> = Vec::new();
+    let mut held = (0, 0);
+    for entry in entries {
+        let (items, deliveries) = cost(catalog, &entry);
+        // What one record causes can't be taken in parts.
+        if entry.to - entry.from > 1 {
+            let place = format!("{}/{}", entry.topic, entry.partition);
+            for (what, held, limit) in
+                [("counts and records", items, ITEMS), ("deliveries", deliveries, DELIVERIES)]
+            {
+                if held > limit {
+                    return Err(Error::TooLarge { place, what, held, limit });
+                }
+            }
+        }
+        held = (held.0 + items, held.1 + deliveries);
+        match parts.last_mut() {
+            Some(part) if held.0 <= ITEMS && held.1 <= DELIVERIES => part.push(entry),
+            _ => {
+                parts.push(vec![entry]);
+                held = (items, deliveries);
+            }
+        }
+    }
+    let part = |entries| Commit { revision: revision.clone(), rules: rules.clone(), entries };
+    Ok(parts.into_iter().map(part).collect())
+}
+
+/// The texts of a commit's records.
+fn asks(catalog: &Catalog, namespace: &str, commit: &Arc<Commit>) -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for (at, entry) in commit.entries.iter().enumerate() {
+        for (place, matched) in entry.records.iter().enumerate() {
+            // A rule of another namespace has no say here.
+            let Some(object) = catalog.in_namespace(matched.rule, namespace) else { continue };
+            let Some(rule) = Rule::of(object) else { continue };
+            let id = rule.record_id(&entry.topic_id, matched);
+            let of = Of::Record(Arc::clone(commit), at, place);
+            asks.push(Ask { id, object: Arc::clone(object), group: None, of });
+        }
+    }
+    asks
+}
+
 impl Ledger {
-    /// Takes what a consumer counted: each entry is accepted or refused by itself.
+    /// Takes what a consumer counted: each entry is accepted or refused by itself. [`Error::TooLarge`] when an entry of more
+    /// than one record holds more than is taken at once; nothing of the commit is taken then.
+    ///
+    /// It is durable before this answers. What is due then is decided before too, unless that takes longer than some seconds.
     pub async fn commit(
         &self,
         namespace: &str,
@@ -326,7 +446,24 @@ impl Ledger {
         commit: Commit,
         now: Timestamp,
     ) -> Result<CommitResult, Error> {
-        let (namespace, source) = (namespace.to_owned(), source.to_owned());
-        self.door.done(Take { namespace, source, commit, now }).await
+        check(&commit)?;
+        let catalog = self.shared.catalog();
+        let known = catalog.space(namespace).and_then(|space| space.sources.get(source));
+        let revision = known
+            .map(|plan| plan.revision.clone())
+            .ok_or_else(|| Error::NotFound(format!("source {source} of namespace {namespace}")))?;
+        let mut result = CommitResult { entries: Vec::with_capacity(commit.entries.len()), revision };
+        let mut left = Left::default();
+        for part in parts(&catalog, commit)? {
+            let commit = Arc::new(part);
+            let texts = self.decider.texts.ready(namespace, asks(&catalog, namespace, &commit)).await;
+            let (namespace, source) = (namespace.to_owned(), source.to_owned());
+            let taken = self.door.done(Take { namespace, source, commit, texts, now }).await?;
+            result.entries.extend(taken.result.entries);
+            result.revision = taken.result.revision;
+            left.add(taken.left);
+        }
+        self.go_on(namespace, left, now).await;
+        Ok(result)
     }
 }

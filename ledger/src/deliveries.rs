@@ -135,7 +135,7 @@ pub(crate) async fn apply(
         }
         if let Some(c) = from.c {
             if state != from.state {
-                lanes.insert(from.lane);
+                lanes.insert((c, from.lane));
             }
             let tally = tallies.entry(c).or_default();
             tally.count(from.state, from.made, -1);
@@ -180,14 +180,16 @@ pub(crate) async fn apply(
     tally(tx, tallies).await
 }
 
-/// Puts the first pending delivery of each lane at its head.
-pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<i64>) -> Result<(), Error> {
+/// Puts the first pending delivery of each channel's lane at its head. A channel's lane is not another's, whatever they hash
+/// to.
+pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
     if lanes.is_empty() {
         return Ok(());
     }
     query(
         "UPDATE deliveries SET head = 1 WHERE head = 0 AND d IN (SELECT (SELECT x.d FROM deliveries x \
-         WHERE x.lane = j.value AND x.state = 0 ORDER BY x.place LIMIT 1) FROM jsonb_each(?1) j)",
+         WHERE x.lane = j.value ->> 1 AND x.c = j.value ->> 0 AND x.state = 0 ORDER BY x.place LIMIT 1) \
+         FROM jsonb_each(?1) j)",
     )
     .bind(set(lanes)?)
     .execute(&mut tx.conn)

@@ -50,6 +50,18 @@ pub enum Error {
         /// How long to wait before trying again.
         retry: Millis,
     },
+    /// One request holds more than is done at once.
+    #[error("{place} holds {held} {what}, and at most {limit} are taken at once: send less at once")]
+    TooLarge {
+        /// Where.
+        place: String,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        held: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// The ledger is being closed.
     #[error("the ledger is closed")]
     Closed,

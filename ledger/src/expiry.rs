@@ -238,13 +238,12 @@ async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<u64, Error> {
         return Ok(0);
     }
     let which = set(rows)?;
-    let deliveries: Vec<i64> = query_scalar(
-        "SELECT d.d FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2",
-    )
-    .bind(&which)
-    .bind(DELIVERIES)
-    .fetch_all(&mut tx.conn)
-    .await?;
+    let deliveries: Vec<i64> =
+        query_scalar("SELECT d.d FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
+            .bind(&which)
+            .bind(DELIVERIES)
+            .fetch_all(&mut tx.conn)
+            .await?;
     let deliveries = set(&deliveries)?;
     for sql in [
         "DELETE FROM attempts WHERE d IN (SELECT value FROM jsonb_each(?1))",

@@ -90,23 +90,21 @@ pub(crate) async fn make_room(
     more: i64,
     most: i64,
 ) -> Result<BTreeMap<String, i64>, Error> {
-    let held: Option<i64> =
-        query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'letters'")
-            .bind(namespace)
-            .fetch_optional(&mut tx.conn)
-            .await?;
+    let held: Option<i64> = query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'letters'")
+        .bind(namespace)
+        .fetch_optional(&mut tx.conn)
+        .await?;
     let mut over = held.unwrap_or(0) + more - tx.options.max_letter_bytes;
     let mut dropped = BTreeMap::new();
     if over <= 0 {
         return Ok(dropped);
     }
-    let oldest: Vec<(i64, i64, String)> = query_as(
-        "SELECT l, bytes, topic FROM dead_letters WHERE namespace = ?1 ORDER BY l LIMIT ?2",
-    )
-    .bind(namespace)
-    .bind(most)
-    .fetch_all(&mut tx.conn)
-    .await?;
+    let oldest: Vec<(i64, i64, String)> =
+        query_as("SELECT l, bytes, topic FROM dead_letters WHERE namespace = ?1 ORDER BY l LIMIT ?2")
+            .bind(namespace)
+            .bind(most)
+            .fetch_all(&mut tx.conn)
+            .await?;
     let mut gone = Vec::new();
     for (l, bytes, topic) in oldest {
         if over <= 0 {
@@ -124,11 +122,7 @@ pub(crate) async fn make_room(
 }
 
 /// Adds to the numbers of the rules that read these topics, and counts.
-pub(crate) async fn tell(
-    tx: &mut Tx,
-    namespace: &str,
-    dropped: &BTreeMap<String, i64>,
-) -> Result<(), Error> {
+pub(crate) async fn tell(tx: &mut Tx, namespace: &str, dropped: &BTreeMap<String, i64>) -> Result<(), Error> {
     if dropped.is_empty() {
         return Ok(());
     }
@@ -172,7 +166,7 @@ impl Ledger {
         query: DeadLetterQuery,
     ) -> Result<DeadLetterList, Error> {
         let gone = || Error::NotFound("the dead letter to go on from (begin anew)".to_owned());
-        let mut reader = self.readers.acquire().await?;
+        let mut reader = self.people.acquire().await?;
         let before = match &query.after {
             None => i64::MAX,
             Some(after) => {

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
+use crate::catalog::{Catalog, Object};
 use crate::deliveries::Tally;
 use crate::sql::{ms, set, uuid};
 use crate::writer::{Tx, next};
@@ -36,6 +37,21 @@ pub(crate) enum To {
     Channel(Uuid),
 }
 
+/// How many deliveries a notification of the rule makes; one for a channel that does not exist.
+pub(crate) fn targets(tx: &Tx, rule: &Object) -> usize {
+    targets_in(&tx.catalog, rule)
+}
+
+/// As [`targets`].
+pub(crate) fn targets_in(catalog: &Catalog, rule: &Object) -> usize {
+    let Some(plan) = rule.rule() else { return 0 };
+    let of = |name: &String| {
+        let channel = catalog.channel_named(&rule.plan.namespace, name).and_then(|object| object.channel());
+        channel.map_or(1, |channel| channel.target.recipients().len())
+    };
+    plan.notify.iter().map(of).sum()
+}
+
 /// The lane of deliveries that must arrive in order. A collision only makes two lanes one.
 pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
     let mut hash = Sha256::new();
@@ -50,7 +66,8 @@ pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
 
 /// A delivery to be made: row, id, notification, channel's row, namespace, channel's name, recipient, lane, whether it
 /// is its lane's first of this set, reason, due, expires.
-pub(crate) type Row<'a> = (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
+pub(crate) type Row<'a> =
+    (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
 
 /// Makes the notifications that do not exist yet, with their deliveries; how many.
 pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<usize, Error> {
@@ -144,7 +161,7 @@ pub(crate) async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
         "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
          made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
          value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
-         WHERE x.lane = j.value ->> 7 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
+         WHERE x.lane = j.value ->> 7 AND x.c = j.value ->> 3 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
          FROM jsonb_each(?1) j",
     )
     .bind(set(rows)?)

@@ -17,15 +17,16 @@ use uuid::Uuid;
 use crate::catalog::{Catalog, Object};
 use crate::reads::Readers;
 use crate::writer::{Dirty, Ids, Tx};
-use crate::{Error, Options, Render, WriterMetrics};
+use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
+    include_str!("../migrations/0006.sql"),
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
@@ -100,11 +101,7 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
 }
 
 /// What the writer starts with.
-pub(crate) async fn load(
-    mut conn: SqliteConnection,
-    options: Options,
-    render: Arc<dyn Render>,
-) -> Result<(Uuid, Tx), Error> {
+pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', ?1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
@@ -129,7 +126,6 @@ pub(crate) async fn load(
         conn,
         catalog: Arc::new(catalog),
         options,
-        render,
         ids: Ids { notification, delivery, place, status },
         dirty,
         published: crate::status::Published::default(),

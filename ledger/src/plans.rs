@@ -47,7 +47,14 @@ impl Command for PutPlans {
                 None => row(tx, plan).await?,
             };
             stored.push((plan.uid, serde_json::to_string(plan)?, resumed));
-            catalog.put(Object::new(plan.clone(), row, resumed, None));
+            let mut object = Object::new(plan.clone(), row, resumed, None);
+            if let Some(known) = &known
+                && known.state != object.state
+                && object.rule().is_some()
+            {
+                object.row = rules::changed(tx, &object, known.state.as_ref(), self.now).await?;
+            }
+            catalog.put(object);
             put.push((plan.uid, known));
         }
         query(
@@ -65,11 +72,6 @@ impl Command for PutPlans {
             if went_on && object.rule().is_some() {
                 rules::resumed(tx, &object).await?;
             }
-            let newer = known.as_ref().is_some_and(|known| known.state != object.state);
-            if newer && object.rule().is_some() {
-                rules::changed(tx, &object, known.and_then(|known| known.state.clone()).as_ref(), self.now)
-                    .await?;
-            }
             chores::channel_appeared(tx, &object, self.now).await?;
         }
         Ok(())
@@ -78,20 +80,23 @@ impl Command for PutPlans {
 
 /// The row that keeps a new object's state.
 async fn row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
-    let sql = match plan.kind() {
-        Kind::NotificationChannel => {
+    let (sql, row) = match plan.kind() {
+        Kind::NotificationChannel => (
             "INSERT INTO channels (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING c"
-        }
-        Kind::AlertRule => {
-            "INSERT INTO rules (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING r"
-        }
+             namespace = excluded.namespace RETURNING c",
+            None,
+        ),
+        Kind::AlertRule => (
+            "INSERT INTO rules (r, uid, namespace) VALUES (?3, ?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
+             namespace = excluded.namespace RETURNING r",
+            Some(rules::next_row(tx).await?),
+        ),
         Kind::Schedule => return Ok(0),
     };
-    let row =
-        query_scalar(sql).bind(plan.uid.to_string()).bind(&plan.namespace).fetch_one(&mut tx.conn).await?;
-    Ok(row)
+    let uid = plan.uid.to_string();
+    let insert = query_scalar(sql).bind(uid).bind(&plan.namespace);
+    let insert = if let Some(row) = row { insert.bind(row) } else { insert };
+    Ok(insert.fetch_one(&mut tx.conn).await?)
 }
 
 /// Puts a catalog in place in which these objects changed, and tells those who wait.
@@ -202,18 +207,25 @@ impl Command for Collect {
 async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     for object in gone {
         let (uid, namespace) = (object.plan.uid.to_string(), &object.plan.namespace);
-        chores::bury(tx, object).await?;
         chores::add(tx, namespace, chores::kind::OBJECT, (&uid, 0), 0).await?;
+        if object.channel().is_some() {
+            chores::bury(tx, object).await?;
+        }
     }
     let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
-    let uids = set(&uids)?;
-    for sql in [
-        "DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))",
+    let rules: Vec<i64> =
+        gone.iter().filter(|object| object.rule().is_some()).map(|object| object.row).collect();
+    rules::forget(tx, &rules).await?;
+    let (uids, rules) = (set(&uids)?, set(&rules)?);
+    for (sql, which) in [
+        ("DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))", &uids),
+        ("DELETE FROM drops WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
+        ("DELETE FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
     ] {
-        query(sql).bind(&uids).execute(&mut tx.conn).await?;
+        query(sql).bind(which).execute(&mut tx.conn).await?;
     }
     Ok(())
 }
@@ -273,7 +285,9 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
 impl Ledger {
     /// Stores plans. An older generation than the stored one is passed over.
     pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
-        self.door.done(PutPlans { plans, now }).await
+        self.door.done(PutPlans { plans, now }).await?;
+        self.forget(now).await;
+        Ok(())
     }
 
     /// What is stored.
@@ -295,7 +309,16 @@ impl Ledger {
     /// Forgets what was absent for the grace: objects, at most 100, and topics that no rule reads; how many. What hangs on
     /// them is left to [`Self::chore`].
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
-        self.door.done(Collect { now }).await
+        let count = self.door.done(Collect { now }).await?;
+        self.forget(now).await;
+        Ok(count)
+    }
+
+    /// Goes on with what changed or gone rules left behind.
+    async fn forget(&self, now: Timestamp) {
+        if let Err(error) = self.decide(now).await {
+            tracing::warn!(%error, "what rules left behind is forgotten later");
+        }
     }
 
     /// All rules that read a source; none when no rule does.
@@ -321,10 +344,8 @@ impl Ledger {
             return Ok(None);
         };
         let mut reader = self.readers.acquire().await?;
-        let stored: Option<i64> = query_scalar(reads::SCHEDULE)
-            .bind(uid.to_string())
-            .fetch_optional(&mut *reader)
-            .await?;
+        let stored: Option<i64> =
+            query_scalar(reads::SCHEDULE).bind(uid.to_string()).fetch_optional(&mut *reader).await?;
         let through = crate::reminders::settled(object, stored);
         Ok(Some(ReminderState { plan: object.plan.clone(), through: time(through) }))
     }

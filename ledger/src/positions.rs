@@ -51,6 +51,11 @@ pub(crate) async fn topics(
     Ok(topics)
 }
 
+/// Partitions of a source.
+const PARTITIONS: usize = 10_000;
+/// Bytes of a topic's id; Kafka's have 22.
+const TOPIC_ID: usize = 100;
+
 struct Open {
     namespace: String,
     source: String,
@@ -60,6 +65,10 @@ struct Open {
 impl Command for Open {
     type Answer = Positions;
 
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> Result<Positions, Error> {
         let catalog = std::sync::Arc::clone(&tx.catalog);
         let rules: Vec<_> =
@@ -68,6 +77,7 @@ impl Command for Open {
             return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
         }
         let known = topics(tx, &self.namespace, &self.source).await?;
+        check(&known, &self.request.topics)?;
         let mut positions = Positions { topics: BTreeMap::new() };
         let mut opened = Vec::new();
         for ends in &self.request.topics {
@@ -118,6 +128,20 @@ impl Command for Open {
         }
         Ok(positions)
     }
+}
+
+/// Refuses more partitions of a source than the hub goes through, and what is no topic's id.
+fn check(known: &HashMap<String, Topic>, asked: &[TopicEnds]) -> Result<(), Error> {
+    if asked.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
+        return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
+    }
+    let mut counts: HashMap<&str, usize> =
+        known.iter().map(|(name, topic)| (name.as_str(), topic.partitions.len())).collect();
+    counts.extend(asked.iter().map(|ends| (ends.topic.as_str(), ends.partitions.len())));
+    if counts.values().sum::<usize>() > PARTITIONS {
+        return Err(Error::Invalid(format!("the topics of a source have at most {PARTITIONS} partitions")));
+    }
+    Ok(())
 }
 
 /// Another topic has taken the name.

@@ -147,6 +147,12 @@ reads! {
     /// What rules dropped, after a rule and reason.
     DROPS =
         "SELECT r, reason, count FROM drops WHERE (r, reason) > (?1, ?2) ORDER BY r, reason LIMIT ?3";
+    /// Rules after one, and whether something of them is left to decide.
+    UNDECIDED =
+        "SELECT r.r, r.namespace, r.woken IS NOT NULL OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r \
+         AND g.next <= r.decided) FROM rules r WHERE r.r > ?1 ORDER BY r.r LIMIT ?2";
+    /// Rules after one whose groups leave.
+    LEAVING = "SELECT r, namespace, true FROM leaving WHERE r > ?1 ORDER BY r LIMIT ?2";
     /// Channels' budgets, and the first due delivery of each.
     BUDGETS =
         "SELECT c.c, c.tokens, c.refilled, c.paused, (SELECT d.due FROM deliveries d WHERE d.c = c.c \
@@ -174,8 +180,10 @@ mod tests {
         let mut reader = readers.acquire().await.expect("a reader");
         for (name, sql) in ALL {
             let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-            let plan: Vec<(i64, i64, i64, String)> =
-                query_as(explain).fetch_all(&mut *reader).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let plan: Vec<(i64, i64, i64, String)> = query_as(explain)
+                .fetch_all(&mut *reader)
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(!plan.is_empty(), "{name}");
             for (.., step) in &plan {
                 assert!(!step.contains("USE TEMP B-TREE"), "{name} sorts: {plan:#?}");
@@ -193,7 +201,14 @@ mod tests {
 
     /// Statements that need no bound: a key names one row, or the rows are those that were asked for.
     const ONE: &[&str] = &[
-        "NOTIFICATION", "NOTIFICATION_OF", "NOTIFICATION_ID", "CHOSEN", "BODY", "LETTER_PLACE", "SCHEDULE", "BUDGETS",
+        "NOTIFICATION",
+        "NOTIFICATION_OF",
+        "NOTIFICATION_ID",
+        "CHOSEN",
+        "BODY",
+        "LETTER_PLACE",
+        "SCHEDULE",
+        "BUDGETS",
     ];
 
     #[tokio::test]
@@ -210,7 +225,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let readers = readers(&dir).await;
         let mut reader = readers.within(100).await.expect("a reader");
-        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        let endless =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
         let stopped = query_as::<_, (i64,)>(endless).fetch_one(&mut *reader).await.map_err(Error::from);
         assert!(matches!(&stopped, Err(Error::Invalid(why)) if why.contains("steps")), "{stopped:?}");
         drop(reader);

@@ -46,13 +46,23 @@ impl Command for Handle {
             ChannelAction::Resend => self.resend(tx, &channel).await?,
         };
         let answer = serde_json::to_string(&status)?;
-        query("INSERT INTO requests (channel, action, request, answer) VALUES (?1, ?2, ?3, ?4)")
+        query("INSERT INTO requests (channel, action, request, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")
             .bind(uid.to_string())
             .bind(action)
             .bind(&self.request.request)
             .bind(&answer)
+            .bind(ms(self.now))
             .execute(&mut tx.conn)
             .await?;
+        query(
+            "DELETE FROM requests WHERE channel = ?1 AND action = ?2 AND request IN (SELECT request FROM requests \
+             WHERE channel = ?1 AND action = ?2 ORDER BY at DESC LIMIT -1 OFFSET ?3)",
+        )
+        .bind(uid.to_string())
+        .bind(action)
+        .bind(KEPT)
+        .execute(&mut tx.conn)
+        .await?;
         let keep = match self.request.action {
             ChannelAction::SendTest => "UPDATE channels SET test = ?2, test_id = ?3 WHERE c = ?1",
             ChannelAction::Resend => "UPDATE channels SET resend = ?2 WHERE c = ?1 AND ?3 IS NOT NULL",
@@ -137,6 +147,8 @@ impl Handle {
     }
 }
 
+/// Values of an annotation that are known as handled.
+const KEPT: i64 = 200;
 /// Dead letters that are counted.
 const MOST: i64 = 1_000_000;
 

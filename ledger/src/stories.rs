@@ -109,7 +109,7 @@ fn size(story: &NotificationStory) -> i64 {
 impl Ledger {
     /// One notification by its id or a delivery's.
     pub async fn notification(&self, namespace: &str, id: Uuid) -> Result<Option<NotificationStory>, Error> {
-        let mut reader = self.readers.acquire().await?;
+        let mut reader = self.people.acquire().await?;
         let id = id.to_string();
         for sql in [reads::NOTIFICATION, reads::NOTIFICATION_OF] {
             let n: Option<i64> =
@@ -129,7 +129,7 @@ impl Ledger {
         query: NotificationQuery,
     ) -> Result<NotificationList, Error> {
         let catalog = self.shared.catalog();
-        let mut reader = self.readers.acquire().await?;
+        let mut reader = self.people.acquire().await?;
         let before = match query.after {
             None => i64::MAX,
             Some(id) => query_scalar(reads::NOTIFICATION)
@@ -234,12 +234,8 @@ async fn story(
         (all - deliveries.len() as i64).max(0)
     };
     let each = (ALL_ATTEMPTS / deliveries.len().max(1)).clamp(1, ATTEMPTS);
-    let rows: Vec<Attempt> = query_as(reads::ATTEMPTS)
-        .bind(n)
-        .bind(DELIVERIES as i64)
-        .bind(each as i64)
-        .fetch_all(reader)
-        .await?;
+    let rows: Vec<Attempt> =
+        query_as(reads::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
     let mut attempts: HashMap<i64, Vec<AttemptRecord>> = HashMap::new();
     for row in rows {
         attempts.entry(row.d).or_default().push(AttemptRecord {

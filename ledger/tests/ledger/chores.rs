@@ -122,51 +122,39 @@ async fn what_is_pending_for_a_channel_or_of_a_rule_that_is_gone_ends_in_batches
     }
 }
 
-async fn grouped(bed: &Bed, groups: i64) {
-    let counts =
-        (0..groups).flat_map(|n| (0..3).map(move |at| super::bed::count(&format!("s{n}"), at, 1))).collect();
-    bed.commit(vec![until(Entry { counts, ..entry(0, 0, 1) }, 2)], 1).await;
-}
-
 #[tokio::test]
-async fn the_groups_of_a_rule_that_is_gone_go_in_batches_with_all_they_hold() {
+async fn of_the_values_that_a_channel_was_asked_by_the_newest_are_known() {
     let bed = Bed::new().await;
-    bed.put(vec![hook(), three()]).await;
-    bed.open(1).await;
-    grouped(&bed, MANY).await;
-    assert_eq!(bed.ledger.counts().await.unwrap().groups, MANY);
-    bed.ledger.put_live(vec![HOOK], at(2)).await.unwrap();
-    bed.ledger.collect(at(200)).await.unwrap();
-    // A rule that is made now has nothing of it.
-    let new = Uuid::from_u128(8);
-    bed.put(vec![of(NS, new, three())]).await;
-    let bed = bed.reopen().await;
-    assert!(bed.chores(201).await >= 4);
-    for sql in ["SELECT count(*) FROM groups", "SELECT count(*) FROM buckets", "SELECT count(*) FROM chores"] {
-        assert_eq!(count(&bed, sql).await, 0, "{sql}");
+    bed.put(vec![hook()]).await;
+    for n in 0..250 {
+        let request =
+            ChannelRequest { channel: HOOK, request: format!("all@{n}"), action: ChannelAction::Resend };
+        bed.ledger.request(request, at(n)).await.unwrap();
     }
-    assert_eq!(count(&bed, "SELECT count(*) FROM rules").await, 1);
-    counted_is_right(&bed.path()).await;
+    let mut kept: Vec<String> = sqlx::query_scalar("SELECT request FROM requests ORDER BY at")
+        .fetch_all(&mut raw(&bed.path()).await)
+        .await
+        .unwrap();
+    assert_eq!((kept.len(), kept.remove(0)), (200, "all@50".to_owned()));
 }
 
 #[tokio::test]
-async fn a_rule_whose_condition_changed_begins_anew_at_once_and_its_old_groups_go_in_batches() {
+async fn a_rules_drops_have_so_many_reasons_and_no_more() {
     let bed = Bed::new().await;
-    bed.put(vec![hook(), three()]).await;
+    bed.put(vec![hook(), any()]).await;
     bed.open(1).await;
-    grouped(&bed, MANY).await;
-    let anew = changed(three(), |rule| {
-        rule.condition = domain::Condition::Frequency { count: 1, window: domain::Millis::from_secs(5) };
-    });
-    bed.put(vec![anew]).await;
-    assert_eq!(count(&bed, "SELECT count(*) FROM groups").await, MANY, "left to batches");
-    let bed = bed.reopen().await;
-    let counts = vec![super::bed::count("s1", 100, 1)];
-    bed.commit(vec![until(Entry { counts, ..entry(0, 1, 2) }, 110)], 3).await;
-    assert!(bed.titles().await.contains(&"three Firing 1".to_owned()), "{:?}", bed.titles().await);
-    assert!(bed.chores(4).await >= 4);
-    assert!(count(&bed, "SELECT count(*) FROM groups").await <= 1);
-    counted_is_right(&bed.path()).await;
+    let dropped = |reason: String| protocol::messages::Dropped { rule: Some(RULE), reason, count: 2 };
+    for at in 0..4 {
+        let reasons = (0..50).map(|n| dropped(format!("Reason{}", at % 2 * 50 + n))).collect();
+        bed.commit(vec![Entry { dropped: reasons, ..entry(0, at, at + 1) }], at).await;
+    }
+    let drops: Vec<(String, i64)> = sqlx::query_as("SELECT reason, count FROM drops ORDER BY reason")
+        .fetch_all(&mut raw(&bed.path()).await)
+        .await
+        .unwrap();
+    assert_eq!(drops.len(), 65);
+    assert_eq!(drops.iter().map(|(_, count)| count).sum::<i64>(), 400, "each is counted");
+    assert!(drops.contains(&("Other".to_owned(), 144)), "{drops:?}");
 }
 
 #[tokio::test]
@@ -183,7 +171,8 @@ async fn namespaces_take_turns() {
     let request = protocol::messages::PositionsRequest { topics: vec![ends] };
     bed.ledger.positions(OTHER, &source(), request, at(0)).await.unwrap();
     bed.records(0, MANY, 0).await;
-    let records = (0..MANY).map(|offset| protocol::messages::Matched { rule, ..matched(offset, "x") }).collect();
+    let records =
+        (0..MANY).map(|offset| protocol::messages::Matched { rule, ..matched(offset, "x") }).collect();
     commit(&bed.ledger, OTHER, vec![Entry { records, ..entry(0, 0, MANY) }], 0).await.unwrap();
     bed.ledger.put_live(vec![RULE, rule], at(1)).await.unwrap();
     bed.ledger.collect(at(200)).await.unwrap();

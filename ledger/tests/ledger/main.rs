@@ -5,6 +5,7 @@ mod bed;
 mod chores;
 mod conditions;
 mod counting;
+mod deciding;
 mod delivering;
 mod ending;
 mod objects;

@@ -34,8 +34,8 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     }
     query(
         "WITH RECURSIVE d(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i + 1 < ?1 * ?2) \
-         INSERT INTO deliveries (id, n, c, namespace, channel, recipient, lane, place, head, state, reason, made, numbered, \
-         due, expires) SELECT 'd' || i, i / ?2 + 1, 1, ?4, 'hook', 'receiver' || (i % ?2), i, i, 0, 2, 'given up', ?3, ?3, \
+         INSERT INTO deliveries (n, c, namespace, channel, recipient, lane, place, head, state, reason, made, numbered, \
+         due, expires) SELECT i / ?2 + 1, 1, ?4, 'hook', 'receiver' || (i % ?2), i, i, 0, 2, 'given up', ?3, ?3, \
          0, 0 FROM d",
     )
     .bind(alerts)
@@ -45,7 +45,6 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     .execute(&mut conn)
     .await
     .unwrap();
-    query("UPDATE deliveries SET id = NULL").execute(&mut conn).await.unwrap();
     query(
         "WITH RECURSIVE a(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM a WHERE i < ?1) \
          INSERT INTO attempts (d, number, instance, started, state, ended, outcome, reason) SELECT d.d, a.i, 'send-1', 0, 1, 1, \

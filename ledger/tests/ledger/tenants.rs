@@ -6,8 +6,8 @@ use std::sync::Arc;
 use domain::{Outcome, Plan};
 use ledger::{Error, Ledger};
 use protocol::messages::{
-    ChannelAction, ChannelRequest, Commit, CommitResult, DeadLetter, DeadLetterQuery, Entry, HeldLetter, Pool,
-    PositionsRequest, TopicEnds,
+    ChannelAction, ChannelRequest, Commit, CommitResult, DeadLetter, DeadLetterQuery, Entry, HeldLetter,
+    Pool, PositionsRequest, TopicEnds,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, query, query_as, query_scalar, raw_sql};
@@ -35,8 +35,7 @@ async fn two(set: impl FnOnce(&mut ledger::Options)) -> Bed {
 }
 
 async fn open(ledger: &Ledger, namespace: &str) {
-    let ends =
-        TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0)] };
+    let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0)] };
     let request = PositionsRequest { topics: vec![ends] };
     ledger.positions(namespace, &source(), request, at(0)).await.unwrap();
 }
@@ -54,7 +53,13 @@ pub(crate) async fn commit(
 }
 
 fn letter(offset: i64, value: &str) -> DeadLetter {
-    DeadLetter { offset, reason: "not JSON".into(), key: None, value: value.into(), length: value.len() as i64 }
+    DeadLetter {
+        offset,
+        reason: "not JSON".into(),
+        key: None,
+        value: value.into(),
+        length: value.len() as i64,
+    }
 }
 
 async fn letters(bed: &Bed, namespace: &str, (from, to): (i64, i64), value: &str) {
@@ -244,6 +249,23 @@ async fn finished_notifications_over_a_namespaces_bytes_go_oldest_first_and_its_
     let counts = bed.ledger.counts().await.unwrap();
     assert_eq!(counts.unmatched.get("HistoryDropped"), Some(&(60 - left.len() as i64)));
     assert!(counts.most["finished"] <= 30_000, "{:?}", counts.most);
+}
+
+#[tokio::test]
+async fn what_was_pruned_makes_room_in_a_file_that_is_full() {
+    let bed = two(|_| {}).await;
+    delivered(&bed, NS, RULE, (0, 200)).await;
+    bed.ledger.limit_pages(1).await.unwrap();
+    let records = |to| {
+        let records = (200..to).map(|offset| matched(offset, "pay")).collect();
+        commit(&bed.ledger, NS, vec![Entry { records, ..entry(0, 200, to) }], 201)
+    };
+    let error = records(600).await.unwrap_err();
+    assert!(matches!(error, Error::StorageFull(_)), "{error}");
+    while bed.ledger.prune(at(8 * 86_400), WEEK, WEEK).await.unwrap().more {}
+    assert!(bed.stories().await.is_empty());
+    assert_eq!(records(300).await.unwrap().entries[0].status, 200);
+    counted_is_right(&bed.path()).await;
 }
 
 #[tokio::test]
@@ -451,8 +473,7 @@ async fn a_ledger_of_the_version_before_keeps_its_rows_and_what_they_count_is_kn
     assert_eq!(seen(OTHER).await.len(), 6);
     assert_eq!(seen(NS).await, [0, 1, 2, 3]);
     counted_is_right(&path).await;
-    let found: i64 =
-        query_scalar("PRAGMA user_version").fetch_one(&mut raw(&path).await).await.unwrap();
+    let found: i64 = query_scalar("PRAGMA user_version").fetch_one(&mut raw(&path).await).await.unwrap();
     assert!(found >= 5);
     ledger.close().await;
     Ledger::open(&path, options, Arc::new(Plain)).await.expect("once more");
