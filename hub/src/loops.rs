@@ -3,7 +3,7 @@
 //! Never here: a decision. What a loop finds due, the ledger ends by its own rules; running twice changes nothing.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::Millis;
@@ -73,30 +73,28 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     };
     tasks.spawn(every(
         run("leases", seconds(1)),
-        |app, _| async move {
-            batches(&app, async || Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0))
-                .await
+        |app, _| {
+            batches(app, |app| async move {
+                Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0)
+            })
         },
         settings.clone(),
     ));
     tasks.spawn(every(
         run("expiry", seconds(5)),
-        |app, _| async move {
-            batches(&app, async || Ok(app.ledger.expire_deliveries(clock::now()).await? > 0)).await
-        },
+        |app, _| batches(app, |app| async move { Ok(app.ledger.expire_deliveries(clock::now()).await? > 0) }),
         settings.clone(),
     ));
     tasks.spawn(every(
         run("collect", seconds(10)),
-        |app, _| async move {
-            batches(&app, async || {
+        |app, _| {
+            batches(app, |app| async move {
                 let collected = app.ledger.collect(clock::now()).await?;
                 if collected > 0 {
                     tracing::info!(collected, "state of deleted objects is forgotten");
                 }
                 Ok(collected > 0)
             })
-            .await
         },
         settings.clone(),
     ));
@@ -131,35 +129,43 @@ where
 
 /// Runs batches as long as each says that there may be more. After each the others have as long as it took, so that no
 /// loop keeps the writer from them.
-async fn batches(app: &App, batch: impl AsyncFn() -> Result<bool, Error>) -> Result<(), Error> {
+async fn batches<F, R>(app: App, batch: F) -> Result<(), Error>
+where
+    F: Fn(App) -> R,
+    R: Future<Output = Result<bool, Error>>,
+{
     let begun = Instant::now();
     while !app.stop.is_cancelled() && begun.elapsed() < RUN {
         let before = Instant::now();
-        if !batch().await? {
+        if !batch(app.clone()).await? {
             break;
         }
-        tokio::time::sleep(before.elapsed()).await;
+        tokio::time::sleep(before.elapsed().min(Duration::from_secs(1))).await;
     }
     Ok(())
 }
 
 /// What commands left to be done: a batch of each namespace in turn.
 async fn chores(app: App, _: Settings) -> Result<(), Error> {
-    let last = std::sync::Mutex::new(String::new());
-    batches(&app, async || {
-        let after = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let done = app.ledger.chore(&after, clock::now()).await?;
-        let more = done.is_some();
-        *last.lock().unwrap_or_else(PoisonError::into_inner) = done.unwrap_or_default();
-        Ok(more)
+    let last = Arc::new(Mutex::new(String::new()));
+    batches(app, |app| {
+        let last = Arc::clone(&last);
+        async move {
+            let after = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let done = app.ledger.chore(&after, clock::now()).await?;
+            let more = done.is_some();
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = done.unwrap_or_default();
+            Ok(more)
+        }
     })
     .await
 }
 
 async fn prune(app: App, settings: Settings) -> Result<(), Error> {
     app.attempts.tidy(Instant::now());
-    batches(&app, async || {
-        let pruned = app.ledger.prune(clock::now(), settings.keep_delivered, settings.keep_dead).await?;
+    let (delivered, dead) = (settings.keep_delivered, settings.keep_dead);
+    batches(app, |app| async move {
+        let pruned = app.ledger.prune(clock::now(), delivered, dead).await?;
         app.metrics.pruned.inc_by(pruned.notifications);
         app.metrics.pruned_letters.inc_by(pruned.letters);
         Ok(pruned.more)
