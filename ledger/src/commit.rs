@@ -6,14 +6,14 @@
 //! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
 //! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
@@ -25,8 +25,10 @@ use crate::rules::{Rule, labels};
 use crate::sql::{ms, set};
 use crate::texts::{Ask, Of, Ready};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, counts, decider, decisions};
+use crate::{Error, Ledger, Rendered, counts, decider, decisions};
 
+/// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
+const UNRENDERED: &str = "texts are not rendered yet";
 /// Records that can't be decoded are counted apart.
 const UNDECODABLE: &str = "Undecodable";
 /// Counts and records that one transaction takes, in the entries of a commit together.
@@ -40,6 +42,8 @@ struct Take {
     commit: Arc<Commit>,
     /// Texts of its records.
     texts: Ready,
+    /// Whether a record whose text is missing gets one without a template; else nothing is taken.
+    plain: bool,
     now: Timestamp,
 }
 
@@ -349,11 +353,12 @@ impl Take {
                 rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
                 if let Some(speaks) = Rule::of(&rule.object) {
                     let id = speaks.record_id(&entry.topic_id, matched);
-                    // There is none when the rule came after the texts were made.
-                    let text = self.texts.get(&id).cloned().unwrap_or_else(|| {
+                    let text = self.texts.get(&id).cloned().or_else(|| {
                         let data = speaks.subject().record(&matched.group, &matched.sample);
-                        crate::Rendered::plain(&data, "the rule changed while the record was taken")
+                        let why = "the rule came while the record was taken";
+                        self.plain.then(|| Rendered::plain(&data, why))
                     });
+                    let Some(text) = text else { return Err(Error::Conflict(UNRENDERED.to_owned())) };
                     drafts.push(speaks.record(text, &entry.topic_id, matched, self.now)?);
                 }
             }
@@ -445,10 +450,18 @@ fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
     Ok(parts.into_iter().map(part).collect())
 }
 
-/// The texts of a commit's records.
-fn asks(catalog: &Catalog, namespace: &str, commit: &Arc<Commit>) -> Vec<Ask> {
+/// The texts of the records of a commit's entries, of these or of all.
+fn asks(
+    catalog: &Catalog,
+    namespace: &str,
+    commit: &Arc<Commit>,
+    only: Option<&HashSet<usize>>,
+) -> Vec<Ask> {
     let mut asks = Vec::new();
     for (at, entry) in commit.entries.iter().enumerate() {
+        if only.is_some_and(|only| !only.contains(&at)) {
+            continue;
+        }
         for (place, matched) in entry.records.iter().enumerate() {
             // A rule of another namespace has no say here.
             let Some(object) = catalog.in_namespace(matched.rule, namespace) else { continue };
@@ -483,14 +496,57 @@ impl Ledger {
         let mut left = Left::default();
         for part in parts(&catalog, commit)? {
             let commit = Arc::new(part);
-            let texts = self.decider.texts.ready(namespace, asks(&catalog, namespace, &commit)).await;
-            let (namespace, source) = (namespace.to_owned(), source.to_owned());
-            let taken = self.door.done(Take { namespace, source, commit, texts, now }).await?;
+            let likely = self.likely(namespace, source, &commit).await?;
+            let taken = match self.take(namespace, source, &commit, Some(&likely), now).await {
+                Err(Error::Conflict(why)) if why == UNRENDERED => {
+                    self.take(namespace, source, &commit, None, now).await?
+                }
+                taken => taken?,
+            };
             result.entries.extend(taken.result.entries);
             result.revision = taken.result.revision;
             left.add(taken.left);
         }
         self.go_on(namespace, left, now).await;
         Ok(result)
+    }
+
+    /// Takes a part, with the texts of these of its entries, or of all.
+    async fn take(
+        &self,
+        namespace: &str,
+        source: &str,
+        commit: &Arc<Commit>,
+        only: Option<&HashSet<usize>>,
+        now: Timestamp,
+    ) -> Result<Taken, Error> {
+        let asks = asks(&self.shared.catalog(), namespace, commit, only);
+        let texts = self.decider.texts.ready(namespace, asks).await;
+        let (namespace, source, plain) = (namespace.to_owned(), source.to_owned(), only.is_none());
+        let commit = Arc::clone(commit);
+        self.door.done(Take { namespace, source, commit, texts, plain, now }).await
+    }
+
+    /// Entries that hold records and begin where the ledger stands, as far as can be seen without the writer: the texts of
+    /// the others, which are refused, are not worth rendering.
+    async fn likely(&self, namespace: &str, source: &str, commit: &Commit) -> Result<HashSet<usize>, Error> {
+        let mut likely = HashSet::new();
+        for (at, entry) in commit.entries.iter().enumerate().filter(|(_, entry)| !entry.records.is_empty()) {
+            let position: Option<i64> = query_scalar(
+                "SELECT p.position FROM sources s JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t \
+                 WHERE s.namespace = ?1 AND s.key = ?2 AND t.name = ?3 AND t.topic_id = ?4 AND p.p = ?5",
+            )
+            .bind(namespace)
+            .bind(source)
+            .bind(&entry.topic)
+            .bind(&entry.topic_id)
+            .bind(entry.partition)
+            .fetch_optional(&self.readers)
+            .await?;
+            if position == Some(entry.from) {
+                likely.insert(at);
+            }
+        }
+        Ok(likely)
     }
 }

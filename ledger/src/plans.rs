@@ -18,7 +18,7 @@ use crate::deliveries::{Change, Stands, apply};
 use crate::outcomes::end;
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic, notify, rules};
+use crate::{Error, Ledger, Topic, rules};
 
 struct PutPlans {
     plans: Vec<Plan>,
@@ -74,7 +74,6 @@ impl Command for PutPlans {
             if went_on && object.rule().is_some() {
                 rules::resumed(tx, &object).await?;
             }
-            notify::channel_appeared(tx, &object, self.now).await?;
         }
         Ok(())
     }
@@ -157,12 +156,7 @@ impl Command for PutLive {
                 }
             }
         }
-        changed(tx, catalog, gone.into_iter().chain(back.iter().copied()));
-        for uid in back {
-            if let Some(object) = tx.catalog.get(uid).cloned() {
-                notify::channel_appeared(tx, &object, self.now).await?;
-            }
-        }
+        changed(tx, catalog, gone.into_iter().chain(back));
         Ok(())
     }
 }
@@ -171,21 +165,29 @@ struct Collect {
     now: Timestamp,
 }
 
-impl Command for Collect {
-    type Answer = u64;
+/// Pending deliveries of gone objects that are ended at once, and objects that are forgotten at once.
+const ENDED: i64 = 1_000;
+const FORGOTTEN: usize = 100;
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
+impl Command for Collect {
+    /// How many are forgotten, and whether there are more.
+    type Answer = (u64, bool);
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(u64, bool), Error> {
         let before = ms(self.now).saturating_sub(tx.options.grace.0);
         let gone: Vec<Arc<Object>> = tx
             .catalog
             .objects
             .values()
             .filter(|object| object.absent.is_some_and(|since| since <= before))
+            .take(FORGOTTEN)
             .cloned()
             .collect();
         let mut count = gone.len() as u64;
         if !gone.is_empty() {
-            forget(tx, &gone, self.now).await?;
+            if !forget(tx, &gone, self.now).await? {
+                return Ok((0, true));
+            }
             let mut catalog = Catalog::clone(&tx.catalog);
             let mut namespaces = BTreeSet::new();
             for object in &gone {
@@ -196,31 +198,45 @@ impl Command for Collect {
             tx.catalog = Arc::new(catalog);
             tx.wake(Topic::Statuses);
         }
+        let more = gone.len() >= FORGOTTEN;
         count += sources(tx, ms(self.now), before).await?;
-        Ok(count)
+        Ok((count, more))
     }
 }
 
-/// Ends the pending deliveries of objects, and deletes all that is kept of them but what was told to people.
-async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(), Error> {
+/// Ends the pending deliveries of objects, some at a time; when there are none left, deletes all that is kept of them but
+/// what was told to people, and says so.
+async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<bool, Error> {
     let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
     let rows = |kind: Kind| -> Vec<i64> {
         gone.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
     };
     let (channels, rules) = (rows(Kind::NotificationChannel), rows(Kind::AlertRule));
-    let pending: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 \
-         AND c IN (SELECT value FROM jsonb_each(?1)) UNION SELECT d, n, c, lane, state, made, expires \
-         FROM deliveries WHERE state = 0 AND n IN (SELECT n FROM notifications \
-         WHERE settled IS NULL AND object IN (SELECT value FROM jsonb_each(?2)))",
-    )
-    .bind(set(&channels)?)
-    .bind(set(&uids)?)
-    .fetch_all(&mut tx.conn)
-    .await?;
+    let mut pending: Vec<Stands> = Vec::new();
+    for (sql, which) in [
+        (
+            "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 \
+             AND c IN (SELECT value FROM jsonb_each(?1)) LIMIT ?2",
+            set(&channels)?,
+        ),
+        (
+            "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 AND n IN \
+             (SELECT n FROM notifications WHERE settled IS NULL AND object IN (SELECT value FROM jsonb_each(?1))) \
+             LIMIT ?2",
+            set(&uids)?,
+        ),
+    ] {
+        // What is of both is found once.
+        if pending.is_empty() {
+            pending = query_as(sql).bind(which).bind(ENDED).fetch_all(&mut tx.conn).await?;
+        }
+    }
     let changes: Vec<Change> =
         pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
     apply(tx, &changes, HashMap::new(), now).await?;
+    if !changes.is_empty() {
+        return Ok(false);
+    }
     rules::forget(tx, &rules).await?;
     let (uids, channels, rules) = (set(&uids)?, set(&channels)?, set(&rules)?);
     for (sql, which) in [
@@ -234,7 +250,7 @@ async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(),
     ] {
         query(sql).bind(which).execute(&mut tx.conn).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Forgets topics that no rule has read since before the grace, and sources without topics; how many.
@@ -284,8 +300,12 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
 impl Ledger {
     /// Stores plans. An older generation than the stored one is passed over.
     pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
+        let namespaces: BTreeSet<String> = plans.iter().map(|plan| plan.namespace.clone()).collect();
         self.door.done(PutPlans { plans, now }).await?;
-        self.forget(now).await;
+        // What changed rules left is forgotten, and what waited for channels is due, in steps.
+        for namespace in namespaces {
+            self.decider.wake(&namespace, Vec::new(), now);
+        }
         Ok(())
     }
 
@@ -302,20 +322,29 @@ impl Ledger {
 
     /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
     pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
-        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await
+        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await?;
+        self.go_on_all(now).await;
+        Ok(())
     }
 
     /// Forgets what was absent for the grace: objects, and topics that no rule reads; how many.
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
-        let count = self.door.done(Collect { now }).await?;
-        self.forget(now).await;
+        let mut count = 0;
+        loop {
+            let (some, more) = self.door.done(Collect { now }).await?;
+            count += some;
+            if !more {
+                break;
+            }
+        }
+        self.go_on_all(now).await;
         Ok(count)
     }
 
-    /// Goes on with what changed or gone rules left behind.
-    async fn forget(&self, now: Timestamp) {
+    /// Goes on with what a change left to do.
+    async fn go_on_all(&self, now: Timestamp) {
         if let Err(error) = self.decide(now).await {
-            tracing::warn!(%error, "what rules left behind is forgotten later");
+            tracing::warn!(%error, "what is left to do is looked for later");
         }
     }
 
