@@ -6,7 +6,7 @@
 //! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
 //! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use alerting::decide::RuleParams;
@@ -31,10 +31,13 @@ use crate::{Error, Ledger, Rendered, counts, decider, decisions};
 const UNRENDERED: &str = "texts are not rendered yet";
 /// Records that can't be decoded are counted apart.
 const UNDECODABLE: &str = "Undecodable";
+/// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
+const REASONS: usize = 40;
+const OTHER: &str = "Other";
 /// Counts and records that one transaction takes, in the entries of a commit together.
-const ITEMS: usize = 4_000;
+const ITEMS: usize = 1_000;
 /// Deliveries that the records of one transaction may make.
-const DELIVERIES: usize = 5_000;
+const DELIVERIES: usize = 2_000;
 
 struct Take {
     namespace: String,
@@ -136,7 +139,8 @@ impl Command for Take {
             activate(tx, (&accepted, &stood), &topics, &rules).await?;
             let mut drafts = Vec::new();
             let groups = self.count(&accepted, &mut rules, &mut drafts)?;
-            counts::store(tx, &self.namespace, groups, &mut rules).await?;
+            let several = accepted.len() > 1 || accepted.iter().any(|entry| entry.to - entry.from > 1);
+            counts::store(tx, &self.namespace, groups, &mut rules, several).await?;
             let mut moved = decisions::moved(tx, &mut rules, &topics).await?;
             for uid in decider::closing(tx, &self.namespace).await? {
                 left.more |= moved.remove(&uid);
@@ -283,10 +287,14 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result
     .await?;
     if !drops.is_empty() {
         query(
-            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, value ->> 1, value ->> 2 \
+            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, \
+             iif((SELECT count(*) FROM drops d WHERE d.r = value ->> 0) < ?2 OR EXISTS (SELECT 1 FROM drops d \
+             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2 \
              FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
         )
         .bind(set(&drops)?)
+        .bind(REASONS as i64)
+        .bind(OTHER)
         .execute(&mut tx.conn)
         .await?;
     }
@@ -370,7 +378,11 @@ impl Take {
                     if dropped.reason == UNDECODABLE {
                         rule.numbers.dead_lettered += dropped.count;
                     } else {
-                        let reason: String = dropped.reason.chars().take(40).collect();
+                        let mut reason: String = dropped.reason.chars().take(40).collect();
+                        let known = &rule.numbers.dropped;
+                        if known.len() >= REASONS && !known.contains_key(&reason) {
+                            OTHER.clone_into(&mut reason);
+                        }
                         *rule.numbers.dropped.entry(reason).or_default() += dropped.count;
                     }
                 }
@@ -437,6 +449,8 @@ fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
                 }
             }
         }
+        // Each entry is looked at for each rule.
+        let items = items + entry.dropped.len() + rules.len();
         held = (held.0 + items, held.1 + deliveries);
         match parts.last_mut() {
             Some(part) if held.0 <= ITEMS && held.1 <= DELIVERIES => part.push(entry),
@@ -448,6 +462,11 @@ fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
     }
     let part = |entries| Commit { revision: revision.clone(), rules: rules.clone(), entries };
     Ok(parts.into_iter().map(part).collect())
+}
+
+/// The commit without its entries.
+fn emptied(commit: &Commit) -> Commit {
+    Commit { revision: commit.revision.clone(), rules: commit.rules.clone(), entries: Vec::new() }
 }
 
 /// The texts of the records of a commit's entries, of these or of all.
@@ -494,12 +513,18 @@ impl Ledger {
         })?;
         let mut result = CommitResult { entries: Vec::with_capacity(commit.entries.len()), revision };
         let mut left = Left::default();
-        for part in parts(&catalog, commit)? {
-            let commit = Arc::new(part);
+        let mut parts: VecDeque<_> = parts(&catalog, commit)?.into_iter().map(Arc::new).collect();
+        while let Some(commit) = parts.pop_front() {
             let likely = self.likely(namespace, source, &commit).await?;
             let taken = match self.take(namespace, source, &commit, Some(&likely), now).await {
                 Err(Error::Conflict(why)) if why == UNRENDERED => {
                     self.take(namespace, source, &commit, None, now).await?
+                }
+                Err(Error::TooLarge { .. }) if commit.entries.len() > 1 => {
+                    let entries = commit.entries.iter().rev();
+                    let one = |entry: &Entry| Commit { entries: vec![entry.clone()], ..emptied(&commit) };
+                    entries.for_each(|entry| parts.push_front(Arc::new(one(entry))));
+                    continue;
                 }
                 taken => taken?,
             };

@@ -72,6 +72,7 @@ impl Command for Open {
             return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
         }
         let known = topics(tx, &self.namespace, &self.source).await?;
+        self.check(&known)?;
         let mut positions = Positions { topics: BTreeMap::new() };
         let mut opened = Vec::new();
         for ends in &self.request.topics {
@@ -137,7 +138,23 @@ async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
     Ok(())
 }
 
+/// Partitions of one source, over all its topics: each commit looks at all of them.
+const PARTITIONS: usize = 5_000;
+
 impl Open {
+    /// Refuses more partitions than a source may have.
+    fn check(&self, known: &HashMap<String, Topic>) -> Result<(), Error> {
+        let asked: HashMap<&str, usize> =
+            self.request.topics.iter().map(|ends| (ends.topic.as_str(), ends.partitions.len())).collect();
+        let others = known.iter().filter(|(name, _)| !asked.contains_key(name.as_str()));
+        let held = asked.values().sum::<usize>() + others.map(|(_, it)| it.partitions.len()).sum::<usize>();
+        if held <= PARTITIONS {
+            return Ok(());
+        }
+        let (place, what) = (format!("source {}", self.source), "partitions");
+        Err(Error::TooLarge { place, what, held, limit: PARTITIONS })
+    }
+
     async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
         query("INSERT INTO sources (namespace, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(&self.namespace)
