@@ -153,7 +153,7 @@ async fn main() {
         async move {
             let mut from = 0;
             while from < groups {
-                let to = (from + 2_000).min(groups);
+                let to = (from + 500).min(groups);
                 commit(&ledger, BUSY, entry(BUSY, from..to, from, key, 0)).await;
                 from = to;
             }

@@ -135,15 +135,5 @@ INSERT INTO usage (namespace, kind, bytes, items)
     SELECT namespace, 'finished', sum(512 + octet_length(body)), count(*)
     FROM notifications INDEXED BY notifications_namespace WHERE settled IS NOT NULL GROUP BY namespace;
 
--- A rule's drops have at most 64 reasons, whatever a worker says: further ones are one.
-CREATE TRIGGER drops_bounded BEFORE INSERT ON drops
-    WHEN NOT EXISTS (SELECT 1 FROM drops WHERE r = NEW.r AND reason = NEW.reason) AND NEW.reason <> 'Other'
-        AND (SELECT count(*) FROM drops WHERE r = NEW.r) >= 64
-BEGIN
-    INSERT INTO drops (r, reason, count) VALUES (NEW.r, 'Other', NEW.count)
-        ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count;
-    SELECT RAISE(IGNORE);
-END;
-
 -- When a value of an annotation was handled: of each channel and action the newest 200 are kept.
 ALTER TABLE requests ADD COLUMN at INTEGER NOT NULL DEFAULT 0;

@@ -1,7 +1,7 @@
 //! All plans in memory, and what is derived from them for workers. Rebuilt from the database at opening; the writer
 //! replaces it with each change of a plan, after the change is durable.
 //!
-//! Never here: anything that is not in the tables `plans` and `chores`, or follows from them.
+//! Never here: anything that is not in the table `plans`, or follows from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -71,9 +71,6 @@ pub(crate) struct Catalog {
     pub(crate) objects: BTreeMap<Uuid, Arc<Object>>,
     namespaces: BTreeMap<String, BTreeSet<Uuid>>,
     spaces: HashMap<String, Arc<Space>>,
-    /// Channels for which deliveries still wait that were decided before they were there: what is decided meanwhile waits
-    /// behind them.
-    pub(crate) arriving: BTreeSet<Uuid>,
     channel_rows: HashMap<i64, Uuid>,
 }
 
@@ -94,10 +91,12 @@ impl Catalog {
         self.spaces.get(namespace)
     }
 
-    /// The channel of a name to which is delivered now.
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = (&String, &Arc<Space>)> {
+        self.spaces.iter()
+    }
+
     pub(crate) fn channel_named(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
-        let uid = self.spaces.get(namespace)?.names.get(name)?;
-        self.objects.get(uid).filter(|_| !self.arriving.contains(uid))
+        self.objects.get(self.spaces.get(namespace)?.names.get(name)?)
     }
 
     /// Every rule of a source that is not gone, suspended ones included.

@@ -1,6 +1,5 @@
 //! What concerns more rows than one command should touch is done in batches, each a command of its own: dead letters sent
-//! again, deliveries made real when their channel appears, and what an object leaves behind. (A rule's groups leave in
-//! `rules.rs`.)
+//! again, and what an object leaves behind. (A rule's groups, and what waits for a channel, go in the decider's steps.)
 //!
 //! Invariants: a chore is stored in the transaction that causes it, and each batch in one with how far it is, so that it
 //! goes on after a crash; a batch touches at most some hundred things of one namespace, and namespaces take turns. Never: a
@@ -8,18 +7,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use domain::{DeliveryState, ids};
+use domain::DeliveryState;
 use jiff::Timestamp;
 use protocol::messages::{Pool, RequestStatus};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, Object};
+use crate::catalog::Object;
 use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
-use crate::notify;
 use crate::outcomes::end;
 use crate::sql::{ms, set};
-use crate::writer::{Command, Tx, next};
+use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Topic, reads};
 
 /// Deliveries, notifications or letters of one batch.
@@ -27,8 +25,6 @@ pub(crate) const BATCH: i64 = 250;
 
 /// Kinds, as stored. Those of a namespace are done in this order.
 pub(crate) mod kind {
-    /// What waits for a channel of this name becomes real. `name`: its uid.
-    pub(crate) const ARRIVED: &str = "arrived";
     /// A channel is gone: what is pending for it ends. `row`: its row.
     pub(crate) const CHANNEL: &str = "channel";
     /// No rule reads a topic any more: its letters go. `name`: the topic; `upto`: the last letter looked at.
@@ -99,7 +95,6 @@ impl Command for Batch {
             .await?;
             let Some(chore) = chore else { continue };
             let upto = match chore.kind.as_str() {
-                kind::ARRIVED => arrived(tx, &chore, self.now).await?,
                 kind::CHANNEL => channel(tx, &chore, self.now).await?,
                 kind::LETTERS => letters(tx, &chore).await?,
                 kind::OBJECT => object(tx, &chore, self.now).await?,
@@ -142,96 +137,6 @@ impl Chore {
         let object = tx.catalog.in_namespace(uid, &self.namespace)?;
         object.channel().is_some().then(|| std::sync::Arc::clone(object))
     }
-}
-
-/// A batch of what waits for a channel that is there now.
-async fn arrived(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let channel = chore.channel(tx).filter(|channel| channel.absent.is_none());
-    if let Some(channel) = &channel
-        && make_real(tx, channel, now).await?
-    {
-        return Ok(Some(chore.upto));
-    }
-    // From now on what is made for it is made at once.
-    if let Ok(uid) = Uuid::try_parse(&chore.name) {
-        let mut catalog = Catalog::clone(&tx.catalog);
-        catalog.arriving.remove(&uid);
-        tx.catalog = std::sync::Arc::new(catalog);
-    }
-    Ok(None)
-}
-
-/// A channel is there, or has another state: what waits for one of its name becomes real in batches, the first now. Until
-/// the last one is done, what is decided for it waits as well, so that the order stays.
-pub(crate) async fn channel_appeared(tx: &mut Tx, channel: &Object, now: Timestamp) -> Result<(), Error> {
-    if channel.channel().is_none() || channel.absent.is_some() {
-        return Ok(());
-    }
-    if !make_real(tx, channel, now).await? {
-        return Ok(());
-    }
-    let (uid, namespace) = (channel.plan.uid, channel.plan.namespace.as_str());
-    add(tx, namespace, kind::ARRIVED, (&uid.to_string(), 0), 0).await?;
-    let mut catalog = Catalog::clone(&tx.catalog);
-    catalog.arriving.insert(uid);
-    tx.catalog = std::sync::Arc::new(catalog);
-    Ok(())
-}
-
-/// Makes a batch of what waits real, in the order in which it was decided; whether there may be more.
-async fn make_real(tx: &mut Tx, channel: &Object, now: Timestamp) -> Result<bool, Error> {
-    let Some(plan) = channel.channel() else { return Ok(false) };
-    let namespace = channel.plan.namespace.as_str();
-    let waiting: Vec<(i64, i64, i64, String, String)> = query_as(
-        "SELECT d.d, d.n, n.created, n.id, n.body ->> 'orderingKey' FROM deliveries d JOIN notifications n ON n.n = d.n \
-         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
-    )
-    .bind(namespace)
-    .bind(&channel.plan.name)
-    .bind(BATCH)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    let Some((_, _, oldest, ..)) = waiting.first() else { return Ok(false) };
-    let uid = channel.plan.uid;
-    let mut rows: Vec<notify::Row<'_>> = Vec::new();
-    let mut lanes = HashSet::new();
-    for (_, n, created, id, ordering_key) in &waiting {
-        let mut recipients = HashSet::new();
-        for recipient in plan.target.recipients().into_iter().filter(|name| recipients.insert(*name)) {
-            let lane = notify::lane(uid, recipient, ordering_key);
-            rows.push((
-                next(&mut tx.ids.delivery),
-                Some(ids::delivery(crate::sql::uuid(id)?, uid, recipient)),
-                *n,
-                Some(channel.row),
-                namespace,
-                &channel.plan.name,
-                recipient,
-                lane,
-                lanes.insert(lane),
-                "",
-                ms(now),
-                created.saturating_add(plan.delivery.expires_after.0),
-            ));
-        }
-    }
-    let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
-    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
-        .bind(set(&replaced)?)
-        .execute(&mut tx.conn)
-        .await?;
-    notify::insert(tx, &rows).await?;
-    let tallies = HashMap::from([(channel.row, Tally { pending: rows.len() as i64, ..Tally::default() })]);
-    tracing::info!(
-        namespace,
-        channel = channel.plan.name,
-        deliveries = rows.len(),
-        oldest = %crate::sql::time(*oldest),
-        "deliveries that waited for this channel are due"
-    );
-    tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
-    tally(tx, tallies).await?;
-    Ok(waiting.len() as i64 >= BATCH)
 }
 
 /// A batch of what is pending for a channel that is gone; at the end its row.

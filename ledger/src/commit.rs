@@ -6,14 +6,14 @@
 //! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
 //! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
@@ -25,14 +25,19 @@ use crate::rules::{Rule, labels};
 use crate::sql::{ms, set};
 use crate::texts::{Ask, Of, Ready};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, counts, decider, decisions};
+use crate::{Error, Ledger, Rendered, counts, decider, decisions};
 
+/// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
+const UNRENDERED: &str = "texts are not rendered yet";
 /// Records that can't be decoded are counted apart.
 const UNDECODABLE: &str = "Undecodable";
+/// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
+const REASONS: usize = 40;
+const OTHER: &str = "Other";
 /// Counts and records that one transaction takes, in the entries of a commit together.
-const ITEMS: usize = 4_000;
+const ITEMS: usize = 1_000;
 /// Deliveries that the records of one transaction may make.
-const DELIVERIES: usize = 5_000;
+const DELIVERIES: usize = 2_000;
 
 struct Take {
     namespace: String,
@@ -40,6 +45,8 @@ struct Take {
     commit: Arc<Commit>,
     /// Texts of its records.
     texts: Ready,
+    /// Whether a record whose text is missing gets one without a template; else nothing is taken.
+    plain: bool,
     now: Timestamp,
 }
 
@@ -132,7 +139,8 @@ impl Command for Take {
             activate(tx, (&accepted, &stood), &topics, &rules).await?;
             let mut drafts = Vec::new();
             let groups = self.count(&accepted, &mut rules, &mut drafts)?;
-            counts::store(tx, &self.namespace, groups, &mut rules).await?;
+            let several = accepted.len() > 1 || accepted.iter().any(|entry| entry.to - entry.from > 1);
+            counts::store(tx, &self.namespace, groups, &mut rules, several).await?;
             let mut moved = decisions::moved(tx, &mut rules, &topics).await?;
             for uid in decider::closing(tx, &self.namespace).await? {
                 left.more |= moved.remove(&uid);
@@ -282,10 +290,14 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result
     .await?;
     if !drops.is_empty() {
         query(
-            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, value ->> 1, value ->> 2 \
+            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, \
+             iif((SELECT count(*) FROM drops d WHERE d.r = value ->> 0) < ?2 OR EXISTS (SELECT 1 FROM drops d \
+             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2 \
              FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
         )
         .bind(set(&drops)?)
+        .bind(REASONS as i64)
+        .bind(OTHER)
         .execute(&mut tx.conn)
         .await?;
     }
@@ -352,11 +364,12 @@ impl Take {
                 rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
                 if let Some(speaks) = Rule::of(&rule.object) {
                     let id = speaks.record_id(&entry.topic_id, matched);
-                    // There is none when the rule came after the texts were made.
-                    let text = self.texts.get(&id).cloned().unwrap_or_else(|| {
+                    let text = self.texts.get(&id).cloned().or_else(|| {
                         let data = speaks.subject().record(&matched.group, &matched.sample);
-                        crate::Rendered::plain(&data, "the rule changed while the record was taken")
+                        let why = "the rule came while the record was taken";
+                        self.plain.then(|| Rendered::plain(&data, why))
                     });
+                    let Some(text) = text else { return Err(Error::Conflict(UNRENDERED.to_owned())) };
                     drafts.push(speaks.record(text, &entry.topic_id, matched, self.now)?);
                 }
             }
@@ -368,7 +381,11 @@ impl Take {
                     if dropped.reason == UNDECODABLE {
                         rule.numbers.dead_lettered += dropped.count;
                     } else {
-                        let reason: String = dropped.reason.chars().take(40).collect();
+                        let mut reason: String = dropped.reason.chars().take(40).collect();
+                        let known = &rule.numbers.dropped;
+                        if known.len() >= REASONS && !known.contains_key(&reason) {
+                            OTHER.clone_into(&mut reason);
+                        }
                         *rule.numbers.dropped.entry(reason).or_default() += dropped.count;
                     }
                 }
@@ -405,6 +422,8 @@ fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
                 }
             }
         }
+        // Each entry is looked at for each rule.
+        let items = items + entry.dropped.len() + rules.len();
         held = (held.0 + items, held.1 + deliveries);
         match parts.last_mut() {
             Some(part) if held.0 <= ITEMS && held.1 <= DELIVERIES => part.push(entry),
@@ -418,10 +437,18 @@ fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
     Ok(parts.into_iter().map(part).collect())
 }
 
-/// The texts of a commit's records.
-fn asks(catalog: &Catalog, namespace: &str, commit: &Arc<Commit>) -> Vec<Ask> {
+/// The commit without its entries.
+fn emptied(commit: &Commit) -> Commit {
+    Commit { revision: commit.revision.clone(), rules: commit.rules.clone(), entries: Vec::new() }
+}
+
+/// The texts of the records of a commit's entries, of these or of all.
+fn asks(catalog: &Catalog, namespace: &str, commit: &Arc<Commit>, only: Option<&HashSet<usize>>) -> Vec<Ask> {
     let mut asks = Vec::new();
     for (at, entry) in commit.entries.iter().enumerate() {
+        if only.is_some_and(|only| !only.contains(&at)) {
+            continue;
+        }
         for (place, matched) in entry.records.iter().enumerate() {
             // A rule of another namespace has no say here.
             let Some(object) = catalog.in_namespace(matched.rule, namespace) else { continue };
@@ -454,16 +481,66 @@ impl Ledger {
             .ok_or_else(|| Error::NotFound(format!("source {source} of namespace {namespace}")))?;
         let mut result = CommitResult { entries: Vec::with_capacity(commit.entries.len()), revision };
         let mut left = Left::default();
-        for part in parts(&catalog, commit)? {
-            let commit = Arc::new(part);
-            let texts = self.decider.texts.ready(namespace, asks(&catalog, namespace, &commit)).await;
-            let (namespace, source) = (namespace.to_owned(), source.to_owned());
-            let taken = self.door.done(Take { namespace, source, commit, texts, now }).await?;
+        let mut parts: VecDeque<_> = parts(&catalog, commit)?.into_iter().map(Arc::new).collect();
+        while let Some(commit) = parts.pop_front() {
+            let likely = self.likely(namespace, source, &commit).await?;
+            let taken = match self.take(namespace, source, &commit, Some(&likely), now).await {
+                Err(Error::Conflict(why)) if why == UNRENDERED => {
+                    self.take(namespace, source, &commit, None, now).await?
+                }
+                Err(Error::TooLarge { .. }) if commit.entries.len() > 1 => {
+                    let entries = commit.entries.iter().rev();
+                    let one = |entry: &Entry| Commit { entries: vec![entry.clone()], ..emptied(&commit) };
+                    entries.for_each(|entry| parts.push_front(Arc::new(one(entry))));
+                    continue;
+                }
+                taken => taken?,
+            };
             result.entries.extend(taken.result.entries);
             result.revision = taken.result.revision;
             left.add(taken.left);
         }
         self.go_on(namespace, left, now).await;
         Ok(result)
+    }
+
+    /// Takes a part, with the texts of these of its entries, or of all.
+    async fn take(
+        &self,
+        namespace: &str,
+        source: &str,
+        commit: &Arc<Commit>,
+        only: Option<&HashSet<usize>>,
+        now: Timestamp,
+    ) -> Result<Taken, Error> {
+        let asks = asks(&self.shared.catalog(), namespace, commit, only);
+        let texts = self.decider.texts.ready(namespace, asks).await;
+        let (namespace, source, plain) = (namespace.to_owned(), source.to_owned(), only.is_none());
+        let commit = Arc::clone(commit);
+        self.door.done(Take { namespace, source, commit, texts, plain, now }).await
+    }
+
+    /// Entries that hold records and begin where the ledger stands, as far as can be seen without the writer: the texts of
+    /// the others, which are refused, are not worth rendering.
+    async fn likely(&self, namespace: &str, source: &str, commit: &Commit) -> Result<HashSet<usize>, Error> {
+        let mut likely = HashSet::new();
+        if commit.entries.iter().all(|entry| entry.records.is_empty()) {
+            return Ok(likely);
+        }
+        let mut reader = self.readers.acquire().await?;
+        for (at, entry) in commit.entries.iter().enumerate().filter(|(_, entry)| !entry.records.is_empty()) {
+            let position: Option<i64> = query_scalar(crate::reads::POSITION)
+                .bind(namespace)
+                .bind(source)
+                .bind(&entry.topic)
+                .bind(&entry.topic_id)
+                .bind(entry.partition)
+                .fetch_optional(&mut *reader)
+                .await?;
+            if position == Some(entry.from) {
+                likely.insert(at);
+            }
+        }
+        Ok(likely)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
@@ -30,6 +30,8 @@ const STATE_FULL: &str = "StateFull";
 const GROUP_BYTES: i64 = 16 << 20;
 /// Buckets that are merged at once.
 const CHUNK: usize = 500;
+/// Bytes of stored buckets that the counts of one transaction may be merged with; a single record's may be more.
+const MERGED: usize = 8 << 20;
 
 /// About how many bytes a group's own row takes, with its places in indexes.
 pub(crate) fn group_bytes(labels: &str, state: &str, sample: Option<&str>, window: Option<&str>) -> i64 {
@@ -83,12 +85,16 @@ pub(crate) async fn store(
     namespace: &str,
     mut groups: Groups,
     rules: &mut BTreeMap<Uuid, Live>,
+    bounded: bool,
 ) -> Result<(), Error> {
     if groups.is_empty() {
         return Ok(());
     }
     let mut room = room(tx, namespace).await?;
     let ids = ids(tx, &mut room, &mut groups, rules).await?;
+    if bounded {
+        check_stored(tx, &groups, &ids).await?;
+    }
     let params: HashMap<i64, (Uuid, RuleParams)> =
         rules.iter().filter_map(|(uid, rule)| Some((rule.object.row, (*uid, rule.params?)))).collect();
     let (mut chunk, mut size, mut held) = (Vec::new(), 0, 0);
@@ -103,6 +109,36 @@ pub(crate) async fn store(
         chunk.push(Counted { g: *g, rule: *rule, params: *params, bytes: *bytes, buckets });
     }
     merge_stored(tx, chunk, rules, &mut room).await
+}
+
+/// Refuses counts of buckets that hold too much to merge with all of them at once.
+async fn check_stored(
+    tx: &mut Tx,
+    groups: &Groups,
+    ids: &HashMap<(i64, String), (i64, i64)>,
+) -> Result<(), Error> {
+    // Most groups are small; then it is not worth a look.
+    if groups.keys().filter_map(|key| ids.get(key)).map(|(_, bytes)| *bytes).sum::<i64>() <= MERGED as i64 {
+        return Ok(());
+    }
+    let keys = groups.iter().filter_map(|(key, buckets)| Some((ids.get(key)?.0, buckets)));
+    let keys: Vec<(i64, i64)> =
+        keys.flat_map(|(g, buckets)| buckets.keys().map(move |bucket| (g, *bucket))).collect();
+    // Lengths are in the rows' heads.
+    let stored: i64 = query_scalar(
+        "SELECT coalesce(sum(octet_length(b.first) + octet_length(b.last) + coalesce(octet_length(b.extras), 0) \
+         + coalesce(octet_length(b.top), 0)), 0) FROM jsonb_each(?1) j JOIN buckets b \
+         ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
+    )
+    .bind(set(&keys)?)
+    .fetch_one(&mut tx.conn)
+    .await?;
+    let held = usize::try_from(stored).unwrap_or(0);
+    if held <= MERGED {
+        return Ok(());
+    }
+    let (place, what) = ("the commit".to_owned(), "bytes of the groups that it counts for");
+    Err(Error::TooLarge { place, what, held, limit: MERGED })
 }
 
 /// Merges counts with what is stored of their buckets, as far as there is room.

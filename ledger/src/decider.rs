@@ -1,8 +1,8 @@
 //! Goes on with what a commit left to decide: step by step, each a command of its own in the writer's queue, with the
 //! texts that it needs rendered before.
 //!
-//! Invariants: at most one for a namespace; what is left is in the database (`groups.next`, `leaving`), so that one that
-//! breaks off is begun anew by the next commit, or by [`Ledger::decide`]. Never: a clock; the time is that of the last
+//! Invariants: at most one for a namespace; what is left is in the database (`groups.next`, `leaving`, deliveries without a
+//! channel), so that one that breaks off is begun anew by the next commit, or by [`Ledger::decide`]. Never: a clock; the time is that of the last
 //! caller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::commit::{Live, numbers};
 use crate::decisions::{Left, decide};
-use crate::notify::make;
-use crate::sql::ms;
+use crate::notify::{appear, make};
+use crate::sql::{ms, set};
 use crate::texts::{Ask, Ready, Texts};
 use crate::writer::{Command, Door, Tx};
 use crate::{Error, Ledger, reads, rules};
@@ -121,13 +121,14 @@ impl Command for Step {
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Left, Error> {
+        let mut left = Left { more: appear(tx, &self.namespace, self.now).await?, ..Left::default() };
         match crate::deliveries::check_quota(tx, &self.namespace).await {
             // It goes on when there is room again.
-            Err(Error::OverQuota { .. }) => return Ok(Left::default()),
+            Err(Error::OverQuota { .. }) => return Ok(left),
             checked => checked?,
         }
         let mut drafts = Vec::new();
-        let mut left = rules::leave(tx, &self.namespace, &self.texts, &mut drafts, self.now).await?;
+        left.add(rules::leave(tx, &self.namespace, &self.texts, &mut drafts, self.now).await?);
         let closing = closing(tx, &self.namespace).await?;
         let mut rules = due(tx, &self.namespace, &closing).await?;
         let all = rules.keys().copied().collect();
@@ -176,7 +177,7 @@ async fn due(tx: &mut Tx, namespace: &str, closing: &HashSet<Uuid>) -> Result<BT
 }
 
 impl Ledger {
-    /// Goes on with what commits, changes and deletions left to do: after a start, after a failure, and when there is room
+    /// Goes on with what commits, changes and deletions left to do, and with what waited for channels that there are now: after a start, after a failure, and when there is room
     /// again for what is to be delivered. Does not wait for it.
     pub async fn decide(&self, now: Timestamp) -> Result<(), Error> {
         let mut namespaces: BTreeSet<String> = BTreeSet::new();
@@ -191,6 +192,17 @@ impl Ledger {
                 let Some(r) = last else { break };
                 after = r;
             }
+        }
+        let catalog = self.shared.catalog();
+        for (namespace, space) in
+            catalog.spaces().filter(|(namespace, _)| !namespaces.contains(*namespace)).collect::<Vec<_>>()
+        {
+            let names: Vec<(&str, &str)> =
+                space.names.keys().map(|name| (namespace.as_str(), name.as_str())).collect();
+            let mut reader = self.readers.acquire().await?;
+            let appeared: Option<String> =
+                query_scalar(reads::APPEARED).bind(set(&names)?).fetch_optional(&mut *reader).await?;
+            namespaces.extend(appeared);
         }
         for namespace in namespaces {
             self.decider.wake(&namespace, Vec::new(), now);

@@ -194,16 +194,16 @@ impl Ledger {
             bytes += size;
             first || bytes <= PAGE
         });
-        let Some((last, _)) = fits.last() else { return Ok(DeadLetterList::default()) };
+        let Some((end, _)) = fits.last() else { return Ok(DeadLetterList::default()) };
         let found: Vec<(String, i32, i64, String, String)> = query_as(reads::LETTERS)
             .bind(namespace)
             .bind(before)
-            .bind(last)
+            .bind(end)
             .bind(limit)
             .fetch_all(&mut *reader)
             .await?;
         drop(reader);
-        let more = sizes.last().is_some_and(|(l, _)| l != last);
+        let more = sizes.last().is_some_and(|(l, _)| l != end);
         let mut list = DeadLetterList::default();
         let mut at = String::new();
         for (topic, partition, stored, body, topic_id) in found {

@@ -9,12 +9,12 @@ use domain::{Notification, ids};
 use jiff::Timestamp;
 use protocol::messages::Pool;
 use sha2::{Digest as _, Sha256};
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
 use crate::deliveries::Tally;
-use crate::sql::{ms, set, uuid};
+use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Tx, next};
 use crate::{Error, Topic};
 
@@ -66,8 +66,7 @@ pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
 
 /// A delivery to be made: row, id, notification, channel's row, namespace, channel's name, recipient, lane, whether it
 /// is its lane's first of this set, reason, due, expires.
-pub(crate) type Row<'a> =
-    (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
+type Row<'a> = (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
 
 /// Makes the notifications that do not exist yet, with their deliveries; how many.
 pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<usize, Error> {
@@ -75,6 +74,7 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
         return Ok(0);
     }
     let drafts = unknown(tx, drafts).await?;
+    let behind = behind(tx, &drafts).await?;
     let now_ms = ms(now);
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let mut notifications = Vec::with_capacity(drafts.len());
@@ -90,7 +90,12 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
             To::Names(names) => names
                 .iter()
                 .filter(|name| seen.insert(name.as_str()))
-                .map(|name| (name.as_str(), catalog.channel_named(&said.namespace, name)))
+                .map(|name| {
+                    let waits =
+                        !behind.is_empty() && behind.contains(&(said.namespace.clone(), name.clone()));
+                    let channel = catalog.channel_named(&said.namespace, name);
+                    (name.as_str(), channel.filter(|_| !waits))
+                })
                 .collect(),
             To::Channel(uid) => catalog
                 .get(*uid)
@@ -156,7 +161,7 @@ const WAITS: &str = "ChannelNotFound";
 
 /// Deliveries are made in the order of their rows, which is their place. A row is its lane's head when nothing of the
 /// lane is pending, in the database or before it in the set.
-pub(crate) async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
+async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
     query(
         "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
          made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
@@ -182,4 +187,111 @@ async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
             .await?;
     let mut known: HashSet<Uuid> = stored.iter().map(|id| uuid(id)).collect::<Result<_, _>>()?;
     Ok(drafts.into_iter().filter(|draft| known.insert(draft.notification.id)).collect())
+}
+
+/// Deliveries that are made real at once, by notification and in all.
+const APPEAR: i64 = 200;
+const APPEAR_DELIVERIES: i64 = 1_000;
+
+/// Makes real what waited for a channel of the namespace that there is now, some at a time and in the order in which it was
+/// decided; whether there is more to do. What is decided meanwhile waits behind it ([`make`]).
+pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Result<bool, Error> {
+    let catalog = std::sync::Arc::clone(&tx.catalog);
+    let Some(space) = catalog.space(namespace) else { return Ok(false) };
+    let names: Vec<&String> = space.names.keys().collect();
+    let name: Option<String> = query_scalar(
+        "SELECT j.value FROM jsonb_each(?2) j WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = ?1 \
+         AND d.channel = j.value AND d.state = 0 AND d.c IS NULL) LIMIT 1",
+    )
+    .bind(namespace)
+    .bind(set(&names)?)
+    .fetch_optional(&mut tx.conn)
+    .await?;
+    let channel = name.and_then(|name| catalog.channel_named(namespace, &name));
+    let Some((channel, plan)) = channel.and_then(|channel| Some((channel, channel.channel()?))) else {
+        return Ok(false);
+    };
+    // One that waits is one; it may become many.
+    let pending: i64 =
+        query_scalar("SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1")
+            .bind(namespace)
+            .fetch_one(&mut tx.conn)
+            .await?;
+    if pending >= tx.options.max_pending {
+        return Ok(false);
+    }
+    let each = plan.target.recipients().len().max(1) as i64;
+    let waiting: Vec<(i64, i64, i64, String)> = query_as(
+        "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
+         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
+    )
+    .bind(namespace)
+    .bind(&channel.plan.name)
+    .bind((APPEAR_DELIVERIES / each).clamp(1, APPEAR))
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let Some(oldest) = waiting.first().map(|(_, _, created, _)| *created) else { return Ok(false) };
+    let uid = channel.plan.uid;
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    let mut lanes = HashSet::new();
+    for (_, n, created, body) in &waiting {
+        let said: Notification = serde_json::from_str(body)?;
+        let mut recipients = HashSet::new();
+        for recipient in plan.target.recipients() {
+            if !recipients.insert(recipient) {
+                continue;
+            }
+            let lane = lane(uid, recipient, &said.ordering_key);
+            rows.push((
+                next(&mut tx.ids.delivery),
+                Some(ids::delivery(said.id, uid, recipient)),
+                *n,
+                Some(channel.row),
+                namespace,
+                &channel.plan.name,
+                recipient,
+                lane,
+                lanes.insert(lane),
+                "",
+                ms(now),
+                created.saturating_add(plan.delivery.expires_after.0),
+            ));
+        }
+    }
+    let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
+    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&replaced)?)
+        .execute(&mut tx.conn)
+        .await?;
+    insert(tx, &rows).await?;
+    let tallies = HashMap::from([(channel.row, Tally { pending: rows.len() as i64, ..Tally::default() })]);
+    tracing::info!(
+        namespace,
+        channel = channel.plan.name,
+        deliveries = rows.len(),
+        oldest = %time(oldest),
+        "deliveries that waited for this channel are due"
+    );
+    tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
+    crate::deliveries::tally(tx, tallies).await?;
+    Ok(true)
+}
+
+/// Channels, as (namespace, name), for which deliveries wait that are being made real: what is new waits behind them.
+async fn behind(tx: &mut Tx, drafts: &[Draft]) -> Result<HashSet<(String, String)>, Error> {
+    let mut named = HashSet::new();
+    for draft in drafts {
+        if let To::Names(names) = &draft.to {
+            let namespace = draft.notification.namespace.as_str();
+            named.extend(names.iter().map(|name| (namespace, name.as_str())));
+        }
+    }
+    let rows: Vec<(String, String)> = query_as(
+        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
+         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.state = 0 AND d.c IS NULL)",
+    )
+    .bind(set(&named)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    Ok(rows.into_iter().collect())
 }

@@ -153,8 +153,5 @@ async fn catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
         catalog.put(Object::new(plan, row, resumed, absent));
     }
     catalog.rebuild_all();
-    let arriving: Vec<String> =
-        query_scalar("SELECT name FROM chores WHERE kind = 'arrived'").fetch_all(&mut *conn).await?;
-    catalog.arriving = arriving.iter().map(|uid| crate::sql::uuid(uid)).collect::<Result<_, _>>()?;
     Ok(catalog)
 }

@@ -72,7 +72,6 @@ impl Command for PutPlans {
             if went_on && object.rule().is_some() {
                 rules::resumed(tx, &object).await?;
             }
-            chores::channel_appeared(tx, &object, self.now).await?;
         }
         Ok(())
     }
@@ -155,34 +154,30 @@ impl Command for PutLive {
                 }
             }
         }
-        changed(tx, catalog, gone.into_iter().chain(back.iter().copied()));
-        for uid in back {
-            if let Some(object) = tx.catalog.get(uid).cloned() {
-                chores::channel_appeared(tx, &object, self.now).await?;
-            }
-        }
+        changed(tx, catalog, gone.into_iter().chain(back));
         Ok(())
     }
 }
-
-/// Objects forgotten at once.
-const COLLECTED: usize = 100;
 
 struct Collect {
     now: Timestamp,
 }
 
-impl Command for Collect {
-    type Answer = u64;
+/// Objects that are forgotten at once.
+const FORGOTTEN: usize = 100;
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
+impl Command for Collect {
+    /// How many are forgotten, and whether there are more.
+    type Answer = (u64, bool);
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(u64, bool), Error> {
         let before = ms(self.now).saturating_sub(tx.options.grace.0);
         let gone: Vec<Arc<Object>> = tx
             .catalog
             .objects
             .values()
             .filter(|object| object.absent.is_some_and(|since| since <= before))
-            .take(COLLECTED)
+            .take(FORGOTTEN)
             .cloned()
             .collect();
         let mut count = gone.len() as u64;
@@ -198,8 +193,9 @@ impl Command for Collect {
             tx.catalog = Arc::new(catalog);
             tx.wake(Topic::Statuses);
         }
+        let more = gone.len() >= FORGOTTEN;
         count += sources(tx, ms(self.now), before).await?;
-        Ok(count)
+        Ok((count, more))
     }
 }
 
@@ -285,8 +281,12 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
 impl Ledger {
     /// Stores plans. An older generation than the stored one is passed over.
     pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
+        let namespaces: BTreeSet<String> = plans.iter().map(|plan| plan.namespace.clone()).collect();
         self.door.done(PutPlans { plans, now }).await?;
-        self.forget(now).await;
+        // What changed rules left is forgotten, and what waited for channels is due, in steps.
+        for namespace in namespaces {
+            self.decider.wake(&namespace, Vec::new(), now);
+        }
         Ok(())
     }
 
@@ -303,21 +303,30 @@ impl Ledger {
 
     /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
     pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
-        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await
+        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await?;
+        self.go_on_all(now).await;
+        Ok(())
     }
 
-    /// Forgets what was absent for the grace: objects, at most 100, and topics that no rule reads; how many. What hangs on
+    /// Forgets what was absent for the grace: objects and topics that no rule reads; how many. What hangs on
     /// them is left to [`Self::chore`].
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
-        let count = self.door.done(Collect { now }).await?;
-        self.forget(now).await;
+        let mut count = 0;
+        loop {
+            let (some, more) = self.door.done(Collect { now }).await?;
+            count += some;
+            if !more {
+                break;
+            }
+        }
+        self.go_on_all(now).await;
         Ok(count)
     }
 
-    /// Goes on with what changed or gone rules left behind.
-    async fn forget(&self, now: Timestamp) {
+    /// Goes on with what a change left to do.
+    async fn go_on_all(&self, now: Timestamp) {
         if let Err(error) = self.decide(now).await {
-            tracing::warn!(%error, "what rules left behind is forgotten later");
+            tracing::warn!(%error, "what is left to do is looked for later");
         }
     }
 

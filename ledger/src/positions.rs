@@ -51,8 +51,6 @@ pub(crate) async fn topics(
     Ok(topics)
 }
 
-/// Partitions of a source.
-const PARTITIONS: usize = 10_000;
 /// Bytes of a topic's id; Kafka's have 22.
 const TOPIC_ID: usize = 100;
 
@@ -77,7 +75,7 @@ impl Command for Open {
             return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
         }
         let known = topics(tx, &self.namespace, &self.source).await?;
-        check(&known, &self.request.topics)?;
+        self.check(&known)?;
         let mut positions = Positions { topics: BTreeMap::new() };
         let mut opened = Vec::new();
         for ends in &self.request.topics {
@@ -130,20 +128,6 @@ impl Command for Open {
     }
 }
 
-/// Refuses more partitions of a source than the hub goes through, and what is no topic's id.
-fn check(known: &HashMap<String, Topic>, asked: &[TopicEnds]) -> Result<(), Error> {
-    if asked.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
-        return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
-    }
-    let mut counts: HashMap<&str, usize> =
-        known.iter().map(|(name, topic)| (name.as_str(), topic.partitions.len())).collect();
-    counts.extend(asked.iter().map(|ends| (ends.topic.as_str(), ends.partitions.len())));
-    if counts.values().sum::<usize>() > PARTITIONS {
-        return Err(Error::Invalid(format!("the topics of a source have at most {PARTITIONS} partitions")));
-    }
-    Ok(())
-}
-
 /// Another topic has taken the name.
 async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
     for sql in ["DELETE FROM partitions WHERE t = ?1", "DELETE FROM activations WHERE t = ?1"] {
@@ -157,7 +141,26 @@ async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
     Ok(())
 }
 
+/// Partitions of one source, over all its topics: each commit looks at all of them.
+const PARTITIONS: usize = 5_000;
+
 impl Open {
+    /// Refuses more partitions than a source may have, and what is no topic's id.
+    fn check(&self, known: &HashMap<String, Topic>) -> Result<(), Error> {
+        if self.request.topics.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
+            return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
+        }
+        let asked: HashMap<&str, usize> =
+            self.request.topics.iter().map(|ends| (ends.topic.as_str(), ends.partitions.len())).collect();
+        let others = known.iter().filter(|(name, _)| !asked.contains_key(name.as_str()));
+        let held = asked.values().sum::<usize>() + others.map(|(_, it)| it.partitions.len()).sum::<usize>();
+        if held <= PARTITIONS {
+            return Ok(());
+        }
+        let (place, what) = (format!("source {}", self.source), "partitions");
+        Err(Error::TooLarge { place, what, held, limit: PARTITIONS })
+    }
+
     async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
         query("INSERT INTO sources (namespace, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(&self.namespace)

@@ -153,6 +153,14 @@ reads! {
          AND g.next <= r.decided) FROM rules r WHERE r.r > ?1 ORDER BY r.r LIMIT ?2";
     /// Rules after one whose groups leave.
     LEAVING = "SELECT r, namespace, true FROM leaving WHERE r > ?1 ORDER BY r LIMIT ?2";
+    /// A namespace in which deliveries wait for one of these channels.
+    APPEARED =
+        "SELECT j.value ->> 0 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
+         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.state = 0 AND d.c IS NULL) LIMIT 1";
+    /// Where a partition stands.
+    POSITION =
+        "SELECT p.position FROM sources s JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t \
+         WHERE s.namespace = ?1 AND s.key = ?2 AND t.name = ?3 AND t.topic_id = ?4 AND p.p = ?5";
     /// Channels' budgets, and the first due delivery of each.
     BUDGETS =
         "SELECT c.c, c.tokens, c.refilled, c.paused, (SELECT d.due FROM deliveries d WHERE d.c = c.c \
@@ -209,6 +217,7 @@ mod tests {
         "LETTER_PLACE",
         "SCHEDULE",
         "BUDGETS",
+        "POSITION",
     ];
 
     #[tokio::test]

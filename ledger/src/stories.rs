@@ -156,9 +156,9 @@ impl Ledger {
             }
         }
         // All that was looked at is told; there is more where that was a full page.
-        if let (Some((last, _)), true) = (looked.last(), looked.len() as i64 >= LOOKED_AT) {
+        if let (Some((end, _)), true) = (looked.last(), looked.len() as i64 >= LOOKED_AT) {
             let id: Option<String> =
-                query_scalar(reads::NOTIFICATION_ID).bind(last).fetch_optional(&mut *reader).await?;
+                query_scalar(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
             list.next = id.as_deref().map(uuid).transpose()?;
         }
         Ok(list)

@@ -10,58 +10,11 @@ use crate::tenants::{OTHER, commit, counted_is_right, of, raw};
 
 const MANY: i64 = 1_000;
 
-async fn waiting() -> Bed {
-    let bed = Bed::new().await;
-    bed.put(vec![any()]).await;
-    bed.open(1).await;
-    bed.records(0, MANY, 0).await;
-    bed
-}
-
 async fn count(bed: &Bed, sql: &'static str) -> i64 {
     query_scalar(sql).fetch_one(&mut raw(&bed.path()).await).await.unwrap()
 }
 
-const WAITING: &str = "SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NULL";
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NOT NULL";
-
-#[tokio::test]
-async fn what_waited_for_a_channel_becomes_real_in_batches_and_what_comes_meanwhile_waits_behind_it() {
-    let bed = waiting().await;
-    bed.put(vec![hook()]).await;
-    let first = count(&bed, PENDING).await;
-    assert!((1..MANY / 2).contains(&first), "{first}");
-    bed.records(MANY, MANY + 5, 1).await;
-    let bed = bed.reopen().await;
-    bed.records(MANY + 5, MANY + 10, 2).await;
-    assert_eq!(count(&bed, PENDING).await, first, "what was decided later is not before");
-    assert!(bed.chores(3).await >= 4);
-    assert_eq!((count(&bed, WAITING).await, count(&bed, PENDING).await), (0, MANY + 10));
-    bed.records(MANY + 10, MANY + 11, 4).await;
-    assert_eq!(count(&bed, PENDING).await, MANY + 11, "from now on at once");
-    let places: Vec<i64> = sqlx::query_scalar("SELECT n FROM deliveries ORDER BY place")
-        .fetch_all(&mut raw(&bed.path()).await)
-        .await
-        .unwrap();
-    assert!(places.is_sorted(), "in the order in which it was decided");
-    assert_eq!(count(&bed, "SELECT count(*) FROM deliveries WHERE head = 1").await, 1);
-    counted_is_right(&bed.path()).await;
-}
-
-#[tokio::test]
-async fn a_channel_that_goes_again_before_all_is_real_leaves_the_rest_waiting() {
-    let bed = waiting().await;
-    bed.put(vec![hook()]).await;
-    bed.ledger.put_live(vec![RULE], at(1)).await.unwrap();
-    bed.collect(200).await;
-    assert_eq!(count(&bed, PENDING).await, 0);
-    let waits = count(&bed, WAITING).await;
-    assert!(waits > MANY / 2, "{waits}");
-    let again = Uuid::from_u128(7);
-    bed.put(vec![of(NS, again, hook())]).await;
-    bed.chores(201).await;
-    assert_eq!((count(&bed, WAITING).await, count(&bed, PENDING).await), (0, waits));
-}
 
 async fn dead(count: i64) -> Bed {
     let bed = Bed::new().await;
@@ -136,25 +89,6 @@ async fn of_the_values_that_a_channel_was_asked_by_the_newest_are_known() {
         .await
         .unwrap();
     assert_eq!((kept.len(), kept.remove(0)), (200, "all@50".to_owned()));
-}
-
-#[tokio::test]
-async fn a_rules_drops_have_so_many_reasons_and_no_more() {
-    let bed = Bed::new().await;
-    bed.put(vec![hook(), any()]).await;
-    bed.open(1).await;
-    let dropped = |reason: String| protocol::messages::Dropped { rule: Some(RULE), reason, count: 2 };
-    for at in 0..4 {
-        let reasons = (0..50).map(|n| dropped(format!("Reason{}", at % 2 * 50 + n))).collect();
-        bed.commit(vec![Entry { dropped: reasons, ..entry(0, at, at + 1) }], at).await;
-    }
-    let drops: Vec<(String, i64)> = sqlx::query_as("SELECT reason, count FROM drops ORDER BY reason")
-        .fetch_all(&mut raw(&bed.path()).await)
-        .await
-        .unwrap();
-    assert_eq!(drops.len(), 65);
-    assert_eq!(drops.iter().map(|(_, count)| count).sum::<i64>(), 400, "each is counted");
-    assert!(drops.contains(&("Other".to_owned(), 144)), "{drops:?}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::kafka::{Consumer, Ends, Letter};
 /// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes.
 pub const MAX_HELD: usize = 4 << 20;
 /// The same for the counts and records of a partition: the hub takes twice as many in one entry.
-const MAX_ITEMS: usize = 2_000;
+const MAX_ITEMS: usize = 500;
 /// Matches wait at most this long, where none of them is a notification by itself.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
 /// Records without a match wait at most this long.
