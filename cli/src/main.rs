@@ -209,18 +209,39 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
             terminal::page(&story::whole(&story));
         }
         Command::List { object, state, limit } => {
-            let query = NotificationQuery { object, state, limit: Some(limit) };
-            for item in client(&flags)?.notifications(&namespace, &query).await?.items {
-                terminal::page(&story::lines(&item));
+            let (client, mut left) = (client(&flags)?, limit);
+            let mut query = NotificationQuery { object, state, ..NotificationQuery::default() };
+            // A page at a time: what is printed is not kept.
+            while left > 0 {
+                query.limit = Some(left);
+                let list = client.notifications(&namespace, &query).await?;
+                left -= i64::try_from(list.items.len())?;
+                for item in list.items {
+                    terminal::page(&story::lines(&item));
+                }
+                if list.next.is_none() || list.next == query.after {
+                    break;
+                }
+                query.after = list.next;
             }
         }
         Command::DeadLetters { limit, output } => {
-            let query = DeadLetterQuery { limit: Some(limit) };
-            for item in client(&flags)?.dead_letters(&namespace, &query).await?.items {
-                match output {
-                    Output::Text => terminal::line(story::letter(&item)),
-                    Output::Json => terminal::json(&item),
+            let (client, mut left) = (client(&flags)?, limit);
+            let mut query = DeadLetterQuery::default();
+            while left > 0 {
+                query.limit = Some(left);
+                let list = client.dead_letters(&namespace, &query).await?;
+                left -= i64::try_from(list.items.len())?;
+                for item in list.items {
+                    match output {
+                        Output::Text => terminal::line(story::letter(&item)),
+                        Output::Json => terminal::json(&item),
+                    }
                 }
+                if list.next.is_none() || list.next == query.after {
+                    break;
+                }
+                query.after = list.next;
             }
         }
     }

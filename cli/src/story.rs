@@ -25,6 +25,10 @@ pub(crate) fn whole(story: &NotificationStory) -> Page {
     for delivery in &story.deliveries {
         add_delivery(&mut page, delivery);
     }
+    if story.deliveries_left_out > 0 {
+        page.line("");
+        page.line(format_args!("{} further deliveries are left out", story.deliveries_left_out));
+    }
     page
 }
 
@@ -35,6 +39,10 @@ pub(crate) fn lines(story: &NotificationStory) -> Page {
     for delivery in &story.deliveries {
         let (state, receiver) = (delivery.state.name(), receiver(delivery));
         page.line(format_args!("{}  {}  {state:<10}  {receiver}  {:?}", one.created, one.id, one.title));
+    }
+    if story.deliveries_left_out > 0 {
+        let more = story.deliveries_left_out;
+        page.line(format_args!("{}  {}  {more} further deliveries are left out", one.created, one.id));
     }
     page
 }
@@ -64,6 +72,9 @@ fn add_delivery(page: &mut Page, delivery: &DeliveryRecord) {
     }
     page.line("");
     page.line(text);
+    if delivery.attempts_left_out > 0 {
+        page.line(format_args!("  {} earlier attempts are left out", delivery.attempts_left_out));
+    }
     for attempt in &delivery.attempts {
         let outcome = attempt.outcome.as_deref().unwrap_or("under way");
         let mut text = format!("  {:>3}. {}  {outcome}", attempt.number, attempt.started);

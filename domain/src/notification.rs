@@ -222,8 +222,16 @@ pub struct DeliveryRecord {
     pub next_attempt: Option<Timestamp>,
     /// When it expires.
     pub expires: Timestamp,
-    /// Every attempt, oldest first.
+    /// Its attempts, oldest first; of many the last.
     pub attempts: Vec<AttemptRecord>,
+    /// How many attempts before them are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts_left_out: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// One attempt.

@@ -61,8 +61,20 @@ pub struct Config {
     #[arg(long, env = "BELFRY_MAX_PENDING", default_value_t = 100_000)]
     pub max_pending: i64,
     /// Groups that a namespace's rules may hold.
-    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 100_000)]
+    #[arg(long, env = "BELFRY_MAX_GROUPS", default_value_t = 20_000)]
     pub max_groups: i64,
+    /// Bytes that the groups of a namespace's rules may take in the database, with their counts and samples.
+    #[arg(long, env = "BELFRY_MAX_STATE_BYTES", default_value_t = 64 << 20)]
+    pub max_state_bytes: i64,
+    /// Bytes of notifications with a pending delivery that a namespace may have; over them it is told to wait.
+    #[arg(long, env = "BELFRY_MAX_PENDING_BYTES", default_value_t = 64 * 1024 * 1024)]
+    pub max_pending_bytes: i64,
+    /// Bytes of finished notifications that are kept for a namespace; over them its oldest go.
+    #[arg(long, env = "BELFRY_MAX_FINISHED_BYTES", default_value_t = 32 * 1024 * 1024)]
+    pub max_finished_bytes: i64,
+    /// Bytes of dead letters that are kept for a namespace; over them its oldest go.
+    #[arg(long, env = "BELFRY_MAX_DEAD_LETTER_BYTES", default_value_t = 16 * 1024 * 1024)]
+    pub max_dead_letter_bytes: i64,
     /// Bytes a second that a namespace's workers may send.
     #[arg(long, env = "BELFRY_MAX_BYTES_PER_SECOND", default_value_t = 50 * 1024 * 1024)]
     pub max_bytes_per_second: u64,
@@ -111,5 +123,7 @@ mod tests {
         assert_eq!(config.audience, "belfry-hub");
         assert_eq!(config.keep_dead, Millis::from_secs(30 * 86_400));
         assert_eq!(config.max_bytes_per_second, 52_428_800);
+        let bytes = (config.max_pending_bytes, config.max_finished_bytes, config.max_dead_letter_bytes);
+        assert_eq!(bytes, (67_108_864, 33_554_432, 16_777_216));
     }
 }

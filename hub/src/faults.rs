@@ -48,6 +48,7 @@ impl Faults {
             | Error::Conflict(_)
             | Error::Invalid(_)
             | Error::OverQuota { .. }
+            | Error::TooLarge { .. }
             | Error::Closed => return false,
         };
         self.metrics.storage_errors.get_or_create(&ReasonLabel { reason }).inc();
@@ -63,6 +64,7 @@ impl Faults {
             Error::Conflict(why) => Refusal::conflict(why.clone()),
             Error::Invalid(why) => Refusal::invalid(why.clone()),
             Error::OverQuota { retry, .. } => Refusal::over_quota(error.to_string(), retry.std()),
+            Error::TooLarge { .. } => Refusal::too_much(error.to_string()),
             Error::Closed => Refusal::unavailable("the hub is shutting down"),
             Error::Storage(_) | Error::Corrupt(_) | Error::Locked(_) | Error::TooNew { .. } => {
                 Refusal::unavailable("the hub's storage failed; its log says why")

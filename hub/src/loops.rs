@@ -3,7 +3,7 @@
 //! Never here: a decision. What a loop finds due, the ledger ends by its own rules; running twice changes nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::Millis;
@@ -15,8 +15,8 @@ use crate::health::Health;
 use crate::metrics::LoopLabel;
 use crate::state::App;
 
-/// Batches of a prune run, so that one run stays short.
-const PRUNE_BATCHES: usize = 20;
+/// How long a run of batches may take; then it is said that the loop lives, and the next run goes on.
+const RUN: Duration = Duration::from_secs(5);
 /// The shortest time between two publications of statuses.
 const PUBLISH_PACE: Duration = Duration::from_millis(250);
 /// The longest.
@@ -75,29 +75,38 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     };
     tasks.spawn(every(
         run("leases", seconds(1)),
-        |app, _| async move {
-            let chance = app.chance.next();
-            app.ledger.expire_leases(clock::now(), chance).await.map(drop)
+        |app, _| {
+            batches(app, |app| async move {
+                Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0)
+            })
         },
         settings.clone(),
     ));
     tasks.spawn(every(
         run("expiry", seconds(5)),
-        |app, _| async move { app.ledger.expire_deliveries(clock::now()).await.map(drop) },
+        |app, _| batches(app, |app| async move { Ok(app.ledger.expire_deliveries(clock::now()).await? > 0) }),
         settings.clone(),
     ));
     tasks.spawn(every(
         run("collect", seconds(10)),
-        |app, _| async move {
-            let collected = app.ledger.collect(clock::now()).await?;
-            if collected > 0 {
-                tracing::info!(collected, "state of deleted objects is forgotten");
-            }
-            Ok(())
+        |app, _| {
+            batches(app, |app| async move {
+                let collected = app.ledger.collect(clock::now()).await?;
+                if collected > 0 {
+                    tracing::info!(collected, "state of deleted objects is forgotten");
+                }
+                Ok(collected > 0)
+            })
         },
         settings.clone(),
     ));
-    tasks.spawn(every(run("prune", seconds(60)), prune, settings.clone()));
+    tasks.spawn(every(
+        run("decide", seconds(5)),
+        |app, _| async move { app.ledger.decide(clock::now()).await },
+        settings.clone(),
+    ));
+    tasks.spawn(every(run("chores", seconds(1)), chores, settings.clone()));
+    tasks.spawn(every(run("prune", seconds(2)), prune, settings.clone()));
     tasks.spawn(every(run("measure", seconds(10)), measure, settings.clone()));
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
 }
@@ -120,16 +129,50 @@ where
     }
 }
 
-async fn prune(app: App, settings: Settings) -> Result<(), Error> {
-    app.attempts.tidy(Instant::now());
-    for _ in 0..PRUNE_BATCHES {
-        let pruned = app.ledger.prune(clock::now(), settings.keep_delivered, settings.keep_dead).await?;
-        app.metrics.pruned.inc_by(pruned.notifications);
-        if !pruned.more || app.stop.is_cancelled() {
+/// Runs batches as long as each says that there may be more. After each the others have as long as it took, so that no
+/// loop keeps the writer from them.
+async fn batches<F, R>(app: App, batch: F) -> Result<(), Error>
+where
+    F: Fn(App) -> R,
+    R: Future<Output = Result<bool, Error>>,
+{
+    let begun = Instant::now();
+    while !app.stop.is_cancelled() && begun.elapsed() < RUN {
+        let before = Instant::now();
+        if !batch(app.clone()).await? {
             break;
         }
+        tokio::time::sleep(before.elapsed().min(Duration::from_secs(1))).await;
     }
     Ok(())
+}
+
+/// What commands left to be done: a batch of each namespace in turn.
+async fn chores(app: App, _: Settings) -> Result<(), Error> {
+    let last = Arc::new(Mutex::new(String::new()));
+    batches(app, |app| {
+        let last = Arc::clone(&last);
+        async move {
+            let after = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let done = app.ledger.chore(&after, clock::now()).await?;
+            let more = done.is_some();
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = done.unwrap_or_default();
+            Ok(more)
+        }
+    })
+    .await
+}
+
+async fn prune(app: App, settings: Settings) -> Result<(), Error> {
+    app.attempts.tidy(Instant::now());
+    let (delivered, dead) = (settings.keep_delivered, settings.keep_dead);
+    batches(app, |app| async move {
+        let pruned = app.ledger.prune(clock::now(), delivered, dead).await?;
+        app.metrics.pruned.inc_by(pruned.notifications);
+        app.metrics.pruned_letters.inc_by(pruned.letters);
+        Ok(pruned.more)
+    })
+    .await
 }
 
 async fn measure(app: App, settings: Settings) -> Result<(), Error> {

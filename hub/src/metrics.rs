@@ -90,6 +90,7 @@ pub(crate) struct Metrics {
     pub(crate) storage_errors: Family<ReasonLabel, Counter>,
     pub(crate) loop_failures: Family<LoopLabel, Counter>,
     pub(crate) pruned: Counter,
+    pub(crate) pruned_letters: Counter,
     pub(crate) database_bytes: Gauge,
     ledger: Arc<LedgerCollector>,
     registry: Registry,
@@ -121,6 +122,7 @@ impl Metrics {
             storage_errors: Family::default(),
             loop_failures: Family::default(),
             pruned: Counter::default(),
+            pruned_letters: Counter::default(),
             database_bytes: Gauge::default(),
             ledger: ledger.clone(),
             registry: Registry::default(),
@@ -159,7 +161,10 @@ impl Metrics {
         to.register("worker_instances", "Workers heard of within a minute", self.instances.clone());
         to.register("storage_errors", "Failures of the database, by reason", self.storage_errors.clone());
         to.register("loop_failures", "Failed runs of a background loop", self.loop_failures.clone());
-        to.register("pruned_notifications", "Notifications removed for their age", self.pruned.clone());
+        let help = "Notifications removed for their age or their namespace's quota";
+        to.register("pruned_notifications", help, self.pruned.clone());
+        let help = "Dead letters removed for their age or, by the background loop, their namespace's quota";
+        to.register("pruned_dead_letters", help, self.pruned_letters.clone());
         to.register("database_bytes", "Size of the database and its log", self.database_bytes.clone());
     }
 
@@ -269,6 +274,10 @@ impl Collector for LedgerCollector {
         to.counter("deliveries_made", "Deliveries made", writer.deliveries)?;
         to.counter("attempts_claimed", "Attempts handed out", writer.claimed)?;
         to.counter("outcomes", "Outcomes recorded", writer.outcomes)?;
+        let help = "Dead letters that went because their namespace held deadLetterBytes";
+        to.counter("dead_letters_dropped", help, writer.letters_dropped)?;
+        let help = "Finished notifications that went because their namespace held finishedBytes";
+        to.counter("history_dropped", help, writer.history_dropped)?;
         let seconds = ConstCounter::new(writer.seconds);
         let help = "Time spent in transactions, commit included";
         seconds.encode(to.0.encode_descriptor("commit_seconds", help, None, seconds.metric_type())?)?;
@@ -303,10 +312,22 @@ impl Collector for LedgerCollector {
                 "Records of new groups where all of maxGroups were firing",
                 "GroupsFull",
             ),
+            (
+                "records_without_bytes",
+                "Records not counted because their namespace's groups, or their group, take too many bytes",
+                "StateFull",
+            ),
         ] {
             let count = counts.unmatched.get(reason).copied().unwrap_or(0);
             to.counter(name, help, unsigned(count))?;
         }
+        let kinds = |numbers: &std::collections::BTreeMap<&'static str, i64>| {
+            numbers.iter().map(|(kind, n)| ([("kind", *kind)], *n)).collect::<Vec<_>>()
+        };
+        let help = "Bytes counted against quotas, over all namespaces, by kind";
+        to.gauges("usage_bytes", help, kinds(&counts.usage).into_iter())?;
+        let help = "Bytes counted against quotas that the largest namespace has, by kind";
+        to.gauges("usage_most_bytes", help, kinds(&counts.most).into_iter())?;
         let objects = counts.objects.iter().map(|(kind, n)| ([("kind", *kind)], *n));
         to.gauges("objects", "Objects held, by kind", objects)
     }

@@ -67,6 +67,11 @@ impl Refusal {
         )
     }
 
+    /// 413: more than is done at once; the words say what and how much is allowed.
+    pub fn too_much(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Invalid", message)
+    }
+
     /// 408: the body did not come in time.
     pub fn slow_body() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "Invalid", "the body did not arrive within 30 s")

@@ -23,8 +23,6 @@ const CACHED_OF_ONE: usize = 2 << 20;
 /// How long a text may take.
 const TIME: Duration = Duration::from_millis(50);
 const TIME_SAID: &str = "50ms for a text";
-/// How long all texts of a commit may take.
-const TIME_OF_ALL: Duration = Duration::from_millis(250);
 const TIME_OF_ALL_SAID: &str = "all texts of a commit may take";
 
 /// The hub's side of [`Render`].
@@ -92,8 +90,18 @@ impl Texts {
 }
 
 impl Render for Texts {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
-        self.texts(alert, Instant::now() + TIME_OF_ALL)
+    fn alert(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered {
+        self.texts(alert, deadline)
+    }
+
+    fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
+        let data = Data::of(alert);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        for which in [Which::Title, Which::Summary] {
+            failures.note(alert.uid, which.name(), data.source(which), Some(why), Instant::now());
+            self.metrics.fallback_texts.inc();
+        }
+        Rendered::plain(alert, why)
     }
 }
 
@@ -137,14 +145,17 @@ mod tests {
         let counts = BTreeMap::from([("db".to_owned(), 2), ("api".to_owned(), 5), ("app".to_owned(), 2)]);
         let top = Values { counts, others: 1 };
         let at = RecordRef { time: SINCE, topic: "t".to_owned(), partition: 3, offset: 42 };
-        texts.alert(&AlertData {
-            record: Some((&value, &at)),
-            first: Some((&value, &at)),
-            previous: Some("3"),
-            values: &["a".to_owned(), "b".to_owned()],
-            top: &BTreeMap::from([("host".to_owned(), top)]),
-            ..alert(&plan, &group)
-        })
+        texts.alert(
+            &AlertData {
+                record: Some((&value, &at)),
+                first: Some((&value, &at)),
+                previous: Some("3"),
+                values: &["a".to_owned(), "b".to_owned()],
+                top: &BTreeMap::from([("host".to_owned(), top)]),
+                ..alert(&plan, &group)
+            },
+            Instant::now() + 5 * TIME,
+        )
     }
 
     fn alert<'a>(plan: &'a RulePlan, group: &'a BTreeMap<String, String>) -> AlertData<'a> {

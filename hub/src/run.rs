@@ -147,6 +147,10 @@ async fn open(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Resul
     let mut options = Options::new(new_id);
     options.max_pending = config.max_pending;
     options.max_groups = config.max_groups;
+    options.max_state = config.max_state_bytes;
+    options.max_pending_bytes = config.max_pending_bytes;
+    options.max_finished_bytes = config.max_finished_bytes;
+    options.max_letter_bytes = config.max_dead_letter_bytes;
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {

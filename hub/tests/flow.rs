@@ -121,11 +121,17 @@ async fn a_record_that_no_dead_letter_topic_took_can_be_read_back() {
         }
     }
     let person = bed.client(&bed.person_token("ann", &["a", "b"]));
-    let query = |limit| DeadLetterQuery { limit };
+    let query = |limit| DeadLetterQuery { limit, after: None };
     let held = person.dead_letters("a", &query(None)).await.expect("a list").items;
     let seen: Vec<_> = held.iter().map(|held| (held.topic.as_str(), held.partition, &held.letter)).collect();
     assert_eq!(seen, [("payments", 0, &letter(1)), ("payments", 0, &letter(0))], "newest first");
-    assert_eq!(person.dead_letters("a", &query(Some(1))).await.expect("a list").items, held[..1]);
+    let first = person.dead_letters("a", &query(Some(1))).await.expect("a list");
+    assert_eq!(first.items, held[..1]);
+    let next = DeadLetterQuery { limit: Some(1), after: first.next };
+    let second = person.dead_letters("a", &next).await.expect("the next page");
+    assert_eq!((second.items.as_slice(), second.next), (&held[1..], None));
+    let lost = DeadLetterQuery { limit: None, after: Some("0.9.nowhere".to_owned()) };
+    assert!(person.dead_letters("a", &lost).await.expect_err("gone").to_string().contains("begin anew"));
     assert!(person.dead_letters("b", &query(None)).await.expect("a list").items.is_empty());
     bed.stop().await;
 }

@@ -31,7 +31,7 @@ const RULE: Uuid = Uuid::from_u128(2);
 struct Plain;
 
 impl Render for Plain {
-    fn alert(&self, alert: &domain::AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &domain::AlertData<'_>, _: Instant) -> Rendered {
         Rendered { title: format!("{} is failing", alert.rule), summary: String::new() }
     }
 }

@@ -1,6 +1,8 @@
 //! Types of the ledger's own interface; the rest is the protocol's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Instant;
 
 use domain::{AlertData, Digest, Millis};
 use jiff::Timestamp;
@@ -12,7 +14,7 @@ use uuid::Uuid;
 pub struct Options {
     /// The ledger's id if it is created now: a random UUID.
     pub new_id: Uuid,
-    /// Read-only connections, 1 or more.
+    /// Read-only connections for workers and the hub itself, 1 or more, and as many for people.
     pub readers: u32,
     /// How long an absent object's state is kept.
     pub grace: Millis,
@@ -20,6 +22,23 @@ pub struct Options {
     pub max_pending: i64,
     /// Groups that may be held in a namespace.
     pub max_groups: i64,
+    /// Bytes that a namespace's groups may take, with their counts and samples.
+    pub max_state: i64,
+    /// Groups that are decided in one transaction, at most; 1 or more.
+    pub step: usize,
+    /// How long a commit's answer waits for what it left to decide, so that a consumer does not run far ahead.
+    pub patience: Millis,
+    /// How long one text may take to render.
+    pub text_time: Millis,
+    /// How long all texts may take that are rendered for one commit or step; past it they are the fallback.
+    pub texts_time: Millis,
+    /// Bytes of notifications with a pending delivery that a namespace may have, each counted as its body and 512.
+    pub max_pending_bytes: i64,
+    /// Bytes of finished notifications that are kept for a namespace, with their deliveries (256 and their texts each) and
+    /// attempts (128 and their reason each); over them the oldest go.
+    pub max_finished_bytes: i64,
+    /// Bytes of dead letters that are kept for a namespace, each counted as its body and 256; over them the oldest go.
+    pub max_letter_bytes: i64,
     /// Commands in one commit, at most.
     pub max_batch: usize,
     /// How much longer than its channel's timeout a lease runs.
@@ -38,7 +57,15 @@ impl Options {
             readers: 3,
             grace: Millis::from_secs(120),
             max_pending: 100_000,
-            max_groups: 100_000,
+            max_groups: 20_000,
+            max_state: 64 << 20,
+            max_pending_bytes: 64 * 1024 * 1024,
+            max_finished_bytes: 32 * 1024 * 1024,
+            max_letter_bytes: 16 * 1024 * 1024,
+            step: 500,
+            patience: Millis::from_secs(5),
+            text_time: Millis(100),
+            texts_time: Millis::from_secs(2),
             max_batch: 256,
             lease_margin: Millis::from_secs(15),
             status_interval: Millis::from_secs(30),
@@ -58,20 +85,42 @@ pub enum Topic {
     Statuses,
 }
 
-/// Renders a rule's texts at the decision. Never fails and never blocks: a template that can't be rendered gives a
-/// named fallback text.
-pub trait Render: Send + Sync {
-    /// Title and summary.
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered;
+/// Renders a rule's texts at the decision, on a thread of its own and never in a transaction. Never fails: a template that
+/// can't be rendered gives a named fallback text.
+pub trait Render: Send + Sync + 'static {
+    /// Title and summary. What is not rendered by the deadline is the fallback; past it that takes no time to speak of.
+    fn alert(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered;
+
+    /// What stands for texts that can't be waited for: it names the rule, the group and why. At once.
+    fn fallback(&self, alert: &AlertData<'_>, why: &str) -> Rendered {
+        Rendered::plain(alert, why)
+    }
 }
 
 /// A rule's texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The title.
     pub title: String,
     /// The summary; may be empty.
     pub summary: String,
+}
+
+impl Rendered {
+    /// Texts without a template: they name the rule, the group and why.
+    pub fn plain(alert: &AlertData<'_>, why: &str) -> Self {
+        let mut whose = alert.rule.to_owned();
+        for (at, (label, value)) in alert.group.iter().enumerate() {
+            // Writing to a text can't fail.
+            let _ = write!(whose, "{}{label}={value}", if at == 0 { " (" } else { ", " });
+        }
+        if !alert.group.is_empty() {
+            whose.push(')');
+        }
+        let text =
+            |which: &str| format!("{whose}: {which} template failed: {why}").chars().take(1_000).collect();
+        Self { title: text("title"), summary: text("summary") }
+    }
 }
 
 /// A source: namespace and key.
@@ -109,6 +158,10 @@ pub struct WriterMetrics {
     pub claimed: u64,
     /// Outcomes recorded.
     pub outcomes: u64,
+    /// Dead letters that went because their namespace held too many bytes of them.
+    pub letters_dropped: u64,
+    /// Finished notifications that went for the same reason.
+    pub history_dropped: u64,
 }
 
 /// What the ledger holds, for metrics: no label beyond channel types, states and reasons.
@@ -118,13 +171,13 @@ pub struct Counts {
     pub deliveries: BTreeMap<(&'static str, &'static str), i64>,
     /// When the oldest pending delivery was decided.
     pub oldest_pending: Option<Timestamp>,
-    /// Deliveries that wait for a channel that does not exist.
+    /// Deliveries that wait for a channel that does not exist; counted up to 100,000.
     pub waiting: i64,
     /// Records between committed offsets and the ends as last seen, over all sources.
     pub lag: i64,
     /// Groups held, over all rules.
     pub groups: i64,
-    /// Groups that are firing.
+    /// Groups that are firing; counted up to 100,000.
     pub firing: i64,
     /// Matched records, ever.
     pub matched: i64,
@@ -136,6 +189,10 @@ pub struct Counts {
     pub unmatched: BTreeMap<String, i64>,
     /// Objects held, by kind.
     pub objects: BTreeMap<&'static str, i64>,
+    /// Bytes that are counted for namespaces, by kind: `pending` and `finished` notifications, `letters`.
+    pub usage: BTreeMap<&'static str, i64>,
+    /// The most that one namespace has, by kind.
+    pub most: BTreeMap<&'static str, i64>,
 }
 
 /// What pruning removed.
@@ -143,6 +200,8 @@ pub struct Counts {
 pub struct Pruned {
     /// Notifications with their deliveries and attempts.
     pub notifications: u64,
+    /// Dead letters.
+    pub letters: u64,
     /// Whether more is waiting: ask again.
     pub more: bool,
 }

@@ -91,6 +91,10 @@ impl Catalog {
         self.spaces.get(namespace)
     }
 
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = (&String, &Arc<Space>)> {
+        self.spaces.iter()
+    }
+
     pub(crate) fn channel_named(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
         self.objects.get(self.spaces.get(namespace)?.names.get(name)?)
     }

@@ -61,15 +61,8 @@ async fn budgets(
     pool: Pool,
 ) -> Result<Vec<Budget>, Error> {
     let rows: Vec<i64> = channels.keys().copied().collect();
-    let budgets = query_as(
-        "SELECT c.c, c.tokens, c.refilled, c.paused, (SELECT d.due FROM deliveries d WHERE d.c = c.c \
-         AND (d.made > 0) = ?2 AND d.state = 0 AND d.head = 1 AND d.lease IS NULL ORDER BY d.due LIMIT 1) AS due \
-         FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value",
-    )
-    .bind(set(&rows)?)
-    .bind(pool == Pool::Retry)
-    .fetch_all(conn)
-    .await?;
+    let budgets =
+        query_as(crate::reads::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
     Ok(budgets)
 }
 
@@ -110,6 +103,10 @@ impl Command for Claim {
     type Answer = Handed;
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
         let now = ms(self.now);

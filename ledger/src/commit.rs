@@ -1,34 +1,52 @@
 //! Taking what a consumer counted.
 //!
-//! Invariants: an entry is accepted only if the stored position equals its `from`, so that no record counts twice;
-//! everything an accepted entry causes is in the same transaction as its new position. Never: a count for a rule, or a
-//! state of a rule, that is not in the plan.
+//! Invariants: an entry is accepted only if the stored position equals its `from`, so that no record counts twice; what it
+//! counts, and the notifications of records that speak for themselves, are in the same transaction as its new position;
+//! what is then due is decided there too as far as one step goes and needs no text, and is durable as due otherwise
+//! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
+//! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::catalog::{Catalog, Object};
 use crate::counts::Groups;
-use crate::notify::{Draft, make};
+use crate::decisions::Left;
+use crate::notify::{Draft, make, targets_in};
 use crate::positions::{Topic, topics};
 use crate::rules::{Rule, labels};
 use crate::sql::{ms, set};
+use crate::texts::{Ask, Of, Ready};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, counts, decisions};
+use crate::{Error, Ledger, Rendered, counts, decider, decisions};
 
+/// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
+const UNRENDERED: &str = "texts are not rendered yet";
 /// Records that can't be decoded are counted apart.
 const UNDECODABLE: &str = "Undecodable";
+/// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
+const REASONS: usize = 40;
+const OTHER: &str = "Other";
+/// Counts and records that one transaction takes, in the entries of a commit together.
+const ITEMS: usize = 1_000;
+/// Deliveries that the records of one transaction may make.
+const DELIVERIES: usize = 2_000;
 
 struct Take {
     namespace: String,
     source: String,
-    commit: Commit,
+    commit: Arc<Commit>,
+    /// Texts of its records.
+    texts: Ready,
+    /// Whether a record whose text is missing gets one without a template; else nothing is taken.
+    plain: bool,
     now: Timestamp,
 }
 
@@ -43,22 +61,43 @@ pub(crate) struct Numbers {
     pub(crate) late: i64,
     pub(crate) dead_lettered: i64,
     pub(crate) dropped: BTreeMap<String, i64>,
+    /// Groups more or fewer, and their bytes.
+    pub(crate) groups: i64,
+    pub(crate) bytes: i64,
 }
 
 /// A rule of the source, with what is stored of it.
 pub(crate) struct Live {
-    pub(crate) object: Arc<crate::catalog::Object>,
+    pub(crate) object: Arc<Object>,
     pub(crate) params: Option<RuleParams>,
     /// Up to where it was decided before this commit.
     pub(crate) decided: Option<i64>,
     /// Since when, by event time, it has seen all records, if that was known before this commit.
     pub(crate) observed: Option<i64>,
+    /// The labels up to which groups were made due since it has been known since when it has seen all; none: all were.
+    pub(crate) woken: Option<String>,
     /// Whether the commit was folded with what decides the rule now.
     current: bool,
     pub(crate) numbers: Numbers,
 }
 
 impl Live {
+    /// A rule as it is stored, without a commit.
+    pub(crate) fn stored(
+        object: Arc<Object>,
+        decided: Option<i64>,
+        observed: Option<i64>,
+        woken: Option<String>,
+    ) -> Self {
+        let params = object.rule().and_then(RuleParams::of);
+        Self { object, params, decided, observed, woken, current: false, numbers: Numbers::default() }
+    }
+
+    /// Every bucket that ends at or before takes no more counts, and is decided or due.
+    pub(crate) fn to(&self) -> Option<i64> {
+        self.numbers.decided.or(self.decided)
+    }
+
     /// Since when, by event time, it has seen all records.
     pub(crate) fn observed(&self) -> Option<i64> {
         self.numbers.observed.or(self.observed)
@@ -69,11 +108,22 @@ impl Live {
     }
 }
 
-impl Command for Take {
-    type Answer = CommitResult;
+/// What became of a commit, and what is left to decide.
+struct Taken {
+    result: CommitResult,
+    left: Left,
+}
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<CommitResult, Error> {
-        check(&self.commit)?;
+impl Command for Take {
+    type Answer = Taken;
+    // Its caller sends it again.
+    const NEEDS_CALLER: bool = true;
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<Taken, Error> {
         let catalog = Arc::clone(&tx.catalog);
         let plan =
             catalog.space(&self.namespace).and_then(|space| space.sources.get(&self.source)).ok_or_else(
@@ -82,14 +132,23 @@ impl Command for Take {
         crate::deliveries::check_quota(tx, &self.namespace).await?;
         let mut topics = topics(tx, &self.namespace, &self.source).await?;
         let (results, accepted, stood) = accept(&mut topics, &self.commit.entries);
+        let mut left = Left::default();
         if !accepted.is_empty() {
             let mut rules = self.rules(tx, plan).await?;
             advance(tx, &accepted, &topics).await?;
             activate(tx, (&accepted, &stood), &topics, &rules).await?;
             let mut drafts = Vec::new();
-            let groups = self.count(tx, &accepted, &mut rules, &mut drafts)?;
-            counts::store(tx, &self.namespace, groups, &mut rules).await?;
-            decisions::decide(tx, &mut rules, &topics, &mut drafts, self.now).await?;
+            let groups = self.count(&accepted, &mut rules, &mut drafts)?;
+            let several = accepted.len() > 1 || accepted.iter().any(|entry| entry.to - entry.from > 1);
+            counts::store(tx, &self.namespace, groups, &mut rules, several).await?;
+            let mut moved = decisions::moved(tx, &mut rules, &topics).await?;
+            for uid in decider::closing(tx, &self.namespace).await? {
+                left.more |= moved.remove(&uid);
+            }
+            left.add(
+                decisions::decide(tx, &mut rules, &moved, (&[], &Ready::new()), &mut drafts, self.now)
+                    .await?,
+            );
             for draft in &drafts {
                 if let Some(rule) = rules.get_mut(&draft.object) {
                     rule.numbers.last_alert = Some(ms(self.now));
@@ -97,9 +156,9 @@ impl Command for Take {
             }
             make(tx, drafts, self.now).await?;
             numbers(tx, &rules).await?;
-            self.dead_letters(tx, &accepted).await?;
+            crate::letters::keep(tx, &self.namespace, &accepted, self.now).await?;
         }
-        Ok(CommitResult { entries: results, revision: plan.revision.clone() })
+        Ok(Taken { result: CommitResult { entries: results, revision: plan.revision.clone() }, left })
     }
 }
 
@@ -205,30 +264,40 @@ async fn activate(
 }
 
 /// Adds to the rules' numbers.
-async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
+pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
     let (mut rows, mut drops) = (Vec::new(), Vec::new());
     for (uid, rule) in rules {
-        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, dropped } =
+        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, .. } =
             &rule.numbers;
-        rows.push((rule.object.row, decided, matched, last_match, last_alert, late, dead_lettered, observed));
+        let Numbers { dropped, groups, bytes, .. } = &rule.numbers;
+        let held = (groups, bytes, &rule.woken);
+        let times = (decided, observed, last_match, last_alert);
+        rows.push((rule.object.row, times, (matched, late, dead_lettered), held));
         drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
         tx.mark(*uid, last_alert.is_some());
     }
     query(
-        "UPDATE rules SET decided = coalesce(j.value ->> 1, decided), matched = matched + (j.value ->> 2), \
-         last_match = coalesce(max(last_match, j.value ->> 3), j.value ->> 3, last_match), \
-         last_alert = coalesce(j.value ->> 4, last_alert), late = late + (j.value ->> 5), \
-         dead_lettered = dead_lettered + (j.value ->> 6), observed = coalesce(j.value ->> 7, observed) FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
+        "UPDATE rules SET decided = coalesce(j.value ->> '$[1][0]', decided), \
+         observed = coalesce(j.value ->> '$[1][1]', observed), \
+         last_match = coalesce(max(last_match, j.value ->> '$[1][2]'), j.value ->> '$[1][2]', last_match), \
+         last_alert = coalesce(j.value ->> '$[1][3]', last_alert), matched = matched + (j.value ->> '$[2][0]'), \
+         late = late + (j.value ->> '$[2][1]'), dead_lettered = dead_lettered + (j.value ->> '$[2][2]'), \
+         groups = max(groups + (j.value ->> '$[3][0]'), 0), bytes = max(bytes + (j.value ->> '$[3][1]'), 0), \
+         woken = j.value ->> '$[3][2]' FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
     if !drops.is_empty() {
         query(
-            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, value ->> 1, value ->> 2 \
+            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, \
+             iif((SELECT count(*) FROM drops d WHERE d.r = value ->> 0) < ?2 OR EXISTS (SELECT 1 FROM drops d \
+             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2 \
              FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
         )
         .bind(set(&drops)?)
+        .bind(REASONS as i64)
+        .bind(OTHER)
         .execute(&mut tx.conn)
         .await?;
     }
@@ -243,20 +312,19 @@ impl Take {
         for (uid, rule) in &plan.rules {
             let Some(object) = tx.catalog.get(*uid).cloned() else { continue };
             rows.insert(object.row, *uid);
-            let params = RuleParams::of(&rule.plan);
             let current = self.commit.rules.get(uid) == Some(&rule.state);
-            let (decided, observed, numbers) = (None, None, Numbers::default());
-            rules.insert(*uid, Live { object, params, decided, observed, current, numbers });
+            rules.insert(*uid, Live { current, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<(i64, Option<i64>, Option<i64>)> =
-            query_as("SELECT r, decided, observed FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))")
-                .bind(set(&which)?)
-                .fetch_all(&mut tx.conn)
-                .await?;
-        for (row, decided, observed) in stored {
+        let stored: Vec<(i64, Option<i64>, Option<i64>, Option<String>)> = query_as(
+            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        )
+        .bind(set(&which)?)
+        .fetch_all(&mut tx.conn)
+        .await?;
+        for (row, decided, observed, woken) in stored {
             if let Some(rule) = rows.get(&row).and_then(|uid| rules.get_mut(uid)) {
-                (rule.decided, rule.observed) = (decided, observed);
+                (rule.decided, rule.observed, rule.woken) = (decided, observed, woken);
             }
         }
         Ok(rules)
@@ -265,7 +333,6 @@ impl Take {
     /// Merges the counts of all accepted entries; records that speak for themselves become notifications.
     fn count(
         &self,
-        tx: &Tx,
         accepted: &[&Entry],
         rules: &mut BTreeMap<Uuid, Live>,
         drafts: &mut Vec<Draft>,
@@ -296,7 +363,14 @@ impl Take {
                 rule.numbers.matched += 1;
                 rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
                 if let Some(speaks) = Rule::of(&rule.object) {
-                    drafts.push(speaks.record(&*tx.render, &entry.topic_id, matched, self.now)?);
+                    let id = speaks.record_id(&entry.topic_id, matched);
+                    let text = self.texts.get(&id).cloned().or_else(|| {
+                        let data = speaks.subject().record(&matched.group, &matched.sample);
+                        let why = "the rule came while the record was taken";
+                        self.plain.then(|| Rendered::plain(&data, why))
+                    });
+                    let Some(text) = text else { return Err(Error::Conflict(UNRENDERED.to_owned())) };
+                    drafts.push(speaks.record(text, &entry.topic_id, matched, self.now)?);
                 }
             }
             for dropped in &entry.dropped {
@@ -307,7 +381,11 @@ impl Take {
                     if dropped.reason == UNDECODABLE {
                         rule.numbers.dead_lettered += dropped.count;
                     } else {
-                        let reason: String = dropped.reason.chars().take(40).collect();
+                        let mut reason: String = dropped.reason.chars().take(40).collect();
+                        let known = &rule.numbers.dropped;
+                        if known.len() >= REASONS && !known.contains_key(&reason) {
+                            OTHER.clone_into(&mut reason);
+                        }
                         *rule.numbers.dropped.entry(reason).or_default() += dropped.count;
                     }
                 }
@@ -315,40 +393,79 @@ impl Take {
         }
         Ok(groups)
     }
+}
 
-    async fn dead_letters(&self, tx: &mut Tx, accepted: &[&Entry]) -> Result<(), Error> {
-        let mut rows = Vec::new();
-        for entry in accepted {
-            for letter in &entry.dead_letters {
-                let body = serde_json::to_string(letter)?;
-                rows.push((
-                    &entry.topic_id,
-                    entry.partition,
-                    letter.offset,
-                    &self.namespace,
-                    &entry.topic,
-                    body,
-                ));
+/// What an entry asks of a transaction: counts and records, and deliveries of its records.
+fn cost(catalog: &Catalog, entry: &Entry) -> (usize, usize) {
+    let mut each: HashMap<Uuid, usize> = HashMap::new();
+    let of = |rule: &Uuid| catalog.get(*rule).map_or(0, |object| targets_in(catalog, object));
+    let deliveries =
+        entry.records.iter().map(|it| *each.entry(it.rule).or_insert_with(|| of(&it.rule))).sum();
+    (entry.counts.len() + entry.records.len(), deliveries)
+}
+
+/// The entries in parts, each for one transaction.
+fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
+    let Commit { revision, rules, entries } = commit;
+    let mut parts: Vec<Vec<Entry>> = Vec::new();
+    let mut held = (0, 0);
+    for entry in entries {
+        let (items, deliveries) = cost(catalog, &entry);
+        // What one record causes can't be taken in parts.
+        if entry.to - entry.from > 1 {
+            let place = format!("{}/{}", entry.topic, entry.partition);
+            for (what, held, limit) in
+                [("counts and records", items, ITEMS), ("deliveries", deliveries, DELIVERIES)]
+            {
+                if held > limit {
+                    return Err(Error::TooLarge { place, what, held, limit });
+                }
             }
         }
-        if rows.is_empty() {
-            return Ok(());
+        // Each entry is looked at for each rule.
+        let items = items + entry.dropped.len() + rules.len();
+        held = (held.0 + items, held.1 + deliveries);
+        match parts.last_mut() {
+            Some(part) if held.0 <= ITEMS && held.1 <= DELIVERIES => part.push(entry),
+            _ => {
+                parts.push(vec![entry]);
+                held = (items, deliveries);
+            }
         }
-        query(
-            "INSERT INTO dead_letters (topic_id, p, position, namespace, topic, body, stored) \
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2 \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT DO NOTHING",
-        )
-        .bind(set(&rows)?)
-        .bind(ms(self.now))
-        .execute(&mut tx.conn)
-        .await?;
-        Ok(())
     }
+    let part = |entries| Commit { revision: revision.clone(), rules: rules.clone(), entries };
+    Ok(parts.into_iter().map(part).collect())
+}
+
+/// The commit without its entries.
+fn emptied(commit: &Commit) -> Commit {
+    Commit { revision: commit.revision.clone(), rules: commit.rules.clone(), entries: Vec::new() }
+}
+
+/// The texts of the records of a commit's entries, of these or of all.
+fn asks(catalog: &Catalog, namespace: &str, commit: &Arc<Commit>, only: Option<&HashSet<usize>>) -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for (at, entry) in commit.entries.iter().enumerate() {
+        if only.is_some_and(|only| !only.contains(&at)) {
+            continue;
+        }
+        for (place, matched) in entry.records.iter().enumerate() {
+            // A rule of another namespace has no say here.
+            let Some(object) = catalog.in_namespace(matched.rule, namespace) else { continue };
+            let Some(rule) = Rule::of(object) else { continue };
+            let id = rule.record_id(&entry.topic_id, matched);
+            let of = Of::Record(Arc::clone(commit), at, place);
+            asks.push(Ask { id, object: Arc::clone(object), group: None, of });
+        }
+    }
+    asks
 }
 
 impl Ledger {
-    /// Takes what a consumer counted: each entry is accepted or refused by itself.
+    /// Takes what a consumer counted: each entry is accepted or refused by itself. [`Error::TooLarge`] when an entry of more
+    /// than one record holds more than is taken at once; nothing of the commit is taken then.
+    ///
+    /// It is durable before this answers. What is due then is decided before too, unless that takes longer than some seconds.
     pub async fn commit(
         &self,
         namespace: &str,
@@ -356,7 +473,74 @@ impl Ledger {
         commit: Commit,
         now: Timestamp,
     ) -> Result<CommitResult, Error> {
-        let (namespace, source) = (namespace.to_owned(), source.to_owned());
-        self.door.done(Take { namespace, source, commit, now }).await
+        check(&commit)?;
+        let catalog = self.shared.catalog();
+        let known = catalog.space(namespace).and_then(|space| space.sources.get(source));
+        let revision = known
+            .map(|plan| plan.revision.clone())
+            .ok_or_else(|| Error::NotFound(format!("source {source} of namespace {namespace}")))?;
+        let mut result = CommitResult { entries: Vec::with_capacity(commit.entries.len()), revision };
+        let mut left = Left::default();
+        let mut parts: VecDeque<_> = parts(&catalog, commit)?.into_iter().map(Arc::new).collect();
+        while let Some(commit) = parts.pop_front() {
+            let likely = self.likely(namespace, source, &commit).await?;
+            let taken = match self.take(namespace, source, &commit, Some(&likely), now).await {
+                Err(Error::Conflict(why)) if why == UNRENDERED => {
+                    self.take(namespace, source, &commit, None, now).await?
+                }
+                Err(Error::TooLarge { .. }) if commit.entries.len() > 1 => {
+                    let entries = commit.entries.iter().rev();
+                    let one = |entry: &Entry| Commit { entries: vec![entry.clone()], ..emptied(&commit) };
+                    entries.for_each(|entry| parts.push_front(Arc::new(one(entry))));
+                    continue;
+                }
+                taken => taken?,
+            };
+            result.entries.extend(taken.result.entries);
+            result.revision = taken.result.revision;
+            left.add(taken.left);
+        }
+        self.go_on(namespace, left, now).await;
+        Ok(result)
+    }
+
+    /// Takes a part, with the texts of these of its entries, or of all.
+    async fn take(
+        &self,
+        namespace: &str,
+        source: &str,
+        commit: &Arc<Commit>,
+        only: Option<&HashSet<usize>>,
+        now: Timestamp,
+    ) -> Result<Taken, Error> {
+        let asks = asks(&self.shared.catalog(), namespace, commit, only);
+        let texts = self.decider.texts.ready(namespace, asks).await;
+        let (namespace, source, plain) = (namespace.to_owned(), source.to_owned(), only.is_none());
+        let commit = Arc::clone(commit);
+        self.door.done(Take { namespace, source, commit, texts, plain, now }).await
+    }
+
+    /// Entries that hold records and begin where the ledger stands, as far as can be seen without the writer: the texts of
+    /// the others, which are refused, are not worth rendering.
+    async fn likely(&self, namespace: &str, source: &str, commit: &Commit) -> Result<HashSet<usize>, Error> {
+        let mut likely = HashSet::new();
+        if commit.entries.iter().all(|entry| entry.records.is_empty()) {
+            return Ok(likely);
+        }
+        let mut reader = self.readers.acquire().await?;
+        for (at, entry) in commit.entries.iter().enumerate().filter(|(_, entry)| !entry.records.is_empty()) {
+            let position: Option<i64> = query_scalar(crate::reads::POSITION)
+                .bind(namespace)
+                .bind(source)
+                .bind(&entry.topic)
+                .bind(&entry.topic_id)
+                .bind(entry.partition)
+                .fetch_optional(&mut *reader)
+                .await?;
+            if position == Some(entry.from) {
+                likely.insert(at);
+            }
+        }
+        Ok(likely)
     }
 }

@@ -1,7 +1,8 @@
-//! Counts by (rule, group, bucket).
+//! Counts by (rule, group, bucket), and how much of them a namespace may hold.
 //!
-//! Invariant: merging is the alert engine's, which does not depend on how records were split over consumers and commits.
-//! Never: more groups of a rule than its bound.
+//! Invariants: merging is the alert engine's, which does not depend on how records were split over consumers and commits;
+//! what a group takes is counted as its rows are written. Never: more groups of a rule than its bound, more bytes of a
+//! namespace than its quota, or all groups of a commit with what is stored of them in memory at once.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 
@@ -12,16 +13,37 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::commit::Live;
+use crate::decisions::STEP_BYTES;
 use crate::sql::set;
 use crate::writer::Tx;
 
 /// By (rule's row, labels), then bucket.
 pub(crate) type Groups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
 
-/// Groups that went because the rule held too many: a count of groups.
+/// Groups that went because there were too many: a count of groups.
 const GROUPS_EVICTED: &str = "GroupsEvicted";
 /// Records of groups for which there was no room: those that were held are firing, or one commit brought more than fit.
 const GROUPS_FULL: &str = "GroupsFull";
+/// Records for which there was no room because the namespace's groups, or the group, take too many bytes.
+const STATE_FULL: &str = "StateFull";
+/// Bytes that one group may take: as much is in memory several times over while it is decided.
+const GROUP_BYTES: i64 = 16 << 20;
+/// Buckets that are merged at once.
+const CHUNK: usize = 500;
+/// Bytes of stored buckets that the counts of one transaction may be merged with; a single record's may be more.
+const MERGED: usize = 8 << 20;
+
+/// About how many bytes a group's own row takes, with its places in indexes.
+pub(crate) fn group_bytes(labels: &str, state: &str, sample: Option<&str>, window: Option<&str>) -> i64 {
+    let more = sample.map_or(0, str::len) + window.map_or(0, str::len);
+    (120 + 2 * labels.len() + state.len() + more) as i64
+}
+
+/// About how many bytes a bucket's row takes. Migration 6 and the deletion of buckets count the same in SQL.
+fn bucket_bytes((_, _, _, first, last, extras, top): &Row) -> i64 {
+    let more = extras.as_ref().map_or(0, String::len) + top.as_ref().map_or(0, String::len);
+    (60 + first.len() + last.len() + more) as i64
+}
 
 /// Adds to a bucket. `kept` is how many values the rule keeps.
 pub(crate) fn merge(buckets: &mut BTreeMap<i64, Aggregate>, bucket: i64, more: Aggregate, kept: usize) {
@@ -36,30 +58,98 @@ pub(crate) fn merge(buckets: &mut BTreeMap<i64, Aggregate>, bucket: i64, more: A
 /// A row of `buckets`.
 type Row = (i64, i64, i64, String, String, Option<String>, Option<String>);
 
+/// What is held, and what a namespace may hold.
+struct Room {
+    /// Groups by the rule's row.
+    held: HashMap<i64, i64>,
+    /// Groups that may come.
+    groups: i64,
+    /// Bytes that may come. The last quarter is for groups that are there.
+    bytes: i64,
+    quarter: i64,
+}
+
+/// Counts of one group.
+struct Counted {
+    g: i64,
+    rule: Uuid,
+    params: RuleParams,
+    /// What it takes.
+    bytes: i64,
+    buckets: BTreeMap<i64, Aggregate>,
+}
+
 /// Adds the counts to what is stored, and makes their groups due when their buckets are decided.
 pub(crate) async fn store(
     tx: &mut Tx,
     namespace: &str,
     mut groups: Groups,
     rules: &mut BTreeMap<Uuid, Live>,
+    bounded: bool,
 ) -> Result<(), Error> {
     if groups.is_empty() {
         return Ok(());
     }
-    let ids = ids(tx, namespace, &mut groups, rules).await?;
-    let params: HashMap<i64, RuleParams> =
-        rules.values().filter_map(|rule| Some((rule.object.row, rule.params?))).collect();
-    let mut counted: BTreeMap<(i64, i64), (Aggregate, usize)> = BTreeMap::new();
-    let mut due = Vec::new();
-    for (key, buckets) in groups {
-        let (Some(g), Some(params)) = (ids.get(&key), params.get(&key.0)) else { continue };
-        if let (Some(first), Some(last)) = (buckets.keys().next(), buckets.keys().next_back()) {
-            due.push((*g, first + params.buckets().width(), *last));
-        }
-        let kept = params.values_kept();
-        counted.extend(buckets.into_iter().map(|(bucket, counted)| ((*g, bucket), (counted, kept))));
+    let mut room = room(tx, namespace).await?;
+    let ids = ids(tx, &mut room, &mut groups, rules).await?;
+    if bounded {
+        check_stored(tx, &groups, &ids).await?;
     }
-    let keys: Vec<&(i64, i64)> = counted.keys().collect();
+    let params: HashMap<i64, (Uuid, RuleParams)> =
+        rules.iter().filter_map(|(uid, rule)| Some((rule.object.row, (*uid, rule.params?)))).collect();
+    let (mut chunk, mut size, mut held) = (Vec::new(), 0, 0);
+    for (key, buckets) in groups {
+        let (Some((g, bytes)), Some((rule, params))) = (ids.get(&key), params.get(&key.0)) else { continue };
+        if !chunk.is_empty() && (size + buckets.len() > CHUNK || held + bytes > STEP_BYTES) {
+            merge_stored(tx, std::mem::take(&mut chunk), rules, &mut room).await?;
+            (size, held) = (0, 0);
+        }
+        size += buckets.len();
+        held += bytes;
+        chunk.push(Counted { g: *g, rule: *rule, params: *params, bytes: *bytes, buckets });
+    }
+    merge_stored(tx, chunk, rules, &mut room).await
+}
+
+/// Refuses counts of buckets that hold too much to merge with all of them at once.
+async fn check_stored(
+    tx: &mut Tx,
+    groups: &Groups,
+    ids: &HashMap<(i64, String), (i64, i64)>,
+) -> Result<(), Error> {
+    // Most groups are small; then it is not worth a look.
+    if groups.keys().filter_map(|key| ids.get(key)).map(|(_, bytes)| *bytes).sum::<i64>() <= MERGED as i64 {
+        return Ok(());
+    }
+    let keys = groups.iter().filter_map(|(key, buckets)| Some((ids.get(key)?.0, buckets)));
+    let keys: Vec<(i64, i64)> =
+        keys.flat_map(|(g, buckets)| buckets.keys().map(move |bucket| (g, *bucket))).collect();
+    // Lengths are in the rows' heads.
+    let stored: i64 = query_scalar(
+        "SELECT coalesce(sum(octet_length(b.first) + octet_length(b.last) + coalesce(octet_length(b.extras), 0) \
+         + coalesce(octet_length(b.top), 0)), 0) FROM jsonb_each(?1) j JOIN buckets b \
+         ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
+    )
+    .bind(set(&keys)?)
+    .fetch_one(&mut tx.conn)
+    .await?;
+    let held = usize::try_from(stored).unwrap_or(0);
+    if held <= MERGED {
+        return Ok(());
+    }
+    let (place, what) = ("the commit".to_owned(), "bytes of the groups that it counts for");
+    Err(Error::TooLarge { place, what, held, limit: MERGED })
+}
+
+/// Merges counts with what is stored of their buckets, as far as there is room.
+async fn merge_stored(
+    tx: &mut Tx,
+    chunk: Vec<Counted>,
+    rules: &mut BTreeMap<Uuid, Live>,
+    room: &mut Room,
+) -> Result<(), Error> {
+    let keys: Vec<(i64, i64)> =
+        chunk.iter().flat_map(|of| of.buckets.keys().map(|bucket| (of.g, *bucket))).collect();
     let stored: Vec<Row> = query_as(
         "SELECT b.g, b.bucket, b.count, b.first, b.last, b.extras, b.top FROM jsonb_each(?1) j JOIN buckets b \
          ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
@@ -67,14 +157,35 @@ pub(crate) async fn store(
     .bind(set(&keys)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    for row in stored {
-        let (key, held) = read(row)?;
-        if let Some((into, kept)) = counted.get_mut(&key) {
-            into.merge(held, *kept);
+    let mut stored: HashMap<(i64, i64), Row> = stored.into_iter().map(|row| ((row.0, row.1), row)).collect();
+    let (mut rows, mut due) = (Vec::with_capacity(keys.len()), Vec::with_capacity(chunk.len()));
+    for Counted { g, rule, params, mut bytes, buckets } in chunk {
+        let Some(rule) = rules.get_mut(&rule) else { continue };
+        let (mut first, mut last, mut more) = (None, 0, 0);
+        for (bucket, mut counted) in buckets {
+            let records = counted.count;
+            let mut before = 0;
+            if let Some(row) = stored.remove(&(g, bucket)) {
+                before = bucket_bytes(&row);
+                counted.merge(read(row)?, params.values_kept());
+            }
+            let row = write((g, bucket), &counted)?;
+            let grows = bucket_bytes(&row) - before;
+            if grows > 0 && (grows > room.bytes || bytes + grows > GROUP_BYTES) {
+                *rule.numbers.dropped.entry(STATE_FULL.to_owned()).or_default() += records;
+                continue;
+            }
+            room.bytes -= grows;
+            bytes += grows;
+            more += grows;
+            first = first.or(Some(bucket + params.buckets().width()));
+            last = bucket;
+            rows.push(row);
         }
+        rule.numbers.bytes += more;
+        // One that is left without counts is looked at once, and forgotten.
+        due.push((g, first.unwrap_or(0), last, more));
     }
-    let rows: Vec<Row> =
-        counted.iter().map(|(key, (held, _))| write(*key, held)).collect::<Result<_, _>>()?;
     query(
         "INSERT INTO buckets (g, bucket, count, first, last, extras, top) SELECT value ->> 0, value ->> 1, \
          value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1) WHERE true \
@@ -86,7 +197,8 @@ pub(crate) async fn store(
     .await?;
     query(
         "UPDATE groups SET next = min(coalesce(next, j.value ->> 1), j.value ->> 1), \
-         recent = max(recent, j.value ->> 2) FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+         recent = max(recent, j.value ->> 2), bytes = bytes + (j.value ->> 3) FROM jsonb_each(?1) j \
+         WHERE g = j.value ->> 0",
     )
     .bind(set(&due)?)
     .execute(&mut tx.conn)
@@ -94,15 +206,14 @@ pub(crate) async fn store(
     Ok(())
 }
 
-fn read((g, bucket, count, first, last, extras, top): Row) -> Result<((i64, i64), Aggregate), Error> {
-    let held = Aggregate {
+fn read((_, _, count, first, last, extras, top): Row) -> Result<Aggregate, Error> {
+    Ok(Aggregate {
         count,
         first: serde_json::from_str(&first)?,
         last: serde_json::from_str(&last)?,
         extras: extras.map(|text| serde_json::from_str(&text)).transpose()?,
         top: top.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
-    };
-    Ok(((g, bucket), held))
+    })
 }
 
 fn write((g, bucket): (i64, i64), held: &Aggregate) -> Result<Row, Error> {
@@ -112,20 +223,43 @@ fn write((g, bucket): (i64, i64), held: &Aggregate) -> Result<Row, Error> {
     Ok((g, bucket, held.count, first, last, extras, top))
 }
 
-/// The groups' rows; new ones within the namespace's quota and the rule's bound.
+/// What the namespace holds and may hold.
+async fn room(tx: &mut Tx, namespace: &str) -> Result<Room, Error> {
+    let rules: Vec<(i64, i64, i64)> =
+        query_as("SELECT r, groups, bytes FROM rules WHERE namespace = ?1 AND groups > 0")
+            .bind(namespace)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    let leaving: (i64, i64) = query_as(
+        "SELECT coalesce(sum(groups), 0), coalesce(sum(bytes), 0) FROM leaving WHERE namespace = ?1",
+    )
+    .bind(namespace)
+    .fetch_one(&mut tx.conn)
+    .await?;
+    let groups: i64 = rules.iter().map(|(_, groups, _)| groups).sum();
+    let bytes: i64 = rules.iter().map(|(.., bytes)| bytes).sum();
+    Ok(Room {
+        held: rules.iter().map(|(r, groups, _)| (*r, *groups)).collect(),
+        groups: tx.options.max_groups - groups - leaving.0,
+        bytes: tx.options.max_state - bytes - leaving.1,
+        quarter: tx.options.max_state / 4,
+    })
+}
+
+/// The groups' rows with what they take; new ones within the namespace's quotas and the rule's bound.
 async fn ids(
     tx: &mut Tx,
-    namespace: &str,
+    room: &mut Room,
     groups: &mut Groups,
     rules: &mut BTreeMap<Uuid, Live>,
-) -> Result<HashMap<(i64, String), i64>, Error> {
-    const FIND: &str = "SELECT g.g, g.r, g.labels FROM jsonb_each(?1) j JOIN groups g ON g.r = j.value ->> 0 \
-                        AND g.labels = j.value ->> 1";
+) -> Result<HashMap<(i64, String), (i64, i64)>, Error> {
+    const FIND: &str = "SELECT g.g, g.r, g.labels, g.bytes FROM jsonb_each(?1) j JOIN groups g \
+                        ON g.r = j.value ->> 0 AND g.labels = j.value ->> 1";
     let keys: Vec<&(i64, String)> = groups.keys().collect();
     let all = set(&keys)?;
-    let found: Vec<(i64, i64, String)> = query_as(FIND).bind(&all).fetch_all(&mut tx.conn).await?;
-    let known = |found: Vec<(i64, i64, String)>| -> HashMap<(i64, String), i64> {
-        found.into_iter().map(|(g, r, labels)| ((r, labels), g)).collect()
+    let found: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(&all).fetch_all(&mut tx.conn).await?;
+    let known = |found: Vec<(i64, i64, String, i64)>| -> HashMap<(i64, String), (i64, i64)> {
+        found.into_iter().map(|(g, r, labels, bytes)| ((r, labels), (g, bytes))).collect()
     };
     let mut ids = known(found);
     let mut new: Vec<(i64, String)> =
@@ -133,68 +267,57 @@ async fn ids(
     if new.is_empty() {
         return Ok(ids);
     }
-    let held: Vec<(i64, i64)> = query_as(
-        "SELECT r.r, count(*) FROM rules r JOIN groups g ON g.r = r.r WHERE r.namespace = ?1 GROUP BY r.r",
-    )
-    .bind(namespace)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    let mut held: HashMap<i64, i64> = held.into_iter().collect();
     for rule in rules.values_mut() {
-        make_room(tx, rule, &mut held, groups, &ids, &mut new).await?;
+        make_room(tx, rule, room, groups, &ids, &mut new).await?;
     }
-    let held: i64 = held.values().sum();
-    let limit = tx.options.max_groups;
-    if held + new.len() as i64 > limit {
-        let retry = protocol::messages::DEFAULT_RETRY;
-        return Err(Error::OverQuota { namespace: namespace.to_owned(), what: "groups", limit, retry });
+    let decided: HashMap<i64, Option<i64>> =
+        rules.values().map(|rule| (rule.object.row, rule.decided)).collect();
+    let mut made = Vec::with_capacity(new.len());
+    for (r, labels) in &new {
+        let bytes = group_bytes(labels, "{}", None, None);
+        if let Some(rule) = rules.values_mut().find(|rule| rule.object.row == *r) {
+            rule.numbers.groups += 1;
+            rule.numbers.bytes += bytes;
+        }
+        room.bytes -= bytes;
+        made.push((r, labels, decided.get(r).copied().flatten(), bytes));
     }
-    let new = set(&new)?;
-    query("INSERT INTO groups (r, labels, state) SELECT value ->> 0, value ->> 1, '{}' FROM jsonb_each(?1)")
-        .bind(&new)
-        .execute(&mut tx.conn)
-        .await?;
-    let made: Vec<(i64, i64, String)> = query_as(FIND).bind(&new).fetch_all(&mut tx.conn).await?;
+    query(
+        "INSERT INTO groups (r, labels, state, decided, bytes) SELECT value ->> 0, value ->> 1, '{}', value ->> 2, \
+         value ->> 3 FROM jsonb_each(?1)",
+    )
+    .bind(set(&made)?)
+    .execute(&mut tx.conn)
+    .await?;
+    let made: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
     ids.extend(known(made));
     Ok(ids)
 }
 
-/// Keeps the rule within its bound: over it the least recent quiet groups go, and where that is not enough, the least
-/// recent of the new ones.
+/// Keeps the rule within its bound and the namespace within its quotas: over them the least recent quiet groups of the rule
+/// go, and where that is not enough, the least recent of the new ones.
 async fn make_room(
     tx: &mut Tx,
     rule: &mut Live,
-    held: &mut HashMap<i64, i64>,
+    room: &mut Room,
     groups: &mut Groups,
-    known: &HashMap<(i64, String), i64>,
+    known: &HashMap<(i64, String), (i64, i64)>,
     new: &mut Vec<(i64, String)>,
 ) -> Result<(), Error> {
     let row = rule.object.row;
     let Some(most) = rule.object.rule().map(|plan| plan.policy.max_groups.max(1)) else { return Ok(()) };
-    let there = held.get(&row).copied().unwrap_or(0);
-    let over = there + new.iter().filter(|(of, _)| *of == row).count() as i64 - most;
-    if over <= 0 {
+    let there = room.held.get(&row).copied().unwrap_or(0);
+    let coming = new.iter().filter(|(of, _)| *of == row).count() as i64;
+    if coming == 0 {
         return Ok(());
     }
-    let busy: Vec<i64> = known.iter().filter(|((of, _), _)| *of == row).map(|(_, g)| *g).collect();
-    let quiet: Vec<i64> = query_scalar(
-        "SELECT g FROM groups WHERE r = ?1 AND firing IS NULL AND json_extract(state, '$.expected') IS NULL \
-         AND g NOT IN (SELECT value FROM jsonb_each(?2)) ORDER BY recent, g LIMIT ?3",
-    )
-    .bind(row)
-    .bind(set(&busy)?)
-    .bind(over)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    let which = set(&quiet)?;
-    for sql in [
-        "DELETE FROM buckets WHERE g IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))",
-    ] {
-        query(sql).bind(&which).execute(&mut tx.conn).await?;
-    }
-    held.insert(row, there - quiet.len() as i64);
-    let refused = (over - quiet.len() as i64).max(0);
+    let over = (there + coming - most).max(coming - room.groups).clamp(0, coming);
+    let gone = evict(tx, rule, known, over).await?;
+    room.groups += gone.0;
+    room.bytes += gone.1;
+    // Where bytes are short, new groups are what there is no room for.
+    let full = room.bytes <= room.quarter;
+    let refused = if full { coming } else { over - gone.0 };
     let mut ours: Vec<(i64, (i64, String))> = new
         .iter()
         .filter(|(of, _)| *of == row)
@@ -205,10 +328,51 @@ async fn make_room(
     let records: i64 =
         no_room.filter_map(|(_, key)| groups.remove(&key)).flatten().map(|(_, counted)| counted.count).sum();
     new.retain(|key| groups.contains_key(key));
-    for (reason, count) in [(GROUPS_EVICTED, quiet.len() as i64), (GROUPS_FULL, records)] {
+    room.groups -= coming - refused;
+    room.held.insert(row, there - gone.0 + coming - refused);
+    let why = if full { STATE_FULL } else { GROUPS_FULL };
+    for (reason, count) in [(GROUPS_EVICTED, gone.0), (why, records)] {
         if count > 0 {
             *rule.numbers.dropped.entry(reason.to_owned()).or_default() += count;
         }
     }
     Ok(())
+}
+
+/// Forgets up to so many quiet groups of the rule, of which nothing is left to decide and which this commit does not count
+/// for; how many went, and their bytes.
+async fn evict(
+    tx: &mut Tx,
+    rule: &mut Live,
+    known: &HashMap<(i64, String), (i64, i64)>,
+    over: i64,
+) -> Result<(i64, i64), Error> {
+    if over <= 0 {
+        return Ok((0, 0));
+    }
+    let row = rule.object.row;
+    let busy: Vec<i64> = known.iter().filter(|((of, _), _)| *of == row).map(|(_, (g, _))| *g).collect();
+    let quiet: Vec<(i64, i64)> = query_as(
+        "SELECT g, bytes FROM groups WHERE r = ?1 AND firing IS NULL AND json_extract(state, '$.expected') IS NULL \
+         AND (next IS NULL OR ?4 IS NULL OR next > ?4) AND g NOT IN (SELECT value FROM jsonb_each(?2)) \
+         ORDER BY recent, g LIMIT ?3",
+    )
+    .bind(row)
+    .bind(set(&busy)?)
+    .bind(over)
+    .bind(rule.decided)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let (mut gone, mut bytes) = (Vec::new(), 0);
+    for (g, size) in quiet {
+        if bytes + size > STEP_BYTES && !gone.is_empty() {
+            break;
+        }
+        gone.push(g);
+        bytes += size;
+    }
+    crate::rules::remove(tx, &gone).await?;
+    rule.numbers.groups -= gone.len() as i64;
+    rule.numbers.bytes -= bytes;
+    Ok((gone.len() as i64, bytes))
 }

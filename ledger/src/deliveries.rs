@@ -135,7 +135,7 @@ pub(crate) async fn apply(
         }
         if let Some(c) = from.c {
             if state != from.state {
-                lanes.insert(from.lane);
+                lanes.insert((c, from.lane));
             }
             let tally = tallies.entry(c).or_default();
             tally.count(from.state, from.made, -1);
@@ -159,7 +159,11 @@ pub(crate) async fn apply(
             "UPDATE notifications SET \
              settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
              THEN NULL ELSE ?2 END, \
-             dead = EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2) \
+             dead = EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2), \
+             bytes = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
+             THEN bytes ELSE 512 + octet_length(body) + (SELECT coalesce(sum(256 + octet_length(x.reason) \
+             + octet_length(x.recipient) + (SELECT coalesce(sum(128 + octet_length(a.reason)), 0) FROM attempts a \
+             WHERE a.d = x.d)), 0) FROM deliveries x WHERE x.n = notifications.n) END \
              WHERE n IN (SELECT value FROM jsonb_each(?1))",
         )
         .bind(set(&notifications)?)
@@ -176,14 +180,16 @@ pub(crate) async fn apply(
     tally(tx, tallies).await
 }
 
-/// Puts the first pending delivery of each lane at its head.
-pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<i64>) -> Result<(), Error> {
+/// Puts the first pending delivery of each channel's lane at its head. A channel's lane is not another's, whatever they hash
+/// to.
+pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
     if lanes.is_empty() {
         return Ok(());
     }
     query(
         "UPDATE deliveries SET head = 1 WHERE head = 0 AND d IN (SELECT (SELECT x.d FROM deliveries x \
-         WHERE x.lane = j.value AND x.state = 0 ORDER BY x.place LIMIT 1) FROM jsonb_each(?1) j)",
+         WHERE x.lane = j.value ->> 1 AND x.c = j.value ->> 0 AND x.state = 0 ORDER BY x.place LIMIT 1) \
+         FROM jsonb_each(?1) j)",
     )
     .bind(set(lanes)?)
     .execute(&mut tx.conn)
@@ -250,13 +256,21 @@ pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Erro
     .bind(namespace)
     .fetch_one(&mut tx.conn)
     .await?;
-    if pending < limit {
-        return Ok(());
+    let over = |what, limit| {
+        let (namespace, retry) = (namespace.to_owned(), protocol::messages::DEFAULT_RETRY);
+        Err(Error::OverQuota { namespace, what, limit, retry })
+    };
+    if pending >= limit {
+        return over("pending deliveries", limit);
     }
-    Err(Error::OverQuota {
-        namespace: namespace.to_owned(),
-        what: "pending deliveries",
-        limit,
-        retry: protocol::messages::DEFAULT_RETRY,
-    })
+    let limit = tx.options.max_pending_bytes;
+    let bytes: Option<i64> =
+        sqlx::query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'pending'")
+            .bind(namespace)
+            .fetch_optional(&mut tx.conn)
+            .await?;
+    if bytes.unwrap_or(0) >= limit {
+        return over("bytes of pending notifications", limit);
+    }
+    Ok(())
 }

@@ -50,6 +50,18 @@ pub enum Error {
         /// How long to wait before trying again.
         retry: Millis,
     },
+    /// One request holds more than is done at once.
+    #[error("{place} holds {held} {what}, and at most {limit} are taken at once: send less at once")]
+    TooLarge {
+        /// Where.
+        place: String,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        held: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// The ledger is being closed.
     #[error("the ledger is closed")]
     Closed,
@@ -81,6 +93,8 @@ impl From<sqlx::Error> for Error {
             return match (code, code & 0xff) {
                 (SHARED_MEMORY_FULL, _) | (_, 13) => Self::StorageFull(message.to_owned()),
                 (_, 11 | 26) => Self::Corrupt(message.to_owned()),
+                // Only readers have a budget.
+                (_, 9) => Self::Invalid("this takes more steps than one read may: ask for less".to_owned()),
                 // A fault of the statement, a type that doesn't fit, a constraint.
                 (_, 1 | 18 | 19 | 20 | 25) => Self::Storage(format!("{ONE}{message} (code {code})")),
                 _ => Self::Storage(format!("{message} (code {code})")),

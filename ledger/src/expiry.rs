@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use domain::{DeliveryState, Millis, Outcome};
 use jiff::Timestamp;
@@ -11,12 +12,12 @@ use sqlx::{query, query_as, query_scalar};
 
 use crate::deliveries::{Change, Stands, Tally, apply};
 use crate::outcomes::{LEASE_RAN_OUT, UNDER_WAY, end};
-use crate::sql::{ms, set, time};
+use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Pruned};
+use crate::{Error, Ledger, Pruned, letters, reads};
 
 /// Rows in one batch.
-const BATCH: i64 = 1_000;
+const BATCH: i64 = 500;
 
 struct Leases {
     now: Timestamp,
@@ -134,75 +135,155 @@ impl Command for Old {
     }
 }
 
+/// Under this name a rule's numbers say how many of its notifications went before their time because their namespace held
+/// too many bytes of finished ones.
+pub(crate) const HISTORY_DROPPED: &str = "HistoryDropped";
+
+/// Notifications looked at in one batch, and letters removed in one.
+const PRUNED: i64 = 200;
+/// Deliveries removed in one batch.
+const DELIVERIES: i64 = 1_000;
+
 struct Prune {
     delivered_before: i64,
     dead_before: i64,
+    /// The namespace over a quota whose turn it is.
+    over: Option<String>,
 }
-
-/// Notifications removed at once.
-const PRUNED: i64 = 500;
 
 impl Command for Prune {
     type Answer = Pruned;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Pruned, Error> {
-        let rows: Vec<i64> = query_scalar(
-            "SELECT n FROM (SELECT n FROM notifications WHERE dead = 0 AND settled < ?1 ORDER BY settled LIMIT ?3) \
-             UNION ALL SELECT n FROM (SELECT n FROM notifications WHERE dead = 1 AND settled < ?2 \
-             ORDER BY settled LIMIT ?3)",
-        )
-        .bind(self.delivered_before)
-        .bind(self.dead_before)
-        .bind(PRUNED)
-        .fetch_all(&mut tx.conn)
-        .await?;
-        query(
-            "DELETE FROM dead_letters WHERE (topic_id, p, position) IN \
-             (SELECT topic_id, p, position FROM dead_letters WHERE stored < ?1 ORDER BY stored LIMIT ?2)",
+        let mut pruned = Pruned::default();
+        for (dead, before) in [(0, self.delivered_before), (1, self.dead_before)] {
+            let rows: Vec<i64> = query_scalar(
+                "SELECT n FROM notifications WHERE dead = ?1 AND settled < ?2 ORDER BY settled LIMIT ?3",
+            )
+            .bind(dead)
+            .bind(before)
+            .bind(PRUNED)
+            .fetch_all(&mut tx.conn)
+            .await?;
+            let removed = remove(tx, &rows).await?;
+            pruned.notifications += removed;
+            pruned.more |= rows.len() as i64 >= PRUNED || removed < rows.len() as u64;
+        }
+        let letters = query(
+            "DELETE FROM dead_letters WHERE l IN \
+             (SELECT l FROM dead_letters WHERE stored < ?1 ORDER BY stored LIMIT ?2)",
         )
         .bind(self.dead_before)
         .bind(PRUNED)
         .execute(&mut tx.conn)
         .await?;
-        if rows.is_empty() {
-            return Ok(Pruned::default());
+        pruned.letters += letters.rows_affected();
+        pruned.more |= letters.rows_affected() as i64 >= PRUNED;
+        if let Some(namespace) = &self.over {
+            pruned.notifications += shrink(tx, namespace).await?;
+            let dropped = letters::make_room(tx, namespace, 0, PRUNED).await?;
+            letters::tell(tx, namespace, &dropped).await?;
+            pruned.letters += dropped.values().sum::<i64>().unsigned_abs();
+            // The next look says whether it is enough.
+            pruned.more = true;
         }
-        let which = set(&rows)?;
-        for sql in [
-            "DELETE FROM attempts WHERE d IN (SELECT d FROM deliveries WHERE n IN (SELECT value FROM jsonb_each(?1)))",
-            "DELETE FROM deliveries WHERE n IN (SELECT value FROM jsonb_each(?1))",
-            "DELETE FROM notifications WHERE n IN (SELECT value FROM jsonb_each(?1))",
-        ] {
-            query(sql).bind(&which).execute(&mut tx.conn).await?;
-        }
-        Ok(Pruned { notifications: rows.len() as u64, more: rows.len() as i64 >= PRUNED })
+        Ok(pruned)
     }
 }
 
+/// Removes the oldest finished notifications of a namespace while it holds too many bytes of them: a batch; how many.
+async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
+    let held: Option<i64> =
+        query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'finished'")
+            .bind(namespace)
+            .fetch_optional(&mut tx.conn)
+            .await?;
+    let mut over = held.unwrap_or(0) - tx.options.max_finished_bytes;
+    if over <= 0 {
+        return Ok(0);
+    }
+    let oldest: Vec<(i64, String, i64)> = query_as(
+        "SELECT n, object, iif(bytes > 0, bytes, 512 + octet_length(body)) FROM notifications \
+         WHERE namespace = ?1 AND settled IS NOT NULL ORDER BY settled LIMIT ?2",
+    )
+    .bind(namespace)
+    .bind(PRUNED)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let mut rows = Vec::new();
+    let mut objects: HashMap<i64, i64> = HashMap::new();
+    let catalog = Arc::clone(&tx.catalog);
+    for (n, object, bytes) in oldest {
+        if over <= 0 {
+            break;
+        }
+        over -= bytes;
+        rows.push(n);
+        let rule = catalog.get(uuid(&object)?).filter(|object| object.rule().is_some());
+        if let Some(rule) = rule {
+            *objects.entry(rule.row).or_default() += 1;
+            tx.mark(rule.plan.uid, false);
+        }
+    }
+    let removed = remove(tx, &rows).await?;
+    tx.counted.history_dropped += removed;
+    letters::add(tx, HISTORY_DROPPED, &objects).await?;
+    Ok(removed)
+}
+
+/// Removes notifications with their deliveries and attempts, of which at most 1,000 deliveries at once: how many
+/// notifications are gone. What is left of the others is found again.
+async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<u64, Error> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let which = set(rows)?;
+    let deliveries: Vec<i64> =
+        query_scalar("SELECT d.d FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
+            .bind(&which)
+            .bind(DELIVERIES)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    let deliveries = set(&deliveries)?;
+    for sql in [
+        "DELETE FROM attempts WHERE d IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))",
+    ] {
+        query(sql).bind(&deliveries).execute(&mut tx.conn).await?;
+    }
+    let removed = query(
+        "DELETE FROM notifications WHERE n IN (SELECT value FROM jsonb_each(?1)) \
+         AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n)",
+    )
+    .bind(&which)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(removed.rows_affected())
+}
+
 impl Ledger {
-    /// Ends attempts whose lease ran out, at most 1,000; how many. `chance` in `0.0..1.0` is spread over their retries.
+    /// Ends attempts whose lease ran out, at most 500; how many. `chance` in `0.0..1.0` is spread over their retries.
     pub async fn expire_leases(&self, now: Timestamp, chance: f64) -> Result<u64, Error> {
         // A look costs no transaction.
-        let due: bool = query_scalar("SELECT EXISTS (SELECT 1 FROM deliveries WHERE lease <= ?1)")
-            .bind(ms(now))
-            .fetch_one(&self.readers)
-            .await?;
+        let due = self.due(reads::LEASE_DUE, ms(now)).await?;
         if due { self.door.done(Leases { now, chance }).await } else { Ok(0) }
     }
 
-    /// Ends deliveries that are too old and not under way, at most 1,000; how many.
+    /// Ends deliveries that are too old and not under way, at most 500; how many.
     pub async fn expire_deliveries(&self, now: Timestamp) -> Result<u64, Error> {
-        let due: bool = query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 0 AND lease IS NULL AND expires <= ?1)",
-        )
-        .bind(ms(now))
-        .fetch_one(&self.readers)
-        .await?;
+        let due = self.due(reads::EXPIRY_DUE, ms(now)).await?;
         if due { self.door.done(Old { now }).await } else { Ok(0) }
     }
 
-    /// Removes notifications whose deliveries all ended long ago, up to 500 of each kind; those with a dead delivery
-    /// after `keep_dead`, the others after `keep_delivered`. Counters don't change.
+    async fn due(&self, sql: &'static str, at: i64) -> Result<bool, Error> {
+        let mut reader = self.readers.acquire().await?;
+        let due: Option<i64> = query_scalar(sql).bind(at).fetch_optional(&mut *reader).await?;
+        Ok(due.is_some())
+    }
+
+    /// Removes a batch, up to 200 of each: notifications whose deliveries all ended long ago, those with a dead delivery
+    /// after `keep_dead`, the others after `keep_delivered`; letters after `keep_dead`; and of a namespace that holds
+    /// more bytes than its quota, in turn, the oldest. Counters don't change.
     pub async fn prune(
         &self,
         now: Timestamp,
@@ -210,8 +291,55 @@ impl Ledger {
         keep_dead: Millis,
     ) -> Result<Pruned, Error> {
         let before = |keep: Millis| ms(now).saturating_sub(keep.0);
-        self.door
-            .done(Prune { delivered_before: before(keep_delivered), dead_before: before(keep_dead) })
-            .await
+        let (delivered_before, dead_before) = (before(keep_delivered), before(keep_dead));
+        let over = self.over_quota().await?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let over = over.get(turn % over.len().max(1)).cloned();
+        let mut old = self.due(reads::LETTER_OLD, dead_before).await?;
+        for (dead, before) in [(0, delivered_before), (1, dead_before)] {
+            let mut reader = self.readers.acquire().await?;
+            let found: Option<i64> = query_scalar(reads::NOTIFICATION_OLD)
+                .bind(dead)
+                .bind(before)
+                .fetch_optional(&mut *reader)
+                .await?;
+            old |= found.is_some();
+        }
+        if !old && over.is_none() {
+            return Ok(Pruned::default());
+        }
+        self.door.done(Prune { delivered_before, dead_before, over }).await
+    }
+
+    /// Namespaces that hold more than they may.
+    async fn over_quota(&self) -> Result<Vec<String>, Error> {
+        let mut over = std::collections::BTreeSet::new();
+        let mut after = (String::new(), String::new());
+        loop {
+            let mut reader = self.readers.acquire().await?;
+            let usage: Vec<(String, String, i64)> = query_as(reads::USAGE)
+                .bind(&after.0)
+                .bind(&after.1)
+                .bind(reads::SLICE)
+                .fetch_all(&mut *reader)
+                .await?;
+            let full = usage.len() as i64 >= reads::SLICE;
+            let Some((namespace, kind, _)) = usage.last().cloned() else { break };
+            for (namespace, kind, bytes) in usage {
+                let limit = match kind.as_str() {
+                    "finished" => self.quotas.0,
+                    "letters" => self.quotas.1,
+                    _ => continue,
+                };
+                if bytes > limit {
+                    over.insert(namespace);
+                }
+            }
+            if !full {
+                break;
+            }
+            after = (namespace, kind);
+        }
+        Ok(over.into_iter().collect())
     }
 }

@@ -8,25 +8,31 @@
 
 mod api;
 mod catalog;
+mod chores;
 mod claim;
 mod commit;
 mod counts;
+mod decider;
 mod decisions;
 mod deliveries;
 mod error;
 mod expiry;
+mod letters;
 mod notify;
 mod numbers;
 mod open;
 mod outcomes;
 mod plans;
 mod positions;
+mod queue;
+mod reads;
 mod reminders;
 mod requests;
 mod rules;
 mod sql;
 mod status;
 mod stories;
+mod texts;
 mod writer;
 
 pub use api::{
@@ -36,22 +42,31 @@ pub use claim::Handed;
 pub use error::Error;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::decider::Decider;
+use crate::texts::Texts;
 use crate::writer::{Command, Door, Shared, Tx};
 
 /// The database, as the hub uses it. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     door: Door,
-    readers: SqlitePool,
+    readers: reads::Readers,
+    /// Those of people: however much they read, workers' looks don't wait for it.
+    people: reads::Readers,
     shared: Arc<Shared>,
+    /// Bytes of finished notifications and of letters that a namespace may keep.
+    quotas: (i64, i64),
+    /// Whose turn it is of those over a quota.
+    turn: Arc<AtomicUsize>,
+    decider: Arc<Decider>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -62,10 +77,15 @@ impl Ledger {
         let lock = open::lock(path)?;
         let conn = open::connect(path, options.check).await?;
         let readers = open::readers(path, options.readers).await?;
-        let (id, tx) = open::load(conn, options, render).await?;
+        let people = open::readers(path, options.readers).await?;
+        let quotas = (options.max_finished_bytes, options.max_letter_bytes);
+        let (texts, patience) = (Texts::new(render, &options), options.patience.std());
+        let (id, tx) = open::load(conn, options).await?;
         let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog), Arc::clone(&tx.steps)));
         let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
-        Ok(Self { door, readers, shared, writer: Arc::new(Mutex::new(Some(writer))) })
+        let decider = Arc::new(Decider::new(door.clone(), texts, patience));
+        let (turn, writer) = (Arc::default(), Arc::new(Mutex::new(Some(writer))));
+        Ok(Self { door, readers, people, shared, quotas, turn, decider, writer })
     }
 
     /// Closes the file and gives up its lock, after what was sent to the writer is done. Other clones get
@@ -79,6 +99,7 @@ impl Ledger {
             let _ = task.await;
         }
         self.readers.close().await;
+        self.people.close().await;
     }
 
     /// The ledger's own id.

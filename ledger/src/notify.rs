@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::catalog::{Catalog, Object};
 use crate::deliveries::Tally;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Tx, next};
@@ -36,6 +37,21 @@ pub(crate) enum To {
     Channel(Uuid),
 }
 
+/// How many deliveries a notification of the rule makes; one for a channel that does not exist.
+pub(crate) fn targets(tx: &Tx, rule: &Object) -> usize {
+    targets_in(&tx.catalog, rule)
+}
+
+/// As [`targets`].
+pub(crate) fn targets_in(catalog: &Catalog, rule: &Object) -> usize {
+    let Some(plan) = rule.rule() else { return 0 };
+    let of = |name: &String| {
+        let channel = catalog.channel_named(&rule.plan.namespace, name).and_then(|object| object.channel());
+        channel.map_or(1, |channel| channel.target.recipients().len())
+    };
+    plan.notify.iter().map(of).sum()
+}
+
 /// The lane of deliveries that must arrive in order. A collision only makes two lanes one.
 pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
     let mut hash = Sha256::new();
@@ -58,6 +74,7 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
         return Ok(0);
     }
     let drafts = unknown(tx, drafts).await?;
+    let behind = behind(tx, &drafts).await?;
     let now_ms = ms(now);
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let mut notifications = Vec::with_capacity(drafts.len());
@@ -73,7 +90,12 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
             To::Names(names) => names
                 .iter()
                 .filter(|name| seen.insert(name.as_str()))
-                .map(|name| (name.as_str(), catalog.channel_named(&said.namespace, name)))
+                .map(|name| {
+                    let waits =
+                        !behind.is_empty() && behind.contains(&(said.namespace.clone(), name.clone()));
+                    let channel = catalog.channel_named(&said.namespace, name);
+                    (name.as_str(), channel.filter(|_| !waits))
+                })
                 .collect(),
             To::Channel(uid) => catalog
                 .get(*uid)
@@ -144,7 +166,7 @@ async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
         "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
          made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
          value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
-         WHERE x.lane = j.value ->> 7 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
+         WHERE x.lane = j.value ->> 7 AND x.c = j.value ->> 3 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
          FROM jsonb_each(?1) j",
     )
     .bind(set(rows)?)
@@ -167,25 +189,48 @@ async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
     Ok(drafts.into_iter().filter(|draft| known.insert(draft.notification.id)).collect())
 }
 
-/// Makes real what waited for a channel of this name, in the order in which it was decided.
-pub(crate) async fn channel_appeared(
-    tx: &mut Tx,
-    channel: &crate::catalog::Object,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let Some(plan) = channel.channel() else { return Ok(()) };
-    let namespace = channel.plan.namespace.as_str();
+/// Deliveries that are made real at once, by notification and in all.
+const APPEAR: i64 = 200;
+const APPEAR_DELIVERIES: i64 = 1_000;
+
+/// Makes real what waited for a channel of the namespace that there is now, some at a time and in the order in which it was
+/// decided; whether there is more to do. What is decided meanwhile waits behind it ([`make`]).
+pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Result<bool, Error> {
+    let catalog = std::sync::Arc::clone(&tx.catalog);
+    let Some(space) = catalog.space(namespace) else { return Ok(false) };
+    let names: Vec<&String> = space.names.keys().collect();
+    let name: Option<String> = query_scalar(
+        "SELECT j.value FROM jsonb_each(?2) j WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = ?1 \
+         AND d.channel = j.value AND d.state = 0 AND d.c IS NULL) LIMIT 1",
+    )
+    .bind(namespace)
+    .bind(set(&names)?)
+    .fetch_optional(&mut tx.conn)
+    .await?;
+    let channel = name.and_then(|name| catalog.channel_named(namespace, &name));
+    let Some((channel, plan)) = channel.and_then(|channel| Some((channel, channel.channel()?))) else {
+        return Ok(false);
+    };
+    // One that waits is one; it may become many.
+    let pending: i64 =
+        query_scalar("SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1")
+            .bind(namespace)
+            .fetch_one(&mut tx.conn)
+            .await?;
+    if pending >= tx.options.max_pending {
+        return Ok(false);
+    }
+    let each = plan.target.recipients().len().max(1) as i64;
     let waiting: Vec<(i64, i64, i64, String)> = query_as(
         "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
-         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d",
+         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
     )
     .bind(namespace)
     .bind(&channel.plan.name)
+    .bind((APPEAR_DELIVERIES / each).clamp(1, APPEAR))
     .fetch_all(&mut tx.conn)
     .await?;
-    if waiting.is_empty() {
-        return Ok(());
-    }
+    let Some(oldest) = waiting.first().map(|(_, _, created, _)| *created) else { return Ok(false) };
     let uid = channel.plan.uid;
     let mut rows: Vec<Row<'_>> = Vec::new();
     let mut lanes = HashSet::new();
@@ -224,9 +269,29 @@ pub(crate) async fn channel_appeared(
         namespace,
         channel = channel.plan.name,
         deliveries = rows.len(),
-        oldest = %time(waiting[0].2),
+        oldest = %time(oldest),
         "deliveries that waited for this channel are due"
     );
     tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
-    crate::deliveries::tally(tx, tallies).await
+    crate::deliveries::tally(tx, tallies).await?;
+    Ok(true)
+}
+
+/// Channels, as (namespace, name), for which deliveries wait that are being made real: what is new waits behind them.
+async fn behind(tx: &mut Tx, drafts: &[Draft]) -> Result<HashSet<(String, String)>, Error> {
+    let mut named = HashSet::new();
+    for draft in drafts {
+        if let To::Names(names) = &draft.to {
+            let namespace = draft.notification.namespace.as_str();
+            named.extend(names.iter().map(|name| (namespace, name.as_str())));
+        }
+    }
+    let rows: Vec<(String, String)> = query_as(
+        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
+         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.state = 0 AND d.c IS NULL)",
+    )
+    .bind(set(&named)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    Ok(rows.into_iter().collect())
 }

@@ -1,14 +1,26 @@
-//! What the ledger holds, in numbers, for metrics. Never: a label without a bound.
+//! What the ledger holds, in numbers, for metrics.
+//!
+//! Invariant: what grows with tenants is gone through in slices, so that no reader is held for long. Never: a label
+//! without a bound.
 
 use std::collections::BTreeMap;
 
 use domain::Kind;
 use sqlx::{query_as, query_scalar};
 
+use crate::catalog::Catalog;
+use crate::reads::{self, SLICE};
 use crate::sql::time;
 use crate::{Counts, Error, Ledger};
 
-type ChannelRow = (i64, i64, i64, i64, i64, i64, i64);
+type ChannelRow = (i64, i64, i64, i64, i64, i64, i64, Option<i64>);
+
+/// Up to how many is counted what is only counted.
+const COUNTED: i64 = 100_000;
+/// Reasons of drops by name; what workers say beyond them is one.
+const REASONS: usize = 64;
+/// What further reasons are counted as.
+const OTHER: &str = "Other";
 
 impl Ledger {
     /// Numbers for metrics.
@@ -21,50 +33,113 @@ impl Ledger {
         for object in catalog.objects.values() {
             *counts.objects.entry(object.plan.kind().name()).or_default() += 1;
         }
-        let mut reader = self.readers.acquire().await?;
-        let channels: Vec<ChannelRow> =
-            query_as("SELECT c, pending, retrying, delivered, dead, expired, suppressed FROM channels")
+        self.count_channels(&catalog, &mut counts).await?;
+        self.count_rules(&mut counts).await?;
+        let mut after = (-1, -1);
+        loop {
+            let mut reader = self.readers.acquire().await?;
+            let lags: Vec<(i64, i64, i64)> =
+                query_as(reads::LAG).bind(after.0).bind(after.1).bind(SLICE).fetch_all(&mut *reader).await?;
+            counts.lag += lags.iter().map(|(.., lag)| lag).sum::<i64>();
+            let Some((t, p, _)) = lags.last().filter(|_| lags.len() as i64 >= SLICE) else { break };
+            after = (*t, *p);
+        }
+        let mut after = (String::new(), String::new());
+        loop {
+            let mut reader = self.readers.acquire().await?;
+            let usage: Vec<(String, String, i64)> = query_as(reads::USAGE)
+                .bind(&after.0)
+                .bind(&after.1)
+                .bind(SLICE)
                 .fetch_all(&mut *reader)
                 .await?;
-        for (c, pending, retrying, delivered, dead, expired, suppressed) in channels {
-            let channel = catalog.channel_at(c).and_then(|channel| channel.channel());
-            let Some(kind) = channel.map(|channel| channel.target.name()) else { continue };
-            for (state, count) in [
-                ("pending", pending),
-                ("retrying", retrying),
-                ("delivered", delivered),
-                ("dead", dead),
-                ("expired", expired),
-                ("suppressed", suppressed),
-            ] {
-                *counts.deliveries.entry((kind, state)).or_default() += count;
+            for (_, kind, bytes) in &usage {
+                let Some(kind) = KINDS.into_iter().find(|name| name == kind) else { continue };
+                *counts.usage.entry(kind).or_default() += bytes;
+                let most = counts.most.entry(kind).or_default();
+                *most = (*most).max(*bytes);
             }
+            let full = usage.len() as i64 >= SLICE;
+            let Some((namespace, kind, _)) = usage.into_iter().last().filter(|_| full) else { break };
+            after = (namespace, kind);
         }
-        let oldest: Option<i64> = query_scalar(
-            "SELECT min(created) FROM (SELECT n.created FROM notifications n WHERE n.n = (SELECT d.n FROM \
-             deliveries d WHERE d.state = 0 ORDER BY d.expires LIMIT 1) UNION ALL SELECT (SELECT n.created FROM \
-             deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) \
-             FROM channels c)",
-        )
-        .fetch_one(&mut *reader)
-        .await?;
-        counts.oldest_pending = oldest.map(time);
-        let (waiting, lag, groups, firing): (i64, i64, i64, i64) = query_as(
-            "SELECT (SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NULL), \
-             (SELECT coalesce(sum(max(high - position, 0)), 0) FROM partitions), \
-             (SELECT count(*) FROM groups), (SELECT count(*) FROM groups WHERE firing IS NOT NULL)",
-        )
-        .fetch_one(&mut *reader)
-        .await?;
-        let (matched, late, dead_lettered): (i64, i64, i64) = query_as(
-            "SELECT coalesce(sum(matched), 0), coalesce(sum(late), 0), coalesce(sum(dead_lettered), 0) FROM rules",
-        )
-        .fetch_one(&mut *reader)
-        .await?;
-        let unmatched: Vec<(String, i64)> =
-            query_as("SELECT reason, sum(count) FROM drops GROUP BY reason").fetch_all(&mut *reader).await?;
-        counts.unmatched = unmatched.into_iter().collect::<BTreeMap<_, _>>();
-        let held = Counts { waiting, lag, groups, firing, matched, late, dead_lettered, ..counts };
-        Ok(held)
+        Ok(counts)
+    }
+
+    async fn count_channels(&self, catalog: &Catalog, counts: &mut Counts) -> Result<(), Error> {
+        let mut oldest: Option<i64> = None;
+        let mut after = 0;
+        loop {
+            let mut reader = self.readers.acquire().await?;
+            let channels: Vec<ChannelRow> =
+                query_as(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
+            for (c, pending, retrying, delivered, dead, expired, suppressed, first) in &channels {
+                oldest = oldest.into_iter().chain(*first).min();
+                let channel = catalog.channel_at(*c).and_then(|channel| channel.channel());
+                let Some(kind) = channel.map(|channel| channel.target.name()) else { continue };
+                for (state, count) in [
+                    ("pending", pending),
+                    ("retrying", retrying),
+                    ("delivered", delivered),
+                    ("dead", dead),
+                    ("expired", expired),
+                    ("suppressed", suppressed),
+                ] {
+                    *counts.deliveries.entry((kind, state)).or_default() += count;
+                }
+            }
+            let Some((c, ..)) = channels.last().filter(|_| channels.len() as i64 >= SLICE) else { break };
+            after = *c;
+        }
+        let mut reader = self.readers.acquire().await?;
+        let waits: Option<i64> = query_scalar(reads::OLDEST_WAITING).fetch_optional(&mut *reader).await?;
+        counts.oldest_pending = oldest.into_iter().chain(waits).min().map(time);
+        counts.waiting = query_scalar(reads::WAITING).bind(COUNTED).fetch_one(&mut *reader).await?;
+        counts.firing = query_scalar(reads::FIRING).bind(COUNTED).fetch_one(&mut *reader).await?;
+        Ok(())
+    }
+
+    async fn count_rules(&self, counts: &mut Counts) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let mut reader = self.readers.acquire().await?;
+            let rules: Vec<(i64, i64, i64, i64, i64)> =
+                query_as(reads::RULES).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
+            for (_, matched, late, dead_lettered, groups) in &rules {
+                counts.matched += matched;
+                counts.late += late;
+                counts.dead_lettered += dead_lettered;
+                counts.groups += groups;
+            }
+            let Some((r, ..)) = rules.last().filter(|_| rules.len() as i64 >= SLICE) else { break };
+            after = *r;
+        }
+        let mut unmatched: BTreeMap<String, i64> = BTreeMap::new();
+        let mut after = (0, String::new());
+        loop {
+            let mut reader = self.readers.acquire().await?;
+            let drops: Vec<(i64, String, i64)> = query_as(reads::DROPS)
+                .bind(after.0)
+                .bind(&after.1)
+                .bind(SLICE)
+                .fetch_all(&mut *reader)
+                .await?;
+            for (_, reason, count) in &drops {
+                let known = OURS.contains(&reason.as_str()) || unmatched.contains_key(reason);
+                let name = if known || unmatched.len() < REASONS { reason } else { OTHER };
+                *unmatched.entry(name.to_owned()).or_default() += count;
+            }
+            let full = drops.len() as i64 >= SLICE;
+            let Some((r, reason, _)) = drops.into_iter().last().filter(|_| full) else { break };
+            after = (r, reason);
+        }
+        counts.unmatched = unmatched;
+        Ok(())
     }
 }
+
+/// Kinds of usage.
+const KINDS: [&str; 3] = ["pending", "finished", "letters"];
+/// Reasons that are the ledger's own.
+const OURS: [&str; 4] =
+    ["GroupsEvicted", "GroupsFull", crate::letters::DROPPED, crate::expiry::HISTORY_DROPPED];

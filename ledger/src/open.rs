@@ -9,22 +9,24 @@ use std::sync::Arc;
 
 use domain::{Kind, Plan};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, query, query_as, query_scalar, raw_sql};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
+use crate::reads::Readers;
 use crate::writer::{Dirty, Ids, Tx};
-use crate::{Error, Options, Render, WriterMetrics};
+use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
+    include_str!("../migrations/0005.sql"),
+    include_str!("../migrations/0006.sql"),
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
@@ -84,8 +86,8 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Connections that can only read.
-pub(crate) async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error> {
+/// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
+pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -93,16 +95,13 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error
         .statement_cache_capacity(200)
         .row_buffer_size(1_000)
         .pragma("cache_size", "-4000")
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
-    Ok(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?)
+    Ok(Readers::new(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
 }
 
 /// What the writer starts with.
-pub(crate) async fn load(
-    mut conn: SqliteConnection,
-    options: Options,
-    render: Arc<dyn Render>,
-) -> Result<(Uuid, Tx), Error> {
+pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', ?1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
@@ -127,7 +126,6 @@ pub(crate) async fn load(
         conn,
         catalog: Arc::new(catalog),
         options,
-        render,
         ids: Ids { notification, delivery, place, status },
         dirty,
         published: crate::status::Published::default(),

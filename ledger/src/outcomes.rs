@@ -40,6 +40,10 @@ struct Found {
 impl Command for Record {
     type Answer = ();
 
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let asked: Vec<_> = self.outcomes.iter().map(|(told, _)| (told.delivery, told.attempt)).collect();
         let found: Vec<Found> = query_as(

@@ -4,21 +4,19 @@
 //! only after the grace; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
 //! outlives its object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::{DeliveryState, Digest, Kind, Plan};
+use domain::{Digest, Kind, Plan};
 use jiff::Timestamp;
 use protocol::messages::{ChannelsPlan, Pool, ReminderState, Revisions, SourcePlan};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
-use crate::deliveries::{Change, Stands, apply};
-use crate::outcomes::end;
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic, notify, rules};
+use crate::{Error, Ledger, Topic, chores, reads, rules};
 
 struct PutPlans {
     plans: Vec<Plan>,
@@ -49,7 +47,14 @@ impl Command for PutPlans {
                 None => row(tx, plan).await?,
             };
             stored.push((plan.uid, serde_json::to_string(plan)?, resumed));
-            catalog.put(Object::new(plan.clone(), row, resumed, None));
+            let mut object = Object::new(plan.clone(), row, resumed, None);
+            if let Some(known) = &known
+                && known.state != object.state
+                && object.rule().is_some()
+            {
+                object.row = rules::changed(tx, &object, known.state.as_ref(), self.now).await?;
+            }
+            catalog.put(object);
             put.push((plan.uid, known));
         }
         query(
@@ -67,12 +72,6 @@ impl Command for PutPlans {
             if went_on && object.rule().is_some() {
                 rules::resumed(tx, &object).await?;
             }
-            let newer = known.as_ref().is_some_and(|known| known.state != object.state);
-            if newer && object.rule().is_some() {
-                rules::changed(tx, &object, known.and_then(|known| known.state.clone()).as_ref(), self.now)
-                    .await?;
-            }
-            notify::channel_appeared(tx, &object, self.now).await?;
         }
         Ok(())
     }
@@ -80,20 +79,23 @@ impl Command for PutPlans {
 
 /// The row that keeps a new object's state.
 async fn row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
-    let sql = match plan.kind() {
-        Kind::NotificationChannel => {
+    let (sql, row) = match plan.kind() {
+        Kind::NotificationChannel => (
             "INSERT INTO channels (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING c"
-        }
-        Kind::AlertRule => {
-            "INSERT INTO rules (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING r"
-        }
+             namespace = excluded.namespace RETURNING c",
+            None,
+        ),
+        Kind::AlertRule => (
+            "INSERT INTO rules (r, uid, namespace) VALUES (?3, ?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
+             namespace = excluded.namespace RETURNING r",
+            Some(rules::next_row(tx).await?),
+        ),
         Kind::Schedule => return Ok(0),
     };
-    let row =
-        query_scalar(sql).bind(plan.uid.to_string()).bind(&plan.namespace).fetch_one(&mut tx.conn).await?;
-    Ok(row)
+    let uid = plan.uid.to_string();
+    let insert = query_scalar(sql).bind(uid).bind(&plan.namespace);
+    let insert = if let Some(row) = row { insert.bind(row) } else { insert };
+    Ok(insert.fetch_one(&mut tx.conn).await?)
 }
 
 /// Puts a catalog in place in which these objects changed, and tells those who wait.
@@ -152,12 +154,7 @@ impl Command for PutLive {
                 }
             }
         }
-        changed(tx, catalog, gone.into_iter().chain(back.iter().copied()));
-        for uid in back {
-            if let Some(object) = tx.catalog.get(uid).cloned() {
-                notify::channel_appeared(tx, &object, self.now).await?;
-            }
-        }
+        changed(tx, catalog, gone.into_iter().chain(back));
         Ok(())
     }
 }
@@ -166,21 +163,26 @@ struct Collect {
     now: Timestamp,
 }
 
-impl Command for Collect {
-    type Answer = u64;
+/// Objects that are forgotten at once.
+const FORGOTTEN: usize = 100;
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
+impl Command for Collect {
+    /// How many are forgotten, and whether there are more.
+    type Answer = (u64, bool);
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(u64, bool), Error> {
         let before = ms(self.now).saturating_sub(tx.options.grace.0);
         let gone: Vec<Arc<Object>> = tx
             .catalog
             .objects
             .values()
             .filter(|object| object.absent.is_some_and(|since| since <= before))
+            .take(FORGOTTEN)
             .cloned()
             .collect();
         let mut count = gone.len() as u64;
         if !gone.is_empty() {
-            forget(tx, &gone, self.now).await?;
+            forget(tx, &gone).await?;
             let mut catalog = Catalog::clone(&tx.catalog);
             let mut namespaces = BTreeSet::new();
             for object in &gone {
@@ -191,39 +193,31 @@ impl Command for Collect {
             tx.catalog = Arc::new(catalog);
             tx.wake(Topic::Statuses);
         }
+        let more = gone.len() >= FORGOTTEN;
         count += sources(tx, ms(self.now), before).await?;
-        Ok(count)
+        Ok((count, more))
     }
 }
 
-/// Ends the pending deliveries of objects, and deletes all that is kept of them but what was told to people.
-async fn forget(tx: &mut Tx, gone: &[Arc<Object>], now: Timestamp) -> Result<(), Error> {
+/// Deletes what is kept of objects but what was told to people; what may be much is left to be done in batches.
+async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+    for object in gone {
+        let (uid, namespace) = (object.plan.uid.to_string(), &object.plan.namespace);
+        chores::add(tx, namespace, chores::kind::OBJECT, (&uid, 0), 0).await?;
+        if object.channel().is_some() {
+            chores::bury(tx, object).await?;
+        }
+    }
     let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
-    let rows = |kind: Kind| -> Vec<i64> {
-        gone.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
-    };
-    let (channels, rules) = (rows(Kind::NotificationChannel), rows(Kind::AlertRule));
-    let pending: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 \
-         AND c IN (SELECT value FROM jsonb_each(?1)) UNION SELECT d, n, c, lane, state, made, expires \
-         FROM deliveries WHERE state = 0 AND n IN (SELECT n FROM notifications \
-         WHERE settled IS NULL AND object IN (SELECT value FROM jsonb_each(?2)))",
-    )
-    .bind(set(&channels)?)
-    .bind(set(&uids)?)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    let changes: Vec<Change> =
-        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
-    apply(tx, &changes, HashMap::new(), now).await?;
+    let rules: Vec<i64> =
+        gone.iter().filter(|object| object.rule().is_some()).map(|object| object.row).collect();
     rules::forget(tx, &rules).await?;
-    let (uids, channels, rules) = (set(&uids)?, set(&channels)?, set(&rules)?);
+    let (uids, rules) = (set(&uids)?, set(&rules)?);
     for (sql, which) in [
         ("DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
         ("DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
         ("DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
         ("DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM channels WHERE c IN (SELECT value FROM jsonb_each(?1))", &channels),
         ("DELETE FROM drops WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
         ("DELETE FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
     ] {
@@ -240,6 +234,7 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     .fetch_all(&mut tx.conn)
     .await?;
     let (mut marked, mut read, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+    let mut letters = BTreeSet::new();
     for (t, namespace, key, name, unread) in stored {
         let is_read = tx
             .catalog
@@ -248,9 +243,16 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
         match (is_read, unread) {
             (true, Some(_)) => read.push(t),
             (false, None) => marked.push(t),
-            (false, Some(since)) if since <= before => forgotten.push(t),
+            (false, Some(since)) if since <= before => {
+                forgotten.push(t);
+                letters.insert((namespace, name));
+            }
             _ => {}
         }
+    }
+    // Those of a topic that another source of the namespace reads stay.
+    for (namespace, topic) in letters {
+        chores::add(tx, &namespace, chores::kind::LETTERS, (&topic, 0), 0).await?;
     }
     let count = forgotten.len() as u64;
     for (topics, unread) in [(marked, Some(now)), (read, None)] {
@@ -279,7 +281,13 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
 impl Ledger {
     /// Stores plans. An older generation than the stored one is passed over.
     pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
-        self.door.done(PutPlans { plans, now }).await
+        let namespaces: BTreeSet<String> = plans.iter().map(|plan| plan.namespace.clone()).collect();
+        self.door.done(PutPlans { plans, now }).await?;
+        // What changed rules left is forgotten, and what waited for channels is due, in steps.
+        for namespace in namespaces {
+            self.decider.wake(&namespace, Vec::new(), now);
+        }
+        Ok(())
     }
 
     /// What is stored.
@@ -295,12 +303,31 @@ impl Ledger {
 
     /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
     pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
-        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await
+        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await?;
+        self.go_on_all(now).await;
+        Ok(())
     }
 
-    /// Forgets what was absent for the grace: objects, and topics that no rule reads; how many.
+    /// Forgets what was absent for the grace: objects and topics that no rule reads; how many. What hangs on
+    /// them is left to [`Self::chore`].
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
-        self.door.done(Collect { now }).await
+        let mut count = 0;
+        loop {
+            let (some, more) = self.door.done(Collect { now }).await?;
+            count += some;
+            if !more {
+                break;
+            }
+        }
+        self.go_on_all(now).await;
+        Ok(count)
+    }
+
+    /// Goes on with what a change left to do.
+    async fn go_on_all(&self, now: Timestamp) {
+        if let Err(error) = self.decide(now).await {
+            tracing::warn!(%error, "what is left to do is looked for later");
+        }
     }
 
     /// All rules that read a source; none when no rule does.
@@ -325,10 +352,9 @@ impl Ledger {
         else {
             return Ok(None);
         };
-        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = ?1")
-            .bind(uid.to_string())
-            .fetch_optional(&self.readers)
-            .await?;
+        let mut reader = self.readers.acquire().await?;
+        let stored: Option<i64> =
+            query_scalar(reads::SCHEDULE).bind(uid.to_string()).fetch_optional(&mut *reader).await?;
         let through = crate::reminders::settled(object, stored);
         Ok(Some(ReminderState { plan: object.plan.clone(), through: time(through) }))
     }

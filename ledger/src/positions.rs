@@ -51,6 +51,9 @@ pub(crate) async fn topics(
     Ok(topics)
 }
 
+/// Bytes of a topic's id; Kafka's have 22.
+const TOPIC_ID: usize = 100;
+
 struct Open {
     namespace: String,
     source: String,
@@ -60,6 +63,10 @@ struct Open {
 impl Command for Open {
     type Answer = Positions;
 
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> Result<Positions, Error> {
         let catalog = std::sync::Arc::clone(&tx.catalog);
         let rules: Vec<_> =
@@ -68,6 +75,7 @@ impl Command for Open {
             return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
         }
         let known = topics(tx, &self.namespace, &self.source).await?;
+        self.check(&known)?;
         let mut positions = Positions { topics: BTreeMap::new() };
         let mut opened = Vec::new();
         for ends in &self.request.topics {
@@ -133,7 +141,26 @@ async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
     Ok(())
 }
 
+/// Partitions of one source, over all its topics: each commit looks at all of them.
+const PARTITIONS: usize = 5_000;
+
 impl Open {
+    /// Refuses more partitions than a source may have, and what is no topic's id.
+    fn check(&self, known: &HashMap<String, Topic>) -> Result<(), Error> {
+        if self.request.topics.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
+            return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
+        }
+        let asked: HashMap<&str, usize> =
+            self.request.topics.iter().map(|ends| (ends.topic.as_str(), ends.partitions.len())).collect();
+        let others = known.iter().filter(|(name, _)| !asked.contains_key(name.as_str()));
+        let held = asked.values().sum::<usize>() + others.map(|(_, it)| it.partitions.len()).sum::<usize>();
+        if held <= PARTITIONS {
+            return Ok(());
+        }
+        let (place, what) = (format!("source {}", self.source), "partitions");
+        Err(Error::TooLarge { place, what, held, limit: PARTITIONS })
+    }
+
     async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
         query("INSERT INTO sources (namespace, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(&self.namespace)

@@ -28,6 +28,10 @@ struct Record {
 impl Command for Record {
     type Answer = Option<u64>;
 
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> Result<Option<u64>, Error> {
         let missing = || Error::NotFound(format!("schedule {}", self.uid));
         let object = tx.catalog.in_namespace(self.uid, &self.namespace).cloned().ok_or_else(missing)?;

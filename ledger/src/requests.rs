@@ -1,19 +1,19 @@
 //! What a channel's annotations ask for: send a test, send dead letters again. Each value is handled once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use domain::{Cause, Notification, Severity, ids};
 use jiff::Timestamp;
-use protocol::messages::{ChannelAction, ChannelRequest, Pool, RequestStatus};
+use protocol::messages::{ChannelAction, ChannelRequest, RequestStatus};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::deliveries::{Stands, Tally, heads, tally};
+use crate::deliveries::Stands;
 use crate::notify::{Draft, To, make};
-use crate::sql::{ms, set, time};
+use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic};
+use crate::{Error, Ledger, chores};
 
 struct Handle {
     request: ChannelRequest,
@@ -46,13 +46,23 @@ impl Command for Handle {
             ChannelAction::Resend => self.resend(tx, &channel).await?,
         };
         let answer = serde_json::to_string(&status)?;
-        query("INSERT INTO requests (channel, action, request, answer) VALUES (?1, ?2, ?3, ?4)")
+        query("INSERT INTO requests (channel, action, request, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")
             .bind(uid.to_string())
             .bind(action)
             .bind(&self.request.request)
             .bind(&answer)
+            .bind(ms(self.now))
             .execute(&mut tx.conn)
             .await?;
+        query(
+            "DELETE FROM requests WHERE channel = ?1 AND action = ?2 AND request IN (SELECT request FROM requests \
+             WHERE channel = ?1 AND action = ?2 ORDER BY at DESC LIMIT -1 OFFSET ?3)",
+        )
+        .bind(uid.to_string())
+        .bind(action)
+        .bind(KEPT)
+        .execute(&mut tx.conn)
+        .await?;
         let keep = match self.request.action {
             ChannelAction::SendTest => "UPDATE channels SET test = ?2, test_id = ?3 WHERE c = ?1",
             ChannelAction::Resend => "UPDATE channels SET resend = ?2 WHERE c = ?1 AND ?3 IS NOT NULL",
@@ -99,56 +109,48 @@ impl Handle {
                 return Ok(self.status(0, allowed.to_owned()));
             }
         };
-        let dead: Vec<Stands> = query_as(
-            "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 2 \
-             AND (?2 IS NULL OR id = ?2) ORDER BY place",
+        let again = |count| chores::sent_again(|count, said| self.status(count, said), count);
+        if let Some(id) = which {
+            let dead: Vec<Stands> = query_as(
+                "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE id = ?1 AND c = ?2 AND state = 2 \
+                 AND namespace = ?3",
+            )
+            .bind(&id)
+            .bind(channel.row)
+            .bind(&channel.plan.namespace)
+            .fetch_all(&mut tx.conn)
+            .await?;
+            if dead.is_empty() {
+                return Ok(self.status(0, format!("{id} is not a dead letter of this channel")));
+            }
+            chores::revive(tx, channel, &dead, self.now).await?;
+            return Ok(again(1));
+        }
+        let all: i64 = query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = ?1 AND state = 2 LIMIT ?2)",
         )
         .bind(channel.row)
-        .bind(&which)
-        .fetch_all(&mut tx.conn)
+        .bind(MOST)
+        .fetch_one(&mut tx.conn)
         .await?;
-        if dead.is_empty() {
-            let why = match which {
-                None => "there is no dead letter".to_owned(),
-                Some(id) => format!("{id} is not a dead letter of this channel"),
-            };
-            return Ok(self.status(0, why));
+        if all == 0 {
+            return Ok(self.status(0, "there is no dead letter".to_owned()));
         }
-        self.revive(tx, channel, &dead).await?;
-        let count = dead.len() as i64;
-        let word = if count == 1 { "dead letter is" } else { "dead letters are" };
-        Ok(self.status(count, format!("{count} {word} sent again")))
-    }
-
-    /// Dead deliveries begin again, at the ends of their lanes. Attempts go on being numbered.
-    async fn revive(&self, tx: &mut Tx, channel: &Object, dead: &[Stands]) -> Result<(), Error> {
-        let lives = channel.channel().map_or(0, |plan| plan.delivery.expires_after.0);
-        let rows: Vec<i64> = dead.iter().map(|stands| stands.d).collect();
-        query(
-            "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
-             head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
-        )
-        .bind(set(&rows)?)
-        .bind(ms(self.now))
-        .bind(ms(self.now).saturating_add(lives))
-        .bind(tx.ids.place + 1)
-        .execute(&mut tx.conn)
-        .await?;
-        tx.ids.place += rows.len() as i64;
-        let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
-        query("UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1))")
-            .bind(set(&notifications)?)
-            .execute(&mut tx.conn)
-            .await?;
-        let lanes: HashSet<i64> = dead.iter().map(|stands| stands.lane).collect();
-        heads(tx, &lanes).await?;
-        let count = dead.len() as i64;
-        let difference = Tally { pending: count, dead: -count, ..Tally::default() };
-        tally(tx, HashMap::from([(channel.row, difference)])).await?;
-        tx.wake(Topic::Work(channel.plan.namespace.clone(), Pool::Send));
-        Ok(())
+        // What dies from now on has a later place.
+        let upto = tx.ids.place;
+        let first = chores::resend_all(tx, channel, upto, self.now).await?;
+        if all > first {
+            let (namespace, uid) = (&channel.plan.namespace, channel.plan.uid.to_string());
+            chores::add(tx, namespace, chores::kind::RESEND, (&uid, channel.row), upto).await?;
+        }
+        Ok(again(all))
     }
 }
+
+/// Values of an annotation that are known as handled.
+const KEPT: i64 = 200;
+/// Dead letters that are counted.
+const MOST: i64 = 1_000_000;
 
 impl Ledger {
     /// Does what a channel's annotation asks, once per value; a repeated value answers what was said then.

@@ -4,6 +4,7 @@
 //! at most every 30 s per object. Never: a status of an object that is gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use domain::{DeliveryState, Kind, RulePlan};
@@ -17,25 +18,41 @@ use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::state;
+use crate::reads;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx, next};
 use crate::{Error, Ledger, Topic, WorkerView};
 
 /// How long a partition may be without an owner before it is said, ms.
 const UNOWNED: i64 = 60_000;
+/// Partitions looked at for one publication.
+const LOOKED_AT: i64 = 2_000;
 /// Objects published at once.
 const BATCH: usize = 200;
+/// Activations of a rule that are told.
+const ACTIVATIONS: i64 = 100;
 /// Objects in one answer of the feed.
 const FEED: i64 = 500;
+/// Bytes of them.
+const FEED_BYTES: i64 = 4 * 1024 * 1024;
 
 /// What the last publication saw. Memory only: after a start everything is compared anew.
 #[derive(Default)]
 pub(crate) struct Published {
     workers: Arc<WorkerView>,
-    /// Since when a partition has had no owner: (namespace, source, topic, partition).
-    unowned: HashMap<(String, String, String, i32), i64>,
-    /// Which of them were said.
-    said: BTreeSet<(String, String, String, i32)>,
+    /// Partitions that nobody owns, by topic's row and number.
+    unowned: BTreeMap<(i64, i32), Unowned>,
+    /// The partition after which to look on.
+    looked: Option<(i64, i32)>,
+}
+
+/// A partition that nobody owns.
+struct Unowned {
+    namespace: String,
+    source: String,
+    topic: String,
+    since: i64,
+    said: bool,
 }
 
 struct Publish {
@@ -43,14 +60,18 @@ struct Publish {
     now: Timestamp,
 }
 
-/// A partition as rules see it.
-struct Partition {
+/// A topic as rules see it.
+struct Topics {
     namespace: String,
     source: String,
     topic: String,
-    p: i32,
+    t: i64,
+    partitions: i32,
     lag: i64,
 }
+
+/// A partition, as looked at: topic's row, number, names of namespace, source and topic, topic's id.
+type Partition = (i64, i32, String, String, String, String);
 
 impl Command for Publish {
     type Answer = u64;
@@ -58,7 +79,7 @@ impl Command for Publish {
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
         let now = ms(self.now);
         self.compare(tx);
-        let partitions = self.partitions(tx, now).await?;
+        self.look(tx, now).await?;
         let interval = tx.options.status_interval.0;
         let mut due: Vec<(bool, Uuid)> = tx
             .dirty
@@ -72,7 +93,7 @@ impl Command for Publish {
         let more = due.len() > BATCH;
         due.truncate(BATCH);
         let uids: BTreeSet<Uuid> = due.into_iter().map(|(_, uid)| uid).collect();
-        let count = if uids.is_empty() { 0 } else { self.publish(tx, &uids, &partitions).await? };
+        let count = if uids.is_empty() { 0 } else { self.publish(tx, &uids).await? };
         for uid in uids {
             let there = tx.catalog.get(uid).is_some();
             tx.dirty.clear(uid, there.then_some(now));
@@ -101,49 +122,56 @@ impl Publish {
         }
     }
 
-    /// All partitions; marks the rules that read one of which it is now, or no longer, said that nobody owns it.
-    async fn partitions(&self, tx: &mut Tx, now: i64) -> Result<Vec<Partition>, Error> {
-        let rows: Vec<(String, String, String, String, i32, i64)> = query_as(
-            "SELECT s.namespace, s.key, t.name, t.topic_id, p.p, max(p.high - p.position, 0) FROM sources s \
-             JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t ORDER BY t.name, p.p",
+    /// Looks at some of all partitions, in turn; marks the rules that read one of which it is now, or no longer, said that
+    /// nobody owns it.
+    async fn look(&self, tx: &mut Tx, now: i64) -> Result<(), Error> {
+        let after = tx.published.looked.unwrap_or((-1, -1));
+        let rows: Vec<Partition> = query_as(
+            "SELECT p.t, p.p, s.namespace, s.key, t.name, t.topic_id FROM partitions p CROSS JOIN topics t ON t.t = p.t \
+             CROSS JOIN sources s ON s.s = t.s WHERE (p.t, p.p) > (?1, ?2) ORDER BY p.t, p.p LIMIT ?3",
         )
+        .bind(after.0)
+        .bind(after.1)
+        .bind(LOOKED_AT)
         .fetch_all(&mut tx.conn)
         .await?;
-        let mut unowned = HashMap::new();
-        let mut partitions = Vec::with_capacity(rows.len());
-        for (namespace, source, topic, topic_id, p, lag) in rows {
+        let last = rows.last().filter(|_| rows.len() as i64 >= LOOKED_AT).map(|(t, p, ..)| (*t, *p));
+        tx.published.looked = last;
+        // What is in the range and not found again is owned, or gone.
+        let until = last.unwrap_or((i64::MAX, i32::MAX));
+        let range = (Bound::Excluded(after), Bound::Included(until));
+        let before: Vec<(i64, i32)> = tx.published.unowned.range(range).map(|(key, _)| *key).collect();
+        let mut before: BTreeMap<(i64, i32), Unowned> =
+            before.into_iter().filter_map(|key| Some((key, tx.published.unowned.remove(&key)?))).collect();
+        let mut news = BTreeSet::new();
+        for (t, p, namespace, source, topic, topic_id) in rows {
             let owned = self.workers.owned.get(&(namespace.clone(), source.clone()));
-            if owned.is_none_or(|owned| !owned.contains(&(topic.clone(), topic_id, p))) {
-                let key = (namespace.clone(), source.clone(), topic.clone(), p);
-                let since = tx.published.unowned.get(&key).copied().unwrap_or(now);
-                unowned.insert(key, since);
+            if owned.is_some_and(|owned| owned.contains(&(topic.clone(), topic_id, p))) {
+                continue;
             }
-            partitions.push(Partition { namespace, source, topic, p, lag });
+            let held = before.remove(&(t, p));
+            let (since, said) = held.map_or((now, false), |held| (held.since, held.said));
+            let unowned = Unowned { namespace, source, topic, since, said: now - since >= UNOWNED };
+            if unowned.said != said {
+                news.insert((unowned.namespace.clone(), unowned.source.clone(), unowned.topic.clone()));
+            }
+            tx.published.unowned.insert((t, p), unowned);
         }
-        let said: BTreeSet<_> = unowned
-            .iter()
-            .filter(|(_, since)| now - **since >= UNOWNED)
-            .map(|(key, _)| key.clone())
-            .collect();
+        for Unowned { namespace, source, topic, .. } in before.into_values().filter(|held| held.said) {
+            news.insert((namespace, source, topic));
+        }
         let catalog = Arc::clone(&tx.catalog);
-        for (namespace, source, topic, _) in said.symmetric_difference(&tx.published.said) {
+        for (namespace, source, topic) in &news {
             for object in catalog.rules_of(namespace, source) {
                 if object.rule().is_some_and(|rule| rule.topics.contains(topic)) {
                     tx.dirty.mark(object.plan.uid, true);
                 }
             }
         }
-        tx.published.unowned = unowned;
-        tx.published.said = said;
-        Ok(partitions)
+        Ok(())
     }
 
-    async fn publish(
-        &self,
-        tx: &mut Tx,
-        uids: &BTreeSet<Uuid>,
-        partitions: &[Partition],
-    ) -> Result<u64, Error> {
+    async fn publish(&self, tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<u64, Error> {
         let catalog = Arc::clone(&tx.catalog);
         let objects: Vec<&Arc<Object>> = uids.iter().filter_map(|uid| catalog.get(*uid)).collect();
         let rows = |kind: Kind| -> Vec<i64> {
@@ -152,6 +180,7 @@ impl Publish {
         let channels = channels(tx, &rows(Kind::NotificationChannel)).await?;
         let rules = rules(tx, &rows(Kind::AlertRule)).await?;
         let schedules = schedules(tx, uids).await?;
+        let topics = topics(tx, &objects).await?;
         let stored: Vec<(String, String)> =
             query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))")
                 .bind(set(uids)?)
@@ -168,7 +197,7 @@ impl Publish {
                 Kind::AlertRule => {
                     let mut status = rules.get(&object.row).cloned().unwrap_or_default();
                     if let Some(rule) = object.rule() {
-                        read(&mut status, object, rule, partitions, &tx.published.said);
+                        read(&mut status, object, rule, &topics, &tx.published.unowned);
                     }
                     StatusBody::AlertRule(status)
                 }
@@ -214,27 +243,58 @@ impl Publish {
     }
 }
 
+/// The topics of the sources that these objects read, by name.
+async fn topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<Topics>, Error> {
+    let read =
+        objects.iter().filter_map(|object| Some((&object.plan.namespace, object.source.as_ref()?.as_str())));
+    let sources: BTreeSet<(&String, &str)> = read.collect();
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, String, String, i64, i32, i64)> = query_as(
+        "SELECT s.namespace, s.key, t.name, t.t, (SELECT count(*) FROM partitions p WHERE p.t = t.t), \
+         (SELECT coalesce(sum(max(p.high - p.position, 0)), 0) FROM partitions p WHERE p.t = t.t) \
+         FROM jsonb_each(?1) j CROSS JOIN sources s ON s.namespace = j.value ->> 0 AND s.key = j.value ->> 1 \
+         CROSS JOIN topics t ON t.s = s.s",
+    )
+    .bind(set(&sources)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let mut topics: Vec<Topics> = rows
+        .into_iter()
+        .map(|(namespace, source, topic, t, partitions, lag)| Topics {
+            namespace,
+            source,
+            topic,
+            t,
+            partitions,
+            lag,
+        })
+        .collect();
+    topics.sort_unstable_by(|left, right| left.topic.cmp(&right.topic));
+    Ok(topics)
+}
+
 /// What a rule's partitions say.
 fn read(
     status: &mut RuleStatus,
     object: &Object,
     rule: &RulePlan,
-    partitions: &[Partition],
-    said: &BTreeSet<(String, String, String, i32)>,
+    topics: &[Topics],
+    unowned: &BTreeMap<(i64, i32), Unowned>,
 ) {
     let source = object.source.as_ref().map_or("", |source| source.as_str());
-    let ours = partitions.iter().filter(|partition| {
-        partition.namespace == object.plan.namespace
-            && partition.source == source
-            && rule.topics.contains(&partition.topic)
+    let ours = topics.iter().filter(|topic| {
+        topic.namespace == object.plan.namespace
+            && topic.source == source
+            && rule.topics.contains(&topic.topic)
     });
-    for Partition { namespace, topic, p, lag, .. } in ours {
-        status.partitions += 1;
+    for Topics { topic, t, partitions, lag, .. } in ours {
+        status.partitions += partitions;
         status.lag += lag;
-        let key = (namespace.clone(), source.to_owned(), topic.clone(), *p);
-        if status.unowned.len() < 10 && said.contains(&key) {
-            status.unowned.push(format!("{topic}/{p}"));
-        }
+        let said = unowned.range((*t, i32::MIN)..=(*t, i32::MAX)).filter(|(_, unowned)| unowned.said);
+        let room = 10_usize.saturating_sub(status.unowned.len());
+        status.unowned.extend(said.take(room).map(|((_, p), _)| format!("{topic}/{p}")));
     }
 }
 
@@ -342,7 +402,7 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
     let which = set(which)?;
     let rows: Vec<RuleRow> = query_as(
         "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r) AS groups, \
+         r.groups, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.pending IS NOT NULL) AS pending \
          FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
@@ -356,10 +416,11 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
             .fetch_all(&mut tx.conn)
             .await?;
     let activations: Vec<(i64, String, i32, i64)> = query_as(
-        "SELECT a.r, t.name, a.p, a.position FROM jsonb_each(?1) j JOIN activations a ON a.r = j.value \
-         JOIN topics t ON t.t = a.t ORDER BY a.r, t.name, a.p",
+        "SELECT a.r, t.name, a.p, a.position FROM jsonb_each(?1) j CROSS JOIN activations a ON (a.r, a.t, a.p) IN \
+         (SELECT r, t, p FROM activations WHERE r = j.value LIMIT ?2) CROSS JOIN topics t ON t.t = a.t",
     )
     .bind(&which)
+    .bind(ACTIVATIONS)
     .fetch_all(&mut tx.conn)
     .await?;
     let mut statuses = HashMap::new();
@@ -385,7 +446,9 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
         }
     }
     for (r, topic, p, position) in activations {
-        if let Some(status) = statuses.get_mut(&r).filter(|status| status.activation.len() < 100) {
+        if let Some(status) =
+            statuses.get_mut(&r).filter(|status| (status.activation.len() as i64) < ACTIVATIONS)
+        {
             status.activation.insert(format!("{topic}/{p}"), position);
         }
     }
@@ -434,21 +497,26 @@ impl Ledger {
         self.door.done(Publish { workers, now }).await
     }
 
-    /// Statuses after a version, oldest first, at most 500.
+    /// Statuses after a version, oldest first, at most 500 and about 4 MiB.
     pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
-        let rows: Vec<(i64, String)> =
-            query_as("SELECT version, body FROM statuses WHERE version > ?1 ORDER BY version LIMIT ?2")
-                .bind(after)
-                .bind(FEED)
-                .fetch_all(&self.readers)
-                .await?;
-        let version = match rows.last() {
-            Some((version, _)) => *version,
-            None => query_scalar("SELECT coalesce(max(version), 0) FROM statuses")
-                .fetch_one(&self.readers)
-                .await
-                .map(|newest: i64| newest.max(after))?,
+        let mut reader = self.readers.acquire().await?;
+        let sizes: Vec<(i64, i64)> =
+            query_as(reads::FEED_SIZES).bind(after).bind(FEED).fetch_all(&mut *reader).await?;
+        let mut bytes = 0;
+        let fits = sizes.iter().take_while(|(_, size)| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= FEED_BYTES
+        });
+        let Some((version, _)) = fits.last() else {
+            let newest: Option<i64> = query_scalar(reads::FEED_NEWEST).fetch_optional(&mut *reader).await?;
+            let version = newest.unwrap_or(0).max(after);
+            return Ok(Feed { ledger: self.shared.id, version, objects: Vec::new() });
         };
+        // One that was published again since comes with its later version.
+        let rows: Vec<(i64, String)> =
+            query_as(reads::FEED).bind(after).bind(version).bind(FEED).fetch_all(&mut *reader).await?;
+        let version = *version;
         let objects = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect::<Result<_, _>>()?;
         Ok(Feed { ledger: self.shared.id, version, objects })
     }

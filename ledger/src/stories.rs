@@ -1,30 +1,44 @@
 //! Was the person told, when, and if not, why not?
+//!
+//! Invariants: one story is in memory at a time, and it is bounded: what is left out is said; a list is a page, by rows
+//! looked at and by bytes, that says where to go on. Never: a page that stops before it has moved on.
 
 use std::collections::HashMap;
 
 use domain::{AttemptRecord, DeliveryRecord, DeliveryState};
-use protocol::messages::{
-    DeadLetterList, DeadLetterQuery, HeldLetter, NotificationList, NotificationQuery, NotificationStory,
-};
-use sqlx::query_as;
+use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::deliveries::{code, state};
+use crate::reads::{self, PAGE};
 use crate::sql::{set, time, uuid};
 use crate::{Error, Ledger};
+
+/// Deliveries of a story.
+const DELIVERIES: usize = 500;
+/// Deliveries of a story that are counted.
+const COUNTED: i64 = 100_000;
+/// Attempts of a delivery, where few deliveries share those of a story.
+const ATTEMPTS: usize = 50;
+/// Attempts of a story.
+const ALL_ATTEMPTS: usize = 2_000;
+/// Notifications that one page looks at.
+const LOOKED_AT: i64 = 500;
 
 #[derive(sqlx::FromRow)]
 struct Delivery {
     d: i64,
     id: Option<String>,
-    n: i64,
     c: Option<i64>,
     channel: String,
     recipient: String,
     head: bool,
     state: i64,
     reason: String,
+    numbered: i64,
     due: i64,
     lease: Option<i64>,
     expires: i64,
@@ -58,6 +72,7 @@ impl Delivery {
             },
             next_attempt: waits.then(|| time(paused.unwrap_or(self.due))).filter(|_| self.head),
             expires: time(self.expires),
+            attempts_left_out: (self.numbered - attempts.len() as i64).max(0),
             attempts,
         })
     }
@@ -78,104 +93,165 @@ impl Delivery {
     }
 }
 
+/// What a story takes in an answer, roughly, bytes.
+fn size(story: &NotificationStory) -> i64 {
+    let delivery = |delivery: &DeliveryRecord| {
+        let attempts = delivery.attempts.iter().map(|attempt| 160 + attempt.reason.len());
+        let texts = delivery.channel.len() + delivery.recipient.len() + delivery.reason.len();
+        300 + texts + attempts.sum::<usize>()
+    };
+    let said = &story.notification;
+    let labels = said.group.iter().map(|(name, value)| name.len() + value.len() + 8);
+    let own = 600 + said.title.len() + said.summary.len() + labels.sum::<usize>();
+    (own + story.deliveries.iter().map(delivery).sum::<usize>()) as i64
+}
+
 impl Ledger {
     /// One notification by its id or a delivery's.
     pub async fn notification(&self, namespace: &str, id: Uuid) -> Result<Option<NotificationStory>, Error> {
-        let found: Option<(i64, String)> = query_as(
-            "SELECT n, body FROM notifications WHERE namespace = ?1 AND (id = ?2 OR n = (SELECT n FROM deliveries \
-             WHERE id = ?2))",
-        )
-        .bind(namespace)
-        .bind(id.to_string())
-        .fetch_optional(&self.readers)
-        .await?;
-        Ok(self.stories(found.into_iter().collect()).await?.pop())
+        let mut reader = self.people.acquire().await?;
+        let id = id.to_string();
+        for sql in [reads::NOTIFICATION, reads::NOTIFICATION_OF] {
+            let n: Option<i64> =
+                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut *reader).await?;
+            if let Some(n) = n {
+                return story(&mut reader, n, &self.shared.catalog()).await;
+            }
+        }
+        Ok(None)
     }
 
-    /// Notifications, newest first.
+    /// Notifications, newest first, as many as fit into an answer of about 1 MiB and are found among 500; `next` says
+    /// where to go on. [`Error::NotFound`] when the notification after which to go on is gone.
     pub async fn notifications(
         &self,
         namespace: &str,
         query: NotificationQuery,
     ) -> Result<NotificationList, Error> {
-        let found: Vec<(i64, String)> = query_as(
-            "SELECT n.n, n.body FROM notifications n WHERE n.namespace = ?1 AND (?2 IS NULL OR n.object = ?2 \
-             OR EXISTS (SELECT 1 FROM deliveries d JOIN channels c ON c.c = d.c WHERE d.n = n.n AND c.uid = ?2)) \
-             AND (?3 IS NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND d.state = ?3)) \
-             ORDER BY n.n DESC LIMIT ?4",
-        )
-        .bind(namespace)
-        .bind(query.object.map(|uid| uid.to_string()))
-        .bind(query.state.map(code))
-        .bind(query.limit.unwrap_or(100).clamp(1, 500))
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(NotificationList { items: self.stories(found).await? })
-    }
-
-    /// Records that could not be decoded and that no dead-letter topic took, newest first.
-    pub async fn dead_letters(
-        &self,
-        namespace: &str,
-        query: DeadLetterQuery,
-    ) -> Result<DeadLetterList, Error> {
-        let found: Vec<(String, i32, i64, String)> = query_as(
-            "SELECT topic, p, stored, body FROM dead_letters WHERE namespace = ?1 \
-             ORDER BY stored DESC, topic, p, position DESC LIMIT ?2",
-        )
-        .bind(namespace)
-        .bind(query.limit.unwrap_or(100).clamp(1, 500))
-        .fetch_all(&self.readers)
-        .await?;
-        let items = found.into_iter().map(|(topic, partition, stored, body)| {
-            let letter = serde_json::from_str(&body)?;
-            Ok(HeldLetter { topic, partition, stored: time(stored), letter })
-        });
-        Ok(DeadLetterList { items: items.collect::<Result<_, Error>>()? })
-    }
-
-    async fn stories(&self, found: Vec<(i64, String)>) -> Result<Vec<NotificationStory>, Error> {
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        let which = set(&found.iter().map(|(n, _)| *n).collect::<Vec<_>>())?;
-        let deliveries: Vec<Delivery> = query_as(
-            "SELECT d.d, d.id, d.n, d.c, d.channel, d.recipient, d.head, d.state, d.reason, d.due, d.lease, \
-             d.expires, c.paused FROM jsonb_each(?1) j JOIN deliveries d ON d.n = j.value \
-             LEFT JOIN channels c ON c.c = d.c ORDER BY d.d",
-        )
-        .bind(&which)
-        .fetch_all(&self.readers)
-        .await?;
-        let rows: Vec<Attempt> = query_as(
-            "SELECT a.d, a.number, a.started, a.ended, a.outcome, a.reason FROM jsonb_each(?1) j \
-             JOIN deliveries d ON d.n = j.value JOIN attempts a ON a.d = d.d ORDER BY a.d, a.number",
-        )
-        .bind(&which)
-        .fetch_all(&self.readers)
-        .await?;
-        let mut attempts: HashMap<i64, Vec<AttemptRecord>> = HashMap::new();
-        for row in rows {
-            attempts.entry(row.d).or_default().push(AttemptRecord {
-                number: row.number,
-                started: time(row.started),
-                ended: row.ended.map(time),
-                outcome: row.outcome,
-                reason: row.reason,
-            });
-        }
         let catalog = self.shared.catalog();
-        let mut records: HashMap<i64, Vec<DeliveryRecord>> = HashMap::new();
-        for delivery in deliveries {
-            let attempts = attempts.remove(&delivery.d).unwrap_or_default();
-            records.entry(delivery.n).or_default().push(delivery.record(&catalog, attempts)?);
+        let mut reader = self.people.acquire().await?;
+        let before = match query.after {
+            None => i64::MAX,
+            Some(id) => query_scalar(reads::NOTIFICATION)
+                .bind(id.to_string())
+                .bind(namespace)
+                .fetch_optional(&mut *reader)
+                .await?
+                .ok_or_else(|| Error::NotFound(format!("notification {id} to go on from (begin anew)")))?,
+        };
+        let looked = page(&mut reader, &catalog, namespace, query.object, before).await?;
+        let chosen = chosen(&mut reader, &catalog, namespace, &looked, &query).await?;
+        let limit = query.limit.unwrap_or(100).clamp(1, 500) as usize;
+        let mut list = NotificationList { items: Vec::new(), next: None };
+        let mut bytes = 0;
+        for n in &chosen {
+            // One that was removed since is passed over.
+            if let Some(story) = story(&mut reader, *n, &catalog).await? {
+                bytes += size(&story);
+                list.items.push(story);
+            }
+            if list.items.len() >= limit || bytes >= PAGE {
+                list.next = list.items.last().map(|story| story.notification.id);
+                return Ok(list);
+            }
         }
-        found
-            .into_iter()
-            .map(|(n, body)| {
-                let notification = serde_json::from_str(&body)?;
-                Ok(NotificationStory { notification, deliveries: records.remove(&n).unwrap_or_default() })
-            })
-            .collect()
+        // All that was looked at is told; there is more where that was a full page.
+        if let (Some((end, _)), true) = (looked.last(), looked.len() as i64 >= LOOKED_AT) {
+            let id: Option<String> =
+                query_scalar(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
+            list.next = id.as_deref().map(uuid).transpose()?;
+        }
+        Ok(list)
     }
+}
+
+/// The rows to look at next, with their namespaces.
+async fn page(
+    reader: &mut SqliteConnection,
+    catalog: &Catalog,
+    namespace: &str,
+    object: Option<Uuid>,
+    before: i64,
+) -> Result<Vec<(i64, String)>, Error> {
+    let known = object.and_then(|uid| catalog.get(uid));
+    if known.is_some_and(|object| object.plan.namespace != namespace) {
+        return Ok(Vec::new());
+    }
+    // What is sent to a channel is caused by anything.
+    let by_object = object.filter(|_| known.is_none_or(|object| object.channel().is_none()));
+    if let Some(uid) = by_object {
+        let sql = query_as(reads::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(LOOKED_AT);
+        return Ok(sql.fetch_all(reader).await?);
+    }
+    let rows: Vec<i64> = query_scalar(reads::PAGE_OF_NAMESPACE)
+        .bind(namespace)
+        .bind(before)
+        .bind(LOOKED_AT)
+        .fetch_all(reader)
+        .await?;
+    Ok(rows.into_iter().map(|n| (n, namespace.to_owned())).collect())
+}
+
+/// Those that are asked for, newest first.
+async fn chosen(
+    reader: &mut SqliteConnection,
+    catalog: &Catalog,
+    namespace: &str,
+    looked: &[(i64, String)],
+    query: &NotificationQuery,
+) -> Result<Vec<i64>, Error> {
+    let rows: Vec<i64> = looked.iter().filter(|(_, of)| of == namespace).map(|(n, _)| *n).collect();
+    if rows.is_empty() || (query.object.is_none() && query.state.is_none()) {
+        return Ok(rows);
+    }
+    let channel = query.object.and_then(|uid| catalog.get(uid)).filter(|object| object.channel().is_some());
+    let mut chosen: Vec<i64> = query_scalar(reads::CHOSEN)
+        .bind(set(&rows)?)
+        .bind(query.object.map(|uid| uid.to_string()))
+        .bind(channel.map(|object| object.row))
+        .bind(query.state.map(code))
+        .fetch_all(reader)
+        .await?;
+    chosen.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
+    Ok(chosen)
+}
+
+/// A notification with its deliveries and attempts, within bounds; none if there is none.
+async fn story(
+    reader: &mut SqliteConnection,
+    n: i64,
+    catalog: &Catalog,
+) -> Result<Option<NotificationStory>, Error> {
+    let body: Option<String> = query_scalar(reads::BODY).bind(n).fetch_optional(&mut *reader).await?;
+    let Some(body) = body else { return Ok(None) };
+    let deliveries: Vec<Delivery> =
+        query_as(reads::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(&mut *reader).await?;
+    let deliveries_left_out = if deliveries.len() < DELIVERIES {
+        0
+    } else {
+        let all: i64 =
+            query_scalar(reads::DELIVERY_COUNT).bind(n).bind(COUNTED).fetch_one(&mut *reader).await?;
+        (all - deliveries.len() as i64).max(0)
+    };
+    let each = (ALL_ATTEMPTS / deliveries.len().max(1)).clamp(1, ATTEMPTS);
+    let rows: Vec<Attempt> =
+        query_as(reads::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
+    let mut attempts: HashMap<i64, Vec<AttemptRecord>> = HashMap::new();
+    for row in rows {
+        attempts.entry(row.d).or_default().push(AttemptRecord {
+            number: row.number,
+            started: time(row.started),
+            ended: row.ended.map(time),
+            outcome: row.outcome,
+            reason: row.reason,
+        });
+    }
+    let mut records = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let mut attempts = attempts.remove(&delivery.d).unwrap_or_default();
+        attempts.sort_unstable_by_key(|attempt| attempt.number);
+        records.push(delivery.record(catalog, attempts)?);
+    }
+    let notification = serde_json::from_str(&body)?;
+    Ok(Some(NotificationStory { notification, deliveries: records, deliveries_left_out }))
 }

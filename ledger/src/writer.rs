@@ -1,9 +1,10 @@
-//! The one task that writes. It takes all commands that wait, runs each in a savepoint of one transaction, commits, and
-//! only then answers.
+//! The one task that writes. It takes commands that wait, in turns between namespaces, runs each in a savepoint of one
+//! transaction, commits, and only then answers.
 //!
 //! Invariants: a command that fails undoes only itself; when the storage fails, everything in the transaction is undone
-//! and every caller is told so, and the next commands are tried as if nothing had been. Never: an answer before the
-//! commit, or a change of the catalog that others see before it is durable.
+//! and every caller is told so, and the next commands are tried as if nothing had been; a transaction takes no further
+//! command once its time is used. Never: an answer before the commit, a change of the catalog that others see before it is
+//! durable, or a tenant's template (`texts.rs`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -11,14 +12,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, query};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use crate::{Error, Options, Render, Topic, WriterMetrics, catalog::Catalog, status::Published};
+use crate::queue::Queue;
+use crate::{Error, Options, Topic, WriterMetrics, catalog::Catalog, status::Published};
+
+/// A transaction that has lasted this long takes no further command.
+const BUDGET: Duration = Duration::from_millis(50);
 
 /// Something to be done in a transaction. It may be run again after a failure.
 pub(crate) trait Command: Send + 'static {
@@ -26,6 +31,11 @@ pub(crate) trait Command: Send + 'static {
     type Answer: Send + 'static;
     /// Whether it should not be done when its caller has left.
     const NEEDS_CALLER: bool = false;
+
+    /// Whose turn it takes in the queue; empty for what is nobody's: the loops' and the operator's.
+    fn namespace(&self) -> &str {
+        ""
+    }
 
     fn run(&mut self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
 }
@@ -35,7 +45,6 @@ pub(crate) struct Tx {
     pub(crate) conn: SqliteConnection,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) options: Options,
-    pub(crate) render: Arc<dyn Render>,
     pub(crate) ids: Ids,
     /// Objects whose status may have changed. A mark too many costs a comparison, so failures don't take it back.
     pub(crate) dirty: Dirty,
@@ -193,7 +202,7 @@ impl Shared {
     }
 }
 
-type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
 /// A command with its waiting caller.
 pub(crate) trait Job: Send {
@@ -236,33 +245,54 @@ impl<C: Command> Job for Waiting<C> {
 
 /// Where commands are sent.
 #[derive(Clone)]
-pub(crate) struct Door(mpsc::Sender<Box<dyn Job>>);
+pub(crate) struct Door {
+    queue: Arc<Queue>,
+    /// Wakes the writer; one wake is enough for all that waits.
+    bell: mpsc::Sender<()>,
+}
 
 impl Door {
     /// Has a command done, and waits until it is durable.
     pub(crate) async fn done<C: Command>(&self, command: C) -> Result<C::Answer, Error> {
         let (caller, answer) = oneshot::channel();
-        let job = Box::new(Waiting { command, result: None, caller });
-        self.0.send(job).await.map_err(|_| Error::Closed)?;
+        let namespace = command.namespace().to_owned();
+        self.queue.push(namespace, Box::new(Waiting { command, result: None, caller }))?;
+        // Full: it is going to be woken anyway.
+        let _ = self.bell.try_send(());
         answer.await.map_err(|_| Error::Closed)?
     }
 }
 
 /// Starts the writer. It ends when the last door is gone, and gives up the lock as its last act.
 pub(crate) fn start(tx: Tx, shared: Arc<Shared>, lock: File) -> (Door, tokio::task::JoinHandle<()>) {
-    let (sender, receiver) = mpsc::channel(4_096);
-    let task = tokio::spawn(run(tx, shared, receiver, lock));
-    (Door(sender), task)
+    let (bell, woken) = mpsc::channel(1);
+    let queue = Arc::new(Queue::default());
+    let task = tokio::spawn(run(tx, shared, Arc::clone(&queue), woken, lock));
+    (Door { queue, bell }, task)
 }
 
-async fn run(mut tx: Tx, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Box<dyn Job>>, lock: File) {
-    let mut jobs = Vec::new();
-    let most = tx.options.max_batch.max(1);
-    while receiver.recv_many(&mut jobs, most).await > 0 {
+async fn run(mut tx: Tx, shared: Arc<Shared>, queue: Arc<Queue>, mut woken: mpsc::Receiver<()>, lock: File) {
+    while !tx.closing && woken.recv().await.is_some() {
+        drain(&mut tx, &shared, &queue).await;
+    }
+    queue.close();
+    drain(&mut tx, &shared, &queue).await;
+    if let Err(error) = tx.conn.close().await {
+        tracing::warn!(%error, "the ledger's file was not closed cleanly");
+    }
+    drop(lock);
+}
+
+/// Transactions until nothing waits.
+async fn drain(tx: &mut Tx, shared: &Shared, queue: &Queue) {
+    loop {
+        // What comes meanwhile is for the next transaction.
+        let most = queue.len().min(tx.options.max_batch.max(1));
+        let Some(first) = queue.next() else { return };
         let begun = Instant::now();
         let before = Arc::clone(&tx.catalog);
-        jobs.retain(|job| !job.abandoned());
-        let failed = transaction(&mut tx, &mut jobs).await.err();
+        let mut jobs = vec![first];
+        let failed = transaction(tx, &mut jobs, queue, most, begun).await.err();
         tx.dirty.settle(failed.is_none());
         tx.counted.seconds += begun.elapsed().as_secs_f64();
         if let Some(error) = &failed {
@@ -277,24 +307,26 @@ async fn run(mut tx: Tx, shared: Arc<Shared>, mut receiver: mpsc::Receiver<Box<d
             tx.counted.commands += jobs.len() as u64;
         }
         tx.step();
-        shared.publish(&mut tx);
-        for job in jobs.drain(..) {
+        shared.publish(tx);
+        for job in jobs {
             job.answer(failed.clone());
         }
-        if tx.closing {
-            receiver.close();
-        }
     }
-    if let Err(error) = tx.conn.close().await {
-        tracing::warn!(%error, "the ledger's file was not closed cleanly");
-    }
-    drop(lock);
 }
 
-/// One transaction. A command's own error stays with it; an error of the storage is everyone's.
-async fn transaction(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
+/// One transaction, of at most `most` commands, the first of which is in `jobs`; the others are taken until its time is
+/// used. A command's own error stays with it; an error of the storage is everyone's.
+async fn transaction(
+    tx: &mut Tx,
+    jobs: &mut Vec<Box<dyn Job>>,
+    queue: &Queue,
+    most: usize,
+    begun: Instant,
+) -> Result<(), Error> {
     tx.sql("BEGIN IMMEDIATE").await?;
-    if let [only] = jobs {
+    if most <= 1
+        && let [only] = &mut jobs[..]
+    {
         // The transaction is its savepoint.
         let before = Arc::clone(&tx.catalog);
         return match only.run(tx).await {
@@ -307,7 +339,8 @@ async fn transaction(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Error
             }
         };
     }
-    for job in jobs {
+    let mut at = 0;
+    while let Some(job) = jobs.get_mut(at) {
         let before = Arc::clone(&tx.catalog);
         tx.sql("SAVEPOINT command").await?;
         match job.run(tx).await {
@@ -320,6 +353,10 @@ async fn transaction(tx: &mut Tx, jobs: &mut [Box<dyn Job>]) -> Result<(), Error
             }
         }
         tx.sql("RELEASE command").await?;
+        at += 1;
+        if at < most && begun.elapsed() < BUDGET {
+            jobs.extend(queue.next());
+        }
     }
     tx.sql("COMMIT").await
 }

@@ -303,6 +303,9 @@ impl Client {
         if let Some(state) = query.state {
             let _ = write!(path, "&state={}", state.name());
         }
+        if let Some(after) = query.after {
+            let _ = write!(path, "&after={after}");
+        }
         some(self.get(&path, Duration::ZERO).await?)
     }
 
@@ -314,7 +317,10 @@ impl Client {
     /// [`paths::DEAD_LETTERS`].
     pub async fn dead_letters(&self, ns: &str, query: &DeadLetterQuery) -> Result<DeadLetterList, Error> {
         let limit = query.limit.unwrap_or(100);
-        let path = format!("{}?limit={limit}", paths::fill(paths::DEAD_LETTERS, &[ns]));
+        let mut path = format!("{}?limit={limit}", paths::fill(paths::DEAD_LETTERS, &[ns]));
+        if let Some(after) = &query.after {
+            let _ = write!(path, "&after={}", paths::fill("{after}", &[after]));
+        }
         some(self.get(&path, Duration::ZERO).await?)
     }
 }

@@ -34,12 +34,13 @@ pub const REMINDERS: &str = "/v1/namespaces/{ns}/schedules/{uid}/reminders";
 pub const REPORTS: &str = "/v1/namespaces/{ns}/reports";
 
 /// Workers of the namespace, and people who may `get` `alertrules.belfry.dev` there.
-/// GET `?object=<uid>&state=<DeliveryState>&limit=<1..500>` → [`crate::messages::NotificationList`], newest first.
+/// GET `?object=<uid>&state=<DeliveryState>&limit=<1..500>&after=<next>` → [`crate::messages::NotificationList`], newest first, in
+/// pages of about 1 MiB.
 pub const NOTIFICATIONS: &str = "/v1/namespaces/{ns}/notifications";
 /// The same. GET → [`crate::messages::NotificationStory`]. `{id}` is a notification's or a delivery's.
 pub const NOTIFICATION: &str = "/v1/namespaces/{ns}/notifications/{id}";
-/// The same people. GET `?limit=<1..500>` → [`crate::messages::DeadLetterList`], newest first: records that could not be decoded
-/// and that no dead-letter topic took.
+/// The same people. GET `?limit=<1..500>&after=<next>` → [`crate::messages::DeadLetterList`], newest first, in pages of about
+/// 1 MiB: records that could not be decoded and that no dead-letter topic took.
 pub const DEAD_LETTERS: &str = "/v1/namespaces/{ns}/dead-letters";
 
 /// Fills `{name}` places of a path, in their order. Values are percent-encoded where a path needs it.

@@ -209,12 +209,29 @@ pub fn advance(
     decided_from_ms: i64,
     decided_to_ms: i64,
 ) -> Vec<Decision> {
+    let range = (decided_from_ms, decided_to_ms);
+    advance_at_most(params, state, buckets, observed_ms, range, usize::MAX).0
+}
+
+/// As [`advance`], but ends at the boundary of the `most`-th decision; also the boundary up to which all is decided. Going
+/// on from there gives what going on at once would have given. `most` is 1 or more.
+pub fn advance_at_most(
+    params: &RuleParams,
+    state: &mut GroupState,
+    buckets: &[Bucket],
+    observed_ms: Option<i64>,
+    (decided_from_ms, decided_to_ms): (i64, i64),
+    most: usize,
+) -> (Vec<Decision>, i64) {
     let mut walk = Walk::new(params, buckets, observed_ms, decided_from_ms);
     let mut decisions = Vec::new();
     while let Some(window) = walk.next(state, decided_to_ms) {
         decisions.extend(step(params, state, window));
+        if decisions.len() >= most {
+            return (decisions, window.end);
+        }
     }
-    decisions
+    (decisions, decided_to_ms)
 }
 
 /// The next boundary after `decided_to_ms` at which the group's state changes or somebody is told, if no further record

@@ -343,7 +343,7 @@ fn params() -> impl Strategy<Value = RuleParams> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// Whatever the steps, whatever is forgotten on the way, and whether or not the group is looked at when nothing is
+    /// Whatever the steps, also such that end after some decisions, whatever is forgotten on the way, and whether or not the group is looked at when nothing is
     /// due: the decisions are those of the definitions.
     #[test]
     fn deciding_in_any_steps_is_as_if_every_boundary_were_visited(
@@ -351,6 +351,7 @@ proptest! {
         records in prop::collection::vec((0..150_i64, 1..4_i64), 0..40),
         steps in prop::collection::vec(1..60_i64, 0..20),
         lazy in any::<bool>(),
+        most in 1..4_usize,
     ) {
         let width = params.buckets.width();
         let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
@@ -360,7 +361,8 @@ proptest! {
         let end = (150 + 3 * params.buckets.count() + 200) * width;
         let expected = brute(&params, &counts, 0, end);
 
-        let (mut state, mut decisions, mut from) = (GroupState::default(), Vec::new(), 0);
+        // `stood` is where the group was left, `from` up to where all is decided.
+        let (mut state, mut decisions, mut from, mut stood) = (GroupState::default(), Vec::new(), 0, 0);
         let mut known: BTreeMap<i64, i64> = BTreeMap::new();
         let boundaries = steps.iter().scan(0, |at, step| { *at += step * width; Some(*at) });
         for to in boundaries.filter(|to| *to < end).chain([end]) {
@@ -370,10 +372,15 @@ proptest! {
             let slice = super::tests::counts(&slice);
             let due = next_due(&params, &state, &slice, None, from);
             if !lazy || due.is_some_and(|due| due <= to) {
-                decisions.extend(advance(&params, &mut state, &slice, None, from, to));
+                while stood < to {
+                    let (some, at) = advance_at_most(&params, &mut state, &slice, None, (stood, to), most);
+                    prop_assert!(some.len() <= most && at > stood);
+                    decisions.extend(some);
+                    stood = at;
+                }
             }
             from = to;
-            known = known.split_off(&params.keep_from(to));
+            known = known.split_off(&params.keep_from(stood));
         }
         prop_assert_eq!(&decisions, &expected);
     }

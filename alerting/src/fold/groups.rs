@@ -100,6 +100,11 @@ impl Groups {
         self.table.len == 0 && self.queue.waiting.is_empty()
     }
 
+    /// Keys held, but for those of the few records that wait.
+    pub(super) fn len(&self) -> usize {
+        self.table.len
+    }
+
     /// Bytes held.
     pub(super) fn weight(&self) -> usize {
         self.table.len * 16 + self.entries.bytes.len() + self.firsts.bytes.len() + self.queue.bytes.len()

@@ -111,6 +111,11 @@ impl Partition {
         self.held.weight + self.held.groups.weight()
     }
 
+    /// How many counts and records are held, but for the last few dozens: commit early when there are many.
+    pub fn items(&self) -> usize {
+        self.held.groups.len() + self.held.flushed.len() + self.held.records.len()
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         let held = &self.held;

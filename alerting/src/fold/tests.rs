@@ -394,3 +394,20 @@ fn many_groups_are_counted_as_brute_force_counts_them() {
         .collect();
     assert_eq!(counted, expected);
 }
+
+#[test]
+fn how_many_counts_and_records_are_held_is_known_before_they_are_taken() {
+    let counted = plan("true", &[("n", "record.n")], frequency(1));
+    let told = RulePlan { resolve: None, ..plan("true", &[], Condition::Any) };
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &counted), (BAD, &told)]);
+    let mut held = Partition::default();
+    for offset in 0..1_000 {
+        let text = format!("{{\"n\":{}}}", offset % 300);
+        let _ = engine.add(&mut held, &raw(offset, 0, text.as_bytes()));
+    }
+    // 1,000 records, and 300 groups but for those that wait for their turn.
+    let items = held.items();
+    assert!((1_236..=1_300).contains(&items), "{items}");
+    let taken = held.take();
+    assert_eq!((taken.counts.len(), taken.records.len(), held.items()), (300, 1_000, 0));
+}

@@ -72,9 +72,21 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
 
 fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     let over = |reason: &str| told.is_some_and(|told| told.unmatched.contains_key(reason));
-    facts.ready(if over("GroupsEvicted") || over("GroupsFull") {
-        "records are read and matched; there have been more groups than maxGroups, so quiet ones were forgotten: \
-         status.unmatched counts them under GroupsEvicted, and records of groups without room under GroupsFull"
+    facts.ready(if over("StateFull") {
+        "records are read and matched; the groups of this namespace's rules have taken as many bytes as the hub keeps for \
+         one namespace (hub.quotas.stateBytes, 64 MiB by default) or one group 16 MiB: status.unmatched counts the records \
+         without room under StateFull; fewer groups, shorter windows or a smaller maxGroups take less"
+    } else if over("GroupsEvicted") || over("GroupsFull") {
+        "records are read and matched; there have been more groups than maxGroups, or than the hub keeps for one namespace \
+         (hub.quotas.groups, 20000 by default), so quiet ones were forgotten: status.unmatched counts them under \
+         GroupsEvicted, and records of groups without room under GroupsFull"
+    } else if over("LettersDropped") {
+        "records are read and matched; the hub holds as many bytes of dead letters as it may for the namespace \
+         (hub.quotas.deadLetterBytes), so the oldest went: status.unmatched counts them under LettersDropped"
+    } else if over("HistoryDropped") {
+        "records are read and matched; the hub holds as many bytes of finished notifications as it may for the \
+         namespace (hub.quotas.finishedBytes), so the oldest went before their time: status.unmatched counts them \
+         under HistoryDropped"
     } else if told.is_some_and(|told| told.dead_lettered > 0) {
         "records are read and matched; those that can't be decoded are in the dead-letter topics, <topic>.DLT"
     } else {

@@ -48,7 +48,8 @@ impl Hub {
 
     /// How many deliveries are pending, at most 500.
     pub async fn pending(&self) -> Result<usize, String> {
-        let query = NotificationQuery { state: Some(DeliveryState::Pending), limit: Some(500), object: None };
+        let query =
+            NotificationQuery { state: Some(DeliveryState::Pending), limit: Some(500), ..Default::default() };
         let list = self.worker.notifications(NAMESPACE, &query).await.map_err(|error| error.to_string())?;
         Ok(list.items.len())
     }

@@ -15,6 +15,7 @@ use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, CommitResult, Count, Entry, Matched, NotificationQuery,
     NotificationStory, Pool, PositionsRequest, Sample, Task, TopicEnds,
 };
+use sqlx::ConnectOptions as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -37,7 +38,7 @@ pub(crate) fn ms(seconds: i64) -> i64 {
 pub(crate) struct Plain;
 
 impl Render for Plain {
-    fn alert(&self, alert: &AlertData<'_>) -> Rendered {
+    fn alert(&self, alert: &AlertData<'_>, _: std::time::Instant) -> Rendered {
         Rendered {
             title: format!("{} {} {}", alert.rule, alert.kind, alert.count),
             summary: saw(alert.value, alert.previous, alert.values, alert.top),
@@ -89,8 +90,36 @@ impl Bed {
         Self { ledger, ..self }
     }
 
+    /// What rules, and groups, are said to take is what there is. The ledger must be closed.
+    pub(crate) async fn accounts_are_right(&self) {
+        let path = self.path();
+        let mut conn = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+        let wrong: Vec<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT g, bytes, taken FROM (SELECT g.g, g.bytes, 120 + 2 * octet_length(g.labels) \
+             + octet_length(g.state) + coalesce(octet_length(g.sample), 0) + coalesce(octet_length(g.window), 0) \
+             + (SELECT coalesce(sum(60 + octet_length(b.first) + octet_length(b.last) \
+             + coalesce(octet_length(b.extras), 0) + coalesce(octet_length(b.top), 0)), 0) FROM buckets b \
+             WHERE b.g = g.g) AS taken FROM groups g) WHERE bytes <> taken",
+        )
+        .fetch_all(&mut conn)
+        .await
+        .unwrap();
+        assert_eq!(wrong, [], "(group, bytes as counted, bytes as taken)");
+        let wrong: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
+            "SELECT r, groups, bytes, taken FROM (SELECT r.r, r.groups, r.bytes, (SELECT coalesce(sum(bytes), 0) \
+             FROM groups g WHERE g.r = r.r) AS taken, (SELECT count(*) FROM groups g WHERE g.r = r.r) AS there \
+             FROM (SELECT r, groups, bytes FROM rules UNION ALL SELECT r, groups, bytes FROM leaving) r) \
+             WHERE bytes <> taken OR groups <> there",
+        )
+        .fetch_all(&mut conn)
+        .await
+        .unwrap();
+        assert_eq!(wrong, [], "(rule, groups and bytes as counted, bytes as taken)");
+    }
+
     pub(crate) async fn put(&self, plans: Vec<Plan>) {
         self.ledger.put_plans(plans, at(0)).await.unwrap();
+        self.ledger.settled().await;
     }
 
     /// Opens the topic with so many empty partitions.
@@ -139,17 +168,51 @@ impl Bed {
         self.ledger.outcomes(NS, outcomes, at(now)).await.unwrap();
     }
 
+    /// Forgets what was absent, with all that hangs on it; how many.
+    pub(crate) async fn collect(&self, now: i64) -> u64 {
+        let count = self.ledger.collect(at(now)).await.unwrap();
+        self.chores(now).await;
+        count
+    }
+
+    /// Does what is left to be done; in how many batches.
+    pub(crate) async fn chores(&self, now: i64) -> usize {
+        let (mut last, mut batches) = (String::new(), 0);
+        while let Some(namespace) = self.ledger.chore(&last, at(now)).await.unwrap() {
+            (last, batches) = (namespace, batches + 1);
+            assert!(batches < 10_000, "it does not end");
+        }
+        batches
+    }
+
     /// All notifications, oldest first.
     pub(crate) async fn stories(&self) -> Vec<NotificationStory> {
-        let query = NotificationQuery { limit: Some(500), ..NotificationQuery::default() };
-        let mut items = self.ledger.notifications(NS, query).await.unwrap().items;
-        items.reverse();
-        items
+        self.stories_of(NS).await
+    }
+
+    pub(crate) async fn stories_of(&self, namespace: &str) -> Vec<NotificationStory> {
+        let mut query = NotificationQuery { limit: Some(500), ..NotificationQuery::default() };
+        let mut items = Vec::new();
+        loop {
+            let list = self.ledger.notifications(namespace, query.clone()).await.unwrap();
+            items.extend(list.items);
+            query.after = list.next;
+            if query.after.is_none() {
+                items.reverse();
+                return items;
+            }
+        }
     }
 
     pub(crate) async fn titles(&self) -> Vec<String> {
         self.stories().await.into_iter().map(|story| story.notification.title).collect()
     }
+}
+
+/// So many groups are decided at once, and a commit waits for what it left or does not.
+pub(crate) fn in_steps(options: &mut Options, step: usize, waits: bool) {
+    options.step = step;
+    options.patience = Millis(if waits { 5_000 } else { 0 });
 }
 
 pub(crate) fn later() -> Outcome {

@@ -134,8 +134,14 @@ fn entry_of(plan: &Plan, partition: usize, records: &[(i64, u8, i64)], from: usi
     }
 }
 
-async fn in_the_ledger(plan: &Plan, records: &Records, steps: &[(usize, usize)], until: i64) -> Vec<Told> {
-    let mut bed = Bed::new().await;
+async fn in_the_ledger(
+    plan: &Plan,
+    records: &Records,
+    steps: &[(usize, usize)],
+    until: i64,
+    (step, waits): (usize, bool),
+) -> Vec<Told> {
+    let mut bed = Bed::with(|options| in_steps(options, step, waits)).await;
     bed.put(vec![hook(), plan.clone()]).await;
     bed.open(PARTITIONS).await;
     let mut done = [0; PARTITIONS];
@@ -154,6 +160,8 @@ async fn in_the_ledger(plan: &Plan, records: &Records, steps: &[(usize, usize)],
         until_ms(entry(partition as i32, at, at), until)
     });
     bed.commit(ends.collect(), 1_000).await;
+    bed.ledger.decide(at(1_000)).await.unwrap();
+    bed.ledger.settled().await;
     let mut told: Vec<Told> = bed
         .stories()
         .await
@@ -165,7 +173,8 @@ async fn in_the_ledger(plan: &Plan, records: &Records, steps: &[(usize, usize)],
         })
         .collect();
     assert_eq!(bed.ledger.counts().await.unwrap().late, 0);
-    bed.ledger.close().await;
+    bed.ledger.clone().close().await;
+    bed.accounts_are_right().await;
     told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     told
 }
@@ -182,11 +191,12 @@ proptest! {
     fn every_condition_comes_out_of_the_ledger_as_it_is_in_memory(
         records in records(),
         steps in prop::collection::vec((0..PARTITIONS, 1..9_usize), 0..12),
+        at_once in (1..4_usize, prop::bool::ANY),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         for condition in conditions() {
             let plan = of(condition);
-            let told = runtime.block_on(in_the_ledger(&plan, &records, &steps, 200));
+            let told = runtime.block_on(in_the_ledger(&plan, &records, &steps, 200, at_once));
             prop_assert_eq!(told, in_memory(&plan, &records, 200), "{:?}", alert_rule(&plan).condition);
         }
     }

@@ -1,4 +1,4 @@
-use domain::{AlertKind, Cause, Millis, PlanBody};
+use domain::{AlertKind, Cause, Millis};
 use ledger::Error;
 use protocol::messages::{Commit, Entry, PositionsRequest, TopicEnds};
 
@@ -207,16 +207,13 @@ async fn a_namespace_over_its_quota_is_told_to_wait_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
-async fn groups_over_the_quota_are_refused() {
+async fn groups_over_the_quota_are_counted_as_such_and_the_commit_is_taken() {
     let bed = Bed::with(|options| options.max_groups = 1).await;
     bed.put(vec![hook(), three()]).await;
     bed.open(1).await;
-    let plan = bed.ledger.source_plan(NS, &source()).unwrap();
-    let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    let counts = vec![count("a", 5, 1), count("b", 5, 1)];
-    let entries = vec![Entry { counts, ..entry(0, 0, 2) }];
-    let commit = Commit { revision: plan.revision.clone(), rules, entries };
-    let error = bed.ledger.commit(NS, &source(), commit, at(1)).await.unwrap_err();
-    assert!(matches!(error, Error::OverQuota { what: "groups", .. }), "{error}");
-    assert!(matches!(three().body, PlanBody::AlertRule(_)));
+    let counts = vec![count("a", 6, 1), count("b", 5, 2)];
+    let result = bed.commit(vec![Entry { counts, ..entry(0, 0, 3) }], 7).await;
+    assert_eq!(result.entries[0].status, 200);
+    let held = bed.ledger.counts().await.unwrap();
+    assert_eq!((held.groups, held.matched, held.unmatched.get("GroupsFull")), (1, 3, Some(&2)));
 }

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bed;
+mod chores;
 mod conditions;
 mod counting;
+mod deciding;
 mod delivering;
 mod ending;
 mod objects;
 mod property;
+mod reading;
 mod reporting;
 mod storing;
+mod tenants;

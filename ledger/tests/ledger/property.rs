@@ -101,8 +101,9 @@ fn fold(partition: usize, from: usize, records: &[(i64, u8)]) -> Entry {
     }
 }
 
-async fn run(records: &Records, steps: &[Step]) -> Vec<(String, String, i64, i64)> {
-    let bed = Bed::new().await;
+/// `step` groups are decided at once; `waits` says whether a commit waits for what it left.
+async fn run(records: &Records, steps: &[Step], step: usize, waits: bool) -> Vec<(String, String, i64, i64)> {
+    let bed = Bed::with(|options| in_steps(options, step, waits)).await;
     bed.put(vec![hook(), three()]).await;
     bed.open(PARTITIONS).await;
     let mut done = [0; PARTITIONS];
@@ -131,6 +132,7 @@ async fn run(records: &Records, steps: &[Step]) -> Vec<(String, String, i64, i64
         let end = until(entry(partition as i32, at_end, at_end), SECONDS + 60);
         bed.commit(vec![end], 1_000).await;
     }
+    bed.ledger.settled().await;
     let mut told: Vec<_> = bed
         .stories()
         .await
@@ -150,7 +152,8 @@ async fn run(records: &Records, steps: &[Step]) -> Vec<(String, String, i64, i64
     let counts = bed.ledger.counts().await.unwrap();
     let all: usize = records.iter().map(Vec::len).sum();
     assert_eq!((counts.matched, counts.late), (all as i64, 0));
-    bed.ledger.close().await;
+    bed.ledger.clone().close().await;
+    bed.accounts_are_right().await;
     told
 }
 
@@ -162,9 +165,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_alerts_are_a_function_of_the_records(records in records(), steps in steps()) {
+    fn the_alerts_are_a_function_of_the_records(
+        records in records(),
+        steps in steps(),
+        (step, waits) in (1..4_usize, prop::bool::ANY),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let told = runtime.block_on(run(&records, &steps));
+        let told = runtime.block_on(run(&records, &steps, step, waits));
         prop_assert_eq!(told, brute_force(&records));
     }
 }

@@ -34,6 +34,8 @@ fn world() -> Arc<World> {
         hub_ca: String::new(),
         audience: String::new(),
         deny_private: false,
+        denied_ranges: Vec::new(),
+        allowed_ranges: Vec::new(),
         memory_limit: String::new(),
         log: String::new(),
     };

@@ -17,14 +17,19 @@ pub struct NotificationQuery {
     pub state: Option<domain::DeliveryState>,
     /// At most this many, 1 to 500; 100 by default.
     pub limit: Option<i64>,
+    /// Only those older than this notification: the `next` of the answer before.
+    pub after: Option<Uuid>,
 }
 
 /// Notifications, newest first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationList {
-    /// At most `limit`.
+    /// At most `limit`, and no more than fit into about 1 MiB; fewer, even none, where many had to be looked at.
     pub items: Vec<NotificationStory>,
+    /// Ask again with `after` set to this: there may be more. None at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Uuid>,
 }
 
 /// Everything about one notification: was the person told, when, and if not, why not.
@@ -33,8 +38,16 @@ pub struct NotificationList {
 pub struct NotificationStory {
     /// What was said and what caused it.
     pub notification: Notification,
-    /// Every delivery with every attempt.
+    /// Every delivery with its attempts; of more than 500 the first.
     pub deliveries: Vec<DeliveryRecord>,
+    /// How many deliveries are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deliveries_left_out: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// Query of dead letters.
@@ -43,14 +56,19 @@ pub struct NotificationStory {
 pub struct DeadLetterQuery {
     /// At most this many, 1 to 500; 100 by default.
     pub limit: Option<i64>,
+    /// Only those older than this letter: the `next` of the answer before.
+    pub after: Option<String>,
 }
 
 /// Records that could not be decoded and that no dead-letter topic took, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterList {
-    /// At most `limit`.
+    /// At most `limit`, and no more than fit into about 1 MiB.
     pub items: Vec<HeldLetter>,
+    /// Ask again with `after` set to this: there are more. None at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A dead letter in the ledger.

@@ -1,4 +1,4 @@
-//! Sends commits to the hub, one at a time, each unchanged until it is answered.
+//! Sends commits to the hub, one at a time, each unchanged until it is answered. One that is too large is not sent again.
 //!
 //! Invariants: dead letters are written, or put into their entry, before the entry that passes over them is sent, or told to
 //! be over what the ledger takes; a
@@ -66,7 +66,16 @@ pub async fn run(
         let id = outgoing.id;
         let failures = write(&outgoing.letters, &mut letters).await;
         let commit = bury(outgoing, failures, &mut room, &metrics, &standing);
-        let answered = send(&context, &source, &commit, &metrics).await;
+        let answered = match send(&context, &source, &commit, &metrics).await {
+            Sent::Answered(answers) => answers,
+            Sent::TooLarge => {
+                if events.send(Event::TooLarge).is_err() {
+                    return;
+                }
+                // What was held is dropped, and read again in smaller parts.
+                commit.entries.iter().map(|entry| Answer::Elsewhere(entry.from)).collect()
+            }
+        };
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         if events.send(Event::Answered(id, answered)).is_err() {
             return;
@@ -163,8 +172,15 @@ fn for_ledger(letter: &Letter) -> DeadLetter {
     }
 }
 
-/// One answer for each entry; none at all when the hub knows of no rule that reads the source.
-async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metrics) -> Vec<Answer> {
+/// What became of a commit.
+enum Sent {
+    /// One answer for each entry; none at all when the hub knows of no rule that reads the source.
+    Answered(Vec<Answer>),
+    /// It holds more than the hub takes at once: as it is it will never be taken.
+    TooLarge,
+}
+
+async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metrics) -> Sent {
     let mut backoff = BACKOFF.0;
     loop {
         let count = |result| metrics.commits.get_or_create(&Outcome { result }).inc();
@@ -177,13 +193,18 @@ async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metric
                     409 => Answer::Elsewhere(entry.offset),
                     _ => Answer::Unknown,
                 });
-                return answers.collect();
+                return Sent::Answered(answers.collect());
             }
             Err(error) => error,
         };
         if error.status().is_some_and(|status| status.as_u16() == 404) {
             count("gone");
-            return Vec::new();
+            return Sent::Answered(Vec::new());
+        }
+        if error.status().is_some_and(|status| status.as_u16() == 413) {
+            count("too large");
+            tracing::warn!(%error, "commit not taken; its records are read again in smaller parts");
+            return Sent::TooLarge;
         }
         let wait = match &error {
             Error::Refused { status, retry_after, .. } if matches!(status.as_u16(), 429 | 503) => {

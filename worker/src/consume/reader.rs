@@ -26,6 +26,8 @@ use crate::kafka::{Consumer, Ends, Letter};
 
 /// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes.
 pub const MAX_HELD: usize = 4 << 20;
+/// The same for the counts and records of a partition: the hub takes twice as many in one entry.
+const MAX_ITEMS: usize = 500;
 /// Matches wait at most this long, where none of them is a notification by itself.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
 /// Records without a match wait at most this long.
@@ -48,6 +50,8 @@ pub enum Event {
     NoPlan,
     /// The commit of this number was answered, entry by entry; an entry without an answer is of no known topic.
     Answered(u64, Vec<Answer>),
+    /// It held more than the hub takes at once: hold less.
+    TooLarge,
     /// Where to read on, or why that isn't known.
     Positions(Result<BTreeMap<String, Opened>, String>),
     /// The clock from before the broker was asked, and what it said.
@@ -89,6 +93,8 @@ impl Held {
 struct Due {
     /// What is held, bytes.
     weight: usize,
+    /// A partition holds as many counts and records as it may.
+    full: bool,
     /// Since when something is held.
     since: Option<Instant>,
     /// A match is held.
@@ -112,6 +118,8 @@ pub struct Reader {
     plan: Option<Compiled>,
     pending: Option<Box<Compiled>>,
     commits: u64,
+    /// Counts and records that a partition may hold.
+    items: usize,
     due: Due,
     /// Tell the hub of every partition, even without news: it learns that a new plan runs.
     announce: bool,
@@ -157,6 +165,7 @@ impl Reader {
             plan: None,
             pending: None,
             commits: 0,
+            items: MAX_ITEMS,
             due: Due::default(),
             announce: false,
             wanted: BTreeSet::new(),
@@ -201,6 +210,7 @@ impl Reader {
                 self.answered(&answers);
             }
             Event::Answered(..) => {}
+            Event::TooLarge => self.items = (self.items / 2).max(1),
             Event::Positions(answer) => self.positions(answer),
             Event::Ends(clock_ms, answer) => self.ends(clock_ms, answer),
             Event::Topics(ids) => self.topics(&ids),
@@ -253,20 +263,21 @@ impl Reader {
         }
         let holds = self.books.holds();
         let age = self.due.since.filter(|_| holds).map_or(Duration::ZERO, |since| since.elapsed());
-        let due = self.due.weight >= MAX_HELD
+        let full = self.due.full || self.due.weight >= MAX_HELD;
+        let due = full
             || (holds && self.due.urgent)
             || (holds && self.due.matched && age >= COUNTS_WAIT)
             || (holds && age >= OFFSETS_WAIT)
             || (self.due.clock_moved && self.books.has_news())
             || self.announce;
         if self.books.in_flight() {
-            if self.due.weight >= MAX_HELD {
+            if full {
                 self.pause(true);
             }
         } else if due {
             self.commit(self.announce);
         }
-        if self.due.weight < MAX_HELD {
+        if !self.due.full && self.due.weight < MAX_HELD {
             self.pause(false);
         }
     }
@@ -329,6 +340,8 @@ impl Reader {
             match next {
                 Next::Done(key, offset) => {
                     self.count("accepted");
+                    // Back to the bound, slowly: what was too much is likely to be again.
+                    self.items = (self.items + self.items / 8 + 1).min(MAX_ITEMS);
                     self.untold.insert(key, offset);
                 }
                 Next::Read(key, offset) => {

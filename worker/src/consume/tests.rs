@@ -264,6 +264,21 @@ async fn a_commit_whose_answer_is_lost_or_that_is_not_taken_counts_once() {
 }
 
 #[tokio::test]
+async fn a_commit_that_holds_too_much_is_not_sent_again_but_read_again_in_smaller_parts() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 2, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
+    bench.hub.ledger().limit = Some(7);
+    bench.produce_many(2, 1_000).await;
+    bench.consume("a");
+    bench.until_read(1_000).await;
+    bench.each_once(100);
+    let ledger = bench.hub.ledger();
+    assert_eq!(ledger.counts[&OFTEN], 100);
+    assert!((1..60).contains(&ledger.too_large), "{} commits held too much", ledger.too_large);
+}
+
+#[tokio::test]
 async fn a_second_consumer_and_one_that_leaves_neither_lose_nor_repeat_a_record() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 6, 1).unwrap();

@@ -28,6 +28,7 @@ struct Round {
     letters: bool,
     /// That can't be decoded and stay where they are.
     staying: u64,
+    full: bool,
 }
 
 impl Reader {
@@ -43,6 +44,7 @@ impl Reader {
         let mut round = Round::default();
         let (mut begun, mut now, mut place) = (None, 0, 0);
         let (consumer, books, plan) = (&self.consumer, &mut self.books, self.plan.as_ref());
+        let items = self.items;
         consumer.take(wait, |fetched| {
             let begun = *begun.get_or_insert_with(|| {
                 news.extend(consumer.news());
@@ -63,6 +65,7 @@ impl Reader {
                         }
                         let time = fold(plan, held, (&record, topic), (time, now), &mut round);
                         *progress = (*progress).max(time);
+                        round.full |= held.fold.items() >= items;
                     }
                 }
                 Fetched::End(topic, partition, offset) => {
@@ -72,7 +75,7 @@ impl Reader {
                 }
                 Fetched::Error(code, why) => news.push(consumer.failed(code, &why)),
             }
-            let full = round.letters && weight(books) >= MAX_HELD;
+            let full = round.full || (round.letters && weight(books) >= MAX_HELD);
             if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {
                 return ControlFlow::Break(());
             }
@@ -115,6 +118,7 @@ impl Reader {
     /// Weighs what is held anew.
     pub(super) fn weigh(&mut self) {
         self.due.weight = weight(&self.books);
+        self.due.full = self.books.held().any(|held| held.fold.items() >= self.items);
         self.metrics.held_bytes.set(self.due.weight as i64);
     }
 }

@@ -42,6 +42,9 @@ pub struct Ledger {
     pub reports: BTreeMap<String, Report>,
     pub refused: usize,
     pub muted: usize,
+    /// Counts and records that an entry may hold, if there is a bound, and how often one held more.
+    pub limit: Option<usize>,
+    pub too_large: usize,
     /// First `from` with which a revision was accepted, by (revision, partition).
     pub activated: BTreeMap<(Digest, i32), i64>,
 }
@@ -66,6 +69,8 @@ impl Hub {
             reports: BTreeMap::new(),
             refused: 0,
             muted: 0,
+            limit: None,
+            too_large: 0,
             activated: BTreeMap::new(),
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -126,6 +131,11 @@ async fn commits(
     let ledger = &mut *ledger;
     if ledger.mode == Mode::Down {
         return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let holds = |entry: &protocol::messages::Entry| entry.counts.len() + entry.records.len();
+    if ledger.limit.is_some_and(|limit| commit.entries.iter().any(|entry| holds(entry) > limit)) {
+        ledger.too_large += 1;
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
     let mut results = Vec::new();
     for entry in commit.entries {

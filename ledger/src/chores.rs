@@ -1,0 +1,305 @@
+//! What concerns more rows than one command should touch is done in batches, each a command of its own: dead letters sent
+//! again, and what an object leaves behind. (A rule's groups, and what waits for a channel, go in the decider's steps.)
+//!
+//! Invariants: a chore is stored in the transaction that causes it, and each batch in one with how far it is, so that it
+//! goes on after a crash; a batch touches at most some hundred things of one namespace, and namespaces take turns. Never: a
+//! row of `channels` that goes before what is pending for it.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::DeliveryState;
+use jiff::Timestamp;
+use protocol::messages::{Pool, RequestStatus};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::catalog::Object;
+use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
+use crate::outcomes::end;
+use crate::sql::{ms, set};
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger, Topic, reads};
+
+/// Deliveries, notifications or letters of one batch.
+pub(crate) const BATCH: i64 = 250;
+
+/// Kinds, as stored. Those of a namespace are done in this order.
+pub(crate) mod kind {
+    /// A channel is gone: what is pending for it ends. `row`: its row.
+    pub(crate) const CHANNEL: &str = "channel";
+    /// No rule reads a topic any more: its letters go. `name`: the topic; `upto`: the last letter looked at.
+    pub(crate) const LETTERS: &str = "letters";
+    /// An object is gone: what it caused and is pending ends. `name`: its uid; `upto`: the last notification looked at.
+    pub(crate) const OBJECT: &str = "object";
+    /// A channel's dead letters are sent again. `name`: its uid; `row`: its row; `upto`: the last place that is meant.
+    pub(crate) const RESEND: &str = "resend";
+}
+
+/// Stores a chore; one that is there already begins anew.
+pub(crate) async fn add(
+    tx: &mut Tx,
+    namespace: &str,
+    kind: &str,
+    (name, row): (&str, i64),
+    upto: i64,
+) -> Result<(), Error> {
+    query(
+        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (namespace, kind, name, row) DO UPDATE SET upto = excluded.upto",
+    )
+    .bind(namespace)
+    .bind(kind)
+    .bind(name)
+    .bind(row)
+    .bind(upto)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes the uid from the row of a channel that is gone: it stays until nothing is pending for it.
+pub(crate) async fn bury(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
+    query("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1")
+        .bind(channel.row)
+        .execute(&mut tx.conn)
+        .await?;
+    add(tx, &channel.plan.namespace, kind::CHANNEL, ("", channel.row), 0).await
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Chore {
+    namespace: String,
+    kind: String,
+    name: String,
+    row: i64,
+    upto: i64,
+}
+
+struct Batch {
+    after: String,
+    now: Timestamp,
+}
+
+impl Command for Batch {
+    type Answer = Option<String>;
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<Option<String>, Error> {
+        // After the namespace that had its turn; from the beginning where none comes after it.
+        for after in [self.after.as_str(), ""] {
+            let chore: Option<Chore> = query_as(
+                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > ?1 \
+                 ORDER BY namespace, kind, name, row LIMIT 1",
+            )
+            .bind(after)
+            .fetch_optional(&mut tx.conn)
+            .await?;
+            let Some(chore) = chore else { continue };
+            let upto = match chore.kind.as_str() {
+                kind::CHANNEL => channel(tx, &chore, self.now).await?,
+                kind::LETTERS => letters(tx, &chore).await?,
+                kind::OBJECT => object(tx, &chore, self.now).await?,
+                kind::RESEND => resend(tx, &chore, self.now).await?,
+                other => return Err(Error::Corrupt(format!("{other:?} is stored as a chore"))),
+            };
+            chore.goes_on(tx, upto).await?;
+            return Ok(Some(chore.namespace));
+        }
+        Ok(None)
+    }
+}
+
+impl Chore {
+    /// Stores how far it is; none ends it.
+    async fn goes_on(&self, tx: &mut Tx, upto: Option<i64>) -> Result<(), Error> {
+        let sql = match upto {
+            Some(upto) if upto == self.upto => return Ok(()),
+            Some(_) => {
+                "UPDATE chores SET upto = ?5 WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4"
+            }
+            None => {
+                "DELETE FROM chores WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4 AND ?5 IS NULL"
+            }
+        };
+        query(sql)
+            .bind(&self.namespace)
+            .bind(&self.kind)
+            .bind(&self.name)
+            .bind(self.row)
+            .bind(upto)
+            .execute(&mut tx.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// The channel that it is about, while it is there.
+    fn channel(&self, tx: &Tx) -> Option<std::sync::Arc<Object>> {
+        let uid = Uuid::try_parse(&self.name).ok()?;
+        let object = tx.catalog.in_namespace(uid, &self.namespace)?;
+        object.channel().is_some().then(|| std::sync::Arc::clone(object))
+    }
+}
+
+/// A batch of what is pending for a channel that is gone; at the end its row.
+async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let pending: Vec<Stands> = query_as(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 0 ORDER BY d LIMIT ?2",
+    )
+    .bind(chore.row)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    deleted(tx, &pending, now).await?;
+    if pending.len() as i64 >= BATCH {
+        return Ok(Some(chore.upto));
+    }
+    query("DELETE FROM channels WHERE c = ?1").bind(chore.row).execute(&mut tx.conn).await?;
+    Ok(None)
+}
+
+async fn deleted(tx: &mut Tx, pending: &[Stands], now: Timestamp) -> Result<(), Error> {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let changes: Vec<Change> =
+        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
+    apply(tx, &changes, HashMap::new(), now).await
+}
+
+/// A batch of what an object that is gone caused.
+async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let looked: Vec<(i64, bool)> = query_as(
+        "SELECT n, settled IS NULL FROM notifications WHERE object = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+    )
+    .bind(&chore.name)
+    .bind(chore.upto)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let Some((last, _)) = looked.last() else { return Ok(None) };
+    let open: Vec<i64> = looked.iter().filter(|(_, open)| *open).map(|(n, _)| *n).collect();
+    let pending: Vec<Stands> = query_as(
+        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
+         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = ?2 LIMIT ?3",
+    )
+    .bind(set(&open)?)
+    .bind(&chore.namespace)
+    .bind(2 * BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    deleted(tx, &pending, now).await?;
+    Ok(Some(if pending.len() as i64 >= 2 * BATCH { chore.upto } else { *last }))
+}
+
+/// A batch of the letters of a topic.
+async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
+    let read: bool = query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = ?1 AND t.name = ?2)",
+    )
+    .bind(&chore.namespace)
+    .bind(&chore.name)
+    .fetch_one(&mut tx.conn)
+    .await?;
+    if read {
+        return Ok(None);
+    }
+    let looked: Vec<(i64, String)> =
+        query_as("SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3")
+            .bind(&chore.namespace)
+            .bind(chore.upto)
+            .bind(BATCH)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    let Some((last, _)) = looked.last() else { return Ok(None) };
+    let gone: Vec<i64> = looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&gone)?)
+        .execute(&mut tx.conn)
+        .await?;
+    Ok(Some(*last))
+}
+
+/// A batch of a channel's dead letters.
+async fn resend(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let Some(channel) = chore.channel(tx) else { return Ok(None) };
+    let more = resend_all(tx, &channel, chore.upto, now).await? >= BATCH;
+    Ok(more.then_some(chore.upto))
+}
+
+/// Sends a batch of a channel's dead letters again, the oldest of those up to a place; how many.
+pub(crate) async fn resend_all(
+    tx: &mut Tx,
+    channel: &Object,
+    upto: i64,
+    now: Timestamp,
+) -> Result<i64, Error> {
+    let dead: Vec<Stands> = query_as(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 2 \
+         AND namespace = ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
+    )
+    .bind(channel.row)
+    .bind(&channel.plan.namespace)
+    .bind(upto)
+    .bind(BATCH)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    revive(tx, channel, &dead, now).await?;
+    Ok(dead.len() as i64)
+}
+
+/// Dead deliveries begin again, at the ends of their lanes. Attempts go on being numbered.
+pub(crate) async fn revive(
+    tx: &mut Tx,
+    channel: &Object,
+    dead: &[Stands],
+    now: Timestamp,
+) -> Result<(), Error> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let lives = channel.channel().map_or(0, |plan| plan.delivery.expires_after.0);
+    let rows: Vec<i64> = dead.iter().map(|stands| stands.d).collect();
+    query(
+        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
+         head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
+    )
+    .bind(set(&rows)?)
+    .bind(ms(now))
+    .bind(ms(now).saturating_add(lives))
+    .bind(tx.ids.place + 1)
+    .execute(&mut tx.conn)
+    .await?;
+    tx.ids.place += rows.len() as i64;
+    let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
+    query("UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&notifications)?)
+        .execute(&mut tx.conn)
+        .await?;
+    let lanes: HashSet<(i64, i64)> = dead.iter().map(|stands| (channel.row, stands.lane)).collect();
+    heads(tx, &lanes).await?;
+    let count = dead.len() as i64;
+    let difference = Tally { pending: count, dead: -count, ..Tally::default() };
+    tally(tx, HashMap::from([(channel.row, difference)])).await?;
+    tx.wake(Topic::Work(channel.plan.namespace.clone(), Pool::Send));
+    Ok(())
+}
+
+/// What the answer to "send all again" says of so many.
+pub(crate) fn sent_again(status: impl Fn(i64, String) -> RequestStatus, count: i64) -> RequestStatus {
+    let word = if count == 1 { "dead letter is" } else { "dead letters are" };
+    status(count, format!("{count} {word} sent again"))
+}
+
+impl Ledger {
+    /// Does one batch of what commands left to do: of which namespace, or none when nothing is left. Namespaces take
+    /// turns: give back what it said last.
+    pub async fn chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
+        // A look costs no transaction.
+        let mut reader = self.readers.acquire().await?;
+        let left: Option<String> = query_scalar(reads::CHORE).bind("").fetch_optional(&mut *reader).await?;
+        drop(reader);
+        if left.is_none() {
+            return Ok(None);
+        }
+        self.door.done(Batch { after: after.to_owned(), now }).await
+    }
+}

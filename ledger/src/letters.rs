@@ -1,0 +1,224 @@
+//! Records that could not be decoded and that no dead-letter topic took.
+//!
+//! Invariants: the place of a record is its namespace's: what one namespace says of a record is not another's; what a
+//! namespace keeps stays within its bytes, in the transaction that adds to it: the oldest go first, and the rules that read
+//! their topics are told. Never: more removed for new letters than is in proportion to them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter};
+use sqlx::{query, query_as, query_scalar};
+
+use crate::reads::{self, PAGE};
+use crate::sql::{ms, set, time};
+use crate::writer::Tx;
+use crate::{Error, Ledger};
+
+/// Under this name a rule's numbers say how many letters of its topics went because their namespace held too many bytes.
+pub(crate) const DROPPED: &str = "LettersDropped";
+/// What a row counts beyond its body, bytes.
+const ROW: i64 = 256;
+/// Longest value and key, as Base64, and reason; a worker sends no longer ones.
+const VALUE: usize = 21_848;
+const KEY: usize = 1_368;
+const REASON: usize = 1_000;
+
+/// A letter to be kept: topic id, partition, offset, topic, body, bytes.
+type Row<'a> = (&'a str, i32, i64, &'a str, String, i64);
+
+/// Keeps the letters of a commit's entries.
+pub(crate) async fn keep(
+    tx: &mut Tx,
+    namespace: &str,
+    entries: &[&Entry],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let limit = tx.options.max_letter_bytes;
+    let (mut rows, mut bytes): (Vec<Row<'_>>, i64) = (Vec::new(), 0);
+    let mut dropped: BTreeMap<String, i64> = BTreeMap::new();
+    // Of more than fit, the newest.
+    for entry in entries.iter().rev() {
+        for letter in entry.dead_letters.iter().rev() {
+            let body = serde_json::to_string(&cut(letter))?;
+            let counts = body.len() as i64 + ROW;
+            if bytes + counts > limit {
+                *dropped.entry(entry.topic.clone()).or_default() += 1;
+                continue;
+            }
+            bytes += counts;
+            rows.push((&entry.topic_id, entry.partition, letter.offset, &entry.topic, body, counts));
+        }
+    }
+    rows.reverse();
+    if !rows.is_empty() {
+        let most = rows.len() as i64 * 2 + 64;
+        for (topic, count) in make_room(tx, namespace, bytes, most).await? {
+            *dropped.entry(topic).or_default() += count;
+        }
+        query(
+            "INSERT INTO dead_letters (topic_id, p, position, topic, body, bytes, namespace, stored) \
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2, ?3 \
+             FROM jsonb_each(?1) WHERE true ON CONFLICT (namespace, topic_id, p, position) DO NOTHING",
+        )
+        .bind(set(&rows)?)
+        .bind(namespace)
+        .bind(ms(now))
+        .execute(&mut tx.conn)
+        .await?;
+    }
+    tell(tx, namespace, &dropped).await
+}
+
+/// A letter within its bounds, whatever a worker sent.
+fn cut(letter: &DeadLetter) -> DeadLetter {
+    let within = |text: &str, most: usize| -> String {
+        if text.len() <= most { text.to_owned() } else { text.chars().take(most).collect() }
+    };
+    DeadLetter {
+        reason: within(&letter.reason, REASON),
+        key: letter.key.as_ref().map(|key| within(key, KEY)),
+        value: within(&letter.value, VALUE),
+        ..*letter
+    }
+}
+
+/// Removes the oldest letters of a namespace, at most so many, until `more` bytes fit: how many of each topic.
+pub(crate) async fn make_room(
+    tx: &mut Tx,
+    namespace: &str,
+    more: i64,
+    most: i64,
+) -> Result<BTreeMap<String, i64>, Error> {
+    let held: Option<i64> = query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'letters'")
+        .bind(namespace)
+        .fetch_optional(&mut tx.conn)
+        .await?;
+    let mut over = held.unwrap_or(0) + more - tx.options.max_letter_bytes;
+    let mut dropped = BTreeMap::new();
+    if over <= 0 {
+        return Ok(dropped);
+    }
+    let oldest: Vec<(i64, i64, String)> =
+        query_as("SELECT l, bytes, topic FROM dead_letters WHERE namespace = ?1 ORDER BY l LIMIT ?2")
+            .bind(namespace)
+            .bind(most)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    let mut gone = Vec::new();
+    for (l, bytes, topic) in oldest {
+        if over <= 0 {
+            break;
+        }
+        over -= bytes;
+        gone.push(l);
+        *dropped.entry(topic).or_default() += 1;
+    }
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&gone)?)
+        .execute(&mut tx.conn)
+        .await?;
+    Ok(dropped)
+}
+
+/// Adds to the numbers of the rules that read these topics, and counts.
+pub(crate) async fn tell(tx: &mut Tx, namespace: &str, dropped: &BTreeMap<String, i64>) -> Result<(), Error> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    tx.counted.letters_dropped += dropped.values().sum::<i64>().unsigned_abs();
+    let catalog = std::sync::Arc::clone(&tx.catalog);
+    let mut rows: HashMap<i64, i64> = HashMap::new();
+    for source in catalog.space(namespace).into_iter().flat_map(|space| space.sources.values()) {
+        for (uid, rule) in &source.rules {
+            let count: i64 = rule.plan.topics.iter().filter_map(|topic| dropped.get(topic)).sum();
+            if let Some(object) = catalog.get(*uid).filter(|_| count > 0) {
+                rows.insert(object.row, count);
+                tx.mark(*uid, false);
+            }
+        }
+    }
+    add(tx, DROPPED, &rows).await
+}
+
+/// Adds to what rules say was dropped under a reason, by the rule's row.
+pub(crate) async fn add(tx: &mut Tx, reason: &str, rows: &HashMap<i64, i64>) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    query(
+        "INSERT INTO drops (r, reason, count) SELECT value ->> 0, ?2, value ->> 1 FROM jsonb_each(?1) \
+         WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
+    )
+    .bind(set(&rows.iter().collect::<Vec<_>>())?)
+    .bind(reason)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+impl Ledger {
+    /// Records that could not be decoded and that no dead-letter topic took, newest first, as many as fit into an answer
+    /// of 1 MiB; `next` says where to go on. [`Error::NotFound`] when the letter after which to go on is gone.
+    pub async fn dead_letters(
+        &self,
+        namespace: &str,
+        query: DeadLetterQuery,
+    ) -> Result<DeadLetterList, Error> {
+        let gone = || Error::NotFound("the dead letter to go on from (begin anew)".to_owned());
+        let mut reader = self.people.acquire().await?;
+        let before = match &query.after {
+            None => i64::MAX,
+            Some(after) => {
+                let (p, position, topic_id) = place(after).ok_or_else(gone)?;
+                query_scalar(reads::LETTER_PLACE)
+                    .bind(namespace)
+                    .bind(topic_id)
+                    .bind(p)
+                    .bind(position)
+                    .fetch_optional(&mut *reader)
+                    .await?
+                    .ok_or_else(gone)?
+            }
+        };
+        let limit = query.limit.unwrap_or(100).clamp(1, 500);
+        let sizes: Vec<(i64, i64)> = query_as(reads::LETTER_SIZES)
+            .bind(namespace)
+            .bind(before)
+            .bind(limit + 1)
+            .fetch_all(&mut *reader)
+            .await?;
+        let mut bytes = 0;
+        let fits = sizes.iter().take(limit as usize).take_while(|(_, size)| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= PAGE
+        });
+        let Some((end, _)) = fits.last() else { return Ok(DeadLetterList::default()) };
+        let found: Vec<(String, i32, i64, String, String)> = query_as(reads::LETTERS)
+            .bind(namespace)
+            .bind(before)
+            .bind(end)
+            .bind(limit)
+            .fetch_all(&mut *reader)
+            .await?;
+        drop(reader);
+        let more = sizes.last().is_some_and(|(l, _)| l != end);
+        let mut list = DeadLetterList::default();
+        let mut at = String::new();
+        for (topic, partition, stored, body, topic_id) in found {
+            let letter: DeadLetter = serde_json::from_str(&body)?;
+            at = format!("{partition}.{}.{topic_id}", letter.offset);
+            list.items.push(HeldLetter { topic, partition, stored: time(stored), letter });
+        }
+        list.next = Some(at).filter(|at| more && !at.is_empty());
+        Ok(list)
+    }
+}
+
+/// Reads what `next` said: partition, offset, topic id.
+fn place(after: &str) -> Option<(i32, i64, &str)> {
+    let (p, rest) = after.split_once('.')?;
+    let (position, topic_id) = rest.split_once('.')?;
+    Some((p.parse().ok()?, position.parse().ok()?, topic_id))
+}

@@ -1,0 +1,184 @@
+//! Commands that wait for the writer, in turns between namespaces.
+//!
+//! Invariants: of one namespace first come, first served; between namespaces one command each, so that a namespace that
+//! sends a thousand delays another's next command by one of its own. Never: a command whose caller has left, where nobody
+//! else needs it done.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::Error;
+use crate::writer::Job;
+
+/// Commands of one namespace that may wait. Each has a caller that waits with it; over the bound it is told so.
+const MAX_WAITING: usize = 4_096;
+/// From so many on, those whose callers have left are looked for and let go.
+const TIDY: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Queue(Mutex<Lanes>);
+
+#[derive(Default)]
+struct Lanes {
+    /// By namespace; never an empty one.
+    lanes: HashMap<String, VecDeque<Box<dyn Job>>>,
+    /// Whose turn it is next.
+    turns: VecDeque<String>,
+    len: usize,
+    closed: bool,
+}
+
+impl Queue {
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, namespace: String, job: Box<dyn Job>) -> Result<(), Error> {
+        let mut all = self.lanes();
+        let Lanes { lanes, turns, len, closed } = &mut *all;
+        if *closed {
+            return Err(Error::Closed);
+        }
+        let lane = match lanes.get_mut(&namespace) {
+            Some(lane) => lane,
+            None => {
+                turns.push_back(namespace.clone());
+                lanes.entry(namespace.clone()).or_default()
+            }
+        };
+        if lane.len() >= TIDY && lane.len().is_power_of_two() {
+            let before = lane.len();
+            lane.retain(|job| !job.abandoned());
+            *len -= before - lane.len();
+        }
+        // The loops' own are as many as there are loops.
+        if lane.len() >= MAX_WAITING && !namespace.is_empty() {
+            return Err(Error::OverQuota {
+                namespace,
+                what: "requests that wait to be stored",
+                limit: MAX_WAITING as i64,
+                retry: protocol::messages::DEFAULT_RETRY,
+            });
+        }
+        lane.push_back(job);
+        *len += 1;
+        Ok(())
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lanes().len
+    }
+
+    /// The next command, and the turn is the next namespace's.
+    pub(crate) fn next(&self) -> Option<Box<dyn Job>> {
+        let mut all = self.lanes();
+        while let Some(namespace) = all.turns.pop_front() {
+            let mut found = None;
+            let mut taken = 0;
+            if let Some(lane) = all.lanes.get_mut(&namespace) {
+                while let Some(job) = lane.pop_front() {
+                    taken += 1;
+                    if !job.abandoned() {
+                        found = Some(job);
+                        break;
+                    }
+                }
+                if lane.is_empty() {
+                    all.lanes.remove(&namespace);
+                } else {
+                    all.turns.push_back(namespace);
+                }
+            }
+            all.len -= taken;
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// No further commands are taken; those that wait are done.
+    pub(crate) fn close(&self) {
+        self.lanes().closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::writer::Running;
+
+    thread_local! {
+        static DONE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Named(&'static str, Arc<AtomicBool>);
+
+    impl Job for Named {
+        fn abandoned(&self) -> bool {
+            self.1.load(Ordering::Relaxed)
+        }
+
+        fn run<'a>(&'a mut self, _: &'a mut crate::writer::Tx) -> Running<'a> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn answer(self: Box<Self>, _: Option<Error>) {
+            DONE.with_borrow_mut(|done| done.push(self.0));
+        }
+    }
+
+    fn push(queue: &Queue, namespace: &str, name: &'static str) -> Result<(), Error> {
+        queue.push(namespace.to_owned(), Box::new(Named(name, Arc::default())))
+    }
+
+    fn order(queue: &Queue) -> Vec<&'static str> {
+        while let Some(job) = queue.next() {
+            job.answer(None);
+        }
+        DONE.take()
+    }
+
+    #[test]
+    fn a_namespace_with_a_thousand_commands_delays_another_by_one() {
+        let queue = Queue::default();
+        for _ in 0..1_000 {
+            push(&queue, "busy", "busy").unwrap();
+        }
+        push(&queue, "quiet", "first").unwrap();
+        push(&queue, "quiet", "second").unwrap();
+        assert_eq!(queue.len(), 1_002);
+        let order = order(&queue);
+        assert_eq!(order[..5], ["busy", "first", "busy", "second", "busy"]);
+        assert_eq!((order.len(), queue.len()), (1_002, 0));
+    }
+
+    #[test]
+    fn commands_whose_callers_left_take_no_turn_and_no_room() {
+        let queue = Queue::default();
+        let left = Arc::new(AtomicBool::new(false));
+        for _ in 0..TIDY {
+            queue.push("a".to_owned(), Box::new(Named("left", left.clone()))).unwrap();
+        }
+        left.store(true, Ordering::Relaxed);
+        push(&queue, "a", "there").unwrap();
+        assert_eq!(queue.len(), 1);
+        assert_eq!(order(&queue), ["there"]);
+    }
+
+    #[test]
+    fn over_the_bound_that_namespace_alone_is_told_so() {
+        let queue = Queue::default();
+        for _ in 0..MAX_WAITING {
+            push(&queue, "a", "a").unwrap();
+        }
+        let error = push(&queue, "a", "more").unwrap_err();
+        assert!(matches!(&error, Error::OverQuota { namespace, .. } if namespace == "a"), "{error}");
+        push(&queue, "b", "b").unwrap();
+    }
+}

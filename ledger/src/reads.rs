@@ -1,0 +1,246 @@
+//! Every statement that a reader runs, and the connections it runs on.
+//!
+//! Invariants: a statement goes by an index to what it wants and takes a bounded number of rows from there, so that none
+//! sorts, scans or gathers what a tenant can make large; what is longer goes on from a cursor. A read that takes more steps
+//! than any should is stopped, and it alone fails. Never: SQL of a reader elsewhere, or a temporary file.
+
+use sqlx::Sqlite;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqlitePool;
+
+use crate::Error;
+
+/// Bytes of an answer from which on no further item is added.
+pub(crate) const PAGE: i64 = 1024 * 1024;
+/// Rows that one statement looks at where it goes through many.
+pub(crate) const SLICE: i64 = 2_000;
+/// Steps of SQLite's machine between two looks at the budget.
+const STEPS: i32 = 1_000;
+/// Looks that a read may take: a few million steps are some tenths of a second.
+const LOOKS: u32 = 5_000;
+
+/// Read-only connections.
+#[derive(Clone)]
+pub(crate) struct Readers(SqlitePool);
+
+impl Readers {
+    pub(crate) fn new(pool: SqlitePool) -> Self {
+        Self(pool)
+    }
+
+    /// A connection for one read, with its budget of steps.
+    pub(crate) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        self.within(LOOKS).await
+    }
+
+    async fn within(&self, mut looks: u32) -> Result<PoolConnection<Sqlite>, Error> {
+        let mut reader = self.0.acquire().await?;
+        reader.lock_handle().await?.set_progress_handler(STEPS, move || {
+            looks = looks.saturating_sub(1);
+            looks > 0
+        });
+        Ok(reader)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// Defines the statements, and the list of all of them.
+macro_rules! reads {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
+        $($(#[$doc])* pub(crate) const $name: &str = $sql;)*
+
+        #[cfg(test)]
+        const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+reads! {
+    /// The row of a notification of a namespace.
+    NOTIFICATION = "SELECT n FROM notifications WHERE id = ?1 AND namespace = ?2";
+    /// The row of the notification of a delivery.
+    NOTIFICATION_OF = "SELECT n FROM deliveries WHERE id = ?1 AND namespace = ?2";
+    /// A notification's id.
+    NOTIFICATION_ID = "SELECT id FROM notifications WHERE n = ?1";
+    /// Rows of a namespace's notifications before one, newest first.
+    PAGE_OF_NAMESPACE = "SELECT n FROM notifications WHERE namespace = ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3";
+    /// The same of what caused them, whatever the namespace.
+    PAGE_OF_OBJECT =
+        "SELECT n, namespace FROM notifications WHERE object = ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3";
+    /// Of these rows those caused by an object or sent to a channel, and with a delivery in a state.
+    CHOSEN =
+        "SELECT n.n FROM jsonb_each(?1) j CROSS JOIN notifications n ON n.n = j.value WHERE (?2 IS NULL OR n.object = ?2 \
+         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND d.c = ?3)) \
+         AND (?4 IS NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND d.state = ?4))";
+    /// What a notification says.
+    BODY = "SELECT body FROM notifications WHERE n = ?1";
+    /// Its first deliveries.
+    DELIVERIES =
+        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1000) AS reason, \
+         d.numbered, d.due, d.lease, d.expires, c.paused FROM deliveries d LEFT JOIN channels c ON c.c = d.c \
+         WHERE d.n = ?1 ORDER BY d.d LIMIT ?2";
+    /// How many there are.
+    DELIVERY_COUNT = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE n = ?1 LIMIT ?2)";
+    /// The last attempts of each of the first deliveries.
+    ATTEMPTS =
+        "SELECT a.d, a.number, a.started, a.ended, a.outcome, substr(a.reason, 1, 500) AS reason \
+         FROM (SELECT d, numbered FROM deliveries WHERE n = ?1 ORDER BY d LIMIT ?2) d \
+         CROSS JOIN attempts a ON a.d = d.d AND a.number > d.numbered - ?3";
+    /// The row of a letter.
+    LETTER_PLACE =
+        "SELECT l FROM dead_letters WHERE namespace = ?1 AND topic_id = ?2 AND p = ?3 AND position = ?4";
+    /// Sizes of a namespace's letters before one, newest first.
+    LETTER_SIZES =
+        "SELECT l, bytes FROM dead_letters WHERE namespace = ?1 AND l < ?2 ORDER BY l DESC LIMIT ?3";
+    /// Those down to another one.
+    LETTERS =
+        "SELECT topic, p, stored, body, topic_id FROM dead_letters WHERE namespace = ?1 AND l < ?2 AND l >= ?3 \
+         ORDER BY l DESC LIMIT ?4";
+    /// Lengths of statuses after a version.
+    FEED_SIZES =
+        "SELECT version, octet_length(body) FROM statuses WHERE version > ?1 ORDER BY version LIMIT ?2";
+    /// Those up to another one.
+    FEED =
+        "SELECT version, body FROM statuses WHERE version > ?1 AND version <= ?2 ORDER BY version LIMIT ?3";
+    /// The newest version.
+    FEED_NEWEST = "SELECT version FROM statuses ORDER BY version DESC LIMIT 1";
+    /// Where a schedule's reminders stand.
+    SCHEDULE = "SELECT through FROM schedules WHERE uid = ?1";
+    /// Whether a lease has run out.
+    LEASE_DUE = "SELECT 1 FROM deliveries WHERE lease <= ?1 LIMIT 1";
+    /// Whether a delivery is too old.
+    EXPIRY_DUE =
+        "SELECT 1 FROM deliveries WHERE state = 0 AND lease IS NULL AND expires <= ?1 LIMIT 1";
+    /// Whether a notification without, or with, a dead delivery is to be removed for its age.
+    NOTIFICATION_OLD = "SELECT 1 FROM notifications WHERE dead = ?1 AND settled < ?2 LIMIT 1";
+    /// Whether a letter is to be removed for its age.
+    LETTER_OLD = "SELECT 1 FROM dead_letters WHERE stored < ?1 LIMIT 1";
+    /// What namespaces hold, after a namespace and kind.
+    USAGE =
+        "SELECT namespace, kind, bytes FROM usage WHERE (namespace, kind) > (?1, ?2) \
+         ORDER BY namespace, kind LIMIT ?3";
+    /// The first chore after a namespace.
+    CHORE = "SELECT namespace FROM chores WHERE namespace > ?1 ORDER BY namespace LIMIT 1";
+    /// Numbers of channels after one, each with the time of its oldest pending delivery.
+    CHANNELS =
+        "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, (SELECT n.created FROM \
+         deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) \
+         FROM channels c WHERE c.c > ?1 ORDER BY c.c LIMIT ?2";
+    /// When the first of those that wait was decided, by when they expire.
+    OLDEST_WAITING =
+        "SELECT n.created FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.state = 0 AND d.lease IS NULL \
+         AND d.expires > 0 ORDER BY d.expires LIMIT 1";
+    /// How many wait for a channel that does not exist, up to a bound.
+    WAITING =
+        "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE namespace > '' AND state = 0 AND c IS NULL LIMIT ?1)";
+    /// Partitions after one, with their lag.
+    LAG =
+        "SELECT t, p, max(high - position, 0) FROM partitions WHERE (t, p) > (?1, ?2) ORDER BY t, p LIMIT ?3";
+    /// Numbers of rules after one.
+    RULES =
+        "SELECT r, matched, late, dead_lettered, groups FROM rules WHERE r > ?1 ORDER BY r LIMIT ?2";
+    /// How many groups fire, up to a bound.
+    FIRING =
+        "SELECT count(*) FROM (SELECT 1 FROM groups WHERE r > 0 AND firing IS NOT NULL LIMIT ?1)";
+    /// What rules dropped, after a rule and reason.
+    DROPS =
+        "SELECT r, reason, count FROM drops WHERE (r, reason) > (?1, ?2) ORDER BY r, reason LIMIT ?3";
+    /// Rules after one, and whether something of them is left to decide.
+    UNDECIDED =
+        "SELECT r.r, r.namespace, r.woken IS NOT NULL OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r \
+         AND g.next <= r.decided) FROM rules r WHERE r.r > ?1 ORDER BY r.r LIMIT ?2";
+    /// Rules after one whose groups leave.
+    LEAVING = "SELECT r, namespace, true FROM leaving WHERE r > ?1 ORDER BY r LIMIT ?2";
+    /// A namespace in which deliveries wait for one of these channels.
+    APPEARED =
+        "SELECT j.value ->> 0 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
+         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.state = 0 AND d.c IS NULL) LIMIT 1";
+    /// Where a partition stands.
+    POSITION =
+        "SELECT p.position FROM sources s JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t \
+         WHERE s.namespace = ?1 AND s.key = ?2 AND t.name = ?3 AND t.topic_id = ?4 AND p.p = ?5";
+    /// Channels' budgets, and the first due delivery of each.
+    BUDGETS =
+        "SELECT c.c, c.tokens, c.refilled, c.paused, (SELECT d.due FROM deliveries d WHERE d.c = c.c \
+         AND (d.made > 0) = ?2 AND d.state = 0 AND d.head = 1 AND d.lease IS NULL ORDER BY d.due LIMIT 1) AS due \
+         FROM jsonb_each(?1) j CROSS JOIN channels c ON c.c = j.value";
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::query_as;
+
+    use super::*;
+
+    async fn readers(dir: &tempfile::TempDir) -> Readers {
+        let path = dir.path().join("ledger.db");
+        crate::open::connect(&path, false).await.expect("a schema");
+        crate::open::readers(&path, 1).await.expect("readers")
+    }
+
+    /// A plan of each statement: by an index, without sorting, and bounded where it is not one thing by its key.
+    #[tokio::test]
+    async fn no_read_sorts_or_scans_and_each_takes_a_bounded_number_of_rows() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let readers = readers(&dir).await;
+        let mut reader = readers.acquire().await.expect("a reader");
+        for (name, sql) in ALL {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+            let plan: Vec<(i64, i64, i64, String)> = query_as(explain)
+                .fetch_all(&mut *reader)
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(!plan.is_empty(), "{name}");
+            for (.., step) in &plan {
+                assert!(!step.contains("USE TEMP B-TREE"), "{name} sorts: {plan:#?}");
+                assert!(!step.contains("AUTOMATIC"), "{name} makes an index: {plan:#?}");
+                // What comes in as a parameter, and what a statement's own bounded part gave.
+                let given = ["SCAN j VIRTUAL TABLE", "SCAN d", "SCAN (subquery"];
+                let given = given.iter().any(|given| step.starts_with(given)) && !step.contains("USING");
+                let first = *name == "FEED_NEWEST" && step.contains("USING COVERING INDEX");
+                assert!(!step.starts_with("SCAN") || given || first, "{name} scans: {plan:#?}");
+            }
+            let by_key = plan.iter().all(|(.., step)| !step.contains('>') && !step.contains('<'));
+            assert!(sql.contains("LIMIT") || (by_key && ONE.contains(name)), "{name} has no bound");
+        }
+    }
+
+    /// Statements that need no bound: a key names one row, or the rows are those that were asked for.
+    const ONE: &[&str] = &[
+        "NOTIFICATION",
+        "NOTIFICATION_OF",
+        "NOTIFICATION_ID",
+        "CHOSEN",
+        "BODY",
+        "LETTER_PLACE",
+        "SCHEDULE",
+        "BUDGETS",
+        "POSITION",
+    ];
+
+    #[tokio::test]
+    async fn a_reader_has_no_use_for_temporary_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let readers = readers(&dir).await;
+        let mut reader = readers.acquire().await.expect("a reader");
+        let (store,): (i64,) = query_as("PRAGMA temp_store").fetch_one(&mut *reader).await.expect("a pragma");
+        assert_eq!(store, 2, "in memory");
+    }
+
+    #[tokio::test]
+    async fn a_read_without_end_is_stopped_and_the_next_one_works() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let readers = readers(&dir).await;
+        let mut reader = readers.within(100).await.expect("a reader");
+        let endless =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        let stopped = query_as::<_, (i64,)>(endless).fetch_one(&mut *reader).await.map_err(Error::from);
+        assert!(matches!(&stopped, Err(Error::Invalid(why)) if why.contains("steps")), "{stopped:?}");
+        drop(reader);
+        let mut reader = readers.acquire().await.expect("a reader");
+        let (one,): (i64,) = query_as("SELECT 1").fetch_one(&mut *reader).await.expect("an answer");
+        assert_eq!(one, 1);
+    }
+}

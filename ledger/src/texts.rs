@@ -1,0 +1,172 @@
+//! Texts of rules, rendered where nobody else waits: on the threads for work that blocks, before the transaction that
+//! needs them.
+//!
+//! Invariants: at most one job of a namespace at a time, and at most [`TURNS`] in all, each for at most [`SLICE`] and one
+//! text; past a commit's time each text that is left is the named fallback, so that what asked ends. Never: a template in
+//! the writer's transaction, or on a thread that answers requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use alerting::decide::Decision;
+use alerting::tell::Shown;
+use domain::{AlertData, Values};
+use protocol::messages::{Commit, Sample};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::catalog::Object;
+use crate::rules::Rule;
+use crate::{Options, Render, Rendered};
+
+/// Jobs that render at a time.
+const TURNS: usize = 2;
+/// After this long a job makes room for another namespace's.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Texts by notification.
+pub(crate) type Ready = HashMap<Uuid, Rendered>;
+
+/// A text that is wanted.
+pub(crate) struct Ask {
+    /// The notification's.
+    pub(crate) id: Uuid,
+    pub(crate) object: Arc<Object>,
+    /// The group's row; none where no group waits for it.
+    pub(crate) group: Option<i64>,
+    pub(crate) of: Of,
+}
+
+/// What a text speaks of, as it is stored.
+pub(crate) enum Of {
+    /// A record of a commit: its entry and its place there.
+    Record(Arc<Commit>, usize, usize),
+    Alert(Box<Told>),
+}
+
+/// A decision with what it shows.
+pub(crate) struct Told {
+    /// The group's labels, JSON.
+    pub(crate) labels: String,
+    pub(crate) decision: Decision,
+    /// The first and the last record, JSON.
+    pub(crate) first: Option<String>,
+    pub(crate) last: Option<String>,
+    pub(crate) top: BTreeMap<String, Values>,
+}
+
+impl Ask {
+    /// Has something made of the data; none where it is not what we store.
+    fn with<T>(&self, records: bool, make: impl FnOnce(&AlertData<'_>) -> T) -> Option<T> {
+        let rule = Rule::of(&self.object)?;
+        match &self.of {
+            Of::Record(commit, entry, at) => {
+                let matched = commit.entries.get(*entry)?.records.get(*at)?;
+                Some(make(&rule.subject().record(&matched.group, &matched.sample)))
+            }
+            Of::Alert(told) => {
+                let group: BTreeMap<String, String> = serde_json::from_str(&told.labels).ok()?;
+                let read = |text: &Option<String>| -> Option<Sample> {
+                    text.as_deref().filter(|_| records).and_then(|text| serde_json::from_str(text).ok())
+                };
+                let (first, last) = (read(&told.first), read(&told.last));
+                let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &told.top };
+                Some(make(&rule.subject().alert(&group, &told.decision, shown)))
+            }
+        }
+    }
+}
+
+/// Who renders.
+pub(crate) struct Texts {
+    render: Arc<dyn Render>,
+    turns: Arc<Semaphore>,
+    /// One permit for each namespace that renders.
+    spaces: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// What one text may take.
+    text: Duration,
+    /// What all texts may take that are asked for at once.
+    all: Duration,
+}
+
+/// What is left of a job.
+struct Job {
+    asks: Vec<Ask>,
+    /// Of the first ones, in order.
+    done: Mutex<Vec<Rendered>>,
+}
+
+impl Job {
+    fn done(&self) -> std::sync::MutexGuard<'_, Vec<Rendered>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Texts {
+    pub(crate) fn new(render: Arc<dyn Render>, options: &Options) -> Self {
+        let (text, all) = (options.text_time.std(), options.texts_time.std());
+        Self { render, turns: Arc::new(Semaphore::new(TURNS)), spaces: Mutex::default(), text, all }
+    }
+
+    /// Renders all of them within the time for a commit; those that are left then get the fallback.
+    pub(crate) async fn ready(&self, namespace: &str, asks: Vec<Ask>) -> Ready {
+        if asks.is_empty() {
+            return Ready::new();
+        }
+        let deadline = Instant::now() + self.all;
+        let job = Arc::new(Job { done: Mutex::new(Vec::with_capacity(asks.len())), asks });
+        // Whoever renders ends by itself at the deadline; one that does not is not waited for.
+        let end = tokio::time::Instant::from_std(deadline + self.text);
+        let rendered = tokio::time::timeout_at(end, self.render(namespace, &job, deadline)).await;
+        let mut done = std::mem::take(&mut *job.done()).into_iter();
+        let late = rendered.is_err().then(|| tracing::warn!(namespace, "texts were not rendered in time"));
+        let why = match late {
+            Some(()) => {
+                format!("not rendered within {} ms, the time for all texts at once", self.all.as_millis())
+            }
+            None => "rendering failed".to_owned(),
+        };
+        let mut ready = Ready::with_capacity(job.asks.len());
+        for ask in &job.asks {
+            let text = done.next().or_else(|| ask.with(false, |data| self.render.fallback(data, &why)));
+            ready.extend(text.map(|text| (ask.id, text)));
+        }
+        ready
+    }
+
+    async fn render(&self, namespace: &str, job: &Arc<Job>, deadline: Instant) {
+        let Ok(mut ours) = self.space(namespace).acquire_owned().await else { return };
+        while job.done().len() < job.asks.len() {
+            let Ok(_turn) = self.turns.acquire().await else { return };
+            let (job, render, most) = (Arc::clone(job), Arc::clone(&self.render), self.text);
+            // The namespace's turn goes with the thread: while one that does not end has it, no other job is begun.
+            let slice = tokio::task::spawn_blocking(move || {
+                let until = Instant::now() + SLICE;
+                loop {
+                    let at = job.done().len();
+                    let Some(ask) = job.asks.get(at) else { return ours };
+                    let deadline = deadline.min(Instant::now() + most);
+                    let text = ask.with(true, |data| render.alert(data, deadline));
+                    // What can't be read is not ours, and has no text; the next are not held up.
+                    job.done().push(text.unwrap_or_default());
+                    if Instant::now() >= until {
+                        return ours;
+                    }
+                }
+            });
+            match slice.await {
+                Ok(back) => ours = back,
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn space(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if spaces.len() > 1_000 {
+            spaces.retain(|_, space| Arc::strong_count(space) > 1);
+        }
+        Arc::clone(spaces.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+}

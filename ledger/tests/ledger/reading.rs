@@ -1,0 +1,160 @@
+//! Reading what one namespace made much of: in pages, each bounded, and nothing else waits for it.
+
+use domain::DeliveryState;
+use protocol::messages::{NotificationQuery, NotificationStory};
+use sqlx::{query, raw_sql};
+use uuid::Uuid;
+
+use crate::bed::*;
+use crate::tenants::{notification, raw};
+
+const ALERTS: i64 = 500;
+const RECEIVERS: i64 = 16;
+const ATTEMPTS: i64 = 12;
+
+/// Alerts, each with dead receivers of many attempts.
+async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
+    let bed = Bed::new().await;
+    bed.put(vec![hook(), any()]).await;
+    bed.ledger.clone().close().await;
+    let mut conn = raw(&bed.path()).await;
+    raw_sql("BEGIN").execute(&mut conn).await.unwrap();
+    for n in 1..=alerts {
+        let id = Uuid::from_u128(10_000 + n.unsigned_abs() as u128);
+        query("INSERT INTO notifications (n, id, namespace, object, created, settled, dead, body) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6)")
+            .bind(n)
+            .bind(id.to_string())
+            .bind(NS)
+            .bind(RULE.to_string())
+            .bind(ms(n))
+            .bind(serde_json::to_string(&notification(id, NS, n)).unwrap())
+            .execute(&mut conn)
+            .await
+            .unwrap();
+    }
+    query(
+        "WITH RECURSIVE d(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i + 1 < ?1 * ?2) \
+         INSERT INTO deliveries (n, c, namespace, channel, recipient, lane, place, head, state, reason, made, numbered, \
+         due, expires) SELECT i / ?2 + 1, 1, ?4, 'hook', 'receiver' || (i % ?2), i, i, 0, 2, 'given up', ?3, ?3, \
+         0, 0 FROM d",
+    )
+    .bind(alerts)
+    .bind(receivers)
+    .bind(attempts)
+    .bind(NS)
+    .execute(&mut conn)
+    .await
+    .unwrap();
+    query(
+        "WITH RECURSIVE a(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM a WHERE i < ?1) \
+         INSERT INTO attempts (d, number, instance, started, state, ended, outcome, reason) SELECT d.d, a.i, 'send-1', 0, 1, 1, \
+         'Refused', replace(hex(zeroblob(100)), '00', 'why ') FROM deliveries d, a",
+    )
+    .bind(attempts)
+    .execute(&mut conn)
+    .await
+    .unwrap();
+    raw_sql("COMMIT").execute(&mut conn).await.unwrap();
+    drop(conn);
+    let options = bed.options.clone();
+    let ledger = ledger::Ledger::open(&bed.path(), options, std::sync::Arc::new(Plain)).await.unwrap();
+    Bed { ledger, ..bed }
+}
+
+/// Reads on until there are so many; how many pages it took.
+async fn list(bed: &Bed, mut query: NotificationQuery, most: usize) -> (Vec<NotificationStory>, usize) {
+    let (mut all, mut pages) = (Vec::new(), 0);
+    loop {
+        query.limit = Some((most - all.len()) as i64);
+        let page = bed.ledger.notifications(NS, query.clone()).await.unwrap();
+        let bytes = serde_json::to_string(&page).unwrap().len();
+        assert!(bytes < 2 * 1024 * 1024, "a page of {bytes} bytes");
+        all.extend(page.items);
+        pages += 1;
+        if page.next.is_none() || all.len() >= most {
+            return (all, pages);
+        }
+        assert_ne!(page.next, query.after, "it goes on");
+        query.after = page.next;
+    }
+}
+
+#[tokio::test]
+async fn three_hundred_alerts_with_sixteen_dead_receivers_of_twelve_attempts_come_whole_and_in_pages() {
+    let bed = filled(ALERTS, RECEIVERS, ATTEMPTS).await;
+    let (stories, pages) = list(&bed, NotificationQuery::default(), 300).await;
+    let titles: Vec<_> = stories.iter().map(|story| story.notification.title.clone()).collect();
+    assert_eq!(titles, (201..=500).rev().map(|n| format!("title {n}")).collect::<Vec<_>>());
+    for story in &stories {
+        assert_eq!((story.deliveries.len(), story.deliveries_left_out), (16, 0));
+        assert!(story.deliveries.iter().all(|delivery| delivery.attempts.len() == 12));
+        assert!(story.deliveries.iter().all(|delivery| delivery.attempts_left_out == 0));
+    }
+    assert!((10..100).contains(&pages), "{pages}");
+}
+
+#[tokio::test]
+async fn a_question_that_few_answer_looks_at_so_many_and_says_where_to_go_on() {
+    let bed = filled(1_200, 1, 1).await;
+    let of = |state, object| NotificationQuery { state, object, ..NotificationQuery::default() };
+    let (none, pages) = list(&bed, of(Some(DeliveryState::Pending), None), 500).await;
+    assert_eq!((none.len(), pages), (0, 3));
+    for (object, most) in [(RULE, 1_200), (HOOK, 1_200), (Uuid::from_u128(9), 0)] {
+        let (all, _) = list(&bed, of(Some(DeliveryState::Dead), Some(object)), 10_000).await;
+        assert_eq!(all.len(), most);
+    }
+    let gone = NotificationQuery { after: Some(Uuid::from_u128(9)), ..NotificationQuery::default() };
+    let error = bed.ledger.notifications(NS, gone).await.unwrap_err();
+    assert!(error.to_string().contains("begin anew"), "{error}");
+}
+
+#[tokio::test]
+async fn a_story_that_is_too_long_is_cut_and_says_so() {
+    let bed = filled(1, 700, 40).await;
+    let (stories, _) = list(&bed, NotificationQuery::default(), 1).await;
+    let story = &stories[0];
+    assert_eq!((story.deliveries.len(), story.deliveries_left_out), (500, 200));
+    for delivery in &story.deliveries {
+        let numbers: Vec<i32> = delivery.attempts.iter().map(|attempt| attempt.number).collect();
+        assert_eq!((numbers, delivery.attempts_left_out), (vec![37, 38, 39, 40], 36), "the last ones");
+    }
+}
+
+#[tokio::test]
+async fn the_feed_comes_in_pages_of_bytes() {
+    let bed = Bed::new().await;
+    bed.ledger.clone().close().await;
+    let mut conn = raw(&bed.path()).await;
+    let status = protocol::messages::ObjectStatus {
+        uid: HOOK,
+        namespace: NS.into(),
+        name: "x".repeat(100_000),
+        revision: hook().revision(),
+        generation: 1,
+        running: 0,
+        problems: Vec::new(),
+        body: protocol::messages::StatusBody::Schedule(protocol::messages::ScheduleStatus::default()),
+    };
+    for version in 1..=100 {
+        query("INSERT INTO statuses (uid, version, published, body) VALUES (?1, ?1, 0, ?2)")
+            .bind(version)
+            .bind(serde_json::to_string(&status).unwrap())
+            .execute(&mut conn)
+            .await
+            .unwrap();
+    }
+    drop(conn);
+    let options = bed.options.clone();
+    let ledger = ledger::Ledger::open(&bed.path(), options, std::sync::Arc::new(Plain)).await.unwrap();
+    let (mut after, mut sizes) = (0, Vec::new());
+    loop {
+        let feed = ledger.feed(after).await.unwrap();
+        if feed.objects.is_empty() {
+            assert_eq!(feed.version, 100);
+            break;
+        }
+        sizes.push(feed.objects.len());
+        after = feed.version;
+    }
+    assert_eq!(sizes, [41, 41, 18]);
+}
