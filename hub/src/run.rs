@@ -23,6 +23,7 @@ use crate::health::{self, Health};
 use crate::limits::Limits;
 use crate::loops;
 use crate::metrics::Metrics;
+use crate::reading::{self, Reads};
 use crate::render::Texts;
 use crate::reports::Reports;
 use crate::routes;
@@ -92,12 +93,14 @@ impl Hub {
             audience: config.audience,
             operator: config.operator_account,
             worker: config.worker_account,
+            accept_api_server_tokens: config.accept_api_server_tokens,
         };
         let app = App::new(Shared {
             ledger,
             texts,
-            auth: Auth::new(accounts, reviewer),
+            auth: Auth::new(accounts, reviewer, metrics.clone()),
             limits: Limits::new(config.max_bytes_per_second),
+            reads: Reads::new(),
             reports: Reports::default(),
             attempts: Attempts::default(),
             faults: Faults::new(metrics.clone()),
@@ -153,6 +156,7 @@ async fn open(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Resul
     let mut options = Options::new(new_id);
     options.max_pending = config.max_pending;
     options.max_groups = config.max_groups;
+    options.readers = reading::CONNECTIONS;
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {

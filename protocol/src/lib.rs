@@ -9,6 +9,7 @@ mod client;
 pub mod messages;
 pub mod paths;
 mod version;
+pub mod weight;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, Error, TokenSource};
