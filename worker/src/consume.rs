@@ -9,6 +9,7 @@ mod books;
 mod commits;
 mod line;
 mod metrics;
+mod parts;
 mod plan;
 mod problems;
 mod reader;

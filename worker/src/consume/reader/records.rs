@@ -24,7 +24,8 @@ struct Round {
     read: u64,
     matched: u64,
     urgent: bool,
-    letters: bool,
+    /// A partition alone holds enough for a commit, which can't be cut within an entry.
+    full: bool,
 }
 
 impl Reader {
@@ -69,8 +70,9 @@ impl Reader {
                 }
                 Fetched::Error(code, why) => news.push(consumer.failed(code, &why)),
             }
-            let full = round.letters && weight(books) >= MAX_HELD;
-            if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {
+            let look = round.read % 64 == 0;
+            let full = round.full || (look && weight(books) >= MAX_HELD);
+            if full || round.read >= ROUND_RECORDS || (look && begun.elapsed() > ROUND) {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
@@ -171,7 +173,7 @@ fn fold(
         };
         held.letter_bytes += letter.value.len() + letter.key.as_ref().map_or(0, Vec::len) + 256;
         held.letters.push(letter);
-        round.letters = true;
     }
+    round.full |= held.weight() >= MAX_HELD;
     folded.time_ms
 }
