@@ -326,7 +326,8 @@ mod tests {
     #[test]
     fn partitions_that_no_topic_has_are_refused() {
         let partitions = vec![(0, 0); MOST + 1];
-        let topic = protocol::messages::TopicEnds { topic: "t".to_owned(), topic_id: String::new(), partitions };
+        let topic =
+            protocol::messages::TopicEnds { topic: "t".to_owned(), topic_id: String::new(), partitions };
         let told = PositionsRequest { topics: vec![topic] }.bound().expect_err("too many");
         assert_eq!(told, "10001 partitions: at most 10000");
     }

@@ -152,8 +152,10 @@ async fn deliver(response: Response, share: &Share, turn: Turn) -> Response {
     } else {
         let memory = share.answers.take(length, &mut Patience::new(PATIENCE)).await;
         if memory.is_none() {
-            return Refusal::read_failed("too many long answers are on their way: take them, or ask for less")
-                .into_response();
+            return Refusal::read_failed(
+                "too many long answers are on their way: take them, or ask for less",
+            )
+            .into_response();
         }
         memory
     };

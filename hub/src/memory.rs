@@ -171,9 +171,10 @@ mod tests {
         let first = one.take(50, &mut none()).await.expect("free");
         let mut patience = Patience::new(Duration::from_secs(10));
         assert!(two.take(51, &mut patience).await.is_none());
-        let waiting = tokio::spawn(async move {
-            one.take(10, &mut Patience::new(Duration::from_secs(10))).await.is_some()
-        });
+        let waiting =
+            tokio::spawn(
+                async move { one.take(10, &mut Patience::new(Duration::from_secs(10))).await.is_some() },
+            );
         tokio::time::sleep(Duration::from_secs(9)).await;
         drop(first);
         assert!(waiting.await.expect("ended"));

@@ -78,7 +78,9 @@ impl Refusal {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "TooLarge",
-            format!("the body would take {bytes} bytes of memory, at most {limit} are given: send it in parts"),
+            format!(
+                "the body would take {bytes} bytes of memory, at most {limit} are given: send it in parts"
+            ),
         )
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::{Bed, LONG, channel, ends, jwt, jwt_for, logs, matched, rule, source, status, until};
 use domain::{Digest, Outcome, Plan};
 use protocol::messages::{
-    AttemptOutcome, ClaimRequest, Commit, DeadLetterQuery, NotificationQuery, ObjectProblem, Outcomes, Pool, Problem,
-    Report, StatusBody,
+    AttemptOutcome, ClaimRequest, Commit, DeadLetterQuery, Matched, NotificationQuery, ObjectProblem,
+    Outcomes, Pool, Problem, Report, StatusBody,
 };
 use protocol::{Client, weight};
 use serde_json::{Value, json};
@@ -46,7 +46,8 @@ impl Tenant {
 
     /// The next record of the partition, told and taken at the first try.
     async fn goes_on(&self, offset: i64) {
-        let answer = self.worker.commit(&self.rule.namespace, source().key().as_str(), &self.commit(offset)).await;
+        let answer =
+            self.worker.commit(&self.rule.namespace, source().key().as_str(), &self.commit(offset)).await;
         assert_eq!(answer.expect("an answer").entries[0].status, 200, "record {offset}");
     }
 
@@ -57,7 +58,8 @@ impl Tenant {
 
 /// What is answered to a body that is sent as it is.
 async fn post(url: &str, token: &str, body: reqwest::Body) -> (u16, Problem) {
-    let request = reqwest::Client::new().post(url).bearer_auth(token).header("content-type", "application/json");
+    let request =
+        reqwest::Client::new().post(url).bearer_auth(token).header("content-type", "application/json");
     let answer = request.header("belfry-protocol", "1.0").body(body).send().await.expect("an answer");
     let status = answer.status().as_u16();
     let problem = answer.json().await.unwrap_or(Problem { reason: String::new(), message: String::new() });
@@ -160,6 +162,16 @@ async fn what_a_worker_sends_in_one_commit_is_taken() {
     assert!(body.len() > 2 << 20 && weight::fits(&body), "{} {:?}", body.len(), weight::weigh(&body));
     let (status, problem) = post(&tenant.commits(&bed), &tenant.token, body.into()).await;
     assert_eq!(status, 200, "{}", problem.message);
+    // Examples that take eighty times their bytes: the client leaves them out, and the hub takes the rest.
+    let mut heavy = tenant.commit(1);
+    let value = Value::from(vec![json!({"": 0}); 2_000]);
+    let record = &heavy.entries[0].records[0];
+    let sample = domain::Sample { value, ..record.sample.clone() };
+    heavy.entries[0].records =
+        (0..60).map(|_| Matched { sample: sample.clone(), ..record.clone() }).collect();
+    assert!(!weight::fits(&serde_json::to_vec(&heavy).expect("JSON")));
+    let answer = tenant.worker.commit("a", source().key().as_str(), &heavy).await.expect("an answer");
+    assert_eq!(answer.entries[0].status, 200);
     bed.stop().await;
 }
 
@@ -186,7 +198,8 @@ async fn bodies_that_do_not_come_hold_nothing_and_end() {
     }
     until("all are under way", || async {
         let (_, text) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
-        let allowed = text.lines().find_map(|line| line.strip_prefix("belfry_hub_auth_total{result=\"allowed\"} "));
+        let allowed =
+            text.lines().find_map(|line| line.strip_prefix("belfry_hub_auth_total{result=\"allowed\"} "));
         allowed.is_some_and(|count| count.parse().unwrap_or(0) >= 400)
     })
     .await;
@@ -317,9 +330,10 @@ async fn only_workers_of_namespaces_with_plans_are_heard_and_before_their_body_i
     bed.put(&[&channel("a", "hook", 1)]).await;
     let token = bed.worker_token("stranger");
     let address = bed.url.trim_start_matches("http://").to_owned();
-    for (method, path) in paths("stranger").into_iter().filter(|(method, path)| {
-        *method != reqwest::Method::GET && !path.contains("operator")
-    }) {
+    for (method, path) in paths("stranger")
+        .into_iter()
+        .filter(|(method, path)| *method != reqwest::Method::GET && !path.contains("operator"))
+    {
         let mut stream = TcpStream::connect(&address).await.expect("connected");
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {token}\r\nbelfry-protocol: 1.0\r\n\
@@ -381,10 +395,9 @@ async fn a_workers_texts_are_cut_before_anybody_holds_them() {
 
 #[tokio::test]
 async fn tokens_for_the_api_server_are_refused_with_what_to_do_unless_the_settings_take_them() {
-    for (name, flags, expected) in [
-        ("audience", &[][..], 401),
-        ("any-audience", &["--accept-api-server-tokens"][..], 200),
-    ] {
+    for (name, flags, expected) in
+        [("audience", &[][..], 401), ("any-audience", &["--accept-api-server-tokens"][..], 200)]
+    {
         let mut bed = Bed::new(name, flags).await;
         let person = bed.cluster_token("ann");
         bed.person_token("ann", &["a"]);
@@ -415,14 +428,29 @@ async fn another_namespace_is_reached_by_no_spelling_and_a_body_by_no_encoding()
     };
     let with = format!("host: hub\r\nauthorization: Bearer {}\r\nbelfry-protocol: 1.0\r\n", mine.token);
     for spelling in [
-        "other", "%6fther", "OTHER", "other%00", "mine%2f..%2fother", "mine/../other", "other.", "other%20",
-        "other/", "./other", "mine%00other", "%252fother", "oth%C3%A9r", "*", "", "mine,other", "mine;other",
+        "other",
+        "%6fther",
+        "OTHER",
+        "other%00",
+        "mine%2f..%2fother",
+        "mine/../other",
+        "other.",
+        "other%20",
+        "other/",
+        "./other",
+        "mine%00other",
+        "%252fother",
+        "oth%C3%A9r",
+        "*",
+        "",
+        "mine,other",
+        "mine;other",
     ] {
         for path in ["channels/plan", "notifications", "dead-letters", "deliveries/claim"] {
             let answer = ask(format!("GET /v1/namespaces/{spelling}/{path} HTTP/1.1\r\n{with}\r\n")).await;
-            let is_refused = ["400", "403", "404", "405"].iter().any(|code| {
-                answer.starts_with(&format!("HTTP/1.1 {code}"))
-            });
+            let is_refused = ["400", "403", "404", "405"]
+                .iter()
+                .any(|code| answer.starts_with(&format!("HTTP/1.1 {code}")));
             assert!(is_refused, "{spelling}/{path}: {answer}");
         }
     }

@@ -7,6 +7,8 @@
 #[cfg(feature = "client")]
 mod client;
 pub mod messages;
+#[cfg(feature = "client")]
+mod parts;
 pub mod paths;
 mod version;
 pub mod weight;

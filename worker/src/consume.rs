@@ -9,7 +9,6 @@ mod books;
 mod commits;
 mod line;
 mod metrics;
-mod parts;
 mod plan;
 mod problems;
 mod reader;

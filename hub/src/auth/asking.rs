@@ -46,8 +46,7 @@ struct Tokens {
 
 impl Asking {
     pub(super) fn new(at: Instant) -> Self {
-        let tokens =
-            Tokens { all: Bucket::holding(STRANGERS.0, STRANGERS.1, at), addresses: HashMap::new() };
+        let tokens = Tokens { all: Bucket::holding(STRANGERS.0, STRANGERS.1, at), addresses: HashMap::new() };
         Self {
             known: Semaphore::new(KNOWN_AT_ONCE),
             strangers: Semaphore::new(STRANGERS_AT_ONCE),

@@ -252,7 +252,9 @@ impl Auth {
     /// nothing of itself may be either.
     async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<Known>, ReviewError> {
         let says_for_hub = claims.map(|claims| self.is_for_hub(claims));
-        if says_for_hub != Some(false) && let Some(identity) = self.ask(token, Some(&self.accounts.audience)).await? {
+        if says_for_hub != Some(false)
+            && let Some(identity) = self.ask(token, Some(&self.accounts.audience)).await?
+        {
             let who = &identity.username;
             let is_service = *who == self.accounts.operator || self.worker_namespace(who).is_some();
             return Ok(Some(Known { identity, for_hub: true, is_service }));

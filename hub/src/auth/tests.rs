@@ -216,7 +216,11 @@ async fn a_flood_of_unknown_tokens_asks_little_and_a_known_one_goes_on() {
     assert!(book.asked.load(Ordering::Relaxed) < 100, "{seen:?}");
     assert_eq!(status(&auth, &w, worker_of("a"), NOW).await, 200);
     auth.answers.age();
-    assert_eq!(status(&auth, &w, worker_of("a"), NOW).await, 200, "asked about again, ahead of the strangers");
+    assert_eq!(
+        status(&auth, &w, worker_of("a"), NOW).await,
+        200,
+        "asked about again, ahead of the strangers"
+    );
 }
 
 #[tokio::test]

@@ -90,7 +90,9 @@ mod tests {
         assert_eq!(read(r#"{"exp":1800000000,"aud":"belfry-hub","sub":"x"}"#), Some(one.clone()));
         assert_eq!(read(r#"{"exp":1800000000,"aud":["belfry-hub"]}"#), Some(one));
         assert_eq!(read("{}"), Some(Claims::default()));
-        for junk in ["", "junk", "a.b", "a.b.c", "a.b.c.d", "e30.bnVsbA.c2ln", "e30.e30.", "W10.e30.c2ln", ".."] {
+        for junk in
+            ["", "junk", "a.b", "a.b.c", "a.b.c.d", "e30.bnVsbA.c2ln", "e30.e30.", "W10.e30.c2ln", ".."]
+        {
             assert_eq!(claims(junk), None, "{junk:?}");
         }
         for junk in ["[]", "1", r#"{"exp":"soon"}"#, r#"{"aud":7}"#, "{", "\u{0}"] {

@@ -1,10 +1,9 @@
 //! Sends commits to the hub, one at a time, each unchanged until it is answered.
 //!
 //! Invariants: dead letters are written, or put into their entry, before the entry that passes over them is sent; a
-//! commit whose answer was lost is sent again as it was, and the ledger tells it from a new one; one that the hub finds too large
-//! is not, but in smaller parts. Never here: a decision about what an answer means.
+//! commit whose answer was lost is sent again as it was, and the ledger tells it from a new one. Never here: a decision
+//! about what an answer means.
 
-use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::books::Answer;
 use super::metrics::{Metrics, Outcome};
-use super::parts::{parts, smaller};
 use super::reader::Event;
 use crate::context::Context;
 use crate::kafka::{Letter, Letters};
@@ -58,7 +56,7 @@ pub async fn run(
         let begun = Instant::now();
         let id = outgoing.id;
         let commit = bury(outgoing, &mut letters, &metrics).await;
-        let answered = send(&context, &source, commit, &metrics).await;
+        let answered = send(&context, &source, &commit, &metrics).await;
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
         if events.send(Event::Answered(id, answered)).is_err() {
             return;
@@ -102,36 +100,8 @@ fn for_ledger(letter: &Letter) -> DeadLetter {
     }
 }
 
-/// One answer for each entry; for those that follow none when the hub knows of no rule that reads the source.
-async fn send(context: &Context, source: &str, commit: Commit, metrics: &Metrics) -> Vec<Answer> {
-    let mut left = VecDeque::from(parts(commit));
-    let mut all = Vec::new();
-    while let Some(part) = left.pop_front() {
-        match send_part(context, source, &part, metrics).await {
-            Told::Answers(answers) => all.extend(answers),
-            Told::Gone => break,
-            Told::TooLarge => {
-                match smaller(part) {
-                    Ok(parts) => parts.into_iter().rev().for_each(|part| left.push_front(part)),
-                    Err(part) => {
-                        tokio::time::sleep(BACKOFF.1).await;
-                        left.push_front(*part);
-                    }
-                }
-            }
-        }
-    }
-    all
-}
-
-/// What the hub said of a part.
-enum Told {
-    Answers(Vec<Answer>),
-    Gone,
-    TooLarge,
-}
-
-async fn send_part(context: &Context, source: &str, commit: &Commit, metrics: &Metrics) -> Told {
+/// One answer for each entry; none at all when the hub knows of no rule that reads the source.
+async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metrics) -> Vec<Answer> {
     let mut backoff = BACKOFF.0;
     loop {
         let count = |result| metrics.commits.get_or_create(&Outcome { result }).inc();
@@ -144,18 +114,13 @@ async fn send_part(context: &Context, source: &str, commit: &Commit, metrics: &M
                     409 => Answer::Elsewhere(entry.offset),
                     _ => Answer::Unknown,
                 });
-                return Told::Answers(answers.collect());
+                return answers.collect();
             }
             Err(error) => error,
         };
         if error.status().is_some_and(|status| status.as_u16() == 404) {
             count("gone");
-            return Told::Gone;
-        }
-        if error.status().is_some_and(|status| status.as_u16() == 413) {
-            count("too large");
-            tracing::warn!(%error, "the hub finds a commit too large; it is sent in smaller parts");
-            return Told::TooLarge;
+            return Vec::new();
         }
         let wait = match &error {
             Error::Refused { status, retry_after, .. } if matches!(status.as_u16(), 429 | 503) => {

@@ -25,8 +25,8 @@ use crate::health::Beat;
 use crate::kafka::{Consumer, Ends, Letter};
 
 /// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes, about as its commit has them:
-/// a quarter of what the hub takes at once, since they take many times as much memory there.
-pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 4;
+/// an eighth of what the hub takes at once, since they may take fifty times as much memory there.
+pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
 /// Matches wait at most this long, where none of them is a notification by itself.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
 /// Records without a match wait at most this long.

@@ -24,7 +24,7 @@ struct Round {
     read: u64,
     matched: u64,
     urgent: bool,
-    /// A partition alone holds enough for a commit, which can't be cut within an entry.
+    letters: bool,
     full: bool,
 }
 
@@ -61,6 +61,8 @@ impl Reader {
                         }
                         let time = fold(plan, held, (&record, topic), (time, now), &mut round);
                         *progress = (*progress).max(time);
+                        // An entry can't be cut: it must not grow far beyond this.
+                        round.full |= held.weight() >= MAX_HELD;
                     }
                 }
                 Fetched::End(topic, partition, offset) => {
@@ -70,9 +72,8 @@ impl Reader {
                 }
                 Fetched::Error(code, why) => news.push(consumer.failed(code, &why)),
             }
-            let look = round.read % 64 == 0;
-            let full = round.full || (look && weight(books) >= MAX_HELD);
-            if full || round.read >= ROUND_RECORDS || (look && begun.elapsed() > ROUND) {
+            let full = round.full || (round.letters && weight(books) >= MAX_HELD);
+            if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
@@ -173,7 +174,7 @@ fn fold(
         };
         held.letter_bytes += letter.value.len() + letter.key.as_ref().map_or(0, Vec::len) + 256;
         held.letters.push(letter);
+        round.letters = true;
     }
-    round.full |= held.weight() >= MAX_HELD;
     folded.time_ms
 }

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 
 use domain::{Count, Extras, Sample};
-use protocol::messages::{Commit, Dropped, Entry};
-use protocol::weight;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::messages::{Commit, Dropped, Entry};
+use crate::weight;
+
 /// Records that were matched and not counted, since what is told of them together is larger than the hub takes.
-pub const TOO_LARGE: &str = "TooLarge";
+const TOO_LARGE: &str = "TooLarge";
 /// What an example may take in an entry that is too large, bytes of JSON and of memory, and how deep it may be.
 const SAMPLE: (usize, usize) = (512, 4_096);
 const SAMPLE_DEPTH: usize = 16;
@@ -23,39 +24,48 @@ const LETTER: usize = 1_024;
 /// What stands for what was left out.
 const LEFT_OUT: &str = "… (left out: the commit is too large)";
 
-/// The commit in parts of which each fits.
-pub fn parts(commit: Commit) -> Vec<Commit> {
-    let (mut done, mut left) = (Vec::new(), vec![commit]);
-    while let Some(commit) = left.pop() {
-        if fits(&commit) {
-            done.push(commit);
-            continue;
-        }
-        match smaller(commit) {
-            Ok(parts) => left.extend(parts.into_iter().rev()),
-            Err(whole) => done.push(*whole),
+/// The bodies that tell a commit, each with the next of its entries.
+pub(crate) fn bodies(commit: &Commit) -> Result<Vec<Vec<u8>>, serde_json::Error> {
+    let whole = serde_json::to_vec(commit)?;
+    if weight::fits(&whole) {
+        return Ok(vec![whole]);
+    }
+    let (mut bodies, mut left) = (Vec::new(), smaller(commit.clone()));
+    left.reverse();
+    while let Some(part) = left.pop() {
+        let body = serde_json::to_vec(&part)?;
+        // With nothing left to leave out it is sent as it is: the hub says what it makes of it.
+        if weight::fits(&body) || is_bare(&part) {
+            bodies.push(body);
+        } else {
+            left.extend(smaller(part).into_iter().rev());
         }
     }
-    done
+    Ok(bodies)
 }
 
-fn fits(commit: &Commit) -> bool {
-    // What can't be written can't be sent either, and is not mended by cutting.
-    serde_json::to_vec(commit).map_or(true, |json| weight::fits(&json))
-}
-
-/// The same in smaller parts, or as it was if there is nothing left to leave out.
-pub fn smaller(mut commit: Commit) -> Result<Vec<Commit>, Box<Commit>> {
+/// The same in smaller parts.
+fn smaller(mut commit: Commit) -> Vec<Commit> {
     if commit.entries.len() > 1 {
         let later = commit.entries.split_off(commit.entries.len() / 2);
         let (revision, rules) = (commit.revision.clone(), commit.rules.clone());
-        let later = Commit { revision, rules, entries: later };
-        return Ok(vec![commit, later]);
+        return vec![commit, Commit { revision, rules, entries: later }];
     }
-    match commit.entries.first_mut() {
-        Some(entry) if shorten(entry) || empty(entry) => Ok(vec![commit]),
-        _ => Err(Box::new(commit)),
+    if let Some(entry) = commit.entries.first_mut()
+        && !shorten(entry)
+    {
+        empty(entry);
     }
+    vec![commit]
+}
+
+/// Whether there is nothing to leave out.
+fn is_bare(commit: &Commit) -> bool {
+    commit.entries.len() <= 1
+        && commit
+            .entries
+            .iter()
+            .all(|entry| entry.counts.is_empty() && entry.records.is_empty() && entry.dead_letters.is_empty())
 }
 
 /// Leaves out examples and letters' values that are large; whether any was.
@@ -80,14 +90,6 @@ fn shorten(entry: &mut Entry) -> bool {
             any = true;
         }
     }
-    if any {
-        tracing::warn!(
-            topic = entry.topic,
-            partition = entry.partition,
-            from = entry.from,
-            "examples of records are left out: together they are larger than the hub takes"
-        );
-    }
     any
 }
 
@@ -101,11 +103,8 @@ fn leave_out(sample: &mut Sample) -> bool {
     !is_small
 }
 
-/// Leaves out what was counted, and says by rule how much that was; whether there was anything.
-fn empty(entry: &mut Entry) -> bool {
-    if entry.counts.is_empty() && entry.records.is_empty() && entry.dead_letters.is_empty() {
-        return false;
-    }
+/// Leaves out what was counted, and says by rule how much that was.
+fn empty(entry: &mut Entry) {
     let mut lost: BTreeMap<Uuid, i64> = BTreeMap::new();
     for count in entry.counts.drain(..) {
         *lost.entry(count.rule).or_default() += count.count;
@@ -113,29 +112,19 @@ fn empty(entry: &mut Entry) -> bool {
     for matched in entry.records.drain(..) {
         *lost.entry(matched.rule).or_default() += 1;
     }
-    tracing::error!(
-        topic = entry.topic,
-        partition = entry.partition,
-        from = entry.from,
-        to = entry.to,
-        records = lost.values().sum::<i64>(),
-        letters = entry.dead_letters.len(),
-        "records are not counted: what is told of them is larger than the hub takes"
-    );
     entry.dead_letters.clear();
     let dropped = |(rule, count)| Dropped { rule: Some(rule), reason: TOO_LARGE.to_owned(), count };
     entry.dropped.extend(lost.into_iter().map(dropped));
-    true
 }
 
 #[cfg(test)]
 mod tests {
     use domain::RecordRef;
     use jiff::Timestamp;
-    use protocol::messages::{DeadLetter, Matched};
     use serde_json::json;
 
     use super::*;
+    use crate::messages::{DeadLetter, Matched};
 
     const RULE: Uuid = Uuid::from_u128(7);
 
@@ -178,6 +167,15 @@ mod tests {
         Commit { revision: "r".to_owned().into(), rules: BTreeMap::new(), entries }
     }
 
+    fn parts(commit: Commit) -> Vec<Commit> {
+        let bodies = bodies(&commit).expect("JSON");
+        bodies.iter().map(|body| serde_json::from_slice(body).expect("a commit")).collect()
+    }
+
+    fn fits(commit: &Commit) -> bool {
+        weight::fits(&serde_json::to_vec(commit).expect("JSON"))
+    }
+
     fn all(parts: &[Commit]) -> Vec<(i32, i64, i64)> {
         parts.iter().flat_map(|it| &it.entries).map(|it| (it.partition, it.from, it.to)).collect()
     }
@@ -196,7 +194,8 @@ mod tests {
         let counts = || (0..60).map(|n| count(n.to_string(), &value)).collect();
         let whole = commit((0..9).map(|partition| entry(partition, counts())).collect());
         let parts = parts(whole.clone());
-        assert!(parts.len() > 1 && parts.iter().all(fits), "{}", parts.len());
+        assert!(parts.len() > 1, "{}", parts.len());
+        assert!(parts.iter().all(fits));
         assert_eq!(all(&parts), all(std::slice::from_ref(&whole)));
         let kept: Vec<_> = parts.iter().flat_map(|part| &part.entries).flat_map(|it| &it.counts).collect();
         assert_eq!(json!(kept), json!(whole.entries.iter().flat_map(|it| &it.counts).collect::<Vec<_>>()));
@@ -235,8 +234,9 @@ mod tests {
         let parts = parts(commit(vec![large]));
         assert_eq!(all(&parts), [(0, 10, 20)]);
         let entry = &parts[0].entries[0];
-        let dropped: Vec<_> = entry.dropped.iter().map(|it| (it.rule, it.reason.as_str(), it.count)).collect();
+        let dropped: Vec<_> =
+            entry.dropped.iter().map(|it| (it.rule, it.reason.as_str(), it.count)).collect();
         assert_eq!(dropped, [(Some(RULE), "TooLarge", 60_001)]);
-        assert!(fits(&parts[0]) && smaller(parts[0].clone()).is_err());
+        assert!(fits(&parts[0]) && is_bare(&parts[0]));
     }
 }
