@@ -98,7 +98,7 @@ pub(crate) async fn admit(
     if let Err(refusal) = check_version(&request, door) {
         return refusal.into_response();
     }
-    let (share, turn) = match enter(&app, door, need, caller, &mut request) {
+    let (share, turn) = match enter(&app, door, need, &caller, &mut request) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.into_response(),
     };
@@ -117,10 +117,10 @@ fn enter(
     app: &App,
     door: Door,
     need: Need,
-    caller: Caller,
+    caller: &Caller,
     request: &mut Request,
 ) -> Result<(Arc<Share>, Turn), Refusal> {
-    let (share, turn) = match (need, &caller) {
+    let (share, turn) = match (need, caller) {
         (Need::Operator, _) => (app.limits.operator(), None),
         (Need::Worker(ns) | Need::Reader(ns), Caller::Worker) => {
             // Anyone who may make service accounts in a namespace can be its worker.
