@@ -217,7 +217,7 @@ Look at it:
 What became of each notification:${BELFRY_IMAGE:+
   kubectl -n belfry-system port-forward svc/belfry-hub 18443:8443 &}
   export BELFRY_HUB_URL=https://$hub BELFRY_HUB_SERVER_NAME=$hub_name BELFRY_HUB_CA_FILE=$hub_ca
-  export BELFRY_TOKEN=\$(kubectl -n platform create token reader)
+  export BELFRY_TOKEN=\$(kubectl -n platform create token reader --audience=belfry-hub)
   $(target_dir)/debug/belfry list -n platform
 
 Remove it all: make demo-down

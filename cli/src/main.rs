@@ -45,7 +45,8 @@ struct Flags {
     /// The name that the hub's certificate is checked for, where its address has another.
     #[arg(help_heading = "Asking the hub", long, env = "BELFRY_HUB_SERVER_NAME", global = true)]
     hub_server_name: Option<String>,
-    /// A file with a token of somebody who may get alertrules in the namespace, such as from `kubectl create token`.
+    /// A file with a token of somebody who may get alertrules in the namespace, such as from `kubectl create token
+    /// ACCOUNT --audience=belfry-hub`.
     #[arg(help_heading = "Asking the hub", long, env = "BELFRY_TOKEN_FILE", global = true)]
     token_file: Option<PathBuf>,
     /// The same token itself.
@@ -260,7 +261,7 @@ fn client(flags: &Flags) -> anyhow::Result<Client> {
         (Some(token), _) => TokenSource::Fixed(token.clone()),
         (None, Some(file)) => TokenSource::File(file.clone()),
         (None, None) => anyhow::bail!(
-            "the hub asks who you are: give --token \"$(kubectl create token SERVICE_ACCOUNT -n {})\" or --token-file",
+            "the hub asks who you are: give --token \"$(kubectl create token SERVICE_ACCOUNT -n {} --audience=belfry-hub)\" or --token-file",
             flags.namespace()
         ),
     };

@@ -140,7 +140,7 @@ find_hub() {
 # ask PATH: of the hub, as the service account `reader` of namespace platform.
 ask() {
   local token
-  token=$(kubectl -n platform create token reader)
+  token=$(kubectl -n platform create token reader --audience=belfry-hub)
   curl -sS --fail --noproxy '*' --cacert "$hub_ca" --connect-to "::$hub" -H "Authorization: Bearer $token" \
     "https://$hub_name:8443/v1/namespaces/platform/$1"
 }
@@ -151,7 +151,7 @@ story() {
   id=$(ask "notifications?object=$(uid_of "$1")&limit=3" | jq -r --arg channel "$1" \
     '.items | max_by([.deliveries[] | select(.channel == $channel) | .attempts | length] | add) | .notification.id')
   # shellcheck disable=SC2016
-  printf '\n%s$ curl --cacert %s --connect-to ::%s -H "Authorization: Bearer $(kubectl -n platform create token reader)" %s%s\n' \
+  printf '\n%s$ curl --cacert %s --connect-to ::%s -H "Authorization: Bearer $(kubectl -n platform create token reader --audience=belfry-hub)" %s%s\n' \
     "$bold" "$hub_ca" "$hub" "https://$hub_name:8443/v1/namespaces/platform/notifications/$id" "$plain"
   ask "notifications/$id" | jq '{notification: (.notification | {title, severity, group, created, cause}),
     deliveries: [.deliveries[] | {channel, state, reason, attempts: [.attempts[] | "\(.number): \(.started) to \(.ended): \(.outcome) \(.reason)"]}]}' | cut -c1-300

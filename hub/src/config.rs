@@ -38,9 +38,13 @@ pub struct Config {
     /// Folder of the database. Only one hub may use it at a time.
     #[arg(long, env = "BELFRY_DATA_DIR", default_value = "/var/lib/belfry")]
     pub data_dir: PathBuf,
-    /// Audience that tokens of operator and workers are made for.
+    /// Audience that tokens for the hub are made for: `kubectl create token ACCOUNT --audience=belfry-hub`.
     #[arg(long, env = "BELFRY_AUDIENCE", default_value = "belfry-hub")]
     pub audience: String,
+    /// Take from people tokens for the API server too, such as those of an identity provider. Whoever sees such a token,
+    /// as the hub then does, can use it at the API server.
+    #[arg(long, env = "BELFRY_ACCEPT_API_SERVER_TOKENS")]
+    pub accept_api_server_tokens: bool,
     /// Username of the operator's service account.
     #[arg(
         long,

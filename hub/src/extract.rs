@@ -1,41 +1,66 @@
 //! Reading requests: bodies within their bounds and quotas, queries, path parts. What can't be read is refused with a
 //! `Problem` like everything else.
+//!
+//! Invariants: a body holds memory for what has come of it, not for what was announced; before it is parsed, what it will
+//! take is weighed and taken from its namespace's share; what a message says is held to its bounds before a handler sees it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::header;
 use http::request::Parts;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use protocol::weight::{MAX_BODY, MAX_BODY_DEPTH, MAX_BODY_MEMORY, Weight, weigh};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::limits::{BodyMemory, Share};
+use crate::bounds::Bounded;
+use crate::limits::{PATIENCE, Share};
+use crate::memory::{Held, Patience};
 use crate::problem::Refusal;
 use crate::state::App;
 
 /// Longest body of most paths, bytes.
 pub(crate) const SMALL: usize = 1024 * 1024;
 /// Longest body of a consumer's commit and of plans, bytes.
-pub(crate) const LARGE: usize = 32 * 1024 * 1024;
-/// How long a body may take to arrive.
+pub(crate) const LARGE: usize = MAX_BODY;
+/// How long a body may take to arrive, waiting for memory not counted: this long at the start, and longer at this pace,
+/// bytes a second, up to so long in all.
+const START: Duration = Duration::from_secs(8);
+const PACE: u32 = 256 * 1024;
 const ARRIVAL: Duration = Duration::from_secs(30);
-
+/// A body that is longer than this, or takes more than this in memory, waits for its namespace's turn.
+const LONG: usize = 512 * 1024;
+const HEAVY: usize = 1024 * 1024;
+/// Room for a body is made in steps: at least this, and half of what has come.
+const STEP: usize = 4 * 1024;
 /// A body from this length is read aside, so that it does not hold up those that wait for a thread.
-const ASIDE: usize = 256 * 1024;
+const ASIDE: usize = 128 * 1024;
+/// Longest message about JSON that can't be read, characters. It may hold a part of what was sent.
+const SAID: usize = 300;
 
 /// A JSON body of at most `MOST` bytes. Its memory stays counted until this is dropped.
 pub(crate) struct Sent<T, const MOST: usize = SMALL> {
     pub(crate) value: T,
-    pub(crate) bytes: usize,
-    _memory: BodyMemory,
+    _memory: Held,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
-impl<T: DeserializeOwned + Send + 'static, const MOST: usize> FromRequest<App> for Sent<T, MOST> {
+/// A body that has arrived.
+struct Arrived {
+    bytes: Vec<u8>,
+    memory: Held,
+    large: Option<OwnedSemaphorePermit>,
+    patience: Patience,
+}
+
+impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequest<App> for Sent<T, MOST> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, _: &App) -> Result<Self, Refusal> {
         // The gate puts the caller's share here; a path without it would be open to all.
         let share = request.extensions().get::<Arc<Share>>().cloned().ok_or_else(Refusal::internal)?;
         let announced = request.headers().get(header::CONTENT_LENGTH);
@@ -44,28 +69,93 @@ impl<T: DeserializeOwned + Send + 'static, const MOST: usize> FromRequest<App> f
             return Err(Refusal::too_large(MOST));
         }
         share.may_send(Instant::now())?;
-        let memory = app.limits.body(&share, announced.unwrap_or(MOST)).await?;
-        let body = Limited::new(request.into_body(), MOST).collect();
-        let bytes = match tokio::time::timeout(ARRIVAL, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::too_large(MOST)),
-            Ok(Err(_)) => return Err(Refusal::invalid("the body broke off")),
-            Err(_) => return Err(Refusal::slow_body()),
-        };
-        share.sent(bytes.len(), Instant::now());
-        let length = bytes.len();
-        let value = if length < ASIDE {
-            read(&bytes)
-        } else {
-            tokio::task::spawn_blocking(move || read(&bytes)).await.map_err(|_| Refusal::internal())?
-        }?;
-        Ok(Self { value, bytes: length, _memory: memory })
+        let Arrived { bytes, memory, mut large, mut patience } =
+            arrive(request.into_body(), &share, MOST).await?;
+        let (bytes, weight) = aside(bytes.len(), move || {
+            let weight = weigh(&bytes);
+            (bytes, weight)
+        })
+        .await?;
+        check(weight)?;
+        if weight.memory > HEAVY && large.is_none() {
+            large = Some(share.large(&mut patience).await.ok_or_else(Refusal::busy)?);
+        }
+        let room = share.read.take(weight.memory, &mut patience).await.ok_or_else(Refusal::busy)?;
+        let value = aside(bytes.len(), move || {
+            let value = read(&bytes);
+            // Not needed any more: the next one may arrive.
+            drop((bytes, memory));
+            value
+        })
+        .await??;
+        Ok(Self { value, _memory: room, _large: large })
     }
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Refusal::invalid(format!("the body is not what this path takes: {error}")))
+/// Takes a body as it comes.
+async fn arrive(mut body: Body, share: &Share, most: usize) -> Result<Arrived, Refusal> {
+    let mut patience = Patience::new(PATIENCE);
+    let mut memory = share.arriving.empty();
+    let mut large = None;
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut spent = Duration::ZERO;
+    loop {
+        let allowed = START + Duration::from_secs(bytes.len() as u64) / PACE;
+        let left = allowed.min(ARRIVAL).saturating_sub(spent);
+        let begun = Instant::now();
+        let frame = tokio::time::timeout(left, body.frame()).await.map_err(|_| Refusal::slow_body())?;
+        spent += begun.elapsed();
+        let Some(frame) = frame else { return Ok(Arrived { bytes, memory, large, patience }) };
+        let frame = frame.map_err(|_| Refusal::invalid("the body broke off"))?;
+        // Trailers mean nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        share.sent(data.len(), Instant::now());
+        let length = bytes.len() + data.len();
+        if length > most {
+            return Err(Refusal::too_large(most));
+        }
+        if length > LONG && large.is_none() {
+            large = Some(share.large(&mut patience).await.ok_or_else(Refusal::busy)?);
+        }
+        if length > bytes.capacity() {
+            let room = length.max(bytes.len() + (bytes.len() / 2).max(STEP)).min(most);
+            if !memory.grow(room, &mut patience).await {
+                return Err(Refusal::busy());
+            }
+            bytes.reserve_exact(room - bytes.len());
+        }
+        bytes.extend_from_slice(&data);
+    }
+}
+
+fn check(weight: Weight) -> Result<(), Refusal> {
+    if weight.depth > MAX_BODY_DEPTH {
+        return Err(Refusal::too_deep(MAX_BODY_DEPTH));
+    }
+    if weight.memory > MAX_BODY_MEMORY {
+        return Err(Refusal::too_heavy(weight.memory, MAX_BODY_MEMORY));
+    }
+    Ok(())
+}
+
+/// Does what takes time for a body of this length where nobody waits for the thread.
+async fn aside<T: Send + 'static>(
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    if length < ASIDE {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::internal())
+}
+
+fn read<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
+    let mut value: T = serde_json::from_slice(bytes).map_err(|error| {
+        let said: String = error.to_string().chars().take(SAID).collect();
+        Refusal::invalid(format!("the body is not what this path takes: {said}"))
+    })?;
+    value.bound().map_err(Refusal::invalid)?;
+    Ok(value)
 }
 
 /// A query.
@@ -76,7 +166,10 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let query = Query::<T>::try_from_uri(&parts.uri);
-        query.map(|Query(value)| Self(value)).map_err(|error| Refusal::invalid(error.body_text()))
+        query.map(|Query(value)| Self(value)).map_err(|error| {
+            let said: String = error.body_text().chars().take(SAID).collect();
+            Refusal::invalid(said)
+        })
     }
 }
 

@@ -1,12 +1,15 @@
 //! Failures of the ledger: what the caller is told, what the log says, and that it says it once.
 //!
 //! A full disk or a failing one refuses thousands of requests a second: each is counted, the change is logged.
+//! Invariant: only what writes, and the loops, say that the storage fails. A read that fails is its reader's alone: what one
+//! asks for may need room or time that others' requests do not. Never: one reader's failure in what another is told.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger::Error;
 
+use crate::limits::Bucket;
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::problem::Refusal;
 
@@ -14,6 +17,8 @@ use crate::problem::Refusal;
 pub(crate) struct Faults {
     metrics: Arc<Metrics>,
     failing: Mutex<Option<(&'static str, Instant)>>,
+    /// Reads that failed and are logged, one a second.
+    logged: Mutex<Bucket>,
 }
 
 /// How long after its last failure the storage must have worked to be said to work again: not every call that succeeds
@@ -22,7 +27,7 @@ const CALM: Duration = Duration::from_secs(10);
 
 impl Faults {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, failing: Mutex::new(None) }
+        Self { metrics, failing: Mutex::new(None), logged: Mutex::new(Bucket::new(1, Instant::now())) }
     }
 
     /// What became of a call that writes: its answer, or a refusal. Also tells failing storage from storage that works.
@@ -30,46 +35,39 @@ impl Faults {
         if result.is_ok() {
             self.worked(Instant::now());
         }
-        result.map_err(|error| self.refusal(&error))
+        result.map_err(|error| {
+            self.note(&error);
+            refusal(&error)
+        })
     }
 
-    /// What became of a call that reads. That reading works says nothing of writing.
+    /// What became of a call that reads. That reading works, or does not, says nothing of writing.
     pub(crate) fn read<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
-        result.map_err(|error| self.refusal(&error))
+        result.map_err(|error| match storage(&error) {
+            None => refusal(&error),
+            Some(reason) => {
+                self.read_failed(reason, &error.to_string());
+                Refusal::read_failed("the hub could not read this; others' requests go on. Its log says why")
+            }
+        })
+    }
+
+    /// Counts a read that failed, and logs it unless one was logged within the second.
+    pub(crate) fn read_failed(&self, reason: &'static str, message: &str) {
+        self.metrics.read_errors.get_or_create(&ReasonLabel { reason }).inc();
+        let (mut logged, at) = (self.logged.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        if logged.wait(at).is_zero() {
+            logged.spend(1, at);
+            tracing::warn!(reason, message, "a read failed; it alone is refused");
+        }
     }
 
     /// Counts and logs a failure of the storage; says whether it was one.
     pub(crate) fn note(&self, error: &Error) -> bool {
-        let reason = match error {
-            Error::StorageFull(_) => "StorageFull",
-            Error::Corrupt(_) => "Corrupt",
-            Error::Storage(_) | Error::Locked(_) | Error::TooNew { .. } => "Storage",
-            Error::NotFound(_)
-            | Error::Conflict(_)
-            | Error::Invalid(_)
-            | Error::OverQuota { .. }
-            | Error::TooLarge { .. }
-            | Error::Closed => return false,
-        };
+        let Some(reason) = storage(error) else { return false };
         self.metrics.storage_errors.get_or_create(&ReasonLabel { reason }).inc();
         self.failed(reason, &error.to_string(), Instant::now());
         true
-    }
-
-    fn refusal(&self, error: &Error) -> Refusal {
-        self.note(error);
-        match error {
-            Error::StorageFull(_) => Refusal::storage_full(),
-            Error::NotFound(what) => Refusal::not_found(format!("{what} does not exist")),
-            Error::Conflict(why) => Refusal::conflict(why.clone()),
-            Error::Invalid(why) => Refusal::invalid(why.clone()),
-            Error::OverQuota { retry, .. } => Refusal::over_quota(error.to_string(), retry.std()),
-            Error::TooLarge { .. } => Refusal::too_much(error.to_string()),
-            Error::Closed => Refusal::unavailable("the hub is shutting down"),
-            Error::Storage(_) | Error::Corrupt(_) | Error::Locked(_) | Error::TooNew { .. } => {
-                Refusal::unavailable("the hub's storage failed; its log says why")
-            }
-        }
     }
 
     fn failed(&self, reason: &'static str, message: &str, at: Instant) {
@@ -95,6 +93,36 @@ impl Faults {
         if failing.is_some_and(|(_, last)| at.saturating_duration_since(last) >= CALM) {
             tracing::info!("the storage works again");
             *failing = None;
+        }
+    }
+}
+
+/// Under which reason it is a failure of the storage, if it is one.
+fn storage(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::StorageFull(_) => Some("StorageFull"),
+        Error::Corrupt(_) => Some("Corrupt"),
+        Error::Storage(_) | Error::Locked(_) | Error::TooNew { .. } => Some("Storage"),
+        Error::NotFound(_)
+        | Error::Conflict(_)
+        | Error::Invalid(_)
+        | Error::OverQuota { .. }
+        | Error::TooLarge { .. }
+        | Error::Closed => None,
+    }
+}
+
+fn refusal(error: &Error) -> Refusal {
+    match error {
+        Error::StorageFull(_) => Refusal::storage_full(),
+        Error::NotFound(what) => Refusal::not_found(format!("{what} does not exist")),
+        Error::Conflict(why) => Refusal::conflict(why.clone()),
+        Error::Invalid(why) => Refusal::invalid(why.clone()),
+        Error::OverQuota { retry, .. } => Refusal::over_quota(error.to_string(), retry.std()),
+        Error::TooLarge { .. } => Refusal::too_much(error.to_string()),
+        Error::Closed => Refusal::unavailable("the hub is shutting down"),
+        Error::Storage(_) | Error::Corrupt(_) | Error::Locked(_) | Error::TooNew { .. } => {
+            Refusal::unavailable("the hub's storage failed; its log says why")
         }
     }
 }
@@ -130,6 +158,22 @@ mod tests {
         assert!(faults.failing.lock().expect("unpoisoned").is_some());
         faults.worked(at + CALM);
         assert!(faults.failing.lock().expect("unpoisoned").is_none());
+    }
+
+    #[test]
+    fn a_failed_read_is_its_readers_and_says_nothing_of_the_storage() {
+        let faults = Faults::new(Arc::new(Metrics::new()));
+        for error in [
+            Error::Storage("unable to open database file".to_owned()),
+            Error::StorageFull("no place for a temporary file".to_owned()),
+            Error::Corrupt("x".to_owned()),
+        ] {
+            let told = faults.read::<()>(Err(error)).expect_err("failed");
+            assert_eq!((told.status, told.reason), (StatusCode::SERVICE_UNAVAILABLE, "ReadFailed"));
+            assert!(faults.failing().is_ok());
+        }
+        assert!(faults.wrote::<()>(Err(Error::Storage("x".to_owned()))).is_err());
+        assert!(faults.failing().is_err(), "a write that fails is everybody's");
     }
 
     #[test]

@@ -1,27 +1,37 @@
 //! What every request passes: its caller is known and allowed, its version fits, it has a place in its share; and every
 //! answer carries the protocol's version and is counted.
 //!
+//! Invariants: a place is held until the answer is with the caller, and a long answer's memory with it; what a worker sent is
+//! worked on to its end, whether its caller waits or not, and counts until then: nobody gets more done by going away.
 //! Never: a handler reached before its caller was checked. Routes are added to a group, and the group has the gate.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::HeaderValue;
-use protocol::{HEADER, VERSION};
+use http::{HeaderValue, Method};
+use http_body_util::BodyExt as _;
+use protocol::{HEADER, VERSION, paths};
 use serving::Peer;
 
-use crate::auth::{Denied, Need};
+use crate::auth::{Caller, Denied, Need};
 use crate::clock;
-use crate::limits::Bucket;
+use crate::limits::{Bucket, PATIENCE, Share, Turn};
+use crate::memory::Patience;
 use crate::metrics::{RequestLabels, ResultLabel};
 use crate::problem::Refusal;
+use crate::reading::Reader;
 use crate::state::App;
 
 /// Refusals logged a second; all are counted.
 const LOGGED_PER_SECOND: u64 = 20;
+/// What of a request's path is logged, characters.
+const LOGGED_PATH: usize = 200;
+/// Answers from this length on take memory of their own share, bytes.
+const LONG_ANSWER: usize = 64 * 1024;
 
 /// Whom a group of routes is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +57,7 @@ impl Denials {
         }
         bucket.spend(1, at);
         drop(bucket);
+        let path: String = path.chars().take(LOGGED_PATH).collect();
         tracing::warn!(
             status = denied.refusal.status.as_u16(),
             who = denied.who.as_deref().unwrap_or("unknown"),
@@ -72,30 +83,89 @@ pub(crate) async fn admit(
         (Door::Readers, Some(ns)) => Need::Reader(ns),
         (Door::Workers | Door::Readers, None) => return Refusal::internal().into_response(),
     };
-    let checked = app.auth.check(request.headers(), &need, clock::now()).await;
+    let peer = request.extensions().get::<Peer>().copied();
+    let from = peer.map(|Peer(address)| address.ip());
+    let checked = app.auth.check(request.headers(), &need, from, clock::now()).await;
     let result = checked.as_ref().map_or_else(Denied::result, |_| "allowed");
     app.metrics.auth.get_or_create(&ResultLabel { result }).inc();
     let caller = match checked {
         Ok(caller) => caller,
         Err(denied) => {
-            app.denials.log(&denied, request.uri().path(), request.extensions().get::<Peer>().copied());
+            app.denials.log(&denied, request.uri().path(), peer);
             return denied.refusal.into_response();
         }
     };
     if let Err(refusal) = check_version(&request, door) {
         return refusal.into_response();
     }
-    let share = match (&need, caller) {
-        (Need::Worker(ns) | Need::Reader(ns), crate::auth::Caller::Worker) => app.limits.namespace(ns),
-        (Need::Operator, _) => app.limits.operator(),
-        _ => app.limits.readers(),
-    };
-    let _turn = match share.enter() {
-        Ok(turn) => turn,
+    let (share, turn) = match enter(&app, door, need, &caller, &mut request) {
+        Ok(entered) => entered,
         Err(refusal) => return refusal.into_response(),
     };
-    request.extensions_mut().insert(share);
-    next.run(request).await
+    request.extensions_mut().insert(share.clone());
+    let path = request.extensions().get::<MatchedPath>();
+    let is_poll = request.method() == Method::GET || path.is_some_and(|path| path.as_str() == paths::CLAIM);
+    if is_poll {
+        return deliver(next.run(request).await, &share, turn).await;
+    }
+    let work = tokio::spawn(async move { deliver(next.run(request).await, &share, turn).await });
+    work.await.unwrap_or_else(|_| Refusal::internal().into_response())
+}
+
+/// The caller's share and a place in it.
+fn enter(
+    app: &App,
+    door: Door,
+    need: Need,
+    caller: &Caller,
+    request: &mut Request,
+) -> Result<(Arc<Share>, Turn), Refusal> {
+    let (share, turn) = match (need, caller) {
+        (Need::Operator, _) => (app.limits.operator(), None),
+        (Need::Worker(ns) | Need::Reader(ns), Caller::Worker) => {
+            // Anyone who may make service accounts in a namespace can be its worker.
+            if door == Door::Workers && request.method() != Method::GET && !app.ledger.has_plans(&ns) {
+                return Err(Refusal::no_plans(&ns));
+            }
+            let person = "a worker".into();
+            request.extensions_mut().insert(Reader { person, namespace: ns.as_str().into() });
+            (app.limits.namespace(&ns), None)
+        }
+        (Need::Reader(ns), Caller::Person(person)) => {
+            let turn = app.limits.reader(person, &ns)?;
+            let reader = Reader { person: person.clone(), namespace: ns.as_str().into() };
+            request.extensions_mut().insert(reader);
+            (app.limits.people(&ns), Some(turn))
+        }
+        _ => return Err(Refusal::internal()),
+    };
+    let turn = turn.map_or_else(|| share.enter(), Ok)?;
+    Ok((share, turn))
+}
+
+/// The answer, which holds its place, and its memory if it is long, until the caller has it.
+async fn deliver(response: Response, share: &Share, turn: Turn) -> Response {
+    let length = response.body().size_hint().lower();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let memory = if length < LONG_ANSWER {
+        None
+    } else {
+        let memory = share.answers.take(length, &mut Patience::new(PATIENCE)).await;
+        if memory.is_none() {
+            return Refusal::read_failed(
+                "too many long answers are on their way: take them, or ask for less",
+            )
+            .into_response();
+        }
+        memory
+    };
+    let held = (turn, memory);
+    response.map(|body| {
+        Body::new(body.map_err(move |error| {
+            let _ = &held;
+            error
+        }))
+    })
 }
 
 /// Operator and workers say their version with every request; people may.

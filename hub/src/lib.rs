@@ -6,6 +6,7 @@
 
 mod attempts;
 pub mod auth;
+mod bounds;
 mod chance;
 mod clock;
 mod config;
@@ -16,8 +17,11 @@ mod health;
 mod limits;
 pub mod logs;
 mod loops;
+mod memory;
 mod metrics;
+mod places;
 mod problem;
+mod reading;
 mod render;
 mod reports;
 mod routes;

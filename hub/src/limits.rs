@@ -1,117 +1,169 @@
-//! What one namespace, and all together, may use of the hub: requests under way, memory of bodies, bytes a second.
+//! What one namespace, one person, and all together may use of the hub: requests under way, memory, bytes a second.
 //!
-//! A namespace that is over its share waits or is refused alone; what is common is sized so that no single namespace can
-//! use it up. Never: a limit kept for a name that has not been confirmed as its caller's namespace.
+//! Who is over a share waits or is refused alone. Workers, people and the operator have doors of their own: what one kind
+//! uses is not missing to another. Never: a limit kept for a name that has not been confirmed as its caller's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use protocol::weight::MAX_BODY_MEMORY;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::memory::{Patience, Pool, Purse};
+use crate::places::{Bounds, Place, Places};
 use crate::problem::Refusal;
 
+const MIB: usize = 1024 * 1024;
 /// Requests of one namespace's workers under way, long polls included.
 const NAMESPACE_REQUESTS: usize = 512;
-/// Requests of people under way, in all namespaces.
-const READER_REQUESTS: usize = 64;
+/// Requests of people under way: in all, of one namespace, of one person.
+const READER_REQUESTS: Bounds = Bounds { all: 64, namespace: 16, person: 8 };
 /// Requests of the operator under way.
 const OPERATOR_REQUESTS: usize = 32;
-/// Memory of bodies being read and worked on, KiB.
-const NAMESPACE_BODIES: usize = 64 * 1024;
-const ALL_BODIES: usize = 256 * 1024;
-/// How long a request waits for its body's memory.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Bodies as they arrive: in all, and of one namespace.
+const ARRIVING: (usize, usize) = (48 * MIB, 16 * MIB);
+/// Bodies as they are in memory once they are read: in all, and of one namespace.
+const READ: (usize, usize) = (144 * MIB, 64 * MIB);
+/// Answers on their way: in all, and of one namespace.
+const ANSWERS: (usize, usize) = (64 * MIB, 24 * MIB);
+/// The same three of the operator alone.
+const OPERATOR: (usize, usize, usize) = (16 * MIB, MAX_BODY_MEMORY + 16 * MIB, 64 * MIB);
+/// How long a request waits for memory, over all that it needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Above so many namespaces, those without requests are forgotten.
 const REMEMBERED: usize = 4_096;
 
 /// The shares of all.
 pub(crate) struct Limits {
-    namespaces: Mutex<HashMap<String, Arc<Share>>>,
-    readers: Arc<Share>,
+    workers: Shares,
+    people: Shares,
+    readers: Arc<Places>,
     operator: Arc<Share>,
-    bodies: Arc<Semaphore>,
-    bytes_per_second: u64,
 }
 
-/// One share: a namespace's, the readers' or the operator's.
+/// The shares of one door, by namespace.
+struct Shares {
+    by_namespace: Mutex<HashMap<String, Arc<Share>>>,
+    pools: Pools,
+    requests: usize,
+    bytes_per_second: Option<u64>,
+}
+
+/// What there is for one door.
+#[derive(Clone)]
+struct Pools {
+    arriving: Arc<Pool>,
+    read: Arc<Pool>,
+    answers: Arc<Pool>,
+}
+
+/// One share: a namespace's workers', its readers' or the operator's.
 pub(crate) struct Share {
     requests: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
+    /// One large body at a time: two that have each a part of what they need would wait for each other.
+    large: Arc<Semaphore>,
     bytes: Option<Mutex<Bucket>>,
+    pub(crate) arriving: Purse,
+    pub(crate) read: Purse,
+    pub(crate) answers: Purse,
 }
 
-/// Held while a request is under way.
-pub(crate) struct Turn(#[allow(dead_code, reason = "dropped, not read")] OwnedSemaphorePermit);
-
-/// Held while a body and what was read from it are in memory.
-pub(crate) struct BodyMemory(#[allow(dead_code, reason = "dropped, not read")] [OwnedSemaphorePermit; 2]);
+/// Held while a request is under way, its answer's way to the caller included.
+pub(crate) enum Turn {
+    /// Of a worker or the operator.
+    Request(#[allow(dead_code, reason = "dropped, not read")] OwnedSemaphorePermit),
+    /// Of a person.
+    Reader(#[allow(dead_code, reason = "dropped, not read")] Place),
+}
 
 impl Limits {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
-        Self {
-            namespaces: Mutex::default(),
-            readers: Arc::new(Share::new(READER_REQUESTS, None)),
-            operator: Arc::new(Share::new(OPERATOR_REQUESTS, None)),
-            bodies: Arc::new(Semaphore::new(ALL_BODIES)),
+        let pools = |(arriving, read, answers): ((usize, usize), (usize, usize), (usize, usize))| Pools {
+            arriving: Pool::new(arriving.0, arriving.1),
+            read: Pool::new(read.0, read.1),
+            answers: Pool::new(answers.0, answers.1),
+        };
+        let both = |all| (all, all);
+        let operator = pools((both(OPERATOR.0), both(OPERATOR.1), both(OPERATOR.2)));
+        let shares = |pools, requests, bytes_per_second| Shares {
+            by_namespace: Mutex::default(),
+            pools,
+            requests,
             bytes_per_second,
+        };
+        Self {
+            workers: shares(pools((ARRIVING, READ, ANSWERS)), NAMESPACE_REQUESTS, Some(bytes_per_second)),
+            // People send nothing.
+            people: shares(pools((both(0), both(0), ANSWERS)), 0, None),
+            readers: Places::new(READER_REQUESTS),
+            operator: Arc::new(Share::new(&operator, OPERATOR_REQUESTS, None)),
         }
     }
 
     /// The share of a namespace whose worker is calling.
     pub(crate) fn namespace(&self, name: &str) -> Arc<Share> {
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = namespaces.get(name) {
-            return share.clone();
-        }
-        if namespaces.len() >= REMEMBERED {
-            namespaces.retain(|_, share| Arc::strong_count(share) > 1);
-        }
-        let bucket = Bucket::new(self.bytes_per_second, Instant::now());
-        let share = Arc::new(Share::new(NAMESPACE_REQUESTS, Some(bucket)));
-        namespaces.insert(name.to_owned(), share.clone());
-        share
+        self.workers.of(name)
     }
 
-    pub(crate) fn readers(&self) -> Arc<Share> {
-        self.readers.clone()
+    /// The share of the people who read in a namespace.
+    pub(crate) fn people(&self, name: &str) -> Arc<Share> {
+        self.people.of(name)
     }
 
     pub(crate) fn operator(&self) -> Arc<Share> {
         self.operator.clone()
     }
 
-    /// Waits for the memory of a body of so many bytes.
-    pub(crate) async fn body(&self, share: &Share, bytes: usize) -> Result<BodyMemory, Refusal> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let wait = async {
-            // The namespace's own first: one that is over its share must not wait while it holds what others need.
-            let own = share.bodies.clone().acquire_many_owned(kib).await.ok()?;
-            let common = self.bodies.clone().acquire_many_owned(kib).await.ok()?;
-            Some(BodyMemory([own, common]))
-        };
-        match tokio::time::timeout(BODY_PATIENCE, wait).await {
-            Ok(Some(memory)) => Ok(memory),
-            _ => Err(Refusal::unavailable("too many large requests are under way")),
+    /// A place for one more request of a person.
+    pub(crate) fn reader(&self, person: &str, namespace: &str) -> Result<Turn, Refusal> {
+        self.readers.enter(person, namespace).map(Turn::Reader).map_err(|full| {
+            Refusal::over_quota(format!("too many requests are under way: {full}"), Duration::from_secs(1))
+        })
+    }
+}
+
+impl Shares {
+    fn of(&self, name: &str) -> Arc<Share> {
+        let mut shares = self.by_namespace.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(name) {
+            return share.clone();
         }
+        if shares.len() >= REMEMBERED {
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+        }
+        let bucket = self.bytes_per_second.map(|rate| Bucket::new(rate, Instant::now()));
+        let share = Arc::new(Share::new(&self.pools, self.requests, bucket));
+        shares.insert(name.to_owned(), share.clone());
+        share
     }
 }
 
 impl Share {
-    fn new(requests: usize, bytes: Option<Bucket>) -> Self {
+    fn new(pools: &Pools, requests: usize, bytes: Option<Bucket>) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(requests)),
-            bodies: Arc::new(Semaphore::new(NAMESPACE_BODIES)),
+            large: Arc::new(Semaphore::new(1)),
             bytes: bytes.map(Mutex::new),
+            arriving: pools.arriving.purse(),
+            read: pools.read.purse(),
+            answers: pools.answers.purse(),
         }
     }
 
     /// A place for one more request.
     pub(crate) fn enter(&self) -> Result<Turn, Refusal> {
         let turn = self.requests.clone().try_acquire_owned();
-        turn.map(Turn).map_err(|_| {
-            Refusal::over_quota("too many requests of this namespace are under way", Duration::from_secs(1))
+        turn.map(Turn::Request).map_err(|_| {
+            let most = NAMESPACE_REQUESTS;
+            let why = format!("too many requests of this namespace are under way: at most {most}");
+            Refusal::over_quota(why, Duration::from_secs(1))
         })
+    }
+
+    /// The turn of a large body; `None` when the patience ran out.
+    pub(crate) async fn large(&self, patience: &mut Patience) -> Option<OwnedSemaphorePermit> {
+        patience.wait(self.large.clone().acquire_owned()).await?.ok()
     }
 
     /// Whether a body may be taken now; refused while earlier ones have not been paid off.
@@ -124,7 +176,7 @@ impl Share {
         Err(Refusal::over_quota("this namespace sends more bytes a second than its quota allows", wait))
     }
 
-    /// Counts a body that was taken.
+    /// Counts bytes that came.
     pub(crate) fn sent(&self, bytes: usize, at: Instant) {
         if let Some(bucket) = &self.bytes {
             bucket.lock().unwrap_or_else(PoisonError::into_inner).spend(bytes, at);
@@ -132,24 +184,37 @@ impl Share {
     }
 }
 
-/// A token bucket that may fall into debt: a body is counted after it was read, whatever its length, and the next one
+/// A token bucket that may fall into debt: a body is counted as it comes, whatever its length, and the next one
 /// waits until the debt is paid. So a body longer than a second's worth passes, once.
 pub(crate) struct Bucket {
     rate: f64,
+    most: f64,
     level: f64,
     filled: Instant,
 }
 
 impl Bucket {
+    /// Holds a second's worth.
     pub(crate) fn new(per_second: u64, at: Instant) -> Self {
-        let rate = (per_second.max(1)) as f64;
-        Self { rate, level: rate, filled: at }
+        Self::holding(per_second, per_second, at)
+    }
+
+    /// Holds `most`, and is full.
+    pub(crate) fn holding(most: u64, per_second: u64, at: Instant) -> Self {
+        let (rate, most) = (per_second.max(1) as f64, most.max(1) as f64);
+        Self { rate, most, level: most, filled: at }
     }
 
     fn fill(&mut self, at: Instant) {
         let passed = at.saturating_duration_since(self.filled).as_secs_f64();
-        self.level = (self.level + passed * self.rate).min(self.rate);
+        self.level = (self.level + passed * self.rate).min(self.most);
         self.filled = self.filled.max(at);
+    }
+
+    /// What part of it is full, 0 or less where it is in debt.
+    pub(crate) fn part(&mut self, at: Instant) -> f64 {
+        self.fill(at);
+        self.level / self.most
     }
 
     pub(crate) fn wait(&mut self, at: Instant) -> Duration {
@@ -161,9 +226,13 @@ impl Bucket {
         Duration::from_secs_f64((-self.level / self.rate).clamp(0.001, 86_400.0))
     }
 
-    pub(crate) fn spend(&mut self, bytes: usize, at: Instant) {
+    pub(crate) fn spend(&mut self, units: usize, at: Instant) {
         self.fill(at);
-        self.level -= bytes as f64;
+        self.level -= units as f64;
+    }
+
+    pub(crate) fn give_back(&mut self, units: usize) {
+        self.level = (self.level + units as f64).min(self.most);
     }
 }
 
@@ -195,12 +264,33 @@ mod tests {
         assert!(busy.enter().is_ok());
     }
 
-    #[tokio::test]
-    async fn the_memory_of_bodies_is_given_back() {
+    #[test]
+    fn one_person_can_not_take_the_places_of_another_nor_people_those_of_workers() {
         let limits = Limits::new(1_000);
-        let share = limits.namespace("a");
-        for _ in 0..10 {
-            drop(limits.body(&share, 32 * 1024 * 1024).await.expect("memory"));
+        let mut turns: Vec<Turn> = std::iter::from_fn(|| limits.reader("ann", "a").ok()).collect();
+        assert_eq!(turns.len(), READER_REQUESTS.person);
+        assert!(limits.reader("bob", "a").is_ok());
+        for name in 0..100 {
+            let person = format!("account-{name}");
+            turns.extend(std::iter::from_fn(|| limits.reader(&person, "a").ok()));
+        }
+        assert_eq!(turns.len(), READER_REQUESTS.namespace);
+        let refusal = limits.reader("bob", "a").err().expect("full");
+        assert!(refusal.message.contains("16 of one namespace"), "{}", refusal.message);
+        assert!(limits.reader("eve", "b").is_ok());
+        assert!(limits.namespace("a").enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_largest_body_that_there_may_be_finds_its_memory() {
+        let limits = Limits::new(1_000);
+        for share in [limits.namespace("a"), limits.operator()] {
+            let mut patience = Patience::new(Duration::ZERO);
+            for _ in 0..10 {
+                let arriving = share.arriving.take(protocol::weight::MAX_BODY * 3 / 2, &mut patience).await;
+                let read = share.read.take(MAX_BODY_MEMORY, &mut patience).await;
+                assert!(arriving.is_some() && read.is_some());
+            }
         }
     }
 }

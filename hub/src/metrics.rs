@@ -88,6 +88,8 @@ pub(crate) struct Metrics {
     pub(crate) reports: Counter,
     pub(crate) instances: Gauge,
     pub(crate) storage_errors: Family<ReasonLabel, Counter>,
+    pub(crate) read_errors: Family<ReasonLabel, Counter>,
+    pub(crate) reviews: Family<KindLabel, Counter>,
     pub(crate) loop_failures: Family<LoopLabel, Counter>,
     pub(crate) pruned: Counter,
     pub(crate) pruned_letters: Counter,
@@ -120,6 +122,8 @@ impl Metrics {
             reports: Counter::default(),
             instances: Gauge::default(),
             storage_errors: Family::default(),
+            read_errors: Family::default(),
+            reviews: Family::default(),
             loop_failures: Family::default(),
             pruned: Counter::default(),
             pruned_letters: Counter::default(),
@@ -160,6 +164,10 @@ impl Metrics {
         to.register("reports", "Reports of workers", self.reports.clone());
         to.register("worker_instances", "Workers heard of within a minute", self.instances.clone());
         to.register("storage_errors", "Failures of the database, by reason", self.storage_errors.clone());
+        let help = "Reads that failed, by reason; each is its reader's alone";
+        to.register("read_errors", help, self.read_errors.clone());
+        let help = "Questions asked of the API server, by kind: token, access";
+        to.register("reviews", help, self.reviews.clone());
         to.register("loop_failures", "Failed runs of a background loop", self.loop_failures.clone());
         let help = "Notifications removed for their age or their namespace's quota";
         to.register("pruned_notifications", help, self.pruned.clone());
@@ -200,12 +208,14 @@ pub(crate) fn drop_reason(given: &str) -> &'static str {
     KNOWN_REASONS.into_iter().find(|name| *name == given).unwrap_or("Other")
 }
 
-const KNOWN_REASONS: [&str; 10] = [
+const KNOWN_REASONS: [&str; 12] = [
     "Tombstone",
     "Undecodable",
     "GroupMissing",
     "ValueMissing",
+    "TimeMissing",
     "TimeAhead",
+    "TooLarge",
     "MatchWrongType",
     "MatchNotBoolean",
     "MatchArithmetic",

@@ -58,23 +58,60 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
 
+    /// 404, to a worker of a namespace of which the hub has no plan.
+    pub fn no_plans(namespace: &str) -> Self {
+        let why = format!("the hub has no plan of namespace {namespace:?}: nothing of its workers is taken");
+        Self::new(StatusCode::NOT_FOUND, "NoPlans", why)
+    }
+
     /// 413.
     pub fn too_large(limit: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "Invalid",
+            "TooLarge",
             format!("the body is longer than {limit} bytes, the most that this path takes: send it in parts"),
         )
     }
 
     /// 413: more than is done at once; the words say what and how much is allowed.
     pub fn too_much(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Invalid", message)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", message)
+    }
+
+    /// 413: few bytes that take much memory.
+    pub fn too_heavy(bytes: usize, limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "TooLarge",
+            format!(
+                "the body would take {bytes} bytes of memory, at most {limit} are given: send it in parts"
+            ),
+        )
+    }
+
+    /// 413.
+    pub fn too_deep(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "TooLarge",
+            format!("the body is nested deeper than {limit} lists and objects"),
+        )
     }
 
     /// 408: the body did not come in time.
     pub fn slow_body() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "Invalid", "the body did not arrive within 30 s")
+        let why = "the body came too slowly: 8 s and a second more for each 256 KiB, at most 30 s";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Invalid", why)
+    }
+
+    /// 503: the memory for it is in use.
+    pub fn busy() -> Self {
+        Self::unavailable("the memory for large requests of this namespace is in use: come again")
+    }
+
+    /// 503, of a read alone: what it asks for could not be read, or not in time.
+    pub fn read_failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ReadFailed", message).after(DEFAULT_RETRY.std())
     }
 
     /// 426: the two sides are too far apart.

@@ -1,7 +1,7 @@
 //! What workers said lately: which revisions they run, what they can't do, which partitions they own.
 //!
-//! It is kept in memory only: a hub that restarts hears it all again within a report's interval. Bounded by namespace, so
-//! that none can fill the memory of all. Never here: an object of another namespace; the caller checks each uid.
+//! It is kept in memory only: a hub that restarts hears it all again within a report's interval. Bounded by namespace and in
+//! all, so that none can fill the memory of all. Never here: an object of another namespace; the caller checks each uid.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +20,10 @@ const COUNTS_FOR: Duration = Duration::from_mins(1);
 const OWNS_FOR: Duration = Duration::from_secs(30);
 /// Workers of a namespace.
 const INSTANCES: usize = 256;
-/// Bytes of a namespace's reports together.
-const BYTES: usize = 8 * 1024 * 1024;
-/// Problems of one object in one report.
+/// Bytes of a namespace's reports together, as they are held, and of all. No namespace may hold more than is left for others.
+const BYTES: usize = 4 * 1024 * 1024;
+const ALL_BYTES: usize = 48 * 1024 * 1024;
+/// Problems of one object, in one report and in all of them together.
 const PROBLEMS: usize = 10;
 /// Longest message of a problem, characters.
 const MESSAGE: usize = 512;
@@ -38,45 +39,57 @@ struct Heard {
 #[derive(Default)]
 struct Namespace {
     instances: HashMap<String, Heard>,
+    bytes: usize,
 }
 
-impl Namespace {
-    fn bytes(&self) -> usize {
-        self.instances.values().map(|heard| heard.bytes).sum()
-    }
+#[derive(Default)]
+struct All {
+    namespaces: HashMap<String, Namespace>,
+    bytes: usize,
 }
 
 /// All reports of the last minute.
 #[derive(Default)]
 pub(crate) struct Reports {
-    namespaces: Mutex<HashMap<String, Namespace>>,
+    all: Mutex<All>,
     /// Wakes the loop that publishes statuses.
     pub(crate) changed: Notify,
 }
 
 impl Reports {
-    /// Takes a report of so many bytes. Whether its objects are of the namespace was checked before.
-    pub(crate) fn put(&self, ns: &str, mut report: Report, bytes: usize, at: Instant) -> Result<(), Refusal> {
+    /// Takes a report. Whether its objects are of the namespace was checked before.
+    pub(crate) fn put(&self, ns: &str, mut report: Report, at: Instant) -> Result<(), Refusal> {
         if report.instance.is_empty() || report.instance.len() > INSTANCE_NAME {
             return Err(Refusal::invalid("the instance must have a name, of at most 253 bytes"));
         }
         tidy(&mut report);
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = weight(&report);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let All { namespaces, bytes: total } = &mut *all;
         let namespace = namespaces.entry(ns.to_owned()).or_default();
         let before = namespace.instances.remove(&report.instance);
+        let gone = before.as_ref().map_or(0, |before| before.bytes);
+        namespace.bytes -= gone;
+        *total -= gone;
         if report.leaving {
             self.changed.notify_one();
             return Ok(());
         }
-        if namespace.instances.len() >= INSTANCES || namespace.bytes() + bytes > BYTES {
+        let own = namespace.bytes + bytes;
+        if namespace.instances.len() >= INSTANCES || own > BYTES || own > ALL_BYTES - *total {
             return Err(Refusal::over_quota(
-                format!("namespace {ns:?} has more workers, or says more of them, than the hub remembers"),
+                format!(
+                    "namespace {ns:?} has more workers, or says more of them, than the hub remembers: at most \
+                     {INSTANCES} workers and {BYTES} bytes"
+                ),
                 COUNTS_FOR,
             ));
         }
+        namespace.bytes = own;
+        *total += bytes;
         let news = before.is_none_or(|before| before.report != report);
         namespace.instances.insert(report.instance.clone(), Heard { report, bytes, at });
-        drop(namespaces);
+        drop(all);
         if news {
             self.changed.notify_one();
         }
@@ -87,9 +100,13 @@ impl Reports {
     pub(crate) fn view(&self, at: Instant) -> (WorkerView, usize) {
         let mut view = WorkerView::default();
         let mut instances = 0;
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let All { namespaces, bytes: total } = &mut *all;
+        *total = 0;
         namespaces.retain(|ns, namespace| {
             namespace.instances.retain(|_, heard| at.saturating_duration_since(heard.at) < COUNTS_FOR);
+            namespace.bytes = namespace.instances.values().map(|heard| heard.bytes).sum();
+            *total += namespace.bytes;
             instances += namespace.instances.len();
             for heard in namespace.instances.values() {
                 merge(&mut view, &heard.report);
@@ -106,13 +123,27 @@ impl Reports {
     }
 }
 
+/// About what a report holds, bytes. A map's places count twice: its leaves may be half empty.
+fn weight(report: &Report) -> usize {
+    let running: usize = report.running.values().map(|revision| revision.as_str().len() + 128).sum();
+    let problem = |it: &ObjectProblem| it.reason.len() + it.message.len() + 128;
+    let problems: usize =
+        report.problems.values().map(|each| each.iter().map(problem).sum::<usize>() + 128).sum();
+    let owned: usize = report.owned.iter().map(|(topic, id, _)| topic.len() + id.len() + 128).sum();
+    512 + report.instance.len() + running + problems + owned
+}
+
 fn merge(view: &mut WorkerView, report: &Report) {
     for (uid, revision) in &report.running {
         let revisions: &mut BTreeMap<_, i32> = view.running.entry(*uid).or_default();
         *revisions.entry(revision.clone()).or_default() += 1;
     }
     for (uid, problems) in &report.problems {
-        view.problems.entry(*uid).or_default().extend(problems.iter().cloned());
+        let told = view.problems.entry(*uid).or_default();
+        told.extend(problems.iter().cloned());
+        while told.len() > PROBLEMS {
+            told.pop_last();
+        }
     }
 }
 
@@ -120,6 +151,7 @@ fn merge(view: &mut WorkerView, report: &Report) {
 fn tidy(report: &mut Report) {
     for problems in report.problems.values_mut() {
         problems.truncate(PROBLEMS);
+        problems.shrink_to_fit();
         for ObjectProblem { reason, message } in problems.iter_mut() {
             let word = |c: char| c.is_ascii_alphanumeric();
             if reason.is_empty() || reason.len() > 100 || !reason.chars().all(word) {
@@ -128,6 +160,9 @@ fn tidy(report: &mut Report) {
             if let Some((cut, _)) = message.char_indices().nth(MESSAGE) {
                 message.truncate(cut);
             }
+            // What was cut off is given back.
+            reason.shrink_to_fit();
+            message.shrink_to_fit();
         }
     }
     report.problems.retain(|_, problems| !problems.is_empty());
@@ -162,13 +197,13 @@ mod tests {
     fn instances_count_for_a_minute_or_until_they_leave() {
         let reports = Reports::default();
         let at = Instant::now();
-        reports.put("a", report("one"), 100, at).expect("taken");
-        reports.put("a", report("one"), 100, at).expect("taken again");
-        reports.put("a", report("two"), 100, at + Duration::from_secs(30)).expect("taken");
+        reports.put("a", report("one"), at).expect("taken");
+        reports.put("a", report("one"), at).expect("taken again");
+        reports.put("a", report("two"), at + Duration::from_secs(30)).expect("taken");
         assert_eq!(running(&reports, at + Duration::from_secs(59)), 2);
         assert_eq!(running(&reports, at + Duration::from_secs(61)), 1);
         let leaving = Report { leaving: true, ..report("two") };
-        reports.put("a", leaving, 100, at + Duration::from_secs(61)).expect("taken");
+        reports.put("a", leaving, at + Duration::from_secs(61)).expect("taken");
         assert_eq!(running(&reports, at + Duration::from_secs(61)), 0);
     }
 
@@ -176,14 +211,14 @@ mod tests {
     fn a_worker_that_falls_silent_owns_its_partitions_half_a_minute_longer() {
         let reports = Reports::default();
         let at = Instant::now();
-        reports.put("a", report("one"), 100, at).expect("taken");
+        reports.put("a", report("one"), at).expect("taken");
         let owned = |after| !reports.view(at + Duration::from_secs(after)).0.owned.is_empty();
         assert!(owned(29));
         assert!(!owned(31));
-        reports.put("a", report("one"), 100, at + Duration::from_secs(40)).expect("taken");
+        reports.put("a", report("one"), at + Duration::from_secs(40)).expect("taken");
         assert!(owned(41));
         let leaving = Report { leaving: true, ..report("one") };
-        reports.put("a", leaving, 100, at + Duration::from_secs(41)).expect("taken");
+        reports.put("a", leaving, at + Duration::from_secs(41)).expect("taken");
         assert!(!owned(41));
     }
 
@@ -191,10 +226,21 @@ mod tests {
     fn a_namespace_can_not_fill_the_memory() {
         let reports = Reports::default();
         let at = Instant::now();
-        let taken = (0..10_000).filter(|n| reports.put("a", report(&n.to_string()), 100, at).is_ok()).count();
+        let taken = (0..10_000).filter(|n| reports.put("a", report(&n.to_string()), at).is_ok()).count();
         assert_eq!(taken, INSTANCES);
-        assert!(reports.put("b", report("one"), BYTES + 1, at).is_err());
-        assert!(reports.put("b", report("one"), 100, at).is_ok());
+        let large = |instance: &str| Report {
+            owned: vec![("t".repeat(249), "i".repeat(64), 0); 5_000],
+            ..report(instance)
+        };
+        for namespace in ["b", "c", "d"] {
+            let taken = (0..10).filter(|n| reports.put(namespace, large(&n.to_string()), at).is_ok()).count();
+            assert_eq!(taken, 1, "{namespace}");
+        }
+        assert!(reports.put("e", report("one"), at).is_ok());
+        // The same worker's next report takes the place of the one before.
+        assert!((0..10).all(|_| reports.put("b", large("0"), at).is_ok()));
+        let (_, instances) = reports.view(at + COUNTS_FOR);
+        assert_eq!((instances, reports.all.lock().expect("unpoisoned").bytes), (0, 0));
     }
 
     #[test]
@@ -206,12 +252,18 @@ mod tests {
         one.problems.insert(RULE, vec![problem("TopicNotFound", "é".repeat(5_000))]);
         let mut two = report("two");
         two.problems.insert(RULE, vec![problem("no word", "x".to_owned())]);
-        reports.put("a", one, 100, at).expect("taken");
-        reports.put("a", two, 100, at).expect("taken");
+        reports.put("a", one, at).expect("taken");
+        reports.put("a", two, at).expect("taken");
         let (view, _) = reports.view(at);
         let found: Vec<_> = view.problems[&RULE].iter().collect();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].message.chars().count(), MESSAGE);
         assert_eq!(found[1].reason, "WorkerProblem");
+        for instance in 0..100 {
+            let mut more = report(&format!("more-{instance}"));
+            more.problems.insert(RULE, vec![problem("Own", format!("of {instance}"))]);
+            reports.put("a", more, at).expect("taken");
+        }
+        assert_eq!(reports.view(at).0.problems[&RULE].len(), PROBLEMS);
     }
 }

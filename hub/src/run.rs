@@ -22,6 +22,7 @@ use crate::health::{self, Health};
 use crate::limits::Limits;
 use crate::loops;
 use crate::metrics::Metrics;
+use crate::reading::{self, Reads};
 use crate::render::Texts;
 use crate::reports::Reports;
 use crate::routes;
@@ -89,12 +90,14 @@ impl Hub {
             audience: config.audience,
             operator: config.operator_account,
             worker: config.worker_account,
+            accept_api_server_tokens: config.accept_api_server_tokens,
         };
         let app = App::new(Shared {
             ledger,
             texts,
-            auth: Auth::new(accounts, reviewer),
+            auth: Auth::new(accounts, reviewer, metrics.clone()),
             limits: Limits::new(config.max_bytes_per_second),
+            reads: Reads::new(),
             reports: Reports::default(),
             attempts: Attempts::default(),
             faults: Faults::new(metrics.clone()),
@@ -151,6 +154,7 @@ async fn open(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Resul
     options.max_pending_bytes = config.max_pending_bytes;
     options.max_finished_bytes = config.max_finished_bytes;
     options.max_letter_bytes = config.max_dead_letter_bytes;
+    options.readers = reading::CONNECTIONS;
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {

@@ -12,6 +12,7 @@ use crate::faults::Faults;
 use crate::gate::Denials;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::reading::Reads;
 use crate::render::Texts;
 use crate::reports::Reports;
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
+    pub(crate) reads: Reads,
     pub(crate) reports: Reports,
     pub(crate) texts: Arc<Texts>,
     pub(crate) attempts: Attempts,

@@ -238,6 +238,7 @@ async fn the_feed_tells_of_counters_and_of_what_workers_can_not_do() {
     let operator = bed.operator();
     let (worker, rule, revision) = ready(&bed, "a", 0xd0, "x").await;
     let other = bed.worker("b");
+    bed.put(&[&channel("b", "hook", 0xdf)]).await;
     // A worker of another namespace has no word on this rule.
     let problem =
         |reason: &str| vec![ObjectProblem { reason: reason.to_owned(), message: "words".to_owned() }];
@@ -294,11 +295,12 @@ async fn a_deleted_object_stops_at_once() {
 async fn a_namespace_that_sends_too_much_is_refused_alone() {
     let mut bed = Bed::new("bytes-quota", &["--max-bytes-per-second=2000"]).await;
     let (busy, calm) = (bed.worker("busy"), bed.worker("calm"));
+    bed.put(&[&channel("busy", "hook", 1), &channel("calm", "hook", 2)]).await;
     let big = Report {
         instance: "i".to_owned(),
         running: BTreeMap::new(),
         problems: BTreeMap::new(),
-        owned: vec![("t".repeat(20_000), "id".to_owned(), 0)],
+        owned: vec![("t".repeat(200), "id".to_owned(), 0); 95],
         source: None,
         leaving: false,
     };

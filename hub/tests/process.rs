@@ -95,24 +95,25 @@ async fn stopping_answers_long_polls_at_once_and_another_start_finds_what_was_st
 #[tokio::test]
 async fn what_is_too_large_or_no_request_is_refused_with_a_problem() {
     let mut bed = Bed::new("bodies", &[]).await;
+    bed.put(&[&channel("a", "hook", 1)]).await;
     let token = bed.worker_token("a");
     let send = |path: &str, body: String| {
         let request = reqwest::Client::new().post(format!("{}{path}", bed.url)).bearer_auth(&token);
         request.header(protocol::HEADER, protocol::VERSION.to_string()).body(body).send()
     };
     let claim = "/v1/namespaces/a/deliveries/claim";
-    for (body, expected) in [
-        ("{".to_owned(), 400),
-        ("[]".to_owned(), 400),
-        ("\u{0}".to_owned(), 400),
-        ("[".repeat(100_000), 400),
-        (r#"{"pool":"Send","instance":"x","max":0,"waitMs":0}"#.to_owned(), 400),
-        (" ".repeat(1024 * 1024 + 1), 413),
+    for (body, expected, reason) in [
+        ("{".to_owned(), 400, "Invalid"),
+        ("[]".to_owned(), 400, "Invalid"),
+        ("\u{0}".to_owned(), 400, "Invalid"),
+        ("[".repeat(100_000), 413, "TooLarge"),
+        (r#"{"pool":"Send","instance":"x","max":0,"waitMs":0}"#.to_owned(), 400, "Invalid"),
+        (" ".repeat(1024 * 1024 + 1), 413, "TooLarge"),
     ] {
         let answer = send(claim, body).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), expected);
         let problem: protocol::messages::Problem = answer.json().await.expect("a problem");
-        assert_eq!(problem.reason, "Invalid");
+        assert_eq!(problem.reason, reason);
     }
     let answer = send("/v1/namespaces/a/nothing", String::new()).await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 404);

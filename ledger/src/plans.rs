@@ -335,6 +335,11 @@ impl Ledger {
         self.shared.catalog().space(namespace)?.sources.get(source).cloned()
     }
 
+    /// Whether there is any plan of the namespace, of an object that is absent within the grace period too.
+    pub fn has_plans(&self, namespace: &str) -> bool {
+        self.shared.catalog().space(namespace).is_some()
+    }
+
     /// All channels of a namespace.
     pub fn channels_plan(&self, namespace: &str) -> Arc<ChannelsPlan> {
         match self.shared.catalog().space(namespace) {

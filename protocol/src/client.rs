@@ -1,4 +1,5 @@
-//! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's.
+//! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's. A commit
+//! that is larger than the hub takes is several calls.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use crate::messages::{
     DeadLetterQuery, Feed, LiveObjects, NotificationList, NotificationQuery, NotificationStory, Outcomes,
     Positions, PositionsRequest, Problem, PutPlans, ReminderState, Reminders, Report, Revisions, SourcePlan,
 };
+use crate::parts;
 use crate::paths;
 use crate::version::{HEADER, VERSION};
 
@@ -132,11 +134,11 @@ impl Client {
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: config.token })
     }
 
-    async fn call<B: Serialize + Sync>(
+    async fn call(
         &self,
         method: Method,
         path: &str,
-        body: Option<&B>,
+        body: Option<Vec<u8>>,
         wait: Duration,
     ) -> Result<Option<Vec<u8>>, Error> {
         let token = match &self.token {
@@ -150,7 +152,7 @@ impl Client {
             .bearer_auth(token.trim())
             .header(HEADER, VERSION.to_string());
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
         }
         let mut response = request.send().await.map_err(|error| Error::Unreachable(error.without_url()))?;
         let status = response.status();
@@ -182,7 +184,7 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<Option<T>, Error> {
-        let bytes = self.call::<()>(Method::GET, path, None, wait).await?;
+        let bytes = self.call(Method::GET, path, None, wait).await?;
         bytes.map(|bytes| read(&bytes)).transpose()
     }
 
@@ -192,12 +194,12 @@ impl Client {
         body: &B,
         wait: Duration,
     ) -> Result<T, Error> {
-        let bytes = self.call(Method::POST, path, Some(body), wait).await?;
+        let bytes = self.call(Method::POST, path, Some(json(body)?), wait).await?;
         read(&bytes.unwrap_or_default())
     }
 
     async fn tell<B: Serialize + Sync>(&self, method: Method, path: &str, body: &B) -> Result<(), Error> {
-        self.call(method, path, Some(body), Duration::ZERO).await.map(drop)
+        self.call(method, path, Some(json(body)?), Duration::ZERO).await.map(drop)
     }
 
     /// [`paths::PLANS`].
@@ -248,9 +250,23 @@ impl Client {
         self.send(&paths::fill(paths::POSITIONS, &[ns, source]), request, Duration::ZERO).await
     }
 
-    /// [`paths::COMMITS`].
+    /// [`paths::COMMITS`]. One that is larger than the hub takes goes in parts, one after the other; after an error some of
+    /// them may have been taken, which the same commit again is told of each entry.
     pub async fn commit(&self, ns: &str, source: &str, commit: &Commit) -> Result<CommitResult, Error> {
-        self.send(&paths::fill(paths::COMMITS, &[ns, source]), commit, Duration::ZERO).await
+        let path = paths::fill(paths::COMMITS, &[ns, source]);
+        let mut all: Option<CommitResult> = None;
+        for body in parts::bodies(commit).map_err(|error| Error::Config(error.to_string()))? {
+            let bytes = self.call(Method::POST, &path, Some(body), Duration::ZERO).await?;
+            let result: CommitResult = read(&bytes.unwrap_or_default())?;
+            match &mut all {
+                None => all = Some(result),
+                Some(all) => {
+                    all.entries.extend(result.entries);
+                    all.revision = result.revision;
+                }
+            }
+        }
+        some(all)
     }
 
     /// [`paths::CHANNELS_PLAN`]; `None` when unchanged.
@@ -323,6 +339,10 @@ impl Client {
         }
         some(self.get(&path, Duration::ZERO).await?)
     }
+}
+
+fn json<B: Serialize>(body: &B) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(body).map_err(|error| Error::Config(format!("a request can't be written: {error}")))
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {

@@ -7,8 +7,11 @@
 #[cfg(feature = "client")]
 mod client;
 pub mod messages;
+#[cfg(feature = "client")]
+mod parts;
 pub mod paths;
 mod version;
+pub mod weight;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, Error, TokenSource};

@@ -34,8 +34,8 @@ pub struct PlanQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// A stable word: `Unauthorized`, `Forbidden`, `NotFound`, `Invalid`, `Conflict`, `OverQuota`, `StorageFull`,
-    /// `Unavailable`, `Version`, `Internal`.
+    /// A stable word: `Unauthorized`, `Forbidden`, `NotFound`, `NoPlans`, `Invalid`, `TooLarge`, `Conflict`, `OverQuota`,
+    /// `StorageFull`, `ReadFailed`, `Unavailable`, `Version`, `Internal`.
     pub reason: String,
     /// For people, without secrets.
     pub message: String,

@@ -22,6 +22,8 @@ pub(super) use super::entries::At;
 /// How many records wait, and how many bytes of them.
 const WAITING: usize = 64;
 const WAITING_BYTES: usize = 32 << 10;
+/// What a commit has of each key besides its labels and records, bytes.
+const COUNT: usize = 400;
 
 /// What is held of one key.
 #[derive(Debug, Clone, Copy)]
@@ -105,9 +107,11 @@ impl Groups {
         self.table.len
     }
 
-    /// Bytes held.
+    /// About how many bytes a commit of what is held has, which are more than are held: of each key names, the places of its
+    /// first and last record, and the record twice if there is one.
     pub(super) fn weight(&self) -> usize {
-        self.table.len * 16 + self.entries.bytes.len() + self.firsts.bytes.len() + self.queue.bytes.len()
+        let records = 2 * self.entries.bytes.len() + self.firsts.bytes.len();
+        self.table.len * COUNT + records + self.queue.bytes.len()
     }
 
     /// Counts a record for a key, and keeps the record if it is the first or the last of it; soon.

@@ -106,7 +106,7 @@ pub struct Aggregates {
 }
 
 impl Partition {
-    /// About how many bytes are held: commit early when it grows.
+    /// About how many bytes a commit of what is held has: commit early when it grows.
     pub fn weight(&self) -> usize {
         self.held.weight + self.held.groups.weight()
     }

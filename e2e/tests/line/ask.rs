@@ -36,8 +36,12 @@ async fn the_story_of_a_notification_is_told_to_its_namespace_and_to_whom_rbac_a
     assert_eq!(story["deliveries"][0]["attempts"][0]["outcome"], "Delivered");
 
     tenant.cluster.kubectl(&["-n", &tenant.ns, "create", "serviceaccount", "person"]).await;
-    let person = token(&tenant, &tenant.ns, "person", &[]).await;
+    let person = token(&tenant, &tenant.ns, "person", &["--audience", "belfry-hub"]).await;
     assert_eq!(ask(&client, &url, &person).await.0, 403, "no role yet");
+    let elsewhere = token(&tenant, &tenant.ns, "person", &[]).await;
+    let (status, told) = ask(&client, &url, &elsewhere).await;
+    assert_eq!(status, 401, "a token for the API server");
+    assert!(told["message"].as_str().is_some_and(|told| told.contains("--audience=belfry-hub")), "{told}");
     tenant
         .apply(
             "
@@ -62,7 +66,7 @@ subjects: [{kind: ServiceAccount, name: person, namespace: $NS}]
         }
     })
     .await;
-    let other = token(&tenant, &tenant.ns, "other", &[]).await;
+    let other = token(&tenant, &tenant.ns, "other", &["--audience", "belfry-hub"]).await;
     assert_eq!(ask(&client, &url, &other).await.0, 403);
     assert_eq!(ask(&client, &url, "junk").await.0, 401);
     let foreign = Tenant::new("t-ask-other").await;

@@ -1,6 +1,7 @@
 //! What the API server answered, for a while: bounded, keyed by structs, never by joined text.
 //!
-//! Only confirmed tokens enter the larger map, so junk can't push out what is good.
+//! Only confirmed tokens enter the larger map, so junk can't push out what is good. How long an answer serves is how long a
+//! deleted account, or a right that was taken away, is still of use: a minute for people, five for workers and operator.
 
 use std::collections::HashMap;
 use std::hash::Hash as Key;
@@ -10,13 +11,17 @@ use std::time::{Duration, Instant};
 use super::Known;
 use super::token::Hash;
 
-const KNOWN_FOR: Duration = Duration::from_mins(10);
-const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+/// Of workers and the operator, whose accounts the operator makes and removes.
+const SERVICE_FOR: Duration = Duration::from_mins(5);
+const PERSON_FOR: Duration = Duration::from_mins(1);
+const UNKNOWN_FOR: Duration = Duration::from_mins(1);
+/// A right that is not there may be given in the next moment.
+const DENIED_FOR: Duration = Duration::from_secs(10);
 const ACCESS_FOR: Duration = Duration::from_mins(1);
 /// How long a held answer serves before the API server is tried again, so that it being down costs no request its time.
 const HELD_FOR: Duration = Duration::from_secs(5);
 const MOST_KNOWN: usize = 8_192;
-const MOST_UNKNOWN: usize = 4_096;
+const MOST_UNKNOWN: usize = 16_384;
 const MOST_ACCESS: usize = 4_096;
 
 /// One question of access.
@@ -58,26 +63,33 @@ impl Answers {
         maps.unknown.get(hash).filter(|fresh| fresh.until > at).map(|_| None)
     }
 
+    /// Whether this token was confirmed before, though that may be stale now.
+    pub(super) fn knew(&self, hash: &Hash) -> bool {
+        self.lock().known.contains_key(hash)
+    }
+
     pub(super) fn keep(&self, hash: Hash, answer: Option<Arc<Known>>, at: Instant) {
         let mut maps = self.lock();
         if let Some(answer) = answer {
             maps.unknown.remove(&hash);
-            insert(&mut maps.known, hash, Fresh { answer, until: at + KNOWN_FOR }, MOST_KNOWN, at);
+            let until = at + if answer.is_service { SERVICE_FOR } else { PERSON_FOR };
+            insert(&mut maps.known, hash, Fresh { answer, until }, MOST_KNOWN, at);
         } else {
             maps.known.remove(&hash);
             insert(&mut maps.unknown, hash, Fresh { answer: (), until: at + UNKNOWN_FOR }, MOST_UNKNOWN, at);
         }
     }
 
-    /// The earlier answer while the API server is down. A token that does not say when it ends is not held.
+    /// The earlier answer while the API server is down: of workers and the operator, without whom alerts would stop. A person's is
+    /// not held, nor that of a token that does not say when it ends.
     pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<Known>> {
         let mut maps = self.lock();
-        let fresh = maps.known.get_mut(hash).filter(|_| says_when_it_ends)?;
+        let fresh = maps.known.get_mut(hash).filter(|fresh| says_when_it_ends && fresh.answer.is_service)?;
         fresh.until = fresh.until.max(at + HELD_FOR);
         Some(fresh.answer.clone())
     }
 
-    /// Makes every answer stale, as ten minutes would.
+    /// Makes every answer stale, as five minutes would.
     #[cfg(test)]
     pub(super) fn age(&self) {
         let past = Instant::now().checked_sub(Duration::from_millis(1));
@@ -91,7 +103,7 @@ impl Answers {
     }
 
     pub(super) fn keep_access(&self, key: Access, answer: bool, at: Instant) {
-        let until = at + if answer { ACCESS_FOR } else { UNKNOWN_FOR };
+        let until = at + if answer { ACCESS_FOR } else { DENIED_FOR };
         insert(&mut self.lock().access, key, Fresh { answer, until }, MOST_ACCESS, at);
     }
 }
@@ -125,9 +137,10 @@ mod tests {
     fn a_flood_of_junk_stays_bounded_and_leaves_good_answers_alone() {
         let answers = Answers::default();
         let at = Instant::now();
-        let good = Arc::new(Known { identity: super::super::Identity::default(), for_hub: true });
+        let good =
+            Arc::new(Known { identity: super::super::Identity::default(), for_hub: true, is_service: true });
         answers.keep(hash(0), Some(good), at);
-        for n in 1..20_000 {
+        for n in 1..80_000 {
             answers.keep(hash(n), None, at + Duration::from_micros(n as u64));
         }
         assert!(answers.lock().unknown.len() <= MOST_UNKNOWN);
@@ -135,11 +148,20 @@ mod tests {
     }
 
     #[test]
-    fn nobodys_token_is_asked_about_again_after_ten_seconds() {
+    fn an_answer_serves_a_minute_and_a_workers_five() {
         let answers = Answers::default();
         let at = Instant::now();
+        let known = |is_service| {
+            Arc::new(Known { identity: super::super::Identity::default(), for_hub: true, is_service })
+        };
         answers.keep(hash(1), None, at);
-        assert!(matches!(answers.token(&hash(1), at + Duration::from_secs(9)), Some(None)));
-        assert!(answers.token(&hash(1), at + Duration::from_secs(11)).is_none());
+        answers.keep(hash(2), Some(known(false)), at);
+        answers.keep(hash(3), Some(known(true)), at);
+        let is_kept = |n, seconds| answers.token(&hash(n), at + Duration::from_secs(seconds)).is_some();
+        assert_eq!([1, 2, 3].map(|n| is_kept(n, 59)), [true, true, true]);
+        assert_eq!([1, 2, 3].map(|n| is_kept(n, 61)), [false, false, true]);
+        assert!(is_kept(3, 299) && !is_kept(3, 301));
+        assert!(answers.hold(&hash(2), true, at).is_none(), "a person's is not held");
+        assert!(answers.hold(&hash(3), true, at).is_some());
     }
 }

@@ -2,29 +2,30 @@
 //!
 //! Invariants: a worker is the account named in the settings, in a namespace of its own, by a token made for the hub's
 //! audience; it may touch that namespace alone. The operator is one account, and may use the operator's paths alone.
-//! Anyone else may only read, and only where a SubjectAccessReview allows it. A token is known by its hash.
-//! Never: a claim of a token believed that the API server has not confirmed, but for its expiry, and that only to refuse.
+//! Anyone else may only read, and only where a SubjectAccessReview allows it, by such a token too unless the settings take
+//! those for the API server. A token is known by its hash. What can be refused without asking is, and what is asked is bounded.
+//! Never: a claim of a token believed that the API server has not confirmed; its form, expiry and audience serve to refuse.
 
+mod asking;
 mod cache;
 mod kube;
 mod review;
 mod token;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
+use self::asking::Asking;
 use self::cache::{Access, Answers};
 pub use self::kube::KubeReviewer;
 pub use self::review::{Identity, ReviewError, Reviewer};
-use self::token::Hash;
+use self::token::{Claims, Hash};
+use crate::metrics::{KindLabel, Metrics};
 use crate::problem::Refusal;
-
-/// Questions asked of the API server at the same time. A flood of junk waits in line here.
-const REVIEWS_AT_ONCE: usize = 16;
 
 /// How long the API server is taken for down after it gave no answer: meanwhile those who are known are not kept waiting.
 const DOWN_FOR: Duration = Duration::from_secs(30);
@@ -47,8 +48,8 @@ pub enum Caller {
     Operator,
     /// A worker of the path's namespace.
     Worker,
-    /// A person, or a service that reads like one.
-    Person,
+    /// A person, or a service that reads like one, by username.
+    Person(Arc<str>),
 }
 
 /// How the question ended: the label of the metric.
@@ -73,6 +74,7 @@ impl Denied {
         match self.refusal.status.as_u16() {
             401 => "unauthorized",
             403 => "forbidden",
+            429 => "limited",
             _ => "unavailable",
         }
     }
@@ -87,6 +89,8 @@ pub struct Accounts {
     pub operator: String,
     /// Name of the workers' service account in each namespace.
     pub worker: String,
+    /// Whether people may show tokens for the API server.
+    pub accept_api_server_tokens: bool,
 }
 
 /// Answers who may do what.
@@ -94,23 +98,32 @@ pub struct Auth {
     accounts: Accounts,
     reviewer: Arc<dyn Reviewer>,
     answers: Answers,
-    asking: Semaphore,
+    asking: Asking,
+    metrics: Arc<Metrics>,
     /// Until when the API server is taken for down, from its first failure to its next answer.
     down: Mutex<Option<Instant>>,
 }
 
 impl Auth {
     /// Asks `reviewer` what it does not know.
-    pub fn new(accounts: Accounts, reviewer: Arc<dyn Reviewer>) -> Self {
-        let asking = Semaphore::new(REVIEWS_AT_ONCE);
-        Self { accounts, reviewer, answers: Answers::default(), asking, down: Mutex::default() }
+    pub(crate) fn new(accounts: Accounts, reviewer: Arc<dyn Reviewer>, metrics: Arc<Metrics>) -> Self {
+        let asking = Asking::new(Instant::now());
+        Self { accounts, reviewer, answers: Answers::default(), asking, metrics, down: Mutex::default() }
     }
 
-    /// Whether the request's bearer may do what `need` says, and as whom.
-    pub async fn check(&self, headers: &HeaderMap, need: &Need, now: Timestamp) -> Result<Caller, Denied> {
+    /// Whether the request's bearer, who calls from this address, may do what `need` says, and as whom.
+    pub async fn check(
+        &self,
+        headers: &HeaderMap,
+        need: &Need,
+        from: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Caller, Denied> {
         let token = token::bearer(headers).map_err(|why| Denied::new(Refusal::unauthorized(why), None))?;
         let hash = token::hash(token);
-        let known = self.identify(token, hash, now).await.map_err(|refusal| Denied::new(refusal, None))?;
+        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let known = self.identify(token, hash, from, now).await;
+        let known = known.map_err(|refusal| Denied::new(refusal, None))?;
         let who = &known.identity.username;
         let forbid = |why: String| Err(Denied::new(Refusal::forbidden(why), Some(who)));
         let worker = known.for_hub.then(|| self.worker_namespace(who)).flatten();
@@ -118,6 +131,9 @@ impl Auth {
             Need::Operator if known.for_hub && *who == self.accounts.operator => Ok(Caller::Operator),
             Need::Operator => forbid("only Belfry's operator may do this".to_owned()),
             Need::Worker(ns) | Need::Reader(ns) if worker == Some(ns) => Ok(Caller::Worker),
+            Need::Worker(ns) | Need::Reader(ns) if !is_namespace(ns) => {
+                forbid("the path names nothing that could be a namespace".to_owned())
+            }
             Need::Worker(ns) => forbid(format!("only a Belfry worker of namespace {ns:?} may do this")),
             // A worker of another namespace and the operator are no people, whatever else their accounts may do.
             Need::Reader(_) if worker.is_some() || *who == self.accounts.operator => {
@@ -126,7 +142,7 @@ impl Auth {
             Need::Reader(ns) => {
                 let may = self.may_read(hash, &known.identity, ns);
                 if may.await.map_err(|refusal| Denied::new(refusal, Some(who)))? {
-                    Ok(Caller::Person)
+                    Ok(Caller::Person(who.as_str().into()))
                 } else {
                     forbid(format!(
                         "to read notifications of namespace {ns:?} you need the right to get alertrules.belfry.dev there"
@@ -142,30 +158,59 @@ impl Auth {
         (account == self.accounts.worker && !namespace.is_empty()).then_some(namespace)
     }
 
-    /// Who holds this token, by the cache or by the API server.
-    async fn identify(&self, token: &str, hash: Hash, now: Timestamp) -> Result<Arc<Known>, Refusal> {
-        let exp = token::expiry(token);
-        if exp.is_some_and(|exp| exp <= now.as_second()) {
+    /// What a token's form says before anybody is asked about it.
+    fn glance(&self, token: &str, now: Timestamp) -> Result<Option<Claims>, Refusal> {
+        let claims = token::claims(token);
+        if claims.as_ref().and_then(|claims| claims.exp).is_some_and(|exp| exp <= now.as_second()) {
             return Err(Refusal::unauthorized("the token has expired"));
         }
-        if let Some(answer) = self.remembered(&hash, exp.is_some()) {
+        let is_for_hub = claims.as_ref().is_some_and(|claims| self.is_for_hub(claims));
+        if is_for_hub || self.accounts.accept_api_server_tokens {
+            return Ok(claims);
+        }
+        Err(Refusal::unauthorized(format!(
+            "the token is not for the hub: make one with kubectl create token ACCOUNT --audience={}",
+            self.accounts.audience
+        )))
+    }
+
+    fn is_for_hub(&self, claims: &Claims) -> bool {
+        claims.audiences.contains(&self.accounts.audience)
+    }
+
+    /// Who holds this token, by the cache or by the API server.
+    async fn identify(
+        &self,
+        token: &str,
+        hash: Hash,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<Arc<Known>, Refusal> {
+        let claims = self.glance(token, now)?;
+        let says_when_it_ends = claims.as_ref().is_some_and(|claims| claims.exp.is_some());
+        if let Some(answer) = self.remembered(&hash, says_when_it_ends) {
             return answer.ok_or_else(unknown);
         }
-        let _turn = self.asking.acquire().await.map_err(|_| Refusal::unavailable("shutting down"))?;
+        let is_stranger = !self.answers.knew(&hash);
+        let turn = if is_stranger { self.asking.stranger(from).await } else { self.asking.known().await };
+        let _turn = turn?;
         // Another request may have asked the same, or found the server down, while this one waited for its turn.
-        if let Some(answer) = self.remembered(&hash, exp.is_some()) {
+        if let Some(answer) = self.remembered(&hash, says_when_it_ends) {
             return answer.ok_or_else(unknown);
         }
-        match self.review(token).await {
+        match self.review(token, claims.as_ref()).await {
             Ok(answer) => {
                 self.answered();
+                if is_stranger && answer.is_some() {
+                    self.asking.confirmed(from);
+                }
                 let answer = answer.map(Arc::new);
                 self.answers.keep(hash, answer.clone(), Instant::now());
                 answer.ok_or_else(unknown)
             }
             Err(error) => {
                 self.failed(&error);
-                let held = self.answers.hold(&hash, exp.is_some(), Instant::now());
+                let held = self.answers.hold(&hash, says_when_it_ends, Instant::now());
                 held.ok_or_else(|| {
                     Refusal::unavailable("the Kubernetes API server can't be asked who you are")
                 })
@@ -203,13 +248,27 @@ impl Auth {
         }
     }
 
-    /// Asks the API server: as a token for the hub, and where it is none, as any token of the cluster.
-    async fn review(&self, token: &str) -> Result<Option<Known>, ReviewError> {
-        if let Some(identity) = self.reviewer.token(token, Some(&self.accounts.audience)).await? {
-            return Ok(Some(Known { identity, for_hub: true }));
+    /// Asks the API server: as a token for the hub where it says that it is one, else as one of its own; once. A token that says
+    /// nothing of itself may be either.
+    async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<Known>, ReviewError> {
+        let says_for_hub = claims.map(|claims| self.is_for_hub(claims));
+        if says_for_hub != Some(false)
+            && let Some(identity) = self.ask(token, Some(&self.accounts.audience)).await?
+        {
+            let who = &identity.username;
+            let is_service = *who == self.accounts.operator || self.worker_namespace(who).is_some();
+            return Ok(Some(Known { identity, for_hub: true, is_service }));
         }
-        let identity = self.reviewer.token(token, None).await?;
-        Ok(identity.map(|identity| Known { identity, for_hub: false }))
+        if says_for_hub == Some(true) || !self.accounts.accept_api_server_tokens {
+            return Ok(None);
+        }
+        let identity = self.ask(token, None).await?;
+        Ok(identity.map(|identity| Known { identity, for_hub: false, is_service: false }))
+    }
+
+    async fn ask(&self, token: &str, audience: Option<&str>) -> Result<Option<Identity>, ReviewError> {
+        self.metrics.reviews.get_or_create(&KindLabel { kind: "token" }).inc();
+        self.reviewer.token(token, audience).await
     }
 
     async fn may_read(&self, hash: Hash, who: &Identity, ns: &str) -> Result<bool, Refusal> {
@@ -217,7 +276,8 @@ impl Auth {
         if let Some(may) = self.answers.access(&key, Instant::now()) {
             return Ok(may);
         }
-        let _turn = self.asking.acquire().await.map_err(|_| Refusal::unavailable("shutting down"))?;
+        let _turn = self.asking.access(&who.username).await?;
+        self.metrics.reviews.get_or_create(&KindLabel { kind: "access" }).inc();
         let may = self.reviewer.may_read(who, ns).await.map_err(|error| {
             self.failed(&error);
             Refusal::unavailable("the Kubernetes API server can't be asked what you may read")
@@ -238,6 +298,14 @@ pub(crate) struct Known {
     identity: Identity,
     /// Whether the token was made for the hub's audience.
     for_hub: bool,
+    /// Whether it is a worker's or the operator's.
+    is_service: bool,
+}
+
+/// Whether a namespace can have this name (RFC 1123).
+fn is_namespace(name: &str) -> bool {
+    let of_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(of_label)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 /// Longest token taken, bytes: longer than any API server issues.
@@ -31,20 +32,49 @@ pub(super) fn hash(token: &str) -> Hash {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// The claim `exp` (RFC 7519), Unix seconds, where the token is a JWT that has one. Nothing else of it is looked at, and
-/// it serves only to refuse: a token that the API server has not confirmed gains nothing by it.
-pub(super) fn expiry(token: &str) -> Option<i64> {
+/// What a JWT (RFC 7519) says of itself.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Claims {
+    /// `exp`, Unix seconds.
+    pub(super) exp: Option<i64>,
+    /// `aud`.
+    pub(super) audiences: Vec<String>,
+}
+
+/// The claims of a token, where it has a JWT's form. They are not believed: they serve to refuse, and to choose what is asked
+/// of the API server. A token that it has not confirmed gains nothing by them.
+pub(super) fn claims(token: &str) -> Option<Claims> {
     #[derive(Deserialize)]
-    struct Claims {
-        exp: f64,
+    struct Payload {
+        #[serde(default)]
+        exp: Option<f64>,
+        #[serde(default)]
+        aud: Option<Audiences>,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audiences {
+        One(String),
+        Many(Vec<String>),
     }
     let mut parts = token.split('.');
-    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+    let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
         return None;
+    }
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok();
+    let object = |part: &str| decode(part).filter(|json| json.trim_ascii_start().starts_with(b"{"));
+    serde_json::from_slice::<IgnoredAny>(&object(header)?).ok()?;
+    let payload: Payload = serde_json::from_slice(&object(payload)?).ok()?;
+    if decode(signature)?.is_empty() {
+        return None;
+    }
+    let audiences = match payload.aud {
+        None => Vec::new(),
+        Some(Audiences::One(one)) => vec![one],
+        Some(Audiences::Many(many)) => many,
     };
-    let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let claims: Claims = serde_json::from_slice(&json).ok()?;
-    claims.exp.is_finite().then_some(claims.exp as i64)
+    Some(Claims { exp: payload.exp.filter(|exp| exp.is_finite()).map(|exp| exp as i64), audiences })
 }
 
 #[cfg(test)]
@@ -52,12 +82,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_expiry_is_read_and_junk_has_none() {
-        let payload = URL_SAFE_NO_PAD.encode(br#"{"exp":1800000000,"sub":"x"}"#);
-        assert_eq!(expiry(&format!("e30.{payload}.sig")), Some(1_800_000_000));
-        for junk in ["", "junk", "a.b", "a.b.c", "a.b.c.d", "e30.e30.e30", "e30.bnVsbA.x"] {
-            assert_eq!(expiry(junk), None, "{junk:?}");
+    fn the_claims_are_read_and_junk_has_none() {
+        let token = |payload: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload));
+        let read = |payload: &str| claims(&token(payload));
+        let exp = Some(1_800_000_000);
+        let one = Claims { exp, audiences: vec!["belfry-hub".to_owned()] };
+        assert_eq!(read(r#"{"exp":1800000000,"aud":"belfry-hub","sub":"x"}"#), Some(one.clone()));
+        assert_eq!(read(r#"{"exp":1800000000,"aud":["belfry-hub"]}"#), Some(one));
+        assert_eq!(read("{}"), Some(Claims::default()));
+        for junk in
+            ["", "junk", "a.b", "a.b.c", "a.b.c.d", "e30.bnVsbA.c2ln", "e30.e30.", "W10.e30.c2ln", ".."]
+        {
+            assert_eq!(claims(junk), None, "{junk:?}");
         }
+        for junk in ["[]", "1", r#"{"exp":"soon"}"#, r#"{"aud":7}"#, "{", "\u{0}"] {
+            assert_eq!(read(junk), None, "{junk:?}");
+        }
+        assert_eq!(claims(&format!("{}.e30", token("{}"))), None, "four parts");
     }
 
     #[test]

@@ -24,8 +24,6 @@ use crate::wait::{LONGEST, Wait};
 const LONGEST_CLAIM: Duration = Duration::from_secs(30);
 /// Attempts of one claim.
 const MOST_TASKS: i32 = 500;
-/// Outcomes of one request.
-const MOST_OUTCOMES: usize = 1_000;
 /// The shortest and the longest pause before looking again for work that is due and yet was not handed out, as when a
 /// channel's budget is used up.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -104,9 +102,6 @@ pub(super) async fn outcomes(
     sent: Sent<Outcomes>,
 ) -> Result<StatusCode, Refusal> {
     let outcomes = sent.value.outcomes;
-    if outcomes.len() > MOST_OUTCOMES {
-        return Err(Refusal::invalid(format!("at most {MOST_OUTCOMES} outcomes at once")));
-    }
     let start = std::time::Instant::now();
     let chances = outcomes.iter().cloned().map(|outcome| (outcome, app.chance.next())).collect();
     let result = app.ledger.outcomes(&ns, chances, clock::now()).await;

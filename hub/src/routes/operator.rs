@@ -13,16 +13,10 @@ use crate::problem::Refusal;
 use crate::state::App;
 use crate::wait::{LONGEST, Wait};
 
-/// Plans of one request.
-const MOST_PLANS: usize = 500;
-
 pub(super) async fn put_plans(
     State(app): State<App>,
     sent: Sent<PutPlans, LARGE>,
 ) -> Result<StatusCode, Refusal> {
-    if sent.value.plans.len() > MOST_PLANS {
-        return Err(Refusal::invalid(format!("at most {MOST_PLANS} plans at once")));
-    }
     app.faults.wrote(app.ledger.put_plans(sent.value.plans, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -14,8 +14,6 @@ use crate::state::App;
 
 /// Schedules that one report may speak of; a `remind` pod has one.
 const SCHEDULES: usize = 8;
-/// Partitions of one report.
-const MOST_OWNED: usize = 10_000;
 
 pub(super) async fn put(
     State(app): State<App>,
@@ -23,13 +21,10 @@ pub(super) async fn put(
     sent: Sent<Report>,
 ) -> Result<StatusCode, Refusal> {
     let mut report = sent.value;
-    if report.owned.len() > MOST_OWNED {
-        return Err(Refusal::invalid(format!("at most {MOST_OWNED} partitions")));
-    }
     let objects = objects(&app, &ns, &report).await?;
     report.running.retain(|uid, _| objects.contains(uid));
     report.problems.retain(|uid, _| objects.contains(uid));
-    app.reports.put(&ns, report, sent.bytes, Instant::now())?;
+    app.reports.put(&ns, report, Instant::now())?;
     app.metrics.reports.inc();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -68,9 +68,14 @@ impl Reviewer for Book {
     }
 }
 
-/// A token that ends at this Unix second; every text is a token of its own.
+/// A token for the hub that ends at this Unix second; every text is a token of its own.
 pub(crate) fn jwt(text: &str, exp: i64) -> String {
-    let payload = format!("{{\"exp\":{exp},\"sub\":\"{text}\"}}");
+    jwt_for("belfry-hub", text, exp)
+}
+
+/// The same for another audience.
+pub(crate) fn jwt_for(audience: &str, text: &str, exp: i64) -> String {
+    let payload = format!("{{\"aud\":[\"{audience}\"],\"exp\":{exp},\"sub\":\"{text}\"}}");
     format!("e30.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(payload))
 }
 
@@ -153,9 +158,16 @@ impl Bed {
 
     /// A person's token, with the right to read in these namespaces.
     pub(crate) fn person_token(&self, name: &str, reads: &[&str]) -> String {
-        let token = format!("opaque-{name}");
-        lock(&self.book.cluster).insert(token.clone(), name.to_owned());
+        let token = jwt(name, LONG);
+        lock(&self.book.hub).insert(token.clone(), name.to_owned());
         lock(&self.book.readers).extend(reads.iter().map(|&ns| (name.to_owned(), ns.to_owned())));
+        token
+    }
+
+    /// A token for the API server.
+    pub(crate) fn cluster_token(&self, name: &str) -> String {
+        let token = jwt_for("https://kubernetes.default.svc", name, LONG);
+        lock(&self.book.cluster).insert(token.clone(), name.to_owned());
         token
     }
 

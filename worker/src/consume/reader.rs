@@ -24,8 +24,9 @@ use super::problems::Standing;
 use crate::health::Beat;
 use crate::kafka::{Consumer, Ends, Letter};
 
-/// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes.
-pub const MAX_HELD: usize = 4 << 20;
+/// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes, about as its commit has them:
+/// an eighth of what the hub takes at once, since they may take fifty times as much memory there.
+pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
 /// The same for the counts and records of a partition: the hub takes twice as many in one entry.
 const MAX_ITEMS: usize = 500;
 /// Matches wait at most this long, where none of them is a notification by itself.

@@ -86,7 +86,7 @@ async fn a_token_that_is_not_for_this_is_refused_and_logged_without_the_token() 
         ("a token with forged claims", &plan, Some(&forged), 401),
         ("a token whose object was deleted", &plan, Some(&revoked), 401),
         ("a worker of another namespace", &plan, Some(&foreign), 403),
-        ("a token for another audience", &plan, Some(&no_audience), 403),
+        ("a token for another audience", &plan, Some(&no_audience), 401),
         ("a worker on the operator's path", &revisions, Some(&worker), 403),
     ] {
         let (seen, body) = answer(&client, url, token).await;

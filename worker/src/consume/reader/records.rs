@@ -65,7 +65,8 @@ impl Reader {
                         }
                         let time = fold(plan, held, (&record, topic), (time, now), &mut round);
                         *progress = (*progress).max(time);
-                        round.full |= held.fold.items() >= items;
+                        // An entry can't be cut: it must not grow far beyond this.
+                        round.full |= held.fold.items() >= items || held.weight() >= MAX_HELD;
                     }
                 }
                 Fetched::End(topic, partition, offset) => {

@@ -1,0 +1,204 @@
+//! Who may ask the API server something now: it is everybody's, and slower than the hub.
+//!
+//! Invariants: a token that was confirmed before never waits behind one that nobody knows; strangers are bounded in all and by
+//! address, and those who have asked in vain lately leave half of what there is to those who have not; questions of access are
+//! bounded by person. Never: a bound kept for a name that a stranger chose.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::limits::Bucket;
+use crate::problem::Refusal;
+
+/// Questions under way: of tokens confirmed before, of strangers' tokens, of access.
+const KNOWN_AT_ONCE: usize = 16;
+const STRANGERS_AT_ONCE: usize = 8;
+const ACCESS_AT_ONCE: usize = 8;
+/// How long a question waits for its turn. The API server has 3 s for each.
+const TURN: Duration = Duration::from_secs(5);
+/// Strangers' tokens that are asked about: at once, and a second; in all, and of one address. One that turns out to be
+/// somebody's does not count.
+const STRANGERS: (u64, u64) = (100, 50);
+const OF_ADDRESS: (u64, u64) = (20, 5);
+/// Questions of access of one person: at once, and a second.
+const OF_PERSON: (u64, u64) = (20, 5);
+/// Addresses, and persons, that are remembered. One that has not asked lately is forgotten first.
+const REMEMBERED: usize = 4_096;
+
+/// See the module.
+pub(super) struct Asking {
+    known: Semaphore,
+    strangers: Semaphore,
+    access: Semaphore,
+    tokens: Mutex<Tokens>,
+    persons: Mutex<HashMap<String, Bucket>>,
+}
+
+struct Tokens {
+    all: Bucket,
+    addresses: HashMap<IpAddr, Bucket>,
+}
+
+impl Asking {
+    pub(super) fn new(at: Instant) -> Self {
+        let tokens = Tokens { all: Bucket::holding(STRANGERS.0, STRANGERS.1, at), addresses: HashMap::new() };
+        Self {
+            known: Semaphore::new(KNOWN_AT_ONCE),
+            strangers: Semaphore::new(STRANGERS_AT_ONCE),
+            access: Semaphore::new(ACCESS_AT_ONCE),
+            tokens: Mutex::new(tokens),
+            persons: Mutex::default(),
+        }
+    }
+
+    /// A turn for a token that was confirmed before.
+    pub(super) async fn known(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        turn(&self.known).await
+    }
+
+    /// A turn for a token that nobody knows. Counts against its address until [`Self::confirmed`].
+    pub(super) async fn stranger(&self, from: IpAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+        if !self.lock().spend(from, Instant::now()) {
+            return Err(Refusal::over_quota(
+                format!(
+                    "too many unknown tokens are being asked about: at most {} a second of one address, and {} of all",
+                    OF_ADDRESS.1, STRANGERS.1
+                ),
+                Duration::from_secs(1),
+            ));
+        }
+        turn(&self.strangers).await
+    }
+
+    /// The stranger's token is somebody's.
+    pub(super) fn confirmed(&self, from: IpAddr) {
+        let mut tokens = self.lock();
+        tokens.all.give_back(1);
+        if let Some(bucket) = tokens.addresses.get_mut(&from) {
+            bucket.give_back(1);
+        }
+    }
+
+    /// A turn to ask what a person may.
+    pub(super) async fn access(&self, person: &str) -> Result<SemaphorePermit<'_>, Refusal> {
+        let at = Instant::now();
+        let allowed = {
+            let mut persons = self.persons.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket(&mut persons, person.to_owned(), OF_PERSON, at).is_some_and(|bucket| {
+                let allowed = bucket.wait(at).is_zero();
+                bucket.spend(usize::from(allowed), at);
+                allowed
+            })
+        };
+        if !allowed {
+            let most = OF_PERSON.1;
+            let why = format!("you ask about too many namespaces: at most {most} others a second");
+            return Err(Refusal::over_quota(why, Duration::from_secs(1)));
+        }
+        turn(&self.access).await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tokens {
+    fn spend(&mut self, from: IpAddr, at: Instant) -> bool {
+        let Self { all, addresses } = self;
+        let Some(own) = bucket(addresses, from, OF_ADDRESS, at) else { return false };
+        let fresh = own.part(at) >= 0.9;
+        let allowed = own.wait(at).is_zero() && all.part(at) > if fresh { 0.0 } else { 0.5 };
+        if allowed {
+            own.spend(1, at);
+            all.spend(1, at);
+        }
+        allowed
+    }
+}
+
+async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    match tokio::time::timeout(TURN, semaphore.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Refusal::unavailable("the Kubernetes API server is slow to say who callers are")),
+    }
+}
+
+/// The bucket of this name. `None` when there is no room for another one.
+fn bucket<K: Hash + Eq>(
+    buckets: &mut HashMap<K, Bucket>,
+    name: K,
+    (most, rate): (u64, u64),
+    at: Instant,
+) -> Option<&mut Bucket> {
+    if buckets.len() >= REMEMBERED && !buckets.contains_key(&name) {
+        buckets.retain(|_, bucket| bucket.part(at) < 1.0);
+        if buckets.len() >= REMEMBERED {
+            return None;
+        }
+    }
+    Some(buckets.entry(name).or_insert_with(|| Bucket::holding(most, rate, at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    #[test]
+    fn a_flood_of_junk_from_a_few_addresses_leaves_turns_to_others() {
+        let at = Instant::now();
+        let asking = Asking::new(at);
+        let mut asked = 0;
+        for second in 0..60 {
+            let at = at + Duration::from_secs(second);
+            for n in 0..2_000 {
+                asked += usize::from(asking.lock().spend(address(n % 10), at));
+            }
+            let newcomer = address(1_000 + u32::try_from(second).expect("small"));
+            assert!(asking.lock().spend(newcomer, at), "after {second} s");
+        }
+        // Ten addresses at 5 a second each, and what they had at the start.
+        assert!(asked <= 60 * 50 + 100, "{asked}");
+        assert!(!asking.lock().spend(address(0), at + Duration::from_secs(59)));
+        assert!(asking.lock().spend(address(0), at + Duration::from_secs(70)), "after a while");
+    }
+
+    #[test]
+    fn addresses_are_remembered_up_to_a_bound() {
+        let at = Instant::now();
+        let asking = Asking::new(at);
+        for n in 0..100_000 {
+            asking.lock().spend(address(n), at + Duration::from_millis(n.into()));
+        }
+        assert!(asking.lock().addresses.len() <= REMEMBERED);
+    }
+
+    #[tokio::test]
+    async fn one_person_can_not_make_the_api_server_answer_without_end() {
+        let asking = Asking::new(Instant::now());
+        let mut allowed = 0;
+        for _ in 0..1_000 {
+            allowed += usize::from(asking.access("ann").await.is_ok());
+        }
+        assert!(allowed <= 40, "{allowed}");
+        assert!(asking.access("bob").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_who_turns_out_to_be_somebody_does_not_count() {
+        let asking = Asking::new(Instant::now());
+        for _ in 0..200 {
+            assert!(asking.stranger(address(1)).await.is_ok());
+            asking.confirmed(address(1));
+        }
+    }
+}

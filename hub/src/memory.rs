@@ -1,0 +1,182 @@
+//! Memory that requests may hold: counted before it is taken, by whom it is taken for.
+//!
+//! Fair by one rule: nobody may hold more than there is left for all. So whoever takes all they can leaves half of what they
+//! found; the next one finds room, and who asks for little finds it whatever a few others do. As they give back and take
+//! again, their parts become the same.
+//!
+//! Never: memory given for what may still come. A body's is taken as it arrives.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Memory for one purpose, of all.
+pub(crate) struct Pool {
+    all: usize,
+    most: usize,
+    used: Mutex<usize>,
+    freed: Notify,
+}
+
+/// What one namespace holds of a pool. Changed only under the pool's lock.
+#[derive(Default)]
+struct Account(AtomicUsize);
+
+/// One namespace's way to a pool. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Purse {
+    pool: Arc<Pool>,
+    account: Arc<Account>,
+}
+
+/// Memory that is held, and given back when this is dropped.
+pub(crate) struct Held {
+    purse: Purse,
+    bytes: usize,
+}
+
+/// How long a request may still wait, over all that it waits for.
+pub(crate) struct Patience(Duration);
+
+impl Patience {
+    pub(crate) fn new(longest: Duration) -> Self {
+        Self(longest)
+    }
+
+    /// `None` when it ran out.
+    pub(crate) async fn wait<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let begun = Instant::now();
+        let done = tokio::time::timeout(self.0, what).await.ok();
+        self.0 = self.0.saturating_sub(begun.elapsed());
+        done
+    }
+}
+
+impl Pool {
+    /// Of so many bytes, of which each may hold `most`.
+    pub(crate) fn new(all: usize, most: usize) -> Arc<Self> {
+        Arc::new(Self { all, most, used: Mutex::new(0), freed: Notify::new() })
+    }
+
+    /// An account of nothing.
+    pub(crate) fn purse(self: &Arc<Self>) -> Purse {
+        Purse { pool: self.clone(), account: Arc::default() }
+    }
+
+    fn take(&self, account: &Account, bytes: usize) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = account.0.load(Ordering::Relaxed).saturating_add(bytes);
+        if own > self.most || own > self.all - *used {
+            return false;
+        }
+        *used += bytes;
+        account.0.store(own, Ordering::Relaxed);
+        true
+    }
+
+    fn give(&self, account: &Account, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used -= bytes;
+        account.0.fetch_sub(bytes, Ordering::Relaxed);
+        drop(used);
+        self.freed.notify_waiters();
+    }
+}
+
+impl Purse {
+    /// Nothing yet.
+    pub(crate) fn empty(&self) -> Held {
+        Held { purse: self.clone(), bytes: 0 }
+    }
+
+    /// Takes so many bytes, as soon as they are there for it; `None` when the patience ran out.
+    pub(crate) async fn take(&self, bytes: usize, patience: &mut Patience) -> Option<Held> {
+        let mut held = self.empty();
+        held.grow(bytes, patience).await.then_some(held)
+    }
+}
+
+impl Held {
+    /// Takes what is missing to so many bytes; false when the patience ran out.
+    pub(crate) async fn grow(&mut self, bytes: usize, patience: &mut Patience) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return true;
+        }
+        let Purse { pool, account } = &self.purse;
+        let taken = async {
+            loop {
+                let freed = pool.freed.notified();
+                tokio::pin!(freed);
+                // From here on, what is given back is heard of.
+                freed.as_mut().enable();
+                if pool.take(account, more) {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        if pool.take(account, more) || patience.wait(taken).await.is_some() {
+            self.bytes += more;
+            return true;
+        }
+        false
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.purse.pool.give(&self.purse.account, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none() -> Patience {
+        Patience::new(Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_all_they_can_leaves_half_of_what_they_found() {
+        let pool = Pool::new(1_000, 600);
+        let mut held = Vec::new();
+        let mut found = 1_000;
+        for _ in 0..4 {
+            let purse = pool.purse();
+            while let Some(more) = purse.take(1, &mut none()).await {
+                held.push(more);
+            }
+            let left = 1_000 - held.len();
+            assert!(left >= found / 2, "{left} of {found}");
+            found = left;
+        }
+        assert!(pool.purse().take(60, &mut none()).await.is_some());
+        held.clear();
+        assert!(pool.purse().take(600, &mut none()).await.is_some(), "all was given back");
+        assert!(pool.purse().take(601, &mut none()).await.is_none(), "more than one may have");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_on_when_memory_is_given_back_and_gives_up_when_it_is_not() {
+        let pool = Pool::new(100, 50);
+        let (one, two) = (pool.purse(), pool.purse());
+        let first = one.take(50, &mut none()).await.expect("free");
+        let mut patience = Patience::new(Duration::from_secs(10));
+        assert!(two.take(51, &mut patience).await.is_none());
+        let waiting =
+            tokio::spawn(
+                async move { one.take(10, &mut Patience::new(Duration::from_secs(10))).await.is_some() },
+            );
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        drop(first);
+        assert!(waiting.await.expect("ended"));
+    }
+}
