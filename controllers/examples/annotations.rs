@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use controllers::cache::{Cache, follow};
@@ -38,9 +39,11 @@ fn answer(query: &str, objects: usize) -> Vec<u8> {
     });
     for number in from..to {
         list += if number == from { "" } else { "," };
-        list += &format!(
+        write!(
+            list,
             "{{\"apiVersion\":\"belfry.dev/v1alpha1\",\"kind\":\"AlertRule\",\"spec\":{spec},\"metadata\":{{\"name\":\"rule-{number}\",\"namespace\":\"payments\",\"uid\":\"{number}\",\"generation\":1,\"annotations\":{{\"kubectl.kubernetes.io/last-applied-configuration\":\""
-        );
+        )
+        .unwrap();
         list += &config;
         list += "\"}}}";
     }
