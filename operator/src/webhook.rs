@@ -13,7 +13,7 @@ mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -51,6 +51,8 @@ const ANSWERS: Duration = Duration::from_secs(4);
 const SHORT: usize = 64 << 10;
 /// An API server opens a connection for each question that it has at a time.
 const CAPS: Caps = Caps { all: 512, per_peer: 256, silent: 256, silent_per_peer: 128 };
+/// How often it is said that reviews are turned away.
+const TELLS: Duration = Duration::from_secs(10);
 /// How often the clients' authorities are looked at; the kubelet takes about a minute to write them.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -134,6 +136,7 @@ struct Desk {
     budget: Arc<Budget>,
     turns: Turns,
     long: Semaphore,
+    told: Mutex<Option<Instant>>,
 }
 
 /// Why there is no answer to a review itself.
@@ -154,7 +157,9 @@ async fn admit(State(desk): State<Arc<Desk>>, request: Request) -> Result<Json<V
         Ok(answer) => Ok(Json(answer)),
         Err(Stop::Answer(uid, answer)) => {
             desk.metrics.turned_away();
-            tracing::warn!(%peer, message = answer.message, "a review was not looked at");
+            if desk.is_to_be_told(begun) {
+                tracing::warn!(%peer, message = answer.message, "reviews are not looked at, such as this one");
+            }
             Ok(Json(answer.to(&uid)))
         }
         Err(Stop::NoReview) => Err(StatusCode::BAD_REQUEST),
@@ -178,7 +183,18 @@ impl Desk {
             budget: Budget::new(settings.memory, per_peer),
             turns: Turns::start().context("no threads for admission")?,
             long: Semaphore::new(2),
+            told: Mutex::default(),
         }))
+    }
+
+    /// Whether it is time to log what is counted otherwise: a stranger must not fill the log.
+    fn is_to_be_told(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|told| now.saturating_duration_since(told) >= TELLS);
+        if due {
+            *told = Some(now);
+        }
+        due
     }
 
     async fn answer(&self, peer: IpAddr, body: Body, begun: Instant, until: Instant) -> Result<Value, Stop> {

@@ -58,6 +58,39 @@ async fn what_can_work_is_allowed_and_what_can_not_is_denied_with_reason_and_pla
 }
 
 #[tokio::test]
+async fn what_would_cost_too_much_is_denied_by_the_name_of_the_bound() {
+    let asking = Asking::new().await;
+    let each = |pattern: &dyn Fn(usize) -> String, count: usize| {
+        (0..count).map(|at| format!("key.matches(r'{}')", pattern(at))).collect::<Vec<_>>().join("||")
+    };
+    let large = each(&|at| format!("\\w{{9}}{at}"), 150);
+    let source = json!({"kafka": {"bootstrapServers": ["k:1"], "topics": ["t"], "format": "Text",
+        "text": {"pattern": "(?<a>\\w{1000})"}}});
+    let overrides = vec![json!({"recurrenceId": "2026-01-01"}); 9_000];
+    let dates = vec!["2026-01-01T00:00:00".to_owned(); 50_000];
+    for (bad, says) in [
+        (rule("r", 2, &json!({"match": large})), "InvalidMatch: match: line 1, column "),
+        (rule("r", 2, &json!({"match": large})), "too large a regular expression: compiled, one takes"),
+        (rule("r", 2, &json!({"match": each(&|at| format!("^{at}"), 40)})), "more than 32 different"),
+        (rule("r", 2, &json!({"source": source})), "too large a regular expression"),
+    ] {
+        let answer = asking.create(&value(bad));
+        assert!(!answer.allowed && answer.message.contains(says), "{answer:?}");
+    }
+    for (recurrence, says) in [
+        (json!({"overrides": overrides}), "InvalidSpec: spec: 18"),
+        (json!({"dates": dates}), "bytes; at most 524288"),
+    ] {
+        let mut bad = value(schedule("c", 3, &json!({})));
+        bad["spec"]["recurrence"] = recurrence;
+        let answer = asking.create(&bad);
+        assert!(!answer.allowed && answer.message.contains(says), "{answer:?}");
+        // As it was, it is not refused, however large.
+        assert!(asking.1.review(&asked("UPDATE", &bad, &bad)).allowed);
+    }
+}
+
+#[tokio::test]
 async fn one_without_identity_yet_is_judged_too() {
     let asking = Asking::new().await;
     let mut generated = value(schedule("c", 3, &json!({})));
