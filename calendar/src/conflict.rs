@@ -127,7 +127,9 @@ pub(crate) fn first_clash(
         edges.extend([(hold.held.start, Edge::Holds(index)), (hold.held.end, Edge::Frees(index))]);
         edges.extend([(hold.event.start, Edge::Begins), (hold.event.end, Edge::Ends)]);
     }
-    edges.iter_mut().for_each(|(at, _)| *at = (*at).max(held.start));
+    for (at, _) in &mut edges {
+        *at = (*at).max(held.start);
+    }
     edges.retain(|(at, _)| *at < held.end);
     edges.sort_unstable();
     // Those that hold now with how many events, those of them that were not told, and events under way.

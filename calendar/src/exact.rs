@@ -7,12 +7,13 @@
 
 use crate::days::{CYCLE_DAYS, DAY, date_of, day_number};
 use crate::rule::{End, Frequency, Rule, Until};
+use crate::steps::Steps;
 use crate::zone::{Segment, Zone};
 
 /// Times that one search looks at before it gives up.
 const MAX_WORK: u64 = 2_000_000;
-/// Times that finding the last of COUNT looks at before it gives up.
-const MAX_COUNT_WORK: u64 = 4_000_000;
+/// Times that finding the last of COUNT looks at before it gives up, of all rules of a recurrence.
+pub(crate) const MAX_COUNT_WORK: u64 = 4_000_000;
 /// No search goes further than the calendar's own repetition.
 const MAX_SEARCH: i64 = CYCLE_DAYS * DAY;
 /// The end of the calendar, with room for any offset.
@@ -39,7 +40,7 @@ pub(crate) struct ExactSeries {
 
 impl ExactSeries {
     /// `start` in Unix seconds. The rule must be shorter than DAILY. None when the last of COUNT is out of reach.
-    pub(crate) fn new(rule: &Rule, zone: &Zone, start: i64) -> Option<Self> {
+    pub(crate) fn new(rule: &Rule, zone: &Zone, start: i64, work: &mut Steps) -> Option<Self> {
         let unit = match rule.frequency {
             Frequency::Hourly => 3600,
             Frequency::Minutely => 60,
@@ -63,23 +64,24 @@ impl ExactSeries {
             last: last.min(LAST),
         };
         if let End::Count(count) = rule.end {
-            series.last = series.nth(count)?;
+            series.last = series.nth(count, work)?;
         }
         Some(series)
     }
 
-    fn nth(&self, count: u32) -> Option<i64> {
+    fn nth(&self, count: u32, work: &mut Steps) -> Option<i64> {
         if self.bare {
             return Some(i64::from(count - 1).saturating_mul(self.step).saturating_add(self.start).min(LAST));
         }
         let mut last = self.start;
         let mut walk = self.from(self.start);
         for _ in 0..count {
+            let before = walk.work;
             match walk.next() {
                 Some(at) => last = at,
                 None => break,
             }
-            if walk.work > MAX_COUNT_WORK {
+            if !work.take(1 + (walk.work - before) as usize) {
                 return None;
             }
         }

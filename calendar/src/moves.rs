@@ -171,20 +171,17 @@ impl Movable {
                 let mut number = first;
                 while number <= last {
                     let shift = grid.shift(number);
-                    let end = match self.line(index, shift, &mut quick) {
-                        Some(line) => {
-                            let end = last.min(grid.last(line.last));
-                            if !cut_line(grid, &line, (number, end), walls, &mut left, steps) {
-                                return false;
-                            }
-                            end
+                    let end = if let Some(line) = self.line(index, shift, &mut quick) {
+                        let end = last.min(grid.last(line.last));
+                        if !cut_line(grid, &line, (number, end), walls, &mut left, steps) {
+                            return false;
                         }
-                        None => {
-                            if !self.moved(index, shift).any(|event| touches(walls, event)) {
-                                push(&mut left, number, number);
-                            }
-                            number
+                        end
+                    } else {
+                        if !self.moved(index, shift).any(|event| touches(walls, event)) {
+                            push(&mut left, number, number);
                         }
+                        number
                     };
                     number = end + 1;
                     if !steps.take(1) {

@@ -47,7 +47,7 @@ pub(crate) struct Copied<R> {
 /// An event of another booking, and that with its buffers.
 pub(crate) struct Held {
     pub(crate) event: Span,
-    held: Span,
+    around: Span,
     slot: u32,
 }
 
@@ -145,9 +145,9 @@ impl<R: Clone + Ord> Question<R> {
             let holds = copied.holds(self.ahead, steps)?;
             if copied.capacity == 1 {
                 // Its buffers may share time with the booking's, and no event with a buffer.
-                walls.extend(holds.map(|Held { event, held, .. }| Span {
-                    start: held.start.min(event.start - after),
-                    end: held.end.max(event.end + before),
+                walls.extend(holds.map(|Held { event, around, .. }| Span {
+                    start: around.start.min(event.start - after),
+                    end: around.end.max(event.end + before),
                 }));
             } else {
                 crowded(holds, copied.capacity, buffers, &mut walls);
@@ -183,8 +183,8 @@ impl<R> Copied<R> {
             });
             let counted = events.take_while(|_| steps.take(1));
             let held =
-                counted.map(|(event, buffers, slot)| Held { event, held: buffers.around(event), slot });
-            held.filter(move |hold| hold.event.start < ahead.until && hold.held.end > ahead.now)
+                counted.map(|(event, buffers, slot)| Held { event, around: buffers.around(event), slot });
+            held.filter(move |hold| hold.event.start < ahead.until && hold.around.end > ahead.now)
         })
     }
 }
@@ -237,8 +237,8 @@ pub(crate) fn free_time(shift: i64, events: &[Span]) -> Option<FreeTime> {
 /// the booking that is asked about turned around them, in which also an event of theirs is under way.
 fn crowded(holds: impl Iterator<Item = Held>, capacity: u32, buffers: Buffers, walls: &mut Vec<Span>) {
     let mut edges: Vec<(i64, i32, i32, u32)> = Vec::new();
-    for Held { event, held, slot } in holds {
-        edges.extend([(held.start, 1, 0, slot), (held.end, -1, 0, slot)]);
+    for Held { event, around, slot } in holds {
+        edges.extend([(around.start, 1, 0, slot), (around.end, -1, 0, slot)]);
         edges.extend([(event.start, 0, 1, slot), (event.end, 0, -1, slot)]);
     }
     edges.sort_unstable();

@@ -5,12 +5,14 @@
 use jiff::civil::DateTime;
 
 use crate::days::DAY;
+use crate::exact::MAX_COUNT_WORK;
 use crate::overrides;
 use crate::rule::{End, Rule, Until};
 use crate::series::Part;
 use crate::spec::{
     Length, MAX_RULES, RecurrenceError, RecurrenceSpec, Till, When, read, read_all, read_period, short,
 };
+use crate::steps::Steps;
 use crate::zone::{self, Dst, Moment, Turn, Zone, civil};
 
 /// An occurrence before its end is worked out.
@@ -175,9 +177,10 @@ impl Recurrence {
         if let Some((list, _)) = all_rules.into_iter().find(|(_, rules)| rules.len() > MAX_RULES) {
             return Err(RecurrenceError::TooManyRules { list });
         }
+        let mut work = Steps::new(MAX_COUNT_WORK);
         for text in spec.rule.iter().chain(&spec.more_rules) {
             let rule: Rule = text.parse()?;
-            let part = self.part(&rule)?;
+            let part = self.part(&rule, &mut work)?;
             if ends_before(&rule, &self.zone, self.start) {
                 return Err(RecurrenceError::UntilBeforeStart { start: self.start() });
             }
@@ -185,22 +188,22 @@ impl Recurrence {
             self.rules.push(rule);
         }
         for text in &spec.except_rules {
-            let part = self.part(&text.parse()?)?;
+            let part = self.part(&text.parse()?, &mut work)?;
             self.except_parts.push(part);
         }
         Ok(())
     }
 
-    fn part(&self, rule: &Rule) -> Result<Part, RecurrenceError> {
+    fn part(&self, rule: &Rule, work: &mut Steps) -> Result<Part, RecurrenceError> {
         if self.zone.all_day {
             if rule.frequency.is_sub_daily() {
                 return Err(RecurrenceError::AllDayRule);
             }
             // RFC 5545, section 3.3.10: these must be ignored beside a date.
             let rule = Rule { hours: 0, minutes: 0, seconds: 0, ..rule.clone() };
-            return Part::new(&rule, &self.zone, self.start, self.length);
+            return Part::new(&rule, &self.zone, self.start, self.length, work);
         }
-        Part::new(rule, &self.zone, self.start, self.length)
+        Part::new(rule, &self.zone, self.start, self.length, work)
     }
 
     fn add_dates(&mut self, dates: &[String]) -> Result<(), RecurrenceError> {

@@ -12,6 +12,7 @@ use crate::exact::{ExactIter, ExactSeries};
 use crate::local::{LocalIter, LocalSeries};
 use crate::rule::{End, Rule, Until};
 use crate::spec::{Length, RecurrenceError};
+use crate::steps::Steps;
 use crate::zone::{Calm, Moment, Resolved, Turn, Zone};
 
 /// What a rule generates.
@@ -33,12 +34,18 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// All that `rule` generates from `start`, a local time.
-    pub(crate) fn new(rule: &Rule, zone: &Zone, start: i64, length: Length) -> Result<Self, RecurrenceError> {
+    /// All that `rule` generates from `start`, a local time. What finding the last of COUNT takes is taken from `work`.
+    pub(crate) fn new(
+        rule: &Rule,
+        zone: &Zone,
+        start: i64,
+        length: Length,
+        work: &mut Steps,
+    ) -> Result<Self, RecurrenceError> {
         let series = if rule.frequency.is_sub_daily() {
             let resolved = zone.resolve(start);
             let at = resolved.first.map_or(resolved.high, |moment| moment.at);
-            let series = ExactSeries::new(rule, zone, at).ok_or(RecurrenceError::CountOutOfReach)?;
+            let series = ExactSeries::new(rule, zone, at, work).ok_or(RecurrenceError::CountOutOfReach)?;
             Series::Exact(Box::new(series))
         } else {
             Series::Local(Box::new(LocalSeries::new(rule, start)))

@@ -228,10 +228,12 @@ impl Judge {
         for copied in question.copies.iter().filter(|copied| people.contains_key(&copied.name)) {
             let mut events: Vec<Span> = copied.holds(question.ahead, steps)?.map(|held| held.event).collect();
             let mut ends = events.clone();
-            events
-                .iter_mut()
-                .for_each(|event| (event.start, event.end) = (event.start + 1, event.end + near));
-            ends.iter_mut().for_each(|event| event.start = event.start - near + 1);
+            for event in &mut events {
+                *event = Span { start: event.start + 1, end: event.end + near };
+            }
+            for event in &mut ends {
+                event.start += 1 - near;
+            }
             merge(&mut events);
             merge(&mut ends);
             before.append(&mut events);

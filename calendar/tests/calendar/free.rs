@@ -35,8 +35,8 @@ fn enough() -> Steps {
     Steps::new(u64::MAX)
 }
 
-fn nearest(index: &Index, key: &u32, booking: &Booking<&'static str>, search: &Search) -> Vec<FreeTime> {
-    let found = index.nearest_free(key, booking, search, &mut enough());
+fn nearest(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Search) -> Vec<FreeTime> {
+    let found = index.nearest_free(&key, booking, search, &mut enough());
     assert!(!found.looked.is_short);
     found.times
 }
@@ -63,7 +63,7 @@ fn everyone_is_free_where_nobody_is_busy() {
 fn the_nearest_free_times_come_first_and_lie_on_the_grid() {
     let index = held(&[meeting("2026-01-05T10:00:00", "UTC", "", &["ann"])]);
     let new = meeting("2026-01-05T10:07:00", "UTC", "", &["ann"]);
-    let found = nearest(&index, &9, &new, &Search::default());
+    let found = nearest(&index, 9, &new, &Search::default());
     assert_eq!(firsts(&found), ["2026-01-05T11:00:00Z", "2026-01-05T09:00:00Z", "2026-01-05T11:15:00Z"]);
     assert_eq!(found[0].shift, SignedDuration::from_mins(53));
 }
@@ -78,7 +78,7 @@ fn a_series_is_moved_to_where_none_of_its_occurrences_clashes() {
     ]);
     let new = meeting("2026-01-05T10:00:00", "Europe/Berlin", "FREQ=WEEKLY", &["ann", "ben"]);
     let found =
-        nearest(&index, &9, &new, &Search { grid: SignedDuration::from_mins(30), ..Search::default() });
+        nearest(&index, 9, &new, &Search { grid: SignedDuration::from_mins(30), ..Search::default() });
     assert_eq!(found[0].shift, SignedDuration::from_hours(2));
     assert_eq!(found[1].shift, -SignedDuration::from_mins(150));
     // The shift is on Berlin's clock: noon in summer too.
@@ -91,11 +91,11 @@ fn a_move_is_told_in_local_time_and_never_leads_to_the_past() {
     let index = held(&[busy("2026-03-29T00:00:00"), busy("2026-03-29T01:00:00")]);
     let search = Search { grid: SignedDuration::from_hours(1), count: 4, ..Search::default() };
     // From one to two; in Berlin 02:00 does not exist on that day, and 04:00 is 02:00 UTC.
-    let found = nearest(&index, &9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
+    let found = nearest(&index, 9, &meeting("2026-03-29T01:00:00", "Europe/Berlin", "", &["ann"]), &search);
     let later = found.iter().find(|it| it.shift > SignedDuration::ZERO).unwrap();
     assert_eq!((later.shift, later.first.start), (SignedDuration::from_hours(3), at("2026-03-29T02:00:00Z")));
     let index = held(&[busy("2026-01-01T00:00:00")]);
-    let found = nearest(&index, &9, &busy("2026-01-01T00:00:00"), &search);
+    let found = nearest(&index, 9, &busy("2026-01-01T00:00:00"), &search);
     assert_eq!(found[0].shift, SignedDuration::from_hours(1));
 }
 
@@ -106,7 +106,7 @@ fn whole_days_are_moved_by_whole_days() {
         Booking::new(Arc::new(Recurrence::new(&spec).unwrap()), vec!["ann"])
     };
     let index = held(&[day("2026-02-05"), day("2026-02-06")]);
-    let found = nearest(&index, &9, &day("2026-02-05"), &Search::default());
+    let found = nearest(&index, 9, &day("2026-02-05"), &Search::default());
     assert_eq!(found.iter().map(|it| it.shift.as_hours() / 24).collect::<Vec<_>>(), [-1, -2, 2],);
 }
 
@@ -241,7 +241,7 @@ proptest! {
         prop_assert_eq!(found, window.filter(is_free).collect::<Vec<_>>());
 
         let search = Search { grid: SignedDuration::from_mins(grid), reach: SignedDuration::from_hours(40), count: 4 };
-        let found = nearest(&index, &99, &asked.booking(), &search);
+        let found = nearest(&index, 99, &asked.booking(), &search);
         let found: Vec<SignedDuration> = found.iter().map(|it| it.shift).collect();
         prop_assert_eq!(found, free_moves(&twin, &asked, &search));
     }

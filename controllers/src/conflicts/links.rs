@@ -75,7 +75,7 @@ mod tests {
         let room = |namespace: &str| ResourceRef { namespace: namespace.to_owned(), name: "hall".to_owned() };
         let key = |number: u128| (jiff::Timestamp::UNIX_EPOCH, uuid::Uuid::from_u128(number));
         let mut links = Links::default();
-        let of = |links: &Links, namespace: &str| Vec::from_iter(links.of(namespace));
+        let of = |links: &Links, namespace: &str| links.of(namespace).into_iter().collect::<Vec<String>>();
         links.set(key(1), "a", BTreeSet::from([room("a")]));
         assert_eq!(of(&links, "a"), ["a"]);
         links.set(key(2), "b", BTreeSet::from([room("a")]));

@@ -48,7 +48,7 @@ impl Index {
                 return part;
             }
             let Some(key) = oldest(&self.stale, linked.as_ref()) else {
-                // What is late is covered far enough for long; the time that looks take it is caught up with.
+                // What is late is covered for weeks to come: one namespace doesn't wait for it.
                 part.is_done = namespace.is_some() || !is_late;
                 return part;
             };
