@@ -38,12 +38,7 @@ pub(crate) enum To {
 }
 
 /// How many deliveries a notification of the rule makes; one for a channel that does not exist.
-pub(crate) fn targets(tx: &Tx, rule: &Object) -> usize {
-    targets_in(&tx.catalog, rule)
-}
-
-/// As [`targets`].
-pub(crate) fn targets_in(catalog: &Catalog, rule: &Object) -> usize {
+pub(crate) fn targets(catalog: &Catalog, rule: &Object) -> usize {
     let Some(plan) = rule.rule() else { return 0 };
     let of = |name: &String| {
         let channel = catalog.channel_named(&rule.plan.namespace, name).and_then(|object| object.channel());
@@ -91,7 +86,8 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
                 .iter()
                 .filter(|name| seen.insert(name.as_str()))
                 .map(|name| {
-                    let waits = !behind.is_empty() && behind.contains(&(said.namespace.clone(), name.clone()));
+                    let waits =
+                        !behind.is_empty() && behind.contains(&(said.namespace.clone(), name.clone()));
                     let channel = catalog.channel_named(&said.namespace, name);
                     (name.as_str(), channel.filter(|_| !waits))
                 })

@@ -99,10 +99,7 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<SqlitePool, Error
 }
 
 /// What the writer starts with.
-pub(crate) async fn load(
-    mut conn: SqliteConnection,
-    options: Options,
-) -> Result<(Uuid, Tx), Error> {
+pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', ?1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)

@@ -225,7 +225,8 @@ async fn a_count_of_a_bucket_that_is_due_is_late_before_it_is_decided_too() {
     let bed = Bed::with(|options| in_steps(options, 1, false)).await;
     bed.put(vec![hook(), three()]).await;
     bed.open(1).await;
-    let counts = many(30, 5).into_iter().map(|count| protocol::messages::Count { count: 2, ..count }).collect();
+    let counts =
+        many(30, 5).into_iter().map(|count| protocol::messages::Count { count: 2, ..count }).collect();
     bed.commit(vec![until(Entry { counts, ..entry(0, 0, 60) }, 7)], 7).await;
     bed.commit(vec![until(Entry { counts: many(30, 5), ..entry(0, 60, 90) }, 7)], 7).await;
     bed.ledger.settled().await;
@@ -241,7 +242,10 @@ async fn a_changed_rule_with_many_open_alerts_closes_them_in_steps_before_it_fir
     bed.commit(vec![until(Entry { counts: many(7, 5), ..entry(0, 0, 7) }, 7)], 7).await;
     bed.ledger.settled().await;
     // Not waited for.
-    bed.ledger.put_plans(vec![changed(each(), |rule| rule.matches = "record.x".into())], at(8)).await.unwrap();
+    bed.ledger
+        .put_plans(vec![changed(each(), |rule| rule.matches = "record.x".into())], at(8))
+        .await
+        .unwrap();
     let plan = changed(changed(each(), |_| {}), |rule| rule.matches = "record.x".into());
     bed.ledger.put_plans(vec![plan], at(8)).await.unwrap();
     bed.commit(vec![until(Entry { counts: many(7, 8), ..entry(0, 7, 14) }, 10)], 10).await;
@@ -267,7 +271,8 @@ async fn an_entry_with_more_than_is_taken_at_once_is_refused_in_words_unless_it_
     bed.open(3).await;
     let entries = vec![entry(1, 0, 1), Entry { counts: many(1_001, 5), ..entry(0, 0, 1_001) }];
     let error = try_commit(&bed.ledger, NS, entries, 7).await.unwrap_err();
-    let words = "orders/0 holds 1001 counts and records, and at most 1000 are taken at once: send less at once";
+    let words =
+        "orders/0 holds 1001 counts and records, and at most 1000 are taken at once: send less at once";
     assert_eq!(error.to_string(), words);
     let entries = vec![
         // Nothing of the refused commit was taken.
@@ -297,8 +302,11 @@ async fn over_the_quota_of_bytes_new_groups_are_counted_as_such_and_old_ones_go_
         assert!((20..50).contains(&fit), "{fit}");
         // A round's groups have left before the next, and took their bytes along.
         assert_eq!(held.unmatched.get("StateFull"), Some(&((round as i64 + 1) * (50 - fit))));
-        bed.commit(vec![Entry { counts: vec![count("s0", second + 1, 2)], ..entry(0, offset, offset + 2) }], second)
-            .await;
+        bed.commit(
+            vec![Entry { counts: vec![count("s0", second + 1, 2)], ..entry(0, offset, offset + 2) }],
+            second,
+        )
+        .await;
         let empty = entry(0, offset + 2, from + 400);
         bed.commit(vec![until(empty, second + 90)], second + 90).await;
         bed.ledger.settled().await;
@@ -344,9 +352,7 @@ async fn deleting_a_channel_with_many_deliveries_ends_all_of_them() {
     assert_eq!(bed.ledger.collect(at(200)).await, Ok(1));
     assert!(bed.ledger.metrics().commits - before > 3, "in parts");
     let stories = bed.stories().await;
-    let pending = stories.iter().filter(|story| {
-        story.deliveries[0].state == domain::DeliveryState::Pending
-    });
+    let pending = stories.iter().filter(|story| story.deliveries[0].state == domain::DeliveryState::Pending);
     assert_eq!(pending.count(), 0);
 }
 
@@ -367,10 +373,8 @@ async fn counts_are_merged_with_a_bounded_number_of_stored_bytes_at_once() {
     assert!(error.to_string().ends_with("at most 8388608 are taken at once: send less at once"), "{error}");
     // Entries that are too much together are taken one by one.
     let half = |part: usize| many(300, 5).into_iter().skip(part * 150).take(150).collect();
-    let entries = vec![
-        Entry { counts: half(0), ..entry(0, 300, 450) },
-        Entry { counts: half(1), ..entry(1, 0, 150) },
-    ];
+    let entries =
+        vec![Entry { counts: half(0), ..entry(0, 300, 450) }, Entry { counts: half(1), ..entry(1, 0, 150) }];
     assert_eq!(commit(&bed.ledger, NS, entries, 9).await, [200, 200]);
     assert_eq!(bed.ledger.counts().await.unwrap().matched, 600);
 }
