@@ -115,8 +115,8 @@ impl Command for Take {
     // Its caller sends it again.
     const NEEDS_CALLER: bool = true;
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Taken, Error> {
@@ -300,6 +300,9 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result
     Ok(())
 }
 
+/// A rule as stored: row, decided, observed, woken.
+type Stored = (i64, Option<i64>, Option<i64>, Option<String>);
+
 impl Take {
     /// The rules of the plan. Suspended ones are not among them.
     async fn rules(&self, tx: &mut Tx, plan: &SourcePlan) -> Result<BTreeMap<Uuid, Live>, Error> {
@@ -312,7 +315,7 @@ impl Take {
             rules.insert(*uid, Live { current, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<(i64, Option<i64>, Option<i64>, Option<String>)> = query_as(
+        let stored: Vec<Stored> = query_as(
             "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
         )
         .bind(set(&which)?)

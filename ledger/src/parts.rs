@@ -111,7 +111,7 @@ impl Ledger {
         let mut left = Left::default();
         let mut parts: VecDeque<_> = parts(&catalog, commit)?.into_iter().map(Arc::new).collect();
         while let Some(commit) = parts.pop_front() {
-            let likely = self.likely(namespace, source, &commit).await?;
+            let likely = self.likely(namespace, source, &commit).await;
             let taken = match self.take(namespace, source, &commit, Some(&likely), now).await {
                 Err(Error::Conflict(why)) if why == UNRENDERED => {
                     self.take(namespace, source, &commit, None, now).await?
@@ -148,12 +148,18 @@ impl Ledger {
         self.door.done(Take { namespace, source, commit, texts, plain, now }).await
     }
 
-    /// Entries that hold records and begin where the ledger stands, as far as can be seen without the writer: the texts of
-    /// the others, which are refused, are not worth rendering.
-    async fn likely(&self, namespace: &str, source: &str, commit: &Commit) -> Result<HashSet<usize>, Error> {
+    /// Entries that hold records and begin where the ledger stands, as far as can be seen without waiting: the texts of the
+    /// others, which are refused, are not worth rendering. All, where nothing can be seen.
+    async fn likely(&self, namespace: &str, source: &str, commit: &Commit) -> HashSet<usize> {
         let mut likely = HashSet::new();
+        // Whoever reads must not hold up a commit.
+        let mut reader = self.readers.try_acquire();
         for (at, entry) in commit.entries.iter().enumerate().filter(|(_, entry)| !entry.records.is_empty()) {
-            let position: Option<i64> = query_scalar(
+            let Some(reader) = &mut reader else {
+                likely.insert(at);
+                continue;
+            };
+            let position: Result<Option<i64>, _> = query_scalar(
                 "SELECT p.position FROM sources s JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t \
                  WHERE s.namespace = ?1 AND s.key = ?2 AND t.name = ?3 AND t.topic_id = ?4 AND p.p = ?5",
             )
@@ -162,12 +168,12 @@ impl Ledger {
             .bind(&entry.topic)
             .bind(&entry.topic_id)
             .bind(entry.partition)
-            .fetch_optional(&self.readers)
-            .await?;
-            if position == Some(entry.from) {
+            .fetch_optional(&mut **reader)
+            .await;
+            if position.map_or(true, |position| position == Some(entry.from)) {
                 likely.insert(at);
             }
         }
-        Ok(likely)
+        likely
     }
 }

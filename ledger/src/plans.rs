@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{DeliveryState, Digest, Kind, Plan};
 use jiff::Timestamp;
@@ -165,6 +166,8 @@ struct Collect {
     now: Timestamp,
 }
 
+/// How long what a change left to do is looked for.
+const LOOK: Duration = Duration::from_secs(1);
 /// Pending deliveries of gone objects that are ended at once, and objects that are forgotten at once.
 const ENDED: i64 = 1_000;
 const FORGOTTEN: usize = 100;
@@ -343,8 +346,10 @@ impl Ledger {
 
     /// Goes on with what a change left to do.
     async fn go_on_all(&self, now: Timestamp) {
-        if let Err(error) = self.decide(now).await {
-            tracing::warn!(%error, "what is left to do is looked for later");
+        // It is looked for by reading, which others may hold up; what is not found now is found later.
+        let found = tokio::time::timeout(LOOK, self.decide(now)).await;
+        if !matches!(found, Ok(Ok(()))) {
+            tracing::warn!("what is left to do is looked for later");
         }
     }
 
