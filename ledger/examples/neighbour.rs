@@ -159,7 +159,10 @@ async fn main() {
             }
         }
     });
-    told("while the other's groups are counted", &neighbour(&ledger, &mut offset, || counting.is_finished()).await);
+    told(
+        "while the other's groups are counted",
+        &neighbour(&ledger, &mut offset, || counting.is_finished()).await,
+    );
     let boundaries = [("while all are decided at one boundary", 2_000), ("while all are forgotten", 120_000)];
     for (from, (what, until)) in (groups..).zip(boundaries) {
         let begun = Instant::now();

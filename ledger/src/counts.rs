@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::commit::Live;
-use crate::decisions::STEP_BYTES;
+use crate::due::STEP_BYTES;
 use crate::sql::set;
 use crate::writer::Tx;
 
@@ -157,8 +157,7 @@ async fn merge_stored(
     .bind(set(&keys)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut stored: HashMap<(i64, i64), Row> =
-        stored.into_iter().map(|row| ((row.0, row.1), row)).collect();
+    let mut stored: HashMap<(i64, i64), Row> = stored.into_iter().map(|row| ((row.0, row.1), row)).collect();
     let (mut rows, mut due) = (Vec::with_capacity(keys.len()), Vec::with_capacity(chunk.len()));
     for Counted { g, rule, params, mut bytes, buckets } in chunk {
         let Some(rule) = rules.get_mut(&rule) else { continue };
@@ -290,8 +289,7 @@ async fn ids(
     .bind(set(&made)?)
     .execute(&mut tx.conn)
     .await?;
-    let made: Vec<(i64, i64, String, i64)> =
-        query_as(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
+    let made: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
     ids.extend(known(made));
     Ok(ids)
 }

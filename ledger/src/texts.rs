@@ -122,13 +122,16 @@ impl Texts {
         let mut done = std::mem::take(&mut *job.done()).into_iter();
         let late = rendered.is_err().then(|| tracing::warn!(namespace, "texts were not rendered in time"));
         let why = match late {
-            Some(()) => format!("not rendered within {} ms, the time for all texts at once", self.all.as_millis()),
+            Some(()) => {
+                format!("not rendered within {} ms, the time for all texts at once", self.all.as_millis())
+            }
             None => "rendering failed".to_owned(),
         };
         let mut ready = Ready::with_capacity(job.asks.len());
         for ask in &job.asks {
             let text = done.next().or_else(|| ask.with(false, |data| self.render.fallback(data, &why)));
-            ready.extend(text.map(|text| (ask.id, text)));
+            // Every ask has an answer, so that whoever asked goes on.
+            ready.insert(ask.id, text.unwrap_or_default());
         }
         ready
     }
