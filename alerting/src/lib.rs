@@ -45,7 +45,8 @@
 //! Of more values in a bucket than a bound, which ones are kept depends on the values alone ([`fold::Aggregate`]), so merging
 //! stays exact for those. `Cardinality` keeps one more than its limit, so that crossing it is exact. `NewValue` remembers
 //! [`decide::SEEN_KEPT`] values of a group; over that, those not seen for longest are forgotten, in event-time order. The
-//! hub holds `maxGroups` groups of a rule: that one bound is on what is held at a time, and depends on when records come.
+//! hub holds `maxGroups` groups of a rule, and a number and bytes of groups of a namespace: those bounds are on what is held at a
+//! time, and depend on when records come.
 //!
 //! # The parts
 //!

@@ -104,8 +104,8 @@ impl Command for Claim {
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {

@@ -6,48 +6,44 @@
 //! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
 //! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, Object};
+use crate::catalog::Object;
 use crate::counts::Groups;
 use crate::decisions::Left;
-use crate::notify::{Draft, make, targets_in};
+use crate::notify::{Draft, make};
 use crate::positions::{Topic, topics};
 use crate::rules::{Rule, labels};
 use crate::sql::{ms, set};
-use crate::texts::{Ask, Of, Ready};
+use crate::texts::Ready;
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Rendered, counts, decider, decisions};
+use crate::{Error, Rendered, counts, decider, decisions};
 
 /// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
-const UNRENDERED: &str = "texts are not rendered yet";
+pub(crate) const UNRENDERED: &str = "texts are not rendered yet";
 /// Records that can't be decoded are counted apart.
 const UNDECODABLE: &str = "Undecodable";
 /// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
 const REASONS: usize = 40;
 const OTHER: &str = "Other";
-/// Counts and records that one transaction takes, in the entries of a commit together.
-const ITEMS: usize = 1_000;
-/// Deliveries that the records of one transaction may make.
-const DELIVERIES: usize = 2_000;
 
-struct Take {
-    namespace: String,
-    source: String,
-    commit: Arc<Commit>,
+pub(crate) struct Take {
+    pub(crate) namespace: String,
+    pub(crate) source: String,
+    pub(crate) commit: Arc<Commit>,
     /// Texts of its records.
-    texts: Ready,
+    pub(crate) texts: Ready,
     /// Whether a record whose text is missing gets one without a template; else nothing is taken.
-    plain: bool,
-    now: Timestamp,
+    pub(crate) plain: bool,
+    pub(crate) now: Timestamp,
 }
 
 /// What a commit adds to a rule's numbers.
@@ -109,9 +105,9 @@ impl Live {
 }
 
 /// What became of a commit, and what is left to decide.
-struct Taken {
-    result: CommitResult,
-    left: Left,
+pub(crate) struct Taken {
+    pub(crate) result: CommitResult,
+    pub(crate) left: Left,
 }
 
 impl Command for Take {
@@ -119,8 +115,8 @@ impl Command for Take {
     // Its caller sends it again.
     const NEEDS_CALLER: bool = true;
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Taken, Error> {
@@ -163,7 +159,7 @@ impl Command for Take {
 }
 
 /// Refuses what can't be right, because accepting it would count a record twice.
-fn check(commit: &Commit) -> Result<(), Error> {
+pub(crate) fn check(commit: &Commit) -> Result<(), Error> {
     for entry in &commit.entries {
         let place = || format!("{}/{}", entry.topic, entry.partition);
         if entry.to < entry.from {
@@ -304,6 +300,9 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result
     Ok(())
 }
 
+/// A rule as stored: row, decided, observed, woken.
+type Stored = (i64, Option<i64>, Option<i64>, Option<String>);
+
 impl Take {
     /// The rules of the plan. Suspended ones are not among them.
     async fn rules(&self, tx: &mut Tx, plan: &SourcePlan) -> Result<BTreeMap<Uuid, Live>, Error> {
@@ -316,7 +315,7 @@ impl Take {
             rules.insert(*uid, Live { current, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<(i64, Option<i64>, Option<i64>, Option<String>)> = query_as(
+        let stored: Vec<Stored> = query_as(
             "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
         )
         .bind(set(&which)?)
@@ -392,155 +391,5 @@ impl Take {
             }
         }
         Ok(groups)
-    }
-}
-
-/// What an entry asks of a transaction: counts and records, and deliveries of its records.
-fn cost(catalog: &Catalog, entry: &Entry) -> (usize, usize) {
-    let mut each: HashMap<Uuid, usize> = HashMap::new();
-    let of = |rule: &Uuid| catalog.get(*rule).map_or(0, |object| targets_in(catalog, object));
-    let deliveries =
-        entry.records.iter().map(|it| *each.entry(it.rule).or_insert_with(|| of(&it.rule))).sum();
-    (entry.counts.len() + entry.records.len(), deliveries)
-}
-
-/// The entries in parts, each for one transaction.
-fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
-    let Commit { revision, rules, entries } = commit;
-    let mut parts: Vec<Vec<Entry>> = Vec::new();
-    let mut held = (0, 0);
-    for entry in entries {
-        let (items, deliveries) = cost(catalog, &entry);
-        // What one record causes can't be taken in parts.
-        if entry.to - entry.from > 1 {
-            let place = format!("{}/{}", entry.topic, entry.partition);
-            for (what, held, limit) in
-                [("counts and records", items, ITEMS), ("deliveries", deliveries, DELIVERIES)]
-            {
-                if held > limit {
-                    return Err(Error::TooLarge { place, what, held, limit });
-                }
-            }
-        }
-        // Each entry is looked at for each rule.
-        let items = items + entry.dropped.len() + rules.len();
-        held = (held.0 + items, held.1 + deliveries);
-        match parts.last_mut() {
-            Some(part) if held.0 <= ITEMS && held.1 <= DELIVERIES => part.push(entry),
-            _ => {
-                parts.push(vec![entry]);
-                held = (items, deliveries);
-            }
-        }
-    }
-    let part = |entries| Commit { revision: revision.clone(), rules: rules.clone(), entries };
-    Ok(parts.into_iter().map(part).collect())
-}
-
-/// The commit without its entries.
-fn emptied(commit: &Commit) -> Commit {
-    Commit { revision: commit.revision.clone(), rules: commit.rules.clone(), entries: Vec::new() }
-}
-
-/// The texts of the records of a commit's entries, of these or of all.
-fn asks(catalog: &Catalog, namespace: &str, commit: &Arc<Commit>, only: Option<&HashSet<usize>>) -> Vec<Ask> {
-    let mut asks = Vec::new();
-    for (at, entry) in commit.entries.iter().enumerate() {
-        if only.is_some_and(|only| !only.contains(&at)) {
-            continue;
-        }
-        for (place, matched) in entry.records.iter().enumerate() {
-            // A rule of another namespace has no say here.
-            let Some(object) = catalog.in_namespace(matched.rule, namespace) else { continue };
-            let Some(rule) = Rule::of(object) else { continue };
-            let id = rule.record_id(&entry.topic_id, matched);
-            let of = Of::Record(Arc::clone(commit), at, place);
-            asks.push(Ask { id, object: Arc::clone(object), group: None, of });
-        }
-    }
-    asks
-}
-
-impl Ledger {
-    /// Takes what a consumer counted: each entry is accepted or refused by itself. [`Error::TooLarge`] when an entry of more
-    /// than one record holds more than is taken at once; nothing of the commit is taken then.
-    ///
-    /// It is durable before this answers. What is due then is decided before too, unless that takes longer than some seconds.
-    pub async fn commit(
-        &self,
-        namespace: &str,
-        source: &str,
-        commit: Commit,
-        now: Timestamp,
-    ) -> Result<CommitResult, Error> {
-        check(&commit)?;
-        let catalog = self.shared.catalog();
-        let known = catalog.space(namespace).and_then(|space| space.sources.get(source));
-        let revision = known
-            .map(|plan| plan.revision.clone())
-            .ok_or_else(|| Error::NotFound(format!("source {source} of namespace {namespace}")))?;
-        let mut result = CommitResult { entries: Vec::with_capacity(commit.entries.len()), revision };
-        let mut left = Left::default();
-        let mut parts: VecDeque<_> = parts(&catalog, commit)?.into_iter().map(Arc::new).collect();
-        while let Some(commit) = parts.pop_front() {
-            let likely = self.likely(namespace, source, &commit).await?;
-            let taken = match self.take(namespace, source, &commit, Some(&likely), now).await {
-                Err(Error::Conflict(why)) if why == UNRENDERED => {
-                    self.take(namespace, source, &commit, None, now).await?
-                }
-                Err(Error::TooLarge { .. }) if commit.entries.len() > 1 => {
-                    let entries = commit.entries.iter().rev();
-                    let one = |entry: &Entry| Commit { entries: vec![entry.clone()], ..emptied(&commit) };
-                    entries.for_each(|entry| parts.push_front(Arc::new(one(entry))));
-                    continue;
-                }
-                taken => taken?,
-            };
-            result.entries.extend(taken.result.entries);
-            result.revision = taken.result.revision;
-            left.add(taken.left);
-        }
-        self.go_on(namespace, left, now).await;
-        Ok(result)
-    }
-
-    /// Takes a part, with the texts of these of its entries, or of all.
-    async fn take(
-        &self,
-        namespace: &str,
-        source: &str,
-        commit: &Arc<Commit>,
-        only: Option<&HashSet<usize>>,
-        now: Timestamp,
-    ) -> Result<Taken, Error> {
-        let asks = asks(&self.shared.catalog(), namespace, commit, only);
-        let texts = self.decider.texts.ready(namespace, asks).await;
-        let (namespace, source, plain) = (namespace.to_owned(), source.to_owned(), only.is_none());
-        let commit = Arc::clone(commit);
-        self.door.done(Take { namespace, source, commit, texts, plain, now }).await
-    }
-
-    /// Entries that hold records and begin where the ledger stands, as far as can be seen without the writer: the texts of
-    /// the others, which are refused, are not worth rendering.
-    async fn likely(&self, namespace: &str, source: &str, commit: &Commit) -> Result<HashSet<usize>, Error> {
-        let mut likely = HashSet::new();
-        if commit.entries.iter().all(|entry| entry.records.is_empty()) {
-            return Ok(likely);
-        }
-        let mut reader = self.readers.acquire().await?;
-        for (at, entry) in commit.entries.iter().enumerate().filter(|(_, entry)| !entry.records.is_empty()) {
-            let position: Option<i64> = query_scalar(crate::reads::POSITION)
-                .bind(namespace)
-                .bind(source)
-                .bind(&entry.topic)
-                .bind(&entry.topic_id)
-                .bind(entry.partition)
-                .fetch_optional(&mut *reader)
-                .await?;
-            if position == Some(entry.from) {
-                likely.insert(at);
-            }
-        }
-        Ok(likely)
     }
 }

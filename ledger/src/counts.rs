@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::commit::Live;
-use crate::decisions::STEP_BYTES;
+use crate::due::STEP_BYTES;
 use crate::sql::set;
 use crate::writer::Tx;
 

@@ -116,8 +116,8 @@ struct Step {
 impl Command for Step {
     type Answer = Left;
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Left, Error> {
@@ -156,9 +156,12 @@ pub(crate) async fn closing(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid
     uids.iter().map(|uid| crate::sql::uuid(uid)).collect()
 }
 
+/// A rule as stored: uid, decided, observed, woken.
+type Stored = (String, Option<i64>, Option<i64>, Option<String>);
+
 /// The rules of a namespace of which groups are due, suspended ones too: what was counted before is decided.
 async fn due(tx: &mut Tx, namespace: &str, closing: &HashSet<Uuid>) -> Result<BTreeMap<Uuid, Live>, Error> {
-    let rows: Vec<(String, Option<i64>, Option<i64>, Option<String>)> = query_as(
+    let rows: Vec<Stored> = query_as(
         "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = ?1 AND (r.woken IS NOT NULL \
          OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
     )

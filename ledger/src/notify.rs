@@ -38,12 +38,7 @@ pub(crate) enum To {
 }
 
 /// How many deliveries a notification of the rule makes; one for a channel that does not exist.
-pub(crate) fn targets(tx: &Tx, rule: &Object) -> usize {
-    targets_in(&tx.catalog, rule)
-}
-
-/// As [`targets`].
-pub(crate) fn targets_in(catalog: &Catalog, rule: &Object) -> usize {
+pub(crate) fn targets(catalog: &Catalog, rule: &Object) -> usize {
     let Some(plan) = rule.rule() else { return 0 };
     let of = |name: &String| {
         let channel = catalog.channel_named(&rule.plan.namespace, name).and_then(|object| object.channel());

@@ -40,8 +40,8 @@ struct Found {
 impl Command for Record {
     type Answer = ();
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {

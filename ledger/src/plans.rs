@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{Digest, Kind, Plan};
 use jiff::Timestamp;
@@ -163,6 +164,8 @@ struct Collect {
     now: Timestamp,
 }
 
+/// How long what a change left to do is looked for.
+const LOOK: Duration = Duration::from_secs(1);
 /// Objects that are forgotten at once.
 const FORGOTTEN: usize = 100;
 
@@ -325,8 +328,10 @@ impl Ledger {
 
     /// Goes on with what a change left to do.
     async fn go_on_all(&self, now: Timestamp) {
-        if let Err(error) = self.decide(now).await {
-            tracing::warn!(%error, "what is left to do is looked for later");
+        // It is looked for by reading, which others may hold up; what is not found now is found later.
+        let found = tokio::time::timeout(LOOK, self.decide(now)).await;
+        if !matches!(found, Ok(Ok(()))) {
+            tracing::warn!("what is left to do is looked for later");
         }
     }
 

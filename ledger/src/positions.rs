@@ -63,8 +63,8 @@ struct Open {
 impl Command for Open {
     type Answer = Positions;
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Positions, Error> {

@@ -21,7 +21,7 @@ pub(crate) struct Queue(Mutex<Lanes>);
 #[derive(Default)]
 struct Lanes {
     /// By namespace; never an empty one.
-    lanes: HashMap<String, VecDeque<Box<dyn Job>>>,
+    waiting: HashMap<String, VecDeque<Box<dyn Job>>>,
     /// Whose turn it is next.
     turns: VecDeque<String>,
     len: usize,
@@ -35,17 +35,14 @@ impl Queue {
 
     pub(crate) fn push(&self, namespace: String, job: Box<dyn Job>) -> Result<(), Error> {
         let mut all = self.lanes();
-        let Lanes { lanes, turns, len, closed } = &mut *all;
+        let Lanes { waiting, turns, len, closed } = &mut *all;
         if *closed {
             return Err(Error::Closed);
         }
-        let lane = match lanes.get_mut(&namespace) {
-            Some(lane) => lane,
-            None => {
-                turns.push_back(namespace.clone());
-                lanes.entry(namespace.clone()).or_default()
-            }
-        };
+        let lane = waiting.entry(namespace.clone()).or_insert_with(|| {
+            turns.push_back(namespace.clone());
+            VecDeque::new()
+        });
         if lane.len() >= TIDY && lane.len().is_power_of_two() {
             let before = lane.len();
             lane.retain(|job| !job.abandoned());
@@ -76,7 +73,7 @@ impl Queue {
         while let Some(namespace) = all.turns.pop_front() {
             let mut found = None;
             let mut taken = 0;
-            if let Some(lane) = all.lanes.get_mut(&namespace) {
+            if let Some(lane) = all.waiting.get_mut(&namespace) {
                 while let Some(job) = lane.pop_front() {
                     taken += 1;
                     if !job.abandoned() {
@@ -85,7 +82,7 @@ impl Queue {
                     }
                 }
                 if lane.is_empty() {
-                    all.lanes.remove(&namespace);
+                    all.waiting.remove(&namespace);
                 } else {
                     all.turns.push_back(namespace);
                 }

@@ -33,18 +33,31 @@ impl Readers {
         self.within(LOOKS).await
     }
 
-    async fn within(&self, mut looks: u32) -> Result<PoolConnection<Sqlite>, Error> {
+    /// A connection that is free now.
+    pub(crate) async fn try_acquire(&self) -> Option<PoolConnection<Sqlite>> {
+        let mut reader = self.0.try_acquire()?;
+        budget(&mut reader, LOOKS).await.ok()?;
+        Some(reader)
+    }
+
+    async fn within(&self, looks: u32) -> Result<PoolConnection<Sqlite>, Error> {
         let mut reader = self.0.acquire().await?;
-        reader.lock_handle().await?.set_progress_handler(STEPS, move || {
-            looks = looks.saturating_sub(1);
-            looks > 0
-        });
+        budget(&mut reader, looks).await?;
         Ok(reader)
     }
 
     pub(crate) async fn close(&self) {
         self.0.close().await;
     }
+}
+
+/// Gives a connection so many looks for what it does next.
+async fn budget(reader: &mut PoolConnection<Sqlite>, mut looks: u32) -> Result<(), Error> {
+    reader.lock_handle().await?.set_progress_handler(STEPS, move || {
+        looks = looks.saturating_sub(1);
+        looks > 0
+    });
+    Ok(())
 }
 
 /// Defines the statements, and the list of all of them.

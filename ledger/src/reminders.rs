@@ -28,8 +28,8 @@ struct Record {
 impl Command for Record {
     type Answer = Option<u64>;
 
-    fn namespace(&self) -> &str {
-        &self.namespace
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Option<u64>, Error> {

@@ -15,7 +15,8 @@ use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::decisions::{Left, STEP_BYTES};
+use crate::decisions::Left;
+use crate::due::STEP_BYTES;
 use crate::notify::{Draft, To, targets};
 use crate::sql::{ms, set, time};
 use crate::texts::{Ask, Of, Ready, Told};
@@ -252,7 +253,10 @@ pub(crate) async fn leave(
                 if left.room() {
                     let told = Told { labels, decision, first: None, last: sample, top: BTreeMap::new() };
                     let of = Of::Alert(Box::new(told));
-                    left.ask(targets(tx, object), Ask { id, object: Arc::clone(object), group: None, of });
+                    left.ask(
+                        targets(&tx.catalog, object),
+                        Ask { id, object: Arc::clone(object), group: None, of },
+                    );
                 }
                 continue;
             };

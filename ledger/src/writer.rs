@@ -32,9 +32,9 @@ pub(crate) trait Command: Send + 'static {
     /// Whether it should not be done when its caller has left.
     const NEEDS_CALLER: bool = false;
 
-    /// Whose turn it takes in the queue; empty for what is nobody's: the loops' and the operator's.
-    fn namespace(&self) -> &str {
-        ""
+    /// Whose turn it takes in the queue; none for what is nobody's: the loops' and the operator's.
+    fn namespace(&self) -> Option<&str> {
+        None
     }
 
     fn run(&mut self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
@@ -255,7 +255,7 @@ impl Door {
     /// Has a command done, and waits until it is durable.
     pub(crate) async fn done<C: Command>(&self, command: C) -> Result<C::Answer, Error> {
         let (caller, answer) = oneshot::channel();
-        let namespace = command.namespace().to_owned();
+        let namespace = command.namespace().unwrap_or_default().to_owned();
         self.queue.push(namespace, Box::new(Waiting { command, result: None, caller }))?;
         // Full: it is going to be woken anyway.
         let _ = self.bell.try_send(());

@@ -124,6 +124,24 @@ fn partitions_that_nobody_reads_are_named() {
 }
 
 #[test]
+fn records_without_room_are_told_with_the_bound_that_they_met() {
+    let plan = plan();
+    for (reason, bounds) in [
+        ("GroupsFull", ["maxGroups", "hub.quotas.groups"]),
+        ("StateFull", ["hub.quotas.stateBytes", "16 MiB"]),
+    ] {
+        let status = shown(&plan, |facts| {
+            let unmatched = [(reason.to_owned(), 3)].into();
+            let told = RuleStatus { unmatched, ..active() };
+            facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
+        });
+        let message = &find(&status.conditions, types::READY).unwrap().message;
+        assert!(bounds.iter().all(|bound| message.contains(bound)), "{message}");
+        assert_eq!(status.unmatched.get(reason), Some(&3));
+    }
+}
+
+#[test]
 fn what_the_hub_told_stays_shown_while_it_is_away() {
     let plan = plan();
     let before = AlertRuleStatus { matched: Some(7), ..AlertRuleStatus::default() };

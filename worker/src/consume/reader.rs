@@ -90,6 +90,8 @@ impl Held {
 }
 
 /// What makes a commit due.
+// Independent facts, not states of one machine.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Default)]
 struct Due {
     /// What is held, bytes.

@@ -1,0 +1,396 @@
+//! Groups that are due: which ones a step takes, with what is stored of them, and writing back what was decided.
+//!
+//! Invariants: a step has a bounded number of groups and bytes, and of each rule that has groups due as many; what a group
+//! takes is known without reading its counts. Never: a decision.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use alerting::decide::{Bucket, Decision, GroupState, RuleParams, advance_at_most, next_due};
+use alerting::fold::{TOP_KEPT, merge_values};
+use alerting::tell::Shown;
+use domain::Values;
+use jiff::Timestamp;
+use protocol::messages::Sample;
+use sqlx::{query, query_as};
+use uuid::Uuid;
+
+use crate::commit::Live;
+use crate::counts::group_bytes;
+use crate::decisions::Left;
+use crate::notify::Draft;
+use crate::rules::Rule;
+use crate::sql::set;
+use crate::writer::Tx;
+use crate::{Error, Rendered};
+
+/// Bytes of groups with their counts that one step looks at; one group may be more.
+pub(crate) const STEP_BYTES: i64 = 4 << 20;
+/// A group that is due.
+pub(crate) struct Due {
+    pub(crate) g: i64,
+    pub(crate) rule: Uuid,
+    pub(crate) labels: String,
+    /// Its state before, JSON.
+    pub(crate) stored: String,
+    pub(crate) state: GroupState,
+    pub(crate) sample: Option<String>,
+    pub(crate) buckets: Vec<Bucket>,
+    /// Up to where it was decided, if it was.
+    pub(crate) decided: Option<i64>,
+    pub(crate) bytes: i64,
+    /// What its own row takes of them.
+    pub(crate) row_bytes: i64,
+    pub(crate) decisions: Vec<Decision>,
+    /// Up to where it is decided now.
+    pub(crate) to: i64,
+}
+
+/// A row of `groups`, as read: itself, its rule, labels, state, sample, window, decided, bytes.
+type Stored = (i64, i64, String, String, Option<String>, Option<String>, Option<i64>, i64);
+
+/// A row of `groups`, as written back: itself, state, firing, count, next, sample, pending, window; decided, bytes.
+type Row =
+    (i64, String, Option<i64>, i64, Option<i64>, Option<String>, Option<i64>, Option<String>, i64, i64);
+
+impl Due {
+    /// Decides it up to where its rule is, but no more than so many decisions.
+    pub(crate) fn advance(&mut self, rule: &Live, most: usize) {
+        let (Some(params), Some(to)) = (rule.params, rule.to()) else { return };
+        let (observed, first) = (rule.observed(), self.buckets.first().map_or(to, |it| it.start_ms));
+        // A count may be for a bucket before anything was decided: whatever came before it was without records.
+        let from = self.decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
+        (self.decisions, self.to) =
+            advance_at_most(&params, &mut self.state, &self.buckets, observed, (from, to), most);
+    }
+
+    pub(crate) fn draft(
+        &self,
+        rule: Rule<'_>,
+        text: Rendered,
+        decision: &Decision,
+        (first, top): (&Option<String>, &BTreeMap<String, Values>),
+        now: Timestamp,
+    ) -> Result<Draft, Error> {
+        let read = |sample: &Option<String>| -> Result<Option<Sample>, Error> {
+            Ok(sample.as_deref().map(serde_json::from_str).transpose()?)
+        };
+        let (first, last) = (read(first)?, read(&self.sample)?);
+        let labels: BTreeMap<String, String> = serde_json::from_str(&self.labels)?;
+        let shown = Shown { first: first.as_ref(), last: last.as_ref(), top };
+        rule.alert(text, &labels, decision, (shown, None), now)
+    }
+}
+
+/// Groups for one step: those named first, then of each rule as many, those that have been due for longest.
+pub(crate) async fn choose(
+    tx: &mut Tx,
+    rules: &BTreeMap<Uuid, Live>,
+    which: &HashSet<Uuid>,
+    first: &[i64],
+    left: &mut Left,
+) -> Result<Vec<i64>, Error> {
+    let to = rules.iter().filter(|(uid, _)| which.contains(uid));
+    let to: Vec<(i64, i64)> = to.filter_map(|(_, rule)| Some((rule.object.row, rule.to()?))).collect();
+    let due: Vec<(i64, i64)> = query_as(
+        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM groups x \
+         WHERE x.r = j.value ->> 0 AND x.next <= j.value ->> 1)",
+    )
+    .bind(set(&to)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    let step = tx.options.step.max(1);
+    let share = (step / due.len()).max(1);
+    left.more |= due.len() > step;
+    let mut found: Vec<(i64, i64, i64)> = query_as(
+        "SELECT g.g, g.r, g.bytes FROM jsonb_each(?1) f JOIN groups g ON g.g = f.value \
+         JOIN jsonb_each(?2) j ON g.r = j.value ->> 0 AND g.next <= j.value ->> 1 ORDER BY f.key",
+    )
+    .bind(set(first)?)
+    .bind(set(&due)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let others: Vec<(i64, i64, i64)> = query_as(
+        "SELECT g.g, g.r, g.bytes FROM jsonb_each(?1) j JOIN groups g ON g.g IN (SELECT x.g FROM groups x \
+         WHERE x.r = j.value ->> 0 AND x.next <= j.value ->> 1 ORDER BY x.next, x.g LIMIT ?2)",
+    )
+    .bind(set(&due[..due.len().min(step)])?)
+    .bind(share as i64 + 1)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    found.extend(others);
+    let (mut chosen, mut seen, mut each, mut bytes) =
+        (Vec::new(), HashSet::new(), HashMap::<i64, usize>::new(), 0);
+    for (g, r, size) in found {
+        if !seen.insert(g) {
+            continue;
+        }
+        let of_rule = each.entry(r).or_default();
+        if chosen.len() >= step || *of_rule >= share || (bytes + size > STEP_BYTES && !chosen.is_empty()) {
+            left.more = true;
+            continue;
+        }
+        *of_rule += 1;
+        bytes += size;
+        chosen.push(g);
+    }
+    Ok(chosen)
+}
+
+/// These groups, with their buckets.
+pub(crate) async fn load(
+    tx: &mut Tx,
+    rules: &BTreeMap<Uuid, Live>,
+    which: &[i64],
+) -> Result<Vec<Due>, Error> {
+    let groups: Vec<Stored> = query_as(
+        "SELECT g.g, g.r, g.labels, g.state, g.sample, g.window, g.decided, g.bytes FROM jsonb_each(?1) j \
+         JOIN groups g ON g.g = j.value ORDER BY g.g",
+    )
+    .bind(set(which)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let by_row: HashMap<i64, (&Uuid, &Live)> =
+        rules.iter().map(|(uid, rule)| (rule.object.row, (uid, rule))).collect();
+    let (mut due, mut which) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
+    for (g, row, labels, stored, sample, window, decided, bytes) in groups {
+        let Some((uid, rule)) = by_row.get(&row) else { continue };
+        let Some(params) = rule.params else { continue };
+        let row_bytes = group_bytes(&labels, &stored, sample.as_deref(), window.as_deref());
+        let state = serde_json::from_str(&stored)?;
+        let buckets = window.map_or(Ok(Vec::new()), |window| unpack(&params, &window))?;
+        which.push((g, params.needs_extras(), buckets.last().map_or(i64::MIN, |bucket| bucket.start_ms)));
+        let (decisions, to) = (Vec::new(), decided.unwrap_or(i64::MIN));
+        let rule = **uid;
+        due.push(Due {
+            g,
+            rule,
+            labels,
+            stored,
+            state,
+            sample,
+            buckets,
+            decided,
+            bytes,
+            row_bytes,
+            decisions,
+            to,
+        });
+    }
+    if due.is_empty() {
+        return Ok(due);
+    }
+    let buckets: Vec<(i64, i64, i64, Option<String>)> = query_as(
+        "SELECT b.g, b.bucket, b.count, iif(j.value ->> 1, b.extras, NULL) FROM jsonb_each(?1) j \
+         JOIN buckets b ON b.g = j.value ->> 0 AND b.bucket > j.value ->> 2 ORDER BY b.g, b.bucket",
+    )
+    .bind(set(&which)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let mut places: HashMap<i64, usize> = due.iter().enumerate().map(|(at, group)| (group.g, at)).collect();
+    for (g, start_ms, count, extras) in buckets {
+        let extras = extras.map(|text| serde_json::from_str(&text)).transpose()?;
+        if let Some(group) = places.get_mut(&g).and_then(|at| due.get_mut(*at)) {
+            group.buckets.push(Bucket { start_ms, count, extras });
+        }
+    }
+    Ok(due)
+}
+
+/// The first and the last record of each decision's window, in the order of groups and decisions.
+pub(crate) async fn samples(
+    tx: &mut Tx,
+    due: &[Due],
+) -> Result<Vec<(Option<String>, Option<String>)>, Error> {
+    let windows: Vec<(i64, i64, i64)> = due
+        .iter()
+        .flat_map(|group| {
+            group.decisions.iter().map(|decision| (group.g, decision.window_start_ms, decision.window_end_ms))
+        })
+        .collect();
+    if windows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let samples = query_as(
+        "SELECT (SELECT b.first FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
+         AND b.bucket < j.value ->> 2 ORDER BY b.bucket LIMIT 1), \
+         (SELECT b.last FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
+         AND b.bucket < j.value ->> 2 ORDER BY b.bucket DESC LIMIT 1) FROM jsonb_each(?1) j ORDER BY j.key",
+    )
+    .bind(set(&windows)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    Ok(samples)
+}
+
+/// The values of `topValues` in each decision's window, by the decision's place.
+pub(crate) async fn top(
+    tx: &mut Tx,
+    due: &[Due],
+    rules: &BTreeMap<Uuid, Live>,
+) -> Result<HashMap<usize, BTreeMap<String, Values>>, Error> {
+    let wants = |uid: &Uuid| {
+        let plan = rules.get(uid).and_then(|rule| rule.object.rule());
+        plan.is_some_and(|plan| !plan.policy.top_values.is_empty())
+    };
+    let windows: Vec<(usize, i64, i64, i64)> = due
+        .iter()
+        .flat_map(|group| group.decisions.iter().map(move |decision| (group, decision)))
+        .enumerate()
+        .filter(|(_, (group, decision))| decision.notify && wants(&group.rule))
+        .map(|(at, (group, decision))| (at, group.g, decision.window_start_ms, decision.window_end_ms))
+        .collect();
+    let mut all: HashMap<usize, BTreeMap<String, Values>> = HashMap::new();
+    if windows.is_empty() {
+        return Ok(all);
+    }
+    let stored: Vec<(i64, String)> = query_as(
+        "SELECT j.value ->> 0, b.top FROM jsonb_each(?1) j JOIN buckets b ON b.g = j.value ->> 1 \
+         AND b.bucket >= j.value ->> 2 AND b.bucket < j.value ->> 3 WHERE b.top IS NOT NULL",
+    )
+    .bind(set(&windows)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    for (at, text) in stored {
+        let values: BTreeMap<String, Values> = serde_json::from_str(&text)?;
+        let into = all.entry(usize::try_from(at).unwrap_or(0)).or_default();
+        for (name, more) in values {
+            merge_values(into.entry(name).or_default(), more, TOP_KEPT);
+        }
+    }
+    Ok(all)
+}
+
+/// The decided buckets of a group as one text, so that the next decision reads no row of each; none where rows hold more of
+/// them than a count that matters.
+fn pack(params: &RuleParams, buckets: &[Bucket], to: i64) -> Result<Option<String>, Error> {
+    if params.needs_extras() {
+        return Ok(None);
+    }
+    let width = params.buckets().width();
+    let mut before = 0;
+    let decided = buckets.iter().filter(|bucket| bucket.start_ms + width <= to);
+    let numbers = decided.flat_map(|bucket| {
+        let number = bucket.start_ms / width;
+        [number - std::mem::replace(&mut before, number), bucket.count]
+    });
+    Ok(Some(set(&numbers.collect::<Vec<i64>>())?))
+}
+
+/// What [`pack`] made a text of.
+fn unpack(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Error> {
+    let numbers: Vec<i64> = serde_json::from_str(window)?;
+    let mut number = 0;
+    let (pairs, _) = numbers.as_chunks::<2>();
+    let buckets = pairs.iter().map(|[more, count]| {
+        number += more;
+        Bucket { start_ms: number * params.buckets().width(), count: *count, extras: None }
+    });
+    Ok(buckets.collect())
+}
+
+/// The group as it is stored, with its own row's bytes; none when nothing of it is worth keeping.
+fn row(group: &mut Due, params: &RuleParams, observed: Option<i64>) -> Result<Option<Row>, Error> {
+    let to = group.to;
+    let keep = params.keep_from(to);
+    group.buckets.retain(|bucket| bucket.start_ms >= keep);
+    let kept = &group.buckets;
+    if kept.is_empty() && group.state.is_blank() {
+        return Ok(None);
+    }
+    // When its last bucket has left the window, there is something to remove.
+    let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
+    let change = next_due(params, &group.state, kept, observed, to);
+    let next = [change, empty].into_iter().flatten().min();
+    let episode = group.state.episode.as_ref();
+    let state = serde_json::to_string(&group.state)?;
+    let sample = group.sample.clone().filter(|_| episode.is_some());
+    let window = pack(params, kept, to)?;
+    let bytes = group_bytes(&group.labels, &state, sample.as_deref(), window.as_deref());
+    let (firing, count) = (episode.map(|it| it.since_ms), episode.map_or(0, |it| it.count));
+    Ok(Some((group.g, state, firing, count, next, sample, group.state.pending_ms, window, to, bytes)))
+}
+
+/// What a step writes back.
+#[derive(Default)]
+pub(crate) struct Written {
+    /// Rows with their rule and what each took before.
+    rows: Vec<(Uuid, i64, Row)>,
+    /// Groups of which nothing is worth keeping: rule, row, bytes.
+    gone: Vec<(Uuid, i64, i64)>,
+    /// Buckets that don't matter any more.
+    old: Vec<(i64, i64)>,
+}
+
+impl Written {
+    /// Adds a group that was decided; when it is due next.
+    pub(crate) fn add(
+        &mut self,
+        group: &mut Due,
+        params: &RuleParams,
+        observed: Option<i64>,
+    ) -> Result<Option<i64>, Error> {
+        let keep = params.keep_from(group.to);
+        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < keep);
+        self.old.extend(passed.map(|bucket| (group.g, bucket.start_ms)));
+        let Some(row) = row(group, params, observed)? else {
+            self.gone.push((group.rule, group.g, group.bytes));
+            return Ok(None);
+        };
+        let next = row.4;
+        self.rows.push((group.rule, group.row_bytes, row));
+        Ok(next)
+    }
+}
+
+/// Writes back what was decided.
+pub(crate) async fn store(
+    tx: &mut Tx,
+    rules: &mut BTreeMap<Uuid, Live>,
+    Written { rows, gone, old }: Written,
+) -> Result<(), Error> {
+    let mut freed: HashMap<i64, i64> = HashMap::new();
+    if !old.is_empty() {
+        let removed: Vec<(i64, i64)> = query_as(
+            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1)) \
+             RETURNING g, 60 + octet_length(first) + octet_length(last) + coalesce(octet_length(extras), 0) \
+             + coalesce(octet_length(top), 0)",
+        )
+        .bind(set(&old)?)
+        .fetch_all(&mut tx.conn)
+        .await?;
+        for (g, bytes) in removed {
+            *freed.entry(g).or_default() += bytes;
+        }
+    }
+    let mut written = Vec::with_capacity(rows.len());
+    for (uid, before, mut row) in rows {
+        // From its row's bytes to how much more or less it takes in all.
+        row.9 -= before + freed.get(&row.0).copied().unwrap_or(0);
+        if let Some(rule) = rules.get_mut(&uid) {
+            rule.numbers.bytes += row.9;
+        }
+        written.push(row);
+    }
+    if !written.is_empty() {
+        query(
+            "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
+             next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6, window = j.value ->> 7, \
+             decided = j.value ->> 8, bytes = max(bytes + (j.value ->> 9), 0) \
+             FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+        )
+        .bind(set(&written)?)
+        .execute(&mut tx.conn)
+        .await?;
+    }
+    for (uid, _, bytes) in &gone {
+        if let Some(rule) = rules.get_mut(uid) {
+            rule.numbers.groups -= 1;
+            rule.numbers.bytes -= bytes;
+        }
+    }
+    let gone: Vec<i64> = gone.iter().map(|(_, g, _)| *g).collect();
+    crate::rules::remove(tx, &gone).await
+}

@@ -1,0 +1,120 @@
+//! Since when rules have seen all records, where absence matters, and what follows when that becomes known.
+//!
+//! Never: a group that the plan does not name and that was never seen, or all groups of a rule made due at once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use alerting::decide::{GroupState, expected_groups};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::Error;
+use crate::commit::Live;
+use crate::counts::group_bytes;
+use crate::positions::Topic;
+use crate::rules::labels;
+use crate::sql::set;
+use crate::writer::Tx;
+
+/// Finds out, for rules to which absence matters, since when they have seen all records, and makes the groups that they
+/// watch without having seen them.
+pub(crate) async fn observe(
+    tx: &mut Tx,
+    rules: &mut BTreeMap<Uuid, Live>,
+    moved: &HashSet<Uuid>,
+    topics: &HashMap<String, Topic>,
+) -> Result<(), Error> {
+    let needs = |rule: &&mut Live| {
+        let needs = rule.params.is_some_and(|params| params.needs_observed());
+        needs && moved.contains(&rule.object.plan.uid) && (rule.observed.is_none() || rule.decided.is_none())
+    };
+    for rule in rules.values_mut().filter(needs) {
+        let mut made = Vec::new();
+        let (row, Some(plan)) = (rule.object.row, rule.object.rule()) else { continue };
+        if rule.decided.is_none() {
+            let state = serde_json::to_string(&GroupState::expected())?;
+            for group in expected_groups(plan) {
+                let labels = labels(&group)?;
+                let bytes = group_bytes(&labels, &state, None, None);
+                made.push((row, labels, state.clone(), bytes));
+            }
+        }
+        let (groups, bytes) = expect(tx, &made).await?;
+        rule.numbers.groups += groups;
+        rule.numbers.bytes += bytes;
+        if rule.observed.is_some() {
+            continue;
+        }
+        let since: Vec<(i64, i32, Option<i64>)> =
+            query_as("SELECT t, p, since FROM activations WHERE r = ?1")
+                .bind(row)
+                .fetch_all(&mut tx.conn)
+                .await?;
+        let since: HashMap<(i64, i32), Option<i64>> =
+            since.into_iter().map(|(t, p, since)| ((t, p), since)).collect();
+        let read = plan.topics.iter().filter_map(|name| topics.get(name));
+        let partitions = read.flat_map(|topic| topic.partitions.keys().map(|p| (topic.t, *p)));
+        let all: Option<Vec<i64>> = partitions.map(|at| since.get(&at).copied().flatten()).collect();
+        rule.numbers.observed = all.and_then(|all| all.into_iter().max());
+        if rule.numbers.observed.is_some() {
+            rule.woken = Some(String::new());
+        }
+    }
+    Ok(())
+}
+
+/// Makes groups that are watched without having been seen; how many are new, and their bytes.
+async fn expect(tx: &mut Tx, made: &[(i64, String, String, i64)]) -> Result<(i64, i64), Error> {
+    if made.is_empty() {
+        return Ok((0, 0));
+    }
+    let made = set(made)?;
+    let new: Vec<i64> = query_scalar(
+        "INSERT INTO groups (r, labels, state, bytes) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
+         FROM jsonb_each(?1) WHERE true ON CONFLICT (r, labels) DO NOTHING RETURNING bytes",
+    )
+    .bind(&made)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    // Before the first decision a group has counts at most.
+    query(
+        "UPDATE groups SET state = j.value ->> 2, next = 0 FROM jsonb_each(?1) j \
+         WHERE r = j.value ->> 0 AND labels = j.value ->> 1",
+    )
+    .bind(&made)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok((new.len() as i64, new.iter().sum()))
+}
+
+/// Makes groups due of rules that have learnt since when they have seen all records, some at a time, by their labels;
+/// whether there are more.
+pub(crate) async fn wake(
+    tx: &mut Tx,
+    rules: &mut BTreeMap<Uuid, Live>,
+    which: &HashSet<Uuid>,
+) -> Result<bool, Error> {
+    let step = tx.options.step.max(1) as i64;
+    let mut more = false;
+    for (_, rule) in rules.iter_mut().filter(|(uid, _)| which.contains(uid)) {
+        let Some(woken) = rule.woken.take() else { continue };
+        // Labels are never empty, so each is after the first place.
+        let up_to: Option<String> = query_scalar(
+            "SELECT labels FROM groups WHERE r = ?1 AND labels > ?2 ORDER BY labels LIMIT 1 OFFSET ?3",
+        )
+        .bind(rule.object.row)
+        .bind(&woken)
+        .bind(step - 1)
+        .fetch_optional(&mut tx.conn)
+        .await?;
+        query("UPDATE groups SET next = 0 WHERE r = ?1 AND labels > ?2 AND (?3 IS NULL OR labels <= ?3)")
+            .bind(rule.object.row)
+            .bind(&woken)
+            .bind(&up_to)
+            .execute(&mut tx.conn)
+            .await?;
+        more |= up_to.is_some();
+        rule.woken = up_to;
+    }
+    Ok(more)
+}
