@@ -1,5 +1,5 @@
 //! Prints how long a namespace's commits take while another one's rule has so many groups to count and to decide, all at one
-//! boundary: the worst and the middle, alone and with that neighbour.
+//! boundary: half of them, nine of ten, the worst; alone and with that neighbour.
 //!
 //! Run: `cargo run -p belfry-ledger --example neighbour -- <groups> <bytes of a key> <folder>` (default: 100,000 groups,
 //! 400 bytes, the system's folder for temporary files).
@@ -125,8 +125,14 @@ async fn neighbour(ledger: &Ledger, offset: &mut i64, done: impl Fn() -> bool) -
 }
 
 fn told(what: &str, waits: &[Duration]) {
-    let (middle, worst) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-    println!("{what:40} {:5} commits, middle {middle:8.1?}, worst {worst:8.1?}", waits.len());
+    let at = |share: usize| waits[waits.len() * share / 100];
+    println!(
+        "{what:40} {:5} commits: half in {:.1?}, nine of ten in {:.1?}, all in {:.1?}",
+        waits.len(),
+        at(50),
+        at(90),
+        waits[waits.len() - 1]
+    );
 }
 
 #[tokio::main]

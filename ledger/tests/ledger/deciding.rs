@@ -14,7 +14,7 @@ use crate::bed::*;
 
 const OTHER: &str = "billing";
 /// Nothing here takes as long; a test that hangs ends.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 
 /// Blocks whoever renders for the namespace [`NS`] until it is opened.
 #[derive(Default)]
