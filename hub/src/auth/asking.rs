@@ -61,8 +61,10 @@ impl Asking {
         turn(&self.known).await
     }
 
-    /// A turn for a token that nobody knows. Counts against its address until [`Self::confirmed`].
+    /// A turn for a token that nobody knows. Counts against its address until [`Self::confirmed`], from when its turn has come:
+    /// so a hub that starts anew and knows nobody yet turns no good token away.
     pub(super) async fn stranger(&self, from: IpAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+        let turn = turn(&self.strangers).await?;
         if !self.lock().spend(from, Instant::now()) {
             return Err(Refusal::over_quota(
                 format!(
@@ -72,7 +74,7 @@ impl Asking {
                 Duration::from_secs(1),
             ));
         }
-        turn(&self.strangers).await
+        Ok(turn)
     }
 
     /// The stranger's token is somebody's.

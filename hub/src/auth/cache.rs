@@ -14,7 +14,7 @@ use super::token::Hash;
 /// Of workers and the operator, whose accounts the operator makes and removes.
 const SERVICE_FOR: Duration = Duration::from_mins(5);
 const PERSON_FOR: Duration = Duration::from_mins(1);
-const UNKNOWN_FOR: Duration = Duration::from_mins(1);
+const UNKNOWN_FOR: Duration = Duration::from_secs(20);
 /// A right that is not there may be given in the next moment.
 const DENIED_FOR: Duration = Duration::from_secs(10);
 const ACCESS_FOR: Duration = Duration::from_mins(1);
@@ -158,7 +158,8 @@ mod tests {
         answers.keep(hash(2), Some(known(false)), at);
         answers.keep(hash(3), Some(known(true)), at);
         let is_kept = |n, seconds| answers.token(&hash(n), at + Duration::from_secs(seconds)).is_some();
-        assert_eq!([1, 2, 3].map(|n| is_kept(n, 59)), [true, true, true]);
+        assert_eq!([1, 2, 3].map(|n| is_kept(n, 19)), [true, true, true]);
+        assert_eq!([1, 2, 3].map(|n| is_kept(n, 59)), [false, true, true]);
         assert_eq!([1, 2, 3].map(|n| is_kept(n, 61)), [false, false, true]);
         assert!(is_kept(3, 299) && !is_kept(3, 301));
         assert!(answers.hold(&hash(2), true, at).is_none(), "a person's is not held");

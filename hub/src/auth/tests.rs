@@ -224,6 +224,22 @@ async fn a_flood_of_unknown_tokens_asks_little_and_a_known_one_goes_on() {
 }
 
 #[tokio::test]
+async fn a_hub_that_knows_nobody_yet_turns_no_good_token_away() {
+    let mut book = Book::default();
+    let workers: Vec<String> = (0..500).map(|n| format!("ns-{n}")).collect();
+    for ns in &workers {
+        book.hub.insert(of_hub(ns), format!("system:serviceaccount:{ns}:belfry-worker"));
+    }
+    let (auth, _) = auth(book);
+    let asked = workers.iter().map(|ns| {
+        let auth = &auth;
+        async move { status(auth, &of_hub(ns), worker_of(ns), NOW).await }
+    });
+    let seen = futures::future::join_all(asked).await;
+    assert!(seen.iter().all(|status| *status == 200), "{seen:?}");
+}
+
+#[tokio::test]
 async fn an_account_that_was_deleted_is_refused_when_its_answer_has_aged() {
     let token = of_hub("p");
     let mut book = Book::default();
