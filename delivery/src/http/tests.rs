@@ -100,7 +100,7 @@ async fn a_redirect_to_an_address_that_is_not_allowed_is_refused() {
         ("http://0.0.0.0/", "unspecified"),
         ("http://168.63.129.16/", "cloud metadata"),
         ("http://[FD00:EC2::254]/", "cloud metadata"),
-        ("http://[64:ff9b::7f00:1]/", "loopback"),
+        ("http://[64:ff9b::808:808]/", "NAT64"),
         ("http://0xc6120001/", "for benchmarks"),
     ] {
         let outcome = answered(ResponseTemplate::new(307).insert_header("location", to)).await;
