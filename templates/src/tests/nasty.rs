@@ -101,7 +101,7 @@ fn each_nasty_template_ends_within_its_steps() {
         format!("{{{{ {}a{} }}}}", "(".repeat(60), ")".repeat(60)),
         format!("{{{{ {}n }}}}", "-".repeat(60)),
         // As deep as the parser lets it, and a chain as long as a tag at the bottom.
-        format!("{}{{{{ n{} }}}}{}", "{% if n %}".repeat(100), "+n".repeat(240), "{% endif %}".repeat(100)),
+        format!("{}{{{{ n{} }}}}{}", "{% if n %}".repeat(100), "+n".repeat(140), "{% endif %}".repeat(100)),
         format!(
             "{}{{{{ {}n }}}}{}",
             "{% for x in many[:1] %}".repeat(80),
