@@ -167,8 +167,8 @@ mod tests {
         Commit { revision: "r".to_owned().into(), rules: BTreeMap::new(), entries }
     }
 
-    fn parts(commit: Commit) -> Vec<Commit> {
-        let bodies = bodies(&commit).expect("JSON");
+    fn parts(commit: &Commit) -> Vec<Commit> {
+        let bodies = bodies(commit).expect("JSON");
         bodies.iter().map(|body| serde_json::from_slice(body).expect("a commit")).collect()
     }
 
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_fits_goes_as_it_is() {
         let whole = commit(vec![entry(0, vec![count("a".to_owned(), &json!(1))]), entry(1, vec![])]);
-        let parts = parts(whole.clone());
+        let parts = parts(&whole);
         assert_eq!(parts.len(), 1);
         assert_eq!(json!(parts[0]), json!(whole));
     }
@@ -193,7 +193,7 @@ mod tests {
         let value = json!("x".repeat(16_000));
         let counts = || (0..60).map(|n| count(n.to_string(), &value)).collect();
         let whole = commit((0..9).map(|partition| entry(partition, counts())).collect());
-        let parts = parts(whole.clone());
+        let parts = parts(&whole);
         assert!(parts.len() > 1, "{}", parts.len());
         assert!(parts.iter().all(fits));
         assert_eq!(all(&parts), all(std::slice::from_ref(&whole)));
@@ -208,7 +208,7 @@ mod tests {
         let large = json!("x".repeat(16_000));
         for (value, groups) in [(heavy, 100), (deep, 1), (large, 400)] {
             let counts = (0..groups).map(|n| count(n.to_string(), &value)).collect();
-            let parts = parts(commit(vec![entry(0, counts)]));
+            let parts = parts(&commit(vec![entry(0, counts)]));
             assert_eq!(all(&parts), [(0, 10, 20)]);
             assert!(fits(&parts[0]));
             let entry = &parts[0].entries[0];
@@ -231,7 +231,7 @@ mod tests {
             length: 1,
         };
         large.dead_letters = vec![letter()];
-        let parts = parts(commit(vec![large]));
+        let parts = parts(&commit(vec![large]));
         assert_eq!(all(&parts), [(0, 10, 20)]);
         let entry = &parts[0].entries[0];
         let dropped: Vec<_> =

@@ -37,7 +37,7 @@ async fn kept(tenant: &Tenant, what: &str) -> Value {
 }
 
 async fn taken(tenant: &Tenant, name: &str) {
-    eventually(&format!("the channel says that {name} is taken"), Duration::from_secs(60), async || {
+    eventually(&format!("the channel says that {name} is taken"), Duration::from_mins(1), async || {
         let object = tenant.get("nch/hook").await.ok_or("not there")?;
         match condition(&object, "Ready") {
             Some((_, reason, message)) if reason == "NameTaken" && message.contains(name) => Ok(()),

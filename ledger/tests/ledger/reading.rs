@@ -20,7 +20,7 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     let mut conn = raw(&bed.path()).await;
     raw_sql("BEGIN").execute(&mut conn).await.unwrap();
     for n in 1..=alerts {
-        let id = Uuid::from_u128(10_000 + n.unsigned_abs() as u128);
+        let id = Uuid::from_u128(10_000 + u128::from(n.unsigned_abs()));
         query("INSERT INTO notifications (n, id, namespace, object, created, settled, dead, body) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6)")
             .bind(n)
             .bind(id.to_string())

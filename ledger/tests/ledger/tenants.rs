@@ -98,8 +98,8 @@ pub(crate) async fn raw(path: &std::path::Path) -> SqliteConnection {
 
 /// What is counted, against what is there.
 pub(crate) async fn counted_is_right(path: &std::path::Path) {
-    let mut conn = raw(path).await;
     type Usage = Vec<(String, String, i64, i64)>;
+    let mut conn = raw(path).await;
     let counted: Usage = query_as("SELECT namespace, kind, bytes, items FROM usage ORDER BY 1, 2")
         .fetch_all(&mut conn)
         .await
