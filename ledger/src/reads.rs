@@ -98,7 +98,7 @@ reads! {
     DELIVERY_COUNT = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE n = ?1 LIMIT ?2)";
     /// The last attempts of each of the first deliveries.
     ATTEMPTS =
-        "SELECT a.d, a.number, a.started, a.ended, a.outcome, substr(a.reason, 1, 500) AS reason \
+        "SELECT a.d, a.number, a.started, a.ended, a.outcome, iif(length(a.reason) > 500, substr(a.reason, 1, 500) || '…', a.reason) AS reason \
          FROM (SELECT d, numbered FROM deliveries WHERE n = ?1 ORDER BY d LIMIT ?2) d \
          CROSS JOIN attempts a ON a.d = d.d AND a.number > d.numbered - ?3";
     /// The row of a letter.
