@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds the binaries and the image, loads it into the test bed's cluster, and installs the chart.
 # usage: install.sh NAME      On another cluster (BELFRY_IMAGE is set) the image must be there already.
+# BELFRY_CLIENT_AUTH=1, on the test bed: the webhook is asked by nobody but the API server, which shows a certificate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
@@ -34,6 +35,12 @@ else
   values=(--set "image.repository=${repository%:*}" --set "image.tag=${repository##*:}")
 fi
 
+if [ -n "${BELFRY_CLIENT_AUTH:-}" ]; then
+  kubectl create namespace belfry-system --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  kubectl -n belfry-system create configmap api-servers --from-file="ca.crt=$TESTBED/pki/ca.crt" --dry-run=client -o yaml |
+    kubectl apply -f - >/dev/null
+  values+=(--set admission.clientAuth.configMap=api-servers --set "admission.clientAuth.names={kube-apiserver-belfry}")
+fi
 say "installing the chart"
 helm upgrade --install belfry charts/belfry -n belfry-system --create-namespace "${values[@]}" --wait --timeout 3m >target/image/helm.log 2>&1 ||
   { cat target/image/helm.log >&2; kubectl -n belfry-system get pods >&2; kubectl -n belfry-system logs --tail=20 -l app.kubernetes.io/part-of=belfry --all-containers >&2; die "the chart did not become ready"; }

@@ -192,8 +192,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes to the object of uid `at`, or makes one. Where another one has the name, it looks once whose that is.
-    async fn write<K>(&self, child: &Child, at: Option<String>, owners: &Owners) -> Result<ObjectMeta, Error>
+    /// Writes to the object of uid `at`, or makes one. Where another one has the name, or somebody else wrote at the same
+    /// time, it looks whose that is, and tries again.
+    async fn write<K>(
+        &self,
+        child: &Child,
+        mut at: Option<String>,
+        owners: &Owners,
+    ) -> Result<ObjectMeta, Error>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
@@ -202,18 +208,21 @@ impl Cluster {
     {
         let failed = |source| Error::Apply { child: described(child), source };
         let api = Api::<K>::namespaced(self.client.clone(), &child.namespace);
-        let source = match self.patch(&api, child, at.as_deref()).await {
-            Ok(meta) => return Ok(meta),
+        for _ in 0..LOOKS {
             // 409: there is one and none was to be, or none and that one was to be. 422: there is another one; and much else.
-            Err(error) if is_status(&error, 409) || is_status(&error, 422) => error,
-            Err(error) => return Err(failed(error)),
-        };
-        let there = api.get_metadata_opt(&child.name).await.map_err(failed)?.map(|object| object.metadata);
-        let now = there.as_ref().map(|there| ours(child, there, owners)).transpose()?;
-        if now == at {
-            return Err(failed(source));
+            let error = match self.patch(&api, child, at.as_deref()).await {
+                Err(error) if is_status(&error, 409) || is_status(&error, 422) => error,
+                other => return other.map_err(failed),
+            };
+            let there =
+                api.get_metadata_opt(&child.name).await.map_err(failed)?.map(|object| object.metadata);
+            let now = there.as_ref().map(|there| ours(child, there, owners)).transpose()?;
+            if now == at && is_status(&error, 422) {
+                return Err(failed(error));
+            }
+            at = now;
         }
-        self.patch(&api, child, now.as_deref()).await.map_err(failed)
+        self.patch(&api, child, at.as_deref()).await.map_err(failed)
     }
 
     async fn patch<K>(&self, api: &Api<K>, child: &Child, at: Option<&str>) -> kube::Result<ObjectMeta>
@@ -396,6 +405,9 @@ where
 /// where none is stored it creates one. A POST would do that too, but would leave the fields to a second manager (the same
 /// name with operation `Update`), and what a later release no longer applies would stay for ever.
 const NONE_THERE: &str = "1";
+
+/// How often a write looks again at what is there. Each controller of a namespace makes the same ServiceAccount.
+const LOOKS: usize = 4;
 
 /// How errors name a child.
 pub(crate) fn described(child: &Child) -> String {

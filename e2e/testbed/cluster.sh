@@ -18,6 +18,7 @@ make_pki() {
   certificate apiserver /CN=kube-apiserver "subjectAltName=$names,IP:127.0.0.1,IP:$SERVICE_IP,IP:$NODE_IP"
   certificate kubelet-server /CN=node1 "subjectAltName=DNS:node1,IP:127.0.0.1,IP:$NODE_IP"
   certificate apiserver-kubelet /O=system:masters/CN=kube-apiserver-kubelet-client
+  certificate webhooks /CN=kube-apiserver-belfry
   for user in "${USERS[@]}"; do
     certificate "${user%%=*}" "${user#*=}"
     render conf/kubeconfig.yaml "${user%%=*}" >"$W/conf/${user%%=*}.kubeconfig"
@@ -34,7 +35,7 @@ certificate() { # NAME SUBJECT [EXTENSION]
 
 make_settings() {
   local file
-  for file in containerd.toml kubelet.yaml proxy.yaml audit.yaml Corefile base.yaml; do
+  for file in containerd.toml kubelet.yaml proxy.yaml audit.yaml Corefile base.yaml admission.yaml webhooks.kubeconfig; do
     render "conf/$file" >"$W/conf/$file"
   done
   render conf/cni.conflist >"$W/conf/cni/10-bridge.conflist"
@@ -67,7 +68,7 @@ launch_apiserver() {
     --service-account-signing-key-file="$W/pki/sa.key" --allow-privileged=true \
     --enable-admission-plugins=NodeRestriction --kubelet-client-certificate="$W/pki/apiserver-kubelet.crt" \
     --kubelet-client-key="$W/pki/apiserver-kubelet.key" --kubelet-certificate-authority="$W/pki/ca.crt" \
-    --kubelet-preferred-address-types=InternalIP,Hostname \
+    --kubelet-preferred-address-types=InternalIP,Hostname --admission-control-config-file="$W/conf/admission.yaml" \
     --audit-policy-file="$W/conf/audit.yaml" --audit-log-path="$W/log/audit.json" \
     --audit-log-maxsize=500 --audit-log-maxbackup=1 --logging-format=json
 }

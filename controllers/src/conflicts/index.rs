@@ -244,7 +244,10 @@ impl Index {
     }
 
     pub(super) fn found(&mut self, namespace: &str, now: Timestamp) -> Found {
-        self.stirred.remove(namespace);
+        // What changed since it was settled is told once it is.
+        if !self.stale.contains_key(namespace) && !self.again.contains_key(namespace) {
+            self.stirred.remove(namespace);
+        }
         let held = self.spaces.get(namespace).into_iter().flatten().filter_map(|key| self.held.get(key));
         let mut until = later(now, HOLDS);
         let mut findings = HashMap::new();

@@ -288,6 +288,22 @@ fn as_many_as_the_capacity_keep_the_slot_and_the_others_take_it_as_they_go_acros
     assert_eq!(rejected(&conflicts), [] as [u128; 0]);
 }
 
+#[tokio::test]
+async fn a_change_between_settling_and_reading_what_was_found_is_still_told() {
+    let (one, two) = (guest("a", 1, &json!({})), guest("b", 2, &json!({})));
+    let conflicts = conflicts();
+    conflicts.lend(hall(2, &["a", "b"]));
+    hold(&conflicts, &[&one, &two]);
+    let clashes =
+        |found: &Found| found.findings.get(&two.plan.uid).is_some_and(|found| !found.clashes.is_empty());
+    assert!(!clashes(&conflicts.find("b", now())));
+    conflicts.lend(hall(1, &["a", "b"]));
+    // One that settled before reads now.
+    assert!(!clashes(&conflicts.with(|index| index.found("b", now()))));
+    assert!(conflicts.stirred().await.contains(&"b".to_owned()));
+    assert!(clashes(&conflicts.find("b", now())));
+}
+
 #[test]
 fn a_smaller_capacity_and_a_withdrawn_grant_tell_how_many_lose_it() {
     let conflicts = conflicts();

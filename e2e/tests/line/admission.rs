@@ -167,3 +167,32 @@ async fn of_many_that_come_for_one_slot_at_once_one_gets_it_and_the_others_are_t
     .await;
     tenant.leave().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_api_server_shows_a_certificate_nobody_else_may_ask() {
+    let tenant = Tenant::new("t-asks").await;
+    let system = ["-n", "belfry-system", "get"];
+    let flags = ["deploy", "belfry-operator", "-o", "jsonpath={.spec.template.spec.containers[0].args}"];
+    let flags = tenant.cluster.kubectl(&[&system[..], &flags].concat()).await;
+    // A cluster of the user's own need not have it.
+    if std::env::var_os("TESTBED").is_some() {
+        assert!(flags.contains("--admission-client-ca-file"), "{flags}");
+    }
+    if flags.contains("--admission-client-ca-file") {
+        let address = ["svc", "belfry-webhook", "-o", "jsonpath={.spec.clusterIP}"];
+        let address = tenant.cluster.kubectl(&[&system[..], &address].concat()).await;
+        let (_, _, authority) = tenant.cluster.hub().await;
+        let roots = reqwest::Certificate::from_pem_bundle(&authority).expect("PEM");
+        let name = "belfry-webhook.belfry-system.svc";
+        let socket = format!("{}:443", address.trim()).parse().expect("an address");
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only(roots).resolve(name, socket);
+        let client = client.build().expect("a client");
+        let asked = client.post(format!("https://{name}/admit")).body("{}").send().await;
+        assert!(asked.is_err(), "{asked:?}");
+    }
+    // The API server itself is heard.
+    let wrong = schedule("wrong", "2027-01-04T10:00:00", "").replace("timeZone: ", "timeZone: Nowhere/");
+    let refused = refusal(&tenant, &wrong).await;
+    assert!(refused.contains("timeZone"), "{refused}");
+    tenant.leave().await;
+}
