@@ -3,8 +3,10 @@
 //! Each says what the attacker was told; an answer that is neither a refusal that names a bound nor a condition is a fault.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -18,6 +20,9 @@ use crate::cluster::eventually;
 use crate::kafka::{create_topic, flush, producer};
 use crate::sink::Behaviour;
 use crate::tenant::Tenant;
+
+/// An attack goes on for so long.
+const AT_LEAST: Duration = Duration::from_secs(8);
 
 /// One attack.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +89,19 @@ impl Attacker {
         if self.size == Size::Small { small } else { full }
     }
 
-    /// Runs one; what the attacker was told, or what should not be.
+    /// Runs one, again and again until the neighbour has been asked for a while; what the attacker was told, or what should
+    /// not be.
     pub async fn run(&self, attack: &Attack) -> Result<String, String> {
+        let begun = Instant::now();
+        loop {
+            let told = self.once(attack).await?;
+            if begun.elapsed() >= AT_LEAST {
+                return Ok(told);
+            }
+        }
+    }
+
+    async fn once(&self, attack: &Attack) -> Result<String, String> {
         match attack.kind {
             Kind::Schedules => self.schedules().await,
             Kind::Templates => self.templates().await,
@@ -187,7 +203,9 @@ impl Attacker {
         for bytes in [31 << 20, 8 << 20, 3 << 20, 1 << 20] {
             for _ in 0..self.many(2, 8) {
                 let request = self.client.post(&url).bearer_auth(&self.token);
-                let request = request.header("content-type", "application/json").body(zeros(bytes));
+                let request =
+                    request.header("belfry-protocol", "1.0").header("content-type", "application/json");
+                let request = request.body(zeros(bytes));
                 answers.push(async move { request.send().await });
             }
         }
@@ -375,8 +393,15 @@ impl Attacker {
         let mut told = std::collections::BTreeMap::<u16, usize>::new();
         for round in 0..self.many(10, 60) {
             let requests = (0..50).map(|n| {
-                let payload = format!("eyJhdWQiOlsiYmVsZnJ5LWh1YiJdLCJuIjo{round}{n}fQ");
-                self.client.get(&url).bearer_auth(format!("eyJhbGciOiJSUzI1NiJ9.{payload}.c2ln")).send()
+                // It looks as one of this cluster does, and has yet to end.
+                let claims = json!({
+                    "aud": ["belfry-hub"], "iss": "https://kubernetes.default.svc", "exp": 4_000_000_000_i64,
+                    "sub": format!("system:serviceaccount:{}:n{round}-{n}", self.tenant.ns),
+                });
+                let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+                let token =
+                    format!("{}.{claims}.c2ln", URL_SAFE_NO_PAD.encode("{\"alg\":\"RS256\",\"kid\":\"k\"}"));
+                self.client.get(&url).bearer_auth(token).send()
             });
             for answer in join_all(requests).await {
                 *told.entry(answer.map_err(|error| error.to_string())?.status().as_u16()).or_default() += 1;

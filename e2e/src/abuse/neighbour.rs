@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::producer::FutureProducer;
 use serde_json::json;
 use tokio::process::Child;
 
@@ -25,6 +26,7 @@ pub struct Neighbour {
     topic: String,
     api: Api,
     hub: (reqwest::Client, String, String),
+    producer: FutureProducer,
     produced: AtomicU64,
 }
 
@@ -81,6 +83,7 @@ impl Neighbour {
         tenant.apply(&crate::bench::line(&tenant.url("hook"), &topic, "{}")).await;
         tenant.ready("nch/hook").await;
         tenant.ready("alr/event").await;
+        let producer = producer(&tenant.cluster.kafka);
         let (proxy, url) = proxy().await;
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
         let (hub, hub_url) = tenant.cluster.hub_client().await;
@@ -91,6 +94,7 @@ impl Neighbour {
             topic,
             api: Api { client, url, _proxy: proxy },
             hub: (hub, hub_url.to_owned(), token),
+            producer,
             produced: AtomicU64::new(0),
         };
         // The first of each kind opens connections.
@@ -137,11 +141,10 @@ impl Neighbour {
     }
 
     async fn commits(&self, stop: &AtomicBool) -> (Vec<Duration>, Vec<String>) {
-        let producer = producer(&self.tenant.cluster.kafka);
         Self::ask(stop, "a record to its receiver", async || {
             let key = format!("n{}", self.produced.fetch_add(1, Ordering::Relaxed));
             let record = json!({"level": "ERROR", "key": key}).to_string();
-            produce(&producer, &self.topic, None, Some(record.as_bytes()), None).await;
+            produce(&self.producer, &self.topic, None, Some(record.as_bytes()), None).await;
             while !self.tenant.received("hook").await.iter().any(|one| one.title() == key) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
