@@ -23,5 +23,5 @@ demo-down: ## remove what the demo made
 bench: ## print the figures of docs/benchmarks.md
 	@e2e/bench.sh
 
-soak: ## the fault run: records, rate, minutes, seed, kills and rebalances are settable
+soak: ## the fault run: records, rate, minutes, seed, kills and rebalances are settable; ABUSE=1: one tenant's worst
 	@e2e/soak.sh

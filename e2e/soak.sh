@@ -1,5 +1,6 @@
 #!/bin/bash
 # The fault run: produces records while it kills everything, then holds what arrived against a plain recount.
+# With ABUSE=1 it is not that run but one tenant's worst beside another, which prints how long the other waits.
 # usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED, KILLS and REBALANCES are settable. In a cluster of the test bed
 # (eval of `testbed env`) it uses that; otherwise it brings one up and takes it down.
 set -euo pipefail

@@ -150,8 +150,15 @@ fn reachable_by(guard: Guard, place: &str, url: &str) -> Result<(), Invalid> {
     let own = name == "localhost" || name.ends_with(".localhost");
     let denied = if own {
         guard.check_host("127.0.0.1").is_err().then(|| format!("{host} is the worker itself"))
+    } else if let Err(denied) = guard.check_host(host) {
+        Some(denied.to_string())
     } else {
-        guard.check_host(host).err().map(|denied| denied.to_string())
+        // Readers of URLs make other characters of these (percent-encoding, full-width digits), so what is meant can't be judged.
+        let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '.' | '_' | ':');
+        let zone = host.split('%').next().filter(|before| before.contains(':')).unwrap_or(host);
+        (!zone.chars().all(is_plain)).then(|| {
+            format!("the host {host} is not ASCII letters, digits, '-', '.' and '_' (xn-- for others)")
+        })
     };
     let refused = |why| format!("{place}: {why}; allowed are {}", guard.allowed());
     denied.map_or(Ok(()), |why| Err(Invalid::new(reasons::FORBIDDEN_ADDRESS, refused(why))))
@@ -218,6 +225,12 @@ mod tests {
             assert!(refused.message.starts_with("webhook.url: "), "{}", refused.message);
             let allowed = "; allowed are public and private addresses, and names that lead to them";
             assert!(refused.message.ends_with(allowed), "{}", refused.message);
+        }
+        for spelled in
+            ["http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://１２７.0.0.1/", "http://%31%32%37.0.0.1/"]
+        {
+            let refused = reachable("webhook.url", spelled).unwrap_err();
+            assert_eq!(refused.reason, reasons::FORBIDDEN_ADDRESS, "{}", refused.message);
         }
         for allowed in
             ["http://10.0.0.1/", "https://example.com:8443/127.0.0.1", "mail.example.com", "2606:4700::1"]
