@@ -93,6 +93,11 @@ impl Expanded {
         Self { spans, covered, is_short }
     }
 
+    /// How many runs it takes at each thing that it needs, of 28 bytes each.
+    pub fn runs(&self) -> usize {
+        runs(&self.spans).0.len()
+    }
+
     /// The end of the last, with its buffer.
     pub(crate) fn end(&self, buffers: Buffers) -> Option<i64> {
         self.spans.iter().map(|span| buffers.around(*span).end).max()

@@ -9,7 +9,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt as _};
@@ -31,18 +33,50 @@ pub struct Change<K> {
     pub after: Option<Arc<K>>,
 }
 
+/// What an object takes, and what is kept of one for which there is no room.
+pub trait Weighed: Sized {
+    /// About how many bytes of it a tenant decides.
+    fn weight(&self) -> usize {
+        0
+    }
+
+    /// It without what it says, and why.
+    #[must_use]
+    fn without_spec(self, _why: &str) -> Self {
+        self
+    }
+}
+
+impl<K> Weighed for PartialObjectMeta<K> {}
+impl Weighed for Deployment {}
+
+/// What the objects of one kind and namespace may take in memory, bytes, weighed as values are.
+pub const SHARE: usize = 8 << 20;
+
+/// The objects of a namespace.
+struct Space<K> {
+    objects: BTreeMap<String, Arc<K>>,
+    bytes: usize,
+}
+
+impl<K> Default for Space<K> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), bytes: 0 }
+    }
+}
+
 /// Who is told of each change of a cache, before anybody else.
 type Observer<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 /// The objects of one kind.
 pub struct Cache<K> {
-    objects: Mutex<HashMap<String, BTreeMap<String, Arc<K>>>>,
+    objects: Mutex<HashMap<String, Space<K>>>,
     synced: watch::Sender<usize>,
     scopes: usize,
     observer: Observer<K>,
 }
 
-impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
+impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
     /// Fed by this many watches.
     pub fn new(scopes: usize) -> Arc<Self> {
         Self::observed(scopes, |_| {})
@@ -54,7 +88,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         Arc::new(Self { objects, synced, scopes, observer: Box::new(observer) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<K>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Space<K>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,17 +106,18 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
 
     /// All objects of a namespace, by name.
     pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.lock().get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+        self.lock().get(namespace).map(|space| space.objects.values().cloned().collect()).unwrap_or_default()
     }
 
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.lock().get(namespace)?.get(name).cloned()
+        self.lock().get(namespace)?.objects.get(name).cloned()
     }
 
     /// All uids.
     pub fn uids(&self) -> Vec<String> {
-        self.lock().values().flat_map(BTreeMap::values).filter_map(|object| object.uid()).collect()
+        let objects = self.lock();
+        objects.values().flat_map(|space| space.objects.values()).filter_map(|object| object.uid()).collect()
     }
 
     /// All namespaces with an object.
@@ -90,11 +125,21 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
         self.lock().keys().cloned().collect()
     }
 
-    /// Holds an object, as a watch tells of it.
-    pub fn insert(&self, object: K) -> Change<K> {
+    /// Holds an object, as a watch tells of it; over its namespace's share without what it says.
+    pub fn insert(&self, mut object: K) -> Change<K> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let mut objects = self.lock();
+        let space = objects.entry(namespace.clone()).or_default();
+        let others = space.bytes - space.objects.get(&name).map_or(0, |before| before.weight());
+        if others + object.weight() > SHARE {
+            object = object.without_spec(&format!(
+                "the objects of this kind in the namespace take more than {SHARE} bytes of memory: make them smaller or fewer, then apply this one again"
+            ));
+        }
+        space.bytes = others + object.weight();
         let after = Arc::new(object);
-        let before = self.lock().entry(namespace.clone()).or_default().insert(name, Arc::clone(&after));
+        let before = space.objects.insert(name, Arc::clone(&after));
+        drop(objects);
         let change = Change { namespace, before, after: Some(after) };
         (self.observer)(&change);
         change
@@ -102,9 +147,10 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
 
     pub(crate) fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
         let mut objects = self.lock();
-        let of = objects.get_mut(namespace)?;
-        let before = of.remove(name);
-        if of.is_empty() {
+        let space = objects.get_mut(namespace)?;
+        let before = space.objects.remove(name);
+        space.bytes -= before.as_ref().map_or(0, |before| before.weight());
+        if space.objects.is_empty() {
             objects.remove(namespace);
         }
         drop(objects);
@@ -119,7 +165,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Cache<K> {
             .lock()
             .iter()
             .filter(|(namespace, _)| scope.is_none_or(|scope| scope == namespace.as_str()))
-            .flat_map(|(namespace, objects)| objects.keys().map(|name| (namespace.clone(), name.clone())))
+            .flat_map(|(namespace, space)| space.objects.keys().map(|name| (namespace.clone(), name.clone())))
             .filter(|key| !seen.contains(key))
             .collect();
         gone.iter().filter_map(|(namespace, name)| self.remove(namespace, name)).collect()
@@ -162,7 +208,7 @@ pub async fn follow<K>(
     slim: impl Fn(&mut K) + Send + 'static,
     changed: impl Fn(&Change<K>) + Send,
 ) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Weighed + Send + Sync + 'static,
 {
     let mut events = watcher::watcher(api, config.page_size(PAGE))
         .default_backoff()
@@ -198,6 +244,9 @@ pub async fn follow<K>(
         }
     }
 }
+
+#[cfg(test)]
+impl Weighed for k8s_openapi::api::core::v1::ConfigMap {}
 
 #[cfg(test)]
 mod tests {
@@ -250,5 +299,39 @@ mod tests {
         assert_eq!(gone.len(), 1);
         assert!(cache.get("a", "1").is_none());
         assert_eq!(cache.of("b").len(), 1);
+    }
+
+    #[test]
+    fn over_its_share_a_namespaces_objects_are_kept_without_what_they_say_and_others_whole() {
+        type Rules = Cache<crate::guarded::Guarded<crds::AlertRule>>;
+        let rule = |namespace: &str, name: &str, title: usize| {
+            let notify: Vec<_> =
+                (0..100).map(|n| serde_json::json!({"channelRef": {"name": format!("c{n}")}})).collect();
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "belfry.dev/v1alpha1", "kind": "AlertRule",
+                "metadata": {"name": name, "namespace": namespace, "uid": name},
+                "spec": {
+                    "source": {"kafka": {"bootstrapServers": ["k:9092"], "topics": ["t"]}}, "match": "true",
+                    "condition": {"type": "Any"}, "severity": "info", "title": "t".repeat(title), "notify": notify,
+                },
+            }))
+            .unwrap()
+        };
+        let cache: Arc<Rules> = Cache::new(1);
+        for n in 0..100 {
+            cache.insert(rule("greedy", &format!("r{n:03}"), 200_000));
+        }
+        cache.insert(rule("calm", "r", 200_000));
+        let whole = |namespace: &str| cache.of(namespace).iter().filter(|rule| rule.0.is_ok()).count();
+        assert_eq!((cache.of("greedy").len(), whole("calm")), (100, 1));
+        let kept = whole("greedy");
+        assert!(kept * 200_000 <= SHARE && (kept + 2) * 250_000 > SHARE, "{kept}");
+        let last = cache.get("greedy", "r099").unwrap();
+        assert!(last.0.as_ref().unwrap_err().error.contains("take more than 8388608 bytes"), "{last:?}");
+        // What goes, or becomes smaller, makes room for one that comes again.
+        cache.remove("greedy", "r000");
+        cache.insert(rule("greedy", "r001", 1));
+        cache.insert(rule("greedy", "r099", 200_000));
+        assert_eq!(whole("greedy"), kept);
     }
 }

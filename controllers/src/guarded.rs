@@ -11,9 +11,35 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// An object, or its metadata and why it can't be read.
+use crate::cache::Weighed;
+
+/// An object, or its metadata and why it can't be read; and about how many bytes it takes.
 #[derive(Debug, Clone)]
-pub struct Guarded<K>(pub Result<K, Unreadable>);
+pub struct Guarded<K>(pub Result<K, Unreadable>, usize);
+
+/// What a value takes in memory beside its text, bytes.
+const NODE: usize = 64;
+
+/// About how many bytes a value takes.
+fn weight(value: &Value) -> usize {
+    NODE + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(all) => all.iter().map(weight).sum(),
+        Value::Object(all) => all.iter().map(|(name, value)| NODE + name.len() + weight(value)).sum(),
+    }
+}
+
+impl<K: Resource> Weighed for Guarded<K> {
+    fn weight(&self) -> usize {
+        self.1
+    }
+
+    fn without_spec(self, why: &str) -> Self {
+        let metadata = self.meta().clone();
+        Self(Err(Unreadable { error: why.to_owned(), metadata }), 0)
+    }
+}
 
 /// What is known of an object that can't be read.
 #[derive(Debug, Clone)]
@@ -28,12 +54,13 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let metadata = value.get("metadata").cloned();
+        let weight = value.get("spec").map_or(0, weight);
         let error = match serde_json::from_value(value) {
-            Ok(object) => return Ok(Self(Ok(object))),
+            Ok(object) => return Ok(Self(Ok(object), weight)),
             Err(error) => error.to_string(),
         };
         let metadata = metadata.map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
-        Ok(Self(Err(Unreadable { error, metadata: metadata.unwrap_or_default() })))
+        Ok(Self(Err(Unreadable { error, metadata: metadata.unwrap_or_default() }), 0))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::cache::{Cache, Change, follow};
+use crate::cache::{Cache, Change, Weighed, follow};
 use crate::channels::Channels;
 use crate::children::{BELFRY, COMPONENT, MANAGED_BY, Settings};
 use crate::cluster::Cluster;
@@ -266,6 +266,7 @@ impl Each<'_> {
             + Clone
             + DeserializeOwned
             + std::fmt::Debug
+            + Weighed
             + Send
             + Sync
             + 'static,

@@ -6,7 +6,7 @@
 //! Never: a handler reached before its caller was checked. Routes are added to a group, and the group has the gate.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -19,7 +19,7 @@ use serving::Peer;
 
 use crate::auth::{Caller, Denied, Need};
 use crate::clock;
-use crate::limits::{Bucket, PATIENCE, Share, Turn};
+use crate::limits::{Bucket, Share, Turn};
 use crate::memory::Patience;
 use crate::metrics::{RequestLabels, ResultLabel};
 use crate::problem::Refusal;
@@ -150,7 +150,8 @@ async fn deliver(response: Response, share: &Share, turn: Turn) -> Response {
     let memory = if length < LONG_ANSWER {
         None
     } else {
-        let memory = share.answers.take(length, &mut Patience::new(PATIENCE)).await;
+        // It is in memory already, so it doesn't wait: those that did would be what fills it.
+        let memory = share.answers.take(length, &mut Patience::new(Duration::ZERO)).await;
         if memory.is_none() {
             return Refusal::read_failed(
                 "too many long answers are on their way: take them, or ask for less",

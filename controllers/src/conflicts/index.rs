@@ -22,6 +22,8 @@ use super::links::Links;
 use super::{Finding, Found};
 use crate::validate::{Need, ValidResource, ValidSchedule};
 
+/// Runs that the schedules of a namespace may take, of 28 bytes each. One that repeats evenly takes a few at each thing.
+pub(super) const OF_A_NAMESPACE: usize = 500_000;
 /// How long a finding holds: the horizon moves on meanwhile.
 pub(super) const HOLDS: SignedDuration = SignedDuration::from_hours(24);
 /// Precedence: the lesser keeps the slot.
@@ -37,6 +39,8 @@ pub(super) struct Index {
     /// Who names a resource of another namespace, permitted or not.
     named: HashMap<ResourceRef, BTreeSet<Key>>,
     lent: HashMap<ResourceRef, ValidResource>,
+    /// What the schedules of a namespace take.
+    runs: HashMap<String, usize>,
     /// Those that hold nothing.
     rejected: HashSet<Key>,
     /// To be looked at again, by namespace.
@@ -54,6 +58,10 @@ pub(super) struct Index {
 struct Held {
     schedule: Arc<ValidSchedule>,
     needs: Vec<Need>,
+    /// What it takes at all that it needs.
+    runs: usize,
+    /// It is not compared: its namespace takes all that it may.
+    is_over: bool,
     found: Option<(Finding, Timestamp)>,
 }
 
@@ -76,6 +84,7 @@ impl Index {
             needed: HashMap::new(),
             named: HashMap::new(),
             lent: HashMap::new(),
+            runs: HashMap::new(),
             rejected: HashSet::new(),
             stale: HashMap::new(),
             again: HashMap::new(),
@@ -98,7 +107,14 @@ impl Index {
         self.remove(schedule.plan.uid);
         let key = key(&schedule);
         let namespace = schedule.plan.namespace.clone();
-        let (needs, not_permitted) = self.weigh(&schedule);
+        let (mut needs, not_permitted) = self.weigh(&schedule);
+        let mut runs = own.runs() * needs.len();
+        let taken = self.runs.entry(namespace.clone()).or_default();
+        let is_over = *taken + runs > OF_A_NAMESPACE;
+        if is_over {
+            (needs, runs) = (Vec::new(), 0);
+        }
+        *taken += runs;
         self.occupancy.insert_expanded(key, &booking(&schedule, &needs), own);
         self.keys.insert(schedule.plan.uid, key);
         self.spaces.entry(namespace.clone()).or_default().insert(key);
@@ -110,7 +126,7 @@ impl Index {
         }
         let permitted = schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
         self.links.set(key, &namespace, permitted.cloned().collect());
-        self.held.insert(key, Held { schedule, needs, found: None });
+        self.held.insert(key, Held { schedule, needs, runs, is_over, found: None });
         self.touch(&key, &namespace);
         self.mark(&key);
     }
@@ -120,6 +136,12 @@ impl Index {
         let Some(key) = self.keys.remove(&uid) else { return };
         let Some(held) = self.held.remove(&key) else { return };
         let namespace = &held.schedule.plan.namespace;
+        if let Some(taken) = self.runs.get_mut(namespace) {
+            *taken -= held.runs;
+            if *taken == 0 {
+                self.runs.remove(namespace);
+            }
+        }
         self.occupancy.remove(&key);
         self.rejected.remove(&key);
         forget(&mut self.stale, namespace, &key);
@@ -203,7 +225,7 @@ impl Index {
             let Some(held) = self.held.get(&key) else { continue };
             let namespace = held.schedule.plan.namespace.clone();
             let (needs, not_permitted) = self.weigh(&held.schedule);
-            if needs == held.needs {
+            if needs == held.needs && !held.is_over {
                 forget(&mut self.again, &namespace, &key);
                 continue;
             }
@@ -348,6 +370,11 @@ impl Index {
 
     pub(super) fn stirred(&mut self) -> Vec<String> {
         std::mem::take(&mut self.stirred).into_iter().collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn taken(&self, namespace: &str) -> usize {
+        self.runs.get(namespace).copied().unwrap_or(0)
     }
 
     #[cfg(test)]

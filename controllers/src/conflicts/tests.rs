@@ -464,3 +464,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_namespace_that_takes_all_the_runs_that_it_may_is_told_and_others_are_compared() {
+    let things: Vec<String> = (0..8).map(|n| format!("thing-{n}")).collect();
+    let irregular = |number: u128| {
+        let minutes: Vec<String> = (0..25).map(|n| (n * 7 % 59).to_string()).collect();
+        let rrule = format!(
+            "FREQ=DAILY;INTERVAL={};BYHOUR=1,2,4,7,11,13,17,19;BYMINUTE={}",
+            2 + number % 5,
+            minutes.join(",")
+        );
+        let spec = json!({"resources": things, "recurrence": {"rrule": rrule}, "duration": "1m", "conflictPolicy": "Warn"});
+        schedule_of("greedy", number, &spec)
+    };
+    let conflicts = conflicts();
+    for number in 1..40 {
+        conflicts.put(&Arc::new(irregular(number)), now());
+    }
+    let taken = conflicts.with(|index| index.taken("greedy"));
+    assert!(taken > 400_000 && taken <= super::index::OF_A_NAMESPACE, "{taken}");
+    let found = conflicts.find("greedy", now());
+    assert_eq!(found.findings.len(), 39);
+    let last = &found.findings[&Uuid::from_u128(39)];
+    assert_eq!(last.compared_until, Some(now()), "{last:?}");
+    // Another namespace has its own, and what goes makes room.
+    let (one, two) = (schedule(41, &json!({})), schedule(42, &json!({})));
+    for schedule in [&one, &two] {
+        conflicts.put(&Arc::new(schedule.clone()), now());
+    }
+    assert!(conflicts.find("a", now()).findings[&two.plan.uid].rejected);
+    for number in 1..40 {
+        conflicts.take_out(&Uuid::from_u128(number).to_string());
+    }
+    assert_eq!(conflicts.with(|index| index.taken("greedy")), 0);
+}

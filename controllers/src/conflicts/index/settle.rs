@@ -134,6 +134,9 @@ impl Index {
         let older = |other: &Key| other < key && !self.rejected.contains(other);
         let clashes = self.occupancy.check_within(key, &booking, older, SHOWN, steps);
         finding.compared_until = clashes.is_short.then_some(clashes.checked_until);
+        if held.is_over {
+            finding.compared_until = Some(now);
+        }
         let over = clashes.first.first().map_or(until, |clash| {
             clash.with.iter().map(|holder| holder.end).fold(clash.occurrence.end, Timestamp::min)
         });
