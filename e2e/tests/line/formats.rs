@@ -319,7 +319,7 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
     assert_eq!(before.len(), FORMATS.len());
     for (pod, then) in before {
         let now = last.get(pod).copied().unwrap_or_else(|| panic!("{pod} is gone"));
-        assert!(now < then + (8 << 20), "{pod} grew from {then} to {now} bytes");
+        assert!(now < then + (16 << 20), "{pod} grew from {then} to {now} bytes");
     }
     for (name, mut sent) in expected {
         sent.sort();
