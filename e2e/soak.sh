@@ -1,6 +1,7 @@
 #!/bin/bash
 # The fault run: produces records while it kills everything, then holds what arrived against a plain recount.
-# With ABUSE=1 it is not that run but one tenant's worst beside another, which prints how long the other waits.
+# With ABUSE=1 it is not that run but one tenant's worst beside another, which prints how long the other waits;
+# ATTACKS="long answers" runs only the attacks whose name has these words.
 # usage: soak.sh [--short]      RECORDS, RATE, MINUTES, SEED, KILLS and REBALANCES are settable. In a cluster of the test bed
 # (eval of `testbed env`) it uses that; otherwise it brings one up and takes it down.
 set -euo pipefail

@@ -27,7 +27,10 @@ pub fn reference() -> String {
         let names = &definition.json["spec"]["names"];
         let kind = names["kind"].as_str().unwrap_or_default();
         let short = names["shortNames"][0].as_str().unwrap_or_default();
-        let _ = write!(page, "\n## {kind} (`{short}`)\n\n| field | what it may be | default | meaning |\n| --- | --- | --- | --- |\n");
+        let _ = write!(
+            page,
+            "\n## {kind} (`{short}`)\n\n| field | what it may be | default | meaning |\n| --- | --- | --- | --- |\n"
+        );
         let schema = &definition.json["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         rows(&mut page, "", &schema["properties"]["spec"]);
     }
@@ -75,10 +78,16 @@ fn shape(field: &Value) -> String {
         Some("string") => format!("text{}", between("minLength", "maxLength", " characters")),
         Some("integer") => format!("integer{}", between("minimum", "maximum", "")),
         Some("boolean") => "`true`, `false`".to_owned(),
-        Some("array") => format!("list of {}{}", shape(&field["items"]), between("minItems", "maxItems", " items")),
+        Some("array") => {
+            format!("list of {}{}", shape(&field["items"]), between("minItems", "maxItems", " items"))
+        }
         _ if is_reference(field) => "`{name, key}`".to_owned(),
         _ if field["additionalProperties"].is_object() => {
-            format!("map to {}{}", shape(&field["additionalProperties"]), between("minProperties", "maxProperties", " entries"))
+            format!(
+                "map to {}{}",
+                shape(&field["additionalProperties"]),
+                between("minProperties", "maxProperties", " entries")
+            )
         }
         Some("object") => "object".to_owned(),
         _ if field["x-kubernetes-preserve-unknown-fields"] == true => "any value".to_owned(),

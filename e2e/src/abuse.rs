@@ -86,8 +86,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs the attacks one after the other, or, in full, then all of them side by side, too.
-pub async fn run(size: Size) -> Report {
+/// Runs the attacks whose name has these words one after the other, or, in full and without words, then all of them side by
+/// side, too.
+pub async fn run(size: Size, words: &str) -> Report {
     let neighbour = Neighbour::new("a-neighbour").await;
     let attacker = Attacker::new("a-attacker", size).await;
     let cluster = &attacker.tenant.cluster;
@@ -96,11 +97,11 @@ pub async fn run(size: Size) -> Report {
     println!("   -> quiet: {quiet}");
     let mut outcomes = Vec::new();
     let mut faults = Vec::new();
-    for attack in attacks::all() {
+    for attack in attacks::all().into_iter().filter(|attack| attack.name.contains(words)) {
         let (told, times) = neighbour.measure(attacker.run(&attack)).await;
         outcomes.push(note(attack.name, told, times, &mut faults));
     }
-    if size == Size::Full {
+    if size == Size::Full && words.is_empty() {
         let (told, times) = neighbour.measure(attacker.all()).await;
         outcomes.push(note("all of them side by side", told, times, &mut faults));
     }

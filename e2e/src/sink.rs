@@ -73,6 +73,8 @@ pub struct Sink(Arc<Mutex<Inner>>);
 struct After {
     #[serde(default)]
     after: u64,
+    /// Only this path's.
+    path: Option<String>,
 }
 
 impl Sink {
@@ -170,10 +172,14 @@ fn decide(behaviours: &mut BTreeMap<String, Behaviour>, path: &str) -> ((StatusC
     ((status, headers), behaviour.hang_ms)
 }
 
-async fn received(State(sink): State<Sink>, Query(After { after }): Query<After>) -> Json<Vec<Received>> {
+async fn received(
+    State(sink): State<Sink>,
+    Query(After { after, path }): Query<After>,
+) -> Json<Vec<Received>> {
     let inner = sink.0.lock().unwrap();
     let from = usize::try_from(after).unwrap_or(usize::MAX).min(inner.received.len());
-    Json(inner.received[from..].to_vec())
+    let of_path = |one: &&Received| path.as_ref().is_none_or(|path| one.path == *path);
+    Json(inner.received[from..].iter().filter(of_path).cloned().collect())
 }
 
 async fn count(State(sink): State<Sink>) -> Json<usize> {

@@ -142,13 +142,16 @@ impl Tenant {
 
     /// What the sink received at a path of this namespace.
     pub async fn received(&self, path: &str) -> Vec<Received> {
-        let path = self.path(path);
-        let all: Vec<Received> =
-            match self.http.get(self.control(&format!("/received?after={}", self.before))).send().await {
-                Ok(answer) => answer.json().await.unwrap_or_default(),
-                Err(_) => Vec::new(),
-            };
-        all.into_iter().filter(|one| one.path == path).collect()
+        self.received_after(path, self.before as u64).await
+    }
+
+    /// The same of what came after the request with this number.
+    pub async fn received_after(&self, path: &str, number: u64) -> Vec<Received> {
+        let what = format!("/received?after={number}&path={}", self.path(path));
+        match self.http.get(self.control(&what)).send().await {
+            Ok(answer) => answer.json().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Waits until at least `count` requests came to a path.

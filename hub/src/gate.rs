@@ -8,10 +8,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use protocol::{HEADER, VERSION, paths};
@@ -32,6 +33,8 @@ const LOGGED_PER_SECOND: u64 = 20;
 const LOGGED_PATH: usize = 200;
 /// Answers from this length on take memory of their own share, bytes.
 const LONG_ANSWER: usize = 64 * 1024;
+/// A long answer is handed to the connection in pieces of so many bytes, the next one when there is room for it.
+const PIECE: usize = 16 * 1024;
 
 /// Whom a group of routes is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +147,12 @@ fn enter(
 }
 
 /// The answer, which holds its place, and its memory if it is long, until the caller has it.
-async fn deliver(response: Response, share: &Share, turn: Turn) -> Response {
-    let length = response.body().size_hint().lower();
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
+async fn deliver(mut response: Response, share: &Share, turn: Turn) -> Response {
+    let hint = response.body().size_hint();
+    if let Some(length) = hint.exact().filter(|length| *length > 0) {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    let length = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
     let memory = if length < LONG_ANSWER {
         None
     } else {
@@ -161,12 +167,22 @@ async fn deliver(response: Response, share: &Share, turn: Turn) -> Response {
         memory
     };
     let held = (turn, memory);
-    response.map(|body| {
-        Body::new(body.map_err(move |error| {
-            let _ = &held;
-            error
-        }))
-    })
+    response.map(|body| pieces(body, held))
+}
+
+/// A body in pieces that are copies, and what is held until the last one is handed out. A connection queues what it is
+/// handed, and drops a body that has ended: an answer handed over whole would be in memory uncounted while nobody reads it.
+fn pieces<T: Send + 'static>(body: Body, held: T) -> Body {
+    let begun = (body, Bytes::new(), held);
+    Body::from_stream(futures::stream::try_unfold(begun, async |(mut body, mut rest, held)| {
+        while rest.is_empty() {
+            let Some(frame) = body.frame().await.transpose()? else { return Ok::<_, axum::Error>(None) };
+            // No answer has trailers.
+            rest = frame.into_data().unwrap_or_default();
+        }
+        let piece = Bytes::copy_from_slice(&rest.split_to(PIECE.min(rest.len())));
+        Ok(Some((piece, (body, rest, held))))
+    }))
 }
 
 /// Operator and workers say their version with every request; people may.

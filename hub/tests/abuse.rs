@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Bed, LONG, channel, ends, jwt, jwt_for, logs, matched, rule, source, status, until};
-use domain::{Digest, Outcome, Plan};
+use domain::{Digest, Outcome, Plan, PlanBody};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, DeadLetterQuery, Matched, NotificationQuery, ObjectProblem,
     Outcomes, Pool, Problem, Report, StatusBody,
@@ -17,7 +17,7 @@ use protocol::messages::{
 use protocol::{Client, weight};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -475,5 +475,54 @@ async fn another_namespace_is_reached_by_no_spelling_and_a_body_by_no_encoding()
     }
     mine.goes_on(0).await;
     other.goes_on(0).await;
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn long_answers_that_nobody_reads_hold_their_memory_until_their_reader_goes() {
+    let mut bed = Bed::new("untaken", &[]).await;
+    let (busy, calm) = (Tenant::new(&bed, "busy", 0x10).await, Tenant::new(&bed, "calm", 0x20).await);
+    // 7 MB in the rules of one source: more than a socket's own buffers take.
+    let large: Vec<Plan> = (0..30)
+        .map(|n| {
+            let mut plan = rule("busy", &format!("large-{n}"), 0x100 + n, "x");
+            let PlanBody::AlertRule(rule) = &mut plan.body else { panic!("a rule") };
+            rule.matches = format!("record.level == '{}'", "x".repeat(230_000));
+            plan
+        })
+        .collect();
+    for some in large.chunks(10) {
+        bed.put(&some.iter().collect::<Vec<_>>()).await;
+    }
+    let address = bed.url.trim_start_matches("http://").to_owned();
+    let request = format!(
+        "GET /v1/namespaces/busy/sources/{}/plan?revision=x HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {}\r\n\
+         belfry-protocol: 1.0\r\n\r\n",
+        source().key(),
+        busy.token
+    );
+    let (mut given, mut refused) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        let mut stream = socket.connect(address.parse().expect("an address")).await.expect("connected");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.expect("an answer");
+        match &head {
+            b"HTTP/1.1 200" => given.push(stream),
+            b"HTTP/1.1 503" => refused += 1,
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+    // A namespace has 24 MiB for answers, and what is queued at a connection counts.
+    assert!((2..=4).contains(&given.len()) && refused == 20 - given.len(), "{} given", given.len());
+    calm.goes_on(0).await;
+    drop(given);
+    let key = source().key();
+    until("there is room again", async || {
+        busy.worker.source_plan("busy", key.as_str(), "", NOW).await.is_ok_and(|plan| plan.is_some())
+    })
+    .await;
     bed.stop().await;
 }

@@ -280,7 +280,7 @@ impl Attacker {
             self.send(&topic, record.as_bytes(), None).await;
         }
         flush(&self.producer);
-        let seen = eventually("all are read", Duration::from_mins(5), async || {
+        let seen = eventually("all are read", Duration::from_mins(10), async || {
             let object = self.tenant.get("alr/many").await.ok_or("not there")?;
             let status = &object["status"];
             let unmatched: u64 = status["unmatched"]
@@ -356,7 +356,7 @@ impl Attacker {
             self.send(&topic, broken.as_bytes(), Some(headers.clone())).await;
         }
         flush(&self.producer);
-        eventually("all are counted", Duration::from_mins(3), async || {
+        eventually("all are counted", Duration::from_mins(10), async || {
             let object = self.tenant.get("alr/letters").await.ok_or("not there")?;
             let seen = &object["status"]["deadLettered"];
             if seen.as_u64().unwrap_or(0) >= count as u64 {

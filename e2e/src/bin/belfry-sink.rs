@@ -1,6 +1,6 @@
 //! A receiver for tests and the demo: takes every POST, writes it down durably, and answers as it was told to.
 //!
-//! Port `--listen` is what channels point at. Port `--control` is for the test: `GET /received?after=N` (JSON list),
+//! Port `--listen` is what channels point at. Port `--control` is for the test: `GET /received?after=N&path=P` (JSON list),
 //! `PUT /behaviours` (JSON map from path to [`sink::Behaviour`]), `DELETE /received`.
 //! Never: an answer of 2xx before the request is in the file.
 

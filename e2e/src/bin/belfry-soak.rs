@@ -44,6 +44,9 @@ struct Flags {
     #[arg(long, env = "ABUSE", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
         value_parser = clap::builder::BoolishValueParser::new())]
     abuse: bool,
+    /// With ABUSE: only the attacks whose name has these words, one after the other.
+    #[arg(long, env = "ATTACKS", default_value = "")]
+    attacks: String,
     /// Where logs are kept when the run fails.
     #[arg(long, env = "BELFRY_SOAK_LOGS", default_value = "target/soak")]
     logs: PathBuf,
@@ -74,7 +77,7 @@ impl Flags {
 async fn main() -> ExitCode {
     let flags = Flags::parse();
     if flags.abuse {
-        return abuse().await;
+        return abuse(&flags.attacks).await;
     }
     let settings = flags.settings();
     let again = if settings.short {
@@ -113,8 +116,8 @@ async fn main() -> ExitCode {
 }
 
 /// Prints the neighbour's times and what should not have been; good when nothing should.
-async fn abuse() -> ExitCode {
-    let report = e2e::abuse::run(e2e::abuse::Size::Full).await;
+async fn abuse(words: &str) -> ExitCode {
+    let report = e2e::abuse::run(e2e::abuse::Size::Full, words).await;
     println!("{report}");
     for fault in &report.faults {
         println!("      {fault}");

@@ -4,7 +4,7 @@ use e2e::abuse::{Size, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_tenant_does_restarts_nothing_and_leaves_the_others_served() {
-    let report = run(Size::Small).await;
+    let report = run(Size::Small, "").await;
     println!("{report}");
     assert!(report.faults.is_empty(), "{:#?}", report.faults);
     for outcome in &report.outcomes {

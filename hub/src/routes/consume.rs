@@ -1,7 +1,5 @@
 //! Paths of `worker consume`: its plan, where to read on, what it counted.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -29,7 +27,7 @@ pub(super) async fn plan(
             return Err(Refusal::not_found("no rule of this namespace reads this source"));
         };
         if plan.revision.as_str() != query.revision {
-            return Ok(Json(Arc::unwrap_or_clone(plan)).into_response());
+            return Ok(Json(plan.as_ref()).into_response());
         }
         if !wait.news(&mut changed, None).await {
             return Ok(StatusCode::NO_CONTENT.into_response());

@@ -1,7 +1,6 @@
 //! Paths of `worker send` and `worker retry`: channels, work under lease, outcomes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -39,7 +38,7 @@ pub(super) async fn plan(
         changed.borrow_and_update();
         let plan = app.ledger.channels_plan(&ns);
         if plan.revision.as_str() != query.revision {
-            return Json(Arc::unwrap_or_clone(plan)).into_response();
+            return Json(plan.as_ref()).into_response();
         }
         if !wait.news(&mut changed, None).await {
             return StatusCode::NO_CONTENT.into_response();

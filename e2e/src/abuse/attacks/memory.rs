@@ -41,7 +41,8 @@ impl Attacker {
             if unjudged > 0 {
                 return Err(format!("{unjudged} of {} have no conditions", items.len()));
             }
-            let over = |object: &&Value| object["status"]["conditions"].to_string().contains("take more than");
+            let over =
+                |object: &&Value| object["status"]["conditions"].to_string().contains("take more than");
             Ok(items.iter().filter(over).count())
         })
         .await;
@@ -60,8 +61,11 @@ impl Attacker {
         self.tenant.try_apply(&manifest).await?;
         let source = eventually("the rules' consumer is there", Duration::from_mins(1), async || {
             let args = "jsonpath={.items[*].spec.template.spec.containers[0].args}";
-            let text =
-                self.tenant.cluster.try_kubectl(&["-n", &self.tenant.ns, "get", "deploy", "-o", args]).await?;
+            let text = self
+                .tenant
+                .cluster
+                .try_kubectl(&["-n", &self.tenant.ns, "get", "deploy", "-o", args])
+                .await?;
             let source = text.split('"').find(|word| word.len() == 32);
             source.map(str::to_owned).ok_or(text)
         })
@@ -85,7 +89,8 @@ impl Attacker {
             socket.set_recv_buffer_size(4096).map_err(|error| error.to_string())?;
             let connect = async {
                 let stream = socket.connect(address).await?;
-                let name = ServerName::try_from("belfry-hub.belfry-system.svc").map_err(std::io::Error::other)?;
+                let name =
+                    ServerName::try_from("belfry-hub.belfry-system.svc").map_err(std::io::Error::other)?;
                 let mut stream = tls.connect(name, stream).await?;
                 stream.write_all(request.as_bytes()).await?;
                 std::io::Result::Ok(stream)
@@ -129,12 +134,12 @@ fn large(name: &str, topic: &str) -> String {
     let labels: Vec<String> = (0..8).map(|label| format!("l{label}")).collect();
     let by: Vec<String> = labels.iter().map(|label| format!("{label}: record.{label}")).collect();
     let groups: Vec<Value> = (0..100)
-        .map(|group| labels.iter().map(|label| (label.clone(), format!("{group:03}{}", "x".repeat(240)))).collect())
+        .map(|group| {
+            labels.iter().map(|label| (label.clone(), format!("{group:03}{}", "x".repeat(240)))).collect()
+        })
         .collect();
-    let condition = format!(
-        "{{type: Flatline, flatline: {{below: 1, window: 1h, groups: {}}}}}",
-        Value::Array(groups)
-    );
+    let condition =
+        format!("{{type: Flatline, flatline: {{below: 1, window: 1h, groups: {}}}}}", Value::Array(groups));
     rule(name, &format!("$NS-{topic}"), &condition, "x", "")
         .replace("groupBy: {key: record.key}", &format!("groupBy: {{{}}}", by.join(", ")))
 }
