@@ -91,7 +91,7 @@ reads! {
     BODY = "SELECT body FROM notifications WHERE n = ?1";
     /// Its first deliveries.
     DELIVERIES =
-        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1000) AS reason, \
+        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1200) AS reason, \
          d.numbered, d.due, d.lease, d.expires, c.paused FROM deliveries d LEFT JOIN channels c ON c.c = d.c \
          WHERE d.n = ?1 ORDER BY d.d LIMIT ?2";
     /// How many there are.
