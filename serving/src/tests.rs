@@ -32,6 +32,7 @@ async fn started(caps: Caps, tls: Tls) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let router = Router::new()
         .route("/", get(|| async { "here\n" }))
+        .route("/long", get(|| async { vec![b'x'; 64 << 20] }))
         .route("/secret", get(|| async { StatusCode::UNAUTHORIZED }))
         .route(
             "/slow",
@@ -110,6 +111,22 @@ async fn who_is_refused_is_as_silent_as_before_and_who_waits_for_an_answer_is_no
     assert!(ask(&mut from(2, address).await, "/").await.ends_with("here\n"));
     let still = tokio::time::timeout(Duration::from_millis(1), waits.read(&mut [0; 8])).await;
     assert!(still.is_err(), "{still:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_its_answer_gives_up_its_place() {
+    let address = started(Caps { all: 2, per_peer: 1, silent: 1, silent_per_peer: 1 }, None).await;
+    let mut never = from(1, address).await;
+    never.write_all(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(never.read(&mut [0; 8]).await.unwrap() > 0, "its answer is on its way");
+    // Its peer's only place is free again once it is cut off.
+    let waited = async {
+        while !ask(&mut from(1, address).await, "/").await.ends_with("here\n") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HANG, waited).await.expect("a place");
+    drop(never);
 }
 
 struct Authority(KeyPair, CertificateParams);
