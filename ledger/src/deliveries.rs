@@ -190,9 +190,9 @@ pub(crate) async fn apply(
 async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, i64)>, Error> {
     let ends: Vec<i64> = changes
         .iter()
-        .filter(|change| {
-            matches!(&change.verdict, Verdict::End(state, _) if *state != DeliveryState::Delivered)
-        })
+        .filter(
+            |change| matches!(&change.verdict, Verdict::End(state, _) if *state != DeliveryState::Delivered),
+        )
         .map(|change| change.from.d)
         .collect();
     if ends.is_empty() {

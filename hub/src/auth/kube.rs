@@ -1,14 +1,18 @@
 //! The questions, asked of a real API server. The hub's only use of Kubernetes.
 //!
-//! Never here: any other call. The hub's rights are to create these two reviews and nothing else.
+//! Never here: any other call. The hub's rights are to create two reviews and to get a namespace, and nothing else.
 
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client, Config};
+use ledger::Made;
+use uuid::Uuid;
 
 use super::review::{Identity, ReviewError, Reviewer};
 
@@ -19,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct KubeReviewer {
     tokens: Api<TokenReview>,
     access: Api<SubjectAccessReview>,
+    namespaces: Api<Namespace>,
 }
 
 impl KubeReviewer {
@@ -31,7 +36,8 @@ impl KubeReviewer {
     }
 
     fn with(client: Client) -> Self {
-        Self { tokens: Api::all(client.clone()), access: Api::all(client) }
+        let namespaces = Api::all(client.clone());
+        Self { tokens: Api::all(client.clone()), access: Api::all(client), namespaces }
     }
 }
 
@@ -63,6 +69,13 @@ impl Reviewer for KubeReviewer {
         })
     }
 
+    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+        Box::pin(async move {
+            let found = ask(self.namespaces.get_metadata_opt(name)).await?;
+            found.map(|found| made(found.metadata)).transpose()
+        })
+    }
+
     fn may_read<'a>(
         &'a self,
         who: &'a Identity,
@@ -89,6 +102,15 @@ impl Reviewer for KubeReviewer {
             let answer = ask(self.access.create(&PostParams::default(), &review)).await?;
             Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
         })
+    }
+}
+
+fn made(meta: ObjectMeta) -> Result<Made, ReviewError> {
+    let uid = meta.uid.and_then(|uid| Uuid::try_parse(&uid).ok());
+    let created = meta.creation_timestamp.map(|Time(at)| at);
+    match (uid, created) {
+        (Some(uid), Some(created)) => Ok(Made { uid, created }),
+        _ => Err(ReviewError("a namespace without uid and time".to_owned())),
     }
 }
 

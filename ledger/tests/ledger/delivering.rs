@@ -282,6 +282,7 @@ async fn work_is_handed_out_once_to_many_who_ask_at_once() {
             let request = protocol::messages::ClaimRequest {
                 pool: Pool::Send,
                 instance: "i".into(),
+                session: None,
                 max: 15,
                 wait_ms: 0,
             };
