@@ -142,17 +142,20 @@ mod tests {
     use super::*;
 
     /// An API server that answers as told, and what it was asked.
-    fn server(status: &'static str) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
+    fn server(status: &str) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
+        answering(format!(r#"{{"metadata":{{}},"spec":{{"token":"x"}},"status":{status}}}"#))
+    }
+
+    fn answering(answer: String) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = asked.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let seen = seen.clone();
+            let (seen, answer) = (seen.clone(), answer.clone());
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await?;
                 let body = String::from_utf8_lossy(&body).into_owned();
                 seen.lock().expect("unpoisoned").push(format!("{} {} {body}", head.method, head.uri.path()));
-                let answer = format!(r#"{{"metadata":{{}},"spec":{{"token":"x"}},"status":{status}}}"#);
                 Ok::<_, kube::Error>(http::Response::new(kube::client::Body::from(answer.into_bytes())))
             }
         });
@@ -169,6 +172,24 @@ mod tests {
         let asked = asked.lock().expect("unpoisoned");
         assert!(asked[0].starts_with("POST /apis/authentication.k8s.io/v1/tokenreviews "), "{asked:?}");
         assert!(asked[0].contains(r#""audiences":["belfry-hub"]"#), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_known_by_its_uid_and_by_when_it_was_made() {
+        let answer = |meta: &str| {
+            format!(
+                r#"{{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{{"name":"a"{meta}}}}}"#
+            )
+        };
+        let uid = Uuid::from_u128(7);
+        let meta = format!(r#","uid":"{uid}","creationTimestamp":"2026-11-20T00:00:00Z""#);
+        let (reviewer, asked) = answering(answer(&meta));
+        let made = reviewer.namespace("a").await.expect("an answer").expect("it is there");
+        assert_eq!(made, Made { uid, created: "2026-11-20T00:00:00Z".parse().expect("a time") });
+        let asked = asked.lock().expect("unpoisoned");
+        assert!(asked[0].starts_with("GET /api/v1/namespaces/a"), "{asked:?}");
+        let (reviewer, _) = answering(answer(""));
+        assert!(reviewer.namespace("a").await.is_err(), "not taken for the one that was known");
     }
 
     #[tokio::test]
