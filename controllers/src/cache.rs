@@ -268,11 +268,11 @@ pub async fn follow<K>(
                 // A listing tells of all there is anyway.
                 if !listing {
                     for (namespace, name) in cache.room_for(&last, AT_ONCE) {
-                        if scope.as_ref().is_none_or(|scope| *scope == namespace) {
-                            if let Some(mut object) = look(&client, &namespace, &name).await {
-                                slim(&mut object);
-                                changed(&cache.insert_anew(object));
-                            }
+                        if scope.as_ref().is_none_or(|scope| *scope == namespace)
+                            && let Some(mut object) = look(&client, &namespace, &name).await
+                        {
+                            slim(&mut object);
+                            changed(&cache.insert_anew(object));
                         }
                         last = namespace;
                     }

@@ -158,7 +158,7 @@ async fn abandoned(app: &App) -> Result<(), Error> {
         match ended {
             Ok(0) => continue,
             Ok(attempts) => {
-                tracing::info!(namespace = ns, ?pool, attempts, "a worker is gone: its attempts go on")
+                tracing::info!(namespace = ns, ?pool, attempts, "a worker is gone: its attempts go on");
             }
             Err(error) => result = Err(error),
         }

@@ -265,8 +265,12 @@ impl Desk {
             if length > review.capacity() {
                 // The old place goes only when the new one is filled.
                 let room = (2 * review.capacity()).clamp(length, MAX_BODY.max(length));
-                let budget = if room <= SHORT { &self.short } else { &self.budget };
-                match budget.charge(peer, room, until).await {
+                let short = (room <= SHORT).then(|| self.short.charge_now(peer, room)).flatten();
+                let charged = match short {
+                    Some(short) => Ok(short),
+                    None => self.budget.charge(peer, room, until).await,
+                };
+                match charged {
                     Ok(larger) => {
                         let mut moved = Vec::with_capacity(room);
                         moved.extend_from_slice(&review);

@@ -110,7 +110,7 @@ mod tests {
                 }
             });
             let began = Instant::now();
-            let ended = near.write_all(&[0; 1 << 20]).await.expect_err("no end");
+            let ended = near.write_all(&vec![0; 1 << 20]).await.expect_err("no end");
             assert_eq!(ended.kind(), ErrorKind::TimedOut);
             assert!(began.elapsed() < 2 * AT_FIRST, "{:?}", began.elapsed());
             drip.abort();
@@ -132,7 +132,7 @@ mod tests {
                 }
             }
         });
-        near.write_all(&[0; 8 << 20]).await.unwrap();
+        near.write_all(&vec![0; 8 << 20]).await.unwrap();
         near.shutdown().await.unwrap();
         drop(near);
         assert_eq!(reader.await.unwrap(), 8 << 20);

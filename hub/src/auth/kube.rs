@@ -186,8 +186,8 @@ mod tests {
         let (reviewer, asked) = answering(answer(&meta));
         let made = reviewer.namespace("a").await.expect("an answer").expect("it is there");
         assert_eq!(made, Made { uid, created: "2026-11-20T00:00:00Z".parse().expect("a time") });
-        let asked = asked.lock().expect("unpoisoned");
-        assert!(asked[0].starts_with("GET /api/v1/namespaces/a"), "{asked:?}");
+        let asked = asked.lock().expect("unpoisoned").remove(0);
+        assert!(asked.starts_with("GET /api/v1/namespaces/a"), "{asked}");
         let (reviewer, _) = answering(answer(""));
         assert!(reviewer.namespace("a").await.is_err(), "not taken for the one that was known");
     }

@@ -50,7 +50,8 @@ async fn a_process_started_anew_in_the_same_pod_frees_what_the_one_before_had_in
     let retried = claim(&bed, Pool::Retry, "retry", None, 10, 13).await;
     let mut ids: Vec<Uuid> = retried.iter().map(|task| task.delivery).collect();
     let mut wanted: Vec<Uuid> = killed.iter().map(|task| task.delivery).collect();
-    (ids.sort(), wanted.sort());
+    ids.sort();
+    wanted.sort();
     assert_eq!(ids, wanted, "long before the leases end, at 25");
     let story = bed.stories().await.remove(0);
     let attempt = &story.deliveries[0].attempts[0];
