@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 /// How long a reader may keep its first answer waiting.
 const AT_FIRST: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 12 });
 /// The longest, whatever it has taken.
-const MOST: Duration = Duration::from_secs(30);
+const MOST: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
 /// Bytes for which it is given a second more.
 const A_SECOND: usize = 16 * 1024;
 
