@@ -2,21 +2,25 @@
 //!
 //! Several watches (one a namespace) may feed one cache. An object that can't be read as its kind is kept too, by its
 //! metadata: it must neither stop its neighbours nor be taken for deleted. Of metadata only what the controllers read is
-//! kept: annotations, labels and the like are anybody's, up to 256 KiB an object. Never: a request to the API server from here.
+//! kept: annotations, labels and the like are anybody's, up to 256 KiB an object. What one namespace's objects take has a share;
+//! one that is over it is read again once there is room. Never: a write to the API server from here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use crate::children::LABELS;
 
@@ -57,11 +61,13 @@ pub const SHARE: usize = 8 << 20;
 struct Space<K> {
     objects: BTreeMap<String, Arc<K>>,
     bytes: usize,
+    /// Those that are kept without what they say, and what they take with it.
+    over: BTreeMap<String, usize>,
 }
 
 impl<K> Default for Space<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), bytes: 0 }
+        Self { objects: BTreeMap::new(), bytes: 0, over: BTreeMap::new() }
     }
 }
 
@@ -131,9 +137,11 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         let mut objects = self.lock();
         let space = objects.entry(namespace.clone()).or_default();
         let others = space.bytes - space.objects.get(&name).map_or(0, |before| before.weight());
+        space.over.remove(&name);
         if others + object.weight() > SHARE {
+            space.over.insert(name.clone(), object.weight());
             object = object.without_spec(&format!(
-                "the objects of this kind in the namespace take more than {SHARE} bytes of memory: make them smaller or fewer, then apply this one again"
+                "the objects of this kind in the namespace take more than {SHARE} bytes of memory: make them smaller or fewer; this one is read as soon as there is room"
             ));
         }
         space.bytes = others + object.weight();
@@ -145,10 +153,16 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         change
     }
 
+    /// The same of one for which there was no room before: it is as good as new, for its generation is the one that was known.
+    fn insert_anew(&self, object: K) -> Change<K> {
+        Change { before: None, ..self.insert(object) }
+    }
+
     pub(crate) fn remove(&self, namespace: &str, name: &str) -> Option<Change<K>> {
         let mut objects = self.lock();
         let space = objects.get_mut(namespace)?;
         let before = space.objects.remove(name);
+        space.over.remove(name);
         space.bytes -= before.as_ref().map_or(0, |before| before.weight());
         if space.objects.is_empty() {
             objects.remove(namespace);
@@ -157,6 +171,25 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
         let change = Change { namespace: namespace.to_owned(), before: Some(before?), after: None };
         (self.observer)(&change);
         Some(change)
+    }
+
+    /// Objects that were over their namespace's share and for which there is room now: of each namespace after `after`, in
+    /// turn, the smallest; at most so many.
+    fn room_for(&self, after: &str, most: usize) -> Vec<(String, String)> {
+        let objects = self.lock();
+        let of = |(namespace, space): (&String, &Space<K>)| {
+            let (name, _) = space
+                .over
+                .iter()
+                .min_by_key(|(_, weight)| **weight)
+                .filter(|(_, weight)| space.bytes + **weight <= SHARE)?;
+            Some((namespace.clone(), name.clone()))
+        };
+        let mut found: Vec<(String, String)> = objects.iter().filter_map(of).collect();
+        drop(objects);
+        found.sort_by(|a, b| (a.0.as_str() <= after, a).cmp(&(b.0.as_str() <= after, b)));
+        found.truncate(most);
+        found
     }
 
     /// Keeps only what a fresh listing of a namespace, or of all, has shown.
@@ -177,6 +210,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Weighed> Cache<K> {
 const PAGE: u32 = 20;
 /// Characters of an annotation that are kept: one more than are ever handed on, so that it shows that there were more.
 const MAX_ANNOTATION: usize = 257;
+
+/// How often objects that were over their namespace's share are looked at again where there is room, how many at a time, and how
+/// long that may take.
+const LOOK: Duration = Duration::from_secs(1);
+const AT_ONCE: usize = 8;
+const TAKES: Duration = Duration::from_secs(5);
 
 /// Keeps what the controllers read of metadata, and nothing that grows with what others write into it.
 fn slim_metadata(meta: &mut ObjectMeta) {
@@ -208,18 +247,42 @@ pub async fn follow<K>(
     slim: impl Fn(&mut K) + Send + 'static,
     changed: impl Fn(&Change<K>) + Send,
 ) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Weighed + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + DeserializeOwned + Debug + Weighed + Send + Sync + 'static,
 {
-    let mut events = watcher::watcher(api, config.page_size(PAGE))
-        .default_backoff()
-        .modify(move |object| {
-            slim_metadata(object.meta_mut());
-            slim(object);
-        })
-        .boxed();
+    let client = api.clone().into_client();
+    let slim = move |object: &mut K| {
+        slim_metadata(object.meta_mut());
+        slim(object);
+    };
+    let mut events = watcher::watcher(api, config.page_size(PAGE)).default_backoff().boxed();
     let mut seen = HashSet::new();
-    let mut first = true;
-    while let Some(event) = events.next().await {
+    let (mut first, mut listing) = (true, true);
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = String::new();
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = looks.tick() => {
+                // A listing tells of all there is anyway.
+                if !listing {
+                    for (namespace, name) in cache.room_for(&last, AT_ONCE) {
+                        if scope.as_ref().is_none_or(|scope| *scope == namespace)
+                            && let Some(mut object) = look(&client, &namespace, &name).await
+                        {
+                            slim(&mut object);
+                            changed(&cache.insert_anew(object));
+                        }
+                        last = namespace;
+                    }
+                }
+                continue;
+            }
+        };
+        let Some(event) = event else { return };
+        let event = event.map(|event| slimmed(event, &slim));
+        listing = matches!(event, Ok(Event::Init | Event::InitApply(_)));
         match event {
             Ok(Event::Init) => seen.clear(),
             Ok(Event::InitApply(object)) => {
@@ -243,6 +306,22 @@ pub async fn follow<K>(
             }
         }
     }
+}
+
+fn slimmed<K>(mut event: Event<K>, slim: impl Fn(&mut K)) -> Event<K> {
+    if let Event::InitApply(object) | Event::Apply(object) = &mut event {
+        slim(object);
+    }
+    event
+}
+
+/// Reads an object anew. Of one that is gone meanwhile the watch tells; an answer that does not come is asked for again.
+async fn look<K>(client: &Client, namespace: &str, name: &str) -> Option<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    tokio::time::timeout(TAKES, api.get_opt(name)).await.ok()?.ok()?
 }
 
 #[cfg(test)]
@@ -328,10 +407,36 @@ mod tests {
         assert!(kept * 200_000 <= SHARE && (kept + 2) * 250_000 > SHARE, "{kept}");
         let last = cache.get("greedy", "r099").unwrap();
         assert!(last.0.as_ref().unwrap_err().error.contains("take more than 8388608 bytes"), "{last:?}");
-        // What goes, or becomes smaller, makes room for one that comes again.
+        assert!(cache.room_for("", 9).is_empty());
+        // What goes makes room for one that waits, of each namespace in turn.
+        let waits = |namespace: &str| {
+            let first = cache.of(namespace).into_iter().find(|rule| rule.0.is_err());
+            first.map(|rule| rule.meta().name.clone().unwrap_or_default()).unwrap()
+        };
         cache.remove("greedy", "r000");
-        cache.insert(rule("greedy", "r001", 1));
-        cache.insert(rule("greedy", "r099", 200_000));
-        assert_eq!(whole("greedy"), kept);
+        cache.remove("greedy", "r001");
+        for more in 0..2 {
+            let next = waits("greedy");
+            assert_eq!(cache.room_for("", 9), [("greedy".to_owned(), next.clone())]);
+            cache.insert(rule("greedy", &next, 200_000));
+            assert_eq!(whole("greedy"), kept - 1 + more);
+        }
+        assert!(cache.room_for("", 9).is_empty());
+        for n in 0..100 {
+            cache.insert(rule("another", &format!("r{n:03}"), 200_000));
+        }
+        for namespace in ["greedy", "another"] {
+            cache.remove(namespace, "r002");
+        }
+        let next = |after: &str| cache.room_for(after, 1).remove(0).0;
+        assert_eq!(
+            (next(""), next("another"), next("greedy")),
+            ("another".into(), "greedy".into(), "another".into())
+        );
+        // One that waits and goes is not waited for.
+        for n in 0..100 {
+            cache.remove("another", &format!("r{n:03}"));
+        }
+        assert_eq!(cache.room_for("", 9).len(), 1);
     }
 }

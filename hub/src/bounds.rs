@@ -7,7 +7,7 @@
 
 use domain::{Extras, Outcome, RecordRef, Valued, Values};
 use protocol::messages::{
-    ChannelRequest, ClaimRequest, Commit, Count, DeadLetter, Entry, LiveObjects, Matched, Outcomes,
+    Alive, ChannelRequest, ClaimRequest, Commit, Count, DeadLetter, Entry, LiveObjects, Matched, Outcomes,
     PositionsRequest, PutPlans, Reminders, Report, Sample,
 };
 use serde_json::Value;
@@ -100,6 +100,12 @@ fn this_topic(name: &str, id: &str) -> Result<(), String> {
 }
 
 impl Bounded for ClaimRequest {
+    fn bound(&mut self) -> Result<(), String> {
+        short("the instance's name", &self.instance, INSTANCE)
+    }
+}
+
+impl Bounded for Alive {
     fn bound(&mut self) -> Result<(), String> {
         short("the instance's name", &self.instance, INSTANCE)
     }

@@ -13,7 +13,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use protocol::{HEADER, VERSION, paths};
 use serving::Peer;
@@ -101,6 +101,11 @@ pub(crate) async fn admit(
     if let Err(refusal) = check_version(&request, door) {
         return refusal.into_response();
     }
+    if let (Door::Readers, Some(ns)) = (door, ns())
+        && let Err(refusal) = app.reads_in(request.headers(), &ns).await
+    {
+        return refusal.into_response();
+    }
     let (share, turn) = match enter(&app, door, need, &caller, &mut request) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.into_response(),
@@ -113,6 +118,14 @@ pub(crate) async fn admit(
     }
     let work = tokio::spawn(async move { deliver(next.run(request).await, &share, turn).await });
     work.await.unwrap_or_else(|_| Refusal::internal().into_response())
+}
+
+impl App {
+    /// Makes sure that what is read was recorded for the namespace that there is now, not for one of that name before.
+    async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<(), Refusal> {
+        let Some(made) = self.auth.reads_in(headers, ns).await? else { return Ok(()) };
+        self.faults.wrote(self.ledger.namespace_is(ns, made, clock::now()).await)
+    }
 }
 
 /// The caller's share and a place in it.

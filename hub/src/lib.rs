@@ -26,6 +26,7 @@ mod render;
 mod reports;
 mod routes;
 mod run;
+mod sessions;
 mod state;
 mod tls;
 mod wait;

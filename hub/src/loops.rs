@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use domain::Millis;
 use ledger::{Error, Topic};
+use protocol::messages::{ObjectProblem, StatusBody};
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
@@ -75,10 +76,12 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     };
     tasks.spawn(every(
         run("leases", seconds(1)),
-        |app, _| {
+        |app, _| async move {
+            abandoned(&app).await?;
             batches(app, |app| async move {
                 Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0)
             })
+            .await
         },
         settings.clone(),
     ));
@@ -147,6 +150,23 @@ where
     Ok(())
 }
 
+/// Gives up what workers that are gone had in hand.
+async fn abandoned(app: &App) -> Result<(), Error> {
+    let mut result = Ok(());
+    for (ns, pool, there) in app.sessions.looks(Instant::now()) {
+        let ended = app.ledger.abandoned(&ns, pool, there, clock::now(), app.chance.next()).await;
+        match ended {
+            Ok(0) => continue,
+            Ok(attempts) => {
+                tracing::info!(namespace = ns, ?pool, attempts, "a worker is gone: its attempts go on");
+            }
+            Err(error) => result = Err(error),
+        }
+        app.sessions.again(&ns, pool);
+    }
+    result
+}
+
 /// What commands left to be done: a batch of each namespace in turn.
 async fn chores(app: App, _: Settings) -> Result<(), Error> {
     let last = Arc::new(Mutex::new(String::new()));
@@ -192,9 +212,31 @@ async fn measure(app: App, settings: Settings) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes over from the statuses which rules' templates failed lately: else a start of the hub would take it back unasked.
+async fn restore(app: &App) -> Result<(), Error> {
+    let mut after = 0;
+    loop {
+        let feed = app.ledger.feed(after).await?;
+        if feed.objects.is_empty() {
+            return Ok(());
+        }
+        after = feed.version;
+        for status in feed.objects.into_iter().filter(|it| matches!(it.body, StatusBody::AlertRule(_))) {
+            for problem in status.problems {
+                if problem.reason == ObjectProblem::TEMPLATE_FAILED {
+                    app.texts.restore(status.uid, problem.message, Instant::now());
+                }
+            }
+        }
+    }
+}
+
 /// Publishes statuses when something changed: transitions at once, and whatever else once a second.
 async fn publish(mut runs: Runs) {
     let app = runs.app.clone();
+    if let Err(error) = restore(&app).await {
+        tracing::warn!(%error, "which templates failed before the start is not known");
+    }
     let mut changed = app.ledger.watch(&Topic::Statuses);
     loop {
         changed.borrow_and_update();

@@ -47,6 +47,11 @@ impl Texts {
         }
     }
 
+    /// Takes over what was told of a rule before the hub started.
+    pub(crate) fn restore(&self, rule: Uuid, message: String, at: Instant) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).restore(rule, message, at);
+    }
+
     /// The template of this text. Compiled outside of the lock.
     fn template(&self, namespace: &str, text: &str) -> Compiled {
         let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,6 +26,7 @@ use crate::reading::{self, Reads};
 use crate::render::Texts;
 use crate::reports::Reports;
 use crate::routes;
+use crate::sessions::Sessions;
 use crate::state::{App, Shared};
 use crate::tls;
 
@@ -99,6 +100,7 @@ impl Hub {
             limits: Limits::new(config.max_bytes_per_second),
             reads: Reads::new(),
             reports: Reports::default(),
+            sessions: Sessions::new(Instant::now()),
             attempts: Attempts::default(),
             faults: Faults::new(metrics.clone()),
             metrics,

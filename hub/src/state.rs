@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::reading::Reads;
 use crate::render::Texts;
 use crate::reports::Reports;
+use crate::sessions::Sessions;
 
 /// What every handler shares. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) reads: Reads,
     pub(crate) reports: Reports,
+    pub(crate) sessions: Sessions,
     pub(crate) texts: Arc<Texts>,
     pub(crate) attempts: Attempts,
     pub(crate) metrics: Arc<Metrics>,

@@ -27,7 +27,7 @@ async fn source_plan(worker: &Client, ns: &str) -> SourcePlan {
 
 async fn claim(worker: &Client, ns: &str, pool: Pool, wait: Duration) -> Claimed {
     let wait_ms = u64::try_from(wait.as_millis()).expect("short");
-    let request = ClaimRequest { pool, instance: "worker-1".to_owned(), max: 10, wait_ms };
+    let request = ClaimRequest { pool, instance: "worker-1".to_owned(), session: None, max: 10, wait_ms };
     worker.claim(ns, &request).await.expect("an answer")
 }
 
@@ -333,5 +333,91 @@ async fn a_namespace_with_too_many_pending_deliveries_is_refused_alone() {
     assert!((2..5).contains(&offset), "{offset}");
     let (calm, rule, revision) = ready(&bed, "calm", 0x1f0, "x").await;
     assert_eq!(commit(&calm, &rule, &revision, 0).await.entries[0].status, 200);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_had_in_hand_goes_on_when_its_pods_next_process_asks_for_work() {
+    let mut bed = Bed::new("killed", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xe0, "t").await;
+    commit(&worker, &rule, &revision, 0).await;
+    let ask = async |pool, session: u128, wait_ms| {
+        let session = Some(Uuid::from_u128(session));
+        let request = ClaimRequest { pool, instance: "send-1".to_owned(), session, max: 10, wait_ms };
+        worker.claim("a", &request).await.expect("an answer").tasks
+    };
+    let killed = ask(Pool::Send, 1, 20_000).await;
+    assert_eq!(killed.len(), 1);
+    assert!(ask(Pool::Send, 2, 0).await.is_empty(), "nobody else's in the same key");
+    // The lease would run 25 s; the wait for a retry is at most 100 ms here.
+    let begun = Instant::now();
+    let retried = ask(Pool::Retry, 3, 20_000).await;
+    assert_eq!((retried.len(), retried[0].attempt), (1, 2));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_namespace_made_again_shows_nothing_of_the_one_before_to_its_reader_or_worker() {
+    let mut bed = Bed::new("made-again", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0xf0, "secret of before").await;
+    commit(&worker, &rule, &revision, 0).await;
+    let before = bed.client(&bed.person_token("ann", &["a"]));
+    let query = NotificationQuery::default;
+    let told = before.notifications("a", &query()).await.expect("a list").items;
+    assert_eq!(told.len(), 1);
+    bed.made_again("a");
+    // Somebody new, before the operator has said anything of the namespace.
+    let reader = bed.client(&bed.person_token("eve", &["a"]));
+    assert!(reader.notifications("a", &query()).await.expect("a list").items.is_empty());
+    assert_eq!(status(reader.notification("a", told[0].notification.id).await), 404);
+    assert!(before.notifications("a", &query()).await.expect("a list").items.is_empty(), "for nobody");
+    // The new one's first plans, when nobody has read yet.
+    let (worker, rule, revision) = ready(&bed, "b", 0x1f0, "secret of before").await;
+    commit(&worker, &rule, &revision, 0).await;
+    bed.made_again("b");
+    bed.put(&[&channel("b", "hook", 0x2f0)]).await;
+    let mine = bed.client(&bed.person_token("joe", &["b"]));
+    assert!(mine.notifications("b", &query()).await.expect("a list").items.is_empty());
+    assert!(claim(&worker, "b", Pool::Send, NOW).await.tasks.is_empty());
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn new_objects_wait_while_nobody_says_which_namespace_this_is_and_known_ones_do_not() {
+    let mut bed = Bed::new("nobody-says", &[]).await;
+    let (operator, known) = (bed.operator(), channel("a", "hook", 0x51));
+    bed.put(&[&known]).await;
+    bed.book.down.store(true, std::sync::atomic::Ordering::Relaxed);
+    let plans = |plans: Vec<Plan>| protocol::messages::PutPlans { plans };
+    let new = operator.put_plans(&plans(vec![channel("a", "other", 0x52)])).await;
+    assert_eq!(status(new), 503);
+    assert_eq!(status(operator.put_plans(&plans(vec![known])).await), 200);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_rules_template_that_failed_is_still_told_after_a_start_of_the_hub() {
+    let mut bed = Bed::new("template-failed", &[]).await;
+    let (worker, rule, revision) = ready(&bed, "a", 0x3e0, "{{ record.nothing }}").await;
+    commit(&worker, &rule, &revision, 0).await;
+    let told = async |bed: &Bed| {
+        let feed = bed.operator().feed(0, NOW).await.expect("a feed");
+        let status = feed.objects.into_iter().find(|status| status.uid == rule.uid);
+        status.is_some_and(|it| {
+            it.problems.iter().any(|problem| problem.reason == ObjectProblem::TEMPLATE_FAILED)
+        })
+    };
+    until("it is told", async || told(&bed).await).await;
+    bed.stop().await;
+    bed.start().await;
+    // What is published after the start is newer than what was there.
+    let before = bed.operator().feed(0, NOW).await.expect("a feed").version;
+    bed.put(&[&channel("b", "hook", 0x3f0)]).await;
+    until("something else is published", async || {
+        bed.operator().feed(before, NOW).await.expect("a feed").objects.iter().any(|it| it.namespace == "b")
+    })
+    .await;
+    assert!(told(&bed).await);
     bed.stop().await;
 }

@@ -24,11 +24,17 @@ pub struct Options {
     pub max_groups: i64,
     /// Bytes that a namespace's groups may take, with their counts and samples.
     pub max_state: i64,
+    /// In how many partitions the rules of a namespace may be active, summed up; what a rule is active in is a row.
+    pub max_activations: i64,
+    /// Partitions that a namespace's sources may have, over all their topics.
+    pub max_partitions: i64,
+    /// Bytes of plans of deleted objects that are kept for the grace in a namespace; over them the longest gone are forgotten.
+    pub max_absent_bytes: usize,
     /// Groups that are decided in one transaction, at most; 1 or more.
     pub step: usize,
     /// How long a commit's answer waits for what it left to decide, so that a consumer does not run far ahead.
     pub patience: Millis,
-    /// How long one text may take to render.
+    /// How long the two texts of one notification may take to render; the hub gives each 50 ms.
     pub text_time: Millis,
     /// How long all texts may take that are rendered for one commit or step; past it they are the fallback.
     pub texts_time: Millis,
@@ -62,9 +68,12 @@ impl Options {
             max_pending_bytes: 64 * 1024 * 1024,
             max_finished_bytes: 32 * 1024 * 1024,
             max_letter_bytes: 16 * 1024 * 1024,
+            max_activations: 100_000,
+            max_partitions: 20_000,
+            max_absent_bytes: 8 << 20,
             step: 500,
             patience: Millis::from_secs(5),
-            text_time: Millis(100),
+            text_time: Millis(150),
             texts_time: Millis::from_secs(2),
             max_batch: 256,
             lease_margin: Millis::from_secs(15),

@@ -1,7 +1,7 @@
 //! All plans in memory, and what is derived from them for workers. Rebuilt from the database at opening; the writer
 //! replaces it with each change of a plan, after the change is durable.
 //!
-//! Never here: anything that is not in the table `plans`, or follows from it.
+//! Never here: anything that is not in the tables `plans` and `namespaces`, or follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use domain::{ChannelPlan, Digest, Kind, Plan, PlanBody, RulePlan, Source};
 use protocol::messages::{ChannelEntry, ChannelsPlan, SourcePlan, SourceRule};
 use uuid::Uuid;
+
+use crate::origins::Origin;
 
 /// One object.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub(crate) struct Object {
     pub(crate) row: i64,
     pub(crate) resumed: Option<i64>,
     pub(crate) absent: Option<i64>,
+    /// What its plan takes, about, bytes.
+    pub(crate) weight: usize,
     /// [`RulePlan::state`] of a rule.
     pub(crate) state: Option<Digest>,
     /// The source's key of a rule.
@@ -31,7 +35,8 @@ impl Object {
             PlanBody::AlertRule(rule) => (Some(rule.state()), Some(rule.source.key())),
             _ => (None, None),
         };
-        Self { revision: plan.revision(), plan, row, resumed, absent, state, source }
+        let weight = 512 + serde_json::to_vec(&plan).map_or(0, |json| json.len());
+        Self { revision: plan.revision(), plan, row, resumed, absent, weight, state, source }
     }
 
     pub(crate) fn channel(&self) -> Option<&ChannelPlan> {
@@ -72,6 +77,8 @@ pub(crate) struct Catalog {
     namespaces: BTreeMap<String, BTreeSet<Uuid>>,
     spaces: HashMap<String, Arc<Space>>,
     channel_rows: HashMap<i64, Uuid>,
+    /// Which namespaces are meant, by name.
+    pub(crate) origins: BTreeMap<String, Origin>,
 }
 
 impl Catalog {
@@ -97,6 +104,16 @@ impl Catalog {
 
     pub(crate) fn channel_named(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
         self.objects.get(self.spaces.get(namespace)?.names.get(name)?)
+    }
+
+    /// Every object of a namespace.
+    pub(crate) fn objects_of<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Arc<Object>> {
+        self.namespaces.get(namespace).into_iter().flatten().filter_map(|uid| self.objects.get(uid))
+    }
+
+    /// The last delivery that is of namespaces of this name before this one; 0 for none.
+    pub(crate) fn deliveries_before(&self, namespace: &str) -> i64 {
+        self.origins.get(namespace).map_or(0, |origin| origin.d)
     }
 
     /// Every rule of a source that is not gone, suspended ones included.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
+use crate::expiry::remove;
 use crate::outcomes::end;
 use crate::sql::{ms, set};
 use crate::writer::{Command, Tx};
@@ -29,6 +30,8 @@ pub(crate) mod kind {
     pub(crate) const CHANNEL: &str = "channel";
     /// No rule reads a topic any more: its letters go. `name`: the topic; `upto`: the last letter looked at.
     pub(crate) const LETTERS: &str = "letters";
+    /// Another namespace has taken the name: what was recorded for those before goes.
+    pub(crate) const NAMESPACE: &str = "namespace";
     /// An object is gone: what it caused and is pending ends. `name`: its uid; `upto`: the last notification looked at.
     pub(crate) const OBJECT: &str = "object";
     /// A channel's dead letters are sent again. `name`: its uid; `row`: its row; `upto`: the last place that is meant.
@@ -97,6 +100,7 @@ impl Command for Batch {
             let upto = match chore.kind.as_str() {
                 kind::CHANNEL => channel(tx, &chore, self.now).await?,
                 kind::LETTERS => letters(tx, &chore).await?,
+                kind::NAMESPACE => namespace(tx, &chore, self.now).await?,
                 kind::OBJECT => object(tx, &chore, self.now).await?,
                 kind::RESEND => resend(tx, &chore, self.now).await?,
                 other => return Err(Error::Corrupt(format!("{other:?} is stored as a chore"))),
@@ -188,6 +192,43 @@ async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64
     .await?;
     deleted(tx, &pending, now).await?;
     Ok(Some(if pending.len() as i64 >= 2 * BATCH { chore.upto } else { *last }))
+}
+
+/// A batch of what was recorded for the namespaces of this name before the one that is known.
+async fn namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let Some(origin) = tx.catalog.origins.get(&chore.namespace).copied() else { return Ok(None) };
+    let rows: Vec<i64> =
+        query_scalar("SELECT n FROM notifications WHERE namespace = ?1 AND n <= ?2 ORDER BY n LIMIT ?3")
+            .bind(&chore.namespace)
+            .bind(origin.n)
+            .bind(BATCH)
+            .fetch_all(&mut tx.conn)
+            .await?;
+    if !rows.is_empty() {
+        let pending: Vec<Stands> = query_as(
+            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
+             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT ?2",
+        )
+        .bind(set(&rows)?)
+        .bind(2 * BATCH)
+        .fetch_all(&mut tx.conn)
+        .await?;
+        deleted(tx, &pending, now).await?;
+        if (pending.len() as i64) < 2 * BATCH {
+            remove(tx, &rows).await?;
+        }
+        return Ok(Some(chore.upto));
+    }
+    let gone = query(
+        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = ?1 AND l <= ?2 \
+         ORDER BY l LIMIT ?3)",
+    )
+    .bind(&chore.namespace)
+    .bind(origin.l)
+    .bind(BATCH)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok((gone.rows_affected() as i64 >= BATCH).then_some(chore.upto))
 }
 
 /// A batch of the letters of a topic.

@@ -195,12 +195,13 @@ impl Claim {
         .execute(&mut tx.conn)
         .await?;
         query(
-            "INSERT INTO attempts (d, number, instance, started, state, reason) SELECT value ->> 0, value ->> 2, \
-             ?2, ?3, 0, '' FROM jsonb_each(?1)",
+            "INSERT INTO attempts (d, number, instance, started, state, reason, session) SELECT value ->> 0, \
+             value ->> 2, ?2, ?3, 0, '', ?4 FROM jsonb_each(?1)",
         )
         .bind(&leases)
         .bind(&self.request.instance)
         .bind(now)
+        .bind(self.request.session.map(|session| session.to_string()))
         .execute(&mut tx.conn)
         .await?;
         let spent: Vec<(i64, f64, i64)> = budgets

@@ -16,6 +16,7 @@ use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
+use crate::activations::activate;
 use crate::catalog::Object;
 use crate::counts::Groups;
 use crate::decisions::Left;
@@ -73,7 +74,7 @@ pub(crate) struct Live {
     /// The labels up to which groups were made due since it has been known since when it has seen all; none: all were.
     pub(crate) woken: Option<String>,
     /// Whether the commit was folded with what decides the rule now.
-    current: bool,
+    pub(crate) current: bool,
     pub(crate) numbers: Numbers,
 }
 
@@ -99,7 +100,7 @@ impl Live {
         self.numbers.observed.or(self.observed)
     }
 
-    fn reads(&self, topic: &str) -> bool {
+    pub(crate) fn reads(&self, topic: &str) -> bool {
         self.object.rule().is_some_and(|rule| rule.topics.iter().any(|name| name == topic))
     }
 }
@@ -132,7 +133,7 @@ impl Command for Take {
         if !accepted.is_empty() {
             let mut rules = self.rules(tx, plan).await?;
             advance(tx, &accepted, &topics).await?;
-            activate(tx, (&accepted, &stood), &topics, &rules).await?;
+            activate(tx, &self.namespace, (&accepted, &stood), &topics, &mut rules).await?;
             let mut drafts = Vec::new();
             let groups = self.count(&accepted, &mut rules, &mut drafts)?;
             let several = accepted.len() > 1 || accepted.iter().any(|entry| entry.to - entry.from > 1);
@@ -222,40 +223,6 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
-    Ok(())
-}
-
-/// A rule is active in a partition from the first accepted entry that was folded with it. By event time that is where the
-/// partition stood before; one that was never read begins with its first record, or where an empty one stands.
-async fn activate(
-    tx: &mut Tx,
-    (accepted, stood): (&[&Entry], &[Option<i64>]),
-    topics: &HashMap<String, Topic>,
-    rules: &BTreeMap<Uuid, Live>,
-) -> Result<(), Error> {
-    let mut rows = Vec::new();
-    for rule in rules.values().filter(|rule| rule.current) {
-        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads(&entry.topic)) {
-            if let Some(topic) = topics.get(&entry.topic) {
-                let since = stood.or(entry.since_ms).or(entry.progress_ms);
-                rows.push((rule.object.row, topic.t, entry.partition, entry.from, since));
-            }
-        }
-    }
-    let made = query(
-        "INSERT INTO activations (r, t, p, position, since) SELECT value ->> 0, value ->> 1, value ->> 2, \
-         value ->> 3, value ->> 4 FROM jsonb_each(?1) WHERE true ON CONFLICT (r, t, p) DO UPDATE SET \
-         since = excluded.since WHERE since IS NULL AND excluded.since IS NOT NULL",
-    )
-    .bind(set(&rows)?)
-    .execute(&mut tx.conn)
-    .await?;
-    // That a rule counts from now on is news, not a counter.
-    if made.rows_affected() > 0 {
-        for (uid, _) in rules.iter().filter(|(_, rule)| rule.current) {
-            tx.mark(*uid, true);
-        }
-    }
     Ok(())
 }
 

@@ -200,8 +200,9 @@ impl Ledger {
         for (namespace, space) in
             catalog.spaces().filter(|(namespace, _)| !namespaces.contains(*namespace)).collect::<Vec<_>>()
         {
-            let names: Vec<(&str, &str)> =
-                space.names.keys().map(|name| (namespace.as_str(), name.as_str())).collect();
+            let before = catalog.deliveries_before(namespace);
+            let names: Vec<(&str, &str, i64)> =
+                space.names.keys().map(|name| (namespace.as_str(), name.as_str(), before)).collect();
             let mut reader = self.readers.acquire().await?;
             let appeared: Option<String> =
                 query_scalar(reads::APPEARED).bind(set(&names)?).fetch_optional(&mut *reader).await?;

@@ -1,16 +1,17 @@
 //! What happens to deliveries: they end, are put off, or begin again; lanes, notifications and counters follow.
 //!
 //! Invariants: of a lane's pending deliveries the one with the least place is the head; a notification is settled when
-//! none of its deliveries is pending; a channel's counters say what its deliveries went through. Never: a change of a
-//! delivery's state elsewhere than here.
+//! none of its deliveries is pending; a channel's counters say what its deliveries went through; a delivery that ends
+//! undelivered says so where an attempt of it may have arrived. Never: a change of a delivery's state elsewhere than here.
 
 use std::collections::{HashMap, HashSet};
 
 use domain::{DeliveryState, Verdict};
 use jiff::Timestamp;
 use protocol::messages::Pool;
-use sqlx::query;
+use sqlx::{query, query_as};
 
+use crate::outcomes::UNDER_WAY;
 use crate::sql::{ms, set};
 use crate::writer::Tx;
 use crate::{Error, Topic};
@@ -125,10 +126,14 @@ pub(crate) async fn apply(
     let now_ms = ms(now);
     let mut rows = Vec::with_capacity(changes.len());
     let (mut lanes, mut notifications) = (HashSet::new(), HashSet::new());
+    let unsure = unsure(tx, changes).await?;
     for Change { from, verdict, made, keep_lease, reason } in changes {
         let (state, reason, due, ended) = match verdict {
-            Verdict::End(state, reason) => (code(*state), reason, now_ms, Some(now_ms)),
-            Verdict::Again(at) => (0, reason, ms(*at), None),
+            Verdict::End(DeliveryState::Delivered, reason) => (1, reason.clone(), now_ms, Some(now_ms)),
+            Verdict::End(state, reason) => {
+                (code(*state), may_have_arrived(reason, unsure.get(&from.d)), now_ms, Some(now_ms))
+            }
+            Verdict::Again(at) => (0, reason.clone(), ms(*at), None),
         };
         if state != 0 || from.state != 0 {
             notifications.insert(from.n);
@@ -178,6 +183,38 @@ pub(crate) async fn apply(
         tx.wake(Topic::Work(namespace, Pool::Retry));
     }
     tally(tx, tallies).await
+}
+
+/// The last attempt of each delivery that ends undelivered which the receiver may have taken: one that ended unknown, or is
+/// under way.
+async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, i64)>, Error> {
+    let ends: Vec<i64> = changes
+        .iter()
+        .filter(
+            |change| matches!(&change.verdict, Verdict::End(state, _) if *state != DeliveryState::Delivered),
+        )
+        .map(|change| change.from.d)
+        .collect();
+    if ends.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(i64, i64, i64)> = query_as(
+        "SELECT a.d, a.number, a.state FROM jsonb_each(?1) j CROSS JOIN attempts a ON a.d = j.value \
+         WHERE a.outcome = 'Unknown' OR a.state = 0 ORDER BY a.d, a.number",
+    )
+    .bind(set(&ends)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    Ok(rows.into_iter().map(|(d, number, state)| (d, (number, state))).collect())
+}
+
+/// Why a delivery ended, with what is not known of its attempts: number and state of one.
+fn may_have_arrived(reason: &str, unsure: Option<&(i64, i64)>) -> String {
+    match unsure {
+        None => reason.to_owned(),
+        Some((number, UNDER_WAY)) => format!("{reason}; it may have arrived: attempt {number} was under way"),
+        Some((number, _)) => format!("{reason}; it may have arrived: attempt {number} ended unknown"),
+    }
 }
 
 /// Puts the first pending delivery of each channel's lane at its head. A channel's lane is not another's, whatever they hash

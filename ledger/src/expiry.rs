@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use domain::{DeliveryState, Millis, Outcome};
+use domain::{DeliveryState, Kind, Millis, Outcome};
 use jiff::Timestamp;
 use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
 
 use crate::deliveries::{Change, Stands, Tally, apply};
 use crate::outcomes::{LEASE_RAN_OUT, UNDER_WAY, end};
@@ -17,7 +18,7 @@ use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Pruned, letters, reads};
 
 /// Rows in one batch.
-const BATCH: i64 = 500;
+pub(crate) const BATCH: i64 = 500;
 
 struct Leases {
     now: Timestamp,
@@ -25,7 +26,7 @@ struct Leases {
 }
 
 #[derive(sqlx::FromRow)]
-struct Leased {
+pub(crate) struct Leased {
     #[sqlx(flatten)]
     stands: Stands,
     numbered: i64,
@@ -44,51 +45,62 @@ impl Command for Leases {
         .bind(BATCH)
         .fetch_all(&mut tx.conn)
         .await?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let outcome = Outcome::Unknown { reason: "the worker's lease ran out".to_owned() };
-        let leased: Vec<_> = rows.iter().map(|row| (row.stands.d, row.numbered)).collect();
-        query(
-            "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM jsonb_each(?1) j \
-             WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
-        )
-        .bind(set(&leased)?)
-        .bind(LEASE_RAN_OUT)
-        .bind(now)
-        .bind(outcome.name())
-        .bind(outcome.reason())
-        .bind(UNDER_WAY)
-        .execute(&mut tx.conn)
-        .await?;
-        let ended: Vec<i64> =
-            rows.iter().filter(|row| row.stands.state != 0).map(|row| row.stands.d).collect();
-        query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
-            .bind(set(&ended)?)
-            .execute(&mut tx.conn)
-            .await?;
-        let catalog = Arc::clone(&tx.catalog);
-        let mut tallies: HashMap<i64, Tally> = HashMap::new();
-        let mut changes = Vec::new();
-        for row in rows.iter().filter(|row| row.stands.state == 0) {
-            let plan = row.stands.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
-            let Some(plan) = plan else {
-                changes.push(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
-                continue;
-            };
-            if let Some(c) = row.stands.c {
-                tallies.entry(c).or_default().attempts.failed(outcome.reason(), now);
-            }
-            let made = row.stands.made + 1;
-            let chance = spread(self.chance, row.stands.d);
-            let expires = time(row.stands.expires);
-            let verdict = plan.delivery.decide(&outcome, made as i32, self.now, expires, chance);
-            let reason = outcome.reason().to_owned();
-            changes.push(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason });
-        }
-        apply(tx, &changes, tallies, self.now).await?;
+        break_off(tx, &rows, "the worker's lease ran out", self.now, self.chance).await?;
         Ok(rows.len() as u64)
     }
+}
+
+/// Ends attempts of which no outcome is to come.
+pub(crate) async fn break_off(
+    tx: &mut Tx,
+    rows: &[Leased],
+    why: &str,
+    at: Timestamp,
+    chance: f64,
+) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let now = ms(at);
+    let outcome = Outcome::Unknown { reason: why.to_owned() };
+    let leased: Vec<_> = rows.iter().map(|row| (row.stands.d, row.numbered)).collect();
+    query(
+        "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM jsonb_each(?1) j \
+             WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
+    )
+    .bind(set(&leased)?)
+    .bind(LEASE_RAN_OUT)
+    .bind(now)
+    .bind(outcome.name())
+    .bind(outcome.reason())
+    .bind(UNDER_WAY)
+    .execute(&mut tx.conn)
+    .await?;
+    let ended: Vec<i64> = rows.iter().filter(|row| row.stands.state != 0).map(|row| row.stands.d).collect();
+    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
+        .bind(set(&ended)?)
+        .execute(&mut tx.conn)
+        .await?;
+    let catalog = Arc::clone(&tx.catalog);
+    let mut tallies: HashMap<i64, Tally> = HashMap::new();
+    let mut changes = Vec::new();
+    for row in rows.iter().filter(|row| row.stands.state == 0) {
+        let plan = row.stands.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
+        let Some(plan) = plan else {
+            changes.push(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
+            continue;
+        };
+        if let Some(c) = row.stands.c {
+            tallies.entry(c).or_default().attempts.failed(outcome.reason(), now);
+        }
+        let made = row.stands.made + 1;
+        let chance = spread(chance, row.stands.d);
+        let expires = time(row.stands.expires);
+        let verdict = plan.delivery.decide(&outcome, made as i32, at, expires, chance);
+        let reason = outcome.reason().to_owned();
+        changes.push(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason });
+    }
+    apply(tx, &changes, tallies, at).await
 }
 
 /// One chance for many: moved along by the golden ratio, which spreads neighbours evenly.
@@ -165,7 +177,7 @@ impl Command for Prune {
             .bind(PRUNED)
             .fetch_all(&mut tx.conn)
             .await?;
-            let removed = remove(tx, &rows).await?;
+            let (removed, _) = remove(tx, &rows).await?;
             pruned.notifications += removed;
             pruned.more |= rows.len() as i64 >= PRUNED || removed < rows.len() as u64;
         }
@@ -212,6 +224,7 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     .await?;
     let mut rows = Vec::new();
     let mut objects: HashMap<i64, i64> = HashMap::new();
+    let mut schedules: HashMap<Uuid, i64> = HashMap::new();
     let catalog = Arc::clone(&tx.catalog);
     for (n, object, bytes) in oldest {
         if over <= 0 {
@@ -219,31 +232,55 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
         }
         over -= bytes;
         rows.push(n);
-        let rule = catalog.get(uuid(&object)?).filter(|object| object.rule().is_some());
-        if let Some(rule) = rule {
-            *objects.entry(rule.row).or_default() += 1;
-            tx.mark(rule.plan.uid, false);
+        let Some(object) = catalog.get(uuid(&object)?) else { continue };
+        match object.plan.kind() {
+            Kind::AlertRule => *objects.entry(object.row).or_default() += 1,
+            Kind::Schedule => *schedules.entry(object.plan.uid).or_default() += 1,
+            Kind::NotificationChannel => continue,
         }
+        tx.mark(object.plan.uid, false);
     }
-    let removed = remove(tx, &rows).await?;
+    let (removed, channels) = remove(tx, &rows).await?;
     tx.counted.history_dropped += removed;
     letters::add(tx, HISTORY_DROPPED, &objects).await?;
+    query(
+        "UPDATE schedules SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
+         WHERE uid = j.value ->> 0",
+    )
+    .bind(set(&schedules.iter().collect::<Vec<_>>())?)
+    .execute(&mut tx.conn)
+    .await?;
+    query(
+        "UPDATE channels SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
+         WHERE c = j.value ->> 0",
+    )
+    .bind(set(&channels.iter().collect::<Vec<_>>())?)
+    .execute(&mut tx.conn)
+    .await?;
+    for channel in channels.keys().filter_map(|c| catalog.channel_at(*c)) {
+        tx.mark(channel.plan.uid, false);
+    }
     Ok(removed)
 }
 
 /// Removes notifications with their deliveries and attempts, of which at most 1,000 deliveries at once: how many
-/// notifications are gone. What is left of the others is found again.
-async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<u64, Error> {
+/// notifications are gone, and how many deliveries of each channel. What is left of the others is found again.
+pub(crate) async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<(u64, HashMap<i64, i64>), Error> {
+    let mut channels: HashMap<i64, i64> = HashMap::new();
     if rows.is_empty() {
-        return Ok(0);
+        return Ok((0, channels));
     }
     let which = set(rows)?;
-    let deliveries: Vec<i64> =
-        query_scalar("SELECT d.d FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
+    let found: Vec<(i64, Option<i64>)> =
+        query_as("SELECT d.d, d.c FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
             .bind(&which)
             .bind(DELIVERIES)
             .fetch_all(&mut tx.conn)
             .await?;
+    for c in found.iter().filter_map(|(_, c)| *c) {
+        *channels.entry(c).or_default() += 1;
+    }
+    let deliveries: Vec<i64> = found.into_iter().map(|(d, _)| d).collect();
     let deliveries = set(&deliveries)?;
     for sql in [
         "DELETE FROM attempts WHERE d IN (SELECT value FROM jsonb_each(?1))",
@@ -258,7 +295,7 @@ async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<u64, Error> {
     .bind(&which)
     .execute(&mut tx.conn)
     .await?;
-    Ok(removed.rows_affected())
+    Ok((removed.rows_affected(), channels))
 }
 
 impl Ledger {

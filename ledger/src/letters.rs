@@ -166,6 +166,7 @@ impl Ledger {
         query: DeadLetterQuery,
     ) -> Result<DeadLetterList, Error> {
         let gone = || Error::NotFound("the dead letter to go on from (begin anew)".to_owned());
+        let of_before = self.shared.catalog().origins.get(namespace).map_or(0, |origin| origin.l);
         let mut reader = self.people.acquire().await?;
         let before = match &query.after {
             None => i64::MAX,
@@ -189,6 +190,7 @@ impl Ledger {
             .fetch_all(&mut *reader)
             .await?;
         let mut bytes = 0;
+        let sizes: Vec<(i64, i64)> = sizes.into_iter().filter(|(l, _)| *l > of_before).collect();
         let fits = sizes.iter().take(limit as usize).take_while(|(_, size)| {
             let first = bytes == 0;
             bytes += size;

@@ -6,6 +6,7 @@
 //!
 //! Never here: a clock, randomness (both come in as arguments), the network, or SQL that is not static text.
 
+mod activations;
 mod api;
 mod catalog;
 mod chores;
@@ -23,6 +24,7 @@ mod notify;
 mod numbers;
 mod observe;
 mod open;
+mod origins;
 mod outcomes;
 mod parts;
 mod plans;
@@ -36,6 +38,7 @@ mod sql;
 mod status;
 mod stories;
 mod texts;
+mod workers;
 mod writer;
 
 pub use api::{
@@ -43,6 +46,8 @@ pub use api::{
 };
 pub use claim::Handed;
 pub use error::Error;
+pub use origins::Made;
+pub use workers::There;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};

@@ -194,12 +194,14 @@ pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Resu
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let Some(space) = catalog.space(namespace) else { return Ok(false) };
     let names: Vec<&String> = space.names.keys().collect();
+    let before = catalog.deliveries_before(namespace);
     let name: Option<String> = query_scalar(
         "SELECT j.value FROM jsonb_each(?2) j WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = ?1 \
-         AND d.channel = j.value AND d.state = 0 AND d.c IS NULL) LIMIT 1",
+         AND d.channel = j.value AND d.d > ?3 AND d.state = 0 AND d.c IS NULL) LIMIT 1",
     )
     .bind(namespace)
     .bind(set(&names)?)
+    .bind(before)
     .fetch_optional(&mut tx.conn)
     .await?;
     let channel = name.and_then(|name| catalog.channel_named(namespace, &name));
@@ -218,11 +220,12 @@ pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Resu
     let each = plan.target.recipients().len().max(1) as i64;
     let waiting: Vec<(i64, i64, i64, String)> = query_as(
         "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
-         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
+         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.d > ?4 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
     )
     .bind(namespace)
     .bind(&channel.plan.name)
     .bind((APPEAR_DELIVERIES / each).clamp(1, APPEAR))
+    .bind(before)
     .fetch_all(&mut tx.conn)
     .await?;
     let Some(oldest) = waiting.first().map(|(_, _, created, _)| *created) else { return Ok(false) };
@@ -278,12 +281,14 @@ async fn behind(tx: &mut Tx, drafts: &[Draft]) -> Result<HashSet<(String, String
     for draft in drafts {
         if let To::Names(names) = &draft.to {
             let namespace = draft.notification.namespace.as_str();
-            named.extend(names.iter().map(|name| (namespace, name.as_str())));
+            let before = tx.catalog.deliveries_before(namespace);
+            named.extend(names.iter().map(|name| (namespace, name.as_str(), before)));
         }
     }
     let rows: Vec<(String, String)> = query_as(
         "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
-         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.state = 0 AND d.c IS NULL)",
+         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.d > j.value ->> 2 AND d.state = 0 \
+         AND d.c IS NULL)",
     )
     .bind(set(&named)?)
     .fetch_all(&mut tx.conn)

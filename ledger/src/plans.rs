@@ -1,7 +1,7 @@
 //! Plans come, change and go.
 //!
 //! Invariants: an older generation never replaces a newer one; an object that is absent stops at once and is forgotten
-//! only after the grace; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
+//! only after the grace, or when its namespace's absent objects take too many bytes; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
 //! outlives its object.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,8 +156,32 @@ impl Command for PutLive {
             }
         }
         changed(tx, catalog, gone.into_iter().chain(back));
+        let over = over(&tx.catalog, tx.options.max_absent_bytes);
+        if !over.is_empty() {
+            leave(tx, &over).await?;
+        }
         Ok(())
     }
+}
+
+/// Of each namespace whose absent objects take more than they may, those that are absent for longest, as many as are too many;
+/// some at a time.
+fn over(catalog: &Catalog, most: usize) -> Vec<Arc<Object>> {
+    let mut absent: BTreeMap<&str, Vec<&Arc<Object>>> = BTreeMap::new();
+    for object in catalog.objects.values().filter(|object| object.absent.is_some()) {
+        absent.entry(&object.plan.namespace).or_default().push(object);
+    }
+    let mut over = Vec::new();
+    for mut objects in absent.into_values() {
+        objects.sort_by_key(|object| std::cmp::Reverse(object.absent));
+        let mut held = 0;
+        over.extend(objects.into_iter().filter(|object| {
+            held += object.weight;
+            held > most
+        }));
+    }
+    over.truncate(FORGOTTEN);
+    over.into_iter().cloned().collect()
 }
 
 struct Collect {
@@ -183,23 +207,37 @@ impl Command for Collect {
             .take(FORGOTTEN)
             .cloned()
             .collect();
+        let gone = if gone.is_empty() { over(&tx.catalog, tx.options.max_absent_bytes) } else { gone };
         let mut count = gone.len() as u64;
         if !gone.is_empty() {
-            forget(tx, &gone).await?;
-            let mut catalog = Catalog::clone(&tx.catalog);
-            let mut namespaces = BTreeSet::new();
-            for object in &gone {
-                catalog.remove(object.plan.uid);
-                namespaces.insert(object.plan.namespace.clone());
-            }
-            told(tx, &mut catalog, namespaces);
-            tx.catalog = Arc::new(catalog);
-            tx.wake(Topic::Statuses);
+            leave(tx, &gone).await?;
         }
+        crate::origins::tidy(tx).await?;
         let more = gone.len() >= FORGOTTEN;
         count += sources(tx, ms(self.now), before).await?;
         Ok((count, more))
     }
+}
+
+/// Objects go, from the catalog too.
+async fn leave(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+    forget(tx, gone).await?;
+    let mut catalog = Catalog::clone(&tx.catalog);
+    let mut namespaces = BTreeSet::new();
+    for object in gone {
+        catalog.remove(object.plan.uid);
+        namespaces.insert(object.plan.namespace.clone());
+    }
+    told(tx, &mut catalog, namespaces);
+    tx.catalog = Arc::new(catalog);
+    tx.wake(Topic::Statuses);
+    Ok(())
+}
+
+/// All objects of a namespace go.
+pub(crate) async fn forget_all(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
+    let gone: Vec<Arc<Object>> = tx.catalog.objects_of(namespace).cloned().collect();
+    if gone.is_empty() { Ok(()) } else { leave(tx, &gone).await }
 }
 
 /// Deletes what is kept of objects but what was told to people; what may be much is left to be done in batches.

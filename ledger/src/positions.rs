@@ -113,6 +113,7 @@ impl Command for Open {
             positions.topics.insert(ends.topic.clone(), list);
         }
         if !opened.is_empty() {
+            self.check_room(tx, opened.len()).await?;
             query(
                 "INSERT INTO partitions (t, p, position, high) SELECT value ->> 0, value ->> 1, value ->> 2, \
                  value ->> 3 FROM jsonb_each(?1)",
@@ -159,6 +160,23 @@ impl Open {
         }
         let (place, what) = (format!("source {}", self.source), "partitions");
         Err(Error::TooLarge { place, what, held, limit: PARTITIONS })
+    }
+
+    /// Refuses more partitions than a namespace may have.
+    async fn check_room(&self, tx: &mut Tx, more: usize) -> Result<(), Error> {
+        let held: i64 = query_scalar(
+            "SELECT count(*) FROM sources s CROSS JOIN topics t ON t.s = s.s CROSS JOIN partitions p ON p.t = t.t \
+             WHERE s.namespace = ?1",
+        )
+        .bind(&self.namespace)
+        .fetch_one(&mut tx.conn)
+        .await?;
+        let limit = tx.options.max_partitions;
+        if held + more as i64 <= limit {
+            return Ok(());
+        }
+        let (namespace, retry) = (self.namespace.clone(), protocol::messages::DEFAULT_RETRY);
+        Err(Error::OverQuota { namespace, what: "partitions that its rules read", limit, retry })
     }
 
     async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {

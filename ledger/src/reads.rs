@@ -91,7 +91,7 @@ reads! {
     BODY = "SELECT body FROM notifications WHERE n = ?1";
     /// Its first deliveries.
     DELIVERIES =
-        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1000) AS reason, \
+        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1200) AS reason, \
          d.numbered, d.due, d.lease, d.expires, c.paused FROM deliveries d LEFT JOIN channels c ON c.c = d.c \
          WHERE d.n = ?1 ORDER BY d.d LIMIT ?2";
     /// How many there are.
@@ -157,6 +157,12 @@ reads! {
     /// How many groups fire, up to a bound.
     FIRING =
         "SELECT count(*) FROM (SELECT 1 FROM groups WHERE r > 0 AND firing IS NOT NULL LIMIT ?1)";
+    /// An attempt of a namespace's pool whose process is not among these, of one of these instances or of any.
+    ABANDONED =
+        "SELECT d.d FROM deliveries d INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d AND a.number = d.numbered \
+         WHERE d.namespace = ?1 AND d.lease IS NOT NULL AND (d.made > 0) = ?2 AND a.state = 0 \
+         AND a.session NOT IN (SELECT j.value FROM jsonb_each(?3) j) \
+         AND (?5 OR a.instance IN (SELECT j.value FROM jsonb_each(?4) j)) LIMIT 1";
     /// What rules dropped, after a rule and reason.
     DROPS =
         "SELECT r, reason, count FROM drops WHERE (r, reason) > (?1, ?2) ORDER BY r, reason LIMIT ?3";
@@ -169,7 +175,8 @@ reads! {
     /// A namespace in which deliveries wait for one of these channels.
     APPEARED =
         "SELECT j.value ->> 0 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
-         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.state = 0 AND d.c IS NULL) LIMIT 1";
+         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.d > j.value ->> 2 AND d.state = 0 \
+         AND d.c IS NULL) LIMIT 1";
     /// Where a partition stands.
     POSITION =
         "SELECT p.position FROM sources s JOIN topics t ON t.s = s.s JOIN partitions p ON p.t = t.t \

@@ -314,6 +314,7 @@ struct ChannelRow {
     test: Option<String>,
     resend: Option<String>,
     oldest: Option<i64>,
+    history_dropped: i64,
 }
 
 async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStatus>, Error> {
@@ -323,7 +324,7 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
     let which = set(which)?;
     let rows: Vec<ChannelRow> = query_as(
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, c.last_delivery, \
-         c.last_error, c.last_error_at, c.failures, c.test, c.resend, (SELECT n.created FROM deliveries d \
+         c.last_error, c.last_error_at, c.failures, c.test, c.resend, c.history_dropped, (SELECT n.created FROM deliveries d \
          JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) AS oldest \
          FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value",
     )
@@ -359,6 +360,7 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
             last_error_time: row.last_error_at.map(time),
             consecutive_failures: row.failures,
             oldest_pending: row.oldest.map(time),
+            history_dropped: row.history_dropped,
             last_test,
             last_resend: read(row.resend)?,
         };
@@ -473,19 +475,22 @@ async fn firing(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
 }
 
 async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
-    type Row = (String, i64, Option<i64>, i64, i64, i64, i64, i64);
+    type Row = (String, i64, Option<i64>, i64, i64, i64, i64, i64, i64);
     let rows: Vec<Row> = query_as(
-        "SELECT uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled FROM schedules \
+        "SELECT uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled, \
+         history_dropped FROM schedules \
          WHERE uid IN (SELECT value FROM jsonb_each(?1))",
     )
     .bind(set(uids)?)
     .fetch_all(&mut tx.conn)
     .await?;
     rows.into_iter()
-        .map(|(id, through, last, reminders, skipped, shifted, left_out, doubled)| {
+        .map(|(id, through, last, reminders, skipped, shifted, left_out, doubled, history_dropped)| {
             let (last_reminder, through) = (last.map(time), Some(time(through)));
             let clock = ClockCounts { shifted, skipped: left_out, doubled };
-            Ok((uuid(&id)?, ScheduleStatus { last_reminder, reminders, skipped, clock, through }))
+            let status =
+                ScheduleStatus { last_reminder, reminders, skipped, clock, history_dropped, through };
+            Ok((uuid(&id)?, status))
         })
         .collect()
 }

@@ -114,7 +114,7 @@ impl Ledger {
         for sql in [reads::NOTIFICATION, reads::NOTIFICATION_OF] {
             let n: Option<i64> =
                 query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut *reader).await?;
-            if let Some(n) = n {
+            if let Some(n) = n.filter(|n| *n > before(&self.shared.catalog(), namespace)) {
                 return story(&mut reader, n, &self.shared.catalog()).await;
             }
         }
@@ -139,7 +139,11 @@ impl Ledger {
                 .await?
                 .ok_or_else(|| Error::NotFound(format!("notification {id} to go on from (begin anew)")))?,
         };
-        let looked = page(&mut reader, &catalog, namespace, query.object, before).await?;
+        let mut looked = page(&mut reader, &catalog, namespace, query.object, before).await?;
+        let of_before = self::before(&catalog, namespace);
+        // What is older is of those before too.
+        looked.retain(|(n, _)| *n > of_before);
+        let full = looked.len() as i64 >= LOOKED_AT;
         let chosen = chosen(&mut reader, &catalog, namespace, &looked, &query).await?;
         let limit = query.limit.unwrap_or(100).clamp(1, 500) as usize;
         let mut list = NotificationList { items: Vec::new(), next: None };
@@ -156,13 +160,18 @@ impl Ledger {
             }
         }
         // All that was looked at is told; there is more where that was a full page.
-        if let (Some((end, _)), true) = (looked.last(), looked.len() as i64 >= LOOKED_AT) {
+        if let (Some((end, _)), true) = (looked.last(), full) {
             let id: Option<String> =
                 query_scalar(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
             list.next = id.as_deref().map(uuid).transpose()?;
         }
         Ok(list)
     }
+}
+
+/// The last notification that is of namespaces of this name before this one; 0 for none.
+fn before(catalog: &Catalog, namespace: &str) -> i64 {
+    catalog.origins.get(namespace).map_or(0, |origin| origin.n)
 }
 
 /// The rows to look at next, with their namespaces.

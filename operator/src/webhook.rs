@@ -134,6 +134,8 @@ struct Desk {
     admission: Arc<Admission>,
     metrics: Metrics,
     budget: Arc<Budget>,
+    /// For bodies up to [`SHORT`]: what long ones and what is made of them can't use up.
+    short: Arc<Budget>,
     turns: Turns,
     long: Semaphore,
     told: Mutex<Option<Instant>>,
@@ -176,11 +178,14 @@ fn patience(query: &str) -> Duration {
 impl Desk {
     fn new(admission: Arc<Admission>, metrics: Metrics, settings: &Settings) -> anyhow::Result<Arc<Self>> {
         // Whoever shows a certificate is an API server; of the others each has a third.
-        let per_peer = if settings.clients.is_some() { settings.memory } else { settings.memory / 3 };
+        let per_peer = |of: usize| if settings.clients.is_some() { of } else { of / 3 };
+        let short = settings.memory / 12;
+        let long = settings.memory - short;
         Ok(Arc::new(Self {
             admission,
             metrics,
-            budget: Budget::new(settings.memory, per_peer),
+            budget: Budget::new(long, per_peer(long)),
+            short: Budget::new(short, per_peer(short)),
             turns: Turns::start().context("no threads for admission")?,
             long: Semaphore::new(2),
             told: Mutex::default(),
@@ -260,7 +265,12 @@ impl Desk {
             if length > review.capacity() {
                 // The old place goes only when the new one is filled.
                 let room = (2 * review.capacity()).clamp(length, MAX_BODY.max(length));
-                match self.budget.charge(peer, room, until).await {
+                let short = (room <= SHORT).then(|| self.short.charge_now(peer, room)).flatten();
+                let charged = match short {
+                    Some(short) => Ok(short),
+                    None => self.budget.charge(peer, room, until).await,
+                };
+                match charged {
                     Ok(larger) => {
                         let mut moved = Vec::with_capacity(room);
                         moved.extend_from_slice(&review);

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::messages::{
-    ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, DeadLetterList,
+    Alive, ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, DeadLetterList,
     DeadLetterQuery, Feed, LiveObjects, NotificationList, NotificationQuery, NotificationStory, Outcomes,
     Positions, PositionsRequest, Problem, PutPlans, ReminderState, Reminders, Report, Revisions, SourcePlan,
 };
@@ -283,6 +283,11 @@ impl Client {
     /// [`paths::CLAIM`].
     pub async fn claim(&self, ns: &str, request: &ClaimRequest) -> Result<Claimed, Error> {
         self.send(&paths::fill(paths::CLAIM, &[ns]), request, Duration::from_millis(request.wait_ms)).await
+    }
+
+    /// [`paths::ALIVE`].
+    pub async fn alive(&self, ns: &str, alive: &Alive) -> Result<(), Error> {
+        self.tell(Method::POST, &paths::fill(paths::ALIVE, &[ns]), alive).await
     }
 
     /// [`paths::OUTCOMES`].

@@ -24,6 +24,8 @@ pub const COMMITS: &str = "/v1/namespaces/{ns}/sources/{source}/commits";
 pub const CHANNELS_PLAN: &str = "/v1/namespaces/{ns}/channels/plan";
 /// Workers `send` and `retry`. POST [`crate::messages::ClaimRequest`] → [`crate::messages::Claimed`]: long poll.
 pub const CLAIM: &str = "/v1/namespaces/{ns}/deliveries/claim";
+/// Workers `send` and `retry`. POST [`crate::messages::Alive`]: has attempts in hand. A hub of before does not know it (404).
+pub const ALIVE: &str = "/v1/namespaces/{ns}/deliveries/alive";
 /// Workers `send` and `retry`. POST [`crate::messages::Outcomes`].
 pub const OUTCOMES: &str = "/v1/namespaces/{ns}/deliveries/outcomes";
 /// Worker `remind`. GET → [`crate::messages::ReminderState`]; 404 when there is no such schedule.

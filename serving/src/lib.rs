@@ -1,11 +1,12 @@
-//! The HTTP server of every part: bounded connections ([`Caps`]), TLS, a bound on how long a client may take over handshake
-//! and headers, and a clean end. HTTP/1.1 alone. Probes have a thread of their own ([`Probes`]).
+//! The HTTP server of every part: bounded connections ([`Caps`]), TLS, a bound on how long a client may take over handshake,
+//! headers and reading its answer, and a clean end. HTTP/1.1 alone. Probes have a thread of their own ([`Probes`]).
 //!
 //! A client that goes away takes its request with it: hyper drops the handler, so a long poll leaves nothing behind.
 //! Never here: what is answered, or where a certificate comes from.
 #![warn(missing_docs)]
 
 mod clients;
+mod patient;
 mod places;
 mod probes;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 pub use clients::Clients;
+use patient::Patient;
 pub use places::Caps;
 use places::{Place, Places};
 pub use probes::Probes;
@@ -121,6 +123,7 @@ async fn handshake(
 ) {
     // Small answers to long polls should not wait for more; a failure only costs time.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream);
     let Some(tls) = tls else { return connection(stream, peer, router, place, stop).await };
     let shaken = tokio::time::timeout(HEADERS, TlsAcceptor::from(tls).accept(stream));
     match stop.run_until_cancelled(shaken).await {

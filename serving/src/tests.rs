@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::get;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -21,6 +22,23 @@ const HANG: Duration = Duration::from_mins(1);
 /// Requests that are never answered.
 static SLOW: AtomicUsize = AtomicUsize::new(0);
 
+/// Long answers that nothing holds any more.
+static GIVEN_BACK: AtomicUsize = AtomicUsize::new(0);
+
+struct Long(Vec<u8>);
+
+impl AsRef<[u8]> for Long {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        GIVEN_BACK.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 async fn slow(count: usize) {
     while SLOW.load(Ordering::SeqCst) < count {
         tokio::task::yield_now().await;
@@ -32,6 +50,7 @@ async fn started(caps: Caps, tls: Tls) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let router = Router::new()
         .route("/", get(|| async { "here\n" }))
+        .route("/long", get(|| async { Bytes::from_owner(Long(vec![b'x'; 64 << 20])) }))
         .route("/secret", get(|| async { StatusCode::UNAUTHORIZED }))
         .route(
             "/slow",
@@ -110,6 +129,21 @@ async fn who_is_refused_is_as_silent_as_before_and_who_waits_for_an_answer_is_no
     assert!(ask(&mut from(2, address).await, "/").await.ends_with("here\n"));
     let still = tokio::time::timeout(Duration::from_millis(1), waits.read(&mut [0; 8])).await;
     assert!(still.is_err(), "{still:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_its_answer_is_cut_off_and_the_answer_is_held_no_longer() {
+    let address = started(Caps::of(64, 64), None).await;
+    let mut never = from(1, address).await;
+    never.write_all(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(never.read(&mut [0; 8]).await.unwrap() > 0, "its answer is on its way");
+    let waited = async {
+        while GIVEN_BACK.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(HANG, waited).await.expect("the end");
+    drop(never);
 }
 
 struct Authority(KeyPair, CertificateParams);

@@ -18,6 +18,8 @@ const MOST: usize = 10_000;
 #[derive(Debug)]
 pub struct Failures<K> {
     entries: HashMap<(K, &'static str), Failure>,
+    /// What was told before the process started, in words, and until when it is told again.
+    before: HashMap<K, (Vec<String>, Instant)>,
     /// When room was last made: not for each failure, since that looks at all.
     cleared: Option<Instant>,
 }
@@ -32,7 +34,7 @@ struct Failure {
 
 impl<K> Default for Failures<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), cleared: None }
+        Self { entries: HashMap::new(), before: HashMap::new(), cleared: None }
     }
 }
 
@@ -40,9 +42,10 @@ impl<K: Eq + Hash + Copy> Failures<K> {
     /// Takes note of a rendering of this text at this instant: its error, or none. Another text that is rendered ends the
     /// failure of the one before.
     pub fn note(&mut self, whose: K, which: &'static str, text: &str, error: Option<&str>, at: Instant) {
-        if self.entries.is_empty() && error.is_none() {
+        if self.entries.is_empty() && self.before.is_empty() && error.is_none() {
             return;
         }
+        self.before.remove(&whose);
         let key = (whose, which);
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
@@ -65,17 +68,30 @@ impl<K: Eq + Hash + Copy> Failures<K> {
         }
     }
 
+    /// Takes over what was told before the process started: until the next text of the same is rendered, which shows how it is
+    /// now, or for 15 minutes.
+    pub fn restore(&mut self, whose: K, words: String, at: Instant) {
+        if self.before.len() < MOST || self.before.contains_key(&whose) {
+            let (told, until) = self.before.entry(whose).or_insert_with(|| (Vec::new(), at));
+            told.push(words);
+            *until = at + LATELY;
+        }
+    }
+
     /// Those of the last 15 minutes, in words.
     pub fn lately(&mut self, at: Instant) -> impl Iterator<Item = (K, String)> {
         self.forget(at);
+        let before = self.before.iter();
+        let before = before.flat_map(|(whose, (told, _))| told.iter().map(|words| (*whose, words.clone())));
         let told = |((whose, which), failure): (&(K, &'static str), &Failure)| {
             (*whose, format!("{which} template failed: {}", failure.error))
         };
-        self.entries.iter().map(told)
+        before.chain(self.entries.iter().map(told))
     }
 
     fn forget(&mut self, at: Instant) {
         self.entries.retain(|_, failure| at.saturating_duration_since(failure.at) < LATELY);
+        self.before.retain(|_, (_, until)| *until > at);
     }
 }
 
@@ -99,6 +115,22 @@ mod tests {
         assert!(told(&mut failures, at).is_empty());
         failures.note(1, "title", "{{ a }}", Some("x"), at);
         assert!(told(&mut failures, at + LATELY).is_empty());
+    }
+
+    #[test]
+    fn what_was_told_before_a_start_is_told_until_the_next_text_or_for_a_quarter_of_an_hour() {
+        let (mut failures, at) = (Failures::default(), Instant::now());
+        let count = |failures: &mut Failures<i32>, at| failures.lately(at).count();
+        failures.restore(1, "title template failed: x".to_owned(), at);
+        failures.restore(1, "summary template failed: x".to_owned(), at);
+        failures.restore(2, "title template failed: y".to_owned(), at);
+        assert_eq!(count(&mut failures, at), 3);
+        failures.note(1, "title", "{{ a }}", None, at);
+        assert_eq!(failures.lately(at).collect::<Vec<_>>(), [(2, "title template failed: y".to_owned())]);
+        failures.note(2, "title", "{{ a }}", Some("z"), at);
+        assert_eq!(failures.lately(at).collect::<Vec<_>>(), [(2, "title template failed: z".to_owned())]);
+        failures.restore(3, "x".to_owned(), at);
+        assert_eq!(count(&mut failures, at + LATELY), 0);
     }
 
     #[test]

@@ -9,10 +9,12 @@
 //! counted. An attempt ends within its channel's timeout. A slow receiver doesn't keep others waiting: an attempt that
 //! takes longer than a few milliseconds gives its slot to the next task. So all that is in hand is begun within a fraction
 //! of a second, and no lease is used up by waiting. On SIGTERM nothing more is claimed, what is in hand is
-//! finished within the grace, reported, and the hub is told that this instance leaves.
+//! finished within the grace, reported, and the hub is told that this instance leaves. As long as something is in hand the hub
+//! hears every 2 s that this process is there, so that what a killed one had in hand goes on soon.
 //!
 //! Never: a retry decided here, a secret in a log, an unbounded queue.
 
+mod alive;
 mod attempt;
 mod channels;
 mod claims;
@@ -21,6 +23,7 @@ mod metrics;
 mod render;
 mod reporter;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +71,10 @@ struct Tools {
     failures: Mutex<Failures<Uuid>>,
     producers: kafka::Producers,
     metrics: Metrics,
+    /// This process, by which the hub tells it from the one before it in the same pod.
+    session: Uuid,
+    /// Attempts that were claimed and of which the hub has not been told.
+    open: AtomicUsize,
     /// Cancelled when the grace is nearly over: attempts that still run end `Unknown`.
     cut: CancellationToken,
 }
@@ -106,10 +113,13 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
         renderer: render::Renderer::default(),
         failures: Mutex::default(),
         metrics,
+        session: session(),
+        open: AtomicUsize::new(0),
         cut: CancellationToken::new(),
     });
     let (outcomes, reporter) = reporter::start(context.clone(), Arc::clone(&tools));
     let channels = tokio::spawn(channels::watch(context.clone(), Arc::clone(&tools)));
+    let alive = tokio::spawn(alive::say(context.clone(), pool, Arc::clone(&tools)));
     let attempts = TaskTracker::new();
 
     claims::run(&context, pool, limits, &tools, &attempts, outcomes).await;
@@ -123,7 +133,14 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
     }
     // The senders are gone with the attempts: the reporter ends when all is told.
     reporter.finish(end).await;
+    alive.abort();
     let _ = timeout(Duration::from_secs(3), channels).await;
+}
+
+/// An id that no other process has.
+#[allow(clippy::disallowed_methods, reason = "nothing names a process but chance")]
+fn session() -> Uuid {
+    Uuid::new_v4()
 }
 
 /// The time of day, for stamps and dates in messages.

@@ -60,8 +60,9 @@ struct Held {
     needs: Vec<Need>,
     /// What it takes at all that it needs.
     runs: usize,
-    /// It is not compared: its namespace takes all that it may.
+    /// It is not compared: its namespace takes all that it may. Then so many runs are wanted.
     is_over: bool,
+    wants: usize,
     found: Option<(Finding, Timestamp)>,
 }
 
@@ -104,13 +105,13 @@ impl Index {
 
     /// Holds a schedule, expanded before, in place of what it was. One that can't be compared is not held.
     pub(super) fn put(&mut self, schedule: Arc<ValidSchedule>, own: &Expanded) {
-        self.remove(schedule.plan.uid);
+        self.free(schedule.plan.uid);
         let key = key(&schedule);
         let namespace = schedule.plan.namespace.clone();
         let (mut needs, not_permitted) = self.weigh(&schedule);
         let mut runs = own.runs() * needs.len();
         let taken = self.runs.entry(namespace.clone()).or_default();
-        let is_over = *taken + runs > OF_A_NAMESPACE;
+        let (is_over, wants) = (*taken + runs > OF_A_NAMESPACE, runs);
         if is_over {
             (needs, runs) = (Vec::new(), 0);
         }
@@ -126,13 +127,43 @@ impl Index {
         }
         let permitted = schedule.shared.iter().filter(|reference| !not_permitted.contains(reference));
         self.links.set(key, &namespace, permitted.cloned().collect());
-        self.held.insert(key, Held { schedule, needs, runs, is_over, found: None });
+        self.held.insert(key, Held { schedule, needs, runs, is_over, wants, found: None });
         self.touch(&key, &namespace);
         self.mark(&key);
+        self.room_appeared(&namespace);
     }
 
     /// Frees all that a schedule held.
     pub(super) fn remove(&mut self, uid: Uuid) {
+        let held = self.keys.get(&uid).and_then(|key| self.held.get(key));
+        let Some(namespace) = held.map(|held| held.schedule.plan.namespace.clone()) else { return };
+        self.free(uid);
+        self.room_appeared(&namespace);
+    }
+
+    /// Those that were over their namespace's share and for which there is room now are held anew, the oldest first.
+    fn room_appeared(&mut self, namespace: &str) {
+        let mut room = OF_A_NAMESPACE - self.runs.get(namespace).copied().unwrap_or(0);
+        let held = self
+            .spaces
+            .get(namespace)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| Some((key, self.held.get(key)?)));
+        let mut fit = Vec::new();
+        for (key, held) in held.filter(|(_, held)| held.is_over) {
+            if held.wants <= room {
+                room -= held.wants;
+                fit.push(*key);
+            }
+        }
+        if !fit.is_empty() {
+            self.stirred.insert(namespace.to_owned());
+            self.again.entry(namespace.to_owned()).or_default().extend(fit);
+        }
+    }
+
+    fn free(&mut self, uid: Uuid) {
         let Some(key) = self.keys.remove(&uid) else { return };
         let Some(held) = self.held.remove(&key) else { return };
         let namespace = &held.schedule.plan.namespace;

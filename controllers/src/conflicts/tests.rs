@@ -494,8 +494,19 @@ fn a_namespace_that_takes_all_the_runs_that_it_may_is_told_and_others_are_compar
         conflicts.put(&Arc::new(schedule.clone()), now());
     }
     assert!(conflicts.find("a", now()).findings[&two.plan.uid].rejected);
-    for number in 1..40 {
+    // Those for which there is room then are compared without being applied again.
+    let over = |found: &Found| found.findings.values().filter(|it| it.compared_until == Some(now())).count();
+    let before = over(&conflicts.find("greedy", now()));
+    conflicts.take_out(&Uuid::from_u128(1).to_string());
+    assert!(conflicts.with(Index::stirred).contains(&"greedy".to_owned()));
+    let found = conflicts.find("greedy", now());
+    assert!(over(&found) < before, "{} of {before}", over(&found));
+    for number in 2..39 {
         conflicts.take_out(&Uuid::from_u128(number).to_string());
     }
+    // The last one, which held nothing before.
+    conflicts.find("greedy", now());
+    assert!(conflicts.with(|index| index.taken("greedy")) > 0);
+    conflicts.take_out(&Uuid::from_u128(39).to_string());
     assert_eq!(conflicts.with(|index| index.taken("greedy")), 0);
 }

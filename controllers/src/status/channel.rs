@@ -4,18 +4,21 @@ use crds::channel::{DeliveryCounts, NotificationChannelStatus, ResendResult, Tes
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::messages::{ChannelStatus, RequestStatus, StatusBody};
 
-use super::{Facts, moment};
+use super::{Facts, history, moment};
 use crate::conditions::{Conditions, Is, cut, reasons, types};
 
 /// What a channel shows; `before` is what it shows now.
 pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> NotificationChannelStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
-    conditions.stand(
-        &facts
-            .trouble()
-            .unwrap_or_else(|| facts.ready("workers are ready to send; Healthy tells what receivers answer")),
-    );
-    let Some(StatusBody::NotificationChannel(told)) = facts.told().map(|told| &told.body) else {
+    let told = match facts.told().map(|told| &told.body) {
+        Some(StatusBody::NotificationChannel(told)) => Some(told),
+        _ => None,
+    };
+    let dropped = told.map_or(0, |told| told.history_dropped);
+    let ready =
+        || facts.ready(&history("workers are ready to send; Healthy tells what receivers answer", dropped));
+    conditions.stand(&facts.trouble().unwrap_or_else(ready));
+    let Some(told) = told else {
         // Nothing new is known of the rest: it stays.
         return NotificationChannelStatus {
             observed_generation: facts.generation,

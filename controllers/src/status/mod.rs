@@ -170,6 +170,17 @@ fn word(reason: &str) -> String {
     }
 }
 
+/// A message that also says how many deliveries have no history any more, where there are any.
+fn history(message: &str, dropped: i64) -> String {
+    if dropped == 0 {
+        return message.to_owned();
+    }
+    format!(
+        "{message}; the hub holds as many bytes of finished notifications as it may for the namespace \
+         (hub.quotas.finishedBytes), so the history of {dropped} went before its time (HistoryDropped)"
+    )
+}
+
 fn under_way(reason: &str, message: String) -> Standing {
     Standing::UnderWay { reason: reason.to_owned(), message }
 }

@@ -76,6 +76,8 @@ fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
         "records are read and matched; the groups of this namespace's rules have taken as many bytes as the hub keeps for \
          one namespace (hub.quotas.stateBytes, 64 MiB by default) or one group 16 MiB: status.unmatched counts the records \
          without room under StateFull; fewer groups, shorter windows or a smaller maxGroups take less"
+    } else if over("ActivationsFull") {
+        ACTIVATIONS_FULL
     } else if over("GroupsEvicted") || over("GroupsFull") {
         "records are read and matched; there have been more groups than maxGroups, or than the hub keeps for one namespace \
          (hub.quotas.groups, 20000 by default), so quiet ones were forgotten: status.unmatched counts them under \
@@ -94,17 +96,19 @@ fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     })
 }
 
+const BEGINS: &str =
+    "the consumer has not begun with all partitions of the rule's topics; it should within seconds";
+const ACTIVATIONS_FULL: &str = "the rules of this namespace read more partitions than the hub keeps account of for one \
+     namespace: 100000, summed over the rules; fewer rules on topics of many partitions take less (ActivationsFull)";
+
 /// A rule counts in a partition from its activation there on. Before, a record may come that it does not count, and
 /// nobody knows whether its topics are there at all.
 fn inactive(told: &RuleStatus) -> Option<Standing> {
     // The hub tells of at most 100 activations.
     let partitions = usize::try_from(told.partitions).unwrap_or(0).min(100);
     (partitions == 0 || told.activation.len() < partitions).then(|| {
-        under_way(
-            reasons::WORKER_BEHIND,
-            "the consumer has not begun with all partitions of the rule's topics; it should within seconds"
-                .to_owned(),
-        )
+        let message = if told.unmatched.contains_key("ActivationsFull") { ACTIVATIONS_FULL } else { BEGINS };
+        under_way(reasons::WORKER_BEHIND, message.to_owned())
     })
 }
 

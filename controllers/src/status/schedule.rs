@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::messages::{ClockCounts, StatusBody};
 
-use super::{Facts, moment, under_way};
+use super::{Facts, history, moment, under_way};
 use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
 use crate::conflicts::{Finding, NOT_NAMED, Suggested, not_compared, not_permitted};
@@ -46,6 +46,10 @@ pub fn schedule(
     overdue: Option<Timestamp>,
 ) -> ScheduleStatus {
     let mut conditions = Conditions::new(facts.before, facts.generation, facts.now);
+    let known = match facts.told().map(|told| &told.body) {
+        Some(StatusBody::Schedule(told)) => Some(told),
+        _ => None,
+    };
     let conflict = clashes.first().map(|first| conflict(first, times, *rejected));
     let silence = if *rejected { "; no reminder is sent until then (conflictPolicy: Reject)" } else { "" };
     let refused = not_permitted(refused, namespace).map(|why| format!("{why}{silence}"));
@@ -56,7 +60,7 @@ pub fn schedule(
         _ => facts
             .trouble()
             .or_else(|| Some(unwoken(overdue?, times, facts.plan.ok()?)))
-            .unwrap_or_else(|| ready(times)),
+            .unwrap_or_else(|| ready(times, known.map_or(0, |told| told.history_dropped))),
     };
     conditions.stand(&standing);
     if times.is_some() {
@@ -67,10 +71,6 @@ pub fn schedule(
             None => conditions.set(types::CONFLICTING, Is::False, reasons::NO_CONFLICT, &message),
         }
     }
-    let told = match facts.told().map(|told| &told.body) {
-        Some(StatusBody::Schedule(told)) => Some(told),
-        _ => None,
-    };
     let silent = *rejected || facts.plan.map_or(true, |plan| plan.suspended);
     ScheduleStatus {
         observed_generation: facts.generation,
@@ -80,10 +80,10 @@ pub fn schedule(
             .filter(|_| !silent)
             .and_then(|times| times.next_reminder.map(|at| local(at, &times.zone))),
         suggestions: times.map(|times| suggested(&other.times, &times.zone)).unwrap_or_default(),
-        last_reminder_time: told
+        last_reminder_time: known
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
-        skipped_reminders: told.map_or(before.skipped_reminders, |told| Some(told.skipped)),
-        clock_changes: told.map_or_else(|| before.clock_changes.clone(), |told| clock(told.clock)),
+        skipped_reminders: known.map_or(before.skipped_reminders, |told| Some(told.skipped)),
+        clock_changes: known.map_or_else(|| before.clock_changes.clone(), |told| clock(told.clock)),
         conflicts: clashes
             .iter()
             .take(5)
@@ -101,7 +101,7 @@ fn clock(counts: ClockCounts) -> Option<wire::ClockChanges> {
     (counts != ClockCounts::default()).then_some(wire::ClockChanges { shifted, skipped, doubled })
 }
 
-fn ready(times: Option<&Times>) -> Standing {
+fn ready(times: Option<&Times>, dropped: i64) -> Standing {
     match times {
         Some(times) if times.next.is_empty() => {
             Standing::Ready { reason: reasons::ENDED, message: "there is no further occurrence".to_owned() }
@@ -110,7 +110,7 @@ fn ready(times: Option<&Times>) -> Standing {
             reason: reasons::READY,
             message: "the slot is held; there is nothing to remind of".to_owned(),
         },
-        _ => Standing::Ready { reason: reasons::READY, message: "reminders will be sent".to_owned() },
+        _ => Standing::Ready { reason: reasons::READY, message: history("reminders will be sent", dropped) },
     }
 }
 

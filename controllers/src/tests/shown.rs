@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::guarded::Guarded;
 use crds::AlertRule;
+use crds::channel::NotificationChannelStatus;
 use crds::rule::AlertRuleStatus;
 use http::{Request, Response};
 use kube::client::Body;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
-use protocol::messages::{ObjectStatus, RuleStatus, StatusBody};
+use protocol::messages::{ChannelStatus, ObjectStatus, RuleStatus, StatusBody};
 use serde_json::json;
 
 use super::support::{digest, now, rule};
@@ -129,6 +130,7 @@ fn records_without_room_are_told_with_the_bound_that_they_met() {
     for (reason, bounds) in [
         ("GroupsFull", ["maxGroups", "hub.quotas.groups"]),
         ("StateFull", ["hub.quotas.stateBytes", "16 MiB"]),
+        ("ActivationsFull", ["100000", "partitions"]),
     ] {
         let status = shown(&plan, |facts| {
             let unmatched = [(reason.to_owned(), 3)].into();
@@ -138,6 +140,44 @@ fn records_without_room_are_told_with_the_bound_that_they_met() {
         let message = &find(&status.conditions, types::READY).unwrap().message;
         assert!(bounds.iter().all(|bound| message.contains(bound)), "{message}");
         assert_eq!(status.unmatched.get(reason), Some(&3));
+    }
+}
+
+#[test]
+fn a_rule_that_is_not_active_for_want_of_room_says_so() {
+    let plan = plan();
+    let status = shown(&plan, |facts| {
+        let unmatched = [("ActivationsFull".to_owned(), 3)].into();
+        let told = RuleStatus { unmatched, partitions: 2, ..active() };
+        facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
+    });
+    let ready = find(&status.conditions, types::READY).unwrap();
+    assert_eq!((ready.reason.as_str(), ready.status.as_str()), ("WorkerBehind", "False"));
+    assert!(ready.message.contains("100000"), "{}", ready.message);
+}
+
+#[test]
+fn a_channel_says_that_history_went_before_its_time() {
+    let plan = plan();
+    let mut view = view(&plan);
+    for (dropped, told) in [(0, false), (7, true)] {
+        let channel = ChannelStatus { history_dropped: dropped, ..ChannelStatus::default() };
+        view.status.as_mut().unwrap().body = StatusBody::NotificationChannel(channel);
+        let facts = Facts {
+            generation: 1,
+            before: &[],
+            plan: Ok(&plan),
+            hub: Some(view.clone()),
+            apply_error: None,
+            workers: Vec::new(),
+            wants_running: false,
+            missing_channels: Vec::new(),
+            now: now(),
+        };
+        let status = status::channel(&facts, &NotificationChannelStatus::default());
+        let message = &find(&status.conditions, types::READY).unwrap().message;
+        let says = "(hub.quotas.finishedBytes), so the history of 7 went before its time (HistoryDropped)";
+        assert_eq!(message.contains(says), told, "{message}");
     }
 }
 
@@ -206,6 +246,55 @@ async fn two_hundred_objects_with_the_largest_annotations_take_little_memory_onc
     let bytes: usize =
         held.iter().map(|held| serde_json::to_vec(held.0.as_ref().unwrap()).unwrap().len()).sum();
     assert!(bytes < 200 * 2_000, "{bytes} bytes");
+}
+
+#[tokio::test]
+async fn an_object_for_which_there_was_no_room_is_read_and_told_of_once_there_is() {
+    let large = |name: &str, bytes: usize| {
+        let mut object = serde_json::to_value(rule(name, 1, &json!({})).0.unwrap()).unwrap();
+        object["spec"]["title"] = json!("t".repeat(bytes));
+        object
+    };
+    let (big, small) = (large("big", 6 << 20), large("small", 3 << 20));
+    let list = json!({
+        "apiVersion": "belfry.dev/v1alpha1", "kind": "AlertRuleList",
+        "metadata": {"resourceVersion": "1"}, "items": [big, small],
+    });
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let body = if path.ends_with("/namespaces/payments/alertrules/small") {
+            serde_json::to_vec(&small).unwrap()
+        } else if query.contains("watch=true") {
+            Vec::new()
+        } else {
+            serde_json::to_vec(&list).unwrap()
+        };
+        async move { Ok::<_, std::convert::Infallible>(Response::new(Body::from(body))) }
+    });
+    let api = Api::<Guarded<AlertRule>>::all(Client::new(service, "default"));
+    let cache = Cache::new(1);
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let changed = move |change: &crate::cache::Change<Guarded<AlertRule>>| {
+        let is_new = change.before.is_none();
+        let _ = told.send((is_new, change.after.clone().unwrap()));
+    };
+    let following =
+        tokio::spawn(follow(api, watcher::Config::default(), None, Arc::clone(&cache), |_| (), changed));
+    cache.synced().await;
+    let whole = || cache.get("payments", "small").unwrap().0.is_ok();
+    assert!(!whole());
+    cache.remove("payments", "big");
+    let waited = async {
+        loop {
+            let (is_new, object) = heard.recv().await.unwrap();
+            if object.name_any() == "small" && object.0.is_ok() {
+                return is_new;
+            }
+        }
+    };
+    let is_new = tokio::time::timeout(std::time::Duration::from_mins(1), waited).await.expect("it is read");
+    assert!(is_new && whole(), "it is told as one that is new");
+    following.abort();
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::cluster::{Cluster, eventually};
+use e2e::sink::Behaviour;
 use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
 
@@ -97,6 +98,29 @@ async fn the_receiver_down_for_two_minutes_gets_all_in_order_when_it_is_back() {
     .await;
     cluster.bed("exec", &["--", "kill", "-9", &pid]).await;
     told_once_and_in_order(&all, 20);
+    line.tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_worker_had_in_hand_goes_on_long_before_its_leases_end() {
+    let line = Line::new("f-killed", None).await;
+    let (cluster, ns) = (&line.tenant.cluster, line.tenant.ns.as_str());
+    let patch = r#"{"spec":{"delivery":{"timeout":"3m"}}}"#;
+    cluster.kubectl(&["-n", ns, "patch", "nch/hook", "--type=merge", "-p", patch]).await;
+    line.tenant.ready("nch/hook").await;
+    let hangs = Behaviour { hang_ms: 600_000, ..Behaviour::default() };
+    line.tenant.behave("hook", hangs).await;
+    line.produce(0, 2).await;
+    eventually("three attempts are in hand", Duration::from_mins(1), async || {
+        let status = line.tenant.get("nch/hook").await.ok_or("not there")?["status"]["deliveries"].clone();
+        if status["pending"] == 6 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    line.tenant.behave("hook", Behaviour::default()).await;
+    let pods = ["-n", ns, "delete", "pod", "-l", "app.kubernetes.io/component=send"];
+    cluster.kubectl(&[&pods[..], &["--force", "--grace-period=0"]].concat()).await;
+    // A lease would end after three minutes and a quarter.
+    line.all_told_once_and_in_order(2, 90).await;
     line.tenant.leave().await;
 }
 

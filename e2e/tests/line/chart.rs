@@ -52,11 +52,11 @@ async fn the_operators_rights_are_those_it_needs_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_hub_may_only_ask_who_somebody_is_and_what_they_may_see() {
+async fn the_hub_may_only_ask_who_somebody_is_what_they_may_see_and_which_namespace_that_is() {
     let cluster = Cluster::from_env();
     let role = cluster.get("belfry-system", "clusterrole/belfry-hub").await.expect("the role");
     let resources: Vec<String> = granted(&role).into_keys().map(|(_, resource)| resource).collect();
-    assert_eq!(resources, ["tokenreviews", "subjectaccessreviews"]);
+    assert_eq!(resources, ["namespaces", "tokenreviews", "subjectaccessreviews"]);
 }
 
 /// What the chart renders with these values, by kind.

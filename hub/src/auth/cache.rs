@@ -8,6 +8,8 @@ use std::hash::Hash as Key;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ledger::Made;
+
 use super::Known;
 use super::token::Hash;
 
@@ -41,6 +43,7 @@ struct Maps {
     known: HashMap<Hash, Fresh<Arc<Known>>>,
     unknown: HashMap<Hash, Fresh<()>>,
     access: HashMap<Access, Fresh<bool>>,
+    namespaces: HashMap<Access, Fresh<Option<Made>>>,
 }
 
 #[derive(Default)]
@@ -100,6 +103,17 @@ impl Answers {
 
     pub(super) fn access(&self, key: &Access, at: Instant) -> Option<bool> {
         self.lock().access.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
+    }
+
+    /// Which namespace a holder reads in, as of the question what they may there. One who came later asked later.
+    #[allow(clippy::option_option, reason = "not known, known not to be there, known")]
+    pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<Made>> {
+        self.lock().namespaces.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
+    }
+
+    pub(super) fn keep_namespace(&self, key: Access, answer: Option<Made>, at: Instant) {
+        let until = at + if answer.is_some() { ACCESS_FOR } else { DENIED_FOR };
+        insert(&mut self.lock().namespaces, key, Fresh { answer, until }, MOST_ACCESS, at);
     }
 
     pub(super) fn keep_access(&self, key: Access, answer: bool, at: Instant) {

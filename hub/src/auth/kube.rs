@@ -1,14 +1,18 @@
 //! The questions, asked of a real API server. The hub's only use of Kubernetes.
 //!
-//! Never here: any other call. The hub's rights are to create these two reviews and nothing else.
+//! Never here: any other call. The hub's rights are to create two reviews and to get a namespace, and nothing else.
 
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client, Config};
+use ledger::Made;
+use uuid::Uuid;
 
 use super::review::{Identity, ReviewError, Reviewer};
 
@@ -19,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct KubeReviewer {
     tokens: Api<TokenReview>,
     access: Api<SubjectAccessReview>,
+    namespaces: Api<Namespace>,
 }
 
 impl KubeReviewer {
@@ -31,7 +36,8 @@ impl KubeReviewer {
     }
 
     fn with(client: Client) -> Self {
-        Self { tokens: Api::all(client.clone()), access: Api::all(client) }
+        let namespaces = Api::all(client.clone());
+        Self { tokens: Api::all(client.clone()), access: Api::all(client), namespaces }
     }
 }
 
@@ -60,6 +66,13 @@ impl Reviewer for KubeReviewer {
         Box::pin(async move {
             let answer = ask(self.tokens.create(&PostParams::default(), &review)).await?;
             Ok(identity(answer, audience))
+        })
+    }
+
+    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+        Box::pin(async move {
+            let found = ask(self.namespaces.get_metadata_opt(name)).await?;
+            found.map(|found| made(found.metadata)).transpose()
         })
     }
 
@@ -92,6 +105,15 @@ impl Reviewer for KubeReviewer {
     }
 }
 
+fn made(meta: ObjectMeta) -> Result<Made, ReviewError> {
+    let uid = meta.uid.and_then(|uid| Uuid::try_parse(&uid).ok());
+    let created = meta.creation_timestamp.map(|Time(at)| at);
+    match (uid, created) {
+        (Some(uid), Some(created)) => Ok(Made { uid, created }),
+        _ => Err(ReviewError("a namespace without uid and time".to_owned())),
+    }
+}
+
 /// Who it is, where the server confirmed the token and, where one was asked for, its audience.
 fn identity(answer: TokenReview, audience: Option<&str>) -> Option<Identity> {
     let status = answer.status.filter(|status| status.authenticated == Some(true))?;
@@ -120,17 +142,20 @@ mod tests {
     use super::*;
 
     /// An API server that answers as told, and what it was asked.
-    fn server(status: &'static str) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
+    fn server(status: &str) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
+        answering(format!(r#"{{"metadata":{{}},"spec":{{"token":"x"}},"status":{status}}}"#))
+    }
+
+    fn answering(answer: String) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = asked.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let seen = seen.clone();
+            let (seen, answer) = (seen.clone(), answer.clone());
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await?;
                 let body = String::from_utf8_lossy(&body).into_owned();
                 seen.lock().expect("unpoisoned").push(format!("{} {} {body}", head.method, head.uri.path()));
-                let answer = format!(r#"{{"metadata":{{}},"spec":{{"token":"x"}},"status":{status}}}"#);
                 Ok::<_, kube::Error>(http::Response::new(kube::client::Body::from(answer.into_bytes())))
             }
         });
@@ -147,6 +172,24 @@ mod tests {
         let asked = asked.lock().expect("unpoisoned");
         assert!(asked[0].starts_with("POST /apis/authentication.k8s.io/v1/tokenreviews "), "{asked:?}");
         assert!(asked[0].contains(r#""audiences":["belfry-hub"]"#), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_known_by_its_uid_and_by_when_it_was_made() {
+        let answer = |meta: &str| {
+            format!(
+                r#"{{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{{"name":"a"{meta}}}}}"#
+            )
+        };
+        let uid = Uuid::from_u128(7);
+        let meta = format!(r#","uid":"{uid}","creationTimestamp":"2026-11-20T00:00:00Z""#);
+        let (reviewer, asked) = answering(answer(&meta));
+        let made = reviewer.namespace("a").await.expect("an answer").expect("it is there");
+        assert_eq!(made, Made { uid, created: "2026-11-20T00:00:00Z".parse().expect("a time") });
+        let asked = asked.lock().expect("unpoisoned").remove(0);
+        assert!(asked.starts_with("GET /api/v1/namespaces/a"), "{asked}");
+        let (reviewer, _) = answering(answer(""));
+        assert!(reviewer.namespace("a").await.is_err(), "not taken for the one that was known");
     }
 
     #[tokio::test]

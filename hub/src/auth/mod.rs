@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use jiff::Timestamp;
+use ledger::Made;
 
 use self::asking::Asking;
 use self::cache::{Access, Answers};
@@ -150,6 +151,26 @@ impl Auth {
                 }
             }
         }
+    }
+
+    /// Which namespace a caller who may read there reads in: the one that they were allowed in, or a later one; none when it is
+    /// gone.
+    pub async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<Option<Made>, Refusal> {
+        let token = token::bearer(headers).map_err(Refusal::unauthorized)?;
+        let key = Access { token: token::hash(token), namespace: ns.to_owned() };
+        if let Some(known) = self.answers.namespace(&key, Instant::now()) {
+            return Ok(known);
+        }
+        let made = self.namespace(ns).await.map_err(|error| no_namespace(&error))?;
+        self.answers.keep_namespace(key, made, Instant::now());
+        Ok(made)
+    }
+
+    /// Which namespace of this name there is now; none when there is none.
+    pub async fn namespace(&self, ns: &str) -> Result<Option<Made>, ReviewError> {
+        let _turn = self.asking.known().await.map_err(|refusal| ReviewError(refusal.message))?;
+        self.metrics.reviews.get_or_create(&KindLabel { kind: "namespace" }).inc();
+        self.reviewer.namespace(ns).await
     }
 
     /// The namespace of a worker's username.
@@ -286,6 +307,12 @@ impl Auth {
         self.answers.keep_access(key, may, Instant::now());
         Ok(may)
     }
+}
+
+/// What a caller is told when it can't be found out which namespace this is.
+pub(crate) fn no_namespace(error: &ReviewError) -> Refusal {
+    tracing::warn!(%error, "a namespace can't be asked for: has the hub the right to get namespaces?");
+    Refusal::unavailable("the Kubernetes API server can't be asked which namespace this is")
 }
 
 fn unknown() -> Refusal {

@@ -1,8 +1,9 @@
-//! The two questions that the hub asks of the API server, behind a trait so that a test can answer them.
+//! The three questions that the hub asks of the API server, behind a trait so that a test can answer them.
 
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
+use ledger::Made;
 
 /// Somebody, as the API server knows them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub trait Reviewer: Send + Sync + 'static {
         token: &'a str,
         audience: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>>;
+
+    /// Which namespace of this name there is; `None`: there is none.
+    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>>;
 
     /// SubjectAccessReview: whether they may `get` `alertrules.belfry.dev` in this namespace.
     fn may_read<'a>(

@@ -38,6 +38,10 @@ impl Reviewer for Book {
         Box::pin(async move { self.answer(who) })
     }
 
+    fn namespace<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn may_read<'a>(
         &'a self,
         who: &'a Identity,

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::Timestamp;
 use ledger::{Handed, Topic};
-use protocol::messages::{ClaimRequest, Claimed, Outcomes, PlanQuery};
+use protocol::messages::{Alive, ClaimRequest, Claimed, Outcomes, PlanQuery};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -55,6 +55,8 @@ pub(super) async fn claim(
     if !(1..=MOST_TASKS).contains(&request.max) {
         return Err(Refusal::invalid(format!("max must be 1 to {MOST_TASKS}")));
     }
+    let session = request.session;
+    let _there = session.map(|session| app.sessions.claims(&ns, request.pool, &request.instance, session));
     let wait = Wait::new(request.wait_ms, LONGEST_CLAIM, &app.stop);
     let mut changed = app.ledger.watch(&Topic::Work(ns.clone(), request.pool));
     let mut pause = PAUSES.0;
@@ -93,6 +95,12 @@ pub(super) async fn claim(
 fn until(then: Timestamp) -> Duration {
     let left = then.as_millisecond() - clock::now().as_millisecond();
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
+}
+
+pub(super) async fn alive(State(app): State<App>, Path(ns): Path<String>, sent: Sent<Alive>) -> StatusCode {
+    let Alive { pool, instance, session } = sent.value;
+    app.sessions.heard(&ns, pool, &instance, session, std::time::Instant::now());
+    StatusCode::NO_CONTENT
 }
 
 pub(super) async fn outcomes(

@@ -30,6 +30,7 @@ pub(crate) fn router(app: App) -> Router {
         .route(paths::COMMITS, only(post(consume::commit)))
         .route(paths::CHANNELS_PLAN, only(get(deliver::plan)))
         .route(paths::CLAIM, only(post(deliver::claim)))
+        .route(paths::ALIVE, only(post(deliver::alive)))
         .route(paths::OUTCOMES, only(post(deliver::outcomes)))
         .route(paths::SCHEDULE, only(get(remind::schedule)))
         .route(paths::REMINDERS, only(post(remind::reminders)))

@@ -1,24 +1,53 @@
 //! The operator's paths: plans in, statuses out. While nothing can be stored, what statuses tell is out of date: the operator
 //! is refused, and says so of every object.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
+use domain::Plan;
+use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use ledger::Topic;
 use protocol::messages::{ChannelRequest, Feed, FeedQuery, LiveObjects, PutPlans, Revisions};
 
+use crate::auth::no_namespace;
 use crate::clock;
 use crate::extract::{Asked, LARGE, Sent};
 use crate::problem::Refusal;
 use crate::state::App;
 use crate::wait::{LONGEST, Wait};
 
+/// Namespaces that are asked about at once.
+const ASKED: usize = 8;
+
 pub(super) async fn put_plans(
     State(app): State<App>,
     sent: Sent<PutPlans, LARGE>,
 ) -> Result<StatusCode, Refusal> {
+    namespaces(&app, &sent.value.plans).await?;
     app.faults.wrote(app.ledger.put_plans(sent.value.plans, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Finds out of which namespaces new objects are, before anything of them is stored: what was recorded for a namespace of the
+/// same name before is not theirs.
+async fn namespaces(app: &App, plans: &[Plan]) -> Result<(), Refusal> {
+    let new = plans.iter().filter(|plan| !app.ledger.knows(plan.uid));
+    let new: BTreeSet<String> = new.map(|plan| plan.namespace.clone()).collect();
+    let ask = |ns: String| {
+        let app = app.clone();
+        async move { (app.auth.namespace(&ns).await, ns) }
+    };
+    let answers: Vec<_> = stream::iter(new.into_iter().map(ask)).buffer_unordered(ASKED).collect().await;
+    for (answer, ns) in answers {
+        // Without an answer nothing new is taken: what is not known here could be another tenant's.
+        let made = answer.map_err(|error| no_namespace(&error))?;
+        if let Some(made) = made {
+            app.faults.wrote(app.ledger.namespace_is(&ns, made, clock::now()).await)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn revisions(State(app): State<App>) -> Result<Json<Revisions>, Refusal> {

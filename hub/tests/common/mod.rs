@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 use hub::auth::{Identity, ReviewError, Reviewer};
 use hub::{Chance, Config, Hub, Start};
 use jiff::{SignedDuration, Timestamp};
+use ledger::Made;
 use protocol::messages::{Commit, Entry, Matched, PositionsRequest, PutPlans, TopicEnds};
 use protocol::{Client, ClientConfig, TokenSource};
 use uuid::Uuid;
@@ -35,6 +36,7 @@ pub(crate) struct Book {
     hub: Mutex<BTreeMap<String, String>>,
     cluster: Mutex<BTreeMap<String, String>>,
     readers: Mutex<Vec<(String, String)>>,
+    namespaces: Mutex<BTreeMap<String, Made>>,
     pub down: AtomicBool,
     pub asked: AtomicUsize,
 }
@@ -60,6 +62,13 @@ impl Reviewer for Book {
         let who = lock(book).get(token).cloned();
         let who = who.map(|username| Identity { username, ..Identity::default() });
         Box::pin(async move { self.answer(who) })
+    }
+
+    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+        let known = lock(&self.namespaces).get(name).copied();
+        let made = known.unwrap_or(Made { uid: Uuid::from_u128(1), created: Timestamp::UNIX_EPOCH });
+        let down = self.down.load(Ordering::Relaxed);
+        Box::pin(async move { if down { Err(ReviewError("down".to_owned())) } else { Ok(Some(made)) } })
     }
 
     fn may_read<'a>(&'a self, who: &'a Identity, ns: &'a str) -> BoxFuture<'a, Result<bool, ReviewError>> {
@@ -162,6 +171,12 @@ impl Bed {
         lock(&self.book.hub).insert(token.clone(), name.to_owned());
         lock(&self.book.readers).extend(reads.iter().map(|&ns| (name.to_owned(), ns.to_owned())));
         token
+    }
+
+    /// The namespace is deleted and made again.
+    pub(crate) fn made_again(&self, ns: &str) {
+        let made = Made { uid: Uuid::from_u128(2), created: Timestamp::constant(1_000, 0) };
+        lock(&self.book.namespaces).insert(ns.to_owned(), made);
     }
 
     /// A token for the API server.

@@ -151,7 +151,7 @@ impl Bed {
     }
 
     pub(crate) async fn claim_up_to(&self, pool: Pool, now: i64, max: i32) -> Vec<Task> {
-        let request = ClaimRequest { pool, instance: "send-1".into(), max, wait_ms: 0 };
+        let request = ClaimRequest { pool, instance: "send-1".into(), session: None, max, wait_ms: 0 };
         let handed = self.ledger.claim(NS, request, at(now)).await.unwrap();
         // As a worker reads it.
         serde_json::from_str(&serde_json::to_string(&handed.tasks).unwrap()).unwrap()

@@ -109,6 +109,38 @@ async fn a_worker_that_dies_leaves_an_unknown_attempt_that_is_tried_again() {
 }
 
 #[tokio::test]
+async fn what_ends_undelivered_says_that_it_may_have_arrived_where_an_attempt_ended_unknown() {
+    let bed = ready(|channel| channel.delivery.expires_after = Millis::from_secs(100)).await;
+    records(&bed, &["lost", "clear", "refused", "deleted"]).await;
+    let first = bed.claim(Pool::Send, 0).await;
+    bed.told(&first[1..2], &later(), 1).await;
+    bed.ledger.expire_leases(at(25), 1.0).await.unwrap();
+    let retried = bed.claim(Pool::Retry, 40).await;
+    let of = |service: &str| {
+        retried.iter().find(|task| task.notification.group["service"] == service).unwrap().clone()
+    };
+    bed.told(&[of("lost"), of("clear")], &later(), 95).await;
+    bed.told(&[of("refused")], &Outcome::Refused { reason: "410".into() }, 41).await;
+    bed.ledger.put_live(vec![RULE], at(50)).await.unwrap();
+    bed.ledger.expire_deliveries(at(100)).await.unwrap();
+    bed.collect(50 + 121).await;
+    let ends: Vec<_> = bed.stories().await.into_iter().map(|mut story| story.deliveries.remove(0)).collect();
+    let said: Vec<_> = ends.iter().map(|end| (end.state, end.reason.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            (
+                DeliveryState::Expired,
+                "expired before the next attempt: 503; it may have arrived: attempt 1 ended unknown"
+            ),
+            (DeliveryState::Expired, "expired before the next attempt: 503"),
+            (DeliveryState::Dead, "410; it may have arrived: attempt 1 ended unknown"),
+            (DeliveryState::Suppressed, "Deleted; it may have arrived: attempt 2 was under way"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_late_word_that_it_was_delivered_after_all_counts() {
     let bed = ready(|channel| channel.delivery.on_unknown = OnUnknown::Hold).await;
     records(&bed, &["pay", "pay"]).await;
@@ -250,6 +282,7 @@ async fn work_is_handed_out_once_to_many_who_ask_at_once() {
             let request = protocol::messages::ClaimRequest {
                 pool: Pool::Send,
                 instance: "i".into(),
+                session: None,
                 max: 15,
                 wait_ms: 0,
             };

@@ -52,7 +52,7 @@ pub(crate) async fn commit(
     ledger.commit(namespace, &source(), commit, at(now)).await
 }
 
-fn letter(offset: i64, value: &str) -> DeadLetter {
+pub(crate) fn letter(offset: i64, value: &str) -> DeadLetter {
     DeadLetter {
         offset,
         reason: "not JSON".into(),
@@ -218,6 +218,7 @@ async fn delivered(bed: &Bed, namespace: &str, rule: Uuid, (from, to): (i64, i64
         let request = protocol::messages::ClaimRequest {
             pool: Pool::Send,
             instance: "send-1".into(),
+            session: None,
             max: 10,
             wait_ms: 0,
         };
@@ -248,7 +249,105 @@ async fn finished_notifications_over_a_namespaces_bytes_go_oldest_first_and_its_
     assert_eq!(bed.stories_of(OTHER).await.len(), 5);
     let counts = bed.ledger.counts().await.unwrap();
     assert_eq!(counts.unmatched.get("HistoryDropped"), Some(&(60 - left.len() as i64)));
+    bed.ledger.publish_statuses(Arc::default(), at(100)).await.unwrap();
+    let told = |uid: Uuid, feed: &protocol::messages::Feed| {
+        feed.objects.iter().find(|status| status.uid == uid).map(|status| status.body.clone())
+    };
+    let feed = bed.ledger.feed(0).await.unwrap();
+    let Some(protocol::messages::StatusBody::NotificationChannel(channel)) = told(HOOK, &feed) else {
+        panic!()
+    };
+    assert_eq!(channel.history_dropped, 60 - left.len() as i64);
+    let Some(protocol::messages::StatusBody::NotificationChannel(other)) = told(OTHER_HOOK, &feed) else {
+        panic!()
+    };
+    assert_eq!(other.history_dropped, 0);
     assert!(counts.most["finished"] <= 30_000, "{:?}", counts.most);
+}
+
+#[tokio::test]
+async fn rules_over_a_namespaces_activations_are_told_and_become_active_when_there_is_room() {
+    let bed = Bed::with(|options| options.max_activations = 10).await;
+    let rules: Vec<Plan> = (0..3).map(|n| rule(Uuid::from_u128(400 + n), &format!("r{n}"), |_| {})).collect();
+    bed.put(
+        rules
+            .iter()
+            .cloned()
+            .chain([hook(), of(OTHER, OTHER_RULE, any()), of(OTHER, OTHER_HOOK, hook())])
+            .collect(),
+    )
+    .await;
+    bed.open(4).await;
+    open(&bed.ledger, OTHER).await;
+    for round in 0..2 {
+        let entries = (0..4).map(|p| entry(p, round, round + 1)).collect();
+        let result = bed.commit(entries, round).await;
+        assert!(result.entries.iter().all(|entry| entry.status == 200));
+    }
+    commit(&bed.ledger, OTHER, vec![entry(0, 0, 1)], 1).await.unwrap();
+    let activations = async |now| {
+        bed.ledger.publish_statuses(Arc::default(), at(now)).await.unwrap();
+        let feed = bed.ledger.feed(0).await.unwrap();
+        let rules = feed.objects.into_iter().filter_map(|status| match status.body {
+            protocol::messages::StatusBody::AlertRule(rule) => {
+                Some((status.uid, rule.activation.len(), rule.unmatched.get("ActivationsFull").copied()))
+            }
+            _ => None,
+        });
+        let mut rules: Vec<_> = rules.collect();
+        rules.sort();
+        rules
+    };
+    let told = activations(10).await;
+    let held: usize = told.iter().filter(|(uid, ..)| *uid != OTHER_RULE).map(|(_, held, _)| held).sum();
+    assert_eq!(held, 10, "{told:?}");
+    let full: i64 = told.iter().filter_map(|(.., full)| *full).sum();
+    assert_eq!(full, 4, "two rows at each commit: {told:?}");
+    assert!(told.contains(&(OTHER_RULE, 1, None)), "{told:?}");
+    // One goes: there is room for the others.
+    bed.ledger
+        .put_live(vec![rules[1].uid, rules[2].uid, HOOK, OTHER_RULE, OTHER_HOOK], at(20))
+        .await
+        .unwrap();
+    bed.collect(200).await;
+    bed.commit((0..4).map(|p| entry(p, 2, 3)).collect(), 201).await;
+    let told = activations(300).await;
+    assert!(told.iter().filter(|(uid, ..)| *uid != OTHER_RULE).all(|(_, held, _)| *held == 4), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_namespace_has_no_more_partitions_than_it_may_and_another_its_own() {
+    let bed = two(|options| options.max_partitions = 5).await;
+    let ends = |partitions| {
+        let (topic, topic_id) = (TOPIC.into(), TOPIC_ID.into());
+        PositionsRequest { topics: vec![TopicEnds { topic, topic_id, partitions: vec![(0, 0); partitions] }] }
+    };
+    let refused = bed.ledger.positions(NS, &source(), ends(6), at(1)).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "namespace payments is over its quota of 5 partitions that its rules read"
+    );
+    for namespace in [NS, OTHER] {
+        bed.ledger.positions(namespace, &source(), ends(5), at(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn plans_of_deleted_objects_count_and_the_longest_gone_make_room() {
+    let bed = Bed::with(|options| options.max_absent_bytes = 50_000).await;
+    let large =
+        |n: u128| rule(Uuid::from_u128(500 + n), &format!("r{n}"), |rule| rule.summary = "s".repeat(10_000));
+    let live = [of(OTHER, OTHER_RULE, any()), of(OTHER, OTHER_HOOK, hook())];
+    let there: Vec<Uuid> = live.iter().map(|plan| plan.uid).collect();
+    bed.put(live.to_vec()).await;
+    bed.ledger.put_live(there.clone(), at(0)).await.unwrap();
+    for n in 0..20 {
+        bed.put(vec![large(n)]).await;
+        bed.ledger.put_live(there.clone(), at(n as i64)).await.unwrap();
+    }
+    let left: Vec<u128> = (0..20).filter(|n| bed.ledger.knows(Uuid::from_u128(500 + n))).collect();
+    assert_eq!(left, [16, 17, 18, 19], "of 10,000 bytes and some each");
+    assert!(there.iter().all(|uid| bed.ledger.knows(*uid)));
 }
 
 #[tokio::test]

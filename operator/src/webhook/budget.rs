@@ -49,6 +49,12 @@ impl Budget {
         Arc::new(Self { all, per_peer, taken: Mutex::default(), freed: Notify::new() })
     }
 
+    /// So many bytes, if there are as many now.
+    pub(crate) fn charge_now(self: &Arc<Self>, peer: IpAddr, bytes: usize) -> Option<Charge> {
+        self.take(peer, bytes).ok()?;
+        Some(Charge { budget: Arc::clone(self), peer, bytes })
+    }
+
     /// Waits until there are so many bytes, or until then.
     pub(crate) async fn charge(
         self: &Arc<Self>,

@@ -45,17 +45,33 @@ pub struct ClaimRequest {
     pub pool: Pool,
     /// The worker's instance (pod name), for the ledger.
     pub instance: String,
+    /// The process: one that was started anew has another. Its attempts are given up early when it is gone; without one,
+    /// when their leases run out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Uuid>,
     /// At most this many, 1 to 500.
     pub max: i32,
     /// How long to wait for the first, milliseconds, at most 30,000.
     pub wait_ms: u64,
 }
 
+/// Says that a worker is there; every 2 s while it has attempts in hand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alive {
+    /// Which attempts it makes.
+    pub pool: Pool,
+    /// The worker's instance (pod name).
+    pub instance: String,
+    /// The process, as in its claims.
+    pub session: Uuid,
+}
+
 /// Work under a lease. The hub hands notifications on as they are stored, without reading them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claimed<N = Notification> {
-    /// The attempts to make; each lease runs its channel's timeout and 15 s more.
+    /// The attempts to make; each lease runs its channel's timeout and 15 s more, or until its worker is gone.
     pub tasks: Vec<Task<N>>,
     /// The channels of the tasks, as they are now.
     pub channels: BTreeMap<Uuid, ChannelEntry>,

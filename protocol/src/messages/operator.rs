@@ -132,6 +132,9 @@ pub struct ChannelStatus {
     pub consecutive_failures: i64,
     /// The oldest delivery still pending.
     pub oldest_pending: Option<Timestamp>,
+    /// Deliveries whose history went before its time, since the namespace held too many bytes of it.
+    #[serde(default)]
+    pub history_dropped: i64,
     /// The last handled value of `belfry.dev/send-test`.
     pub last_test: Option<RequestStatus>,
     /// The last handled value of `belfry.dev/resend`.
@@ -212,6 +215,9 @@ pub struct ScheduleStatus {
     /// What changes of the clocks did to occurrences, ever.
     #[serde(default)]
     pub clock: ClockCounts,
+    /// Reminders whose history went before its time, since the namespace held too many bytes of it.
+    #[serde(default)]
+    pub history_dropped: i64,
     /// Reminders up to this instant are recorded.
     pub through: Option<Timestamp>,
 }

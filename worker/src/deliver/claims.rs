@@ -4,6 +4,7 @@
 //! each slot going on to the next task when its attempt ends or is slow.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::messages::{ClaimRequest, Pool};
@@ -49,6 +50,7 @@ pub(super) async fn run(
         let request = ClaimRequest {
             pool,
             instance: context.config.instance.clone(),
+            session: Some(tools.session),
             max: i32::try_from(free.num_permits().min(MOST)).unwrap_or(1),
             wait_ms: WAIT.as_millis() as u64,
         };
@@ -84,6 +86,7 @@ pub(super) async fn run(
             // A hub that does not wait must not be asked in a hot loop.
             tokio::time::sleep(AT_ONCE).await;
         }
+        tools.open.fetch_add(claimed.tasks.len(), Ordering::Relaxed);
         let channels = Arc::new(claimed.channels);
         for task in claimed.tasks {
             // A hub that hands out more than was asked for waits for places.

@@ -5,6 +5,7 @@
 //! without it; that is logged and counted, never silent.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::messages::{AttemptOutcome, Outcomes};
@@ -101,6 +102,7 @@ async fn tell(context: &Context, tools: &Tools, set: Vec<Done>) {
         let call = context.hub.outcomes(&context.config.namespace, &outcomes);
         let Err(error) = call.await else {
             tools.metrics.reports.get_or_create(&ByResult { result: "taken" }).inc();
+            tools.open.fetch_sub(timely.len(), Ordering::Relaxed);
             if failures > 0 {
                 tracing::info!(failures, "outcomes are reported again");
             }
@@ -130,6 +132,7 @@ async fn tell(context: &Context, tools: &Tools, set: Vec<Done>) {
 }
 
 fn lost(tools: &Tools, lost: &[Done], why: &str) {
+    tools.open.fetch_sub(lost.len(), Ordering::Relaxed);
     for Done { outcome, .. } in lost {
         tools.metrics.lost.inc();
         tracing::error!(delivery = %outcome.delivery, attempt = outcome.attempt, outcome = outcome.outcome.name(), why, "outcome not reported");

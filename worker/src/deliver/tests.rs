@@ -11,7 +11,7 @@ use domain::{
 };
 use prometheus_client::registry::Registry;
 use protocol::messages::{
-    AttemptOutcome, ChannelEntry, ChannelsPlan, ClaimRequest, Claimed, Outcomes, Report, Task,
+    Alive, AttemptOutcome, ChannelEntry, ChannelsPlan, ClaimRequest, Claimed, Outcomes, Report, Task,
 };
 use protocol::{Client, ClientConfig, TokenSource};
 use tokio::task::JoinHandle;
@@ -119,6 +119,7 @@ impl Hub {
         for mock in [
             Mock::given(method("POST")).and(path_regex("/claim$")).respond_with(claim),
             Mock::given(method("POST")).and(path_regex("/outcomes$")).respond_with(outcomes),
+            Mock::given(method("POST")).and(path_regex("/alive$")).respond_with(ResponseTemplate::new(204)),
             Mock::given(method("GET")).and(path_regex("/plan$")).respond_with(plan),
             Mock::given(method("PUT")).and(path_regex("/reports$")).respond_with(ResponseTemplate::new(204)),
         ] {
@@ -317,6 +318,30 @@ async fn asked_to_stop_it_finishes_and_reports_what_is_in_hand_and_leaves() {
     assert_eq!(outcomes.len(), 8);
     assert!(outcomes.iter().all(|done| done.outcome == Outcome::Delivered));
     assert!(hub.told::<Report>("/reports").await.last().unwrap().leaving);
+}
+
+#[tokio::test]
+async fn a_worker_says_that_it_is_there_as_long_as_something_is_in_hand() {
+    let (url, now, _) = receiver(Duration::from_hours(1)).await;
+    let hub = Hub::start(1, entry(&url, 60_000)).await;
+    let limits = Limits { grace: Duration::from_secs(1), last: Duration::from_millis(900), ..FEW };
+    let busy = worker(&hub, limits, Some(KEY));
+    until(async || now.load(Ordering::SeqCst) == 1 && hub.told::<Alive>("/alive").await.len() >= 2).await;
+    let session = hub.told::<ClaimRequest>("/claim").await.remove(0).session;
+    let said = hub.told::<Alive>("/alive").await;
+    assert!(said.iter().all(|alive| Some(alive.session) == session && alive.instance == "pod"), "{said:?}");
+    busy.context.stop.cancel();
+    busy.task.await.unwrap();
+    // Another process in the same pod says another name of itself, and nothing while it has nothing in hand.
+    let said = hub.told::<Alive>("/alive").await.len();
+    let claims = hub.told::<ClaimRequest>("/claim").await.len();
+    let idle = worker(&hub, FEW, Some(KEY));
+    until(async || hub.told::<ClaimRequest>("/claim").await.len() > claims + 15).await;
+    assert_eq!(hub.told::<Alive>("/alive").await.len(), said);
+    let other = hub.told::<ClaimRequest>("/claim").await.pop().unwrap().session;
+    assert!(other.is_some() && other != session);
+    idle.context.stop.cancel();
+    idle.task.await.unwrap();
 }
 
 #[tokio::test]

@@ -1,0 +1,219 @@
+//! Which workers that deliver are there now: what one that is gone had in hand need not wait for its leases to end.
+//!
+//! A worker's process is gone when another one of its pod asks for work: the kubelet starts one after the other. It is taken for
+//! gone when it has been silent for 10 s while another pod works in its place; a worker says every 2 s that it is there as long
+//! as it has something in hand. A worker alone, however silent, keeps its leases to their end. It is kept in memory only: a hub
+//! that starts anew gives everybody 10 s.
+//!
+//! Never here: anything that correctness rests on. An outcome that comes all the same is recorded, and what was sent twice goes out
+//! under one id.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ledger::There;
+use protocol::messages::Pool;
+use uuid::Uuid;
+
+/// After which silence a worker that has a successor is taken for gone.
+const SILENT: Duration = Duration::from_secs(10);
+/// Processes of a namespace and pool; with more nothing is given up early.
+const MOST: usize = 64;
+
+type Key = (String, Pool);
+
+#[derive(Debug)]
+struct Session {
+    instance: String,
+    heard: Instant,
+    /// Claims of it that wait here.
+    waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Space {
+    sessions: HashMap<Uuid, Session>,
+    /// Whether somebody came or went since the last look.
+    news: bool,
+    /// Whether everybody had their time since the hub started.
+    all_heard: bool,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    spaces: Arc<Mutex<HashMap<Key, Space>>>,
+    began: Instant,
+}
+
+/// A claim that waits: its worker is there. It is given back when the claim ends, however that is.
+pub(crate) struct Waiting {
+    sessions: Sessions,
+    key: Key,
+    session: Uuid,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut spaces = self.sessions.lock();
+        let session = spaces.get_mut(&self.key).and_then(|space| space.sessions.get_mut(&self.session));
+        if let Some(session) = session {
+            session.waiting = session.waiting.saturating_sub(1);
+            session.heard = Instant::now();
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self { spaces: Arc::default(), began }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Space>> {
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker's process is there. Another one of its instance has ended.
+    pub(crate) fn heard(&self, ns: &str, pool: Pool, instance: &str, session: Uuid, at: Instant) {
+        let mut spaces = self.lock();
+        let space = spaces.entry((ns.to_owned(), pool)).or_default();
+        if let Some(known) = space.sessions.get_mut(&session) {
+            known.heard = at;
+            return;
+        }
+        space.sessions.retain(|_, other| other.instance != instance);
+        space.news = true;
+        if space.sessions.len() <= MOST {
+            let instance = instance.to_owned();
+            space.sessions.insert(session, Session { instance, heard: at, waiting: 0 });
+        }
+    }
+
+    /// The same of one that asks for work, until the claim ends.
+    pub(crate) fn claims(&self, ns: &str, pool: Pool, instance: &str, session: Uuid) -> Waiting {
+        self.heard(ns, pool, instance, session, Instant::now());
+        let key = (ns.to_owned(), pool);
+        if let Some(known) = self.lock().get_mut(&key).and_then(|space| space.sessions.get_mut(&session)) {
+            known.waiting += 1;
+        }
+        Waiting { sessions: self.clone(), key, session }
+    }
+
+    /// Where somebody came or went: who is there.
+    pub(crate) fn looks(&self, at: Instant) -> Vec<(String, Pool, There)> {
+        let all_heard = at.saturating_duration_since(self.began) >= SILENT;
+        let mut looks = Vec::new();
+        self.lock().retain(|(ns, pool), space| {
+            let before = space.sessions.len();
+            space.sessions.retain(|_, session| {
+                session.waiting > 0 || at.saturating_duration_since(session.heard) < SILENT
+            });
+            let news = space.news || space.sessions.len() < before || space.all_heard != all_heard;
+            (space.news, space.all_heard) = (false, all_heard);
+            if news && (1..=MOST).contains(&space.sessions.len()) {
+                let sessions = space.sessions.keys().copied().collect();
+                let instances = space.sessions.values().map(|session| session.instance.clone()).collect();
+                looks.push((ns.clone(), *pool, There { sessions, instances, others_are_gone: all_heard }));
+            }
+            !space.sessions.is_empty()
+        });
+        looks
+    }
+
+    /// There is more to give up, or it failed: the next look tells of it again.
+    pub(crate) fn again(&self, ns: &str, pool: Pool) {
+        if let Some(space) = self.lock().get_mut(&(ns.to_owned(), pool)) {
+            space.news = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Uuid = Uuid::from_u128(1);
+    const TWO: Uuid = Uuid::from_u128(2);
+
+    fn after(at: Instant, seconds: u64) -> Instant {
+        at + Duration::from_secs(seconds)
+    }
+
+    fn there(sessions: &Sessions, at: Instant) -> Option<(Vec<Uuid>, bool)> {
+        let mut looks = sessions.looks(at);
+        assert!(looks.len() <= 1, "{looks:?}");
+        looks.pop().map(|(_, _, there)| {
+            let mut sessions = there.sessions;
+            sessions.sort();
+            (sessions, there.others_are_gone)
+        })
+    }
+
+    #[test]
+    fn a_process_of_the_same_pod_ends_the_one_before_at_once() {
+        let at = Instant::now();
+        let sessions = Sessions::new(at);
+        sessions.heard("a", Pool::Send, "pod", ONE, at);
+        assert_eq!(there(&sessions, at), Some((vec![ONE], false)));
+        assert_eq!(there(&sessions, at), None, "no news");
+        sessions.heard("a", Pool::Send, "pod", TWO, after(at, 1));
+        assert_eq!(there(&sessions, after(at, 1)), Some((vec![TWO], false)));
+    }
+
+    #[test]
+    fn a_silent_process_is_gone_when_another_works_in_its_place_and_never_when_it_is_alone() {
+        let at = Instant::now();
+        let sessions = Sessions::new(at);
+        let beat = |pod: &str, id, seconds| sessions.heard("a", Pool::Send, pod, id, after(at, seconds));
+        beat("old", ONE, 60);
+        assert_eq!(there(&sessions, after(at, 60)), Some((vec![ONE], true)));
+        assert_eq!(there(&sessions, after(at, 90)), None, "alone");
+        beat("old", ONE, 100);
+        beat("new", TWO, 105);
+        assert_eq!(
+            there(&sessions, after(at, 105)),
+            Some((vec![ONE, TWO], true)),
+            "in a roll-out both are there"
+        );
+        beat("new", TWO, 109);
+        assert_eq!(there(&sessions, after(at, 109)), None);
+        assert_eq!(there(&sessions, after(at, 110)), Some((vec![TWO], true)), "silent for 10 s");
+        beat("old", ONE, 111);
+        assert_eq!(there(&sessions, after(at, 111)), Some((vec![ONE, TWO], true)), "it is back");
+    }
+
+    #[test]
+    fn a_claim_that_waits_says_that_its_worker_is_there() {
+        let at = Instant::now();
+        let sessions = Sessions::new(at);
+        let waiting = sessions.claims("a", Pool::Retry, "old", ONE);
+        sessions.heard("a", Pool::Retry, "new", TWO, after(at, 29));
+        assert_eq!(there(&sessions, after(at, 30)), Some((vec![ONE, TWO], true)));
+        drop(waiting);
+        sessions.heard("a", Pool::Retry, "new", TWO, after(at, 60));
+        assert_eq!(there(&sessions, after(at, 60)), Some((vec![TWO], true)));
+    }
+
+    #[test]
+    fn after_a_start_everybody_has_their_time_and_namespaces_that_are_silent_are_forgotten() {
+        let at = Instant::now();
+        let sessions = Sessions::new(at);
+        sessions.heard("a", Pool::Send, "new", TWO, after(at, 5));
+        assert_eq!(there(&sessions, after(at, 5)), Some((vec![TWO], false)));
+        assert_eq!(there(&sessions, after(at, 10)), Some((vec![TWO], true)), "others had 10 s");
+        assert_eq!(there(&sessions, after(at, 40)), None);
+        assert!(sessions.lock().is_empty());
+    }
+
+    #[test]
+    fn more_processes_than_a_namespace_has_end_nothing_early() {
+        let at = Instant::now();
+        let sessions = Sessions::new(at);
+        for n in 0..10_000 {
+            sessions.heard("a", Pool::Send, &n.to_string(), Uuid::from_u128(n), at);
+        }
+        assert_eq!(there(&sessions, after(at, 1)), None);
+        assert!(sessions.lock().values().all(|space| space.sessions.len() <= MOST + 1));
+    }
+}

@@ -1,0 +1,101 @@
+//! Since where each rule counts, by partition.
+//!
+//! Invariant: a namespace has a bounded number of these rows, summed over its rules. Never: an offset that moves; only the event
+//! time there may become known later.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use protocol::messages::Entry;
+use sqlx::{query, query_scalar};
+use uuid::Uuid;
+
+use crate::Error;
+use crate::commit::Live;
+use crate::positions::Topic;
+use crate::sql::set;
+use crate::writer::Tx;
+
+/// A rule is active in a partition from the first accepted entry that was folded with it. By event time that is where the
+/// partition stood before; one that was never read begins with its first record, or where an empty one stands.
+pub(crate) async fn activate(
+    tx: &mut Tx,
+    namespace: &str,
+    (accepted, stood): (&[&Entry], &[Option<i64>]),
+    topics: &HashMap<String, Topic>,
+    rules: &mut BTreeMap<Uuid, Live>,
+) -> Result<(), Error> {
+    let mut rows = Vec::new();
+    for rule in rules.values().filter(|rule| rule.current) {
+        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads(&entry.topic)) {
+            if let Some(topic) = topics.get(&entry.topic) {
+                let since = stood.or(entry.since_ms).or(entry.progress_ms);
+                rows.push((rule.object.row, topic.t, entry.partition, entry.from, since));
+            }
+        }
+    }
+    bound_activations(tx, namespace, &mut rows, rules).await?;
+    let made = query(
+        "INSERT INTO activations (r, t, p, position, since) SELECT value ->> 0, value ->> 1, value ->> 2, \
+         value ->> 3, value ->> 4 FROM jsonb_each(?1) WHERE true ON CONFLICT (r, t, p) DO UPDATE SET \
+         since = excluded.since WHERE since IS NULL AND excluded.since IS NOT NULL",
+    )
+    .bind(set(&rows)?)
+    .execute(&mut tx.conn)
+    .await?;
+    // That a rule counts from now on is news, not a counter.
+    if made.rows_affected() > 0 {
+        for (uid, _) in rules.iter().filter(|(_, rule)| rule.current) {
+            tx.mark(*uid, true);
+        }
+    }
+    Ok(())
+}
+
+/// Rows that a rule's activations lack because the namespace has no room for more: how often it was met.
+const ACTIVATIONS_FULL: &str = "ActivationsFull";
+
+/// A row of `activations`.
+type Active = (i64, i64, i32, i64, Option<i64>);
+
+/// Leaves out what is new where the namespace has no room for it; its rules say so, and are not ready. There it is tried again
+/// by the next commit.
+async fn bound_activations(
+    tx: &mut Tx,
+    namespace: &str,
+    rows: &mut Vec<Active>,
+    rules: &mut BTreeMap<Uuid, Live>,
+) -> Result<(), Error> {
+    let held: i64 = query_scalar("SELECT coalesce(sum(activations), 0) FROM rules WHERE namespace = ?1")
+        .bind(namespace)
+        .fetch_one(&mut tx.conn)
+        .await?;
+    let mut room = tx.options.max_activations - held;
+    if room >= rows.len() as i64 {
+        return Ok(());
+    }
+    let known: Vec<i64> = query_scalar(
+        "SELECT j.key FROM jsonb_each(?1) j JOIN activations a ON a.r = j.value ->> 0 AND a.t = j.value ->> 1 \
+         AND a.p = j.value ->> 2",
+    )
+    .bind(set(&*rows)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let known: HashSet<usize> = known.into_iter().filter_map(|at| usize::try_from(at).ok()).collect();
+    let mut left_out: HashMap<i64, i64> = HashMap::new();
+    let mut at = 0;
+    rows.retain(|(r, ..)| {
+        let fits = known.contains(&at) || room > 0;
+        room -= i64::from(fits && !known.contains(&at));
+        at += 1;
+        if !fits {
+            *left_out.entry(*r).or_default() += 1;
+        }
+        fits
+    });
+    for rule in rules.values_mut() {
+        if let Some(count) = left_out.get(&rule.object.row) {
+            *rule.numbers.dropped.entry(ACTIVATIONS_FULL.to_owned()).or_default() += count;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Which namespace of a name is meant. One that was deleted and made again is another, by its uid: its readers and its
+//! channels have nothing to do with what was recorded for the one before.
+//!
+//! Invariants: whoever asks for something of a namespace, or brings it its first plans, says before which one it is; from
+//! the transaction on in which another one is known, nothing of those before is read, claimed or made real, and it is removed
+//! in batches. Never: something removed because a namespace is gone; only because there is another one.
+
+use jiff::Timestamp;
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::sql::ms;
+use crate::writer::{Command, Tx};
+use crate::{Error, Ledger, chores, plans};
+
+/// Of a namespace that is met for the first time, what was recorded so much before it was made is of one before: clocks differ.
+const CLOCKS: i64 = 60_000;
+/// Namespaces of which nothing is kept that are forgotten at once.
+const FORGOTTEN: usize = 100;
+
+/// A namespace as the cluster knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Its uid.
+    pub uid: Uuid,
+    /// When it was made, by the cluster's clock, in whole seconds.
+    pub created: Timestamp,
+}
+
+/// A namespace as last known, and up to which rows what is recorded is of those before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) uid: Uuid,
+    created: i64,
+    /// The last notification, delivery and letter of those before.
+    pub(crate) n: i64,
+    pub(crate) d: i64,
+    pub(crate) l: i64,
+}
+
+/// A row of `namespaces`.
+type Row = (String, String, i64, i64, i64, i64);
+
+/// What is stored, into the catalog.
+pub(crate) async fn load(
+    conn: &mut sqlx::sqlite::SqliteConnection,
+    catalog: &mut Catalog,
+) -> Result<(), Error> {
+    let rows: Vec<Row> =
+        query_as("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
+    for (namespace, uid, created, n, d, l) in rows {
+        catalog.origins.insert(namespace, Origin { uid: crate::sql::uuid(&uid)?, created, n, d, l });
+    }
+    Ok(())
+}
+
+struct Is {
+    namespace: String,
+    made: Made,
+    now: Timestamp,
+}
+
+impl Command for Is {
+    type Answer = ();
+
+    async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        let (namespace, created) = (self.namespace.as_str(), ms(self.made.created));
+        let known = tx.catalog.origins.get(namespace).copied();
+        // An answer that was long on its way may be of one before.
+        if known.is_some_and(|known| known.uid == self.made.uid || known.created >= created) {
+            return Ok(());
+        }
+        let origin = match known {
+            Some(_) => self.another(tx).await?,
+            None => before(tx, namespace, &self.made).await?,
+        };
+        query(
+            "INSERT INTO namespaces (namespace, uid, created, n, d, l) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT (namespace) DO UPDATE SET uid = excluded.uid, created = excluded.created, n = excluded.n, \
+             d = excluded.d, l = excluded.l",
+        )
+        .bind(namespace)
+        .bind(self.made.uid.to_string())
+        .bind(created)
+        .bind(origin.n)
+        .bind(origin.d)
+        .bind(origin.l)
+        .execute(&mut tx.conn)
+        .await?;
+        if origin.n > 0 || origin.l > 0 {
+            chores::add(tx, namespace, chores::kind::NAMESPACE, ("", 0), 0).await?;
+        }
+        let mut catalog = Catalog::clone(&tx.catalog);
+        catalog.origins.insert(namespace.to_owned(), origin);
+        tx.catalog = std::sync::Arc::new(catalog);
+        Ok(())
+    }
+}
+
+impl Is {
+    /// Another one has taken the name: all that there is belongs to the one before, since the first plans of this one come
+    /// after.
+    async fn another(&self, tx: &mut Tx) -> Result<Origin, Error> {
+        tracing::info!(
+            namespace = self.namespace,
+            "the namespace was deleted and made again: what was recorded before is forgotten"
+        );
+        plans::forget_all(tx, &self.namespace).await?;
+        // Without their name nobody reads on where they stood; they go as topics do that no rule reads.
+        query("UPDATE sources SET namespace = 'gone/' || s WHERE namespace = ?1")
+            .bind(&self.namespace)
+            .execute(&mut tx.conn)
+            .await?;
+        let l = query_scalar("SELECT coalesce(max(l), 0) FROM dead_letters").fetch_one(&mut tx.conn).await?;
+        let (n, d) = (tx.ids.notification, tx.ids.delivery);
+        tracing::debug!(namespace = self.namespace, n, d, l, now = %self.now, "up to these rows");
+        Ok(Origin { uid: self.made.uid, created: ms(self.made.created), n, d, l })
+    }
+}
+
+/// A namespace is met for the first time: rows are in the order of their making, so those before its own end at one.
+async fn before(tx: &mut Tx, namespace: &str, made: &Made) -> Result<Origin, Error> {
+    let created = ms(made.created);
+    let cut = created.saturating_sub(CLOCKS);
+    let notifications =
+        "SELECT n, created FROM notifications WHERE namespace = ?1 AND n > ?2 ORDER BY n LIMIT 1";
+    let letters = "SELECT l, stored FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT 1";
+    let top = query_scalar("SELECT coalesce(max(l), 0) FROM dead_letters").fetch_one(&mut tx.conn).await?;
+    let last = tx.ids.notification;
+    let n = last_before(tx, notifications, namespace, cut, last).await?;
+    let l = last_before(tx, letters, namespace, cut, top).await?;
+    let first: Option<i64> = query_scalar(
+        "SELECT d.d FROM notifications n JOIN deliveries d ON d.n = n.n WHERE n.namespace = ?1 AND n.n > ?2 \
+         ORDER BY n.n, d.d LIMIT 1",
+    )
+    .bind(namespace)
+    .bind(n)
+    .fetch_optional(&mut tx.conn)
+    .await?;
+    let d = if n == 0 { 0 } else { first.map_or(tx.ids.delivery, |d| d - 1) };
+    Ok(Origin { uid: made.uid, created, n, d, l })
+}
+
+/// The last row up to `top` that is older than `cut`, by halving; 0 for none.
+async fn last_before(
+    tx: &mut Tx,
+    next: &'static str,
+    namespace: &str,
+    cut: i64,
+    top: i64,
+) -> Result<i64, Error> {
+    // All at or below `low` are older, and none above `high` is.
+    let (mut low, mut high) = (0, top);
+    while low < high {
+        // The first look is at the oldest row: mostly there is none to find.
+        let middle = if low == 0 && high == top { 0 } else { low + (high - low) / 2 };
+        let found: Option<(i64, i64)> =
+            query_as(next).bind(namespace).bind(middle).fetch_optional(&mut tx.conn).await?;
+        match found.filter(|(row, _)| *row <= high) {
+            Some((row, at)) if at < cut => low = row,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Forgets namespaces of which nothing is kept: the next of their name is met for the first time.
+pub(crate) async fn tidy(tx: &mut Tx) -> Result<(), Error> {
+    let unused: Vec<&String> = tx
+        .catalog
+        .origins
+        .keys()
+        .filter(|namespace| tx.catalog.space(namespace).is_none())
+        .take(FORGOTTEN)
+        .collect();
+    if unused.is_empty() {
+        return Ok(());
+    }
+    let gone: Vec<String> = query_scalar(
+        "DELETE FROM namespaces WHERE namespace IN (SELECT value FROM jsonb_each(?1)) AND NOT EXISTS \
+         (SELECT 1 FROM usage u WHERE u.namespace = namespaces.namespace) AND NOT EXISTS \
+         (SELECT 1 FROM chores c WHERE c.namespace = namespaces.namespace) RETURNING namespace",
+    )
+    .bind(crate::sql::set(&unused)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    if !gone.is_empty() {
+        let mut catalog = Catalog::clone(&tx.catalog);
+        for namespace in &gone {
+            catalog.origins.remove(namespace);
+        }
+        tx.catalog = std::sync::Arc::new(catalog);
+    }
+    Ok(())
+}
+
+impl Ledger {
+    /// Says which namespace of this name there is now. Where another one was known, all that was recorded for it is not
+    /// found any more from here on. To be said before something is read for people, or the first plan of an object is put.
+    pub async fn namespace_is(&self, namespace: &str, made: Made, now: Timestamp) -> Result<(), Error> {
+        let catalog = self.shared.catalog();
+        if catalog.origins.get(namespace).is_some_and(|known| known.uid == made.uid) {
+            return Ok(());
+        }
+        self.door.done(Is { namespace: namespace.to_owned(), made, now }).await
+    }
+
+    /// Whether an object is known.
+    pub fn knows(&self, uid: Uuid) -> bool {
+        self.shared.catalog().get(uid).is_some()
+    }
+}

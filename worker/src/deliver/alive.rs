@@ -1,0 +1,32 @@
+//! Says that this process is there, as long as it has attempts in hand: one that is silent, and has a successor, is taken for
+//! gone, and its attempts for ended unknown. Never: a word while nothing is in hand; there is nothing to give up then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use protocol::messages::{Alive, Pool};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Tools;
+use super::reporter::brief;
+use crate::context::Context;
+
+/// How often it is said. The hub takes a worker for gone after 10 s.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Runs until it is aborted.
+pub(super) async fn say(context: Context, pool: Pool, tools: Arc<Tools>) {
+    let alive = Alive { pool, instance: context.config.instance.clone(), session: tools.session };
+    let mut ticks = interval(PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if tools.open.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        if let Err(error) = brief(context.hub.alive(&context.config.namespace, &alive)).await {
+            tracing::debug!(error, "can't say that this worker is there, trying again");
+        }
+    }
+}
