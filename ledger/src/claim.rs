@@ -189,12 +189,10 @@ async fn hold(tx: &mut Tx, work: Vec<Work>, now: i64) -> Result<Vec<Work>, Error
         }
     }
     if !held.is_empty() {
-        query(
-            "UPDATE deliveries SET due = j.value ->> 1 FROM jsonb_each(?1) j WHERE d = j.value ->> 0",
-        )
-        .bind(set(&held)?)
-        .execute(&mut tx.conn)
-        .await?;
+        query("UPDATE deliveries SET due = j.value ->> 1 FROM jsonb_each(?1) j WHERE d = j.value ->> 0")
+            .bind(set(&held)?)
+            .execute(&mut tx.conn)
+            .await?;
     }
     Ok(free)
 }

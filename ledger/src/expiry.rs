@@ -14,7 +14,7 @@ use crate::deliveries::{Change, Stands, Tally, apply};
 use crate::outcomes::{LEASE_RAN_OUT, UNDER_WAY, end};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Pruned, letters, reads};
+use crate::{Error, Ledger, Pruned, letters, reads, undelivered};
 
 /// Rows in one batch.
 const BATCH: i64 = 500;
@@ -238,6 +238,7 @@ async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<u64, Error> {
         return Ok(0);
     }
     let which = set(rows)?;
+    undelivered::dropped(tx, &which).await?;
     let deliveries: Vec<i64> =
         query_scalar("SELECT d.d FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
             .bind(&which)

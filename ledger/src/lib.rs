@@ -18,6 +18,7 @@ mod deliveries;
 mod due;
 mod error;
 mod expiry;
+mod lately;
 mod letters;
 mod notify;
 mod numbers;
@@ -36,6 +37,7 @@ mod sql;
 mod status;
 mod stories;
 mod texts;
+mod undelivered;
 mod writer;
 
 pub use api::{

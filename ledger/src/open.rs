@@ -20,13 +20,14 @@ use crate::writer::{Dirty, Ids, Tx};
 use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
     include_str!("../migrations/0006.sql"),
+    include_str!("../migrations/0010.sql"),
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.

@@ -26,7 +26,8 @@ const ATTEMPTS: usize = 50;
 /// Attempts of a story.
 const ALL_ATTEMPTS: usize = 2_000;
 /// What a pending delivery of what was deleted waits for.
-const DELETED: &str = "what caused it was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
+const DELETED: &str =
+    "what caused it was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
 /// Notifications that one page looks at.
 const LOOKED_AT: i64 = 500;
 

@@ -297,7 +297,8 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let aggregates = partition.take();
     let counts: Vec<_> = aggregates.counts.iter().map(|count| (count.bucket_ms, count.count)).collect();
     assert_eq!(counts, [(clock_ms + MAX_AHEAD, 1)]);
-    let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2 };
+    let sample = Some(domain::DropSample { offset: 1, detail: String::new() });
+    let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2, sample };
     assert_eq!(aggregates.dropped, [dropped]);
     assert_eq!(aggregates.records.len(), 3, "what speaks for each record needs no time");
 }

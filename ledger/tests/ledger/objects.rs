@@ -154,7 +154,8 @@ async fn what_is_absent_stops_at_once_and_is_forgotten_after_the_grace() {
 }
 
 #[tokio::test]
-async fn what_a_deleted_rule_caused_is_not_sent_in_the_grace_nor_when_its_channel_appears_and_ends_as_deleted() {
+async fn what_a_deleted_rule_caused_is_not_sent_in_the_grace_nor_when_its_channel_appears_and_ends_as_deleted()
+ {
     let bed = Bed::with(|options| in_steps(options, 100, true)).await;
     let other = Uuid::from_u128(101);
     bed.put(vec![any(), rule(other, "other", |_| {})]).await;
