@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::messages::{ClockCounts, StatusBody};
 
-use super::{Facts, moment, under_way};
+use super::{Facts, became, moment, under_way};
 use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
 use crate::conflicts::{Finding, NOT_NAMED, Suggested, not_compared, not_permitted};
@@ -56,7 +56,7 @@ pub fn schedule(
         _ => facts
             .trouble()
             .or_else(|| Some(unwoken(overdue?, times, facts.plan.ok()?)))
-            .unwrap_or_else(|| ready(times)),
+            .unwrap_or_else(|| ready(facts, times, conflict.as_deref())),
     };
     conditions.stand(&standing);
     if times.is_some() {
@@ -71,6 +71,10 @@ pub fn schedule(
         Some(StatusBody::Schedule(told)) => Some(told),
         _ => None,
     };
+    match told {
+        Some(told) => became::delivered(&mut conditions, facts, &told.told),
+        None => conditions.keep(types::DELIVERED),
+    }
     let silent = *rejected || facts.plan.map_or(true, |plan| plan.suspended);
     ScheduleStatus {
         observed_generation: facts.generation,
@@ -82,6 +86,9 @@ pub fn schedule(
         suggestions: times.map(|times| suggested(&other.times, &times.zone)).unwrap_or_default(),
         last_reminder_time: told
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
+        last_notification: told
+            .map_or_else(|| before.last_notification.clone(), |told| became::last(&told.told)),
+        undelivered: told.map_or_else(|| before.undelivered.clone(), |told| became::undelivered(&told.told)),
         skipped_reminders: told.map_or(before.skipped_reminders, |told| Some(told.skipped)),
         clock_changes: told.map_or_else(|| before.clock_changes.clone(), |told| clock(told.clock)),
         conflicts: clashes
@@ -101,16 +108,25 @@ fn clock(counts: ClockCounts) -> Option<wire::ClockChanges> {
     (counts != ClockCounts::default()).then_some(wire::ClockChanges { shifted, skipped, doubled })
 }
 
-fn ready(times: Option<&Times>) -> Standing {
-    match times {
-        Some(times) if times.next.is_empty() => {
+fn ready(facts: &Facts<'_>, times: Option<&Times>, conflict: Option<&str>) -> Standing {
+    match (times, conflict) {
+        (Some(times), None) if times.next.is_empty() => {
             Standing::Ready { reason: reasons::ENDED, message: "there is no further occurrence".to_owned() }
         }
-        Some(times) if !times.reminds => Standing::Ready {
+        (Some(times), None) if !times.reminds => Standing::Ready {
             reason: reasons::READY,
             message: "the slot is held; there is nothing to remind of".to_owned(),
         },
-        _ => Standing::Ready { reason: reasons::READY, message: "reminders will be sent".to_owned() },
+        (Some(times), Some(conflict)) if !times.reminds => Standing::Ready {
+            reason: reasons::READY,
+            message: format!(
+                "the slot is not this schedule's alone: {conflict}; there is nothing to remind of (conflictPolicy: Warn)"
+            ),
+        },
+        (_, Some(conflict)) => {
+            facts.ready(&format!("reminders will be sent, though {conflict} (conflictPolicy: Warn)"))
+        }
+        _ => facts.ready("reminders will be sent"),
     }
 }
 
