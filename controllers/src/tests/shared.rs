@@ -105,7 +105,9 @@ async fn a_resource_says_that_it_can_be_booked_and_when_it_is_taken_but_by_whom_
     resources.reconcile("rooms".to_owned()).await.unwrap();
     assert!(bed.asked().is_empty(), "nothing changed");
 
-    bed.world.resources.insert(hall(json!({"capacity": 0})));
+    let mut wrong = hall(json!({"capacity": 0}));
+    wrong.0.as_mut().unwrap().metadata.generation = Some(2);
+    bed.world.resources.insert(wrong);
     resources.reconcile("rooms".to_owned()).await.unwrap();
     let status = written(&bed.asked(), "hall");
     assert_eq!(ready(&status), "False/InvalidSpec");
