@@ -11,6 +11,8 @@ use crate::Error;
 
 /// Records after which the numbers are halved.
 pub(crate) const MEMORY: i64 = 1_000;
+/// Fewer records than this say nothing.
+const LEAST: i64 = 3;
 /// How long it is said that a quota was met, ms.
 pub(crate) const FULL_FOR: i64 = 3_600_000;
 /// Records that can't be decoded are counted apart.
@@ -84,11 +86,11 @@ impl Lately {
     /// matched.
     pub(crate) fn share(self) -> Option<(i32, bool)> {
         let tens = |part: i64, of: i64| i32::try_from(part * 10 / of.max(part).max(1) * 10).unwrap_or(100);
-        if self.failed > 0 && self.failed * 2 >= self.read {
+        if self.failed >= LEAST && self.failed * 2 >= self.read {
             return Some((tens(self.failed, self.read), false));
         }
         let matched = self.lost + self.counted;
-        (self.lost > 0 && self.lost * 2 >= matched).then(|| (tens(self.lost, matched), true))
+        (self.lost >= LEAST && self.lost * 2 >= matched).then(|| (tens(self.lost, matched), true))
     }
 }
 
@@ -121,10 +123,11 @@ mod tests {
         let of = |read, failed, lost, counted| Lately { read, failed, lost, counted }.share();
         assert_eq!(of(3, 3, 0, 0), Some((100, false)));
         assert_eq!(of(1_000, 999, 0, 1), Some((90, false)));
-        assert_eq!(of(4, 2, 0, 2), Some((50, false)));
-        assert_eq!(of(5, 2, 0, 3), None);
-        assert_eq!(of(1_000, 0, 2, 0), Some((100, true)), "few match, and none of them counts");
-        assert_eq!(of(1_000, 0, 2, 3), None);
+        assert_eq!(of(6, 3, 0, 3), Some((50, false)));
+        assert_eq!(of(7, 3, 0, 4), None);
+        assert_eq!(of(2, 2, 0, 0), None, "too few to tell");
+        assert_eq!(of(1_000, 0, 3, 0), Some((100, true)), "few match, and none of them counts");
+        assert_eq!(of(1_000, 0, 3, 4), None);
         assert_eq!(of(0, 0, 0, 0), None);
     }
 }

@@ -36,12 +36,11 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
         conditions.set(types::FIRING, Is::False, reasons::QUIET, "no group is firing");
     }
     became::delivered(&mut conditions, facts, &told.told);
-    match &told.uncountable {
-        Some(why) => conditions.set(types::UNMATCHED, Is::True, &word(&why.reason), &uncountable(why)),
-        None => {
-            let message = "most of the records that came lately could be looked into";
-            conditions.set(types::UNMATCHED, Is::False, reasons::COUNTED, message);
-        }
+    if let Some(why) = &told.uncountable {
+        conditions.set(types::UNMATCHED, Is::True, &word(&why.reason), &uncountable(why));
+    } else {
+        let message = "most of the records that came lately could be looked into";
+        conditions.set(types::UNMATCHED, Is::False, reasons::COUNTED, message);
     }
     shown(told, facts.generation, conditions)
 }

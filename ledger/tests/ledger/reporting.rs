@@ -413,7 +413,7 @@ async fn records_of_which_few_fail_are_no_news_and_a_source_of_undecodable_ones_
 async fn a_rule_all_of_whose_matches_lack_their_group_can_not_count_though_most_records_do_not_match() {
     let bed = ready(three()).await;
     let entry_of = |dropped, from, to| protocol::messages::Entry { dropped, ..entry(0, from, to) };
-    bed.commit(vec![entry_of(vec![dropped("GroupMissing", 2, "")], 0, 5_000)], 1).await;
+    bed.commit(vec![entry_of(vec![dropped("GroupMissing", 3, "")], 0, 5_000)], 1).await;
     publish(&bed, 1).await;
     let said = rule_status(&bed).await.uncountable.unwrap();
     assert_eq!((said.reason.as_str(), said.share, said.matched), ("GroupMissing", 100, true));
