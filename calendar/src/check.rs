@@ -7,14 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
+use jiff::Timestamp;
+
 use crate::conflict::{Booking, Clash, Clashes, Hold, Holder, first_clash};
 use crate::expanded::{EXPANDING, Expanded};
+use crate::free::{Stretch, stretch};
 use crate::occupancy::{Held, Occupancy};
 use crate::place::{Place, Series};
 use crate::proof::Pattern;
 use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
-use crate::zone::timestamp;
+use crate::zone::{floor_second, timestamp};
 
 /// Steps for each that is told.
 const TELLING: usize = 16;
@@ -198,6 +201,27 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
         let mut steps = Steps::new(u64::MAX);
         self.holds(place, place.series(), window, Buffers::default(), &others, &mut holds, &mut steps);
         holds
+    }
+
+    /// What of `name` is taken between two instants, as far as it is held: the keys of those who have it, and for how long with
+    /// their buffers, in order. None when the steps don't suffice.
+    pub fn taken(
+        &self,
+        name: &R,
+        (from, until): (Timestamp, Timestamp),
+        counts: &dyn Fn(&K) -> bool,
+        steps: &mut Steps,
+    ) -> Option<Vec<(K, Stretch)>> {
+        let Some(place) = self.find(name) else { return Some(Vec::new()) };
+        let window = Span { start: floor_second(from), end: floor_second(until) };
+        let mut holds = Vec::new();
+        let others = Others { but: None, until: self.until(), against: counts };
+        if !self.holds(place, place.series(), window, Buffers::default(), &others, &mut holds, steps) {
+            return None;
+        }
+        holds.sort_by_key(|hold| (hold.held.start, hold.held.end, hold.slot));
+        let key = |hold: &Hold| Some(self.held[hold.slot as usize].as_ref()?.key.clone());
+        Some(holds.iter().filter_map(|hold| Some((key(hold)?, stretch(hold.held)))).collect())
     }
 
     fn counts(&self, slot: u32, others: &Others<'_, K>) -> bool {

@@ -140,6 +140,8 @@ impl Channels {
                 workers: workers.clone(),
                 wants_running: true,
                 missing_channels: Vec::new(),
+                stuck_channels: Vec::new(),
+                hub_url: &self.world.settings.hub_url,
                 now,
             };
             let status = status::channel(&facts, &before);

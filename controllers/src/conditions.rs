@@ -20,6 +20,10 @@ pub mod types {
     pub const FIRING: &str = "Firing";
     /// An older schedule has a participant or resource at the same time.
     pub const CONFLICTING: &str = "Conflicting";
+    /// The last messages of a rule or schedule arrived.
+    pub const DELIVERED: &str = "Delivered";
+    /// A rule can't look into or count at least half of the records that come.
+    pub const UNMATCHED: &str = "Unmatched";
 }
 
 /// Reasons of conditions and events. Workers add theirs, such as `SecretKeyNotFound`, `TopicNotFound`, `BrokerUnreachable`.
@@ -92,6 +96,26 @@ pub mod reasons {
     pub const DELIVERING: &str = "Delivering";
     /// Nothing was sent yet.
     pub const NOTHING_SENT: &str = "NothingSent";
+    /// The last message arrived.
+    pub const DELIVERED: &str = "Delivered";
+    /// The last message is on its way.
+    pub const PENDING: &str = "Pending";
+    /// The last message was not wanted any more.
+    pub const SUPPRESSED: &str = "Suppressed";
+    /// Messages were given up: refused, out of attempts, or held.
+    pub const DEAD: &str = "Dead";
+    /// Messages grew too old before anybody took them.
+    pub const EXPIRED: &str = "Expired";
+    /// Most of the records that come can be counted.
+    pub const COUNTED: &str = "Counted";
+    /// All works, but a channel that is named can't send now.
+    pub const CHANNEL_NOT_READY: &str = "ChannelNotReady";
+    /// Records of new groups are left out: there are as many as maxGroups or the hub allows.
+    pub const GROUPS_FULL: &str = "GroupsFull";
+    /// Quiet groups are forgotten to make room for new ones.
+    pub const GROUPS_EVICTED: &str = "GroupsEvicted";
+    /// Records are left out: the groups take as many bytes as the hub allows.
+    pub const STATE_FULL: &str = "StateFull";
     /// Groups are firing.
     pub const GROUPS_FIRING: &str = "GroupsFiring";
     /// No group is firing.
@@ -188,6 +212,14 @@ impl Conditions {
             observed_generation: Some(self.generation),
             last_transition_time: Time(since),
         });
+    }
+
+    /// Keeps one as it is shown, where nothing new is known of it.
+    pub fn keep(&mut self, type_: &str) {
+        if let Some(held) = self.before.iter().find(|condition| condition.type_ == type_).cloned() {
+            self.after.retain(|condition| condition.type_ != type_);
+            self.after.push(Condition { observed_generation: Some(self.generation), ..held });
+        }
     }
 
     /// Sets `Ready`, and `Reconciling` or `Stalled` where they are true.

@@ -41,6 +41,8 @@ struct State {
 pub struct View {
     /// Why the hub does not answer, where it doesn't.
     pub unreachable: Option<String>,
+    /// Whether it did not answer the last call, however short the time.
+    pub silent: bool,
     /// Whether it holds this revision and generation.
     pub holds: bool,
     /// Why it refused the plan.
@@ -119,6 +121,7 @@ impl Hub {
         let state = self.lock();
         View {
             unreachable: state.unreachable.clone(),
+            silent: state.failing_since.is_some(),
             holds: state.holds(plan),
             refused: state
                 .refused
@@ -132,7 +135,7 @@ impl Hub {
     /// The same of an object that has no valid plan now: an earlier one may still be in force.
     pub fn told(&self, uid: &str) -> View {
         let status = uid.parse().ok().and_then(|uid: Uuid| self.lock().statuses.get(&uid).cloned());
-        View { unreachable: None, holds: false, refused: None, status }
+        View { unreachable: None, silent: false, holds: false, refused: None, status }
     }
 
     /// Asks for a test or a resend, once a value.

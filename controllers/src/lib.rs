@@ -20,6 +20,7 @@ pub mod lint;
 pub mod metrics;
 pub mod queue;
 pub mod rbac;
+pub mod resources;
 pub mod rules;
 pub mod run;
 pub mod schedules;

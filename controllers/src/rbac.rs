@@ -23,7 +23,12 @@ pub const WATCHED: &[Rule] = &[
     // Server-side apply of the status alone.
     Rule {
         group: "belfry.dev",
-        resources: &["notificationchannels/status", "alertrules/status", "schedules/status"],
+        resources: &[
+            "notificationchannels/status",
+            "alertrules/status",
+            "schedules/status",
+            "bookableresources/status",
+        ],
         verbs: &["patch"],
     },
     // Server-side apply needs create as well as patch where the object does not exist yet. Get: whose is what has the name?

@@ -11,7 +11,7 @@ use domain::{Digest, FileRef, Plan, PlanBody, Source};
 use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error};
 use crate::queue::Reconciler;
-use crate::status::{self, Facts};
+use crate::status::{self, Facts, Stuck};
 use crate::steps::{self, Item};
 use crate::validate;
 use crate::world::{Memo, World};
@@ -115,6 +115,8 @@ impl Rules {
                 workers: consumer.iter().map(|name| self.world.workers(namespace, name)).collect(),
                 wants_running: true,
                 missing_channels: missing(rule.valid.as_ref().ok(), channels),
+                stuck_channels: stuck(&self.world, rule.valid.as_ref().ok()),
+                hub_url: &self.world.settings.hub_url,
                 now,
             };
             let status = status::rule(&facts, &before);
@@ -137,6 +139,13 @@ impl Rules {
 /// which goes on with the rule's last valid plan.
 fn source(rule: &Rule) -> Option<Source> {
     validate::source_of(rule.object.0.as_ref().ok()?).ok()
+}
+
+fn stuck(world: &World, plan: Option<&Arc<Plan>>) -> Vec<Stuck> {
+    match plan.map(|plan| (plan, &plan.body)) {
+        Some((plan, PlanBody::AlertRule(rule))) => world.stuck(&plan.namespace, &rule.notify),
+        _ => Vec::new(),
+    }
 }
 
 fn missing(plan: Option<&Arc<Plan>>, channels: &BTreeSet<String>) -> Vec<String> {

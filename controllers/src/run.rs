@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crds::{NotificationChannel, Schedule};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::runtime::watcher;
@@ -19,12 +20,14 @@ use crate::cache::{Cache, Change, Weighed, follow};
 use crate::channels::Channels;
 use crate::children::{BELFRY, COMPONENT, MANAGED_BY, Settings};
 use crate::cluster::Cluster;
+use crate::guarded::Guarded;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::queue::{self, Reconciler, Waker, queue};
+use crate::resources::Resources;
 use crate::rules::Rules;
 use crate::schedules::Schedules;
-use crate::world::World;
+use crate::world::{World, standing};
 
 /// How often the hub is told which objects live, when nothing was deleted.
 const LIVE_EVERY: Duration = Duration::from_mins(1);
@@ -70,6 +73,7 @@ struct Wakers {
     channels: Waker,
     rules: Waker,
     schedules: Waker,
+    resources: Waker,
     deleted: Arc<Notify>,
 }
 
@@ -87,6 +91,19 @@ impl Wakers {
         }
         for namespace in world.schedules.namespaces().iter().chain(&children) {
             self.schedules.wake(namespace);
+        }
+        for namespace in world.resources.namespaces() {
+            self.resources.wake(&namespace);
+        }
+    }
+
+    /// Wakes for the resources that a schedule may have, of whatever namespace.
+    fn booked(&self, change: &Change<Guarded<Schedule>>) {
+        self.resources.wake(&change.namespace);
+        for object in change.before.iter().chain(&change.after).filter_map(|object| object.0.as_ref().ok()) {
+            for shared in &object.spec.shared_resources {
+                self.resources.wake(&shared.namespace);
+            }
         }
     }
 
@@ -125,7 +142,9 @@ pub fn lead(running: &mut Running, options: &Options) {
     let channels = Arc::new(Channels::new(Arc::clone(world), cluster(Channels::NAME)));
     let rules = Arc::new(Rules::new(Arc::clone(world), cluster(Rules::NAME)));
     let schedules = Arc::new(Schedules::new(Arc::clone(world), cluster(Schedules::NAME)));
+    let resources = Arc::new(Resources::new(Arc::clone(world), cluster(Resources::NAME)));
     let wakers = Wakers {
+        resources: control(tasks, world, Arc::clone(&resources), &options.metrics),
         channels: control(tasks, world, Arc::clone(&channels), &options.metrics),
         rules: control(tasks, world, Arc::clone(&rules), &options.metrics),
         schedules: control(tasks, world, Arc::clone(&schedules), &options.metrics),
@@ -139,6 +158,7 @@ pub fn lead(running: &mut Running, options: &Options) {
         channels.forget(&is_alive);
         rules.forget(&is_alive);
         schedules.forget(&is_alive);
+        resources.forget(&is_alive);
     }));
     // What came before anybody was to be woken.
     let world = Arc::clone(world);
@@ -184,8 +204,11 @@ fn follow_all(
             if is_news(change) {
                 wake.channels.wake(&change.namespace);
             }
-            // A channel that appears or goes is news for who names it.
-            if change.before.is_none() || change.after.is_none() {
+            // A channel that appears or goes, or can send no more or again, is news for who names it.
+            if change.before.is_none()
+                || change.after.is_none()
+                || is_stuck(change.before.as_deref()) != is_stuck(change.after.as_deref())
+            {
                 wake.rules.wake(&change.namespace);
                 wake.schedules.wake(&change.namespace);
             }
@@ -216,6 +239,7 @@ fn follow_all(
             let Some(wake) = wake.get() else { return };
             if is_news(change) {
                 wake.schedules.wake(&change.namespace);
+                wake.booked(change);
             }
             told_deleted(wake, change);
         },
@@ -230,6 +254,7 @@ fn follow_all(
             // It looks at whoever names it, in whatever namespace.
             if let Some(wake) = wake.get().filter(|_| is_news(change)) {
                 wake.schedules.wake(&change.namespace);
+                wake.resources.wake(&change.namespace);
             }
         },
     );
@@ -245,6 +270,11 @@ fn follow_all(
     each.spawn(tasks, &world.cron_jobs, ours, |_| {}, move |change| woken_by_child(&wake, change));
     let wake = Arc::clone(wakers);
     each.spawn(tasks, &world.accounts, ours, |_| {}, move |change| woken_by_child(&wake, change));
+}
+
+/// Why a channel can't send, as it says itself.
+fn is_stuck(channel: Option<&Guarded<NotificationChannel>>) -> Option<(&str, bool)> {
+    standing(&channel?.0.as_ref().ok()?.status.as_ref()?.conditions)
 }
 
 /// One watch for each namespace, or one for all.
@@ -346,7 +376,8 @@ async fn live(world: Arc<World>, deleted: Arc<Notify>, forget: impl Fn(&dyn Fn(&
         uids.extend(world.rules.uids());
         uids.extend(world.schedules.uids());
         {
-            let alive: HashSet<&str> = uids.iter().map(String::as_str).collect();
+            let resources = world.resources.uids();
+            let alive: HashSet<&str> = uids.iter().chain(&resources).map(String::as_str).collect();
             forget(&|uid| alive.contains(uid));
         }
         let again = tell(&world, &uids).await;

@@ -207,6 +207,12 @@ impl Schedules {
                 workers: Vec::new(),
                 wants_running: false,
                 missing_channels: missing(known.plan.as_ref(), channels),
+                stuck_channels: known
+                    .plan
+                    .as_ref()
+                    .map(|plan| self.world.stuck(&plan.namespace, named(plan)))
+                    .unwrap_or_default(),
+                hub_url: &self.world.settings.hub_url,
                 now,
             };
             let times = known.timed.as_ref().map(|timed| &timed.times);
@@ -332,10 +338,15 @@ fn patience(plan: &Plan) -> SignedDuration {
     SignedDuration::from_millis(window.max(60_000) + 60_000)
 }
 
+/// The channels that its reminders name.
+fn named(plan: &Plan) -> BTreeSet<&String> {
+    let PlanBody::Schedule(schedule) = &plan.body else { return BTreeSet::new() };
+    schedule.reminders.iter().flat_map(|reminder| &reminder.notify).collect()
+}
+
 fn missing(plan: Option<&Plan>, channels: &BTreeSet<String>) -> Vec<String> {
-    let Some(PlanBody::Schedule(schedule)) = plan.map(|plan| &plan.body) else { return Vec::new() };
-    let named: BTreeSet<&String> = schedule.reminders.iter().flat_map(|reminder| &reminder.notify).collect();
-    named.into_iter().filter(|name| !channels.contains(*name)).cloned().collect()
+    let Some(plan) = plan else { return Vec::new() };
+    named(plan).into_iter().filter(|name| !channels.contains(*name)).cloned().collect()
 }
 
 #[cfg(test)]

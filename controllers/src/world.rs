@@ -8,18 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
 use crate::cache::Cache;
 use crate::children::{COMPONENT, ChildKind, Settings};
 use crate::cluster::{Owners, Whose, whose};
-use crate::conditions::reasons;
+use crate::conditions::{find, reasons, types};
 use crate::conflicts::Conflicts;
 use crate::guarded::Guarded;
 use crate::hub::Hub;
-use crate::status::Workers;
+use crate::status::{Stuck, Workers};
 use crate::validate::{Invalid, guarded};
 
 /// What the controllers share.
@@ -101,6 +101,18 @@ impl World {
         self.channels.of(namespace).iter().map(|channel| channel.name_any()).collect()
     }
 
+    /// Of these channels of a namespace those that say that they can't send, and not because that is just being made.
+    pub fn stuck<'a>(&self, namespace: &str, names: impl IntoIterator<Item = &'a String>) -> Vec<Stuck> {
+        let stuck = |name: &String| {
+            let held = self.channels.get(namespace, name)?;
+            let conditions = &held.0.as_ref().ok()?.status.as_ref()?.conditions;
+            let (reason, stalled) = standing(conditions)?;
+            let message = find(conditions, types::READY)?.message.clone();
+            Some(Stuck { name: name.clone(), reason: reason.to_owned(), message, stalled })
+        };
+        names.into_iter().filter_map(stuck).collect()
+    }
+
     /// What the cache shows of a child.
     pub fn seen(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<ObjectMeta> {
         match kind {
@@ -152,6 +164,14 @@ impl World {
         });
         Workers { name: name.to_owned(), available, trouble: trouble.and_then(|condition| condition.message) }
     }
+}
+
+/// Why an object is not ready, and whether only a person can help; none where it is, or is on its way.
+pub(crate) fn standing(conditions: &[Condition]) -> Option<(&str, bool)> {
+    let is_true = |type_| find(conditions, type_).is_some_and(|condition| condition.status == "True");
+    let ready = find(conditions, types::READY)?;
+    (ready.status == "False" && !is_true(types::RECONCILING))
+        .then(|| (ready.reason.as_str(), is_true(types::STALLED)))
 }
 
 /// The generation that a result is of, and the result.

@@ -163,6 +163,37 @@ pub struct ChannelRef {
     pub name: String,
 }
 
+/// The last message that an object caused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastNotification {
+    /// Its id: belfry ask tells all that became of it.
+    #[schemars(length(max = 36))]
+    pub id: String,
+    /// When it was decided.
+    pub time: Moment,
+    /// Delivered, Pending, or why it was not; of several deliveries what became of the worst.
+    #[schemars(length(max = 512))]
+    pub outcome: String,
+}
+
+/// Messages that nobody got at a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Undelivered {
+    /// The channel.
+    #[schemars(length(max = 63))]
+    pub channel: String,
+    /// How many, since a later one last arrived, and without those that were sent again.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+    /// When the first of them was given up.
+    pub since: Moment,
+    /// Why the last of them was: Dead or Expired, and the receiver's words.
+    #[schemars(length(max = 512))]
+    pub reason: String,
+}
+
 /// A moment in status: RFC 3339, UTC, whole seconds.
 pub type Moment = Time;
 

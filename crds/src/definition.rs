@@ -37,7 +37,6 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
                 "rule": "self.metadata.name.size() <= 63",
                 "message": "metadata.name must have at most 63 characters",
             }]);
-            // A kind that nobody acts on has no status.
             if let Some(status) = root.pointer_mut("/properties/status") {
                 status["default"] = json!({"observedGeneration": -1});
                 status["description"] =

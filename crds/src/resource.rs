@@ -1,10 +1,14 @@
 //! `BookableResource`: a room, a machine, anything that schedules book: how many at once, and from which namespaces.
 //!
-//! Never here: who has booked it. Whoever may read it would learn of other namespaces' schedules.
+//! Its status shows when it is taken. Never here: by whom of another namespace. Whoever may read it would learn of other
+//! namespaces' schedules.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::common::{self, Moment};
 
 /// A room, a machine, anything that Schedules book: how many may at once, and from which namespaces.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +20,7 @@ use serde::{Deserialize, Serialize};
     shortname = "bkr",
     category = "belfry",
     namespaced,
+    status = "BookableResourceStatus",
     derive = "PartialEq",
     doc = "A room, a machine, anything that Schedules book: how many may at once, and from which namespaces.",
     printcolumn(
@@ -29,6 +34,31 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".spec.sharedWith",
         description = "Other namespaces whose schedules may book it"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether schedules may book it"
+    ),
+    printcolumn(
+        name = "In Use",
+        type_ = "integer",
+        json_path = ".status.inUse",
+        description = "How many schedules have it now"
+    ),
+    printcolumn(
+        name = "Until",
+        type_ = "date",
+        json_path = ".status.now[0].end",
+        description = "When the first of them gives it back",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Next",
+        type_ = "string",
+        json_path = ".status.next[0].start",
+        description = "When it is taken next, UTC"
     ),
     printcolumn(
         name = "Title",
@@ -67,6 +97,45 @@ pub struct BookableResourceSpec {
 
 fn one() -> i32 {
     1
+}
+
+/// What is known of a resource.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BookableResourceStatus {
+    /// The metadata.generation that the operator last acted on; -1 before it has seen the object.
+    #[schemars(range(min = -1))]
+    pub observed_generation: i64,
+    /// Where the object stands.
+    #[schemars(schema_with = "common::conditions")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// How many schedules have it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub in_use: Option<i64>,
+    /// Who has it now, at most 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub now: Vec<Booking>,
+    /// Who has it next within 92 days, at most 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub next: Vec<Booking>,
+}
+
+/// When a schedule has a resource, with the schedule's buffers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Booking {
+    /// From when.
+    pub start: Moment,
+    /// Until when.
+    pub end: Moment,
+    /// The schedule, of the resource's own namespace; of another namespace no name is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub schedule: Option<String>,
 }
 
 /// Names a BookableResource.

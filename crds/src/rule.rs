@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{self, Duration, Moment, Notify};
+use crate::common::{self, Duration, LastNotification, Moment, Notify, Undelivered};
 pub use crate::condition::{
     Cardinality, Change, Condition, ConditionType, Extreme, ExtremeDirection, Flatline, Frequency, NewValue,
     Ratio, Spike, SpikeDirection,
@@ -70,10 +70,23 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
         description = "When a notification was last decided"
     ),
     printcolumn(
+        name = "Delivered",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Delivered")].status"#,
+        description = "Whether its last messages arrived; False while there are some that nobody got"
+    ),
+    printcolumn(
         name = "Lag",
         type_ = "integer",
         json_path = ".status.lag",
         description = "Records still to be read"
+    ),
+    printcolumn(
+        name = "Unmatched",
+        type_ = "integer",
+        json_path = ".status.unmatchedTotal",
+        description = "Records on which match or groupBy could not be evaluated, ever",
+        priority = 1
     ),
     printcolumn(
         name = "Message",
@@ -376,7 +389,7 @@ pub struct AlertRuleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub matched: Option<i64>,
-    /// Event time of the last record that matched.
+    /// Event time of the last record that matched, up to 30 s late.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_match_time: Option<Moment>,
     /// When a notification was last decided.
@@ -394,6 +407,17 @@ pub struct AlertRuleStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "integer", "format": "int64", "minimum": 0, "description": "How many."}))]
     pub unmatched: BTreeMap<String, i64>,
+    /// How many those are together, without what was left out for a quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub unmatched_total: Option<i64>,
+    /// The last message that it caused, and what became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_notification: Option<LastNotification>,
+    /// What nobody got, by channel, at most 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub undelivered: Vec<Undelivered>,
     /// Records still to be read in its topics, as last seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

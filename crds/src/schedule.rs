@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{self, Duration, Moment, Notify, SignedMinutes};
+use crate::common::{self, Duration, LastNotification, Moment, Notify, SignedMinutes, Undelivered};
 use crate::resource::ResourceRef;
 
 /// A recurring event, who and what takes part, and the reminders before it.
@@ -56,6 +56,12 @@ use crate::resource::ResourceRef;
         type_ = "date",
         json_path = ".status.lastReminderTime",
         description = "When the last reminder was due"
+    ),
+    printcolumn(
+        name = "Delivered",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Delivered")].status"#,
+        description = "Whether its last reminders arrived; False while there are some that nobody got"
     ),
     printcolumn(
         name = "Title",
@@ -475,6 +481,13 @@ pub struct ScheduleStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub suggestions: Vec<Occurrence>,
+    /// The last message that it caused, and what became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_notification: Option<LastNotification>,
+    /// What nobody got, by channel, at most 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub undelivered: Vec<Undelivered>,
     /// Missed reminders that catchUp left out, ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -129,4 +129,17 @@ pub struct Dropped {
     pub reason: String,
     /// How many.
     pub count: i64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<DropSample>,
+}
+
+/// A record that was not counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DropSample {
+    /// Its offset.
+    pub offset: i64,
+    /// What was wrong with it, by types, such as "`>=` does not take int and string"; never a value. May be empty.
+    pub detail: String,
 }

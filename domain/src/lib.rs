@@ -24,7 +24,7 @@ pub use alert_data::AlertData;
 /// When something happens, as a plan carries it.
 pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
-pub use counts::{Best, Count, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
+pub use counts::{Best, Count, DropSample, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
 pub use guard::{Denied, Guard, Range as AddressRange, RangeError as AddressRangeError};
 pub use hash::Digest;

@@ -129,6 +129,12 @@ impl Catalog {
         )
     }
 
+    /// Whether any object of the namespace is absent.
+    pub(crate) fn is_any_absent(&self, namespace: &str) -> bool {
+        let uids = self.namespaces.get(namespace).into_iter().flatten();
+        uids.filter_map(|uid| self.objects.get(uid)).any(|object| object.absent.is_some())
+    }
+
     /// Puts an object in place. [`Self::rebuild`] its namespace afterwards.
     pub(crate) fn put(&mut self, object: Object) {
         let uid = object.plan.uid;

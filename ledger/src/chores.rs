@@ -17,7 +17,7 @@ use crate::catalog::Object;
 use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
 use crate::expiry::remove;
 use crate::outcomes::end;
-use crate::sql::{ms, set};
+use crate::sql::{ms, set, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Topic, reads};
 
@@ -311,10 +311,15 @@ pub(crate) async fn revive(
     .await?;
     tx.ids.place += rows.len() as i64;
     let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
-    query("UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1))")
-        .bind(set(&notifications)?)
-        .execute(&mut tx.conn)
-        .await?;
+    let objects: Vec<String> = query_scalar(
+        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING object",
+    )
+    .bind(set(&notifications)?)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    for object in objects {
+        tx.mark(uuid(&object)?, true);
+    }
     let lanes: HashSet<(i64, i64)> = dead.iter().map(|stands| (channel.row, stands.lane)).collect();
     heads(tx, &lanes).await?;
     let count = dead.len() as i64;

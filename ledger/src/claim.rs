@@ -2,7 +2,7 @@
 //!
 //! Invariants: only the first unfinished delivery of a lane is handed out, to one worker at a time; a channel's budget
 //! is taken in the transaction that hands out. Never: a delivery that is too old, or of a channel that is suspended,
-//! gone or paused.
+//! gone or paused, or of what was deleted: that is held until it is ended, or until its object turns out to be there.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
 use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 
 use crate::catalog::{Catalog, Object};
+use crate::chores;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
@@ -23,6 +24,8 @@ pub type Handed = Claimed<Box<RawValue>>;
 
 /// Tokens are fractions of time; a whole one may lack the last bit.
 const NEARLY: f64 = 1e-6;
+/// When a delivery whose object is gone is looked at again, after its grace, ms: by then it has ended.
+const HELD: i64 = 60_000;
 
 /// A channel's budget and first due delivery.
 #[derive(Debug, sqlx::FromRow)]
@@ -97,6 +100,9 @@ struct Work {
     c: i64,
     recipient: String,
     body: String,
+    object: String,
+    /// Its object is gone, and what it caused is being ended.
+    leaving: bool,
 }
 
 impl Command for Claim {
@@ -114,7 +120,9 @@ impl Command for Claim {
         let channels = active(&catalog, &self.namespace);
         let budgets = budgets(&mut tx.conn, &channels, self.request.pool).await?;
         let most = i64::from(self.request.max.clamp(1, 500));
+        let deleted = self.deleted(tx, &catalog).await?;
         let mut due: Vec<(i64, i64)> = Vec::new();
+        let mut rooms: HashMap<i64, i64> = HashMap::new();
         for budget in &budgets {
             let rate = channels.get(&budget.c).and_then(|channel| rate(channel));
             if budget.next(rate).is_none_or(|at| at > now) {
@@ -128,9 +136,11 @@ impl Command for Claim {
             .bind(budget.c)
             .bind(self.request.pool == Pool::Retry)
             .bind(now)
-            .bind(room)
+            // What is held takes nobody's room.
+            .bind(if deleted { most } else { room })
             .fetch_all(&mut tx.conn)
             .await?;
+            rooms.insert(budget.c, room);
             due.extend(rows.iter().map(|row| (row.due, row.d)));
         }
         due.sort_unstable();
@@ -139,18 +149,68 @@ impl Command for Claim {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
         let chosen: Vec<i64> = due.iter().map(|(_, d)| *d).collect();
-        let work: Vec<Work> = query_as(
-            "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body FROM jsonb_each(?1) j \
-             JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n ORDER BY j.key",
+        let mut work: Vec<Work> = query_as(
+            "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body, n.object, EXISTS (SELECT 1 FROM chores x \
+             WHERE x.namespace = d.namespace AND x.kind = ?2 AND x.name = n.object) AS leaving \
+             FROM jsonb_each(?1) j JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n \
+             ORDER BY j.key",
         )
         .bind(set(&chosen)?)
+        .bind(chores::kind::OBJECT)
         .fetch_all(&mut tx.conn)
         .await?;
+        if deleted {
+            work = hold(tx, work, now).await?;
+            work.retain(|row| {
+                let room = rooms.entry(row.c).or_default();
+                *room -= 1;
+                *room >= 0
+            });
+            if work.is_empty() {
+                return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
+            }
+        }
         self.hand_out(tx, work, &channels, &budgets).await
     }
 }
 
+/// Holds what was caused by objects that are gone; the rest. It is put off by more than the grace and the time that ending
+/// it takes: an object that was only thought to be gone gets it sent that much later.
+async fn hold(tx: &mut Tx, work: Vec<Work>, now: i64) -> Result<Vec<Work>, Error> {
+    let (mut held, mut free) = (Vec::new(), Vec::new());
+    for row in work {
+        let absent = tx.catalog.get(uuid(&row.object)?).and_then(|object| object.absent);
+        match absent {
+            Some(since) => {
+                held.push((row.d, since.max(now - tx.options.grace.0) + tx.options.grace.0 + HELD));
+            }
+            None if row.leaving => held.push((row.d, now + HELD)),
+            None => free.push(row),
+        }
+    }
+    if !held.is_empty() {
+        query("UPDATE deliveries SET due = j.value ->> 1 FROM jsonb_each(?1) j WHERE d = j.value ->> 0")
+            .bind(set(&held)?)
+            .execute(&mut tx.conn)
+            .await?;
+    }
+    Ok(free)
+}
+
 impl Claim {
+    /// Whether anything of the namespace is absent, or is gone and what it caused is not ended yet.
+    async fn deleted(&self, tx: &mut Tx, catalog: &Catalog) -> Result<bool, Error> {
+        if catalog.is_any_absent(&self.namespace) {
+            return Ok(true);
+        }
+        let leaving = query_scalar("SELECT EXISTS (SELECT 1 FROM chores WHERE namespace = ?1 AND kind = ?2)")
+            .bind(&self.namespace)
+            .bind(chores::kind::OBJECT)
+            .fetch_one(&mut tx.conn)
+            .await?;
+        Ok(leaving)
+    }
+
     async fn hand_out(
         &self,
         tx: &mut Tx,

@@ -20,6 +20,7 @@ use crate::activations::activate;
 use crate::catalog::Object;
 use crate::counts::Groups;
 use crate::decisions::Left;
+use crate::lately::{self, Lately, Sampled};
 use crate::notify::{Draft, make};
 use crate::positions::{Topic, topics};
 use crate::rules::{Rule, labels};
@@ -30,8 +31,6 @@ use crate::{Error, Rendered, counts, decider, decisions};
 
 /// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
 pub(crate) const UNRENDERED: &str = "texts are not rendered yet";
-/// Records that can't be decoded are counted apart.
-const UNDECODABLE: &str = "Undecodable";
 /// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
 const REASONS: usize = 40;
 const OTHER: &str = "Other";
@@ -61,6 +60,9 @@ pub(crate) struct Numbers {
     /// Groups more or fewer, and their bytes.
     pub(crate) groups: i64,
     pub(crate) bytes: i64,
+    /// What it made of the commit's records, and one that it could not count.
+    pub(crate) lately: Lately,
+    pub(crate) uncounted: Option<Sampled>,
 }
 
 /// A rule of the source, with what is stored of it.
@@ -152,7 +154,7 @@ impl Command for Take {
                 }
             }
             make(tx, drafts, self.now).await?;
-            numbers(tx, &rules).await?;
+            numbers(tx, &rules, self.now).await?;
             crate::letters::keep(tx, &self.namespace, &accepted, self.now).await?;
         }
         Ok(Taken { result: CommitResult { entries: results, revision: plan.revision.clone() }, left })
@@ -227,44 +229,76 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
 }
 
 /// Adds to the rules' numbers.
-pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>) -> Result<(), Error> {
+pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Timestamp) -> Result<(), Error> {
     let (mut rows, mut drops) = (Vec::new(), Vec::new());
     for (uid, rule) in rules {
         let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, .. } =
             &rule.numbers;
-        let Numbers { dropped, groups, bytes, .. } = &rule.numbers;
+        let Numbers { dropped, groups, bytes, lately, uncounted, .. } = &rule.numbers;
+        let Lately { read, failed, lost, .. } = lately;
+        let lately = ((read, failed, lost, matched), uncounted);
         let held = (groups, bytes, &rule.woken);
         let times = (decided, observed, last_match, last_alert);
-        rows.push((rule.object.row, times, (matched, late, dead_lettered), held));
+        rows.push((rule.object.row, times, (matched, late, dead_lettered), held, lately));
         drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
-        tx.mark(*uid, last_alert.is_some());
+        let shown = tx.published.shown(uid);
+        let fills = dropped.keys().any(|reason| lately::is_full(reason)) && !shown.is_some_and(|it| it.full);
+        tx.mark(*uid, last_alert.is_some() || fills);
     }
-    query(
+    let stored: Vec<StoredLately> = query_as(
         "UPDATE rules SET decided = coalesce(j.value ->> '$[1][0]', decided), \
          observed = coalesce(j.value ->> '$[1][1]', observed), \
          last_match = coalesce(max(last_match, j.value ->> '$[1][2]'), j.value ->> '$[1][2]', last_match), \
          last_alert = coalesce(j.value ->> '$[1][3]', last_alert), matched = matched + (j.value ->> '$[2][0]'), \
          late = late + (j.value ->> '$[2][1]'), dead_lettered = dead_lettered + (j.value ->> '$[2][2]'), \
          groups = max(groups + (j.value ->> '$[3][0]'), 0), bytes = max(bytes + (j.value ->> '$[3][1]'), 0), \
-         woken = j.value ->> '$[3][2]' FROM jsonb_each(?1) j WHERE r = j.value ->> 0",
+         woken = j.value ->> '$[3][2]', \
+         lately_read = (lately_read + (j.value ->> '$[4][0][0]')) / iif(lately_read + (j.value ->> '$[4][0][0]') > ?2, 2, 1), \
+         lately_failed = (lately_failed + (j.value ->> '$[4][0][1]')) / iif(lately_read + (j.value ->> '$[4][0][0]') > ?2, 2, 1), \
+         lately_lost = (lately_lost + (j.value ->> '$[4][0][2]')) / iif(lately_lost + lately_counted \
+         + (j.value ->> '$[4][0][2]') + (j.value ->> '$[4][0][3]') > ?2, 2, 1), \
+         lately_counted = (lately_counted + (j.value ->> '$[4][0][3]')) / iif(lately_lost + lately_counted \
+         + (j.value ->> '$[4][0][2]') + (j.value ->> '$[4][0][3]') > ?2, 2, 1), \
+         unmatched = iif(j.value ->> '$[4][1].reason' IS NULL OR unmatched ->> 'reason' = j.value ->> '$[4][1].reason', \
+         unmatched, j.value ->> '$[4][1]') FROM jsonb_each(?1) j WHERE r = j.value ->> 0 \
+         RETURNING uid, lately_read, lately_failed, lately_lost, lately_counted",
     )
     .bind(set(&rows)?)
-    .execute(&mut tx.conn)
+    .bind(lately::MEMORY)
+    .fetch_all(&mut tx.conn)
     .await?;
+    // That a rule can't count what comes, or can again, is news.
+    for StoredLately { uid, lately } in stored {
+        let uid = crate::sql::uuid(&uid)?;
+        let said = tx.published.shown(&uid).is_some_and(|shown| shown.uncountable);
+        if said != lately.share().is_some() {
+            tx.mark(uid, true);
+        }
+    }
     if !drops.is_empty() {
         query(
-            "INSERT INTO drops (r, reason, count) SELECT value ->> 0, \
+            "INSERT INTO drops (r, reason, count, last) SELECT value ->> 0, \
              iif((SELECT count(*) FROM drops d WHERE d.r = value ->> 0) < ?2 OR EXISTS (SELECT 1 FROM drops d \
-             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2 \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
+             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2, ?4 \
+             FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count, \
+             last = excluded.last",
         )
         .bind(set(&drops)?)
         .bind(REASONS as i64)
         .bind(OTHER)
+        .bind(ms(now))
         .execute(&mut tx.conn)
         .await?;
     }
     Ok(())
+}
+
+/// What a rule made of the last records, as stored.
+#[derive(sqlx::FromRow)]
+struct StoredLately {
+    uid: String,
+    #[sqlx(flatten)]
+    lately: Lately,
 }
 
 /// A rule as stored: row, decided, observed, woken.
@@ -305,6 +339,9 @@ impl Take {
     ) -> Result<Groups, Error> {
         let mut groups = Groups::new();
         for entry in accepted {
+            for rule in rules.values_mut().filter(|rule| rule.current && rule.reads(&entry.topic)) {
+                rule.numbers.lately.read += entry.to - entry.from;
+            }
             for count in &entry.counts {
                 let rule = rules.get_mut(&count.rule).filter(|rule| rule.current && rule.reads(&entry.topic));
                 let Some((rule, params)) = rule.and_then(|rule| rule.params.map(|params| (rule, params)))
@@ -344,7 +381,11 @@ impl Take {
                     rule.current && rule.reads(&entry.topic) && dropped.rule.is_none_or(|of| of == **uid)
                 });
                 for (_, rule) in concerned {
-                    if dropped.reason == UNDECODABLE {
+                    if rule.numbers.lately.drop(&dropped.reason, dropped.count) {
+                        let sampled = Sampled::of(&dropped.reason, entry, dropped.sample.as_ref());
+                        rule.numbers.uncounted = Some(sampled);
+                    }
+                    if dropped.reason == lately::UNDECODABLE {
                         rule.numbers.dead_lettered += dropped.count;
                     } else {
                         let mut reason: String = dropped.reason.chars().take(40).collect();

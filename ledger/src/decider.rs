@@ -140,7 +140,7 @@ impl Command for Step {
             }
         }
         make(tx, drafts, self.now).await?;
-        numbers(tx, &rules).await?;
+        numbers(tx, &rules, self.now).await?;
         Ok(left)
     }
 }

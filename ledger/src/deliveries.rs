@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use domain::{DeliveryState, Verdict};
 use jiff::Timestamp;
 use protocol::messages::Pool;
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 
 use crate::outcomes::UNDER_WAY;
 use crate::sql::{ms, set};
@@ -76,6 +76,8 @@ pub(crate) struct Tally {
     pub(crate) attempts: Attempts,
     /// Nothing is handed out before.
     pub(crate) paused: Option<i64>,
+    /// Something that a person asked for has come of it.
+    pub(crate) awaited: bool,
 }
 
 /// How a channel's attempts went, summed up.
@@ -112,7 +114,7 @@ impl Tally {
 
     /// Whether a person should hear of it at once.
     fn is_transition(&self) -> bool {
-        self.dead != 0 || self.expired != 0 || self.attempts.error.is_some()
+        self.dead != 0 || self.expired != 0 || self.attempts.error.is_some() || self.awaited
     }
 }
 
@@ -160,7 +162,7 @@ pub(crate) async fn apply(
     }
     heads(tx, &lanes).await?;
     if !notifications.is_empty() {
-        query(
+        let told: Vec<(i64, String, bool)> = query_as(
             "UPDATE notifications SET \
              settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
              THEN NULL ELSE ?2 END, \
@@ -169,12 +171,14 @@ pub(crate) async fn apply(
              THEN bytes ELSE 512 + octet_length(body) + (SELECT coalesce(sum(256 + octet_length(x.reason) \
              + octet_length(x.recipient) + (SELECT coalesce(sum(128 + octet_length(a.reason)), 0) FROM attempts a \
              WHERE a.d = x.d)), 0) FROM deliveries x WHERE x.n = notifications.n) END \
-             WHERE n IN (SELECT value FROM jsonb_each(?1))",
+             WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING n, object, NOT EXISTS (SELECT 1 \
+             FROM notifications x WHERE x.object = notifications.object AND x.n > notifications.n)",
         )
         .bind(set(&notifications)?)
         .bind(now_ms)
-        .execute(&mut tx.conn)
+        .fetch_all(&mut tx.conn)
         .await?;
+        crate::undelivered::mark(tx, changes, told)?;
     }
     for c in tallies.keys() {
         let Some(channel) = tx.catalog.channel_at(*c) else { continue };
@@ -240,10 +244,24 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
         return Ok(());
     }
     let mut rows = Vec::with_capacity(tallies.len());
+    // A receiver that takes something for the first time, or again, is news.
+    let took = tallies.iter().filter(|(_, tally)| tally.attempts.last_delivery.is_some());
+    let took: Vec<i64> = took.map(|(c, _)| *c).collect();
+    let heals: Vec<i64> = if took.is_empty() {
+        Vec::new()
+    } else {
+        query_scalar(
+            "SELECT c FROM channels WHERE c IN (SELECT value FROM jsonb_each(?1)) \
+             AND (failures > 0 OR last_delivery IS NULL)",
+        )
+        .bind(set(&took)?)
+        .fetch_all(&mut tx.conn)
+        .await?
+    };
     for (c, tally) in &tallies {
         if let Some(channel) = tx.catalog.channel_at(*c) {
             let uid = channel.plan.uid;
-            tx.mark(uid, tally.is_transition());
+            tx.mark(uid, tally.is_transition() || heals.contains(c));
         }
         let Attempts { last_delivery, failures, error } = &tally.attempts;
         let (error, error_at) = error.as_ref().map(|(why, at)| (why, at)).unzip();

@@ -15,7 +15,7 @@ use crate::deliveries::{Change, Stands, Tally, apply};
 use crate::outcomes::{LEASE_RAN_OUT, UNDER_WAY, end};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Pruned, letters, reads};
+use crate::{Error, Ledger, Pruned, letters, reads, undelivered};
 
 /// Rows in one batch.
 pub(crate) const BATCH: i64 = 500;
@@ -271,6 +271,7 @@ pub(crate) async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<(u64, HashMap<i6
         return Ok((0, channels));
     }
     let which = set(rows)?;
+    undelivered::dropped(tx, &which).await?;
     let found: Vec<(i64, Option<i64>)> =
         query_as("SELECT d.d, d.c FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
             .bind(&which)

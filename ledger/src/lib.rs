@@ -19,6 +19,7 @@ mod deliveries;
 mod due;
 mod error;
 mod expiry;
+mod lately;
 mod letters;
 mod notify;
 mod numbers;
@@ -38,6 +39,7 @@ mod sql;
 mod status;
 mod stories;
 mod texts;
+mod undelivered;
 mod workers;
 mod writer;
 

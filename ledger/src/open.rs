@@ -20,7 +20,7 @@ use crate::writer::{Dirty, Ids, Tx};
 use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
@@ -28,6 +28,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0005.sql"),
     include_str!("../migrations/0006.sql"),
     include_str!("../migrations/0007.sql"),
+    include_str!("../migrations/0008.sql"),
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.

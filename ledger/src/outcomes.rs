@@ -133,6 +133,10 @@ fn decide(
         let tally = tallies.entry(c).or_default();
         tally.paused = tally.paused.max(Some(until));
     }
+    // More attempts than are counted: it was dead, and somebody asked for it to be sent again.
+    if let (true, Verdict::End(..), Some(c)) = (row.numbered > made, &verdict, row.stands.c) {
+        tallies.entry(c).or_default().awaited = true;
+    }
     let reason = told.outcome.reason().to_owned();
     Some(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason })
 }

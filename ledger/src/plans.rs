@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::catalog::{Catalog, Object};
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic, chores, reads, rules};
+use crate::{Error, Ledger, Topic, chores, reads, rules, undelivered};
 
 struct PutPlans {
     plans: Vec<Plan>,
@@ -249,6 +249,7 @@ async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
             chores::bury(tx, object).await?;
         }
     }
+    undelivered::forget(tx, gone).await?;
     let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
     let rules: Vec<i64> =
         gone.iter().filter(|object| object.rule().is_some()).map(|object| object.row).collect();

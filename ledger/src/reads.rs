@@ -92,7 +92,9 @@ reads! {
     /// Its first deliveries.
     DELIVERIES =
         "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1200) AS reason, \
-         d.numbered, d.due, d.lease, d.expires, c.paused FROM deliveries d LEFT JOIN channels c ON c.c = d.c \
+         d.numbered, d.due, d.lease, d.expires, c.paused, n.object, EXISTS (SELECT 1 FROM chores x \
+         WHERE x.namespace = d.namespace AND x.kind = 'object' AND x.name = n.object) AS leaving \
+         FROM deliveries d CROSS JOIN notifications n ON n.n = d.n LEFT JOIN channels c ON c.c = d.c \
          WHERE d.n = ?1 ORDER BY d.d LIMIT ?2";
     /// How many there are.
     DELIVERY_COUNT = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE n = ?1 LIMIT ?2)";

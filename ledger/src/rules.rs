@@ -151,7 +151,8 @@ pub(crate) async fn changed(
     query("DELETE FROM activations WHERE r = ?1").bind(object.row).execute(&mut tx.conn).await?;
     for sql in [
         "UPDATE drops SET r = ?2 WHERE r = ?1",
-        "UPDATE rules SET r = ?2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0 WHERE r = ?1",
+        "UPDATE rules SET r = ?2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
+         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = ?1",
     ] {
         query(sql).bind(object.row).bind(row).execute(&mut tx.conn).await?;
     }

@@ -11,15 +11,17 @@ use domain::{DeliveryState, Kind, RulePlan};
 use jiff::Timestamp;
 use protocol::messages::{
     ChannelStatus, ClockCounts, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus,
-    StatusBody,
+    StatusBody, Told,
 };
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::state;
+use crate::lately::{self, Lately};
 use crate::reads;
 use crate::sql::{ms, set, time, uuid};
+use crate::undelivered::{self, Shown};
 use crate::writer::{Command, Tx, next};
 use crate::{Error, Ledger, Topic, WorkerView};
 
@@ -44,6 +46,20 @@ pub(crate) struct Published {
     unowned: BTreeMap<(i64, i32), Unowned>,
     /// The partition after which to look on.
     looked: Option<(i64, i32)>,
+    /// Of each object, what a change of is news.
+    shown: HashMap<Uuid, Shown>,
+}
+
+impl Published {
+    /// Whether it was said that something of the object was not delivered at the channel.
+    pub(crate) fn fails(&self, uid: Uuid, channel: &str) -> bool {
+        self.shown.get(&uid).is_some_and(|shown| shown.fails.contains(channel))
+    }
+
+    /// What was said of the object.
+    pub(crate) fn shown(&self, uid: &Uuid) -> Option<&Shown> {
+        self.shown.get(uid)
+    }
 }
 
 /// A partition that nobody owns.
@@ -96,6 +112,9 @@ impl Command for Publish {
         let count = if uids.is_empty() { 0 } else { self.publish(tx, &uids).await? };
         for uid in uids {
             let there = tx.catalog.get(uid).is_some();
+            if !there {
+                tx.published.shown.remove(&uid);
+            }
             tx.dirty.clear(uid, there.then_some(now));
         }
         if count > 0 || more {
@@ -178,8 +197,11 @@ impl Publish {
             objects.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
         };
         let channels = channels(tx, &rows(Kind::NotificationChannel)).await?;
-        let rules = rules(tx, &rows(Kind::AlertRule)).await?;
+        let rules = rules(tx, &rows(Kind::AlertRule), self.now).await?;
         let schedules = schedules(tx, uids).await?;
+        let speaks: Vec<Arc<Object>> =
+            objects.iter().filter(|object| object.channel().is_none()).map(|it| Arc::clone(it)).collect();
+        let mut told = undelivered::told(tx, &speaks).await?;
         let topics = topics(tx, &objects).await?;
         let stored: Vec<(String, String)> =
             query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))")
@@ -190,6 +212,8 @@ impl Publish {
         let mut changed = Vec::new();
         for object in objects {
             let uid = object.plan.uid;
+            let told = told.remove(&uid).unwrap_or_default();
+            let mut shown = Shown::of(&told);
             let body = match object.plan.kind() {
                 Kind::NotificationChannel => {
                     StatusBody::NotificationChannel(channels.get(&object.row).cloned().unwrap_or_default())
@@ -199,10 +223,16 @@ impl Publish {
                     if let Some(rule) = object.rule() {
                         read(&mut status, object, rule, &topics, &tx.published.unowned);
                     }
+                    status.told = told;
+                    (shown.uncountable, shown.full) = (status.uncountable.is_some(), status.full.is_some());
                     StatusBody::AlertRule(status)
                 }
-                Kind::Schedule => StatusBody::Schedule(schedules.get(&uid).cloned().unwrap_or_default()),
+                Kind::Schedule => {
+                    let status = schedules.get(&uid).cloned().unwrap_or_default();
+                    StatusBody::Schedule(ScheduleStatus { told, ..status })
+                }
             };
+            tx.published.shown.insert(uid, shown);
             let running = self.workers.running.get(&uid).and_then(|running| running.get(&object.revision));
             let problems = self.workers.problems.get(&uid);
             let status = ObjectStatus {
@@ -370,7 +400,7 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
 }
 
 /// Of several recipients, what is worst.
-fn result(deliveries: &[&(i64, i64, String)]) -> String {
+pub(crate) fn result(deliveries: &[&(i64, i64, String)]) -> String {
     let worst = deliveries.iter().max_by_key(|(_, code, _)| match state(*code) {
         DeliveryState::Delivered => 0,
         DeliveryState::Pending => 1,
@@ -395,16 +425,19 @@ struct RuleRow {
     groups: i64,
     firing: i64,
     pending: i64,
+    #[sqlx(flatten)]
+    lately: Lately,
+    unmatched: Option<String>,
 }
 
-async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, Error> {
+async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64, RuleStatus>, Error> {
     if which.is_empty() {
         return Ok(HashMap::new());
     }
     let which = set(which)?;
     let rows: Vec<RuleRow> = query_as(
         "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
-         r.groups, \
+         r.groups, r.lately_read, r.lately_failed, r.lately_lost, r.lately_counted, r.unmatched, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, \
          (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.pending IS NOT NULL) AS pending \
          FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
@@ -412,8 +445,8 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
-    let drops: Vec<(i64, String, i64)> =
-        query_as("SELECT d.r, d.reason, d.count FROM jsonb_each(?1) j JOIN drops d ON d.r = j.value")
+    let drops: Vec<(i64, String, i64, i64)> =
+        query_as("SELECT d.r, d.reason, d.count, d.last FROM jsonb_each(?1) j JOIN drops d ON d.r = j.value")
             .bind(&which)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -438,12 +471,18 @@ async fn rules(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, RuleStatus>, E
             late: row.late,
             dead_lettered: row.dead_lettered,
             groups: row.groups,
+            uncountable: lately::uncountable(row.lately, row.unmatched.as_deref())?,
             ..RuleStatus::default()
         };
         statuses.insert(row.r, status);
     }
-    for (r, reason, count) in drops {
+    for (r, reason, count, last) in drops {
         if let Some(status) = statuses.get_mut(&r) {
+            let recent = last > ms(now).saturating_sub(lately::FULL_FOR);
+            if recent && lately::is_full(&reason) {
+                // What loses records is said before what loses groups.
+                status.full = status.full.take().max(Some(reason.clone()));
+            }
             status.unmatched.insert(reason, count);
         }
     }
@@ -488,8 +527,9 @@ async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, S
         .map(|(id, through, last, reminders, skipped, shifted, left_out, doubled, history_dropped)| {
             let (last_reminder, through) = (last.map(time), Some(time(through)));
             let clock = ClockCounts { shifted, skipped: left_out, doubled };
+            let told = Told::default();
             let status =
-                ScheduleStatus { last_reminder, reminders, skipped, clock, history_dropped, through };
+                ScheduleStatus { last_reminder, reminders, skipped, clock, history_dropped, through, told };
             Ok((uuid(&id)?, status))
         })
         .collect()

@@ -25,6 +25,9 @@ const COUNTED: i64 = 100_000;
 const ATTEMPTS: usize = 50;
 /// Attempts of a story.
 const ALL_ATTEMPTS: usize = 2_000;
+/// What a pending delivery of what was deleted waits for.
+const DELETED: &str =
+    "what caused it was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
 /// Notifications that one page looks at.
 const LOOKED_AT: i64 = 500;
 
@@ -43,6 +46,10 @@ struct Delivery {
     lease: Option<i64>,
     expires: i64,
     paused: Option<i64>,
+    /// The rule, schedule or tested channel.
+    object: String,
+    /// That is gone, and what it caused is being ended.
+    leaving: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -60,21 +67,30 @@ impl Delivery {
         let state = state(self.state);
         let waits = state == DeliveryState::Pending && self.lease.is_none();
         let paused = self.paused.filter(|until| *until > self.due);
+        let deleted = waits && self.is_deleted(catalog)?;
         Ok(DeliveryRecord {
             id: self.id.as_deref().map(uuid).transpose()?,
             channel: self.channel.clone(),
             recipient: self.recipient.clone(),
             state,
-            reason: if state == DeliveryState::Pending {
+            reason: if deleted {
+                DELETED.to_owned()
+            } else if state == DeliveryState::Pending {
                 self.waits_for(catalog)
             } else {
                 self.reason.clone()
             },
-            next_attempt: waits.then(|| time(paused.unwrap_or(self.due))).filter(|_| self.head),
+            next_attempt: waits.then(|| time(paused.unwrap_or(self.due))).filter(|_| self.head && !deleted),
             expires: time(self.expires),
             attempts_left_out: (self.numbered - attempts.len() as i64).max(0),
             attempts,
         })
+    }
+
+    /// Whether what caused it is gone: it is sent no more, and ended soon.
+    fn is_deleted(&self, catalog: &Catalog) -> Result<bool, Error> {
+        let object = catalog.get(uuid(&self.object)?);
+        Ok(self.leaving || object.is_some_and(|object| object.absent.is_some()))
     }
 
     /// What a pending delivery waits for.

@@ -59,7 +59,7 @@ pub enum Error {
     #[error("the hub can't be reached")]
     Unreachable(#[source] reqwest::Error),
     /// The hub answered with an error.
-    #[error("the hub answered {status} {}: {}", .problem.reason, .problem.message)]
+    #[error("the hub answered {} {}: {}", .status.as_u16(), .problem.reason, .problem.message)]
     Refused {
         /// The status.
         status: StatusCode,

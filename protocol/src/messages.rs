@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub use consume::*;
 pub use deliver::*;
-pub use domain::{Count, Dropped, Matched, Sample};
+pub use domain::{Count, DropSample, Dropped, Matched, Sample};
 pub use operator::*;
 pub use people::*;
 pub use remind::*;

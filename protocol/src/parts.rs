@@ -113,7 +113,8 @@ fn empty(entry: &mut Entry) {
         *lost.entry(matched.rule).or_default() += 1;
     }
     entry.dead_letters.clear();
-    let dropped = |(rule, count)| Dropped { rule: Some(rule), reason: TOO_LARGE.to_owned(), count };
+    let dropped =
+        |(rule, count)| Dropped { rule: Some(rule), reason: TOO_LARGE.to_owned(), count, sample: None };
     entry.dropped.extend(lost.into_iter().map(dropped));
 }
 

@@ -190,9 +190,11 @@ fn spikes(window: &Window<'_>, ratio: i64, min_count: i64, direction: SpikeDirec
     }
 }
 
-/// `12.5%`, to thousandths of a percent, cut.
+/// `12.5%`, to the nearest thousandth of a percent; only nothing is 0%, and only all is 100%.
 fn share(of: i64, count: i64) -> String {
-    let share = i128::from(of) * i128::from(SHARE) / i128::from(count.max(1));
+    let (of, count) = (i128::from(of), i128::from(count.max(1)));
+    let share = (2 * of * i128::from(SHARE) + count) / (2 * count);
+    let share = if of == 0 || of >= count { share } else { share.clamp(1, i128::from(SHARE) - 1) };
     let (whole, rest) = (share / 1_000, share % 1_000);
     let text = format!("{whole}.{rest:03}");
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
@@ -258,4 +260,20 @@ fn extreme(state: &mut GroupState, bucket: &Bucket, direction: ExtremeDirection)
     };
     state.value = Some(best.value.clone());
     Look { holds: true, stays: true, seen: Some(Box::new(seen)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_to_a_thousandth_and_is_all_or_nothing_only_when_it_is() {
+        assert_eq!(share(2, 31), "6.452%", "6.4516...");
+        assert_eq!(share(1, 3), "33.333%");
+        assert_eq!(share(1, 8), "12.5%");
+        assert_eq!(share(2, 3), "66.667%");
+        assert_eq!([share(0, 5), share(5, 5), share(0, 0)], ["0%", "100%", "0%"]);
+        let most = 1_000_000_000;
+        assert_eq!([share(1, most), share(most - 1, most)], ["0.001%", "99.999%"]);
+    }
 }

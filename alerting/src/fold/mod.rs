@@ -223,11 +223,11 @@ impl Engine {
         let value = match readers.map(|_| self.decoder.decode(record, document)) {
             Some(Ok(Decoded::Value(view))) => Some(view),
             Some(Ok(Decoded::Tombstone)) => {
-                held.drop_record(None, DropReason::Tombstone);
+                held.drop_record(None, DropReason::Tombstone, record.offset, String::new);
                 None
             }
             Some(Err(error)) => {
-                held.drop_record(None, DropReason::Undecodable);
+                held.drop_record(None, DropReason::Undecodable, record.offset, String::new);
                 folded.undecodable = Some(error);
                 None
             }
@@ -266,21 +266,21 @@ impl Engine {
             Ok(true) => {}
             Ok(false) => return false,
             Err(failure) => {
-                held.drop_record(Some(rule.uid), failure.reason);
+                held.drop_record(Some(rule.uid), failure.reason, record.raw.offset, || failure.detail());
                 return false;
             }
         }
         if !held.group(rule, index, record) {
-            held.drop_record(Some(rule.uid), DropReason::GroupMissing);
+            held.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
             return false;
         }
         match rule.buckets {
             Some(_) if !has_time => {
-                held.drop_record(Some(rule.uid), DropReason::TimeMissing);
+                held.drop_record(Some(rule.uid), DropReason::TimeMissing, record.raw.offset, String::new);
                 return false;
             }
             Some(_) if record.raw.is_ahead() => {
-                held.drop_record(Some(rule.uid), DropReason::TimeAhead);
+                held.drop_record(Some(rule.uid), DropReason::TimeAhead, record.raw.offset, String::new);
                 return false;
             }
             Some(buckets) => {
@@ -288,7 +288,7 @@ impl Engine {
                 let bucket = buckets.start_of(record.raw.time_ms());
                 let reading = match rule.measures.as_ref().map(|measures| measures.read(record, memory)) {
                     Some(Err(reason)) => {
-                        held.drop_record(Some(rule.uid), reason);
+                        held.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
                         return false;
                     }
                     Some(Ok(reading)) => Some(reading),

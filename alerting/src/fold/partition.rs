@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use domain::{Count, Dropped, Matched, RecordRef, Sample};
+use domain::{Count, DropSample, Dropped, Matched, RecordRef, Sample};
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -23,6 +23,8 @@ use crate::{
 
 /// The bytes of a key before its labels: the rule's index and the bucket.
 const KEY_HEAD: usize = 12;
+/// Characters of what is said of a record that was not counted.
+const MAX_DETAIL: usize = 160;
 
 /// What one partition's records came to since the last commit.
 #[derive(Debug, Default)]
@@ -48,7 +50,7 @@ pub(super) struct Held {
     /// Counts of groups that could not be held together with later ones.
     flushed: Vec<Count>,
     records: Vec<Matched>,
-    dropped: BTreeMap<(Option<Uuid>, DropReason), i64>,
+    dropped: BTreeMap<(Option<Uuid>, DropReason), (i64, DropSample)>,
     /// The rules that have groups, by their index.
     rules: Vec<Option<Holder>>,
     /// By a group's key, what its rule counts beyond records; most rules count nothing more.
@@ -149,18 +151,30 @@ impl Partition {
         let dropped = held
             .dropped
             .into_iter()
-            .map(|((rule, reason), count)| Dropped { rule, reason: reason.name().to_owned(), count })
+            .map(|((rule, reason), (count, sample))| {
+                let sample = (reason != DropReason::Tombstone).then_some(sample);
+                Dropped { rule, reason: reason.name().to_owned(), count, sample }
+            })
             .collect();
         Aggregates { counts, records: held.records, dropped }
     }
 }
 
 impl Held {
-    pub(super) fn drop_record(&mut self, rule: Option<Uuid>, reason: DropReason) {
-        *self.dropped.entry((rule, reason)).or_insert_with(|| {
-            self.weight += 64;
-            0
-        }) += 1;
+    /// Counts a record as not counted. `detail` is asked for of the first only, and cut.
+    pub(super) fn drop_record(
+        &mut self,
+        rule: Option<Uuid>,
+        reason: DropReason,
+        offset: i64,
+        detail: impl FnOnce() -> String,
+    ) {
+        let (count, _) = self.dropped.entry((rule, reason)).or_insert_with(|| {
+            let detail: String = detail().chars().take(MAX_DETAIL).collect();
+            self.weight += 128 + detail.len();
+            (0, DropSample { offset, detail })
+        });
+        *count += 1;
     }
 
     /// Finds the group of a record; false where it has none. It is that of the record at hand until the next call.

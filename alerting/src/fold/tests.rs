@@ -297,9 +297,28 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let aggregates = partition.take();
     let counts: Vec<_> = aggregates.counts.iter().map(|count| (count.bucket_ms, count.count)).collect();
     assert_eq!(counts, [(clock_ms + MAX_AHEAD, 1)]);
-    let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2 };
+    let sample = Some(domain::DropSample { offset: 1, detail: String::new() });
+    let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2, sample };
     assert_eq!(aggregates.dropped, [dropped]);
     assert_eq!(aggregates.records.len(), 3, "what speaks for each record needs no time");
+}
+
+#[test]
+fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and_not_by_its_values() {
+    let plan = plan(r#"record.status >= "500""#, &[], frequency(1));
+    let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
+    let mut partition = Partition::default();
+    for (offset, status) in [(7, 501), (8, 502), (9, 503)] {
+        let value = format!(r#"{{"status":{status}}}"#);
+        engine.add(&mut partition, &raw(offset, 1_000, value.as_bytes())).decoded().unwrap();
+    }
+    let dropped = partition.take().dropped;
+    let detail = "`>=` does not take int and string".to_owned();
+    let sample = Some(domain::DropSample { offset: 7, detail });
+    assert_eq!(
+        dropped,
+        [Dropped { rule: Some(GOOD), reason: "MatchWrongType".to_owned(), count: 3, sample }]
+    );
 }
 
 /// What is held compactly and what does not fit there come to the same.

@@ -97,6 +97,13 @@ pub struct MatchFailure {
     fault: Fault,
 }
 
+impl MatchFailure {
+    /// What it could not do, by types: "`>=` does not take int and string". Without the record's content.
+    pub fn detail(&self) -> String {
+        self.fault.to_string()
+    }
+}
+
 /// In words, without the record's content.
 impl fmt::Display for MatchFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -213,7 +213,12 @@ impl Twin<'_> {
                         Limit::Below(limit) => share < limit * count,
                     };
                 let stays = holds || below.is_some_and(|below| enough && share >= below * count);
-                let thousandths = if count == 0 { 0 } else { share / count };
+                let nearest = if count == 0 { 0 } else { (2 * share + count) / (2 * count) };
+                let thousandths = match of {
+                    0 => 0,
+                    _ if of == count => 100_000,
+                    _ => nearest.clamp(1, 99_999),
+                };
                 let text = format!("{}%", thousandths as f64 / 1_000.0);
                 (holds, stays, Some(text), None)
             }

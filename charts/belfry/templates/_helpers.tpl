@@ -57,7 +57,7 @@ capabilities: {drop: [ALL]}
   resources: [notificationchannels, alertrules, schedules, bookableresources]
   verbs: [get, list, watch]
 - apiGroups: [belfry.dev]
-  resources: [notificationchannels/status, alertrules/status, schedules/status]
+  resources: [notificationchannels/status, alertrules/status, schedules/status, bookableresources/status]
   verbs: [patch]
 - apiGroups: [apps]
   resources: [deployments]

@@ -25,22 +25,26 @@ pub(super) fn of(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<E
         });
         (!same).then_some(after)
     };
+    let was_undelivered =
+        find(object.before, types::DELIVERED).is_some_and(|before| before.status == "False");
     let quiet = |condition: &Condition| {
         [reasons::PROGRESSING, reasons::WORKER_BEHIND, reasons::WORKER_UNAVAILABLE, reasons::NOTHING_SENT]
             .contains(&condition.reason.as_str())
+            || (condition.type_ == types::DELIVERED && !was_undelivered && condition.status != "False")
     };
     let good_at_first = |condition: &Condition| {
         condition.type_ != types::READY
             && find(object.before, &condition.type_).is_none()
-            && [reasons::NO_CONFLICT, reasons::QUIET, reasons::DELIVERING]
+            && [reasons::NO_CONFLICT, reasons::QUIET, reasons::DELIVERING, reasons::COUNTED]
                 .contains(&condition.reason.as_str())
     };
-    [types::READY, types::HEALTHY, types::FIRING, types::CONFLICTING]
+    [types::READY, types::HEALTHY, types::FIRING, types::CONFLICTING, types::DELIVERED, types::UNMATCHED]
         .into_iter()
         .filter_map(told)
         .filter(|condition| !quiet(condition) && !good_at_first(condition))
         .map(|condition| event(object, condition, instance, now))
         .chain(forgotten(object, now).map(|lost| event(object, &lost, instance, now)))
+        .chain(more_undelivered(object, now).map(|more| event(object, &more, instance, now)))
         .chain(irregular(object, now).map(|left| event(object, &left, instance, now)))
         .collect()
 }
@@ -64,6 +68,20 @@ fn forgotten(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
             observed_generation: None,
         })
     })
+}
+
+/// How many messages nobody got: told when they have doubled since the first, so that a flood of them is a few events.
+fn more_undelivered(object: &Reported<'_>, now: Timestamp) -> Option<Condition> {
+    let count = |status: &Value| -> i64 {
+        let channels = status.pointer("/undelivered").and_then(Value::as_array);
+        channels.into_iter().flatten().filter_map(|it| it["count"].as_i64()).sum()
+    };
+    let (before, after) = (count(&object.shown), count(&object.status));
+    if before < 1 || after.checked_ilog2() <= before.checked_ilog2() {
+        return None;
+    }
+    let condition = find(object.after, types::DELIVERED)?;
+    Some(Condition { last_transition_time: Time(now), ..condition.clone() })
 }
 
 /// Counts of a schedule whose growth is told, with what has happened to how many.
@@ -103,10 +121,21 @@ fn irregular(object: &Reported<'_>, now: Timestamp) -> impl Iterator<Item = Cond
     })
 }
 
+/// Reasons with which an object is ready, and something is wrong.
+const LIMPS: [&str; 5] = [
+    reasons::TEMPLATE_FAILED,
+    reasons::CHANNEL_NOT_READY,
+    reasons::GROUPS_FULL,
+    reasons::GROUPS_EVICTED,
+    reasons::STATE_FULL,
+];
+
 fn event(object: &Reported<'_>, condition: &Condition, instance: &str, now: Timestamp) -> Event {
     let good = match condition.type_.as_str() {
-        _ if condition.reason == reasons::TEMPLATE_FAILED => false,
-        types::READY | types::HEALTHY => condition.status == "True" || condition.reason == reasons::SUSPENDED,
+        _ if LIMPS.contains(&condition.reason.as_str()) => false,
+        types::READY | types::HEALTHY | types::DELIVERED => {
+            condition.status == "True" || condition.reason == reasons::SUSPENDED
+        }
         _ => condition.status == "False",
     };
     let name = object.meta.name.clone().unwrap_or_default();
@@ -151,6 +180,45 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_death_is_told_at_once_and_more_of_them_each_time_they_have_doubled() {
+        let meta = ObjectMeta::default();
+        let condition = |is: &str, reason: &str| Condition {
+            type_: types::DELIVERED.to_owned(),
+            status: is.to_owned(),
+            reason: reason.to_owned(),
+            message: "nobody got it".to_owned(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        };
+        let status = |count: i64| json!({"undelivered": [{"count": count}]});
+        let told = |before: (&[Condition], Value), after: (&[Condition], Value)| {
+            let (before, shown) = before;
+            let (after, status) = after;
+            let object = Reported { kind: "AlertRule", meta: &meta, shown, before, after, status };
+            let told = of(&object, "pod", Timestamp::UNIX_EPOCH);
+            told.into_iter().map(|event| (event.type_.unwrap(), event.reason.unwrap())).collect::<Vec<_>>()
+        };
+        let (unknown, no, yes) = (
+            [condition("Unknown", "Pending")],
+            [condition("False", "Dead")],
+            [condition("True", "Delivered")],
+        );
+        let dead = [("Warning".to_owned(), "Dead".to_owned())];
+        assert_eq!(told((&unknown, json!({})), (&no, status(1))), dead);
+        let mut events = 0;
+        for count in 1..1_000 {
+            events += told((&no, status(count)), (&no, status(count + 1))).len();
+        }
+        assert_eq!(events, 9, "a thousand deaths");
+        assert_eq!(
+            told((&no, status(3)), (&yes, json!({}))),
+            [("Normal".to_owned(), "Delivered".to_owned())]
+        );
+        assert!(told((&unknown, json!({})), (&yes, json!({}))).is_empty(), "that it arrives is no event");
+        assert!(told((&yes, json!({})), (&unknown, json!({}))).is_empty());
+    }
 
     #[test]
     fn a_count_that_shrinks_is_told_as_a_lost_ledger() {

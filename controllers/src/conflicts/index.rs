@@ -8,7 +8,7 @@ mod settle;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use calendar::{Ahead, Booking, Clashes, Expanded, Occupancy, Steps};
+use calendar::{Ahead, Booking, Clashes, Expanded, Occupancy, Steps, Stretch};
 use crds::resource::ResourceRef;
 use crds::schedule::ConflictPolicy;
 use jiff::{SignedDuration, Timestamp};
@@ -386,6 +386,17 @@ impl Index {
         let held =
             self.needed.get(&resource.need()).into_iter().flatten().filter_map(|key| self.held.get(key));
         held.filter(|held| !resource.serves(&held.schedule.plan.namespace)).count()
+    }
+
+    /// Who has a resource between two instants, in order; none when the steps don't suffice.
+    pub(super) fn taken_of(
+        &self,
+        need: &Need,
+        between: (Timestamp, Timestamp),
+        steps: &mut Steps,
+    ) -> Option<Vec<(Key, Stretch)>> {
+        let counts = |key: &Key| !self.rejected.contains(key);
+        self.occupancy.taken(need, between, &counts, steps)
     }
 
     /// What a schedule is called, told in `namespace`. None for one of another.

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use calendar::{Ahead, Expanded, NearestInHours, Question, Search, Steps};
+use calendar::{Ahead, Answer, Expanded, NearestInHours, Question, Search, Steps, Stretch};
 use crds::resource::ResourceRef;
 use crds::{BookableResource, Schedule};
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +46,10 @@ const SEARCHING: u64 = 2_000_000;
 const REFUSING: u64 = 300_000;
 /// Steps for what must be looked at again before a question is answered.
 const BEFORE_AN_ANSWER: u64 = 20_000_000;
+/// Steps for who has one resource.
+const BOOKINGS: u64 = 50_000;
+/// Of those who have a resource, so many are told of now and of next.
+pub const SHOWN_BOOKINGS: usize = 5;
 /// What holding a schedule anew counts as, in steps.
 const HOLDING: u64 = 10_000;
 
@@ -84,6 +88,28 @@ pub struct Finding {
     pub compared_until: Option<Timestamp>,
     /// It holds nothing and is silent: `conflictPolicy: Reject`, and it clashes or names what it may not book.
     pub rejected: bool,
+}
+
+/// Who has a resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bookings {
+    /// How many have it now.
+    pub in_use: usize,
+    /// The first of them.
+    pub now: Vec<Booked>,
+    /// Those who have it next.
+    pub next: Vec<Booked>,
+    /// There was too much to look at.
+    pub is_short: bool,
+}
+
+/// One who has a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booked {
+    /// The schedule's name; none of another namespace than the resource's.
+    pub schedule: Option<String>,
+    /// How long, with its buffers.
+    pub held: Stretch,
 }
 
 /// Whether a slot can be had.
@@ -281,12 +307,21 @@ impl Conflicts {
             return not_known.map_or(Slot::Free, Slot::NotKnown);
         }
         let mut steps = Steps::new(REFUSING);
-        let search = Search::default();
+        // As the status would suggest them, where it is asked for that.
+        let nobody = BTreeMap::new();
+        let asked = schedule.suggest.as_ref();
+        let (search, people) =
+            asked.map_or((Search::default(), &nobody), |asked| (asked.search, &asked.people));
         let mut question = self.question(schedule, &search, &mut steps);
-        for name in question.names(&BTreeMap::new()) {
+        for name in question.names(people) {
             self.copy(&mut question, schedule, &name, &mut steps);
         }
-        let free = question.nearest(&mut steps);
+        let free = if asked.is_none() {
+            question.nearest(&mut steps)
+        } else {
+            let Answer { times, looked } = question.suggest(people, &NearestInHours, &mut steps);
+            Answer { times: times.into_iter().map(|candidate| candidate.time).collect(), looked }
+        };
         let whose = self.with(|index| {
             let holders = clashes.first.iter().flat_map(|clash| &clash.with).map(|holder| holder.key);
             let named = |key| Some((key, index.name_of(&key, &schedule.plan.namespace)?.to_owned()));
@@ -302,6 +337,40 @@ impl Conflicts {
             let (too_many, all) = index.too_many(resource, &mut Steps::new(COMPARING));
             words::taken(too_many, all, resource.capacity, index.not_served(resource))
         })
+    }
+
+    /// Who has a resource now and next. A look takes a bounded part of the index's time.
+    pub fn bookings(&self, resource: &ValidResource, now: Timestamp) -> Bookings {
+        let own = &resource.reference.namespace;
+        self.settle_within(Some(own), now, BEFORE_AN_ANSWER);
+        let need = resource.need();
+        let mut bookings = Bookings::default();
+        // A busy thing is full of a day; one that is used seldom takes no more steps for a quarter.
+        for days in [1, 92] {
+            let until = now.checked_add(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MAX);
+            let mut steps = Steps::new(BOOKINGS);
+            let found = self.with(|index| {
+                let taken = index.taken_of(&need, (now, until), &mut steps)?;
+                let told = taken.into_iter().map(|(key, held)| Booked {
+                    schedule: index.name_of(&key, own).map(str::to_owned),
+                    held,
+                });
+                Some(told.collect::<Vec<_>>())
+            });
+            self.held_for(BOOKINGS - steps.left());
+            let Some(found) = found else {
+                bookings.is_short = bookings.next.is_empty() && bookings.now.is_empty();
+                break;
+            };
+            let (now, next): (Vec<_>, Vec<_>) = found.into_iter().partition(|it| it.held.start <= now);
+            bookings = Bookings { in_use: now.len(), now, next, is_short: false };
+            if bookings.next.len() >= SHOWN_BOOKINGS {
+                break;
+            }
+        }
+        bookings.now.truncate(SHOWN_BOOKINGS);
+        bookings.next.truncate(SHOWN_BOOKINGS);
+        bookings
     }
 
     /// Waits until something is found anew by a look at other namespaces, and says for which ones.

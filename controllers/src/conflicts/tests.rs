@@ -194,6 +194,21 @@ fn who_asks_for_other_times_is_told_those_in_working_hours_first_until_they_are_
 }
 
 #[test]
+fn a_refusal_tells_the_times_that_the_status_would_suggest() {
+    let asks =
+        json!({"suggest": {"count": 2, "grid": "1h", "within": "12h"}, "start": "2026-02-02T10:00:00"});
+    let first = schedule(1, &json!({"start": "2026-02-02T10:15:00"}));
+    let conflicts = holding(&[&first]);
+    let refusal = refused(&conflicts, &schedule(2, &asks)).unwrap();
+    let free = "free for all of it, best first: 2026-02-02T09:00:00+09:00, 2026-02-02T08:00:00+09:00";
+    assert!(refusal.ends_with(free), "{refusal}");
+    let tight =
+        json!({"suggest": {"grid": "1h", "within": "1h"}, "start": "2026-02-02T10:30:00", "duration": "3h"});
+    let refusal = refused(&conflicts, &schedule(2, &tight)).unwrap();
+    assert!(refusal.ends_with("no time within 1h is free for all of it"), "{refusal}");
+}
+
+#[test]
 fn a_room_of_another_namespace_is_booked_only_while_its_owner_shares_it_and_the_words_tell_nothing_more() {
     let conflicts = conflicts();
     let one = guest("a", 1, &json!({}));

@@ -110,14 +110,25 @@ fn other_times(free: &Answer<FreeTime>, schedule: &ValidSchedule) -> String {
         (_, None, _) => {
             "no free times were looked for, since what is held is too much for a quick search".to_owned()
         }
-        (true, _, false) => "no time within 14 days is free for all of it".to_owned(),
+        (true, Some(within), false) => format!("no time within {} is free for all of it", days(within)),
         (true, Some(within), true) => {
             format!("no time within {} is free for all of it{}", shown(within), farther(within))
         }
         (false, Some(within), is_short) => {
             let farther = if is_short { farther(within) } else { String::new() };
-            format!("free for all of it, nearest first: {}{farther}", times.join(", "))
+            let order = if schedule.suggest.is_some() { "best" } else { "nearest" };
+            format!("free for all of it, {order} first: {}{farther}", times.join(", "))
         }
+    }
+}
+
+/// `14 days`, or the length as a manifest has it where that is not whole days.
+fn days(length: SignedDuration) -> String {
+    let hours = length.as_hours();
+    if hours > 0 && hours % 24 == 0 && length.as_secs() % 3_600 == 0 {
+        format!("{} days", hours / 24)
+    } else {
+        shown(length).to_string()
     }
 }
 

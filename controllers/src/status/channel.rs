@@ -20,9 +20,10 @@ pub fn channel(facts: &Facts<'_>, before: &NotificationChannelStatus) -> Notific
     conditions.stand(&facts.trouble().unwrap_or_else(ready));
     let Some(told) = told else {
         // Nothing new is known of the rest: it stays.
+        conditions.keep(types::HEALTHY);
         return NotificationChannelStatus {
             observed_generation: facts.generation,
-            conditions: keep_health(conditions, facts).finish(),
+            conditions: conditions.finish(),
             ..before.clone()
         };
     };
@@ -70,16 +71,4 @@ fn health(told: &ChannelStatus) -> (Is, &'static str, String) {
             "nothing was sent yet; annotate belfry.dev/send-test to try".to_owned(),
         )
     }
-}
-
-fn keep_health(mut conditions: Conditions, facts: &Facts<'_>) -> Conditions {
-    if let Some(held) = crate::conditions::find(facts.before, types::HEALTHY) {
-        let is = match held.status.as_str() {
-            "True" => Is::True,
-            "False" => Is::False,
-            _ => Is::Unknown,
-        };
-        conditions.set(types::HEALTHY, is, &held.reason, &held.message);
-    }
-    conditions
 }

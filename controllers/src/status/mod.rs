@@ -3,11 +3,14 @@
 //! Invariant: `Ready` is true only when the children do the job for this generation. Never: a number that changes all the
 //! time in a condition's message.
 
+mod became;
 mod channel;
+mod resource;
 mod rule;
 mod schedule;
 
 pub use channel::channel;
+pub use resource::resource;
 pub use rule::rule;
 pub(crate) use schedule::local;
 pub use schedule::{Clash, Times, schedule};
@@ -32,6 +35,19 @@ pub struct Workers {
     pub trouble: Option<String>,
 }
 
+/// A channel that can't send now, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// Its name.
+    pub name: String,
+    /// The reason of its `Ready`.
+    pub reason: String,
+    /// And its message.
+    pub message: String,
+    /// Whether only a person can help.
+    pub stalled: bool,
+}
+
 /// What is known of an object beside its kind.
 pub struct Facts<'a> {
     /// `metadata.generation`.
@@ -50,6 +66,10 @@ pub struct Facts<'a> {
     pub wants_running: bool,
     /// Channels that it names and that do not exist.
     pub missing_channels: Vec<String>,
+    /// Channels that it names and that can't send now.
+    pub stuck_channels: Vec<Stuck>,
+    /// Where workers look for the hub.
+    pub hub_url: &'a str,
     /// Now.
     pub now: Timestamp,
 }
@@ -92,7 +112,16 @@ impl Facts<'_> {
             let why = down.trouble.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             return Some(under_way(
                 reasons::WORKER_UNAVAILABLE,
-                format!("Deployment {} has no available pod yet{why}", down.name),
+                format!(
+                    "Deployment {} has no available pod yet{why}; a pod is available once it has reached the hub at {}{}",
+                    down.name,
+                    self.hub_url,
+                    if self.hub.as_ref().is_some_and(|hub| hub.silent) {
+                        ", which does not answer the operator now either"
+                    } else {
+                        ""
+                    }
+                ),
             ));
         }
         let runs = self.told().is_some_and(|told| told.revision == plan.revision() && told.running > 0);
@@ -135,12 +164,19 @@ impl Facts<'_> {
                 ),
             ));
         }
+        if let Some(stuck) = self.stuck_channels.iter().find(|stuck| stuck.stalled) {
+            return Some(waiting(reasons::CHANNEL_NOT_READY, stuck.told()));
+        }
         let (first, message) = self.problems(|problem| problem.reason != ObjectProblem::TEMPLATE_FAILED)?;
         Some(Standing::Waiting { reason: word(&first.reason), message })
     }
 
-    /// Ready; a text that could not be rendered lately is said.
+    /// Ready; a channel that can't send now, and a text that could not be rendered lately, are said.
     fn ready(&self, message: &str) -> Standing {
+        if let Some(stuck) = self.stuck_channels.first() {
+            let message = format!("{message}; but {}", stuck.told());
+            return Standing::Ready { reason: reasons::CHANNEL_NOT_READY, message };
+        }
         match self.problems(|problem| problem.reason == ObjectProblem::TEMPLATE_FAILED) {
             Some((_, failed)) => Standing::Ready {
                 reason: reasons::TEMPLATE_FAILED,
@@ -157,6 +193,16 @@ impl Facts<'_> {
         let problems = || self.told().into_iter().flat_map(|told| &told.problems).filter(&such);
         let messages: Vec<&str> = problems().take(5).map(|problem| problem.message.as_str()).collect();
         Some((problems().next()?, messages.join("; ")))
+    }
+}
+
+impl Stuck {
+    fn told(&self) -> String {
+        let Self { name, reason, message, .. } = self;
+        format!(
+            "NotificationChannel {name} can't send now: {reason}: {}",
+            crate::conditions::cut(message, 500)
+        )
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crds::rule::{AlertRuleStatus, FiringGroup};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use protocol::messages::{RuleStatus, StatusBody};
+use protocol::messages::{RuleStatus, StatusBody, Uncountable};
 
-use super::{Facts, moment, under_way, waiting};
+use super::{Facts, became, moment, under_way, waiting, word};
 use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
 
 /// What a rule shows; `before` is what it shows now.
@@ -19,6 +19,8 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     let trouble = facts.trouble().or_else(|| told.and_then(inactive)).or_else(|| told.and_then(unowned));
     conditions.stand(&trouble.unwrap_or_else(|| ready(facts, told)));
     let Some(told) = told else {
+        conditions.keep(types::DELIVERED);
+        conditions.keep(types::UNMATCHED);
         if !before.firing.is_empty() {
             conditions.set(types::FIRING, Is::True, reasons::GROUPS_FIRING, GROUPS_FIRING);
         }
@@ -33,7 +35,53 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     } else {
         conditions.set(types::FIRING, Is::False, reasons::QUIET, "no group is firing");
     }
+    became::delivered(&mut conditions, facts, &told.told);
+    if let Some(why) = &told.uncountable {
+        conditions.set(types::UNMATCHED, Is::True, &word(&why.reason), &uncountable(why));
+    } else {
+        let message = "most of the records that came lately could be looked into";
+        conditions.set(types::UNMATCHED, Is::False, reasons::COUNTED, message);
+    }
     shown(told, facts.generation, conditions)
+}
+
+/// Why records can't be counted, with one of them.
+fn uncountable(why: &Uncountable) -> String {
+    let Uncountable { reason, share, matched, partition, offset, detail } = why;
+    let (of, what) = match (matched, reason.as_str()) {
+        (true, "TimeMissing") => ("that matched", "have no event time where source.eventTime says"),
+        (true, "TimeAhead") => ("that matched", "have an event time too far ahead of the clock"),
+        (true, "ValueMissing") => ("that matched", "have no value at the condition's path"),
+        (true, _) => ("that matched", "have no single value at a path of groupBy"),
+        (false, "Undecodable") => ("that came", "can't be decoded, and are in the dead-letter topics"),
+        (false, _) => ("that came", "can't be decided by match"),
+    };
+    let least = if *share < 100 { "at least " } else { "" };
+    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let place = if partition.is_empty() {
+        String::new()
+    } else {
+        format!("; such as the one at {partition} offset {offset}")
+    };
+    format!(
+        "{least}{share}% of the records {of} lately {what}{detail}{place}; status.unmatched and deadLettered count them"
+    )
+}
+
+/// Reasons under `unmatched` that are not of records, or not of what they hold.
+const NOT_OF_RECORDS: [&str; 7] = [
+    "Tombstone",
+    "GroupsEvicted",
+    "GroupsFull",
+    "StateFull",
+    "LettersDropped",
+    "HistoryDropped",
+    "Undecodable",
+];
+
+fn unmatched_total(told: &RuleStatus) -> i64 {
+    let counts = told.unmatched.iter().filter(|(reason, _)| !NOT_OF_RECORDS.contains(&reason.as_str()));
+    counts.map(|(_, count)| *count).sum()
 }
 
 const GROUPS_FIRING: &str = "groups are firing; status.firing lists those that have been so longest";
@@ -60,6 +108,9 @@ fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRul
         late: Some(told.late),
         dead_lettered: Some(told.dead_lettered),
         unmatched: first(&told.unmatched, 32),
+        unmatched_total: Some(unmatched_total(told)),
+        last_notification: became::last(&told.told),
+        undelivered: became::undelivered(&told.told),
         lag: Some(told.lag.max(0)),
         partitions: Some(told.partitions),
         activation_offsets: first(&told.activation, 100),
@@ -71,6 +122,21 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
 }
 
 fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
+    let standing = quiet(facts, told);
+    // What was left out for a quota within the last hour is said where people look.
+    let full = match told.and_then(|told| told.full.as_deref()) {
+        Some("StateFull") => reasons::STATE_FULL,
+        Some("GroupsFull") => reasons::GROUPS_FULL,
+        Some("GroupsEvicted") => reasons::GROUPS_EVICTED,
+        _ => return standing,
+    };
+    match standing {
+        Standing::Ready { reason: reasons::READY, message } => Standing::Ready { reason: full, message },
+        other => other,
+    }
+}
+
+fn quiet(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     let over = |reason: &str| told.is_some_and(|told| told.unmatched.contains_key(reason));
     facts.ready(if over("StateFull") {
         "records are read and matched; the groups of this namespace's rules have taken as many bytes as the hub keeps for \

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::messages::{ClockCounts, StatusBody};
 
-use super::{Facts, history, moment, under_way};
+use super::{Facts, became, history, moment, under_way};
 use crate::children::SCHEDULE;
 use crate::conditions::{Conditions, Is, Standing, reasons, types};
 use crate::conflicts::{Finding, NOT_NAMED, Suggested, not_compared, not_permitted};
@@ -57,10 +57,9 @@ pub fn schedule(
     let standing = match (refused, &conflict) {
         (Some(why), _) if facts.plan.is_ok() => stalled(reasons::REF_NOT_PERMITTED, why),
         (None, Some(why)) if *rejected && facts.plan.is_ok() => stalled(reasons::CONFLICTING, why.clone()),
-        _ => facts
-            .trouble()
-            .or_else(|| Some(unwoken(overdue?, times, facts.plan.ok()?)))
-            .unwrap_or_else(|| ready(times, known.map_or(0, |told| told.history_dropped))),
+        _ => facts.trouble().or_else(|| Some(unwoken(overdue?, times, facts.plan.ok()?))).unwrap_or_else(
+            || ready(facts, times, conflict.as_deref(), known.map_or(0, |told| told.history_dropped)),
+        ),
     };
     conditions.stand(&standing);
     if times.is_some() {
@@ -70,6 +69,10 @@ pub fn schedule(
             Some(_) => conditions.set(types::CONFLICTING, Is::True, reasons::CONFLICTING, &message),
             None => conditions.set(types::CONFLICTING, Is::False, reasons::NO_CONFLICT, &message),
         }
+    }
+    match known {
+        Some(told) => became::delivered(&mut conditions, facts, &told.told),
+        None => conditions.keep(types::DELIVERED),
     }
     let silent = *rejected || facts.plan.map_or(true, |plan| plan.suspended);
     ScheduleStatus {
@@ -82,6 +85,9 @@ pub fn schedule(
         suggestions: times.map(|times| suggested(&other.times, &times.zone)).unwrap_or_default(),
         last_reminder_time: known
             .map_or_else(|| before.last_reminder_time.clone(), |told| moment(told.last_reminder)),
+        last_notification: known
+            .map_or_else(|| before.last_notification.clone(), |told| became::last(&told.told)),
+        undelivered: known.map_or_else(|| before.undelivered.clone(), |told| became::undelivered(&told.told)),
         skipped_reminders: known.map_or(before.skipped_reminders, |told| Some(told.skipped)),
         clock_changes: known.map_or_else(|| before.clock_changes.clone(), |told| clock(told.clock)),
         conflicts: clashes
@@ -101,16 +107,26 @@ fn clock(counts: ClockCounts) -> Option<wire::ClockChanges> {
     (counts != ClockCounts::default()).then_some(wire::ClockChanges { shifted, skipped, doubled })
 }
 
-fn ready(times: Option<&Times>, dropped: i64) -> Standing {
-    match times {
-        Some(times) if times.next.is_empty() => {
+fn ready(facts: &Facts<'_>, times: Option<&Times>, conflict: Option<&str>, dropped: i64) -> Standing {
+    match (times, conflict) {
+        (Some(times), None) if times.next.is_empty() => {
             Standing::Ready { reason: reasons::ENDED, message: "there is no further occurrence".to_owned() }
         }
-        Some(times) if !times.reminds => Standing::Ready {
+        (Some(times), None) if !times.reminds => Standing::Ready {
             reason: reasons::READY,
             message: "the slot is held; there is nothing to remind of".to_owned(),
         },
-        _ => Standing::Ready { reason: reasons::READY, message: history("reminders will be sent", dropped) },
+        (Some(times), Some(conflict)) if !times.reminds => Standing::Ready {
+            reason: reasons::READY,
+            message: format!(
+                "the slot is not this schedule's alone: {conflict}; there is nothing to remind of (conflictPolicy: Warn)"
+            ),
+        },
+        (_, Some(conflict)) => {
+            let message = format!("reminders will be sent, though {conflict} (conflictPolicy: Warn)");
+            facts.ready(&history(&message, dropped))
+        }
+        _ => facts.ready(&history("reminders will be sent", dropped)),
     }
 }
 

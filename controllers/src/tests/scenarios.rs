@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crds::Schedule;
 use domain::{Plan, PlanBody};
-use protocol::messages::{ChannelStatus, ClockCounts, RuleStatus, ScheduleStatus, StatusBody};
+use protocol::messages::{
+    ChannelStatus, ClockCounts, RuleStatus, ScheduleStatus, StatusBody, Told, Undelivered,
+};
 use serde_json::{Value, json};
 
-use super::support::{Asked, Bed, condition, object, ready, rule, schedule, slack, written};
+use super::support::{Asked, Bed, condition, now as bed_now, object, ready, rule, schedule, slack, written};
 use crate::channels::Channels;
 use crate::guarded::Guarded;
 use crate::queue::Reconciler as _;
@@ -282,6 +284,86 @@ async fn a_clash_is_only_said_with_warn_and_not_even_that_with_allow() {
         let status = written(&asked, name);
         assert_eq!(ready(&status), "True/Ready", "{name}");
         assert_eq!(condition(&status, "Conflicting")["status"], conflicting, "{name}");
+    }
+    let said = |name: &str| condition(&written(&asked, name), "Ready")["message"].to_string();
+    assert!(
+        said("warned").contains("reminders will be sent, though the older schedule older needs"),
+        "{}",
+        said("warned")
+    );
+    assert_eq!(said("allowed"), "\"reminders will be sent\"");
+}
+
+#[tokio::test]
+async fn a_schedule_that_only_holds_a_slot_does_not_say_that_it_is_alone_where_an_older_one_has_it() {
+    let bed = Bed::new().await;
+    let silent = |policy: &str| json!({"conflictPolicy": policy, "reminders": null});
+    bed.world.schedules.insert(schedule("standup", 5, &silent("Reject")));
+    bed.world.schedules.insert(schedule("warned", 6, &silent("Warn")));
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    let asked = bed.asked();
+    let said =
+        |name: &str| condition(&written(&asked, name), "Ready")["message"].as_str().unwrap().to_owned();
+    assert_eq!(said("standup"), "the slot is held; there is nothing to remind of");
+    let warned = said("warned");
+    let begins = "the slot is not this schedule's alone: the older schedule standup needs";
+    assert!(warned.starts_with(begins) && !warned.contains("is held"), "{warned}");
+}
+
+#[tokio::test]
+async fn a_schedule_beside_a_channel_whose_childs_name_is_taken_says_that_nobody_can_be_told() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
+    bed.put("apps/v1/deployments", json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "belfry-send", "namespace": NS},
+    }));
+    let channels = Channels::new(Arc::clone(&bed.world), bed.cluster("test"));
+    channels.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    assert_eq!(ready(&written(&bed.asked(), "slack")), "False/NameTaken");
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    let status = written(&bed.asked(), "standup");
+    assert_eq!(ready(&status), "False/ChannelNotReady");
+    let message = condition(&status, "Ready")["message"].to_string();
+    assert!(message.contains("NotificationChannel slack can't send now: NameTaken"), "{message}");
+}
+
+#[tokio::test]
+async fn a_reminder_that_nobody_got_is_told_of_its_schedule_with_one_warning() {
+    let bed = Bed::new().await;
+    bed.world.channels.insert(slack("slack", 1));
+    bed.world.schedules.insert(schedule("standup", 5, &json!({})));
+    let schedules = Schedules::new(Arc::clone(&bed.world), bed.cluster("test"));
+    schedules.reconcile(NS.to_owned()).await.unwrap();
+    bed.settle();
+    bed.asked();
+    let held = bed.world.schedules.get(NS, "standup").unwrap();
+    let valid = validate::schedule(held.0.as_ref().unwrap()).unwrap();
+    let dead = |count| {
+        let (channel, reason) = ("slack".to_owned(), "404 no_service".to_owned());
+        let state = domain::DeliveryState::Dead;
+        let told = Told {
+            last: None,
+            undelivered: vec![Undelivered { channel, count, since: bed_now(), state, reason }],
+        };
+        StatusBody::Schedule(ScheduleStatus { told, ..ScheduleStatus::default() })
+    };
+    for (count, warnings) in [(1, 1), (2, 1), (3, 0)] {
+        bed.runs(&valid.plan, &[], dead(count));
+        schedules.reconcile(NS.to_owned()).await.unwrap();
+        bed.settle();
+        let asked = bed.asked();
+        let status = written(&asked, "standup");
+        assert_eq!(condition(&status, "Delivered")["status"], "False");
+        assert_eq!(status["undelivered"][0]["count"], count);
+        let events = asked.iter().filter(|asked| asked.path.ends_with("/events"));
+        let dead: Vec<_> = events.filter(|event| event.body["reason"] == "Dead").collect();
+        assert_eq!(dead.len(), warnings, "{count}: {dead:?}");
+        assert!(dead.iter().all(|event| event.body["type"] == "Warning"), "{dead:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::admission::{Asking, asked, value};
 use super::support::{Bed, condition, hall, moved, object, ready, schedule, slack, written};
 use crate::queue::Reconciler as _;
+use crate::resources::Resources;
 use crate::schedules::Schedules;
 
 /// Needs the hall and nothing else.
@@ -73,6 +74,44 @@ async fn the_older_keeps_the_slot_in_whatever_namespace_it_is_and_is_not_named_t
     assert_eq!(bed.world.conflicts.stirred().await, ["payments"]);
     schedules.reconcile("payments".to_owned()).await.unwrap();
     assert_eq!(ready(&written(&bed.asked(), "younger")), "True/Ready");
+}
+
+#[tokio::test]
+async fn a_resource_says_that_it_can_be_booked_and_when_it_is_taken_but_by_whom_only_of_its_own_namespace() {
+    let (bed, schedules) = bed().await;
+    // It holds the hall from nine in Seoul, which is now, to ten, with what it needs before and after.
+    let own = json!({
+        "resources": ["hall"], "participants": [], "start": "2026-01-05T09:00:00", "duration": "45m",
+        "buffer": {"before": "10m", "after": "15m"},
+    });
+    bed.world.schedules.insert(moved(schedule("cleaning", 3, &own), "rooms"));
+    look(&bed, &schedules).await;
+    let resources = Resources::new(Arc::clone(&bed.world), bed.cluster("test"));
+    let again = resources.reconcile("rooms".to_owned()).await.unwrap();
+    assert!(again.is_some_and(|again| again <= std::time::Duration::from_mins(1)), "{again:?}");
+    let asked = bed.asked();
+    let status = written(&asked, "hall");
+    assert_eq!(ready(&status), "True/Ready");
+    assert_eq!(status["observedGeneration"], 1);
+    assert_eq!(status["inUse"], 1);
+    let held = |start: &str, end: &str| json!({"start": start, "end": end});
+    let mut now = held("2026-11-19T23:50:00Z", "2026-11-20T01:00:00Z");
+    now["schedule"] = json!("cleaning");
+    assert_eq!(status["now"], json!([now]));
+    assert_eq!(status["next"][0], held("2026-11-20T01:05:00Z", "2026-11-20T01:20:00Z"), "not by whom");
+    assert_eq!(status["next"].as_array().unwrap().len(), 5);
+    assert!(!asked.iter().any(|asked| asked.body.to_string().contains("takeover")), "{asked:#?}");
+    bed.settle();
+    resources.reconcile("rooms".to_owned()).await.unwrap();
+    assert!(bed.asked().is_empty(), "nothing changed");
+
+    let mut wrong = hall(json!({"capacity": 0}));
+    wrong.0.as_mut().unwrap().metadata.generation = Some(2);
+    bed.world.resources.insert(wrong);
+    resources.reconcile("rooms".to_owned()).await.unwrap();
+    let status = written(&bed.asked(), "hall");
+    assert_eq!(ready(&status), "False/InvalidSpec");
+    assert_eq!((&status["now"], &status["inUse"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]

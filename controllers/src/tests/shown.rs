@@ -10,14 +10,16 @@ use http::{Request, Response};
 use kube::client::Body;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
-use protocol::messages::{ChannelStatus, ObjectStatus, RuleStatus, StatusBody};
+use protocol::messages::{
+    ChannelStatus, LastNotification, ObjectStatus, RuleStatus, StatusBody, Told, Uncountable, Undelivered,
+};
 use serde_json::json;
 
 use super::support::{digest, now, rule};
 use crate::cache::{Cache, follow};
 use crate::conditions::{Standing, find, reasons, types};
 use crate::hub::View;
-use crate::status::{self, Facts, Workers};
+use crate::status::{self, Facts, Stuck, Workers};
 use crate::validate;
 
 fn plan() -> domain::Plan {
@@ -32,6 +34,7 @@ fn active() -> RuleStatus {
 fn view(plan: &domain::Plan) -> View {
     View {
         unreachable: None,
+        silent: false,
         holds: true,
         refused: None,
         status: Some(ObjectStatus {
@@ -57,6 +60,8 @@ fn shown(plan: &domain::Plan, change: impl FnOnce(&mut Facts<'_>)) -> AlertRuleS
         workers: vec![Workers { name: "belfry-consume-1".to_owned(), available: 1, trouble: None }],
         wants_running: true,
         missing_channels: Vec::new(),
+        stuck_channels: Vec::new(),
+        hub_url: "https://belfry-hub:8443",
         now: now(),
     };
     change(&mut facts);
@@ -134,13 +139,122 @@ fn records_without_room_are_told_with_the_bound_that_they_met() {
     ] {
         let status = shown(&plan, |facts| {
             let unmatched = [(reason.to_owned(), 3)].into();
-            let told = RuleStatus { unmatched, ..active() };
+            let told = RuleStatus { unmatched, full: Some(reason.to_owned()), ..active() };
             facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
         });
-        let message = &find(&status.conditions, types::READY).unwrap().message;
+        let ready = find(&status.conditions, types::READY).unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", reason));
+        let message = &ready.message;
         assert!(bounds.iter().all(|bound| message.contains(bound)), "{message}");
         assert_eq!(status.unmatched.get(reason), Some(&3));
     }
+}
+
+/// What the rule shows when the hub tells this of it.
+fn told(told: RuleStatus) -> AlertRuleStatus {
+    shown(&plan(), |facts| {
+        facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
+    })
+}
+
+#[test]
+fn what_nobody_got_is_a_condition_that_names_the_channel_how_many_and_since_when() {
+    let last = |outcome: &str| {
+        let (id, time) = (uuid::Uuid::from_u128(5), now());
+        Some(LastNotification { id, time, outcome: outcome.to_owned() })
+    };
+    let undelivered = vec![Undelivered {
+        channel: "hook".to_owned(),
+        count: 2,
+        since: now(),
+        state: domain::DeliveryState::Dead,
+        reason: "410 Gone".to_owned(),
+    }];
+    let dead = Told { last: last("Dead: 410 Gone"), undelivered };
+    let status = told(RuleStatus { told: dead, ..active() });
+    let condition = find(&status.conditions, types::DELIVERED).unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Dead"));
+    let said = "nobody got 2 messages by channel hook since 2026-11-20T00:00:00Z: Dead: 410 Gone";
+    assert!(condition.message.starts_with(said), "{}", condition.message);
+    assert!(condition.message.contains("belfry ask 00000000-0000-0000-0000-000000000005"));
+    let shown = status.last_notification.unwrap();
+    assert_eq!(
+        (shown.id.as_str(), shown.outcome.as_str()),
+        ("00000000-0000-0000-0000-000000000005", "Dead: 410 Gone")
+    );
+    assert_eq!((status.undelivered[0].channel.as_str(), status.undelivered[0].count), ("hook", 2));
+    for (last, expected) in [
+        (None, ("Unknown", "NothingSent")),
+        (last("Delivered"), ("True", "Delivered")),
+        (last("Pending: 503"), ("Unknown", "Pending")),
+        (last("Suppressed: Deleted"), ("Unknown", "Suppressed")),
+    ] {
+        let status = told(RuleStatus { told: Told { last, undelivered: vec![] }, ..active() });
+        let condition = find(&status.conditions, types::DELIVERED).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
+    }
+}
+
+#[test]
+fn a_rule_that_can_count_nothing_says_why_how_much_and_where() {
+    let why = |reason: &str, share, matched, detail: &str| Uncountable {
+        reason: reason.to_owned(),
+        share,
+        matched,
+        partition: "service-logs/0".to_owned(),
+        offset: 17,
+        detail: detail.to_owned(),
+    };
+    let condition = |why: Option<Uncountable>| {
+        let unmatched = [("MatchWrongType".to_owned(), 3), ("Tombstone".to_owned(), 9)].into();
+        let status = told(RuleStatus { uncountable: why, unmatched, ..active() });
+        assert_eq!(status.unmatched_total, Some(3));
+        let condition = find(&status.conditions, types::UNMATCHED).unwrap();
+        (condition.status.clone(), condition.reason.clone(), condition.message.clone())
+    };
+    let (is, reason, message) =
+        condition(Some(why("MatchWrongType", 100, false, "`>=` does not take int and string")));
+    assert_eq!((is.as_str(), reason.as_str()), ("True", "MatchWrongType"));
+    let said = "100% of the records that came lately can't be decided by match: `>=` does not take int and string; such as \
+                the one at service-logs/0 offset 17";
+    assert!(message.starts_with(said), "{message}");
+    let (_, reason, message) = condition(Some(why("Undecodable", 90, false, "")));
+    assert_eq!(reason, "Undecodable");
+    assert!(
+        message.starts_with("at least 90% of the records that came lately can't be decoded"),
+        "{message}"
+    );
+    let (_, _, message) = condition(Some(why("GroupMissing", 100, true, "")));
+    assert!(message.contains("that matched lately have no single value at a path of groupBy"), "{message}");
+    assert_eq!(condition(None).0, "False");
+}
+
+#[test]
+fn a_channel_that_can_not_send_shows_at_who_names_it() {
+    let stuck = |reason: &str, stalled| {
+        let (name, message) = ("slack".to_owned(), "somebody else's".to_owned());
+        Stuck { name, reason: reason.to_owned(), message, stalled }
+    };
+    let ready = |stuck: Stuck| {
+        let status = shown(&plan(), |facts| facts.stuck_channels = vec![stuck]);
+        let ready = find(&status.conditions, types::READY).unwrap().clone();
+        assert_eq!(ready.reason, "ChannelNotReady");
+        assert!(ready.message.contains("NotificationChannel slack can't send now"), "{}", ready.message);
+        ready.status
+    };
+    assert_eq!(ready(stuck("NameTaken", true)), "False");
+    assert_eq!(ready(stuck("Suspended", false)), "True");
+}
+
+#[test]
+fn a_worker_that_is_not_there_yet_is_told_with_the_hub_that_it_needs() {
+    let status = shown(&plan(), |facts| {
+        facts.workers[0].available = 0;
+        facts.hub.as_mut().unwrap().silent = true;
+    });
+    let message = &find(&status.conditions, types::READY).unwrap().message;
+    let said = "once it has reached the hub at https://belfry-hub:8443, which does not answer the operator now either";
+    assert!(message.contains(said), "{message}");
 }
 
 #[test]
@@ -172,6 +286,8 @@ fn a_channel_says_that_history_went_before_its_time() {
             workers: Vec::new(),
             wants_running: false,
             missing_channels: Vec::new(),
+            stuck_channels: Vec::new(),
+            hub_url: "https://belfry-hub:8443",
             now: now(),
         };
         let status = status::channel(&facts, &NotificationChannelStatus::default());
@@ -191,6 +307,7 @@ fn what_the_hub_told_stays_shown_while_it_is_away() {
         plan: Ok(&plan),
         hub: Some(View {
             unreachable: Some("refused".to_owned()),
+            silent: true,
             holds: false,
             refused: None,
             status: None,
@@ -199,6 +316,8 @@ fn what_the_hub_told_stays_shown_while_it_is_away() {
         workers: Vec::new(),
         wants_running: true,
         missing_channels: Vec::new(),
+        stuck_channels: Vec::new(),
+        hub_url: "https://belfry-hub:8443",
         now: now(),
     };
     assert_eq!(status::rule(&facts, &before).matched, Some(7));

@@ -151,6 +151,7 @@ impl Bed {
                 Some("NotificationChannel") => with_status(&self.world.channels, &namespace, &name, status),
                 Some("AlertRule") => with_status(&self.world.rules, &namespace, &name, status),
                 Some("Schedule") => with_status(&self.world.schedules, &namespace, &name, status),
+                Some("BookableResource") => with_status(&self.world.resources, &namespace, &name, status),
                 other => panic!("status of {other:?}"),
             }
             return;

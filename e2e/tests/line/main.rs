@@ -20,3 +20,4 @@ mod rules;
 mod schedules;
 mod shared;
 mod support;
+mod truth;

@@ -52,6 +52,18 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     let second = guest("second", &other.ns, &owner, "2027-01-04T10:10:00");
     let_in(&other, &second).await;
     other.ready("sch/second").await;
+    owner
+        .cluster
+        .kubectl(&["-n", &owner.ns, "wait", "--for=condition=Ready", "bkr/hall", "--timeout=30s"])
+        .await;
+    eventually("the hall shows when it is taken, and not by whom", Duration::from_secs(90), async || {
+        let hall = owner.get("bkr/hall").await.ok_or("not there")?;
+        let next = &hall["status"]["next"][0];
+        let start = next["start"].as_str().unwrap_or_default();
+        let seen = start.ends_with("T01:10:00Z") && next["schedule"].is_null();
+        if seen { Ok(()) } else { Err(hall["status"].to_string()) }
+    })
+    .await;
     assert_eq!(
         one.try_apply(&secret).await.expect_err("it is not shared"),
         absent,

@@ -385,7 +385,12 @@ async fn reasons_and_partitions_are_bounded_whatever_a_worker_says() {
     bed.put(vec![hook(), three()]).await;
     bed.open(1).await;
     for from in [0, 100] {
-        let dropped = |n: i64| protocol::messages::Dropped { rule: None, reason: format!("R{n}"), count: 1 };
+        let dropped = |n: i64| protocol::messages::Dropped {
+            rule: None,
+            reason: format!("R{n}"),
+            count: 1,
+            sample: None,
+        };
         let dropped = (from..from + 100).map(dropped).collect();
         bed.commit(vec![Entry { dropped, ..entry(0, from, from + 100) }], 1).await;
     }

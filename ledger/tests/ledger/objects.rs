@@ -154,6 +154,60 @@ async fn what_is_absent_stops_at_once_and_is_forgotten_after_the_grace() {
 }
 
 #[tokio::test]
+async fn what_a_deleted_rule_caused_is_not_sent_in_the_grace_nor_when_its_channel_appears_and_ends_as_deleted()
+ {
+    let bed = Bed::with(|options| in_steps(options, 100, true)).await;
+    let other = Uuid::from_u128(101);
+    bed.put(vec![any(), rule(other, "other", |_| {})]).await;
+    bed.open(1).await;
+    bed.records(0, 5, 0).await;
+    let record = protocol::messages::Matched { rule: other, ..matched(5, "pay") };
+    bed.commit(vec![protocol::messages::Entry { records: vec![record], ..entry(0, 5, 6) }], 6).await;
+    bed.ledger.put_live(vec![other], at(10)).await.unwrap();
+    for story in &bed.stories().await[..5] {
+        let delivery = &story.deliveries[0];
+        assert!(delivery.reason.contains("was deleted: it is not sent"), "{delivery:?}");
+    }
+    // The channel has room for one message a minute, which what is held does not take.
+    let one = domain::RateLimit { per_minute: 1, burst: 1 };
+    bed.ledger
+        .put_plans(vec![channel(HOOK, "hook", |channel| channel.delivery.rate_limit = Some(one))], at(20))
+        .await
+        .unwrap();
+    bed.ledger.settled().await;
+    let tasks = bed.claim(Pool::Send, 21).await;
+    assert_eq!(tasks.len(), 1, "that of the other rule");
+    let domain::Cause::Record { rule, .. } = &tasks[0].notification.cause else { panic!("a record") };
+    assert_eq!(*rule, other);
+    bed.told(&tasks, &domain::Outcome::Delivered, 21).await;
+    for now in [60, 120, 129] {
+        assert!(bed.claim(Pool::Send, now).await.is_empty(), "{now}");
+    }
+    assert_eq!(bed.ledger.collect(at(130)).await.unwrap(), 1);
+    assert!(bed.claim(Pool::Send, 250).await.is_empty(), "forgotten, and not ended yet");
+    bed.chores(251).await;
+    for story in &bed.stories().await[..5] {
+        let delivery = &story.deliveries[0];
+        assert_eq!((delivery.state, delivery.reason.as_str()), (DeliveryState::Suppressed, "Deleted"));
+    }
+    assert!(bed.claim(Pool::Send, 10_000).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_rule_that_was_only_thought_to_be_gone_or_was_edited_has_everything_sent() {
+    let bed = Bed::new().await;
+    bed.put(vec![hook(), any()]).await;
+    bed.open(1).await;
+    bed.records(0, 1, 0).await;
+    bed.ledger.put_live(vec![HOOK], at(10)).await.unwrap();
+    assert!(bed.claim(Pool::Send, 11).await.is_empty());
+    bed.ledger.put_live(vec![HOOK, RULE], at(20)).await.unwrap();
+    bed.put(vec![changed(any(), |rule| rule.matches = "record.n > 0".into())]).await;
+    assert_eq!(bed.collect(200).await, 0);
+    assert_eq!(bed.claim(Pool::Send, 200).await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_comes_back_within_the_grace_goes_on_where_it_was() {
     let bed = Bed::new().await;
     bed.put(vec![hook(), any()]).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Digest, Plan};
+use domain::{DeliveryState, Digest, Plan};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -188,6 +188,72 @@ pub struct RuleStatus {
     pub activation: BTreeMap<String, i64>,
     /// Groups held, against the quota.
     pub groups: i64,
+    /// The quota for which records or groups were left out within the last hour: `GroupsFull`, `StateFull`, `GroupsEvicted`.
+    #[serde(default)]
+    pub full: Option<String>,
+    /// Where at least half of the records that came lately can't be looked into or counted: why, and one of them.
+    #[serde(default)]
+    pub uncountable: Option<Uncountable>,
+    /// What became of what it caused.
+    #[serde(default, flatten)]
+    pub told: Told,
+}
+
+/// Records that a rule could not count lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uncountable {
+    /// As in `unmatched`, or `Undecodable`.
+    pub reason: String,
+    /// Per cent of the records lately, in tens, 50 to 100: of those read; where `matched`, of those that matched.
+    pub share: i32,
+    /// Whether the records matched, and could not be counted after that.
+    pub matched: bool,
+    /// Where one of them is, as `topic/partition`; empty when nobody said.
+    pub partition: String,
+    /// Its offset.
+    pub offset: i64,
+    /// What was wrong with it, by types; may be empty.
+    pub detail: String,
+}
+
+/// What became of what an object caused.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Told {
+    /// The last notification.
+    pub last: Option<LastNotification>,
+    /// What ended dead or expired since something later arrived at the same recipient, and was not sent again; by
+    /// channels that it names, the first 5.
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// An object's last notification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastNotification {
+    /// Its id, for `belfry ask`.
+    pub id: Uuid,
+    /// When it was made.
+    pub time: Timestamp,
+    /// `Delivered`, `Pending`, `Dead: why` ...; of several deliveries that of the worst.
+    pub outcome: String,
+}
+
+/// Messages that nobody got at a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Undelivered {
+    /// The channel's name.
+    pub channel: String,
+    /// How many.
+    pub count: i64,
+    /// When the first of them was given up.
+    pub since: Timestamp,
+    /// Of the last of them: `Dead` or `Expired`.
+    pub state: DeliveryState,
+    /// And why.
+    pub reason: String,
 }
 
 /// A firing group.
@@ -220,6 +286,9 @@ pub struct ScheduleStatus {
     pub history_dropped: i64,
     /// Reminders up to this instant are recorded.
     pub through: Option<Timestamp>,
+    /// What became of what it caused.
+    #[serde(default, flatten)]
+    pub told: Told,
 }
 
 /// What a channel's annotation asks for.

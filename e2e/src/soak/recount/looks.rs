@@ -153,8 +153,9 @@ fn has_value(record: &Seen, field: &str, value: &str) -> bool {
     }
 }
 
-/// `12.5%`, cut to thousandths of a percent.
+/// `12.5%`, to the nearest thousandth of a percent, where not all or nothing.
 fn share(of: i64, all: i64) -> String {
-    let thousandths = if all == 0 { 0 } else { of * 100_000 / all };
+    let nearest = if all == 0 { 0 } else { (2 * of * 100_000 + all) / (2 * all) };
+    let thousandths = if of == 0 || of == all { nearest } else { nearest.clamp(1, 99_999) };
     format!("{}%", thousandths as f64 / 1_000.0)
 }

@@ -1,0 +1,184 @@
+//! What became of what an object caused, for its status: its last notification, and what nobody got.
+//!
+//! Invariants: what ended dead or expired is counted by channel and recipient until something later of the same object
+//! arrives there, it is sent again, or it is removed; triggers keep those counts (migration 0010), so that no path to an end
+//! forgets them. What is read for one object is bounded. Never: a read of this by a path of every delivery, beyond whether a
+//! namespace has any.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use domain::{DeliveryState, Verdict};
+use protocol::messages::{LastNotification, Told, Undelivered};
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::Error;
+use crate::catalog::{Catalog, Object};
+use crate::deliveries::{Change, state};
+use crate::sql::{set, time, uuid};
+use crate::writer::Tx;
+
+/// Counts of one object that are looked at.
+const LOOKED_AT: i64 = 200;
+/// Deliveries of a last notification that are looked at.
+const DELIVERIES: i64 = 100;
+/// Channels that are told.
+const TOLD: usize = 5;
+
+/// Marks whose notifications had deliveries that ended or began again; at once where the last notification has ended, where
+/// a channel begins or ceases to fail, and where a person waits for a test.
+pub(crate) fn mark(tx: &mut Tx, changes: &[Change], told: Vec<(i64, String, bool)>) -> Result<(), Error> {
+    let mut objects = HashMap::with_capacity(told.len());
+    for (n, object, is_last) in told {
+        objects.insert(n, (uuid(&object)?, is_last));
+    }
+    let catalog = Arc::clone(&tx.catalog);
+    for Change { from, verdict, .. } in changes {
+        let Some((uid, is_last)) = objects.get(&from.n) else { continue };
+        let channel = from.c.and_then(|c| catalog.channel_at(c)).map(|channel| channel.plan.name.as_str());
+        let fails = channel.is_some_and(|name| tx.published.fails(*uid, name));
+        let news = match verdict {
+            Verdict::End(DeliveryState::Dead | DeliveryState::Expired, _) => !fails,
+            Verdict::End(DeliveryState::Delivered, _) => fails,
+            Verdict::End(..) | Verdict::Again(_) => false,
+        };
+        let ended = *is_last && matches!(verdict, Verdict::End(..));
+        let is_test = catalog.get(*uid).is_some_and(|object| object.channel().is_some());
+        tx.mark(*uid, news || ended || is_test);
+    }
+    Ok(())
+}
+
+/// Marks those of whose notifications, about to be removed, some were dead.
+pub(crate) async fn dropped(tx: &mut Tx, notifications: &str) -> Result<(), Error> {
+    let objects: Vec<String> = query_scalar(
+        "SELECT DISTINCT n.object FROM jsonb_each(?1) j JOIN notifications n ON n.n = j.value \
+         JOIN undelivered u ON u.namespace = n.namespace AND u.object = n.object",
+    )
+    .bind(notifications)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    for object in objects {
+        tx.mark(uuid(&object)?, true);
+    }
+    Ok(())
+}
+
+/// Forgets the counts of objects that are gone.
+pub(crate) async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+    query(
+        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))",
+    )
+    .bind(keys(gone)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
+}
+
+fn keys(objects: &[Arc<Object>]) -> Result<String, Error> {
+    let keys: Vec<(&str, Uuid)> =
+        objects.iter().map(|object| (object.plan.namespace.as_str(), object.plan.uid)).collect();
+    set(&keys)
+}
+
+/// What became of what these rules and schedules caused.
+pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap<Uuid, Told>, Error> {
+    let mut told: HashMap<Uuid, Told> = HashMap::new();
+    if objects.is_empty() {
+        return Ok(told);
+    }
+    let keys = keys(objects)?;
+    for (uid, last) in last(tx, &keys).await? {
+        told.entry(uid).or_default().last = Some(last);
+    }
+    let rows: Vec<(String, String, String, i64, i64, i64, String)> = query_as(
+        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason FROM jsonb_each(?1) j \
+         CROSS JOIN undelivered u ON u.namespace = j.value ->> 0 AND u.object = j.value ->> 1 \
+         AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient FROM undelivered x \
+         WHERE x.namespace = j.value ->> 0 AND x.object = j.value ->> 1 LIMIT ?2) ORDER BY u.channel, u.since",
+    )
+    .bind(&keys)
+    .bind(LOOKED_AT)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    for (object, channel, recipient, count, since, code, reason) in rows {
+        let uid = uuid(&object)?;
+        if !concerns(&tx.catalog, uid, &channel, &recipient) {
+            continue;
+        }
+        let (undelivered, since) = (&mut told.entry(uid).or_default().undelivered, time(since));
+        if let Some(last) = undelivered.last_mut().filter(|last| last.channel == channel) {
+            last.count += count;
+        } else if undelivered.len() < TOLD {
+            undelivered.push(Undelivered { channel, count, since, state: state(code), reason });
+        }
+    }
+    Ok(told)
+}
+
+/// Whether the object tells this recipient at all now: one that was taken off says nothing of what comes.
+fn concerns(catalog: &Catalog, uid: Uuid, channel: &str, recipient: &str) -> bool {
+    let Some(object) = catalog.get(uid) else { return false };
+    let names: BTreeSet<&str> = match &object.plan.body {
+        domain::PlanBody::AlertRule(rule) => rule.notify.iter().map(String::as_str).collect(),
+        domain::PlanBody::Schedule(schedule) => {
+            schedule.reminders.iter().flat_map(|it| &it.notify).map(String::as_str).collect()
+        }
+        domain::PlanBody::NotificationChannel(_) => return false,
+    };
+    let there = catalog.channel_named(&object.plan.namespace, channel).and_then(|channel| channel.channel());
+    names.contains(channel)
+        && (recipient.is_empty() || there.is_none_or(|there| there.target.recipients().contains(&recipient)))
+}
+
+/// The last notification of each of these, with what came of it.
+async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, Error> {
+    let rows: Vec<(i64, String, String, i64)> = query_as(
+        "SELECT n.n, n.object, n.id, n.created FROM jsonb_each(?1) j CROSS JOIN notifications n \
+         ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.value ->> 1)",
+    )
+    .bind(keys)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let which: Vec<i64> = rows.iter().map(|(n, ..)| *n).collect();
+    let deliveries: Vec<(i64, i64, String)> = query_as(
+        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.d IN \
+         (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT ?2) ORDER BY d.d",
+    )
+    .bind(set(&which)?)
+    .bind(DELIVERIES)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let mut of: HashMap<i64, Vec<(i64, i64, String)>> = HashMap::new();
+    for row in deliveries {
+        of.entry(row.0).or_default().push(row);
+    }
+    rows.into_iter()
+        .map(|(n, object, id, created)| {
+            let results: Vec<_> = of.get(&n).into_iter().flatten().collect();
+            let outcome =
+                if results.is_empty() { "Pending".to_owned() } else { crate::status::result(&results) };
+            let last = LastNotification { id: uuid(&id)?, time: time(created), outcome };
+            Ok((uuid(&object)?, last))
+        })
+        .collect()
+}
+
+/// Of what was published of an object, what a change of is news.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Channels at which something was not delivered.
+    pub(crate) fails: HashSet<String>,
+    /// Why its records can't be counted.
+    pub(crate) uncountable: bool,
+    /// Which quota it has met.
+    pub(crate) full: bool,
+}
+
+impl Shown {
+    pub(crate) fn of(told: &Told) -> Self {
+        let fails = told.undelivered.iter().map(|it| it.channel.clone()).collect();
+        Self { fails, ..Self::default() }
+    }
+}
