@@ -169,6 +169,9 @@ async fn in_the_ledger(
         .map(|story| {
             let Cause::Alert { alert, .. } = story.notification.cause else { panic!("an alert") };
             let service = story.notification.group["service"].clone();
+            let within = |time| (alert.window_start..alert.window_end).contains(&time);
+            assert!(alert.records.iter().all(|record| within(record.time)), "{alert:?}");
+            assert_eq!(alert.records.is_empty(), alert.count == 0, "{alert:?}");
             (alert.window_end.as_millisecond(), service, alert.kind, alert.count, story.notification.summary)
         })
         .collect();

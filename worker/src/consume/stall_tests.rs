@@ -217,7 +217,8 @@ fn end(mut world: World<'_>) -> Outcome {
     while !world.asked.is_empty() {
         world.answer();
     }
-    for step in [Step::Read(0, 100), Step::Read(1, 100), Step::Commit, Step::Ask, Step::Answer, Step::Commit] {
+    for step in [Step::Read(0, 100), Step::Read(1, 100), Step::Commit, Step::Ask, Step::Answer, Step::Commit]
+    {
         world.step(&step);
     }
     let told = world.events.iter().map(|event| {
