@@ -7,7 +7,9 @@
 //! partitions and consumers, any order across partitions, any size of batches, any crash or rebalance gives the same
 //! alerts with the same counts: a count is a sum over (rule, group, bucket), first and last are by (time, topic,
 //! partition, offset), and a bucket is decided once, in order of event time, when the watermark has passed its end by
-//! `allowedLateness`. Only what comes later than that changes nothing but the number of late records.
+//! `allowedLateness`. Only what comes later than that changes nothing but the number of late records. A record whose event time
+//! is not further behind than that when the broker appends it is never late, whatever others say and whenever it is read
+//! ([`progress`]).
 //!
 //! # The conditions
 //!
@@ -32,9 +34,9 @@
 //! - `Ratio {of, window, minCount, above | below}`, with `k` the records for which `of` is true: `n >= minCount`, and
 //!   `k / n > above` or `k / n < below`. A field that is not there makes `of` false.
 //!
-//! A rule has *observed* from the latest of the instants at which it began with each of its partitions: where the partition's
-//! event time stood when the rule became active in it; of one that was never read, the time of its first record, or the
-//! clock where it has none. Time in which the rule was suspended is not observed. So absence is told by the watermark alone:
+//! A rule has *observed* from the latest of the instants at which it began with each of its partitions: the time of the first
+//! record that it read there, but not before where the partition's event time stood then; where there is none to read, the
+//! clock. Time in which the rule was suspended is not observed. So absence is told by the watermark alone:
 //! a consumer that is down holds it, an idle partition does not.
 //!
 //! A group is *watched* from its first bucket on, or always where the rule names it; a rule without `groupBy` names its one
@@ -50,7 +52,7 @@
 //!
 //! # The parts
 //!
-//! [`decode`] bytes → [`document`]; [`event_time`] when it was, where the record says so; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
+//! [`decode`] bytes → [`document`]; [`event_time`] when it was, where the record says so; [`progress`] how far a partition is; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
 //! (and [`sample`]s of them); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
 //! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
 //! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
@@ -68,6 +70,7 @@ pub mod fold;
 pub mod matching;
 pub mod paths;
 pub mod patterns;
+pub mod progress;
 pub mod reason;
 pub mod record;
 pub mod replay;

@@ -13,7 +13,7 @@ pub enum DropReason {
     ValueMissing,
     /// The source's event time leads to nothing or not to a time; only for rules that count in windows.
     TimeMissing,
-    /// Event time is further ahead of the clock than [`crate::record::MAX_AHEAD`]; only for rules that count in windows.
+    /// Event time is too far ahead ([`crate::record::MAX_AHEAD`]); only for rules that count in windows.
     TimeAhead,
     /// `match` compared or called something with a type that it does not take.
     MatchWrongType,

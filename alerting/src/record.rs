@@ -7,9 +7,17 @@ use jiff::Timestamp;
 
 use crate::document::Node;
 
-/// How far event time may be ahead of the reader's clock, ms. A record further ahead has no window: its clock is wrong, or
+/// How far event time may be ahead of [`RawRecord::clock_ms`]. A record further ahead has no window: its clock is wrong, or
 /// its alert would come when nobody remembers it. The same as Kafka's `message.timestamp.after.max.ms` unless changed.
 pub const MAX_AHEAD: i64 = 3_600_000;
+
+/// The [`RawRecord::clock_ms`] of a record with this timestamp, which is the broker's or a producer's; the reader's clock is
+/// `now_ms`. A broker's needs no other clock. Of a producer's, the reader's decides only where it is further ahead of it than
+/// [`MAX_AHEAD`], which the broker refuses unless told otherwise (since Kafka 4.0): such a record may be read so late that it
+/// is not ahead any more. It moves no event time on, so that what becomes of other records does not depend on that.
+pub fn clock(timestamp_ms: i64, is_brokers: bool, now_ms: i64) -> i64 {
+    if is_brokers { timestamp_ms } else { timestamp_ms.min(now_ms) }
+}
 
 /// A header: its name and its value, which may be null.
 pub type Header<'r> = (&'r str, Option<&'r [u8]>);
@@ -23,9 +31,10 @@ pub struct RawRecord<'r> {
     pub partition: i32,
     /// Offset in the partition.
     pub offset: i64,
-    /// Event time, Unix ms.
+    /// Event time, Unix ms: its timestamp in Kafka until it is known to be elsewhere.
     pub timestamp_ms: i64,
-    /// The reader's clock, Unix ms: whether event time is too far ahead is told by it, nothing else.
+    /// When it was said to be produced, Unix ms: its timestamp in Kafka, but where that is a producer's no later than the
+    /// reader's clock ([`clock`]). Whether event time is too far ahead is told by it, nothing else.
     pub clock_ms: i64,
     /// The key's bytes.
     pub key: Option<&'r [u8]>,
@@ -70,14 +79,14 @@ impl<'r> RawRecord<'r> {
         self.timestamp_ms.clamp(Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond())
     }
 
-    /// Whether event time is more than [`MAX_AHEAD`] ahead of the reader's clock.
+    /// Whether event time is more than [`MAX_AHEAD`] ahead of when it was said to be produced.
     pub fn is_ahead(&self) -> bool {
         self.timestamp_ms.saturating_sub(self.clock_ms) > MAX_AHEAD
     }
 
-    /// Event time if it is not too far ahead, within the years that a timestamp has; but not beyond the reader's clock.
+    /// Event time if it is not too far ahead, within the years that a timestamp has.
     pub(crate) fn near_ms(&self) -> Option<i64> {
-        (!self.is_ahead()).then(|| self.time_ms().min(self.clock_ms))
+        (!self.is_ahead()).then(|| self.time_ms())
     }
 
     /// Where it is.

@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::{
     decide::{self, Bucket, Decision, Group, GroupState, RuleParams},
     fold::{Aggregate, Engine, Folded, Partition, RuleProblem, TOP_KEPT, merge_values},
+    progress::Progress,
     record::RawRecord,
 };
 
@@ -84,13 +85,15 @@ struct Place {
     fold: Partition,
     /// Event time from which on it was read.
     since: Option<i64>,
-    progress: Option<i64>,
+    progress: Progress,
+    /// The largest event time of its records.
+    newest: Option<i64>,
 }
 
 impl Place {
     fn reached(&mut self, at_ms: i64) {
         self.since.get_or_insert(at_ms);
-        self.progress = self.progress.max(Some(at_ms));
+        self.progress.clock(at_ms);
     }
 }
 
@@ -154,16 +157,23 @@ impl Replay {
         self.places(topic, partition).for_each(drop);
     }
 
-    /// Takes a record of a partition, in the order of its offsets. Its partition's event time moves on to the record's
-    /// (though not beyond the record's `clock_ms`). Where rules decode it differently, what is said is of all of them
-    /// together.
+    /// Takes a record of a partition, in the order of its offsets, whose timestamp is a producer's. Where rules decode it
+    /// differently, what is said is of all of them together.
     #[must_use]
     pub fn push(&mut self, record: &RawRecord<'_>) -> Folded {
+        self.push_appended(record, None)
+    }
+
+    /// The same; and when the broker appended it, where its timestamp says so, Unix ms.
+    #[must_use]
+    pub fn push_appended(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> Folded {
         let mut all = Folded::default();
         for (engine, place) in self.places(record.topic, record.partition) {
             let folded = engine.add(&mut place.fold, record);
             if let Some(time) = folded.time_ms {
-                place.reached(time);
+                place.since.get_or_insert(time);
+                place.newest = place.newest.max(Some(time));
+                place.progress.record(time, appended_ms);
             }
             all.matched += folded.matched;
             all.time_ms = all.time_ms.max(folded.time_ms);
@@ -222,7 +232,7 @@ impl Replay {
             let known = self.consumers.get(run.consumer).into_iter().flat_map(|it| &it.partitions);
             let read = known.filter(|((topic, _), _)| run.plan.topics.contains(topic));
             let read: Vec<&Place> = read.map(|(_, place)| place).collect();
-            let watermark = read.iter().map(|place| place.progress).min().flatten();
+            let watermark = read.iter().map(|place| place.progress.at()).min().flatten();
             let observed =
                 read.iter().all(|it| it.since.is_some()).then(|| read.iter().filter_map(|it| it.since).max());
             if let Some(watermark) = watermark {
@@ -250,7 +260,7 @@ impl Replay {
     /// The instant at which every bucket that has a record by now is decided.
     fn end(&self) -> Option<i64> {
         let partitions = self.consumers.iter().flat_map(|it| it.partitions.values());
-        let last = partitions.filter_map(|place| place.progress).max()?;
+        let last = partitions.filter_map(|place| place.progress.at().max(place.newest)).max()?;
         let wait = |run: &Run| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
         Some(last.saturating_add(self.rules.values().map(wait).max().unwrap_or(0)))
     }

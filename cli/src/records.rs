@@ -176,7 +176,8 @@ pub(crate) fn record(fields: &Map<String, Value>, number: usize) -> Result<Line,
 }
 
 impl Line {
-    /// As the engine takes it. No time is too far ahead: the clock is behind all of them.
+    /// As the engine takes it. No timestamp is too far ahead, for there is no clock; a time in the record is by the record's
+    /// timestamp, if it has one.
     pub(crate) fn with_raw<T>(
         &self,
         (topic, offset, time_ms): (&str, i64, i64),
@@ -192,7 +193,7 @@ impl Line {
             partition: self.partition,
             offset,
             timestamp_ms: time_ms,
-            clock_ms: i64::MAX,
+            clock_ms: self.time_ms.unwrap_or(i64::MAX),
             key: self.key.as_deref().map(str::as_bytes),
             value: self.value.as_deref(),
             headers: &headers,

@@ -125,13 +125,13 @@ impl Run {
         let next = self.offsets.entry((topic.to_owned(), line.partition)).or_default();
         let offset = line.offset.unwrap_or(*next);
         *next = offset + 1;
-        Ok(line.with_raw((topic, offset, time), |raw| self.take(raw)))
+        Ok(line.with_raw((topic, offset, time), |raw| self.take(raw, None)))
     }
 
-    /// Takes a record as Kafka has it; by how many rules it was counted.
-    pub(crate) fn take(&mut self, record: &RawRecord<'_>) -> usize {
+    /// Takes a record as Kafka has it, and when the broker appended it, where it says so; by how many rules it was counted.
+    pub(crate) fn take(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> usize {
         self.read += 1;
-        let folded = self.replay.push(record);
+        let folded = self.replay.push_appended(record, appended_ms);
         self.undecodable += u64::from(folded.undecodable.is_some());
         folded.matched
     }

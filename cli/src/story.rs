@@ -94,11 +94,10 @@ fn cause(cause: &Cause) -> String {
                 AlertKind::Resolved => "is over".to_owned(),
             };
             let records: Vec<String> = alert.records.iter().map(place).collect();
+            let records = records.join(" ... ");
+            let shown = if records.is_empty() { String::new() } else { format!(" [{records}]") };
             let (count, start, end) = (alert.count, alert.window_start, alert.window_end);
-            format!(
-                "AlertRule {name} {what}: {count} records from {start} to {end} [{}]",
-                records.join(" ... ")
-            )
+            format!("AlertRule {name} {what}: {count} records from {start} to {end}{shown}")
         }
         Cause::Record { name, record, .. } => format!("AlertRule {name}: record {}", place(record)),
         Cause::Reminder { name, occurrence, time, due, .. } => {

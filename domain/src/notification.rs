@@ -112,7 +112,8 @@ pub struct Alert {
     /// Why it was closed where that is not the condition: `RuleChanged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
-    /// The first and the last counted record of the window, where there are any.
+    /// The first counted record of the window, and the one that texts speak of: the last, for `Extreme` the one that has the
+    /// value. One where they are the same, none where the window has none.
     #[serde(default)]
     pub records: Vec<RecordRef>,
 }

@@ -15,8 +15,9 @@ use crate::positions::Topic;
 use crate::sql::set;
 use crate::writer::Tx;
 
-/// A rule is active in a partition from the first accepted entry that was folded with it. By event time that is where the
-/// partition stood before; one that was never read begins with its first record, or where an empty one stands.
+/// A rule is active in a partition from the first accepted entry that was folded with it. By event time it has seen all from
+/// its first record there on, but not from before where the partition stood; where there is no record to read, from the clock on.
+/// Before either is told, nobody knows: what was read without the rule may be later than where the partition stood.
 pub(crate) async fn activate(
     tx: &mut Tx,
     namespace: &str,
@@ -28,7 +29,11 @@ pub(crate) async fn activate(
     for rule in rules.values().filter(|rule| rule.current) {
         for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads(&entry.topic)) {
             if let Some(topic) = topics.get(&entry.topic) {
-                let since = stood.or(entry.since_ms).or(entry.progress_ms);
+                let since = if entry.to > entry.from {
+                    (*stood).max(entry.since_ms).or(entry.progress_ms)
+                } else {
+                    entry.progress_ms.filter(|told| stood.is_none_or(|stood| *told > stood))
+                };
                 rows.push((rule.object.row, topic.t, entry.partition, entry.from, since));
             }
         }

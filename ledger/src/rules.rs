@@ -106,8 +106,10 @@ impl<'a> Rule<'a> {
         let data = self.subject().alert(group, decision, shown);
         let uid = self.object.plan.uid;
         let episode = ids::episode(uid, self.state, &labels(group)?, decision.first_bucket_ms);
-        let mut records: Vec<_> =
-            shown.first.into_iter().chain(shown.last).map(|sample| sample.at.clone()).collect();
+        // A window without records is told of by the text of an earlier one, which did not cause it.
+        let caused = shown.first.into_iter().chain(shown.last).map(|sample| &sample.at);
+        let within = caused.filter(|at| (data.window_start..data.window_end).contains(&at.time));
+        let mut records: Vec<_> = within.cloned().collect();
         records.dedup();
         let alert = Alert {
             episode,

@@ -116,4 +116,6 @@ async fn report(context: Context, source: String, standing: Standing) {
 }
 
 #[cfg(test)]
+mod stall_tests;
+#[cfg(test)]
 mod tests;

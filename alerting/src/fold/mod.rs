@@ -142,8 +142,8 @@ pub struct RuleProblem {
 pub struct Folded {
     /// Rules that counted it.
     pub matched: usize,
-    /// Its event time, Unix ms: by this its partition's may move on. None where it says none, or none that is near enough
-    /// ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
+    /// Its event time, Unix ms: by this its partition's may move on ([`Progress`](crate::progress::Progress)). None where it
+    /// says none, or none that is near enough ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
     pub time_ms: Option<i64>,
     /// Why it can't be decoded and belongs in the dead-letter topic; that is counted too.
     pub undecodable: Option<DecodeError>,

@@ -11,12 +11,15 @@ use uuid::Uuid;
 
 use super::tests::{plan, raw};
 use super::*;
+use crate::record;
 
 const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: usize = 3;
 const START: i64 = 100_000;
-/// How far back in time a record of a partition may be, and how long a bucket waits.
+/// How far behind its append a record may be, and how long a bucket waits.
 const DISORDER: i64 = 3_000;
+/// How far ahead of its append.
+const AHEAD: i64 = 20_000;
 /// Windows of whole seconds up to a minute have buckets of a second.
 const WIDTH: i64 = 1_000;
 
@@ -25,6 +28,8 @@ struct Rec {
     partition: usize,
     offset: i64,
     at: i64,
+    /// When the broker appended it.
+    appended: i64,
     group: String,
     value: String,
     number: i64,
@@ -41,18 +46,20 @@ impl Rec {
 }
 
 fn records() -> impl Strategy<Value = Vec<Rec>> {
-    let one = (0..PARTITIONS, 0..2_500_i64, 0..DISORDER, 0..3_u8, 0..5_u8, -3..9_i64, any::<bool>());
+    let off = prop_oneof![6 => -DISORDER..=0_i64, 1 => 1..AHEAD];
+    let one = (0..PARTITIONS, 0..2_500_i64, off, 0..3_u8, 0..5_u8, -3..9_i64, any::<bool>());
     prop::collection::vec(one, 1..80).prop_map(|list| {
         let mut clocks = [START; PARTITIONS];
         let mut offsets = [0; PARTITIONS];
         list.into_iter()
-            .map(|(partition, step, back, group, value, number, of)| {
+            .map(|(partition, step, off, group, value, number, of)| {
                 clocks[partition] += step;
                 offsets[partition] += 1;
                 Rec {
                     partition,
                     offset: offsets[partition],
-                    at: clocks[partition] - back,
+                    at: clocks[partition] + off,
+                    appended: clocks[partition],
                     group: format!("g{group}"),
                     value: format!("v{value}"),
                     number,
@@ -355,8 +362,28 @@ fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
     told
 }
 
-/// The records as they come: in each partition in order, the partitions as `choices` say, decided every so often.
-fn run(plan: &RulePlan, records: &[Rec], choices: &[usize], every: usize, until: i64) -> Vec<Told> {
+/// How records are read: where the next one comes from, what then tells how far its partition is, and how long after its
+/// append it is read, ms.
+type Reads = Vec<(usize, Known, i64)>;
+
+/// What tells how far a partition is.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// Nothing but producers' timestamps: it is read from a backlog.
+    Nothing,
+    /// The broker's timestamp.
+    Append,
+    /// A clock: all of it is read, and the next record comes at once.
+    End,
+}
+
+fn reads() -> impl Strategy<Value = Reads> {
+    let known = prop_oneof![3 => Just(Known::Nothing), 1 => Just(Known::Append), 1 => Just(Known::End)];
+    prop::collection::vec((0..PARTITIONS, known, 0..3 * AHEAD), 1..30)
+}
+
+/// The records as they come: in each partition in order, otherwise as `reads` say, decided every so often.
+fn run(plan: &RulePlan, records: &[Rec], reads: &Reads, every: usize, until: i64) -> Vec<Told> {
     let (mut replay, problems) = Replay::new([(RULE, plan)]);
     assert_eq!(problems, []);
     let mut queues: Vec<Vec<&Rec>> = (0..PARTITIONS)
@@ -369,15 +396,25 @@ fn run(plan: &RulePlan, records: &[Rec], choices: &[usize], every: usize, until:
         }
     }
     let mut events = Vec::new();
-    let mut choices = choices.iter().cycle();
+    let mut reads = reads.iter().cycle();
     for step in 0..records.len() {
-        let wanted = choices.next().copied().unwrap_or(0);
+        let (wanted, known, stall) = *reads.next().unwrap();
         let partition = (0..PARTITIONS)
             .map(|shift| (wanted + shift) % PARTITIONS)
             .find(|partition| !queues[*partition].is_empty())
             .unwrap();
         let rec = queues[partition].pop().unwrap();
-        replay.push(&raw(partition as i32, rec.offset, rec.at, &rec.text())).decoded().unwrap();
+        let text = rec.text();
+        let raw = RawRecord {
+            clock_ms: record::clock(rec.at, false, rec.appended + stall),
+            ..raw(partition as i32, rec.offset, rec.at, &text)
+        };
+        let appended = matches!(known, Known::Append).then_some(rec.appended);
+        replay.push_appended(&raw, appended).decoded().unwrap();
+        if matches!(known, Known::End) {
+            let next = queues[partition].last().map_or(rec.appended, |next| next.appended);
+            replay.progress("t", partition as i32, next);
+        }
         if step % every == 0 {
             events.extend(replay.decide());
         }
@@ -410,12 +447,13 @@ fn run(plan: &RulePlan, records: &[Rec], choices: &[usize], every: usize, until:
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
-    /// Any split over partitions, any order across them, any commits: what the definitions say.
+    /// Any split over partitions, any order across them, any commits, producers whose clocks are ahead, any stall of the reader:
+    /// what the definitions say, and none is late.
     #[test]
     fn the_alerts_are_what_the_definitions_say_of_the_set_of_records(
         plan in plans(),
         records in records(),
-        choices in prop::collection::vec(0..PARTITIONS, 1..30),
+        reads in reads(),
         every in 1..20_usize,
         quiet in 0..90_i64,
     ) {
@@ -423,7 +461,7 @@ proptest! {
         prop_assume!(!each);
         let last = records.iter().map(|rec| rec.at).max().unwrap();
         let until = last + DISORDER + WIDTH + quiet * 1_000;
-        let mut told = run(&plan, &records, &choices, every, until);
+        let mut told = run(&plan, &records, &reads, every, until);
         // Within an instant the groups' order is that of the call.
         told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         prop_assert_eq!(told, twin(&plan, &records, until));

@@ -82,7 +82,8 @@ fn a_partition_holds_the_others_back_until_it_moves_on() {
     let (mut replay, _) = Replay::new([(RULE, &plan)]);
     replay.open("t", 1);
     for (offset, second) in [(0, 3), (1, 4), (2, 60)] {
-        replay.push(&raw(0, offset, second * 1_000, "{\"g\":\"a\"}")).decoded().unwrap();
+        let record = raw(0, offset, second * 1_000, "{\"g\":\"a\"}");
+        replay.push_appended(&record, Some(second * 1_000)).decoded().unwrap();
     }
     assert_eq!(replay.decide(), []);
     replay.progress("t", 1, 5_000);
@@ -125,13 +126,14 @@ fn a_record_counts_at_the_time_that_it_says_not_at_its_timestamp() {
     };
     assert_eq!(push(0, r#"{"g":"a","at":101}"#), Some(101_000));
     assert_eq!(push(1, r#"{"g":"a","at":102.5}"#), Some(102_500));
-    // A little ahead: not beyond the clock. Far ahead, or without a time: nothing moves.
-    assert_eq!(push(2, r#"{"g":"a","at":1001}"#), Some(clock));
+    // Far ahead, or without a time: nothing moves.
+    assert_eq!(push(2, r#"{"g":"a","at":1001}"#), Some(1_001_000));
     assert_eq!(push(3, r#"{"g":"a","at":9999999}"#), None);
     assert_eq!(push(4, r#"{"g":"a"}"#), None);
     assert_eq!(push(5, r#"{"g":"a","at":"soon"}"#), None);
     assert_eq!(push(6, "{"), None, "it can't be looked into");
     let events = replay.finish(Some(200_000));
+    assert_eq!(replay.tally(RULE), Some(Tally { matched: 3, late: 0 }));
     assert_eq!(told(&events)[0], (103, "a", Some(AlertKind::Firing), 2));
     let first = events[0].first.as_ref().unwrap();
     assert_eq!(first.at.time.as_millisecond(), 101_000);

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alerting::record::{Header, RawRecord};
+use alerting::record::{Header, RawRecord, clock};
 use anyhow::{Context as _, bail};
 use domain::{Millis, PlanBody};
 use jiff::Timestamp;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::{Headers as _, Message as _, Timestamp as KafkaTimestamp};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Run;
@@ -204,7 +204,11 @@ fn read(
         let place = (record.topic().to_owned(), record.partition());
         let Some((next, end)) = left.get_mut(&place) else { continue };
         if record.offset() < *end {
-            run.take(&raw(&record, &headers(&record), now.as_millisecond()));
+            let appended = match record.timestamp() {
+                KafkaTimestamp::LogAppendTime(at) => Some(at),
+                _ => None,
+            };
+            run.take(&raw(&record, &headers(&record), now.as_millisecond()), appended);
         }
         progress.read += record.offset() + 1 - *next;
         *next = record.offset() + 1;
@@ -230,12 +234,14 @@ fn raw<'r>(
     headers: &'r [Header<'r>],
     now_ms: i64,
 ) -> RawRecord<'r> {
+    let timestamp_ms = record.timestamp().to_millis().unwrap_or(now_ms);
+    let is_brokers = matches!(record.timestamp(), KafkaTimestamp::LogAppendTime(_));
     RawRecord {
         topic: record.topic(),
         partition: record.partition(),
         offset: record.offset(),
-        timestamp_ms: record.timestamp().to_millis().unwrap_or(now_ms),
-        clock_ms: now_ms,
+        timestamp_ms,
+        clock_ms: clock(timestamp_ms, is_brokers, now_ms),
         key: record.key(),
         value: record.payload(),
         headers,

@@ -2,7 +2,8 @@
 //! asking anybody.
 //!
 //! Groups are hot and cold in turns, so that alerts begin and end; some records come out of order, by at most
-//! [`MAX_DISORDER_MS`], and some late, by hours. Never here: a clock. Event times count from the run's start.
+//! [`MAX_DISORDER_MS`], some late, by hours, and some from a clock that is ahead, by more than records may be late. Never here: a
+//! clock. Event times count from the run's start.
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,9 @@ pub const PARTITIONS: [i32; 3] = [4, 4, 4];
 const LATE_FROM_MS: i64 = 10_000;
 /// How far a late record's event time lies behind the start: longer than any outage could hide.
 const LATE_BY_MS: (i64, i64) = (3_600_000, 7_200_000);
+/// How far a record from a clock that is ahead lies beyond what records may be late: others behind it would be late if it moved
+/// its partition's event time.
+const AHEAD_BY_MS: (i64, i64) = (5_000, 25_000);
 /// Records go to new partitions so long after these were asked for.
 pub const GROWN_AFTER_MS: i64 = 4_000;
 
@@ -51,7 +55,7 @@ pub struct Record {
     pub partition: i32,
     /// When it is produced, ms from the start.
     pub at_ms: i64,
-    /// Its event time, ms from the start: not after `at_ms`, and before it where it is out of order or late.
+    /// Its event time, ms from the start: `at_ms`, before it where it is out of order or late, after it where it is ahead.
     pub time_ms: i64,
     /// Its value.
     pub value: Value,
@@ -105,10 +109,18 @@ pub fn record(settings: &Settings, n: u64) -> Record {
     let behind = if chance.happens(0.15) { chance.between(0, MAX_DISORDER_MS) } else { 0 };
     let late = at_ms >= LATE_FROM_MS && chance.happens(0.003);
     let time_ms = if late { -chance.between(LATE_BY_MS.0, LATE_BY_MS.1) } else { (at_ms - behind).max(0) };
+    let time_ms = ahead(settings, n, at_ms).filter(|_| !late).unwrap_or(time_ms);
     let topic = chance.below(PARTITIONS.len() as u64) as usize;
     let partition = chance.below(partitions(settings, topic, at_ms) as u64) as i32;
     let value = Maker { seed: settings.seed, time_ms, chance }.value(settings, n);
     Record { n, topic, partition, at_ms, time_ms, value }
+}
+
+/// The event time of one from a clock that is ahead: within the run, so that this does not last longer for it.
+fn ahead(settings: &Settings, n: u64, at_ms: i64) -> Option<i64> {
+    let mut chance = Chance::new(!settings.seed, 1_000 + n);
+    let time = at_ms + settings.lateness_ms() + chance.between(AHEAD_BY_MS.0, AHEAD_BY_MS.1);
+    (chance.happens(0.01) && time < settings.length_ms()).then_some(time)
 }
 
 /// Makes a record's value.
@@ -265,8 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn event_times_lie_behind_by_at_most_the_bound_or_by_hours_and_some_do() {
+    fn event_times_lie_behind_by_at_most_the_bound_or_by_hours_or_ahead_of_what_may_be_late_and_some_do() {
         let (late, others): (Vec<Record>, Vec<Record>) = some().into_iter().partition(|one| one.time_ms < 0);
+        let (ahead, others): (Vec<Record>, Vec<Record>) =
+            others.into_iter().partition(|one| one.time_ms > one.at_ms);
+        let lateness = Settings::short(1).lateness_ms();
+        assert!(ahead.len() > 50 && ahead.len() < 500, "{}", ahead.len());
+        assert!(ahead.iter().all(|one| one.time_ms > one.at_ms + lateness));
+        assert!(ahead.iter().all(|one| one.time_ms < Settings::short(1).length_ms()));
         assert!(others.iter().all(|one| (0..=MAX_DISORDER_MS).contains(&(one.at_ms - one.time_ms))));
         assert!(others.windows(2).any(|pair| pair[1].time_ms < pair[0].time_ms));
         assert!(late.len() > 50 && late.len() < 500, "{}", late.len());

@@ -10,7 +10,8 @@
 //! - what each condition asks at a boundary is in [`looks`]; when an alert fires, repeats and is over in [`episodes`];
 //! - `Any` without repeat and resolution: each record speaks for itself, at once, so none is ever late;
 //! - a record whose event time is before `observed`, the one since which the rules have seen all records, is late: the run
-//!   sends such records only when what they belong to must have been decided long ago. It changes nothing but numbers.
+//!   sends such records only when what they belong to must have been decided long ago. It changes nothing but numbers;
+//! - a record from a clock that is ahead counts at its own time, and makes no other late.
 //!
 //! Never here: crate `alerting`, or anything clever.
 

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use alerting::progress::Progress;
+
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -31,8 +33,10 @@ pub struct Open<F> {
     read: i64,
     held: F,
     end: i64,
-    progress: Option<i64>,
+    progress: Progress,
     told: Option<i64>,
+    /// Where the partition ended, and a clock from before that was known: what came before has been read by then.
+    mark: Option<(i64, i64)>,
 }
 
 /// One partition's part of a commit.
@@ -85,14 +89,13 @@ pub struct Books<F> {
 }
 
 impl<F> Open<F> {
-    /// The fold that a record belongs to, which says its event time, and the partition's event-time progress, which that
-    /// moves on; `None` for a record that was read already. The record counts as read.
-    pub fn admit(&mut self, offset: i64) -> Option<(&mut F, &mut Option<i64>)> {
+    /// The fold that a record belongs to, which says its event time, and the partition's event-time progress, which takes
+    /// that; `None` for a record that was read already. The record counts as read.
+    pub fn admit(&mut self, offset: i64) -> Option<(&mut F, &mut Progress)> {
         if offset < self.read {
             return None;
         }
-        self.read = offset + 1;
-        self.end = self.end.max(self.read);
+        self.reached(offset + 1);
         Some((&mut self.held, &mut self.progress))
     }
 
@@ -100,6 +103,13 @@ impl<F> Open<F> {
     pub fn reached(&mut self, offset: i64) {
         self.read = self.read.max(offset);
         self.end = self.end.max(offset);
+        if let Some((_, clock_ms)) = self.mark.take_if(|(end, _)| *end <= self.read) {
+            self.progress.clock(clock_ms);
+        }
+    }
+
+    fn news(&self) -> bool {
+        self.progress.at() > self.told
     }
 
     /// The id of its topic.
@@ -126,8 +136,9 @@ impl<F: Default> Books<F> {
             read,
             held: F::default(),
             end: read,
-            progress: None,
+            progress: Progress::default(),
             told: None,
+            mark: None,
         };
         match self.place(&key.topic, key.partition) {
             Ok(at) => self.open[at].1 = open,
@@ -189,19 +200,17 @@ impl<F: Default> Books<F> {
         missed
     }
 
-    /// Event time moved on.
-    pub fn progress(&mut self, key: &Key, time_ms: i64) {
-        if let Some(open) = self.get_mut(key) {
-            open.progress = open.progress.max(Some(time_ms));
+    /// The broker said where the partition ends, and the clock from before it was asked, if that is known: event time has come
+    /// that far once all before the end is read. Of several ends that are not reached yet, the first counts.
+    pub fn ends(&mut self, key: &Key, end: i64, clock_ms: Option<i64>) {
+        let Some(open) = self.get_mut(key) else { return };
+        open.end = end.max(open.read);
+        if let Some(clock_ms) = clock_ms {
+            // A log that was cut may end before.
+            let _ = open.mark.take_if(|(before, _)| *before > end);
+            open.mark.get_or_insert((end, clock_ms));
+            open.reached(open.read);
         }
-    }
-
-    /// The broker said where the partition ends. `true` if all of it has been read.
-    pub fn ends(&mut self, key: &Key, end: i64) -> bool {
-        self.get_mut(key).is_some_and(|open| {
-            open.end = end.max(open.read);
-            open.read >= end
-        })
     }
 
     /// Records between the read offset and the end, over all partitions.
@@ -216,7 +225,7 @@ impl<F: Default> Books<F> {
 
     /// The smallest event-time progress, if every partition has one.
     pub fn oldest_progress(&self) -> Option<i64> {
-        self.values().map(|open| open.progress).min().flatten()
+        self.values().map(|open| open.progress.at()).min().flatten()
     }
 
     /// Whether a commit is in flight.
@@ -242,7 +251,7 @@ impl<F: Default> Books<F> {
 
     /// Whether event time moved on since it was last told.
     pub fn has_news(&self) -> bool {
-        self.values().any(|open| open.progress > open.told)
+        self.values().any(Open::news)
     }
 
     /// Takes all that is held into a commit, with the folds; afterwards nothing is held. With `all`, partitions without
@@ -253,7 +262,7 @@ impl<F: Default> Books<F> {
         }
         let mut taken = Vec::new();
         for (key, open) in &mut self.open {
-            if !(all || open.read > open.from || open.progress > open.told) {
+            if !(all || open.read > open.from || open.news()) {
                 continue;
             }
             let sent = Sent {
@@ -261,12 +270,12 @@ impl<F: Default> Books<F> {
                 topic_id: Arc::clone(&open.topic_id),
                 from: open.from,
                 to: open.read,
-                progress: open.progress,
+                progress: open.progress.at(),
                 end: open.end,
                 epoch: open.epoch,
             };
             open.from = open.read;
-            open.told = open.progress;
+            open.told = open.progress.at();
             taken.push((sent, std::mem::take(&mut open.held)));
         }
         if !taken.is_empty() {
@@ -295,7 +304,8 @@ impl<F: Default> Books<F> {
                     open.read = offset;
                     open.held = F::default();
                     open.told = None;
-                    open.progress = None;
+                    open.progress = Progress::default();
+                    open.mark = None;
                     next.push(Next::Read(sent.key, offset));
                 }
                 Answer::Unknown => {

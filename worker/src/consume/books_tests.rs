@@ -18,7 +18,7 @@ fn books() -> Books<Vec<i64>> {
 fn read(books: &mut Books<Vec<i64>>, offsets: std::ops::Range<i64>) {
     for offset in offsets {
         if let Some((fold, progress)) = books.reading("logs", 0, &mut 0).and_then(|open| open.admit(offset)) {
-            *progress = (*progress).max(Some(offset));
+            progress.clock(offset);
             fold.push(offset);
         }
     }
@@ -97,26 +97,51 @@ fn records_that_retention_removed_are_passed_over_in_the_entry_that_follows() {
 fn an_empty_commit_tells_event_time_once() {
     let mut books = books();
     assert!(books.take(false).is_empty());
-    assert!(books.ends(&key(0), 10), "read to the end");
-    books.progress(&key(0), 5_000);
+    books.ends(&key(0), 10, None);
+    assert!(!books.has_news(), "from when, nobody knows");
+    books.ends(&key(0), 10, Some(5_000));
     assert!(books.has_news());
     let taken = books.take(false);
     assert_eq!((taken[0].0.from, taken[0].0.to, taken[0].0.progress), (10, 10, Some(5_000)));
     books.answered(&[Answer::Accepted]);
     assert!(!books.has_news());
-    books.progress(&key(0), 4_000);
+    books.ends(&key(0), 10, Some(4_000));
     assert!(!books.has_news(), "never backwards");
-    assert!(!books.ends(&key(0), 11), "one more to read");
+    books.ends(&key(0), 11, Some(6_000));
+    assert!(!books.has_news(), "one more to read");
     assert_eq!(books.lag(), 1);
+}
+
+#[test]
+fn event_time_comes_as_far_as_the_first_end_that_is_reached_and_a_log_that_was_cut_has_another() {
+    let mut books = books();
+    let told = |books: &mut Books<Vec<i64>>| {
+        let told = books.take(true)[0].0.progress;
+        books.answered(&[Answer::Accepted]);
+        told
+    };
+    let read = |books: &mut Books<Vec<i64>>, offset| {
+        let _ = books.reading("logs", 0, &mut 0).and_then(|open| open.admit(offset));
+    };
+    books.ends(&key(0), 12, Some(5_000));
+    read(&mut books, 10);
+    books.ends(&key(0), 20, Some(6_000));
+    assert_eq!(told(&mut books), None);
+    read(&mut books, 11);
+    assert_eq!(told(&mut books), Some(5_000));
+    books.ends(&key(0), 30, Some(7_000));
+    books.ends(&key(0), 12, Some(8_000));
+    assert_eq!(told(&mut books), Some(8_000));
 }
 
 #[test]
 fn what_lies_after_the_last_record_of_a_transaction_is_passed_over() {
     let mut books = books();
     read(&mut books, 10..12);
-    assert!(!books.ends(&key(0), 13), "a marker, or a record still to come");
+    books.ends(&key(0), 13, Some(5_000));
+    assert_eq!(books.oldest_progress(), Some(11), "a marker, or a record still to come");
     books.reading("logs", 0, &mut 0).unwrap().reached(13);
-    assert!(books.ends(&key(0), 13));
+    assert_eq!(books.oldest_progress(), Some(5_000));
     books.reading("logs", 0, &mut 0).unwrap().reached(11);
     assert_eq!((books.take(false)[0].0.to, books.lag()), (13, 0));
 }
@@ -232,7 +257,7 @@ impl Consumer {
                     if let Some((fold, progress)) =
                         self.books.reading("logs", *partition, &mut 0).and_then(|open| open.admit(offset))
                     {
-                        *progress = (*progress).max(Some(offset));
+                        progress.clock(offset);
                         fold.push((self.plan, offset));
                     }
                     self.place.insert(*partition, offset + 1);

@@ -104,7 +104,7 @@ struct Due {
     matched: bool,
     /// A notification is held.
     urgent: bool,
-    /// Event time moved by the clock: tell it now.
+    /// Event time may have moved by the clock: tell it now.
     clock_moved: bool,
 }
 

@@ -130,6 +130,12 @@ impl Bench {
         self.producer.send(record, PATIENCE).await.unwrap().offset
     }
 
+    /// The same to the first partition, with a producer's timestamp.
+    async fn produce_at(&self, time_ms: i64, value: &str) -> i64 {
+        let record = FutureRecord::<[u8], str>::to("logs").partition(0).timestamp(time_ms).payload(value);
+        self.producer.send(record, PATIENCE).await.unwrap().offset
+    }
+
     async fn produce_many(&self, partitions: i32, count: i64) {
         let sent = (0..count).map(|n| async move {
             let value = format!("{{\"n\":{n},\"level\":\"{}\"}}", if n % 10 == 0 { "ERROR" } else { "INFO" });
@@ -162,7 +168,7 @@ fn total(ledger: &hub::Ledger) -> i64 {
     ledger.topics.get("logs").map_or(0, |(_, next)| next.iter().sum())
 }
 
-fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
+pub fn rule(servers: Vec<String>, matches: &str, condition: Condition) -> RulePlan {
     RulePlan {
         source: Source { bootstrap_servers: servers, ..Source::default() },
         topics: vec!["logs".to_owned()],
@@ -238,6 +244,29 @@ async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_whe
             })
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_record_ahead_of_the_clock_makes_none_late_that_is_read_from_a_backlog_behind_it() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, "record.level == \"FATAL\"")]);
+    // Ten seconds in which nobody read.
+    let then = reader::now_ms() - 10_000;
+    bench.produce_at(then + 8_000, "{\"level\":\"INFO\"}").await;
+    // It is told at once, so that a commit ends with it.
+    bench.produce_at(then, "{\"level\":\"ERROR\"}").await;
+    let others = (0..9_000).map(|_| bench.produce_at(then + 500, "{\"level\":\"INFO\"}"));
+    futures::future::join_all(others).await;
+    let hit = bench.produce_at(then + 1_000, "{\"level\":\"FATAL\"}").await;
+    bench.consume("a");
+    bench.until_read(hit + 1).await;
+    let ledger = bench.hub.ledger();
+    assert_eq!((ledger.records.len(), ledger.counts[&OFTEN]), (1, 1));
+    let before: Vec<_> = ledger.taken.iter().filter(|(to, _)| (1..=hit).contains(to)).collect();
+    assert!(!before.is_empty(), "a commit ended between: {:?}", ledger.taken);
+    let late = |told: &Option<i64>| told.is_some_and(|told| told > then + 1_000);
+    assert!(!before.iter().any(|(_, told)| late(told)), "{before:?} of {then}");
 }
 
 #[tokio::test]

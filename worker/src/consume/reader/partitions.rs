@@ -110,7 +110,7 @@ impl Reader {
             }
             tracing::info!(%key, offset = read, end = last, "reading");
             self.books.open(key.clone(), Arc::from(topic.id.as_str()), next, read);
-            self.books.ends(&key, last);
+            self.books.ends(&key, last, None);
             self.announce = true;
             if let Err(error) = self.consumer.read(&key.topic, key.partition, read) {
                 tracing::warn!(%key, %error, "can't read; asking again");
@@ -140,8 +140,8 @@ impl Reader {
         self.standing.removed(&key.topic, key.partition, missed, goes_on);
     }
 
-    /// The broker said where partitions begin and end. One that is read to its end has come as far as the clock from
-    /// before the question.
+    /// The broker said where partitions begin and end. One that is read to its end, now or later, has come as far as the clock
+    /// from before the question.
     pub(super) fn ends(&mut self, clock_ms: i64, answer: Result<Ends, String>) {
         self.looking = false;
         let Ok(ends) = answer else { return };
@@ -154,9 +154,8 @@ impl Reader {
                 from = self.after_removal(&key, *first, *last);
                 let missed = self.books.skip_to(&key, from);
                 self.say_removed(&key, missed);
-            } else if self.books.ends(&key, *last) {
-                self.books.progress(&key, clock_ms);
-                self.due.clock_moved = true;
+            } else {
+                self.books.ends(&key, *last, Some(clock_ms));
             }
             if (read < *first || lost)
                 && let Err(error) = self.consumer.read(&key.topic, key.partition, from)
@@ -165,6 +164,7 @@ impl Reader {
                 self.want(key);
             }
         }
+        self.due.clock_moved = true;
         self.metrics.lag.set(self.books.lag());
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use alerting::record::{Header, RawRecord};
+use alerting::record::{Header, RawRecord, clock};
 
 use super::{Held, MAX_HELD, Reader, now_ms};
 use crate::consume::books::{Books, Open};
@@ -59,12 +59,11 @@ impl Reader {
                         (plan, open(books, &news, topic, record.partition(), &mut place))
                         && let Some((held, progress)) = open.admit(record.offset())
                     {
-                        let time = record.timestamp().unwrap_or(now);
-                        if time > now {
-                            now = now_ms();
+                        let (time, is_brokers) = record.stamp().unwrap_or((now, false));
+                        let clock = clock(time, is_brokers, now);
+                        if let Some(at) = fold(plan, held, (&record, topic), (time, clock), &mut round) {
+                            progress.record(at, is_brokers.then_some(time));
                         }
-                        let time = fold(plan, held, (&record, topic), (time, now), &mut round);
-                        *progress = (*progress).max(time);
                         // An entry can't be cut: it must not grow far beyond this.
                         round.full |= held.fold.items() >= items || held.weight() >= MAX_HELD;
                     }
@@ -141,8 +140,8 @@ fn weight(books: &Books<Held>) -> usize {
     books.held().map(Held::weight).sum()
 }
 
-/// Folds a record of the topic whose timestamp, and the clock, are given; where the broker gave none, it is the clock.
-/// Returns its event time, by which its partition's may move on.
+/// Folds a record of the topic whose timestamp is given (where the broker gave none, the reader's clock), and the clock that
+/// its event time is held against. Returns its event time, by which its partition's may move on.
 fn fold(
     plan: &Compiled,
     held: &mut Held,

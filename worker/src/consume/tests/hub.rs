@@ -39,6 +39,8 @@ pub struct Ledger {
     pub dropped: Vec<Dropped>,
     pub dead_letters: Vec<DeadLetter>,
     pub progress: BTreeMap<(String, i32), i64>,
+    /// Where each entry that was taken ended, and how far its partition's event time had come.
+    pub taken: Vec<(i64, Option<i64>)>,
     pub reports: BTreeMap<String, Report>,
     pub refused: usize,
     pub muted: usize,
@@ -66,6 +68,7 @@ impl Hub {
             dropped: Vec::new(),
             dead_letters: Vec::new(),
             progress: BTreeMap::new(),
+            taken: Vec::new(),
             reports: BTreeMap::new(),
             refused: 0,
             muted: 0,
@@ -150,6 +153,7 @@ async fn commits(
             continue;
         }
         *next = entry.to;
+        ledger.taken.push((entry.to, entry.progress_ms));
         ledger.activated.entry((commit.revision.clone(), entry.partition)).or_insert(entry.from);
         for count in entry.counts {
             *ledger.counts.entry(count.rule).or_default() += count.count;

@@ -192,9 +192,16 @@ impl<'m> Record<'m> {
 
     /// Its timestamp, Unix ms; none where the broker gave none.
     pub fn timestamp(&self) -> Option<i64> {
-        // SAFETY: the message lives.
-        let time = unsafe { sys::rd_kafka_message_timestamp(self.0, null_mut()) };
-        (time >= 0).then_some(time)
+        self.stamp().map(|(time, _)| time)
+    }
+
+    /// The same, and whether it is the broker's (`LogAppendTime`), not a producer's.
+    pub fn stamp(&self) -> Option<(i64, bool)> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message lives, and so does `kind`.
+        let time = unsafe { sys::rd_kafka_message_timestamp(self.0, &raw mut kind) };
+        let is_brokers = kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
+        (time >= 0).then_some((time, is_brokers))
     }
 
     /// Its key.

@@ -1,0 +1,108 @@
+//! How far a partition's event time has come.
+//!
+//! Invariant: a record that comes in time, its event time not later behind its place in the log than `allowedLateness`, is
+//! never behind this, whatever producers' clocks say and whenever records are read; so it is counted the same live, from a
+//! backlog, after a crash and in a backtest. What moves it on is therefore what is known of the log, never the clock at which
+//! a record is read:
+//!
+//! - a record of a topic with `LogAppendTime` moves it to its event time, but not beyond the broker's timestamp: what comes
+//!   behind it was appended later;
+//! - where timestamps are the producers', [`MANY`] records move it to the time that nine tenths of them have reached, less
+//!   [`SKEW`]. That is what keeps a long backlog from being held whole; no few records from the future do it, and the late ones
+//!   among them don't hinder it;
+//! - a clock from before the broker was asked where the partition ends moves it once all before that end is read.
+//!
+//! Never here: a clock, or a decision on what is late.
+
+/// So many records of a partition are looked at together.
+pub const MANY: usize = 1_000;
+/// So many of them may be behind the time that the others have reached.
+const BEHIND: usize = MANY / 10;
+/// How far ahead nearly all producers' clocks may be, ms.
+pub const SKEW: i64 = 60_000;
+
+/// How far a partition's event time has come.
+#[derive(Debug, Default, Clone)]
+pub struct Progress {
+    at: Option<i64>,
+    /// Event times of the newest records, fewer than [`MANY`].
+    newest: Vec<i64>,
+}
+
+impl Progress {
+    /// The instant up to which it has come, Unix ms.
+    pub fn at(&self) -> Option<i64> {
+        self.at
+    }
+
+    /// Takes a record's event time, and when the broker appended it, where the broker says so; in the order of offsets, Unix
+    /// ms.
+    pub fn record(&mut self, time_ms: i64, appended_ms: Option<i64>) {
+        if let Some(appended) = appended_ms {
+            return self.clock(time_ms.min(appended));
+        }
+        self.newest.push(time_ms);
+        if self.newest.len() >= MANY {
+            let (_, reached, _) = self.newest.select_nth_unstable(BEHIND);
+            let reached = reached.saturating_sub(SKEW);
+            self.newest.clear();
+            self.clock(reached);
+        }
+    }
+
+    /// All that was appended before this instant has been read, Unix ms.
+    pub fn clock(&mut self, at_ms: i64) {
+        self.at = self.at.max(Some(at_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_767_225_600_000;
+    const YEARS: i64 = 10 * 365 * 86_400_000;
+
+    #[test]
+    fn the_brokers_timestamp_bounds_a_record_of_its_own_time() {
+        let mut progress = Progress::default();
+        progress.record(NOW - 5, Some(NOW));
+        assert_eq!(progress.at(), Some(NOW - 5));
+        progress.record(NOW + YEARS, Some(NOW + 1));
+        assert_eq!(progress.at(), Some(NOW + 1));
+        progress.record(NOW - YEARS, Some(NOW + 2));
+        assert_eq!(progress.at(), Some(NOW + 1), "it never goes back");
+    }
+
+    #[test]
+    fn producers_move_it_only_together() {
+        let mut progress = Progress::default();
+        let many = MANY as i64;
+        // Of a thousand, 99 are late and 900 from the future.
+        for n in 0..many {
+            let time = match n {
+                _ if n % 10 == 9 && n > 10 => NOW - YEARS,
+                500 | 501 => NOW,
+                _ => NOW + YEARS,
+            };
+            assert_eq!(progress.at(), None);
+            progress.record(time, None);
+        }
+        assert_eq!(progress.at(), Some(NOW - SKEW), "as far as the ones in time let it");
+        for n in 0..many {
+            progress.record(if n % 2 == 0 { NOW + n } else { NOW + YEARS }, None);
+        }
+        let reached = progress.at().unwrap();
+        assert!((NOW..NOW + many).contains(&(reached + SKEW)), "half of them may be years ahead: {reached}");
+    }
+
+    #[test]
+    fn a_thousand_begins_anew_after_each() {
+        let mut progress = Progress::default();
+        for n in 0..2 * MANY as i64 {
+            progress.record(NOW + n, None);
+        }
+        assert_eq!(progress.at(), Some(NOW + (MANY + BEHIND) as i64 - SKEW));
+        assert!(progress.newest.is_empty());
+    }
+}
