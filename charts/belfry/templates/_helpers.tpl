@@ -56,8 +56,8 @@
 
 {{/* Labels that select a component's pods. Takes (dict "root" $ "component" "hub"). */}}
 {{- define "belfry.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -139,7 +139,7 @@ capabilities: {drop: [ALL]}
 {{/* Where a component's pods may run. Takes the component's values. */}}
 {{- define "belfry.placement" -}}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
