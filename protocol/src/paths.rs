@@ -43,6 +43,18 @@ pub const NOTIFICATION: &str = "/v1/namespaces/{ns}/notifications/{id}";
 /// 1 MiB: records that could not be decoded and that no dead-letter topic took.
 pub const DEAD_LETTERS: &str = "/v1/namespaces/{ns}/dead-letters";
 
+/// Anybody, as a connection is anybody's. GET with `Upgrade:` [`TUNNEL_PROTOCOL`] → 101: from there on a connection within this
+/// one, with a TLS handshake of its own, for those who come by a proxy that ends TLS itself.
+pub const TUNNEL: &str = "/v1/tunnel";
+/// What [`TUNNEL`] is an upgrade to.
+pub const TUNNEL_PROTOCOL: &str = "belfry-tunnel";
+
+/// The audience of a token with which somebody reads one namespace's notifications, made of the hub's own audience. The API
+/// server gives one out, for the account that the hub knows, only to that user, and only if they may `get` AlertRules there.
+pub fn reader_audience(hub: &str, namespace: &str, username: &str) -> String {
+    format!("{hub}/{namespace}/{username}")
+}
+
 /// Fills `{name}` places of a path, in their order. Values are percent-encoded where a path needs it.
 pub fn fill(path: &str, values: &[&str]) -> String {
     let mut filled = String::with_capacity(path.len() + 64);
