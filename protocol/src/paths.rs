@@ -34,8 +34,8 @@ pub const REMINDERS: &str = "/v1/namespaces/{ns}/schedules/{uid}/reminders";
 pub const REPORTS: &str = "/v1/namespaces/{ns}/reports";
 
 /// Workers of the namespace, and people who may `get` `alertrules.belfry.dev` there.
-/// GET `?object=<uid>&state=<DeliveryState>&limit=<1..500>&after=<next>` → [`crate::messages::NotificationList`], newest first, in
-/// pages of about 1 MiB.
+/// GET `?object=<uid>&rule=<name>&schedule=<name>&channel=<name>&since=<RFC 3339>&state=<DeliveryState>&limit=<1..500>&after=<next>`
+/// → [`crate::messages::NotificationList`], newest first, in pages of about 1 MiB; 404 where nothing has that name now.
 pub const NOTIFICATIONS: &str = "/v1/namespaces/{ns}/notifications";
 /// The same. GET → [`crate::messages::NotificationStory`]. `{id}` is a notification's or a delivery's.
 pub const NOTIFICATION: &str = "/v1/namespaces/{ns}/notifications/{id}";
