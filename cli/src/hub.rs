@@ -19,6 +19,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where to ask, and as whom.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Asking the hub")]
 pub(crate) struct Flags {
     /// The namespace to ask about; the kubeconfig context's when absent, else `default`.

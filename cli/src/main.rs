@@ -29,9 +29,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "belfry", version)]
 struct Flags {
-    /// Before a command they are taken too; they are shown with those that ask.
+    /// Before a command they are taken too, and are then that command's, which shows them.
     #[command(flatten)]
-    hub: hub::Flags,
+    _hub: hub::Flags,
     #[command(subcommand)]
     command: Command,
 }
@@ -150,7 +150,6 @@ async fn main() -> ExitCode {
 
 /// Whether the answer is yes.
 async fn run(flags: Flags) -> anyhow::Result<bool> {
-    let namespace = flags.hub.namespace;
     match flags.command {
         Command::Lint { filename, output } => lint::run(&filename, output, now()),
         Command::Match { expression, records, format, pattern } => {
@@ -160,9 +159,9 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Rule(Rule::Test(flags)) => rule::test::run(&flags, now()),
         Command::Rule(Rule::Backtest(flags)) => rule::backtest::run(&flags, now()),
         Command::Schedule(Schedule::Expand) => schedule::expand::run(std::io::stdin().lock(), terminal::json),
-        Command::Schedule(Schedule::Import(flags)) => schedule::import::run(&flags, namespace.as_deref()),
+        Command::Schedule(Schedule::Import(flags)) => schedule::import::run(&flags, flags.namespace.as_deref()),
         Command::Schedule(Schedule::Export(flags)) => {
-            schedule::export::run(&flags, namespace.as_deref().unwrap_or("default"), now())
+            schedule::export::run(&flags, flags.namespace.as_deref().unwrap_or("default"), now())
         }
         Command::Schedule(Schedule::Preview(flags)) => schedule::preview::run(&flags, now()),
         Command::Schedule(Schedule::Free(flags)) => schedule::free::run(&flags),
