@@ -19,7 +19,8 @@ pub(crate) fn completions(mut command: Command, shell: Shell) -> anyhow::Result<
 /// The manual, or a page for each command in a folder; the answer is always yes.
 pub(crate) fn manual(command: Command, folder: Option<&Path>) -> anyhow::Result<bool> {
     if let Some(folder) = folder {
-        let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
+        let written =
+            std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
         written.with_context(|| format!("writing to {}", folder.display()))?;
     } else {
         let mut text = Vec::new();

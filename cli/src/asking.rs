@@ -99,12 +99,15 @@ impl Object {
             _ if name.is_empty() => Err(Self::ALLOWED.to_owned()),
             "rule" | "rules" | "alertrule" | "alertrules" | "alr" => Ok(Self::Rule(name)),
             "schedule" | "schedules" | "sch" => Ok(Self::Schedule(name)),
-            "channel" | "channels" | "notificationchannel" | "notificationchannels" | "nch" => Ok(Self::Channel(name)),
+            "channel" | "channels" | "notificationchannel" | "notificationchannels" | "nch" => {
+                Ok(Self::Channel(name))
+            }
             _ => Err(Self::ALLOWED.to_owned()),
         }
     }
 
-    const ALLOWED: &str = "write KIND/NAME, such as rule/payment-errors, schedule/standup or channel/slack, or an object's uid";
+    const ALLOWED: &str =
+        "write KIND/NAME, such as rule/payment-errors, schedule/standup or channel/slack, or an object's uid";
 
     fn query(self) -> NotificationQuery {
         let mut query = NotificationQuery::default();
@@ -152,9 +155,9 @@ impl Since {
         }
         let days = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok());
         let ago = days.map(|days| Millis::from_secs(i64::from(days) * 86_400));
-        ago.or_else(|| Millis::parse(text).ok())
-            .map(Self::Ago)
-            .ok_or_else(|| "write a duration such as 90s, 2h or 7d, or a time such as 2026-01-05T10:00:00Z".to_owned())
+        ago.or_else(|| Millis::parse(text).ok()).map(Self::Ago).ok_or_else(|| {
+            "write a duration such as 90s, 2h or 7d, or a time such as 2026-01-05T10:00:00Z".to_owned()
+        })
     }
 
     fn time(self, now: Timestamp) -> Timestamp {
@@ -178,7 +181,9 @@ pub(crate) async fn ask(flags: &Ask) -> anyhow::Result<bool> {
     let found = match &flags.id {
         Which::Id(id) => {
             let asked = patiently(async || match client.notification(&namespace, *id).await {
-                Err(Error::Refused { status, problem, .. }) if status.as_u16() == 404 => Ok(Err(problem.message)),
+                Err(Error::Refused { status, problem, .. }) if status.as_u16() == 404 => {
+                    Ok(Err(problem.message))
+                }
                 answer => answer.map(Ok),
             });
             asked.await?
@@ -295,7 +300,9 @@ pub(crate) async fn dead_letters(flags: &DeadLetters) -> anyhow::Result<bool> {
         query.after = list.next;
     }
     if left == flags.limit {
-        terminal::note(format_args!("the hub keeps no record of namespace {namespace} that could not be decoded"));
+        terminal::note(format_args!(
+            "the hub keeps no record of namespace {namespace} that could not be decoded"
+        ));
         for topic in topics {
             terminal::note(format_args!(
                 "rule/{} has such records put into the topic {}: read them there",
@@ -318,7 +325,10 @@ mod tests {
             ("alr/a", Object::Rule("a".to_owned())),
             ("Schedule/a", Object::Schedule("a".to_owned())),
             ("nch/a", Object::Channel("a".to_owned())),
-            ("a17dbef1-601d-5bcc-806b-b0e6bf808605", Object::Uid(Uuid::from_u128(0xa17d_bef1_601d_5bcc_806b_b0e6_bf80_8605))),
+            (
+                "a17dbef1-601d-5bcc-806b-b0e6bf808605",
+                Object::Uid(Uuid::from_u128(0xa17d_bef1_601d_5bcc_806b_b0e6_bf80_8605)),
+            ),
         ] {
             assert_eq!(Object::parse(text), Ok(object), "{text}");
         }

@@ -123,7 +123,9 @@ pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Error>) -> any
             Err(error) => error,
         };
         let wait = match &error {
-            Error::Refused { status, retry_after, .. } if status.as_u16() == 429 => retry_after.unwrap_or(AGAIN),
+            Error::Refused { status, retry_after, .. } if status.as_u16() == 429 => {
+                retry_after.unwrap_or(AGAIN)
+            }
             Error::Refused { status, retry_after: Some(after), .. } if status.as_u16() == 503 => *after,
             _ => return Err(error.into()),
         };

@@ -42,7 +42,8 @@ impl Installation {
     /// `NAMESPACE/NAME`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let is_name = |name: &str| {
-            let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+            let of_name =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
             !name.is_empty() && name.bytes().all(of_name)
         };
         match text.split_once('/') {
@@ -69,11 +70,17 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Reads the kubeconfig: that file, or what `KUBECONFIG` names, or the usual one; in a pod its account. Asks nobody yet.
-    pub(crate) async fn of(file: Option<&Path>, context: Option<&str>, at: Installation) -> anyhow::Result<Self> {
-        let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    pub(crate) async fn of(
+        file: Option<&Path>,
+        context: Option<&str>,
+        at: Installation,
+    ) -> anyhow::Result<Self> {
+        let options =
+            KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
         let config = match (file, context) {
             (Some(file), _) => {
-                let read = Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
+                let read =
+                    Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
                 Config::from_custom_kubeconfig(read, &options).await?
             }
             (None, Some(_)) => Config::from_kubeconfig(&options).await?,
@@ -91,7 +98,9 @@ impl Cluster {
         let map = map.map_err(|error| self.refused("the authority of the hub's certificate", &error))?;
         let pem = map.data.unwrap_or_default().remove("ca.crt");
         pem.map(String::into_bytes).with_context(|| {
-            format!("ConfigMap {namespace}/{name}-ca has no ca.crt yet: the operator writes it when it starts")
+            format!(
+                "ConfigMap {namespace}/{name}-ca has no ca.crt yet: the operator writes it when it starts"
+            )
         })
     }
 
@@ -99,7 +108,8 @@ impl Cluster {
     pub(crate) async fn token(&self, namespace: &str) -> anyhow::Result<String> {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await;
-        let review = review.map_err(|error| anyhow!("the API server does not say who you are: {}", said(&error)))?;
+        let review =
+            review.map_err(|error| anyhow!("the API server does not say who you are: {}", said(&error)))?;
         let user = review.status.and_then(|status| status.user_info?.username).unwrap_or_default();
         let audience = paths::reader_audience(AUDIENCE, namespace, &user);
         let spec = TokenRequestSpec {
@@ -172,7 +182,9 @@ impl Cluster {
             401 | 403 => bail!("{}", self.not_let("the hub", why)),
             404 if body["kind"] == "Status" => bail!("{}", self.not_there(why)),
             404 => bail!("the hub of {namespace}/{name} is older than this command: give --hub and --token"),
-            _ => bail!("the hub can't be reached through the API server: {status} {why}; is its pod running?"),
+            _ => {
+                bail!("the hub can't be reached through the API server: {status} {why}; is its pod running?")
+            }
         }
     }
 

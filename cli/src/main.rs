@@ -159,7 +159,9 @@ async fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Rule(Rule::Test(flags)) => rule::test::run(&flags, now()),
         Command::Rule(Rule::Backtest(flags)) => rule::backtest::run(&flags, now()),
         Command::Schedule(Schedule::Expand) => schedule::expand::run(std::io::stdin().lock(), terminal::json),
-        Command::Schedule(Schedule::Import(flags)) => schedule::import::run(&flags, flags.namespace.as_deref()),
+        Command::Schedule(Schedule::Import(flags)) => {
+            schedule::import::run(&flags, flags.namespace.as_deref())
+        }
         Command::Schedule(Schedule::Export(flags)) => {
             schedule::export::run(&flags, flags.namespace.as_deref().unwrap_or("default"), now())
         }

@@ -11,7 +11,18 @@ use crate::terminal::{Colour, Page, Painted};
 pub(crate) const COLUMNS: [&str; 7] = ["DECIDED", "KIND", "OBJECT", "CHANNEL", "STATE", "ID", "TITLE"];
 /// The same, of all there is to say.
 pub(crate) const WIDE: [&str; 12] = [
-    "DECIDED", "KIND", "OBJECT", "CHANNEL", "STATE", "ID", "SEVERITY", "RECIPIENT", "ATTEMPTS", "DELIVERY", "TITLE", "WHY",
+    "DECIDED",
+    "KIND",
+    "OBJECT",
+    "CHANNEL",
+    "STATE",
+    "ID",
+    "SEVERITY",
+    "RECIPIENT",
+    "ATTEMPTS",
+    "DELIVERY",
+    "TITLE",
+    "WHY",
 ];
 /// Longest title in a table that is not wide, characters.
 const TITLE: usize = 60;
@@ -61,7 +72,10 @@ pub(crate) fn rows(
         if wide {
             let attempts = delivery.attempts.len() as i64 + delivery.attempts_left_out;
             let id = delivery.id.map(|id| id.to_string()).unwrap_or_default();
-            row.extend([one.severity.name().to_owned(), delivery.recipient.clone(), attempts.to_string(), id].map(Into::into));
+            row.extend(
+                [one.severity.name().to_owned(), delivery.recipient.clone(), attempts.to_string(), id]
+                    .map(Into::into),
+            );
             row.extend([one.title.clone(), why(delivery)].map(Into::into));
         } else {
             row.push(cut(&one.title).into());

@@ -251,7 +251,8 @@ mod tests {
     #[test]
     fn colours_are_for_a_terminal_whose_owner_wants_them() {
         assert!(colours(true, "", "xterm"));
-        for (is_terminal, no_color, term) in [(false, "", "xterm"), (true, "1", "xterm"), (true, "", "dumb")] {
+        for (is_terminal, no_color, term) in [(false, "", "xterm"), (true, "1", "xterm"), (true, "", "dumb")]
+        {
             assert!(!colours(is_terminal, no_color, term));
         }
     }
@@ -259,7 +260,11 @@ mod tests {
     #[test]
     fn a_tables_columns_are_as_wide_as_what_is_shown_and_colours_stand_around_what_was_made_plain() {
         let rows = [
-            vec![Painted("a\u{1b}[31m".to_owned(), Colour::Bad), "x".to_owned().into(), "the end".to_owned().into()],
+            vec![
+                Painted("a\u{1b}[31m".to_owned(), Colour::Bad),
+                "x".to_owned().into(),
+                "the end".to_owned().into(),
+            ],
             vec![Painted("b".to_owned(), Colour::Good), "yy".to_owned().into(), String::new().into()],
         ];
         let mut page = Page::default();

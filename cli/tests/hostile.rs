@@ -276,7 +276,12 @@ fn what_the_hub_tells_is_shown_without_a_control_character() {
         &["dead-letters", "-o", "json"],
     ] {
         let ran = asked(arguments);
-        assert_eq!(ran.code, i32::from(arguments[0] == "ask"), "a dead delivery is a no: {arguments:?}: {}", ran.told);
+        assert_eq!(
+            ran.code,
+            i32::from(arguments[0] == "ask"),
+            "a dead delivery is a no: {arguments:?}: {}",
+            ran.told
+        );
         assert_plain(&arguments.join(" "), &ran);
     }
     let lines = asked(&["list"]).out.lines().count();

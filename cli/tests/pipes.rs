@@ -29,7 +29,8 @@ fn hub() -> String {
                 () if first.contains(ID) => story,
                 () => format!("{{\"items\":[{story}]}}"),
             };
-            let head = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             let _ = stream.write_all((head + &body).as_bytes());
         }
     });
@@ -41,7 +42,11 @@ fn every_command_ends_quietly_when_nobody_reads_what_it_prints() {
     let hub = hub();
     let records: String = (0..20_000)
         .map(|n| {
-            format!("{{\"timestamp\":{},\"value\":{{\"level\":\"ERROR\",\"service\":\"s{}\"}}}}\n", 1_767_607_200_000_i64 + n, n % 500)
+            format!(
+                "{{\"timestamp\":{},\"value\":{{\"level\":\"ERROR\",\"service\":\"s{}\"}}}}\n",
+                1_767_607_200_000_i64 + n,
+                n % 500
+            )
         })
         .collect();
     let ask = ["--hub", &hub, "--token", "t", "-n", "a"];
@@ -62,7 +67,14 @@ fn every_command_ends_quietly_when_nobody_reads_what_it_prints() {
         vec!["schedule", "preview", "-f", "schedule.yaml"],
         vec!["schedule", "preview", "-f", "schedule.yaml", "-o", "json"],
         vec![
-            "schedule", "free", "-f", "schedule.yaml", "--from", "2026-03-01T00:00:00Z", "--to", "2026-03-10T00:00:00Z",
+            "schedule",
+            "free",
+            "-f",
+            "schedule.yaml",
+            "--from",
+            "2026-03-01T00:00:00Z",
+            "--to",
+            "2026-03-10T00:00:00Z",
         ],
         [&ask[..], &["ask", ID]].concat(),
         [&ask[..], &["ask", ID, "-o", "json"]].concat(),
@@ -84,7 +96,11 @@ fn every_command_ends_quietly_when_nobody_reads_what_it_prints() {
             .spawn()
             .unwrap();
         let mut input = child.stdin.take().unwrap();
-        let text = if arguments.contains(&"expand") { "{\"dtstart\":\"2026-01-05\"}\n".repeat(1_000) } else { records.clone() };
+        let text = if arguments.contains(&"expand") {
+            "{\"dtstart\":\"2026-01-05\"}\n".repeat(1_000)
+        } else {
+            records.clone()
+        };
         // It may go before it has read all.
         let writing = std::thread::spawn(move || drop(input.write_all(text.as_bytes())));
         let output = child.wait_with_output().unwrap();

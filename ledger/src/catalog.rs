@@ -102,7 +102,8 @@ impl Catalog {
     /// The object of a kind that has this name now.
     pub(crate) fn named(&self, namespace: &str, kind: Kind, name: &str) -> Option<&Arc<Object>> {
         let objects = self.namespaces.get(namespace)?.iter().filter_map(|uid| self.objects.get(uid));
-        let named = objects.filter(|it| it.plan.kind() == kind && it.plan.name == name && it.absent.is_none());
+        let named =
+            objects.filter(|it| it.plan.kind() == kind && it.plan.name == name && it.absent.is_none());
         named.max_by_key(|it| (it.plan.created, it.plan.uid))
     }
 

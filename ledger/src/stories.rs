@@ -184,11 +184,7 @@ struct Wanted {
 
 impl Wanted {
     fn of(query: &NotificationQuery, namespace: &str, catalog: &Catalog) -> Result<Self, Error> {
-        let mut wanted = Self {
-            since: query.since.map(ms),
-            state: query.state.map(code),
-            ..Self::default()
-        };
+        let mut wanted = Self { since: query.since.map(ms), state: query.state.map(code), ..Self::default() };
         let named = |kind: Kind, name: &str| {
             catalog.named(namespace, kind, name).ok_or_else(|| {
                 let kind = kind.name();

@@ -7,11 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 /// The record with the time at the path so many milliseconds later. One that has no time there stays as it is.
-pub(crate) fn moved(record: &Map<String, Value>, to: &EventTime, by_ms: i64) -> anyhow::Result<Map<String, Value>> {
-    let path = to.path.strip_prefix("record.").unwrap_or(&to.path);
-    if !path.split('.').all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))) {
+pub(crate) fn moved(
+    record: &Map<String, Value>,
+    to: &EventTime,
+    by_ms: i64,
+) -> anyhow::Result<Map<String, Value>> {
+    let Some(path) = names(&to.path) else {
         bail!("repeat can't move the time at {}: write the records one by one", to.path);
-    }
+    };
     let mut record = record.clone();
     let Some(value) = record.get_mut("value") else {
         bail!("repeat can't move the time within a raw text: write the records one by one");
@@ -19,7 +22,9 @@ pub(crate) fn moved(record: &Map<String, Value>, to: &EventTime, by_ms: i64) -> 
     if value.is_string() {
         bail!("repeat can't move the time within a text: write the records one by one");
     }
-    let Some(place) = path.split('.').try_fold(value, |value, name| value.get_mut(name)) else { return Ok(record) };
+    let Some(place) = path.iter().try_fold(value, |value, name| value.get_mut(name)) else {
+        return Ok(record);
+    };
     if !place.is_null() {
         let time = later(place, &to.form, by_ms);
         *place = time.with_context(|| format!("repeat can't move the time at {}, {place}", to.path))?;
@@ -27,8 +32,30 @@ pub(crate) fn moved(record: &Map<String, Value>, to: &EventTime, by_ms: i64) -> 
     Ok(record)
 }
 
+/// The names of a path into the value: `record.a.b`, `record["@timestamp"]`.
+fn names(path: &str) -> Option<Vec<String>> {
+    let mut rest = path.strip_prefix("record")?;
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('[') {
+            let quote = quoted.chars().next().filter(|char| ['"', '\''].contains(char))?;
+            let (name, after) = quoted[1..].split_once(quote)?;
+            names.push(name.to_owned());
+            rest = after.strip_prefix(']')?;
+        } else {
+            let bare = rest.strip_prefix('.')?;
+            let end = bare.find(['.', '[']).unwrap_or(bare.len());
+            names.push(bare[..end].to_owned());
+            rest = &bare[end..];
+        }
+    }
+    (!names.is_empty() && names.iter().all(|name| !name.is_empty() && !name.contains(['\\', '`', '?'])))
+        .then_some(names)
+}
+
 fn later(value: &Value, form: &TimeForm, by_ms: i64) -> anyhow::Result<Value> {
-    let moved = |time: Timestamp| Ok::<_, anyhow::Error>(time.checked_add(SignedDuration::from_millis(by_ms))?);
+    let moved =
+        |time: Timestamp| Ok::<_, anyhow::Error>(time.checked_add(SignedDuration::from_millis(by_ms))?);
     let text = value.as_str();
     // A number stays a number, and a text a text.
     let number = |unit: i64| {
@@ -38,7 +65,11 @@ fn later(value: &Value, form: &TimeForm, by_ms: i64) -> anyhow::Result<Value> {
             return Ok(if text.is_some() { Value::from(moved.to_string()) } else { Value::from(moved) });
         }
         let moved = read.parse::<f64>().context("not a number")? + by_ms as f64 / unit as f64;
-        Ok::<_, anyhow::Error>(if text.is_some() { Value::from(moved.to_string()) } else { Value::from(moved) })
+        Ok::<_, anyhow::Error>(if text.is_some() {
+            Value::from(moved.to_string())
+        } else {
+            Value::from(moved)
+        })
     };
     Ok(match form {
         TimeForm::UnixSeconds => number(1_000)?,
@@ -78,6 +109,17 @@ mod tests {
             let moved = moved(given.as_object().unwrap(), &to_move, 2_000).unwrap();
             assert_eq!(moved["value"]["a"]["b"], to);
             assert_eq!(moved["key"], "k");
+        }
+    }
+
+    #[test]
+    fn a_path_may_have_names_in_brackets() {
+        let path = |text: &str| names(text).map(|names| names.join("|"));
+        assert_eq!(path("record.a.b").as_deref(), Some("a|b"));
+        assert_eq!(path("record[\"@timestamp\"]").as_deref(), Some("@timestamp"));
+        assert_eq!(path("record['a.b'].c").as_deref(), Some("a.b|c"));
+        for other in ["headers.time", "record", "record.a[0]", "record[\"a", "record..a", "timestamp"] {
+            assert_eq!(names(other), None, "{other}");
         }
     }
 

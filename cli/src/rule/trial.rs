@@ -41,7 +41,11 @@ pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
         let rules = run.push(&line, topic.as_deref())?;
         matched += u64::from(rules > 0);
         if text && rules > 0 && matched <= SHOWN {
-            let which = if several { format!(" {}", run.counting(&line, topic.as_deref()).join(", ")) } else { String::new() };
+            let which = if several {
+                format!(" {}", run.counting(&line, topic.as_deref()).join(", "))
+            } else {
+                String::new()
+            };
             terminal::line(format_args!("line {} matches{which}", line.number));
         }
         Ok(())

@@ -308,7 +308,11 @@ async fn a_token_that_the_policy_gave_out_reads_the_namespace_that_it_names_and_
     )]);
     let caller = auth.check(&headers, &reader_of("a"), None, NOW).await.expect("allowed");
     assert_eq!(caller, Caller::Person("https://issuer#ann".into()));
-    assert_eq!(book.asked.load(Ordering::Relaxed), 1, "the token alone: the API server has asked what they may");
+    assert_eq!(
+        book.asked.load(Ordering::Relaxed),
+        1,
+        "the token alone: the API server has asked what they may"
+    );
     for need in [reader_of("b"), worker_of("a"), Need::Operator] {
         assert_eq!(status(&auth, &granted, need, NOW).await, 403);
     }

@@ -111,7 +111,8 @@ async fn a_question_that_few_answer_looks_at_so_many_and_says_where_to_go_on() {
 #[tokio::test]
 async fn what_is_asked_for_by_name_time_and_state_is_found_and_nothing_else() {
     let bed = filled(1_200, 1, 1).await;
-    bed.put(vec![channel(Uuid::from_u128(7), "other", |_| {}), rule(Uuid::from_u128(8), "quiet", |_| {})]).await;
+    bed.put(vec![channel(Uuid::from_u128(7), "other", |_| {}), rule(Uuid::from_u128(8), "quiet", |_| {})])
+        .await;
     let names = any().name;
     let text = |name: &str| Some(name.to_owned());
     let none = NotificationQuery::default;
