@@ -116,6 +116,14 @@ impl Catalog {
         self.origins.get(namespace).map_or(0, |origin| origin.d)
     }
 
+    /// The object of a kind that has this name now.
+    pub(crate) fn named(&self, namespace: &str, kind: Kind, name: &str) -> Option<&Arc<Object>> {
+        let named = self
+            .objects_of(namespace)
+            .filter(|it| it.plan.kind() == kind && it.plan.name == name && it.absent.is_none());
+        named.max_by_key(|it| (it.plan.created, it.plan.uid))
+    }
+
     /// Every rule of a source that is not gone, suspended ones included.
     pub(crate) fn rules_of<'a>(
         &'a self,
