@@ -213,6 +213,28 @@ fn a_policy_that_icalendar_has_no_words_for_is_written_out_and_read_back() {
 }
 
 #[test]
+fn a_count_that_skips_a_gap_is_the_same_to_those_who_do_not_know_the_policy() {
+    for (start, zone) in [("2026-03-01T02:30:00", "Europe/Berlin"), ("2011-12-01", "Pacific/Apia")] {
+        let length = if start.len() == 10 { 24 } else { 1 };
+        let spec = RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: zone.to_owned(),
+            duration: Some(SignedDuration::from_hours(length)),
+            rule: Some("FREQ=DAILY;COUNT=60".to_owned()),
+            dst: Dst { gap: Gap::Skip, fold: Fold::First },
+            ..RecurrenceSpec::default()
+        };
+        let series = Series { uid: "1".to_owned(), title: "t".to_owned(), spec, ..Series::default() };
+        let wanted = seen(&series, Timestamp::MIN, 99);
+        assert_eq!(wanted.len(), 60);
+        let text = written(&series);
+        assert_eq!(seen(&taken(&text), Timestamp::MIN, 99), wanted, "{text}");
+        let foreign = taken(&text.replace("X-BELFRY-DST", "X-OTHER"));
+        assert_eq!(seen(&foreign, Timestamp::MIN, 99), wanted, "{text}");
+    }
+}
+
+#[test]
 fn a_rule_in_real_time_is_written_in_utc_and_keeps_its_zone() {
     let spec = RecurrenceSpec {
         start: "2026-10-24T22:30:00".to_owned(),
