@@ -55,8 +55,7 @@ fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Searc
 
 fn covers(hours: &WorkingHours, event: Span) -> bool {
     let day = timestamp(event.start).to_zoned(jiff::tz::TimeZone::UTC).date();
-    let near: Vec<Span> =
-        (-2..=8).filter_map(|by| hours.day(day.checked_add(by.days()).unwrap())).collect();
+    let near: Vec<Span> = (-2..=8).filter_map(|by| hours.day(day.checked_add(by.days()).unwrap())).collect();
     let mut covered = event.start;
     while covered < event.end
         && let Some(day) = near.iter().find(|day| day.start <= covered && covered < day.end)

@@ -107,12 +107,7 @@ impl<'a> Building<'a> {
     }
 
     /// The name of the occurrence that a RECURRENCE-ID speaks of.
-    fn name(
-        &self,
-        clock: &mut Clock<'_, '_>,
-        recurrence: &Recurrence,
-        line: &Line,
-    ) -> Result<Named, Remark> {
+    fn name(&self, clock: &mut Clock<'_, '_>, recurrence: &Recurrence, line: &Line) -> Result<Named, Remark> {
         let named = clock.read(line, &line.value)?;
         let Some(name) = clock.name(recurrence, named) else {
             return refuse(line, "the second of a local time that its zone has twice, which can't be said");
@@ -187,16 +182,18 @@ impl<'a> Building<'a> {
             if !is_there {
                 let text = format!("RECURRENCE-ID: there is no occurrence at {id} to cancel; left");
                 clock.remark(line.number, text);
-            } else if this_and_future || !self.excepts(name) {
-                let it = Override { recurrence_id: id, this_and_future, cancelled: true, ..Override::default() };
+            } else if this_and_future || !self.excepts(&id) {
+                let it =
+                    Override { recurrence_id: id, this_and_future, cancelled: true, ..Override::default() };
                 self.replace(it);
             }
             return Ok(());
         }
         of_series(clock, master, &statement, this_and_future)?;
         let newer = master.is_newer_than(&statement);
-        if newer && self.excepts(name) {
-            let text = format!("RECURRENCE-ID: the series is newer, and leaves out the occurrence at {id}; left");
+        if newer && self.excepts(&id) {
+            let text =
+                format!("RECURRENCE-ID: the series is newer, and leaves out the occurrence at {id}; left");
             clock.remark(line.number, text);
             return Ok(());
         }
@@ -237,7 +234,8 @@ impl<'a> Building<'a> {
             let why = format!("there is no occurrence at {id}, from which on it would be otherwise");
             return refuse(line, why);
         }
-        clock.remark(line.number, format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"));
+        clock
+            .remark(line.number, format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"));
         let (start, length) = self.when(clock, &change.statement, change.name)?;
         self.add(start, length);
         Ok(())
@@ -257,13 +255,6 @@ impl<'a> Building<'a> {
         };
         self.spec.overrides.retain(is_other);
         self.spec.overrides.push(it);
-    }
-
-    /// Whether EXDATE takes an occurrence out, by its name or with its day.
-    fn excepts(&self, name: Named) -> bool {
-        let day = midnight_or(name).date().to_string();
-        let id = text(name);
-        self.spec.except_dates.iter().any(|date| *date == id || *date == day)
     }
 
     /// Takes an occurrence out of the exceptions. Others of its day stay there, each by its name.
@@ -303,10 +294,14 @@ fn of_series(
 ) -> Result<(), Remark> {
     for line in statement.event.properties.iter().filter(|it| OF_SERIES.contains(&it.name.as_str())) {
         if !this_and_future {
-            let text = format!("{}: in a component with RECURRENCE-ID, which is one occurrence; left", line.name);
+            let text =
+                format!("{}: in a component with RECURRENCE-ID, which is one occurrence; left", line.name);
             clock.remark(line.number, text);
         } else if master.event.all(&line.name).all(|it| it.value != line.value) {
-            return refuse(line, "another than that of the series, from RECURRENCE-ID on, which can't be said");
+            return refuse(
+                line,
+                "another than that of the series, from RECURRENCE-ID on, which can't be said",
+            );
         }
     }
     Ok(())

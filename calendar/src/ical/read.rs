@@ -88,7 +88,8 @@ fn groups<'a>(calendars: &'a [Component], out: &mut Vec<Event>) -> Vec<Group<'a>
     for (number, calendar) in calendars.iter().enumerate() {
         let method = method(calendar);
         let is_answer = matches!(method.as_str(), "REPLY" | "COUNTER" | "DECLINECOUNTER" | "REFRESH");
-        let scale = calendar.first("CALSCALE").filter(|it| !it.value.trim().eq_ignore_ascii_case("GREGORIAN"));
+        let scale =
+            calendar.first("CALSCALE").filter(|it| !it.value.trim().eq_ignore_ascii_case("GREGORIAN"));
         for it in calendar.children.iter().filter(|it| it.kind == "VEVENT") {
             if is_answer {
                 let why = format!("METHOD:{method} is an answer to an event, not one");
@@ -232,7 +233,8 @@ fn one(
     let mut single = change.event.clone();
     single.properties.retain(|line| !of_series(line));
     let (mut series, _) = taken(&Statement { event: &single, ..*change }, &[], zones, options)?;
-    let what = |line: &Line| format!("{}: its series is not in the file, and it is one occurrence; left", line.name);
+    let what =
+        |line: &Line| format!("{}: its series is not in the file, and it is one occurrence; left", line.name);
     let left = change.event.properties.iter().filter(|line| of_series(line));
     series.remarks.extend(left.map(|line| Remark::new(line.number, what(line))));
     if let Some(line) = change.event.first("RECURRENCE-ID") {

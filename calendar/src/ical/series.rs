@@ -214,8 +214,18 @@ impl Building<'_> {
         Ok(())
     }
 
+    /// Whether EXDATE takes an occurrence out, by its name or with its day.
+    pub(super) fn excepts(&self, id: &str) -> bool {
+        let day = id.get(..10).unwrap_or(id);
+        self.spec.except_dates.iter().any(|date| date == id || date == day)
+    }
+
     /// In order, and nothing twice.
     fn tidy(&mut self) {
+        // A period that is excepted has no length either.
+        let mut overrides = std::mem::take(&mut self.spec.overrides);
+        overrides.retain(|it| it.this_and_future || !self.excepts(&it.recurrence_id));
+        self.spec.overrides = overrides;
         let spec = &mut self.spec;
         spec.dates.sort();
         spec.dates.dedup();

@@ -40,7 +40,8 @@ impl<'a> Statement<'a> {
     /// Whether this is newer, and both say so.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         let ((ours, our_stamp), (theirs, their_stamp)) = (self.rank, other.rank);
-        ours > theirs || ours == theirs && our_stamp.zip(their_stamp).is_some_and(|(ours, theirs)| ours > theirs)
+        ours > theirs
+            || ours == theirs && our_stamp.zip(their_stamp).is_some_and(|(ours, theirs)| ours > theirs)
     }
 
     /// Whether both say the same of when it happens, in the same words.

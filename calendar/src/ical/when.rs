@@ -310,7 +310,8 @@ impl Clock<'_, '_> {
             let (date, time) = written(value);
             if time != Time::midnight() {
                 let text = text.trim();
-                let why = format!("{}: {text} is a time, where DTSTART is a date: taken as {date}", line.name);
+                let why =
+                    format!("{}: {text} is a time, where DTSTART is a date: taken as {date}", line.name);
                 self.remark(line.number, why);
             }
             return Ok(Named::Day(date));

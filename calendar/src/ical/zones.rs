@@ -149,12 +149,15 @@ impl<'a> Zones<'a> {
             };
         };
         known.remark = match block {
-            Err(why) => Some(format!("its VTIMEZONE for {tzid} can't be read ({why}): {} is taken", known.name)),
+            Err(why) => {
+                Some(format!("its VTIMEZONE for {tzid} can't be read ({why}): {} is taken", known.name))
+            }
             Ok(block) => match block.differs(&known.tz, span, steps) {
                 Ok(None) => None,
-                Err(Spent) => {
-                    Some(format!("its VTIMEZONE for {tzid} is not compared with {}, which is taken", known.name))
-                }
+                Err(Spent) => Some(format!(
+                    "its VTIMEZONE for {tzid} is not compared with {}, which is taken",
+                    known.name
+                )),
                 Ok(Some(at)) => {
                     // `EST` or `GMT` are names that others give to zones with summer time.
                     if !known.name.contains('/')
@@ -181,7 +184,7 @@ fn unknown(tzid: &str, why: &str) -> String {
     )
 }
 
-/// The zone that has the offsets of a block: over ten years, or else over the stretch alone.
+/// The zone that has the offsets of a block: over ten years, or else over one, or else over the stretch alone.
 fn by_block(
     tzid: &str,
     block: &Block,
@@ -189,8 +192,8 @@ fn by_block(
     found: &mut Vec<String>,
     steps: &mut Steps,
 ) -> Result<Known, String> {
-    let wide = (span.0, span.1.max(years_from(span.0, 10)));
-    let stretches = if wide == span { vec![span] } else { vec![wide, span] };
+    let mut stretches = [10, 1, 0].map(|years| (span.0, span.1.max(years_from(span.0, years)))).to_vec();
+    stretches.dedup();
     for stretch in stretches {
         let name = block.zone(stretch, found, steps).map_err(|Spent| {
             unknown(tzid, "the searches for zones of this file take more than they may: split the file")

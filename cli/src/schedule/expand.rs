@@ -325,9 +325,7 @@ mod tests {
     #[test]
     fn a_window_may_begin_and_end_within_a_second() {
         let within = |from: &str, to: &str| {
-            format!(
-                r#"{{"rrule":"FREQ=DAILY","dtstart":"2020-01-01T10:00:00","from":"{from}","to":"{to}"}}"#
-            )
+            format!(r#"{{"rrule":"FREQ=DAILY","dtstart":"2020-01-01T10:00:00","from":"{from}","to":"{to}"}}"#)
         };
         let (fifth, sixth) = ("2026-01-05T10:00:00Z", "2026-01-06T10:00:00Z");
         is(&within("2026-01-05T10:00:00.000Z", "2026-01-06T10:00:00.000000Z"), &[fifth]);

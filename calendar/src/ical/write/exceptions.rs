@@ -123,18 +123,17 @@ impl Plan {
             let within = |it: &Recurrence| -> Result<Vec<Occurrence>, String> {
                 let all = it.occurrences(timestamp(low)).take_while(|it| it.start < timestamp(high));
                 let all: Vec<Occurrence> = all.take(MAX_COMPARED + 1).collect();
-                let most = || format!("recurrence.dst: more than {MAX_COMPARED} occurrences are near a change");
+                let most =
+                    || format!("recurrence.dst: more than {MAX_COMPARED} occurrences are near a change");
                 (all.len() <= MAX_COMPARED).then_some(all).ok_or_else(most)
             };
             let (theirs, ours) = (within(plain)?, within(&wanted)?);
             let starts = |list: &[Occurrence]| list.iter().map(|it| it.start).collect::<BTreeSet<_>>();
             let (of_theirs, of_ours) = (starts(&theirs), starts(&ours));
-            more.extend(
-                ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| match self.form {
-                    Form::Day => Stamp::Day(it.local_start.date()),
-                    _ => Stamp::Utc(it.start),
-                }),
-            );
+            more.extend(ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| match self.form {
+                Form::Day => Stamp::Day(it.local_start.date()),
+                _ => Stamp::Utc(it.start),
+            }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
                 less.insert(self.of(plain, it));
                 // Readers that compare instants find no local time that does not exist.
@@ -165,9 +164,8 @@ impl Plan {
 /// For each rule whose COUNT ends later by the policy than by RFC 5545: from behind the end that others see to its own.
 fn tails(bare: &RecurrenceSpec) -> Vec<(i64, i64)> {
     let rules = bare.rule.iter().chain(&bare.more_rules).chain(&bare.except_rules);
-    let counted = rules.filter(|rule| {
-        rule.parse::<Rule>().is_ok_and(|rule| matches!(rule.end, End::Count(_)))
-    });
+    let counted =
+        rules.filter(|rule| rule.parse::<Rule>().is_ok_and(|rule| matches!(rule.end, End::Count(_))));
     let last = |rule: &String, dst: Dst| {
         let alone = RecurrenceSpec {
             start: bare.start.clone(),
