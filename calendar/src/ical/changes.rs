@@ -61,7 +61,7 @@ impl<'a> Building<'a> {
             };
             let (start, length) = self.when(clock, added, Named::Day(jiff::civil::Date::ZERO))?;
             clock.remark(line.number, format!("METHOD:ADD: {} is taken as one occurrence more", text(start)));
-            self.add(start, length);
+            self.add(clock, recurrence, (start, length), line.number);
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl<'a> Building<'a> {
             return Ok(());
         }
         if !is_there {
-            return self.one_more(clock, change, newer);
+            return self.one_more(clock, recurrence, change, newer);
         }
         let (start, length) = self.when(clock, &statement, name)?;
         // What is otherwise is more than what is left out.
@@ -207,6 +207,7 @@ impl<'a> Building<'a> {
         if !(moved || other || lasting) {
             return Ok(());
         }
+        self.lines.insert(id.clone(), line.number);
         let mut it = Override { recurrence_id: id, this_and_future, ..Override::default() };
         it.start = (moved || lasting).then(|| text(start));
         if other || lasting {
@@ -220,6 +221,7 @@ impl<'a> Building<'a> {
     fn one_more(
         &mut self,
         clock: &mut Clock<'_, '_>,
+        recurrence: &Recurrence,
         change: &Change<'a>,
         series_is_newer: bool,
     ) -> Result<(), Remark> {
@@ -237,16 +239,8 @@ impl<'a> Building<'a> {
         clock
             .remark(line.number, format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"));
         let (start, length) = self.when(clock, &change.statement, change.name)?;
-        self.add(start, length);
+        self.add(clock, recurrence, (start, length), line.number);
         Ok(())
-    }
-
-    fn add(&mut self, start: Named, length: Length) {
-        let own = text(start);
-        if length != self.length {
-            self.override_length(&own, length);
-        }
-        self.spec.dates.push(own);
     }
 
     fn replace(&mut self, it: Override) {

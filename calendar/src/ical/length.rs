@@ -96,7 +96,7 @@ impl Clock<'_, '_> {
     }
 
     /// What a length is from `start` on, in seconds: days end at the same time of day.
-    fn seconds(&self, start: Named, (days, seconds): Length) -> i64 {
+    pub(super) fn seconds(&self, start: Named, (days, seconds): Length) -> i64 {
         let far = || {
             let Named::Local(local) = start else { return None };
             let to = local.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;

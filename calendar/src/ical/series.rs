@@ -3,20 +3,21 @@
 //! Every exception ends as the name that rule or date gives an occurrence. Never: a series that the calendar would refuse; it
 //! is asked before the series is handed on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
 
 use super::Remark;
 use super::component::Component;
-use super::length::{Length, set_length};
+use super::length::Length;
 use super::statement::Statement;
 use super::value::{Span, When, when};
 use super::when::{Clock, Named, Times, one_less, text};
 use crate::recurrence::Recurrence;
-use crate::spec::{Override, RecurrenceError, RecurrenceSpec};
-use crate::zone::{Dst, Fold};
+use crate::spec::{MAX_OVERRIDE_STEPS, RecurrenceError, RecurrenceSpec};
+use crate::steps::Steps;
+use crate::zone::{Dst, Fold, civil};
 
 /// Occurrences of one day that an exception or a change names by its date.
 const MAX_OF_DAY: usize = 50;
@@ -42,6 +43,7 @@ pub(super) fn series<'a>(
         length: times.length,
         restored: BTreeSet::new(),
         superseded: Vec::new(),
+        lines: BTreeMap::new(),
     };
     series.start(event, clock, times.start, &times.except)?;
     series.dates(event, clock)?;
@@ -50,6 +52,7 @@ pub(super) fn series<'a>(
     series.exceptions(clock, &recurrence, &times.except)?;
     series.changes(clock, &recurrence, master, changes)?;
     series.tidy();
+    series.share_instants(clock, &recurrence, event.line);
     Recurrence::new(&series.spec).map_err(|error| refused(event, &error))?;
     Ok(Built { spec: series.spec, superseded: series.superseded })
 }
@@ -73,6 +76,8 @@ pub(super) struct Building<'a> {
     /// Local times that exist twice, whose second an RDATE has that the policy says anyway.
     restored: BTreeSet<DateTime>,
     pub(super) superseded: Vec<(&'a Component, u32, bool)>,
+    /// Where the RECURRENCE-ID of an override stands.
+    pub(super) lines: BTreeMap<String, u32>,
 }
 
 impl Building<'_> {
@@ -131,7 +136,7 @@ impl Building<'_> {
             if let Some(till) = till {
                 let length = period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
                 if length != self.length {
-                    self.override_length(&name, length);
+                    self.override_length(clock, &name, length);
                 }
             }
             dates.insert(name);
@@ -161,12 +166,6 @@ impl Building<'_> {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn override_length(&mut self, id: &str, length: Length) {
-        let mut change = Override { recurrence_id: id.to_owned(), ..Override::default() };
-        set_length(&mut change.duration, &mut change.nominal_days, length, self.is_all_day());
-        self.spec.overrides.push(change);
     }
 
     pub(super) fn is_all_day(&self) -> bool {
@@ -243,8 +242,10 @@ impl Building<'_> {
 pub(super) fn of_day(clock: &Clock<'_, '_>, recurrence: &Recurrence, day: Date) -> Vec<DateTime> {
     let midnight = clock.instant(Named::Day(day));
     let before = midnight.and_then(|it| it.checked_sub(SignedDuration::from_secs(1)).ok());
-    let near = before.into_iter().flat_map(|before| recurrence.occurrences(before));
-    let names = near.map(|it| it.local_start).take_while(|local| local.date() <= day);
+    let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
+    let mut near = before.map(|before| recurrence.occurrences(before));
+    let found = std::iter::from_fn(|| near.as_mut()?.next_found_within(&mut steps));
+    let names = found.map(|it| civil(it.moment.local)).take_while(|local| local.date() <= day);
     names.filter(|local| local.date() == day).take(MAX_OF_DAY).collect()
 }
 

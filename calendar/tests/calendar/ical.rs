@@ -636,3 +636,55 @@ fn no_uid_is_written_twice() {
     let back = read(&written.text);
     assert_eq!(back.iter().filter(|it| matches!(it.made, Made::Taken(_))).count(), 4);
 }
+
+#[test]
+fn occurrences_on_one_instant_are_one_as_long_as_the_longest() {
+    let series = "DTSTART:20260105T100000Z\nDURATION:PT2H\nRRULE:FREQ=DAILY;COUNT=3";
+    let change = |lines: &str| format!("BEGIN:VEVENT\nUID:1\nSUMMARY:t\n{lines}\nEND:VEVENT\n");
+    let with = |changes: &[&str]| {
+        let changes: String = changes.iter().map(|lines| change(lines)).collect();
+        taken(&event(series).replace("END:VCALENDAR\n", &format!("{changes}END:VCALENDAR\n")))
+    };
+    let hours = |series: &Series| -> Vec<i64> {
+        let all = series.recurrence().unwrap();
+        all.all().map(|it| it.end.duration_since(it.start).as_mins()).collect()
+    };
+    // Moved onto the next one, and shorter than that.
+    let moved = with(&["RECURRENCE-ID:20260105T100000Z\nDTSTART:20260106T100000Z\nDURATION:PT30M"]);
+    assert_eq!((starts(&moved, 9).len(), hours(&moved)), (2, vec![120, 120]));
+    let told: Vec<String> = moved.remarks.iter().map(|it| format!("{}: {}", it.line, it.text)).collect();
+    assert_eq!(
+        told,
+        [
+            "12: RECURRENCE-ID: at 2026-01-06T10:00:00Z is another occurrence: they are one, as long as the longer"
+        ]
+    );
+    // Two that are moved to the same.
+    let both = with(&[
+        "RECURRENCE-ID:20260105T100000Z\nDTSTART:20260108T100000Z\nDURATION:PT30M",
+        "RECURRENCE-ID:20260106T100000Z\nDTSTART:20260108T100000Z\nDURATION:PT90M",
+    ]);
+    assert_eq!((starts(&both, 9)[1].as_str(), hours(&both)), ("2026-01-08T10:00:00Z", vec![120, 90]));
+    // One more, where there is one.
+    let more = with(&["RECURRENCE-ID:20260120T100000Z\nDTSTART:20260106T100000Z\nDURATION:PT30M"]);
+    assert_eq!(hours(&more), [120, 120, 120]);
+    assert!(more.remarks.iter().any(|it| it.text.contains("is an occurrence already")), "{:?}", more.remarks);
+    // Periods that begin together.
+    let periods = taken(&event(
+        "DTSTART:20260105T100000Z\nDURATION:PT1H\nRDATE;VALUE=PERIOD:20260107T100000Z/PT3H,20260107T100000Z/PT2H",
+    ));
+    assert_eq!(hours(&periods), [60, 180]);
+}
+
+#[test]
+fn what_costs_much_to_name_is_bounded() {
+    let dates: String = (1..=28).map(|day| format!("EXDATE;VALUE=DATE:202601{day:02}\n")).collect();
+    for rule in [
+        "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=29;BYHOUR=3;BYMINUTE=4;BYSECOND=5",
+        "FREQ=SECONDLY;INTERVAL=999983",
+        "FREQ=MINUTELY;BYMONTH=2;BYMONTHDAY=29",
+    ] {
+        let text = event(&format!("DTSTART:20260105T100000Z\nRRULE:{rule}\n{}", dates.repeat(30)));
+        assert_eq!(read(&text).len(), 1, "{rule}");
+    }
+}
