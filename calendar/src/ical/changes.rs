@@ -274,7 +274,7 @@ fn undecided(clock: &mut Clock<'_, '_>, holds: &Statement<'_>, other: &Statement
         );
         return Err(Remark::new(line, why));
     }
-    let text = format!("STATUS: it is no newer than line {ours}, which has this occurrence: not cancelled");
+    let text = format!("it cancels what line {ours} has, and is no newer: not cancelled");
     clock.remark(line, text);
     Ok(())
 }

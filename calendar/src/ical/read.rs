@@ -122,7 +122,7 @@ impl Group<'_> {
     fn read(&self, zones: &mut Zones<'_>, options: &Options, out: &mut Vec<Event>) {
         let Some(master) = newest(&self.events) else {
             let all: Vec<&Statement<'_>> = self.changes.iter().collect();
-            return alone(&all, zones, options, out);
+            return alone(&all, "its series is not in the file", (zones, options), out);
         };
         let line = master.event.line;
         for it in self.events.iter().filter(|it| !std::ptr::eq(it.event, master.event)) {
@@ -141,7 +141,8 @@ impl Group<'_> {
             // What was said of an occurrence since is not.
             let since: Vec<&Statement<'_>> =
                 self.changes.iter().filter(|it| it.is_newer_than(master)).collect();
-            return alone(&since, zones, options, out);
+            let gone = format!("its series, of line {line}, is cancelled");
+            return alone(&since, &gone, (zones, options), out);
         }
         match taken(master, &self.changes, zones, options) {
             Err(why) => out.push(event(master.event, Made::Refused(why))),
@@ -157,8 +158,13 @@ impl Group<'_> {
     }
 }
 
-/// Changes whose series is elsewhere: for each occurrence that they speak of an event of its own.
-fn alone(changes: &[&Statement<'_>], zones: &mut Zones<'_>, options: &Options, out: &mut Vec<Event>) {
+/// Changes without a series, which is `gone`: for each occurrence that they speak of an event of its own.
+fn alone(
+    changes: &[&Statement<'_>],
+    gone: &str,
+    (zones, options): (&mut Zones<'_>, &Options),
+    out: &mut Vec<Event>,
+) {
     let mut spoken: BTreeMap<String, Vec<Statement<'_>>> = BTreeMap::new();
     for it in changes {
         let Some(line) = it.event.first("RECURRENCE-ID") else {
@@ -170,7 +176,7 @@ fn alone(changes: &[&Statement<'_>], zones: &mut Zones<'_>, options: &Options, o
         match changes::this_and_future(line) {
             Err(why) => out.push(event(it.event, Made::Refused(why))),
             Ok(true) => {
-                let why = "RECURRENCE-ID: the series that it changes from here on is not in the file";
+                let why = format!("RECURRENCE-ID: {gone}, and from here on there is nothing to change");
                 out.push(event(it.event, Made::Refused(Remark::new(line.number, why))));
             }
             Ok(false) => {
@@ -194,9 +200,9 @@ fn alone(changes: &[&Statement<'_>], zones: &mut Zones<'_>, options: &Options, o
             out.push(event(it.event, made));
         }
         let made = if holds.cancels {
-            Made::LeftOut("it is cancelled, and its series is not in the file".to_owned())
+            Made::LeftOut(format!("it is cancelled, and {gone}"))
         } else {
-            match one(holds, &occurrence, zones, options) {
+            match one(holds, (&occurrence, gone), zones, options) {
                 Ok(series) => Made::Taken(Box::new(series)),
                 Err(why) => Made::Refused(why),
             }
@@ -222,10 +228,10 @@ fn occurrence(line: &Line, zones: &mut Zones<'_>) -> String {
     known.ok().and_then(|known| known.tz.to_timestamp(local).ok()).map_or_else(written, write_utc)
 }
 
-/// One occurrence of a series that is elsewhere.
+/// One occurrence without its series.
 fn one(
     change: &Statement<'_>,
-    occurrence: &str,
+    (occurrence, gone): (&str, &str),
     zones: &mut Zones<'_>,
     options: &Options,
 ) -> Result<Series, Remark> {
@@ -233,17 +239,16 @@ fn one(
     let mut single = change.event.clone();
     single.properties.retain(|line| !of_series(line));
     let (mut series, _) = taken(&Statement { event: &single, ..*change }, &[], zones, options)?;
-    let what =
-        |line: &Line| format!("{}: its series is not in the file, and it is one occurrence; left", line.name);
+    let what = |line: &Line| format!("{}: {gone}, and this is one occurrence; left", line.name);
     let left = change.event.properties.iter().filter(|line| of_series(line));
     series.remarks.extend(left.map(|line| Remark::new(line.number, what(line))));
     if let Some(line) = change.event.first("RECURRENCE-ID") {
         series.uid = format!("{}/{occurrence}", series.uid);
-        let why = "RECURRENCE-ID: its series is not in the file; taken as an event of its own";
+        let why = format!("RECURRENCE-ID: {gone}; taken as an event of its own");
         series.remarks.push(Remark::new(line.number, why));
     } else {
         series.uid = format!("{}/{}", series.uid, occurrence.trim_start_matches('+'));
-        let why = "METHOD:ADD: the series that it adds to is not in the file; taken as an event of its own";
+        let why = format!("METHOD:ADD: {gone}; taken as an event of its own");
         series.remarks.push(Remark::new(change.event.line, why));
     }
     series.remarks.sort_by_key(|remark| remark.line);

@@ -98,21 +98,26 @@ impl Building<'_> {
         let is_start = |named: Named| match named {
             Named::Instant(at) => clock.local_of(at).map(Named::Local) == Some(start),
             Named::Day(day) => midnight_or(start).date() == day,
-            named => named == start,
+            named @ Named::Local(_) => named == start,
         };
         let is_said =
             self.spec.dates.contains(&text(start)) || except.iter().any(|(_, named)| is_start(*named));
         if is_said || rules.find(&id).is_some() {
             return Ok(());
         }
+        let mut counted = "";
         if let (Some(rule), true) = (&self.spec.rule, self.spec.more_rules.is_empty()) {
+            if rule.to_ascii_uppercase().contains("COUNT=") {
+                counted = ", and counted by COUNT";
+            }
             self.spec.rule = one_less(rule);
         }
         if self.spec.rule.is_some() {
             self.spec.dates.push(text(start));
         }
         let line = event.first("DTSTART").map_or(event.line, |line| line.number);
-        let words = "DTSTART: not a time of RRULE; taken as an occurrence beside those of the rule, and counted by COUNT";
+        let words =
+            format!("DTSTART: not a time of RRULE; taken as an occurrence beside those of the rule{counted}");
         clock.remark(line, words);
         Ok(())
     }

@@ -46,10 +46,10 @@ impl<'a> Statement<'a> {
 
     /// Whether both say the same of when it happens, in the same words.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let says = |it: &Self| -> Vec<(String, String, Vec<(String, Vec<String>)>)> {
+        let says = |it: &Self| {
             let lines = it.event.properties.iter().filter(|line| PROPERTIES.contains(&line.name.as_str()));
-            let mut list: Vec<_> =
-                lines.map(|line| (line.name.clone(), line.value.clone(), line.parameters.clone())).collect();
+            let mut list: Vec<String> =
+                lines.map(|line| format!("{} {:?} {}", line.name, line.parameters, line.value)).collect();
             list.sort();
             list
         };

@@ -688,3 +688,25 @@ fn what_costs_much_to_name_is_bounded() {
         assert_eq!(read(&text).len(), 1, "{rule}");
     }
 }
+
+#[test]
+fn of_two_that_nothing_decides_one_that_does_not_cancel_holds() {
+    let series = event("DTSTART:20260105T100000Z\nDURATION:PT1H\nRRULE:FREQ=DAILY;COUNT=2");
+    let change = |lines: &str| {
+        format!("BEGIN:VEVENT\nUID:1\nSUMMARY:t\nRECURRENCE-ID:20260106T100000Z\n{lines}\nEND:VEVENT\n")
+    };
+    let moved = change("DTSTART:20260106T120000Z\nDURATION:PT1H");
+    let gone = change("DTSTART:20260106T100000Z\nSTATUS:CANCELLED");
+    for changes in [format!("{moved}{gone}"), format!("{gone}{moved}")] {
+        let series = taken(&series.replace("END:VCALENDAR\n", &format!("{changes}END:VCALENDAR\n")));
+        assert_eq!(starts(&series, 9), ["2026-01-05T10:00:00Z", "2026-01-06T12:00:00Z"]);
+        let told: Vec<&str> = series.remarks.iter().map(|it| it.text.as_str()).collect();
+        assert!(told.iter().any(|it| it.contains("is no newer: not cancelled")), "{told:?}");
+    }
+    // And no order of them where the series itself is said twice.
+    let again = event("DTSTART:20260107T100000Z\nDURATION:PT1H").replace("BEGIN:VCALENDAR\n", "");
+    let both = event("DTSTART:20260105T100000Z\nDURATION:PT1H").replace("END:VCALENDAR\n", &again);
+    let events = read(&both);
+    assert!(matches!(&events[0].made, Made::Taken(_)), "{events:?}");
+    assert!(matches!(&events[1].made, Made::Refused(why) if why.text.contains("has the same")), "{events:?}");
+}

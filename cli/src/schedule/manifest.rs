@@ -85,6 +85,14 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
             i64::from(from.nominal_days) * 24
         ));
     }
+    for it in from.overrides.iter().filter(|it| it.nominal_days > 0) {
+        let (id, days) = (&it.recurrence_id, it.nominal_days);
+        let hours = i64::from(days) * 24;
+        remarks.push(format!(
+            "DURATION: P{days}D of the occurrence {id} is taken as {hours}h: where clocks change meanwhile, it ends at another \
+             time of day"
+        ));
+    }
     let total = seconds + i64::from(from.nominal_days) * DAY;
     if total == 0 {
         remarks.push("it takes no time: taken as 1m, the least that a Schedule lasts".to_owned());
