@@ -100,8 +100,14 @@ impl Building<'_> {
             Named::Day(day) => midnight_or(start).date() == day,
             named @ Named::Local(_) => named == start,
         };
-        let is_said =
-            self.spec.dates.contains(&text(start)) || except.iter().any(|(_, named)| is_start(*named));
+        // RDATE gives it in any zone, also with a length.
+        let is_date = |date: &String| match when(date.split('/').next().unwrap_or(date)) {
+            Some(When::Utc(at)) => is_start(Named::Instant(at)),
+            Some(When::Local(local)) => is_start(Named::Local(local)),
+            Some(When::Day(day)) => is_start(Named::Day(day)),
+            None => false,
+        };
+        let is_said = self.spec.dates.iter().any(is_date) || except.iter().any(|(_, named)| is_start(*named));
         if is_said || rules.find(&id).is_some() {
             return Ok(());
         }

@@ -361,7 +361,7 @@ mod tests {
     fn the_policy_of_gaps_and_folds_is_taken() {
         is(
             r#"{"rrule":"FREQ=DAILY;COUNT=2","dtstart":"2026-03-28T02:30:00","tzid":"Europe/Berlin","dst":{"gap":"Skip","fold":null}}"#,
-            &["2026-03-28T01:30:00Z"],
+            &["2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z"],
         );
         is(
             r#"{"rrule":"FREQ=DAILY;COUNT=1","dtstart":"2026-10-25T02:30:00","tzid":"Europe/Berlin","dst":{"fold":"Both"}}"#,
