@@ -93,14 +93,14 @@ fn turned(text: &str, each_alone: bool) -> String {
                 let mut whole = format!("{line}\n");
                 let end = format!("END:{kind}");
                 for line in lines.by_ref() {
-                    whole += &format!("{line}\n");
+                    whole.extend([line, "\n"]);
                     if line == end {
                         break;
                     }
                 }
                 if kind == "VTIMEZONE" { zones += &whole } else { events.push(whole) }
             } else {
-                head += &format!("{line}\n");
+                head.extend([line, "\n"]);
             }
         }
         events.reverse();

@@ -138,8 +138,9 @@ proptest! {
         for (at, container) in places.into_iter().zip(containers) {
             calendars[container] += &std::mem::take(&mut components[at]);
         }
-        let text: String =
+        let text: Vec<String> =
             calendars.iter().map(|events| format!("BEGIN:VCALENDAR\n{events}END:VCALENDAR\n")).collect();
+        let text = text.concat();
         let mut found = Vec::new();
         for event in ical::read(text.as_bytes(), &Options::default()).events {
             match event.made {
