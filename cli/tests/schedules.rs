@@ -230,6 +230,36 @@ fn what_is_imported_passes_lint_and_comes_back_the_same_from_an_export() {
 }
 
 #[test]
+fn what_other_programs_write_is_valid_and_comes_back_the_same_from_an_export() {
+    for (file, zone) in [
+        ("exchange", "Europe/London"),
+        ("outlook", "UTC"),
+        ("apple", "Europe/Berlin"),
+        ("google", "Europe/Berlin"),
+        ("thunderbird", "America/New_York"),
+        ("zimbra", "UTC"),
+        ("lotus", "UTC"),
+    ] {
+        let path = format!("../../../calendar/tests/calendar/corpus/{file}.ics");
+        let first = schedule(&["import", &path, "--time-zone", zone], b"");
+        assert!(first.code < 2, "{}", first.told);
+        fits(&first.out);
+        assert!(documents(&first.out).len() > 2, "{file}: {}", first.told);
+        let exported = schedule(&["export", "-f", "-"], first.out.as_bytes());
+        assert_eq!(exported.code, 0, "{}", exported.told);
+        let again = schedule(&["import", "-"], exported.out.as_bytes());
+        assert_eq!(again.code, 0, "{}", again.told);
+        let preview = |yaml: &str| {
+            let ran =
+                schedule(&["preview", "-f", "-", "-o", "json", "--from", "2026-12-01"], yaml.as_bytes());
+            assert_eq!(ran.code, 0, "{}", ran.told);
+            ran.out
+        };
+        assert_eq!(preview(&again.out), preview(&first.out), "{file}");
+    }
+}
+
+#[test]
 fn an_export_reads_a_list_as_kubectl_writes_it() {
     let object = r#"{"apiVersion":"belfry.dev/v1alpha1","kind":"Schedule",
         "metadata":{"name":"s","namespace":"a","uid":"5d1c9c4e-8f0e-4a52-9d57-0a9f3b6d7c11","generation":3},

@@ -213,6 +213,28 @@ fn a_policy_that_icalendar_has_no_words_for_is_written_out_and_read_back() {
 }
 
 #[test]
+fn a_count_that_skips_a_gap_is_the_same_to_those_who_do_not_know_the_policy() {
+    for (start, zone) in [("2026-03-01T02:30:00", "Europe/Berlin"), ("2011-12-01", "Pacific/Apia")] {
+        let length = if start.len() == 10 { 24 } else { 1 };
+        let spec = RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: zone.to_owned(),
+            duration: Some(SignedDuration::from_hours(length)),
+            rule: Some("FREQ=DAILY;COUNT=60".to_owned()),
+            dst: Dst { gap: Gap::Skip, fold: Fold::First },
+            ..RecurrenceSpec::default()
+        };
+        let series = Series { uid: "1".to_owned(), title: "t".to_owned(), spec, ..Series::default() };
+        let wanted = seen(&series, Timestamp::MIN, 99);
+        assert_eq!(wanted.len(), 60);
+        let text = written(&series);
+        assert_eq!(seen(&taken(&text), Timestamp::MIN, 99), wanted, "{text}");
+        let foreign = taken(&text.replace("X-BELFRY-DST", "X-OTHER"));
+        assert_eq!(seen(&foreign, Timestamp::MIN, 99), wanted, "{text}");
+    }
+}
+
+#[test]
 fn a_rule_in_real_time_is_written_in_utc_and_keeps_its_zone() {
     let spec = RecurrenceSpec {
         start: "2026-10-24T22:30:00".to_owned(),
@@ -319,6 +341,57 @@ fn ten_thousand_events_with_every_tenth_broken_are_each_told_of() {
         .count();
     let taken = events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count();
     assert_eq!((events.len(), taken, refused), (10_000, 9_000, 1_000));
+}
+
+#[test]
+fn a_zone_that_is_known_costs_no_search_and_searches_are_bounded() {
+    let zone = |name: usize, offset: &str| {
+        format!(
+            "BEGIN:VTIMEZONE\nTZID:Own {name}\nBEGIN:STANDARD\nDTSTART:19700101T000000\nTZOFFSETFROM:{offset}\n\
+             TZOFFSETTO:{offset}\nEND:STANDARD\nEND:VTIMEZONE\n"
+        )
+    };
+    let event = |number: usize, zone: usize| {
+        let at = |hour: usize| format!(";TZID=Own {zone}:2026{:02}05T{hour:02}0000", number % 12 + 1);
+        format!(
+            "BEGIN:VEVENT\nUID:{number}\nSUMMARY:t\nDTSTART{}\nDTEND{}\nRRULE:FREQ=WEEKLY;COUNT=3\nEXDATE{}\nEND:VEVENT\n",
+            at(9),
+            at(10),
+            at(9)
+        )
+    };
+    let file = |zones: String, events: String| format!("BEGIN:VCALENDAR\n{zones}{events}END:VCALENDAR\n");
+    let taken = |text: &str| {
+        let events = read(text);
+        (events.len(), events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count())
+    };
+    let one = file(zone(1, "-0500"), (0..5_000).map(|number| event(number, 1)).collect());
+    assert_eq!(taken(&one), (5_000, 5_000));
+    // Zones that nobody has, each another one: those that are not looked for any more are refused, and say so.
+    let many = file(
+        (0..3_000).map(|number| zone(number, "-0517")).collect(),
+        (0..3_000).map(|number| event(number, number)).collect(),
+    );
+    assert_eq!(taken(&many), (3_000, 0));
+    let spent =
+        |it: &ical::Event| matches!(&it.made, Made::Refused(why) if why.text.contains("take more than"));
+    assert!(read(&many).iter().filter(|it| spent(it)).count() > 1_000);
+}
+
+#[test]
+fn a_zone_that_the_calendar_does_not_name_is_told_as_it_is() {
+    let text = |zone: &str| {
+        event("DTSTART:20260105T100000\nDURATION:PT1H")
+            .replace("BEGIN:VEVENT", &format!("X-WR-TIMEZONE:{zone}\nBEGIN:VEVENT"))
+    };
+    let why = refused(&text("Mars"));
+    assert!(why.contains("X-WR-TIMEZONE does not say") && why.contains("\"Mars\" is unknown"), "{why}");
+    let own = text("Home").replace(
+        "BEGIN:VEVENT",
+        "BEGIN:VTIMEZONE\nTZID:Home\nBEGIN:STANDARD\nDTSTART:19700101T000000\nTZOFFSETFROM:+0900\nTZOFFSETTO:+0900\n\
+         END:STANDARD\nEND:VTIMEZONE\nBEGIN:VEVENT",
+    );
+    assert_eq!(starts(&taken(&own), 1), ["2026-01-05T01:00:00Z"]);
 }
 
 #[test]
@@ -530,4 +603,110 @@ proptest! {
             prop_assert!(false, "{}", text);
         }
     }
+}
+
+#[test]
+fn no_uid_is_written_twice() {
+    let series = |uid: &str, name: &str, start: &str| Series {
+        uid: uid.to_owned(),
+        name: Some(name.to_owned()),
+        title: name.to_owned(),
+        spec: RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: "UTC".to_owned(),
+            duration: Some(SignedDuration::from_hours(1)),
+            ..RecurrenceSpec::default()
+        },
+        ..Series::default()
+    };
+    // A manifest that was copied with its annotations, and one whose own UID is what would be made of that.
+    let all = [
+        series("a", "standup", "2026-01-05T10:00:00"),
+        series("a", "copy", "2026-01-05T11:00:00"),
+        series("a", "copy", "2026-01-05T12:00:00"),
+        series("a/copy", "other", "2026-01-05T13:00:00"),
+    ];
+    let written = ical::write(&all, at("2026-01-01T00:00:00Z"));
+    let mut uids: Vec<&str> = written.text.split("\r\n").filter(|it| it.starts_with("UID:")).collect();
+    assert_eq!(uids, ["UID:a", "UID:a/copy-2", "UID:a/copy-3", "UID:a/copy"]);
+    uids.dedup();
+    assert_eq!(uids.len(), 4);
+    let told = written.series[1].as_ref().unwrap();
+    assert_eq!(told, &["UID: another has \"a\" too; this one is written with \"a/copy-2\""]);
+    let back = read(&written.text);
+    assert_eq!(back.iter().filter(|it| matches!(it.made, Made::Taken(_))).count(), 4);
+}
+
+#[test]
+fn occurrences_on_one_instant_are_one_as_long_as_the_longest() {
+    let series = "DTSTART:20260105T100000Z\nDURATION:PT2H\nRRULE:FREQ=DAILY;COUNT=3";
+    let change = |lines: &str| format!("BEGIN:VEVENT\nUID:1\nSUMMARY:t\n{lines}\nEND:VEVENT\n");
+    let with = |changes: &[&str]| {
+        let changes: String = changes.iter().map(|lines| change(lines)).collect();
+        taken(&event(series).replace("END:VCALENDAR\n", &format!("{changes}END:VCALENDAR\n")))
+    };
+    let hours = |series: &Series| -> Vec<i64> {
+        let all = series.recurrence().unwrap();
+        all.all().map(|it| it.end.duration_since(it.start).as_mins()).collect()
+    };
+    // Moved onto the next one, and shorter than that.
+    let moved = with(&["RECURRENCE-ID:20260105T100000Z\nDTSTART:20260106T100000Z\nDURATION:PT30M"]);
+    assert_eq!((starts(&moved, 9).len(), hours(&moved)), (2, vec![120, 120]));
+    let told: Vec<String> = moved.remarks.iter().map(|it| format!("{}: {}", it.line, it.text)).collect();
+    assert_eq!(
+        told,
+        [
+            "12: RECURRENCE-ID: at 2026-01-06T10:00:00Z is another occurrence: they are one, as long as the longer"
+        ]
+    );
+    // Two that are moved to the same.
+    let both = with(&[
+        "RECURRENCE-ID:20260105T100000Z\nDTSTART:20260108T100000Z\nDURATION:PT30M",
+        "RECURRENCE-ID:20260106T100000Z\nDTSTART:20260108T100000Z\nDURATION:PT90M",
+    ]);
+    assert_eq!((starts(&both, 9)[1].as_str(), hours(&both)), ("2026-01-08T10:00:00Z", vec![120, 90]));
+    // One more, where there is one.
+    let more = with(&["RECURRENCE-ID:20260120T100000Z\nDTSTART:20260106T100000Z\nDURATION:PT30M"]);
+    assert_eq!(hours(&more), [120, 120, 120]);
+    assert!(more.remarks.iter().any(|it| it.text.contains("is an occurrence already")), "{:?}", more.remarks);
+    // Periods that begin together.
+    let periods = taken(&event(
+        "DTSTART:20260105T100000Z\nDURATION:PT1H\nRDATE;VALUE=PERIOD:20260107T100000Z/PT3H,20260107T100000Z/PT2H",
+    ));
+    assert_eq!(hours(&periods), [60, 180]);
+}
+
+#[test]
+fn what_costs_much_to_name_is_bounded() {
+    let dates: Vec<String> = (1..=28).map(|day| format!("EXDATE;VALUE=DATE:202601{day:02}\n")).collect();
+    for rule in [
+        "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=29;BYHOUR=3;BYMINUTE=4;BYSECOND=5",
+        "FREQ=SECONDLY;INTERVAL=999983",
+        "FREQ=MINUTELY;BYMONTH=2;BYMONTHDAY=29",
+    ] {
+        let text = event(&format!("DTSTART:20260105T100000Z\nRRULE:{rule}\n{}", dates.concat().repeat(30)));
+        assert_eq!(read(&text).len(), 1, "{rule}");
+    }
+}
+
+#[test]
+fn of_two_that_nothing_decides_one_that_does_not_cancel_holds() {
+    let series = event("DTSTART:20260105T100000Z\nDURATION:PT1H\nRRULE:FREQ=DAILY;COUNT=2");
+    let change = |lines: &str| {
+        format!("BEGIN:VEVENT\nUID:1\nSUMMARY:t\nRECURRENCE-ID:20260106T100000Z\n{lines}\nEND:VEVENT\n")
+    };
+    let moved = change("DTSTART:20260106T120000Z\nDURATION:PT1H");
+    let gone = change("DTSTART:20260106T100000Z\nSTATUS:CANCELLED");
+    for changes in [format!("{moved}{gone}"), format!("{gone}{moved}")] {
+        let series = taken(&series.replace("END:VCALENDAR\n", &format!("{changes}END:VCALENDAR\n")));
+        assert_eq!(starts(&series, 9), ["2026-01-05T10:00:00Z", "2026-01-06T12:00:00Z"]);
+        let told: Vec<&str> = series.remarks.iter().map(|it| it.text.as_str()).collect();
+        assert!(told.iter().any(|it| it.contains("is no newer: not cancelled")), "{told:?}");
+    }
+    // And no order of them where the series itself is said twice.
+    let again = event("DTSTART:20260107T100000Z\nDURATION:PT1H").replace("BEGIN:VCALENDAR\n", "");
+    let both = event("DTSTART:20260105T100000Z\nDURATION:PT1H").replace("END:VCALENDAR\n", &again);
+    let events = read(&both);
+    assert!(matches!(&events[0].made, Made::Taken(_)), "{events:?}");
+    assert!(matches!(&events[1].made, Made::Refused(why) if why.text.contains("has the same")), "{events:?}");
 }

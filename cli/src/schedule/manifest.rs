@@ -85,9 +85,24 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
             i64::from(from.nominal_days) * 24
         ));
     }
+    for it in from.overrides.iter().filter(|it| it.nominal_days > 0) {
+        let (id, days) = (&it.recurrence_id, it.nominal_days);
+        let hours = i64::from(days) * 24;
+        remarks.push(format!(
+            "DURATION: P{days}D of the occurrence {id} is taken as {hours}h: where clocks change meanwhile, it ends at another \
+             time of day"
+        ));
+    }
     let total = seconds + i64::from(from.nominal_days) * DAY;
     if total == 0 {
         remarks.push("it takes no time: taken as 1m, the least that a Schedule lasts".to_owned());
+    }
+    for it in
+        from.overrides.iter().filter(|it| it.duration.is_some_and(|it| it.is_zero()) && it.nominal_days == 0)
+    {
+        let id = &it.recurrence_id;
+        remarks
+            .push(format!("the occurrence {id} takes no time: taken as 1m, the least that a Schedule lasts"));
     }
     let mut recurrence = recurrence(from)?;
     if all_day && total > DAY {
