@@ -102,6 +102,10 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
     }
     Ok(wire::ScheduleSpec {
         title: String::new(),
+        description: None,
+        location: None,
+        url: None,
+        summary: None,
         start: from.start.clone(),
         time_zone: from.time_zone.clone(),
         duration: (!all_day).then(|| length(total)),

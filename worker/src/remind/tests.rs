@@ -15,6 +15,8 @@ fn plan(start: &str, rrule: &str, policy: Policy) -> Plan {
         suspended: false,
         body: PlanBody::Schedule(SchedulePlan {
             title: "Payments stand-up".to_owned(),
+            about: domain::About::default(),
+            summary: None,
             recurrence: RecurrenceSpec {
                 start: start.to_owned(),
                 time_zone: "Asia/Seoul".to_owned(),
