@@ -230,7 +230,7 @@ pub const CLEARTEXT_CREDENTIALS: &str =
         "body says all that is sent: leave out format",
     ),
     common::cel(
-        "!has(self.url) || !self.url.startsWith('http://') || self.allowCleartextLogin || !(has(self.basicAuth) \
+        "!has(self.url) || !self.url.startsWith('http://') || has(self.allowCleartextLogin) && self.allowCleartextLogin || !(has(self.basicAuth) \
          || has(self.bearerTokenSecretRef) || has(self.headers) && self.headers.exists(it, has(it.secretKeyRef)))",
         CLEARTEXT_CREDENTIALS,
     ),
@@ -243,9 +243,9 @@ pub struct Webhook {
     /// Secret key with the whole URL instead, where it has a token in it. The same addresses are refused, when it is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_secret_ref: Option<SecretKeyRef>,
-    /// How it is asked: POST or PUT.
-    #[serde(default)]
-    pub method: WebhookMethod,
+    /// How it is asked: POST or PUT; POST when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<WebhookMethod>,
     /// Further headers. With any, redirects are not followed, so that nobody else is shown them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -260,8 +260,8 @@ pub struct Webhook {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_secret_ref: Option<SecretKeyRef>,
     /// Whether headers from Secrets and logins may go over http://, where everybody on the way reads them.
-    #[serde(default)]
-    pub allow_cleartext_login: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_cleartext_login: Option<bool>,
     /// What is sent, in the receiver's own form, in place of format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<WebhookBody>,
@@ -275,10 +275,9 @@ pub struct Webhook {
 }
 
 /// How a webhook is asked.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum WebhookMethod {
-    #[default]
     #[serde(rename = "POST")]
     Post,
     #[serde(rename = "PUT")]
@@ -294,7 +293,7 @@ pub enum WebhookMethod {
 )]))]
 pub struct WebhookHeader {
     /// Its name. Not one that Belfry sets or that HTTP needs for itself, such as Content-Type or Host.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$%&*+.^_|~-]+$"))]
     pub name: String,
     /// Its value, which everybody reads who may read this object. Printable ASCII.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -327,9 +326,7 @@ pub struct WebhookBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 3, max = 128),
-        regex(
-            pattern = r#"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *; *[A-Za-z0-9!#$&^_.+-]+=("[ -!#-~]*"|[A-Za-z0-9!#$&^_.+-]+))*$"#
-        )
+        regex(pattern = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; *[A-Za-z0-9.+-]+=[A-Za-z0-9.+-]+)*$")
     )]
     pub content_type: Option<String>,
 }

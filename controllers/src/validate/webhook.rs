@@ -50,12 +50,12 @@ pub(super) fn webhook(wire: &wire::Webhook) -> Result<WebhookPlan, Invalid> {
     let plan = WebhookPlan {
         url: url(wire)?,
         method: match wire.method {
-            wire::WebhookMethod::Post => WebhookMethod::Post,
-            wire::WebhookMethod::Put => WebhookMethod::Put,
+            None | Some(wire::WebhookMethod::Post) => WebhookMethod::Post,
+            Some(wire::WebhookMethod::Put) => WebhookMethod::Put,
         },
         headers: headers(wire)?,
         auth: auth(wire)?,
-        allow_cleartext_login: wire.allow_cleartext_login,
+        allow_cleartext_login: wire.allow_cleartext_login.unwrap_or(false),
         signing: wire.signing_secret_ref.as_ref().map(secret).transpose()?,
         format: match wire.format {
             wire::WebhookFormat::Json => WebhookFormat::Json,

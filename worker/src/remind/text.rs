@@ -91,13 +91,16 @@ impl<'a> Texts<'a> {
 /// Lines behind when it is: where, the link, and what it is about.
 fn about(about: &About) -> String {
     let mut text = String::new();
-    let named: Vec<&str> = about.resources.iter().take(MAX_RESOURCES).map(String::as_str).collect();
-    let more = about.resources.len() - named.len();
+    let place = about.location.as_deref().map(str::trim).filter(|place| !place.is_empty());
+    // Calendars name a room that takes part as the place too.
+    let rooms: Vec<&str> =
+        about.resources.iter().map(String::as_str).filter(|room| Some(*room) != place).collect();
+    let named = &rooms[..rooms.len().min(MAX_RESOURCES)];
+    let more = rooms.len() - named.len();
     let rooms = match more {
         0 => named.join(", "),
         _ => format!("{} and {more} more", named.join(", ")),
     };
-    let place = about.location.as_deref().map(str::trim).filter(|place| !place.is_empty());
     let places: Vec<&str> =
         place.into_iter().chain(Some(rooms.as_str()).filter(|it| !it.is_empty())).collect();
     if !places.is_empty() {
