@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::about;
 use super::component::{self, Component};
 use super::lines::Line;
 use super::series::{Built, series};
@@ -274,6 +275,10 @@ fn taken<'a>(
     let seconds = length.0 * 86_400 + length.1;
     let recurs = spec.rule.is_some() || !spec.dates.is_empty();
     let text = |name: &str| master.first(name).map(Line::text);
+    let mut about = about::read(master);
+    if options.location_is_resource {
+        about.location = None;
+    }
     let who = who::who(master, options, &mut remarks);
     let reminders = who::reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
     remarks.extend(who::left(master));
@@ -294,6 +299,9 @@ fn taken<'a>(
         name: text("X-BELFRY-NAME"),
         sequence: sequence(master).filter(|_| master.first("SEQUENCE").is_some()),
         title: if name.is_empty() { "(no title)".to_owned() } else { name },
+        description: about.description,
+        location: about.location,
+        url: about.url,
         spec,
         transparent,
         people: who.people,

@@ -10,7 +10,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::value::{write_date, write_local, write_span, write_utc};
-use super::{Series, policy, reminders, timezone};
+use super::{Series, about, policy, reminders, timezone};
 
 mod exceptions;
 mod plan;
@@ -130,6 +130,7 @@ fn head(lines: &mut Lines, uid: &str, series: &Series, stamp: Timestamp) {
         lines.raw("SEQUENCE", &sequence.to_string());
     }
     lines.text("SUMMARY", &series.title);
+    about::write(lines, series);
 }
 
 /// What an override must say again, as it stands for the whole occurrence.

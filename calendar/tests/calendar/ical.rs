@@ -504,6 +504,54 @@ prop_compose! {
     }
 }
 
+#[test]
+fn what_an_event_says_of_itself_is_kept_and_no_link_is_dropped() {
+    let when = "DTSTART:20260105T100000Z\nDURATION:PT15M";
+    let said = |lines: &str| {
+        let series = taken(&event(&format!("{when}\n{lines}")));
+        assert_eq!(series.remarks, [], "{lines}");
+        (series.description, series.location, series.url)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let meet = some("https://meet.google.com/abc-defg-hij");
+    // Google.
+    assert_eq!(
+        said(
+            "DESCRIPTION:Bring\\, if you can\\; notes\\nAgenda\nLOCATION:3rd floor\\, east\nX-GOOGLE-CONFERENCE:https://meet.google.com/abc-defg-hij"
+        ),
+        (some("Bring, if you can; notes\nAgenda"), some("3rd floor, east"), meet.clone())
+    );
+    // RFC 7986: a page goes before a telephone, and neither is lost; URL is what one reads.
+    assert_eq!(
+        said(
+            "CONFERENCE;VALUE=URI;FEATURE=PHONE;LABEL=Dial in:tel:+1-412-555-0123\n\
+             CONFERENCE;VALUE=URI;FEATURE=VIDEO:https://meet.google.com/abc-defg-hij\nURL:https://wiki.example.com/standup;a,b"
+        ),
+        (some("URL: https://wiki.example.com/standup;a,b\nDial in: tel:+1-412-555-0123"), None, meet.clone())
+    );
+    // Outlook, Zoom: the link stands in more than one place.
+    let teams = "https://teams.microsoft.com/l/meetup-join/19%3ameeting_x%40thread.v2/0";
+    assert_eq!(
+        said(&format!(
+            "DESCRIPTION:Join: {teams}\nLOCATION:Microsoft Teams Meeting\nX-MICROSOFT-SKYPETEAMSMEETINGURL:{teams}\nURL:{teams}"
+        )),
+        (some(&format!("Join: {teams}")), some("Microsoft Teams Meeting"), some(teams))
+    );
+    let zoom = "https://zoom.us/j/123?pwd=x";
+    assert_eq!(said(&format!("LOCATION:{zoom}")), (None, None, some(zoom)));
+    assert_eq!(said("DESCRIPTION:\nLOCATION:  \nURL:"), (None, None, None));
+}
+
+#[test]
+fn a_place_that_is_a_resource_is_not_said_twice() {
+    let text = event("DTSTART:20260105T100000Z\nDURATION:PT15M\nLOCATION:Room 1");
+    let options = Options { location_is_resource: true, ..Options::default() };
+    let Made::Taken(series) = ical::read(text.as_bytes(), &options).events.remove(0).made else {
+        panic!("{text}")
+    };
+    assert_eq!((series.resources, series.location), (vec!["Room 1".to_owned()], None));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -555,6 +603,7 @@ proptest! {
         spec in specs().prop_filter_map("the calendar refuses it", |spec| spec),
         title in "[a-zA-Z0-9 ,;:\\\\äß€\"'^-]{1,60}",
         person in "[a-zA-Z ,;:\"'^ü]{1,20}",
+        about in "d[a-zA-Z0-9 ,;:\\\\€]{0,60}n",
         minutes in prop::collection::btree_set(-100i64..2000, 0..3),
         clock in prop::option::of((0..24i8, 0..60i8, 0..3u16)),
         transparent in any::<bool>(),
@@ -566,6 +615,9 @@ proptest! {
             name: Some("standup".to_owned()),
             sequence: Some(3),
             title,
+            description: Some(format!("{about}\n\n{about}")),
+            location: Some(clean(&format!("l{about}"))),
+            url: Some("https://meet.example.com/a;b,c?d=1".to_owned()),
             spec,
             transparent,
             people: vec![
@@ -593,6 +645,10 @@ proptest! {
         prop_assert_eq!(
             (&back.uid, &back.name, back.sequence, &back.title, back.transparent, &back.people, &back.resources),
             (&series.uid, &series.name, series.sequence, &series.title, series.transparent, &series.people, &series.resources)
+        );
+        prop_assert_eq!(
+            (&back.description, &back.location, &back.url),
+            (&series.description, &series.location, &series.url)
         );
         // A start that no rule has may be another one in the file, of another time of the day.
         let of_day = |spec: &RecurrenceSpec| spec.start.split_once('T').map(|(_, time)| time.to_owned());

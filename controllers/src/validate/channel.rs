@@ -4,9 +4,10 @@ use crds::channel::{self as wire, NotificationChannel};
 use crds::common::SecretKeyRef;
 use domain::{
     ChannelPlan, DeliveryPolicy, FileKind, FileRef, Millis, OnUnknown, Plan, PlanBody, RateLimit,
-    RetryPolicy, SmtpTls, Target, TemplateText, WebhookFormat,
+    RetryPolicy, SmtpTls, Target, TemplateText,
 };
 
+use super::webhook;
 use super::{DAY, HOUR, Identity, Invalid, MONTH, SECOND, duration_or, template};
 
 /// Validates a channel.
@@ -19,7 +20,7 @@ pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
     let body = ChannelPlan {
         target: target(spec)?,
         ca_bundle: spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).map(ca_bundle).transpose()?,
-        template: texts(spec.template.as_ref())?,
+        template: texts(spec)?,
         delivery: delivery(spec.delivery.as_ref())?,
         time_zone: spec.time_zone.as_deref().map(zone).transpose()?,
     };
@@ -42,7 +43,7 @@ pub fn files_of(object: &NotificationChannel) -> Vec<FileRef> {
     let email = spec.email.iter().flat_map(|it| it.username_secret_ref.iter().chain(&it.password_secret_ref));
     let secrets = (spec.slack.iter().map(|it| &it.webhook_url_secret_ref))
         .chain(email)
-        .chain(spec.webhook.iter().flat_map(|it| &it.signing_secret_ref));
+        .chain(spec.webhook.iter().flat_map(webhook::secrets));
     let kafka = spec.kafka.iter().flat_map(|it| super::kafka::files(it.tls.as_ref(), it.sasl.as_ref()));
     secrets.filter_map(|reference| secret(reference).ok()).chain(ca).chain(kafka).collect()
 }
@@ -82,19 +83,7 @@ fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
         }
         (Email, None, Some(email), None, None) => mail(email),
         (Webhook, None, None, Some(webhook), None) => {
-            if !webhook.url.starts_with("http://") && !webhook.url.starts_with("https://") {
-                return Err(Invalid::spec("webhook.url: must begin with http:// or https://"));
-            }
-            super::reachable("webhook.url", &webhook.url)?;
-            Ok(Target::Webhook {
-                url: webhook.url.clone(),
-                signing: webhook.signing_secret_ref.as_ref().map(secret).transpose()?,
-                format: match webhook.format {
-                    wire::WebhookFormat::Json => WebhookFormat::Json,
-                    wire::WebhookFormat::CloudEventsBinary => WebhookFormat::CloudEventsBinary,
-                    wire::WebhookFormat::CloudEventsStructured => WebhookFormat::CloudEventsStructured,
-                },
-            })
+            Ok(Target::Webhook(Box::new(webhook::webhook(webhook)?)))
         }
         (Kafka, None, None, None, Some(kafka)) => Ok(Target::Kafka {
             bootstrap_servers: super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?,
@@ -143,14 +132,16 @@ fn mail(email: &wire::Email) -> Result<Target, Invalid> {
     })
 }
 
-fn texts(wire: Option<&wire::Template>) -> Result<TemplateText, Invalid> {
-    let Some(wire) = wire else { return Ok(TemplateText::default()) };
+fn texts(spec: &wire::NotificationChannelSpec) -> Result<TemplateText, Invalid> {
+    let wire = spec.template.clone().unwrap_or_default();
+    let payload = spec.webhook.as_ref().and_then(|webhook| webhook.body.as_ref());
+    let payload = payload.map(webhook::payload).transpose()?;
     for (place, text) in [("template.title", &wire.title), ("template.body", &wire.body)] {
         if let Some(text) = text {
             template(place, text)?;
         }
     }
-    Ok(TemplateText { title: wire.title.clone(), body: wire.body.clone() })
+    Ok(TemplateText { title: wire.title, body: wire.body, payload })
 }
 
 fn delivery(wire: Option<&wire::Delivery>) -> Result<DeliveryPolicy, Invalid> {

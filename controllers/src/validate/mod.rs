@@ -9,6 +9,7 @@ mod kafka;
 mod resource;
 mod rule;
 mod schedule;
+mod webhook;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;

@@ -8,13 +8,13 @@ use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, Reminder, S
 use crds::resource::ResourceRef;
 use crds::schedule::{self as wire, Schedule};
 use domain::{
-    CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
+    About, CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
 };
 use jiff::SignedDuration;
 use jiff::civil::{Time, Weekday};
 use uuid::Uuid;
 
-use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
+use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or, template};
 use crate::conditions::reasons;
 
 /// The most `rrules`, and the most `exceptRrules`.
@@ -109,6 +109,8 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     }
     let body = SchedulePlan {
         title: spec.title.clone(),
+        about: about(spec)?,
+        summary: spec.summary.clone(),
         recurrence: text,
         reminders: plans,
         time_zones: zones(spec),
@@ -128,6 +130,28 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
         shared: if is_free(spec) { BTreeSet::new() } else { spec.shared_resources.iter().cloned().collect() },
         buffers: buffers(spec.buffer.as_ref())?,
         suggest,
+    })
+}
+
+/// What it says of itself for people.
+fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
+    if let Some(text) = &spec.summary {
+        template("summary", text)?;
+    }
+    if let Some(url) = &spec.url {
+        let scheme = url.split_once(':').filter(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+        if scheme.is_none() || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Invalid::spec(format!(
+                "url: {url:?} is not a URL such as https://meet.example.com/x"
+            )));
+        }
+    }
+    let shared = spec.shared_resources.iter().map(|it| format!("{}/{}", it.namespace, it.name));
+    Ok(About {
+        description: spec.description.clone(),
+        location: spec.location.clone(),
+        url: spec.url.clone(),
+        resources: spec.resources.iter().cloned().chain(shared).collect(),
     })
 }
 
