@@ -289,6 +289,11 @@ impl<'d> Node<'d> {
         }
     }
 
+    /// How many entries it is made of.
+    pub(crate) fn entries(&self) -> usize {
+        (self.view.document.after(self.at) - self.at) as usize
+    }
+
     /// The value as serde_json has it.
     pub fn to_json(&self) -> Value {
         match self.data() {

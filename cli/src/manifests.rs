@@ -8,6 +8,8 @@ use controllers::lint::{Level, lint};
 use domain::{Plan, PlanBody};
 use serde_json::Value;
 
+use crate::terminal;
+
 /// A manifest and where it stands.
 pub(crate) struct Manifest {
     /// The file's name.
@@ -17,15 +19,48 @@ pub(crate) struct Manifest {
     pub(crate) value: Value,
 }
 
-/// All manifests of files and folders.
+/// A file that holds no YAML.
+pub(crate) struct NotYaml {
+    /// The file's name.
+    pub(crate) file: String,
+    /// It is in a folder, and looks like a template that Helm makes YAML of.
+    pub(crate) is_template: bool,
+    /// In words, with the place.
+    pub(crate) why: String,
+}
+
+/// All manifests of files and folders. Templates in a folder are passed over, which is said.
 pub(crate) fn all(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
-    let mut manifests = Vec::new();
-    for path in paths {
-        for file in files(path)? {
-            manifests.extend(read(&file)?);
+    let (manifests, not_yaml) = readable(paths)?;
+    for NotYaml { file, is_template, why } in not_yaml {
+        if !is_template {
+            bail!("{file} is not YAML: {why}");
         }
+        terminal::note(format_args!("{file} is passed over: {TEMPLATE}"));
     }
     Ok(manifests)
+}
+
+/// What to do about a template.
+pub(crate) const TEMPLATE: &str = "a template, not YAML; give what `helm template` makes of it";
+
+/// All manifests of files and folders, and the files that hold none.
+pub(crate) fn readable(paths: &[PathBuf]) -> anyhow::Result<(Vec<Manifest>, Vec<NotYaml>)> {
+    let (mut manifests, mut not_yaml) = (Vec::new(), Vec::new());
+    for path in paths {
+        for file in files(path)? {
+            let text = text(&file)?;
+            let name = file.display().to_string();
+            match read(&name, &text) {
+                Ok(read) => manifests.extend(read),
+                Err(why) => {
+                    let is_template = file != *path && text.contains("{{");
+                    not_yaml.push(NotYaml { file: name, is_template, why });
+                }
+            }
+        }
+    }
+    Ok((manifests, not_yaml))
 }
 
 /// The plans of the AlertRules among manifests, in their order. One that is wrong is an error.
@@ -85,8 +120,7 @@ pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
 }
 
 /// The documents of a file; a `List` is its items.
-fn read(file: &Path) -> anyhow::Result<Vec<Manifest>> {
-    let name = file.display().to_string();
+fn read(name: &str, text: &str) -> Result<Vec<Manifest>, String> {
     // The reader's own bounds, 1,024 documents among them, are for what strangers send.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -95,15 +129,15 @@ fn read(file: &Path) -> anyhow::Result<Vec<Manifest>> {
             max_events: 40_000_000,
         },
     };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text(file)?, options)
-        .with_context(|| format!("{name} is not YAML"))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())?;
     let mut manifests = Vec::new();
     for (at, value) in documents.into_iter().enumerate() {
         let values = match value["items"].as_array() {
             Some(items) if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => items.clone(),
             _ => vec![value],
         };
-        let manifest = |value| Manifest { file: name.clone(), document: at + 1, value };
+        let manifest = |value| Manifest { file: name.to_owned(), document: at + 1, value };
         manifests.extend(values.into_iter().map(manifest));
     }
     Ok(manifests)

@@ -1,8 +1,9 @@
 //! `belfry match`: one line a record: `true`, `false`, or `false: why`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use alerting::decode::{Decoded, Decoder};
+use alerting::decode::{DecodeReason, Decoded, Decoder};
 use alerting::document::Document;
 use alerting::matching::Matcher;
 use alerting::record::Record;
@@ -39,27 +40,45 @@ impl Format {
 pub(crate) fn run(expression: &str, file: &Path, format: &domain::Format) -> anyhow::Result<bool> {
     let matcher = Matcher::compile(expression).map_err(|error| anyhow!("{error}"))?;
     let decoder = Decoder::new(format).map_err(|error| anyhow!("--pattern: {error}"))?;
-    let lines = Lines { are_text: records::is_text(format), time_path: None };
+    let lines = Lines::of(std::slice::from_ref(&decoder), None);
     let mut document = Document::default();
     let mut out = terminal::lines();
-    records::each(file, &lines, |line| Ok(out.line(answer(&matcher, &decoder, &line, &mut document))?))?;
+    let (mut read, mut undecodable) = (0_u64, BTreeMap::new());
+    records::each(file, &lines, |line| {
+        let (answer, reason) = answer(&matcher, &decoder, &line, &mut document);
+        read += 1;
+        if let Some(reason) = reason {
+            *undecodable.entry(reason.name()).or_insert(0_u64) += 1;
+        }
+        Ok(out.line(answer)?)
+    })?;
     out.end()?;
+    if !undecodable.is_empty() {
+        terminal::note(format_args!("{read} records read, {}", records::counted(&undecodable)));
+    }
     Ok(true)
 }
 
-fn answer(matcher: &Matcher, decoder: &Decoder, line: &Line, document: &mut Document) -> String {
+/// The answer in words, and why the record can't be decoded.
+fn answer(
+    matcher: &Matcher,
+    decoder: &Decoder,
+    line: &Line,
+    document: &mut Document,
+) -> (String, Option<DecodeReason>) {
     let topic = line.topic.as_deref().unwrap_or_default();
     let at = (topic, line.offset.unwrap_or(0), line.time_ms.unwrap_or(0));
     line.with_raw(at, |raw| {
         let view = match decoder.decode(raw, document) {
             Ok(Decoded::Value(view)) => view,
-            Ok(Decoded::Tombstone) => return "false: a tombstone".to_owned(),
-            Err(error) => return format!("false: {error}"),
+            Ok(Decoded::Tombstone) => return ("false: a tombstone".to_owned(), None),
+            Err(error) => return (format!("false: {error}"), Some(error.reason)),
         };
-        match matcher.matches(&Record { raw: *raw, value: view.root() }) {
+        let answer = match matcher.matches(&Record { raw: *raw, value: view.root() }) {
             Ok(answer) => answer.to_string(),
             Err(failure) => format!("false: {failure}"),
-        }
+        };
+        (answer, None)
     })
 }
 
@@ -75,7 +94,7 @@ mod tests {
         let mut document = Document::default();
         let mut told = |fields: serde_json::Value| {
             let line = records::record(fields.as_object().unwrap(), 1).unwrap();
-            answer(&matcher, &Decoder::Json, &line, &mut document)
+            answer(&matcher, &Decoder::Json, &line, &mut document).0
         };
         assert_eq!(told(json!({"key": "k", "value": {"a": 2}})), "true");
         assert_eq!(told(json!({"key": "k", "value": {"a": 1}})), "false");

@@ -3,19 +3,21 @@
 //! A line is either a record, an object with `value` (or `raw`, a text of bytes that need not be JSON) and any of
 //! `timestamp` (RFC 3339, or Unix milliseconds), `key`, `headers` (an object of texts), `topic`, `partition` and `offset`;
 //! or, with a time path, a bare value whose time is at that path (RFC 3339, Unix seconds, or from 10^11 on milliseconds).
-//! Without a time path an object without `value` and `raw` is a bare value without a time. Where values are no JSON but lines
-//! of text, any other line is a bare value as it is.
+//! Without a time path an object without `value` and `raw` is a bare value without a time. Any other line is a bare value as it
+//! is, whatever its bytes are: what it can't be decoded as is for the engine to say.
+//!
+//! Never: a line that ends the reading because its value can't be decoded.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use alerting::decode::{Decoded, Decoder};
+use alerting::document::Document;
+use alerting::record::RawRecord;
 use anyhow::{Context as _, bail};
-use domain::Format;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-
-use alerting::record::RawRecord;
 
 /// From here on a number at a time path is milliseconds: as seconds it would be the year 5138.
 const MILLISECONDS: f64 = 1e11;
@@ -50,16 +52,14 @@ impl TimePath {
         Ok(Self(names))
     }
 
-    fn time(&self, value: &Value) -> Result<i64, String> {
-        let place = || self.0.join(".");
-        let found = self.0.iter().try_fold(value, |value, name| value.get(name));
-        let found = found.ok_or_else(|| format!("there is nothing at {}", place()))?;
-        let number = found.as_f64().map(|it| if it.abs() < MILLISECONDS { it * 1_000.0 } else { it });
-        match (number, found.as_str()) {
-            (Some(ms), _) => Ok(ms as i64),
-            (None, Some(text)) => instant(text),
-            (None, None) => Err(format!("{} is no time", place())),
-        }
+    /// The time that is there, if one is.
+    fn time(&self, value: &Value) -> Option<i64> {
+        let found = self.0.iter().try_fold(value, |value, name| value.get(name))?;
+        let text = found.as_str();
+        // In a line of text a number is a text too.
+        let number = found.as_f64().or_else(|| text?.parse().ok()).filter(|it: &f64| it.is_finite());
+        let ms = number.map(|it| if it.abs() < MILLISECONDS { it * 1_000.0 } else { it } as i64);
+        ms.or_else(|| instant(text?).ok())
     }
 }
 
@@ -73,15 +73,42 @@ fn instant(text: &str) -> Result<i64, String> {
 /// What the lines of a file are.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Lines {
-    /// Bare values are lines of text, not JSON.
-    pub(crate) are_text: bool,
+    /// What takes bare values apart where they are lines of text; none where they are JSON.
+    pub(crate) text: Vec<Decoder>,
     /// Where the time of a bare value is.
     pub(crate) time_path: Option<TimePath>,
 }
 
-/// Whether values of the format are lines of text.
-pub(crate) fn is_text(format: &Format) -> bool {
-    matches!(format, Format::Logfmt | Format::Text { .. })
+impl Lines {
+    /// Of values that these decoders take apart.
+    pub(crate) fn of(decoders: &[Decoder], time_path: Option<TimePath>) -> Self {
+        let is_text = |it: &Decoder| matches!(it, Decoder::Logfmt | Decoder::Text(_));
+        let text = if decoders.iter().all(is_text) { decoders.to_vec() } else { Vec::new() };
+        Self { text, time_path }
+    }
+
+    /// The time of a bare value.
+    fn time(&self, line: &Line, value: Option<&Value>) -> Option<i64> {
+        let path = self.time_path.as_ref()?;
+        if self.text.is_empty() {
+            return path.time(value?);
+        }
+        let mut document = Document::default();
+        self.text.iter().find_map(|decoder| {
+            line.with_raw(("", 0, 0), |raw| match decoder.decode(raw, &mut document) {
+                Ok(Decoded::Value(view)) => path.time(&view.root().to_json()),
+                _ => None,
+            })
+        })
+    }
+}
+
+/// How many records can't be decoded, and why.
+pub(crate) fn counted(undecodable: &BTreeMap<&'static str, u64>) -> String {
+    let reasons: Vec<String> =
+        undecodable.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let all: u64 = undecodable.values().sum();
+    if all == 0 { "0 undecodable".to_owned() } else { format!("{all} undecodable: {}", reasons.join(", ")) }
 }
 
 /// Calls `take` with each record of the file, or of standard input for `-`. An error says which line.
@@ -90,19 +117,26 @@ pub(crate) fn each(
     lines: &Lines,
     mut take: impl FnMut(Line) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let input: Box<dyn BufRead> = if file == Path::new("-") {
+    let mut input: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
         let opened = std::fs::File::open(file).with_context(|| format!("reading {}", file.display()))?;
         Box::new(BufReader::new(opened))
     };
-    for (at, line) in input.lines().enumerate() {
-        let place = || format!("{}, line {}", file.display(), at + 1);
-        let line = line.with_context(place)?;
-        if line.trim().is_empty() {
+    let mut line = Vec::new();
+    for number in 1.. {
+        let place = || format!("{}, line {number}", file.display());
+        line.clear();
+        if input.read_until(b'\n', &mut line).with_context(place)? == 0 {
+            break;
+        }
+        if line.last() == Some(&b'\n') {
+            line.truncate(line.len() - if line.ends_with(b"\r\n") { 2 } else { 1 });
+        }
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        match parse(&line, at + 1, lines) {
+        match parse(&line, number, lines) {
             Ok(record) => take(record).with_context(place)?,
             Err(why) => bail!("{}: {why}", place()),
         }
@@ -110,26 +144,20 @@ pub(crate) fn each(
     Ok(())
 }
 
-fn parse(line: &str, number: usize, lines: &Lines) -> Result<Line, String> {
-    let time_path = lines.time_path.as_ref();
-    let value = match serde_json::from_str::<Value>(line) {
-        Ok(Value::Object(fields))
-            if time_path.is_none() && (fields.contains_key("value") || fields.contains_key("raw")) =>
-        {
-            return record(&fields, number);
-        }
-        Ok(value) => value,
-        Err(_) if lines.are_text => Value::Null,
-        Err(error) => {
-            return Err(format!(
-                "not a JSON text ({error}); bytes that are none go in as {{\"raw\": \"...\"}}"
-            ));
-        }
-    };
-    let record = if lines.are_text { line } else { line.trim() }.as_bytes().to_vec();
-    let time_ms = time_path.map(|path| path.time(&value)).transpose()?;
+fn parse(line: &[u8], number: usize, lines: &Lines) -> Result<Line, String> {
+    let value = serde_json::from_slice::<Value>(line).ok();
+    if let Some(Value::Object(fields)) = &value
+        && lines.time_path.is_none()
+        && (fields.contains_key("value") || fields.contains_key("raw"))
+    {
+        return record(fields, number);
+    }
+    let bytes = if lines.text.is_empty() { line.trim_ascii() } else { line }.to_vec();
     let (topic, offset, key, headers) = (None, None, None, Vec::new());
-    Ok(Line { number, topic, partition: 0, offset, time_ms, key, headers, value: Some(record) })
+    let mut line =
+        Line { number, topic, partition: 0, offset, time_ms: None, key, headers, value: Some(bytes) };
+    line.time_ms = lines.time(&line, value.as_ref());
+    Ok(line)
 }
 
 /// Reads a record's fields.
@@ -206,7 +234,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        parse(text, 1, &Lines::default()).unwrap()
+        parse(text.as_bytes(), 1, &Lines::default()).unwrap()
     }
 
     #[test]
@@ -234,35 +262,50 @@ mod tests {
             (r#"{"meta":{"at":1767607200}}"#, 1_767_607_200_000),
             (r#"{"meta":{"at":1767607200123},"value":2}"#, 1_767_607_200_123),
         ] {
-            let it = parse(text, 1, &path).unwrap();
+            let it = parse(text.as_bytes(), 1, &path).unwrap();
             assert_eq!((it.time_ms, it.value.as_deref()), (Some(ms), Some(text.as_bytes())));
         }
-        assert!(parse("{}", 1, &path).unwrap_err().contains("nothing at meta.at"));
+        assert_eq!(parse(b"{}", 1, &path).unwrap().time_ms, None);
         assert_eq!(line(r#"{"level":"ERROR"}"#).time_ms, None);
     }
 
     #[test]
     fn a_line_of_text_is_a_value_as_it_is_unless_it_is_a_record() {
-        let lines = Lines { are_text: true, ..Lines::default() };
+        let lines = Lines::of(&[Decoder::Logfmt], None);
         for text in ["level=error msg=\"x\"", "2026-01-05 ERROR {", "{\"a\":1}", " 7 "] {
-            let it = parse(text, 1, &lines).unwrap();
+            let it = parse(text.as_bytes(), 1, &lines).unwrap();
             assert_eq!((it.time_ms, it.value.as_deref()), (None, Some(text.as_bytes())), "{text}");
         }
-        let it = parse("{\"timestamp\":5,\"raw\":\"level=error\"}", 1, &lines).unwrap();
+        let it = parse(b"{\"timestamp\":5,\"raw\":\"level=error\"}", 1, &lines).unwrap();
         assert_eq!((it.time_ms, it.value.as_deref()), (Some(5), Some(b"level=error".as_slice())));
+    }
+
+    #[test]
+    fn a_line_of_text_has_its_time_at_the_path_too() {
+        let lines = Lines::of(&[Decoder::Logfmt], TimePath::parse("record.ts").ok());
+        for (text, ms) in [
+            ("ts=1970-01-01T00:00:01.5Z level=error", Some(1_500)),
+            ("level=error ts=1767607200", Some(1_767_607_200_000)),
+            ("ts=\"1767607200123\"", Some(1_767_607_200_123)),
+            ("level=error", None),
+            ("ts=noon", None),
+            ("=broken", None),
+        ] {
+            let it = parse(text.as_bytes(), 1, &lines).unwrap();
+            assert_eq!((it.time_ms, it.value.as_deref()), (ms, Some(text.as_bytes())), "{text}");
+        }
     }
 
     #[test]
     fn what_is_no_record_says_what_is_allowed() {
         for (text, part) in [
-            ("nonsense", "{\"raw\": \"...\"}"),
             (r#"{"value":1,"time":2}"#, "it has timestamp, key"),
             (r#"{"value":1,"raw":"x"}"#, "either value or raw"),
             (r#"{"value":1,"timestamp":"noon"}"#, "2026-01-05T10:00:00Z"),
             (r#"{"value":1,"partition":"x"}"#, "whole number"),
             (r#"{"value":1,"headers":[1]}"#, "object of texts"),
         ] {
-            let why = parse(text, 1, &Lines::default()).unwrap_err();
+            let why = parse(text.as_bytes(), 1, &Lines::default()).unwrap_err();
             assert!(why.contains(part), "{text}: {why}");
         }
     }

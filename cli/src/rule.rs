@@ -10,11 +10,14 @@ pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use alerting::decode::{DecodeError, Decoder};
+use alerting::document::Document;
+use alerting::reason::DropReason;
 use alerting::record::RawRecord;
 use alerting::replay::{Event, Replay};
 use alerting::tell::{Shown, Subject};
 use anyhow::{Context as _, bail};
-use domain::{EventTime, Plan, PlanBody, RulePlan};
+use domain::{EventTime, Format, Plan, PlanBody, RulePlan};
 use jiff::Timestamp;
 use serde::Serialize;
 use templates::alert::{Compiled, Data, Which, compile};
@@ -53,9 +56,24 @@ pub(crate) struct Run {
     plans: BTreeMap<Uuid, (Plan, Texts)>,
     replay: Replay,
     offsets: HashMap<(String, i32), i64>,
-    /// Records taken, and those that can't be decoded.
+    decoders: Vec<Decoder>,
+    /// Records taken.
     pub(crate) read: u64,
-    pub(crate) undecodable: u64,
+    /// Those that can't be decoded, by reason.
+    undecodable: BTreeMap<&'static str, u64>,
+    /// Those of them that have no time, so that they are no part of the replay, by topic.
+    apart: BTreeMap<String, i64>,
+    /// Records whose time is not known, which nothing is decided by.
+    untimed: u64,
+}
+
+/// What became of a record.
+#[derive(Debug, Default)]
+pub(crate) struct Pushed {
+    /// By how many rules it was counted.
+    pub(crate) matched: usize,
+    /// Why it is a dead letter.
+    pub(crate) undecodable: Option<DecodeError>,
 }
 
 fn rule(plan: &Plan) -> Option<&RulePlan> {
@@ -78,7 +96,26 @@ impl Run {
         let texts = |rule: &RulePlan| Texts { title: compile(&rule.title), summary: compile(&rule.summary) };
         let compiled: Vec<Texts> = rules.iter().map(|(_, rule)| texts(rule)).collect();
         let plans = plans.into_iter().zip(compiled).map(|(plan, texts)| (plan.uid, (plan, texts))).collect();
-        Ok(Self { plans, replay, offsets: HashMap::new(), read: 0, undecodable: 0 })
+        let mut run = Self {
+            plans,
+            replay,
+            offsets: HashMap::new(),
+            decoders: Vec::new(),
+            read: 0,
+            undecodable: BTreeMap::new(),
+            apart: BTreeMap::new(),
+            untimed: 0,
+        };
+        let mut formats: Vec<&Format> = Vec::new();
+        for plan in run.plans.values().filter_map(|(plan, _)| rule(plan)) {
+            let format = &plan.source.reading.format;
+            if !formats.contains(&format) {
+                formats.push(format);
+                // The replay has compiled it already.
+                run.decoders.extend(Decoder::new(format).ok());
+            }
+        }
+        Ok(run)
     }
 
     /// The rules, by uid.
@@ -106,22 +143,19 @@ impl Run {
         })
     }
 
-    /// Whether all rules read lines of text.
-    pub(crate) fn reads_text(&self) -> bool {
-        let mut rules = self.rules().filter_map(|(_, plan)| rule(plan));
-        rules.all(|rule| records::is_text(&rule.source.reading.format))
+    /// What the rules' records are taken apart by, each format once.
+    pub(crate) fn decoders(&self) -> &[Decoder] {
+        &self.decoders
     }
 
-    /// Takes a record; by how many rules it was counted.
-    pub(crate) fn push(&mut self, line: &Line, default_topic: Option<&str>) -> anyhow::Result<usize> {
+    /// Takes a record.
+    pub(crate) fn push(&mut self, line: &Line, default_topic: Option<&str>) -> anyhow::Result<Pushed> {
         let topic = line.topic.as_deref().or(default_topic);
         let topic = topic.context("the record must name its topic: the rules read several")?;
         let time = match line.time_ms {
             Some(time) => time,
             None if self.needs_no_time() => 0,
-            None => {
-                bail!("the record has no time: give --time-path, or records with \"timestamp\" and \"value\"")
-            }
+            None => return Ok(self.without_time(line, topic)),
         };
         let next = self.offsets.entry((topic.to_owned(), line.partition)).or_default();
         let offset = line.offset.unwrap_or(*next);
@@ -146,12 +180,47 @@ impl Run {
         rules.filter_map(|rule| rule.source.reading.event_time.as_ref()).collect()
     }
 
-    /// Takes a record as Kafka has it, and when the broker appended it, where it says so; by how many rules it was counted.
-    pub(crate) fn take(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> usize {
+    /// A record without a time is a dead letter all the same if it can't be decoded; otherwise nothing is decided by it.
+    fn without_time(&mut self, line: &Line, topic: &str) -> Pushed {
+        self.read += 1;
+        let mut document = Document::default();
+        let mut failed = None;
+        for decoder in &self.decoders {
+            match line.with_raw((topic, 0, 0), |raw| decoder.decode(raw, &mut document).err()) {
+                None => {
+                    self.untimed += 1;
+                    return Pushed::default();
+                }
+                error => failed = error,
+            }
+        }
+        *self.apart.entry(topic.to_owned()).or_default() += 1;
+        self.dead(failed)
+    }
+
+    fn dead(&mut self, undecodable: Option<DecodeError>) -> Pushed {
+        if let Some(error) = &undecodable {
+            *self.undecodable.entry(error.reason.name()).or_default() += 1;
+        }
+        Pushed { matched: 0, undecodable }
+    }
+
+    /// Takes a record as Kafka has it, and when the broker appended it, where it says so.
+    pub(crate) fn take(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> Pushed {
         self.read += 1;
         let folded = self.replay.push_appended(record, appended_ms);
-        self.undecodable += u64::from(folded.undecodable.is_some());
-        folded.matched
+        Pushed { matched: folded.matched, ..self.dead(folded.undecodable) }
+    }
+
+    /// What to do where no record has a time.
+    pub(crate) fn timed(&self) -> anyhow::Result<()> {
+        if self.untimed == 0 || self.untimed + self.undecodable.values().sum::<u64>() < self.read {
+            return Ok(());
+        }
+        bail!(
+            "no record has a time. Where it is in the records, say so: --time-path record.time for this run, or the source's \
+             eventTime for the rule. Otherwise give records with \"timestamp\" and \"value\" (or \"raw\", a line of text)"
+        )
     }
 
     /// Decides what is due.
@@ -195,13 +264,24 @@ impl Run {
 
     /// What became of the records, in words, a line each.
     pub(crate) fn summary(&self) -> Vec<String> {
-        let mut lines = vec![format!("{} records read, {} undecodable", self.read, self.undecodable)];
+        let mut lines = vec![format!("{} records read, {}", self.read, records::counted(&self.undecodable))];
+        if self.untimed > 0 {
+            lines.push(format!("{} without a time, so not counted", self.untimed));
+        }
         for (uid, plan) in self.rules() {
             let tally = self.replay.tally(uid).unwrap_or_default();
             lines.push(format!("{}: {} counted, {} of them late", plan.name, tally.matched, tally.late));
             let dropped = self.replay.dropped().iter().filter(|((of, _), _)| *of == uid);
+            let mut dropped: BTreeMap<&str, i64> =
+                dropped.map(|((_, reason), count)| (reason.as_str(), *count)).collect();
+            let reads = |topic: &String| rule(plan).is_some_and(|rule| rule.topics.contains(topic));
+            let apart: i64 =
+                self.apart.iter().filter(|(topic, _)| reads(topic)).map(|(_, count)| count).sum();
+            if apart > 0 {
+                *dropped.entry(DropReason::Undecodable.name()).or_default() += apart;
+            }
             lines.extend(
-                dropped.map(|((_, reason), count)| format!("{}: {count} not counted: {reason}", plan.name)),
+                dropped.iter().map(|(reason, count)| format!("{}: {count} not counted: {reason}", plan.name)),
             );
         }
         lines

@@ -1,7 +1,8 @@
 //! logfmt into a document: `level=error msg="no such file" retried`.
 //!
 //! A name is bytes above the space but `=` and `"`; its value is nothing, a run of bytes above the space but `"` (so `a=b=c`
-//! is `a` with `b=c`), or a text in quotes with the escapes of JSON. Every value is a text, since the format has no types; a
+//! is `a` with `b=c`), or a text in quotes with the escapes of JSON and of Go's `%q` (`\x1b`, `\a`, `\U0001f600`; bytes that are
+//! no UTF-8, which Go writes as `\xff`, are U+FFFD). Every value is a text, since the format has no types; a
 //! name without `=` is true. Of names that come again the last counts. Never: several lines.
 
 use super::DecodeError;
@@ -100,7 +101,7 @@ impl Line<'_> {
             plain = false;
             scratch.push_str(self.text.get(from..self.at).unwrap_or_default());
             self.at += 1;
-            let escaped = super::json::escape(self.bytes, &mut self.at);
+            let escaped = escape(self.bytes, &mut self.at);
             scratch.push(escaped.ok_or_else(|| self.wrong("an escape that there is not"))?);
             from = self.at;
         }
@@ -116,4 +117,55 @@ impl Line<'_> {
             Some(_) => Err(self.wrong("something right behind a closing quote")),
         }
     }
+}
+
+/// The character of an escape, from behind its backslash.
+fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
+    let plain = match bytes.get(*at)? {
+        b'a' => '\x07',
+        b'v' => '\x0b',
+        b'\'' => '\'',
+        b'x' => return byte(bytes, at),
+        b'U' => {
+            let code = hex(bytes, *at + 1, 8)?;
+            *at += 9;
+            return char::from_u32(code);
+        }
+        _ => return super::json::escape(bytes, at),
+    };
+    *at += 1;
+    Some(plain)
+}
+
+/// The character of a byte that is written `xff`, and of those behind it that belong to it.
+fn byte(bytes: &[u8], at: &mut usize) -> Option<char> {
+    let first = hex(bytes, *at + 1, 2)? as u8;
+    *at += 3;
+    let len = match first {
+        0..0x80 => return Some(char::from(first)),
+        0xC2..0xE0 => 2,
+        0xE0..0xF0 => 3,
+        0xF0..0xF5 => 4,
+        _ => return Some(char::REPLACEMENT_CHARACTER),
+    };
+    let (mut all, mut end) = ([first, 0, 0, 0], *at);
+    for place in all.iter_mut().take(len).skip(1) {
+        // What is no escape of a byte leaves a zero, which belongs to no character of several bytes.
+        if bytes.get(end..).is_some_and(|rest| rest.starts_with(b"\\x")) {
+            *place = hex(bytes, end + 2, 2)? as u8;
+            end += 4;
+        }
+    }
+    match std::str::from_utf8(&all[..len]).ok().and_then(|text| text.chars().next()) {
+        Some(char) if char.len_utf8() == len => {
+            *at = end;
+            Some(char)
+        }
+        _ => Some(char::REPLACEMENT_CHARACTER),
+    }
+}
+
+fn hex(bytes: &[u8], from: usize, digits: usize) -> Option<u32> {
+    let digits = bytes.get(from..from + digits)?;
+    digits.iter().try_fold(0_u32, |sum, digit| Some(sum.checked_mul(16)? + char::from(*digit).to_digit(16)?))
 }

@@ -85,6 +85,15 @@ fn a_line_of_logfmt_is_its_pairs() {
         ("  a=1\t b=2  ", json!({"a": "1", "b": "2"})),
         ("n=007 t=true x=1e5", json!({"n": "007", "t": "true", "x": "1e5"})),
         (r#"q="say \"hi\"\n\u00e9\ud83d\ude00\\" r=1"#, json!({"q": "say \"hi\"\né😀\\", "r": "1"})),
+        // As Go's %q writes it.
+        (
+            r#"m="\x1b[31mred\x1b[0m\a\v\U0001f600\u00e9" r=1"#,
+            json!({"m": "\u{1b}[31mred\u{1b}[0m\u{7}\u{b}😀é", "r": "1"}),
+        ),
+        (
+            r#"m="\xc3\xa9 \xff \xe2\x82 \xe2\x82\xac \xc3x""#,
+            json!({"m": "é \u{fffd} \u{fffd}\u{fffd} € \u{fffd}x"}),
+        ),
         ("a=1 a=2", json!({"a": "2"})),
         ("größe=L ort=münchen", json!({"größe": "L", "ort": "münchen"})),
         ("a=1\n", json!({"a": "1"})),
@@ -105,6 +114,10 @@ fn what_is_not_logfmt_says_what_and_where() {
         ("a=b\"c\"", DecodeReason::Malformed, "a quote in a value"),
         ("a=\"b\"c", DecodeReason::Malformed, "right behind a closing quote at byte 5"),
         ("a=\"\\x\"", DecodeReason::Malformed, "an escape that there is not"),
+        ("a=\"\\x1g\"", DecodeReason::Malformed, "an escape that there is not"),
+        ("a=\"\\xc3\\x\"", DecodeReason::Malformed, "an escape that there is not"),
+        ("a=\"\\U00110000\"", DecodeReason::Malformed, "an escape that there is not"),
+        ("a=\"\\q\"", DecodeReason::Malformed, "an escape that there is not"),
         ("a=\"\\ud83d\"", DecodeReason::Malformed, "an escape that there is not"),
         ("a=\"b", DecodeReason::Truncated, "not closed"),
         ("a=\"b\\", DecodeReason::Malformed, "an escape that there is not"),

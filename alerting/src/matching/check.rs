@@ -9,11 +9,28 @@ use regex::Regex;
 
 use crate::patterns::Patterns;
 
-use super::{CompileError, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, VARIABLES, functions};
+use super::compile::SLOTS;
+use super::fault::Op;
+use super::{CompileError, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, VARIABLES, calls, functions};
 
 /// The names of types, as `type(x) == int` says them.
-const TYPES: [&str; 11] =
-    ["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"];
+const TYPES: [&str; 12] = [
+    "bool",
+    "bytes",
+    "double",
+    "dyn",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "optional_type",
+    "string",
+    "type",
+    "uint",
+];
+
+/// What functions' names begin with.
+const NAMESPACES: [&str; 4] = ["cel", "math", "optional", "strings"];
 
 /// Refuses what the parser should not see.
 pub(super) fn size(expression: &str) -> Result<(), CompileError> {
@@ -39,6 +56,15 @@ fn operators_outside_of_strings(expression: &str) -> usize {
                 at = end_of_string(bytes, at, raw);
                 continue;
             }
+            // A name in backticks and a comment hold no operators, and their quotes begin no string.
+            b'`' => {
+                at = past(bytes, at + 1, b'`').unwrap_or(at + 1);
+                continue;
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'/') => {
+                at = past(bytes, at, b'\n').unwrap_or(bytes.len());
+                continue;
+            }
             b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'!' | b'?' | b'.' | b'[' => count += 1,
             b'=' if at == 0 || !matches!(bytes[at - 1], b'<' | b'>' | b'!' | b'=') => count += 1,
             _ => {}
@@ -46,6 +72,11 @@ fn operators_outside_of_strings(expression: &str) -> usize {
         at += 1;
     }
     count
+}
+
+/// The index after the next of that byte.
+fn past(bytes: &[u8], from: usize, end: u8) -> Option<usize> {
+    Some(from + memchr::memchr(end, bytes.get(from..)?)? + 1)
 }
 
 /// The index after the string that begins at `start`, quoted once or three times. Where it does not end, the index after
@@ -72,6 +103,7 @@ pub(super) fn program(
     let mut check = Check {
         source,
         bound: Vec::new(),
+        variables: 0,
         nesting: 0,
         patterns: BTreeMap::new(),
         built: Patterns::default(),
@@ -85,6 +117,8 @@ struct Check<'s> {
     source: &'s SourceInfo,
     /// Variables of the comprehensions around.
     bound: Vec<String>,
+    /// How many of them a program has places for.
+    variables: usize,
     nesting: usize,
     patterns: BTreeMap<u64, Regex>,
     built: Patterns,
@@ -105,19 +139,19 @@ impl Check<'_> {
         let never = match &expression.expr {
             Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
             Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
-            Expr::Call(call) => matches!(
-                call.func_name.as_str(),
-                operators::ADD
-                    | operators::SUBSTRACT
-                    | operators::MULTIPLY
-                    | operators::DIVIDE
-                    | operators::MODULO
-                    | operators::NEGATE
-                    | "size"
-                    | "string"
-                    | "int"
-                    | "double"
-            ),
+            Expr::Call(call) if matches!(calls::of(call), Some(it) if it.never_true()) => true,
+            Expr::Call(call) => match self.named(call) {
+                Some(op) => !may_be_true(op),
+                None => matches!(
+                    call.func_name.as_str(),
+                    operators::ADD
+                        | operators::SUBSTRACT
+                        | operators::MULTIPLY
+                        | operators::DIVIDE
+                        | operators::MODULO
+                        | operators::NEGATE
+                ),
+            },
             _ => false,
         };
         if never {
@@ -131,19 +165,22 @@ impl Check<'_> {
             Expr::Ident(name) => self.identifier(node, name),
             Expr::Struct(_) => Err(self.error(node, "there are no message types".to_owned())),
             Expr::Call(call) => {
+                if let Some(it) = calls::of(call) {
+                    return self.written(node, &it);
+                }
                 self.function(node, call)?;
                 if call.func_name == "matches"
                     && let Some(pattern) = call.args.last()
                 {
                     self.pattern(pattern)?;
                 }
-                call.target.as_deref().into_iter().chain(&call.args).try_for_each(|it| self.visit(it))
+                let target = call.target.as_deref().filter(|_| self.namespaced(call).is_none());
+                target.into_iter().chain(&call.args).try_for_each(|it| self.visit(it))
             }
-            Expr::Comprehension(_) if self.nesting == MAX_NESTING => {
-                let message = format!("exists, all, map and filter nested more than {MAX_NESTING} deep");
-                Err(self.error(node, message))
+            Expr::Comprehension(comprehension) => {
+                self.room(node, true, 1)?;
+                self.comprehension(comprehension)
             }
-            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::List(list) => list.elements.iter().try_for_each(|it| self.visit(it)),
             Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
                 EntryExpr::StructField(field) => self.visit(&field.value),
@@ -172,12 +209,58 @@ impl Check<'_> {
     /// Refuses a function that does not exist.
     fn function(&self, node: &IdedExpr, call: &CallExpr) -> Result<(), CompileError> {
         let name = &call.func_name;
-        if !name.starts_with(|first: char| first.is_ascii_alphabetic())
-            || functions::named(name, call.target.is_some()).is_some()
-        {
+        if !name.starts_with(|first: char| first.is_ascii_alphabetic()) || self.named(call).is_some() {
             return Ok(());
         }
+        let namespace = call.target.as_deref().and_then(calls::name).filter(|it| NAMESPACES.contains(it));
+        let name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}.{name}"));
         Err(self.error(node, format!("unknown function `{name}`")))
+    }
+
+    /// The function that a call is in a namespace, unless that is the name of a variable.
+    fn namespaced(&self, call: &CallExpr) -> Option<Op> {
+        let namespace = calls::name(call.target.as_deref()?)?;
+        let is_variable = self.bound.iter().any(|bound| bound == namespace);
+        functions::namespaced(namespace, &call.func_name).filter(|_| !is_variable)
+    }
+
+    fn named(&self, call: &CallExpr) -> Option<Op> {
+        self.namespaced(call).or_else(|| functions::named(&call.func_name, call.target.is_some()))
+    }
+
+    /// Refuses more variables and more nesting than a program has room for.
+    fn room(&self, node: &IdedExpr, iterates: bool, variables: usize) -> Result<(), CompileError> {
+        let message = if iterates && self.nesting == MAX_NESTING {
+            format!("exists, all, map and filter nested more than {MAX_NESTING} deep")
+        } else if self.variables + variables > SLOTS {
+            format!("more than {SLOTS} variables of macros at once")
+        } else {
+            return Ok(());
+        };
+        Err(self.error(node, message))
+    }
+
+    /// A macro that the parser left as it is written.
+    fn written(&mut self, node: &IdedExpr, it: &calls::Call<'_>) -> Result<(), CompileError> {
+        self.room(node, it.kind.iterates(), it.names.len())?;
+        self.visit(it.over)?;
+        let outside = self.bound.len();
+        for expression in it.names {
+            let Some(name) = calls::name(expression) else {
+                return Err(self.error(expression, "a variable's name is expected here".to_owned()));
+            };
+            if self.bound.iter().skip(outside).any(|bound| bound == name) {
+                return Err(self.error(expression, format!("two variables of the name `{name}`")));
+            }
+            self.bound.push(name.to_owned());
+        }
+        self.variables += it.names.len();
+        self.nesting += usize::from(it.kind.iterates());
+        it.parts.iter().try_for_each(|part| self.visit(part))?;
+        self.nesting -= usize::from(it.kind.iterates());
+        self.variables -= it.names.len();
+        self.bound.truncate(outside);
+        Ok(())
     }
 
     fn pattern(&mut self, pattern: &IdedExpr) -> Result<(), CompileError> {
@@ -196,12 +279,33 @@ impl Check<'_> {
         let outside = self.bound.len();
         self.bound.extend([it.iter_var.clone(), it.accu_var.clone()]);
         self.bound.extend(it.iter_var2.clone());
+        self.variables += 1;
         self.nesting += 1;
         for part in [&it.loop_cond, &it.loop_step, &it.result] {
             self.visit(part)?;
         }
         self.nesting -= 1;
+        self.variables -= 1;
         self.bound.truncate(outside);
         Ok(())
     }
+}
+
+/// Whether a function can say true or false.
+fn may_be_true(op: Op) -> bool {
+    matches!(
+        op,
+        Op::Contains
+            | Op::StartsWith
+            | Op::EndsWith
+            | Op::Matches
+            | Op::ToBool
+            | Op::Dyn
+            | Op::Value
+            | Op::OrValue
+            | Op::HasValue
+            | Op::IsInf
+            | Op::IsNan
+            | Op::IsFinite
+    )
 }

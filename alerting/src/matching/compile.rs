@@ -11,24 +11,24 @@ use regex::Regex;
 use crate::document::Name;
 
 use super::MAX_NESTING;
+use super::calls;
 use super::eval;
 use super::fault::{Kind, Op};
 use super::functions;
 use super::program::{Macro, MacroKind, Node, Step};
 use super::value::Constant;
 
-/// How many variables a program can have at once: the element of each level.
-pub(super) const SLOTS: usize = MAX_NESTING;
+/// How many variables of macros a program can have at once: two of each level, and as many of `cel.bind` and `optMap`.
+pub(super) const SLOTS: usize = 3 * MAX_NESTING;
 
 /// Compiles a checked tree, with its patterns by their place in it.
 pub(super) fn compile(expression: &IdedExpr, patterns: &BTreeMap<u64, Regex>) -> Node {
-    Compiler { bound: Vec::new(), nesting: 0, patterns }.node(expression)
+    Compiler { bound: Vec::new(), patterns }.node(expression)
 }
 
 struct Compiler<'c> {
-    /// The variables of the macros around, and where their values are.
-    bound: Vec<(String, usize)>,
-    nesting: usize,
+    /// The variables of the macros around; each has its value in the slot of its index.
+    bound: Vec<String>,
     patterns: &'c BTreeMap<u64, Regex>,
 }
 
@@ -52,8 +52,8 @@ impl Compiler<'_> {
     }
 
     fn name(&self, name: &str) -> Node {
-        if let Some((_, slot)) = self.bound.iter().rev().find(|(bound, _)| bound == name) {
-            return Node::Slot(*slot);
+        if let Some(slot) = self.bound.iter().rposition(|bound| bound == name) {
+            return Node::Slot(slot);
         }
         match name {
             "record" => Node::Record,
@@ -150,11 +150,21 @@ impl Compiler<'_> {
     }
 
     fn function(&mut self, call: &CallExpr) -> Node {
-        let Some(op) = functions::named(&call.func_name, call.target.is_some()) else { return Node::Nothing };
+        if let Some(it) = calls::of(call) {
+            return self.written(&it).unwrap_or(Node::Nothing);
+        }
+        let name = &call.func_name;
+        let namespace = call.target.as_deref().and_then(calls::name);
+        let namespace = namespace.filter(|it| !self.bound.iter().any(|bound| bound == it));
+        let (op, target) = match namespace.and_then(|it| functions::namespaced(it, name)) {
+            Some(op) => (Some(op), None),
+            None => (functions::named(name, call.target.is_some()), call.target.as_deref()),
+        };
+        let Some(op) = op else { return Node::Nothing };
         if op == Op::Matches {
             // The pattern is the last, and the check has compiled it.
             let pattern = call.args.last().and_then(|it| self.patterns.get(&it.id)).cloned();
-            let text = match (call.target.as_deref(), call.args.as_slice()) {
+            let text = match (target, call.args.as_slice()) {
                 (Some(text), [_]) | (None, [text, _]) => Some(self.node(text)),
                 _ => None,
             };
@@ -163,7 +173,10 @@ impl Compiler<'_> {
             }
         }
         let arguments: Box<[Node]> = call.args.iter().map(|it| self.node(it)).collect();
-        let target = call.target.as_deref().map(|it| Box::new(self.node(it)));
+        let target = target.map(|it| Box::new(self.node(it)));
+        if matches!(op, Op::Greatest | Op::Least) {
+            return Node::Extreme(op, arguments);
+        }
         let (target, arguments) = match (op, target, &*arguments) {
             (Op::Contains, Some(text), [Node::Constant(Constant::Text(part))]) => {
                 return Node::Finds(text, Box::new(Finder::new(part.as_bytes()).into_owned()));
@@ -175,13 +188,35 @@ impl Compiler<'_> {
 
     fn comprehension(&mut self, it: &ComprehensionExpr) -> Node {
         let over = self.node(&it.iter_range);
-        let (outside, slot) = (self.bound.len(), self.nesting.min(SLOTS - 1));
-        self.nesting += 1;
-        self.bound.push((it.iter_var.clone(), slot));
+        let slot = self.bound.len();
+        self.bound.push(it.iter_var.clone());
         let kind = self.kind(it);
-        self.nesting -= 1;
-        self.bound.truncate(outside);
-        kind.map_or(Node::Nothing, |kind| Node::Macro(Box::new(Macro { over, slot, kind })))
+        self.bound.truncate(slot);
+        kind.map_or(Node::Nothing, |kind| Node::Macro(Box::new(Macro { over, slot, pairs: false, kind })))
+    }
+
+    /// A macro that the parser left as it is written.
+    fn written(&mut self, it: &calls::Call<'_>) -> Option<Node> {
+        let over = self.node(it.over);
+        let slot = self.bound.len();
+        self.bound.extend(it.names.iter().filter_map(calls::name).map(str::to_owned));
+        let mut parts: Vec<Node> = it.parts.iter().map(|part| self.node(part)).collect();
+        self.bound.truncate(slot);
+        let made = parts.pop()?;
+        let guard = parts.pop();
+        let kind = match it.kind {
+            calls::Kind::Exists => MacroKind::Exists(made),
+            calls::Kind::All => MacroKind::All(made),
+            calls::Kind::ExistsOne => MacroKind::ExistsOne(made),
+            calls::Kind::TransformList => MacroKind::Collect(guard, made),
+            calls::Kind::TransformMap => MacroKind::ToMap(guard, made),
+            calls::Kind::OptMap | calls::Kind::OptFlatMap => {
+                let flat = it.kind == calls::Kind::OptFlatMap;
+                return Some(Node::OptionalMap { of: Box::new(over), slot, made: Box::new(made), flat });
+            }
+            calls::Kind::Bind => return Some(Node::Bind(slot, Box::new([over, made]))),
+        };
+        Some(Node::Macro(Box::new(Macro { over, slot, pairs: true, kind })))
     }
 
     /// Which macro it was: the parser makes no other forms.

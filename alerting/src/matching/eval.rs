@@ -8,21 +8,22 @@ use crate::record::{RawRecord, Record};
 use super::compile::SLOTS;
 use super::fault::{Fault, Kind, Op};
 use super::functions::holds;
+use super::macros::sorted;
 use super::plain::direct;
 use super::program::{Node, follow};
 use super::time::Time;
 use super::value::{Constant, Val, text_or_null};
-use super::{MAX_MEMORY, MAX_STEPS};
+use super::{MAX_CONSTANT, MAX_LENGTH, MAX_MEMORY, MAX_READ, MAX_STEPS};
 
 /// Whether the program is true for the record.
 pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<bool, Fault> {
     if let Some(answer) = direct(program, record.value) {
         return answer;
     }
-    let mut eval = Eval::new(record, memory);
+    let mut eval = Eval::new(record, memory, MAX_MEMORY);
     let answer = eval.truth(program);
     // Neither && nor || takes that for an answer.
-    if eval.steps > MAX_STEPS || eval.spent > MAX_MEMORY {
+    if eval.steps > MAX_STEPS || eval.spent > MAX_MEMORY || eval.read > MAX_READ {
         return Err(Fault::TooCostly);
     }
     match answer {
@@ -59,9 +60,16 @@ pub(super) fn fold(node: Node) -> Node {
         headers: &[],
     };
     let record = Record { raw, value: view.root() };
-    let value = Eval::new(&record, &memory).value(&node).ok().and_then(|value| Constant::of(&value));
-    value.map_or(node, Node::Constant)
+    let value = Eval::new(&record, &memory, MAX_CONSTANT).value(&node).ok();
+    // A text that functions made longer than an expression is made again for each record.
+    let value = value.filter(|value| !matches!(value, Val::Text(text) if text.len() > MAX_LENGTH));
+    value.and_then(|value| Constant::of(&value)).map_or(node, Node::Constant)
 }
+
+/// To compare and to count takes that many bytes at once.
+const QUICK: usize = 16;
+/// A byte that a pattern looks at takes as long as that many which others look at.
+const PATTERN: usize = 8;
 
 /// One evaluation.
 pub(super) struct Eval<'a> {
@@ -74,11 +82,16 @@ pub(super) struct Eval<'a> {
     pub(super) steps: u32,
     /// Bytes put together.
     spent: usize,
+    /// The most of them.
+    memory_limit: usize,
+    /// Bytes of texts that functions looked at.
+    read: usize,
 }
 
 impl<'a> Eval<'a> {
-    fn new(record: &'a Record<'a>, memory: &'a Bump) -> Self {
-        Self { record, memory, slots: [Val::Null; SLOTS], headers: None, steps: 0, spent: 0 }
+    fn new(record: &'a Record<'a>, memory: &'a Bump, memory_limit: usize) -> Self {
+        let slots = [Val::Null; SLOTS];
+        Self { record, memory, slots, headers: None, steps: 0, spent: 0, memory_limit, read: 0 }
     }
 
     pub(super) fn memory(&self) -> &'a Bump {
@@ -88,7 +101,19 @@ impl<'a> Eval<'a> {
     /// Counts bytes that are put together.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
         self.spent = self.spent.saturating_add(bytes);
-        if self.spent > MAX_MEMORY { Err(Fault::TooCostly) } else { Ok(()) }
+        if self.spent > self.memory_limit { Err(Fault::TooCostly) } else { Ok(()) }
+    }
+
+    /// Counts bytes that a function looks at.
+    pub(super) fn look(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.read = self.read.saturating_add(bytes);
+        if self.read > MAX_READ { Err(Fault::TooCostly) } else { Ok(()) }
+    }
+
+    /// The same within a macro: once, an expression may read the whole record.
+    #[inline]
+    fn reads(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), Fault> {
+        if self.steps == 0 { Ok(()) } else { self.look(bytes()) }
     }
 
     pub(super) fn keep(&mut self, value: Val<'a>) -> Result<&'a Val<'a>, Fault> {
@@ -99,7 +124,10 @@ impl<'a> Eval<'a> {
     /// Whether a part is true. [`Fault::NotCondition`] says that it has a value that is no boolean, and comes from nowhere
     /// else.
     pub(super) fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
-        if let Some(answer) = direct(node, self.record.value) {
+        // Within a macro what is read is counted.
+        if self.steps == 0
+            && let Some(answer) = direct(node, self.record.value)
+        {
             return answer;
         }
         match node {
@@ -115,11 +143,17 @@ impl<'a> Eval<'a> {
                 self.text(*op, text, part)
             }
             Node::Finds(text, part) => match self.subject(text)? {
-                Val::Text(text) => Ok(part.find(text.as_bytes()).is_some()),
+                Val::Text(text) => {
+                    self.reads(|| text.len())?;
+                    Ok(part.find(text.as_bytes()).is_some())
+                }
                 other => Err(Fault::Types(Op::Contains, other.kind(), Kind::Text)),
             },
             Node::Matches(text, pattern) => match self.subject(text)? {
-                Val::Text(text) => Ok(pattern.is_match(text)),
+                Val::Text(text) => {
+                    self.reads(|| text.len().saturating_mul(PATTERN))?;
+                    Ok(pattern.is_match(text))
+                }
                 other => Err(Fault::Type(Op::Matches, other.kind())),
             },
             _ => match self.value(node)? {
@@ -145,12 +179,14 @@ impl<'a> Eval<'a> {
     }
 
     fn equal(&mut self, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
-        let left = self.value(left)?;
-        Ok(left.equals(&self.value(right)?))
+        let (left, right) = (self.value(left)?, self.value(right)?);
+        self.reads(|| left.weight().min(right.weight()))?;
+        Ok(left.equals(&right))
     }
 
     fn compare(&mut self, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
         let (left, right) = (self.value(left)?, self.value(right)?);
+        self.reads(|| left.weight().min(right.weight()))?;
         let order = left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?;
         Ok(super::plain::in_order(op, order))
     }
@@ -159,6 +195,7 @@ impl<'a> Eval<'a> {
         let item = self.value(item)?;
         let of = self.value(of)?;
         if let Some(mut items) = of.items() {
+            self.reads(|| of.weight())?;
             return Ok(items.any(|it| it.equals(&item)));
         }
         match of.entry(&item) {
@@ -187,7 +224,10 @@ impl<'a> Eval<'a> {
         };
         let part = self.value(part)?;
         match (self.value(text)?, part) {
-            (Val::Text(text), Val::Text(part)) => Ok(holds(op, text, part)),
+            (Val::Text(text), Val::Text(part)) => {
+                self.reads(|| if op == Op::Contains { text.len() + part.len() } else { part.len() / QUICK })?;
+                Ok(holds(op, text, part))
+            }
             (text, part) => Err(Fault::Types(op, text.kind(), part.kind())),
         }
     }
@@ -235,6 +275,14 @@ impl<'a> Eval<'a> {
             Node::Map(map) => self.map(map)?,
             Node::Call(op, target, arguments) => self.call(*op, target.as_deref(), arguments)?,
             Node::Macro(it) => self.macro_over(it)?,
+            Node::OptionalMap { of, slot, made, flat } => self.optional_map(of, *slot, made, *flat)?,
+            Node::Bind(slot, parts) => {
+                let [value, with] = &**parts;
+                let value = self.value(value)?;
+                self.set(*slot, value);
+                self.value(with)?
+            }
+            Node::Extreme(op, given) => self.extreme(*op, given)?,
             Node::And(_)
             | Node::Or(_)
             | Node::Not(_)
@@ -255,7 +303,8 @@ impl<'a> Eval<'a> {
         {
             return self.text(op, text, arguments).map(Val::Bool);
         }
-        let mut given = [Val::Null; 3];
+        // One more than any function takes.
+        let mut given = [Val::Null; 5];
         // The target is evaluated last, and given first.
         let first = usize::from(target.is_some());
         for (at, argument) in arguments.iter().enumerate() {
@@ -267,8 +316,34 @@ impl<'a> Eval<'a> {
         if let Some(target) = target {
             given[0] = self.value(target)?;
         }
+        let quick = if op == Op::Size { QUICK } else { 1 };
+        for value in given {
+            self.reads(|| if let Val::Text(text) = value { text.len() / quick } else { 0 })?;
+        }
         let count = (arguments.len() + first).min(given.len());
         self.apply(op, given.get(..count).unwrap_or_default())
+    }
+
+    /// `optMap`, and `optFlatMap`.
+    #[inline(never)]
+    fn optional_map(
+        &mut self,
+        of: &'a Node,
+        slot: usize,
+        made: &'a Node,
+        flat: bool,
+    ) -> Result<Val<'a>, Fault> {
+        let inner = match self.value(of)? {
+            Val::Optional(Some(inner)) => *inner,
+            Val::Optional(None) => return Ok(Val::Optional(None)),
+            other => return Err(Fault::Type(Op::OptMap, other.kind())),
+        };
+        self.set(slot, inner);
+        match self.value(made)? {
+            made @ Val::Optional(_) if flat => Ok(made),
+            made if flat => Err(Fault::Type(Op::OptMap, made.kind())),
+            made => self.keep(made).map(|made| Val::Optional(Some(made))),
+        }
     }
 
     /// All headers: of those with the same name the last.
@@ -355,12 +430,9 @@ impl<'a> Eval<'a> {
                 Val::Optional(None) if *optional => continue,
                 value => value,
             };
-            if made.iter().any(|(its, _)| its.equals(&key)) {
-                return Err(Fault::DuplicateKey);
-            }
             made.push((key, value));
         }
-        Ok(Val::Map(made.into_bump_slice()))
+        Ok(Val::Map(sorted(made)?))
     }
 }
 

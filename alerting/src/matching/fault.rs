@@ -52,6 +52,7 @@ impl Kind {
             "list" => Self::List,
             "map" => Self::Map,
             "null_type" => Self::Null,
+            "optional_type" => Self::Optional,
             "string" => Self::Text,
             "type" => Self::Type,
             "uint" => Self::Uint,
@@ -88,7 +89,13 @@ operations! {
     Dyn "dyn", Timestamp "timestamp", Duration "duration", FullYear "getFullYear", Month "getMonth",
     DayOfYear "getDayOfYear", DayOfMonth "getDayOfMonth", Date "getDate", DayOfWeek "getDayOfWeek", Hours "getHours",
     Minutes "getMinutes", Seconds "getSeconds", Milliseconds "getMilliseconds", Value "value", HasValue "hasValue", OrOptional "or",
-    OrValue "orValue",
+    OrValue "orValue", OptionalOf "optional.of", OfNonZero "optional.ofNonZeroValue", OptionalNone "optional.none",
+    OptMap "optMap", CharAt "charAt", IndexOf "indexOf", LastIndexOf "lastIndexOf", Join "join", LowerAscii "lowerAscii",
+    UpperAscii "upperAscii", Trim "trim", Replace "replace", Split "split", Substring "substring", Reverse "reverse",
+    Quote "strings.quote", Greatest "math.greatest", Least "math.least", Ceil "math.ceil", Floor "math.floor",
+    Round "math.round", Trunc "math.trunc", Abs "math.abs", Sign "math.sign", Sqrt "math.sqrt", IsInf "math.isInf",
+    IsNan "math.isNaN", IsFinite "math.isFinite", BitAnd "math.bitAnd", BitOr "math.bitOr", BitXor "math.bitXor",
+    BitNot "math.bitNot", ShiftLeft "math.bitShiftLeft", ShiftRight "math.bitShiftRight",
 }
 
 /// Why there is no value.
@@ -150,7 +157,9 @@ impl fmt::Display for Fault {
             Self::Zero => f.write_str("division by zero"),
             Self::Overflow(op) => write!(f, "`{}` overflows", op.name()),
             Self::Value(op) => write!(f, "`{}` can't be applied to this record", op.name()),
-            Self::TooCostly => write!(f, "more than {} steps for one record", super::MAX_STEPS),
+            Self::TooCostly => {
+                write!(f, "more than one record may cost: {} steps, or what they read", super::MAX_STEPS)
+            }
             Self::DuplicateKey => f.write_str("a map has the same key twice"),
             Self::Nothing => f.write_str("can't be evaluated for this record"),
         }

@@ -8,6 +8,7 @@ use crate::document::same;
 
 use super::eval::Eval;
 use super::fault::{Fault, Op};
+use super::math;
 use super::time::{Time, parse_span, write_span};
 use super::value::Val;
 
@@ -43,6 +44,53 @@ pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
         ("hasValue", true) => Op::HasValue,
         ("or", true) => Op::OrOptional,
         ("orValue", true) => Op::OrValue,
+        ("charAt", true) => Op::CharAt,
+        ("indexOf", true) => Op::IndexOf,
+        ("lastIndexOf", true) => Op::LastIndexOf,
+        ("join", true) => Op::Join,
+        ("lowerAscii", true) => Op::LowerAscii,
+        ("upperAscii", true) => Op::UpperAscii,
+        ("trim", true) => Op::Trim,
+        ("replace", true) => Op::Replace,
+        ("split", true) => Op::Split,
+        ("substring", true) => Op::Substring,
+        ("reverse", true) => Op::Reverse,
+        _ => return None,
+    })
+}
+
+/// The function of that name in a namespace, as `math.abs`.
+pub(super) fn namespaced(namespace: &str, name: &str) -> Option<Op> {
+    Some(match (namespace, name) {
+        ("math", name) => return math(name),
+        ("optional", "of") => Op::OptionalOf,
+        ("optional", "ofNonZeroValue") => Op::OfNonZero,
+        ("optional", "none") => Op::OptionalNone,
+        ("strings", "quote") => Op::Quote,
+        _ => return None,
+    })
+}
+
+fn math(name: &str) -> Option<Op> {
+    Some(match name {
+        "greatest" => Op::Greatest,
+        "least" => Op::Least,
+        "ceil" => Op::Ceil,
+        "floor" => Op::Floor,
+        "round" => Op::Round,
+        "trunc" => Op::Trunc,
+        "abs" => Op::Abs,
+        "sign" => Op::Sign,
+        "sqrt" => Op::Sqrt,
+        "isInf" => Op::IsInf,
+        "isNaN" => Op::IsNan,
+        "isFinite" => Op::IsFinite,
+        "bitAnd" => Op::BitAnd,
+        "bitOr" => Op::BitOr,
+        "bitXor" => Op::BitXor,
+        "bitNot" => Op::BitNot,
+        "bitShiftLeft" => Op::ShiftLeft,
+        "bitShiftRight" => Op::ShiftRight,
         _ => return None,
     })
 }
@@ -50,9 +98,50 @@ pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
 impl<'a> Eval<'a> {
     /// Applies a function to its target, if it has one, and its arguments.
     pub(super) fn apply(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+        match op {
+            Op::CharAt
+            | Op::IndexOf
+            | Op::LastIndexOf
+            | Op::Join
+            | Op::LowerAscii
+            | Op::UpperAscii
+            | Op::Trim
+            | Op::Replace
+            | Op::Split
+            | Op::Substring
+            | Op::Reverse
+            | Op::Quote => return self.on_text(op, given),
+            Op::Ceil
+            | Op::Floor
+            | Op::Round
+            | Op::Trunc
+            | Op::Abs
+            | Op::Sign
+            | Op::Sqrt
+            | Op::IsInf
+            | Op::IsNan
+            | Op::IsFinite
+            | Op::BitAnd
+            | Op::BitOr
+            | Op::BitXor
+            | Op::BitNot
+            | Op::ShiftLeft
+            | Op::ShiftRight => return math::apply(op, given),
+            Op::OptionalOf | Op::OfNonZero | Op::OptionalNone => return self.optional(op, given),
+            _ => {}
+        }
         match *given {
             [of] => self.unary(op, of),
             [of, with] => binary(op, of, with),
+            _ => Err(Fault::Arguments(op)),
+        }
+    }
+
+    fn optional(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+        match (op, given) {
+            (Op::OptionalNone, []) => Ok(Val::Optional(None)),
+            (Op::OfNonZero, [of]) if of.is_zero() => Ok(Val::Optional(None)),
+            (Op::OptionalOf | Op::OfNonZero, [of]) => self.keep(*of).map(|of| Val::Optional(Some(of))),
             _ => Err(Fault::Arguments(op)),
         }
     }

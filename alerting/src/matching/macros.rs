@@ -1,4 +1,4 @@
-//! `exists`, `all`, `exists_one`, `map` and `filter`.
+//! `exists`, `all`, `existsOne`, `map`, `filter`, `transformList` and `transformMap`: with one variable, or with two.
 //!
 //! Invariant: each element is a step, and an expression has [`MAX_STEPS`] for one record.
 
@@ -8,7 +8,7 @@ use super::MAX_STEPS;
 use super::eval::{Eval, not_boolean};
 use super::fault::{Fault, Op};
 use super::program::{Macro, MacroKind, Node};
-use super::value::Val;
+use super::value::{Val, key_order};
 
 impl<'a> Eval<'a> {
     fn step(&mut self) -> Result<(), Fault> {
@@ -20,51 +20,72 @@ impl<'a> Eval<'a> {
     pub(super) fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, Fault> {
         let over = self.value(&it.over)?;
         let wrong = Fault::Type(Op::Macro, over.kind());
-        if let Some(items) = over.items() {
-            self.elements(it, items)
-        } else {
-            let keys = over.entries().ok_or(wrong)?.map(|(key, _)| key);
-            self.elements(it, keys)
+        match (over.items(), it.pairs) {
+            (Some(items), false) => self.elements(it, items.map(|item| (item, Val::Null))),
+            (Some(items), true) => {
+                self.elements(it, items.enumerate().map(|(at, item)| (Val::Int(at as i64), item)))
+            }
+            (None, _) => self.elements(it, over.entries().ok_or(wrong)?),
         }
     }
 
-    fn set(&mut self, slot: usize, value: Val<'a>) {
+    pub(super) fn set(&mut self, slot: usize, value: Val<'a>) {
         if let Some(place) = self.slots.get_mut(slot) {
             *place = value;
         }
     }
 
-    fn elements(&mut self, it: &'a Macro, items: impl Iterator<Item = Val<'a>>) -> Result<Val<'a>, Fault> {
+    /// Gives the variables an element, which is a step.
+    fn next(&mut self, it: &Macro, (first, second): (Val<'a>, Val<'a>)) -> Result<(), Fault> {
+        self.step()?;
+        self.set(it.slot, first);
+        if it.pairs {
+            self.set(it.slot + 1, second);
+        }
+        Ok(())
+    }
+
+    fn keeps(&mut self, guard: Option<&'a Node>) -> Result<bool, Fault> {
+        guard.map_or(Ok(true), |guard| self.truth(guard).map_err(|fault| not_boolean(fault, Op::Conditional)))
+    }
+
+    fn elements(
+        &mut self,
+        it: &'a Macro,
+        items: impl Iterator<Item = (Val<'a>, Val<'a>)>,
+    ) -> Result<Val<'a>, Fault> {
         match &it.kind {
-            MacroKind::Exists(holds) => self.search(it.slot, holds, true, items),
-            MacroKind::All(holds) => self.search(it.slot, holds, false, items),
+            MacroKind::Exists(holds) => self.search(it, holds, true, items),
+            MacroKind::All(holds) => self.search(it, holds, false, items),
             MacroKind::ExistsOne(holds) => {
                 let mut count = 0_u32;
                 for item in items {
-                    self.step()?;
-                    self.set(it.slot, item);
-                    let holds = self.truth(holds).map_err(|fault| not_boolean(fault, Op::Conditional))?;
-                    count += u32::from(holds);
+                    self.next(it, item)?;
+                    count += u32::from(self.keeps(Some(holds))?);
                 }
                 Ok(Val::Bool(count == 1))
             }
             MacroKind::Collect(guard, made) => {
                 let mut list = Made::new_in(self.memory());
                 for item in items {
-                    self.step()?;
-                    self.set(it.slot, item);
-                    let keeps = match guard {
-                        Some(guard) => {
-                            self.truth(guard).map_err(|fault| not_boolean(fault, Op::Conditional))?
-                        }
-                        None => true,
-                    };
-                    if keeps {
+                    self.next(it, item)?;
+                    if self.keeps(guard.as_ref())? {
                         self.spend(2 * size_of::<Val<'_>>())?;
                         list.push(self.value(made)?);
                     }
                 }
                 Ok(Val::List(list.into_bump_slice()))
+            }
+            MacroKind::ToMap(guard, made) => {
+                let mut map = Made::new_in(self.memory());
+                for item in items {
+                    self.next(it, item)?;
+                    if self.keeps(guard.as_ref())? {
+                        self.spend(4 * size_of::<Val<'_>>())?;
+                        map.push((item.0, self.value(made)?));
+                    }
+                }
+                Ok(Val::Map(sorted(map)?))
             }
         }
     }
@@ -72,18 +93,18 @@ impl<'a> Eval<'a> {
     /// `exists` and `all`: one element decides whatever fails for the others; else the last failure counts.
     fn search(
         &mut self,
-        slot: usize,
+        it: &Macro,
         holds: &'a Node,
         decides: bool,
-        items: impl Iterator<Item = Val<'a>>,
+        items: impl Iterator<Item = (Val<'a>, Val<'a>)>,
     ) -> Result<Val<'a>, Fault> {
         let (mut failed, mut found) = (None, false);
         for item in items {
-            self.step()?;
             if found {
+                self.step()?;
                 break;
             }
-            self.set(slot, item);
+            self.next(it, item)?;
             match self.truth(holds) {
                 Ok(holds) if holds == decides => (failed, found) = (None, true),
                 Ok(_) => {}
@@ -95,4 +116,15 @@ impl<'a> Eval<'a> {
             None => Ok(Val::Bool(found == decides)),
         }
     }
+}
+
+/// The entries of a map in the order in which it is asked.
+pub(super) fn sorted<'a>(
+    mut entries: Made<'a, (Val<'a>, Val<'a>)>,
+) -> Result<&'a [(Val<'a>, Val<'a>)], Fault> {
+    entries.sort_unstable_by(|(a, _), (b, _)| key_order(a, b));
+    if entries.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a.equals(b))) {
+        return Err(Fault::DuplicateKey);
+    }
+    Ok(entries.into_bump_slice())
 }

@@ -6,34 +6,41 @@
 //! steps, and patterns are literals that run in linear time. Never: a panic or a deep recursion on anybody's expression
 //! or record, or a record's content in a message.
 //!
+//! What functions read of texts is bounded by [`MAX_READ`]; within macros comparisons count too.
+//!
 //! The variables are `record` (the decoded value), `key` (a string, or null), `headers` (a map of strings; of those with
 //! the same name the last; null where a value is not UTF-8), `topic`, `partition` and `timestamp`.
 //!
-//! The parser is the `cel` crate's; what it parses is checked, compiled to a program of our own and run over the record's
+//! Beyond the standard there are the extensions for strings and math, optionals, macros with two variables, `cel.bind` and
+//! names in backticks (docs/cel.md). The parser is the `cel` crate's; what it parses is checked, compiled to a program of our own and run over the record's
 //! document. The answers are those of that crate's interpreter, which the tests ask too, but for:
 //!
+//! - an integer and a double compare on the number line, not as the nearest doubles;
 //! - `+` of a list and a map is [`DropReason::MatchWrongType`], not a list with the map's keys;
 //! - `duration("1h and more")`, `duration("1e3s")`: what does not belong to a duration is a mistake, not passed over;
 //! - the names of time zones are told apart without regard to case, and a second of 60 is no timestamp;
 //! - within a day of the end of year 9999, a zone in which it is 10000 already is told as 9999-12-31;
 //! - a match takes at most [`MAX_MEMORY`] bytes for what it puts together, then it is too costly.
 
+mod calls;
 mod check;
 mod compile;
 mod eval;
 pub(crate) mod fault;
 mod functions;
 mod macros;
+mod math;
 pub(crate) mod need;
 mod plain;
 pub(crate) mod program;
+mod strings;
 mod time;
 mod value;
 
 use std::fmt;
 
 use bumpalo::Bump;
-use cel::{Env, ParseErrors};
+use cel::{ParseErrors, parser::Parser};
 
 use crate::{reason::DropReason, record::Record};
 use fault::Fault;
@@ -55,6 +62,11 @@ pub const VARIABLES: [&str; 6] = ["record", "key", "headers", "topic", "partitio
 
 /// The most bytes that the evaluation of one expression for one record puts together.
 pub const MAX_MEMORY: usize = 64 << 20;
+
+/// The most bytes of texts that the functions of one expression look at for one record.
+pub const MAX_READ: usize = 256 << 20;
+/// The most bytes that are put together to compute what is constant.
+const MAX_CONSTANT: usize = 256 << 10;
 
 /// A compiled `match` expression.
 #[derive(Debug)]
@@ -117,8 +129,9 @@ impl Matcher {
     /// Compiles an expression.
     pub fn compile(expression: &str) -> Result<Self, CompileError> {
         check::size(expression)?;
-        let (expression, source) = Env::stdlib()
-            .parser()
+        let (expression, source) = Parser::new()
+            .enable_optional_syntax(true)
+            .enable_ident_escape_syntax(true)
             .max_recursion_depth(MAX_DEPTH)
             .parse_with_source_info(expression)
             .map_err(|errors| syntax_error(expression, &errors))?;

@@ -60,14 +60,27 @@ pub(super) enum Node {
     Finds(Box<Node>, Box<Finder<'static>>),
     Matches(Box<Node>, Box<Regex>),
     Macro(Box<Macro>),
+    /// `optMap` and, if its result is the optional itself, `optFlatMap`: of what, where its variable is, the result.
+    OptionalMap {
+        of: Box<Node>,
+        slot: usize,
+        made: Box<Node>,
+        flat: bool,
+    },
+    /// `cel.bind`: where its variable is, what it is, and what is said with it.
+    Bind(usize, Box<[Node; 2]>),
+    /// `math.greatest` and `math.least` of what is given, or of the only one's elements.
+    Extreme(Op, Box<[Node]>),
 }
 
-/// A macro over a list or over the keys of a map.
+/// A macro over a list or over a map.
 #[derive(Debug)]
 pub(super) struct Macro {
     pub(super) over: Node,
-    /// Where its variable is.
+    /// Where its variable is, an element or a key.
     pub(super) slot: usize,
+    /// It has two variables: an index or a key is the first, the element or value, in the next slot, the second.
+    pub(super) pairs: bool,
     pub(super) kind: MacroKind,
 }
 
@@ -78,6 +91,8 @@ pub(super) enum MacroKind {
     ExistsOne(Node),
     /// Those for which the first holds, each made into the second.
     Collect(Option<Node>, Node),
+    /// The same, each the value of its index or key.
+    ToMap(Option<Node>, Node),
 }
 
 /// Follows a path from the record's value.

@@ -230,6 +230,9 @@ fn long_and_deep_expressions_are_refused_before_they_recurse() {
     );
     odd.extend(["r\"\\\"", "'''a'b'''", "r'''\\'''"].map(|it| format!("{it}{}", "+key".repeat(600))));
     odd.push(format!("\"{}", "+key".repeat(600)));
+    // A quote in a comment or in backticks begins no string that would hide what follows.
+    odd.push(format!("// \"\nkey{} // \"", "+key".repeat(600)));
+    odd.push(format!("record.`\"`{} == '\"'", "+key".repeat(600)));
     odd.push("x".repeat(5000));
     // A test's thread has 2 MiB of stack, as a worker's has.
     for expression in odd {
@@ -277,4 +280,44 @@ fn one_record_costs_a_bounded_number_of_steps() {
         assert_eq!(on(expression, &record), Err(DropReason::MatchTooCostly), "{expression}");
     }
     assert_eq!(on("record.list.map(x, x + 1).filter(x, x > 1).all(x, x > 1)", &record), Ok(true));
+}
+
+#[test]
+fn what_functions_read_and_make_is_bounded_for_one_record() {
+    let list: Vec<usize> = (0..2_000).collect();
+    let many: Vec<usize> = (0..50_000).collect();
+    let record = json!({"list": list, "many": many, "text": "a".repeat(4 << 20)});
+    for expression in [
+        // What is read.
+        "record.list.all(x, record.text.indexOf('b') == -1)",
+        "record.list.all(i, v, record.text.charAt(i) == 'a')",
+        "record.list.all(x, !record.text.contains('b'))",
+        "record.list.all(x, !record.text.matches('b$'))",
+        "record.list.all(x, record.text == record.text)",
+        "record.list.all(x, x in record.many)",
+        "record.many.all(x, record.list == record.list)",
+        "record.list.all(x, size(record.text) > x)",
+        // What is made.
+        "record.text.replace('', record.text) != ''",
+        "record.list.map(x, record.text.upperAscii()).size() == 2",
+        "record.list.transformMap(i, v, record.text.split('')).size() == 2",
+        "record.list.map(x, record.text).join(record.text) != ''",
+        "record.list.transformList(i, v, record.list.transformList(j, w, w)).size() == 1",
+    ] {
+        assert_eq!(on(expression, &record), Err(DropReason::MatchTooCostly), "{expression}");
+    }
+    assert_eq!(on("record.list.all(x, x in record.list)", &record), Ok(true));
+    assert_eq!(
+        on("record.text.split('b').size() == 1 && record.text.replace('a', 'b').size() > 0", &record),
+        Ok(true)
+    );
+}
+
+#[test]
+fn what_is_constant_is_not_blown_up_before_a_record_comes() {
+    let tens = ".replace('', 'aaaaaaaaaa')".repeat(9);
+    let matcher = Matcher::compile(&format!("'a'{tens} != ''")).unwrap();
+    let written = format!("{:?}", matcher.program);
+    assert!(written.len() < 200_000, "{}", written.len());
+    assert_eq!(on(&format!("'a'{tens} != ''"), &json!({})), Err(DropReason::MatchTooCostly));
 }

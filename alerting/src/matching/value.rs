@@ -27,7 +27,7 @@ pub(super) enum Val<'a> {
     Fields(Node<'a>),
     /// The headers, sorted, each name once.
     Headers(&'a [(&'a str, Option<&'a str>)]),
-    /// A map that the expression made.
+    /// A map that the expression made, sorted by [`key_order`], each key once.
     Map(&'a [(Val<'a>, Val<'a>)]),
     Time(Time),
     /// A duration in nanoseconds.
@@ -89,7 +89,7 @@ impl Constant {
         match (place.data(), self) {
             (Data::Int(a), Self::Int(b)) => Some(a.cmp(b)),
             (Data::Double(a), Self::Double(b)) => a.partial_cmp(b),
-            (Data::Int(a), Self::Double(b)) => (a as f64).partial_cmp(b),
+            (Data::Int(a), Self::Double(b)) => int_and_double(a, *b),
             _ => Val::of(place).compare(&self.val()),
         }
     }
@@ -214,9 +214,13 @@ impl<'a> Val<'a> {
                 let found = headers.binary_search_by(|(header, _)| (*header).cmp(name)).ok();
                 found.and_then(|at| headers.get(at)).map(|(_, text)| text_or_null(*text))
             }
-            (Self::Map(map), _) => map.iter().find(|(its, _)| its.equals(key)).map(|(_, value)| *value),
-            // Their keys are texts.
-            (Self::Fields(_) | Self::Headers(_), _) => None,
+            (Self::Map(map), key) if key.is_key() => {
+                let found = map.binary_search_by(|(its, _)| key_order(its, key)).ok();
+                // Not-a-number is found everywhere.
+                found.and_then(|at| map.get(at)).filter(|(its, _)| its.equals(key)).map(|(_, value)| *value)
+            }
+            // The keys of a record's maps and of headers are texts.
+            (Self::Map(_) | Self::Fields(_) | Self::Headers(_), _) => None,
             _ => return Err(self.kind()),
         })
     }
@@ -224,6 +228,36 @@ impl<'a> Val<'a> {
     /// Whether a map can be asked for it, though nothing be there.
     pub(super) fn is_key(&self) -> bool {
         matches!(self, Self::Bool(_) | Self::Int(_) | Self::Uint(_) | Self::Double(_) | Self::Text(_))
+    }
+
+    /// About how many bytes a comparison looks at, one in sixteen of a text.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Text(it) => it.len() / 16,
+            Self::Bytes(it) => it.len() / 16,
+            Self::Items(node) | Self::Fields(node) => 16 * node.entries(),
+            Self::List(list) => list.iter().map(|it| 16 + it.weight()).sum(),
+            Self::Map(map) => map.iter().map(|(_, it)| 32 + it.weight()).sum(),
+            Self::Written(list) => 16 * list.len(),
+            Self::Headers(headers) => 32 * headers.len(),
+            _ => 1,
+        }
+    }
+
+    /// Whether it is what its type is without a value: false, 0, an empty text, list or map, null.
+    pub(super) fn is_zero(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Bool(it) => !it,
+            Self::Int(it) | Self::Span(it) => *it == 0,
+            Self::Uint(it) => *it == 0,
+            Self::Double(it) => *it == 0.0,
+            Self::Text(it) => it.is_empty(),
+            Self::Bytes(it) => it.is_empty(),
+            Self::Optional(it) => it.is_none(),
+            Self::Time(_) | Self::Type(_) => false,
+            _ => self.len() == Some(0),
+        }
     }
 
     pub(super) fn equals(&self, other: &Val<'_>) -> bool {
@@ -260,17 +294,17 @@ impl<'a> Val<'a> {
         false
     }
 
-    /// How two numbers compare; nothing if one is no number, or not-a-number.
+    /// How two numbers compare on the number line, exactly; nothing if one is no number, or not-a-number.
     #[inline]
     fn number(&self, other: &Val<'_>) -> Option<Ordering> {
         match (self, other) {
             (Val::Int(a), Val::Int(b)) => Some(a.cmp(b)),
             (Val::Uint(a), Val::Uint(b)) => Some(a.cmp(b)),
             (Val::Double(a), Val::Double(b)) => a.partial_cmp(b),
-            (Val::Int(a), Val::Double(b)) => (*a as f64).partial_cmp(b),
-            (Val::Double(a), Val::Int(b)) => a.partial_cmp(&(*b as f64)),
-            (Val::Uint(a), Val::Double(b)) => (*a as f64).partial_cmp(b),
-            (Val::Double(a), Val::Uint(b)) => a.partial_cmp(&(*b as f64)),
+            (Val::Int(a), Val::Double(b)) => int_and_double(*a, *b),
+            (Val::Double(a), Val::Int(b)) => int_and_double(*b, *a).map(Ordering::reverse),
+            (Val::Uint(a), Val::Double(b)) => uint_and_double(*a, *b),
+            (Val::Double(a), Val::Uint(b)) => uint_and_double(*b, *a).map(Ordering::reverse),
             (Val::Int(a), Val::Uint(b)) => Some(u64::try_from(*a).map_or(Ordering::Less, |a| a.cmp(b))),
             (Val::Uint(a), Val::Int(b)) => Some(i64::try_from(*a).map_or(Ordering::Greater, |a| a.cmp(b))),
             _ => None,
@@ -289,6 +323,52 @@ impl<'a> Val<'a> {
             _ => self.number(other),
         }
     }
+}
+
+/// Integers below this are the same number as an `f64`.
+const EXACT: u64 = 1 << 53;
+/// 2^63.
+const INT_END: f64 = 9_223_372_036_854_775_808.0;
+
+/// How an integer and a double compare, though no `f64` be the integer.
+#[inline]
+fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
+    if a.unsigned_abs() <= EXACT {
+        return (a as f64).partial_cmp(&b);
+    }
+    if b.is_nan() {
+        return None;
+    }
+    if b >= INT_END {
+        return Some(Ordering::Less);
+    }
+    if b < -INT_END {
+        return Some(Ordering::Greater);
+    }
+    // A double as large as that has no fraction; with a smaller one the fraction does not decide.
+    Some(a.cmp(&(b as i64)))
+}
+
+/// The same of an unsigned integer.
+fn uint_and_double(a: u64, b: f64) -> Option<Ordering> {
+    match i64::try_from(a) {
+        Ok(a) => int_and_double(a, b),
+        Err(_) if b.is_nan() => None,
+        Err(_) if b < INT_END => Some(Ordering::Greater),
+        Err(_) if b >= 2.0 * INT_END => Some(Ordering::Less),
+        // From 2^63 on each double is an integer.
+        Err(_) => Some(a.cmp(&(b as u64))),
+    }
+}
+
+/// The order in which keys of a map are kept: true and false, numbers, texts. Equal keys are beside each other.
+pub(super) fn key_order(a: &Val<'_>, b: &Val<'_>) -> Ordering {
+    let class = |it: &Val<'_>| match it {
+        Val::Bool(_) => 0,
+        Val::Text(_) => 2,
+        _ => 1,
+    };
+    a.compare(b).unwrap_or_else(|| class(a).cmp(&class(b)))
 }
 
 pub(super) fn text_or_null(text: Option<&str>) -> Val<'_> {

@@ -149,10 +149,14 @@ impl Dice {
             5 => format!("size({})", if self.below(2) == 0 { self.text(next) } else { self.list(next) }),
             6 => {
                 let function = self.pick(&["int", "double", "uint"]);
-                format!(
-                    "{function}({})",
-                    if self.below(2) == 0 { self.number(next) } else { self.text(next) }
-                )
+                let text = self.below(2) == 0;
+                // Numbers that a double does not hold compare otherwise: on purpose.
+                let number = match function {
+                    _ if text => self.text(next),
+                    "double" => self.pick(&["record.i % 100", "record.f", "2u", "record.t"]).into(),
+                    _ => self.number(next),
+                };
+                format!("{function}({number})")
             }
             7 => {
                 let part = self.pick(&[

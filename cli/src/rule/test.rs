@@ -38,6 +38,7 @@ pub(crate) struct Flags {
 struct File {
     /// Manifests with the rules, relative to this file.
     rules: Vec<PathBuf>,
+    #[serde(default)]
     tests: Vec<Test>,
 }
 
@@ -126,6 +127,11 @@ fn suite(path: &Path, now: Timestamp) -> anyhow::Result<Suite> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let rules: Vec<PathBuf> = file.rules.iter().map(|rules| folder.join(rules)).collect();
     let plans = manifests::rules(&manifests::all(&rules)?, now)?;
+    let name = path.display().to_string();
+    if file.tests.is_empty() {
+        let failure = Some(format!("  there are no `tests` in {name}"));
+        return Ok(Suite { cases: vec![Case { name: name.clone(), failure }], name });
+    }
     let cases = file
         .tests
         .iter()
@@ -134,7 +140,7 @@ fn suite(path: &Path, now: Timestamp) -> anyhow::Result<Suite> {
             Ok(Case { name: test.name.clone(), failure })
         })
         .collect::<anyhow::Result<_>>()?;
-    Ok(Suite { name: path.display().to_string(), cases })
+    Ok(Suite { name, cases })
 }
 
 /// What of a test failed, if anything did. An error is a test that can't be run.

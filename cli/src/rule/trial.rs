@@ -36,11 +36,12 @@ pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
     let text = flags.output == Output::Text;
     let several = run.rules().count() > 1;
     let mut matched = 0_u64;
-    let lines = Lines { are_text: run.reads_text(), time_path: flags.time_path.clone() };
+    let mut dead = 0_u64;
+    let lines = Lines::of(run.decoders(), flags.time_path.clone());
     records::each(&flags.records, &lines, |line| {
-        let rules = run.push(&line, topic.as_deref())?;
-        matched += u64::from(rules > 0);
-        if text && rules > 0 && matched <= SHOWN {
+        let pushed = run.push(&line, topic.as_deref())?;
+        matched += u64::from(pushed.matched > 0);
+        if text && pushed.matched > 0 && matched <= SHOWN {
             let which = if several {
                 format!(" {}", run.counting(&line, topic.as_deref()).join(", "))
             } else {
@@ -48,10 +49,21 @@ pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
             };
             terminal::line(format_args!("line {} matches{which}", line.number));
         }
+        if let Some(error) = pushed.undecodable {
+            dead += 1;
+            if dead <= SHOWN {
+                let told = format!("line {} is a dead letter: {error}", line.number);
+                if text { terminal::line(told) } else { terminal::note(told) }
+            }
+        }
         Ok(())
     })?;
+    run.timed()?;
     if text && matched > SHOWN {
-        terminal::line(format_args!("... and {} more", matched - SHOWN));
+        terminal::line(format_args!("... and {} more that match", matched - SHOWN));
+    }
+    if text && dead > SHOWN {
+        terminal::line(format_args!("... and {} more dead letters", dead - SHOWN));
     }
     for notice in run.finish(flags.until.map(jiff::Timestamp::as_millisecond)) {
         match flags.output {

@@ -1,0 +1,71 @@
+//! Macros that the parser leaves as the calls that they are written as: those with two variables, and those of one value.
+
+use cel::common::ast::{CallExpr, Expr, IdedExpr};
+
+/// Which macro it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Exists,
+    All,
+    ExistsOne,
+    TransformList,
+    TransformMap,
+    OptMap,
+    OptFlatMap,
+    Bind,
+}
+
+impl Kind {
+    /// Whether its parts are evaluated for each element.
+    pub(super) fn iterates(self) -> bool {
+        !matches!(self, Self::OptMap | Self::OptFlatMap | Self::Bind)
+    }
+}
+
+/// Such a call.
+pub(super) struct Call<'e> {
+    pub(super) kind: Kind,
+    /// What the variables are taken from.
+    pub(super) over: &'e IdedExpr,
+    /// The names of one or two variables.
+    pub(super) names: &'e [IdedExpr],
+    /// What is said with them.
+    pub(super) parts: &'e [IdedExpr],
+}
+
+impl Call<'_> {
+    /// Whether it makes a list, a map or an optional, never true or false.
+    pub(super) fn never_true(&self) -> bool {
+        !matches!(self.kind, Kind::Exists | Kind::All | Kind::ExistsOne | Kind::Bind)
+    }
+}
+
+/// The macro that a call is, if it is one.
+pub(super) fn of(call: &CallExpr) -> Option<Call<'_>> {
+    let (over, arguments) = (call.target.as_deref()?, call.args.as_slice());
+    let (kind, names) = match (call.func_name.as_str(), arguments.len()) {
+        ("exists", 3) => (Kind::Exists, 2),
+        ("all", 3) => (Kind::All, 2),
+        ("existsOne" | "exists_one", 3) => (Kind::ExistsOne, 2),
+        ("transformList", 3 | 4) => (Kind::TransformList, 2),
+        ("transformMap", 3 | 4) => (Kind::TransformMap, 2),
+        ("optMap", 2) => (Kind::OptMap, 1),
+        ("optFlatMap", 2) => (Kind::OptFlatMap, 1),
+        ("bind", 3) if name(over) == Some("cel") => {
+            let [name, value, with] = arguments else { return None };
+            let one = std::slice::from_ref;
+            return Some(Call { kind: Kind::Bind, over: value, names: one(name), parts: one(with) });
+        }
+        _ => return None,
+    };
+    let (names, parts) = arguments.split_at_checked(names)?;
+    Some(Call { kind, over, names, parts })
+}
+
+/// The name that an expression is, and nothing else.
+pub(super) fn name(expression: &IdedExpr) -> Option<&str> {
+    match &expression.expr {
+        Expr::Ident(name) => Some(name),
+        _ => None,
+    }
+}
