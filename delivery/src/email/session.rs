@@ -280,7 +280,7 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
         secrets.push(STANDARD.encode(format!("\0{}\0{}", username.expose(), password.expose())));
     }
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-    let mut last: &dyn std::error::Error = error;
+    let mut last: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = last.source() {
         last = source;
     }
@@ -304,6 +304,14 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
             later(reason)
         };
     }
-    let reason = format!("{at}: the conversation broke at {name}: {what}");
+    // Before a greeting there was no conversation.
+    let silent = last.downcast_ref::<std::io::Error>().filter(|_| step == Step::Connect);
+    let reason = match silent.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::ConnectionRefused) => format!("no server listens at {at}: {what}"),
+        Some(std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable) => {
+            format!("{at} can't be reached: {what}")
+        }
+        _ => format!("{at}: the conversation broke at {name}: {what}"),
+    };
     if step == Step::Message { Outcome::Unknown { reason } } else { later(reason) }
 }
