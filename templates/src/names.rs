@@ -101,7 +101,7 @@ const CHANNEL: [&str; 31] = [
 impl Names {
     /// Of a rule's title and summary.
     pub fn of_rule(rule: OfRule<'_>) -> Self {
-        use domain::Condition::{Change, Extreme};
+        use domain::Condition::{Change, Extreme, Spike};
         let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<BTreeSet<_>>();
         let mut known: BTreeMap<&'static str, Known> =
             RULE.into_iter().map(|name| (name, Known::Value)).collect();
@@ -116,8 +116,8 @@ impl Names {
             ("previous", Known::Value),
             ("window", Known::Value),
         ]);
-        if !matches!(rule.condition, Change { .. } | Extreme { .. }) {
-            known.insert("previous", Known::Sometimes("only Change and Extreme have it"));
+        if !matches!(rule.condition, Change { .. } | Extreme { .. } | Spike { .. }) {
+            known.insert("previous", Known::Sometimes("only Spike, Change and Extreme have it"));
         }
         if rule.condition.window().is_none() {
             known.insert("window", Known::Sometimes("a condition about single records has none"));
@@ -310,7 +310,9 @@ impl<'s> Walk<'_, 's> {
             }
             ast::Expr::List(it) => self.all(&it.items),
             ast::Expr::Tuple(it) => self.all(&it.items),
-            ast::Expr::UnaryOp(it) if matches!(it.op, ast::UnaryOpKind::Not) => self.asked(|walk| walk.expr(&it.expr)),
+            ast::Expr::UnaryOp(it) if matches!(it.op, ast::UnaryOpKind::Not) => {
+                self.asked(|walk| walk.expr(&it.expr))
+            }
             ast::Expr::UnaryOp(it) => self.expr(&it.expr),
             ast::Expr::BinOp(it) if matches!(it.op, ScAnd | ScOr) => self.asked(|walk| {
                 walk.expr(&it.left);
@@ -375,7 +377,9 @@ mod tests {
     fn a_name_that_can_not_be_there_is_told_with_its_place_and_what_there_is() {
         let told = said(&windowed(), "{{ count }} of\n{{ grop.service }} {{ group.host }}");
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].starts_with("line 2, column 4: there is no `grop`; a rule's texts have count, endsAt,"));
+        assert!(
+            told[0].starts_with("line 2, column 4: there is no `grop`; a rule's texts have count, endsAt,")
+        );
         assert!(told[0].ends_with(", window, windowEnd, windowStart"), "{}", told[0]);
         assert_eq!(told[1], "line 2, column 23: there is no `group.host`; groupBy has service, zone");
         for (text, part) in [
@@ -388,14 +392,20 @@ mod tests {
             ("{% for x in values %}{{ x }}{% endfor %}{{ x }}", "there is no `x`"),
             ("{{ loop.index }}", "there is no `loop`"),
             ("{{ endsAt }}", "`endsAt` is not always there: only the message that the alert is over has it"),
-            ("{{ previous|upper }}", "`previous` is not always there: only Change and Extreme have it"),
+            (
+                "{{ previous|upper }}",
+                "`previous` is not always there: only Spike, Change and Extreme have it",
+            ),
             ("{{ count + nothing[1:2]|join(sep) }}", "there is no `nothing`"),
         ] {
             let told = said(&windowed(), text);
             assert!(told.first().is_some_and(|told| told.contains(part)), "{text}: {told:?}");
         }
         let any = said(&Condition::Any, "{{ window }}");
-        assert!(any[0].contains("a condition about single records has none; ask with {% if window %}"), "{any:?}");
+        assert!(
+            any[0].contains("a condition about single records has none; ask with {% if window %}"),
+            "{any:?}"
+        );
     }
 
     #[test]
@@ -419,10 +429,14 @@ mod tests {
     #[test]
     fn a_channels_texts_have_what_some_message_has() {
         let check = |text: &str| Names::of_channel().check(text);
-        assert!(check("[{{ severity }}] {{ title }}{{ group.any }}{{ recipientStart }}{{ request }}").is_empty());
+        assert!(
+            check("[{{ severity }}] {{ title }}{{ group.any }}{{ recipientStart }}{{ request }}").is_empty()
+        );
         let told = check("{{ ticket }}{{ record.x }}");
         assert_eq!(told.len(), 2);
-        assert!(told[0].message.starts_with("there is no `ticket`; a channel's texts have at, beforeMinutes,"));
+        assert!(
+            told[0].message.starts_with("there is no `ticket`; a channel's texts have at, beforeMinutes,")
+        );
         assert_eq!(check("{{ title"), check("{{ title"), "a text that is no template says so");
         assert_eq!(check("{{ title").len(), 1);
     }

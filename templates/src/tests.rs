@@ -201,8 +201,14 @@ fn an_error_does_not_quote_the_data() {
 #[test]
 fn a_text_that_does_not_parse_says_what_to_write() {
     for (text, said) in [
-        ("{{ group.service }", "line 1, column 1: the tag isn't closed by `}}`; braces inside of a tag are not allowed"),
-        ("a {{ b } c {{ d }}", "line 1, column 3: the tag isn't closed by `}}`; braces inside of a tag are not allowed"),
+        (
+            "{{ group.service }",
+            "line 1, column 1: the tag isn't closed by `}}`; braces inside of a tag are not allowed",
+        ),
+        (
+            "a {{ b } c {{ d }}",
+            "line 1, column 3: the tag isn't closed by `}}`; braces inside of a tag are not allowed",
+        ),
         ("{{ a['x }}", "line 1, column 1: a string in the tag isn't closed: ' is missing"),
         ("{% if a %}x", "an `if` or `for` isn't closed: `{% endif %}` or `{% endfor %}` is missing"),
         ("{% for x in %}", "something is missing before the end of the tag: a name or a value"),
