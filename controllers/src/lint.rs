@@ -451,7 +451,7 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
             "InvalidTemplate title: line 1, column 16: there is no `group.b`; the rule has no groupBy",
             "InvalidTemplate summary: line 1, column 1: the tag isn't closed by `}}`",
             "InvalidSpec source.kafka.topics: \"a b\" is not a topic",
-            "InvalidSpec repeatInterval: 1ms is not from 1s to 7d",
+            "InvalidSpec repeatInterval: 1ms is not from 1s to 168h",
             "InvalidSpec for: Any is about single records",
         ] {
             assert_eq!(told.iter().filter(|told| told.contains(part)).count(), 1, "{part}: {told:#?}");
