@@ -25,6 +25,8 @@ mod event;
 mod http;
 mod lookup;
 mod message;
+#[cfg(test)]
+mod names;
 mod oauth;
 #[cfg(test)]
 mod sample;

@@ -16,14 +16,16 @@ mod checks;
 mod failures;
 mod filters;
 mod meter;
+pub mod names;
 mod run;
+mod said;
 mod subset;
 mod tree;
 mod value;
 
 use std::sync::Arc;
 
-use minijinja::{ErrorKind, machinery};
+use minijinja::machinery;
 use serde::Serialize;
 
 pub use cache::Cache;
@@ -134,7 +136,7 @@ impl Template {
         subset::check(text)?;
         let parsed = machinery::parse(text, "text", Default::default()).map_err(|error| {
             let (line, column) = place(text, &error);
-            TemplateError { line, column, message: words(&error, text) }
+            TemplateError { line, column, message: said::words(&error, text) }
         })?;
         let mut reader = Reader::default();
         let body = reader.template(&parsed).map_err(|refused| {
@@ -200,18 +202,6 @@ fn place(text: &str, error: &minijinja::Error) -> (Option<usize>, Option<usize>)
             (Some(line), Some(column))
         }
         None => (error.line(), None),
-    }
-}
-
-/// The parser's error in words, without MiniJinja's place, which the caller knows.
-fn words(error: &minijinja::Error, source: &str) -> String {
-    let said = error.range().and_then(|range| source.get(range));
-    let said = said.map(|it| it.trim().chars().take(80).collect()).filter(|it: &String| !it.is_empty());
-    match (error.kind(), error.detail(), said) {
-        (ErrorKind::SyntaxError, Some(detail), _) => format!("syntax error: {detail}"),
-        (kind, Some(detail), _) => format!("{kind}: {detail}"),
-        (kind, None, Some(said)) => format!("{kind} {said:?}"),
-        (kind, None, None) => kind.to_string(),
     }
 }
 

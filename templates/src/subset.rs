@@ -22,10 +22,12 @@ pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
             Some(b'#') => text[open..].find("#}").map_or(text.len(), |end| open + end + 2),
             Some(kind @ (b'{' | b'%')) => {
                 let end = if *kind == b'{' { "}}" } else { "%}" };
-                let (code, after) = tag(text, open + 2, end);
+                let (code, after, missing) = tag(text, open + 2, end);
                 let statement = *kind == b'%';
                 elifs += usize::from(statement && word_of(&code) == "elif");
-                let allowed = if elifs > MAX_ELIF {
+                let allowed = if let Some(missing) = missing {
+                    Err(missing)
+                } else if elifs > MAX_ELIF {
                     Err(format!("more than {MAX_ELIF} `elif` are not allowed"))
                 } else {
                     tag_is_allowed(&code, statement, after - open)
@@ -42,8 +44,8 @@ pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// The tag's code with its strings left out, and the index after its end.
-fn tag(text: &str, start: usize, end: &str) -> (String, usize) {
+/// The tag's code with its strings left out, the index after its end, and in words what is missing where it has none.
+fn tag(text: &str, start: usize, end: &str) -> (String, usize, Option<String>) {
     let (mut code, mut quote, mut escaped) = (String::new(), None, false);
     for (index, char) in text[start..].char_indices() {
         match quote {
@@ -51,12 +53,23 @@ fn tag(text: &str, start: usize, end: &str) -> (String, usize) {
             Some(_) if char == '\\' => escaped = true,
             Some(open) if char == open => quote = None,
             Some(_) => {}
-            None if text[start + index..].starts_with(end) => return (code, start + index + end.len()),
+            None if text[start + index..].starts_with(end) => {
+                let braces = code.contains(['{', '}']);
+                return (code, start + index + end.len(), braces.then(|| unclosed(end)));
+            }
             None if matches!(char, '"' | '\'') => quote = Some(char),
             None => code.push(char),
         }
     }
-    (code, text.len())
+    let missing = quote.map_or_else(
+        || unclosed(end),
+        |quote| format!("a string in the tag isn't closed: {quote} is missing"),
+    );
+    (code, text.len(), Some(missing))
+}
+
+fn unclosed(end: &str) -> String {
+    format!("the tag isn't closed by `{end}`; braces inside of a tag are not allowed")
 }
 
 /// Each filter, test and function that the tag names is there.
@@ -100,9 +113,6 @@ fn word_of(code: &str) -> &str {
 fn tag_is_allowed(code: &str, statement: bool, length: usize) -> Result<(), String> {
     if length > MAX_TAG {
         return Err(format!("{length} bytes between the braces; not more than {MAX_TAG}"));
-    }
-    if code.contains(['{', '}']) {
-        return Err("braces inside of a tag are not allowed".to_owned());
     }
     if code.contains('*') {
         return Err("`*` is not allowed".to_owned());

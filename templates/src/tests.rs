@@ -222,3 +222,30 @@ fn an_error_does_not_quote_the_data() {
         }
     }
 }
+
+#[test]
+fn a_text_that_does_not_parse_says_what_to_write() {
+    for (text, said) in [
+        ("{{ group.service }", "line 1, column 1: the tag isn't closed by `}}`; braces inside of a tag are not allowed"),
+        ("a {{ b } c {{ d }}", "line 1, column 3: the tag isn't closed by `}}`; braces inside of a tag are not allowed"),
+        ("{{ a['x }}", "line 1, column 1: a string in the tag isn't closed: ' is missing"),
+        ("{% if a %}x", "an `if` or `for` isn't closed: `{% endif %}` or `{% endfor %}` is missing"),
+        ("{% for x in %}", "something is missing before the end of the tag: a name or a value"),
+        ("{% for %}", "`for` needs what it goes through: `{% for x in xs %}`"),
+        ("x{% endif %}", "`endif` has no `if` that is open here"),
+        ("{% endfor %}", "`endfor` has no `for` that is open here"),
+        ("{{ }}", "something is missing before the end of the tag: a name or a value"),
+        ("{{ a b }}", "line 1, column 6: `b` is not expected here"),
+        ("{{ a. }}", "something is missing before the end of the tag: a name or a number"),
+        ("{{ (a }}", "a bracket isn't closed: `)` is missing"),
+        ("{{ a[ }}", "a bracket isn't closed: `]` is missing"),
+        ("{{ $x }}", "line 1, column 4: `$` is not expected here"),
+        ("{{ a && b }}", "`&` is not expected here; write `and`"),
+        ("{% if a = b %}x{% endif %}", "`=` is not expected here; equality is `==`"),
+        ("{% for x of y %}{% endfor %}", "`of` is not expected here; expected is `in`"),
+        ("{{ a ? b : c }}", "`?` is not expected here; write `x if condition else y`"),
+    ] {
+        let told = Template::compile(text).unwrap_err().to_string();
+        assert!(told.ends_with(said), "{text}: {told}");
+    }
+}

@@ -1,20 +1,63 @@
+{{/* Names of Services begin with a letter and have no dot, which a release's name need not keep to. */}}
 {{- define "belfry.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- end -}}
+{{- $full = $full | trunc 40 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $full) -}}
+{{- fail (printf "the objects of release %q would be named %q, which no Service may be: set fullnameOverride, such as belfry" .Release.Name $full) -}}
+{{- end -}}
+{{- $full -}}
+{{- end -}}
+
+{{/* A range of addresses, whose first address is written. Takes (dict "value" "network.deniedRanges" "range" "10.0.0.0/8"). */}}
+{{- define "belfry.range" -}}
+{{- $pattern := `^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}(/(3[0-2]|[12]?[0-9]))?|(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:|([0-9a-fA-F]{1,4}:){1,6}(:[0-9a-fA-F]{1,4}){1,1}|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|([0-9a-fA-F]{1,4}:){1,1}(:[0-9a-fA-F]{1,4}){1,6}|:(:[0-9a-fA-F]{1,4}){1,7}|::)(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$` -}}
+{{- if not (regexMatch $pattern .range) -}}
+{{- fail (printf "%s: %s is not a range of addresses such as 10.0.0.0/8 or fd00::/8, with at most 32 bits, or 128 for IPv6" .value .range) -}}
+{{- end -}}
+{{- if and (contains "." .range) (contains "/" .range) -}}
+{{- $parts := regexSplit "[./]" .range -1 -}}
+{{- $address := 0 -}}
+{{- range slice $parts 0 4 -}}{{- $address = add (mul $address 256) (atoi .) -}}{{- end -}}
+{{- $size := 1 -}}
+{{- range until (sub 32 (atoi (last $parts)) | int) -}}{{- $size = mul $size 2 -}}{{- end -}}
+{{- if ne (mod $address $size | int64) 0 -}}
+{{- fail (printf "%s: %s has bits behind its length: write the first address of the range" .value .range) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the schema of the values can't say. */}}
+{{- define "belfry.checks" -}}
+{{- range $key, $_ := .Values.commonLabels -}}
+{{- if or (has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "app.kubernetes.io/part-of" "helm.sh/chart")) (hasPrefix "rbac.authorization.k8s.io/" $key) -}}
+{{- fail (printf "commonLabels: %s is a label that the chart sets itself, and selects by: leave it out" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.admission.clientAuth -}}
+{{- if and .configMap .secret -}}
+{{- fail "admission.clientAuth: the authority is in a configMap or in a secret: give one of them, not both" -}}
+{{- end -}}
+{{- end -}}
+{{- range $value, $ranges := dict "network.deniedRanges" .Values.network.deniedRanges "network.allowedRanges" .Values.network.allowedRanges "networkPolicy.apiServer.cidrs" .Values.networkPolicy.apiServer.cidrs -}}
+{{- range $ranges -}}
+{{- include "belfry.range" (dict "value" $value "range" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.rbac.mayReachHub -}}
+{{- if and (eq .kind "ServiceAccount") (not .namespace) -}}
+{{- fail (printf "rbac.mayReachHub: the ServiceAccount %s needs its namespace" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{/* Labels that select a component's pods. Takes (dict "root" $ "component" "hub"). */}}
 {{- define "belfry.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -96,7 +139,7 @@ capabilities: {drop: [ALL]}
 {{/* Where a component's pods may run. Takes the component's values. */}}
 {{- define "belfry.placement" -}}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}

@@ -1,0 +1,435 @@
+//! Which names a text may use: what no data of its kind ever has is told before the first message, not by it.
+//!
+//! The syntax tree is walked once more, with what `for` binds. Names are checked one step deep: `group.service`, not what a
+//! record holds. A name that only some messages have may be used where it is asked for (`if`, `and`, `default`, `is
+//! defined`), and in what an `if` or a `for` may leave out. Never: a guess about what is in a record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minijinja::machinery::{self, ast};
+
+use crate::{MAX_SOURCE, Template, TemplateError, filters, position};
+
+/// What is behind a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// A text, a number or a time: nothing is in it.
+    Value,
+    /// What is in it can't be known, such as in a record.
+    Open,
+    /// These and no others, and where they come from.
+    Only(BTreeSet<String>, &'static str),
+    /// A value that is there only sometimes, or never: in words, when.
+    Sometimes(&'static str),
+}
+
+/// The names that a text of some kind has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Whose, in words: `a rule's texts`.
+    whose: &'static str,
+    known: BTreeMap<&'static str, Known>,
+}
+
+/// What a rule's names depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct OfRule<'a> {
+    /// The labels of `groupBy`.
+    pub group_by: &'a BTreeMap<String, String>,
+    /// The names of `topValues`.
+    pub top_values: &'a BTreeMap<String, String>,
+    /// The condition.
+    pub condition: &'a domain::Condition,
+}
+
+/// Of every rule.
+const RULE: [&str; 17] = [
+    "count",
+    "firstRecord",
+    "kind",
+    "namespace",
+    "offset",
+    "partition",
+    "record",
+    "rule",
+    "severity",
+    "since",
+    "startsAt",
+    "status",
+    "timestamp",
+    "topic",
+    "value",
+    "windowEnd",
+    "windowStart",
+];
+
+/// Of some message that a channel sends.
+const CHANNEL: [&str; 36] = [
+    "ask",
+    "at",
+    "beforeMinutes",
+    "closed",
+    "count",
+    "created",
+    "daysBefore",
+    "description",
+    "due",
+    "end",
+    "episode",
+    "first",
+    "id",
+    "kind",
+    "location",
+    "name",
+    "namespace",
+    "object",
+    "occurrence",
+    "offset",
+    "partition",
+    "recipientStart",
+    "recipientTimeZone",
+    "repeat",
+    "request",
+    "severity",
+    "since",
+    "status",
+    "summary",
+    "timeZone",
+    "timestamp",
+    "title",
+    "topic",
+    "url",
+    "windowEnd",
+    "windowStart",
+];
+
+impl Names {
+    /// Of a rule's title and summary.
+    pub fn of_rule(rule: OfRule<'_>) -> Self {
+        use domain::Condition::{Change, Extreme};
+        let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<BTreeSet<_>>();
+        let mut known: BTreeMap<&'static str, Known> =
+            RULE.into_iter().map(|name| (name, Known::Value)).collect();
+        known.extend([
+            ("record", Known::Open),
+            ("firstRecord", Known::Open),
+            ("values", Known::Open),
+            ("group", Known::Only(keys(rule.group_by), "groupBy")),
+            ("labels", Known::Only(keys(rule.group_by), "groupBy")),
+            ("topValues", Known::Only(keys(rule.top_values), "topValues")),
+            ("endsAt", Known::Sometimes("only the message that the alert is over has it")),
+            ("previous", Known::Value),
+            ("window", Known::Value),
+        ]);
+        if !matches!(rule.condition, Change { .. } | Extreme { .. }) {
+            known.insert("previous", Known::Sometimes("only Change and Extreme have it"));
+        }
+        if rule.condition.window().is_none() {
+            known.insert("window", Known::Sometimes("a condition about single records has none"));
+        }
+        Self { whose: "a rule's texts", known }
+    }
+
+    /// Of a channel's own texts: what any message has, whatever caused it.
+    pub fn of_channel() -> Self {
+        let mut known: BTreeMap<&'static str, Known> =
+            CHANNEL.into_iter().map(|name| (name, Known::Value)).collect();
+        known.insert("group", Known::Open);
+        known.insert("resources", Known::Open);
+        Self { whose: "a channel's texts", known }
+    }
+
+    /// Whether there is something of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.known.contains_key(name)
+    }
+
+    /// Checks a text: each name that is not there, once, in the text's order; or why it is no template at all.
+    pub fn check(&self, text: &str) -> Vec<TemplateError> {
+        if let Err(error) = Template::compile(text) {
+            return vec![error];
+        }
+        debug_assert!(text.len() <= MAX_SOURCE);
+        #[allow(clippy::default_trait_access, reason = "MiniJinja gives the syntax's type no name")]
+        let Ok(parsed) = machinery::parse(text, "text", Default::default()) else { return Vec::new() };
+        let mut walk = Walk { names: self, locals: Vec::new(), loops: 0, asked: 0, found: BTreeMap::new() };
+        walk.stmt(&parsed);
+        let mut told = BTreeSet::new();
+        let found = walk.found.into_iter().filter(|(_, message)| told.insert(message.clone()));
+        found
+            .map(|(at, message)| {
+                let (line, column) = position(text, at as usize);
+                TemplateError { line: Some(line), column: Some(column), message }
+            })
+            .collect()
+    }
+
+    fn fault(&self, name: &str, asked: bool) -> Option<String> {
+        match self.known.get(name) {
+            None => {
+                let there: Vec<&str> = self.known.keys().copied().collect();
+                Some(format!("there is no `{name}`; {} have {}", self.whose, there.join(", ")))
+            }
+            Some(Known::Sometimes(when)) if !asked => {
+                Some(format!("`{name}` is not always there: {when}; ask with {{% if {name} %}}"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn fault_in(&self, of: &str, name: &str) -> Option<String> {
+        match self.known.get(of)? {
+            Known::Open => None,
+            Known::Only(names, _) if names.contains(name) => None,
+            Known::Only(names, from) if names.is_empty() => {
+                Some(format!("there is no `{of}.{name}`; the rule has no {from}"))
+            }
+            Known::Only(names, from) => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                Some(format!("there is no `{of}.{name}`; {from} has {}", names.join(", ")))
+            }
+            Known::Value | Known::Sometimes(_) => {
+                Some(format!("there is no `{of}.{name}`; `{of}` is one value"))
+            }
+        }
+    }
+}
+
+struct Walk<'n, 's> {
+    names: &'n Names,
+    locals: Vec<&'s str>,
+    loops: usize,
+    /// How many places around this one ask, or may be left out.
+    asked: usize,
+    /// By place.
+    found: BTreeMap<u32, String>,
+}
+
+impl<'s> Walk<'_, 's> {
+    fn asked(&mut self, walk: impl FnOnce(&mut Self)) {
+        self.asked += 1;
+        walk(self);
+        self.asked -= 1;
+    }
+
+    fn body(&mut self, stmts: &[ast::Stmt<'s>]) {
+        for stmt in stmts {
+            self.stmt(stmt);
+        }
+    }
+
+    fn stmt(&mut self, stmt: &ast::Stmt<'s>) {
+        match stmt {
+            ast::Stmt::Template(template) => self.body(&template.children),
+            ast::Stmt::EmitExpr(emit) => self.expr(&emit.expr),
+            ast::Stmt::IfCond(cond) => self.asked(|it| {
+                it.expr(&cond.expr);
+                it.body(&cond.true_body);
+                it.body(&cond.false_body);
+            }),
+            ast::Stmt::ForLoop(looped) => {
+                self.expr(&looped.iter);
+                let before = self.locals.len();
+                self.bind(&looped.target);
+                self.asked(|it| {
+                    if let Some(filter) = &looped.filter_expr {
+                        it.expr(filter);
+                    }
+                    it.loops += 1;
+                    it.body(&looped.body);
+                    it.loops -= 1;
+                    it.locals.truncate(before);
+                    it.body(&looped.else_body);
+                });
+            }
+            // A text has nothing in it, and the subset no other statements.
+            _ => {}
+        }
+    }
+
+    fn bind(&mut self, target: &ast::Expr<'s>) {
+        match target {
+            ast::Expr::Var(var) => self.locals.push(var.id),
+            ast::Expr::List(list) => list.items.iter().for_each(|part| self.bind(part)),
+            ast::Expr::Tuple(tuple) => tuple.items.iter().for_each(|part| self.bind(part)),
+            _ => {}
+        }
+    }
+
+    fn name(&mut self, name: &str, at: u32) {
+        if self.locals.contains(&name) || name == "loop" && self.loops > 0 {
+            return;
+        }
+        if let Some(fault) = self.names.fault(name, self.asked > 0) {
+            self.found.insert(at, fault);
+        }
+    }
+
+    /// `of.name`, where `of` is a name.
+    fn member(&mut self, of: &ast::Expr<'s>, name: &str) {
+        let ast::Expr::Var(var) = of else { return };
+        if self.locals.contains(&var.id) {
+            return;
+        }
+        if let Some(fault) = self.names.fault_in(var.id, name) {
+            self.found.insert(var.span().start_offset, fault);
+        }
+    }
+
+    fn all(&mut self, exprs: &[ast::Expr<'s>]) {
+        for expr in exprs {
+            self.expr(expr);
+        }
+    }
+
+    fn args(&mut self, args: &[ast::CallArg<'s>]) {
+        for arg in args {
+            match arg {
+                ast::CallArg::Pos(expr)
+                | ast::CallArg::Kwarg(_, expr)
+                | ast::CallArg::PosSplat(expr)
+                | ast::CallArg::KwargSplat(expr) => self.expr(expr),
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &ast::Expr<'s>) {
+        use ast::BinOpKind::{ScAnd, ScOr};
+        match expr {
+            ast::Expr::Var(var) => self.name(var.id, var.span().start_offset),
+            ast::Expr::GetAttr(it) => {
+                self.expr(&it.expr);
+                self.member(&it.expr, it.name);
+            }
+            ast::Expr::GetItem(it) => {
+                self.expr(&it.expr);
+                self.expr(&it.subscript_expr);
+                if let ast::Expr::Const(key) = &it.subscript_expr
+                    && let Some(key) = key.value.as_str()
+                {
+                    self.member(&it.expr, key);
+                }
+            }
+            ast::Expr::Slice(it) => {
+                self.expr(&it.expr);
+                [&it.start, &it.stop, &it.step].into_iter().flatten().for_each(|bound| self.expr(bound));
+            }
+            ast::Expr::List(it) => self.all(&it.items),
+            ast::Expr::Tuple(it) => self.all(&it.items),
+            ast::Expr::UnaryOp(it) if matches!(it.op, ast::UnaryOpKind::Not) => self.asked(|walk| walk.expr(&it.expr)),
+            ast::Expr::UnaryOp(it) => self.expr(&it.expr),
+            ast::Expr::BinOp(it) if matches!(it.op, ScAnd | ScOr) => self.asked(|walk| {
+                walk.expr(&it.left);
+                walk.expr(&it.right);
+            }),
+            ast::Expr::BinOp(it) => {
+                self.expr(&it.left);
+                self.expr(&it.right);
+            }
+            ast::Expr::Compare(it) => {
+                self.expr(&it.expr);
+                it.ops.iter().for_each(|op| self.expr(&op.expr));
+            }
+            ast::Expr::IfExpr(it) => self.asked(|walk| {
+                walk.expr(&it.test_expr);
+                walk.expr(&it.true_expr);
+                it.false_expr.iter().for_each(|it| walk.expr(it));
+            }),
+            ast::Expr::Filter(it) => {
+                let lenient = filters::find(it.name).is_some_and(|filter| filter.lenient);
+                if let Some(on) = &it.expr {
+                    if lenient {
+                        self.asked(|walk| walk.expr(on));
+                    } else {
+                        self.expr(on);
+                    }
+                }
+                self.args(&it.args);
+            }
+            ast::Expr::Test(it) => {
+                self.asked(|walk| walk.expr(&it.expr));
+                self.args(&it.args);
+            }
+            // What can be called is `range` and a loop's own.
+            ast::Expr::Call(it) => self.args(&it.args),
+            ast::Expr::Const(_) | ast::Expr::Map(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Condition, Millis};
+
+    use super::*;
+
+    fn map(names: &[&str]) -> BTreeMap<String, String> {
+        names.iter().map(|name| ((*name).to_owned(), String::new())).collect()
+    }
+
+    fn said(condition: &Condition, text: &str) -> Vec<String> {
+        let (group_by, top_values) = (map(&["service", "zone"]), map(&["paths"]));
+        let names = Names::of_rule(OfRule { group_by: &group_by, top_values: &top_values, condition });
+        names.check(text).iter().map(ToString::to_string).collect()
+    }
+
+    fn windowed() -> Condition {
+        Condition::Frequency { count: 3, window: Millis::from_secs(60) }
+    }
+
+    #[test]
+    fn a_name_that_can_not_be_there_is_told_with_its_place_and_what_there_is() {
+        let told = said(&windowed(), "{{ count }} of\n{{ grop.service }} {{ group.host }}");
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("line 2, column 4: there is no `grop`; a rule's texts have count, endsAt,"));
+        assert!(told[0].ends_with(", window, windowEnd, windowStart"), "{}", told[0]);
+        assert_eq!(told[1], "line 2, column 23: there is no `group.host`; groupBy has service, zone");
+        for (text, part) in [
+            ("{{ group['host'] }}", "there is no `group.host`"),
+            ("{% if labels.host %}x{% endif %}", "there is no `labels.host`"),
+            ("{{ topValues.path[0].value }}", "there is no `topValues.path`; topValues has paths"),
+            ("{{ severity.name }}", "`severity` is one value"),
+            ("{{ nothing|default('-') }}", "there is no `nothing`"),
+            ("{% for x in xs %}{{ x }}{% endfor %}", "there is no `xs`"),
+            ("{% for x in values %}{{ x }}{% endfor %}{{ x }}", "there is no `x`"),
+            ("{{ loop.index }}", "there is no `loop`"),
+            ("{{ endsAt }}", "`endsAt` is not always there: only the message that the alert is over has it"),
+            ("{{ previous|upper }}", "`previous` is not always there: only Change and Extreme have it"),
+            ("{{ count + nothing[1:2]|join(sep) }}", "there is no `nothing`"),
+        ] {
+            let told = said(&windowed(), text);
+            assert!(told.first().is_some_and(|told| told.contains(part)), "{text}: {told:?}");
+        }
+        let any = said(&Condition::Any, "{{ window }}");
+        assert!(any[0].contains("a condition about single records has none; ask with {% if window %}"), "{any:?}");
+    }
+
+    #[test]
+    fn what_may_be_there_is_let_through() {
+        for text in [
+            "",
+            "{{ record.any.thing[0]['at all'] }} {{ firstRecord.x|default('-') }} {{ values|join(', ') }}",
+            "{{ group.service }}{{ group['zone'] }}{{ labels.zone }}{% for k, v in group|items %}{{ k }}={{ v }}{% endfor %}",
+            "{% if endsAt %}{{ endsAt }}{% endif %}{{ endsAt|default('-') }}{{ endsAt if status == 'resolved' else since }}",
+            "{% for top in topValues.paths %}{{ loop.index }} {{ top.value }}: {{ top.count }}{% else %}none{% endfor %}",
+            "{{ 'x' if previous is defined }}{{ not window }}{{ window or 'none' }}{{ true }}{{ none }}{{ range(3)|length }}",
+            "{{ topic }}/{{ partition }}@{{ offset }} {{ timestamp }} {{ rule }} {{ namespace }} {{ startsAt }} {{ kind }}",
+        ] {
+            assert_eq!(said(&Condition::Any, text), Vec::<String>::new(), "{text}");
+        }
+        let change = Condition::Change { path: "record.x".to_owned() };
+        assert_eq!(said(&change, "{{ previous }} {{ value }}"), Vec::<String>::new());
+        assert_eq!(said(&windowed(), "{{ window }}"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_channels_texts_have_what_some_message_has() {
+        let check = |text: &str| Names::of_channel().check(text);
+        assert!(check("[{{ severity }}] {{ title }}{{ group.any }}{{ recipientStart }}{{ request }}").is_empty());
+        let told = check("{{ ticket }}{{ record.x }}");
+        assert_eq!(told.len(), 2);
+        assert!(told[0].message.starts_with("there is no `ticket`; a channel's texts have at, beforeMinutes,"));
+        assert_eq!(check("{{ title"), check("{{ title"), "a text that is no template says so");
+        assert_eq!(check("{{ title").len(), 1);
+    }
+}
