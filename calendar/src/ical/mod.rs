@@ -15,11 +15,14 @@
 mod about;
 mod changes;
 mod component;
+mod length;
 mod lines;
 mod observances;
 mod policy;
 mod read;
 mod reminders;
+mod series;
+mod statement;
 mod timezone;
 mod value;
 mod when;

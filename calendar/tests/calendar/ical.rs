@@ -213,6 +213,28 @@ fn a_policy_that_icalendar_has_no_words_for_is_written_out_and_read_back() {
 }
 
 #[test]
+fn a_count_that_skips_a_gap_is_the_same_to_those_who_do_not_know_the_policy() {
+    for (start, zone) in [("2026-03-01T02:30:00", "Europe/Berlin"), ("2011-12-01", "Pacific/Apia")] {
+        let length = if start.len() == 10 { 24 } else { 1 };
+        let spec = RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: zone.to_owned(),
+            duration: Some(SignedDuration::from_hours(length)),
+            rule: Some("FREQ=DAILY;COUNT=60".to_owned()),
+            dst: Dst { gap: Gap::Skip, fold: Fold::First },
+            ..RecurrenceSpec::default()
+        };
+        let series = Series { uid: "1".to_owned(), title: "t".to_owned(), spec, ..Series::default() };
+        let wanted = seen(&series, Timestamp::MIN, 99);
+        assert_eq!(wanted.len(), 60);
+        let text = written(&series);
+        assert_eq!(seen(&taken(&text), Timestamp::MIN, 99), wanted, "{text}");
+        let foreign = taken(&text.replace("X-BELFRY-DST", "X-OTHER"));
+        assert_eq!(seen(&foreign, Timestamp::MIN, 99), wanted, "{text}");
+    }
+}
+
+#[test]
 fn a_rule_in_real_time_is_written_in_utc_and_keeps_its_zone() {
     let spec = RecurrenceSpec {
         start: "2026-10-24T22:30:00".to_owned(),
@@ -319,6 +341,57 @@ fn ten_thousand_events_with_every_tenth_broken_are_each_told_of() {
         .count();
     let taken = events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count();
     assert_eq!((events.len(), taken, refused), (10_000, 9_000, 1_000));
+}
+
+#[test]
+fn a_zone_that_is_known_costs_no_search_and_searches_are_bounded() {
+    let zone = |name: usize, offset: &str| {
+        format!(
+            "BEGIN:VTIMEZONE\nTZID:Own {name}\nBEGIN:STANDARD\nDTSTART:19700101T000000\nTZOFFSETFROM:{offset}\n\
+             TZOFFSETTO:{offset}\nEND:STANDARD\nEND:VTIMEZONE\n"
+        )
+    };
+    let event = |number: usize, zone: usize| {
+        let at = |hour: usize| format!(";TZID=Own {zone}:2026{:02}05T{hour:02}0000", number % 12 + 1);
+        format!(
+            "BEGIN:VEVENT\nUID:{number}\nSUMMARY:t\nDTSTART{}\nDTEND{}\nRRULE:FREQ=WEEKLY;COUNT=3\nEXDATE{}\nEND:VEVENT\n",
+            at(9),
+            at(10),
+            at(9)
+        )
+    };
+    let file = |zones: String, events: String| format!("BEGIN:VCALENDAR\n{zones}{events}END:VCALENDAR\n");
+    let taken = |text: &str| {
+        let events = read(text);
+        (events.len(), events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count())
+    };
+    let one = file(zone(1, "-0500"), (0..5_000).map(|number| event(number, 1)).collect());
+    assert_eq!(taken(&one), (5_000, 5_000));
+    // Zones that nobody has, each another one: those that are not looked for any more are refused, and say so.
+    let many = file(
+        (0..3_000).map(|number| zone(number, "-0517")).collect(),
+        (0..3_000).map(|number| event(number, number)).collect(),
+    );
+    assert_eq!(taken(&many), (3_000, 0));
+    let spent =
+        |it: &ical::Event| matches!(&it.made, Made::Refused(why) if why.text.contains("take more than"));
+    assert!(read(&many).iter().filter(|it| spent(it)).count() > 1_000);
+}
+
+#[test]
+fn a_zone_that_the_calendar_does_not_name_is_told_as_it_is() {
+    let text = |zone: &str| {
+        event("DTSTART:20260105T100000\nDURATION:PT1H")
+            .replace("BEGIN:VEVENT", &format!("X-WR-TIMEZONE:{zone}\nBEGIN:VEVENT"))
+    };
+    let why = refused(&text("Mars"));
+    assert!(why.contains("X-WR-TIMEZONE does not say") && why.contains("\"Mars\" is unknown"), "{why}");
+    let own = text("Home").replace(
+        "BEGIN:VEVENT",
+        "BEGIN:VTIMEZONE\nTZID:Home\nBEGIN:STANDARD\nDTSTART:19700101T000000\nTZOFFSETFROM:+0900\nTZOFFSETTO:+0900\n\
+         END:STANDARD\nEND:VTIMEZONE\nBEGIN:VEVENT",
+    );
+    assert_eq!(starts(&taken(&own), 1), ["2026-01-05T01:00:00Z"]);
 }
 
 #[test]
@@ -586,4 +659,36 @@ proptest! {
             prop_assert!(false, "{}", text);
         }
     }
+}
+
+#[test]
+fn no_uid_is_written_twice() {
+    let series = |uid: &str, name: &str, start: &str| Series {
+        uid: uid.to_owned(),
+        name: Some(name.to_owned()),
+        title: name.to_owned(),
+        spec: RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: "UTC".to_owned(),
+            duration: Some(SignedDuration::from_hours(1)),
+            ..RecurrenceSpec::default()
+        },
+        ..Series::default()
+    };
+    // A manifest that was copied with its annotations, and one whose own UID is what would be made of that.
+    let all = [
+        series("a", "standup", "2026-01-05T10:00:00"),
+        series("a", "copy", "2026-01-05T11:00:00"),
+        series("a", "copy", "2026-01-05T12:00:00"),
+        series("a/copy", "other", "2026-01-05T13:00:00"),
+    ];
+    let written = ical::write(&all, at("2026-01-01T00:00:00Z"));
+    let mut uids: Vec<&str> = written.text.split("\r\n").filter(|it| it.starts_with("UID:")).collect();
+    assert_eq!(uids, ["UID:a", "UID:a/copy-2", "UID:a/copy-3", "UID:a/copy"]);
+    uids.dedup();
+    assert_eq!(uids.len(), 4);
+    let told = written.series[1].as_ref().unwrap();
+    assert_eq!(told, &["UID: another has \"a\" too; this one is written with \"a/copy-2\""]);
+    let back = read(&written.text);
+    assert_eq!(back.iter().filter(|it| matches!(it.made, Made::Taken(_))).count(), 4);
 }

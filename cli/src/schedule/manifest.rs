@@ -93,6 +93,13 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
     if total == 0 {
         remarks.push("it takes no time: taken as 1m, the least that a Schedule lasts".to_owned());
     }
+    for it in
+        from.overrides.iter().filter(|it| it.duration.is_some_and(|it| it.is_zero()) && it.nominal_days == 0)
+    {
+        let id = &it.recurrence_id;
+        remarks
+            .push(format!("the occurrence {id} takes no time: taken as 1m, the least that a Schedule lasts"));
+    }
     let mut recurrence = recurrence(from)?;
     if all_day && total > DAY {
         // A Schedule's whole day is one; a longer one is all of the series from its first occurrence on.

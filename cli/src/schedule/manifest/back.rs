@@ -16,7 +16,7 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
     let name = meta.name.clone().unwrap_or_default();
     let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
     let namespace = meta.namespace.as_deref().unwrap_or(namespace);
-    let uid = annotation(UID).cloned().or_else(|| meta.uid.clone());
+    let uid = annotation(UID).filter(|uid| !uid.trim().is_empty()).cloned().or_else(|| meta.uid.clone());
     let base = annotation(SEQUENCE).and_then(|text| text.parse::<i64>().ok());
     let edits = meta.generation.map(|generation| (generation - 1).max(0));
     let sequence = match (base, edits) {
