@@ -5,7 +5,8 @@
 //!
 //! - `start` bounds a rule and supplies what the rule leaves out. A start that the rule does not generate is
 //!   not an occurrence (the RFC calls that set undefined).
-//! - COUNT counts the rule's own times, before `dates`, `except_dates` and the daylight-saving policy.
+//! - COUNT counts the rule's own times, before `dates` and `except_dates`. A local time that exists twice counts once; one
+//!   that doesn't exist counts where the policy moves it, and not where it is left out.
 //! - YEARLY rules with BYWEEKNO look at the days of the calendar year, and at the ISO week that each is in.
 //! - Rules of DAILY and longer count in local time; [`Dst`] says what a missing or repeated local time means.
 //!   HOURLY and shorter count in real time and their BY-parts read the local clock.

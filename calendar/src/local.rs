@@ -1,11 +1,14 @@
 //! Rules of DAILY and longer, expanded on the local calendar: periods of days times a list of times of day.
 //!
 //! A period is found by division, never by counting from the start, so a search costs the same however old the
-//! rule is. COUNT is turned into a last local time once, when the series is made. Knows no time zone.
+//! rule is. COUNT is turned into a last local time once, when the series is made. Knows no time zone, but for what COUNT
+//! leaves out.
 
 use crate::days::{CYCLE_DAYS, DAY, LAST_YEAR, date_of, day_number};
 use crate::expansion::Expansion;
 use crate::rule::{End, Frequency, Rule, Until};
+use crate::steps::Steps;
+use crate::zone::Zone;
 
 /// The local times that a rule generates from a start.
 #[derive(Debug, Clone)]
@@ -86,9 +89,46 @@ impl LocalSeries {
         };
         series.regular = series.find_regular();
         if let End::Count(count) = rule.end {
-            series.last = series.nth(count as usize);
+            series.last = series.nth(start, count as usize);
         }
         series
+    }
+
+    /// Lets COUNT go over local times that don't exist, where the zone's policy has none of them: those "MUST NOT be
+    /// counted" (RFC 5545, section 3.3.10). None when `work` doesn't suffice.
+    pub(crate) fn count_existing(mut self, zone: &Zone, work: &mut Steps) -> Option<Self> {
+        let mut from = self.start;
+        loop {
+            let missing = self.missing(zone, from, work)?;
+            if missing == 0 {
+                return Some(self);
+            }
+            from = self.last + 1;
+            // What is not behind the last is behind the end of the calendar.
+            self.last = self.nth(from, missing).max(self.last);
+        }
+    }
+
+    /// How many of its local times from `from` to the last don't exist.
+    fn missing(&self, zone: &Zone, from: i64, work: &mut Steps) -> Option<usize> {
+        let mut count = 0;
+        let mut now = zone.segment(zone.resolve(from).low.saturating_sub(DAY));
+        while now.to != i64::MAX && now.to + now.offset <= self.last {
+            let next = zone.segment(now.to);
+            let (gap, end) = (now.to + now.offset, now.to + next.offset);
+            let inside = self.from(gap.max(from)).take_while(|local| *local < end);
+            for local in inside.take(if gap < end { usize::MAX } else { 0 }) {
+                count += usize::from(zone.resolve(local).first.is_none());
+                if !work.take(1) {
+                    return None;
+                }
+            }
+            if !work.take(20) {
+                return None;
+            }
+            now = next;
+        }
+        Some(count)
     }
 
     fn find_regular(&self) -> Option<Regular> {
@@ -112,14 +152,14 @@ impl LocalSeries {
         (!times.is_empty()).then_some(Regular { base, step: days * i64::from(rule.interval) * DAY, times })
     }
 
-    /// The local time of the `count`th occurrence, or the last there is.
-    fn nth(&self, count: usize) -> i64 {
+    /// The local time of the `count`th occurrence from `from` on, or the last there is.
+    fn nth(&self, from: i64, count: usize) -> i64 {
         if let Some(regular) = &self.regular {
-            return regular.get(regular.first_at_least(self.start) + count as i64 - 1).min(LAST_LOCAL);
+            return regular.get(regular.first_at_least(from) + count as i64 - 1).min(LAST_LOCAL);
         }
         let mut left = count;
-        let mut last = self.start;
-        let mut walk = self.from(self.start);
+        let mut last = from;
+        let mut walk = self.from(from);
         while let Some(period) = walk.period {
             let rest = walk.set.len(self) - walk.index;
             if rest >= left {

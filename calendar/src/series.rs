@@ -13,7 +13,7 @@ use crate::local::{LocalIter, LocalSeries};
 use crate::rule::{End, Rule, Until};
 use crate::spec::{Length, RecurrenceError};
 use crate::steps::Steps;
-use crate::zone::{Calm, Moment, Resolved, Turn, Zone};
+use crate::zone::{Calm, Gap, Moment, Resolved, Turn, Zone};
 
 /// What a rule generates.
 #[derive(Debug, Clone)]
@@ -48,7 +48,11 @@ impl Part {
             let series = ExactSeries::new(rule, zone, at, work).ok_or(RecurrenceError::CountOutOfReach)?;
             Series::Exact(Box::new(series))
         } else {
-            Series::Local(Box::new(LocalSeries::new(rule, start)))
+            let mut series = LocalSeries::new(rule, start);
+            if matches!(rule.end, End::Count(_)) && zone.dst.gap == Gap::Skip {
+                series = series.count_existing(zone, work).ok_or(RecurrenceError::CountOutOfReach)?;
+            }
+            Series::Local(Box::new(series))
         };
         let until = match rule.end {
             End::Until(Until::Utc(at)) => at,

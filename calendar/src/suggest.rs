@@ -49,7 +49,8 @@ impl WorkingHours {
         Ok(Self { zone, days: days.to_vec(), from, to })
     }
 
-    /// The working time between two instants, in order: at most so much as lies in ten years.
+    /// The working time between two instants, in order and apart, for days that touch are one stretch: at most so much
+    /// as lies in ten years.
     pub fn within(&self, from: Timestamp, until: Timestamp) -> Vec<Stretch> {
         const MOST: usize = 10 * 366;
         let Ok(first) = self.zone.to_datetime(from).date().yesterday() else { return Vec::new() };
@@ -61,10 +62,18 @@ impl WorkingHours {
             let (start, end) = (at(day, self.from)?.max(from), at(last, self.to)?.min(until));
             (start < end).then_some(Stretch { start, end })
         };
-        days.filter(|day| self.days.contains(&day.weekday())).filter_map(stretch).collect()
+        let mut found: Vec<Stretch> = Vec::new();
+        for next in days.filter(|day| self.days.contains(&day.weekday())).filter_map(stretch) {
+            match found.last_mut() {
+                Some(last) if next.start <= last.end => last.end = last.end.max(next.end),
+                _ => found.push(next),
+            }
+        }
+        found
     }
 
-    /// Each working day's hours that touch a window, whole, in order and apart. None when the steps don't suffice.
+    /// The hours of working days that touch a window, whole, in order and apart: days that touch are one stretch. None
+    /// when the steps don't suffice.
     fn days_within(&self, window: Span, steps: &mut Steps) -> Option<Vec<Span>> {
         let date = |at: i64| self.zone.to_datetime(timestamp(at)).date();
         let Ok(first) = date(window.start).yesterday() else { return Some(Vec::new()) };
@@ -75,6 +84,7 @@ impl WorkingHours {
             }
             days.extend(self.day(day).filter(|day| day.end > window.start && day.start < window.end));
         }
+        merge(&mut days);
         Some(days)
     }
 
@@ -190,10 +200,9 @@ impl<R: Clone + Ord + Hash> Question<R> {
 
 /// What hours and breaks make of events, worked out once for all moves.
 struct Judge {
-    /// Each working day of those who work alike, in order, and how many people they are.
+    /// The working time of those who work alike, in order and apart, and how many people they are.
     days: Vec<(Vec<Span>, usize)>,
-    /// Time between the hours that all have. An event that lies in no working day whole touches some of it; that is also
-    /// so of an empty stretch, from one working day to the next.
+    /// Time between the hours that all have. An event that does not lie in their hours whole touches some of it.
     off: Vec<Span>,
     /// How many people have another event shortly before an event that begins then.
     before: Counts,
@@ -298,7 +307,7 @@ fn both(one: &[Span], other: &[Span]) -> Vec<Span> {
     found
 }
 
-/// What lies between stretches, also where two meet, and before and after them all.
+/// What lies between stretches that are in order and apart, and before and after them all.
 fn between(spans: &[Span]) -> Vec<Span> {
     let starts = std::iter::once(-EVER).chain(spans.iter().map(|span| span.end));
     let ends = spans.iter().map(|span| span.start).chain([EVER]);

@@ -55,8 +55,14 @@ fn free(index: &Index, key: u32, booking: &Booking<&'static str>, search: &Searc
 
 fn covers(hours: &WorkingHours, event: Span) -> bool {
     let day = timestamp(event.start).to_zoned(jiff::tz::TimeZone::UTC).date();
-    let near = (-2..=2).filter_map(|by| hours.day(day.checked_add(by.days()).unwrap()));
-    near.into_iter().any(|day| day.start <= event.start && event.end <= day.end)
+    let near: Vec<Span> = (-2..=8).filter_map(|by| hours.day(day.checked_add(by.days()).unwrap())).collect();
+    let mut covered = event.start;
+    while covered < event.end
+        && let Some(day) = near.iter().find(|day| day.start <= covered && covered < day.end)
+    {
+        covered = day.end;
+    }
+    covered >= event.end
 }
 
 fn suggested(
@@ -179,9 +185,14 @@ fn people() -> impl Strategy<Value = People> {
         vec![Weekday::Monday, Weekday::Tuesday, Weekday::Saturday, Weekday::Sunday, Weekday::Friday],
         1..=5,
     );
-    let hours = (select(ZONES.to_vec()), days, 0..24i8, 0..24i8).prop_map(|(zone, days, from, to)| {
-        WorkingHours::new(zone, &days, time(from, 0, 0, 0), time(to, 30, 0, 0)).unwrap()
-    });
+    let around_the_clock = prop::bool::weighted(0.3);
+    let hours = (select(ZONES.to_vec()), days, 0..24i8, 0..24i8, around_the_clock).prop_map(
+        |(zone, days, from, to, around_the_clock)| {
+            let from = time(from, 0, 0, 0);
+            let to = if around_the_clock { from } else { time(to, 30, 0, 0) };
+            WorkingHours::new(zone, &days, from, to).unwrap()
+        },
+    );
     prop::collection::btree_map(select(vec!["ann", "ben", "joe"]), hours, 0..3)
 }
 

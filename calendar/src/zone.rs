@@ -19,7 +19,7 @@ pub enum Gap {
     /// It is read with the offset before the change (RFC 5545, section 3.3.5): 02:30 becomes 03:30.
     #[default]
     ShiftForward,
-    /// There is no occurrence.
+    /// There is no occurrence, and COUNT does not count it (RFC 5545, section 3.3.10).
     Skip,
 }
 

@@ -116,9 +116,15 @@ fn what_google_writes_is_taken_with_what_is_not() {
     assert_eq!(names, ["jonas@example.com", "minji@example.com"], "Ana has declined");
     assert_eq!(spec["resources"], serde_json::json!(["Room 3F A (8)"]));
     assert_eq!(spec["reminders"][0]["before"], "10m");
+    assert_eq!(
+        (&spec["description"], &spec["location"]),
+        (
+            &"What did you do, what will you do?\n\nLink: https://meet.example.com/abc".into(),
+            &"Room 3F A (8)".into()
+        )
+    );
     assert_eq!(all[1]["spec"]["recurrence"]["overrides"][0]["duration"], "120h", "five whole days");
     assert!(told.contains("  line 39: ATTENDEE: Ana has declined: not taken\n"), "{told}");
-    assert!(!told.contains("LOCATION: not taken"), "it is a room that takes part: {told}");
     assert!(told.ends_with("2 events: 2 taken (1 with remarks), 0 left out, 0 refused\n"), "{told}");
 }
 
@@ -147,6 +153,13 @@ fn what_apple_writes_is_taken_and_floating_times_need_a_zone() {
         spec["reminders"].as_array().unwrap().iter().map(|it| it["before"].as_str().unwrap()).collect();
     assert_eq!(before, ["15m", "-1h5m"], "the second is after the end");
     assert_eq!(spec["recurrence"]["overrides"][0]["range"], "ThisAndFuture");
+    assert_eq!(spec["url"], "https://example.com/handover");
+    let exported = schedule(&["export", "-f", "-"], out.as_bytes()).out;
+    assert_eq!(
+        exported.matches("\r\nURL:https://example.com/handover\r\n").count(),
+        2,
+        "in the override too: {exported}"
+    );
     assert!(
         told.contains("apple.ics:69: left out: \"Buy paper\"\n  line 69: a VTODO is no event\n"),
         "{told}"

@@ -1,4 +1,4 @@
-//! Writes `crds/yaml`: `cargo run -p belfry-crds --example generate`.
+//! Writes `crds/yaml` and `docs/fields.md`: `cargo run -p belfry-crds --example generate`.
 
 fn main() -> std::io::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
@@ -6,5 +6,6 @@ fn main() -> std::io::Result<()> {
         let yaml = serde_saphyr::to_string(&definition.json).map_err(std::io::Error::other)?;
         std::fs::write(folder.join(definition.file), yaml)?;
     }
-    Ok(())
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/fields.md");
+    std::fs::write(page, crds::reference())
 }

@@ -50,7 +50,7 @@ fn mended(crd: &CustomResourceDefinition) -> Value {
 }
 
 /// What a pattern asks for, in words: the API server would show the pattern alone.
-const WORDS: [(&str, &str); 20] = [
+const WORDS: [(&str, &str); 24] = [
     (
         r"^https?://[^\s/@?#]+([/?#]\S*)?$",
         "must be an http or https URL without a user name or password, such as https://receiver.example.com/belfry",
@@ -95,6 +95,19 @@ const WORDS: [(&str, &str); 20] = [
     (r"^([01][0-9]|2[0-3]):[0-5][0-9]$", "must be a time of day such as 09:00, from 00:00 to 23:59"),
     (r"^https://[^\s#]+$", "must be an https URL, such as https://id.example.com/token"),
     (r"^[\x20-\x7e]+$", "must be printable ASCII characters"),
+    (r"^[A-Za-z0-9!#$%&*+.^_|~-]+$", "must be the name of a header, such as X-Api-Key"),
+    (
+        r"^([!-~]([ -~]*[!-~])?)?$",
+        "must be printable ASCII characters without blanks around; what is secret goes into secretKeyRef",
+    ),
+    (
+        r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; *[A-Za-z0-9.+-]+=[A-Za-z0-9.+-]+)*$",
+        "must be a content type, such as application/json or text/plain; charset=utf-8",
+    ),
+    (
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$",
+        "must be a URL with its scheme, of ASCII characters, such as https://meet.example.com/standup",
+    ),
     (
         r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$",
         "must be the name of a namespace (lower-case letters, digits and '-'), or * for all",

@@ -16,12 +16,14 @@ pub mod common;
 mod condition;
 mod definition;
 pub mod kafka;
+mod reference;
 pub mod resource;
 pub mod rule;
 pub mod schedule;
 
 pub use channel::NotificationChannel;
 pub use definition::{Definition, definitions};
+pub use reference::reference;
 pub use resource::BookableResource;
 pub use rule::AlertRule;
 pub use schedule::Schedule;

@@ -93,6 +93,23 @@ pub struct ScheduleSpec {
     /// What it is.
     #[schemars(length(min = 1, max = 256))]
     pub title: String,
+    /// What it is about: reminders end with the first 1,000 characters of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+    /// Where it is, in words. What can be double-booked stands in resources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub location: Option<String>,
+    /// Where one takes part or reads more, such as a meeting's https link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 2048), regex(pattern = r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$"))]
+    pub url: Option<String>,
+    /// What reminders say below the title (MiniJinja over text, title, description, location, url, resources, start, end and
+    /// more); when absent, when it starts, where it is, the link and the description.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub summary: Option<String>,
     /// Local start of the first occurrence, such as 2026-01-05T10:00:00; with allDay a date, such as 2026-01-05.
     #[schemars(
         length(min = 10, max = 40),

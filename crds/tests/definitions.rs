@@ -50,6 +50,16 @@ fn what_is_committed_is_what_the_types_say() {
 }
 
 #[test]
+fn the_page_of_all_fields_is_what_the_definitions_say() {
+    let path = format!("{}/../docs/fields.md", env!("CARGO_MANIFEST_DIR"));
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == crds::reference(),
+        "{path} is old: run `cargo run -p belfry-crds --example generate`"
+    );
+}
+
+#[test]
 fn each_file_is_small_enough_to_apply_and_free_of_what_other_tools_would_expand() {
     for definition in crds::definitions() {
         let yaml = serde_saphyr::to_string(&definition.json).unwrap();

@@ -1,25 +1,25 @@
 //! Renders a channel's own texts, and falls back to visible ones: a template that fails never keeps a message back.
 //!
-//! Data: `id`, `title`, `summary`, `severity`, `namespace`, `name` and `object` (of what caused it), `created`, `group` (a map,
+//! Data: `id`, `ask` (what to type to learn what became of it), `title`, `summary`, `severity`, `namespace`, `name` and `object` (of what caused it), `created`, `group` (a map,
 //! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `record`, `reminder`, `test`), `status`
-//! (`resolved`, otherwise `firing`); for an alert `episode`, `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
+//! (`resolved`, otherwise `firing`); for an alert `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
 //! the rule closed it, `closed`; for a record `topic`, `partition`, `offset`, `timestamp`; for a reminder `occurrence`,
-//! `end`, `timeZone`, `beforeMinutes`, `due`, for one at a time of the clock `at` and `daysBefore`, and where the recipient's zone is
-//! known `recipientTimeZone` and `recipientStart`; for a test `request`. Times are RFC 3339. Names are strict: what a kind does
+//! `end`, `timeZone`, `description`, `location`, `url` (empty where there is none), `resources`, `beforeMinutes`, `due`, for one at a time of the clock `at` and `daysBefore`, and where the recipient's zone is
+//! known `recipientTimeZone` and `recipientStart`; for a test `request`; in a webhook's own body `text`, the title and the body as the
+//! channel writes them. Times are RFC 3339. Names are strict: what a kind does
 //! not have is undefined, `{% if count is defined %}` asks.
 
-use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::{AlertKind, Cause, Notification, TemplateText};
+use domain::{AlertKind, Cause, Notification, PayloadText, TemplateText};
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use templates::alert::{Compiled, compile};
-use templates::{Cache, Data, Limits, RenderError};
+use templates::{Cache, Data, Limits, RenderError, Template};
 
-use crate::message::Words;
+use crate::message::{Payload, Words, ask};
 
 /// What compiled templates may take, bytes: hundreds of channels' of the usual size.
 const CACHED: usize = 4 << 20;
@@ -29,7 +29,8 @@ const TIME_SAID: &str = "50ms for a text";
 
 /// Keeps compiled templates. Rendering takes up to 50 ms of a processor for each text: call it where that holds up nobody.
 pub struct Composer {
-    compiled: Mutex<Cache<(), Compiled>>,
+    /// By whether values are escaped as parts of strings of JSON.
+    compiled: Mutex<Cache<bool, Compiled>>,
 }
 
 impl Default for Composer {
@@ -49,6 +50,10 @@ pub struct Texts {
     pub title_fault: Option<String>,
     /// Why that of the body could not.
     pub body_fault: Option<String>,
+    /// What a webhook sends in a form of its own; none where it has none or it could not be rendered.
+    pub payload: Option<Payload>,
+    /// Why it could not.
+    pub payload_fault: Option<String>,
 }
 
 impl Composer {
@@ -88,13 +93,17 @@ impl Composer {
             body: notification.summary.clone(),
             title_fault: None,
             body_fault: None,
+            payload: None,
+            payload_fault: None,
         };
         if let Some(start) = &local {
             let zone = start.time_zone().iana_name().unwrap_or_default();
             let start = start.strftime("%Y-%m-%d %H:%M");
-            let _ = write!(texts.body, " For you: {start} ({zone}).");
+            // Behind the first line, which says when it is where the schedule is kept.
+            let at = texts.body.find('\n').unwrap_or(texts.body.len());
+            texts.body.insert_str(at, &format!(" For you: {start} ({zone})."));
         }
-        if template.title.is_none() && template.body.is_none() {
+        if template.is_nothing() {
             return texts;
         }
         let mut data = data(notification);
@@ -104,9 +113,9 @@ impl Composer {
             let start = start.timestamp().display_with_offset(start.offset()).to_string();
             data.insert("recipientStart".to_owned(), start.into());
         }
-        let data = Data::of(&data);
+        let values = Data::of(&data);
         if let Some(text) = &template.title {
-            match self.render(text, &data, Limits::TITLE, over) {
+            match self.render(text, false, &values, Limits::TITLE, over) {
                 Ok(title) => texts.title = title,
                 Err(error) => {
                     texts.title = templates::fallback("title", &notification.title, &error);
@@ -115,7 +124,7 @@ impl Composer {
             }
         }
         if let Some(text) = &template.body {
-            match self.render(text, &data, Limits::TEXT, over) {
+            match self.render(text, false, &values, Limits::TEXT, over) {
                 Ok(body) => texts.body = body,
                 Err(error) => {
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
@@ -125,27 +134,56 @@ impl Composer {
                 }
             }
         }
+        if let Some(text) = &template.payload {
+            if let Value::Object(data) = &mut data {
+                data.insert("text".to_owned(), format!("{}\n{}", texts.title, texts.body).trim().into());
+            }
+            match self.payload(text, &Data::of(&data), over) {
+                Ok(payload) => texts.payload = Some(payload),
+                Err(error) => texts.payload_fault = Some(error.message),
+            }
+        }
         texts
+    }
+
+    fn payload(
+        &self,
+        of: &PayloadText,
+        data: &Data,
+        over: Option<&'static str>,
+    ) -> Result<Payload, RenderError> {
+        let text = self.render(&of.template, of.is_json(), data, Limits::TEXT, over)?;
+        if of.is_json()
+            && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
+        {
+            return Err(RenderError { message: format!("it is not JSON: {error}") });
+        }
+        Ok(Payload { content_type: of.content_type.clone(), text })
     }
 
     fn render(
         &self,
         text: &str,
+        escapes: bool,
         data: &Data,
         limits: Limits,
         over: Option<&'static str>,
     ) -> Result<String, RenderError> {
         let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(&(), text);
+        let known = lock().get(&escapes, text);
         let compiled = known.unwrap_or_else(|| {
-            let compiled = compile(text);
-            let weight = compiled.as_ref().map_or(0, templates::Template::weight);
-            lock().put(&(), text, compiled.clone(), weight);
+            let compiled = if escapes { compile_json(text) } else { compile(text) };
+            let weight = compiled.as_ref().map_or(0, Template::weight);
+            lock().put(&escapes, text, compiled.clone(), weight);
             compiled
         });
         let begun = Instant::now();
         compiled?.render(data, limits, &|| over.or_else(|| (begun.elapsed() > TIME).then_some(TIME_SAID)))
     }
+}
+
+fn compile_json(text: &str) -> Compiled {
+    Template::compile_json(text).map_err(|error| RenderError { message: error.to_string() })
 }
 
 /// When what is reminded of begins on the recipient's clock, where that is known and shows another time.
@@ -165,6 +203,7 @@ fn data(notification: &Notification) -> Value {
     let words = Words::of(notification);
     let mut data = json!({
         "id": notification.id,
+        "ask": ask(notification),
         "title": notification.title,
         "summary": notification.summary,
         "severity": notification.severity.name(),
@@ -187,6 +226,7 @@ fn details(cause: &Cause) -> Value {
         Cause::Alert { alert, .. } => {
             let mut details = json!({
                 "episode": alert.episode,
+                "first": alert.first(),
                 "since": alert.since,
                 "count": alert.count,
                 "windowStart": alert.window_start,
@@ -204,11 +244,15 @@ fn details(cause: &Cause) -> Value {
             "offset": record.offset,
             "timestamp": record.time,
         }),
-        Cause::Reminder { occurrence, end, time_zone, time, due, .. } => {
+        Cause::Reminder { occurrence, end, time_zone, about, time, due, .. } => {
             let mut details = json!({
                 "occurrence": occurrence,
                 "end": end,
                 "timeZone": time_zone,
+                "description": about.description.as_deref().unwrap_or_default(),
+                "location": about.location.as_deref().unwrap_or_default(),
+                "url": about.url.as_deref().unwrap_or_default(),
+                "resources": about.resources,
                 "beforeMinutes": occurrence.duration_since(*due).as_mins(),
                 "due": due,
             });
@@ -238,7 +282,8 @@ mod tests {
     use crate::sample;
 
     fn texts(title: &str, body: &str) -> (String, String) {
-        let template = TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()) };
+        let template =
+            TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()), payload: None };
         let texts = Composer::default().texts(&template, &sample::alert(), "", None);
         let failed =
             |text: &str, fault: &Option<String>| fault.is_some() == text.contains("template failed: ");
@@ -265,8 +310,10 @@ mod tests {
         assert_eq!(title, "[critical] pay: 21 bad log lines in 1m");
         assert_eq!(body, "Last: <b>card & pin</b> refused (pay)");
         let reminder = sample::reminder();
-        let template =
-            TemplateText { title: None, body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()) };
+        let template = TemplateText {
+            body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()),
+            ..TemplateText::default()
+        };
         assert_eq!(Composer::default().texts(&template, &reminder, "", None).body, "reminder");
     }
 
@@ -276,8 +323,10 @@ mod tests {
         let says = |notification: &Notification, recipient: &str, zone| {
             Composer::default().texts(&TemplateText::default(), notification, recipient, zone).body
         };
-        let berlin = " For you: 2027-01-15 09:00 (Europe/Berlin).";
-        assert_eq!(says(&reminder, "ops@example.com", None), "");
+        let first = "Starts at 2027-01-15 17:00 (Asia/Seoul), in 10 minutes.";
+        let berlin =
+            reminder.summary.replace(first, &format!("{first} For you: 2027-01-15 09:00 (Europe/Berlin)."));
+        assert_eq!(says(&reminder, "ops@example.com", None), reminder.summary);
         assert_eq!(says(&reminder, "Jonas@example.com", None), berlin);
         assert_eq!(says(&reminder, "ops@example.com", Some("Europe/Berlin")), berlin);
         assert_eq!(
@@ -285,7 +334,7 @@ mod tests {
             berlin,
             "the person's goes first"
         );
-        assert_eq!(says(&reminder, "", Some("Asia/Tokyo")), "", "the same time on the clock");
+        assert_eq!(says(&reminder, "", Some("Asia/Tokyo")), reminder.summary, "the same time on the clock");
         assert_eq!(
             says(&sample::alert(), "jonas@example.com", Some("Europe/Berlin")),
             sample::alert().summary
@@ -293,11 +342,26 @@ mod tests {
         let mut whole_day = reminder.clone();
         let Cause::Reminder { all_day, .. } = &mut whole_day.cause else { panic!("a reminder") };
         *all_day = true;
-        assert_eq!(says(&whole_day, "jonas@example.com", None), "");
+        assert_eq!(says(&whole_day, "jonas@example.com", None), reminder.summary);
         let body = "{{ recipientTimeZone }} {{ recipientStart }} {{ beforeMinutes }}".to_owned();
-        let template = TemplateText { title: None, body: Some(body) };
+        let template = TemplateText { body: Some(body), ..TemplateText::default() };
         let texts = Composer::default().texts(&template, &reminder, "jonas@example.com", None);
         assert_eq!(texts.body, "Europe/Berlin 2027-01-15T09:00:00+01:00 10");
+    }
+
+    #[test]
+    fn a_template_may_speak_of_what_a_schedule_says_and_of_the_way_back() {
+        let body =
+            "{{ location }} {{ resources | join(',') }} {{ url }} {{ description }}\n{{ ask }}".to_owned();
+        let template = TemplateText { body: Some(body), ..TemplateText::default() };
+        let texts = Composer::default().texts(&template, &sample::reminder(), "", None);
+        let place = "3rd floor room-3f-a https://meet.example.com/x?a=1&b=2 Blockers first.";
+        let ask = "belfry ask 00000000-0000-0000-0000-00000000000b -n payments";
+        assert_eq!(texts.body, format!("{place}\n{ask}"));
+        let template = TemplateText { body: Some("{{ first }}".to_owned()), ..TemplateText::default() };
+        let later = sample::later(AlertKind::Resolved, None);
+        let texts = Composer::default().texts(&template, &later, "", None);
+        assert_eq!(texts.body, sample::alert().id.to_string());
     }
 
     #[test]
@@ -318,7 +382,7 @@ mod tests {
         let (title, body) = texts(slow, slow);
         assert_eq!(title, "pay: 21 bad log lines in 1m: title template failed: more than 100000 steps");
         assert!(body.ends_with("payment-errors: body template failed: more than 100000 steps"), "{body}");
-        let template = TemplateText { title: Some("{{ title }}".to_owned()), body: None };
+        let template = TemplateText { title: Some("{{ title }}".to_owned()), ..TemplateText::default() };
         let texts =
             Composer::default().texts_without_time(&template, &sample::alert(), ("", None), "2s of waiting");
         assert_eq!(
@@ -326,5 +390,37 @@ mod tests {
             "pay: 21 bad log lines in 1m: title template failed: took longer than 2s of waiting"
         );
         assert_eq!(texts.body, sample::alert().summary);
+    }
+
+    fn payload(template: &str, content_type: &str, notification: &Notification) -> Texts {
+        let payload =
+            Some(PayloadText { template: template.to_owned(), content_type: content_type.to_owned() });
+        let template =
+            TemplateText { title: Some("[{{ severity }}] {{ title }}".to_owned()), payload, body: None };
+        Composer::default().texts(&template, notification, "", None)
+    }
+
+    #[test]
+    fn a_body_in_a_receivers_own_form_is_json_whatever_a_record_held() {
+        let mut alert = sample::alert();
+        alert.summary = "he said \"no\"\nand left \\".to_owned();
+        let texts = payload(r#"{"text": "{{ text }}", "count": {{ count }}}"#, "application/json", &alert);
+        let read: Value = serde_json::from_str(&texts.payload.unwrap().text).unwrap();
+        let text = "[critical] pay: 21 bad log lines in 1m\nhe said \"no\"\nand left \\";
+        assert_eq!(read, json!({"text": text, "count": 21}));
+        let texts = payload("{{ text }}", "text/plain; charset=utf-8", &alert);
+        assert_eq!(texts.payload.unwrap().text, text);
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_or_fails_is_told_and_not_sent() {
+        for (template, why) in [
+            (r#"{"text": "#, "it is not JSON: EOF while parsing a value at line 1 column 9"),
+            (r#"{"text": {{ nothing }}}"#, "undefined value \"nothing\""),
+        ] {
+            let texts = payload(template, "application/vnd.chat+json", &sample::alert());
+            assert_eq!((texts.payload, texts.payload_fault.as_deref()), (None, Some(why)));
+            assert!(texts.title.starts_with("[critical] "), "{}", texts.title);
+        }
     }
 }

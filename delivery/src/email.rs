@@ -2,8 +2,9 @@
 //!
 //! The conversation and its outcomes are in [`session`]; this file makes the message (RFC 5322).
 //!
-//! `Message-ID` is made of the delivery's id, so that a receiver can tell a message that was sent twice. `References` and
-//! `In-Reply-To` name the alert's episode, or the ordering key: mail programs show one thread for each.
+//! `Message-ID` is made of the delivery's id, so that a receiver can tell a message that was sent twice. What follows an alert's
+//! first message answers it (`References` and `In-Reply-To`, RFC 5322, 3.6.4), whether it arrived or not; others answer one that
+//! was never sent, by the ordering key: mail programs show one thread for each.
 //! `Auto-Submitted` (RFC 3834) keeps absence notes from answering.
 //!
 //! Never: a header made of a text that could end it; HTML that was not escaped.
@@ -11,11 +12,11 @@
 mod lines;
 mod session;
 
-use domain::{Cause, Digest, FileRef, Outcome, SmtpTls};
+use domain::{Cause, Digest, FileRef, Outcome, SmtpTls, ids};
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
-use crate::message::{Attempt, Channel, Message, Words, group};
+use crate::message::{Attempt, Channel, Message, Words, ask, earlier, group};
 use crate::text::{cut, cut_bytes, one_line};
 use crate::{Kit, trust::Trust};
 
@@ -74,8 +75,10 @@ fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
     let from: Mailbox = from.parse().map_err(|_| refused(format!("sender {from:?} is not a mailbox")))?;
     let domain = from.email.domain().to_owned();
     let thread = match &message.notification.cause {
-        Cause::Alert { alert, .. } => format!("<{}@{domain}>", alert.episode),
-        _ => format!("<{}@{domain}>", Digest::of(&message.notification.ordering_key)),
+        Cause::Alert { .. } => earlier(&message.notification)
+            .map(|first| ids::delivery(first, message.channel, &message.recipient))
+            .map(|first| format!("<{first}@{domain}>")),
+        _ => Some(format!("<{}@{domain}>", Digest::of(&message.notification.ordering_key))),
     };
     let subject = cut(&one_line(&message.title), MAX_SUBJECT, "a subject", |_| 1);
     // "=_" can occur neither in quoted-printable nor in a UUID.
@@ -85,16 +88,17 @@ fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
         .boundary(boundary)
         .singlepart(part(ContentType::TEXT_PLAIN, text(message)))
         .singlepart(part(ContentType::TEXT_HTML, html(message)));
-    let mut mail = lettre::Message::builder()
+    let mut head = lettre::Message::builder()
         .from(from)
         .to(to)
         .subject(subject)
         .date(message.now.into())
-        .message_id(Some(format!("<{}@{domain}>", message.delivery)))
-        .in_reply_to(thread.clone())
-        .references(thread)
-        .multipart(body)
-        .map_err(|error| refused(format!("the message can't be made: {error}")))?;
+        .message_id(Some(format!("<{}@{domain}>", message.delivery)));
+    if let Some(thread) = thread {
+        head = head.in_reply_to(thread.clone()).references(thread);
+    }
+    let mut mail =
+        head.multipart(body).map_err(|error| refused(format!("the message can't be made: {error}")))?;
     for (name, value) in [
         (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()),
         (HeaderName::new_from_ascii_str("X-Belfry-Notification"), message.notification.id.to_string()),
@@ -118,10 +122,17 @@ fn facts(message: &Message) -> Vec<(&'static str, String)> {
         (words.object.0, format!("{}/{}", notification.namespace, words.object.2)),
         ("Time", notification.created.to_string()),
     ];
+    if let Cause::Alert { alert, .. } = &notification.cause {
+        facts.push(("Since", alert.since.to_string()));
+    }
     if !notification.group.is_empty() {
         facts.push(("Group", one_line(&group(notification))));
     }
+    if let Some(first) = earlier(notification) {
+        facts.push(("First message", first.to_string()));
+    }
     facts.push(("Notification", notification.id.to_string()));
+    facts.push(("What became of it", ask(notification)));
     facts
 }
 

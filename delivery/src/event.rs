@@ -1,12 +1,14 @@
 //! A delivery as a [CloudEvent](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), and the documented
 //! JSON object in it. Webhooks and Kafka say the same.
 //!
-//! The object (`data` of the event, and of the plain JSON form):
+//! The object (`data` of the event, and of the plain JSON form), as `docs/schemas/notification.json` has it for programs:
 //!
 //! | field | meaning |
 //! | --- | --- |
 //! | `delivery` | the delivery's stable id, the same for every attempt |
 //! | `notification` | the notification's id |
+//! | `first` | the id of the notification that told of the alert first: its own, if it is that one; absent for others |
+//! | `ask` | what to type to learn what became of it |
 //! | `kind` | `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test` |
 //! | `namespace`, `object` {`kind`, `name`, `uid`} | what caused it |
 //! | `severity` | `info`, `warning`, `critical` |
@@ -27,7 +29,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::message::{Message, Words, group};
+use crate::message::{Message, Words, ask, first, group};
 use crate::text::cut_bytes;
 
 /// Longest body, bytes.
@@ -72,6 +74,9 @@ fn told(cause: &Cause) -> Cow<'_, Cause> {
 struct Data<'a> {
     delivery: Uuid,
     notification: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<Uuid>,
+    ask: String,
     kind: &'static str,
     namespace: &'a str,
     object: Object<'a>,
@@ -191,6 +196,8 @@ fn data(message: &Message, body: &str) -> Box<RawValue> {
     let data = Data {
         delivery: message.delivery,
         notification: notification.id,
+        first: first(notification),
+        ask: ask(notification),
         kind: words.kind,
         namespace: &notification.namespace,
         object: Object { kind: words.object.0, name: words.object.2, uid: words.object.3 },
@@ -209,3 +216,6 @@ fn data(message: &Message, body: &str) -> Box<RawValue> {
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{Denied, Digest, FileRef, Millis, Outcome};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 use reqwest::Url;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -57,8 +57,9 @@ pub struct Http {
     clients: Cache<Option<Digest>, reqwest::Client>,
 }
 
-/// A POST.
+/// A request with a body.
 pub(crate) struct Post<'a> {
+    pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -175,8 +176,10 @@ impl Http {
                 .guard()
                 .check_host(url.host_str().unwrap_or_default())
                 .map_err(|why| denied(&why, followed))?;
-            let request =
-                client.post(url.clone()).headers(post.headers.clone()).body(sent.body(post.body.clone()));
+            let request = client
+                .request(post.method.clone(), url.clone())
+                .headers(post.headers.clone())
+                .body(sent.body(post.body.clone()));
             let response =
                 request.send().await.map_err(|error| failed(&error.without_url(), &at, sent, followed))?;
             if !post.follow || !matches!(response.status().as_u16(), 307 | 308) {

@@ -43,7 +43,7 @@ use domain::{ChannelPlan, FileRef, Guard, Target};
 pub use compose::{Composer, Texts};
 pub use event::{Event, MAX_BYTES};
 pub use http::Http;
-pub use message::{Attempt, Channel, Message};
+pub use message::{Attempt, Channel, Message, Payload};
 pub use oauth::{Bearer, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
 pub use trust::Trust;
@@ -87,10 +87,7 @@ impl Kit {
                     ca_bundle,
                 }))
             }
-            Target::Webhook { url, signing, format } => {
-                let (signing, format) = (signing.as_ref(), *format);
-                Some(Box::new(webhook::Webhook { kit, url, signing, format, ca_bundle }))
-            }
+            Target::Webhook(plan) => Some(Box::new(webhook::Webhook { kit, plan, ca_bundle })),
             Target::Kafka { .. } => None,
         }
     }
@@ -101,7 +98,7 @@ impl Kit {
         for file in plan.files() {
             match self.files.read(file).await {
                 Err(problem) => problems.push(problem),
-                Ok(value) => problems.extend(unusable(plan, file, &value)),
+                Ok(value) => problems.extend(unusable(plan, file, &value, self.guard)),
             }
         }
         problems.sort();
@@ -111,13 +108,11 @@ impl Kit {
 }
 
 /// Why a value that is there can't be what its channel takes it for.
-fn unusable(plan: &ChannelPlan, file: &FileRef, value: &Secret) -> Option<FileProblem> {
+fn unusable(plan: &ChannelPlan, file: &FileRef, value: &Secret, guard: Guard) -> Option<FileProblem> {
     match &plan.target {
         _ if plan.ca_bundle.as_ref() == Some(file) => http::check_bundle(file, value).err(),
         Target::Slack { webhook_url } if webhook_url == file => slack::url(file, value).err(),
-        Target::Webhook { signing: Some(signing), .. } if signing == file => {
-            webhook::check_keys(file, value).err()
-        }
+        Target::Webhook(webhook) => webhook::check(webhook, file, value, guard).err(),
         _ => None,
     }
 }

@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub struct Message {
     /// The delivery's stable id, the same for every attempt.
     pub delivery: Uuid,
+    /// The channel's uid.
+    pub channel: Uuid,
     /// The attempt's number, from 1.
     pub attempt: i32,
     /// Whom; empty where the channel has one unnamed recipient.
@@ -21,12 +23,23 @@ pub struct Message {
     pub title: String,
     /// The rendered body; may be empty.
     pub body: String,
+    /// All that a webhook sends, where it is not one of our forms.
+    pub payload: Option<Payload>,
     /// What is told.
     pub notification: Notification,
     /// When the attempt began, by the caller's clock.
     pub now: Timestamp,
     /// How long the attempt may take.
     pub timeout: Duration,
+}
+
+/// What a webhook sends in a form of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// Its content type.
+    pub content_type: String,
+    /// It itself.
+    pub text: String,
 }
 
 /// What [`Channel::deliver`] gives back.
@@ -67,6 +80,32 @@ impl<'a> Words<'a> {
             }
         };
         Self { kind, object: (object, plural, name.as_str(), uid) }
+    }
+}
+
+/// What an alert's message refers to: that which told of it first.
+pub(crate) fn first(notification: &Notification) -> Option<Uuid> {
+    match &notification.cause {
+        Cause::Alert { alert, .. } => Some(alert.first()),
+        _ => None,
+    }
+}
+
+/// The same, but not for the first itself.
+pub(crate) fn earlier(notification: &Notification) -> Option<Uuid> {
+    first(notification).filter(|first| *first != notification.id)
+}
+
+/// What to type to learn what became of it.
+pub(crate) fn ask(notification: &Notification) -> String {
+    format!("belfry ask {} -n {}", notification.id, notification.namespace)
+}
+
+/// Whether it is over, and why where that is not the condition.
+pub(crate) fn over(notification: &Notification) -> Option<Option<&str>> {
+    match &notification.cause {
+        Cause::Alert { alert, .. } if alert.kind == AlertKind::Resolved => Some(alert.closed.as_deref()),
+        _ => None,
     }
 }
 

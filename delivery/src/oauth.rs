@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use domain::{OAuth, Outcome};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 
 use crate::http::{Post, parse_url};
@@ -67,7 +67,8 @@ impl Kit {
         basic.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, basic);
         let body = Bytes::from(body);
-        let post = Post { url, headers, body, trust, timeout: TIMEOUT, follow: false };
+        let method = Method::POST;
+        let post = Post { method, url, headers, body, trust, timeout: TIMEOUT, follow: false };
         let answer = self.http.post(post).await.map_err(why)?;
         if !answer.status.is_success() {
             let refused: Refused = serde_json::from_str(&answer.body).unwrap_or_default();

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, Millis, Notification,
-    OnUnknown, RecordRef, ReminderTime, RetryPolicy, Severity, Target, TemplateText,
+    About, Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, Millis,
+    Notification, OnUnknown, RecordRef, ReminderTime, RetryPolicy, Severity, Target, TemplateText,
+    WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ pub(crate) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
 pub(crate) fn alert() -> Notification {
     Notification {
-        id: Uuid::from_u128(1),
+        id: domain::ids::alert_notification(Uuid::from_u128(3), AlertKind::Firing),
         namespace: "payments".to_owned(),
         cause: Cause::Alert {
             rule: Uuid::from_u128(2),
@@ -49,6 +50,62 @@ pub(crate) fn alert() -> Notification {
     }
 }
 
+/// What a channel is asked to test itself by.
+pub(crate) fn test() -> Notification {
+    Notification {
+        id: Uuid::from_u128(21),
+        cause: Cause::Test {
+            channel: Uuid::from_u128(0xc),
+            name: "slack".to_owned(),
+            request: "first try".to_owned(),
+        },
+        severity: Severity::Info,
+        title: "Test of channel slack".to_owned(),
+        summary: "This is a test.".to_owned(),
+        group: BTreeMap::new(),
+        ordering_key: "test/c".to_owned(),
+        ..alert()
+    }
+}
+
+/// One record that speaks for itself.
+pub(crate) fn record() -> Notification {
+    let record = match alert().cause {
+        Cause::Alert { alert, .. } => alert.records[0].clone(),
+        _ => panic!("an alert"),
+    };
+    let cause = Cause::Record { rule: Uuid::from_u128(2), name: "payment-errors".to_owned(), record };
+    Notification { id: Uuid::from_u128(31), cause, ..alert() }
+}
+
+/// One of each kind, with its name.
+pub(crate) fn all() -> [(&'static str, Notification); 7] {
+    [
+        ("firing", alert()),
+        ("repeat", later(AlertKind::Repeat { n: 1 }, None)),
+        ("resolved", later(AlertKind::Resolved, None)),
+        ("closed", later(AlertKind::Resolved, Some("RuleChanged"))),
+        ("record", record()),
+        ("reminder", reminder()),
+        ("test", test()),
+    ]
+}
+
+/// The same alert later: repeated, resolved, or closed since its rule was changed.
+pub(crate) fn later(kind: AlertKind, closed: Option<&str>) -> Notification {
+    let mut later = alert();
+    if let Cause::Alert { alert, .. } = &mut later.cause {
+        alert.kind = kind;
+        alert.closed = closed.map(str::to_owned);
+        later.id = domain::ids::alert_notification(alert.episode, kind);
+    }
+    if kind == AlertKind::Resolved {
+        let word = if closed.is_some() { "Closed, its rule was changed: " } else { domain::RESOLVED };
+        later.title = format!("{word}{}", later.title);
+    }
+    later
+}
+
 pub(crate) fn reminder() -> Notification {
     Notification {
         id: Uuid::from_u128(11),
@@ -60,12 +117,20 @@ pub(crate) fn reminder() -> Notification {
             time_zone: "Asia/Seoul".to_owned(),
             all_day: false,
             time_zones: BTreeMap::from([("jonas@example.com".to_owned(), "Europe/Berlin".to_owned())]),
+            about: About {
+                description: Some("Blockers first.".to_owned()),
+                location: Some("3rd floor".to_owned()),
+                url: Some("https://meet.example.com/x?a=1&b=2".to_owned()),
+                resources: vec!["room-3f-a".to_owned()],
+            },
             time: ReminderTime::Before { before_minutes: 10 },
             due: NOW,
         },
         severity: Severity::Info,
         title: "Payments stand-up in 10 minutes — 회의".to_owned(),
-        summary: String::new(),
+        summary: "Starts at 2027-01-15 17:00 (Asia/Seoul), in 10 minutes.\nWhere: 3rd floor; room-3f-a\n\
+                  Link: https://meet.example.com/x?a=1&b=2\n\nBlockers first."
+            .to_owned(),
         group: BTreeMap::new(),
         ordering_key: "schedule/12".to_owned(),
         ..alert()
@@ -75,14 +140,20 @@ pub(crate) fn reminder() -> Notification {
 pub(crate) fn message(notification: Notification, recipient: &str) -> Message {
     Message {
         delivery: Uuid::from_u128(0xd),
+        channel: Uuid::from_u128(0xc),
         attempt: 1,
         recipient: recipient.to_owned(),
         title: notification.title.clone(),
         body: notification.summary.clone(),
+        payload: None,
         notification,
         now: NOW,
         timeout: Duration::from_secs(10),
     }
+}
+
+pub(crate) fn webhook(url: impl Into<String>, signing: Option<FileRef>, format: WebhookFormat) -> Target {
+    Target::Webhook(Box::new(WebhookPlan::post(url, signing, format)))
 }
 
 pub(crate) fn secret(key: &str) -> FileRef {

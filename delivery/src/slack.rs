@@ -5,15 +5,17 @@
 //! | 404, 410, or one of `invalid_payload`, `invalid_blocks`, `no_text`, `too_many_attachments`, `no_service`, `no_service_id`, `no_team`, `team_disabled`, `invalid_token`, `channel_not_found`, `channel_is_archived`, `user_not_found`, `action_prohibited`, `posting_to_general_channel_denied` | `Refused` |
 //! | all else | as in [`crate::Http`]'s table; 429 pauses the channel |
 //!
+//! An incoming webhook can't answer in a thread, so what follows a message names its id.
+//!
 //! The whole URL is the secret: of what is answered only Slack's own error words reach a reason.
 
 use bytes::Bytes;
-use domain::{FileRef, Outcome};
-use http::{HeaderMap, HeaderValue, header};
+use domain::{Cause, FileRef, Notification, Outcome, Severity};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::json;
 
 use crate::http::{Answer, Post, parse_url};
-use crate::message::{Attempt, Channel, Message, Words, group};
+use crate::message::{Attempt, Channel, Message, Words, ask, earlier, group, over};
 use crate::secrets::{FileProblem, Secret};
 use crate::text::{cut, one_line};
 use crate::{Kit, trust::Trust};
@@ -61,7 +63,8 @@ impl Slack<'_> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let body = Bytes::from(payload(message).to_string());
-        let post = Post { url, headers, body, trust: &trust, timeout: message.timeout, follow: true };
+        let method = Method::POST;
+        let post = Post { method, url, headers, body, trust: &trust, timeout: message.timeout, follow: true };
         let answer = self.kit.http.post(post).await?;
         Ok(outcome(&answer, message))
     }
@@ -97,17 +100,44 @@ fn escaped(text: &str, limit: usize, place: &str) -> String {
     cut(text, limit, place, weight).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// The bar beside the message: what is over is green, or grey where nobody knows.
+fn colour(notification: &Notification) -> &'static str {
+    match (over(notification), &notification.cause, notification.severity) {
+        (Some(None), ..) => "#2eb67d",
+        (Some(Some(_)), ..) | (None, Cause::Test { .. }, _) => "#9e9ea6",
+        (None, Cause::Reminder { .. }, _) | (None, _, Severity::Info) => "#36c5f0",
+        (None, _, Severity::Warning) => "#ecb22e",
+        (None, _, Severity::Critical) => "#e01e5a",
+    }
+}
+
+/// Makes a link of a reminder's, the one that a message has: its Schedule says it, and no record.
+fn linked(body: String, notification: &Notification) -> String {
+    let Cause::Reminder { about, .. } = &notification.cause else { return body };
+    let is_link = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
+    let Some(url) = about.url.as_deref().filter(is_link) else { return body };
+    // What would end a link of Slack's.
+    let link = url.replace('&', "&amp;").replace('<', "%3C").replace('>', "%3E").replace('|', "%7C");
+    let linked = body.replacen(&escaped(url, MAX_BLOCK, ""), &format!("<{link}>"), 1);
+    if linked.chars().count() > MAX_BLOCK { body } else { linked }
+}
+
 fn payload(message: &Message) -> serde_json::Value {
-    let words = Words::of(&message.notification);
+    let notification = &message.notification;
+    let words = Words::of(notification);
     let title = escaped(&one_line(&message.title), MAX_BLOCK - 2, "a Slack block");
-    let body = escaped(message.body.trim(), MAX_BLOCK, "a Slack block");
+    let body = linked(escaped(message.body.trim(), MAX_BLOCK, "a Slack block"), notification);
     let mut facts = vec![
-        message.notification.severity.name().to_owned(),
+        notification.severity.name().to_owned(),
         words.kind.to_owned(),
-        format!("{}/{}", message.notification.namespace, words.object.2),
+        format!("{}/{}", notification.namespace, words.object.2),
     ];
-    facts.extend(Some(group(&message.notification)).filter(|group| !group.is_empty()));
+    facts.extend(Some(group(notification)).filter(|group| !group.is_empty()));
     let facts = escaped(&one_line(&facts.join(" · ")), 2_000, "a Slack context");
+    let mut back = format!("`{}`", ask(notification));
+    if let Some(first) = earlier(notification) {
+        back = format!("{back} · first message {first}");
+    }
 
     // Verbatim: what looks like a link, a channel or a person in somebody's data does not become one.
     let words = |text: &str| json!({"type": "mrkdwn", "text": text, "verbatim": true});
@@ -115,11 +145,18 @@ fn payload(message: &Message) -> serde_json::Value {
     if !body.is_empty() {
         blocks.push(json!({"type": "section", "text": words(&body)}));
     }
-    blocks.push(json!({"type": "context", "elements": [words(&facts)]}));
+    // Slack folds what is long in an attachment, so only the small print is there, for the colour of its bar.
+    let foot = json!([{"type": "context", "elements": [words(&facts), words(&back)]}]);
     let text = format!("{}\n{}", one_line(&message.title), message.body.trim());
     let text = escaped(text.trim(), MAX_TEXT, "a Slack message");
     // Nor does Slack fetch what is linked: the address would be an answer to whoever wrote the record.
-    json!({"text": text, "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
+    json!({
+        "text": text,
+        "blocks": blocks,
+        "attachments": [{"color": colour(notification), "blocks": foot}],
+        "unfurl_links": false,
+        "unfurl_media": false,
+    })
 }
 
 #[cfg(test)]

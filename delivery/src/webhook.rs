@@ -1,35 +1,43 @@
-//! Webhook: an HTTP POST signed by [Standard Webhooks](https://www.standardwebhooks.com), as plain JSON or as a CloudEvent.
+//! Webhook: an HTTP POST or PUT, signed by [Standard Webhooks](https://www.standardwebhooks.com) if wanted, as plain JSON, as a
+//! CloudEvent, or in the receiver's own form; with headers and a login of the user's.
 //!
-//! Headers: `webhook-id` and `Idempotency-Key` are the delivery's id, the same for every attempt; `webhook-timestamp` is
+//! Headers of ours: `x-belfry-notification` is the notification's id; `webhook-id` and `Idempotency-Key` are the delivery's id, the same for every attempt; `webhook-timestamp` is
 //! the attempt's time in seconds; `webhook-signature` is `v1,<base64 of HMAC-SHA256 of id.timestamp.body>` for each key,
 //! separated by spaces. The Secret's value holds one key a line, `whsec_` and base64 of 24 bytes or more (64 at most by the
 //! specification), so that keys can rotate.
 //!
-//! Outcomes are those of [`crate::Http`]'s table. Never: an unsigned request where a signature was asked for.
+//! A URL with a token in it is a secret as a whole: no reason shows more of it than the host, and the guard judges it when it is
+//! read. Where a request has headers of the user's or a login, no redirect is followed.
+//!
+//! Outcomes are those of [`crate::Http`]'s table. Never: an unsigned request where a signature was asked for; a credential over
+//! http unless that was allowed by name, or to an address that the user did not name.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use domain::{FileRef, Outcome, WebhookFormat};
+use domain::{
+    FileRef, Guard, Outcome, WebhookAuth, WebhookFormat, WebhookMethod, WebhookPlan, WebhookUrl, WebhookValue,
+};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use reqwest::Url;
 use sha2::Sha256;
 
 use crate::event::Event;
 use crate::http::{Post, parse_url};
-use crate::message::{Attempt, Channel, Message};
-use crate::secrets::{FileProblem, Secret};
+use crate::message::{Attempt, Channel, Message, Payload};
+use crate::secrets::{FileProblem, Files, Secret};
 use crate::{Kit, trust::Trust};
 
 /// The shortest key, bytes: a shorter one can be guessed.
 const MIN_KEY: usize = 24;
+/// The shortest part of a secret URL that is masked by itself where a receiver repeats it, bytes: a shorter one is a word.
+const MIN_MASKED: usize = 6;
 
 /// The channel.
 pub(crate) struct Webhook<'a> {
     pub(crate) kit: &'a Kit,
-    pub(crate) url: &'a str,
-    pub(crate) signing: Option<&'a FileRef>,
-    pub(crate) format: WebhookFormat,
+    pub(crate) plan: &'a WebhookPlan,
     pub(crate) ca_bundle: Option<&'a FileRef>,
 }
 
@@ -41,16 +49,34 @@ impl Channel for Webhook<'_> {
 
 impl Webhook<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let url = parse_url(self.url).ok_or_else(|| Outcome::Refused {
-            reason: "the channel's url is not an http or https URL".to_owned(),
-        })?;
-        let trust = Trust::read(&self.kit.files, self.ca_bundle).await?;
-        let (mut headers, body) = content(&Event::of(message), self.format);
+        let (plan, files) = (self.plan, &self.kit.files);
+        let (url, mut secrets) = self.url().await?;
+        let trust = Trust::read(files, self.ca_bundle).await?;
+        let (mut headers, body) = match &message.payload {
+            Some(payload) => own(payload)?,
+            None => content(&Event::of(message), plan.format),
+        };
+        for header in &plan.headers {
+            let value = match &header.value {
+                WebhookValue::Plain(text) => HeaderValue::from_str(text).ok(),
+                WebhookValue::Secret(file) => {
+                    let value = files.read(file).await?;
+                    secrets.push(value.expose().trim().to_owned());
+                    Some(header_value(file, value.expose())?)
+                }
+            };
+            // The operator has checked names and values.
+            if let (Ok(name), Some(value)) = (HeaderName::from_bytes(header.name.as_bytes()), value) {
+                headers.insert(name, value);
+            }
+        }
+        if let Some(auth) = &plan.auth {
+            headers.insert(header::AUTHORIZATION, authorization(files, auth, &mut secrets).await?);
+        }
         let id = message.delivery.to_string();
         let timestamp = message.now.as_second().to_string();
-        let mut secrets = Vec::new();
-        if let Some(file) = self.signing {
-            let keys = self.kit.files.read(file).await?;
+        if let Some(file) = &plan.signing {
+            let keys = files.read(file).await?;
             let signature =
                 sign(keys.expose(), &id, &timestamp, &body).map_err(|fault| not_a_key(file, fault))?;
             insert(&mut headers, "webhook-signature", &signature);
@@ -59,13 +85,136 @@ impl Webhook<'_> {
         insert(&mut headers, "webhook-id", &id);
         insert(&mut headers, "webhook-timestamp", &timestamp);
         insert(&mut headers, "idempotency-key", &id);
-        secrets.extend([url.path().to_owned(), url.query().unwrap_or_default().to_owned()]);
-        secrets.extend(url.password().map(str::to_owned));
-        let post = Post { url, headers, body, trust: &trust, timeout: message.timeout, follow: true };
+        insert(&mut headers, "x-belfry-notification", &message.notification.id.to_string());
+        let method = match plan.method {
+            WebhookMethod::Post => Method::POST,
+            WebhookMethod::Put => Method::PUT,
+        };
+        // Headers of the user's are for the receiver that the user named.
+        let follow = plan.headers.is_empty() && plan.auth.is_none();
+        let post = Post { method, url, headers, body, trust: &trust, timeout: message.timeout, follow };
         let answer = self.kit.http.post(post).await?;
         let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
         Ok(answer.outcome(message.now, &secrets))
     }
+
+    /// Where to, and what of that no reason may show.
+    async fn url(&self) -> Result<(Url, Vec<String>), Outcome> {
+        let (url, mut secrets) = match &self.plan.url {
+            WebhookUrl::Plain(text) => {
+                let url = parse_url(text).ok_or_else(|| Outcome::Refused {
+                    reason: "the channel's url is not an http or https URL".to_owned(),
+                })?;
+                (url, Vec::new())
+            }
+            WebhookUrl::Secret(file) => {
+                let value = self.kit.files.read(file).await?;
+                let url = secret_url(self.plan, file, &value)?;
+                let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
+                let asked = url.query_pairs().map(|(_, value)| value.into_owned());
+                let secrets = parts.chain(asked).filter(|part| part.len() >= MIN_MASKED).collect();
+                (url, secrets)
+            }
+        };
+        secrets.extend([url.path().to_owned(), url.query().unwrap_or_default().to_owned()]);
+        secrets.extend(url.password().map(str::to_owned));
+        // The longest first: a part of one must not leave the rest of it.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Ok((url, secrets))
+    }
+}
+
+/// A URL that is a secret as a whole.
+fn secret_url(plan: &WebhookPlan, file: &FileRef, value: &Secret) -> Result<Url, FileProblem> {
+    let invalid = |why: &str| FileProblem::invalid(file, why);
+    let url = parse_url(value.expose()).ok_or_else(|| invalid("is not an http or https URL"))?;
+    if url.scheme() == "http" && plan.shows_credentials() && !plan.allow_cleartext_login {
+        return Err(invalid(
+            "is an http:// URL, where everybody on the way reads the credentials: use https://, or set \
+             webhook.allowCleartextLogin: true",
+        ));
+    }
+    Ok(url)
+}
+
+/// A header's value from a Secret, which shows itself to nobody.
+fn header_value(file: &FileRef, text: &str) -> Result<HeaderValue, FileProblem> {
+    let mut value = HeaderValue::from_str(text.trim()).map_err(|_| {
+        FileProblem::invalid(file, "is not one line of printable ASCII, as a header's value is")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn bearer(file: &FileRef, token: &Secret) -> Result<HeaderValue, FileProblem> {
+    header_value(file, &format!("Bearer {}", token.expose().trim()))
+}
+
+fn check_username(file: &FileRef, username: &Secret) -> Result<(), FileProblem> {
+    // RFC 7617, section 2.
+    let wrong = username.expose().contains(|it: char| it == ':' || it.is_control());
+    if wrong {
+        Err(FileProblem::invalid(file, "is no login name: it holds a colon or a control character"))
+    } else {
+        Ok(())
+    }
+}
+
+/// The header that says who we are; what it holds is added to what no reason may show.
+async fn authorization(
+    files: &Files,
+    auth: &WebhookAuth,
+    secrets: &mut Vec<String>,
+) -> Result<HeaderValue, FileProblem> {
+    match auth {
+        WebhookAuth::Bearer { token: file } => {
+            let token = files.read(file).await?;
+            secrets.push(token.expose().trim().to_owned());
+            bearer(file, &token)
+        }
+        WebhookAuth::Basic { username: file, password } => {
+            let (username, password) = (files.read(file).await?, files.read(password).await?);
+            check_username(file, &username)?;
+            let login = STANDARD.encode(format!("{}:{}", username.expose(), password.expose()));
+            secrets.extend([login.clone(), password.expose().to_owned(), username.expose().to_owned()]);
+            header_value(file, &format!("Basic {login}"))
+        }
+    }
+}
+
+/// Whether the value of one of its files can be what it is taken for.
+pub(crate) fn check(
+    plan: &WebhookPlan,
+    file: &FileRef,
+    value: &Secret,
+    guard: Guard,
+) -> Result<(), FileProblem> {
+    if plan.signing.as_ref() == Some(file) {
+        check_keys(file, value)?;
+    }
+    if plan.url == WebhookUrl::Secret(file.clone()) {
+        let url = secret_url(plan, file, value)?;
+        guard
+            .check_host(url.host_str().unwrap_or_default())
+            .map_err(|denied| FileProblem::invalid(file, &format!("leads where nobody may: {denied}")))?;
+    }
+    if plan.headers.iter().any(|header| header.value == WebhookValue::Secret(file.clone())) {
+        header_value(file, value.expose())?;
+    }
+    match &plan.auth {
+        Some(WebhookAuth::Bearer { token }) if token == file => bearer(file, value).map(drop),
+        Some(WebhookAuth::Basic { username, .. }) if username == file => check_username(file, value),
+        _ => Ok(()),
+    }
+}
+
+/// A body in the receiver's own form.
+fn own(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
+    let kind = HeaderValue::from_str(&payload.content_type).map_err(|_| Outcome::Refused {
+        reason: "the channel's content type is not a header's value".to_owned(),
+    })?;
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
+    Ok((headers, Bytes::from(payload.text.clone())))
 }
 
 /// Why a line of the Secret's value is no key; lines count from 1.

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use crate::{RecordRef, RulePlan, Severity, Values};
 
+/// What the title of an alert that is over begins with, unless its template speaks of that itself.
+pub const RESOLVED: &str = "Resolved: ";
+
 /// What a rule's templates may speak of.
 #[derive(Debug, Clone)]
 pub struct AlertData<'a> {
@@ -46,4 +49,12 @@ pub struct AlertData<'a> {
     pub values: &'a [String],
     /// The window's values of `topValues`, by name.
     pub top: &'a BTreeMap<String, Values>,
+}
+
+impl AlertData<'_> {
+    /// The title of this, where its template does not speak of whether it is over: one that is must not look like another
+    /// alarm.
+    pub fn titled(&self, title: String) -> String {
+        if self.kind == "resolved" { format!("{RESOLVED}{title}") } else { title }
+    }
 }

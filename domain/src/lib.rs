@@ -20,7 +20,7 @@ mod plan;
 mod reading;
 mod retry;
 
-pub use alert_data::AlertData;
+pub use alert_data::{AlertData, RESOLVED};
 /// When something happens, as a plan carries it.
 pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
@@ -32,14 +32,16 @@ pub use kafka::{
     ClientCertificate, Isolation, KafkaSecurity, KafkaTls, Mechanism, OAuth, Password, Sasl, Source, Username,
 };
 pub use notification::{
-    Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef, Severity,
+    About, Alert, AlertKind, AttemptRecord, Cause, DeliveryRecord, DeliveryState, Notification, RecordRef,
+    Severity,
 };
 pub use outcome::Outcome;
 pub use plain::{Plain, PlainLog, hides, hides_in_document, plain, plain_document, plain_json, plain_yaml};
 pub use plan::{
     AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Kind, OnUnknown,
-    Plan, PlanBody, RateLimit, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom, Target,
-    TemplateText, WebhookFormat,
+    PayloadText, Plan, PlanBody, RateLimit, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom, Target,
+    TemplateText, WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl,
+    WebhookValue,
 };
 pub use reading::{EventTime, Format, Reading, TimeForm};
 pub use retry::{RetryPolicy, Verdict};

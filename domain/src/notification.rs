@@ -117,6 +117,38 @@ pub struct Alert {
     pub records: Vec<RecordRef>,
 }
 
+impl Alert {
+    /// The notification that told of it first: all others of the alert refer to that one.
+    pub fn first(&self) -> Uuid {
+        crate::ids::alert_notification(self.episode, AlertKind::Firing)
+    }
+}
+
+/// What a schedule says of itself for people.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct About {
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Where one takes part, or reads more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Rooms and things that it has; of another namespace as namespace/name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+}
+
+impl About {
+    /// Whether there is nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What caused a notification.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
@@ -157,6 +189,9 @@ pub enum Cause {
         /// IANA zones of recipients by their lower-case address, where they are known and others.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         time_zones: BTreeMap<String, String>,
+        /// What else the schedule says of itself.
+        #[serde(flatten)]
+        about: About,
         /// Which of the schedule's reminders it is.
         #[serde(flatten)]
         time: ReminderTime,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Condition, Digest, KafkaSecurity, Millis, Resolve, RetryPolicy, Severity, Source};
+use crate::{About, Condition, Digest, KafkaSecurity, Millis, Resolve, RetryPolicy, Severity, Source};
 
 /// The three kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -149,6 +149,34 @@ pub struct TemplateText {
     /// Of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Of all that a webhook sends, in place of its format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<PayloadText>,
+}
+
+impl TemplateText {
+    /// Whether the notification's own texts are sent.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a webhook sends in place of its format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PayloadText {
+    /// MiniJinja.
+    pub template: String,
+    /// Its content type.
+    pub content_type: String,
+}
+
+impl PayloadText {
+    /// Whether it is JSON by its content type (RFC 6839, 3.1).
+    pub fn is_json(&self) -> bool {
+        let kind = self.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || kind.ends_with("+json")
+    }
 }
 
 /// Where a channel's messages go.
@@ -179,16 +207,8 @@ pub enum Target {
         /// The recipients' mailboxes; each is a delivery of its own.
         to: Vec<String>,
     },
-    /// An HTTP POST.
-    Webhook {
-        /// An http or https URL.
-        url: String,
-        /// Standard Webhooks secret (`whsec_...`); one a line while keys rotate, each signs.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        signing: Option<FileRef>,
-        /// The body's form.
-        format: WebhookFormat,
-    },
+    /// An HTTP request.
+    Webhook(Box<WebhookPlan>),
     /// A Kafka topic, CloudEvents binary mode.
     Kafka {
         /// `host:port` each.
@@ -207,7 +227,7 @@ impl Target {
         match self {
             Self::Slack { .. } => "Slack",
             Self::Email { .. } => "Email",
-            Self::Webhook { .. } => "Webhook",
+            Self::Webhook(_) => "Webhook",
             Self::Kafka { .. } => "Kafka",
         }
     }
@@ -216,7 +236,7 @@ impl Target {
     pub fn recipients(&self) -> Vec<&str> {
         match self {
             Self::Email { to, .. } => to.iter().map(String::as_str).collect(),
-            Self::Slack { .. } | Self::Webhook { .. } | Self::Kafka { .. } => vec![""],
+            Self::Slack { .. } | Self::Webhook(_) | Self::Kafka { .. } => vec![""],
         }
     }
 }
@@ -228,7 +248,7 @@ impl ChannelPlan {
         match &self.target {
             Target::Slack { webhook_url } => files.push(webhook_url),
             Target::Email { username, password, .. } => files.extend(username.iter().chain(password)),
-            Target::Webhook { signing, .. } => files.extend(signing),
+            Target::Webhook(webhook) => files.extend(webhook.files()),
             Target::Kafka { security, .. } => files.extend(security.files()),
         }
         files
@@ -244,6 +264,135 @@ pub enum SmtpTls {
     StartTls,
     /// TLS from the first byte (RFC 8314).
     Implicit,
+}
+
+/// An HTTP request for each message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookPlan {
+    /// Where to.
+    pub url: WebhookUrl,
+    /// How.
+    #[serde(default, skip_serializing_if = "WebhookMethod::is_post")]
+    pub method: WebhookMethod,
+    /// Headers beside those that Belfry sets, each name once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<WebhookHeader>,
+    /// Who Belfry says that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<WebhookAuth>,
+    /// Whether what is secret may go over http, where everybody on the way reads it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_cleartext_login: bool,
+    /// Standard Webhooks secret (`whsec_...`); one a line while keys rotate, each signs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<FileRef>,
+    /// The body's form, where [`TemplateText::payload`] has none.
+    pub format: WebhookFormat,
+}
+
+impl WebhookPlan {
+    /// A signed or unsigned POST to a URL.
+    pub fn post(url: impl Into<String>, signing: Option<FileRef>, format: WebhookFormat) -> Self {
+        Self {
+            url: WebhookUrl::Plain(url.into()),
+            method: WebhookMethod::Post,
+            headers: Vec::new(),
+            auth: None,
+            allow_cleartext_login: false,
+            signing,
+            format,
+        }
+    }
+
+    /// The files that it needs.
+    pub fn files(&self) -> Vec<&FileRef> {
+        let mut files: Vec<&FileRef> = self.signing.iter().collect();
+        if let WebhookUrl::Secret(file) = &self.url {
+            files.push(file);
+        }
+        files.extend(self.headers.iter().filter_map(|header| match &header.value {
+            WebhookValue::Secret(file) => Some(file),
+            WebhookValue::Plain(_) => None,
+        }));
+        match &self.auth {
+            Some(WebhookAuth::Basic { username, password }) => files.extend([username, password]),
+            Some(WebhookAuth::Bearer { token }) => files.push(token),
+            None => {}
+        }
+        files
+    }
+
+    /// Whether a request shows who we are: then it goes to no address but the one that the user named.
+    pub fn shows_credentials(&self) -> bool {
+        let secret = |header: &WebhookHeader| matches!(header.value, WebhookValue::Secret(_));
+        self.auth.is_some() || self.headers.iter().any(secret)
+    }
+}
+
+/// Where a webhook is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WebhookUrl {
+    /// An http or https URL.
+    Plain(String),
+    /// The whole URL is the secret.
+    Secret(FileRef),
+}
+
+/// How a webhook is asked.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WebhookMethod {
+    /// POST.
+    #[default]
+    Post,
+    /// PUT.
+    Put,
+}
+
+impl WebhookMethod {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_post(&self) -> bool {
+        *self == Self::Post
+    }
+}
+
+/// A header of a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookHeader {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its value.
+    pub value: WebhookValue,
+}
+
+/// A header's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WebhookValue {
+    /// As it stands in the manifest.
+    Plain(String),
+    /// In a Secret.
+    Secret(FileRef),
+}
+
+/// Who a webhook's request is from (RFC 9110, 11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub enum WebhookAuth {
+    /// Basic (RFC 7617).
+    Basic {
+        /// The login name.
+        username: FileRef,
+        /// The password.
+        password: FileRef,
+    },
+    /// A bearer token (RFC 6750).
+    Bearer {
+        /// The token.
+        token: FileRef,
+    },
 }
 
 /// The form of a webhook's body.
@@ -388,6 +537,12 @@ pub enum StartFrom {
 pub struct SchedulePlan {
     /// What it is.
     pub title: String,
+    /// What else it says of itself.
+    #[serde(default, skip_serializing_if = "About::is_nothing")]
+    pub about: About,
+    /// Template of what its reminders say below the title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// When it is.
     pub recurrence: RecurrenceSpec,
     /// What to say before it.

@@ -181,6 +181,10 @@ mod tests {
         }
     }
 
+    fn at() -> RecordRef {
+        RecordRef { time: SINCE, topic: "t".to_owned(), partition: 3, offset: 42 }
+    }
+
     fn texts() -> Texts {
         Texts::new(Arc::new(Metrics::new()))
     }
@@ -207,6 +211,31 @@ mod tests {
         let rendered = render(&texts(), title, summary);
         assert_eq!(rendered.title, "pay 7 after 3: a, b 2027-01-15T08:00:00Z");
         assert_eq!(rendered.summary, "api=5 app=2 db=2 boom");
+    }
+
+    #[test]
+    fn what_is_over_does_not_look_like_another_alarm_unless_its_template_says_what_it_is() {
+        let said = |title: &str, kind: &'static str| {
+            let (plan, group) = (plan(title, "{{ count }}"), BTreeMap::new());
+            let alert = AlertData {
+                kind,
+                record: Some((&serde_json::json!({"status": 500}), &at())),
+                ..alert(&plan, &group)
+            };
+            let rendered = texts().texts(&alert, Instant::now() + 5 * TIME);
+            assert_eq!(rendered.summary, "7");
+            rendered.title
+        };
+        let silent = "search has been silent for 20s, last {{ record.status }}";
+        assert_eq!(said(silent, "firing"), "search has been silent for 20s, last 500");
+        assert_eq!(said(silent, "repeat"), "search has been silent for 20s, last 500");
+        assert_eq!(said(silent, "resolved"), "Resolved: search has been silent for 20s, last 500");
+        let own = "{% if status == 'resolved' %}search is back{% else %}search is silent{% endif %}";
+        assert_eq!(said(own, "resolved"), "search is back");
+        assert_eq!(said("{{ kind }}: search", "resolved"), "resolved: search");
+        let failed = said("{{ kind }} {{ nothing }}", "resolved");
+        assert!(failed.starts_with("Resolved: payment-errors: title template failed: "), "{failed}");
+        assert_eq!(said(&"x".repeat(1_024), "resolved").len(), 1_024, "cut to a title's bound");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Rendered {
         }
         let text =
             |which: &str| format!("{whose}: {which} template failed: {why}").chars().take(1_000).collect();
-        Self { title: text("title"), summary: text("summary") }
+        Self { title: alert.titled(text("title")), summary: text("summary") }
     }
 }
 

@@ -76,6 +76,7 @@ impl Command for Record {
                     time_zone: plan.recurrence.time_zone.clone(),
                     all_day: !plan.recurrence.start.contains('T'),
                     time_zones: plan.time_zones.clone(),
+                    about: plan.about.clone(),
                     time: due.time,
                     due: due.due,
                 },

@@ -178,7 +178,7 @@ impl<'a> Data<'a> {
             }
             Err(error) => Err(error.clone()),
         };
-        match rendered {
+        let (text, fault) = match rendered {
             // A title of blanks would be a message without a subject.
             Ok(text) if which == Which::Title && text.trim().is_empty() => (context(self.alert), None),
             Ok(text) => (text, None),
@@ -186,7 +186,12 @@ impl<'a> Data<'a> {
                 let text = cut(fallback(which.name(), &context(self.alert), &error), limits.output);
                 (text, Some(error.message))
             }
+        };
+        let says_itself = compiled.as_ref().is_ok_and(Template::tells_apart);
+        if which == Which::Summary || says_itself && fault.is_none() {
+            return (text, fault);
         }
+        (cut(self.alert.titled(text), limits.output), fault)
     }
 }
 

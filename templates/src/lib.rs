@@ -5,8 +5,8 @@
 //!
 //! Invariants: an undefined value is an error, but may be asked for (`{% if group %}`, which an empty or missing value
 //! answers with no). A template's source, its steps, its time, each value that it makes and its output are bounded
-//! (`meter`); over a bound is an error that names it, never a text that was cut. Plain texts are not escaped; HTML is, unless
-//! marked `safe`. A caller that can't render says so with [`fallback`]. What the language has is in `subset`. Never here: a
+//! (`meter`); over a bound is an error that names it, never a text that was cut. Plain texts are not escaped; HTML and JSON
+//! are, unless marked `safe`. A caller that can't render says so with [`fallback`]. What the language has is in `subset`. Never here: a
 //! file, another template, a clock (the caller lends one), or a panic on anybody's template or data.
 #![warn(missing_docs)]
 
@@ -32,7 +32,7 @@ pub use cache::Cache;
 pub use failures::Failures;
 pub use meter::{Clock, MAX_ITEMS, MAX_TEXT, STEPS};
 use meter::{Meter, Stop};
-use run::Run;
+use run::{Escape, Run};
 use tree::{Reader, Stmt};
 use value::Value;
 
@@ -43,8 +43,9 @@ pub const MAX_SOURCE: usize = 16 << 10;
 #[derive(Clone)]
 pub struct Template {
     body: Arc<[Stmt]>,
-    html: bool,
+    escape: Escape,
     weight: usize,
+    tells_apart: bool,
 }
 
 impl std::fmt::Debug for Template {
@@ -113,16 +114,21 @@ impl Limits {
 impl Template {
     /// Compiles a template of plain text: nothing is escaped.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
-        Self::new(text, false)
+        Self::new(text, Escape::No)
     }
 
     /// Compiles a template of HTML: values are escaped unless marked `safe`.
     pub fn compile_html(text: &str) -> Result<Self, TemplateError> {
-        Self::new(text, true)
+        Self::new(text, Escape::Html)
+    }
+
+    /// Compiles a template of JSON: values are escaped as parts of strings unless marked `safe`.
+    pub fn compile_json(text: &str) -> Result<Self, TemplateError> {
+        Self::new(text, Escape::Json)
     }
 
     #[allow(clippy::default_trait_access, reason = "MiniJinja gives the syntax's type no name")]
-    fn new(text: &str, html: bool) -> Result<Self, TemplateError> {
+    fn new(text: &str, escape: Escape) -> Result<Self, TemplateError> {
         if text.len() > MAX_SOURCE {
             let message = format!("{} bytes long; at most {MAX_SOURCE}", text.len());
             return Err(TemplateError { line: None, column: None, message });
@@ -137,7 +143,8 @@ impl Template {
             let (line, column) = position(text, refused.at);
             TemplateError { line: Some(line), column: Some(column), message: refused.words }
         })?;
-        Ok(Self { body: body.into(), html, weight: size_of::<Self>() + reader.weight })
+        let (weight, tells_apart) = (size_of::<Self>() + reader.weight, reader.tells_apart);
+        Ok(Self { body: body.into(), escape, weight, tells_apart })
     }
 
     /// Renders. An undefined value, too many steps, too much time or too long an output is an error: the caller falls back.
@@ -155,12 +162,17 @@ impl Template {
         let failed = |stop: Stop| RenderError { message: stop.to_string() };
         match Meter::new(clock) {
             Ok(meter) => {
-                let mut run = Run::new(meter, &data.0, limits.output, self.html);
+                let mut run = Run::new(meter, &data.0, limits.output, self.escape);
                 let rendered = run.whole(&self.body).map_err(failed);
                 (rendered, run.meter.used())
             }
             Err(stop) => (Err(failed(stop)), 0),
         }
+    }
+
+    /// Whether it speaks of `kind`, `status` or `endsAt`, and so says itself what is over.
+    pub fn tells_apart(&self) -> bool {
+        self.tells_apart
     }
 
     /// Bytes that it takes, about.

@@ -64,18 +64,22 @@ const RULE: [&str; 17] = [
 ];
 
 /// Of some message that a channel sends.
-const CHANNEL: [&str; 31] = [
+const CHANNEL: [&str; 36] = [
+    "ask",
     "at",
     "beforeMinutes",
     "closed",
     "count",
     "created",
     "daysBefore",
+    "description",
     "due",
     "end",
     "episode",
+    "first",
     "id",
     "kind",
+    "location",
     "name",
     "namespace",
     "object",
@@ -94,8 +98,27 @@ const CHANNEL: [&str; 31] = [
     "timestamp",
     "title",
     "topic",
+    "url",
     "windowEnd",
     "windowStart",
+];
+
+/// Of a reminder, as the worker makes its summary.
+const SCHEDULE: [&str; 14] = [
+    "beforeMinutes",
+    "description",
+    "due",
+    "end",
+    "location",
+    "name",
+    "namespace",
+    "occurrence",
+    "start",
+    "text",
+    "timeZone",
+    "title",
+    "url",
+    "when",
 ];
 
 impl Names {
@@ -130,7 +153,23 @@ impl Names {
         let mut known: BTreeMap<&'static str, Known> =
             CHANNEL.into_iter().map(|name| (name, Known::Value)).collect();
         known.insert("group", Known::Open);
+        known.insert("resources", Known::Open);
         Self { whose: "a channel's texts", known }
+    }
+
+    /// Of a webhook's own body: these, and the texts as the channel writes them.
+    pub fn of_body() -> Self {
+        let mut names = Self::of_channel();
+        names.known.insert("text", Known::Value);
+        Self { whose: "a webhook's bodies", ..names }
+    }
+
+    /// Of a schedule's summary.
+    pub fn of_schedule() -> Self {
+        let mut known: BTreeMap<&'static str, Known> =
+            SCHEDULE.into_iter().map(|name| (name, Known::Value)).collect();
+        known.insert("resources", Known::Open);
+        Self { whose: "a schedule's texts", known }
     }
 
     /// Whether there is something of this name.

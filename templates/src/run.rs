@@ -17,7 +17,18 @@ pub(crate) struct Run<'a> {
     locals: Vec<(Name, Value)>,
     loops: Vec<Loop>,
     out: Growing,
-    html: bool,
+    escape: Escape,
+}
+
+/// What values become on their way into the text, unless they are marked `safe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Escape {
+    /// They stay as they are.
+    No,
+    /// Part of HTML.
+    Html,
+    /// Part of a string of JSON; numbers stay as they are.
+    Json,
 }
 
 /// Where a loop stands.
@@ -28,8 +39,8 @@ struct Loop {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(meter: Meter<'a>, data: &'a Value, limit: usize, html: bool) -> Self {
-        Self { meter, data, locals: Vec::new(), loops: Vec::new(), out: Growing::output(limit), html }
+    pub(crate) fn new(meter: Meter<'a>, data: &'a Value, limit: usize, escape: Escape) -> Self {
+        Self { meter, data, locals: Vec::new(), loops: Vec::new(), out: Growing::output(limit), escape }
     }
 
     /// Renders all; the text is then in the result.
@@ -59,10 +70,14 @@ impl<'a> Run<'a> {
 
     fn emit(&mut self, value: &Value) -> Result<(), Stop> {
         match value {
-            Value::Text(text, safe) if *safe || !self.html => self.out.push(&mut self.meter, text),
-            Value::Text(..) | Value::List(_) | Value::Map(_) if self.html => {
+            Value::Text(text, true) => self.out.push(&mut self.meter, text),
+            Value::Text(..) | Value::List(_) | Value::Map(_) if self.escape == Escape::Html => {
                 let text = escaped(&mut self.meter, value)?;
                 self.out.push(&mut self.meter, &text)
+            }
+            Value::Text(..) | Value::List(_) | Value::Map(_) if self.escape == Escape::Json => {
+                let text = value.to_text(&mut self.meter)?;
+                escaped_json(&mut self.meter, &mut self.out, &text)
             }
             value => value.write(&mut self.meter, &mut self.out, false),
         }
@@ -460,4 +475,21 @@ pub(crate) fn escaped(meter: &mut Meter<'_>, value: &Value) -> Result<Arc<str>, 
     }
     out.push(meter, rest)?;
     Ok(out.text.into())
+}
+
+/// A text as a part of a string of JSON (RFC 8259, 7), without its quotes.
+fn escaped_json(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
+    let mut rest = text;
+    while let Some(at) = rest.find(|it: char| matches!(it, '"' | '\\') || it.is_control()) {
+        out.push(meter, &rest[..at])?;
+        let Some(char) = rest[at..].chars().next() else { break };
+        match char {
+            '"' => out.push(meter, "\\\"")?,
+            '\\' => out.push(meter, "\\\\")?,
+            '\n' => out.push(meter, "\\n")?,
+            other => out.push(meter, &format!("\\u{:04x}", u32::from(other)))?,
+        }
+        rest = &rest[at + char.len_utf8()..];
+    }
+    out.push(meter, rest)
 }

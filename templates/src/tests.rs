@@ -59,6 +59,31 @@ fn the_fallback_is_visible_and_named() {
 }
 
 #[test]
+fn what_is_put_into_a_string_of_json_stays_in_it() {
+    let text = "say \"hi\"\\n\n\t\u{7f}\u{0}é";
+    let data = serde_json::json!({ "x": text, "n": 7, "list": [text] });
+    let template = Template::compile_json(
+        r#"{"x": "{{ x }}", "n": {{ n }}, "l": "{{ list }}", "safe": {{ '"y"'|safe }}}"#,
+    );
+    let json = template.unwrap().render(&Data::of(&data), Limits::TEXT, &|| None).unwrap();
+    let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&read["x"], &read["n"], &read["safe"]), (&data["x"], &data["n"], &"y".into()));
+    assert!(read["l"].as_str().unwrap().starts_with('['), "{json}");
+}
+
+#[test]
+fn a_template_knows_whether_it_tells_what_is_over() {
+    for (text, tells) in [
+        ("{{ status }}", true),
+        ("{% if kind == 'resolved' %}ok{% endif %}", true),
+        ("{% if endsAt is defined %}ok{% endif %}", true),
+        ("{{ record.status }} {{ group.kind }} status", false),
+    ] {
+        assert_eq!(Template::compile(text).unwrap().tells_apart(), tells, "{text}");
+    }
+}
+
+#[test]
 fn html_is_escaped_and_text_is_not() {
     let data = json!({"x": "<b>&\"'"});
     let html = Template::compile_html("<p>{{ x }}</p>").unwrap();

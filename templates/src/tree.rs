@@ -106,7 +106,12 @@ pub(crate) struct Reader {
     depth: usize,
     /// Bytes that the tree takes, about.
     pub(crate) weight: usize,
+    /// Whether it asks which of an alert's messages it is in.
+    pub(crate) tells_apart: bool,
 }
+
+/// The names by which a text tells an alert that is over from one that is not.
+const TELLING: [&str; 3] = ["kind", "status", "endsAt"];
 
 impl Reader {
     pub(crate) fn template(&mut self, stmt: &ast::Stmt<'_>) -> Read<Vec<Stmt>> {
@@ -192,7 +197,10 @@ impl Reader {
 
     fn expr_here(&mut self, expr: &ast::Expr<'_>) -> Read<Expr> {
         Ok(match expr {
-            ast::Expr::Var(var) => Expr::Var(self.name(var.id)),
+            ast::Expr::Var(var) => {
+                self.tells_apart |= TELLING.contains(&var.id);
+                Expr::Var(self.name(var.id))
+            }
             ast::Expr::Const(it) => self.constant(&it.value, it.span())?,
             ast::Expr::GetAttr(it) => Expr::Attr(self.boxed(&it.expr)?, self.name(it.name)),
             ast::Expr::GetItem(it) => Expr::Item(self.two(&it.expr, &it.subscript_expr)?),

@@ -76,10 +76,13 @@ impl Tools {
     fn note_faults(&self, channel: Uuid, template: &TemplateText, texts: &Texts) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let at = std::time::Instant::now();
-        for (which, text, fault) in
-            [("title", &template.title, &texts.title_fault), ("body", &template.body, &texts.body_fault)]
-        {
-            failures.note(channel, which, text.as_deref().unwrap_or_default(), fault.as_deref(), at);
+        let payload = template.payload.as_ref().map(|payload| &payload.template);
+        for (which, text, fault) in [
+            ("title", template.title.as_ref(), &texts.title_fault),
+            ("body", template.body.as_ref(), &texts.body_fault),
+            ("webhook.body", payload, &texts.payload_fault),
+        ] {
+            failures.note(channel, which, text.map_or("", String::as_str), fault.as_deref(), at);
         }
     }
 

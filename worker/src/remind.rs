@@ -133,6 +133,7 @@ fn found(
         through = last - SignedDuration::from_secs(1);
     }
     let parted = calendar::plan_catch_up(due, now, catch_up);
+    let texts = text::Texts::of(plan, schedule, now);
     let reminders = parted
         .to_send
         .iter()
@@ -142,7 +143,7 @@ fn found(
             time: reminder.reminder.time(),
             due: reminder.due,
             title: schedule.title.clone(),
-            summary: text::summary(schedule, &reminder.occurrence, reminder.due, now),
+            summary: texts.summary(&reminder.occurrence, reminder.due),
             severity: Severity::Info,
         })
         .collect();

@@ -1,220 +1,167 @@
-//! A series with what is otherwise in it: RDATE with lengths, EXDATE, and components with a RECURRENCE-ID (RFC 5545,
-//! sections 3.8.4.4 and 3.8.5).
+//! What is otherwise in a series: components with a RECURRENCE-ID (RFC 5545, section 3.8.4.4), and what METHOD:ADD adds.
 //!
-//! Every exception and override ends as the name that rule or date gives an occurrence. Never: a series that the calendar
-//! would refuse; it is asked before the series is handed on.
+//! Of several that speak of one occurrence one holds ([`super::statement`]). Which they speak of is found by instants, not by
+//! text. Never: one left out without a word that another does not make void.
 
-use std::collections::BTreeSet;
-
-use jiff::SignedDuration;
-use jiff::civil::DateTime;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Remark;
-use super::component::Component;
-use super::value::{Span, When, when};
-use super::when::{Clock, Length, Named, Times, one_less, refuse, set_length, text, whole};
+use super::length::{Length, set_length};
+use super::lines::Line;
+use super::series::{Building, midnight_or, of_day};
+use super::statement::{Statement, newest};
+use super::value::when;
+use super::when::{Clock, Named, refuse, text, unreadable, whole};
 use crate::recurrence::Recurrence;
-use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec};
-use crate::zone::{Dst, Fold};
+use crate::spec::{MAX_DATES, Override};
 
-/// The whole series: what `event` says and what `changes`, its components with a RECURRENCE-ID, say otherwise.
-pub(super) fn series(
-    event: &Component,
-    clock: &mut Clock<'_, '_>,
-    times: Times,
-    changes: &[&Component],
-) -> Result<(RecurrenceSpec, Vec<Remark>), Remark> {
-    if changes.len() > MAX_DATES {
-        return Err(Remark::new(
-            event.line,
-            format!("RECURRENCE-ID: at most {MAX_DATES} components of a series are allowed"),
-        ));
+/// What stands in a series, and says nothing of one occurrence.
+const OF_SERIES: [&str; 4] = ["RRULE", "EXRULE", "RDATE", "EXDATE"];
+
+/// The component that holds for an occurrence, or for all from it on.
+struct Change<'a> {
+    statement: Statement<'a>,
+    name: Named,
+    this_and_future: bool,
+}
+
+/// THISANDFUTURE, or the one alone.
+pub(super) fn this_and_future(line: &Line) -> Result<bool, Remark> {
+    match line.parameter("RANGE").map(str::to_ascii_uppercase).as_deref() {
+        None => Ok(false),
+        Some("THISANDFUTURE") => Ok(true),
+        Some(other) => refuse(line, format!("RANGE={other} is not allowed; allowed is THISANDFUTURE")),
     }
-    let mut series = Building {
-        spec: times.spec,
-        length: times.length,
-        remarks: times.remarks,
-        restored: BTreeSet::new(),
-    };
-    series.start(event, clock, times.start, &times.except)?;
-    series.dates(event, clock)?;
-    let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..series.spec.clone() };
-    let recurrence = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
-    series.exceptions(clock, &recurrence, &times.except)?;
-    let lasting = changes.iter().any(|it| range(it) == Some("THISANDFUTURE"));
-    for change in changes {
-        series.change(clock, &recurrence, change, lasting)?;
-    }
-    series.tidy();
-    Recurrence::new(&series.spec).map_err(|error| refused(event, &error))?;
-    Ok((series.spec, series.remarks))
 }
 
-fn refused(event: &Component, error: &RecurrenceError) -> Remark {
-    let rules = matches!(
-        error,
-        RecurrenceError::Rule(_)
-            | RecurrenceError::AllDayRule
-            | RecurrenceError::UntilBeforeStart { .. }
-            | RecurrenceError::CountOutOfReach
-            | RecurrenceError::NeverHappens
-    );
-    let line = event.first("RRULE").filter(|_| rules).map_or(event.line, |line| line.number);
-    Remark::new(line, error.to_string())
-}
-
-fn range(change: &Component) -> Option<&str> {
-    change.first("RECURRENCE-ID")?.parameter("RANGE")
-}
-
-pub(super) fn is_cancelled(event: &Component) -> bool {
-    event.first("STATUS").is_some_and(|line| line.value.trim().eq_ignore_ascii_case("CANCELLED"))
-}
-
-struct Building {
-    spec: RecurrenceSpec,
-    length: Length,
-    remarks: Vec<Remark>,
-    /// Local times that exist twice, whose second an RDATE has that the policy says anyway.
-    restored: BTreeSet<DateTime>,
-}
-
-impl Building {
-    /// The start counts as an occurrence (3.8.5.3), also where the rule doesn't have it, unless it is excepted.
-    fn start(
+impl<'a> Building<'a> {
+    /// All that `all` say otherwise than `master`.
+    pub(super) fn changes(
         &mut self,
-        event: &Component,
-        clock: &Clock<'_, '_>,
-        start: Named,
-        except: &[(u32, Named)],
-    ) -> Result<(), Remark> {
-        if self.spec.rule.is_none() {
-            return Ok(());
-        }
-        let rules = RecurrenceSpec { dates: Vec::new(), except_rules: Vec::new(), ..self.spec.clone() };
-        let rules = Recurrence::new(&rules).map_err(|error| refused(event, &error))?;
-        let id = midnight_or(start).to_string();
-        let is_start = |named: Named| match named {
-            Named::Instant(at) => clock.local_of(at).map(Named::Local) == Some(start),
-            named => named == start,
-        };
-        let is_said =
-            self.spec.dates.contains(&text(start)) || except.iter().any(|(_, named)| is_start(*named));
-        if is_said || rules.find(&id).is_some() {
-            return Ok(());
-        }
-        if let (Some(rule), true) = (&self.spec.rule, self.spec.more_rules.is_empty()) {
-            self.spec.rule = one_less(rule);
-        }
-        if self.spec.rule.is_some() {
-            self.spec.dates.push(text(start));
-        }
-        let line = event.first("DTSTART").map_or(event.line, |line| line.number);
-        let words = "DTSTART: not a time of RRULE; taken as an occurrence beside those of the rule, and counted by COUNT";
-        self.remarks.push(Remark::new(line, words));
-        Ok(())
-    }
-
-    /// RDATE: instants become local times, and a length of its own an override.
-    fn dates(&mut self, event: &Component, clock: &Clock<'_, '_>) -> Result<(), Remark> {
-        let line = event.first("RDATE").map_or(event.line, |line| line.number);
-        let wrong = |value: &str, why: &str| Remark::new(line, format!("RDATE: {value} {why}"));
-        let (mut dates, mut seconds) = (BTreeSet::new(), Vec::new());
-        for value in std::mem::take(&mut self.spec.dates) {
-            let parts = value.split_once('/');
-            let (from, till) = parts.map_or((value.as_str(), None), |(from, till)| (from, Some(till)));
-            let mut name = from.to_owned();
-            if let Some(When::Utc(at)) = when(from) {
-                let Some(local) = clock.local_of(at) else {
-                    seconds.push((at, value));
-                    continue;
-                };
-                name = local.to_string();
-            }
-            if let Some(till) = till {
-                let length = period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
-                if length != self.length {
-                    self.override_length(&name, length);
-                }
-            }
-            dates.insert(name);
-        }
-        self.spec.dates = dates.into_iter().collect();
-        if seconds.is_empty() {
-            return Ok(());
-        }
-        // The second of a local time that exists twice has no name but what the policy gives it.
-        let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..self.spec.clone() };
-        let plain = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
-        for (at, value) in seconds {
-            let before = at.checked_sub(SignedDuration::from_secs(1)).ok();
-            let known =
-                before.and_then(|before| plain.after(before)).filter(|it| it.start == at && it.repeated);
-            match known {
-                Some(known) => self.restored.extend([known.local_start]),
-                None if self.spec.dst.fold == Fold::Last && !value.contains('/') => {
-                    let local = clock.tz.to_datetime(at);
-                    self.restored.insert(local);
-                    self.spec.dates.push(local.to_string());
-                }
-                None => {
-                    let why = "is the second of a local time that its zone has twice, which can't be said";
-                    return Err(wrong(&value, why));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn override_length(&mut self, id: &str, length: Length) {
-        let mut change = Override { recurrence_id: id.to_owned(), ..Override::default() };
-        set_length(&mut change.duration, &mut change.nominal_days, length, self.is_all_day());
-        self.spec.overrides.push(change);
-    }
-
-    fn is_all_day(&self) -> bool {
-        self.spec.start.len() == 10
-    }
-
-    /// EXDATE: instants become names; what names nothing is left.
-    fn exceptions(
-        &mut self,
-        clock: &Clock<'_, '_>,
+        clock: &mut Clock<'_, '_>,
         recurrence: &Recurrence,
-        except: &[(u32, Named)],
+        master: &Statement<'a>,
+        all: &[Statement<'a>],
     ) -> Result<(), Remark> {
-        let mut dates = BTreeSet::new();
-        for (line, named) in except {
-            let name = clock.name(recurrence, *named).ok_or_else(|| {
-                Remark::new(
-                    *line,
-                    "EXDATE: the second of a local time that its zone has twice, which can't be said",
-                )
-            })?;
-            if let Named::Local(local) = name {
-                if self.restored.contains(&local) {
-                    if self.spec.dst.fold == Fold::Both {
-                        let why =
-                            "EXDATE: the first of a local time whose second is in RDATE, which can't be said";
-                        return Err(Remark::new(*line, why));
-                    }
-                    continue;
-                }
-                let is_named =
-                    ["", "/2"].iter().any(|turn| recurrence.find(&format!("{local}{turn}")).is_some());
-                if !is_named {
-                    // A policy of its own is written out with exceptions that name what is none under it.
-                    if self.spec.dst == Dst::default() {
-                        let text = format!("EXDATE: there is no occurrence at {local}; left");
-                        self.remarks.push(Remark::new(*line, text));
-                    }
-                    continue;
-                }
-            }
-            dates.insert(text(name));
+        let changes = self.holding(clock, recurrence, all)?;
+        let lasting = changes.iter().any(|it| it.this_and_future);
+        for change in &changes {
+            clock.zones.enter(change.statement.calendar);
+            self.change(clock, recurrence, master, change, lasting)?;
         }
-        self.spec.except_dates = dates.into_iter().collect();
+        for added in all.iter().filter(|it| it.adds && it.event.first("RECURRENCE-ID").is_none()) {
+            clock.zones.enter(added.calendar);
+            whole(added.event)?;
+            if master.is_newer_than(added) {
+                self.superseded.push((added.event, master.event.line, true));
+                continue;
+            }
+            let Some(line) = added.event.first("DTSTART") else {
+                return Err(Remark::new(added.event.line, "DTSTART: missing; an event needs a start"));
+            };
+            let (start, length) = self.when(clock, added, Named::Day(jiff::civil::Date::ZERO))?;
+            clock.remark(line.number, format!("METHOD:ADD: {} is taken as one occurrence more", text(start)));
+            self.add(start, length);
+        }
         Ok(())
+    }
+
+    /// Which component holds for each occurrence that is spoken of.
+    fn holding(
+        &mut self,
+        clock: &mut Clock<'_, '_>,
+        recurrence: &Recurrence,
+        all: &[Statement<'a>],
+    ) -> Result<Vec<Change<'a>>, Remark> {
+        let mut names: HashMap<(usize, &str, Option<&str>), Named> = HashMap::new();
+        let mut spoken: BTreeMap<(String, bool), (Named, Vec<Statement<'a>>)> = BTreeMap::new();
+        for it in all {
+            let Some(line) = it.event.first("RECURRENCE-ID") else { continue };
+            whole(it.event)?;
+            clock.zones.enter(it.calendar);
+            let future = this_and_future(line)?;
+            let written = (it.calendar, line.value.trim(), line.parameter("TZID"));
+            let name = match names.get(&written) {
+                Some(name) => *name,
+                None if names.len() == MAX_DATES => {
+                    return refuse(line, format!("at most {MAX_DATES} occurrences may be otherwise"));
+                }
+                None => self.name(clock, recurrence, line)?,
+            };
+            names.insert(written, name);
+            spoken.entry((text(name), future)).or_insert_with(|| (name, Vec::new())).1.push(*it);
+        }
+        let mut changes = Vec::new();
+        for ((_, this_and_future), (name, statements)) in spoken {
+            let Some(holds) = newest(&statements) else { continue };
+            for other in statements.iter().filter(|it| !std::ptr::eq(it.event, holds.event)) {
+                let is_newer = holds.is_newer_than(other);
+                if !is_newer && !self.is_same(clock, name, holds, other)? {
+                    undecided(clock, holds, other)?;
+                }
+                self.superseded.push((other.event, holds.event.line, is_newer));
+            }
+            changes.push(Change { statement: *holds, name, this_and_future });
+        }
+        Ok(changes)
+    }
+
+    /// The name of the occurrence that a RECURRENCE-ID speaks of.
+    fn name(&self, clock: &mut Clock<'_, '_>, recurrence: &Recurrence, line: &Line) -> Result<Named, Remark> {
+        let named = clock.read(line, &line.value)?;
+        let Some(name) = clock.name(recurrence, named) else {
+            return refuse(line, "the second of a local time that its zone has twice, which can't be said");
+        };
+        match name {
+            Named::Day(day) if !self.is_all_day() => match of_day(clock, recurrence, day).as_slice() {
+                [] => Ok(Named::Local(day.to_datetime(recurrence.start().time()))),
+                [only] => Ok(Named::Local(*only)),
+                _ => refuse(line, "a date, where the series has several occurrences on that day"),
+            },
+            name => Ok(name),
+        }
+    }
+
+    /// Whether two components that speak of one occurrence say the same of it.
+    fn is_same(
+        &mut self,
+        clock: &mut Clock<'_, '_>,
+        name: Named,
+        one: &Statement<'a>,
+        other: &Statement<'a>,
+    ) -> Result<bool, Remark> {
+        if one.cancels || other.cancels {
+            return Ok(one.cancels == other.cancels);
+        }
+        if one.calendar == other.calendar && one.says_the_same(other) {
+            return Ok(true);
+        }
+        // What is odd about one that does not hold is of no matter.
+        let remarks = clock.remarks.len();
+        let mut said = Vec::new();
+        for it in [one, other] {
+            clock.zones.enter(it.calendar);
+            said.push(self.when(clock, it, name)?);
+        }
+        clock.remarks.truncate(remarks);
+        Ok(said[0] == said[1])
+    }
+
+    /// When a component says that the occurrence `name` happens, and how long it lasts.
+    fn when(
+        &self,
+        clock: &mut Clock<'_, '_>,
+        it: &Statement<'a>,
+        name: Named,
+    ) -> Result<(Named, Length), Remark> {
+        let says_length = ["DTEND", "DURATION"].iter().any(|name| it.event.first(name).is_some());
+        let Some(line) = it.event.first("DTSTART") else {
+            let length = if says_length { clock.length(it.event, name)? } else { self.length };
+            return Ok((name, length));
+        };
+        let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
+        let start = clock.own(line, value)?;
+        Ok((start, clock.length(it.event, start)?))
     }
 
     /// One component with a RECURRENCE-ID.
@@ -222,125 +169,140 @@ impl Building {
         &mut self,
         clock: &mut Clock<'_, '_>,
         recurrence: &Recurrence,
-        change: &Component,
+        master: &Statement<'a>,
+        change: &Change<'a>,
         lasting: bool,
     ) -> Result<(), Remark> {
-        whole(change)?;
-        let Some(line) = change.first("RECURRENCE-ID") else { return Ok(()) };
-        let this_and_future = match range(change).map(str::to_ascii_uppercase).as_deref() {
-            None => false,
-            Some("THISANDFUTURE") => true,
-            Some(other) => {
-                return refuse(line, format!("RANGE={other} is not allowed; allowed is THISANDFUTURE"));
-            }
-        };
-        let named = clock.read(line, &line.value)?;
-        let Some(name) = clock.name(recurrence, named) else {
-            return refuse(line, "the second of a local time that its zone has twice, which can't be said");
-        };
-        let name = match name {
-            Named::Day(day) if !self.is_all_day() => Named::Local(day.to_datetime(recurrence.start().time())),
-            name => name,
-        };
-        let is_there = recurrence.find(&midnight_or(name).to_string()).is_some();
+        let Change { statement, name, this_and_future } = *change;
+        let event = statement.event;
+        let Some(line) = event.first("RECURRENCE-ID") else { return Ok(()) };
         let id = text(name);
-        if is_cancelled(change) {
-            let excepted = self.spec.except_dates.contains(&id);
-            match (is_there, excepted) {
-                (true, false) => self.spec.overrides.push(Override {
-                    recurrence_id: id,
-                    this_and_future,
-                    cancelled: true,
-                    ..Override::default()
-                }),
-                (true, true) => {}
-                (false, _) => self.remark(
-                    line.number,
-                    format!("RECURRENCE-ID: there is no occurrence at {id} to cancel; left"),
-                ),
+        let is_there = recurrence.find(&midnight_or(name).to_string()).is_some();
+        if statement.cancels {
+            if !is_there {
+                let text = format!("RECURRENCE-ID: there is no occurrence at {id} to cancel; left");
+                clock.remark(line.number, text);
+            } else if this_and_future || !self.excepts(&id) {
+                let it =
+                    Override { recurrence_id: id, this_and_future, cancelled: true, ..Override::default() };
+                self.replace(it);
             }
             return Ok(());
         }
-        let (start, length) = match change.first("DTSTART") {
-            None => (name, self.length),
-            Some(line) => {
-                let value = when(&line.value).map_or_else(|| refuse(line, "not a time"), Ok)?;
-                let start = clock.own(line, value)?;
-                (start, clock.length(change, start, &mut self.remarks)?)
-            }
-        };
+        of_series(clock, master, &statement, this_and_future)?;
+        let newer = master.is_newer_than(&statement);
+        if newer && self.excepts(&id) {
+            let text =
+                format!("RECURRENCE-ID: the series is newer, and leaves out the occurrence at {id}; left");
+            clock.remark(line.number, text);
+            return Ok(());
+        }
         if !is_there {
-            if this_and_future {
-                return refuse(
-                    line,
-                    format!("there is no occurrence at {id}, from which on it would be otherwise"),
-                );
-            }
-            self.remark(
-                line.number,
-                format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"),
-            );
-            let own = text(start);
-            if length != self.length {
-                self.override_length(&own, length);
-            }
-            self.spec.dates.push(own);
-            return Ok(());
+            return self.one_more(clock, change, newer);
         }
+        let (start, length) = self.when(clock, &statement, name)?;
         // What is otherwise is more than what is left out.
-        self.spec.except_dates.retain(|date| *date != id);
+        self.restore(clock, recurrence, name);
         let (moved, other) = (start != name, length != self.length);
         if !(moved || other || lasting) {
             return Ok(());
         }
-        self.spec.overrides.retain(|it| it.recurrence_id != id || it.this_and_future != this_and_future);
         let mut it = Override { recurrence_id: id, this_and_future, ..Override::default() };
         it.start = (moved || lasting).then(|| text(start));
         if other || lasting {
             set_length(&mut it.duration, &mut it.nominal_days, length, self.is_all_day());
         }
-        self.spec.overrides.push(it);
+        self.replace(it);
         Ok(())
     }
 
-    fn remark(&mut self, line: u32, text: String) {
-        self.remarks.push(Remark::new(line, text));
-    }
-
-    /// In order, and nothing twice.
-    fn tidy(&mut self) {
-        let spec = &mut self.spec;
-        spec.dates.sort();
-        spec.dates.dedup();
-        if spec.rule.is_none() {
-            let start = spec.start.clone();
-            spec.dates.retain(|date| *date != start);
+    /// A change of what the series does not have.
+    fn one_more(
+        &mut self,
+        clock: &mut Clock<'_, '_>,
+        change: &Change<'a>,
+        series_is_newer: bool,
+    ) -> Result<(), Remark> {
+        let Some(line) = change.statement.event.first("RECURRENCE-ID") else { return Ok(()) };
+        let id = text(change.name);
+        if series_is_newer {
+            let text = format!("RECURRENCE-ID: the series is newer, and has no occurrence at {id}; left");
+            clock.remark(line.number, text);
+            return Ok(());
         }
-        spec.overrides.sort_by(|a, b| {
-            (&a.recurrence_id, a.this_and_future).cmp(&(&b.recurrence_id, b.this_and_future))
-        });
+        if change.this_and_future {
+            let why = format!("there is no occurrence at {id}, from which on it would be otherwise");
+            return refuse(line, why);
+        }
+        clock
+            .remark(line.number, format!("RECURRENCE-ID: there is no occurrence at {id}; taken as one more"));
+        let (start, length) = self.when(clock, &change.statement, change.name)?;
+        self.add(start, length);
+        Ok(())
+    }
+
+    fn add(&mut self, start: Named, length: Length) {
+        let own = text(start);
+        if length != self.length {
+            self.override_length(&own, length);
+        }
+        self.spec.dates.push(own);
+    }
+
+    fn replace(&mut self, it: Override) {
+        let is_other = |other: &Override| {
+            other.recurrence_id != it.recurrence_id || other.this_and_future != it.this_and_future
+        };
+        self.spec.overrides.retain(is_other);
+        self.spec.overrides.push(it);
+    }
+
+    /// Takes an occurrence out of the exceptions. Others of its day stay there, each by its name.
+    fn restore(&mut self, clock: &Clock<'_, '_>, recurrence: &Recurrence, name: Named) {
+        let (id, day) = (text(name), midnight_or(name).date());
+        let count = self.spec.except_dates.len();
+        self.spec.except_dates.retain(|date| *date != day.to_string());
+        if self.spec.except_dates.len() < count && !self.is_all_day() {
+            let whole = of_day(clock, recurrence, day).into_iter().map(|local| local.to_string());
+            self.spec.except_dates.extend(whole);
+        }
+        self.spec.except_dates.retain(|date| *date != id);
     }
 }
 
-/// How long a period lasts, by its duration or its end.
-fn period(clock: &Clock<'_, '_>, from: &str, till: &str) -> Option<Length> {
-    if let Some(span) = Span::read(till) {
-        return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);
+/// Two that say different things of one occurrence, and neither is newer: one that does not cancel holds, or none.
+fn undecided(clock: &mut Clock<'_, '_>, holds: &Statement<'_>, other: &Statement<'_>) -> Result<(), Remark> {
+    let (line, ours) = (other.event.line, holds.event.line);
+    if !other.cancels {
+        let why = format!(
+            "RECURRENCE-ID: the component of line {ours} says otherwise of the same occurrence, and neither SEQUENCE nor \
+             DTSTAMP says which is newer"
+        );
+        return Err(Remark::new(line, why));
     }
-    let named = |text: &str| match when(text)? {
-        When::Day(day) => Some(Named::Day(day)),
-        When::Local(local) => Some(Named::Local(local)),
-        When::Utc(at) => Some(Named::Instant(at)),
-    };
-    let [from, till] = [from, till].map(|text| named(text).and_then(|named| clock.instant(named)));
-    let seconds = till?.as_second() - from?.as_second();
-    (seconds >= 0).then_some(if clock.all_day { (seconds / 86_400, 0) } else { (0, seconds) })
+    let text = format!("STATUS: it is no newer than line {ours}, which has this occurrence: not cancelled");
+    clock.remark(line, text);
+    Ok(())
 }
 
-fn midnight_or(named: Named) -> DateTime {
-    match named {
-        Named::Day(day) => day.at(0, 0, 0, 0),
-        Named::Local(local) => local,
-        Named::Instant(at) => jiff::tz::Offset::UTC.to_datetime(at),
+/// What belongs to a series, and stands in a component for one occurrence or for all from it on.
+fn of_series(
+    clock: &mut Clock<'_, '_>,
+    master: &Statement<'_>,
+    statement: &Statement<'_>,
+    this_and_future: bool,
+) -> Result<(), Remark> {
+    for line in statement.event.properties.iter().filter(|it| OF_SERIES.contains(&it.name.as_str())) {
+        if !this_and_future {
+            let text =
+                format!("{}: in a component with RECURRENCE-ID, which is one occurrence; left", line.name);
+            clock.remark(line.number, text);
+        } else if master.event.all(&line.name).all(|it| it.value != line.value) {
+            return refuse(
+                line,
+                "another than that of the series, from RECURRENCE-ID on, which can't be said",
+            );
+        }
     }
+    Ok(())
 }

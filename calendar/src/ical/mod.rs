@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes a file apart, whatever is wrong in it: each event of it is taken, left out, or refused with its line and
 //! the reason; nothing that one event does touches another. What changes *when* an event happens is taken whole or the
-//! event is refused; what does not (texts, links, colours) may be left, and is a remark. [`write`] makes one calendar with a
+//! event is refused; what does not (colours, attachments) may be left, and is a remark. [`write`] makes one calendar with a
 //! VTIMEZONE for each zone.
 //!
 //! The parser is our own: `calcard` keeps no line numbers and needs `chrono-tz`, and `icalendar` reads the clock.
@@ -12,13 +12,17 @@
 //!
 //! Never: a clock, a file, or an event half taken.
 
+mod about;
 mod changes;
 mod component;
+mod length;
 mod lines;
 mod observances;
 mod policy;
 mod read;
 mod reminders;
+mod series;
+mod statement;
 mod timezone;
 mod value;
 mod when;
@@ -101,6 +105,12 @@ pub struct Series {
     pub sequence: Option<i64>,
     /// SUMMARY.
     pub title: String,
+    /// DESCRIPTION, and links beside [`Series::url`].
+    pub description: Option<String>,
+    /// LOCATION.
+    pub location: Option<String>,
+    /// CONFERENCE, URL, or another property's link: where one takes part, or reads more.
+    pub url: Option<String>,
     /// When it happens. Times are local; one that is read has a `duration` or `nominal_days`.
     pub spec: RecurrenceSpec,
     /// TRANSP:TRANSPARENT: who takes part is free meanwhile.

@@ -1,6 +1,9 @@
 //! A VTIMEZONE's own offsets (RFC 5545, section 3.6.5), and the IANA zone that has the same.
 //!
-//! Never: a zone that agrees only now and then. What is compared is every change of a whole stretch of time.
+//! Never: a zone that agrees only now and then. What is compared is every change of a whole stretch of time. Never either:
+//! an offset that the block does not say; before its first onset that is TZOFFSETFROM.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -12,12 +15,19 @@ use super::windows;
 use crate::recurrence::Recurrence;
 use crate::rule::{End, Rule, Until};
 use crate::spec::RecurrenceSpec;
+use crate::steps::Steps;
 use crate::zone::{civil, find_zone, local_seconds, timestamp};
 
 /// Observances of a VTIMEZONE that are looked at: what was ever exported has a few dozen.
 const MAX_OBSERVANCES: usize = 200;
 /// Onsets of one observance in the stretch that is compared.
 const MAX_ONSETS: usize = 500;
+/// What it costs, in steps, to look up where an observance stands, and to look up a zone.
+const LOOKUP: usize = 20;
+
+/// The steps of a file did not suffice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spent;
 
 /// STANDARD or DAYLIGHT: when it begins, on the clock as it was before, and the offsets before and after.
 struct Observance {
@@ -29,6 +39,8 @@ struct Observance {
 /// A VTIMEZONE.
 pub(super) struct Block {
     observances: Vec<Observance>,
+    /// The offset before the first onset of all: TZOFFSETFROM of that.
+    before: i32,
     /// X-LIC-LOCATION, which libical and those who learned from it write.
     location: Option<String>,
 }
@@ -38,64 +50,119 @@ impl Block {
         let parts =
             component.children.iter().filter(|it| matches!(it.kind.as_str(), "STANDARD" | "DAYLIGHT"));
         let observances: Vec<Observance> =
-            parts.take(MAX_OBSERVANCES).map(observance).collect::<Result<_, _>>()?;
-        if observances.is_empty() {
-            return Err("it has neither STANDARD nor DAYLIGHT".to_owned());
+            parts.take(MAX_OBSERVANCES + 1).map(observance).collect::<Result<_, _>>()?;
+        if observances.len() > MAX_OBSERVANCES {
+            return Err(format!("it has more than {MAX_OBSERVANCES} of STANDARD and DAYLIGHT"));
         }
+        let first = observances.iter().filter_map(|it| {
+            let onset = it.onsets.all().next()?.start.as_second();
+            Some((onset - i64::from(it.from), it.from))
+        });
+        let Some((_, before)) = first.min() else {
+            return Err("it has neither STANDARD nor DAYLIGHT".to_owned());
+        };
         let location = component.first("X-LIC-LOCATION").map(|line| line.value.trim().to_owned());
-        Ok(Self { observances, location })
+        Ok(Self { observances, before, location })
     }
 
     /// The offset in force at `from`, and each change up to `to`.
-    fn changes(&self, from: i64, to: i64) -> Vec<(i64, i32)> {
-        let mut onsets: Vec<(i64, i32, i32)> = Vec::new();
+    fn changes(&self, from: i64, to: i64, steps: &mut Steps) -> Result<Vec<(i64, i32)>, Spent> {
+        let mut onsets: Vec<(i64, i32)> = Vec::new();
         for it in &self.observances {
             let clock = |at: i64| timestamp(at.saturating_add(it.from.into()));
             let last = it.onsets.before(clock(from.saturating_add(1)));
             let next = it.onsets.occurrences(clock(from)).take_while(|onset| onset.start <= clock(to));
             let instants = last.into_iter().chain(next.take(MAX_ONSETS));
-            onsets
-                .extend(instants.map(|onset| (onset.start.as_second() - i64::from(it.from), it.to, it.from)));
+            onsets.extend(instants.map(|onset| (onset.start.as_second() - i64::from(it.from), it.to)));
+            if !steps.take(LOOKUP) {
+                return Err(Spent);
+            }
+        }
+        if !steps.take(onsets.len()) {
+            return Err(Spent);
         }
         onsets.sort_unstable();
-        let begun = onsets.partition_point(|(at, ..)| *at <= from);
-        let first = match begun.checked_sub(1) {
-            Some(last) => onsets[last].1,
-            None => onsets.first().map_or(0, |(_, _, before)| *before),
-        };
+        let begun = onsets.partition_point(|(at, _)| *at <= from);
+        let first = begun.checked_sub(1).map_or(self.before, |last| onsets[last].1);
         let mut list = vec![(from, first)];
-        for (at, to, _) in &onsets[begun..] {
+        for (at, to) in &onsets[begun..] {
             if list.last().is_none_or(|(_, offset)| offset != to) {
                 list.push((*at, *to));
             }
         }
-        list
+        Ok(list)
     }
 
-    /// The offset at a local time, as the block says.
-    pub(super) fn offset_at(&self, local: DateTime) -> i32 {
-        let guess = local_seconds(local);
-        let first = self.changes(guess, guess)[0].1;
-        self.changes(guess - i64::from(first), guess - i64::from(first))[0].1
+    /// The first local time of a stretch at which the block has another offset than a zone, by the zone's clock.
+    pub(super) fn differs(
+        &self,
+        tz: &TimeZone,
+        span: (DateTime, DateTime),
+        steps: &mut Steps,
+    ) -> Result<Option<DateTime>, Spent> {
+        let at = |local: DateTime| tz.to_timestamp(local).map(|at: Timestamp| at.as_second()).ok();
+        let Some((from, to)) = at(span.0).zip(at(span.1)) else { return Ok(None) };
+        let theirs = self.changes(from, to, steps)?;
+        let ours = changes_of(tz, from, to);
+        if !steps.take(ours.len()) {
+            return Err(Spent);
+        }
+        let of = |list: &[(i64, i32)], at: i64| list[list.partition_point(|change| change.0 <= at) - 1].1;
+        let instants: BTreeSet<i64> = theirs.iter().chain(&ours).map(|change| change.0).collect();
+        let first = instants.into_iter().find(|at| of(&theirs, *at) != of(&ours, *at));
+        Ok(first.map(|at| tz.to_datetime(timestamp(at))))
     }
 
     /// A zone with the same offsets from one local time to another, a day around them included: first of those
     /// `known`, then what the block names itself, then the best known zones, then all.
-    pub(super) fn zone(&self, span: (DateTime, DateTime), known: &[String]) -> Option<String> {
+    pub(super) fn zone(
+        &self,
+        span: (DateTime, DateTime),
+        known: &[String],
+        steps: &mut Steps,
+    ) -> Result<Option<String>, Spent> {
         let day = 86_400;
         let (from, to) = (local_seconds(span.0) - day, local_seconds(span.1) + day);
-        let wanted = self.changes(from, to);
-        let fits = |name: &str| find_zone(name).is_some_and(|tz| has_changes(&tz, &wanted, to));
+        let wanted = self.changes(from, to, steps)?;
+        let mut fits = |name: &str| {
+            // It ends with the first change that differs.
+            if !steps.take(LOOKUP + wanted.len()) {
+                return Err(Spent);
+            }
+            Ok(find_zone(name).is_some_and(|tz| has_changes(&tz, &wanted, to)))
+        };
         let named = known.iter().map(String::as_str).chain(self.location.as_deref());
         let famous = windows::ZONES.iter().map(|(_, zone)| *zone);
-        if let Some(name) = named.chain(famous).find(|name| fits(name)) {
-            return Some(name.to_owned());
+        for name in named.chain(famous) {
+            if fits(name)? {
+                return Ok(Some(name.to_owned()));
+            }
         }
         let mut all: Vec<String> =
             TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect();
         all.sort_unstable();
-        all.into_iter().find(|name| name.contains('/') && fits(name))
+        for name in all.into_iter().filter(|name| name.contains('/')) {
+            if fits(&name)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
+}
+
+/// The offset of a zone in force at `from`, and each change up to `to`.
+fn changes_of(tz: &TimeZone, from: i64, to: i64) -> Vec<(i64, i32)> {
+    let mut list = vec![(from, tz.to_offset(timestamp(from)).seconds())];
+    for change in tz.following(timestamp(from)) {
+        let (at, offset) = (change.timestamp().as_second(), change.offset().seconds());
+        if at > to {
+            break;
+        }
+        if list.last().is_none_or(|(_, before)| *before != offset) {
+            list.push((at, offset));
+        }
+    }
+    list
 }
 
 fn has_changes(tz: &TimeZone, wanted: &[(i64, i32)], to: i64) -> bool {
@@ -179,9 +246,4 @@ fn observance(component: &Component) -> Result<Observance, String> {
 /// The stretch that is compared at first: a zone that agrees for years is more likely the one that was meant.
 pub(super) fn years_from(start: DateTime, years: i16) -> DateTime {
     start.checked_add(jiff::Span::new().years(years)).unwrap_or(DateTime::MAX)
-}
-
-/// The offset of a zone at a local time.
-pub(super) fn zone_offset(tz: &TimeZone, local: DateTime) -> i32 {
-    tz.to_timestamp(local).map_or(0, |at: Timestamp| tz.to_offset(at).seconds())
 }

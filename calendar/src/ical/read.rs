@@ -1,11 +1,16 @@
 //! A file to its series, one outcome for each.
 //!
-//! Components are grouped by UID (RFC 5545, section 3.8.4.7); of two revisions the higher SEQUENCE holds. Never: an event
-//! without an outcome.
+//! Components are grouped by UID (RFC 5545, section 3.8.4.7) wherever in the file they stand; which of two revisions holds
+//! [`super::statement`] says. Never: an event without an outcome.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::about;
 use super::component::{self, Component};
+use super::lines::Line;
+use super::series::{Built, series};
+use super::statement::{Statement, newest, sequence};
+use super::value::{When, when, write_date, write_utc};
 use super::when::{self, Named};
 use super::zones::Zones;
 use super::{Event, Import, Made, Options, Remark, Series, changes, who};
@@ -18,16 +23,16 @@ pub fn read(bytes: &[u8], options: &Options) -> Import {
     let file = component::read(decoded.as_deref().map_or(bytes, str::as_bytes));
     let mut import = Import::default();
     import.notes.extend(file.notes.into_iter().map(|(line, text)| Remark::new(line, text)));
+    let mut zones = Zones::new(&file.calendars, options.time_zone.as_deref());
     for calendar in &file.calendars {
-        let mut zones = Zones::new(calendar, options.time_zone.as_deref());
         let bad = calendar.bad.iter();
         import
             .notes
             .extend(bad.map(|(bad, _)| Remark::new(bad.number, format!("\"{}\" is no property", bad.text))));
-        for group in groups(calendar) {
-            group.read(&method(calendar), &mut zones, options, &mut import.events);
-        }
         import.events.extend(calendar.children.iter().filter_map(other));
+    }
+    for group in groups(&file.calendars, &mut import.events) {
+        group.read(&mut zones, options, &mut import.events);
     }
     import.events.sort_by_key(|event| event.line);
     import.notes.sort_by_key(|note| note.line);
@@ -70,129 +75,212 @@ fn title(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn sequence(it: &Component) -> i64 {
-    it.first("SEQUENCE").and_then(|line| line.value.trim().parse().ok()).unwrap_or(0)
-}
-
 /// The components of one UID.
 #[derive(Default)]
 struct Group<'a> {
-    events: Vec<&'a Component>,
-    changes: Vec<&'a Component>,
+    events: Vec<Statement<'a>>,
+    changes: Vec<Statement<'a>>,
 }
 
-fn groups(calendar: &Component) -> Vec<Group<'_>> {
+/// All that may be taken. What can't be has its outcome at once.
+fn groups<'a>(calendars: &'a [Component], out: &mut Vec<Event>) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut by_uid: HashMap<String, usize> = HashMap::new();
-    for it in calendar.children.iter().filter(|it| it.kind == "VEVENT") {
-        let at = match uid(it) {
-            Some(uid) => *by_uid.entry(uid).or_insert(groups.len()),
-            None => groups.len(),
-        };
-        if at == groups.len() {
-            groups.push(Group::default());
-        }
-        match it.first("RECURRENCE-ID") {
-            None => groups[at].events.push(it),
-            Some(_) => groups[at].changes.push(it),
+    for (number, calendar) in calendars.iter().enumerate() {
+        let method = method(calendar);
+        let is_answer = matches!(method.as_str(), "REPLY" | "COUNTER" | "DECLINECOUNTER" | "REFRESH");
+        let scale =
+            calendar.first("CALSCALE").filter(|it| !it.value.trim().eq_ignore_ascii_case("GREGORIAN"));
+        for it in calendar.children.iter().filter(|it| it.kind == "VEVENT") {
+            if is_answer {
+                let why = format!("METHOD:{method} is an answer to an event, not one");
+                out.push(event(it, Made::LeftOut(why)));
+                continue;
+            }
+            if let Some(line) = scale {
+                let why = "CALSCALE: allowed is GREGORIAN";
+                out.push(event(it, Made::Refused(Remark::new(line.number, why))));
+                continue;
+            }
+            let at = match uid(it) {
+                Some(uid) => *by_uid.entry(uid).or_insert(groups.len()),
+                None => groups.len(),
+            };
+            if at == groups.len() {
+                groups.push(Group::default());
+            }
+            let statement = Statement::new(it, number, &method);
+            match it.first("RECURRENCE-ID") {
+                None if !statement.adds => groups[at].events.push(statement),
+                _ => groups[at].changes.push(statement),
+            }
         }
     }
     groups
 }
 
 impl Group<'_> {
-    fn read(&self, method: &str, zones: &mut Zones<'_>, options: &Options, out: &mut Vec<Event>) {
-        if matches!(method, "REPLY" | "COUNTER" | "DECLINECOUNTER" | "REFRESH") {
-            let why = format!("METHOD:{method} is an answer to an event, not one");
-            out.extend(
-                self.events.iter().chain(&self.changes).map(|it| event(it, Made::LeftOut(why.clone()))),
-            );
-            return;
-        }
-        // The first of the highest revision holds.
-        let newest =
-            self.events.iter().enumerate().max_by_key(|(at, it)| (sequence(it), std::cmp::Reverse(*at)));
-        let Some((newest, master)) = newest else {
-            for change in &self.changes {
-                out.push(event(change, alone(change, method, zones, options)));
-            }
-            return;
+    fn read(&self, zones: &mut Zones<'_>, options: &Options, out: &mut Vec<Event>) {
+        let Some(master) = newest(&self.events) else {
+            let all: Vec<&Statement<'_>> = self.changes.iter().collect();
+            return alone(&all, zones, options, out);
         };
-        for (_, it) in self.events.iter().enumerate().filter(|(at, _)| *at != newest) {
-            let line = master.line;
-            let made = if sequence(it) < sequence(master) {
+        let line = master.event.line;
+        for it in self.events.iter().filter(|it| !std::ptr::eq(it.event, master.event)) {
+            let made = if master.is_newer_than(it) {
                 Made::LeftOut(format!("an older revision of the event of line {line}"))
+            } else if master.says_the_same(it) {
+                Made::LeftOut(format!("the same as the event of line {line}"))
             } else {
-                Made::Refused(Remark::new(
-                    it.line,
-                    format!("UID: the event of line {line} has the same; allowed is one of its own"),
-                ))
+                let why = format!("UID: the event of line {line} has the same; allowed is one of its own");
+                Made::Refused(Remark::new(it.event.line, why))
             };
-            out.push(event(it, made));
+            out.push(event(it.event, made));
         }
-        if method == "CANCEL" || changes::is_cancelled(master) {
-            out.push(event(master, Made::LeftOut("it is cancelled".to_owned())));
-            return;
+        if master.cancels {
+            out.push(event(master.event, Made::LeftOut("it is cancelled".to_owned())));
+            // What was said of an occurrence since is not.
+            let since: Vec<&Statement<'_>> =
+                self.changes.iter().filter(|it| it.is_newer_than(master)).collect();
+            return alone(&since, zones, options, out);
         }
-        let made = taken(master, &self.newest_changes(), zones, options);
-        out.push(event(master, made.map_or_else(Made::Refused, |it| Made::Taken(Box::new(it)))));
-    }
-
-    /// Of several components for one occurrence that of the highest revision, the last of those.
-    fn newest_changes(&self) -> Vec<&Component> {
-        let mut newest: BTreeMap<(String, bool), &Component> = BTreeMap::new();
-        for it in &self.changes {
-            let Some(line) = it.first("RECURRENCE-ID") else { continue };
-            let key = (line.value.trim().to_owned(), line.parameter("RANGE").is_some());
-            let kept = newest.entry(key).or_insert(it);
-            if sequence(it) >= sequence(kept) {
-                *kept = it;
+        match taken(master, &self.changes, zones, options) {
+            Err(why) => out.push(event(master.event, Made::Refused(why))),
+            Ok((series, superseded)) => {
+                out.push(event(master.event, Made::Taken(Box::new(series))));
+                let told = |(it, line, is_newer)| {
+                    let what = if is_newer { "an older revision of" } else { "the same as" };
+                    event(it, Made::LeftOut(format!("{what} the component of line {line}")))
+                };
+                out.extend(superseded.into_iter().map(told));
             }
         }
-        newest.into_values().collect()
     }
 }
 
-/// A change whose series is elsewhere: an event of its own.
-fn alone(change: &Component, method: &str, zones: &mut Zones<'_>, options: &Options) -> Made {
-    let Some(line) = change.first("RECURRENCE-ID") else { return Made::LeftOut(String::new()) };
-    if line.parameter("RANGE").is_some() {
-        let why = "RECURRENCE-ID: the series that it changes from here on is not in the file";
-        return Made::Refused(Remark::new(line.number, why));
-    }
-    if method == "CANCEL" || changes::is_cancelled(change) {
-        return Made::LeftOut("it is cancelled, and its series is not in the file".to_owned());
-    }
-    match taken(change, &[], zones, options) {
-        Err(why) => Made::Refused(why),
-        Ok(mut series) => {
-            series.uid = format!("{}/{}", series.uid, line.value.trim());
-            let why = "RECURRENCE-ID: its series is not in the file; taken as an event of its own";
-            series.remarks.push(Remark::new(line.number, why));
-            Made::Taken(Box::new(series))
+/// Changes whose series is elsewhere: for each occurrence that they speak of an event of its own.
+fn alone(changes: &[&Statement<'_>], zones: &mut Zones<'_>, options: &Options, out: &mut Vec<Event>) {
+    let mut spoken: BTreeMap<String, Vec<Statement<'_>>> = BTreeMap::new();
+    for it in changes {
+        let Some(line) = it.event.first("RECURRENCE-ID") else {
+            // One that METHOD:ADD adds.
+            let start = it.event.first("DTSTART").map_or("", |line| line.value.trim());
+            spoken.entry(format!("+{start}")).or_default().push(**it);
+            continue;
+        };
+        match changes::this_and_future(line) {
+            Err(why) => out.push(event(it.event, Made::Refused(why))),
+            Ok(true) => {
+                let why = "RECURRENCE-ID: the series that it changes from here on is not in the file";
+                out.push(event(it.event, Made::Refused(Remark::new(line.number, why))));
+            }
+            Ok(false) => {
+                zones.enter(it.calendar);
+                spoken.entry(occurrence(line, zones)).or_default().push(**it);
+            }
         }
     }
+    for (occurrence, statements) in spoken {
+        let Some(holds) = newest(&statements) else { continue };
+        let line = holds.event.line;
+        for it in statements.iter().filter(|it| !std::ptr::eq(it.event, holds.event)) {
+            let made = if holds.is_newer_than(it) {
+                Made::LeftOut(format!("an older revision of the component of line {line}"))
+            } else if holds.says_the_same(it) {
+                Made::LeftOut(format!("the same as the component of line {line}"))
+            } else {
+                let why = format!("RECURRENCE-ID: the component of line {line} has the same; allowed is one");
+                Made::Refused(Remark::new(it.event.line, why))
+            };
+            out.push(event(it.event, made));
+        }
+        let made = if holds.cancels {
+            Made::LeftOut("it is cancelled, and its series is not in the file".to_owned())
+        } else {
+            match one(holds, &occurrence, zones, options) {
+                Ok(series) => Made::Taken(Box::new(series)),
+                Err(why) => Made::Refused(why),
+            }
+        };
+        out.push(event(holds.event, made));
+    }
 }
 
-fn taken(
-    master: &Component,
-    others: &[&Component],
+/// Which occurrence a RECURRENCE-ID speaks of, whatever it is written in: a date, or an instant in UTC.
+fn occurrence(line: &Line, zones: &mut Zones<'_>) -> String {
+    let written = || line.value.trim().to_owned();
+    let local = match when(&line.value) {
+        None => return written(),
+        Some(When::Day(day)) => return write_date(day),
+        Some(When::Utc(at)) => return write_utc(at),
+        Some(When::Local(local)) => local,
+    };
+    let span = (local, local);
+    let known = match line.parameter("TZID") {
+        Some(tzid) => zones.resolve(tzid, span),
+        None => zones.floating(span),
+    };
+    known.ok().and_then(|known| known.tz.to_timestamp(local).ok()).map_or_else(written, write_utc)
+}
+
+/// One occurrence of a series that is elsewhere.
+fn one(
+    change: &Statement<'_>,
+    occurrence: &str,
     zones: &mut Zones<'_>,
     options: &Options,
 ) -> Result<Series, Remark> {
-    let (mut clock, times) = when::read(master, zones)?;
+    let of_series = |line: &Line| matches!(line.name.as_str(), "RRULE" | "EXRULE" | "RDATE" | "EXDATE");
+    let mut single = change.event.clone();
+    single.properties.retain(|line| !of_series(line));
+    let (mut series, _) = taken(&Statement { event: &single, ..*change }, &[], zones, options)?;
+    let what =
+        |line: &Line| format!("{}: its series is not in the file, and it is one occurrence; left", line.name);
+    let left = change.event.properties.iter().filter(|line| of_series(line));
+    series.remarks.extend(left.map(|line| Remark::new(line.number, what(line))));
+    if let Some(line) = change.event.first("RECURRENCE-ID") {
+        series.uid = format!("{}/{occurrence}", series.uid);
+        let why = "RECURRENCE-ID: its series is not in the file; taken as an event of its own";
+        series.remarks.push(Remark::new(line.number, why));
+    } else {
+        series.uid = format!("{}/{}", series.uid, occurrence.trim_start_matches('+'));
+        let why = "METHOD:ADD: the series that it adds to is not in the file; taken as an event of its own";
+        series.remarks.push(Remark::new(change.event.line, why));
+    }
+    series.remarks.sort_by_key(|remark| remark.line);
+    Ok(series)
+}
+
+type Superseded<'a> = Vec<(&'a Component, u32, bool)>;
+
+fn taken<'a>(
+    statement: &Statement<'a>,
+    others: &[Statement<'a>],
+    zones: &mut Zones<'_>,
+    options: &Options,
+) -> Result<(Series, Superseded<'a>), Remark> {
+    let master = statement.event;
+    zones.enter(statement.calendar);
+    let speaking: Vec<&Component> = others.iter().map(|it| it.event).collect();
+    let (mut clock, times) = when::read(master, &speaking, zones)?;
     let (start, length) = (times.start, times.length);
-    let (spec, mut remarks) = changes::series(master, &mut clock, times, others)?;
+    let Built { spec, superseded } = series(statement, &mut clock, times, others)?;
     let at = clock.instant(start);
+    let mut remarks = std::mem::take(&mut clock.remarks);
     let seconds = length.0 * 86_400 + length.1;
     let recurs = spec.rule.is_some() || !spec.dates.is_empty();
-    let text = |name: &str| master.first(name).map(super::lines::Line::text);
+    let text = |name: &str| master.first(name).map(Line::text);
+    let mut about = about::read(master);
+    if options.location_is_resource {
+        about.location = None;
+    }
     let who = who::who(master, options, &mut remarks);
     let reminders = who::reminders(master, (&spec.start, at), seconds, recurs, &mut remarks);
     remarks.extend(who::left(master));
-    remarks.extend(
-        others.iter().filter(|it| !changes::is_cancelled(it)).filter_map(|it| who::differs(master, it)),
-    );
+    let is_held = |it: &&Statement<'_>| {
+        !it.cancels && superseded.iter().all(|(other, ..)| !std::ptr::eq(*other, it.event))
+    };
+    remarks.extend(others.iter().filter(is_held).filter_map(|it| who::differs(master, it.event)));
     odd(master, &mut remarks);
     let name = title(&text("SUMMARY").unwrap_or_default());
     if name.is_empty() {
@@ -201,18 +289,22 @@ fn taken(
     let transparent =
         master.first("TRANSP").is_some_and(|it| it.value.trim().eq_ignore_ascii_case("TRANSPARENT"));
     remarks.sort_by_key(|remark| remark.line);
-    Ok(Series {
+    let series = Series {
         uid: uid(master).unwrap_or_else(|| made_uid(&name, start, &spec)),
         name: text("X-BELFRY-NAME"),
-        sequence: master.first("SEQUENCE").and_then(|line| line.value.trim().parse().ok()),
+        sequence: sequence(master).filter(|_| master.first("SEQUENCE").is_some()),
         title: if name.is_empty() { "(no title)".to_owned() } else { name },
+        description: about.description,
+        location: about.location,
+        url: about.url,
         spec,
         transparent,
         people: who.people,
         resources: who.resources,
         reminders,
         remarks,
-    })
+    };
+    Ok((series, superseded))
 }
 
 /// For an event without UID, which RFC 5545 asks for: what it is, and when.
@@ -228,6 +320,9 @@ fn odd(event: &Component, remarks: &mut Vec<Remark>) {
     for line in &event.properties {
         if line.guessed {
             remarks.push(Remark::new(line.number, format!("{}: not UTF-8; read as Windows-1252", line.name)));
+        }
+        if line.name == "SEQUENCE" && sequence(event).is_none() {
+            remarks.push(Remark::new(line.number, "SEQUENCE: not a number: taken as 0"));
         }
         if line.name == "STATUS" && line.value.trim().eq_ignore_ascii_case("TENTATIVE") {
             remarks.push(Remark::new(line.number, "STATUS:TENTATIVE: taken as if it were certain"));

@@ -1,20 +1,22 @@
 //! When an event happens: DTSTART, DTEND, DURATION, RRULE, EXRULE, RDATE and EXDATE to a [`RecurrenceSpec`].
 //!
 //! Times of other zones and UTC become the local times of the event's own zone, which name its occurrences. Never: a
-//! value that can't be read passed over. It might be the one that says that nobody need come.
+//! value that can't be read passed over. It might be the one that says that nobody need come. Never either: a date that is
+//! converted. Where the start is a date, other times are the dates that they are written with.
 
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Remark;
 use super::component::Component;
+use super::length::{Length, set_length};
 use super::lines::Line;
 use super::policy;
 use super::value::{Span, When, when};
-use super::zones::{Known, Zones, by_name};
+use super::zones::{Known, Stretch, Zones, by_name};
 use crate::recurrence::Recurrence;
-use crate::rule::{End, Rule};
+use crate::rule::{End, Rule, Until};
 use crate::spec::{MAX_DATES, MAX_RULES, RecurrenceSpec};
 
 /// Properties that say when an event happens.
@@ -28,7 +30,9 @@ pub(super) struct Clock<'a, 'b> {
     pub(super) tz: TimeZone,
     pub(super) all_day: bool,
     /// For zones that are known only by their offsets.
-    span: (DateTime, DateTime),
+    span: Stretch,
+    /// On times, zones and lengths.
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// A time as an event's own clock has it, or as an instant where another clock gives it.
@@ -39,9 +43,6 @@ pub(super) enum Named {
     Instant(Timestamp),
 }
 
-/// How long an event lasts: days by the calendar, then seconds.
-pub(super) type Length = (i64, i64);
-
 /// What an event says of when it happens, before its exceptions are named.
 pub(super) struct Times {
     /// With rules and dates; `except_dates` and `overrides` are empty.
@@ -50,16 +51,16 @@ pub(super) struct Times {
     pub(super) start: Named,
     /// EXDATE.
     pub(super) except: Vec<(u32, Named)>,
-    pub(super) remarks: Vec<Remark>,
 }
 
 pub(super) fn refuse<T>(line: &Line, why: impl std::fmt::Display) -> Result<T, Remark> {
     Err(Remark::new(line.number, format!("{}: {why}", line.name)))
 }
 
-/// The clock of an event and what it says.
+/// The clock of an event and what it says. `changes` are what else speaks of it.
 pub(super) fn read<'a, 'b>(
     event: &Component,
+    changes: &[&Component],
     zones: &'a mut Zones<'b>,
 ) -> Result<(Clock<'a, 'b>, Times), Remark> {
     whole(event)?;
@@ -67,14 +68,17 @@ pub(super) fn read<'a, 'b>(
         return Err(Remark::new(event.line, "DTSTART: missing; an event needs a start"));
     };
     let mut remarks = Vec::new();
-    let value = value(line)?;
-    let span = span(event, value);
+    let value = start_value(line, &mut remarks)?;
+    let span = span(event, changes, value);
     let known = zone(event, line, value, zones, span)?;
     remarks.extend(known.remark.map(|text| Remark::new(line.number, text)));
     let all_day = matches!(value, When::Day(_));
-    let mut clock = Clock { zones, name: known.name, tz: known.tz, all_day, span };
-    let start = clock.own(line, value)?;
-    let length = clock.length(event, start, &mut remarks)?;
+    let mut clock = Clock { zones, name: known.name, tz: known.tz, all_day, span, remarks };
+    let start = match value {
+        When::Day(day) => Named::Day(day),
+        value => clock.own(line, value)?,
+    };
+    let length = clock.length(event, start)?;
     let mut spec = RecurrenceSpec {
         start: text(start),
         time_zone: clock.name.clone(),
@@ -82,7 +86,7 @@ pub(super) fn read<'a, 'b>(
         ..RecurrenceSpec::default()
     };
     set_length(&mut spec.duration, &mut spec.nominal_days, length, all_day);
-    rules(event, &mut spec)?;
+    clock.rules(event, &mut spec)?;
     spec.dates = clock.values(event, "RDATE", true)?.into_iter().map(|(_, text)| text).collect();
     let mut except = Vec::new();
     for line in event.all("EXDATE") {
@@ -96,7 +100,7 @@ pub(super) fn read<'a, 'b>(
             format!("RDATE and EXDATE: at most {MAX_DATES} values of each are allowed"),
         ));
     }
-    Ok((clock, Times { spec, length, start, except, remarks }))
+    Ok((clock, Times { spec, length, start, except }))
 }
 
 /// Nothing is missing of what says when: the component ends, and its lines are whole.
@@ -132,11 +136,44 @@ pub(super) fn whole(event: &Component) -> Result<(), Remark> {
     Ok(())
 }
 
-fn value(line: &Line) -> Result<When, Remark> {
-    when(&line.value).map_or_else(|| refuse(line, unreadable(&line.value)), Ok)
+/// DTSTART. One that says that it is a date, and is written as its midnight, is that date.
+fn start_value(line: &Line, remarks: &mut Vec<Remark>) -> Result<When, Remark> {
+    let value = when(&line.value).map_or_else(|| refuse(line, unreadable(&line.value)), Ok)?;
+    let is_date = line.parameter("VALUE").is_some_and(|it| it.eq_ignore_ascii_case("DATE"));
+    let (date, time) = written(value);
+    match (value, line.parameter("TZID")) {
+        (When::Day(_), Some(tzid)) => {
+            let text = format!("DTSTART: TZID={tzid} beside a date, which has no zone: overlooked");
+            remarks.push(Remark::new(line.number, text));
+        }
+        (When::Local(_) | When::Utc(_), _) if is_date => {
+            if time != Time::midnight() {
+                return refuse(line, "VALUE=DATE beside a time of day; allowed is one of the two");
+            }
+            let text = format!("DTSTART: VALUE=DATE beside a time: taken as that date, {date}");
+            remarks.push(Remark::new(line.number, text));
+            return Ok(When::Day(date));
+        }
+        (When::Utc(_), Some(tzid)) => {
+            let text = format!("DTSTART: TZID={tzid} beside Z: overlooked, since Z is UTC");
+            remarks.push(Remark::new(line.number, text));
+        }
+        _ => {}
+    }
+    Ok(value)
 }
 
-fn unreadable(text: &str) -> String {
+/// Date and time of day as they are written.
+pub(super) fn written(value: When) -> (Date, Time) {
+    let local = match value {
+        When::Day(day) => day.to_datetime(Time::midnight()),
+        When::Local(local) => local,
+        When::Utc(at) => Offset::UTC.to_datetime(at),
+    };
+    (local.date(), local.time())
+}
+
+pub(super) fn unreadable(text: &str) -> String {
     let shown: String = text.chars().take(40).collect();
     format!("\"{shown}\" is not allowed; allowed are 20260105, 20260105T100000 and 20260105T100000Z")
 }
@@ -147,7 +184,7 @@ fn zone(
     line: &Line,
     value: When,
     zones: &mut Zones<'_>,
-    span: (DateTime, DateTime),
+    span: Stretch,
 ) -> Result<Known, Remark> {
     if let Some(own) = event.first("X-BELFRY-TIMEZONE").and_then(|line| by_name(&line.value)) {
         // What is kept at a local time of another zone would move with that zone's clock.
@@ -158,31 +195,34 @@ fn zone(
     match (value, line.parameter("TZID")) {
         (When::Utc(_), _) => by_name("UTC").map_or_else(|| refuse(line, "UTC is unknown"), Ok),
         (When::Local(_), Some(tzid)) => zones.resolve(tzid, span).or_else(|why| refuse(line, why)),
-        _ => zones.default.clone().map_or_else(
-            || {
-                let what = if matches!(value, When::Day(_)) { "a date" } else { "floating" };
-                let why = "so the file does not say in which time zone; say it with --time-zone";
-                refuse(line, format!("{what}, {why}"))
-            },
-            Ok,
-        ),
+        _ => zones.floating(span).or_else(|why| {
+            let what = if matches!(value, When::Day(_)) { "a date" } else { "floating" };
+            refuse(line, format!("{what}, and {why}"))
+        }),
     }
 }
 
 /// From the first to the last that the event may be at, for comparing offsets: ten years where it has no end.
-fn span(event: &Component, start: When) -> (DateTime, DateTime) {
-    let local = |value| match value {
-        When::Day(day) => day.to_datetime(jiff::civil::Time::midnight()),
-        When::Local(local) => local,
-        When::Utc(at) => jiff::tz::Offset::UTC.to_datetime(at),
+fn span(event: &Component, changes: &[&Component], start: When) -> Stretch {
+    let local = |value| {
+        let (date, time) = written(value);
+        date.to_datetime(time)
     };
-    let from = local(start);
-    let ten = super::observances::years_from(from, 10);
-    let dates = event.all("RDATE").flat_map(|line| line.value.split([',', '/']));
-    let ends = event.all("DTEND").map(|line| line.value.as_str());
-    let last = dates.chain(ends).filter_map(when).map(local).max().unwrap_or(from);
-    let until = event.all("RRULE").map(|line| last_of(from, &line.value).unwrap_or(ten));
-    (from, until.max().unwrap_or(from).max(last).max(from))
+    let start = local(start);
+    let ten = super::observances::years_from(start, 10);
+    let all = || std::iter::once(&event).chain(changes);
+    let values = |name: &'static str| {
+        all().flat_map(move |it| it.all(name)).flat_map(|line| line.value.split([',', '/'])).filter_map(when)
+    };
+    let times: Vec<DateTime> =
+        ["DTSTART", "DTEND", "RDATE"].into_iter().flat_map(values).map(local).chain([start]).collect();
+    let (first, last) = (times.iter().min().copied(), times.iter().max().copied());
+    let (first, last) = (first.unwrap_or(start), last.unwrap_or(start));
+    let until = event.all("RRULE").map(|line| last_of(start, &line.value).unwrap_or(ten));
+    let last = until.max().unwrap_or(last).max(last);
+    let lengths = all().flat_map(|it| it.all("DURATION")).filter_map(|line| Span::read(&line.value));
+    let length = lengths.map(|span| span.total().max(0)).max().unwrap_or(0);
+    (first, last.checked_add(SignedDuration::from_secs(length)).unwrap_or(last))
 }
 
 /// The last time of a rule that ends, by any zone's clock.
@@ -198,21 +238,6 @@ fn last_of(start: DateTime, rule: &str) -> Option<DateTime> {
     Recurrence::new(&spec).ok()?.before(Timestamp::MAX).map(|last| last.local_start)
 }
 
-/// A length as a spec has it.
-pub(super) fn set_length(
-    duration: &mut Option<SignedDuration>,
-    nominal: &mut u16,
-    (days, seconds): Length,
-    all_day: bool,
-) {
-    if all_day {
-        *duration = Some(SignedDuration::from_secs(days * 86_400 + seconds));
-    } else {
-        *nominal = u16::try_from(days).unwrap_or(u16::MAX);
-        *duration = (seconds != 0 || days == 0).then(|| SignedDuration::from_secs(seconds));
-    }
-}
-
 /// As the calendar reads it.
 pub(super) fn text(named: Named) -> String {
     match named {
@@ -222,53 +247,92 @@ pub(super) fn text(named: Named) -> String {
     }
 }
 
-fn rules(event: &Component, spec: &mut RecurrenceSpec) -> Result<(), Remark> {
-    for name in ["RRULE", "EXRULE"] {
-        for line in event.all(name) {
-            let text = line.value.trim().trim_end_matches(';');
-            if let Err(why) = text.parse::<Rule>() {
-                return refuse(line, why);
-            }
-            match (name, &spec.rule) {
-                ("EXRULE", _) => spec.except_rules.push(text.to_owned()),
-                (_, None) => spec.rule = Some(text.to_owned()),
-                _ => spec.more_rules.push(text.to_owned()),
-            }
+impl Clock<'_, '_> {
+    pub(super) fn remark(&mut self, line: u32, text: impl Into<String>) {
+        let remark = Remark::new(line, text);
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
         }
     }
-    if spec.more_rules.len() >= MAX_RULES || spec.except_rules.len() > MAX_RULES {
-        return Err(Remark::new(
-            event.line,
-            format!("RRULE and EXRULE: at most {MAX_RULES} of each are allowed"),
-        ));
-    }
-    Ok(())
-}
 
-impl Clock<'_, '_> {
+    fn rules(&mut self, event: &Component, spec: &mut RecurrenceSpec) -> Result<(), Remark> {
+        for name in ["RRULE", "EXRULE"] {
+            for line in event.all(name) {
+                let rule: Rule = match line.value.trim().trim_end_matches(';').parse() {
+                    Ok(rule) => rule,
+                    Err(why) => return refuse(line, why),
+                };
+                let text = self
+                    .until_date(line, &rule)
+                    .unwrap_or_else(|| line.value.trim().trim_end_matches(';').to_owned());
+                match (name, &spec.rule) {
+                    ("EXRULE", _) => spec.except_rules.push(text),
+                    (_, None) => spec.rule = Some(text),
+                    _ => spec.more_rules.push(text),
+                }
+            }
+        }
+        if spec.more_rules.len() >= MAX_RULES || spec.except_rules.len() > MAX_RULES {
+            return Err(Remark::new(
+                event.line,
+                format!("RRULE and EXRULE: at most {MAX_RULES} of each are allowed"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The rule where the start is a date and UNTIL, in UTC, may be either of two: the one that gives no time away.
+    fn until_date(&mut self, line: &Line, rule: &Rule) -> Option<String> {
+        let End::Until(Until::Utc(at)) = rule.end else { return None };
+        let at = crate::zone::timestamp(at);
+        let (as_written, here) = (Offset::UTC.to_datetime(at).date(), self.tz.to_datetime(at).date());
+        if !self.all_day || as_written == here {
+            return None;
+        }
+        let (which, day) = match line.name.as_str() {
+            "EXRULE" => ("earlier", as_written.min(here)),
+            _ => ("later", as_written.max(here)),
+        };
+        let text = format!(
+            "{}: UNTIL is a time, where DTSTART is a date: taken as {day}, the {which} that it can mean",
+            line.name
+        );
+        self.remark(line.number, text);
+        let day = crate::days::day_number(day.year().into(), day.month().into(), day.day().into());
+        Some(Rule { end: End::Until(Until::Date(day)), ..rule.clone() }.to_string())
+    }
+
     /// A value of a property.
     pub(super) fn read(&mut self, line: &Line, text: &str) -> Result<Named, Remark> {
         let value = when(text).map_or_else(|| refuse(line, unreadable(text)), Ok)?;
-        let named = match (value, line.parameter("TZID")) {
-            (When::Day(day), _) => Named::Day(day),
-            (When::Utc(at), _) => Named::Instant(at),
-            (When::Local(local), None) => Named::Local(local),
+        if self.all_day {
+            // Programs write exceptions of all-day events as times.
+            let (date, time) = written(value);
+            if time != Time::midnight() {
+                let text = text.trim();
+                let why =
+                    format!("{}: {text} is a time, where DTSTART is a date: taken as {date}", line.name);
+                self.remark(line.number, why);
+            }
+            return Ok(Named::Day(date));
+        }
+        match (value, line.parameter("TZID")) {
+            (When::Day(day), _) => Ok(Named::Day(day)),
+            (When::Utc(at), _) => Ok(Named::Instant(at)),
+            (When::Local(local), None) => Ok(Named::Local(local)),
             (When::Local(local), Some(tzid)) => {
                 let known = self.zones.resolve(tzid, self.span).or_else(|why| refuse(line, why))?;
-                if known.name == self.name {
-                    Named::Local(local)
-                } else {
-                    let at = known.tz.to_timestamp(local);
-                    at.map(Named::Instant).or_else(|_| refuse(line, "out of range"))?
+                let is_told = self.remarks.iter().any(|it| Some(&it.text) == known.remark.as_ref());
+                if let Some(remark) = known.remark.filter(|_| !is_told) {
+                    self.remark(line.number, remark);
                 }
+                if known.name == self.name {
+                    return Ok(Named::Local(local));
+                }
+                let at = known.tz.to_timestamp(local);
+                at.map(Named::Instant).or_else(|_| refuse(line, "out of range"))
             }
-        };
-        Ok(match named {
-            // Programs write exceptions of all-day events as times.
-            Named::Local(local) if self.all_day => Named::Day(local.date()),
-            Named::Instant(at) if self.all_day => Named::Day(self.tz.to_datetime(at).date()),
-            named => named,
-        })
+        }
     }
 
     /// The same, as a time of the event's own clock; an instant that the clock has as the second of two is refused.
@@ -276,9 +340,10 @@ impl Clock<'_, '_> {
         let named = match value {
             When::Day(day) if self.all_day => Named::Day(day),
             When::Day(_) => return refuse(line, "a date, where the event's start has a time"),
-            When::Local(_) | When::Utc(_) if self.all_day => {
-                return refuse(line, "a time, where the event's start is a date");
-            }
+            When::Local(_) | When::Utc(_) if self.all_day => match written(value) {
+                (day, time) if time == Time::midnight() => Named::Day(day),
+                _ => return refuse(line, "a time, where the event's start is a date"),
+            },
             _ => self.read(line, &line.value)?,
         };
         match named {
@@ -311,52 +376,6 @@ impl Clock<'_, '_> {
         }
     }
 
-    /// How long an event lasts that begins at `start`.
-    pub(super) fn length(
-        &mut self,
-        event: &Component,
-        start: Named,
-        remarks: &mut Vec<Remark>,
-    ) -> Result<Length, Remark> {
-        if let Some(line) = event.first("DURATION") {
-            let span = Span::read(&line.value).filter(|span| span.total() >= 0);
-            let Some(span) = span else {
-                return refuse(line, "not allowed; allowed is a length such as PT1H30M or P1D");
-            };
-            if self.all_day && (span.seconds % 86_400 != 0 || span.total() == 0) {
-                return refuse(line, "allowed are whole days where DTSTART is a date");
-            }
-            return Ok(if self.all_day {
-                (span.total() / 86_400, 0)
-            } else {
-                (span.days.into(), span.seconds)
-            });
-        }
-        let Some(line) = event.first("DTEND") else { return Ok(if self.all_day { (1, 0) } else { (0, 0) }) };
-        let end = self.read(line, &line.value)?;
-        let length = match (start, end) {
-            (Named::Day(start), Named::Day(end)) => {
-                let days = start.until(end).map_or(-1, |span| i64::from(span.get_days()));
-                if days == 0 {
-                    remarks.push(Remark::new(
-                        line.number,
-                        "DTEND: the day of DTSTART, which has no length: taken as one day",
-                    ));
-                }
-                (days.max(i64::from(days == 0)), 0)
-            }
-            (_, Named::Day(_)) => return refuse(line, "a date, where DTSTART has a time"),
-            _ => match (self.instant(start), self.instant(end)) {
-                (Some(start), Some(end)) => (0, end.as_second() - start.as_second()),
-                _ => return refuse(line, "out of range"),
-            },
-        };
-        if length.0 < 0 || length.1 < 0 {
-            return refuse(line, "it lies before DTSTART");
-        }
-        Ok(length)
-    }
-
     /// The values of all properties of a name, as the calendar reads them, with periods.
     fn values(&mut self, event: &Component, name: &str, periods: bool) -> Result<Vec<(u32, String)>, Remark> {
         let mut list = Vec::new();
@@ -379,15 +398,26 @@ impl Clock<'_, '_> {
         Ok(list)
     }
 
-    /// The name of the occurrence of `recurrence` at a time: what rule or date gives it.
+    /// The name of the occurrence of `recurrence` at a time: what rule or date gives it. By the instant, where the time is not
+    /// a name itself: clocks that were moved forward give two names to one. None of the second of a local time that exists
+    /// twice.
     pub(super) fn name(&self, recurrence: &Recurrence, named: Named) -> Option<Named> {
-        let Named::Instant(at) = named else { return Some(named) };
+        let at = match named {
+            Named::Day(_) => return Some(named),
+            Named::Local(local) if recurrence.find(&local.to_string()).is_some() => return Some(named),
+            Named::Local(local) => match self.tz.to_timestamp(local) {
+                Ok(at) => at,
+                Err(_) => return Some(named),
+            },
+            Named::Instant(at) => at,
+        };
         let before = at.checked_sub(SignedDuration::from_secs(1)).ok()?;
         let found = recurrence.occurrences(before).next().filter(|it| it.start == at);
-        match found {
-            Some(found) if found.repeated => None,
-            Some(found) => Some(Named::Local(found.local_start)),
-            None => self.local_of(at).map(Named::Local),
+        match (found, named) {
+            (Some(found), _) if !found.repeated => Some(Named::Local(found.local_start)),
+            (_, Named::Local(_)) => Some(named),
+            (Some(_), _) => None,
+            (None, _) => self.local_of(at).map(Named::Local),
         }
     }
 }

@@ -20,7 +20,8 @@ const MAX_MINUTES: i64 = 30 * 24 * 60;
 const MAX_REMINDERS: usize = 64;
 
 /// Read elsewhere, or books of calendars.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
+    "DESCRIPTION",
     "UID",
     "SUMMARY",
     "DTSTAMP",
@@ -84,16 +85,8 @@ pub(super) fn who(event: &Component, options: &Options, remarks: &mut Vec<Remark
             who.add_resource(&name);
         }
     }
-    if let Some(line) = event.first("LOCATION") {
-        let place = line.text();
-        if options.location_is_resource {
-            who.add_resource(&place);
-        } else if !place.trim().is_empty() && !who.resources.iter().any(|it| it == place.trim()) {
-            remarks.push(Remark::new(
-                line.number,
-                "LOCATION: not taken; --location-is-resource takes it as a resource",
-            ));
-        }
+    if let Some(line) = event.first("LOCATION").filter(|_| options.location_is_resource) {
+        who.add_resource(&line.text());
     }
     who
 }
@@ -211,6 +204,7 @@ pub(super) fn left(event: &Component) -> Option<Remark> {
     let is_known = |line: &Line| {
         let value = line.value.trim();
         KNOWN.contains(&line.name.as_str())
+            || super::about::LINKS.contains(&line.name.as_str())
             || PROPERTIES.contains(&line.name.as_str())
             || value.is_empty()
             || (line.name == "CLASS" && value.eq_ignore_ascii_case("PUBLIC"))

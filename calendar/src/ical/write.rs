@@ -1,15 +1,16 @@
 //! Series to one calendar (RFC 5545): VTIMEZONEs, a VEVENT for each series and one for each override.
 //!
-//! Lines end with CRLF and are folded at 75 octets, between characters. Never: the clock; the stamp is an argument.
+//! Lines end with CRLF and are folded at 75 octets, between characters. Never: the clock; the stamp is an argument. Never
+//! either: two series with one UID, of which a reader would keep one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::value::{write_date, write_local, write_span, write_utc};
-use super::{Series, policy, reminders, timezone};
+use super::{Series, about, policy, reminders, timezone};
 
 mod exceptions;
 mod plan;
@@ -31,7 +32,8 @@ pub struct Written {
 /// Writes series. `stamp` is DTSTAMP, and policies that iCalendar has no words for are written out for the ten years from it
 /// on.
 pub fn write(series: &[Series], stamp: Timestamp) -> Written {
-    let plans: Vec<Result<Plan, String>> = series.iter().map(|it| Plan::new(it, stamp)).collect();
+    let mut plans: Vec<Result<Plan, String>> = series.iter().map(|it| Plan::new(it, stamp)).collect();
+    let uids = uids(series, &mut plans);
     let mut lines = Lines::default();
     lines.raw("BEGIN", "VCALENDAR");
     lines.raw("VERSION", "2.0");
@@ -47,9 +49,9 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Written {
     for (name, (tz, from, until)) in zones {
         timezone::write(&mut lines, tz, name, from, until);
     }
-    for (series, plan) in series.iter().zip(&plans) {
+    for ((series, plan), uid) in series.iter().zip(&plans).zip(&uids) {
         if let Ok(plan) = plan {
-            event(&mut lines, series, plan, stamp);
+            event(&mut lines, uid, series, plan, stamp);
         }
     }
     lines.raw("END", "VCALENDAR");
@@ -59,9 +61,33 @@ pub fn write(series: &[Series], stamp: Timestamp) -> Written {
     }
 }
 
-fn event(lines: &mut Lines, series: &Series, plan: &Plan, stamp: Timestamp) {
+/// A UID for each series: its own, unless another before it has that, which is told (RFC 5545, section 3.8.4.7).
+fn uids(series: &[Series], plans: &mut [Result<Plan, String>]) -> Vec<String> {
+    let written = |uid: &str| escaped(uid.trim());
+    let (mut given, own): (HashSet<String>, HashSet<String>) =
+        (HashSet::new(), series.iter().map(|it| written(&it.uid)).collect());
+    let mut uids = Vec::new();
+    for (it, plan) in series.iter().zip(plans) {
+        let mut uid = it.uid.clone();
+        if let Ok(plan) = plan
+            && !given.insert(written(&uid))
+        {
+            let base = format!("{}/{}", it.uid.trim(), it.name.as_deref().unwrap_or("again"));
+            let mut made = (1..).map(|number| match number {
+                1 => base.clone(),
+                _ => format!("{base}-{number}"),
+            });
+            uid = made.find(|uid| !own.contains(&written(uid)) && given.insert(written(uid))).unwrap_or(base);
+            plan.remark(&format!("UID: another has \"{}\" too; this one is written with \"{uid}\"", it.uid));
+        }
+        uids.push(uid);
+    }
+    uids
+}
+
+fn event(lines: &mut Lines, uid: &str, series: &Series, plan: &Plan, stamp: Timestamp) {
     lines.raw("BEGIN", "VEVENT");
-    head(lines, series, stamp);
+    head(lines, uid, series, stamp);
     plan.time(lines, "DTSTART", "", plan.start);
     lines.raw("DURATION", &write_span(plan.length.0, plan.length.1));
     for rule in &plan.rules {
@@ -85,7 +111,7 @@ fn event(lines: &mut Lines, series: &Series, plan: &Plan, stamp: Timestamp) {
     lines.raw("END", "VEVENT");
     for Change { id, this_and_future, cancelled, start, length } in &plan.changes {
         lines.raw("BEGIN", "VEVENT");
-        head(lines, series, stamp);
+        head(lines, uid, series, stamp);
         plan.time(lines, "RECURRENCE-ID", if *this_and_future { ";RANGE=THISANDFUTURE" } else { "" }, *id);
         plan.time(lines, "DTSTART", "", *start);
         lines.raw("DURATION", &write_span(length.0, length.1));
@@ -97,13 +123,14 @@ fn event(lines: &mut Lines, series: &Series, plan: &Plan, stamp: Timestamp) {
     }
 }
 
-fn head(lines: &mut Lines, series: &Series, stamp: Timestamp) {
-    lines.text("UID", &series.uid);
+fn head(lines: &mut Lines, uid: &str, series: &Series, stamp: Timestamp) {
+    lines.text("UID", uid);
     lines.raw("DTSTAMP", &write_utc(stamp));
     if let Some(sequence) = series.sequence {
         lines.raw("SEQUENCE", &sequence.to_string());
     }
     lines.text("SUMMARY", &series.title);
+    about::write(lines, series);
 }
 
 /// What an override must say again, as it stands for the whole occurrence.

@@ -8,12 +8,14 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::component::Component;
-use super::observances::{Block, years_from, zone_offset};
+use super::observances::{Block, Spent, years_from};
 use super::windows;
+use crate::steps::Steps;
 use crate::zone::find_zone;
 
-/// Searches through all zones in one calendar; each takes milliseconds.
-const MAX_SEARCHES: usize = 2_000;
+/// What searches for zones may cost in one file: a look at a zone is 20, at a change of its clocks 1. An event in a zone that
+/// an earlier one was in costs about 100.
+const MAX_STEPS: u64 = 40_000_000;
 
 /// A zone that a TZID turned out to be.
 #[derive(Debug, Clone)]
@@ -25,92 +27,192 @@ pub(super) struct Known {
     pub(super) remark: Option<String>,
 }
 
-/// The time zones of one VCALENDAR.
+/// From one local time to another.
+pub(super) type Stretch = (DateTime, DateTime);
+
+/// The time zones of a file: of each of its VCALENDARs its own, and of which one is asked now.
 pub(super) struct Zones<'a> {
-    components: HashMap<&'a str, &'a Component>,
+    calendars: Vec<Calendar<'a>>,
+    at: usize,
+    given: Option<Known>,
+    steps: Steps,
+    /// What was answered last, for the same stretch.
+    answers: HashMap<String, Result<Known, String>>,
+    asked: Option<(usize, Stretch)>,
+}
+
+/// The time zones of one VCALENDAR.
+struct Calendar<'a> {
+    components: HashMap<&'a str, Vec<&'a Component>>,
     blocks: HashMap<String, Result<Block, String>>,
     /// Zones that earlier events turned out to be in.
     found: HashMap<String, Vec<String>>,
-    searches: usize,
-    /// For dates and floating times.
-    pub(super) default: Option<Known>,
+    /// X-WR-TIMEZONE.
+    own: Option<&'a str>,
+}
+
+impl<'a> Calendar<'a> {
+    fn new(calendar: &'a Component) -> Self {
+        let mut components: HashMap<&str, Vec<&Component>> = HashMap::new();
+        for it in calendar.children.iter().filter(|it| it.kind == "VTIMEZONE") {
+            if let Some(line) = it.first("TZID") {
+                components.entry(line.value.trim()).or_default().push(it);
+            }
+        }
+        let own = calendar.first("X-WR-TIMEZONE").map(|line| line.value.trim());
+        let own = own.filter(|it| !it.is_empty());
+        Self { components, blocks: HashMap::new(), found: HashMap::new(), own }
+    }
+}
+
+/// The VTIMEZONE of a name. Several are allowed where they say the same.
+fn read(components: &[&Component]) -> Result<Block, String> {
+    let is_same = components.windows(2).all(|pair| says_the_same(pair[0], pair[1]));
+    let first = components.first().filter(|_| is_same).ok_or("there are several, and they differ")?;
+    Block::read(first)
+}
+
+/// Whether two components have the same properties, wherever they stand.
+fn says_the_same(one: &Component, other: &Component) -> bool {
+    let lines = |it: &Component| -> Vec<(String, String)> {
+        it.properties.iter().map(|line| (line.name.clone(), line.value.clone())).collect()
+    };
+    lines(one) == lines(other)
+        && one.children.len() == other.children.len()
+        && one.children.iter().zip(&other.children).all(|(one, other)| says_the_same(one, other))
 }
 
 impl<'a> Zones<'a> {
-    /// `default` is the zone of floating times and dates; X-WR-TIMEZONE where it is absent.
-    pub(super) fn new(calendar: &'a Component, default: Option<&str>) -> Self {
-        let blocks = calendar.children.iter().filter(|it| it.kind == "VTIMEZONE");
-        let named = blocks.filter_map(|it| Some((it.first("TZID")?.value.trim(), it)));
-        let own = calendar.first("X-WR-TIMEZONE").map(|line| line.value.trim());
-        let default = default.or(own).and_then(by_name);
+    /// `given` is the zone of floating times and dates; X-WR-TIMEZONE where it is absent.
+    pub(super) fn new(calendars: &'a [Component], given: Option<&str>) -> Self {
         Self {
-            components: named.collect(),
-            blocks: HashMap::new(),
-            found: HashMap::new(),
-            searches: 0,
-            default,
+            calendars: calendars.iter().map(Calendar::new).collect(),
+            at: 0,
+            given: given.and_then(by_name),
+            steps: Steps::new(MAX_STEPS),
+            answers: HashMap::new(),
+            asked: None,
+        }
+    }
+
+    /// From now on the zones of this VCALENDAR, by its place in the file.
+    pub(super) fn enter(&mut self, calendar: usize) {
+        self.at = calendar;
+    }
+
+    /// The zone of dates and floating times between two local times.
+    pub(super) fn floating(&mut self, span: Stretch) -> Result<Known, String> {
+        if let Some(given) = &self.given {
+            return Ok(given.clone());
+        }
+        match self.calendars.get(self.at).and_then(|it| it.own) {
+            None => Err("the file does not say in which time zone; say it with --time-zone".to_owned()),
+            Some(own) => self.resolve(own, span).map_err(|why| {
+                format!("X-WR-TIMEZONE does not say in which time zone ({why}); say it with --time-zone")
+            }),
         }
     }
 
     /// The zone of a TZID for an event between two local times.
-    pub(super) fn resolve(&mut self, tzid: &str, span: (DateTime, DateTime)) -> Result<Known, String> {
+    pub(super) fn resolve(&mut self, tzid: &str, span: Stretch) -> Result<Known, String> {
         let tzid = tzid.trim();
-        self.read(tzid);
-        if let Some(mut known) = by_name(tzid) {
-            if let Some(Ok(block)) = self.blocks.get(tzid)
-                && block.offset_at(span.0) != zone_offset(&known.tz, span.0)
-            {
-                known.remark = Some(format!(
-                    "its VTIMEZONE for {tzid} has another offset at {} than {} has: the zone's own is taken",
-                    span.0, known.name
-                ));
-            }
-            return Ok(known);
+        if self.asked != Some((self.at, span)) {
+            self.answers.clear();
+            self.asked = Some((self.at, span));
         }
-        let refused = |why: &str| {
-            let shown: String = tzid.chars().take(80).collect();
-            format!(
-                "TZID \"{shown}\" is unknown, and {why}; allowed are IANA names such as Europe/Berlin, names of Windows, \
-                 and what has a VTIMEZONE with the offsets of an IANA zone"
-            )
-        };
-        let block = match self.blocks.get(tzid) {
-            None => return Err(refused("the file has no VTIMEZONE for it")),
-            Some(Err(why)) => return Err(refused(&format!("its VTIMEZONE can't be read: {why}"))),
-            Some(Ok(block)) => block,
-        };
-        let known = self.found.entry(tzid.to_owned()).or_default();
-        if self.searches >= MAX_SEARCHES {
-            return Err(refused(&format!("more than {MAX_SEARCHES} searches for zones were needed before")));
+        if let Some(answer) = self.answers.get(tzid) {
+            return answer.clone();
         }
-        self.searches += 1;
-        let wide = (span.0, span.1.max(years_from(span.0, 10)));
-        let name = block.zone(wide, known).or_else(|| block.zone(span, known));
-        let Some(name) = name else {
-            return Err(refused(&format!(
-                "no IANA zone has the offsets of its VTIMEZONE from {} to {}",
-                span.0.date(),
-                span.1.date()
-            )));
-        };
-        if !known.contains(&name) {
-            known.push(name.clone());
-        }
-        let mut known = by_name(&name).ok_or_else(|| refused("the zone found is gone"))?;
-        known.remark = Some(format!(
-            "TZID \"{tzid}\" is taken as {}, which has the offsets of its VTIMEZONE",
-            known.name
-        ));
-        Ok(known)
+        let answer = self.search(tzid, span);
+        self.answers.insert(tzid.to_owned(), answer.clone());
+        answer
     }
 
-    fn read(&mut self, tzid: &str) {
-        if let Some(component) = self.components.get(tzid)
-            && !self.blocks.contains_key(tzid)
-        {
-            self.blocks.insert(tzid.to_owned(), Block::read(component));
-        }
+    fn search(&mut self, tzid: &str, span: Stretch) -> Result<Known, String> {
+        // Its own calendar's, or else what another in the file says of the same name.
+        let has = |at: &usize| self.calendars.get(*at).is_some_and(|it| it.components.contains_key(tzid));
+        let home = std::iter::once(self.at).chain(0..self.calendars.len()).find(has);
+        let steps = &mut self.steps;
+        let calendar = home.and_then(|at| self.calendars.get_mut(at));
+        let Some(calendar) = calendar else {
+            return by_name(tzid).ok_or_else(|| unknown(tzid, "the file has no VTIMEZONE for it"));
+        };
+        let Calendar { components, blocks, found, .. } = calendar;
+        let block = blocks
+            .entry(tzid.to_owned())
+            .or_insert_with(|| read(components.get(tzid).map_or(&[], Vec::as_slice)));
+        let found = found.entry(tzid.to_owned()).or_default();
+        let Some(mut known) = by_name(tzid) else {
+            return match block {
+                Err(why) => Err(unknown(tzid, &format!("its VTIMEZONE can't be read: {why}"))),
+                Ok(block) => by_block(tzid, block, span, found, steps),
+            };
+        };
+        known.remark = match block {
+            Err(why) => {
+                Some(format!("its VTIMEZONE for {tzid} can't be read ({why}): {} is taken", known.name))
+            }
+            Ok(block) => match block.differs(&known.tz, span, steps) {
+                Ok(None) => None,
+                Err(Spent) => Some(format!(
+                    "its VTIMEZONE for {tzid} is not compared with {}, which is taken",
+                    known.name
+                )),
+                Ok(Some(at)) => {
+                    // `EST` or `GMT` are names that others give to zones with summer time.
+                    if !known.name.contains('/')
+                        && let Ok(other) = by_block(tzid, block, span, found, steps)
+                    {
+                        return Ok(other);
+                    }
+                    Some(format!(
+                        "its VTIMEZONE for {tzid} has another offset at {at} than {} has: the zone's own is taken",
+                        known.name
+                    ))
+                }
+            },
+        };
+        Ok(known)
     }
+}
+
+fn unknown(tzid: &str, why: &str) -> String {
+    let shown: String = tzid.chars().take(80).collect();
+    format!(
+        "TZID \"{shown}\" is unknown, and {why}; allowed are IANA names such as Europe/Berlin, names of Windows, \
+         and what has a VTIMEZONE with the offsets of an IANA zone"
+    )
+}
+
+/// The zone that has the offsets of a block: over ten years, or else over one, or else over the stretch alone.
+fn by_block(
+    tzid: &str,
+    block: &Block,
+    span: Stretch,
+    found: &mut Vec<String>,
+    steps: &mut Steps,
+) -> Result<Known, String> {
+    let mut stretches = [10, 1, 0].map(|years| (span.0, span.1.max(years_from(span.0, years)))).to_vec();
+    stretches.dedup();
+    for stretch in stretches {
+        let name = block.zone(stretch, found, steps).map_err(|Spent| {
+            unknown(tzid, "the searches for zones of this file take more than they may: split the file")
+        })?;
+        let Some(name) = name else { continue };
+        if !found.contains(&name) {
+            found.push(name.clone());
+        }
+        let mut known = by_name(&name).ok_or_else(|| unknown(tzid, "the zone found is gone"))?;
+        known.remark = Some(format!(
+            "TZID \"{tzid}\" is taken as {}, which has the offsets of its VTIMEZONE from {} to {}",
+            known.name,
+            stretch.0.date(),
+            stretch.1.date()
+        ));
+        return Ok(known);
+    }
+    let (from, to) = (span.0.date(), span.1.date());
+    Err(unknown(tzid, &format!("no IANA zone has the offsets of its VTIMEZONE from {from} to {to}")))
 }
 
 /// A zone by a name alone: IANA's, Windows', or IANA's behind a prefix such as `/mozilla.org/20050126_1/`.
@@ -131,7 +233,7 @@ mod tests {
 
     fn resolve(text: &str, tzid: &str, from: &str, to: &str) -> Result<(String, bool), String> {
         let file = component::read(text.as_bytes());
-        let mut zones = Zones::new(&file.calendars[0], None);
+        let mut zones = Zones::new(&file.calendars, None);
         let span = (from.parse().unwrap(), to.parse().unwrap());
         zones.resolve(tzid, span).map(|known| (known.name, known.remark.is_some()))
     }
@@ -213,10 +315,8 @@ mod tests {
             "America/New_York"
         );
         let summer = resolve(&text, "East", "2026-07-01T10:00:00", "2026-07-01T11:00:00").unwrap().0;
-        assert_eq!(
-            zone_offset(&find_zone(&summer).unwrap(), "2026-07-01T10:00:00".parse().unwrap()),
-            -4 * 3600
-        );
+        let summer = find_zone(&summer).unwrap();
+        assert_eq!(summer.to_offset("2026-07-01T14:00:00Z".parse().unwrap()).seconds(), -4 * 3600);
         assert_eq!(
             resolve(
                 &block("America/New_York", BERLIN),

@@ -28,6 +28,40 @@ fn a_time_in_the_gap_is_skipped_on_request() {
 }
 
 #[test]
+fn count_does_not_count_what_a_gap_leaves_out() {
+    let (york, apia) = ("America/New_York", "Pacific/Apia");
+    let daily = with(SKIP, "2007-03-10T02:30:00", york, "FREQ=DAILY;COUNT=3");
+    assert_eq!(locals(&daily, 9), ["2007-03-10 02:30", "2007-03-12 02:30", "2007-03-13 02:30"]);
+    let moved = recurrence("2007-03-10T02:30:00", york, "FREQ=DAILY;COUNT=3");
+    assert_eq!(locals(&moved, 9), ["2007-03-10 02:30", "2007-03-11 03:30", "2007-03-12 02:30"]);
+    let wanted = ["2011-12-29 10:00", "2011-12-31 10:00", "2012-01-01 10:00"];
+    assert_eq!(locals(&with(SKIP, "2011-12-29T10:00:00", apia, "FREQ=DAILY;COUNT=3"), 9), wanted);
+    let wanted = ["2011-12-29 00:00", "2011-12-31 00:00", "2012-01-01 00:00"];
+    assert_eq!(locals(&with(SKIP, "2011-12-29", apia, "FREQ=DAILY;COUNT=3"), 9), wanted);
+    // A start in the gap, and rules of which the gap takes all but one in years.
+    let first = with(SKIP, "2007-03-11T02:30:00", york, "FREQ=DAILY;COUNT=2");
+    assert_eq!(locals(&first, 9), ["2007-03-12 02:30", "2007-03-13 02:30"]);
+    let sundays =
+        with(SKIP, "2007-03-04T02:30:00", york, "FREQ=YEARLY;BYMONTH=3;BYDAY=1SU,2SU;BYHOUR=2,3;COUNT=5");
+    let wanted =
+        ["2007-03-04 02:30", "2007-03-04 03:30", "2007-03-11 03:30", "2008-03-02 02:30", "2008-03-02 03:30"];
+    assert_eq!(locals(&sundays, 9), wanted);
+    let all = with(SKIP, "2007-03-10T02:30:00", york, "FREQ=DAILY;COUNT=999999999");
+    assert!(all.before(jiff::Timestamp::MAX).is_some(), "the end is found");
+    let never = "FREQ=YEARLY;BYMONTH=3;BYDAY=2SU;COUNT=5";
+    let never = RecurrenceSpec { dst: SKIP, ..spec("2007-03-11T02:30:00", york, never) };
+    assert!(Recurrence::new(&never).is_err(), "all that there is lies in the gap");
+    // What is taken out by a date is counted all the same.
+    let excepted = RecurrenceSpec {
+        except_dates: vec!["2007-03-12".to_owned()],
+        dst: SKIP,
+        ..spec("2007-03-10T02:30:00", york, "FREQ=DAILY;COUNT=3")
+    };
+    let excepted = Recurrence::new(&excepted).unwrap();
+    assert_eq!(locals(&excepted, 9), ["2007-03-10 02:30", "2007-03-13 02:30"]);
+}
+
+#[test]
 fn a_time_that_exists_twice_happens_first_last_or_both() {
     let (start, zone, rule) = ("2026-10-31T01:30:00", "America/New_York", "FREQ=DAILY;COUNT=3");
     let (first, last) = ("2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z");

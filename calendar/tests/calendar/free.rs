@@ -155,6 +155,33 @@ fn night_shifts_work_past_midnight() {
 }
 
 #[test]
+fn hours_that_touch_are_one_stretch() {
+    use Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
+    let every = [Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday];
+    let midnight = time(0, 0, 0, 0);
+    let (from, until) = (at("2026-01-05T10:00:00Z"), at("2026-01-12T10:00:00Z"));
+    for clock in [midnight, time(20, 0, 0, 0)] {
+        let always = WorkingHours::new("Europe/Berlin", &every, clock, clock).unwrap();
+        let found = always.within(from, until);
+        assert_eq!((found.len(), found[0].start, found[0].end), (1, from, until));
+        // From 23:30 to half past midnight is as good as any other time.
+        let new = meeting("2026-01-06T22:30:00", "UTC", "", &["ann"]);
+        let busy = held(&[meeting("2026-01-06T22:15:00", "UTC", "", &["ann"])]);
+        let first = &suggested(&busy, &new, &[("ann", always.clone())])[0];
+        assert_eq!(first, "2026-01-06T23:30:00Z", "{clock}");
+        let index = held(&[]);
+        let people = BTreeMap::from([("ann", always)]);
+        let found = index.suggest(&9, &new, &Search::default(), &people, &NearestInHours, &mut enough());
+        let best = &found.times[0];
+        assert_eq!((best.time.shift, best.outside_hours), (SignedDuration::ZERO, 0), "{clock}");
+    }
+    let weekend = WorkingHours::new("UTC", &[Saturday, Sunday], midnight, midnight).unwrap();
+    let found = weekend.within(at("2026-01-05T00:00:00Z"), at("2026-01-19T00:00:00Z"));
+    let hours: Vec<i64> = found.iter().map(|it| it.end.duration_since(it.start).as_hours()).collect();
+    assert_eq!(hours, [48, 48], "two weekends, each whole");
+}
+
+#[test]
 fn a_ranking_of_someone_else_decides_and_ties_go_by_time() {
     struct AllAlike;
     impl Ranking for AllAlike {

@@ -213,6 +213,28 @@ fn a_policy_that_icalendar_has_no_words_for_is_written_out_and_read_back() {
 }
 
 #[test]
+fn a_count_that_skips_a_gap_is_the_same_to_those_who_do_not_know_the_policy() {
+    for (start, zone) in [("2026-03-01T02:30:00", "Europe/Berlin"), ("2011-12-01", "Pacific/Apia")] {
+        let length = if start.len() == 10 { 24 } else { 1 };
+        let spec = RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: zone.to_owned(),
+            duration: Some(SignedDuration::from_hours(length)),
+            rule: Some("FREQ=DAILY;COUNT=60".to_owned()),
+            dst: Dst { gap: Gap::Skip, fold: Fold::First },
+            ..RecurrenceSpec::default()
+        };
+        let series = Series { uid: "1".to_owned(), title: "t".to_owned(), spec, ..Series::default() };
+        let wanted = seen(&series, Timestamp::MIN, 99);
+        assert_eq!(wanted.len(), 60);
+        let text = written(&series);
+        assert_eq!(seen(&taken(&text), Timestamp::MIN, 99), wanted, "{text}");
+        let foreign = taken(&text.replace("X-BELFRY-DST", "X-OTHER"));
+        assert_eq!(seen(&foreign, Timestamp::MIN, 99), wanted, "{text}");
+    }
+}
+
+#[test]
 fn a_rule_in_real_time_is_written_in_utc_and_keeps_its_zone() {
     let spec = RecurrenceSpec {
         start: "2026-10-24T22:30:00".to_owned(),
@@ -319,6 +341,57 @@ fn ten_thousand_events_with_every_tenth_broken_are_each_told_of() {
         .count();
     let taken = events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count();
     assert_eq!((events.len(), taken, refused), (10_000, 9_000, 1_000));
+}
+
+#[test]
+fn a_zone_that_is_known_costs_no_search_and_searches_are_bounded() {
+    let zone = |name: usize, offset: &str| {
+        format!(
+            "BEGIN:VTIMEZONE\nTZID:Own {name}\nBEGIN:STANDARD\nDTSTART:19700101T000000\nTZOFFSETFROM:{offset}\n\
+             TZOFFSETTO:{offset}\nEND:STANDARD\nEND:VTIMEZONE\n"
+        )
+    };
+    let event = |number: usize, zone: usize| {
+        let at = |hour: usize| format!(";TZID=Own {zone}:2026{:02}05T{hour:02}0000", number % 12 + 1);
+        format!(
+            "BEGIN:VEVENT\nUID:{number}\nSUMMARY:t\nDTSTART{}\nDTEND{}\nRRULE:FREQ=WEEKLY;COUNT=3\nEXDATE{}\nEND:VEVENT\n",
+            at(9),
+            at(10),
+            at(9)
+        )
+    };
+    let file = |zones: String, events: String| format!("BEGIN:VCALENDAR\n{zones}{events}END:VCALENDAR\n");
+    let taken = |text: &str| {
+        let events = read(text);
+        (events.len(), events.iter().filter(|it| matches!(it.made, Made::Taken(_))).count())
+    };
+    let one = file(zone(1, "-0500"), (0..5_000).map(|number| event(number, 1)).collect());
+    assert_eq!(taken(&one), (5_000, 5_000));
+    // Zones that nobody has, each another one: those that are not looked for any more are refused, and say so.
+    let many = file(
+        (0..3_000).map(|number| zone(number, "-0517")).collect(),
+        (0..3_000).map(|number| event(number, number)).collect(),
+    );
+    assert_eq!(taken(&many), (3_000, 0));
+    let spent =
+        |it: &ical::Event| matches!(&it.made, Made::Refused(why) if why.text.contains("take more than"));
+    assert!(read(&many).iter().filter(|it| spent(it)).count() > 1_000);
+}
+
+#[test]
+fn a_zone_that_the_calendar_does_not_name_is_told_as_it_is() {
+    let text = |zone: &str| {
+        event("DTSTART:20260105T100000\nDURATION:PT1H")
+            .replace("BEGIN:VEVENT", &format!("X-WR-TIMEZONE:{zone}\nBEGIN:VEVENT"))
+    };
+    let why = refused(&text("Mars"));
+    assert!(why.contains("X-WR-TIMEZONE does not say") && why.contains("\"Mars\" is unknown"), "{why}");
+    let own = text("Home").replace(
+        "BEGIN:VEVENT",
+        "BEGIN:VTIMEZONE\nTZID:Home\nBEGIN:STANDARD\nDTSTART:19700101T000000\nTZOFFSETFROM:+0900\nTZOFFSETTO:+0900\n\
+         END:STANDARD\nEND:VTIMEZONE\nBEGIN:VEVENT",
+    );
+    assert_eq!(starts(&taken(&own), 1), ["2026-01-05T01:00:00Z"]);
 }
 
 #[test]
@@ -431,6 +504,54 @@ prop_compose! {
     }
 }
 
+#[test]
+fn what_an_event_says_of_itself_is_kept_and_no_link_is_dropped() {
+    let when = "DTSTART:20260105T100000Z\nDURATION:PT15M";
+    let said = |lines: &str| {
+        let series = taken(&event(&format!("{when}\n{lines}")));
+        assert_eq!(series.remarks, [], "{lines}");
+        (series.description, series.location, series.url)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let meet = some("https://meet.google.com/abc-defg-hij");
+    // Google.
+    assert_eq!(
+        said(
+            "DESCRIPTION:Bring\\, if you can\\; notes\\nAgenda\nLOCATION:3rd floor\\, east\nX-GOOGLE-CONFERENCE:https://meet.google.com/abc-defg-hij"
+        ),
+        (some("Bring, if you can; notes\nAgenda"), some("3rd floor, east"), meet.clone())
+    );
+    // RFC 7986: a page goes before a telephone, and neither is lost; URL is what one reads.
+    assert_eq!(
+        said(
+            "CONFERENCE;VALUE=URI;FEATURE=PHONE;LABEL=Dial in:tel:+1-412-555-0123\n\
+             CONFERENCE;VALUE=URI;FEATURE=VIDEO:https://meet.google.com/abc-defg-hij\nURL:https://wiki.example.com/standup;a,b"
+        ),
+        (some("URL: https://wiki.example.com/standup;a,b\nDial in: tel:+1-412-555-0123"), None, meet.clone())
+    );
+    // Outlook, Zoom: the link stands in more than one place.
+    let teams = "https://teams.microsoft.com/l/meetup-join/19%3ameeting_x%40thread.v2/0";
+    assert_eq!(
+        said(&format!(
+            "DESCRIPTION:Join: {teams}\nLOCATION:Microsoft Teams Meeting\nX-MICROSOFT-SKYPETEAMSMEETINGURL:{teams}\nURL:{teams}"
+        )),
+        (some(&format!("Join: {teams}")), some("Microsoft Teams Meeting"), some(teams))
+    );
+    let zoom = "https://zoom.us/j/123?pwd=x";
+    assert_eq!(said(&format!("LOCATION:{zoom}")), (None, None, some(zoom)));
+    assert_eq!(said("DESCRIPTION:\nLOCATION:  \nURL:"), (None, None, None));
+}
+
+#[test]
+fn a_place_that_is_a_resource_is_not_said_twice() {
+    let text = event("DTSTART:20260105T100000Z\nDURATION:PT15M\nLOCATION:Room 1");
+    let options = Options { location_is_resource: true, ..Options::default() };
+    let Made::Taken(series) = ical::read(text.as_bytes(), &options).events.remove(0).made else {
+        panic!("{text}")
+    };
+    assert_eq!((series.resources, series.location), (vec!["Room 1".to_owned()], None));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -482,6 +603,7 @@ proptest! {
         spec in specs().prop_filter_map("the calendar refuses it", |spec| spec),
         title in "[a-zA-Z0-9 ,;:\\\\äß€\"'^-]{1,60}",
         person in "[a-zA-Z ,;:\"'^ü]{1,20}",
+        about in "d[a-zA-Z0-9 ,;:\\\\€]{0,60}n",
         minutes in prop::collection::btree_set(-100i64..2000, 0..3),
         clock in prop::option::of((0..24i8, 0..60i8, 0..3u16)),
         transparent in any::<bool>(),
@@ -493,6 +615,9 @@ proptest! {
             name: Some("standup".to_owned()),
             sequence: Some(3),
             title,
+            description: Some(format!("{about}\n\n{about}")),
+            location: Some(clean(&format!("l{about}"))),
+            url: Some("https://meet.example.com/a;b,c?d=1".to_owned()),
             spec,
             transparent,
             people: vec![
@@ -521,6 +646,10 @@ proptest! {
             (&back.uid, &back.name, back.sequence, &back.title, back.transparent, &back.people, &back.resources),
             (&series.uid, &series.name, series.sequence, &series.title, series.transparent, &series.people, &series.resources)
         );
+        prop_assert_eq!(
+            (&back.description, &back.location, &back.url),
+            (&series.description, &series.location, &series.url)
+        );
         // A start that no rule has may be another one in the file, of another time of the day.
         let of_day = |spec: &RecurrenceSpec| spec.start.split_once('T').map(|(_, time)| time.to_owned());
         if of_day(&series.spec) == of_day(&back.spec) {
@@ -530,4 +659,36 @@ proptest! {
             prop_assert!(false, "{}", text);
         }
     }
+}
+
+#[test]
+fn no_uid_is_written_twice() {
+    let series = |uid: &str, name: &str, start: &str| Series {
+        uid: uid.to_owned(),
+        name: Some(name.to_owned()),
+        title: name.to_owned(),
+        spec: RecurrenceSpec {
+            start: start.to_owned(),
+            time_zone: "UTC".to_owned(),
+            duration: Some(SignedDuration::from_hours(1)),
+            ..RecurrenceSpec::default()
+        },
+        ..Series::default()
+    };
+    // A manifest that was copied with its annotations, and one whose own UID is what would be made of that.
+    let all = [
+        series("a", "standup", "2026-01-05T10:00:00"),
+        series("a", "copy", "2026-01-05T11:00:00"),
+        series("a", "copy", "2026-01-05T12:00:00"),
+        series("a/copy", "other", "2026-01-05T13:00:00"),
+    ];
+    let written = ical::write(&all, at("2026-01-01T00:00:00Z"));
+    let mut uids: Vec<&str> = written.text.split("\r\n").filter(|it| it.starts_with("UID:")).collect();
+    assert_eq!(uids, ["UID:a", "UID:a/copy-2", "UID:a/copy-3", "UID:a/copy"]);
+    uids.dedup();
+    assert_eq!(uids.len(), 4);
+    let told = written.series[1].as_ref().unwrap();
+    assert_eq!(told, &["UID: another has \"a\" too; this one is written with \"a/copy-2\""]);
+    let back = read(&written.text);
+    assert_eq!(back.iter().filter(|it| matches!(it.made, Made::Taken(_))).count(), 4);
 }

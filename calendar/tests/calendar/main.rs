@@ -4,6 +4,7 @@
 
 mod clashes;
 mod clock;
+mod corpus;
 mod cron;
 mod dst;
 mod free;
@@ -16,6 +17,7 @@ mod reminders;
 mod rfc;
 mod searching;
 mod silent;
+mod statements;
 mod transitions;
 mod twin;
 

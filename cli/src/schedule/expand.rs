@@ -84,7 +84,7 @@ fn expand(request: &Request) -> Result<Vec<Timestamp>, String> {
     let instant = |name: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => {
-            let at = Time::read(text).and_then(|time| time.instant(&zone));
+            let at = Time::read_exact(text).and_then(|time| time.instant(&zone));
             at.map(Some).ok_or_else(|| refused(name, text))
         }
     };
@@ -95,7 +95,8 @@ fn expand(request: &Request) -> Result<Vec<Timestamp>, String> {
     let Some(recurrence) = recurrence(spec)? else { return Ok(Vec::new()) };
     let second = SignedDuration::from_secs(1);
     let after = from.map_or(Timestamp::MIN, |from| from.saturating_sub(second).unwrap_or(Timestamp::MIN));
-    let mut starts = recurrence.occurrences(after).map(|it| it.start);
+    let starts = recurrence.occurrences(after).map(|it| it.start);
+    let mut starts = starts.skip_while(|start| from.is_some_and(|from| *start < from));
     let endless = to.is_none() && recurrence.rules().iter().any(|rule| !rule.is_bounded());
     let most = request.limit.unwrap_or(if endless { UNBOUNDED } else { MOST });
     let instants: Vec<Timestamp> =
@@ -319,6 +320,20 @@ mod tests {
         );
         is(&format!(r#"{{{rule},"from":"2026-01-05","limit":1}}"#), &["2026-01-05T10:00:00Z"]);
         is(&format!(r#"{{{rule},"limit":0}}"#), &[]);
+    }
+
+    #[test]
+    fn a_window_may_begin_and_end_within_a_second() {
+        let within = |from: &str, to: &str| {
+            format!(r#"{{"rrule":"FREQ=DAILY","dtstart":"2020-01-01T10:00:00","from":"{from}","to":"{to}"}}"#)
+        };
+        let (fifth, sixth) = ("2026-01-05T10:00:00Z", "2026-01-06T10:00:00Z");
+        is(&within("2026-01-05T10:00:00.000Z", "2026-01-06T10:00:00.000000Z"), &[fifth]);
+        is(&within("2026-01-05T10:00:00.001Z", "2026-01-06T10:00:00.5Z"), &[sixth]);
+        is(&within("2026-01-05T09:59:59.999999999999Z", "2026-01-06T12:00:00.25+02:00"), &[fifth, sixth]);
+        is(&within("2026-01-05T10:00:00.5", "2026-01-06 10:00:00.5"), &[sixth]);
+        is_refused(&within("2026-01-05T10:00:00.Z", "2026-01-06"), "from");
+        is_refused(r#"{"dtstart":"2026-01-05T10:00:00.5"}"#, "dtstart");
     }
 
     #[test]

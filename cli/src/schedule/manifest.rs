@@ -23,6 +23,9 @@ pub(crate) const SEQUENCE: &str = "belfry.dev/ical-sequence";
 
 /// Bounds of the definition.
 const MAX_TITLE: usize = 256;
+const MAX_DESCRIPTION: usize = 4096;
+const MAX_LOCATION: usize = 512;
+const MAX_URL: usize = 2048;
 const MAX_NAME: usize = 128;
 const MAX_ADDRESS: usize = 254;
 const MAX_PEOPLE: usize = 100;
@@ -62,6 +65,7 @@ pub(crate) fn manifest(
     let mut remarks = Vec::new();
     let mut spec = spec(&series.spec, &mut remarks)?;
     spec.title = cut(&series.title, MAX_TITLE, "SUMMARY", &mut remarks);
+    about(&mut spec, series, &mut remarks);
     if series.transparent {
         spec.transparency = wire::Transparency::Transparent;
     }
@@ -89,6 +93,13 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
     if total == 0 {
         remarks.push("it takes no time: taken as 1m, the least that a Schedule lasts".to_owned());
     }
+    for it in
+        from.overrides.iter().filter(|it| it.duration.is_some_and(|it| it.is_zero()) && it.nominal_days == 0)
+    {
+        let id = &it.recurrence_id;
+        remarks
+            .push(format!("the occurrence {id} takes no time: taken as 1m, the least that a Schedule lasts"));
+    }
     let mut recurrence = recurrence(from)?;
     if all_day && total > DAY {
         // A Schedule's whole day is one; a longer one is all of the series from its first occurrence on.
@@ -102,6 +113,10 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
     }
     Ok(wire::ScheduleSpec {
         title: String::new(),
+        description: None,
+        location: None,
+        url: None,
+        summary: None,
         start: from.start.clone(),
         time_zone: from.time_zone.clone(),
         duration: (!all_day).then(|| length(total)),
@@ -119,6 +134,37 @@ fn spec(from: &RecurrenceSpec, remarks: &mut Vec<String>) -> Result<wire::Schedu
         catch_up: None,
         suspend: false,
     })
+}
+
+/// What it says of itself for people.
+fn about(spec: &mut wire::ScheduleSpec, series: &Series, remarks: &mut Vec<String>) {
+    let mut description = series.description.clone();
+    spec.url.clone_from(&series.url);
+    // A link that a Schedule does not take is kept in words.
+    if let Some(url) = spec.url.take_if(|url| !is_url(url)) {
+        remarks.push(
+            "URL: not printable ASCII of at most 2048 characters with a scheme: taken into the description"
+                .to_owned(),
+        );
+        let said = description.get_or_insert_default();
+        let gap = if said.is_empty() { "" } else { "\n" };
+        *said = format!("{said}{gap}{url}");
+    }
+    let mut cut =
+        |text: &Option<String>, most, what| text.as_ref().map(|text| cut(text, most, what, remarks));
+    spec.location = cut(&series.location, MAX_LOCATION, "LOCATION");
+    spec.description = cut(&description, MAX_DESCRIPTION, "DESCRIPTION");
+}
+
+/// Whether a Schedule takes it for a link.
+fn is_url(url: &str) -> bool {
+    let scheme = |scheme: &str| {
+        scheme.starts_with(|it: char| it.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte))
+    };
+    (3..=MAX_URL).contains(&url.len())
+        && url.bytes().all(|byte| byte.is_ascii_graphic())
+        && url.split_once(':').is_some_and(|(before, behind)| scheme(before) && !behind.is_empty())
 }
 
 /// At least a minute.

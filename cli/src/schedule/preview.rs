@@ -49,7 +49,7 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
 
 /// A time of the command line, in a zone where it is local.
 pub(super) fn instant(flag: &str, text: &str, zone: &TimeZone) -> anyhow::Result<Timestamp> {
-    let at = Time::read(text).and_then(|time| time.instant(zone));
+    let at = Time::read_exact(text).and_then(|time| time.instant(zone));
     at.with_context(|| format!("{flag} {text:?} is not allowed; allowed is {TIMES}"))
 }
 

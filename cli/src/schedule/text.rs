@@ -18,7 +18,19 @@ pub(crate) enum Time {
 }
 
 impl Time {
+    /// In whole seconds.
     pub(crate) fn read(text: &str) -> Option<Self> {
+        let time = Self::read_exact(text)?;
+        let whole = match time {
+            Self::Day(_) => true,
+            Self::Local(local) => local.subsec_nanosecond() == 0,
+            Self::Instant(at) => at.subsec_nanosecond() == 0,
+        };
+        whole.then_some(time)
+    }
+
+    /// With fractions of a second, as RFC 3339 has them; what is finer than a nanosecond is cut off.
+    pub(crate) fn read_exact(text: &str) -> Option<Self> {
         let (date, rest) = date(text.trim())?;
         if rest.is_empty() {
             return Some(Self::Day(date));
@@ -70,17 +82,20 @@ fn time(text: &str) -> Option<(jiff::civil::Time, &str)> {
     let (hour, rest) = digits(text, 2)?;
     let colon = if rest.starts_with(':') { ":" } else { "" };
     let (minute, mut rest) = digits(rest.strip_prefix(colon)?, 2)?;
-    let mut second = 0;
+    let (mut second, mut nanosecond) = (0, 0);
     if let Some((number, behind)) = rest.strip_prefix(colon).and_then(|rest| digits(rest, 2)) {
         (second, rest) = (number, behind);
-    }
-    if let Some(fraction) = rest.strip_prefix('.') {
-        // JavaScript writes thousandths; occurrences are whole seconds.
-        rest = fraction.trim_start_matches('0');
+        if let Some(fraction) = rest.strip_prefix('.') {
+            // RFC 3339: one digit or more.
+            let count = fraction.bytes().take_while(u8::is_ascii_digit).count();
+            let (digits, behind) = fraction.split_at_checked(count).filter(|_| count > 0)?;
+            nanosecond = format!("{:0<9}", &digits[..count.min(9)]).parse().ok()?;
+            rest = behind;
+        }
     }
     // A leap second is read as the one before it (RFC 5545, section 3.3.12).
     let second = if second == 60 { 59 } else { second };
-    Some((jiff::civil::Time::new(hour as i8, minute as i8, second as i8, 0).ok()?, rest))
+    Some((jiff::civil::Time::new(hour as i8, minute as i8, second as i8, nanosecond).ok()?, rest))
 }
 
 fn offset(text: &str) -> Option<Offset> {

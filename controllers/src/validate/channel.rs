@@ -4,10 +4,11 @@ use crds::channel::{self as wire, NotificationChannel};
 use crds::common::SecretKeyRef;
 use domain::{
     ChannelPlan, DeliveryPolicy, FileKind, FileRef, Millis, OnUnknown, Plan, PlanBody, RateLimit,
-    RetryPolicy, SmtpTls, Target, TemplateText, WebhookFormat,
+    RetryPolicy, SmtpTls, Target, TemplateText,
 };
 use templates::names::Names;
 
+use super::webhook;
 use super::{DAY, Faults, HOUR, Identity, Invalid, MONTH, SECOND, duration_or};
 
 /// Validates a channel.
@@ -21,7 +22,7 @@ pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
     let target = faults.take(target(spec));
     let bundle = spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref());
     let bundle = faults.take(bundle.map(ca_bundle).transpose());
-    let template = faults.take(texts(spec.template.as_ref()));
+    let template = faults.take(texts(spec));
     let delivery = faults.take(delivery(spec.delivery.as_ref()));
     let time_zone = faults.take(spec.time_zone.as_deref().map(zone).transpose());
     let body = (|| {
@@ -53,7 +54,7 @@ pub fn files_of(object: &NotificationChannel) -> Vec<FileRef> {
     let email = spec.email.iter().flat_map(|it| it.username_secret_ref.iter().chain(&it.password_secret_ref));
     let secrets = (spec.slack.iter().map(|it| &it.webhook_url_secret_ref))
         .chain(email)
-        .chain(spec.webhook.iter().flat_map(|it| &it.signing_secret_ref));
+        .chain(spec.webhook.iter().flat_map(webhook::secrets));
     let kafka = spec.kafka.iter().flat_map(|it| super::kafka::files(it.tls.as_ref(), it.sasl.as_ref()));
     secrets.filter_map(|reference| secret(reference).ok()).chain(ca).chain(kafka).collect()
 }
@@ -93,19 +94,7 @@ fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
         }
         (Email, None, Some(email), None, None) => mail(email),
         (Webhook, None, None, Some(webhook), None) => {
-            if !webhook.url.starts_with("http://") && !webhook.url.starts_with("https://") {
-                return Err(Invalid::spec("webhook.url: must begin with http:// or https://"));
-            }
-            super::reachable("webhook.url", &webhook.url)?;
-            Ok(Target::Webhook {
-                url: webhook.url.clone(),
-                signing: webhook.signing_secret_ref.as_ref().map(secret).transpose()?,
-                format: match webhook.format {
-                    wire::WebhookFormat::Json => WebhookFormat::Json,
-                    wire::WebhookFormat::CloudEventsBinary => WebhookFormat::CloudEventsBinary,
-                    wire::WebhookFormat::CloudEventsStructured => WebhookFormat::CloudEventsStructured,
-                },
-            })
+            Ok(Target::Webhook(Box::new(webhook::webhook(webhook)?)))
         }
         (Kafka, None, None, None, Some(kafka)) => Ok(Target::Kafka {
             bootstrap_servers: super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?,
@@ -154,15 +143,21 @@ fn mail(email: &wire::Email) -> Result<Target, Invalid> {
     })
 }
 
-fn texts(wire: Option<&wire::Template>) -> Result<TemplateText, Invalid> {
-    let Some(wire) = wire else { return Ok(TemplateText::default()) };
+fn texts(spec: &wire::NotificationChannelSpec) -> Result<TemplateText, Invalid> {
+    let wire = spec.template.clone().unwrap_or_default();
     let (mut faults, names) = (Faults::default(), Names::of_channel());
+    let payload = spec.webhook.as_ref().and_then(|webhook| webhook.body.as_ref());
+    let payload = faults.take(payload.map(webhook::payload).transpose());
     for (place, text) in [("template.title", &wire.title), ("template.body", &wire.body)] {
         if let Some(text) = text {
             faults.take(super::text(place, text, &names));
         }
     }
-    faults.end(Some(TemplateText { title: wire.title.clone(), body: wire.body.clone() }))
+    faults.end(payload.map(|payload| TemplateText {
+        title: wire.title.clone(),
+        body: wire.body.clone(),
+        payload,
+    }))
 }
 
 fn delivery(wire: Option<&wire::Delivery>) -> Result<DeliveryPolicy, Invalid> {

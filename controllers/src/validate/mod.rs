@@ -9,6 +9,7 @@ mod kafka;
 mod resource;
 mod rule;
 mod schedule;
+mod webhook;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -221,14 +222,6 @@ const HOUR: Millis = Millis::from_secs(3_600);
 const DAY: Millis = Millis::from_secs(86_400);
 const WEEK: Millis = Millis::from_secs(7 * 86_400);
 const MONTH: Millis = Millis::from_secs(30 * 86_400);
-
-/// Checks a template of which it is not known what it may speak of, and says where it is wrong.
-#[allow(dead_code, reason = "texts whose names are not listed")]
-fn template(place: &str, text: &str) -> Result<(), Invalid> {
-    templates::Template::compile(text)
-        .map(drop)
-        .map_err(|error| Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}: {error}")))
-}
 
 /// Checks a template that may speak of these names, and says all that is wrong.
 fn text(place: &str, text: &str, names: &Names) -> Result<(), Invalid> {

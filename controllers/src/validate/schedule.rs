@@ -8,10 +8,11 @@ use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, Reminder, S
 use crds::resource::ResourceRef;
 use crds::schedule::{self as wire, Schedule};
 use domain::{
-    CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
+    About, CatchUp, CatchUpPolicy, Digest, Millis, Plan, PlanBody, ReminderPlan, ReminderTime, SchedulePlan,
 };
 use jiff::SignedDuration;
 use jiff::civil::{Time, Weekday};
+use templates::names::Names;
 use uuid::Uuid;
 
 use super::{DAY, Faults, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
@@ -98,6 +99,10 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     let delay_minutes = faults.take(delay(spec.jitter.as_ref(), identity.uid));
     let reminders = told(spec, delay_minutes.unwrap_or(0), &mut faults);
     let catch_up = faults.take(catch_up(spec.catch_up.as_ref()));
+    let about = faults.take(about(spec));
+    if let Some(summary) = &spec.summary {
+        faults.take(super::text("summary", summary, &Names::of_schedule()));
+    }
     // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
     let people = faults.take(people(spec, &identity.namespace)).unwrap_or_default();
     let suggest = faults.take(spec.suggest.as_ref().map(|wire| suggest(wire, people)).transpose());
@@ -107,6 +112,8 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
         let (reminders, plans) = reminders?;
         let body = SchedulePlan {
             title: spec.title.clone(),
+            about: about?,
+            summary: spec.summary.clone(),
             recurrence: text,
             reminders: plans,
             time_zones: zones(spec),
@@ -171,6 +178,25 @@ fn told(
         }
     }
     (plans.len() == spec.reminders.len()).then_some((reminders, plans))
+}
+
+/// What it says of itself for people.
+fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
+    if let Some(url) = &spec.url {
+        let scheme = url.split_once(':').filter(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+        if scheme.is_none() || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Invalid::spec(format!(
+                "url: {url:?} is not a URL such as https://meet.example.com/x"
+            )));
+        }
+    }
+    let shared = spec.shared_resources.iter().map(|it| format!("{}/{}", it.namespace, it.name));
+    Ok(About {
+        description: spec.description.clone(),
+        location: spec.location.clone(),
+        url: spec.url.clone(),
+        resources: spec.resources.iter().cloned().chain(shared).collect(),
+    })
 }
 
 /// The recurrence as the calendar reads it, here and in the worker.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use domain::{Outcome, SmtpTls, Target};
+use domain::{AlertKind, Notification, Outcome, SmtpTls, Target};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
 use super::mail;
 use crate::Message;
-use crate::sample::{alert, guarded, kit, message, plan, reminder, secret};
+use crate::sample::{alert, all, guarded, kit, later, message, plan, secret};
 use domain::Guard;
 
 const FROM: &str = "Belfry <belfry@example.com>";
@@ -289,8 +289,34 @@ fn formatted(message: &Message) -> String {
 
 #[test]
 fn the_message_has_a_text_and_an_html_part_and_headers_for_threads() {
-    let texts = [alert(), reminder()].map(|notification| formatted(&message(notification, TO)));
+    let texts =
+        all().map(|(name, notification)| format!("# {name}\n{}", formatted(&message(notification, TO))));
     insta::assert_snapshot!(texts.join("\n=====\n"));
+}
+
+#[test]
+fn what_follows_an_alerts_first_message_answers_it_in_the_same_mailbox_and_the_first_answers_none() {
+    let header = |message: &Message, name: &str| {
+        let text = formatted(message).replace("\n ", " ");
+        let head = text.split("\n\n").next().unwrap().to_owned();
+        head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned))
+    };
+    let of = |notification: Notification, to: &str| {
+        let mut message = message(notification, to);
+        message.delivery = domain::ids::delivery(message.notification.id, message.channel, to);
+        message
+    };
+    let first = of(alert(), TO);
+    let id = header(&first, "Message-ID").unwrap();
+    assert_eq!((header(&first, "In-Reply-To"), header(&first, "References")), (None, None));
+    for kind in [AlertKind::Repeat { n: 2 }, AlertKind::Resolved] {
+        let later = of(later(kind, None), TO);
+        assert_ne!(header(&later, "Message-ID").unwrap(), id);
+        assert_eq!(header(&later, "In-Reply-To").as_ref(), Some(&id));
+        assert_eq!(header(&later, "References").as_ref(), Some(&id));
+    }
+    let elsewhere = of(later(AlertKind::Resolved, None), "b@example.com");
+    assert_ne!(header(&elsewhere, "In-Reply-To").unwrap(), id);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! The table at the module's head, row by row, through the plainest channel.
 
-use domain::{Guard, Millis, Outcome, Target, WebhookFormat};
+use domain::{Guard, Millis, Outcome, WebhookFormat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use wiremock::matchers::{any, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::sample::{alert, guarded, kit, message, plan};
+use crate::sample::{alert, guarded, kit, message, plan, webhook};
 use crate::{Kit, Message};
 
 const PATH: &str = "/hook/canary-in-the-path?token=canary";
 
 async fn deliver(kit: &Kit, url: &str, message: &Message) -> Outcome {
-    let plan = plan(Target::Webhook { url: url.to_owned(), signing: None, format: WebhookFormat::Json });
+    let plan = plan(webhook(url, None, WebhookFormat::Json));
     let outcome = kit.channel(&plan).unwrap().deliver(message).await;
     assert!(!format!("{outcome:?}").contains("canary"), "{outcome:?}");
     outcome
@@ -215,11 +215,7 @@ async fn of_a_long_answer_only_the_beginning_is_read() {
 #[tokio::test]
 async fn a_bundle_without_certificates_is_named() {
     let (_files, kit) = kit(&[("ca", "not a certificate")]);
-    let mut plan = plan(Target::Webhook {
-        url: "http://127.0.0.1:1/".to_owned(),
-        signing: None,
-        format: WebhookFormat::Json,
-    });
+    let mut plan = plan(webhook("http://127.0.0.1:1/", None, WebhookFormat::Json));
     plan.ca_bundle = Some(crate::sample::secret("ca"));
     let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
     assert_eq!(

@@ -1,9 +1,9 @@
-use domain::{Outcome, Target};
+use domain::{AlertKind, Outcome, Target};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::payload;
-use crate::sample::{alert, kit, message, plan, reminder, secret};
+use crate::sample::{alert, all, kit, later, message, plan, reminder, secret};
 
 const PATH: &str = "/services/T000/B000/CanaryXyz";
 
@@ -64,9 +64,36 @@ async fn a_missing_or_unusable_url_is_named_without_its_value() {
 
 #[test]
 fn the_message_is_block_kit_with_a_text_fallback_and_escaped() {
-    let texts = [alert(), reminder()]
-        .map(|notification| serde_json::to_string_pretty(&payload(&message(notification, ""))).unwrap());
+    let texts = all().map(|(name, notification)| {
+        let payload = serde_json::to_string_pretty(&payload(&message(notification, ""))).unwrap();
+        format!("# {name}\n{payload}")
+    });
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn what_is_over_has_another_colour_than_an_alarm_and_says_so_first() {
+    let [firing, resolved, closed] =
+        [alert(), later(AlertKind::Resolved, None), later(AlertKind::Resolved, Some("RuleChanged"))]
+            .map(|notification| payload(&message(notification, "")));
+    let colour =
+        |payload: &serde_json::Value| payload["attachments"][0]["color"].as_str().unwrap().to_owned();
+    assert_eq!([&firing, &resolved, &closed].map(colour), ["#e01e5a", "#2eb67d", "#9e9ea6"]);
+    let title =
+        |payload: &serde_json::Value| payload["blocks"][0]["text"]["text"].as_str().unwrap().to_owned();
+    assert_eq!(title(&resolved), "*Resolved: pay: 21 bad log lines in 1m*");
+    assert!(resolved["text"].as_str().unwrap().starts_with("Resolved: "));
+    let foot = resolved["attachments"][0]["blocks"][0]["elements"].to_string();
+    assert!(foot.contains("critical") && foot.contains(&format!("first message {}", alert().id)), "{foot}");
+}
+
+#[test]
+fn a_reminders_link_is_one_and_nothing_else_is() {
+    let mut message = message(reminder(), "");
+    message.body.push_str("\nhttps://meet.example.com/x?a=1&b=2 https://evil.example.com");
+    let body = payload(&message)["blocks"][1]["text"]["text"].as_str().unwrap().to_owned();
+    assert_eq!(body.matches('<').count(), 1, "{body}");
+    assert!(body.contains("Link: <https://meet.example.com/x?a=1&amp;b=2>\n"), "{body}");
 }
 
 #[test]
@@ -93,8 +120,7 @@ fn what_a_record_holds_calls_nobody_and_links_to_nothing() {
     assert!(!all.contains('<') && !all.contains('>'), "{all}");
     assert_eq!((&payload["unfurl_links"], &payload["unfurl_media"]), (&false.into(), &false.into()));
     let blocks = payload["blocks"].as_array().unwrap();
-    let texts = blocks
-        .iter()
-        .map(|block| if block["type"] == "context" { &block["elements"][0] } else { &block["text"] });
-    assert_eq!(texts.filter(|text| text["verbatim"] == true).count(), 3);
+    assert_eq!(blocks.iter().filter(|block| block["text"]["verbatim"] == true).count(), 2);
+    let foot = payload["attachments"][0]["blocks"][0]["elements"].as_array().unwrap();
+    assert!(foot.len() == 2 && foot.iter().all(|text| text["verbatim"] == true), "{foot:?}");
 }

@@ -119,7 +119,7 @@ async fn deliver(kit: &Kit, target: Target, with_bundle: bool) -> Outcome {
 }
 
 fn webhook(port: u16) -> Target {
-    Target::Webhook { url: format!("https://localhost:{port}/"), signing: None, format: WebhookFormat::Json }
+    crate::sample::webhook(format!("https://localhost:{port}/"), None, WebhookFormat::Json)
 }
 
 fn email(port: u16, tls: SmtpTls) -> Target {

@@ -1,10 +1,12 @@
-use domain::{Outcome, Target, WebhookFormat};
+use domain::{
+    Outcome, WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl, WebhookValue,
+};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::{KeyFault, percent_encoded, sign};
-use crate::sample::{alert, kit, message, plan, reminder, secret};
-use crate::{Event, MAX_BYTES, Message};
+use crate::sample::{alert, kit, message, plan, secret, webhook};
+use crate::{Event, MAX_BYTES, Message, Payload};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -13,7 +15,7 @@ async fn sent(message: &Message, format: WebhookFormat, keys: Option<&str>) -> (
     Mock::given(any()).respond_with(ResponseTemplate::new(204)).mount(&server).await;
     let (_files, kit) = kit(&keys.map(|keys| ("signing", keys)).into_iter().collect::<Vec<_>>());
     let signing = keys.map(|_| secret("signing"));
-    let plan = plan(Target::Webhook { url: server.uri() + "/hook", signing, format });
+    let plan = plan(webhook(server.uri() + "/hook", signing, format));
     let outcome = kit.channel(&plan).unwrap().deliver(message).await;
     (outcome, server.received_requests().await.unwrap())
 }
@@ -64,8 +66,10 @@ async fn every_format_is_sent_as_documented() {
         assert_eq!(outcome, Outcome::Delivered);
         all.push(format!("# {format:?}\n{}", shown(&requests[0])));
     }
-    let (_, requests) = sent(&message(reminder(), ""), WebhookFormat::CloudEventsBinary, None).await;
-    all.push(format!("# a reminder, CloudEventsBinary\n{}", shown(&requests[0])));
+    for (name, notification) in crate::sample::all() {
+        let (_, requests) = sent(&message(notification, ""), WebhookFormat::CloudEventsBinary, None).await;
+        all.push(format!("# {name}, CloudEventsBinary\n{}", shown(&requests[0])));
+    }
     insta::assert_snapshot!(all.join("\n"));
 }
 
@@ -106,11 +110,7 @@ async fn a_key_that_can_be_guessed_is_refused_by_name_when_it_is_looked_at_and_w
     let (outcome, requests) = sent(&message(alert(), ""), WebhookFormat::Json, Some(short)).await;
     assert_eq!((outcome.reason(), requests.len()), (wanted, 0));
     let (_files, kit) = kit(&[("signing", short)]);
-    let target = Target::Webhook {
-        url: "http://example.com/".to_owned(),
-        signing: Some(secret("signing")),
-        format: WebhookFormat::Json,
-    };
+    let target = webhook("http://example.com/", Some(secret("signing")), WebhookFormat::Json);
     let told: Vec<String> = kit.problems(&plan(target)).await.iter().map(ToString::to_string).collect();
     assert_eq!(told, [wanted]);
 }
@@ -118,11 +118,7 @@ async fn a_key_that_can_be_guessed_is_refused_by_name_when_it_is_looked_at_and_w
 #[tokio::test]
 async fn files_that_can_not_be_used_are_found_before_anything_is_sent() {
     let (_files, kit) = kit(&[("signing", "whsec_%%canary"), ("ca", "canary")]);
-    let mut plan = plan(Target::Webhook {
-        url: "http://example.com/".to_owned(),
-        signing: Some(secret("signing")),
-        format: WebhookFormat::Json,
-    });
+    let mut plan = plan(webhook("http://example.com/", Some(secret("signing")), WebhookFormat::Json));
     plan.ca_bundle = Some(secret("ca"));
     let told: Vec<String> = kit.problems(&plan).await.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -150,4 +146,173 @@ fn a_body_over_its_bound_is_cut_with_a_mark() {
 #[test]
 fn values_of_headers_are_percent_encoded() {
     assert_eq!(percent_encoded("a=1, \"b\"=50%\r\nx: 회"), "a=1,%20%22b%22=50%25%0D%0Ax:%20%ED%9A%8C");
+}
+
+/// What came of a message to a receiver that answers `answer`, with these keys of the Secret and this change of the plan.
+async fn with(
+    answer: ResponseTemplate,
+    keys: &[(&str, &str)],
+    payload: Option<Payload>,
+    change: impl FnOnce(&mut WebhookPlan),
+) -> (Outcome, Vec<Request>) {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let url = server.uri() + "/services/T00canary";
+    let keys: Vec<(&str, &str)> =
+        keys.iter().map(|(key, value)| (*key, if *key == "url" { url.as_str() } else { *value })).collect();
+    let (_files, kit) = kit(&keys);
+    let mut webhook = WebhookPlan::post(url.clone(), None, WebhookFormat::Json);
+    webhook.allow_cleartext_login = true;
+    change(&mut webhook);
+    let plan = plan(domain::Target::Webhook(Box::new(webhook)));
+    let outcome = kit.channel(&plan).unwrap().deliver(&Message { payload, ..message(alert(), "") }).await;
+    let told: Vec<String> = kit.problems(&plan).await.iter().map(ToString::to_string).collect();
+    let all = format!("{outcome:?} {told:?}");
+    assert!(!all.contains("canary") && !all.contains("Y2FuYXJ5"), "{all}");
+    (outcome, server.received_requests().await.unwrap_or_default())
+}
+
+fn header(name: &str, key: &str) -> WebhookHeader {
+    WebhookHeader { name: name.to_owned(), value: WebhookValue::Secret(secret(key)) }
+}
+
+fn value<'a>(request: &'a Request, name: &str) -> &'a str {
+    request.headers.get(name).unwrap_or_else(|| panic!("{name}")).to_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_receiver_that_was_not_written_for_us_gets_its_own_form_headers_and_login() {
+    let payload = Payload {
+        content_type: "application/json; charset=utf-8".to_owned(),
+        text: r#"{"text":"x"}"#.to_owned(),
+    };
+    let keys = [("url", ""), ("key", "canary-key\n"), ("user", "belfry"), ("password", "canary")];
+    let (outcome, requests) = with(ResponseTemplate::new(200), &keys, Some(payload), |webhook| {
+        webhook.url = WebhookUrl::Secret(secret("url"));
+        webhook.method = WebhookMethod::Put;
+        let plain = WebhookValue::Plain("payments".to_owned());
+        webhook.headers =
+            vec![header("x-api-key", "key"), WebhookHeader { name: "x-team".to_owned(), value: plain }];
+        let (username, password) = (secret("user"), secret("password"));
+        webhook.auth = Some(WebhookAuth::Basic { username, password });
+    })
+    .await;
+    assert_eq!(outcome, Outcome::Delivered);
+    let request = &requests[0];
+    assert_eq!((request.method.as_str(), request.url.path()), ("PUT", "/services/T00canary"));
+    assert_eq!(request.body, br#"{"text":"x"}"#);
+    for (name, wanted) in [
+        ("content-type", "application/json; charset=utf-8"),
+        ("x-api-key", "canary-key"),
+        ("x-team", "payments"),
+        ("authorization", "Basic YmVsZnJ5OmNhbmFyeQ=="),
+        ("webhook-id", "00000000-0000-0000-0000-00000000000d"),
+        ("x-belfry-notification", &alert().id.to_string()),
+    ] {
+        assert_eq!(value(request, name), wanted);
+    }
+    let bearer =
+        |webhook: &mut WebhookPlan| webhook.auth = Some(WebhookAuth::Bearer { token: secret("token") });
+    let (_, requests) = with(ResponseTemplate::new(200), &[("token", "canary.token")], None, bearer).await;
+    assert_eq!(value(&requests[0], "authorization"), "Bearer canary.token");
+    assert_eq!(value(&requests[0], "content-type"), "application/json");
+}
+
+#[tokio::test]
+async fn what_a_receiver_repeats_of_our_secrets_is_in_no_reason() {
+    let echo =
+        "no such hook T00canary for canary-key and canary.token or Basic YmVsZnJ5OmNhbmFyeQ== of canary";
+    let keys = [
+        ("url", ""),
+        ("key", "canary-key"),
+        ("user", "belfry"),
+        ("password", "canary"),
+        ("token", "canary.token"),
+    ];
+    for basic in [true, false] {
+        let answer = ResponseTemplate::new(403).set_body_string(if basic {
+            echo.replace("canary.token", "you")
+        } else {
+            echo.replace("Basic YmVsZnJ5OmNhbmFyeQ== of canary", "nobody")
+        });
+        let (outcome, requests) = with(answer, &keys, None, |webhook| {
+            webhook.url = WebhookUrl::Secret(secret("url"));
+            webhook.headers = vec![header("x-api-key", "key")];
+            webhook.auth = Some(if basic {
+                WebhookAuth::Basic { username: secret("user"), password: secret("password") }
+            } else {
+                WebhookAuth::Bearer { token: secret("token") }
+            });
+        })
+        .await;
+        assert_eq!(requests.len(), 1);
+        assert!(outcome.reason().contains("no such hook ***"), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn headers_and_logins_go_to_no_address_that_the_user_did_not_name() {
+    let elsewhere = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&elsewhere).await;
+    let redirect = || ResponseTemplate::new(308).insert_header("location", elsewhere.uri().as_str());
+    let (outcome, _) = with(redirect(), &[("key", "canary")], None, |webhook| {
+        webhook.headers = vec![header("x-api-key", "key")];
+    })
+    .await;
+    assert!(outcome.reason().contains("a redirect that is not followed"), "{outcome:?}");
+    let (outcome, _) = with(redirect(), &[("token", "canary")], None, |webhook| {
+        webhook.auth = Some(WebhookAuth::Bearer { token: secret("token") });
+    })
+    .await;
+    assert!(outcome.reason().contains("a redirect that is not followed"), "{outcome:?}");
+    assert!(elsewhere.received_requests().await.unwrap().is_empty());
+    let (outcome, _) = with(redirect(), &[], None, |_| {}).await;
+    assert_eq!(outcome, Outcome::Delivered, "what shows no credential follows as before");
+}
+
+#[tokio::test]
+async fn a_secret_that_can_not_be_what_it_is_for_is_told_before_and_nothing_is_sent() {
+    let bearer = Some(WebhookAuth::Bearer { token: secret("token") });
+    let basic = Some(WebhookAuth::Basic { username: secret("user"), password: secret("user") });
+    let plans: [(&str, &str, &dyn Fn(&mut WebhookPlan)); 5] = [
+        ("key", "canary\r\nx: y", &|webhook| webhook.headers = vec![header("x-api-key", "key")]),
+        ("token", "canary\u{0}", &|webhook| webhook.auth.clone_from(&bearer)),
+        ("user", "can:ary", &|webhook| webhook.auth.clone_from(&basic)),
+        ("bad", "gopher://canary", &|webhook| webhook.url = WebhookUrl::Secret(secret("bad"))),
+        ("none", "", &|webhook| webhook.url = WebhookUrl::Secret(secret("none"))),
+    ];
+    for (key, value, change) in plans {
+        let (outcome, requests) = with(ResponseTemplate::new(200), &[(key, value)], None, change).await;
+        assert!(matches!(outcome, Outcome::Later { .. }), "{outcome:?}");
+        assert!(outcome.reason().starts_with(&format!("SecretKeyInvalid: key \"{key}\"")), "{outcome:?}");
+        assert!(requests.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_url_from_a_secret_is_judged_when_it_is_read_and_when_it_is_used() {
+    let (_files, kit) = crate::sample::guarded(
+        domain::Guard::new(false),
+        &[("inside", "http://169.254.169.254/canary"), ("bare", "http://example.com/canary"), ("token", "x")],
+    );
+    let of = |key: &str, auth: Option<WebhookAuth>| {
+        let mut webhook = WebhookPlan::post("", None, WebhookFormat::Json);
+        webhook.url = WebhookUrl::Secret(secret(key));
+        webhook.auth = auth;
+        plan(domain::Target::Webhook(Box::new(webhook)))
+    };
+    let inside = of("inside", None);
+    let told: Vec<String> = kit.problems(&inside).await.iter().map(ToString::to_string).collect();
+    assert!(
+        told.len() == 1 && told[0].contains("leads where nobody may: ") && !told[0].contains("canary"),
+        "{told:?}"
+    );
+    let outcome = kit.channel(&inside).unwrap().deliver(&message(alert(), "")).await;
+    assert!(
+        matches!(&outcome, Outcome::Refused { reason } if reason.contains("is not allowed")),
+        "{outcome:?}"
+    );
+    let bare = of("bare", Some(WebhookAuth::Bearer { token: secret("token") }));
+    let outcome = kit.channel(&bare).unwrap().deliver(&message(alert(), "")).await;
+    assert!(outcome.reason().contains("everybody on the way reads the credentials"), "{outcome:?}");
 }

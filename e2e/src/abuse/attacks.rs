@@ -2,6 +2,8 @@
 //!
 //! Each says what the attacker was told; an answer that is neither a refusal that names a bound nor a condition is a fault.
 
+mod memory;
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -43,10 +45,12 @@ enum Kind {
     Letters,
     Connections,
     Tokens,
+    Objects,
+    Unread,
 }
 
 /// All of them.
-pub fn all() -> [Attack; 9] {
+pub fn all() -> [Attack; 11] {
     [
         Attack { name: "Schedules that ask for free times", kind: Kind::Schedules },
         Attack { name: "templates that split and sort", kind: Kind::Templates },
@@ -57,6 +61,8 @@ pub fn all() -> [Attack; 9] {
         Attack { name: "records that can't be decoded, with a forged mark", kind: Kind::Letters },
         Attack { name: "silent connections", kind: Kind::Connections },
         Attack { name: "tokens that nobody gave", kind: Kind::Tokens },
+        Attack { name: "objects that take much memory", kind: Kind::Objects },
+        Attack { name: "long answers that nobody takes", kind: Kind::Unread },
     ]
 }
 
@@ -112,6 +118,8 @@ impl Attacker {
             Kind::Letters => self.letters().await,
             Kind::Connections => self.connections().await,
             Kind::Tokens => self.tokens().await,
+            Kind::Objects => self.objects().await,
+            Kind::Unread => self.unread().await,
         }
     }
 

@@ -238,3 +238,71 @@ async fn a_missing_secret_is_named_and_heals_when_it_appears() {
     assert_eq!(body(&received[0])["data"]["severity"], "info", "{}", received[0].body);
     tenant.leave().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_was_not_written_for_belfry_gets_its_own_form_with_what_secrets_hold() {
+    let tenant = Tenant::new("t-own-form").await;
+    let topic = tenant.topic("events");
+    create_topic(&tenant.cluster.kafka, &topic, 1).await;
+    let manifest = format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{name: chat, namespace: $NS}}
+stringData: {{url: \"{}\", key: canary-of-a-key, user: belfry, password: canary-of-a-password}}
+---
+apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {{name: chat, namespace: $NS}}
+spec:
+  type: Webhook
+  webhook:
+    urlSecretRef: {{name: chat, key: url}}
+    allowCleartextLogin: true
+    headers:
+      - {{name: X-Team, value: payments}}
+      - {{name: X-Api-Key, secretKeyRef: {{name: chat, key: key}}}}
+    basicAuth: {{usernameSecretRef: {{name: chat, key: user}}, passwordSecretRef: {{name: chat, key: password}}}}
+    body: {{template: '{{\"text\": \"{{{{ text }}}}\", \"ask\": \"{{{{ ask }}}}\"}}'}}
+---
+",
+        tenant.url("chat")
+    );
+    let rule = any_rule("event", &topic, "chat");
+    tenant.apply(&(manifest + &rule)).await;
+    for what in ["nch/chat", "alr/event"] {
+        tenant.ready(what).await;
+    }
+    let record = json!({"kind": "event", "key": "a \"quoted\" \\ key"}).to_string();
+    produce(&producer(&tenant.cluster.kafka), &topic, None, Some(record.as_bytes()), None).await;
+    let received = tenant.arrived("chat", 1, 60).await.remove(0);
+    let told = body(&received);
+    assert!(told["text"].as_str().is_some_and(|text| text.contains("a \"quoted\" \\ key")), "{told}");
+    assert_eq!(
+        told["ask"],
+        format!("belfry ask {} -n {}", received.headers["x-belfry-notification"], tenant.ns)
+    );
+    for (name, value) in [
+        ("x-team", "payments"),
+        ("x-api-key", "canary-of-a-key"),
+        ("authorization", "Basic YmVsZnJ5OmNhbmFyeS1vZi1hLXBhc3N3b3Jk"),
+        ("content-type", "application/json"),
+    ] {
+        assert_eq!(received.headers[name], value, "{name}");
+    }
+    let shown = tenant.get("nch/chat").await.expect("the channel").to_string();
+    assert!(!shown.contains("canary"), "{shown}");
+    let refused = tenant.try_apply(
+        "apiVersion: belfry.dev/v1alpha1
+kind: NotificationChannel
+metadata: {name: wrong, namespace: $NS}
+spec: {type: Webhook, webhook: {url: 'https://example.com/', headers: [{name: Host, value: example.org}]}}
+",
+    );
+    let why = refused.await.expect_err("a header of HTTP's own");
+    assert!(
+        why.contains("webhook.headers[0]: Host belongs to HTTP itself, which sets it: leave it out"),
+        "{why}"
+    );
+    tenant.leave().await;
+}

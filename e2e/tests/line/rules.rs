@@ -81,6 +81,9 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts_and_its
     // Fires at the end of its second, repeats after 4 s and 8 s while the window of 10 s still holds all seven.
     let titles: Vec<_> = all.iter().map(|one| body(one)["data"]["title"].clone()).collect();
     assert_eq!(titles.len(), 4, "firing, two repeats, resolved: {titles:?}");
+    let last = body(&all[3])["data"].clone();
+    assert!(last["title"].as_str().is_some_and(|title| title.starts_with("Resolved: errors a ")), "{last}");
+    assert_eq!(last["first"], first["data"]["notification"], "what is over names what it ends");
     field(&tenant, "alr/errors", "/status/matched", json!(11)).await;
     field(&tenant, "alr/errors", "/status/firingCount", json!(0)).await;
     tenant.leave().await;

@@ -15,7 +15,7 @@ use clap::Parser as _;
 use domain::{
     CatchUp, CatchUpPolicy, ChannelPlan, Condition, DeliveryPolicy, Digest, Millis, OnUnknown, Plan,
     PlanBody, RecordRef, RecurrenceSpec, ReminderPlan, ReminderTime, RetryPolicy, RulePlan, Sample,
-    SchedulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat,
+    SchedulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat, WebhookPlan,
 };
 use futures::future::BoxFuture;
 use hub::auth::{Identity, ReviewError, Reviewer};
@@ -206,11 +206,8 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl 
 // ---- what objects say ----
 
 pub(crate) fn channel(ns: &str, name: &str, uid: u128) -> Plan {
-    let target = Target::Webhook {
-        url: "http://receiver.example/hook".to_owned(),
-        signing: None,
-        format: WebhookFormat::Json,
-    };
+    let webhook = WebhookPlan::post("http://receiver.example/hook", None, WebhookFormat::Json);
+    let target = Target::Webhook(Box::new(webhook));
     let retry = RetryPolicy { max_attempts: 3, initial_delay: Millis(100), max_delay: Millis::from_secs(1) };
     let delivery = DeliveryPolicy {
         rate_limit: None,
@@ -252,6 +249,8 @@ pub(crate) fn rule(ns: &str, name: &str, uid: u128, title: &str) -> Plan {
 pub(crate) fn schedule(ns: &str, name: &str, uid: u128) -> Plan {
     let body = SchedulePlan {
         title: "Office hour".to_owned(),
+        about: domain::About::default(),
+        summary: None,
         recurrence: RecurrenceSpec {
             start: "2026-11-23T09:00".to_owned(),
             time_zone: "Europe/Berlin".to_owned(),

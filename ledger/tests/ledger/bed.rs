@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::{
     AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Millis, OnUnknown, Outcome,
     Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
-    TemplateText, Values, WebhookFormat,
+    TemplateText, Values, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
@@ -39,12 +39,16 @@ pub(crate) struct Plain;
 
 impl Render for Plain {
     fn alert(&self, alert: &AlertData<'_>, _: std::time::Instant) -> Rendered {
+        let title = format!("{} {} {}", alert.rule, alert.kind, alert.count);
         Rendered {
-            title: format!("{} {} {}", alert.rule, alert.kind, alert.count),
+            title: if alert.plan.summary == TITLED { alert.titled(title) } else { title },
             summary: saw(alert.value, alert.previous, alert.values, alert.top),
         }
     }
 }
+
+/// The summary of a rule whose titles are as those of a hub.
+pub(crate) const TITLED: &str = "titled";
 
 /// What a condition saw, and the top values, as a text; empty for a rule that only counts.
 pub(crate) fn saw(
@@ -236,7 +240,7 @@ pub(crate) fn policy() -> DeliveryPolicy {
 pub(crate) fn channel(uid: Uuid, name: &str, change: impl FnOnce(&mut ChannelPlan)) -> Plan {
     let mut channel = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook { url: "http://sink".into(), signing: None, format: WebhookFormat::Json },
+        target: Target::Webhook(Box::new(WebhookPlan::post("http://sink", None, WebhookFormat::Json))),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: policy(),

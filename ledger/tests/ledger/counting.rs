@@ -118,15 +118,20 @@ async fn counts_of_a_rule_or_a_state_that_is_not_in_the_plan_are_dropped() {
 #[tokio::test]
 async fn a_changed_condition_closes_open_alerts_with_that_reason_and_starts_anew() {
     let bed = Bed::new().await;
-    bed.put(vec![hook(), three()]).await;
+    let titled = || changed(three(), |rule| rule.summary = TITLED.into());
+    bed.put(vec![hook(), titled()]).await;
     bed.open(1).await;
     bed.commit(vec![until(Entry { counts: vec![count("pay", 5, 3)], ..entry(0, 0, 3) }, 7)], 7).await;
-    bed.put(vec![changed(three(), |rule| rule.matches = "record.x".into())]).await;
+    let mut other = changed(titled(), |rule| rule.matches = "record.x".into());
+    other.generation += 1;
+    bed.put(vec![other]).await;
     let stories = bed.stories().await;
     let Cause::Alert { alert, .. } = &stories[1].notification.cause else { panic!("{stories:?}") };
     assert_eq!((alert.kind, alert.closed.as_deref()), (AlertKind::Resolved, Some("RuleChanged")));
     let Cause::Alert { alert: fired, .. } = &stories[0].notification.cause else { panic!("{stories:?}") };
-    assert_eq!(fired.episode, alert.episode);
+    assert_eq!((fired.episode, stories[0].notification.id), (alert.episode, alert.first()));
+    // Nobody knows whether it is over.
+    assert_eq!(stories[1].notification.title, "Closed, its rule was changed: three resolved 3");
     assert_eq!(bed.ledger.counts().await.unwrap().groups, 0);
 }
 

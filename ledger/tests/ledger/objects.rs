@@ -1,6 +1,6 @@
 use domain::{
-    CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan, ReminderTime,
-    SchedulePlan, Severity,
+    About, CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan,
+    ReminderTime, SchedulePlan, Severity,
 };
 use ledger::{Error, Topic};
 use protocol::messages::{ChannelAction, ChannelRequest, ClockCounts, Pool, ReminderDue, Reminders};
@@ -19,6 +19,8 @@ fn schedule() -> domain::Plan {
     };
     let body = SchedulePlan {
         title: "standup".into(),
+        about: About { url: Some("https://meet.example.com/x".into()), ..About::default() },
+        summary: None,
         recurrence,
         reminders: vec![ReminderPlan {
             time: ReminderTime::Before { before_minutes: 10 },
@@ -203,6 +205,11 @@ async fn a_reminder_exists_once_however_often_it_is_told() {
     }
     let told = reminders(&schedule(), 200, vec![due(90), due(150)]);
     bed.ledger.reminders(NS, SCHEDULE, told, at(200)).await.unwrap();
+    let said = bed.stories().await.remove(0).notification.cause;
+    assert!(
+        matches!(&said, domain::Cause::Reminder { about, .. } if about.url.as_deref() == Some("https://meet.example.com/x")),
+        "{said:?}"
+    );
     assert_eq!(bed.stories().await.len(), 3);
     assert_eq!(bed.ledger.schedule(NS, SCHEDULE).await.unwrap().unwrap().through, at(200));
 }

@@ -99,10 +99,12 @@ async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
     tools.note_faults(task.channel, &entry.plan.template, &texts);
     let message = Message {
         delivery: task.delivery,
+        channel: task.channel,
         attempt: task.attempt,
         recipient: task.recipient,
         title: texts.title,
         body: texts.body,
+        payload: texts.payload,
         notification,
         now: now(),
         timeout: entry.plan.delivery.timeout.std(),

@@ -54,7 +54,7 @@ impl Renderer {
         recipient: &str,
     ) -> (Texts, Notification) {
         let (template, zone) = (&entry.plan.template, entry.plan.time_zone.as_deref());
-        if template.title.is_none() && template.body.is_none() {
+        if template.is_nothing() {
             return (self.composer.texts(template, &notification, recipient, zone), notification);
         }
         let late = |notification: &Notification| {

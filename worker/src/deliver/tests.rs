@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use clap::Parser as _;
 use domain::{
     Cause, ChannelPlan, DeliveryPolicy, Digest, FileKind, FileRef, Millis, Notification, OnUnknown, Outcome,
-    RetryPolicy, Severity, Target, TemplateText, WebhookFormat,
+    RetryPolicy, Severity, Target, TemplateText, WebhookFormat, WebhookPlan,
 };
 use prometheus_client::registry::Registry;
 use protocol::messages::{
@@ -35,15 +35,11 @@ struct Hub {
 fn entry(url: &str, timeout: i64) -> ChannelEntry {
     let plan = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook {
-            url: url.to_owned(),
-            signing: Some(FileRef {
-                kind: FileKind::Secret,
-                name: "notify".to_owned(),
-                key: "signing".to_owned(),
-            }),
-            format: WebhookFormat::Json,
-        },
+        target: Target::Webhook(Box::new(WebhookPlan::post(
+            url,
+            Some(FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: "signing".to_owned() }),
+            WebhookFormat::Json,
+        ))),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: DeliveryPolicy {
@@ -250,7 +246,7 @@ async fn a_channel_with_slow_texts_holds_up_nobody_and_its_messages_go_out_with_
     let (url, _, _) = receiver(Duration::ZERO).await;
     let mut slow = entry(&url, 5_000);
     let text = "{% for a in range(9999) %}{% if title|list|sort == a %}{% endif %}{% endfor %}".to_owned();
-    slow.plan.template = TemplateText { title: Some(text.clone()), body: Some(text) };
+    slow.plan.template = TemplateText { title: Some(text.clone()), body: Some(text), payload: None };
     let quick = {
         let mut quick = entry(&url, 5_000);
         quick.plan.template.title = Some("{{ title }}!".to_owned());

@@ -15,6 +15,8 @@ fn plan(start: &str, rrule: &str, policy: Policy) -> Plan {
         suspended: false,
         body: PlanBody::Schedule(SchedulePlan {
             title: "Payments stand-up".to_owned(),
+            about: domain::About::default(),
+            summary: None,
             recurrence: RecurrenceSpec {
                 start: start.to_owned(),
                 time_zone: "Asia/Seoul".to_owned(),
@@ -206,4 +208,62 @@ async fn a_refusal_that_time_does_not_heal_fails_at_once() {
     Mock::given(method("GET")).respond_with(ResponseTemplate::new(403)).mount(&hub).await;
     let error = run(context(&hub.uri()), Uuid::nil()).await.unwrap_err();
     assert!(error.to_string().contains("403"), "{error}");
+}
+
+/// Of a stand-up in 10 minutes.
+fn said(change: impl FnOnce(&mut SchedulePlan)) -> String {
+    let mut plan = plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
+    let PlanBody::Schedule(schedule) = &mut plan.body else { panic!("a schedule") };
+    schedule.about = domain::About {
+        description: Some(" Blockers first.\nThen the rest. ".to_owned()),
+        location: Some("3rd floor".to_owned()),
+        url: Some("https://meet.example.com/x".to_owned()),
+        resources: vec!["room-3f-a".to_owned(), "office/beamer".to_owned()],
+    };
+    change(schedule);
+    summaries(plan, "2026-11-23T00:49:03Z", "2026-11-23T00:50:04Z").0.remove(0)
+}
+
+#[test]
+fn a_reminder_names_the_place_the_rooms_the_link_and_what_it_is_about() {
+    let when = "Starts at 2026-11-23 10:00 (Asia/Seoul), in 10 minutes.";
+    let about = "Blockers first.\nThen the rest.";
+    assert_eq!(
+        said(|_| {}),
+        format!(
+            "{when}\nWhere: 3rd floor; room-3f-a, office/beamer\nLink: https://meet.example.com/x\n\n{about}"
+        )
+    );
+    let room = said(|schedule| {
+        schedule.about.location = Some("room-3f-a".to_owned());
+        schedule.about.resources.truncate(1);
+        (schedule.about.url, schedule.about.description) = (None, None);
+    });
+    assert_eq!(room, format!("{when}\nWhere: room-3f-a"), "once");
+    let long = said(|schedule| schedule.about.description = Some("é".repeat(4_096)));
+    assert!(long.ends_with(&format!("\n\n{}…", "é".repeat(1_000))), "{long}");
+    let many = said(|schedule| schedule.about.resources = (0..10).map(|n| format!("r{n}")).collect());
+    assert!(many.contains("Where: 3rd floor; r0, r1, r2, r3, r4, r5, r6, r7 and 2 more\n"), "{many}");
+}
+
+#[test]
+fn a_schedules_own_template_says_it_and_one_that_fails_keeps_nothing_back() {
+    let template =
+        "{{ title }} at {{ start }}: {{ location }}, {{ resources | first }} {{ url }}\n{{ when }}";
+    assert_eq!(
+        said(|schedule| schedule.summary = Some(template.to_owned())),
+        "Payments stand-up at 2026-11-23 10:00: 3rd floor, room-3f-a https://meet.example.com/x\n\
+         Starts at 2026-11-23 10:00 (Asia/Seoul), in 10 minutes."
+    );
+    assert_eq!(said(|schedule| schedule.summary = Some("{{ text }}".to_owned())), said(|_| {}));
+    for (wrong, why) in [
+        ("{{ nothing }}", "undefined value \"nothing\""),
+        (
+            "{% for a in range(9999) %}{% if text|list|sort == a %}{% endif %}{% endfor %}",
+            "more than 100000 steps",
+        ),
+    ] {
+        let text = said(|schedule| schedule.summary = Some(wrong.to_owned()));
+        assert_eq!(text, format!("{}\n\nstandup: summary template failed: {why}", said(|_| {})));
+    }
 }

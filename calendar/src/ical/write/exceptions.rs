@@ -13,12 +13,14 @@ use super::{Form, Stamp};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
-use crate::rule::Rule;
+use crate::rule::{End, Rule};
 use crate::spec::{RecurrenceSpec, When, read};
 use crate::zone::{Dst, civil, floor_second, timestamp};
 
 /// Times that EXRULE takes out that are written one by one.
 const MAX_EXCEPTED: usize = 366;
+/// Occurrences near one change of the clocks, or behind a COUNT, that are compared.
+const MAX_COMPARED: usize = 20_000;
 
 impl Plan {
     /// What EXRULE takes out of a series with an end, if it can be said one by one: more readers know EXDATE.
@@ -102,7 +104,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What the policy says otherwise than RFC 5545, at each change of the clocks.
+    /// What the policy says otherwise than RFC 5545: at each change of the clocks, and where COUNT ends for that.
     pub(super) fn policy(
         &mut self,
         plain: &Recurrence,
@@ -114,21 +116,24 @@ impl Plan {
         }
         let wanted = Recurrence::new(bare).map_err(|error| error.to_string())?;
         let first = plain.all().next().map_or(until, |it| it.start);
+        let changes = self.tz.following(first).map(|it| it.timestamp()).take_while(|at| *at <= until);
+        let near = |at: Timestamp| (floor_second(at) - 2 * DAY, floor_second(at) + 2 * DAY);
         let (mut more, mut less) = (BTreeSet::new(), BTreeSet::new());
-        for change in self.tz.following(first).map(|it| it.timestamp()).take_while(|at| *at <= until) {
-            let near = |it: &Recurrence| -> Vec<Occurrence> {
-                let (low, high) = (floor_second(change) - 2 * DAY, floor_second(change) + 2 * DAY);
-                it.occurrences(timestamp(low))
-                    .take_while(|it| it.start < timestamp(high))
-                    .take(MAX_WRITTEN)
-                    .collect()
+        for (low, high) in changes.map(near).chain(tails(bare)) {
+            let within = |it: &Recurrence| -> Result<Vec<Occurrence>, String> {
+                let all = it.occurrences(timestamp(low)).take_while(|it| it.start < timestamp(high));
+                let all: Vec<Occurrence> = all.take(MAX_COMPARED + 1).collect();
+                let most =
+                    || format!("recurrence.dst: more than {MAX_COMPARED} occurrences are near a change");
+                (all.len() <= MAX_COMPARED).then_some(all).ok_or_else(most)
             };
-            let (theirs, ours) = (near(plain), near(&wanted));
+            let (theirs, ours) = (within(plain)?, within(&wanted)?);
             let starts = |list: &[Occurrence]| list.iter().map(|it| it.start).collect::<BTreeSet<_>>();
             let (of_theirs, of_ours) = (starts(&theirs), starts(&ours));
-            more.extend(
-                ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| Stamp::Utc(it.start)),
-            );
+            more.extend(ours.iter().filter(|it| !of_theirs.contains(&it.start)).map(|it| match self.form {
+                Form::Day => Stamp::Day(it.local_start.date()),
+                _ => Stamp::Utc(it.start),
+            }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
                 less.insert(self.of(plain, it));
                 // Readers that compare instants find no local time that does not exist.
@@ -154,4 +159,23 @@ impl Plan {
         self.except.extend(less.into_iter().filter(|it| !known.contains(it)));
         Ok(())
     }
+}
+
+/// For each rule whose COUNT ends later by the policy than by RFC 5545: from behind the end that others see to its own.
+fn tails(bare: &RecurrenceSpec) -> Vec<(i64, i64)> {
+    let rules = bare.rule.iter().chain(&bare.more_rules).chain(&bare.except_rules);
+    let counted =
+        rules.filter(|rule| rule.parse::<Rule>().is_ok_and(|rule| matches!(rule.end, End::Count(_))));
+    let last = |rule: &String, dst: Dst| {
+        let alone = RecurrenceSpec {
+            start: bare.start.clone(),
+            time_zone: bare.time_zone.clone(),
+            rule: Some(rule.clone()),
+            dst,
+            ..RecurrenceSpec::default()
+        };
+        Some(floor_second(Recurrence::new(&alone).ok()?.before(Timestamp::MAX)?.start))
+    };
+    let tail = |rule: &String| Some((last(rule, Dst::default())?, last(rule, bare.dst)? + 1));
+    counted.filter_map(tail).filter(|(theirs, ours)| theirs + 1 < *ours).collect()
 }

@@ -16,7 +16,7 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
     let name = meta.name.clone().unwrap_or_default();
     let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
     let namespace = meta.namespace.as_deref().unwrap_or(namespace);
-    let uid = annotation(UID).cloned().or_else(|| meta.uid.clone());
+    let uid = annotation(UID).filter(|uid| !uid.trim().is_empty()).cloned().or_else(|| meta.uid.clone());
     let base = annotation(SEQUENCE).and_then(|text| text.parse::<i64>().ok());
     let edits = meta.generation.map(|generation| (generation - 1).max(0));
     let sequence = match (base, edits) {
@@ -31,6 +31,9 @@ pub(crate) fn series(object: &Schedule, valid: &ValidSchedule, namespace: &str) 
         name: Some(name),
         sequence,
         title: spec.title.clone(),
+        description: spec.description.clone(),
+        location: spec.location.clone(),
+        url: spec.url.clone(),
         spec: recurrence(valid),
         transparent: spec.transparency == Transparency::Transparent,
         people: spec
@@ -77,6 +80,7 @@ fn left(spec: &ScheduleSpec) -> Vec<String> {
         ("suggest", spec.suggest.is_some()),
         ("catchUp", spec.catch_up.is_some()),
         ("jitter", spec.jitter.is_some()),
+        ("summary", spec.summary.is_some()),
         ("suspend", spec.suspend),
         ("participants[].workingHours", spec.participants.iter().any(|it| it.working_hours.is_some())),
         ("reminders[].notify", !spec.reminders.is_empty()),

@@ -29,10 +29,12 @@ fn message(timeout: Duration) -> Message {
     };
     Message {
         delivery: Uuid::from_u128(2),
+        channel,
         attempt: 1,
         recipient: String::new(),
         title: notification.title.clone(),
         body: String::new(),
+        payload: None,
         notification,
         now: jiff::Timestamp::UNIX_EPOCH,
         timeout,

@@ -1,0 +1,83 @@
+//! What an event says of itself for people: DESCRIPTION, LOCATION, URL, CONFERENCE (RFC 5545; RFC 7986), and the properties by
+//! which Google and Microsoft name a meeting's link.
+//!
+//! One link is the event's; further ones stand behind its description. Never: a link dropped.
+
+use super::Series;
+use super::component::Component;
+use super::lines::Line;
+use super::write::Lines;
+
+/// Properties whose value is a link, the best first: what one takes part by goes before what one reads.
+pub(super) const LINKS: [&str; 5] = [
+    "CONFERENCE",
+    "X-GOOGLE-CONFERENCE",
+    "X-MICROSOFT-SKYPETEAMSMEETINGURL",
+    "X-MICROSOFT-ONLINEMEETINGEXTERNALLINK",
+    "URL",
+];
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) description: Option<String>,
+    pub(super) location: Option<String>,
+    pub(super) url: Option<String>,
+}
+
+pub(super) fn read(event: &Component) -> About {
+    let text = |name: &str| event.first(name).map(|line| clean(&line.text())).filter(|text| !text.is_empty());
+    let mut links: Vec<(&Line, &str)> = Vec::new();
+    for line in LINKS.iter().flat_map(|name| event.all(name)) {
+        let value = line.value.trim();
+        if !value.is_empty() && !links.iter().any(|(_, known)| *known == value) {
+            links.push((line, value));
+        }
+    }
+    // Of several a page goes before a telephone number.
+    links.sort_by_key(|(_, value)| !is_page(value));
+    let mut location = text("LOCATION").map(|place| place.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut links = links.into_iter();
+    let mut url = links.next().map(|(_, value)| value.to_owned());
+    if let Some(place) = location.take_if(|place| url.is_none() && is_page(place) && !place.contains(' ')) {
+        url = Some(place);
+    }
+    let mut description = text("DESCRIPTION");
+    for (line, value) in links {
+        if description.as_ref().is_some_and(|said| said.contains(value)) {
+            continue;
+        }
+        let name = line.parameter("LABEL").unwrap_or(&line.name);
+        let said = description.get_or_insert_default();
+        let gap = if said.is_empty() { "" } else { "\n" };
+        said.push_str(&format!("{gap}{name}: {value}"));
+    }
+    About { description, location, url }
+}
+
+fn is_page(link: &str) -> bool {
+    let begins = |with: &str| link.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    begins("https://") || begins("http://")
+}
+
+/// Lines that end as ours do, without control characters or blanks around.
+fn clean(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.chars()
+        .filter(|it| matches!(it, '\n' | '\t') || !it.is_control())
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+pub(super) fn write(lines: &mut Lines, series: &Series) {
+    for (name, text) in [("DESCRIPTION", &series.description), ("LOCATION", &series.location)] {
+        if let Some(text) = text {
+            lines.text(name, text);
+        }
+    }
+    // A URI is no TEXT: it is written as it is.
+    if let Some(url) = series.url.as_ref().filter(|url| !url.contains(char::is_control)) {
+        lines.raw("URL", url);
+    }
+}

@@ -1,0 +1,107 @@
+//! How long an event lasts: DTEND and DURATION (RFC 5545, sections 3.6.1, 3.8.2.2 and 3.8.2.5).
+//!
+//! Never: time given away. Of two that contradict each other the longer holds, and that is told.
+
+use jiff::SignedDuration;
+use jiff::civil::Time;
+
+use super::Remark;
+use super::component::Component;
+use super::lines::Line;
+use super::value::{Span, when};
+use super::when::{Clock, Named, refuse, unreadable, written};
+
+/// Days by the calendar, then seconds.
+pub(super) type Length = (i64, i64);
+
+/// A length as a spec has it.
+pub(super) fn set_length(
+    duration: &mut Option<SignedDuration>,
+    nominal: &mut u16,
+    (days, seconds): Length,
+    all_day: bool,
+) {
+    if all_day {
+        *duration = Some(SignedDuration::from_secs(days * 86_400 + seconds));
+    } else {
+        *nominal = u16::try_from(days).unwrap_or(u16::MAX);
+        *duration = (seconds != 0 || days == 0).then(|| SignedDuration::from_secs(seconds));
+    }
+}
+
+impl Clock<'_, '_> {
+    /// How long an event lasts that begins at `start`.
+    pub(super) fn length(&mut self, event: &Component, start: Named) -> Result<Length, Remark> {
+        let duration = event.first("DURATION").map(|line| Ok((line, self.duration(line)?))).transpose()?;
+        let end = event.first("DTEND").map(|line| Ok((line, self.until(line, start)?))).transpose()?;
+        let (line, by_end, by_duration) = match (end, duration) {
+            (None, None) => return Ok(if self.all_day { (1, 0) } else { (0, 0) }),
+            (Some((_, length)), None) | (None, Some((_, length))) => return Ok(length),
+            (Some((line, by_end)), Some((_, by_duration))) => (line, by_end, by_duration),
+        };
+        let [till_end, till_duration] = [by_end, by_duration].map(|length| self.seconds(start, length));
+        if till_end == till_duration {
+            return Ok(by_duration);
+        }
+        let (which, length) =
+            if till_end > till_duration { ("DTEND", by_end) } else { ("DURATION", by_duration) };
+        let text = format!("DTEND: another end than by DURATION: {which} is taken, which is later");
+        self.remark(line.number, text);
+        Ok(length)
+    }
+
+    fn duration(&self, line: &Line) -> Result<Length, Remark> {
+        let span = Span::read(&line.value).filter(|span| span.total() >= 0);
+        let Some(span) = span else {
+            return refuse(line, "not allowed; allowed is a length such as PT1H30M or P1D");
+        };
+        if !self.all_day {
+            return Ok((span.days.into(), span.seconds));
+        }
+        if span.seconds % 86_400 != 0 || span.total() == 0 {
+            return refuse(line, "allowed are whole days where DTSTART is a date");
+        }
+        Ok((span.total() / 86_400, 0))
+    }
+
+    /// The length up to DTEND.
+    fn until(&mut self, line: &Line, start: Named) -> Result<Length, Remark> {
+        if let Named::Day(start) = start {
+            let Some(value) = when(&line.value) else { return refuse(line, unreadable(&line.value)) };
+            let (date, time) = written(value);
+            let days = start.until(date).map_or(-1, |span| i64::from(span.get_days()));
+            if days < 0 {
+                return refuse(line, "it lies before DTSTART");
+            }
+            if time != Time::midnight() {
+                let text = format!("DTEND: a time, where DTSTART is a date: taken to the end of {date}");
+                self.remark(line.number, text);
+                return Ok((days + 1, 0));
+            }
+            if days == 0 {
+                let text = "DTEND: the day of DTSTART, which has no length: taken as one day";
+                self.remark(line.number, text);
+            }
+            return Ok((days.max(1), 0));
+        }
+        let end = self.read(line, &line.value)?;
+        if let Named::Day(_) = end {
+            return refuse(line, "a date, where DTSTART has a time");
+        }
+        let Some((start, end)) = self.instant(start).zip(self.instant(end)) else {
+            return refuse(line, "out of range");
+        };
+        let seconds = end.as_second() - start.as_second();
+        if seconds < 0 { refuse(line, "it lies before DTSTART") } else { Ok((0, seconds)) }
+    }
+
+    /// What a length is from `start` on, in seconds: days end at the same time of day.
+    fn seconds(&self, start: Named, (days, seconds): Length) -> i64 {
+        let far = || {
+            let Named::Local(local) = start else { return None };
+            let to = local.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
+            Some(self.instant(Named::Local(to))?.as_second() - self.instant(start)?.as_second())
+        };
+        far().unwrap_or(days * 86_400) + seconds
+    }
+}

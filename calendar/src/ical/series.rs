@@ -1,0 +1,272 @@
+//! A series without its changes: rules, RDATE with lengths, EXDATE (RFC 5545, section 3.8.5).
+//!
+//! Every exception ends as the name that rule or date gives an occurrence. Never: a series that the calendar would refuse; it
+//! is asked before the series is handed on.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime};
+
+use super::Remark;
+use super::component::Component;
+use super::length::{Length, set_length};
+use super::statement::Statement;
+use super::value::{Span, When, when};
+use super::when::{Clock, Named, Times, one_less, text};
+use crate::recurrence::Recurrence;
+use crate::spec::{Override, RecurrenceError, RecurrenceSpec};
+use crate::zone::{Dst, Fold};
+
+/// Occurrences of one day that an exception or a change names by its date.
+const MAX_OF_DAY: usize = 50;
+
+/// What a file says of one series.
+pub(super) struct Built<'a> {
+    pub(super) spec: RecurrenceSpec,
+    /// Components that say nothing any more, each with the line of the one that holds, and whether that is newer.
+    pub(super) superseded: Vec<(&'a Component, u32, bool)>,
+}
+
+/// The whole series: what `master` says and what `changes`, its components with a RECURRENCE-ID, say otherwise. Remarks
+/// are with the clock.
+pub(super) fn series<'a>(
+    master: &Statement<'a>,
+    clock: &mut Clock<'_, '_>,
+    times: Times,
+    changes: &[Statement<'a>],
+) -> Result<Built<'a>, Remark> {
+    let event = master.event;
+    let mut series = Building {
+        spec: times.spec,
+        length: times.length,
+        restored: BTreeSet::new(),
+        superseded: Vec::new(),
+    };
+    series.start(event, clock, times.start, &times.except)?;
+    series.dates(event, clock)?;
+    let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..series.spec.clone() };
+    let recurrence = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
+    series.exceptions(clock, &recurrence, &times.except)?;
+    series.changes(clock, &recurrence, master, changes)?;
+    series.tidy();
+    Recurrence::new(&series.spec).map_err(|error| refused(event, &error))?;
+    Ok(Built { spec: series.spec, superseded: series.superseded })
+}
+
+fn refused(event: &Component, error: &RecurrenceError) -> Remark {
+    let rules = matches!(
+        error,
+        RecurrenceError::Rule(_)
+            | RecurrenceError::AllDayRule
+            | RecurrenceError::UntilBeforeStart { .. }
+            | RecurrenceError::CountOutOfReach
+            | RecurrenceError::NeverHappens
+    );
+    let line = event.first("RRULE").filter(|_| rules).map_or(event.line, |line| line.number);
+    Remark::new(line, error.to_string())
+}
+
+pub(super) struct Building<'a> {
+    pub(super) spec: RecurrenceSpec,
+    pub(super) length: Length,
+    /// Local times that exist twice, whose second an RDATE has that the policy says anyway.
+    restored: BTreeSet<DateTime>,
+    pub(super) superseded: Vec<(&'a Component, u32, bool)>,
+}
+
+impl Building<'_> {
+    /// The start counts as an occurrence (3.8.5.3), also where the rule doesn't have it, unless it is excepted.
+    fn start(
+        &mut self,
+        event: &Component,
+        clock: &mut Clock<'_, '_>,
+        start: Named,
+        except: &[(u32, Named)],
+    ) -> Result<(), Remark> {
+        if self.spec.rule.is_none() {
+            return Ok(());
+        }
+        let rules = RecurrenceSpec { dates: Vec::new(), except_rules: Vec::new(), ..self.spec.clone() };
+        let rules = Recurrence::new(&rules).map_err(|error| refused(event, &error))?;
+        let id = midnight_or(start).to_string();
+        let is_start = |named: Named| match named {
+            Named::Instant(at) => clock.local_of(at).map(Named::Local) == Some(start),
+            Named::Day(day) => midnight_or(start).date() == day,
+            named => named == start,
+        };
+        let is_said =
+            self.spec.dates.contains(&text(start)) || except.iter().any(|(_, named)| is_start(*named));
+        if is_said || rules.find(&id).is_some() {
+            return Ok(());
+        }
+        if let (Some(rule), true) = (&self.spec.rule, self.spec.more_rules.is_empty()) {
+            self.spec.rule = one_less(rule);
+        }
+        if self.spec.rule.is_some() {
+            self.spec.dates.push(text(start));
+        }
+        let line = event.first("DTSTART").map_or(event.line, |line| line.number);
+        let words = "DTSTART: not a time of RRULE; taken as an occurrence beside those of the rule, and counted by COUNT";
+        clock.remark(line, words);
+        Ok(())
+    }
+
+    /// RDATE: instants become local times, and a length of its own an override.
+    fn dates(&mut self, event: &Component, clock: &Clock<'_, '_>) -> Result<(), Remark> {
+        let line = event.first("RDATE").map_or(event.line, |line| line.number);
+        let wrong = |value: &str, why: &str| Remark::new(line, format!("RDATE: {value} {why}"));
+        let (mut dates, mut seconds) = (BTreeSet::new(), Vec::new());
+        for value in std::mem::take(&mut self.spec.dates) {
+            let parts = value.split_once('/');
+            let (from, till) = parts.map_or((value.as_str(), None), |(from, till)| (from, Some(till)));
+            let mut name = from.to_owned();
+            if let Some(When::Utc(at)) = when(from) {
+                let Some(local) = clock.local_of(at) else {
+                    seconds.push((at, value));
+                    continue;
+                };
+                name = local.to_string();
+            }
+            if let Some(till) = till {
+                let length = period(clock, from, till).ok_or_else(|| wrong(&value, "is not a period"))?;
+                if length != self.length {
+                    self.override_length(&name, length);
+                }
+            }
+            dates.insert(name);
+        }
+        self.spec.dates = dates.into_iter().collect();
+        if seconds.is_empty() {
+            return Ok(());
+        }
+        // The second of a local time that exists twice has no name but what the policy gives it.
+        let plain = RecurrenceSpec { except_rules: Vec::new(), overrides: Vec::new(), ..self.spec.clone() };
+        let plain = Recurrence::new(&plain).map_err(|error| refused(event, &error))?;
+        for (at, value) in seconds {
+            let before = at.checked_sub(SignedDuration::from_secs(1)).ok();
+            let known =
+                before.and_then(|before| plain.after(before)).filter(|it| it.start == at && it.repeated);
+            match known {
+                Some(known) => self.restored.extend([known.local_start]),
+                None if self.spec.dst.fold == Fold::Last && !value.contains('/') => {
+                    let local = clock.tz.to_datetime(at);
+                    self.restored.insert(local);
+                    self.spec.dates.push(local.to_string());
+                }
+                None => {
+                    let why = "is the second of a local time that its zone has twice, which can't be said";
+                    return Err(wrong(&value, why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn override_length(&mut self, id: &str, length: Length) {
+        let mut change = Override { recurrence_id: id.to_owned(), ..Override::default() };
+        set_length(&mut change.duration, &mut change.nominal_days, length, self.is_all_day());
+        self.spec.overrides.push(change);
+    }
+
+    pub(super) fn is_all_day(&self) -> bool {
+        self.spec.start.len() == 10
+    }
+
+    /// EXDATE: instants become names; what names nothing is left.
+    fn exceptions(
+        &mut self,
+        clock: &mut Clock<'_, '_>,
+        recurrence: &Recurrence,
+        except: &[(u32, Named)],
+    ) -> Result<(), Remark> {
+        let mut dates = BTreeSet::new();
+        for (line, named) in except {
+            let name = clock.name(recurrence, *named).ok_or_else(|| {
+                Remark::new(
+                    *line,
+                    "EXDATE: the second of a local time that its zone has twice, which can't be said",
+                )
+            })?;
+            let is_named = match name {
+                Named::Local(local) if self.restored.contains(&local) => {
+                    if self.spec.dst.fold == Fold::Both {
+                        let why =
+                            "EXDATE: the first of a local time whose second is in RDATE, which can't be said";
+                        return Err(Remark::new(*line, why));
+                    }
+                    continue;
+                }
+                Named::Day(day) => !of_day(clock, recurrence, day).is_empty(),
+                named => {
+                    let local = midnight_or(named);
+                    ["", "/2"].iter().any(|turn| recurrence.find(&format!("{local}{turn}")).is_some())
+                }
+            };
+            if is_named {
+                dates.insert(text(name));
+            } else if self.spec.dst == Dst::default() {
+                // A policy of its own is written out with exceptions that name what is none under it.
+                clock.remark(*line, format!("EXDATE: there is no occurrence at {}; left", text(name)));
+            }
+        }
+        self.spec.except_dates = dates.into_iter().collect();
+        Ok(())
+    }
+
+    /// Whether EXDATE takes an occurrence out, by its name or with its day.
+    pub(super) fn excepts(&self, id: &str) -> bool {
+        let day = id.get(..10).unwrap_or(id);
+        self.spec.except_dates.iter().any(|date| date == id || date == day)
+    }
+
+    /// In order, and nothing twice.
+    fn tidy(&mut self) {
+        // A period that is excepted has no length either.
+        let mut overrides = std::mem::take(&mut self.spec.overrides);
+        overrides.retain(|it| it.this_and_future || !self.excepts(&it.recurrence_id));
+        self.spec.overrides = overrides;
+        let spec = &mut self.spec;
+        spec.dates.sort();
+        spec.dates.dedup();
+        if spec.rule.is_none() {
+            let start = spec.start.clone();
+            spec.dates.retain(|date| *date != start);
+        }
+        spec.overrides.sort_by(|a, b| {
+            (&a.recurrence_id, a.this_and_future).cmp(&(&b.recurrence_id, b.this_and_future))
+        });
+    }
+}
+
+/// The names of the occurrences of a day, in order: at most 50.
+pub(super) fn of_day(clock: &Clock<'_, '_>, recurrence: &Recurrence, day: Date) -> Vec<DateTime> {
+    let midnight = clock.instant(Named::Day(day));
+    let before = midnight.and_then(|it| it.checked_sub(SignedDuration::from_secs(1)).ok());
+    let near = before.into_iter().flat_map(|before| recurrence.occurrences(before));
+    let names = near.map(|it| it.local_start).take_while(|local| local.date() <= day);
+    names.filter(|local| local.date() == day).take(MAX_OF_DAY).collect()
+}
+
+/// How long a period lasts, by its duration or its end.
+fn period(clock: &Clock<'_, '_>, from: &str, till: &str) -> Option<Length> {
+    if let Some(span) = Span::read(till) {
+        return Some((span.days.into(), span.seconds)).filter(|length| length.0 >= 0 && length.1 >= 0);
+    }
+    let named = |text: &str| match when(text)? {
+        When::Day(day) => Some(Named::Day(day)),
+        When::Local(local) => Some(Named::Local(local)),
+        When::Utc(at) => Some(Named::Instant(at)),
+    };
+    let [from, till] = [from, till].map(|text| named(text).and_then(|named| clock.instant(named)));
+    let seconds = till?.as_second() - from?.as_second();
+    (seconds >= 0).then_some(if clock.all_day { (seconds / 86_400, 0) } else { (0, seconds) })
+}
+
+pub(super) fn midnight_or(named: Named) -> DateTime {
+    match named {
+        Named::Day(day) => day.at(0, 0, 0, 0),
+        Named::Local(local) => local,
+        Named::Instant(at) => jiff::tz::Offset::UTC.to_datetime(at),
+    }
+}
