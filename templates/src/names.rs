@@ -350,7 +350,7 @@ impl<'s> Walk<'_, 's> {
             ast::Expr::List(it) => self.all(&it.items),
             ast::Expr::Tuple(it) => self.all(&it.items),
             ast::Expr::UnaryOp(it) if matches!(it.op, ast::UnaryOpKind::Not) => {
-                self.asked(|walk| walk.expr(&it.expr))
+                self.asked(|walk| walk.expr(&it.expr));
             }
             ast::Expr::UnaryOp(it) => self.expr(&it.expr),
             ast::Expr::BinOp(it) if matches!(it.op, ScAnd | ScOr) => self.asked(|walk| {

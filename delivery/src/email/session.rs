@@ -221,16 +221,21 @@ impl Smtp {
 
 /// A connection to the first of the addresses that takes one.
 async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Broken> {
-    let mut why = "there is no address".to_owned();
+    let at = format!("{}:{}", server.host, server.port);
+    let mut why = format!("{at} could not be connected to: there is no address");
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => why = error.to_string(),
-            Err(_) => why = format!("no connection within {CONNECT_TIMEOUT:?}"),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                why = format!("no server listens at {at}: {error}");
+            }
+            Ok(Err(error)) => why = format!("{at} could not be connected to: {error}"),
+            Err(_) => {
+                why = format!("{at} could not be connected to: no connection within {CONNECT_TIMEOUT:?}")
+            }
         }
     }
-    let at = format!("{}:{}", server.host, server.port);
-    Err(Broken::Known(later(format!("{at} could not be connected to: {why}"))))
+    Err(Broken::Known(later(why)))
 }
 
 /// Where the conversation stands; outlives it when the time is up.
@@ -280,7 +285,7 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
         secrets.push(STANDARD.encode(format!("\0{}\0{}", username.expose(), password.expose())));
     }
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-    let mut last: &(dyn std::error::Error + 'static) = error;
+    let mut last: &dyn std::error::Error = error;
     while let Some(source) = last.source() {
         last = source;
     }
@@ -304,14 +309,6 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
             later(reason)
         };
     }
-    // Before a greeting there was no conversation.
-    let silent = last.downcast_ref::<std::io::Error>().filter(|_| step == Step::Connect);
-    let reason = match silent.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => format!("no server listens at {at}: {what}"),
-        Some(std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable) => {
-            format!("{at} can't be reached: {what}")
-        }
-        _ => format!("{at}: the conversation broke at {name}: {what}"),
-    };
+    let reason = format!("{at}: the conversation broke at {name}: {what}");
     if step == Step::Message { Outcome::Unknown { reason } } else { later(reason) }
 }
