@@ -217,21 +217,19 @@ impl Cluster {
 
 /// An error with its causes.
 fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        _ => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(error);
-            while let Some(deeper) = cause {
-                let deeper_text = deeper.to_string();
-                if !text.contains(&deeper_text) {
-                    text = format!("{text}: {deeper_text}");
-                }
-                cause = deeper.source();
-            }
-            text
-        }
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
     }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        let deeper_text = deeper.to_string();
+        if !text.contains(&deeper_text) {
+            text = format!("{text}: {deeper_text}");
+        }
+        cause = deeper.source();
+    }
+    text
 }
 
 #[cfg(test)]
