@@ -214,11 +214,8 @@ Look at it:
   echo '{"type": "chargeback", "amount": 250.0, "accountId": "a-1"}' | kcat -P -b \$KAFKA_BOOTSTRAP -t payment-events
   curl -s http://\$BELFRY_NODE_IP:8090/received | jq '.[-1]'        # what the receivers got
   kubectl -n belfry-system logs deploy/belfry-hub
-What became of each notification:${BELFRY_IMAGE:+
-  kubectl -n belfry-system port-forward svc/belfry-hub 18443:8443 &}
-  export BELFRY_HUB_URL=https://$hub BELFRY_HUB_SERVER_NAME=$hub_name BELFRY_HUB_CA_FILE=$hub_ca
-  export BELFRY_TOKEN=\$(kubectl -n platform create token reader --audience=belfry-hub)
-  $(target_dir)/debug/belfry list -n platform
+What became of each notification (the kubeconfig is all it needs):
+  $PWD/$(target_dir)/debug/belfry list -n platform
 
 Remove it all: make demo-down
 END

@@ -11,10 +11,10 @@ say "building operator, hub and worker"
 build
 bin=$(target_dir)/$(profile_dir)
 mkdir -p target/image
-for part in operator hub worker; do
-  cmp -s "$bin/belfry-$part" "target/image/$part.built" && continue
-  cp "$bin/belfry-$part" "target/image/$part.built"
-  strip -o "target/image/belfry-$part" "target/image/$part.built"
+for binary in belfry-operator belfry-hub belfry-worker belfry; do
+  cmp -s "$bin/$binary" "target/image/built.$binary" && continue
+  cp "$bin/$binary" "target/image/built.$binary"
+  strip -o "target/image/$binary" "target/image/built.$binary"
 done
 
 repository=${BELFRY_IMAGE:-belfry.dev/belfry}
@@ -30,6 +30,7 @@ if [ -z "${BELFRY_IMAGE:-}" ]; then
   say "loading the image $repository:$tag"
   "$testbed" image "$name" "$repository:$tag" '[]' --user 65532:65532 \
     target/image/belfry-operator:belfry-operator target/image/belfry-hub:belfry-hub target/image/belfry-worker:belfry-worker \
+    target/image/belfry:belfry \
     /etc/ssl/certs/ca-certificates.crt:etc/ssl/certs/ca-certificates.crt
 else
   values=(--set "image.repository=${repository%:*}" --set "image.tag=${repository##*:}")

@@ -5,15 +5,16 @@
 pub(crate) mod backtest;
 mod junit;
 pub(crate) mod test;
+mod times;
 pub(crate) mod trial;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use alerting::record::RawRecord;
 use alerting::replay::{Event, Replay};
 use alerting::tell::{Shown, Subject};
 use anyhow::{Context as _, bail};
-use domain::{Plan, PlanBody, RulePlan};
+use domain::{EventTime, Plan, PlanBody, RulePlan};
 use jiff::Timestamp;
 use serde::Serialize;
 use templates::alert::{Compiled, Data, Which, compile};
@@ -126,6 +127,23 @@ impl Run {
         let offset = line.offset.unwrap_or(*next);
         *next = offset + 1;
         Ok(line.with_raw((topic, offset, time), |raw| self.take(raw)))
+    }
+
+    /// The names of the rules that count a record, by itself.
+    pub(crate) fn counting(&self, line: &Line, default_topic: Option<&str>) -> Vec<&str> {
+        let topic = line.topic.as_deref().or(default_topic).unwrap_or_default();
+        let counts = |uid: Uuid, plan: &Plan| {
+            let alone = rule(plan).map(|rule| Replay::new([(uid, rule)]).0);
+            let record = (topic, line.offset.unwrap_or(0), line.time_ms.unwrap_or(0));
+            alone.is_some_and(|mut alone| line.with_raw(record, |raw| alone.push(raw).matched > 0))
+        };
+        self.rules().filter(|(uid, plan)| counts(*uid, plan)).map(|(_, plan)| plan.name.as_str()).collect()
+    }
+
+    /// Where rules find the time of records within their values.
+    pub(crate) fn event_times(&self) -> BTreeSet<&EventTime> {
+        let rules = self.rules().filter_map(|(_, plan)| rule(plan));
+        rules.filter_map(|rule| rule.source.reading.event_time.as_ref()).collect()
     }
 
     /// Takes a record as Kafka has it; by how many rules it was counted.

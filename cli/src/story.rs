@@ -2,15 +2,34 @@
 
 use std::fmt::Write as _;
 
-use domain::{AlertKind, Cause, DeliveryRecord, RecordRef, ReminderTime};
+use domain::{AlertKind, Cause, DeliveryRecord, DeliveryState, RecordRef, ReminderTime};
 use protocol::messages::{HeldLetter, NotificationStory};
 
-use crate::terminal::Page;
+use crate::terminal::{Colour, Page, Painted};
+
+/// The names of the columns of [`rows`].
+pub(crate) const COLUMNS: [&str; 7] = ["DECIDED", "KIND", "OBJECT", "CHANNEL", "STATE", "ID", "TITLE"];
+/// The same, of all there is to say.
+pub(crate) const WIDE: [&str; 12] = [
+    "DECIDED",
+    "KIND",
+    "OBJECT",
+    "CHANNEL",
+    "STATE",
+    "ID",
+    "SEVERITY",
+    "RECIPIENT",
+    "ATTEMPTS",
+    "DELIVERY",
+    "TITLE",
+    "WHY",
+];
+/// Longest title in a table that is not wide, characters.
+const TITLE: usize = 60;
 
 /// Everything, several lines.
-pub(crate) fn whole(story: &NotificationStory) -> Page {
+pub(crate) fn whole(story: &NotificationStory, mut page: Page) -> Page {
     let one = &story.notification;
-    let mut page = Page::default();
     page.line(&one.title);
     for line in one.summary.lines() {
         page.line(format_args!("  {line}"));
@@ -32,19 +51,95 @@ pub(crate) fn whole(story: &NotificationStory) -> Page {
     page
 }
 
-/// A line for each delivery.
-pub(crate) fn lines(story: &NotificationStory) -> Page {
+/// Whether everybody was told, as far as the story goes.
+pub(crate) fn all_delivered(story: &NotificationStory) -> bool {
+    let delivered = |delivery: &DeliveryRecord| delivery.state == DeliveryState::Delivered;
+    !story.deliveries.is_empty() && story.deliveries.iter().all(delivered)
+}
+
+/// A row of a table for each delivery that is asked for.
+pub(crate) fn rows(
+    story: &NotificationStory,
+    wide: bool,
+    asked: impl Fn(&DeliveryRecord) -> bool,
+) -> Vec<Vec<Painted>> {
     let one = &story.notification;
-    let mut page = Page::default();
-    for delivery in &story.deliveries {
-        let (state, receiver) = (delivery.state.name(), receiver(delivery));
-        page.line(format_args!("{}  {}  {state:<10}  {receiver}  {:?}", one.created, one.id, one.title));
-    }
+    let row = |delivery: &DeliveryRecord| {
+        let mut row = head(story);
+        row.push(delivery.channel.clone().into());
+        row.push(Painted(delivery.state.name().to_owned(), colour(delivery.state)));
+        row.push(one.id.to_string().into());
+        if wide {
+            let attempts = delivery.attempts.len() as i64 + delivery.attempts_left_out;
+            let id = delivery.id.map(|id| id.to_string()).unwrap_or_default();
+            row.extend(
+                [one.severity.name().to_owned(), delivery.recipient.clone(), attempts.to_string(), id]
+                    .map(Into::into),
+            );
+            row.extend([one.title.clone(), why(delivery)].map(Into::into));
+        } else {
+            row.push(cut(&one.title).into());
+        }
+        row
+    };
+    let mut rows: Vec<_> = story.deliveries.iter().filter(|delivery| asked(delivery)).map(row).collect();
     if story.deliveries_left_out > 0 {
-        let more = story.deliveries_left_out;
-        page.line(format_args!("{}  {}  {more} further deliveries are left out", one.created, one.id));
+        let mut row = head(story);
+        row.push(String::new().into());
+        row.push(Painted("...".to_owned(), Colour::Faint));
+        row.push(one.id.to_string().into());
+        row.push(format!("{} further deliveries are left out", story.deliveries_left_out).into());
+        rows.push(row);
     }
-    page
+    rows
+}
+
+/// When, what, and by whom.
+fn head(story: &NotificationStory) -> Vec<Painted> {
+    let one = &story.notification;
+    let (kind, colour, object) = match &one.cause {
+        Cause::Alert { name, alert, .. } => {
+            let (kind, colour) = match alert.kind {
+                AlertKind::Firing => ("firing", Colour::Bad),
+                AlertKind::Repeat { .. } => ("repeat", Colour::Bad),
+                AlertKind::Resolved => ("resolved", Colour::Good),
+            };
+            (kind, colour, format!("rule/{name}"))
+        }
+        Cause::Record { name, .. } => ("record", Colour::None, format!("rule/{name}")),
+        Cause::Reminder { name, .. } => ("reminder", Colour::None, format!("schedule/{name}")),
+        Cause::Test { name, .. } => ("test", Colour::Faint, format!("channel/{name}")),
+    };
+    // To the second: what is exact is in the story.
+    let decided = one.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    vec![decided.into(), Painted(kind.to_owned(), colour), object.into()]
+}
+
+fn colour(state: DeliveryState) -> Colour {
+    match state {
+        DeliveryState::Delivered => Colour::Good,
+        DeliveryState::Dead => Colour::Bad,
+        DeliveryState::Pending => Colour::Waits,
+        DeliveryState::Expired | DeliveryState::Suppressed => Colour::Faint,
+    }
+}
+
+fn cut(title: &str) -> String {
+    let mut cut: String = title.chars().take(TITLE).collect();
+    if cut.len() < title.len() {
+        cut.pop();
+        cut.push('…');
+    }
+    cut
+}
+
+/// Why it stands where it does.
+fn why(delivery: &DeliveryRecord) -> String {
+    match delivery.next_attempt {
+        Some(next) if delivery.reason.is_empty() => format!("next attempt at {next}"),
+        Some(next) => format!("{}, next attempt at {next}", delivery.reason),
+        None => delivery.reason.clone(),
+    }
 }
 
 /// A line for a record that could not be decoded.
@@ -62,16 +157,21 @@ fn receiver(delivery: &DeliveryRecord) -> String {
 }
 
 fn add_delivery(page: &mut Page, delivery: &DeliveryRecord) {
-    let mut text = format!("{}: {}", receiver(delivery), delivery.state.name());
+    page.line("");
+    let state = Painted(delivery.state.name().to_owned(), colour(delivery.state));
     // Writing to a String cannot fail, here and below.
+    let mut more = String::new();
     if !delivery.reason.is_empty() {
-        let _ = write!(text, " ({})", delivery.reason);
+        let _ = write!(more, " ({})", delivery.reason);
     }
     if let Some(next) = delivery.next_attempt {
-        let _ = write!(text, ", next attempt at {next}");
+        let _ = write!(more, ", next attempt at {next}");
     }
-    page.line("");
-    page.line(text);
+    page.painted(&[format!("{}: ", receiver(delivery)).into(), state, more.into()]);
+    match delivery.id {
+        Some(id) => page.line(format_args!("  delivery {id}")),
+        None => page.line("  delivery has no id before its channel exists"),
+    }
     if delivery.attempts_left_out > 0 {
         page.line(format_args!("  {} earlier attempts are left out", delivery.attempts_left_out));
     }
@@ -142,10 +242,11 @@ mod tests {
         }))
         .expect("a story");
         assert_eq!(
-            whole(&story).text(),
+            whole(&story, Page::default()).text(),
             "pay: 20 bad log lines in 1m\n  Last: card declined\nid        a17dbef1-601d-5bcc-806b-b0e6bf808605\n\
              severity  critical\ndecided   2026-01-05T01:00:00Z\ncause     AlertRule errors: record logs/3@42 at 2026-01-05T00:59:59Z\n\
              group     service=pay\n\nmail <a@example.com>: Dead (gave up after 1 attempts: 550)\n  \
+             delivery b17dbef1-601d-5bcc-806b-b0e6bf808605\n  \
              \u{20} 1. 2026-01-05T01:00:01Z  Refused: 550 no such mailbox\n"
         );
     }

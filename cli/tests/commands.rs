@@ -83,6 +83,106 @@ fn a_match_answers_each_record_in_its_line() {
 }
 
 #[test]
+fn an_expression_may_begin_with_a_minus() {
+    for arguments in [
+        &["match", "-1 < 0", "--records", "-"][..],
+        &["match", "--records", "-", "-1 < 0"],
+        &["match", "--records", "-", "--", "-1 < 0"],
+    ] {
+        assert_eq!(belfry(arguments, "{}\n"), (0, "true\n".to_owned()), "{arguments:?}");
+    }
+    assert_eq!(belfry(&["match", "--recrods", "-"], "{}\n").0, 2, "an option that there isn't is none");
+}
+
+#[test]
+fn of_several_rules_it_is_said_which_matches() {
+    let rule = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rule.yaml")).unwrap();
+    let second = rule.replace("payment-errors", "second").replace("[\"WARN\", \"ERROR\"]", "[\"WARN\"]");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yaml");
+    std::fs::write(&file, format!("{rule}\n---\n{second}")).unwrap();
+    let records = errors(1) + "\n" + &errors(1).replace("ERROR", "WARN");
+    let (code, text) = belfry(&["rule", "try", "-f", file.to_str().unwrap(), "--records", "-"], &records);
+    assert_eq!(code, 0, "{text}");
+    let lines: Vec<&str> = text.lines().take(2).collect();
+    assert_eq!(lines, ["line 1 matches payment-errors", "line 2 matches payment-errors, second"]);
+    let (_, text) = belfry(&["rule", "try", "-f", "rule.yaml", "--records", "-"], &records);
+    assert!(text.starts_with("line 1 matches\n"), "{text}");
+}
+
+#[test]
+fn a_repeat_moves_the_time_on_that_rules_read_in_the_value() {
+    let rule = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rule.yaml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let timed = rule
+        .replace("topics: [\"service-logs\"]", "topics: [\"service-logs\"], eventTime: {path: record.time}");
+    std::fs::write(folder.path().join("rule.yaml"), &timed).unwrap();
+    let value = "{level: ERROR, service: pay, time: \"2026-01-05T10:00:00Z\"}";
+    let tests = format!(
+        "rules: [rule.yaml]\ntests: [{{name: t, start: 2026-01-05T10:00:00Z, records: [{{at: 0s, repeat: {{count: 10, every: 1s}}, value: {value}}}], \
+         expect: [{{at: 10s, count: 10}}]}}]\n"
+    );
+    let file = folder.path().join("test.yaml");
+    std::fs::write(&file, tests).unwrap();
+    let (code, told) = belfry(&["rule", "test", file.to_str().unwrap()], "");
+    assert_eq!((code, told.as_str()), (0, "ok    t\n1 passed, 0 failed\n"), "{timed}");
+}
+
+#[test]
+fn options_of_the_hub_are_shown_where_it_is_asked_and_taken_before_a_command_too() {
+    for command in [&["match"][..], &["lint"], &["rule", "try"], &["schedule", "preview"], &[]] {
+        let (_, help) = belfry(&[command, &["--help"]].concat(), "");
+        assert!(!help.contains("--hub") && !help.contains("kubeconfig"), "{help}");
+    }
+    for command in ["ask", "list", "dead-letters"] {
+        let (_, help) = belfry(&[command, "--help"], "");
+        assert!(help.contains("--hub-ca-file") && help.contains("--namespace"), "{help}");
+    }
+    let (_, help) = belfry(&["schedule", "import", "--help"], "");
+    assert!(help.contains("--namespace") && !help.contains("--hub"), "{help}");
+}
+
+#[test]
+fn completions_and_a_manual_know_all_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (code, text) = belfry(&["completions", shell], "");
+        assert!(code == 0 && text.contains("dead-letters"), "{shell}");
+    }
+    let (code, page) = belfry(&["man"], "");
+    assert!(code == 0 && page.contains(".TH belfry 1") && page.contains("schedule"), "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(belfry(&["man", "--folder", folder.path().to_str().unwrap()], "").0, 0);
+    let pages: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    for name in ["belfry.1", "belfry-ask.1", "belfry-rule-backtest.1"] {
+        assert!(pages.iter().any(|page| page == name), "{name} in {pages:?}");
+    }
+}
+
+#[test]
+fn as_a_plugin_of_kubectl_it_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("kubectl-belfry");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_belfry"), &plugin).unwrap();
+    let output = Command::new(&plugin).args(["list", "--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("Usage: kubectl belfry list"), "{help}");
+}
+
+#[test]
+fn words_that_are_no_id_are_answered_with_what_may_be_written() {
+    for (arguments, allowed) in [
+        (&["list", "--object", "hook"][..], "KIND/NAME"),
+        (&["ask", "nonsense"], "36 characters"),
+        (&["list", "--state", "gone"], "Suppressed"),
+        (&["list", "--since", "yesterday"], "2h or 7d"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_belfry")).args(arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && told.contains(allowed), "{told}");
+    }
+}
+
+#[test]
 fn lint_exits_with_1_for_an_error_and_with_2_when_it_can_not_read() {
     assert_eq!(belfry(&["lint", "-f", "rule.yaml"], "").0, 0, "a channel that is elsewhere is a warning");
     let broken = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rule.yaml")).unwrap();

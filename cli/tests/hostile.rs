@@ -266,13 +266,26 @@ fn what_the_hub_tells_is_shown_without_a_control_character() {
     let asked = |arguments: &[&str]| {
         belfry(&[&["--hub", &hub, "--token", "t", "-n", "payments"], arguments].concat(), "")
     };
-    for arguments in [&["ask", ID][..], &["list"], &["dead-letters"], &["dead-letters", "-o", "json"]] {
+    for arguments in [
+        &["ask", ID][..],
+        &["ask", ID, "-o", "json"],
+        &["list"],
+        &["list", "-o", "wide"],
+        &["list", "-o", "json"],
+        &["dead-letters"],
+        &["dead-letters", "-o", "json"],
+    ] {
         let ran = asked(arguments);
-        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.told);
+        assert_eq!(
+            ran.code,
+            i32::from(arguments[0] == "ask"),
+            "a dead delivery is a no: {arguments:?}: {}",
+            ran.told
+        );
         assert_plain(&arguments.join(" "), &ran);
     }
     let lines = asked(&["list"]).out.lines().count();
-    assert_eq!(lines, 1, "a line for a delivery, whatever is in it");
+    assert_eq!(lines, 2, "a header, and a line for a delivery, whatever is in it");
     let ran = belfry(&["--hub", &hub, "--token", "t", "-n", "refused", "list"], "");
     assert_eq!(ran.code, 2);
     assert!(!ran.told.contains(domain::hides_in_document), "{:?}", ran.told);

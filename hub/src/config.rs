@@ -45,6 +45,10 @@ pub struct Config {
     /// as the hub then does, can use it at the API server.
     #[arg(long, env = "BELFRY_ACCEPT_API_SERVER_TOKENS")]
     pub accept_api_server_tokens: bool,
+    /// Username of the service account whose tokens an admission policy gives out to people who may get alertrules in a
+    /// namespace, for the audience AUDIENCE/NAMESPACE/USERNAME alone: they may read there. Nobody may by such a token where absent.
+    #[arg(long, env = "BELFRY_PEOPLE_ACCOUNT")]
+    pub people_account: Option<String>,
     /// Username of the operator's service account.
     #[arg(
         long,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ledger::{Error, Ledger, Options};
-use serving::{Caps, Probes, serve};
+use serving::{Caps, Probes, Tunnel, serve_with_tunnel};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,6 +90,7 @@ impl Hub {
             audience: config.audience,
             operator: config.operator_account,
             worker: config.worker_account,
+            people: config.people_account,
             accept_api_server_tokens: config.accept_api_server_tokens,
         };
         let app = App::new(Shared {
@@ -113,7 +114,9 @@ impl Hub {
             files: vec![file.with_extension("db-wal"), file],
         };
         loops::start(&app, &health, &settings, &tasks);
-        tasks.spawn(serve(listener, tls, caps, routes::router(app.clone()), app.stop.clone()));
+        let tunnel = Tunnel { path: protocol::paths::TUNNEL, protocol: protocol::paths::TUNNEL_PROTOCOL };
+        let router = routes::router(app.clone());
+        tasks.spawn(serve_with_tunnel(listener, tls, caps, router, Some(tunnel), app.stop.clone()));
         tasks.close();
         health.set_ready(true);
         Ok(Self { api, metrics: metrics_addr, app, health, tasks, probes })

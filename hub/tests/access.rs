@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{Bed, LONG, channel, jwt, logs, status};
+use common::{Bed, LONG, channel, jwt, jwt_for, logs, status};
 use protocol::messages::{ClaimRequest, DeadLetterQuery, NotificationQuery, Pool};
 
 const SOON: Duration = Duration::ZERO;
@@ -118,4 +118,40 @@ async fn tokens_are_in_no_log_and_refusals_are_in_it_with_who_and_where() {
     for secret in [canary, worker.as_str(), "c2lnbmF0dXJl"] {
         assert!(!text.contains(secret), "a token in the log: {text}");
     }
+}
+
+/// The first line of the answer to a request on a connection that goes on.
+#[allow(clippy::expect_used, reason = "this is a test")]
+async fn answered(stream: &mut tokio::net::TcpStream, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn who_comes_by_a_tunnel_is_asked_for_a_token_as_anybody_and_reads_what_it_grants() {
+    let account = "system:serviceaccount:belfry-system:belfry-people";
+    let mut bed = Bed::new("tunnel", &[&format!("--people-account={account}")]).await;
+    #[allow(clippy::disallowed_methods, reason = "the hub under test has the real clock")]
+    let soon = jiff::Timestamp::now().as_second() + 600;
+    let granted = jwt_for("belfry-hub/a/ann", "granted", soon);
+    bed.know(&granted, account);
+    assert_eq!(status(bed.client(&granted).notifications("a", &query()).await), 200);
+    assert_eq!(status(bed.client(&granted).notifications("b", &query()).await), 403);
+    let address = bed.url.strip_prefix("http://").expect("http").to_owned();
+    for (token, expected) in [(granted.as_str(), "HTTP/1.1 200 OK"), ("junk", "HTTP/1.1 401 Unauthorized")] {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        let upgrade =
+            "GET /v1/tunnel HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: belfry-tunnel\r\n\r\n";
+        assert_eq!(answered(&mut stream, upgrade).await, "HTTP/1.1 101 Switching Protocols");
+        let ask = format!(
+            "GET /v1/namespaces/a/notifications HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        assert_eq!(answered(&mut stream, &ask).await, expected);
+    }
+    bed.stop().await;
 }

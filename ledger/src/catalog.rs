@@ -99,6 +99,14 @@ impl Catalog {
         self.objects.get(self.spaces.get(namespace)?.names.get(name)?)
     }
 
+    /// The object of a kind that has this name now.
+    pub(crate) fn named(&self, namespace: &str, kind: Kind, name: &str) -> Option<&Arc<Object>> {
+        let objects = self.namespaces.get(namespace)?.iter().filter_map(|uid| self.objects.get(uid));
+        let named =
+            objects.filter(|it| it.plan.kind() == kind && it.plan.name == name && it.absent.is_none());
+        named.max_by_key(|it| (it.plan.created, it.plan.uid))
+    }
+
     /// Every rule of a source that is not gone, suspended ones included.
     pub(crate) fn rules_of<'a>(
         &'a self,

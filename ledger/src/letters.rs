@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter};
+use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter, LetterTopic};
 use sqlx::{query, query_as, query_scalar};
 
+use crate::catalog::Catalog;
 use crate::reads::{self, PAGE};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
@@ -23,6 +24,9 @@ const ROW: i64 = 256;
 const VALUE: usize = 21_848;
 const KEY: usize = 1_368;
 const REASON: usize = 1_000;
+
+/// Dead-letter topics that are told with a list.
+const TOPICS: usize = 100;
 
 /// A letter to be kept: topic id, partition, offset, topic, body, bytes.
 type Row<'a> = (&'a str, i32, i64, &'a str, String, i64);
@@ -181,6 +185,7 @@ impl Ledger {
                     .ok_or_else(gone)?
             }
         };
+        let topics = topics(&self.shared.catalog(), namespace);
         let limit = query.limit.unwrap_or(100).clamp(1, 500);
         let sizes: Vec<(i64, i64)> = query_as(reads::LETTER_SIZES)
             .bind(namespace)
@@ -194,7 +199,8 @@ impl Ledger {
             bytes += size;
             first || bytes <= PAGE
         });
-        let Some((end, _)) = fits.last() else { return Ok(DeadLetterList::default()) };
+        let mut list = DeadLetterList { topics, ..DeadLetterList::default() };
+        let Some((end, _)) = fits.last() else { return Ok(list) };
         let found: Vec<(String, i32, i64, String, String)> = query_as(reads::LETTERS)
             .bind(namespace)
             .bind(before)
@@ -204,7 +210,6 @@ impl Ledger {
             .await?;
         drop(reader);
         let more = sizes.last().is_some_and(|(l, _)| l != end);
-        let mut list = DeadLetterList::default();
         let mut at = String::new();
         for (topic, partition, stored, body, topic_id) in found {
             let letter: DeadLetter = serde_json::from_str(&body)?;
@@ -214,6 +219,18 @@ impl Ledger {
         list.next = Some(at).filter(|at| more && !at.is_empty());
         Ok(list)
     }
+}
+
+/// Where else the records of a namespace went that could not be decoded.
+fn topics(catalog: &Catalog, namespace: &str) -> Vec<LetterTopic> {
+    let sources = catalog.space(namespace).into_iter().flat_map(|space| space.sources.values());
+    let rules = sources.flat_map(|source| source.rules.values());
+    let topics = rules.filter_map(|rule| {
+        Some(LetterTopic { rule: rule.name.clone(), topic: rule.plan.dead_letter_topic.clone()? })
+    });
+    let mut topics: Vec<LetterTopic> = topics.take(TOPICS).collect();
+    topics.sort();
+    topics
 }
 
 /// Reads what `next` said: partition, offset, topic id.

@@ -75,18 +75,18 @@ reads! {
     NOTIFICATION = "SELECT n FROM notifications WHERE id = ?1 AND namespace = ?2";
     /// The row of the notification of a delivery.
     NOTIFICATION_OF = "SELECT n FROM deliveries WHERE id = ?1 AND namespace = ?2";
-    /// A notification's id.
-    NOTIFICATION_ID = "SELECT id FROM notifications WHERE n = ?1";
+    /// A notification's id, and when it was decided.
+    NOTIFICATION_ID = "SELECT id, created FROM notifications WHERE n = ?1";
     /// Rows of a namespace's notifications before one, newest first.
     PAGE_OF_NAMESPACE = "SELECT n FROM notifications WHERE namespace = ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3";
     /// The same of what caused them, whatever the namespace.
     PAGE_OF_OBJECT =
         "SELECT n, namespace FROM notifications WHERE object = ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3";
-    /// Of these rows those caused by an object or sent to a channel, and with a delivery in a state.
+    /// Of these rows those caused by an object, decided since a time, and with a delivery to a channel, in a state, or both.
     CHOSEN =
-        "SELECT n.n FROM jsonb_each(?1) j CROSS JOIN notifications n ON n.n = j.value WHERE (?2 IS NULL OR n.object = ?2 \
-         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND d.c = ?3)) \
-         AND (?4 IS NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND d.state = ?4))";
+        "SELECT n.n FROM jsonb_each(?1) j CROSS JOIN notifications n ON n.n = j.value WHERE (?2 IS NULL OR n.object = ?2) \
+         AND (?3 IS NULL OR n.created >= ?3) AND ((?4 IS NULL AND ?5 IS NULL) OR EXISTS (SELECT 1 FROM deliveries d \
+         WHERE d.n = n.n AND (?4 IS NULL OR d.c = ?4) AND (?5 IS NULL OR d.state = ?5)))";
     /// What a notification says.
     BODY = "SELECT body FROM notifications WHERE n = ?1";
     /// Its first deliveries.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use domain::{AttemptRecord, DeliveryRecord, DeliveryState};
+use domain::{AttemptRecord, DeliveryRecord, DeliveryState, Kind};
 use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query_as, query_scalar};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::catalog::Catalog;
 use crate::deliveries::{code, state};
 use crate::reads::{self, PAGE};
-use crate::sql::{set, time, uuid};
+use crate::sql::{ms, set, time, uuid};
 use crate::{Error, Ledger};
 
 /// Deliveries of a story.
@@ -122,13 +122,15 @@ impl Ledger {
     }
 
     /// Notifications, newest first, as many as fit into an answer of about 1 MiB and are found among 500; `next` says
-    /// where to go on. [`Error::NotFound`] when the notification after which to go on is gone.
+    /// where to go on. [`Error::NotFound`] when the notification after which to go on is gone, or nothing has a name that is
+    /// asked for.
     pub async fn notifications(
         &self,
         namespace: &str,
         query: NotificationQuery,
     ) -> Result<NotificationList, Error> {
         let catalog = self.shared.catalog();
+        let wanted = Wanted::of(&query, namespace, &catalog)?;
         let mut reader = self.people.acquire().await?;
         let before = match query.after {
             None => i64::MAX,
@@ -139,8 +141,8 @@ impl Ledger {
                 .await?
                 .ok_or_else(|| Error::NotFound(format!("notification {id} to go on from (begin anew)")))?,
         };
-        let looked = page(&mut reader, &catalog, namespace, query.object, before).await?;
-        let chosen = chosen(&mut reader, &catalog, namespace, &looked, &query).await?;
+        let looked = page(&mut reader, namespace, &wanted, before).await?;
+        let chosen = chosen(&mut reader, namespace, &looked, &wanted).await?;
         let limit = query.limit.unwrap_or(100).clamp(1, 500) as usize;
         let mut list = NotificationList { items: Vec::new(), next: None };
         let mut bytes = 0;
@@ -157,29 +159,81 @@ impl Ledger {
         }
         // All that was looked at is told; there is more where that was a full page.
         if let (Some((end, _)), true) = (looked.last(), looked.len() as i64 >= LOOKED_AT) {
-            let id: Option<String> =
-                query_scalar(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
-            list.next = id.as_deref().map(uuid).transpose()?;
+            let end: Option<(String, i64)> =
+                query_as(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
+            // What comes after is older still.
+            let end = end.filter(|(_, created)| wanted.since.is_none_or(|since| *created >= since));
+            list.next = end.map(|(id, _)| uuid(&id)).transpose()?;
         }
         Ok(list)
+    }
+}
+
+/// What is asked for, by rows and uids.
+#[derive(Default)]
+struct Wanted {
+    /// What caused it.
+    object: Option<Uuid>,
+    /// Row of the channel of a delivery.
+    channel: Option<i64>,
+    since: Option<i64>,
+    state: Option<i64>,
+    /// What can't be, or is another namespace's.
+    nothing: bool,
+}
+
+impl Wanted {
+    fn of(query: &NotificationQuery, namespace: &str, catalog: &Catalog) -> Result<Self, Error> {
+        let mut wanted = Self { since: query.since.map(ms), state: query.state.map(code), ..Self::default() };
+        let named = |kind: Kind, name: &str| {
+            catalog.named(namespace, kind, name).ok_or_else(|| {
+                let kind = kind.name();
+                Error::NotFound(format!(
+                    "{kind} {name:?} in the namespace (ask of one that was removed by its uid)"
+                ))
+            })
+        };
+        for (kind, name) in [(Kind::AlertRule, &query.rule), (Kind::Schedule, &query.schedule)] {
+            if let Some(name) = name {
+                wanted.caused_by(named(kind, name)?.plan.uid);
+            }
+        }
+        if let Some(name) = &query.channel {
+            wanted.channel = Some(named(Kind::NotificationChannel, name)?.row);
+        }
+        if let Some(uid) = query.object {
+            let known = catalog.get(uid);
+            wanted.nothing |= known.is_some_and(|object| object.plan.namespace != namespace);
+            // What is sent to a channel is caused by anything.
+            match known.filter(|object| object.channel().is_some()) {
+                Some(channel) => {
+                    wanted.nothing |= wanted.channel.is_some_and(|other| other != channel.row);
+                    wanted.channel = Some(channel.row);
+                }
+                None => wanted.caused_by(uid),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// By two at a time nothing is.
+    fn caused_by(&mut self, uid: Uuid) {
+        self.nothing |= self.object.is_some_and(|other| other != uid);
+        self.object = Some(uid);
     }
 }
 
 /// The rows to look at next, with their namespaces.
 async fn page(
     reader: &mut SqliteConnection,
-    catalog: &Catalog,
     namespace: &str,
-    object: Option<Uuid>,
+    wanted: &Wanted,
     before: i64,
 ) -> Result<Vec<(i64, String)>, Error> {
-    let known = object.and_then(|uid| catalog.get(uid));
-    if known.is_some_and(|object| object.plan.namespace != namespace) {
+    if wanted.nothing {
         return Ok(Vec::new());
     }
-    // What is sent to a channel is caused by anything.
-    let by_object = object.filter(|_| known.is_none_or(|object| object.channel().is_none()));
-    if let Some(uid) = by_object {
+    if let Some(uid) = wanted.object {
         let sql = query_as(reads::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(LOOKED_AT);
         return Ok(sql.fetch_all(reader).await?);
     }
@@ -195,21 +249,21 @@ async fn page(
 /// Those that are asked for, newest first.
 async fn chosen(
     reader: &mut SqliteConnection,
-    catalog: &Catalog,
     namespace: &str,
     looked: &[(i64, String)],
-    query: &NotificationQuery,
+    wanted: &Wanted,
 ) -> Result<Vec<i64>, Error> {
     let rows: Vec<i64> = looked.iter().filter(|(_, of)| of == namespace).map(|(n, _)| *n).collect();
-    if rows.is_empty() || (query.object.is_none() && query.state.is_none()) {
+    let Wanted { object, channel, since, state, .. } = wanted;
+    if rows.is_empty() || (object.is_none() && channel.is_none() && since.is_none() && state.is_none()) {
         return Ok(rows);
     }
-    let channel = query.object.and_then(|uid| catalog.get(uid)).filter(|object| object.channel().is_some());
     let mut chosen: Vec<i64> = query_scalar(reads::CHOSEN)
         .bind(set(&rows)?)
-        .bind(query.object.map(|uid| uid.to_string()))
-        .bind(channel.map(|object| object.row))
-        .bind(query.state.map(code))
+        .bind(object.map(|uid| uid.to_string()))
+        .bind(since)
+        .bind(channel)
+        .bind(state)
         .fetch_all(reader)
         .await?;
     chosen.sort_unstable_by_key(|n| std::cmp::Reverse(*n));

@@ -316,6 +316,16 @@ impl Client {
         if let Some(object) = query.object {
             let _ = write!(path, "&object={object}");
         }
+        for (name, value) in
+            [("rule", &query.rule), ("schedule", &query.schedule), ("channel", &query.channel)]
+        {
+            if let Some(value) = value {
+                let _ = write!(path, "&{name}={}", paths::fill("{value}", &[value]));
+            }
+        }
+        if let Some(since) = query.since {
+            let _ = write!(path, "&since={}", paths::fill("{since}", &[&since.to_string()]));
+        }
         if let Some(state) = query.state {
             let _ = write!(path, "&state={}", state.name());
         }

@@ -34,14 +34,26 @@ pub const REMINDERS: &str = "/v1/namespaces/{ns}/schedules/{uid}/reminders";
 pub const REPORTS: &str = "/v1/namespaces/{ns}/reports";
 
 /// Workers of the namespace, and people who may `get` `alertrules.belfry.dev` there.
-/// GET `?object=<uid>&state=<DeliveryState>&limit=<1..500>&after=<next>` → [`crate::messages::NotificationList`], newest first, in
-/// pages of about 1 MiB.
+/// GET `?object=<uid>&rule=<name>&schedule=<name>&channel=<name>&since=<RFC 3339>&state=<DeliveryState>&limit=<1..500>&after=<next>`
+/// → [`crate::messages::NotificationList`], newest first, in pages of about 1 MiB; 404 where nothing has that name now.
 pub const NOTIFICATIONS: &str = "/v1/namespaces/{ns}/notifications";
 /// The same. GET → [`crate::messages::NotificationStory`]. `{id}` is a notification's or a delivery's.
 pub const NOTIFICATION: &str = "/v1/namespaces/{ns}/notifications/{id}";
 /// The same people. GET `?limit=<1..500>&after=<next>` → [`crate::messages::DeadLetterList`], newest first, in pages of about
 /// 1 MiB: records that could not be decoded and that no dead-letter topic took.
 pub const DEAD_LETTERS: &str = "/v1/namespaces/{ns}/dead-letters";
+
+/// Anybody, as a connection is anybody's. GET with `Upgrade:` [`TUNNEL_PROTOCOL`] → 101: from there on a connection within this
+/// one, with a TLS handshake of its own, for those who come by a proxy that ends TLS itself.
+pub const TUNNEL: &str = "/v1/tunnel";
+/// What [`TUNNEL`] is an upgrade to.
+pub const TUNNEL_PROTOCOL: &str = "belfry-tunnel";
+
+/// The audience of a token with which somebody reads one namespace's notifications, made of the hub's own audience. The API
+/// server gives one out, for the account that the hub knows, only to that user, and only if they may `get` AlertRules there.
+pub fn reader_audience(hub: &str, namespace: &str, username: &str) -> String {
+    format!("{hub}/{namespace}/{username}")
+}
 
 /// Fills `{name}` places of a path, in their order. Values are percent-encoded where a path needs it.
 pub fn fill(path: &str, values: &[&str]) -> String {

@@ -11,6 +11,7 @@ mod places;
 mod probes;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub use clients::Clients;
 pub use places::Caps;
 use places::{Place, Places};
 pub use probes::Probes;
+pub use tunnel::Tunnel;
 
 /// How long a client may take to send its headers, and keep an idle connection. Not 10 s to the second: clients that call
 /// every ten seconds would meet the end of their connection each time.
@@ -74,6 +76,18 @@ pub fn tls(certificate: &[u8], key: &[u8], clients: Option<&Clients>) -> anyhow:
 /// Serves until `stop`; ends when all connections have ended. Who finds no place is cut off at once, so that a client tries
 /// again and does not wait.
 pub async fn serve(listener: TcpListener, tls: Tls, caps: Caps, router: Router, stop: CancellationToken) {
+    serve_with_tunnel(listener, tls, caps, router, None, stop).await;
+}
+
+/// The same; with a [`Tunnel`] a client may begin a connection within its connection, which is served as any other.
+pub async fn serve_with_tunnel(
+    listener: TcpListener,
+    tls: Tls,
+    caps: Caps,
+    router: Router,
+    tunnel: Option<Tunnel>,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let places = Places::new(caps);
     let mut said = tokio::time::interval(SAID);
@@ -92,13 +106,17 @@ pub async fn serve(listener: TcpListener, tls: Tls, caps: Caps, router: Router, 
         match accepted {
             Ok((stream, peer)) => {
                 let Some(place) = places.enter(peer.ip()) else { continue };
-                let (router, stop) = (router.clone(), stop.clone());
-                let tls = tls.as_ref().map(|tls| tls.borrow().clone());
-                connections.spawn(async move {
-                    let place = Arc::new(place);
-                    let served = handshake(stream, peer, tls, router, Arc::clone(&place), stop);
-                    let _ = place.pushed_out.run_until_cancelled(served).await;
-                });
+                // Small answers to long polls should not wait for more; a failure only costs time.
+                let _ = stream.set_nodelay(true);
+                let served = Served {
+                    peer,
+                    tls: tls.as_ref().map(|tls| tls.borrow().clone()),
+                    router: router.clone(),
+                    place: Arc::new(place),
+                    tunnel: tunnel.map(|tunnel| (tunnel, connections.clone())),
+                    stop: stop.clone(),
+                };
+                connections.spawn(served.run(stream));
             }
             Err(error) => {
                 // Out of file descriptors, or a client that left at once: the listener itself goes on.
@@ -112,58 +130,70 @@ pub async fn serve(listener: TcpListener, tls: Tls, caps: Caps, router: Router, 
     connections.wait().await;
 }
 
-async fn handshake(
-    stream: TcpStream,
+/// What a connection is served with.
+#[derive(Clone)]
+struct Served {
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
+    /// One, also for the connection within it.
     place: Arc<Place>,
+    /// Where a connection within this one may begin, and who waits for its end. None within one.
+    tunnel: Option<(Tunnel, TaskTracker)>,
     stop: CancellationToken,
-) {
-    // Small answers to long polls should not wait for more; a failure only costs time.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return connection(stream, peer, router, place, stop).await };
-    let shaken = tokio::time::timeout(HEADERS, TlsAcceptor::from(tls).accept(stream));
-    match stop.run_until_cancelled(shaken).await {
-        Some(Ok(Ok(stream))) => connection(stream, peer, router, place, stop).await,
-        Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a handshake failed"),
-        Some(Err(_)) => tracing::debug!(%peer, "a handshake took too long"),
-        None => {}
-    }
 }
 
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    peer: SocketAddr,
-    router: Router,
-    place: Arc<Place>,
-    stop: CancellationToken,
-) {
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        let (router, place) = (router.clone(), Arc::clone(&place));
-        async move {
-            place.begins();
-            let response = answer(router, request).await;
-            place.answers(response.status().is_success());
-            Ok::<_, Infallible>(response)
+impl Served {
+    /// Until it ends, or its place is needed.
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let pushed_out = self.place.pushed_out.clone();
+        let _ = pushed_out.run_until_cancelled(self.handshake(stream)).await;
+    }
+
+    async fn handshake(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Some(tls) = self.tls.clone() else { return self.connection(stream).await };
+        let peer = self.peer;
+        let shaken = tokio::time::timeout(HEADERS, TlsAcceptor::from(tls).accept(stream));
+        match self.stop.clone().run_until_cancelled(shaken).await {
+            Some(Ok(Ok(stream))) => self.connection(stream).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a handshake failed"),
+            Some(Err(_)) => tracing::debug!(%peer, "a handshake took too long"),
+            None => {}
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    }
+
+    async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (peer, stop) = (self.peer, self.stop.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            let served = self.clone();
+            async move {
+                if let Some(begun) = tunnel::begin(&served, &mut request) {
+                    return Ok::<_, Infallible>(begun);
+                }
+                request.extensions_mut().insert(Peer(served.peer));
+                served.place.begins();
+                let response = answer(served.router, request).await;
+                served.place.answers(response.status().is_success());
+                Ok(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %peer, "a connection broke");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, %peer, "a connection broke");
     }
 }
 

@@ -10,13 +10,15 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::*;
 
 /// Longer than anything here takes; only a hang lasts so long.
 const HANG: Duration = Duration::from_mins(1);
+
+const TUNNEL: Tunnel = Tunnel { path: "/tunnel", protocol: "x-tunnel" };
 
 /// Requests that are never answered.
 static SLOW: AtomicUsize = AtomicUsize::new(0);
@@ -40,7 +42,8 @@ async fn started(caps: Caps, tls: Tls) -> SocketAddr {
                 std::future::pending::<()>()
             }),
         );
-    tokio::spawn(serve(listener, tls, caps, router, CancellationToken::new()));
+    let stop = CancellationToken::new();
+    tokio::spawn(serve_with_tunnel(listener, tls, caps, router, Some(TUNNEL), stop));
     address
 }
 
@@ -211,4 +214,54 @@ fn a_probe_is_answered_while_all_threads_of_the_runtime_are_busy() {
     });
     assert!(answer.join().unwrap().ends_with("alive\n"));
     drop(ends);
+}
+
+/// Asks for a tunnel; the head of the answer.
+async fn tunnel(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
+    let request = "GET /tunnel HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: x-tunnel\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = tokio::time::timeout(HANG, stream.read_u8()).await.expect("an answer, or the end");
+        head.push(byte.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn within_a_connection_whose_tls_ends_elsewhere_another_begins_with_a_handshake_of_its_own() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ours = Authority::new("ours");
+    let (certificate, key) = ours.signs("server");
+    let (_current, current) =
+        watch::channel(tls(certificate.as_bytes(), key.as_bytes(), None).expect("a certificate"));
+    let address = started(Caps::of(64, 64), Some(current)).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ours.pem().as_bytes()).unwrap()).unwrap();
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(client));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut outer = connector.connect(name.clone(), from(1, address).await).await.unwrap();
+    let head = tunnel(&mut outer).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let mut inner = connector.connect(name, outer).await.expect("a handshake in the tunnel");
+    assert!(ask(&mut inner, "/").await.ends_with("here\n"));
+    assert!(ask(&mut inner, "/").await.ends_with("here\n"), "and a second request");
+    let head = tunnel(&mut inner).await;
+    assert!(head.starts_with("HTTP/1.1 404 "), "no tunnel in a tunnel: {head}");
+}
+
+#[tokio::test]
+async fn a_tunnel_has_the_place_of_its_connection_and_a_silent_one_makes_room() {
+    let address = started(Caps { all: 8, per_peer: 4, silent: 4, silent_per_peer: 2 }, None).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut stream = from(1, address).await;
+        assert!(tunnel(&mut stream).await.starts_with("HTTP/1.1 101 "));
+        silent.push(stream);
+    }
+    ended(&mut silent[0]).await;
+    let mut last = silent.pop().unwrap();
+    assert!(ask(&mut last, "/").await.ends_with("here\n"), "the newest of them is heard");
+    assert!(ask(&mut from(2, address).await, "/").await.ends_with("here\n"));
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::junit::{Case, Suite};
-use super::{Notice, Run};
+use super::{Notice, Run, times};
 use crate::{manifests, records, terminal};
 
 /// How results are written.
@@ -63,7 +63,8 @@ struct Test {
 struct Given {
     /// How long after the start.
     at: String,
-    /// This many in all, each `every` after the one before; 1 where it is absent.
+    /// This many in all, each `every` after the one before, at the time within its value too where a rule reads that (`eventTime`);
+    /// 1 where it is absent.
     #[serde(default)]
     repeat: Option<Repeat>,
     #[serde(flatten)]
@@ -152,7 +153,15 @@ fn check(test: &Test, plans: &[Plan]) -> anyhow::Result<Option<String>> {
         };
         for number in 0..count {
             let time_ms = Some(after(test.start, &given.at)? + number * every);
-            run.push(&records::Line { time_ms, ..line.clone() }, topic.as_deref())?;
+            let mut line = line.clone();
+            if number > 0 && !run.event_times().is_empty() {
+                let mut record = given.record.clone();
+                for event_time in run.event_times() {
+                    record = times::moved(&record, event_time, number * every)?;
+                }
+                line = records::record(&record, 0).map_err(anyhow::Error::msg)?;
+            }
+            run.push(&records::Line { time_ms, ..line }, topic.as_deref())?;
         }
     }
     let until = test.until.as_ref().map(|until| after(test.start, until)).transpose()?;

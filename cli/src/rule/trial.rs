@@ -34,13 +34,19 @@ pub(crate) fn run(flags: &Flags, now: jiff::Timestamp) -> anyhow::Result<bool> {
     let mut run = Run::new(manifests::rules(&manifests, now)?)?;
     let topic = run.default_topic().ok();
     let text = flags.output == Output::Text;
+    let several = run.rules().count() > 1;
     let mut matched = 0_u64;
     let lines = Lines { are_text: run.reads_text(), time_path: flags.time_path.clone() };
     records::each(&flags.records, &lines, |line| {
         let rules = run.push(&line, topic.as_deref())?;
         matched += u64::from(rules > 0);
         if text && rules > 0 && matched <= SHOWN {
-            terminal::line(format_args!("line {} matches", line.number));
+            let which = if several {
+                format!(" {}", run.counting(&line, topic.as_deref()).join(", "))
+            } else {
+                String::new()
+            };
+            terminal::line(format_args!("line {} matches{which}", line.number));
         }
         Ok(())
     })?;

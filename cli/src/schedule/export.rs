@@ -22,6 +22,9 @@ pub(crate) struct Flags {
     /// Where the calendar goes: a file, which is replaced whole, or - for standard output.
     #[arg(short, long, default_value = "-")]
     output: PathBuf,
+    /// The namespace of manifests that name none; `default` when absent.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// Exports; whether no Schedule was refused.

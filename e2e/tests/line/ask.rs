@@ -1,4 +1,4 @@
-//! The 3 a.m. question, over HTTP: who may ask, and what is answered.
+//! The 3 a.m. question, over HTTP and by the command line: who may ask, and what is answered.
 
 use e2e::tenant::Tenant;
 use serde_json::Value;
@@ -75,5 +75,112 @@ subjects: [{kind: ServiceAccount, name: person, namespace: $NS}]
     let stranger = token(&foreign, &foreign.ns, "belfry-worker", &["--audience", "belfry-hub"]).await;
     assert_eq!(ask(&client, &url, &stranger).await.0, 403, "a worker of another namespace");
     foreign.leave().await;
+    tenant.leave().await;
+}
+
+/// `belfry` as a person runs it, with a kubeconfig and nothing else; exit code, what it printed and what it told.
+async fn belfry(kubeconfig: &std::path::Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = tokio::process::Command::new(built("belfry"))
+        .args(args)
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .await
+        .expect("belfry runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A binary of the workspace, built beside this test.
+fn built(name: &str) -> std::path::PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    test.ancestors().nth(2).expect("target/.../debug").join(name)
+}
+
+/// The kubeconfig of this run with another user: a service account, by its token for the API server, and its namespace.
+async fn kubeconfig_of(tenant: &Tenant, account: &str, folder: &std::path::Path) -> std::path::PathBuf {
+    let token = token(tenant, &tenant.ns, account, &[]).await;
+    let text = tenant.cluster.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"]).await;
+    let mut config: Value = serde_json::from_str(&text).expect("a kubeconfig");
+    config["users"] = serde_json::json!([{"name": account, "user": {"token": token}}]);
+    config["contexts"][0]["context"]["user"] = account.into();
+    config["contexts"][0]["context"]["namespace"] = tenant.ns.as_str().into();
+    let file = folder.join(account);
+    std::fs::write(&file, config.to_string()).expect("it is written");
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_kubeconfig_alone_whoever_may_get_alert_rules_asks_the_hub_and_nobody_else() {
+    let tenant = Tenant::new("t-ask-kubeconfig").await;
+    tenant.apply(&webhook(&tenant, "hook", "{}")).await;
+    tenant.ready("nch/hook").await;
+    annotate(&tenant, "nch/hook", "belfry.dev/send-test=one").await;
+    let received = tenant.arrived("hook", 1, 60).await;
+    field(&tenant, "nch/hook", "/status/lastTest/result", serde_json::json!("Delivered")).await;
+    let delivery = received[0].headers["webhook-id"].clone();
+    for account in ["person", "other"] {
+        tenant.cluster.kubectl(&["-n", &tenant.ns, "create", "serviceaccount", account]).await;
+    }
+    let role = ["create", "role", "reader", "--verb=get", "--resource=alertrules.belfry.dev"];
+    tenant.cluster.kubectl(&[&["-n", &tenant.ns][..], &role].concat()).await;
+    let person = format!("--serviceaccount={}:person", tenant.ns);
+    tenant
+        .cluster
+        .kubectl(&["-n", &tenant.ns, "create", "rolebinding", "reader", "--role=reader", &person])
+        .await;
+    let folder = std::env::temp_dir().join(format!("belfry-ask-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let person = kubeconfig_of(&tenant, "person", &folder).await;
+
+    // The namespace is the context's.
+    let (code, story, told) =
+        e2e::cluster::eventually("the role is heeded", std::time::Duration::from_secs(30), async || {
+            match belfry(&person, &["ask", &delivery]).await {
+                answer @ (Some(0), ..) => Ok(answer),
+                (code, out, told) => Err(format!("{code:?} {out} {told}")),
+            }
+        })
+        .await;
+    assert!(
+        story.contains("NotificationChannel hook") && story.contains("Delivered"),
+        "{code:?} {story} {told}"
+    );
+    let (code, list, told) = belfry(&person, &["list", "--channel", "hook", "--since", "1h"]).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(list.starts_with("DECIDED") && list.contains("channel/hook"), "{list}");
+    let (code, _, told) = belfry(&person, &["list", "-n", "default"]).await;
+    assert!(
+        code == Some(2) && told.contains("right to get alertrules"),
+        "another namespace: {code:?} {told}"
+    );
+    let other = kubeconfig_of(&tenant, "other", &folder).await;
+    let (code, _, told) = belfry(&other, &["list"]).await;
+    assert!(
+        code == Some(2) && told.contains("right to get alertrules"),
+        "without the right: {code:?} {told}"
+    );
+
+    // Nor by a token made by hand: for another namespace, in another's name, for the API server, or for longer.
+    let file = person.to_str().expect("UTF-8");
+    let as_person = ["--kubeconfig", file, "-n", "belfry-system", "create", "token", "belfry-people"];
+    let user = format!("system:serviceaccount:{}:person", tenant.ns);
+    let good = format!("--audience=belfry-hub/{}/{user}", tenant.ns);
+    tenant.cluster.kubectl(&[&as_person[..], &[good.as_str()]].concat()).await;
+    let elsewhere = format!("--audience=belfry-hub/default/{user}");
+    let nobody = format!("--audience=belfry-hub/{}/somebody", tenant.ns);
+    for wrong in [
+        &[elsewhere.as_str()][..],
+        &[&nobody],
+        &["--audience=belfry-hub"],
+        &["--audience=https://kubernetes.default.svc"],
+        &[],
+        &[&good, &elsewhere],
+        &[&good, "--duration=2h"],
+    ] {
+        let refusal =
+            tenant.cluster.try_kubectl(&[&as_person[..], wrong].concat()).await.expect_err("refused");
+        assert!(refusal.contains("ValidatingAdmissionPolicy"), "{wrong:?}: {refusal}");
+    }
+    let _ = std::fs::remove_dir_all(&folder);
     tenant.leave().await;
 }

@@ -304,3 +304,22 @@ async fn names_that_yaml_takes_for_something_else_stay_names() {
         assert!(name.is_string() || name.is_object(), "{place}: {name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_by_kubeconfig_has_three_rights_at_one_object_each_and_never_without_the_policy() {
+    let documents = rendered(&[]).await;
+    let people = |kind: &str| {
+        let named = |it: &&&Value| it["metadata"]["name"] == "belfry-people";
+        of_kind(&documents, kind).iter().find(named).map(|it| (**it).clone()).expect("it is there")
+    };
+    let role = people("Role");
+    let at: Vec<_> = role["rules"].as_array().expect("rules").iter().map(|it| &it["resourceNames"]).collect();
+    let named =
+        ["belfry-ca", "https:belfry-hub:https", "belfry-people"].map(|name| serde_json::json!([name]));
+    assert_eq!(at, named.iter().collect::<Vec<_>>());
+    let policy = people("ValidatingAdmissionPolicy");
+    assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+    assert_eq!(people("ValidatingAdmissionPolicyBinding")["spec"]["policyName"], "belfry-people");
+    let documents = rendered(&["hub.askByKubeconfig=null"]).await;
+    assert!(!documents.iter().any(|it| it.to_string().contains("belfry-people")), "all of it or nothing");
+}

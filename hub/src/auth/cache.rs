@@ -137,8 +137,12 @@ mod tests {
     fn a_flood_of_junk_stays_bounded_and_leaves_good_answers_alone() {
         let answers = Answers::default();
         let at = Instant::now();
-        let good =
-            Arc::new(Known { identity: super::super::Identity::default(), for_hub: true, is_service: true });
+        let good = Arc::new(Known {
+            identity: super::super::Identity::default(),
+            for_hub: true,
+            granted: None,
+            is_service: true,
+        });
         answers.keep(hash(0), Some(good), at);
         for n in 1..80_000 {
             answers.keep(hash(n), None, at + Duration::from_micros(n as u64));
@@ -152,7 +156,12 @@ mod tests {
         let answers = Answers::default();
         let at = Instant::now();
         let known = |is_service| {
-            Arc::new(Known { identity: super::super::Identity::default(), for_hub: true, is_service })
+            Arc::new(Known {
+                identity: super::super::Identity::default(),
+                for_hub: true,
+                granted: None,
+                is_service,
+            })
         };
         answers.keep(hash(1), None, at);
         answers.keep(hash(2), Some(known(false)), at);

@@ -3,7 +3,8 @@
 //! Invariants: a worker is the account named in the settings, in a namespace of its own, by a token made for the hub's
 //! audience; it may touch that namespace alone. The operator is one account, and may use the operator's paths alone.
 //! Anyone else may only read, and only where a SubjectAccessReview allows it, by such a token too unless the settings take
-//! those for the API server. A token is known by its hash. What can be refused without asking is, and what is asked is bounded.
+//! those for the API server; or by one of the account for people, which says in its audience who may read where: the API server
+//! gave it out by a policy that asked the same (docs/adr/0026). A token is known by its hash. What can be refused without asking is, and what is asked is bounded.
 //! Never: a claim of a token believed that the API server has not confirmed; its form, expiry and audience serve to refuse.
 
 mod asking;
@@ -29,6 +30,9 @@ use crate::problem::Refusal;
 
 /// How long the API server is taken for down after it gave no answer: meanwhile those who are known are not kept waiting.
 const DOWN_FOR: Duration = Duration::from_secs(30);
+
+/// How long a token that the policy for people gives out may last from now, seconds: an hour, and clocks differ.
+const GRANTED_FOR: i64 = 3_600 + 60;
 
 /// What a path asks of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +93,8 @@ pub struct Accounts {
     pub operator: String,
     /// Name of the workers' service account in each namespace.
     pub worker: String,
+    /// Username of the account whose tokens are given out by the policy for people, if there is one.
+    pub people: Option<String>,
     /// Whether people may show tokens for the API server.
     pub accept_api_server_tokens: bool,
 }
@@ -139,6 +145,12 @@ impl Auth {
             Need::Reader(_) if worker.is_some() || *who == self.accounts.operator => {
                 forbid("this token is for another part of Belfry".to_owned())
             }
+            Need::Reader(ns) if known.granted.is_some() => {
+                if known.granted.as_ref() == Some(ns) {
+                    return Ok(Caller::Person(who.as_str().into()));
+                }
+                forbid(format!("this token is not for namespace {ns:?}"))
+            }
             Need::Reader(ns) => {
                 let may = self.may_read(hash, &known.identity, ns);
                 if may.await.map_err(|refusal| Denied::new(refusal, Some(who)))? {
@@ -165,6 +177,13 @@ impl Auth {
             return Err(Refusal::unauthorized("the token has expired"));
         }
         let is_for_hub = claims.as_ref().is_some_and(|claims| self.is_for_hub(claims));
+        if let Some(claims) = claims.as_ref().filter(|claims| self.granted(claims).is_some()) {
+            // The policy gives out none that lasts longer: such a one was made without it.
+            if claims.exp.is_none_or(|exp| exp > now.as_second() + GRANTED_FOR) {
+                return Err(Refusal::unauthorized("a token to read a namespace with lasts an hour at most"));
+            }
+            return Ok(Some(claims.clone()));
+        }
         if is_for_hub || self.accounts.accept_api_server_tokens {
             return Ok(claims);
         }
@@ -176,6 +195,14 @@ impl Auth {
 
     fn is_for_hub(&self, claims: &Claims) -> bool {
         claims.audiences.contains(&self.accounts.audience)
+    }
+
+    /// What a token of the account for people says in its audience: the namespace, and the user.
+    fn granted<'a>(&self, claims: &'a Claims) -> Option<(&'a str, &'a str)> {
+        self.accounts.people.as_ref()?;
+        let [audience] = claims.audiences.as_slice() else { return None };
+        let grant = audience.strip_prefix(&self.accounts.audience)?.strip_prefix('/')?;
+        grant.split_once('/').filter(|(ns, user)| is_namespace(ns) && !user.is_empty())
     }
 
     /// Who holds this token, by the cache or by the API server.
@@ -251,19 +278,30 @@ impl Auth {
     /// Asks the API server: as a token for the hub where it says that it is one, else as one of its own; once. A token that says
     /// nothing of itself may be either.
     async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<Known>, ReviewError> {
+        if let Some((claims, (ns, user))) = claims.and_then(|claims| Some((claims, self.granted(claims)?))) {
+            let audience = claims.audiences.first().map(String::as_str);
+            let confirmed = self.ask(token, audience).await?;
+            let is_ours = |identity: &Identity| Some(&identity.username) == self.accounts.people.as_ref();
+            return Ok(confirmed.filter(is_ours).map(|_| Known {
+                identity: Identity { username: user.to_owned(), ..Identity::default() },
+                for_hub: false,
+                granted: Some(ns.to_owned()),
+                is_service: false,
+            }));
+        }
         let says_for_hub = claims.map(|claims| self.is_for_hub(claims));
         if says_for_hub != Some(false)
             && let Some(identity) = self.ask(token, Some(&self.accounts.audience)).await?
         {
             let who = &identity.username;
             let is_service = *who == self.accounts.operator || self.worker_namespace(who).is_some();
-            return Ok(Some(Known { identity, for_hub: true, is_service }));
+            return Ok(Some(Known { identity, for_hub: true, granted: None, is_service }));
         }
         if says_for_hub == Some(true) || !self.accounts.accept_api_server_tokens {
             return Ok(None);
         }
         let identity = self.ask(token, None).await?;
-        Ok(identity.map(|identity| Known { identity, for_hub: false, is_service: false }))
+        Ok(identity.map(|identity| Known { identity, for_hub: false, granted: None, is_service: false }))
     }
 
     async fn ask(&self, token: &str, audience: Option<&str>) -> Result<Option<Identity>, ReviewError> {
@@ -298,6 +336,8 @@ pub(crate) struct Known {
     identity: Identity,
     /// Whether the token was made for the hub's audience.
     for_hub: bool,
+    /// The one namespace that it may read, as the API server granted with it.
+    granted: Option<String>,
     /// Whether it is a worker's or the operator's.
     is_service: bool,
 }

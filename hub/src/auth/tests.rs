@@ -10,6 +10,8 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
+const PEOPLE: &str = "system:serviceaccount:belfry-system:belfry-people";
+
 /// Knows tokens by their text; can be switched off.
 #[derive(Default)]
 struct Book {
@@ -76,6 +78,7 @@ fn made(book: Book, accept_api_server_tokens: bool) -> (Auth, Arc<Book>) {
         audience: "belfry-hub".to_owned(),
         operator: "system:serviceaccount:belfry-system:belfry-operator".to_owned(),
         worker: "belfry-worker".to_owned(),
+        people: Some(PEOPLE.to_owned()),
         accept_api_server_tokens,
     };
     let book = Arc::new(book);
@@ -290,4 +293,54 @@ async fn without_the_api_server_a_reviewed_token_holds_and_a_new_one_waits() {
     assert_eq!(status(&auth, &held, worker_of("a"), NOW).await, 200);
     assert_eq!(book.asked.load(Ordering::Relaxed), asked, "a held answer spares the next request the wait");
     assert_eq!(status(&auth, &held, worker_of("a"), NOW + jiff::SignedDuration::from_secs(3_600)).await, 401);
+}
+
+#[tokio::test]
+async fn a_token_that_the_policy_gave_out_reads_the_namespace_that_it_names_and_does_nothing_else() {
+    let soon = NOW.as_second() + 600;
+    let granted = token("x", "belfry-hub/a/https://issuer#ann", soon);
+    let mut book = Book::default();
+    book.hub.insert(granted.clone(), PEOPLE.to_owned());
+    let (auth, book) = auth(book);
+    let headers = HeaderMap::from_iter([(
+        header::AUTHORIZATION,
+        HeaderValue::from_str(&format!("Bearer {granted}")).expect("a header"),
+    )]);
+    let caller = auth.check(&headers, &reader_of("a"), None, NOW).await.expect("allowed");
+    assert_eq!(caller, Caller::Person("https://issuer#ann".into()));
+    assert_eq!(
+        book.asked.load(Ordering::Relaxed),
+        1,
+        "the token alone: the API server has asked what they may"
+    );
+    for need in [reader_of("b"), worker_of("a"), Need::Operator] {
+        assert_eq!(status(&auth, &granted, need, NOW).await, 403);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_policy_did_not_give_out_reads_nothing() {
+    let soon = NOW.as_second() + 600;
+    let mut book = Book::default();
+    // Whoever may make tokens of an account of their own, for whatever audience.
+    let other = token("x", "belfry-hub/a/ann", soon);
+    book.hub.insert(other.clone(), "system:serviceaccount:b:mine".to_owned());
+    let operator = token("y", "belfry-hub/a/ann", soon);
+    book.hub.insert(operator.clone(), "system:serviceaccount:belfry-system:belfry-operator".to_owned());
+    let long = token("z", "belfry-hub/a/ann", NOW.as_second() + 7_200);
+    book.hub.insert(long.clone(), PEOPLE.to_owned());
+    let (auth, _) = auth(book);
+    for token in [&other, &operator, &long] {
+        for need in [reader_of("a"), worker_of("a"), Need::Operator] {
+            assert_eq!(status(&auth, token, need, NOW).await, 401);
+        }
+    }
+    // Of a hub without such an account: the audience is none of its own.
+    let granted = token("x", "belfry-hub/a/ann", soon);
+    let mut book = Book::default();
+    book.hub.insert(granted.clone(), PEOPLE.to_owned());
+    let (mut auth, book) = made(book, false);
+    auth.accounts.people = None;
+    assert_eq!(status(&auth, &granted, reader_of("a"), NOW).await, 401);
+    assert_eq!(book.asked.load(Ordering::Relaxed), 0);
 }

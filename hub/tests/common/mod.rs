@@ -56,7 +56,8 @@ impl Reviewer for Book {
         token: &'a str,
         audience: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
-        let book = if audience == Some("belfry-hub") { &self.hub } else { &self.cluster };
+        let for_hub = audience.is_some_and(|audience| audience.starts_with("belfry-hub"));
+        let book = if for_hub { &self.hub } else { &self.cluster };
         let who = lock(book).get(token).cloned();
         let who = who.map(|username| Identity { username, ..Identity::default() });
         Box::pin(async move { self.answer(who) })

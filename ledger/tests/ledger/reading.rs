@@ -1,7 +1,7 @@
 //! Reading what one namespace made much of: in pages, each bounded, and nothing else waits for it.
 
 use domain::DeliveryState;
-use protocol::messages::{NotificationQuery, NotificationStory};
+use protocol::messages::{DeadLetterQuery, NotificationQuery, NotificationStory};
 use sqlx::{query, raw_sql};
 use uuid::Uuid;
 
@@ -106,6 +106,74 @@ async fn a_question_that_few_answer_looks_at_so_many_and_says_where_to_go_on() {
     let gone = NotificationQuery { after: Some(Uuid::from_u128(9)), ..NotificationQuery::default() };
     let error = bed.ledger.notifications(NS, gone).await.unwrap_err();
     assert!(error.to_string().contains("begin anew"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_by_name_time_and_state_is_found_and_nothing_else() {
+    let bed = filled(1_200, 1, 1).await;
+    bed.put(vec![channel(Uuid::from_u128(7), "other", |_| {}), rule(Uuid::from_u128(8), "quiet", |_| {})])
+        .await;
+    let names = any().name;
+    let text = |name: &str| Some(name.to_owned());
+    let none = NotificationQuery::default;
+    for (what, query, found) in [
+        ("rule", NotificationQuery { rule: text(&names), ..none() }, 1_200),
+        ("another rule", NotificationQuery { rule: text("quiet"), ..none() }, 0),
+        ("channel", NotificationQuery { channel: text("hook"), ..none() }, 1_200),
+        ("another channel", NotificationQuery { channel: text("other"), ..none() }, 0),
+        ("since", NotificationQuery { since: Some(at(1_101)), ..none() }, 100),
+        (
+            "all of them",
+            NotificationQuery {
+                rule: text(&names),
+                channel: text("hook"),
+                since: Some(at(1_101)),
+                state: Some(DeliveryState::Dead),
+                object: Some(RULE),
+                ..none()
+            },
+            100,
+        ),
+        (
+            "a state of another channel's delivery",
+            NotificationQuery { channel: text("other"), state: Some(DeliveryState::Dead), ..none() },
+            0,
+        ),
+        ("two causes", NotificationQuery { rule: text("quiet"), object: Some(RULE), ..none() }, 0),
+    ] {
+        let (stories, pages) = list(&bed, query, 10_000).await;
+        assert_eq!(stories.len(), found, "{what}");
+        assert!(what != "since" || pages == 1, "it ends where older ones begin: {pages}");
+    }
+    for query in [
+        NotificationQuery { rule: text("nowhere"), ..none() },
+        NotificationQuery { schedule: text(&names), ..none() },
+        NotificationQuery { channel: text("nowhere"), ..none() },
+    ] {
+        let error = bed.ledger.notifications(NS, query).await.unwrap_err();
+        assert!(error.to_string().contains("in the namespace"), "{error}");
+    }
+    let error = bed.ledger.notifications("other", NotificationQuery { rule: text(&names), ..none() }).await;
+    assert!(error.is_err(), "a name is of its namespace");
+}
+
+#[tokio::test]
+async fn a_list_of_dead_letters_says_which_topics_have_others() {
+    let bed = Bed::new().await;
+    let letters = |topic: &str| {
+        let topic = topic.to_owned();
+        move |rule: &mut domain::RulePlan| rule.dead_letter_topic = Some(topic)
+    };
+    bed.put(vec![
+        rule(Uuid::from_u128(7), "one", letters("a-dead")),
+        rule(Uuid::from_u128(8), "two", letters("b-dead")),
+        rule(Uuid::from_u128(9), "three", |_| {}),
+    ])
+    .await;
+    let list = bed.ledger.dead_letters(NS, DeadLetterQuery::default()).await.unwrap();
+    let told: Vec<_> = list.topics.iter().map(|it| (it.rule.as_str(), it.topic.as_str())).collect();
+    assert_eq!((list.items.len(), told), (0, vec![("one", "a-dead"), ("two", "b-dead")]));
+    assert!(bed.ledger.dead_letters("other", DeadLetterQuery::default()).await.unwrap().topics.is_empty());
 }
 
 #[tokio::test]

@@ -188,9 +188,7 @@ async fn a_notification_is_found_by_its_id_and_by_its_deliverys_in_its_namespace
     assert_eq!(bed.ledger.notification("other", id).await.unwrap(), None);
     let query = |object| protocol::messages::NotificationQuery {
         object: Some(object),
-        state: None,
-        limit: None,
-        after: None,
+        ..protocol::messages::NotificationQuery::default()
     };
     for (object, count) in [(RULE, 2), (HOOK, 2), (Uuid::from_u128(9), 0)] {
         assert_eq!(bed.ledger.notifications(NS, query(object)).await.unwrap().items.len(), count);

@@ -13,6 +13,14 @@ use super::DeadLetter;
 pub struct NotificationQuery {
     /// Only those caused by this rule, schedule or channel test, or sent to this channel.
     pub object: Option<Uuid>,
+    /// Only those caused by the AlertRule that has this name now.
+    pub rule: Option<String>,
+    /// Only those caused by the Schedule that has this name now.
+    pub schedule: Option<String>,
+    /// Only those with a delivery to the NotificationChannel that has this name now; a state is then that of this delivery.
+    pub channel: Option<String>,
+    /// Only those decided at this time or later.
+    pub since: Option<Timestamp>,
     /// Only those with a delivery in this state.
     pub state: Option<domain::DeliveryState>,
     /// At most this many, 1 to 500; 100 by default.
@@ -69,6 +77,19 @@ pub struct DeadLetterList {
     /// Ask again with `after` set to this: there are more. None at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Where else such records went: the namespace's dead-letter topics, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<LetterTopic>,
+}
+
+/// A topic into which a rule has records put that can't be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LetterTopic {
+    /// The rule's name.
+    pub rule: String,
+    /// The topic, of the rule's brokers.
+    pub topic: String,
 }
 
 /// A dead letter in the ledger.
