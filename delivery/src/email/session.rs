@@ -231,7 +231,7 @@ async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpS
             }
             Ok(Err(error)) => why = format!("{at} could not be connected to: {error}"),
             Err(_) => {
-                why = format!("{at} could not be connected to: no connection within {CONNECT_TIMEOUT:?}")
+                why = format!("{at} could not be connected to: no connection within {CONNECT_TIMEOUT:?}");
             }
         }
     }
