@@ -77,7 +77,7 @@ impl Cluster {
     ) -> anyhow::Result<Self> {
         let options =
             KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-        let config = match (file, context) {
+        let mut config = match (file, context) {
             (Some(file), _) => {
                 let read =
                     Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
@@ -86,6 +86,8 @@ impl Cluster {
             (None, Some(_)) => Config::from_kubeconfig(&options).await?,
             (None, None) => Config::infer().await?,
         };
+        // What stands in the way is told at once: kube would ask a server that says 503 for a minute and more.
+        config.default_retry = false;
         let namespace = config.default_namespace.clone();
         Ok(Self { client: Client::try_from(config)?, namespace, at })
     }
@@ -217,21 +219,19 @@ impl Cluster {
 
 /// An error with its causes.
 fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        _ => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(error);
-            while let Some(deeper) = cause {
-                let deeper_text = deeper.to_string();
-                if !text.contains(&deeper_text) {
-                    text = format!("{text}: {deeper_text}");
-                }
-                cause = deeper.source();
-            }
-            text
-        }
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
     }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        let deeper_text = deeper.to_string();
+        if !text.contains(&deeper_text) {
+            text = format!("{text}: {deeper_text}");
+        }
+        cause = deeper.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -96,6 +96,12 @@ async fn hub(asked: Asked, certificate: &str, key: &str) -> SocketAddr {
     let router = Router::new()
         .route("/v1/namespaces/payments/notifications", get(notifications))
         .route("/v1/namespaces/{ns}/notifications/{id}", get(notification))
+        .route(
+            "/v1/namespaces/payments/dead-letters",
+            get(|| async {
+                json!({"items": [], "topics": [{"rule": "errors", "topic": "logs-dead"}]}).to_string()
+            }),
+        )
         .with_state(asked);
     let (current, tls) = watch::channel(serving::tls(certificate.as_bytes(), key.as_bytes(), None).unwrap());
     let tunnel = Tunnel { path: protocol::paths::TUNNEL, protocol: protocol::paths::TUNNEL_PROTOCOL };
@@ -345,4 +351,12 @@ async fn who_may_not_read_is_told_so_in_the_policys_words() {
     );
     let (code, _, told) = bed.belfry(&["list", "--installation", "elsewhere/belfry"]).await;
     assert!(code == 2 && told.contains("not installed as elsewhere/belfry"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_hub_keeps_no_dead_letter_it_is_said_in_which_topic_they_are() {
+    let bed = Bed::new(NAME, None, false).await;
+    let (code, out, told) = bed.belfry(&["dead-letters"]).await;
+    assert_eq!((code, out.as_str()), (0, ""), "{told}");
+    assert!(told.contains("rule/errors has such records put into the topic logs-dead"), "{told}");
 }

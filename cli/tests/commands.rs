@@ -118,14 +118,14 @@ fn a_repeat_moves_the_time_on_that_rules_read_in_the_value() {
         .replace("topics: [\"service-logs\"]", "topics: [\"service-logs\"], eventTime: {path: record.time}");
     std::fs::write(folder.path().join("rule.yaml"), &timed).unwrap();
     let value = "{level: ERROR, service: pay, time: \"2026-01-05T10:00:00Z\"}";
-    let test = format!(
+    let tests = format!(
         "rules: [rule.yaml]\ntests: [{{name: t, start: 2026-01-05T10:00:00Z, records: [{{at: 0s, repeat: {{count: 10, every: 1s}}, value: {value}}}], \
          expect: [{{at: 10s, count: 10}}]}}]\n"
     );
     let file = folder.path().join("test.yaml");
-    std::fs::write(&file, test).unwrap();
-    let (code, text) = belfry(&["rule", "test", file.to_str().unwrap()], "");
-    assert_eq!((code, text.as_str()), (0, "ok    t\n1 passed, 0 failed\n"), "{timed}");
+    std::fs::write(&file, tests).unwrap();
+    let (code, told) = belfry(&["rule", "test", file.to_str().unwrap()], "");
+    assert_eq!((code, told.as_str()), (0, "ok    t\n1 passed, 0 failed\n"), "{timed}");
 }
 
 #[test]

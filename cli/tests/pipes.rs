@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 const ID: &str = "a17dbef1-601d-5bcc-806b-b0e6bf808605";
 
 /// A hub that tells much.
@@ -40,15 +42,12 @@ fn hub() -> String {
 #[test]
 fn every_command_ends_quietly_when_nobody_reads_what_it_prints() {
     let hub = hub();
-    let records: String = (0..20_000)
-        .map(|n| {
-            format!(
-                "{{\"timestamp\":{},\"value\":{{\"level\":\"ERROR\",\"service\":\"s{}\"}}}}\n",
-                1_767_607_200_000_i64 + n,
-                n % 500
-            )
-        })
-        .collect();
+    let record = |n: i64| {
+        let service = format!("s{}", n % 500);
+        json!({"timestamp": 1_767_607_200_000_i64 + n, "value": {"level": "ERROR", "service": service}})
+            .to_string()
+    };
+    let records = (0..20_000).map(record).collect::<Vec<_>>().join("\n") + "\n";
     let ask = ["--hub", &hub, "--token", "t", "-n", "a"];
     let commands: Vec<Vec<&str>> = vec![
         vec!["--help"],

@@ -80,8 +80,10 @@ enum Verdict {
 }
 
 impl From<Invalid> for Verdict {
-    fn from(Invalid { reason, message }: Invalid) -> Self {
-        Self::Denied(format!("{reason}: {message}"))
+    fn from(invalid: Invalid) -> Self {
+        let all =
+            invalid.all().into_iter().map(|Invalid { reason, message, .. }| format!("{reason}: {message}"));
+        Self::Denied(all.collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -348,9 +350,9 @@ impl News {
         question: &Question,
         check: impl FnOnce(&K) -> Result<V, Invalid>,
     ) -> Result<V, Invalid> {
-        let unreadable = |message: String| Invalid { reason: UNREADABLE, message };
+        let unreadable = |message: String| Invalid::new(UNREADABLE, message);
         if let Some(message) = self.too_large.clone() {
-            return Err(Invalid { reason: INVALID_SPEC, message });
+            return Err(Invalid::new(INVALID_SPEC, message));
         }
         // By way of a value, as the caches read: code for another way would make the operator larger.
         let spec: Value = serde_json::from_str(&self.spec).map_err(|error| unreadable(error.to_string()))?;

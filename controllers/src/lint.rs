@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::conditions::reasons;
 use crate::conflicts::{Conflicts, Found, NOT_NAMED, not_compared, not_permitted};
-use crate::validate::{self, Invalid, ValidResource, ValidSchedule};
+use crate::validate::{self, Faults, Invalid, ValidResource, ValidSchedule};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub struct Finding {
 /// The namespace of a manifest that names none.
 const NAMESPACE: &str = "default";
 const VERSION: &str = "v1alpha1";
+/// More manifests than are ever linted.
+const LAST: i64 = 10_000_000;
 
 /// Whether a manifest is of one of our kinds, whatever its version.
 pub fn is_ours(manifest: &Value) -> bool {
@@ -90,6 +92,7 @@ struct Lint {
     findings: Vec<Finding>,
     /// Index of the manifest by `kind namespace/name`.
     seen: HashMap<String, usize>,
+    uids: BTreeSet<String>,
     channels: BTreeSet<(String, String)>,
     plans: Vec<(usize, Plan)>,
     schedules: Vec<(usize, ValidSchedule)>,
@@ -106,10 +109,19 @@ impl Lint {
         let object = format!("{kind} {namespace}/{name}");
         if let Some(first) = self.seen.get(&object) {
             let message = format!("declared twice: manifest {} has the same name", first + 1);
-            self.find(at, object, Level::Error, Invalid { reason: reasons::INVALID_SPEC, message });
+            self.find(at, &object, Level::Error, Invalid::new(reasons::INVALID_SPEC, message));
             return;
         }
         self.seen.insert(object.clone(), at);
+        // A copy that was given another name keeps the uid of what it was copied from.
+        let uid = text("/metadata/uid");
+        let copy = (!uid.is_empty() && !self.uids.insert(uid.to_owned())).then(|| {
+            let mut copy = manifest.clone();
+            copy["metadata"]["uid"] = Value::Null;
+            copy["metadata"]["creationTimestamp"] = Value::Null;
+            copy
+        });
+        let manifest = copy.as_ref().unwrap_or(manifest);
         if kind == "NotificationChannel" {
             // One that is wrong is there all the same.
             self.channels.insert((namespace.to_owned(), name.to_owned()));
@@ -132,7 +144,7 @@ impl Lint {
             ))),
         };
         if let Err(invalid) = checked {
-            self.find(at, object, Level::Error, invalid);
+            self.find(at, &object, Level::Error, invalid);
         }
     }
 
@@ -156,11 +168,11 @@ impl Lint {
                     missing.join(", "),
                     plan.namespace
                 );
-                found.push((*at, object(plan), Invalid { reason: reasons::CHANNEL_NOT_FOUND, message }));
+                found.push((*at, object(plan), Invalid::new(reasons::CHANNEL_NOT_FOUND, message)));
             }
         }
         for (at, object, invalid) in found {
-            self.find(at, object, Level::Warning, invalid);
+            self.find(at, &object, Level::Warning, invalid);
         }
     }
 
@@ -180,8 +192,8 @@ impl Lint {
                 let message = format!(
                     "no BookableResource {name} of namespace {namespace} among these manifests: whether it may be booked is not known"
                 );
-                let invalid = Invalid { reason: reasons::REF_NOT_PERMITTED, message };
-                self.find(at, object(&valid.plan), Level::Warning, invalid);
+                let invalid = Invalid::new(reasons::REF_NOT_PERMITTED, message);
+                self.find(at, &object(&valid.plan), Level::Warning, invalid);
             }
             let valid = Arc::new(valid);
             conflicts.put(&valid, now);
@@ -194,26 +206,27 @@ impl Lint {
             let space = space.or_insert_with(|| conflicts.find(&plan.namespace, now));
             let Some(found) = space.findings.remove(&plan.uid) else { continue };
             if let Some(message) = not_permitted(&found.not_permitted, &plan.namespace) {
-                let invalid = Invalid { reason: reasons::REF_NOT_PERMITTED, message };
-                self.find(at, object(plan), Level::Error, invalid);
+                let invalid = Invalid::new(reasons::REF_NOT_PERMITTED, message);
+                self.find(at, &object(plan), Level::Error, invalid);
             }
             let rejects = valid.policy == crds::schedule::ConflictPolicy::Reject;
             let level = if rejects { Level::Error } else { Level::Warning };
             if let Some(until) = found.compared_until {
                 let message = not_compared(&until.to_string());
-                self.find(at, object(plan), level, Invalid { reason: reasons::CONFLICTING, message });
+                self.find(at, &object(plan), level, Invalid::new(reasons::CONFLICTING, message));
             }
             let Some(clash) = found.clashes.first() else { continue };
             let whose =
                 clash.schedule.as_ref().map_or(NOT_NAMED.to_owned(), |name| format!("schedule {name}"));
             let message = format!("needs {} at {}, as {whose} does", clash.shared.join(", "), clash.start);
-            self.find(at, object(plan), level, Invalid { reason: reasons::CONFLICTING, message });
+            self.find(at, &object(plan), level, Invalid::new(reasons::CONFLICTING, message));
         }
     }
 
-    fn find(&mut self, manifest: usize, object: String, level: Level, invalid: Invalid) {
-        let Invalid { reason, message } = invalid;
-        self.findings.push(Finding { manifest, object, level, reason, message });
+    fn find(&mut self, manifest: usize, object: &str, level: Level, invalid: Invalid) {
+        for Invalid { reason, message, .. } in invalid.all() {
+            self.findings.push(Finding { manifest, object: object.to_owned(), level, reason, message });
+        }
     }
 }
 
@@ -241,27 +254,33 @@ where
         .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())
         .and_then(|definition| definition.json.pointer("/spec/versions/0/schema/openAPIV3Schema"));
     let unknown = schema.map(|schema| unknown("spec", &schema["properties"]["spec"], &manifest["spec"]));
-    if let Some(field) = unknown.into_iter().flatten().next() {
-        return Err(unreadable(field));
+    let mut faults = Faults::default();
+    for field in unknown.into_iter().flatten() {
+        faults.take::<()>(Err(unreadable(field)));
     }
-    crate::admission::size(&manifest["spec"].to_string())
-        .map_err(|message| Invalid { reason: reasons::INVALID_SPEC, message })?;
-    let mut object: K = serde_path_to_error::deserialize(manifest).map_err(|error| {
+    let size = crate::admission::size(&manifest["spec"].to_string());
+    size.map_err(|message| Invalid::new(reasons::INVALID_SPEC, message))?;
+    let object = serde_path_to_error::deserialize(manifest).map_err(|error| {
         let place = error.path().to_string();
         unreadable(format!("{place}: {}", error.into_inner()))
-    })?;
+    });
+    let Some(mut object): Option<K> = faults.take(object) else { return faults.end(None) };
     let meta = object.meta_mut();
     let namespace = meta.namespace.get_or_insert_with(|| NAMESPACE.to_owned());
     let name = format!("{kind}/{namespace}/{}", meta.name.as_deref().unwrap_or_default());
-    meta.uid = Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string());
-    // Which of two clashing schedules is older is told by their order.
-    let created = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_secs(at as i64));
-    meta.creation_timestamp = Some(Time(created.unwrap_or(Timestamp::UNIX_EPOCH)));
-    validate::guarded(|| check(&object))
+    if meta.uid.as_deref().is_none_or(|uid| uid.parse::<Uuid>().is_err()) {
+        meta.uid = Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string());
+    }
+    // Which of two clashing schedules is older is told by when they were created; what is in no cluster yet comes after, in
+    // the manifests' order.
+    let later = || Timestamp::MAX.checked_sub(SignedDuration::from_secs(LAST - at as i64));
+    meta.creation_timestamp.get_or_insert_with(|| Time(later().unwrap_or(Timestamp::MAX)));
+    let checked = faults.take(validate::guarded(|| check(&object)));
+    faults.end(checked)
 }
 
 fn unreadable(message: String) -> Invalid {
-    Invalid { reason: reasons::UNREADABLE, message }
+    Invalid::new(reasons::UNREADABLE, message)
 }
 
 fn object(plan: &Plan) -> String {
@@ -382,6 +401,80 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
         let expected =
             "Schedule default/two Error Conflicting needs room at 2026-02-02T10:00:00Z, as schedule one does";
         assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn of_two_that_clash_in_a_cluster_the_one_created_later_is_told_and_what_is_in_none_comes_after() {
+        let stored = |name: &str, uid: u8, created: &str| {
+            let meta = format!(
+                "{name}, creationTimestamp: \"{created}\", uid: 00000000-0000-0000-0000-0000000000{uid:02x}"
+            );
+            ROOM.replace("NAME", &meta)
+        };
+        let of = |clashing: &str, holder: &str| {
+            format!(
+                "Schedule default/{clashing} Error Conflicting needs room at 2026-02-02T10:00:00Z, as schedule {holder} does"
+            )
+        };
+        // As `kubectl get -o yaml` lists them: by name.
+        let (late, early) =
+            (stored("alpha", 1, "2026-01-02T00:00:00Z"), stored("beta", 2, "2026-01-01T00:00:00Z"));
+        assert_eq!(told(&(late.clone() + &early)), [of("alpha", "beta")]);
+        assert_eq!(told(&(ROOM.replace("NAME", "new") + &late)), [of("new", "alpha")]);
+        let twin = stored("alpha", 3, "2026-01-02T00:00:00Z");
+        let other = stored("beta", 2, "2026-01-02T00:00:00Z");
+        assert_eq!(
+            told(&(twin + &other)),
+            [of("alpha", "beta")],
+            "of the same second the lesser uid is older"
+        );
+        let copy = stored("copy", 1, "2026-01-02T00:00:00Z");
+        assert_eq!(told(&(late + &copy)), [of("copy", "alpha")], "a copy with its model's uid is new");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_an_object_is_told() {
+        let broken = RULE
+            .replace("== \"ERROR\"", "== (")
+            .replace(
+                "title: t\n",
+                "title: \"{{ grop.a }}{{ group.b }}\"\n  summary: \"{{ oops\"\n  colour: red\n  shape: 3\n",
+            )
+            .replace("topics: [t]", "topics: [\"a b\"]")
+            .replace("{type: Any}", "{type: Any}\n  for: 1m\n  repeatInterval: 1ms");
+        let told = told(&(broken + HOOK));
+        for part in [
+            "Unreadable spec.colour: there is no such field",
+            "Unreadable spec.shape: there is no such field",
+            "InvalidMatch match: line 1",
+            "InvalidTemplate title: line 1, column 4: there is no `grop`; a rule's texts have ",
+            "InvalidTemplate title: line 1, column 16: there is no `group.b`; the rule has no groupBy",
+            "InvalidTemplate summary: line 1, column 1: the tag isn't closed by `}}`",
+            "InvalidSpec source.kafka.topics: \"a b\" is not a topic",
+            "InvalidSpec repeatInterval: 1ms is not from 1s to 168h",
+            "InvalidSpec for: Any is about single records",
+        ] {
+            assert_eq!(told.iter().filter(|told| told.contains(part)).count(), 1, "{part}: {told:#?}");
+        }
+        assert_eq!(told.len(), 9, "{told:#?}");
+        let hook = HOOK.replace(
+            "{url:",
+            "{url: \"ftp://x\", format: Json}, timeZone: Mars, template: {title: \"{{ ticket }}\"}, x: {url:",
+        );
+        let said = self::told(&hook);
+        let reasons = [
+            "webhook.url: must begin",
+            "timeZone: \"Mars\"",
+            "template.title: line 1, column 4: there is no `ticket`",
+        ];
+        assert!(reasons.iter().all(|part| said.iter().any(|told| told.contains(part))), "{said:#?}");
+        let schedule = ROOM.replace(
+            "start: \"2026-02-02T10:00:00\"",
+            "start: \"2026-02-02T10:00:00Z\", jitter: 2h, buffer: {before: 25h}",
+        );
+        let said = self::told(&schedule.replace("NAME", "s"));
+        assert_eq!(said.len(), 3, "{said:#?}");
+        assert!(said[0].contains("the local time without one"), "{said:#?}");
     }
 
     const HALL: &str = "

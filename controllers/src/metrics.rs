@@ -34,6 +34,11 @@ struct Admitted {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    certificate: &'static str,
+}
+
 /// The operator's metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -46,6 +51,7 @@ pub struct Metrics {
     hub: Gauge,
     feed_age: Gauge<f64, AtomicU64>,
     leader: Gauge,
+    certificates: Family<Certificate, Gauge>,
     registry: Arc<Registry>,
 }
 
@@ -86,6 +92,12 @@ impl Metrics {
             Unit::Seconds,
             feed_age.clone(),
         );
+        let certificates: Family<Certificate, Gauge> = Family::default();
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of hub and webhook ends, and its authority, in seconds since 1970",
+            certificates.clone(),
+        );
         registry.register("leader", "1 while this process holds the lease", leader.clone());
         Self {
             reconciles,
@@ -97,6 +109,7 @@ impl Metrics {
             hub,
             feed_age,
             leader,
+            certificates,
             registry: Arc::new(registry),
         }
     }
@@ -134,6 +147,13 @@ impl Metrics {
 
     pub(crate) fn feed_age(&self, age: Duration) {
         self.feed_age.set(age.as_secs_f64());
+    }
+
+    /// When the certificate and its authority end, in seconds since 1970.
+    pub fn certificates_end(&self, server: i64, authority: i64) {
+        for (certificate, ends) in [("server", server), ("authority", authority)] {
+            self.certificates.get_or_create(&Certificate { certificate }).set(ends);
+        }
     }
 
     /// Whether this process holds the lease.

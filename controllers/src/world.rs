@@ -195,13 +195,13 @@ impl<V> Memo<V> {
         object: &Guarded<K>,
         check: impl FnOnce(&K) -> Result<V, Invalid>,
     ) -> Result<Arc<V>, Invalid> {
-        let read = object.0.as_ref().map_err(|error| Invalid {
-            reason: reasons::UNREADABLE,
-            message: format!(
+        let read = object.0.as_ref().map_err(|error| {
+            let message = format!(
                 "this object can't be read as a {}: {}; does the definition in the cluster belong to this release?",
                 K::kind(&()),
                 error.error
-            ),
+            );
+            Invalid::new(reasons::UNREADABLE, message)
         })?;
         let meta = object.meta();
         let uid = meta.uid.clone().unwrap_or_default();

@@ -97,7 +97,7 @@ pub struct Frequency {
 #[serde(rename_all = "camelCase")]
 pub struct Spike {
     /// How many times as many records the larger window must have as the other, above 1, such as "3" or "2.5".
-    #[schemars(length(min = 1, max = 8), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
+    #[schemars(length(min = 1, max = 24), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
     pub ratio: String,
     /// Length of each of the two windows, by event time, 1s to 84h.
     #[schemars(extend("x-kubernetes-validations" = common::between("1s", "84h")))]
@@ -242,10 +242,10 @@ pub struct Ratio {
     pub min_count: i64,
     /// More than this share, such as 5% or 0.1%.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 8), regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"))]
+    #[schemars(length(min = 2, max = 24), regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"))]
     pub above: Option<String>,
     /// Less than this share, such as 99.9%.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 8), regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"))]
+    #[schemars(length(min = 2, max = 24), regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"))]
     pub below: Option<String>,
 }

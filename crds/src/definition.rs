@@ -64,7 +64,7 @@ const WORDS: [(&str, &str); 24] = [
     (r"^[^\s@]+@[^\s@]+$", "must be an address such as minji@example.com"),
     (
         r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$",
-        "must be a local date and time such as 2026-01-05T10:00:00, or a date such as 2026-01-05",
+        "must be a local date and time without an offset, such as 2026-01-05T10:00:00 (its zone is in timeZone), or a date such as 2026-01-05",
     ),
     (r"^[A-Za-z][A-Za-z0-9_+/-]*$", "must be the IANA name of a time zone, such as Europe/Berlin or UTC"),
     (

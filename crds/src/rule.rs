@@ -152,7 +152,7 @@ pub struct AlertRuleSpec {
     /// How many times longer each repeat waits than the one before, 1 to 10, such as "2" or "1.5"; a repeat waits at most
     /// 24h, or repeatInterval where that is longer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
+    #[schemars(length(min = 1, max = 24), regex(pattern = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"))]
     pub repeat_factor: Option<String>,
     /// When an alert is over, and whether to say so.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -118,7 +118,7 @@ pub struct ScheduleSpec {
     pub summary: Option<String>,
     /// Local start of the first occurrence, such as 2026-01-05T10:00:00; with allDay a date, such as 2026-01-05.
     #[schemars(
-        length(min = 10, max = 19),
+        length(min = 10, max = 40),
         regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
     )]
     pub start: String,
@@ -216,7 +216,7 @@ pub struct Recurrence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 366),
-        inner(length(min = 10, max = 19), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")),
+        inner(length(min = 10, max = 40), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub dates: Vec<String>,
@@ -224,7 +224,7 @@ pub struct Recurrence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 366),
-        inner(length(min = 10, max = 19), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")),
+        inner(length(min = 10, max = 40), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub except_dates: Vec<String>,
@@ -247,7 +247,7 @@ pub struct Recurrence {
 pub struct Override {
     /// Which: the local time, or date, that rrule and dates give it.
     #[schemars(
-        length(min = 10, max = 19),
+        length(min = 10, max = 40),
         regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
     )]
     pub recurrence_id: String,
@@ -260,7 +260,7 @@ pub struct Override {
     /// When it begins instead, in the form of the schedule's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
-        length(min = 10, max = 19),
+        length(min = 10, max = 40),
         regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?$")
     )]
     pub start: Option<String>,
@@ -336,11 +336,11 @@ pub struct WorkingHours {
     pub time_zone: Option<String>,
     /// Local time at which the day begins, such as 09:00.
     #[serde(default = "nine")]
-    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    #[schemars(length(min = 5, max = 24), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub from: String,
     /// Local time at which it ends, such as 18:00; of the day after where it is not after from.
     #[serde(default = "six")]
-    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    #[schemars(length(min = 5, max = 24), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub to: String,
     /// Days on which it begins.
     #[serde(default = "weekdays")]
@@ -437,7 +437,7 @@ pub struct Reminder {
     pub before: Option<SignedMinutes>,
     /// Or at this time of the clock, such as 09:00, in the schedule's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    #[schemars(length(min = 5, max = 24), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub at: Option<String>,
     /// How many days before the day of the start at is, 0 to 30; 1, the day before, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

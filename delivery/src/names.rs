@@ -14,7 +14,7 @@ fn seen(notification: &Notification) -> BTreeSet<String> {
 #[test]
 fn admission_lets_through_each_name_that_some_message_has() {
     let names = Names::of_channel();
-    for notification in [sample::alert(), sample::reminder()] {
+    for (_, notification) in sample::all() {
         for name in seen(&notification) {
             assert!(names.has(&name), "{name} is not in templates::names");
         }

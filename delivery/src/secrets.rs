@@ -64,7 +64,14 @@ impl FileProblem {
             FileKind::Secret => "SecretKeyNotFound",
             FileKind::ConfigMap => "ConfigMapKeyNotFound",
         };
-        Self { reason, message: format!("{} is not there", name(file)) }
+        Self {
+            reason,
+            message: format!(
+                "{} is not there: the {} is missing, or only the key in it",
+                name(file),
+                kind(file)
+            ),
+        }
     }
 
     /// The key is there and can't be used; `why` must not hold the value.
@@ -84,12 +91,15 @@ impl From<FileProblem> for Outcome {
 }
 
 /// `key "x" of Secret "y"`.
-fn name(file: &FileRef) -> String {
-    let kind = match file.kind {
+fn kind(file: &FileRef) -> &'static str {
+    match file.kind {
         FileKind::Secret => "Secret",
         FileKind::ConfigMap => "ConfigMap",
-    };
-    format!("key {:?} of {kind} {:?}", file.key, file.name)
+    }
+}
+
+fn name(file: &FileRef) -> String {
+    format!("key {:?} of {} {:?}", file.key, kind(file), file.name)
 }
 
 /// Whether a name is one that Kubernetes accepts for an object or a key: it is then one step of a path.
@@ -173,7 +183,10 @@ mod tests {
             let problem = files.read(&missing).await.unwrap_err();
             assert_eq!(
                 problem.to_string(),
-                format!("SecretKeyNotFound: key {:?} of Secret {:?} is not there", missing.key, missing.name)
+                format!(
+                    "SecretKeyNotFound: key {:?} of Secret {:?} is not there: the Secret is missing, or only the key in it",
+                    missing.key, missing.name
+                )
             );
         }
     }

@@ -35,6 +35,22 @@ apt_install() {
   apt-get update -q && apt-get install -y -q --no-install-recommends "$@"
 }
 
+# unpack PACKAGE FILE: for a tool whose package would start a service if it were installed.
+unpack() {
+  local package=${1:?a package} file=${2:?a file of it} at=$BELFRY_CACHE/unpacked/$1
+  if [ ! -e "$at/$file" ]; then
+    command -v apt-get >/dev/null || die "apt-get is missing: on a system other than Debian, put $file of $package at $at/$file"
+    local folder
+    mkdir -p "$BELFRY_CACHE/unpacked"
+    folder=$(mktemp -d "$BELFRY_CACHE/unpacked/making.XXXXXX")
+    { (cd "$folder" && { apt-get download -q "$package" || { apt-get update -q && apt-get download -q "$package"; }; }) &&
+      dpkg-deb -x "$folder/$package"_*.deb "$folder/root" && rm -rf "$at" && mv -T "$folder/root" "$at"; } >&2 ||
+      die "$package can't be had"
+    rm -rf "$folder"
+  fi
+  printf '%s\n' "$at/$file"
+}
+
 check_builders() {
   local version
   command -v go >/dev/null || die "go is missing: install Go 1.26 (go.dev/doc/install), it builds Kubernetes"

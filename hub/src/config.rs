@@ -93,6 +93,9 @@ pub struct Config {
     /// workers of a node.
     #[arg(long, env = "BELFRY_MAX_CONNECTIONS_PER_PEER", default_value_t = 1_024)]
     pub max_connections_per_peer: usize,
+    /// Count deliveries by namespace too, while no more than so many have channels; 0: never.
+    #[arg(long, env = "BELFRY_METRICS_NAMESPACES", default_value_t = 100)]
+    pub metrics_namespaces: usize,
     /// What to log: a level, or directives as `info,hub=debug`.
     #[arg(long, env = "BELFRY_LOG", default_value = "info")]
     pub log: String,

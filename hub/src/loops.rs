@@ -201,6 +201,14 @@ async fn measure(app: App, settings: Settings) -> Result<(), Error> {
         // A log that does not exist yet has no size.
         bytes += tokio::fs::metadata(file).await.map_or(0, |meta| meta.len());
     }
+    let folder = settings.files.first().and_then(|file| file.parent()).map(std::path::Path::to_owned);
+    // A volume that hangs holds up a thread, and not this one.
+    let volume = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder?).ok()).await;
+    if let Ok(Some(volume)) = volume {
+        let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(volume.f_frsize)).unwrap_or(i64::MAX);
+        app.metrics.volume_bytes.set(bytes(volume.f_blocks));
+        app.metrics.volume_free_bytes.set(bytes(volume.f_bavail));
+    }
     app.metrics.database_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     let counts = app.ledger.counts().await;
     app.metrics.set_ledger(app.ledger.metrics(), counts.as_ref().ok().cloned(), clock::now());

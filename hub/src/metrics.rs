@@ -1,5 +1,5 @@
 //! What is counted, under the prefix `belfry_hub_`. Labels are of closed sets: routes, statuses, channel types, outcomes,
-//! reasons; never a namespace, a name or a uid.
+//! reasons; never a name or a uid, and a namespace in one metric, while there are no more than a setting allows.
 
 use std::fmt::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,14 +94,22 @@ pub(crate) struct Metrics {
     pub(crate) pruned: Counter,
     pub(crate) pruned_letters: Counter,
     pub(crate) database_bytes: Gauge,
+    pub(crate) volume_bytes: Gauge,
+    pub(crate) volume_free_bytes: Gauge,
     ledger: Arc<LedgerCollector>,
     registry: Registry,
 }
 
 impl Metrics {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
+        Self::of(100)
+    }
+
+    /// Counts by namespace too, while no more than `namespaces` have channels.
+    pub(crate) fn of(namespaces: usize) -> Self {
         let mut registry = Registry::with_prefix("belfry_hub");
-        let ledger = Arc::new(LedgerCollector::default());
+        let ledger = Arc::new(LedgerCollector::new(namespaces));
         let metrics = Self {
             requests: Family::default(),
             auth: Family::default(),
@@ -128,6 +136,8 @@ impl Metrics {
             pruned: Counter::default(),
             pruned_letters: Counter::default(),
             database_bytes: Gauge::default(),
+            volume_bytes: Gauge::default(),
+            volume_free_bytes: Gauge::default(),
             ledger: ledger.clone(),
             registry: Registry::default(),
         };
@@ -174,6 +184,9 @@ impl Metrics {
         let help = "Dead letters removed for their age or, by the background loop, their namespace's quota";
         to.register("pruned_dead_letters", help, self.pruned_letters.clone());
         to.register("database_bytes", "Size of the database and its log", self.database_bytes.clone());
+        to.register("volume_bytes", "Size of the database's volume", self.volume_bytes.clone());
+        let help = "What is free on the database's volume";
+        to.register("volume_free_bytes", help, self.volume_free_bytes.clone());
     }
 
     /// Reminders were settled.
@@ -234,13 +247,15 @@ struct Seen {
 #[derive(Debug)]
 struct LedgerCollector {
     seen: Mutex<Seen>,
+    /// The most that are counted one by one.
+    namespaces: usize,
 }
 
-impl Default for LedgerCollector {
-    fn default() -> Self {
+impl LedgerCollector {
+    fn new(namespaces: usize) -> Self {
         let seen =
             Seen { writer: WriterMetrics::default(), counts: Counts::default(), now: Timestamp::UNIX_EPOCH };
-        Self { seen: Mutex::new(seen) }
+        Self { seen: Mutex::new(seen), namespaces }
     }
 }
 
@@ -290,12 +305,26 @@ impl Collector for LedgerCollector {
         to.counter("history_dropped", help, writer.history_dropped)?;
         let seconds = ConstCounter::new(writer.seconds);
         let help = "Time spent in transactions, commit included";
-        seconds.encode(to.0.encode_descriptor("commit_seconds", help, None, seconds.metric_type())?)?;
+        seconds.encode(to.0.encode_descriptor(
+            "commit_duration_seconds",
+            help,
+            None,
+            seconds.metric_type(),
+        )?)?;
         let by_state = counts
             .deliveries
             .iter()
             .map(|((kind, state), n)| ([("channel_type", *kind), ("state", *state)], *n));
         to.gauges("deliveries", "Deliveries, by channel type and state", by_state)?;
+        to.gauge("namespaces", "Namespaces that have channels", len(counts.by_namespace.len()))?;
+        if counts.by_namespace.len() <= self.namespaces {
+            let by_namespace = counts.by_namespace.iter().flat_map(|(namespace, (delivered, dead))| {
+                let of = |state, n: &i64| ([("namespace", namespace.as_str()), ("state", state)], *n);
+                [of("delivered", delivered), of("dead", dead)]
+            });
+            let help = "Deliveries of each namespace, delivered ever and dead now; left out over the bound of namespaces";
+            to.gauges("namespace_deliveries", help, by_namespace)?;
+        }
         let of = |wanted: &str| -> i64 {
             counts.deliveries.iter().filter(|((_, state), _)| *state == wanted).map(|(_, n)| n).sum()
         };
@@ -343,6 +372,10 @@ impl Collector for LedgerCollector {
     }
 }
 
+fn len(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
@@ -373,5 +406,29 @@ mod tests {
         for line in named {
             assert!(line.starts_with("belfry_hub_"), "{line}");
         }
+    }
+
+    #[test]
+    fn deliveries_are_counted_by_namespace_while_these_are_few() {
+        let text = |namespaces: &[&str]| {
+            let metrics = Metrics::of(2);
+            let by_namespace = namespaces.iter().map(|name| ((*name).to_owned(), (7, 2))).collect();
+            let counts = Counts { by_namespace, ..Counts::default() };
+            metrics.set_ledger(WriterMetrics::default(), Some(counts), Timestamp::UNIX_EPOCH);
+            metrics.text().expect("text")
+        };
+        let few = text(&["orders", "payments"]);
+        for line in [
+            "belfry_hub_namespace_deliveries{namespace=\"orders\",state=\"delivered\"} 7\n",
+            "belfry_hub_namespace_deliveries{namespace=\"payments\",state=\"dead\"} 2\n",
+            "belfry_hub_namespaces 2\n",
+        ] {
+            assert!(few.contains(line), "{few}");
+        }
+        let many = text(&["a", "b", "c"]);
+        assert!(
+            many.contains("belfry_hub_namespaces 3\n") && !many.contains("namespace_deliveries"),
+            "{many}"
+        );
     }
 }

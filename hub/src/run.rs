@@ -68,7 +68,7 @@ impl Hub {
     /// not taken for a hang.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
         let Start { config, reviewer, new_ledger, chance } = start;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of(config.metrics_namespaces));
         let health = Arc::new(Health::default());
         let probes = Probes::start(config.metrics_listen, health::router(health.clone(), metrics.clone()))?;
         let metrics_addr = probes.address();

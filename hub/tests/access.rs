@@ -122,6 +122,7 @@ async fn tokens_are_in_no_log_and_refusals_are_in_it_with_who_and_where() {
 }
 
 /// The first line of the answer to a request on a connection that goes on.
+#[allow(clippy::expect_used, reason = "this is a test")]
 async fn answered(stream: &mut tokio::net::TcpStream, request: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     stream.write_all(request.as_bytes()).await.expect("it is sent");

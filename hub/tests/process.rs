@@ -31,6 +31,28 @@ async fn probes_and_metrics_need_no_token_and_are_not_on_the_apis_port() {
 }
 
 #[tokio::test]
+async fn the_release_the_process_and_what_is_free_on_the_volume_are_told_in_plain_text() {
+    let mut bed = Bed::new("volume", &[]).await;
+    until("measured", || async {
+        let (_, text) = bed.get(format!("{}/metrics", bed.metrics_url)).await;
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            line.parse::<f64>().ok()
+        };
+        assert!(text.contains("belfry_build_info{component=\"hub\",version=\""), "{text}");
+        assert!(
+            text.contains("# TYPE belfry_hub_commits_total counter\n") && !text.contains("# EOF"),
+            "{text}"
+        );
+        let (free, whole) = (number("belfry_hub_volume_free_bytes"), number("belfry_hub_volume_bytes"));
+        free.zip(whole).is_some_and(|(free, whole)| 0.0 < free && free <= whole)
+            && number("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6)
+    })
+    .await;
+    bed.stop().await;
+}
+
+#[tokio::test]
 async fn a_hub_whose_writer_has_ended_is_not_healthy() {
     let mut bed = Bed::new("ended", &[]).await;
     let health = format!("{}/healthz", bed.metrics_url);

@@ -178,6 +178,8 @@ pub struct WriterMetrics {
 pub struct Counts {
     /// Deliveries that each channel type has, by state: `pending` and `retrying` now, `dead` now, the others ever.
     pub deliveries: BTreeMap<(&'static str, &'static str), i64>,
+    /// Delivered ever and dead now, of each namespace that has channels.
+    pub by_namespace: BTreeMap<String, (i64, i64)>,
     /// When the oldest pending delivery was decided.
     pub oldest_pending: Option<Timestamp>,
     /// Deliveries that wait for a channel that does not exist; counted up to 100,000.

@@ -75,8 +75,13 @@ impl Ledger {
                 query_as(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
             for (c, pending, retrying, delivered, dead, expired, suppressed, first) in &channels {
                 oldest = oldest.into_iter().chain(*first).min();
-                let channel = catalog.channel_at(*c).and_then(|channel| channel.channel());
-                let Some(kind) = channel.map(|channel| channel.target.name()) else { continue };
+                let object = catalog.channel_at(*c);
+                let channel = object.and_then(|channel| channel.channel());
+                let Some((object, kind)) = object.zip(channel.map(|channel| channel.target.name())) else {
+                    continue;
+                };
+                let own = counts.by_namespace.entry(object.plan.namespace.clone()).or_default();
+                *own = (own.0 + delivered, own.1 + dead);
                 for (state, count) in [
                     ("pending", pending),
                     ("retrying", retrying),

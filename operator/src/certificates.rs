@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use controllers::metrics::Metrics;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -175,6 +176,8 @@ pub(crate) struct Keeper {
     pub(crate) webhook: Option<String>,
     /// DNS names of the server's certificate.
     pub(crate) names: Vec<String>,
+    /// Are told when they end.
+    pub(crate) metrics: Metrics,
 }
 
 impl Keeper {
@@ -183,6 +186,8 @@ impl Keeper {
         loop {
             let wait = match self.current(crate::now()).await {
                 Ok(certificates) => {
+                    let ends = (certificates.expires.as_second(), certificates.authority_expires.as_second());
+                    self.metrics.certificates_end(ends.0, ends.1);
                     current.send_if_modified(|held| {
                         let differs = held.as_ref() != Some(&certificates);
                         *held = Some(certificates);

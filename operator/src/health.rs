@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use controllers::metrics::Metrics;
 use serving::Probes;
@@ -68,7 +68,7 @@ pub(crate) fn serve(
     let router = Router::new()
         .route("/healthz", get(move || std::future::ready(alive(pulse.is_stuck(Instant::now())))))
         .route("/readyz", get(move || std::future::ready(ready(*phase.borrow()))))
-        .route("/metrics", get(move || std::future::ready(exposed(&metrics))));
+        .route("/metrics", get(move |headers: HeaderMap| std::future::ready(exposed(&headers, &metrics))));
     Probes::start(listen, router)
 }
 
@@ -87,9 +87,8 @@ fn ready(phase: Phase) -> impl IntoResponse {
     }
 }
 
-fn exposed(metrics: &Metrics) -> impl IntoResponse + use<> {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.text())
+fn exposed(headers: &HeaderMap, metrics: &Metrics) -> Response {
+    serving::exposition::answer(headers, "operator", env!("CARGO_PKG_VERSION"), &metrics.text())
 }
 
 #[cfg(test)]

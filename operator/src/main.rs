@@ -102,6 +102,7 @@ async fn work(config: &Config, metrics: &Metrics, phase: &watch::Sender<Phase>) 
         authorities: config.authorities.clone(),
         webhook: config.webhook.clone(),
         names: config.certificate_names.clone(),
+        metrics: metrics.clone(),
     };
     tasks.spawn(async move {
         keeper.keep(certificates).await;

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod clients;
+pub mod exposition;
 mod patient;
 mod places;
 mod probes;

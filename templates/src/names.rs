@@ -64,18 +64,22 @@ const RULE: [&str; 17] = [
 ];
 
 /// Of some message that a channel sends.
-const CHANNEL: [&str; 31] = [
+const CHANNEL: [&str; 36] = [
+    "ask",
     "at",
     "beforeMinutes",
     "closed",
     "count",
     "created",
     "daysBefore",
+    "description",
     "due",
     "end",
     "episode",
+    "first",
     "id",
     "kind",
+    "location",
     "name",
     "namespace",
     "object",
@@ -94,14 +98,33 @@ const CHANNEL: [&str; 31] = [
     "timestamp",
     "title",
     "topic",
+    "url",
     "windowEnd",
     "windowStart",
+];
+
+/// Of a reminder, as the worker makes its summary.
+const SCHEDULE: [&str; 14] = [
+    "beforeMinutes",
+    "description",
+    "due",
+    "end",
+    "location",
+    "name",
+    "namespace",
+    "occurrence",
+    "start",
+    "text",
+    "timeZone",
+    "title",
+    "url",
+    "when",
 ];
 
 impl Names {
     /// Of a rule's title and summary.
     pub fn of_rule(rule: OfRule<'_>) -> Self {
-        use domain::Condition::{Change, Extreme};
+        use domain::Condition::{Change, Extreme, Spike};
         let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<BTreeSet<_>>();
         let mut known: BTreeMap<&'static str, Known> =
             RULE.into_iter().map(|name| (name, Known::Value)).collect();
@@ -116,8 +139,8 @@ impl Names {
             ("previous", Known::Value),
             ("window", Known::Value),
         ]);
-        if !matches!(rule.condition, Change { .. } | Extreme { .. }) {
-            known.insert("previous", Known::Sometimes("only Change and Extreme have it"));
+        if !matches!(rule.condition, Change { .. } | Extreme { .. } | Spike { .. }) {
+            known.insert("previous", Known::Sometimes("only Spike, Change and Extreme have it"));
         }
         if rule.condition.window().is_none() {
             known.insert("window", Known::Sometimes("a condition about single records has none"));
@@ -130,7 +153,23 @@ impl Names {
         let mut known: BTreeMap<&'static str, Known> =
             CHANNEL.into_iter().map(|name| (name, Known::Value)).collect();
         known.insert("group", Known::Open);
+        known.insert("resources", Known::Open);
         Self { whose: "a channel's texts", known }
+    }
+
+    /// Of a webhook's own body: these, and the texts as the channel writes them.
+    pub fn of_body() -> Self {
+        let mut names = Self::of_channel();
+        names.known.insert("text", Known::Value);
+        Self { whose: "a webhook's bodies", ..names }
+    }
+
+    /// Of a schedule's summary.
+    pub fn of_schedule() -> Self {
+        let mut known: BTreeMap<&'static str, Known> =
+            SCHEDULE.into_iter().map(|name| (name, Known::Value)).collect();
+        known.insert("resources", Known::Open);
+        Self { whose: "a schedule's texts", known }
     }
 
     /// Whether there is something of this name.
@@ -311,7 +350,7 @@ impl<'s> Walk<'_, 's> {
             ast::Expr::List(it) => self.all(&it.items),
             ast::Expr::Tuple(it) => self.all(&it.items),
             ast::Expr::UnaryOp(it) if matches!(it.op, ast::UnaryOpKind::Not) => {
-                self.asked(|walk| walk.expr(&it.expr))
+                self.asked(|walk| walk.expr(&it.expr));
             }
             ast::Expr::UnaryOp(it) => self.expr(&it.expr),
             ast::Expr::BinOp(it) if matches!(it.op, ScAnd | ScOr) => self.asked(|walk| {
@@ -392,7 +431,10 @@ mod tests {
             ("{% for x in values %}{{ x }}{% endfor %}{{ x }}", "there is no `x`"),
             ("{{ loop.index }}", "there is no `loop`"),
             ("{{ endsAt }}", "`endsAt` is not always there: only the message that the alert is over has it"),
-            ("{{ previous|upper }}", "`previous` is not always there: only Change and Extreme have it"),
+            (
+                "{{ previous|upper }}",
+                "`previous` is not always there: only Spike, Change and Extreme have it",
+            ),
             ("{{ count + nothing[1:2]|join(sep) }}", "there is no `nothing`"),
         ] {
             let told = said(&windowed(), text);

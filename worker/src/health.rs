@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use serving::Probes;
@@ -126,9 +126,8 @@ pub fn serve(context: &Context) -> anyhow::Result<Probes> {
         )
         .route(
             "/metrics",
-            get(async move || {
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                ([(header::CONTENT_TYPE, kind)], metrics.metrics())
+            get(async move |headers: HeaderMap| {
+                serving::exposition::answer(&headers, "worker", env!("CARGO_PKG_VERSION"), &metrics.metrics())
             }),
         );
     // Answers that the worker is stopping, too.

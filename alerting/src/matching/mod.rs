@@ -35,6 +35,7 @@ mod plain;
 pub(crate) mod program;
 mod strings;
 mod time;
+mod unclosed;
 mod value;
 
 use std::fmt;
@@ -165,6 +166,9 @@ fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {
     let Some(error) = errors.errors.first() else {
         return CompileError { line: 1, column: 1, message: "not an expression".to_owned() };
     };
+    if let Some((line, column, quote)) = unclosed::string(expression) {
+        return CompileError { line, column, message: format!("a string isn't closed: {quote} is missing") };
+    }
     let place = |at: isize| usize::try_from(at).unwrap_or(1).max(1);
     let message = if error.msg.contains("Recursion limit") {
         format!("nested too deep; at most {MAX_DEPTH} levels")

@@ -207,6 +207,8 @@ fn what_does_not_compile_says_where_and_why() {
         ("record.a = 1", "line 1, column 10:", "`=` is not expected here; equality is `==`"),
         ("record.a == (", "line 1, column 14:", "end of the expression, but something is missing"),
         ("record.a == 1)", "line 1, column 14:", "`)` is not expected here"),
+        ("record.path.startsWith(\"/api)", "line 1, column 24:", "a string isn't closed: \" is missing"),
+        ("record.path == '/api", "line 1, column 16:", "a string isn't closed: ' is missing"),
         ("", "line 1,", "an expression is missing"),
         ("record.a + 1", "", "can't be true or false"),
         ("\"text\"", "line 1, column 1:", "can't be true or false"),

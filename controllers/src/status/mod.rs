@@ -88,7 +88,7 @@ impl Facts<'_> {
                     self.told().map(|told| format!("; generation {} stays in force", told.generation));
                 return Some(Standing::Stalled {
                     reason: invalid.reason.to_owned(),
-                    message: format!("{}{}", invalid.message, earlier.unwrap_or_default()),
+                    message: format!("{}{}", invalid.told(), earlier.unwrap_or_default()),
                 });
             }
             Ok(plan) => plan,

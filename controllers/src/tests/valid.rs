@@ -106,6 +106,85 @@ fn a_rule_that_can_not_work_is_refused_with_place_and_reason() {
 }
 
 #[test]
+fn a_name_that_a_rules_messages_never_have_is_refused() {
+    let any = json!({"type": "Any"});
+    for (changes, part) in [
+        (
+            json!({"title": "{{ grop.service }}"}),
+            "title: line 1, column 4: there is no `grop`; a rule's texts have count",
+        ),
+        (
+            json!({"summary": "{{ group.host }}"}),
+            "summary: line 1, column 4: there is no `group.host`; groupBy has ",
+        ),
+        (json!({"title": "{{ topValues.x[0] }}"}), "there is no `topValues.x`; the rule has no topValues"),
+        (json!({"title": "{{ window }}", "condition": any}), "`window` is not always there"),
+    ] {
+        let invalid = of_rule(&changes).unwrap_err();
+        assert_eq!(invalid.reason, "InvalidTemplate", "{invalid}");
+        assert!(invalid.message.contains(part), "{invalid}");
+    }
+    of_rule(&json!({"title": "{{ record.grop.service }}{{ endsAt|default('') }}"})).unwrap();
+    let channel = |title: &str| {
+        let spec =
+            json!({"type": "Webhook", "webhook": {"url": "http://a.b.svc/"}, "template": {"title": title}});
+        let object: std::sync::Arc<crate::guarded::Guarded<crds::NotificationChannel>> =
+            object("c", 1, spec).into();
+        validate::channel(object.0.as_ref().unwrap()).map(drop).map_err(|invalid| invalid.message)
+    };
+    assert!(
+        channel("{{ ticket }}")
+            .unwrap_err()
+            .starts_with("template.title: line 1, column 4: there is no `ticket`")
+    );
+    assert_eq!(channel("{{ title }} {{ group.ticket|default('-') }}"), Ok(()));
+}
+
+/// What admission lets through is what a rule's messages have: each of their names, and no other.
+#[test]
+fn the_names_of_a_rules_texts_are_those_of_its_messages() {
+    use domain::{AlertData, PlanBody, RecordRef, Values};
+    let changes = json!({"condition": {"type": "Spike", "spike": {"ratio": "2", "window": "1m", "minCount": 1}},
+        "title": "t", "topValues": {"host": "record.host"}});
+    let PlanBody::AlertRule(plan) = of_rule(&changes).unwrap().body else { panic!("a rule") };
+    let (group, at) = (std::collections::BTreeMap::new(), jiff::Timestamp::UNIX_EPOCH);
+    let top = std::collections::BTreeMap::from([("host".to_owned(), Values::default())]);
+    let (value, record) = (json!({}), RecordRef { topic: "t".into(), partition: 0, offset: 0, time: at });
+    let alert = AlertData {
+        namespace: "a",
+        rule: "r",
+        uid: uuid::Uuid::nil(),
+        plan: &plan,
+        severity: plan.severity,
+        group: &group,
+        count: 1,
+        window_start: at,
+        window_end: at,
+        since: at,
+        kind: "resolved",
+        record: Some((&value, &record)),
+        first: Some((&value, &record)),
+        value: None,
+        previous: Some("1"),
+        values: &[],
+        top: &top,
+    };
+    let data = serde_json::to_value(templates::alert::Data::of(&alert)).unwrap();
+    let seen: Vec<&str> = data.as_object().unwrap().keys().map(String::as_str).collect();
+    let of = templates::names::OfRule {
+        group_by: &plan.group_by,
+        top_values: &plan.policy.top_values,
+        condition: &plan.condition,
+    };
+    let told = templates::names::Names::of_rule(of).check("{{ nothing }}").remove(0).message;
+    let mut listed: Vec<&str> = told.split_once("texts have ").unwrap().1.split(", ").collect();
+    listed.sort_unstable();
+    let mut seen_sorted = seen.clone();
+    seen_sorted.sort_unstable();
+    assert_eq!(listed, seen_sorted);
+}
+
+#[test]
 fn a_schedule_that_can_not_work_is_refused_in_words() {
     for (changes, reason, word) in [
         (json!({"timeZone": "Mars/Olympus"}), "InvalidRecurrence", "Mars/Olympus"),
@@ -128,6 +207,8 @@ fn a_schedule_that_can_not_work_is_refused_in_words() {
             "InvalidReminder",
             "reminders[1]: its time is there already",
         ),
+        (json!({"start": "2026-01-05T10:00:00Z"}), "InvalidRecurrence", "write the local time without one"),
+        (json!({"start": "2026-01-05T10:00:00+01:00"}), "InvalidRecurrence", "its zone is in timeZone"),
         (json!({"duration": null}), "InvalidSpec", "duration"),
         (
             json!({"recurrence": {"rrule": "FREQ=DAILY", "overrides": [{"recurrenceId": "2026-01-05T11:00:00", "cancelled": true}]}}),

@@ -6,9 +6,10 @@ use domain::{
     ChannelPlan, DeliveryPolicy, FileKind, FileRef, Millis, OnUnknown, Plan, PlanBody, RateLimit,
     RetryPolicy, SmtpTls, Target, TemplateText,
 };
+use templates::names::Names;
 
 use super::webhook;
-use super::{DAY, HOUR, Identity, Invalid, MONTH, SECOND, duration_or, template};
+use super::{DAY, Faults, HOUR, Identity, Invalid, MONTH, SECOND, duration_or};
 
 /// Validates a channel.
 pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
@@ -17,13 +18,23 @@ pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
     if spec.tls.is_some() && spec.kafka.is_some() {
         return Err(Invalid::spec("tls is for the other types: that of Kafka is kafka.tls"));
     }
-    let body = ChannelPlan {
-        target: target(spec)?,
-        ca_bundle: spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref()).map(ca_bundle).transpose()?,
-        template: texts(spec)?,
-        delivery: delivery(spec.delivery.as_ref())?,
-        time_zone: spec.time_zone.as_deref().map(zone).transpose()?,
-    };
+    let mut faults = Faults::default();
+    let target = faults.take(target(spec));
+    let bundle = spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref());
+    let bundle = faults.take(bundle.map(ca_bundle).transpose());
+    let template = faults.take(texts(spec));
+    let delivery = faults.take(delivery(spec.delivery.as_ref()));
+    let time_zone = faults.take(spec.time_zone.as_deref().map(zone).transpose());
+    let body = (|| {
+        Some(ChannelPlan {
+            target: target?,
+            ca_bundle: bundle?,
+            template: template?,
+            delivery: delivery?,
+            time_zone: time_zone?,
+        })
+    })();
+    let body = faults.end(body)?;
     Ok(identity.plan(spec.suspend, PlanBody::NotificationChannel(body)))
 }
 
@@ -134,14 +145,19 @@ fn mail(email: &wire::Email) -> Result<Target, Invalid> {
 
 fn texts(spec: &wire::NotificationChannelSpec) -> Result<TemplateText, Invalid> {
     let wire = spec.template.clone().unwrap_or_default();
+    let (mut faults, names) = (Faults::default(), Names::of_channel());
     let payload = spec.webhook.as_ref().and_then(|webhook| webhook.body.as_ref());
-    let payload = payload.map(webhook::payload).transpose()?;
+    let payload = faults.take(payload.map(webhook::payload).transpose());
     for (place, text) in [("template.title", &wire.title), ("template.body", &wire.body)] {
         if let Some(text) = text {
-            template(place, text)?;
+            faults.take(super::text(place, text, &names));
         }
     }
-    Ok(TemplateText { title: wire.title, body: wire.body, payload })
+    faults.end(payload.map(|payload| TemplateText {
+        title: wire.title.clone(),
+        body: wire.body.clone(),
+        payload,
+    }))
 }
 
 fn delivery(wire: Option<&wire::Delivery>) -> Result<DeliveryPolicy, Invalid> {
@@ -150,34 +166,32 @@ fn delivery(wire: Option<&wire::Delivery>) -> Result<DeliveryPolicy, Invalid> {
     let no_retry = wire::Retry::default();
     let retry = wire.retry.as_ref().unwrap_or(&no_retry);
     let (least, ten) = (Millis(100), Millis::from_secs(10));
-    Ok(DeliveryPolicy {
-        rate_limit: wire
-            .rate_limit
-            .map(|limit| RateLimit { per_minute: limit.per_minute.max(1), burst: limit.burst.max(1) }),
-        retry: RetryPolicy {
-            max_attempts: retry.max_attempts.unwrap_or(8).clamp(1, 100),
-            initial_delay: duration_or(
-                "delivery.retry.initialDelay",
-                retry.initial_delay.as_ref(),
-                (least, ten, HOUR),
-            )?,
-            max_delay: duration_or("delivery.retry.maxDelay", retry.max_delay.as_ref(), (least, HOUR, DAY))?,
-        },
-        timeout: duration_or(
-            "delivery.timeout",
-            wire.timeout.as_ref(),
-            (SECOND, ten, Millis::from_secs(300)),
-        )?,
-        expires_after: duration_or(
-            "delivery.expiresAfter",
-            wire.expires_after.as_ref(),
-            (SECOND, DAY, MONTH),
-        )?,
-        on_unknown: match wire.on_unknown {
-            wire::OnUnknown::Resend => OnUnknown::Resend,
-            wire::OnUnknown::Hold => OnUnknown::Hold,
-        },
-    })
+    let mut faults = Faults::default();
+    let mut within = |place, text: Option<_>, bounds| faults.take(duration_or(place, text, bounds));
+    let initial_delay =
+        within("delivery.retry.initialDelay", retry.initial_delay.as_ref(), (least, ten, HOUR));
+    let max_delay = within("delivery.retry.maxDelay", retry.max_delay.as_ref(), (least, HOUR, DAY));
+    let timeout = within("delivery.timeout", wire.timeout.as_ref(), (SECOND, ten, Millis::from_secs(300)));
+    let expires_after = within("delivery.expiresAfter", wire.expires_after.as_ref(), (SECOND, DAY, MONTH));
+    let policy = (|| {
+        Some(DeliveryPolicy {
+            rate_limit: wire
+                .rate_limit
+                .map(|limit| RateLimit { per_minute: limit.per_minute.max(1), burst: limit.burst.max(1) }),
+            retry: RetryPolicy {
+                max_attempts: retry.max_attempts.unwrap_or(8).clamp(1, 100),
+                initial_delay: initial_delay?,
+                max_delay: max_delay?,
+            },
+            timeout: timeout?,
+            expires_after: expires_after?,
+            on_unknown: match wire.on_unknown {
+                wire::OnUnknown::Resend => OnUnknown::Resend,
+                wire::OnUnknown::Hold => OnUnknown::Hold,
+            },
+        })
+    })();
+    faults.end(policy)
 }
 
 #[cfg(test)]

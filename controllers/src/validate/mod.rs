@@ -22,6 +22,7 @@ pub use schedule::{Need, Suggest, Valid as ValidSchedule, What, people, schedule
 use domain::{Guard, Millis, Plan, PlanBody};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use templates::names::Names;
 use uuid::Uuid;
 
 use crate::conditions::reasons;
@@ -34,15 +35,65 @@ pub struct Invalid {
     pub reason: &'static str,
     /// The place, and what is allowed.
     pub message: String,
+    /// What else is wrong with the same object.
+    pub others: Vec<Self>,
 }
 
+/// The most faults that are told of one object.
+const MAX_FAULTS: usize = 20;
+
 impl Invalid {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+    pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), others: Vec::new() }
+    }
+
+    /// It and the others, each alone.
+    pub fn all(self) -> Vec<Self> {
+        let others = self.others.into_iter().flat_map(Self::all);
+        let mut all = vec![Self::new(self.reason, self.message)];
+        all.extend(others);
+        all
+    }
+
+    /// All in one text: the others with their reasons, where these are not the first's.
+    pub fn told(&self) -> String {
+        let mut told = self.message.clone();
+        for other in &self.others {
+            told.push_str("; also ");
+            if other.reason != self.reason {
+                told.push_str(other.reason);
+                told.push_str(": ");
+            }
+            told.push_str(&other.told());
+        }
+        told
     }
 
     fn spec(message: impl Into<String>) -> Self {
         Self::new(reasons::INVALID_SPEC, message)
+    }
+}
+
+/// Gathers what is wrong with an object, so that all of it is told at once.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Invalid>);
+
+impl Faults {
+    /// What was checked; none when it is wrong.
+    pub(crate) fn take<T>(&mut self, checked: Result<T, Invalid>) -> Option<T> {
+        checked.map_err(|invalid| self.0.extend(invalid.all())).ok()
+    }
+
+    /// All that was checked, if nothing is wrong.
+    pub(crate) fn end<T>(self, checked: Option<T>) -> Result<T, Invalid> {
+        let mut faults = self.0.into_iter().take(MAX_FAULTS);
+        match (faults.next(), checked) {
+            (None, Some(checked)) => Ok(checked),
+            (Some(first), _) => Err(Invalid { others: faults.collect(), ..first }),
+            (None, None) => {
+                Err(Invalid::new(reasons::INTERNAL_ERROR, "a check gave neither a value nor a fault"))
+            }
+        }
     }
 }
 
@@ -172,11 +223,13 @@ const DAY: Millis = Millis::from_secs(86_400);
 const WEEK: Millis = Millis::from_secs(7 * 86_400);
 const MONTH: Millis = Millis::from_secs(30 * 86_400);
 
-/// Checks a template, and says where it is wrong.
-fn template(place: &str, text: &str) -> Result<(), Invalid> {
-    templates::Template::compile(text)
-        .map(drop)
-        .map_err(|error| Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}: {error}")))
+/// Checks a template that may speak of these names, and says all that is wrong.
+fn text(place: &str, text: &str, names: &Names) -> Result<(), Invalid> {
+    let mut faults = Faults::default();
+    for error in names.check(text) {
+        faults.take::<()>(Err(Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}: {error}"))));
+    }
+    faults.end(Some(()))
 }
 
 /// Names of channels, each once, in the order given.

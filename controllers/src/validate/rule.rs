@@ -5,58 +5,79 @@ use domain::{
     EventTime, Format, Isolation, Millis, Plan, PlanBody, Reading, RulePlan, Severity, Source, StartFrom,
     TimeForm,
 };
+use templates::names::{Names, OfRule};
 
-use super::{HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, template};
+use super::{Faults, HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, text};
 use crate::conditions::reasons;
 
-/// Validates a rule.
+/// Validates a rule; all that is wrong is told.
 pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
     let kafka = &spec.source.kafka;
-    alerting::matching::Matcher::compile(&spec.matches)
-        .map_err(|error| Invalid::new(reasons::INVALID_MATCH, format!("match: {error}")))?;
-    alerting::paths::GroupBy::compile(&spec.group_by).map_err(|(label, error)| {
+    let mut faults = Faults::default();
+    faults.take(
+        alerting::matching::Matcher::compile(&spec.matches)
+            .map_err(|error| Invalid::new(reasons::INVALID_MATCH, format!("match: {error}"))),
+    );
+    let grouped = faults.take(alerting::paths::GroupBy::compile(&spec.group_by).map_err(|(label, error)| {
         Invalid::new(reasons::INVALID_GROUP_BY, format!("groupBy.{label}: {error}"))
-    })?;
-    template("title", &spec.title)?;
-    template("summary", spec.summary.as_deref().unwrap_or_default())?;
+    }));
     if spec.notify.is_empty() {
-        return Err(Invalid::spec("notify: at least one channel is needed"));
+        faults.take::<()>(Err(Invalid::spec("notify: at least one channel is needed")));
     }
-    let body = RulePlan {
-        source: source_of(object)?,
-        topics: topics(&kafka.topics)?,
-        start_from: match kafka.start_from {
-            wire::StartFrom::Latest => StartFrom::Latest,
-            wire::StartFrom::Earliest => StartFrom::Earliest,
-        },
-        dead_letter_topic: dead_letter_topic(kafka)?,
-        matches: spec.matches.clone(),
-        group_by: spec.group_by.clone(),
-        condition: condition::condition(&spec.condition, &spec.group_by)?,
-        severity: match spec.severity {
-            wire::Severity::Info => Severity::Info,
-            wire::Severity::Warning => Severity::Warning,
-            wire::Severity::Critical => Severity::Critical,
-        },
-        title: spec.title.clone(),
-        summary: spec.summary.clone().unwrap_or_default(),
-        notify: super::channels(&spec.notify),
-        repeat_interval: spec
-            .repeat_interval
-            .as_ref()
-            .map(|text| duration("repeatInterval", text, SECOND, WEEK))
-            .transpose()?,
-        resolve: condition::resolve(spec)?,
-        allowed_lateness: duration_or(
-            "allowedLateness",
-            spec.allowed_lateness.as_ref(),
-            (Millis(0), Millis::from_secs(2), HOUR),
-        )?,
-        policy: condition::policy(spec)?,
-    };
+    let source = faults.take(source_of(object));
+    let topics = faults.take(topics(&kafka.topics));
+    let dead_letter_topic = faults.take(dead_letter_topic(kafka));
+    let condition = faults.take(condition::condition(&spec.condition, &spec.group_by));
+    let repeat = |text| duration("repeatInterval", text, SECOND, WEEK);
+    let repeat_interval = faults.take(spec.repeat_interval.as_ref().map(repeat).transpose());
+    let resolve = faults.take(condition::resolve(spec));
+    let allowed_lateness = faults.take(duration_or(
+        "allowedLateness",
+        spec.allowed_lateness.as_ref(),
+        (Millis(0), Millis::from_secs(2), HOUR),
+    ));
+    let policy = faults.take(condition::policy(spec));
+    if let (Some(_), Some(condition)) = (grouped, &condition) {
+        texts(spec, condition, &mut faults);
+    }
+    let body = (|| {
+        Some(RulePlan {
+            source: source?,
+            topics: topics?,
+            start_from: match kafka.start_from {
+                wire::StartFrom::Latest => StartFrom::Latest,
+                wire::StartFrom::Earliest => StartFrom::Earliest,
+            },
+            dead_letter_topic: dead_letter_topic?,
+            matches: spec.matches.clone(),
+            group_by: spec.group_by.clone(),
+            condition: condition?,
+            severity: match spec.severity {
+                wire::Severity::Info => Severity::Info,
+                wire::Severity::Warning => Severity::Warning,
+                wire::Severity::Critical => Severity::Critical,
+            },
+            title: spec.title.clone(),
+            summary: spec.summary.clone().unwrap_or_default(),
+            notify: super::channels(&spec.notify),
+            repeat_interval: repeat_interval?,
+            resolve: resolve?,
+            allowed_lateness: allowed_lateness?,
+            policy: policy?,
+        })
+    })();
+    let body = faults.end(body)?;
     Ok(identity.plan(spec.suspend, PlanBody::AlertRule(body)))
+}
+
+/// Its texts speak of what its messages have.
+fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut Faults) {
+    let of = OfRule { group_by: &spec.group_by, top_values: &spec.top_values, condition };
+    let names = Names::of_rule(of);
+    faults.take(text("title", &spec.title, &names));
+    faults.take(text("summary", spec.summary.as_deref().unwrap_or_default(), &names));
 }
 
 /// The source that a rule reads, whatever else is wrong with the rule.

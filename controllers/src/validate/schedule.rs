@@ -12,9 +12,10 @@ use domain::{
 };
 use jiff::SignedDuration;
 use jiff::civil::{Time, Weekday};
+use templates::names::Names;
 use uuid::Uuid;
 
-use super::{DAY, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or, template};
+use super::{DAY, Faults, HOUR, Identity, Invalid, MINUTE, MONTH, WEEK, duration, duration_or};
 use crate::conditions::reasons;
 
 /// The most `rrules`, and the most `exceptRrules`.
@@ -85,59 +86,102 @@ impl From<&ResourceRef> for Need {
     }
 }
 
-/// Validates a schedule.
+/// Validates a schedule; all that is wrong is told.
 pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
-    let length = length(spec)?;
-    let text = text(spec, length)?;
-    let recurrence = Recurrence::new(&text)
-        .map_err(|error| Invalid::new(reasons::INVALID_RECURRENCE, error.to_string()))?;
-    let delay_minutes = delay(spec.jitter.as_ref(), identity.uid)?;
+    let mut faults = Faults::default();
+    let when = length(spec).and_then(|length| text(spec, length)).and_then(|text| {
+        let recurrence = Recurrence::new(&text).map_err(|error| unread(&error, &text))?;
+        Ok((text, recurrence))
+    });
+    let when = faults.take(when);
+    let delay_minutes = faults.take(delay(spec.jitter.as_ref(), identity.uid));
+    let reminders = told(spec, delay_minutes.unwrap_or(0), &mut faults);
+    let catch_up = faults.take(catch_up(spec.catch_up.as_ref()));
+    let about = faults.take(about(spec));
+    if let Some(summary) = &spec.summary {
+        faults.take(super::text("summary", summary, &Names::of_schedule()));
+    }
+    // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
+    let people = faults.take(people(spec, &identity.namespace)).unwrap_or_default();
+    let suggest = faults.take(spec.suggest.as_ref().map(|wire| suggest(wire, people)).transpose());
+    let buffers = faults.take(buffers(spec.buffer.as_ref()));
+    let valid = (|| {
+        let (text, recurrence) = when?;
+        let (reminders, plans) = reminders?;
+        let body = SchedulePlan {
+            title: spec.title.clone(),
+            about: about?,
+            summary: spec.summary.clone(),
+            recurrence: text,
+            reminders: plans,
+            time_zones: zones(spec),
+            delay_minutes: delay_minutes?,
+            catch_up: catch_up?,
+        };
+        let needs = needs(spec, &identity.namespace);
+        Some(Valid {
+            plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
+            recurrence: Arc::new(recurrence),
+            reminders,
+            policy: spec.conflict_policy,
+            needs,
+            shared: if is_free(spec) {
+                BTreeSet::new()
+            } else {
+                spec.shared_resources.iter().cloned().collect()
+            },
+            buffers: buffers?,
+            suggest: suggest?,
+        })
+    })();
+    faults.end(valid)
+}
+
+/// What a recurrence's error is about, in words of what to write.
+fn unread(error: &calendar::RecurrenceError, text: &RecurrenceSpec) -> Invalid {
+    let offset = text.start.split_once('T').filter(|(_, time)| time.contains(['Z', 'z', '+', '-']));
+    let message = match offset {
+        Some(_) => format!(
+            "start: {:?} has an offset; write the local time without one, such as 2026-01-05T10:00:00: its zone is in timeZone",
+            text.start
+        ),
+        None => error.to_string(),
+    };
+    Invalid::new(reasons::INVALID_RECURRENCE, message)
+}
+
+/// Its reminders; none when one is wrong.
+fn told(
+    spec: &wire::ScheduleSpec,
+    delay_minutes: u16,
+    faults: &mut Faults,
+) -> Option<(Vec<Reminder>, Vec<ReminderPlan>)> {
     let mut reminders = Vec::new();
     let mut plans: Vec<ReminderPlan> = Vec::new();
     for (at, wire) in spec.reminders.iter().enumerate() {
-        let (reminder, plan) = reminder(&format!("reminders[{at}]"), wire)?;
-        if plans.iter().any(|other| other.time == plan.time) {
-            return Err(Invalid::new(
-                reasons::INVALID_REMINDER,
-                format!("reminders[{at}]: its time is there already; put all of its channels in one notify"),
-            ));
+        let checked = reminder(&format!("reminders[{at}]"), wire).and_then(|(reminder, plan)| {
+            if plans.iter().any(|other| other.time == plan.time) {
+                return Err(Invalid::new(
+                    reasons::INVALID_REMINDER,
+                    format!(
+                        "reminders[{at}]: its time is there already; put all of its channels in one notify"
+                    ),
+                ));
+            }
+            Ok((reminder, plan))
+        });
+        if let Some((reminder, plan)) = faults.take(checked) {
+            reminders.push(reminder.delayed(delay_minutes));
+            plans.push(plan);
         }
-        reminders.push(reminder.delayed(delay_minutes));
-        plans.push(plan);
     }
-    let body = SchedulePlan {
-        title: spec.title.clone(),
-        about: about(spec)?,
-        summary: spec.summary.clone(),
-        recurrence: text,
-        reminders: plans,
-        time_zones: zones(spec),
-        delay_minutes,
-        catch_up: catch_up(spec.catch_up.as_ref())?,
-    };
-    let needs = needs(spec, &identity.namespace);
-    // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
-    let people = people(spec, &identity.namespace)?;
-    let suggest = spec.suggest.as_ref().map(|wire| suggest(wire, people)).transpose()?;
-    Ok(Valid {
-        plan: identity.plan(spec.suspend, PlanBody::Schedule(body)),
-        recurrence: Arc::new(recurrence),
-        reminders,
-        policy: spec.conflict_policy,
-        needs,
-        shared: if is_free(spec) { BTreeSet::new() } else { spec.shared_resources.iter().cloned().collect() },
-        buffers: buffers(spec.buffer.as_ref())?,
-        suggest,
-    })
+    (plans.len() == spec.reminders.len()).then_some((reminders, plans))
 }
 
 /// What it says of itself for people.
 fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
-    if let Some(text) = &spec.summary {
-        template("summary", text)?;
-    }
     if let Some(url) = &spec.url {
         let scheme = url.split_once(':').filter(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
         if scheme.is_none() || !url.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -9,11 +9,10 @@ use domain::{
     WebhookValue,
 };
 
-use templates::Template;
+use templates::names::Names;
 
 use super::Invalid;
 use super::channel::secret;
-use crate::conditions::reasons;
 
 /// The most headers.
 const MAX_HEADERS: usize = 16;
@@ -114,10 +113,7 @@ fn auth(wire: &wire::Webhook) -> Result<Option<WebhookAuth>, Invalid> {
 /// The template of a body of one's own.
 pub(super) fn payload(body: &wire::WebhookBody) -> Result<PayloadText, Invalid> {
     let payload = PayloadText { template: body.template.clone(), content_type: content_type(body)? };
-    let compile = if payload.is_json() { Template::compile_json } else { Template::compile };
-    compile(&payload.template)
-        .map(|_| payload)
-        .map_err(|error| Invalid::new(reasons::INVALID_TEMPLATE, format!("webhook.body.template: {error}")))
+    super::text("webhook.body.template", &payload.template, &Names::of_body()).map(|()| payload)
 }
 
 fn content_type(body: &wire::WebhookBody) -> Result<String, Invalid> {

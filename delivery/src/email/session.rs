@@ -221,16 +221,21 @@ impl Smtp {
 
 /// A connection to the first of the addresses that takes one.
 async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Broken> {
-    let mut why = "there is no address".to_owned();
+    let at = format!("{}:{}", server.host, server.port);
+    let mut why = format!("{at} could not be connected to: there is no address");
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => why = error.to_string(),
-            Err(_) => why = format!("no connection within {CONNECT_TIMEOUT:?}"),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                why = format!("no server listens at {at}: {error}");
+            }
+            Ok(Err(error)) => why = format!("{at} could not be connected to: {error}"),
+            Err(_) => {
+                why = format!("{at} could not be connected to: no connection within {CONNECT_TIMEOUT:?}");
+            }
         }
     }
-    let at = format!("{}:{}", server.host, server.port);
-    Err(Broken::Known(later(format!("{at} could not be connected to: {why}"))))
+    Err(Broken::Known(later(why)))
 }
 
 /// Where the conversation stands; outlives it when the time is up.

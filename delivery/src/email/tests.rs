@@ -236,6 +236,19 @@ async fn plain_text_beside_the_answer_to_starttls_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn where_no_server_listens_it_is_said_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let (_files, kit) = kit(&[]);
+    let outcome =
+        kit.channel(&plan(target(port, SmtpTls::None, false))).unwrap().deliver(&message(alert(), TO)).await;
+    assert!(is_later(&outcome), "{outcome:?}");
+    let said = format!("no server listens at 127.0.0.1:{port}: ");
+    assert!(outcome.reason().starts_with(&said), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_smtp_is_told_without_quoting_it() {
     let outcome = plain(Script { greeting: Some("HTTP/1.1 400 canary"), ..Script::default() }).await;
     assert!(

@@ -49,7 +49,10 @@ async fn too_many_requests_pause_the_channel() {
 async fn a_missing_or_unusable_url_is_named_without_its_value() {
     let (_files, kit) = kit(&[("bad", "gopher://canary")]);
     for (key, reason) in [
-        ("none", "SecretKeyNotFound: key \"none\" of Secret \"notify\" is not there"),
+        (
+            "none",
+            "SecretKeyNotFound: key \"none\" of Secret \"notify\" is not there: the Secret is missing, or only the key in it",
+        ),
         ("bad", "SecretKeyInvalid: key \"bad\" of Secret \"notify\" is not an http or https URL"),
     ] {
         let plan = plan(Target::Slack { webhook_url: secret(key) });

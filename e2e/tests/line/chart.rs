@@ -129,9 +129,179 @@ async fn unknown_and_bad_values_are_refused_with_their_place() {
         ("crds.keep=maybe", "/crds/keep"),
         ("hub.keepDead=1y", "/hub/keepDead"),
         ("networkPolicy.apiServer.cidrs={everywhere}", "/networkPolicy/apiServer/cidrs/0"),
+        ("networkPolicy.apiServer.cidrs={10.0.0.1/33}", "10.0.0.1/33 is not a range"),
+        ("network.deniedRanges={300.0.0.0/8}", "network.deniedRanges: 300.0.0.0/8 is not a range"),
+        (
+            "network.allowedRanges={10.0.0.1/8}",
+            "network.allowedRanges: 10.0.0.1/8 has bits behind its length",
+        ),
+        ("network.allowedRanges={fd00::/129}", "fd00::/129 is not a range"),
+        ("hub.persistence.size=banana", "/hub/persistence/size"),
+        ("hub.persistence.size=0Gi", "/hub/persistence/size"),
+        ("hub.persistence.storageClass=Fast_Disk", "/hub/persistence/storageClass"),
+        ("hub.resources.limits.memory=lots", "/hub/resources/limits/memory"),
+        ("hub.keepDead=1m1h", "/hub/keepDead"),
+        ("operator.replicas=0", "/operator/replicas"),
+        ("nameOverride=Belfry", "/nameOverride"),
+        ("fullnameOverride=a-name-that-is-longer-than-forty-characters-are", "/fullnameOverride"),
+        ("fullnameOverride=1st", "/fullnameOverride"),
+        ("image.tag=a b", "/image/tag"),
+        ("commonLabels.team=a b", "/commonLabels/team"),
+        ("commonLabels.app\\.kubernetes\\.io/name=x", "commonLabels: app.kubernetes.io/name is a label"),
+        ("admission.clientAuth.configMap=a,admission.clientAuth.secret=b", "give one of them, not both"),
+        ("rbac.mayReachHub[0].kind=ServiceAccount,rbac.mayReachHub[0].name=x", "x needs its namespace"),
     ] {
         let refusal = run("helm", &["template", "belfry", CHART, "--set", value], "").await.expect_err(value);
         assert!(refusal.contains(place), "{value}: {refusal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledgers_claim_outlives_the_release_unless_that_is_not_wanted() {
+    let kept = |documents: &[Value]| {
+        let claim = of_kind(documents, "PersistentVolumeClaim")[0];
+        claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    };
+    assert!(kept(&rendered(&[]).await));
+    assert!(!kept(&rendered(&["hub.persistence.keep=false"]).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn common_labels_are_on_each_object_also_on_the_definitions() {
+    for document in rendered(&["commonLabels.team=sre", "metrics.podMonitor.enabled=true"]).await {
+        assert_eq!(document["metadata"]["labels"]["team"], "sre", "{}", document["metadata"]["name"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_that_has_metrics_has_a_pod_monitor_that_names_a_port_of_its_pods() {
+    let documents =
+        rendered(&["metrics.podMonitor.enabled=true", "metrics.podMonitor.labels.release=p"]).await;
+    let monitors = of_kind(&documents, "PodMonitor");
+    let ports: BTreeMap<&str, &str> = monitors
+        .iter()
+        .map(|monitor| {
+            assert_eq!(monitor["metadata"]["labels"]["release"], "p");
+            let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+            (monitor["metadata"]["name"].as_str().expect("a name"), port.as_str().expect("a port"))
+        })
+        .collect();
+    let expected = [("belfry-hub", "metrics"), ("belfry-operator", "metrics"), ("belfry-worker", "http")];
+    assert_eq!(ports, BTreeMap::from(expected));
+}
+
+/// Whether an account with that built-in role in the namespace may.
+async fn may(cluster: &Cluster, who: &str, verb: &str, what: &str, namespace: &str) -> bool {
+    let (what, subresource) = what.split_once(".status").map_or((what, ""), |(what, _)| (what, "status"));
+    let subresource = format!("--subresource={subresource}");
+    let asked = ["auth", "can-i", verb, what, &subresource, "-n", namespace, "--as", who];
+    let answer = cluster.try_kubectl(&asked).await;
+    answer.is_ok_and(|answer| answer.trim() == "yes")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_built_in_roles_read_and_write_our_kinds_in_their_namespace_and_no_status() {
+    let tenant = e2e::tenant::Tenant::new("t-rights").await;
+    let ns = tenant.ns.as_str();
+    for role in ["view", "edit", "admin"] {
+        let account = format!("--serviceaccount={ns}:{role}");
+        let clusterrole = format!("--clusterrole={role}");
+        tenant.cluster.kubectl(&["-n", ns, "create", "rolebinding", role, &clusterrole, &account]).await;
+        let who = format!("system:serviceaccount:{ns}:{role}");
+        let writes = role != "view";
+        // The aggregation is the controller manager's, and takes it a moment after an installation.
+        e2e::cluster::eventually("the role is aggregated", std::time::Duration::from_mins(1), async || {
+            if may(&tenant.cluster, &who, "get", "alertrules.belfry.dev", ns).await {
+                Ok(())
+            } else {
+                Err(format!("{role} may not get alertrules"))
+            }
+        })
+        .await;
+        for kind in ["notificationchannels", "alertrules", "schedules", "bookableresources"] {
+            let kind = format!("{kind}.belfry.dev");
+            for verb in ["get", "list", "watch"] {
+                assert!(may(&tenant.cluster, &who, verb, &kind, ns).await, "{role} {verb} {kind}");
+            }
+            for verb in ["create", "update", "patch", "delete"] {
+                assert_eq!(may(&tenant.cluster, &who, verb, &kind, ns).await, writes, "{role} {verb} {kind}");
+            }
+            let status = format!("{kind}.status");
+            assert!(!may(&tenant.cluster, &who, "patch", &status, ns).await, "{role} patches {status}");
+            assert!(
+                !may(&tenant.cluster, &who, "get", &kind, "default").await,
+                "{role} gets {kind} elsewhere"
+            );
+        }
+        let authority = "configmaps/belfry-ca";
+        assert!(may(&tenant.cluster, &who, "get", authority, "belfry-system").await, "{role}: the authority");
+        assert!(!may(&tenant.cluster, &who, "get", "secrets", "belfry-system").await, "{role}: secrets");
+    }
+}
+
+/// Prometheus' own tool finds nothing to say about the metrics of hub, operator and a worker, in its plain text.
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_has_nothing_to_say_about_the_metrics() {
+    let tenant = e2e::tenant::Tenant::new("t-promtool").await;
+    tenant.apply(&crate::support::webhook(&tenant, "hook", "{}")).await;
+    tenant.ready("nch/hook").await;
+    let Some((testbed, _)) = &tenant.cluster.testbed else { return };
+    let promtool = run(testbed, &["unpack", "prometheus", "usr/bin/promtool"], "").await.expect("promtool");
+    let of = |component: &str| format!("app.kubernetes.io/component={component}");
+    for (namespace, component, port) in [
+        ("belfry-system", "hub", 8081),
+        ("belfry-system", "operator", 8081),
+        (tenant.ns.as_str(), "send", 9090),
+    ] {
+        let path = "jsonpath={.items[0].status.podIP}";
+        let selector = of(component);
+        let address =
+            tenant.cluster.kubectl(&["-n", namespace, "get", "pods", "-l", &selector, "-o", path]).await;
+        let text = reqwest::get(format!("http://{}:{port}/metrics", address.trim())).await;
+        let text = text.expect("an answer").text().await.expect("a text");
+        for name in ["belfry_build_info{", "process_resident_memory_bytes ", "process_start_time_seconds "] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{component} has no {name}");
+        }
+        let said = run(promtool.trim(), &["check", "metrics"], &text).await;
+        assert_eq!(said.as_deref().map(str::trim), Ok(""), "{component}: {said:?}");
+    }
+}
+
+/// Each name, namespace, class and label, with where it stands.
+fn names(value: &Value, place: &str, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let place = format!("{place}.{name}");
+                let is_label = [".labels.", ".matchLabels."].iter().any(|of| place.contains(of));
+                let is_name = ["name", "namespace", "storageClassName", "priorityClassName", "claimName"];
+                if is_label || is_name.contains(&name.as_str()) {
+                    found.push((place.clone(), field.clone()));
+                }
+                names(field, &place, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, place, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_yaml_takes_for_something_else_stay_names() {
+    let values = "fullnameOverride: \"y\"\nnameOverride: \"no\"\ncommonLabels: {team: \"1\"}\nhub: {priorityClassName: \"1e3\", \
+                  persistence: {storageClass: \"123\"}}\noperator: {watchNamespaces: [\"on\"]}\nmetrics: {podMonitor: {enabled: true}}";
+    let arguments = ["template", "1", CHART, "-n", "true", "-f", "-"];
+    let text = run("helm", &arguments, values).await.expect("it renders");
+    let mut found = Vec::new();
+    for document in serde_saphyr::from_multiple::<Value>(&text).expect("YAML") {
+        names(&document["metadata"], "metadata", &mut found);
+        if document["kind"] != "CustomResourceDefinition" {
+            names(&document, "", &mut found);
+        }
+    }
+    assert!(found.len() > 100, "{}", found.len());
+    for (place, name) in found {
+        assert!(name.is_string() || name.is_object(), "{place}: {name}");
     }
 }
 

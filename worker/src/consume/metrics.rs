@@ -78,7 +78,8 @@ impl Metrics {
             registry.register("dead_letters", "Dead letters, by where they went", m.letters);
             registry.register("commit_entries", "Partition entries of commits, by answer", m.entries);
             registry.register("commits", "Calls of commits, by result", m.commits);
-            registry.register("commit_seconds", "From taking the folds to the answer", m.commit_seconds);
+            let help = "From taking the folds to the answer";
+            registry.register("commit_duration_seconds", help, m.commit_seconds);
             registry.register("lag_records", "Records not yet read", m.lag);
             registry.register("partitions_owned", "Partitions read", m.owned);
             registry.register("held_bytes", "About what the folds hold", m.held_bytes);

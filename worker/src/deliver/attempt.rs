@@ -54,8 +54,12 @@ pub(super) async fn attempt(
         Outcome::Later { reason, wait: None, channel_wide: false }
     };
     tools.metrics.in_flight.dec();
-    tools.metrics.seconds.get_or_create(&ByChannel { channel: kind }).observe(begun.elapsed().as_secs_f64());
-    tools.metrics.attempts.get_or_create(&Attempted { channel: kind, outcome: outcome.name() }).inc();
+    tools
+        .metrics
+        .seconds
+        .get_or_create(&ByChannel { channel_type: kind })
+        .observe(begun.elapsed().as_secs_f64());
+    tools.metrics.attempts.get_or_create(&Attempted { channel_type: kind, outcome: outcome.name() }).inc();
     if outcome == Outcome::Delivered {
         tracing::debug!(%delivery, attempt = number, "delivered");
     } else {

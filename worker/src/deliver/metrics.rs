@@ -11,13 +11,13 @@ use prometheus_client::registry::Registry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Attempted {
-    pub(super) channel: &'static str,
+    pub(super) channel_type: &'static str,
     pub(super) outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ByChannel {
-    pub(super) channel: &'static str,
+    pub(super) channel_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,7 +51,7 @@ impl Metrics {
         };
         let one = &metrics;
         registry.register("delivery_attempts", "Attempts, by channel type and outcome", one.attempts.clone());
-        registry.register("delivery_attempt_seconds", "How long attempts took", one.seconds.clone());
+        registry.register("delivery_attempt_duration_seconds", "How long attempts took", one.seconds.clone());
         registry.register("delivery_in_flight", "Attempts under way", one.in_flight.clone());
         registry.register("delivery_claims", "Claims, by result: work, empty, failed", one.claims.clone());
         registry.register("delivery_reports", "Calls that report outcomes, by result", one.reports.clone());

@@ -349,7 +349,10 @@ async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
     assert_eq!(first.running.len(), 1);
     let problem = &first.problems[&CHANNEL][0];
     assert_eq!(problem.reason, "SecretKeyNotFound");
-    assert_eq!(problem.message, "key \"signing\" of Secret \"notify\" is not there");
+    assert_eq!(
+        problem.message,
+        "key \"signing\" of Secret \"notify\" is not there: the Secret is missing, or only the key in it"
+    );
     std::fs::write(worker.context.config.files.join("secrets/notify/signing"), KEY).unwrap();
     until(async || hub.told::<Report>("/reports").await.last().unwrap().problems.is_empty()).await;
     worker.context.stop.cancel();

@@ -48,7 +48,7 @@ async fn a_text_that_fails_or_is_too_long_is_replaced_by_one_that_names_the_faul
     let own = channel(
         "own",
         &format!(
-            "type: Webhook\nwebhook: {{url: \"{}\"}}\ntemplate:\n  title: \"{{{{ ticket }}}}\"\n  body: \"{{{{ group.region }}}}\"",
+            "type: Webhook\nwebhook: {{url: \"{}\"}}\ntemplate:\n  title: \"{{{{ group.ticket }}}}\"\n  body: \"{{{{ group.region }}}}\"",
             tenant.url("own")
         ),
     );

@@ -86,7 +86,10 @@ async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it
     bench.until("the problem", |ledger| problem(ledger).is_some()).await;
     let told = problem(&bench.hub.ledger()).unwrap();
     assert_eq!(told.reason, "SecretKeyNotFound");
-    assert_eq!(told.message, "key \"password\" of Secret \"user\" is not there");
+    assert_eq!(
+        told.message,
+        "key \"password\" of Secret \"user\" is not there: the Secret is missing, or only the key in it"
+    );
 
     std::fs::create_dir_all(mounted.path().join("secrets/user")).unwrap();
     std::fs::write(mounted.path().join("secrets/user/password"), "canary-password").unwrap();
