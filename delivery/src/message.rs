@@ -101,10 +101,21 @@ pub(crate) fn ask(notification: &Notification) -> String {
     format!("belfry ask {} -n {}", notification.id, notification.namespace)
 }
 
-/// Whether it is over, and why where that is not the condition.
-pub(crate) fn over(notification: &Notification) -> Option<Option<&str>> {
+/// How an alert is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The condition does not hold any more.
+    Known,
+    /// It was closed, and nobody knows.
+    Closed,
+}
+
+/// Whether it is over.
+pub(crate) fn over(notification: &Notification) -> Option<Over> {
     match &notification.cause {
-        Cause::Alert { alert, .. } if alert.kind == AlertKind::Resolved => Some(alert.closed.as_deref()),
+        Cause::Alert { alert, .. } if alert.kind == AlertKind::Resolved => {
+            Some(if alert.closed.is_some() { Over::Closed } else { Over::Known })
+        }
         _ => None,
     }
 }

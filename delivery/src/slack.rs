@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::json;
 
 use crate::http::{Answer, Post, parse_url};
-use crate::message::{Attempt, Channel, Message, Words, ask, earlier, group, over};
+use crate::message::{Attempt, Channel, Message, Over, Words, ask, earlier, group, over};
 use crate::secrets::{FileProblem, Secret};
 use crate::text::{cut, one_line};
 use crate::{Kit, trust::Trust};
@@ -103,8 +103,8 @@ fn escaped(text: &str, limit: usize, place: &str) -> String {
 /// The bar beside the message: what is over is green, or grey where nobody knows.
 fn colour(notification: &Notification) -> &'static str {
     match (over(notification), &notification.cause, notification.severity) {
-        (Some(None), ..) => "#2eb67d",
-        (Some(Some(_)), ..) | (None, Cause::Test { .. }, _) => "#9e9ea6",
+        (Some(Over::Known), ..) => "#2eb67d",
+        (Some(Over::Closed), ..) | (None, Cause::Test { .. }, _) => "#9e9ea6",
         (None, Cause::Reminder { .. }, _) | (None, _, Severity::Info) => "#36c5f0",
         (None, _, Severity::Warning) => "#ecb22e",
         (None, _, Severity::Critical) => "#e01e5a",

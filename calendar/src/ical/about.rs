@@ -50,7 +50,7 @@ pub(super) fn read(event: &Component) -> About {
         let name = line.parameter("LABEL").unwrap_or(&line.name);
         let said = description.get_or_insert_default();
         let gap = if said.is_empty() { "" } else { "\n" };
-        said.push_str(&format!("{gap}{name}: {value}"));
+        said.extend([gap, name, ": ", value]);
     }
     About { description, location, url }
 }

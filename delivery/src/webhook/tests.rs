@@ -270,11 +270,13 @@ async fn headers_and_logins_go_to_no_address_that_the_user_did_not_name() {
     assert_eq!(outcome, Outcome::Delivered, "what shows no credential follows as before");
 }
 
+type Change<'a> = &'a dyn Fn(&mut WebhookPlan);
+
 #[tokio::test]
 async fn a_secret_that_can_not_be_what_it_is_for_is_told_before_and_nothing_is_sent() {
     let bearer = Some(WebhookAuth::Bearer { token: secret("token") });
     let basic = Some(WebhookAuth::Basic { username: secret("user"), password: secret("user") });
-    let plans: [(&str, &str, &dyn Fn(&mut WebhookPlan)); 5] = [
+    let plans: [(&str, &str, Change<'_>); 5] = [
         ("key", "canary\r\nx: y", &|webhook| webhook.headers = vec![header("x-api-key", "key")]),
         ("token", "canary\u{0}", &|webhook| webhook.auth.clone_from(&bearer)),
         ("user", "can:ary", &|webhook| webhook.auth.clone_from(&basic)),
