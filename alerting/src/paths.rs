@@ -2,7 +2,7 @@
 //!
 //! A path is `record`, `headers`, `key`, `topic` or `partition`, followed for the first two by `.name`, `["any name"]` or
 //! `[index]`. A label's value is a text as it is, or a number or bool as JSON writes it. Nothing, null, a list or an object
-//! gives no label, and the record is not counted for the rule.
+//! gives no label, and the record is not counted for the rule. 1, 1.0 and 1e0 are one value, written `1`.
 //!
 //! Invariants: a label has at most [`MAX_LABEL`] bytes; one that was cut ends in a hash of the whole, so that distinct
 //! values stay distinct. Never: two records of different values in one group.
@@ -115,7 +115,7 @@ impl Path {
             Data::Text(text) => bounded(text),
             Data::Int(it) => it.to_string().into(),
             Data::Uint(it) => it.to_string().into(),
-            Data::Double(it) => Number::from_f64(it)?.to_string().into(),
+            Data::Double(it) => number(it)?.to_string().into(),
             Data::Bool(it) => if it { "true" } else { "false" }.into(),
             Data::Null | Data::List(_) | Data::Map(_) => return None,
         })
@@ -143,6 +143,19 @@ impl Path {
             },
         }
         true
+    }
+}
+
+/// The number, as an integer if it is one: 1 and 1.0 are one value.
+fn number(it: f64) -> Option<Number> {
+    // 2^63 and 2^64.
+    const ENDS: (f64, f64) = (9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
+    if it.fract() == 0.0 && it >= -ENDS.0 && it < ENDS.0 {
+        Some((it as i64).into())
+    } else if it.fract() == 0.0 && it > 0.0 && it < ENDS.1 {
+        Some((it as u64).into())
+    } else {
+        Number::from_f64(it)
     }
 }
 
@@ -317,6 +330,23 @@ mod tests {
             assert_eq!(label(path, &value).as_deref(), Some(expected), "{path}");
         }
         assert_eq!(label("record", &json!("whole")).as_deref(), Some("whole"));
+    }
+
+    #[test]
+    fn numbers_that_are_equal_are_one_value() {
+        for (value, expected) in [
+            (json!(1), "1"),
+            (json!(1.0), "1"),
+            (json!(-0.0), "0"),
+            (json!(-2.0), "-2"),
+            (json!(0.1), "0.1"),
+            (json!(1e18), "1000000000000000000"),
+            (json!(9_223_372_036_854_775_808_u64), "9223372036854775808"),
+            (json!(9_223_372_036_854_775_808.0), "9223372036854775808"),
+            (json!(1e300), "1e+300"),
+        ] {
+            assert_eq!(label("record", &value).as_deref(), Some(expected), "{value}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub type Compiled = Result<Template, RenderError>;
 
 /// Compiles a text.
 pub fn compile(text: &str) -> Compiled {
-    Template::compile(text).map_err(|error| RenderError { message: error.to_string() })
+    Template::compile(text).map_err(|error| RenderError { message: error.to_string(), cut: None })
 }
 
 /// Which of a rule's texts.
@@ -174,7 +174,7 @@ impl<'a> Data<'a> {
         let rendered = match compiled {
             Ok(template) => {
                 let data = self.values_of_all.get_or_init(|| crate::Data::of(self));
-                template.render(data, limits, clock)
+                template.render(data, limits, clock).or_else(RenderError::or_cut)
             }
             Err(error) => Err(error.clone()),
         };

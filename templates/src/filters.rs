@@ -1,7 +1,7 @@
 //! Filters: MiniJinja's, each charged by the size of what it reads and makes.
 //!
 //! Not there are those whose results may be far larger than what they are given, and which texts of alerts don't need:
-//! `indent`, `format`, `batch`, `slice`, `groupby`, `chain`, `zip`, `pprint`, `urlencode`, `tojson`.
+//! `indent`, `format`, `batch`, `slice`, `groupby`, `chain`, `zip`, `pprint`, `urlencode`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ const ANY: usize = usize::MAX;
 const SORTED: &[&str] = &["attribute", "case_sensitive", "reverse"];
 const PICKED: &[&str] = &["attribute", "case_sensitive"];
 
-static FILTERS: [Filter; 39] = [
+static FILTERS: [Filter; 41] = [
     filter("safe", 0, &[], |run, it, _| Ok(Value::Text(it.to_text(&mut run.meter)?, true))),
     filter("escape", 0, &[], escape),
     filter("e", 0, &[], escape),
@@ -92,6 +92,12 @@ static FILTERS: [Filter; 39] = [
     filter("trim", 1, &[], trim),
     filter("join", 2, &["d", "attribute"], join),
     filter("split", 2, &[], split),
+    filter("truncate", 3, &["length", "killwords", "end"], truncate),
+    filter("tojson", 0, &[], |run, it, _| {
+        let mut json = Growing::value();
+        it.write_json(&mut run.meter, &mut json)?;
+        Ok(Value::Text(json.text.into(), true))
+    }),
     filter("lines", 0, &[], lines),
     lenient("default", 2, default),
     lenient("d", 2, default),
@@ -307,6 +313,33 @@ fn split(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
         None if most == usize::MAX => listed(run, text.split_whitespace()),
         None => listed(run, text.trim_start().splitn(most, char::is_whitespace)),
     }
+}
+
+/// At most so many characters, the end that says so among them; between words, unless they may be cut.
+fn truncate(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+    let text = it.to_text(&mut run.meter)?;
+    run.meter.bytes(2 * text.len())?;
+    let most = given.either(0, "length").map_or(Some(255), Value::int);
+    let Some(most) = most.and_then(|it| usize::try_from(it).ok()) else {
+        return fault("`truncate` counts characters by an integer that is not below 0");
+    };
+    if text.chars().count() <= most {
+        return Ok(Value::Text(text, false));
+    }
+    let end = match given.either(2, "end") {
+        Some(end) => end.to_text(&mut run.meter)?,
+        None => "…".into(),
+    };
+    run.meter.bytes(end.len())?;
+    let room = most.saturating_sub(end.chars().count());
+    let kept: String = text.chars().take(room).collect();
+    let whole = given.either(1, "killwords").is_some_and(Value::is_true);
+    let kept = match kept.rfind(' ') {
+        Some(at) if !whole && !text[kept.len()..].starts_with(' ') => &kept[..at],
+        _ => &*kept,
+    };
+    let end: String = end.chars().take(most).collect();
+    made(&mut run.meter, format!("{kept}{end}"))
 }
 
 fn lines(run: &mut Run<'_>, it: &Value, _: &Given) -> Result<Value, Stop> {

@@ -5,8 +5,9 @@
 //!
 //! Invariants: an undefined value is an error, but may be asked for (`{% if group %}`, which an empty or missing value
 //! answers with no). A template's source, its steps, its time, each value that it makes and its output are bounded
-//! (`meter`); over a bound is an error that names it, never a text that was cut. Plain texts are not escaped; HTML and JSON
-//! are, unless marked `safe`. A caller that can't render says so with [`fallback`]. What the language has is in `subset`. Never here: a
+//! (`meter`); over a bound is an error that names it, and only a title or a rule's summary is cut, visibly. Plain texts are
+//! not escaped; HTML and JSON are, unless marked `safe`. A caller that can't render says so with [`fallback`]. What the
+//! language has is in `subset`. Never here: a
 //! file, another template, a clock (the caller lends one), or a panic on anybody's template or data.
 #![warn(missing_docs)]
 
@@ -95,6 +96,18 @@ impl std::fmt::Display for TemplateError {
 pub struct RenderError {
     /// In words, with the source of what failed, without the data's values.
     pub message: String,
+    /// Where nothing but its length was wrong: what there was room for, with `…` at its end.
+    pub cut: Option<String>,
+}
+
+impl RenderError {
+    /// The text that was cut, if its length was all that was wrong.
+    pub fn or_cut(self) -> Result<String, Self> {
+        match self.cut {
+            Some(text) => Ok(text),
+            None => Err(self),
+        }
+    }
 }
 
 /// How large an output may be.
@@ -148,8 +161,10 @@ impl Template {
     }
 
     /// Renders. An undefined value, too many steps, too much time or too long an output is an error: the caller falls back.
+    /// But a title that is too long is cut.
     pub fn render(&self, data: &Data, limits: Limits, clock: Clock<'_>) -> Result<String, RenderError> {
-        self.metered(data, limits, clock).0
+        let rendered = self.metered(data, limits, clock).0;
+        if limits == Limits::TITLE { rendered.or_else(RenderError::or_cut) } else { rendered }
     }
 
     /// The same, and how many of [`STEPS`] it took.
@@ -159,7 +174,10 @@ impl Template {
         limits: Limits,
         clock: Clock<'_>,
     ) -> (Result<String, RenderError>, u64) {
-        let failed = |stop: Stop| RenderError { message: stop.to_string() };
+        let failed = |stop: Stop| RenderError {
+            message: stop.to_string(),
+            cut: if let Stop::Full(_, text) = stop { Some(text) } else { None },
+        };
         match Meter::new(clock) {
             Ok(meter) => {
                 let mut run = Run::new(meter, &data.0, limits.output, self.escape);

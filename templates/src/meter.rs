@@ -17,6 +17,9 @@ const BYTES: usize = 32;
 /// After how many steps the clock is looked at.
 const LOOK: u64 = 512;
 
+/// Where a text was cut.
+const MARK: &str = "…";
+
 /// Says whether a rendering's time is over, and then which time that was: `50ms for a text`.
 pub type Clock<'a> = &'a dyn Fn() -> Option<&'static str>;
 
@@ -29,6 +32,8 @@ pub(crate) enum Stop {
     Time(&'static str),
     /// A value that is not there, by the expression that asked for it.
     Undefined(String),
+    /// The output is longer than this: what there was room for, with a mark at its end.
+    Full(usize, String),
     /// Anything else, in words and without the data's values.
     Fault(String),
 }
@@ -40,6 +45,7 @@ impl std::fmt::Display for Stop {
             Self::Time(which) => write!(f, "took longer than {which}"),
             Self::Undefined(name) if name.is_empty() => f.write_str("undefined value"),
             Self::Undefined(name) => write!(f, "undefined value {name:?}"),
+            Self::Full(limit, _) => write!(f, "longer than {limit} bytes"),
             Self::Fault(words) => f.write_str(words),
         }
     }
@@ -105,25 +111,34 @@ impl<'a> Meter<'a> {
 pub(crate) struct Growing {
     pub(crate) text: String,
     limit: usize,
-    what: &'static str,
+    is_output: bool,
 }
 
 impl Growing {
     /// What a template puts out.
     pub(crate) fn output(limit: usize) -> Self {
-        Self { text: String::new(), limit, what: "" }
+        Self { text: String::new(), limit, is_output: true }
     }
 
     /// What an expression makes.
     pub(crate) fn value() -> Self {
-        Self { text: String::new(), limit: MAX_TEXT, what: "an expression's text is " }
+        Self { text: String::new(), limit: MAX_TEXT, is_output: false }
     }
 
     /// Appends.
     pub(crate) fn push(&mut self, meter: &mut Meter<'_>, more: &str) -> Result<(), Stop> {
         meter.bytes(more.len())?;
-        if more.len() > self.limit - self.text.len() {
-            return fault(format!("{}longer than {} bytes", self.what, self.limit));
+        let room = self.limit - self.text.len();
+        if more.len() > room && self.is_output {
+            let mut text = std::mem::take(&mut self.text);
+            text.push_str(&more[..more.floor_char_boundary(room)]);
+            // The mark needs its own room.
+            text.truncate(text.floor_char_boundary(self.limit.saturating_sub(MARK.len())));
+            text.push_str(MARK);
+            return Err(Stop::Full(self.limit, text));
+        }
+        if more.len() > room {
+            return fault(format!("an expression's text is longer than {} bytes", self.limit));
         }
         self.text.push_str(more);
         Ok(())

@@ -473,7 +473,11 @@ mod tests {
         );
         let told = check("{{ ticket }}{{ record.x }}");
         assert_eq!(told.len(), 2);
-        assert!(told[0].message.starts_with("there is no `ticket`; a channel's texts have ask, at, beforeMinutes,"));
+        assert!(
+            told[0]
+                .message
+                .starts_with("there is no `ticket`; a channel's texts have ask, at, beforeMinutes,")
+        );
         assert_eq!(check("{{ title"), check("{{ title"), "a text that is no template says so");
         assert_eq!(check("{{ title").len(), 1);
     }

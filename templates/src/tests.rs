@@ -173,8 +173,9 @@ fn output_and_each_value_are_bounded() {
     );
     let data = Data::of(&data);
     let title = Template::compile("{{ text }}").unwrap();
-    let error = title.render(&data, Limits::TITLE, &|| None).unwrap_err();
-    assert_eq!(error.to_string(), "longer than 1024 bytes");
+    assert!(title.render(&data, Limits::TITLE, &|| None).unwrap().ends_with("x…"), "a title is cut");
+    let error = title.render(&data, Limits { output: 1_000 }, &|| None).unwrap_err();
+    assert_eq!(error.to_string(), "longer than 1000 bytes");
     assert!(title.render(&data, Limits { output: 2_000 }, &|| None).is_ok());
     for text in [
         "{{ text|replace('x', text) }}",
@@ -253,5 +254,61 @@ fn a_text_that_does_not_parse_says_what_to_write() {
     ] {
         let told = Template::compile(text).unwrap_err().to_string();
         assert!(told.ends_with(said), "{text}: {told}");
+    }
+}
+
+#[test]
+fn a_title_over_its_bound_is_cut_visibly_at_a_character() {
+    let title = Template::compile("{{ x }}").unwrap();
+    let render = |x: String, limits| title.render(&Data::of(&json!({ "x": x })), limits, &|| None);
+    for x in ["é".repeat(600), "a".repeat(5_000), "x😀".repeat(400)] {
+        let text = render(x.clone(), Limits::TITLE).unwrap();
+        let kept = text.strip_suffix('…').unwrap();
+        assert!(text.len() <= 1024 && text.len() > 1016 && x.starts_with(kept), "{}", text.len());
+    }
+    assert_eq!(render("a".repeat(1024), Limits::TITLE).unwrap(), "a".repeat(1024), "what fits stays");
+    let error = render("a".repeat(20_000), Limits::TEXT).unwrap_err();
+    assert_eq!(error.message, "longer than 16384 bytes");
+    assert!(error.or_cut().unwrap().ends_with("a…"));
+}
+
+#[test]
+fn null_and_booleans_are_written_as_json_writes_them() {
+    let data =
+        Data::of(&json!({"n": null, "t": true, "f": false, "l": [null, true, "a"], "m": {"k": false}}));
+    let render = |text: &str| Template::compile(text).unwrap().render(&data, Limits::TEXT, &|| None).unwrap();
+    assert_eq!(
+        render("{{ n }} {{ t }} {{ f }} {{ l }} {{ m }}"),
+        "null true false [null, true, 'a'] {'k': false}"
+    );
+    assert_eq!(render("{{ 'x: ' ~ t }} {{ [n, f]|join(',') }} {{ t|upper }}"), "x: true null,false TRUE");
+}
+
+#[test]
+fn a_value_is_written_as_json_and_a_long_text_is_shortened() {
+    let data =
+        json!({"r": {"b": [1, 1.5, null, true], "a": "q\"\n</b>"}, "t": "one two three", "e": "ééééé"});
+    let (value, data) = (&data["r"], Data::of(&data));
+    let render = |text: &str| Template::compile(text).unwrap().render(&data, Limits::TEXT, &|| None).unwrap();
+    let written = render("{{ r|tojson }}");
+    assert_eq!(&serde_json::from_str::<serde_json::Value>(&written).unwrap(), value, "{written}");
+    let html =
+        Template::compile_html("{{ r|tojson }}").unwrap().render(&data, Limits::TEXT, &|| None).unwrap();
+    assert!(
+        !html.contains('<') && serde_json::from_str::<serde_json::Value>(&html).unwrap() == *value,
+        "{html}"
+    );
+    for (text, expected) in [
+        ("{{ t|truncate(8) }}", "one two…"),
+        ("{{ t|truncate(7) }}", "one…"),
+        ("{{ t|truncate(7, true) }}", "one tw…"),
+        ("{{ t|truncate(length=7, killwords=true, end='..') }}", "one t.."),
+        ("{{ t|truncate(13) }}", "one two three"),
+        ("{{ e|truncate(3) }}", "éé…"),
+        ("{{ t|truncate(0) }}", ""),
+        ("{{ t[:3] }} {{ t[-5:] }} {{ t[4:7] }} {{ t[::-1] }}", "one three two eerht owt eno"),
+        ("{{ r.b[1:3]|tojson }}", "[1.5,null]"),
+    ] {
+        assert_eq!(render(text), expected, "{text}");
     }
 }

@@ -1,7 +1,8 @@
 //! The values that a template works with. All are whole (nothing is computed later, where nobody would charge for it) and
 //! shared: a copy costs a count.
 //!
-//! They look and compare as MiniJinja 3 has them: `True`, `None`, `1.0`, `['a', 1]`; numbers by value, kinds in an order.
+//! They compare as MiniJinja 3 has them, numbers by value, kinds in an order, and look so too (`1.0`, `['a', 1]`); but true, false and null
+//! are written as JSON writes them, as in a rule's labels.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -194,9 +195,9 @@ impl Value {
         match self {
             Self::Undefined { .. } if inside => out.push(meter, "undefined"),
             Self::Undefined { .. } => Ok(()),
-            Self::None => out.push(meter, "None"),
-            Self::Bool(true) => out.push(meter, "True"),
-            Self::Bool(false) => out.push(meter, "False"),
+            Self::None => out.push(meter, "null"),
+            Self::Bool(true) => out.push(meter, "true"),
+            Self::Bool(false) => out.push(meter, "false"),
             Self::Int(it) => out.push(meter, &it.to_string()),
             Self::Float(it) => out.push(meter, &float(*it)),
             Self::Text(text, _) if !inside => out.push(meter, text),
@@ -219,6 +220,39 @@ impl Value {
                 }
                 out.push(meter, "}")
             }
+        }
+    }
+
+    /// Writes it as JSON. What is HTML's is written as an escape, so that it may stand there as it is.
+    pub(crate) fn write_json(&self, meter: &mut Meter<'_>, out: &mut Growing) -> Result<(), Stop> {
+        match self {
+            Self::Undefined { .. } => out.push(meter, "null"),
+            // Neither is a number of JSON.
+            Self::Float(it) if !it.is_finite() => out.push(meter, "null"),
+            Self::Float(it) => {
+                let number = serde_json::Number::from_f64(*it).map(|it| it.to_string());
+                out.push(meter, &number.unwrap_or_default())
+            }
+            Self::Text(text, _) => json_text(meter, out, text),
+            Self::List(items) => {
+                out.push(meter, "[")?;
+                for (at, item) in items.iter().enumerate() {
+                    out.push(meter, if at == 0 { "" } else { "," })?;
+                    item.write_json(meter, out)?;
+                }
+                out.push(meter, "]")
+            }
+            Self::Map(map) => {
+                out.push(meter, "{")?;
+                for (at, (key, value)) in map.iter().enumerate() {
+                    out.push(meter, if at == 0 { "" } else { "," })?;
+                    json_text(meter, out, key)?;
+                    out.push(meter, ":")?;
+                    value.write_json(meter, out)?;
+                }
+                out.push(meter, "}")
+            }
+            Self::None | Self::Bool(_) | Self::Int(_) => self.write(meter, out, false),
         }
     }
 
@@ -254,6 +288,19 @@ fn float(it: f64) -> String {
         text.push_str(".0");
     }
     text
+}
+
+fn json_text(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
+    // At most six bytes for each.
+    meter.bytes(6 * text.len())?;
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    let mut rest = &*quoted;
+    while let Some(at) = rest.find(['<', '>', '&', '\'']) {
+        out.push(meter, &rest[..at])?;
+        out.push(meter, &format!("\\u{:04x}", rest.as_bytes()[at]))?;
+        rest = &rest[at + 1..];
+    }
+    out.push(meter, rest)
 }
 
 /// As Python quotes it.
