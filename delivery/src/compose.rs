@@ -156,7 +156,7 @@ impl Composer {
         if of.is_json()
             && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
         {
-            return Err(RenderError { message: format!("it is not JSON: {error}") });
+            return Err(RenderError { message: format!("it is not JSON: {error}"), cut: None });
         }
         Ok(Payload { content_type: of.content_type.clone(), text })
     }
@@ -183,7 +183,7 @@ impl Composer {
 }
 
 fn compile_json(text: &str) -> Compiled {
-    Template::compile_json(text).map_err(|error| RenderError { message: error.to_string() })
+    Template::compile_json(text).map_err(|error| RenderError { message: error.to_string(), cut: None })
 }
 
 /// When what is reminded of begins on the recipient's clock, where that is known and shows another time.
