@@ -266,12 +266,16 @@ mod tests {
 
     #[test]
     fn an_endless_template_or_one_of_blanks_still_gives_a_title() {
-        let endless = render(
-            &texts(),
-            "{% for i in range(10000) %}{% for j in range(10000) %}x{% endfor %}{% endfor %}",
-            "",
-        );
-        assert!(endless.title.contains("title template failed"), "{}", endless.title);
+        let endless = |inner: &str| {
+            let text = format!(
+                "{{% for i in range(10000) %}}{{% for j in range(10000) %}}{inner}{{% endfor %}}{{% endfor %}}"
+            );
+            render(&texts(), &text, "").title
+        };
+        let silent = endless("");
+        assert!(silent.contains("title template failed"), "{silent}");
+        let long = endless("x");
+        assert!(long.len() <= 1024 && long.ends_with("x…"), "{long}");
         assert_eq!(render(&texts(), "  ", "").title, "payment-errors (service=pay)");
     }
 

@@ -135,7 +135,6 @@ fn records_without_room_are_told_with_the_bound_that_they_met() {
     for (reason, bounds) in [
         ("GroupsFull", ["maxGroups", "hub.quotas.groups"]),
         ("StateFull", ["hub.quotas.stateBytes", "16 MiB"]),
-        ("ActivationsFull", ["100000", "partitions"]),
     ] {
         let status = shown(&plan, |facts| {
             let unmatched = [(reason.to_owned(), 3)].into();

@@ -248,6 +248,17 @@ async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_whe
 
 #[tokio::test]
 async fn a_record_ahead_of_the_clock_makes_none_late_that_is_read_from_a_backlog_behind_it() {
+    // On a busy machine all of it may be read before the first commit ends, which shows nothing.
+    for _ in 0..10 {
+        if a_commit_ended_within_the_backlog().await {
+            return;
+        }
+    }
+    panic!("no commit ended between");
+}
+
+/// Whether it did; none of the backlog is late then.
+async fn a_commit_ended_within_the_backlog() -> bool {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.plan(&[(EACH, ERRORS), (OFTEN, "record.level == \"FATAL\"")]);
@@ -264,9 +275,9 @@ async fn a_record_ahead_of_the_clock_makes_none_late_that_is_read_from_a_backlog
     let ledger = bench.hub.ledger();
     assert_eq!((ledger.records.len(), ledger.counts[&OFTEN]), (1, 1));
     let before: Vec<_> = ledger.taken.iter().filter(|(to, _)| (1..=hit).contains(to)).collect();
-    assert!(!before.is_empty(), "a commit ended between: {:?}", ledger.taken);
     let late = |told: &Option<i64>| told.is_some_and(|told| told > then + 1_000);
     assert!(!before.iter().any(|(_, told)| late(told)), "{before:?} of {then}");
+    !before.is_empty()
 }
 
 #[tokio::test]
