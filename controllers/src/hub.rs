@@ -5,12 +5,14 @@
 //! the API server from here.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{Digest, Plan};
+use domain::{Digest, Kind, Plan};
 use protocol::Client;
 use protocol::messages::{ChannelRequest, LiveObjects, ObjectStatus, PutPlans};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -36,6 +38,9 @@ struct State {
     heard: Option<Instant>,
 }
 
+/// How long a channel's plan waits for the hub to be told of deletions.
+const UNTOLD: Duration = Duration::from_secs(2);
+
 /// What the hub makes of one plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
@@ -51,17 +56,57 @@ pub struct View {
     pub status: Option<ObjectStatus>,
 }
 
+/// Objects that were deleted: how many were seen to be, and of how many of them the hub has been told.
+#[derive(Default)]
+pub struct Deletions {
+    seen: AtomicU64,
+    told: watch::Sender<u64>,
+    news: Notify,
+}
+
+impl Deletions {
+    /// One more is seen.
+    pub fn add(&self) {
+        self.seen.fetch_add(1, Ordering::AcqRel);
+        self.news.notify_one();
+    }
+
+    /// Until one is seen.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// How many were seen up to now.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    /// The hub knows of so many.
+    pub fn told(&self, seen: u64) {
+        self.told.send_replace(seen);
+    }
+
+    /// Until the hub knows of all that were seen, or has not been told for too long.
+    async fn all_told(&self) {
+        let (seen, mut told) = (self.seen(), self.told.subscribe());
+        let _ = tokio::time::timeout(UNTOLD, told.wait_for(|told| *told >= seen)).await;
+    }
+}
+
 /// The hub, as the operator knows it.
 pub struct Hub {
     client: Client,
     state: Mutex<State>,
     metrics: Metrics,
+    /// What the hub is yet to be told of.
+    pub deletions: Arc<Deletions>,
 }
 
 impl Hub {
     /// Nothing is known yet: plans wait until the hub has answered.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, state: Mutex::default(), metrics }
+        Self { client, state: Mutex::default(), metrics, deletions: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -77,6 +122,10 @@ impl Hub {
             }
             plans.iter().filter(|plan| !state.holds(plan) && !state.refuses(plan)).cloned().collect()
         };
+        // What waits for a channel is due when it appears, but for what was deleted before.
+        if differ.iter().any(|plan| plan.kind() == Kind::NotificationChannel) {
+            self.deletions.all_told().await;
+        }
         for batch in differ.chunks(BATCH) {
             match self.send(batch).await {
                 Err(error) if !error.is_transient() && batch.len() > 1 => {

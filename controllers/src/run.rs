@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::hub::Deletions;
 use crds::{NotificationChannel, Schedule};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,7 +13,6 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use protocol::messages::StatusBody;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ struct Wakers {
     rules: Waker,
     schedules: Waker,
     resources: Waker,
-    deleted: Arc<Notify>,
+    deleted: Arc<Deletions>,
 }
 
 impl Wakers {
@@ -148,13 +148,13 @@ pub fn lead(running: &mut Running, options: &Options) {
         channels: control(tasks, world, Arc::clone(&channels), &options.metrics),
         rules: control(tasks, world, Arc::clone(&rules), &options.metrics),
         schedules: control(tasks, world, Arc::clone(&schedules), &options.metrics),
-        deleted: Arc::new(Notify::new()),
+        deleted: Arc::clone(&world.hub.deletions),
     };
     let _ = running.wakers.set(wakers.clone());
     tasks.spawn(feed(Arc::clone(world), wakers.clone()));
     tasks.spawn(stir(Arc::clone(world), wakers.schedules.clone()));
     tasks.spawn(Arc::clone(&world.conflicts).answer());
-    tasks.spawn(live(Arc::clone(world), Arc::clone(&wakers.deleted), move |is_alive| {
+    tasks.spawn(live(Arc::clone(world), move |is_alive| {
         channels.forget(&is_alive);
         rules.forget(&is_alive);
         schedules.forget(&is_alive);
@@ -332,7 +332,7 @@ fn told_deleted<K: Resource<DynamicType = ()>>(wake: &Wakers, change: &Change<K>
         _ => false,
     };
     if gone {
-        wake.deleted.notify_one();
+        wake.deleted.add();
     }
 }
 
@@ -368,10 +368,11 @@ async fn stir(world: Arc<World>, schedules: Waker) {
 }
 
 /// Tells the hub the complete set of live objects: at first, after deletions, and every minute.
-async fn live(world: Arc<World>, deleted: Arc<Notify>, forget: impl Fn(&dyn Fn(&str) -> bool) + Send) {
+async fn live(world: Arc<World>, forget: impl Fn(&dyn Fn(&str) -> bool) + Send) {
     world.synced().await;
     loop {
         world.hub.observe();
+        let seen = world.hub.deletions.seen();
         let mut uids = world.channels.uids();
         uids.extend(world.rules.uids());
         uids.extend(world.schedules.uids());
@@ -380,17 +381,17 @@ async fn live(world: Arc<World>, deleted: Arc<Notify>, forget: impl Fn(&dyn Fn(&
             let alive: HashSet<&str> = uids.iter().chain(&resources).map(String::as_str).collect();
             forget(&|uid| alive.contains(uid));
         }
-        let again = tell(&world, &uids).await;
+        let again = tell(&world, &uids, seen).await;
         tokio::select! {
             // A namespace that goes takes many with it: gather them.
-            () = deleted.notified() => tokio::time::sleep(Duration::from_millis(300)).await,
+            () = world.hub.deletions.news() => tokio::time::sleep(Duration::from_millis(300)).await,
             () = tokio::time::sleep(again) => {}
         }
     }
 }
 
 /// Tells the hub, and says when to tell it again.
-async fn tell(world: &World, uids: &[String]) -> Duration {
+async fn tell(world: &World, uids: &[String], seen: u64) -> Duration {
     if !world.hub.is_reachable() {
         return Duration::from_secs(2);
     }
@@ -400,7 +401,10 @@ async fn tell(world: &World, uids: &[String]) -> Duration {
         return LIVE_EVERY;
     };
     match world.hub.live(uids).await {
-        Ok(()) => LIVE_EVERY,
+        Ok(()) => {
+            world.hub.deletions.told(seen);
+            LIVE_EVERY
+        }
         Err(error) => {
             tracing::warn!(%error, "the hub was not told which objects live; it is told again soon");
             Duration::from_secs(5)

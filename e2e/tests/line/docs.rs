@@ -22,20 +22,25 @@ async fn every_example_of_the_spec_pages_is_accepted_and_none_is_stalled() {
             let applied =
                 e2e::cluster::run("kubectl", &["-n", &tenant.ns, "apply", "-o", "name", "-f", "-"], example)
                     .await;
-            let name = applied.unwrap_or_else(|error| panic!("{page}: {error}\n{example}"));
-            let what = name.trim();
-            e2e::cluster::eventually(
-                &format!("{page}: {what} is seen"),
-                std::time::Duration::from_secs(30),
-                async || {
-                    let object = tenant.get(what).await.ok_or("not there")?;
-                    let seen = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-                    if seen { Ok(()) } else { Err(object["status"].to_string()) }
-                },
-            )
-            .await;
-            let object = tenant.get(what).await.expect("it was applied");
-            assert!(e2e::cluster::condition(&object, "Stalled").is_none(), "{page}: {}", object["status"]);
+            let names = applied.unwrap_or_else(|error| panic!("{page}: {error}\n{example}"));
+            for what in names.lines() {
+                e2e::cluster::eventually(
+                    &format!("{page}: {what} is seen"),
+                    std::time::Duration::from_secs(30),
+                    async || {
+                        let object = tenant.get(what).await.ok_or("not there")?;
+                        let seen = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+                        if seen { Ok(()) } else { Err(object["status"].to_string()) }
+                    },
+                )
+                .await;
+                let object = tenant.get(what).await.expect("it was applied");
+                assert!(
+                    e2e::cluster::condition(&object, "Stalled").is_none(),
+                    "{page}: {}",
+                    object["status"]
+                );
+            }
         }
     }
     tenant.leave().await;

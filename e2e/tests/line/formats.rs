@@ -314,13 +314,13 @@ async fn a_hundred_thousand_malformed_records_are_dead_letters_with_their_reason
         held.push(resident(&tenant).await);
     }
     println!("resident bytes after each of {ROUNDS} rounds, {each} records of each format: {held:?}");
-    // Buffers and the producer of dead letters come with the first ones; after that nothing more is needed, but what the allocator
-    // keeps of a burst: the texts, a quarter of which are of 5 kB, come to 8 MB a round (ADR 11).
-    let [.., before, last] = held.as_slice() else { panic!("rounds") };
-    assert_eq!(before.len(), FORMATS.len());
-    for (pod, then) in before {
-        let now = last.get(pod).copied().unwrap_or_else(|| panic!("{pod} is gone"));
-        assert!(now < then + (16 << 20), "{pod} grew from {then} to {now} bytes");
+    // What the allocator keeps of a burst differs from run to run and levels off (ADR 11); the values of all rounds kept, or
+    // a copy of them, would be more than this.
+    let last = held.last().expect("rounds");
+    assert_eq!(last.len(), FORMATS.len());
+    for (pod, now) in last {
+        assert!(*now < 96 << 20, "{pod} has {now} bytes resident");
+        assert!(held[0].contains_key(pod), "{pod} was started anew");
     }
     for (name, mut sent) in expected {
         sent.sort();
