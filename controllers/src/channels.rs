@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use crds::{NotificationChannel, RESEND, SEND_TEST};
 use domain::{FileRef, Plan};
+use kube::Resource as _;
 use protocol::messages::{ChannelAction, ChannelRequest, ChannelStatus, StatusBody};
 
+use crate::calls::Calls;
 use crate::children::{self, Child, Owner};
 use crate::cluster::{Cluster, Error};
 use crate::conditions::cut;
+use crate::guarded::Guarded;
+use crate::hub::Hub;
 use crate::queue::Reconciler;
 use crate::status::{self, Facts};
 use crate::steps::{self, Item};
@@ -25,10 +29,12 @@ const COMPONENTS: [&str; 2] = ["send", "retry"];
 pub struct Channels {
     world: Arc<World>,
     cluster: Cluster,
+    calls: Calls,
     memo: Memo<Plan>,
 }
 
 type Channel = Item<NotificationChannel, Plan>;
+type Object = Guarded<NotificationChannel>;
 
 impl Reconciler for Channels {
     const NAME: &'static str = "notificationchannel";
@@ -40,16 +46,16 @@ impl Reconciler for Channels {
             .map(|object| Item { valid: self.memo.validate(&object, validate::channel), object })
             .collect();
         let children = self.build(&namespace, &channels);
-        let mut errors = self.apply(&namespace, &channels, &children).await;
+        let (mut errors, again) = self.apply(&namespace, &channels, &children).await;
         errors.extend(self.report(&namespace, &channels, &errors).await);
-        steps::end(errors, None)
+        steps::end(errors, again)
     }
 }
 
 impl Channels {
     /// With its own field manager in `cluster`.
     pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, memo: Memo::default() }
+        Self { world, cluster, calls: Calls::default(), memo: Memo::default() }
     }
 
     fn build(&self, namespace: &str, channels: &[Channel]) -> Vec<Child> {
@@ -67,57 +73,28 @@ impl Channels {
         std::iter::once(account).chain(senders).collect()
     }
 
-    async fn apply(&self, namespace: &str, channels: &[Channel], children: &[Child]) -> Vec<Error> {
+    async fn apply(
+        &self,
+        namespace: &str,
+        channels: &[Channel],
+        children: &[Child],
+    ) -> (Vec<Error>, Option<Duration>) {
         let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
-        let plans: Vec<Plan> = channels
-            .iter()
-            .filter_map(|channel| Some(channel.valid.as_ref().ok()?.as_ref().clone()))
-            .collect();
-        errors.extend(self.world.hub.ensure(&plans).await.err().map(Error::Hub));
-        for channel in channels {
-            if let Ok(plan) = &channel.valid {
-                errors.extend(self.requests(channel, plan).await.err().map(Error::Hub));
+        let valid =
+            |channel: &Channel| Some((Arc::clone(&channel.object), Arc::clone(channel.valid.as_ref().ok()?)));
+        let valid: Vec<(Arc<Object>, Arc<Plan>)> = channels.iter().filter_map(valid).collect();
+        let world = Arc::clone(&self.world);
+        let calls = async move {
+            let plans: Vec<Plan> = valid.iter().map(|(_, plan)| plan.as_ref().clone()).collect();
+            let mut failed: Vec<_> = world.hub.ensure(&plans).await.err().into_iter().collect();
+            for (object, plan) in &valid {
+                failed.extend(hand_on(&world.hub, object, plan).await.err());
             }
-        }
-        errors
-    }
-
-    /// Hands annotations on whose value was not handled yet. The hub handles each value once.
-    async fn requests(&self, channel: &Channel, plan: &Plan) -> Result<(), protocol::Error> {
-        let view = self.world.hub.view(plan);
-        if !view.holds {
-            return Ok(());
-        }
-        let told = match view.status.map(|status| status.body) {
-            Some(StatusBody::NotificationChannel(told)) => told,
-            _ => ChannelStatus::default(),
+            failed.into_iter().map(Error::Hub).collect()
         };
-        // What the object shows counts too: a hub that lost its database has forgotten what it handled.
-        let status = channel.object.0.as_ref().ok().and_then(|object| object.status.as_ref());
-        let tested = status.and_then(|status| Some(status.last_test.as_ref()?.request.clone()));
-        let resent = status.and_then(|status| Some(status.last_resend.as_ref()?.request.clone()));
-        for (annotation, action, last, shown) in [
-            (SEND_TEST, ChannelAction::SendTest, told.last_test, tested),
-            (RESEND, ChannelAction::Resend, told.last_resend, resent),
-        ] {
-            let Some(value) = channel.meta().annotations.as_ref().and_then(|all| all.get(annotation)) else {
-                continue;
-            };
-            let request = cut(value, 256);
-            let handled = [last.map(|last| last.request), shown].contains(&Some(request.clone()));
-            if request.is_empty() || handled {
-                continue;
-            }
-            let request = ChannelRequest { channel: plan.uid, request, action };
-            match self.world.hub.request(request).await {
-                Err(error) if error.is_transient() => return Err(error),
-                Err(error) => {
-                    tracing::warn!(namespace = plan.namespace, name = plan.name, annotation, %error, "the hub refused the annotation");
-                }
-                Ok(()) => {}
-            }
-        }
-        Ok(())
+        let (failed, again) = self.calls.make(namespace, calls).await;
+        errors.extend(failed);
+        (errors, again)
     }
 
     async fn report(&self, namespace: &str, channels: &[Channel], errors: &[Error]) -> Vec<Error> {
@@ -164,4 +141,42 @@ impl Channels {
         self.memo.forget(is_alive);
         self.cluster.forget(is_alive);
     }
+}
+
+/// Hands annotations on whose value was not handled yet. The hub handles each value once.
+async fn hand_on(hub: &Hub, object: &Object, plan: &Plan) -> Result<(), protocol::Error> {
+    let view = hub.view(plan);
+    if !view.holds {
+        return Ok(());
+    }
+    let told = match view.status.map(|status| status.body) {
+        Some(StatusBody::NotificationChannel(told)) => told,
+        _ => ChannelStatus::default(),
+    };
+    // What the object shows counts too: a hub that lost its database has forgotten what it handled.
+    let status = object.0.as_ref().ok().and_then(|object| object.status.as_ref());
+    let tested = status.and_then(|status| Some(status.last_test.as_ref()?.request.clone()));
+    let resent = status.and_then(|status| Some(status.last_resend.as_ref()?.request.clone()));
+    for (annotation, action, last, shown) in [
+        (SEND_TEST, ChannelAction::SendTest, told.last_test, tested),
+        (RESEND, ChannelAction::Resend, told.last_resend, resent),
+    ] {
+        let Some(value) = object.meta().annotations.as_ref().and_then(|all| all.get(annotation)) else {
+            continue;
+        };
+        let request = cut(value, 256);
+        let handled = [last.map(|last| last.request), shown].contains(&Some(request.clone()));
+        if request.is_empty() || handled {
+            continue;
+        }
+        let request = ChannelRequest { channel: plan.uid, request, action };
+        match hub.request(request).await {
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                tracing::warn!(namespace = plan.namespace, name = plan.name, annotation, %error, "the hub refused the annotation");
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod cache;
+mod calls;
 pub mod channels;
 pub mod children;
 pub mod cluster;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crds::AlertRule;
 use domain::{Digest, FileRef, Plan, PlanBody, Source};
 
+use crate::calls::Calls;
 use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error};
 use crate::queue::Reconciler;
@@ -23,6 +24,7 @@ const COMPONENTS: [&str; 1] = ["consume"];
 pub struct Rules {
     world: Arc<World>,
     cluster: Cluster,
+    calls: Calls,
     memo: Memo<Plan>,
 }
 
@@ -47,16 +49,16 @@ impl Reconciler for Rules {
             .map(|object| Item { valid: self.memo.validate(&object, validate::rule), object })
             .collect();
         let children = self.build(&namespace, &rules);
-        let mut errors = self.apply(&namespace, &rules, &children).await;
+        let (mut errors, again) = self.apply(&namespace, &rules, &children).await;
         errors.extend(self.report(&namespace, &rules, &names, &errors).await);
-        steps::end(errors, None)
+        steps::end(errors, again)
     }
 }
 
 impl Rules {
     /// With its own field manager in `cluster`.
     pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, memo: Memo::default() }
+        Self { world, cluster, calls: Calls::default(), memo: Memo::default() }
     }
 
     fn build(&self, namespace: &str, rules: &[Rule]) -> Vec<Child> {
@@ -79,12 +81,18 @@ impl Rules {
         account.into_iter().chain(deployments).collect()
     }
 
-    async fn apply(&self, namespace: &str, rules: &[Rule], children: &[Child]) -> Vec<Error> {
+    async fn apply(
+        &self,
+        namespace: &str,
+        rules: &[Rule],
+        children: &[Child],
+    ) -> (Vec<Error>, Option<Duration>) {
         let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
         let plans: Vec<Plan> =
             rules.iter().filter_map(|rule| Some(rule.valid.as_ref().ok()?.as_ref().clone())).collect();
-        errors.extend(self.world.hub.ensure(&plans).await.err().map(Error::Hub));
-        errors
+        let (failed, again) = self.calls.send(&self.world, namespace, plans).await;
+        errors.extend(failed);
+        (errors, again)
     }
 
     async fn report(

@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::messages::StatusBody;
 use uuid::Uuid;
 
+use crate::calls::Calls;
 use crate::children::{self, Child, ChildKind, Owner};
 use crate::cluster::{Cluster, Error, Owners};
 use crate::conflicts::{Finding, Found};
@@ -34,6 +35,7 @@ const OVERDUE: SignedDuration = SignedDuration::from_mins(3);
 pub struct Schedules {
     world: Arc<World>,
     cluster: Cluster,
+    calls: Calls,
     timed: Arc<TimesOf>,
     /// The last instant for which a Job was made.
     started: Mutex<HashMap<Uuid, Timestamp>>,
@@ -67,11 +69,12 @@ impl Reconciler for Schedules {
         let names = self.world.channel_names(&namespace);
         let (known, until) = self.weigh(&namespace, now).await;
         let children = self.build(&namespace, &known);
-        let mut errors = self.apply(&namespace, &known, &children).await;
+        let (mut errors, again) = self.apply(&namespace, &known, &children).await;
         let (late, look) = self.late(&known, now);
         errors.extend(self.start(&late, &self.world.owners(&namespace)).await);
         errors.extend(self.report(&known, &names, &errors, now).await);
-        steps::end(errors, until.into_iter().chain(look).min().map(|until| wait(now, until)))
+        let until = until.into_iter().chain(look).min().map(|until| wait(now, until));
+        steps::end(errors, until.into_iter().chain(again).min())
     }
 }
 
@@ -83,7 +86,7 @@ fn wait(now: Timestamp, until: Timestamp) -> Duration {
 impl Schedules {
     /// With its own field manager in `cluster`.
     pub fn new(world: Arc<World>, cluster: Cluster) -> Self {
-        Self { world, cluster, timed: Arc::default(), started: Mutex::default() }
+        Self { world, cluster, calls: Calls::default(), timed: Arc::default(), started: Mutex::default() }
     }
 
     /// Finds times and conflicts, and when they change by themselves: on a thread on which nobody waits.
@@ -119,11 +122,17 @@ impl Schedules {
         children
     }
 
-    async fn apply(&self, namespace: &str, known: &[Known], children: &[Child]) -> Vec<Error> {
+    async fn apply(
+        &self,
+        namespace: &str,
+        known: &[Known],
+        children: &[Child],
+    ) -> (Vec<Error>, Option<Duration>) {
         let mut errors = steps::apply(&self.world, &self.cluster, namespace, &COMPONENTS, children).await;
         let plans: Vec<Plan> = known.iter().filter_map(|known| known.plan.clone()).collect();
-        errors.extend(self.world.hub.ensure(&plans).await.err().map(Error::Hub));
-        errors
+        let (failed, again) = self.calls.send(&self.world, namespace, plans).await;
+        errors.extend(failed);
+        (errors, again)
     }
 
     /// The first reminder of a schedule that fell due and that the hub was not told of, and since when a pod could have told it.

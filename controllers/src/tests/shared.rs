@@ -1,8 +1,11 @@
 //! Rooms that one namespace lends to others, before a mock of the API server and at admission.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use wiremock::matchers::any;
+use wiremock::{Mock, ResponseTemplate};
 
 use super::admission::{Asking, asked, value};
 use super::support::{Bed, condition, hall, moved, object, ready, schedule, slack, written};
@@ -136,6 +139,27 @@ async fn a_capacity_and_a_grant_count_as_soon_as_they_change() {
     let gone = look(&bed, &schedules).await;
     let message = |status: &Value| condition(status, "Ready")["message"].clone();
     assert_eq!((ready(&gone), message(&gone)), (ready(&withdrawn), message(&withdrawn)));
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_room_shows_while_the_hub_is_slow_and_the_hub_is_asked_once_at_a_time() {
+    let (bed, schedules) = bed().await;
+    look(&bed, &schedules).await;
+    bed.hub_server.reset().await;
+    let slow = ResponseTemplate::new(200).set_delay(Duration::from_mins(10));
+    Mock::given(any()).respond_with(slow).mount(&bed.hub_server).await;
+    bed.world.resources.insert(hall(json!({"sharedWith": ["payments", "shop"], "capacity": 2})));
+    let shown = look(&bed, &schedules).await;
+    assert_eq!(condition(&shown, "Conflicting")["status"], "False");
+    assert_eq!(ready(&shown), "False/Progressing", "the hub has not said that it took the plan");
+
+    bed.world.resources.remove("rooms", "hall");
+    assert_eq!(ready(&look(&bed, &schedules).await), "False/RefNotPermitted");
+    let sent = bed.plans().await;
+    let younger: Vec<&Value> = sent.iter().filter(|plan| plan["name"] == "younger").collect();
+    assert_eq!(younger.len(), 1, "the first call goes on: {younger:#?}");
+    let again = schedules.reconcile("payments".to_owned()).await.unwrap();
+    assert!(again.is_some_and(|again| again <= Duration::from_secs(1)), "{again:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,76 @@
+//! The calls to the hub that a controller makes for a namespace, one set at a time.
+//!
+//! Invariant: a slow or silent hub does not delay what the API server is told of an object: a run waits a moment for its
+//! calls, then reports and leaves them to go on. Never: two sets of calls for one namespace at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::Plan;
+use tokio::task::JoinSet;
+
+use crate::cluster::Error;
+use crate::world::World;
+
+/// How long a run waits for its calls before it reports.
+const WAITS: Duration = Duration::from_millis(500);
+/// When it looks again at calls that go on.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The calls of one controller. Dropped, they end.
+#[derive(Default)]
+pub(crate) struct Calls {
+    under_way: Mutex<HashMap<String, JoinSet<Vec<Error>>>>,
+}
+
+impl Calls {
+    /// Makes the calls unless earlier ones of the namespace still go on. The errors of those that ended, and when to look again
+    /// if some go on or were not made.
+    pub(crate) async fn make(
+        &self,
+        namespace: &str,
+        calls: impl Future<Output = Vec<Error>> + Send + 'static,
+    ) -> (Vec<Error>, Option<Duration>) {
+        let earlier = self.lock().remove(namespace);
+        if let Some(earlier) = earlier {
+            let (errors, goes_on) = self.wait(namespace, earlier).await;
+            // What failed comes again with the run.
+            if goes_on.is_some() || !errors.is_empty() {
+                return (errors, goes_on);
+            }
+        }
+        let mut made = JoinSet::new();
+        made.spawn(calls);
+        self.wait(namespace, made).await
+    }
+
+    /// Sends the plans of a namespace that differ from what the hub holds.
+    pub(crate) async fn send(
+        &self,
+        world: &Arc<World>,
+        namespace: &str,
+        plans: Vec<Plan>,
+    ) -> (Vec<Error>, Option<Duration>) {
+        let world = Arc::clone(world);
+        let calls = async move { world.hub.ensure(&plans).await.err().map(Error::Hub).into_iter().collect() };
+        self.make(namespace, calls).await
+    }
+
+    async fn wait(&self, namespace: &str, mut calls: JoinSet<Vec<Error>>) -> (Vec<Error>, Option<Duration>) {
+        match tokio::time::timeout(WAITS, calls.join_next()).await {
+            Ok(Some(Ok(errors))) => (errors, None),
+            // A panic is this run's.
+            Ok(Some(Err(ended))) => std::panic::resume_unwind(ended.into_panic()),
+            Ok(None) => (Vec::new(), None),
+            Err(_) => {
+                self.lock().insert(namespace.to_owned(), calls);
+                (Vec::new(), Some(AGAIN))
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, JoinSet<Vec<Error>>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
