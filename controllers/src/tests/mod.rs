@@ -2,6 +2,7 @@
 
 mod admission;
 mod build;
+mod documented;
 mod hub;
 mod owned;
 mod scenarios;
