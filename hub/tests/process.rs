@@ -92,13 +92,7 @@ async fn stopping_answers_long_polls_at_once_and_another_start_finds_what_was_st
         tokio::spawn(async move { worker.channels_plan("a", &held, Duration::from_secs(50)).await })
     };
     let claim = tokio::spawn(async move {
-        let request = ClaimRequest {
-            pool: Pool::Send,
-            instance: "x".to_owned(),
-            session: None,
-            max: 1,
-            wait_ms: 30_000,
-        };
+        let request = ClaimRequest { wait_ms: 30_000, ..ClaimRequest::new(Pool::Send, "x", 1) };
         worker.claim("a", &request).await
     });
     until("both are under way", || async {
