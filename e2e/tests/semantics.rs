@@ -60,9 +60,9 @@ fn every_test_that_the_page_names_is_one() {
     let tests: Vec<&str> =
         table.split('`').skip(1).step_by(2).filter(|name| !name.contains(['/', '.'])).collect();
     assert!(tests.len() > 50, "{tests:?}");
-    let texts = texts();
+    let files = texts();
     for test in tests {
         let head = format!("fn {test}(");
-        assert!(texts.iter().any(|(_, text)| text.contains(&head)), "there is no test {test}");
+        assert!(files.iter().any(|(_, text)| text.contains(&head)), "there is no test {test}");
     }
 }
