@@ -1,4 +1,6 @@
 //! When to try again: exponential delays with full jitter, and when to stop.
+//!
+//! Clauses of docs/semantics.md: D9, D10, D11.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

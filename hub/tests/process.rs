@@ -31,6 +31,7 @@ async fn probes_and_metrics_need_no_token_and_are_not_on_the_apis_port() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(target_os = "linux"), ignore = "what a process uses is read from Linux's /proc")]
 async fn the_release_the_process_and_what_is_free_on_the_volume_are_told_in_plain_text() {
     let mut bed = Bed::new("volume", &[]).await;
     until("measured", || async {

@@ -3,6 +3,8 @@
 //! Invariants: only the first unfinished delivery of a lane is handed out, to one worker at a time; a channel's budget
 //! is taken in the transaction that hands out. Never: a delivery that is too old, or of a channel that is suspended,
 //! gone or paused, or of what was deleted: that is held until it is ended, or until its object turns out to be there.
+//!
+//! Clauses of docs/semantics.md: D6, D8, D13.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

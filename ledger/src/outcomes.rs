@@ -3,6 +3,8 @@
 //! Invariants: an outcome belongs to (delivery, attempt) and is recorded once, however often it is told; one that comes
 //! after its lease ran out is written in its row, and moves the delivery only if it was delivered after all. Never: two
 //! attempts counted for one.
+//!
+//! Clause D9 of docs/semantics.md.
 
 use std::collections::{HashMap, HashSet};
 

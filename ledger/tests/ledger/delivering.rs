@@ -1,3 +1,5 @@
+//! Clauses of docs/semantics.md: D2, D6, D7, D8, D9, D13.
+
 use domain::{DeliveryState, Millis, OnUnknown, Outcome, RateLimit};
 use protocol::messages::Pool;
 use uuid::Uuid;
