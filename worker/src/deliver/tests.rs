@@ -63,6 +63,7 @@ fn task(n: u128) -> Task {
         attempt: 1,
         channel: CHANNEL,
         recipient: "oncall@example.com".to_owned(),
+        lease: Millis::from_secs(16),
         notification: Notification {
             id: Uuid::from_u128(n),
             namespace: "payments".to_owned(),
