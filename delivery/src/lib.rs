@@ -74,21 +74,10 @@ impl Kit {
     pub fn channel<'a>(&'a self, plan: &'a ChannelPlan) -> Option<Box<dyn Channel + 'a>> {
         let (kit, ca_bundle) = (self, plan.ca_bundle.as_ref());
         match &plan.target {
-            Target::Slack { webhook_url } => Some(Box::new(slack::Slack { kit, webhook_url, ca_bundle })),
-            Target::Email { host, port, tls, username, password, from, to: _ } => {
-                Some(Box::new(email::Email {
-                    kit,
-                    host,
-                    port: *port,
-                    tls: *tls,
-                    username: username.as_ref(),
-                    password: password.as_ref(),
-                    from,
-                    ca_bundle,
-                }))
-            }
+            Target::Slack(plan) => Some(Box::new(slack::Slack { kit, plan, ca_bundle })),
+            Target::Email(plan) => Some(Box::new(email::Email { kit, plan, ca_bundle })),
             Target::Webhook(plan) => Some(Box::new(webhook::Webhook { kit, plan, ca_bundle })),
-            Target::Kafka { .. } => None,
+            Target::Kafka(_) => None,
         }
     }
 
@@ -111,7 +100,7 @@ impl Kit {
 fn unusable(plan: &ChannelPlan, file: &FileRef, value: &Secret, guard: Guard) -> Option<FileProblem> {
     match &plan.target {
         _ if plan.ca_bundle.as_ref() == Some(file) => http::check_bundle(file, value).err(),
-        Target::Slack { webhook_url } if webhook_url == file => slack::url(file, value).err(),
+        Target::Slack(slack) if slack.webhook_url == *file => slack::url(file, value).err(),
         Target::Webhook(webhook) => webhook::check(webhook, file, value, guard).err(),
         _ => None,
     }

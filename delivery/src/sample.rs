@@ -153,7 +153,7 @@ pub(crate) fn message(notification: Notification, recipient: &str) -> Message {
 }
 
 pub(crate) fn webhook(url: impl Into<String>, signing: Option<FileRef>, format: WebhookFormat) -> Target {
-    Target::Webhook(Box::new(WebhookPlan::post(url, signing, format)))
+    WebhookPlan::post(url, signing, format).into()
 }
 
 pub(crate) fn secret(key: &str) -> FileRef {

@@ -3,8 +3,8 @@
 use crds::channel::{self as wire, NotificationChannel};
 use crds::common::SecretKeyRef;
 use domain::{
-    ChannelPlan, DeliveryPolicy, FileKind, FileRef, Millis, OnUnknown, Plan, PlanBody, RateLimit,
-    RetryPolicy, SmtpTls, Target, TemplateText,
+    ChannelPlan, DeliveryPolicy, EmailPlan, FileKind, FileRef, KafkaPlan, Millis, OnUnknown, Plan, PlanBody,
+    RateLimit, RetryPolicy, SlackPlan, SmtpTls, Target, TemplateText,
 };
 use templates::names::Names;
 
@@ -90,24 +90,23 @@ fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
     use wire::ChannelType::{Email, Kafka, Slack, Webhook};
     match (spec.type_, &spec.slack, &spec.email, &spec.webhook, &spec.kafka) {
         (Slack, Some(slack), None, None, None) => {
-            Ok(Target::Slack { webhook_url: secret(&slack.webhook_url_secret_ref)? })
+            Ok(SlackPlan { webhook_url: secret(&slack.webhook_url_secret_ref)? }.into())
         }
-        (Email, None, Some(email), None, None) => mail(email),
-        (Webhook, None, None, Some(webhook), None) => {
-            Ok(Target::Webhook(Box::new(webhook::webhook(webhook)?)))
+        (Email, None, Some(email), None, None) => mail(email).map(Target::from),
+        (Webhook, None, None, Some(webhook), None) => webhook::webhook(webhook).map(Target::from),
+        (Kafka, None, None, None, Some(kafka)) => {
+            let bootstrap_servers = super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?;
+            let topic = super::rule::topic("kafka.topic", &kafka.topic)?;
+            let security = super::kafka::security("kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?;
+            Ok(KafkaPlan { bootstrap_servers, topic, security }.into())
         }
-        (Kafka, None, None, None, Some(kafka)) => Ok(Target::Kafka {
-            bootstrap_servers: super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?,
-            topic: super::rule::topic("kafka.topic", &kafka.topic)?,
-            security: Box::new(super::kafka::security("kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?),
-        }),
         (type_, ..) => Err(Invalid::spec(format!(
             "type {type_:?} needs the member of its name, and no other of slack, email, webhook, kafka"
         ))),
     }
 }
 
-fn mail(email: &wire::Email) -> Result<Target, Invalid> {
+fn mail(email: &wire::Email) -> Result<EmailPlan, Invalid> {
     let username = email.username_secret_ref.as_ref().map(secret).transpose()?;
     let password = email.password_secret_ref.as_ref().map(secret).transpose()?;
     if username.is_some() != password.is_some() {
@@ -125,7 +124,7 @@ fn mail(email: &wire::Email) -> Result<Target, Invalid> {
         }
     }
     super::reachable("email.host", &email.host)?;
-    Ok(Target::Email {
+    Ok(EmailPlan {
         host: email.host.clone(),
         port: u16::try_from(email.port)
             .ok()

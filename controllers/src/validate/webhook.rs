@@ -182,6 +182,7 @@ fn is_value(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::Target;
     use serde_json::{Value, json};
 
     fn with(more: &Value) -> Result<WebhookPlan, String> {
@@ -261,7 +262,7 @@ mod tests {
             json!({"headers": secret}),
         ] {
             let plan = with(&more).unwrap();
-            assert!(plan.shows_credentials() && !plan.files().is_empty());
+            assert!(plan.shows_credentials() && !Target::from(plan).files().is_empty());
             let mut bare = more.clone();
             bare["url"] = json!("http://example.com/");
             assert_eq!(
@@ -286,7 +287,7 @@ mod tests {
     fn the_url_stands_in_the_manifest_or_in_a_secret() {
         let reference = json!({"name": "notify", "key": "url"});
         let plan = with(&json!({"url": null, "urlSecretRef": reference})).unwrap();
-        assert_eq!(plan.files()[0].path(), "secrets/notify/url");
+        assert_eq!(Target::from(plan).files()[0].path(), "secrets/notify/url");
         for wrong in [json!({"urlSecretRef": reference}), json!({"url": null})] {
             assert_eq!(with(&wrong).unwrap_err(), "webhook: exactly one of url and urlSecretRef is needed");
         }

@@ -1,4 +1,4 @@
-use domain::{AlertKind, Outcome, Target};
+use domain::{AlertKind, Outcome, SlackPlan};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -11,7 +11,7 @@ async fn answered(answer: ResponseTemplate) -> Outcome {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     let (_files, kit) = kit(&[("slack-url", &format!("{}{PATH}\n", server.uri()))]);
-    let plan = plan(Target::Slack { webhook_url: secret("slack-url") });
+    let plan = plan(SlackPlan { webhook_url: secret("slack-url") }.into());
     let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
     assert!(!format!("{outcome:?}").contains("Canary"), "{outcome:?}");
     outcome
@@ -55,7 +55,7 @@ async fn a_missing_or_unusable_url_is_named_without_its_value() {
         ),
         ("bad", "SecretKeyInvalid: key \"bad\" of Secret \"notify\" is not an http or https URL"),
     ] {
-        let plan = plan(Target::Slack { webhook_url: secret(key) });
+        let plan = plan(SlackPlan { webhook_url: secret(key) }.into());
         let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
         assert_eq!(outcome, Outcome::Later { reason: reason.to_owned(), wait: None, channel_wide: false });
         assert_eq!(kit.problems(&plan).await.len(), 1);

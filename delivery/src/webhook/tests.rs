@@ -164,7 +164,7 @@ async fn with(
     let mut webhook = WebhookPlan::post(url.clone(), None, WebhookFormat::Json);
     webhook.allow_cleartext_login = true;
     change(&mut webhook);
-    let plan = plan(domain::Target::Webhook(Box::new(webhook)));
+    let plan = plan(webhook.into());
     let outcome = kit.channel(&plan).unwrap().deliver(&Message { payload, ..message(alert(), "") }).await;
     let told: Vec<String> = kit.problems(&plan).await.iter().map(ToString::to_string).collect();
     let all = format!("{outcome:?} {told:?}");
@@ -301,7 +301,7 @@ async fn a_url_from_a_secret_is_judged_when_it_is_read_and_when_it_is_used() {
         let mut webhook = WebhookPlan::post("", None, WebhookFormat::Json);
         webhook.url = WebhookUrl::Secret(secret(key));
         webhook.auth = auth;
-        plan(domain::Target::Webhook(Box::new(webhook)))
+        plan(webhook.into())
     };
     let inside = of("inside", None);
     let told: Vec<String> = kit.problems(&inside).await.iter().map(ToString::to_string).collect();

@@ -111,9 +111,9 @@ async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
     };
     match (&entry.plan.target, tools.kit.channel(&entry.plan)) {
         (_, Some(channel)) => channel.deliver(&message).await,
-        (Target::Kafka { bootstrap_servers, topic, security }, None) => {
+        (Target::Kafka(plan), None) => {
             let (producers, files) = (&tools.producers, &tools.kit.files);
-            Kafka { producers, files, bootstrap_servers, topic, security }.deliver(&message).await
+            Kafka { producers, files, plan }.deliver(&message).await
         }
         (target, None) => Outcome::Refused { reason: format!("channel type {} is not known", target.name()) },
     }

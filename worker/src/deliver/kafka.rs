@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use delivery::{Attempt, Channel, Event, Files, Kit, Message};
-use domain::{Digest, KafkaSecurity, Outcome};
+use domain::{Digest, KafkaPlan, KafkaSecurity, Outcome};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -52,9 +52,7 @@ struct Kept {
 pub(super) struct Kafka<'a> {
     pub(super) producers: &'a Producers,
     pub(super) files: &'a Files,
-    pub(super) bootstrap_servers: &'a [String],
-    pub(super) topic: &'a str,
-    pub(super) security: &'a KafkaSecurity,
+    pub(super) plan: &'a KafkaPlan,
 }
 
 impl Channel for Kafka<'_> {
@@ -179,10 +177,10 @@ impl Kept {
 
 impl Kafka<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let access =
-            Access::read(self.bootstrap_servers, self.security, self.files, &self.producers.tokens).await?;
-        let kept = self.producers.get(self.security, &access, message.timeout)?;
-        let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
+        let KafkaPlan { bootstrap_servers, topic, security } = self.plan;
+        let access = Access::read(bootstrap_servers, security, self.files, &self.producers.tokens).await?;
+        let kept = self.producers.get(security, &access, message.timeout)?;
+        let look = tokio::time::timeout(message.timeout, kept.look(topic)).await;
         look.map_err(|_| later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
         let event = Event::of(message);
         let mut headers = OwnedHeaders::new_with_capacity(8)
@@ -191,14 +189,14 @@ impl Kafka<'_> {
             headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
         }
         let key = &message.notification.ordering_key;
-        let record = FutureRecord::to(self.topic).key(key).payload(event.data.get()).headers(headers);
+        let record = FutureRecord::to(topic).key(key).payload(event.data.get()).headers(headers);
         match kept.producer.send(record, Duration::ZERO).await {
             Ok(_) => {
-                kept.saw(self.topic);
+                kept.saw(topic);
                 Ok(Outcome::Delivered)
             }
             Err((error, _)) => {
-                kept.forget(self.topic);
+                kept.forget(topic);
                 Ok(outcome(&error))
             }
         }

@@ -44,15 +44,13 @@ fn message(timeout: Duration) -> Message {
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
     let kit = Kit::new(Guard::allowing_loopback_in_tests(false), Files::new("/nonexistent"));
     let producers = Producers::new(Arc::new(kit));
-    let bootstrap_servers = [servers.to_owned()];
-    let (files, security) = (Files::new("/nonexistent"), KafkaSecurity::default());
-    let channel = Kafka {
-        producers: &producers,
-        files: &files,
-        bootstrap_servers: &bootstrap_servers,
-        topic,
-        security: &security,
+    let files = Files::new("/nonexistent");
+    let plan = KafkaPlan {
+        bootstrap_servers: vec![servers.to_owned()],
+        topic: topic.to_owned(),
+        security: KafkaSecurity::default(),
     };
+    let channel = Kafka { producers: &producers, files: &files, plan: &plan };
     channel.deliver(&message(timeout)).await
 }
 
