@@ -53,6 +53,10 @@ impl Channel for Slack<'_> {
     fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
+
+    fn check(&self, file: &FileRef, value: &Secret) -> Result<(), FileProblem> {
+        url(file, value).map(drop)
+    }
 }
 
 impl Slack<'_> {
@@ -71,7 +75,7 @@ impl Slack<'_> {
 }
 
 /// The whole URL is the secret.
-pub(crate) fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
+fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
     parse_url(value.expose()).ok_or_else(|| FileProblem::invalid(file, "is not an http or https URL"))
 }
 

@@ -12,7 +12,7 @@ async fn answered(answer: ResponseTemplate) -> Outcome {
     Mock::given(any()).respond_with(answer).mount(&server).await;
     let (_files, kit) = kit(&[("slack-url", &format!("{}{PATH}\n", server.uri()))]);
     let plan = plan(SlackPlan { webhook_url: secret("slack-url") }.into());
-    let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+    let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
     assert!(!format!("{outcome:?}").contains("Canary"), "{outcome:?}");
     outcome
 }
@@ -56,7 +56,7 @@ async fn a_missing_or_unusable_url_is_named_without_its_value() {
         ("bad", "SecretKeyInvalid: key \"bad\" of Secret \"notify\" is not an http or https URL"),
     ] {
         let plan = plan(SlackPlan { webhook_url: secret(key) }.into());
-        let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+        let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
         assert_eq!(outcome, Outcome::Later { reason: reason.to_owned(), wait: None, channel_wide: false });
         assert_eq!(kit.problems(&plan).await.len(), 1);
     }

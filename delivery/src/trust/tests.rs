@@ -115,7 +115,7 @@ async fn deliver(kit: &Kit, target: Target, with_bundle: bool) -> Outcome {
     plan.ca_bundle = with_bundle.then(|| secret("ca"));
     let mut message = message(alert(), "oncall@example.com");
     message.timeout = Duration::from_secs(20);
-    kit.channel(&plan).unwrap().deliver(&message).await
+    kit.channel(&plan).deliver(&message).await
 }
 
 fn webhook(port: u16) -> Target {
