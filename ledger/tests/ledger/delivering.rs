@@ -218,7 +218,7 @@ async fn too_many_requests_pauses_the_channel_and_503_only_the_delivery() {
 #[tokio::test]
 async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
     let mail = channel(HOOK, "hook", |channel| {
-        channel.target = domain::Target::Email {
+        let mail = domain::EmailPlan {
             host: "smtp".into(),
             port: 25,
             tls: domain::SmtpTls::None,
@@ -227,6 +227,7 @@ async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
             from: "a@b".into(),
             to: vec!["one@b".into(), "two@b".into(), "one@b".into()],
         };
+        channel.target = mail.into();
     });
     let bed = Bed::new().await;
     bed.put(vec![mail, any()]).await;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Parser as _;
 use domain::{
-    Cause, ChannelPlan, DeliveryPolicy, Digest, FileKind, FileRef, Millis, Notification, OnUnknown, Outcome,
-    RetryPolicy, Severity, Target, TemplateText, WebhookFormat, WebhookPlan,
+    Cause, ChannelPlan, DeliveryPolicy, Digest, EmailPlan, FileKind, FileRef, Millis, Notification,
+    OnUnknown, Outcome, RetryPolicy, Severity, SlackPlan, TemplateText, WebhookFormat, WebhookPlan,
 };
 use prometheus_client::registry::Registry;
 use protocol::messages::{
@@ -35,11 +35,12 @@ struct Hub {
 fn entry(url: &str, timeout: i64) -> ChannelEntry {
     let plan = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook(Box::new(WebhookPlan::post(
+        target: WebhookPlan::post(
             url,
             Some(FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: "signing".to_owned() }),
             WebhookFormat::Json,
-        ))),
+        )
+        .into(),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: DeliveryPolicy {
@@ -435,9 +436,9 @@ async fn no_secret_is_logged_even_at_the_finest_level() {
     let smtp = answers("220 ready\r\n", &["250-here\r\n250 AUTH PLAIN\r\n", "535 wrong\r\n"]).await;
     let file = |key: &str| FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: key.to_owned() };
     let mut slack_entry = entry("http://127.0.0.1:1/", 5_000);
-    slack_entry.plan.target = Target::Slack { webhook_url: file("slack-url") };
+    slack_entry.plan.target = SlackPlan { webhook_url: file("slack-url") }.into();
     let mut mail_entry = entry("http://127.0.0.1:1/", 5_000);
-    mail_entry.plan.target = Target::Email {
+    let mail = EmailPlan {
         host: "127.0.0.1".to_owned(),
         port: smtp,
         tls: domain::SmtpTls::None,
@@ -446,6 +447,7 @@ async fn no_secret_is_logged_even_at_the_finest_level() {
         from: "belfry@example.com".to_owned(),
         to: vec!["oncall@example.com".to_owned()],
     };
+    mail_entry.plan.target = mail.into();
     let reports = [slack_entry, mail_entry].map(async |entry| {
         let hub = Hub::start(1, entry).await;
         let worker = worker(&hub, FEW, None);
