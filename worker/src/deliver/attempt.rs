@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delivery::{Channel, Message};
-use domain::{Outcome, Target};
+use delivery::Message;
+use domain::Outcome;
 use protocol::messages::{AttemptOutcome, ChannelEntry, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::kafka::Kafka;
 use super::metrics::{Attempted, ByChannel};
 use super::reporter::{Done, Sender};
 use super::{Tools, now};
@@ -109,12 +108,5 @@ async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
         now: now(),
         timeout: entry.plan.delivery.timeout.std(),
     };
-    match (&entry.plan.target, tools.kit.channel(&entry.plan)) {
-        (_, Some(channel)) => channel.deliver(&message).await,
-        (Target::Kafka { bootstrap_servers, topic, security }, None) => {
-            let (producers, files) = (&tools.producers, &tools.kit.files);
-            Kafka { producers, files, bootstrap_servers, topic, security }.deliver(&message).await
-        }
-        (target, None) => Outcome::Refused { reason: format!("channel type {} is not known", target.name()) },
-    }
+    tools.kit.channel(&entry.plan).deliver(&message).await
 }
