@@ -19,7 +19,8 @@ use crate::reads::Readers;
 use crate::writer::{Dirty, Ids, Tx};
 use crate::{Error, Options, WriterMetrics};
 
-/// Each is run once, in order, in a transaction of its own.
+/// Each is run once, in order, in a transaction of its own, which also raises `user_version`. Not by `sqlx::migrate!`: a hub of
+/// before looks at `user_version` to refuse a newer schema, so both would have to be kept.
 const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),

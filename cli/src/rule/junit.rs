@@ -1,4 +1,6 @@
 //! JUnit's XML, as far as pipelines read it.
+//!
+//! By hand: the library for it, quick-junit, brings chrono and two parsers along, and keeps characters that hide others.
 
 use std::fmt::Write as _;
 

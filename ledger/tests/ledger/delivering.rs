@@ -93,7 +93,8 @@ async fn a_worker_that_dies_leaves_an_unknown_attempt_that_is_tried_again() {
     let bed = ready(|_| {}).await;
     records(&bed, &["pay"]).await;
     let first = bed.claim(Pool::Send, 0).await;
-    assert_eq!(bed.ledger.expire_leases(at(24), 1.0).await.unwrap(), 0, "timeout and 15 s more");
+    assert_eq!(first[0].lease, Millis::from_secs(25), "timeout and 15 s more");
+    assert_eq!(bed.ledger.expire_leases(at(24), 1.0).await.unwrap(), 0);
     assert_eq!(bed.ledger.expire_leases(at(25), 1.0).await.unwrap(), 1);
     let delivery = bed.stories().await.remove(0).deliveries.remove(0);
     assert_eq!(delivery.attempts[0].outcome.as_deref(), Some("Unknown"));

@@ -93,15 +93,11 @@ impl Plan {
     }
 
     /// An occurrence by its name, or by its instant where the name is that of another.
-    pub(super) fn of(&self, plain: &Recurrence, it: &Occurrence) -> Stamp {
+    pub(super) fn of(&self, it: &Occurrence) -> Stamp {
         match self.form {
             Form::Day => Stamp::Day(it.local_start.date()),
             Form::Local if !it.repeated => Stamp::Local(it.local_start),
-            Form::Local => Stamp::Utc(it.start),
-            Form::Utc => {
-                debug_assert!(!plain.is_all_day());
-                Stamp::Utc(it.start)
-            }
+            Form::Local | Form::Utc => Stamp::Utc(it.start),
         }
     }
 

@@ -128,7 +128,7 @@ impl Plan {
                 When::Instant(at) => civil(plain.zone.local_of(at)),
             };
             let own = plain.find(&name.to_string());
-            let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(plain, &it));
+            let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(&it));
             let (mut start, mut length) = (id, self.length);
             if it.cancelled && !it.this_and_future {
                 // The same, and more readers know it.
