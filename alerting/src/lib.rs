@@ -54,7 +54,7 @@
 //!
 //! [`decode`] bytes → [`document`]; [`event_time`] when it was, where the record says so; [`progress`] how far a partition is; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
 //! (and [`sample`]s of them); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
-//! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
+//! memory. [`domain::DropReason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
 //! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
 //! [`decide::Test`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
 //!
@@ -71,7 +71,6 @@ pub mod matching;
 pub mod paths;
 pub mod patterns;
 pub mod progress;
-pub mod reason;
 pub mod record;
 pub mod replay;
 pub mod sample;

@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Matched, Reading, RulePlan, Sample, Values};
+use domain::{DropReason, Matched, Reading, RulePlan, Sample, Values};
 use uuid::Uuid;
 
 use crate::{
@@ -66,7 +66,7 @@ pub struct Replay {
     /// Rules that read otherwise are other consumers.
     consumers: Vec<Consumer>,
     rules: BTreeMap<Uuid, Run>,
-    dropped: BTreeMap<(Uuid, String), i64>,
+    dropped: BTreeMap<(Uuid, DropReason), i64>,
     /// Records that speak for themselves, and were not handed out.
     records: Vec<Matched>,
 }
@@ -202,7 +202,7 @@ impl Replay {
                     None => self.rules.iter().filter(|(_, run)| reads(run)).map(|(uid, _)| *uid).collect(),
                 };
                 for rule in concerned {
-                    *self.dropped.entry((rule, dropped.reason.clone())).or_default() += dropped.count;
+                    *self.dropped.entry((rule, dropped.reason)).or_default() += dropped.count;
                 }
             }
             for count in taken.counts {
@@ -271,7 +271,7 @@ impl Replay {
     }
 
     /// Records that were not counted, by rule and reason.
-    pub fn dropped(&self) -> &BTreeMap<(Uuid, String), i64> {
+    pub fn dropped(&self) -> &BTreeMap<(Uuid, DropReason), i64> {
         &self.dropped
     }
 }

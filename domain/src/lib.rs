@@ -18,6 +18,7 @@ mod outcome;
 mod plain;
 mod plan;
 mod reading;
+mod reason;
 mod retry;
 
 pub use alert_data::{AlertData, RESOLVED};
@@ -44,4 +45,5 @@ pub use plan::{
     WebhookValue,
 };
 pub use reading::{EventTime, Format, Reading, TimeForm};
+pub use reason::DropReason;
 pub use retry::{RetryPolicy, Verdict};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
+use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
 use sqlx::{query, query_as};
@@ -31,9 +32,6 @@ use crate::{Error, Rendered, counts, decider, decisions};
 
 /// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
 pub(crate) const UNRENDERED: &str = "texts are not rendered yet";
-/// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
-const REASONS: usize = 40;
-const OTHER: &str = "Other";
 
 pub(crate) struct Take {
     pub(crate) namespace: String,
@@ -56,7 +54,7 @@ pub(crate) struct Numbers {
     pub(crate) last_alert: Option<i64>,
     pub(crate) late: i64,
     pub(crate) dead_lettered: i64,
-    pub(crate) dropped: BTreeMap<String, i64>,
+    pub(crate) dropped: BTreeMap<DropReason, i64>,
     /// Groups more or fewer, and their bytes.
     pub(crate) groups: i64,
     pub(crate) bytes: i64,
@@ -242,7 +240,7 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Time
         rows.push((rule.object.row, times, (matched, late, dead_lettered), held, lately));
         drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
         let shown = tx.published.shown(uid);
-        let fills = dropped.keys().any(|reason| lately::is_full(reason)) && !shown.is_some_and(|it| it.full);
+        let fills = dropped.keys().any(|reason| reason.is_full()) && !shown.is_some_and(|it| it.full);
         tx.mark(*uid, last_alert.is_some() || fills);
     }
     let stored: Vec<StoredLately> = query_as(
@@ -277,15 +275,11 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Time
     }
     if !drops.is_empty() {
         query(
-            "INSERT INTO drops (r, reason, count, last) SELECT value ->> 0, \
-             iif((SELECT count(*) FROM drops d WHERE d.r = value ->> 0) < ?2 OR EXISTS (SELECT 1 FROM drops d \
-             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2, ?4 \
+            "INSERT INTO drops (r, reason, count, last) SELECT value ->> 0, value ->> 1, value ->> 2, ?2 \
              FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count, \
              last = excluded.last",
         )
         .bind(set(&drops)?)
-        .bind(REASONS as i64)
-        .bind(OTHER)
         .bind(ms(now))
         .execute(&mut tx.conn)
         .await?;
@@ -381,19 +375,14 @@ impl Take {
                     rule.current && rule.reads(&entry.topic) && dropped.rule.is_none_or(|of| of == **uid)
                 });
                 for (_, rule) in concerned {
-                    if rule.numbers.lately.drop(&dropped.reason, dropped.count) {
-                        let sampled = Sampled::of(&dropped.reason, entry, dropped.sample.as_ref());
+                    if rule.numbers.lately.drop(dropped.reason, dropped.count) {
+                        let sampled = Sampled::of(dropped.reason, entry, dropped.sample.as_ref());
                         rule.numbers.uncounted = Some(sampled);
                     }
-                    if dropped.reason == lately::UNDECODABLE {
+                    if dropped.reason == DropReason::Undecodable {
                         rule.numbers.dead_lettered += dropped.count;
                     } else {
-                        let mut reason: String = dropped.reason.chars().take(40).collect();
-                        let known = &rule.numbers.dropped;
-                        if known.len() >= REASONS && !known.contains_key(&reason) {
-                            OTHER.clone_into(&mut reason);
-                        }
-                        *rule.numbers.dropped.entry(reason).or_default() += dropped.count;
+                        *rule.numbers.dropped.entry(dropped.reason).or_default() += dropped.count;
                     }
                 }
             }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
+use domain::DropReason;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
@@ -20,12 +21,6 @@ use crate::writer::Tx;
 /// By (rule's row, labels), then bucket.
 pub(crate) type Groups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
 
-/// Groups that went because there were too many: a count of groups.
-const GROUPS_EVICTED: &str = "GroupsEvicted";
-/// Records of groups for which there was no room: those that were held are firing, or one commit brought more than fit.
-const GROUPS_FULL: &str = "GroupsFull";
-/// Records for which there was no room because the namespace's groups, or the group, take too many bytes.
-const STATE_FULL: &str = "StateFull";
 /// Bytes that one group may take: as much is in memory several times over while it is decided.
 const GROUP_BYTES: i64 = 16 << 20;
 /// Buckets that are merged at once.
@@ -172,7 +167,7 @@ async fn merge_stored(
             let row = write((g, bucket), &counted)?;
             let grows = bucket_bytes(&row) - before;
             if grows > 0 && (grows > room.bytes || bytes + grows > GROUP_BYTES) {
-                *rule.numbers.dropped.entry(STATE_FULL.to_owned()).or_default() += records;
+                *rule.numbers.dropped.entry(DropReason::StateFull).or_default() += records;
                 continue;
             }
             room.bytes -= grows;
@@ -330,10 +325,10 @@ async fn make_room(
     new.retain(|key| groups.contains_key(key));
     room.groups -= coming - refused;
     room.held.insert(row, there - gone.0 + coming - refused);
-    let why = if full { STATE_FULL } else { GROUPS_FULL };
-    for (reason, count) in [(GROUPS_EVICTED, gone.0), (why, records)] {
+    let why = if full { DropReason::StateFull } else { DropReason::GroupsFull };
+    for (reason, count) in [(DropReason::GroupsEvicted, gone.0), (why, records)] {
         if count > 0 {
-            *rule.numbers.dropped.entry(reason.to_owned()).or_default() += count;
+            *rule.numbers.dropped.entry(reason).or_default() += count;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use domain::{DeliveryState, Kind, Millis, Outcome};
+use domain::{DeliveryState, DropReason, Kind, Millis, Outcome};
 use jiff::Timestamp;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
@@ -147,10 +147,6 @@ impl Command for Old {
     }
 }
 
-/// Under this name a rule's numbers say how many of its notifications went before their time because their namespace held
-/// too many bytes of finished ones.
-pub(crate) const HISTORY_DROPPED: &str = "HistoryDropped";
-
 /// Notifications looked at in one batch, and letters removed in one.
 const PRUNED: i64 = 200;
 /// Deliveries removed in one batch.
@@ -242,7 +238,7 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     }
     let (removed, channels) = remove(tx, &rows).await?;
     tx.counted.history_dropped += removed;
-    letters::add(tx, HISTORY_DROPPED, &objects).await?;
+    letters::add(tx, DropReason::HistoryDropped, &objects).await?;
     query(
         "UPDATE schedules SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
          WHERE uid = j.value ->> 0",

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::Kind;
+use domain::{DropReason, Kind};
 use sqlx::{query_as, query_scalar};
 
 use crate::catalog::Catalog;
@@ -17,10 +17,6 @@ type ChannelRow = (i64, i64, i64, i64, i64, i64, i64, Option<i64>);
 
 /// Up to how many is counted what is only counted.
 const COUNTED: i64 = 100_000;
-/// Reasons of drops by name; what workers say beyond them is one.
-const REASONS: usize = 64;
-/// What further reasons are counted as.
-const OTHER: &str = "Other";
 
 impl Ledger {
     /// Numbers for metrics.
@@ -119,7 +115,7 @@ impl Ledger {
             let Some((r, ..)) = rules.last().filter(|_| rules.len() as i64 >= SLICE) else { break };
             after = *r;
         }
-        let mut unmatched: BTreeMap<String, i64> = BTreeMap::new();
+        let mut unmatched: BTreeMap<DropReason, i64> = BTreeMap::new();
         let mut after = (0, String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
@@ -130,9 +126,7 @@ impl Ledger {
                 .fetch_all(&mut *reader)
                 .await?;
             for (_, reason, count) in &drops {
-                let known = OURS.contains(&reason.as_str()) || unmatched.contains_key(reason);
-                let name = if known || unmatched.len() < REASONS { reason } else { OTHER };
-                *unmatched.entry(name.to_owned()).or_default() += count;
+                *unmatched.entry(DropReason::of(reason)).or_default() += count;
             }
             let full = drops.len() as i64 >= SLICE;
             let Some((r, reason, _)) = drops.into_iter().last().filter(|_| full) else { break };
@@ -145,6 +139,3 @@ impl Ledger {
 
 /// Kinds of usage.
 const KINDS: [&str; 3] = ["pending", "finished", "letters"];
-/// Reasons that are the ledger's own.
-const OURS: [&str; 4] =
-    ["GroupsEvicted", "GroupsFull", crate::letters::DROPPED, crate::expiry::HISTORY_DROPPED];

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use domain::{DeliveryState, Kind, RulePlan};
+use domain::{DeliveryState, DropReason, Kind, RulePlan};
 use jiff::Timestamp;
 use protocol::messages::{
     ChannelStatus, ClockCounts, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus,
@@ -478,12 +478,13 @@ async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64
     }
     for (r, reason, count, last) in drops {
         if let Some(status) = statuses.get_mut(&r) {
+            let reason = DropReason::of(&reason);
             let recent = last > ms(now).saturating_sub(lately::FULL_FOR);
-            if recent && lately::is_full(&reason) {
+            if recent && reason.is_full() {
                 // What loses records is said before what loses groups.
-                status.full = status.full.take().max(Some(reason.clone()));
+                status.full = status.full.max(Some(reason));
             }
-            status.unmatched.insert(reason, count);
+            *status.unmatched.entry(reason).or_default() += count;
         }
     }
     for (r, topic, p, position) in activations {

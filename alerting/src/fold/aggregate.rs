@@ -9,15 +9,14 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    AlertPolicy, Best, Condition, Count, Ends, Extras, ExtremeDirection, Limit, RecordRef, RulePlan, Sample,
-    Valued, Values,
+    AlertPolicy, Best, Condition, Count, DropReason, Ends, Extras, ExtremeDirection, Limit, RecordRef,
+    RulePlan, Sample, Valued, Values,
 };
 
 use super::RuleError;
 use crate::{
     matching::{Matcher, Memory},
     paths::Path,
-    reason::DropReason,
     record::Record,
     sample,
 };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use aggregate::Measures;
 use aho_corasick::AhoCorasick;
-use domain::{Format, Reading, RulePlan};
+use domain::{DropReason, Format, Reading, RulePlan};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
@@ -33,7 +33,6 @@ use crate::{
     event_time::{EventTime, EventTimeError},
     matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
-    reason::DropReason,
     record::{RawRecord, Record},
     window::Buckets,
 };

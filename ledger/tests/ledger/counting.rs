@@ -1,4 +1,4 @@
-use domain::{AlertKind, Cause, Millis};
+use domain::{AlertKind, Cause, DropReason, Millis};
 use ledger::Error;
 use protocol::messages::{Commit, Entry, PositionsRequest, TopicEnds};
 
@@ -220,5 +220,5 @@ async fn groups_over_the_quota_are_counted_as_such_and_the_commit_is_taken() {
     let result = bed.commit(vec![Entry { counts, ..entry(0, 0, 3) }], 7).await;
     assert_eq!(result.entries[0].status, 200);
     let held = bed.ledger.counts().await.unwrap();
-    assert_eq!((held.groups, held.matched, held.unmatched.get("GroupsFull")), (1, 3, Some(&2)));
+    assert_eq!((held.groups, held.matched, held.unmatched.get(&DropReason::GroupsFull)), (1, 3, Some(&2)));
 }

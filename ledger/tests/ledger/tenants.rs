@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domain::{Outcome, Plan};
+use domain::{DropReason, Outcome, Plan};
 use ledger::{Error, Ledger};
 use protocol::messages::{
     ChannelAction, ChannelRequest, Commit, CommitResult, DeadLetter, DeadLetterQuery, Entry, HeldLetter,
@@ -159,7 +159,7 @@ async fn letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() 
     assert!((200..500).contains(&size), "{size} bytes each");
     assert_eq!(offsets(&bed, OTHER).await.len(), 10);
     let counts = bed.ledger.counts().await.unwrap();
-    assert_eq!(counts.unmatched.get("LettersDropped"), Some(&(400 - kept.len() as i64)));
+    assert_eq!(counts.unmatched.get(&DropReason::LettersDropped), Some(&(400 - kept.len() as i64)));
     assert!(counts.most["letters"] <= 20_000, "{:?}", counts.most);
     assert_eq!(bed.ledger.metrics().letters_dropped, 400 - kept.len() as u64);
 }
@@ -248,7 +248,7 @@ async fn finished_notifications_over_a_namespaces_bytes_go_oldest_first_and_its_
     assert_eq!(left, (60 - left.len() as i64..60).map(at).collect::<Vec<_>>(), "the newest");
     assert_eq!(bed.stories_of(OTHER).await.len(), 5);
     let counts = bed.ledger.counts().await.unwrap();
-    assert_eq!(counts.unmatched.get("HistoryDropped"), Some(&(60 - left.len() as i64)));
+    assert_eq!(counts.unmatched.get(&DropReason::HistoryDropped), Some(&(60 - left.len() as i64)));
     bed.ledger.publish_statuses(Arc::default(), at(100)).await.unwrap();
     let told = |uid: Uuid, feed: &protocol::messages::Feed| {
         feed.objects.iter().find(|status| status.uid == uid).map(|status| status.body.clone())
@@ -289,9 +289,11 @@ async fn rules_over_a_namespaces_activations_are_told_and_become_active_when_the
         bed.ledger.publish_statuses(Arc::default(), at(now)).await.unwrap();
         let feed = bed.ledger.feed(0).await.unwrap();
         let rules = feed.objects.into_iter().filter_map(|status| match status.body {
-            protocol::messages::StatusBody::AlertRule(rule) => {
-                Some((status.uid, rule.activation.len(), rule.unmatched.get("ActivationsFull").copied()))
-            }
+            protocol::messages::StatusBody::AlertRule(rule) => Some((
+                status.uid,
+                rule.activation.len(),
+                rule.unmatched.get(&DropReason::ActivationsFull).copied(),
+            )),
             _ => None,
         });
         let mut rules: Vec<_> = rules.collect();

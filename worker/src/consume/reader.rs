@@ -307,7 +307,7 @@ impl Reader {
         for (sent, mut held) in taken {
             let aggregates = held.fold.take();
             for dropped in &aggregates.dropped {
-                let reason = Reason { reason: dropped.reason.clone() };
+                let reason = Reason { reason: dropped.reason.name() };
                 self.metrics.rejected.get_or_create(&reason).inc_by(dropped.count.max(0) as u64);
             }
             letters.extend(held.letters.into_iter().map(|letter| (entries.len(), letter)));
