@@ -249,7 +249,7 @@ impl Run {
         let texts_of = Data::of(&data);
         Some(Notice {
             rule: plan.name.clone(),
-            kind: data.kind,
+            kind: data.word(),
             group: event.group.clone(),
             count: data.count,
             window_start: data.window_start,

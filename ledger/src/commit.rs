@@ -192,15 +192,15 @@ fn accept<'a>(
             .get_mut(&entry.topic)
             .filter(|topic| topic.id == entry.topic_id)
             .and_then(|topic| topic.partitions.get_mut(&entry.partition));
-        let Some(partition) = partition else { return EntryResult { status: 404, offset: 0 } };
+        let Some(partition) = partition else { return EntryResult::Unknown };
         if partition.position != entry.from {
-            return EntryResult { status: 409, offset: partition.position };
+            return EntryResult::Elsewhere(partition.position);
         }
         stood.push(partition.progress);
         partition.position = entry.to;
         partition.progress = partition.progress.max(entry.progress_ms);
         accepted.push(entry);
-        EntryResult { status: 200, offset: entry.to }
+        EntryResult::Accepted(entry.to)
     });
     let results = results.collect();
     (results, accepted, stood)

@@ -12,7 +12,7 @@ use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::deliveries::{Change, Stands, Tally, apply};
-use crate::outcomes::{LEASE_RAN_OUT, UNDER_WAY, end};
+use crate::outcomes::{AttemptState, end};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Pruned, letters, reads, undelivered};
@@ -69,14 +69,18 @@ pub(crate) async fn break_off(
              WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
     )
     .bind(set(&leased)?)
-    .bind(LEASE_RAN_OUT)
+    .bind(AttemptState::LeaseRanOut)
     .bind(now)
     .bind(outcome.name())
     .bind(outcome.reason())
-    .bind(UNDER_WAY)
+    .bind(AttemptState::UnderWay)
     .execute(&mut tx.conn)
     .await?;
-    let ended: Vec<i64> = rows.iter().filter(|row| row.stands.state != 0).map(|row| row.stands.d).collect();
+    let ended: Vec<i64> = rows
+        .iter()
+        .filter(|row| row.stands.state != DeliveryState::Pending)
+        .map(|row| row.stands.d)
+        .collect();
     query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
         .bind(set(&ended)?)
         .execute(&mut tx.conn)
@@ -84,7 +88,7 @@ pub(crate) async fn break_off(
     let catalog = Arc::clone(&tx.catalog);
     let mut tallies: HashMap<i64, Tally> = HashMap::new();
     let mut changes = Vec::new();
-    for row in rows.iter().filter(|row| row.stands.state == 0) {
+    for row in rows.iter().filter(|row| row.stands.state == DeliveryState::Pending) {
         let plan = row.stands.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
         let Some(plan) = plan else {
             changes.push(end(&row.stands, DeliveryState::Suppressed, "Deleted"));

@@ -17,9 +17,13 @@ use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// State of an attempt's row.
-pub(crate) const UNDER_WAY: i64 = 0;
-pub(crate) const REPORTED: i64 = 1;
-pub(crate) const LEASE_RAN_OUT: i64 = 2;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[repr(i64)]
+pub(crate) enum AttemptState {
+    UnderWay = 0,
+    Reported = 1,
+    LeaseRanOut = 2,
+}
 
 struct Record {
     namespace: String,
@@ -34,7 +38,7 @@ struct Found {
     stands: Stands,
     numbered: i64,
     leased: bool,
-    attempt: i64,
+    attempt: AttemptState,
 }
 
 impl Command for Record {
@@ -66,7 +70,7 @@ impl Command for Record {
             else {
                 continue;
             };
-            if row.attempt == REPORTED || !seen.insert((row.stands.d, told.attempt)) {
+            if row.attempt == AttemptState::Reported || !seen.insert((row.stands.d, told.attempt)) {
                 continue;
             }
             let outcome = &told.outcome;
@@ -81,10 +85,11 @@ impl Command for Record {
         }
         tx.counted.outcomes += reports.len() as u64;
         query(
-            "UPDATE attempts SET state = 1, ended = j.value ->> 2, outcome = j.value ->> 3, \
+            "UPDATE attempts SET state = ?2, ended = j.value ->> 2, outcome = j.value ->> 3, \
              reason = j.value ->> 4 FROM jsonb_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
         )
         .bind(set(&reports)?)
+        .bind(AttemptState::Reported)
         .execute(&mut tx.conn)
         .await?;
         apply(tx, &changes, tallies, self.now).await
@@ -108,10 +113,13 @@ fn decide(
     tallies: &mut HashMap<i64, Tally>,
 ) -> Option<Change> {
     let current = row.numbered == i64::from(told.attempt);
-    let in_time = current && row.attempt == UNDER_WAY && row.leased && row.stands.state == 0;
+    let in_time = current
+        && row.attempt == AttemptState::UnderWay
+        && row.leased
+        && row.stands.state == DeliveryState::Pending;
     if !in_time {
         // What was delivered was delivered, whatever was thought of it since.
-        let late = told.outcome == Outcome::Delivered && row.stands.state != 1;
+        let late = told.outcome == Outcome::Delivered && row.stands.state != DeliveryState::Delivered;
         return late.then(|| Change {
             from: row.stands.clone(),
             verdict: Verdict::End(DeliveryState::Delivered, String::new()),

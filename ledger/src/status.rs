@@ -17,7 +17,6 @@ use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::deliveries::state;
 use crate::lately::{self, Lately};
 use crate::reads;
 use crate::sql::{ms, set, time, uuid};
@@ -373,10 +372,10 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
     };
     let mut statuses = HashMap::new();
     for row in rows {
-        let results: Vec<_> = tests.iter().filter(|(c, ..)| *c == row.c).collect();
         let mut last_test = read(row.test)?;
-        if let (Some(test), false) = (&mut last_test, results.is_empty()) {
-            test.result = result(&results);
+        let result = result(tests.iter().filter(|(c, ..)| *c == row.c));
+        if let (Some(test), Some(result)) = (&mut last_test, result) {
+            test.result = result;
         }
         let status = ChannelStatus {
             pending: row.pending,
@@ -400,18 +399,17 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
 }
 
 /// Of several recipients, what is worst.
-pub(crate) fn result(deliveries: &[&(i64, i64, String)]) -> String {
-    let worst = deliveries.iter().max_by_key(|(_, code, _)| match state(*code) {
+pub(crate) fn result<'a>(deliveries: impl Iterator<Item = &'a (i64, i64, String)>) -> Option<String> {
+    let worst = deliveries.map(|(_, state, reason)| (DeliveryState::from(*state), reason));
+    let (state, reason) = worst.max_by_key(|(state, _)| match state {
         DeliveryState::Delivered => 0,
         DeliveryState::Pending => 1,
         DeliveryState::Suppressed => 2,
         DeliveryState::Expired => 3,
         DeliveryState::Dead => 4,
-    });
-    worst.map_or_else(String::new, |(_, code, reason)| {
-        let name = state(*code).name();
-        if reason.is_empty() { name.to_owned() } else { format!("{name}: {reason}") }
-    })
+    })?;
+    let name = state.name();
+    Some(if reason.is_empty() { name.to_owned() } else { format!("{name}: {reason}") })
 }
 
 #[derive(sqlx::FromRow)]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::{Catalog, Object};
-use crate::deliveries::{Change, state};
+use crate::deliveries::Change;
 use crate::sql::{set, time, uuid};
 use crate::writer::Tx;
 
@@ -102,7 +102,7 @@ pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap
     .bind(LOOKED_AT)
     .fetch_all(&mut tx.conn)
     .await?;
-    for (object, channel, recipient, count, since, code, reason) in rows {
+    for (object, channel, recipient, count, since, state, reason) in rows {
         let uid = uuid(&object)?;
         if !concerns(&tx.catalog, uid, &channel, &recipient) {
             continue;
@@ -111,7 +111,7 @@ pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap
         if let Some(last) = undelivered.last_mut().filter(|last| last.channel == channel) {
             last.count += count;
         } else if undelivered.len() < TOLD {
-            undelivered.push(Undelivered { channel, count, since, state: state(code), reason });
+            undelivered.push(Undelivered { channel, count, since, state: state.into(), reason });
         }
     }
     Ok(told)
@@ -156,9 +156,8 @@ async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, 
     }
     rows.into_iter()
         .map(|(n, object, id, created)| {
-            let results: Vec<_> = of.get(&n).into_iter().flatten().collect();
-            let outcome =
-                if results.is_empty() { "Pending".to_owned() } else { crate::status::result(&results) };
+            let outcome = crate::status::result(of.get(&n).into_iter().flatten());
+            let outcome = outcome.unwrap_or_else(|| DeliveryState::Pending.name().to_owned());
             let last = LastNotification { id: uuid(&id)?, time: time(created), outcome };
             Ok((uuid(&object)?, last))
         })

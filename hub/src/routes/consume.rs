@@ -84,7 +84,7 @@ impl Tally {
 
 fn count(metrics: &Metrics, tallies: &[Tally], results: &[EntryResult]) {
     for (tally, result) in tallies.iter().zip(results) {
-        if result.status != 200 {
+        if !result.is_accepted() {
             metrics.entries_refused.inc();
             continue;
         }

@@ -65,7 +65,7 @@ pub(crate) fn letter(offset: i64, value: &str) -> DeadLetter {
 async fn letters(bed: &Bed, namespace: &str, (from, to): (i64, i64), value: &str) {
     let dead_letters = (from..to).map(|offset| letter(offset, value)).collect();
     let entries = vec![Entry { dead_letters, ..entry(0, from, to) }];
-    assert_eq!(commit(&bed.ledger, namespace, entries, from).await.unwrap().entries[0].status, 200);
+    assert!(commit(&bed.ledger, namespace, entries, from).await.unwrap().entries[0].is_accepted());
 }
 
 /// All letters, newest first, and in how many pages they came.
@@ -282,7 +282,7 @@ async fn rules_over_a_namespaces_activations_are_told_and_become_active_when_the
     for round in 0..2 {
         let entries = (0..4).map(|p| entry(p, round, round + 1)).collect();
         let result = bed.commit(entries, round).await;
-        assert!(result.entries.iter().all(|entry| entry.status == 200));
+        assert!(result.entries.iter().all(|entry| entry.is_accepted()));
     }
     commit(&bed.ledger, OTHER, vec![entry(0, 0, 1)], 1).await.unwrap();
     let activations = async |now| {
@@ -365,7 +365,7 @@ async fn what_was_pruned_makes_room_in_a_file_that_is_full() {
     assert!(matches!(error, Error::StorageFull(_)), "{error}");
     while bed.ledger.prune(at(8 * 86_400), WEEK, WEEK).await.unwrap().more {}
     assert!(bed.stories().await.is_empty());
-    assert_eq!(records(300).await.unwrap().entries[0].status, 200);
+    assert!(records(300).await.unwrap().entries[0].is_accepted());
     counted_is_right(&bed.path()).await;
 }
 

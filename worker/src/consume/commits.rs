@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::Error;
-use protocol::messages::{Commit, DEFAULT_RETRY, DeadLetter};
+use protocol::messages::{Commit, DEFAULT_RETRY, DeadLetter, EntryResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::books::Answer;
 use super::metrics::{Metrics, Outcome};
 use super::problems::Standing;
 use super::reader::Event;
@@ -73,7 +72,7 @@ pub async fn run(
                     return;
                 }
                 // What was held is dropped, and read again in smaller parts.
-                commit.entries.iter().map(|entry| Answer::Elsewhere(entry.from)).collect()
+                commit.entries.iter().map(|entry| EntryResult::Elsewhere(entry.from)).collect()
             }
         };
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
@@ -175,7 +174,7 @@ fn for_ledger(letter: &Letter) -> DeadLetter {
 /// What became of a commit.
 enum Sent {
     /// One answer for each entry; none at all when the hub knows of no rule that reads the source.
-    Answered(Vec<Answer>),
+    Answered(Vec<EntryResult>),
     /// It holds more than the hub takes at once: as it is it will never be taken.
     TooLarge,
 }
@@ -188,12 +187,7 @@ async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metric
             Ok(result) => {
                 count("answered");
                 context.health.missing("hub", None);
-                let answers = result.entries.iter().map(|entry| match entry.status {
-                    200 => Answer::Accepted,
-                    409 => Answer::Elsewhere(entry.offset),
-                    _ => Answer::Unknown,
-                });
-                return Sent::Answered(answers.collect());
+                return Sent::Answered(result.entries);
             }
             Err(error) => error,
         };

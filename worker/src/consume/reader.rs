@@ -12,11 +12,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use alerting::fold::Partition;
-use protocol::messages::{Commit, Entry};
+use protocol::messages::{Commit, Entry, EntryResult};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::asks::Opened;
-use super::books::{Answer, Books, Key, Next};
+use super::books::{Books, Key, Next};
 use super::commits::Outgoing;
 use super::metrics::{Metrics, Outcome, Reason};
 use super::plan::Compiled;
@@ -50,7 +50,7 @@ pub enum Event {
     /// No rule reads the source.
     NoPlan,
     /// The commit of this number was answered, entry by entry; an entry without an answer is of no known topic.
-    Answered(u64, Vec<Answer>),
+    Answered(u64, Vec<EntryResult>),
     /// It held more than the hub takes at once: hold less.
     TooLarge,
     /// Where to read on, or why that isn't known.
@@ -338,7 +338,7 @@ impl Reader {
         self.metrics.held_bytes.set(0);
     }
 
-    fn answered(&mut self, answers: &[Answer]) {
+    fn answered(&mut self, answers: &[EntryResult]) {
         for next in self.books.answered(answers) {
             match next {
                 Next::Done(key, offset) => {
