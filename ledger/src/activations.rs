@@ -11,7 +11,7 @@ use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::commit::Live;
+use crate::live::Live;
 use crate::positions::Topic;
 use crate::sql::set;
 use crate::writer::Tx;

@@ -11,10 +11,18 @@ use jiff::Timestamp;
 use protocol::messages::Pool;
 use sqlx::{query, query_as, query_scalar};
 
-use crate::outcomes::AttemptState;
 use crate::sql::{ms, set};
 use crate::writer::Tx;
 use crate::{Error, Topic};
+
+/// State of an attempt's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[repr(i64)]
+pub(crate) enum AttemptState {
+    UnderWay = 0,
+    Reported = 1,
+    LeaseRanOut = 2,
+}
 
 /// A delivery as it stands.
 #[derive(Debug, Clone, sqlx::FromRow)]

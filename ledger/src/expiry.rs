@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::deliveries::{Change, Stands, Tally, apply};
-use crate::outcomes::{AttemptState, end};
+use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
+use crate::outcomes::end;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Pruned, letters, reads, undelivered};

@@ -13,7 +13,18 @@ use crate::reads::{self, SLICE};
 use crate::sql::time;
 use crate::{Counts, Error, Ledger};
 
-type ChannelRow = (i64, i64, i64, i64, i64, i64, i64, Option<i64>);
+/// A channel's counters, and when the first of its pending notifications was made.
+#[derive(sqlx::FromRow)]
+struct ChannelRow {
+    c: i64,
+    pending: i64,
+    retrying: i64,
+    delivered: i64,
+    dead: i64,
+    expired: i64,
+    suppressed: i64,
+    oldest: Option<i64>,
+}
 
 /// Up to how many is counted what is only counted.
 const COUNTED: i64 = 100_000;
@@ -69,28 +80,28 @@ impl Ledger {
             let mut reader = self.readers.acquire().await?;
             let channels: Vec<ChannelRow> =
                 query_as(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
-            for (c, pending, retrying, delivered, dead, expired, suppressed, first) in &channels {
-                oldest = oldest.into_iter().chain(*first).min();
-                let object = catalog.channel_at(*c);
+            for row in &channels {
+                oldest = oldest.into_iter().chain(row.oldest).min();
+                let object = catalog.channel_at(row.c);
                 let channel = object.and_then(|channel| channel.channel());
                 let Some((object, kind)) = object.zip(channel.map(|channel| channel.target.name())) else {
                     continue;
                 };
                 let own = counts.by_namespace.entry(object.plan.namespace.clone()).or_default();
-                *own = (own.0 + delivered, own.1 + dead);
+                *own = (own.0 + row.delivered, own.1 + row.dead);
                 for (state, count) in [
-                    ("pending", pending),
-                    ("retrying", retrying),
-                    ("delivered", delivered),
-                    ("dead", dead),
-                    ("expired", expired),
-                    ("suppressed", suppressed),
+                    ("pending", row.pending),
+                    ("retrying", row.retrying),
+                    ("delivered", row.delivered),
+                    ("dead", row.dead),
+                    ("expired", row.expired),
+                    ("suppressed", row.suppressed),
                 ] {
                     *counts.deliveries.entry((kind, state)).or_default() += count;
                 }
             }
-            let Some((c, ..)) = channels.last().filter(|_| channels.len() as i64 >= SLICE) else { break };
-            after = *c;
+            let Some(last) = channels.last().filter(|_| channels.len() as i64 >= SLICE) else { break };
+            after = last.c;
         }
         let mut reader = self.readers.acquire().await?;
         let waits: Option<i64> = query_scalar(reads::OLDEST_WAITING).fetch_optional(&mut *reader).await?;

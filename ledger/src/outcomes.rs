@@ -11,19 +11,10 @@ use jiff::Timestamp;
 use protocol::messages::AttemptOutcome;
 use sqlx::{query, query_as};
 
-use crate::deliveries::{Change, Stands, Tally, apply};
+use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
-
-/// State of an attempt's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
-#[repr(i64)]
-pub(crate) enum AttemptState {
-    UnderWay = 0,
-    Reported = 1,
-    LeaseRanOut = 2,
-}
 
 struct Record {
     namespace: String,

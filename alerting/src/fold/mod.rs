@@ -20,8 +20,7 @@ use domain::{DropReason, Format, Reading, RulePlan};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
-pub(crate) use aggregate::number;
-pub use aggregate::{Aggregate, MAX_CARDINALITY, TOP_KEPT, VALUES_KEPT, merge_values, values_kept};
+pub use aggregate::Aggregate;
 pub use partition::{Aggregates, Partition};
 
 use index::Index;

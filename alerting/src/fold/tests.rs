@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::decide::{self, Bucket, Decision, GroupState};
 use crate::record::MAX_AHEAD;
+use crate::values::VALUES_KEPT;
 
 pub(super) fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
     RulePlan {

@@ -15,9 +15,9 @@ use protocol::Error;
 use protocol::messages::{Commit, DEFAULT_RETRY, DeadLetter, EntryResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::events::{Event, Outgoing};
 use super::metrics::{Metrics, Outcome};
 use super::problems::Standing;
-use super::reader::Event;
 use crate::context::Context;
 use crate::kafka::{Letter, Letters};
 
@@ -31,16 +31,6 @@ const LEDGER_BYTES: usize = 2 * 1024 * 1024;
 const LEDGER_EVERY: Duration = Duration::from_mins(1);
 /// Waits between tries: from, to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-
-/// A commit to send.
-pub struct Outgoing {
-    /// Tells its answer from an earlier one's.
-    pub id: u64,
-    /// What to say.
-    pub commit: Commit,
-    /// Dead letters, with the index of the entry that passes over each.
-    pub letters: Vec<(usize, Letter)>,
-}
 
 /// Sends until the queue ends.
 pub async fn run(

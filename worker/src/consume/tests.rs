@@ -231,7 +231,7 @@ async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_whe
     bench.produce(1, "{\"level\":\"ERROR\"}").await;
     bench.until("the notification", |ledger| ledger.records.len() == 41).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let clock = reader::now_ms();
+    let clock = events::now_ms();
     bench
         .until("all partitions have come as far as the clock", |ledger| {
             ledger.progress.len() == 4 && ledger.progress.values().all(|progress| *progress > clock)
@@ -263,7 +263,7 @@ async fn a_commit_ended_within_the_backlog() -> bool {
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.plan(&[(EACH, ERRORS), (OFTEN, "record.level == \"FATAL\"")]);
     // Ten seconds in which nobody read.
-    let then = reader::now_ms() - 10_000;
+    let then = events::now_ms() - 10_000;
     bench.produce_at(then + 8_000, "{\"level\":\"INFO\"}").await;
     // It is told at once, so that a commit ends with it.
     bench.produce_at(then, "{\"level\":\"ERROR\"}").await;
