@@ -46,7 +46,7 @@
 //!
 //! # Bounds
 //!
-//! Of more values in a bucket than a bound, which ones are kept depends on the values alone ([`fold::Aggregate`]), so merging
+//! Of more values in a bucket than a bound, which ones are kept depends on the values alone ([`values`]), so merging
 //! stays exact for those. `Cardinality` keeps one more than its limit, so that crossing it is exact. `NewValue` remembers
 //! [`decide::SEEN_KEPT`] values of a group; over that, those not seen for longest are forgotten, in event-time order. The
 //! hub holds `maxGroups` groups of a rule, and a number and bytes of groups of a namespace: those bounds are on what is held at a
@@ -55,8 +55,8 @@
 //! # The parts
 //!
 //! [`decode`] bytes → [`document`]; [`event_time`] when it was, where the record says so; [`progress`] how far a partition is; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
-//! (and [`sample`]s of them); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
-//! memory. [`reason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
+//! (and [`sample`]s of them, and bounded [`values`]); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
+//! memory. [`domain::DropReason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
 //! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
 //! [`decide::Test`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
 //!
@@ -73,9 +73,9 @@ pub mod matching;
 pub mod paths;
 pub mod patterns;
 pub mod progress;
-pub mod reason;
 pub mod record;
 pub mod replay;
 pub mod sample;
 pub mod tell;
+pub mod values;
 pub mod window;

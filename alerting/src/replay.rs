@@ -21,14 +21,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Matched, Reading, RulePlan, Sample, Values};
+use domain::{DropReason, Matched, Reading, RulePlan, Sample, Values};
 use uuid::Uuid;
 
 use crate::{
-    decide::{self, Bucket, Decision, Group, GroupState, RuleParams},
-    fold::{Aggregate, Engine, Folded, Partition, RuleProblem, TOP_KEPT, merge_values},
+    decide::{self, Bucket, Decision, Group, GroupState, Reached, RuleParams},
+    fold::{Aggregate, Engine, Folded, Partition, RuleProblem},
     progress::Progress,
     record::RawRecord,
+    values::merge_top,
 };
 
 /// Something of which somebody is told, or would be.
@@ -66,7 +67,7 @@ pub struct Replay {
     /// Rules that read otherwise are other consumers.
     consumers: Vec<Consumer>,
     rules: BTreeMap<Uuid, Run>,
-    dropped: BTreeMap<(Uuid, String), i64>,
+    dropped: BTreeMap<(Uuid, DropReason), i64>,
     /// Records that speak for themselves, and were not handed out.
     records: Vec<Matched>,
 }
@@ -202,7 +203,7 @@ impl Replay {
                     None => self.rules.iter().filter(|(_, run)| reads(run)).map(|(uid, _)| *uid).collect(),
                 };
                 for rule in concerned {
-                    *self.dropped.entry((rule, dropped.reason.clone())).or_default() += dropped.count;
+                    *self.dropped.entry((rule, dropped.reason)).or_default() += dropped.count;
                 }
             }
             for count in taken.counts {
@@ -232,12 +233,12 @@ impl Replay {
             let known = self.consumers.get(run.consumer).into_iter().flat_map(|it| &it.partitions);
             let read = known.filter(|((topic, _), _)| run.plan.topics.contains(topic));
             let read: Vec<&Place> = read.map(|(_, place)| place).collect();
-            let watermark = read.iter().map(|place| place.progress.at()).min().flatten();
-            let observed =
-                read.iter().all(|it| it.since.is_some()).then(|| read.iter().filter_map(|it| it.since).max());
-            if let Some(watermark) = watermark {
-                run.observed = run.observed.or(observed.flatten());
-                run.decide(*uid, watermark, &mut events);
+            let Some(params) = run.params else { continue };
+            let progress = read.iter().map(|place| place.progress.at());
+            if let Some(to) = params.moved(run.decided, progress) {
+                let observed =
+                    run.observed.or_else(|| decide::observed(read.iter().map(|place| place.since)));
+                run.decide(*uid, &params, Reached { to, observed }, &mut events);
             }
         }
         let at = |event: &Event| event.last.as_ref().map(|last| last.at.clone());
@@ -271,7 +272,7 @@ impl Replay {
     }
 
     /// Records that were not counted, by rule and reason.
-    pub fn dropped(&self) -> &BTreeMap<(Uuid, String), i64> {
+    pub fn dropped(&self) -> &BTreeMap<(Uuid, DropReason), i64> {
         &self.dropped
     }
 }
@@ -297,7 +298,7 @@ impl Run {
     fn count(&mut self, group: Group, bucket: i64, counted: Aggregate) {
         let Some(params) = self.params else { return };
         self.tally.matched += counted.count;
-        if self.decided.is_some_and(|decided| params.is_late(bucket, decided)) {
+        if params.is_late(bucket, self.decided) {
             self.tally.late += counted.count;
             return;
         }
@@ -311,16 +312,11 @@ impl Run {
         }
     }
 
-    fn decide(&mut self, rule: Uuid, watermark: i64, events: &mut Vec<Event>) {
-        let Some(params) = self.params else { return };
-        let to = params.decided_to(watermark);
-        if self.decided.is_some_and(|decided| to <= decided) {
-            return;
-        }
-        let (observed, decided) = (self.observed, self.decided);
-        self.decided = Some(to);
+    fn decide(&mut self, rule: Uuid, params: &RuleParams, reached: Reached, events: &mut Vec<Event>) {
+        let decided = self.decided.replace(reached.to);
+        self.observed = reached.observed;
         self.groups.retain(|group, held| {
-            if decided.is_some() && held.next.is_some_and(|next| next > to) {
+            if decided.is_some() && held.next.is_some_and(|next| next > reached.to) {
                 return true;
             }
             let buckets: Vec<Bucket> = held
@@ -328,39 +324,30 @@ impl Run {
                 .iter()
                 .map(|(start, it)| Bucket { start_ms: *start, count: it.count, extras: it.extras.clone() })
                 .collect();
-            let first = buckets.first().map_or(to, |bucket| bucket.start_ms);
-            let from = decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
-            for decision in decide::advance(&params, &mut held.state, &buckets, observed, from, to) {
+            let step = decide::decide(params, &mut held.state, &buckets, decided, reached, usize::MAX);
+            for decision in step.decisions {
                 if let Some(event) = held.event(rule, group, decision) {
                     events.push(event);
                 }
             }
-            held.buckets = held.buckets.split_off(&params.keep_from(to));
-            let kept: Vec<Bucket> =
-                buckets.into_iter().filter(|bucket| bucket.start_ms >= params.keep_from(to)).collect();
-            let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
-            let change = decide::next_due(&params, &held.state, &kept, observed, to);
+            held.buckets = held.buckets.split_off(&step.keep);
             // Without anything to come, the group waits for a record.
-            held.next = [change, empty].into_iter().flatten().min().or(Some(i64::MAX));
-            !(kept.is_empty() && held.state.is_blank())
+            held.next = step.next.or(Some(i64::MAX));
+            !step.is_over
         });
     }
 }
 
 impl Held {
     /// What is told of a decision; nothing where nobody is.
-    fn event(&mut self, rule: Uuid, group: &Group, mut decision: Decision) -> Option<Event> {
+    fn event(&mut self, rule: Uuid, group: &Group, decision: Decision) -> Option<Event> {
         let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
         let first = window().next().map(|(_, it)| it.first.clone());
-        let best = decision.seen.as_mut().and_then(|seen| seen.sample.take());
-        let last = best.or_else(|| window().next_back().map(|(_, it)| it.last.clone()));
-        let mut top: BTreeMap<String, Values> = BTreeMap::new();
-        for (name, values) in window().flat_map(|(_, it)| &it.top) {
-            merge_values(top.entry(name.clone()).or_default(), values.clone(), TOP_KEPT);
-        }
-        let resolved = decision.kind == domain::AlertKind::Resolved;
-        if !resolved || last.is_some() {
-            self.sample = last;
+        let last = window().next_back().map(|(_, it)| it.last.clone());
+        self.sample = decision.speaks_of(decision.own_sample().cloned(), last, self.sample.take());
+        let mut top = BTreeMap::new();
+        for (_, it) in window() {
+            merge_top(&mut top, it.top.clone());
         }
         decision.notify.then(|| Event {
             time_ms: decision.at_ms,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{AlertData, AlertKind, RulePlan, Sample, Values};
+use domain::{AlertData, RulePlan, Sample, Values};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ impl<'a> Subject<'a> {
             window_start: Timestamp::UNIX_EPOCH,
             window_end: Timestamp::UNIX_EPOCH,
             since: Timestamp::UNIX_EPOCH,
-            kind: "record",
+            kind: None,
             record: None,
             first: None,
             value: None,
@@ -86,11 +86,7 @@ impl<'a> Subject<'a> {
             window_start: time(decision.window_start_ms),
             window_end: time(decision.window_end_ms),
             since: time(decision.since_ms),
-            kind: match decision.kind {
-                AlertKind::Firing => "firing",
-                AlertKind::Repeat { .. } => "repeat",
-                AlertKind::Resolved => "resolved",
-            },
+            kind: Some(decision.kind),
             record: shown.last.map(|sample| (&sample.value, &sample.at)),
             first: shown.first.map(|sample| (&sample.value, &sample.at)),
             value: seen.map(|seen| seen.value.as_str()),

@@ -12,12 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use alerting::decode::{DecodeError, Decoder};
 use alerting::document::Document;
-use alerting::reason::DropReason;
 use alerting::record::RawRecord;
 use alerting::replay::{Event, Replay};
 use alerting::tell::{Shown, Subject};
 use anyhow::{Context as _, bail};
-use domain::{EventTime, Format, Plan, PlanBody, RulePlan};
+use domain::{DropReason, EventTime, Format, Plan, PlanBody, RulePlan};
 use jiff::Timestamp;
 use serde::Serialize;
 use templates::alert::{Compiled, Data, Which, compile};
@@ -250,7 +249,7 @@ impl Run {
         let texts_of = Data::of(&data);
         Some(Notice {
             rule: plan.name.clone(),
-            kind: data.kind,
+            kind: data.word(),
             group: event.group.clone(),
             count: data.count,
             window_start: data.window_start,
@@ -272,16 +271,18 @@ impl Run {
             let tally = self.replay.tally(uid).unwrap_or_default();
             lines.push(format!("{}: {} counted, {} of them late", plan.name, tally.matched, tally.late));
             let dropped = self.replay.dropped().iter().filter(|((of, _), _)| *of == uid);
-            let mut dropped: BTreeMap<&str, i64> =
-                dropped.map(|((_, reason), count)| (reason.as_str(), *count)).collect();
+            let mut dropped: BTreeMap<DropReason, i64> =
+                dropped.map(|((_, reason), count)| (*reason, *count)).collect();
             let reads = |topic: &String| rule(plan).is_some_and(|rule| rule.topics.contains(topic));
             let apart: i64 =
                 self.apart.iter().filter(|(topic, _)| reads(topic)).map(|(_, count)| count).sum();
             if apart > 0 {
-                *dropped.entry(DropReason::Undecodable.name()).or_default() += apart;
+                *dropped.entry(DropReason::Undecodable).or_default() += apart;
             }
             lines.extend(
-                dropped.iter().map(|(reason, count)| format!("{}: {count} not counted: {reason}", plan.name)),
+                dropped
+                    .iter()
+                    .map(|(reason, count)| format!("{}: {count} not counted: {}", plan.name, reason.name())),
             );
         }
         lines

@@ -99,12 +99,8 @@ fn head(story: &NotificationStory) -> Vec<Painted> {
     let one = &story.notification;
     let (kind, colour, object) = match &one.cause {
         Cause::Alert { name, alert, .. } => {
-            let (kind, colour) = match alert.kind {
-                AlertKind::Firing => ("firing", Colour::Bad),
-                AlertKind::Repeat { .. } => ("repeat", Colour::Bad),
-                AlertKind::Resolved => ("resolved", Colour::Good),
-            };
-            (kind, colour, format!("rule/{name}"))
+            let over = alert.kind == AlertKind::Resolved;
+            (alert.kind.name(), if over { Colour::Good } else { Colour::Bad }, format!("rule/{name}"))
         }
         Cause::Record { name, .. } => ("record", Colour::None, format!("rule/{name}")),
         Cause::Reminder { name, .. } => ("reminder", Colour::None, format!("schedule/{name}")),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{RecordRef, RulePlan, Severity, Values};
+use crate::{AlertKind, RecordRef, RulePlan, Severity, Values};
 
 /// What the title of an alert that is over begins with, unless its template speaks of that itself.
 pub const RESOLVED: &str = "Resolved: ";
@@ -35,8 +35,8 @@ pub struct AlertData<'a> {
     pub window_end: Timestamp,
     /// When the episode began; a record's time.
     pub since: Timestamp,
-    /// `firing`, `repeat`, `resolved` or `record`.
-    pub kind: &'static str,
+    /// Which of an alert's notifications it is; none for one record.
+    pub kind: Option<AlertKind>,
     /// The last record of the window, or the one that has the value: its value as the worker kept it, and where it is.
     pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
     /// The first record of the window.
@@ -55,6 +55,16 @@ impl AlertData<'_> {
     /// The title of this, where its template does not speak of whether it is over: one that is must not look like another
     /// alarm.
     pub fn titled(&self, title: String) -> String {
-        if self.kind == "resolved" { format!("{RESOLVED}{title}") } else { title }
+        if self.is_resolved() { format!("{RESOLVED}{title}") } else { title }
+    }
+
+    /// Whether an alert is over.
+    pub fn is_resolved(&self) -> bool {
+        self.kind == Some(AlertKind::Resolved)
+    }
+
+    /// `firing`, `repeat`, `resolved` or `record`.
+    pub fn word(&self) -> &'static str {
+        self.kind.map_or("record", AlertKind::name)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::RecordRef;
+use crate::{DropReason, RecordRef};
 
 /// A typed aggregate of (rule, group, bucket).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,8 +125,8 @@ pub struct Matched {
 pub struct Dropped {
     /// The rule, or none where it concerns all rules of the topic.
     pub rule: Option<Uuid>,
-    /// From a closed set: `Tombstone`, `Undecodable`, `MatchFailed`, `GroupMissing`, ...
-    pub reason: String,
+    /// Why.
+    pub reason: DropReason,
     /// How many.
     pub count: i64,
     /// The first of them.

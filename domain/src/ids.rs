@@ -36,12 +36,8 @@ pub fn episode(rule: Uuid, state: &Digest, group: &str, first_bucket_ms: i64) ->
 
 /// A notification of an episode: firing, its n-th repeat, or resolved.
 pub fn alert_notification(episode: Uuid, kind: AlertKind) -> Uuid {
-    let (word, n) = match kind {
-        AlertKind::Firing => ("firing", 0),
-        AlertKind::Repeat { n } => ("repeat", n),
-        AlertKind::Resolved => ("resolved", 0),
-    };
-    id(&[b"alert", episode.as_bytes(), word.as_bytes(), &n.to_be_bytes()])
+    let n = if let AlertKind::Repeat { n } = kind { n } else { 0 };
+    id(&[b"alert", episode.as_bytes(), kind.name().as_bytes(), &n.to_be_bytes()])
 }
 
 /// The notification of one record that a rule with condition `Any` matched.

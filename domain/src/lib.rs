@@ -19,6 +19,7 @@ mod outcome;
 mod plain;
 mod plan;
 mod reading;
+mod reason;
 mod retry;
 
 pub use alert_data::{AlertData, RESOLVED};
@@ -48,4 +49,5 @@ pub use plan::{
     SchedulePlan, StartFrom,
 };
 pub use reading::{EventTime, Format, Reading, TimeForm};
+pub use reason::DropReason;
 pub use retry::{RetryPolicy, Verdict};

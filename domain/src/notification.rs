@@ -84,6 +84,17 @@ pub enum AlertKind {
     Resolved,
 }
 
+impl AlertKind {
+    /// The word for it in ids, texts and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Repeat { .. } => "repeat",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
 /// An alert's state at one notification.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -234,6 +245,31 @@ impl DeliveryState {
             Self::Dead => "Dead",
             Self::Expired => "Expired",
             Self::Suppressed => "Suppressed",
+        }
+    }
+}
+
+/// The number by which the ledger stores it; statements and indexes there name these numbers.
+impl From<DeliveryState> for i64 {
+    fn from(state: DeliveryState) -> Self {
+        match state {
+            DeliveryState::Pending => 0,
+            DeliveryState::Delivered => 1,
+            DeliveryState::Dead => 2,
+            DeliveryState::Expired => 3,
+            DeliveryState::Suppressed => 4,
+        }
+    }
+}
+
+impl From<i64> for DeliveryState {
+    fn from(number: i64) -> Self {
+        match number {
+            0 => Self::Pending,
+            1 => Self::Delivered,
+            2 => Self::Dead,
+            3 => Self::Expired,
+            _ => Self::Suppressed,
         }
     }
 }

@@ -12,8 +12,6 @@ use protocol::messages::{
 };
 use serde_json::Value;
 
-use crate::metrics::drop_reason;
-
 /// Plans of one request, and outcomes.
 const MOST_PLANS: usize = 500;
 const MOST_OUTCOMES: usize = 1_000;
@@ -170,11 +168,7 @@ fn entry(entry: &mut Entry) -> Result<(), String> {
     this_topic(&entry.topic, &entry.topic_id)?;
     at_most("reasons of an entry", entry.dropped.len(), MOST)?;
     for dropped in &mut entry.dropped {
-        // A closed set, so that nobody makes a status grow by words of their own.
-        let known = drop_reason(&dropped.reason);
-        if dropped.reason != known {
-            known.clone_into(&mut dropped.reason);
-        }
+        dropped.reason = dropped.reason.of_worker();
     }
     entry.dead_letters.iter_mut().for_each(letter);
     for Matched { group, sample, .. } in &mut entry.records {
@@ -262,6 +256,7 @@ fn fits(value: &Value, room: &mut usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use domain::DropReason;
     use protocol::messages::AttemptOutcome;
     use serde_json::json;
     use uuid::Uuid;
@@ -325,7 +320,7 @@ mod tests {
         })
         .expect("cut");
         let entry = &cut.entries[0];
-        assert_eq!(entry.dropped[0].reason, "Other");
+        assert_eq!(entry.dropped[0].reason, DropReason::Other);
         let letter = &entry.dead_letters[0];
         assert!(letter.reason.len() <= REASON && letter.value.len() == LETTER_VALUE);
         assert_eq!(letter.key.as_ref().map(String::len), Some(LETTER_KEY));

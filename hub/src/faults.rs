@@ -102,7 +102,7 @@ fn storage(error: &Error) -> Option<&'static str> {
     match error {
         Error::StorageFull(_) => Some("StorageFull"),
         Error::Corrupt(_) => Some("Corrupt"),
-        Error::Storage(_) | Error::Locked(_) | Error::TooNew { .. } => Some("Storage"),
+        Error::Storage(_) | Error::Refused(_) | Error::Locked(_) | Error::TooNew { .. } => Some("Storage"),
         Error::NotFound(_)
         | Error::Conflict(_)
         | Error::Invalid(_)
@@ -121,9 +121,11 @@ fn refusal(error: &Error) -> Refusal {
         Error::OverQuota { retry, .. } => Refusal::over_quota(error.to_string(), retry.std()),
         Error::TooLarge { .. } => Refusal::too_much(error.to_string()),
         Error::Closed => Refusal::unavailable("the hub is shutting down"),
-        Error::Storage(_) | Error::Corrupt(_) | Error::Locked(_) | Error::TooNew { .. } => {
-            Refusal::unavailable("the hub's storage failed; its log says why")
-        }
+        Error::Storage(_)
+        | Error::Refused(_)
+        | Error::Corrupt(_)
+        | Error::Locked(_)
+        | Error::TooNew { .. } => Refusal::unavailable("the hub's storage failed; its log says why"),
     }
 }
 

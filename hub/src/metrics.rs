@@ -4,6 +4,7 @@
 use std::fmt::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use domain::DropReason;
 use jiff::Timestamp;
 use ledger::{Counts, WriterMetrics};
 use prometheus_client::collector::Collector;
@@ -215,27 +216,6 @@ impl Metrics {
     }
 }
 
-/// Reasons that a worker may give for records that it did not count. Another one, of a newer or broken worker, is
-/// counted as `Other`: the label stays bounded.
-pub(crate) fn drop_reason(given: &str) -> &'static str {
-    KNOWN_REASONS.into_iter().find(|name| *name == given).unwrap_or("Other")
-}
-
-const KNOWN_REASONS: [&str; 12] = [
-    "Tombstone",
-    "Undecodable",
-    "GroupMissing",
-    "ValueMissing",
-    "TimeMissing",
-    "TimeAhead",
-    "TooLarge",
-    "MatchWrongType",
-    "MatchNotBoolean",
-    "MatchArithmetic",
-    "MatchTooCostly",
-    "MatchFailed",
-];
-
 #[derive(Debug)]
 struct Seen {
     writer: WriterMetrics,
@@ -345,19 +325,23 @@ impl Collector for LedgerCollector {
             unsigned(counts.late),
         )?;
         for (name, help, reason) in [
-            ("groups_evicted", "Quiet groups forgotten because their rule held maxGroups", "GroupsEvicted"),
+            (
+                "groups_evicted",
+                "Quiet groups forgotten because their rule held maxGroups",
+                DropReason::GroupsEvicted,
+            ),
             (
                 "records_without_room",
                 "Records of new groups where all of maxGroups were firing",
-                "GroupsFull",
+                DropReason::GroupsFull,
             ),
             (
                 "records_without_bytes",
                 "Records not counted because their namespace's groups, or their group, take too many bytes",
-                "StateFull",
+                DropReason::StateFull,
             ),
         ] {
-            let count = counts.unmatched.get(reason).copied().unwrap_or(0);
+            let count = counts.unmatched.get(&reason).copied().unwrap_or(0);
             to.counter(name, help, unsigned(count))?;
         }
         let kinds = |numbers: &std::collections::BTreeMap<&'static str, i64>| {
@@ -392,8 +376,9 @@ mod tests {
     #[test]
     fn every_name_has_the_prefix_and_reasons_stay_bounded() {
         let metrics = Metrics::new();
-        metrics.records_dropped.get_or_create(&ReasonLabel { reason: drop_reason("x\"evil") }).inc();
-        metrics.records_dropped.get_or_create(&ReasonLabel { reason: drop_reason("Tombstone") }).inc();
+        for reason in DropReason::ALL {
+            metrics.records_dropped.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
+        }
         metrics.set_ledger(
             WriterMetrics { commits: 3, ..WriterMetrics::default() },
             None,
@@ -401,7 +386,10 @@ mod tests {
         );
         let text = metrics.text().expect("text");
         assert!(text.contains("belfry_hub_commits_total 3"), "{text}");
-        assert!(text.contains("belfry_hub_records_dropped_total{reason=\"Other\"} 1"), "{text}");
+        for reason in ["Other", "TimeMissing", "Tombstone"] {
+            let line = format!("belfry_hub_records_dropped_total{{reason=\"{reason}\"}} 1");
+            assert!(text.contains(&line), "{text}");
+        }
         let named = text.lines().filter(|line| !line.starts_with('#'));
         for line in named {
             assert!(line.starts_with("belfry_hub_"), "{line}");

@@ -66,7 +66,7 @@ impl Texts {
 
     /// Title and summary, both before `deadline`: what is not ready then is a fallback that says so.
     fn texts(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered {
-        self.metrics.decisions.get_or_create(&KindLabel { kind: alert.kind }).inc();
+        self.metrics.decisions.get_or_create(&KindLabel { kind: alert.word() }).inc();
         let data = Data::of(alert);
         Rendered {
             title: self.text(Which::Title, &data, deadline),
@@ -114,7 +114,7 @@ impl Render for Texts {
 mod tests {
     use std::collections::BTreeMap;
 
-    use domain::{Condition, Millis, RecordRef, RulePlan, Severity, Source, StartFrom, Values};
+    use domain::{AlertKind, Condition, Millis, RecordRef, RulePlan, Severity, Source, StartFrom, Values};
     use jiff::Timestamp;
     use uuid::Uuid;
 
@@ -176,7 +176,7 @@ mod tests {
             window_start: SINCE,
             window_end: SINCE,
             since: SINCE,
-            kind: "firing",
+            kind: Some(AlertKind::Firing),
             record: None,
             first: None,
             value: None,
@@ -220,10 +220,10 @@ mod tests {
 
     #[test]
     fn what_is_over_does_not_look_like_another_alarm_unless_its_template_says_what_it_is() {
-        let said = |title: &str, kind: &'static str| {
+        let said = |title: &str, kind: AlertKind| {
             let (plan, group) = (plan(title, "{{ count }}"), BTreeMap::new());
             let alert = AlertData {
-                kind,
+                kind: Some(kind),
                 record: Some((&serde_json::json!({"status": 500}), &at())),
                 ..alert(&plan, &group)
             };
@@ -232,15 +232,15 @@ mod tests {
             rendered.title
         };
         let silent = "search has been silent for 20s, last {{ record.status }}";
-        assert_eq!(said(silent, "firing"), "search has been silent for 20s, last 500");
-        assert_eq!(said(silent, "repeat"), "search has been silent for 20s, last 500");
-        assert_eq!(said(silent, "resolved"), "Resolved: search has been silent for 20s, last 500");
+        assert_eq!(said(silent, AlertKind::Firing), "search has been silent for 20s, last 500");
+        assert_eq!(said(silent, AlertKind::Repeat { n: 1 }), "search has been silent for 20s, last 500");
+        assert_eq!(said(silent, AlertKind::Resolved), "Resolved: search has been silent for 20s, last 500");
         let own = "{% if status == 'resolved' %}search is back{% else %}search is silent{% endif %}";
-        assert_eq!(said(own, "resolved"), "search is back");
-        assert_eq!(said("{{ kind }}: search", "resolved"), "resolved: search");
-        let failed = said("{{ kind }} {{ nothing }}", "resolved");
+        assert_eq!(said(own, AlertKind::Resolved), "search is back");
+        assert_eq!(said("{{ kind }}: search", AlertKind::Resolved), "resolved: search");
+        let failed = said("{{ kind }} {{ nothing }}", AlertKind::Resolved);
         assert!(failed.starts_with("Resolved: payment-errors: title template failed: "), "{failed}");
-        assert_eq!(said(&"x".repeat(1_024), "resolved").len(), 1_024, "cut to a title's bound");
+        assert_eq!(said(&"x".repeat(1_024), AlertKind::Resolved).len(), 1_024, "cut to a title's bound");
     }
 
     #[test]

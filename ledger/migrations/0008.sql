@@ -31,9 +31,6 @@ BEGIN
     UPDATE undelivered SET count = count - 1 WHERE namespace = OLD.namespace
         AND object = (SELECT object FROM notifications WHERE n = OLD.n)
         AND channel = OLD.channel AND recipient = OLD.recipient AND since <= OLD.ended;
-    DELETE FROM undelivered WHERE namespace = OLD.namespace
-        AND object = (SELECT object FROM notifications WHERE n = OLD.n)
-        AND channel = OLD.channel AND recipient = OLD.recipient AND count <= 0;
 END;
 
 CREATE TRIGGER deliveries_removed AFTER DELETE ON deliveries WHEN OLD.state IN (2, 3)
@@ -41,9 +38,12 @@ BEGIN
     UPDATE undelivered SET count = count - 1 WHERE namespace = OLD.namespace
         AND object = (SELECT object FROM notifications WHERE n = OLD.n)
         AND channel = OLD.channel AND recipient = OLD.recipient AND since <= OLD.ended;
-    DELETE FROM undelivered WHERE namespace = OLD.namespace
-        AND object = (SELECT object FROM notifications WHERE n = OLD.n)
-        AND channel = OLD.channel AND recipient = OLD.recipient AND count <= 0;
+END;
+
+CREATE TRIGGER undelivered_none AFTER UPDATE OF count ON undelivered WHEN NEW.count <= 0
+BEGIN
+    DELETE FROM undelivered WHERE namespace = NEW.namespace AND object = NEW.object
+        AND channel = NEW.channel AND recipient = NEW.recipient;
 END;
 
 CREATE TRIGGER deliveries_arrived AFTER UPDATE OF state ON deliveries

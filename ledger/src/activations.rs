@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use domain::DropReason;
 use protocol::messages::Entry;
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::commit::Live;
+use crate::live::Live;
 use crate::positions::Topic;
 use crate::sql::set;
 use crate::writer::Tx;
@@ -58,9 +59,6 @@ pub(crate) async fn activate(
     Ok(())
 }
 
-/// Rows that a rule's activations lack because the namespace has no room for more: how often it was met.
-const ACTIVATIONS_FULL: &str = "ActivationsFull";
-
 /// A row of `activations`.
 type Active = (i64, i64, i32, i64, Option<i64>);
 
@@ -101,7 +99,7 @@ async fn bound_activations(
     });
     for rule in rules.values_mut() {
         if let Some(count) = left_out.get(&rule.object.row) {
-            *rule.numbers.dropped.entry(ACTIVATIONS_FULL.to_owned()).or_default() += count;
+            *rule.numbers.dropped.entry(DropReason::ActivationsFull).or_default() += count;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use domain::{AlertData, Digest, Millis};
+use domain::{AlertData, Digest, DropReason, Millis};
 use jiff::Timestamp;
 use protocol::messages::{ObjectProblem, Pool};
 use uuid::Uuid;
@@ -197,7 +197,7 @@ pub struct Counts {
     /// Records not decoded, ever.
     pub dead_lettered: i64,
     /// Records not evaluated, ever, by reason.
-    pub unmatched: BTreeMap<String, i64>,
+    pub unmatched: BTreeMap<DropReason, i64>,
     /// Objects held, by kind.
     pub objects: BTreeMap<&'static str, i64>,
     /// Bytes that are counted for namespaces, by kind: `pending` and `finished` notifications, `letters`.

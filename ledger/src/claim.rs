@@ -255,7 +255,15 @@ impl Claim {
                 notification: RawValue::from_string(row.body)?,
             });
         }
-        let leases = set(&leases)?;
+        self.lease(tx, &leases).await?;
+        spend(tx, &spent(budgets, channels, &taken, now)).await?;
+        tx.counted.claimed += claimed.tasks.len() as u64;
+        Ok(claimed)
+    }
+
+    /// Writes the leases, and the attempts that begin: delivery's row, until when, number.
+    async fn lease(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
+        let leases = set(leases)?;
         query(
             "UPDATE deliveries SET lease = j.value ->> 1, numbered = j.value ->> 2 FROM jsonb_each(?1) j \
              WHERE d = j.value ->> 0",
@@ -269,30 +277,41 @@ impl Claim {
         )
         .bind(&leases)
         .bind(&self.request.instance)
-        .bind(now)
+        .bind(ms(self.now))
         .bind(self.request.session.map(|session| session.to_string()))
         .execute(&mut tx.conn)
         .await?;
-        let spent: Vec<(i64, f64, i64)> = budgets
-            .iter()
-            .filter_map(|budget| {
-                let rate = rate(channels.get(&budget.c)?)?;
-                let spent = *taken.get(&budget.c)?;
-                Some((budget.c, (budget.tokens(rate, now) - spent as f64).max(0.0), now))
-            })
-            .collect();
-        if !spent.is_empty() {
-            query(
-                "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM jsonb_each(?1) j \
-                 WHERE c = j.value ->> 0",
-            )
-            .bind(set(&spent)?)
-            .execute(&mut tx.conn)
-            .await?;
-        }
-        tx.counted.claimed += claimed.tasks.len() as u64;
-        Ok(claimed)
+        Ok(())
     }
+}
+
+/// What is left of the channels' budgets after so many were taken: channel's row, tokens, when.
+fn spent(
+    budgets: &[Budget],
+    channels: &HashMap<i64, &Object>,
+    taken: &HashMap<i64, i64>,
+    now: i64,
+) -> Vec<(i64, f64, i64)> {
+    let spent = budgets.iter().filter_map(|budget| {
+        let rate = rate(channels.get(&budget.c)?)?;
+        let spent = *taken.get(&budget.c)?;
+        Some((budget.c, (budget.tokens(rate, now) - spent as f64).max(0.0), now))
+    });
+    spent.collect()
+}
+
+async fn spend(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Error> {
+    if spent.is_empty() {
+        return Ok(());
+    }
+    query(
+        "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM jsonb_each(?1) j \
+         WHERE c = j.value ->> 0",
+    )
+    .bind(set(spent)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
 }
 
 impl Ledger {

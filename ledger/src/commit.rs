@@ -11,31 +11,27 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
+use domain::DropReason;
 use jiff::Timestamp;
-use protocol::messages::{Commit, CommitResult, Entry, EntryResult, SourcePlan};
+use protocol::messages::{Commit, CommitResult, Count, Dropped, Entry, EntryResult, Matched, SourcePlan};
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
 use crate::activations::activate;
-use crate::catalog::Object;
 use crate::counts::Groups;
-use crate::decisions::Left;
-use crate::lately::{self, Lately, Sampled};
+use crate::lately::Sampled;
+use crate::live::{Live, numbers};
 use crate::notify::{Draft, make};
 use crate::positions::{Topic, topics};
 use crate::rules::{Rule, labels};
 use crate::sql::{ms, set};
-use crate::texts::Ready;
+use crate::texts::{Left, Ready};
 use crate::writer::{Command, Tx};
 use crate::{Error, Rendered, counts, decider, decisions};
 
 /// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
 pub(crate) const UNRENDERED: &str = "texts are not rendered yet";
-/// Reasons of a rule that are told apart; a worker of ours has far fewer. The others are one.
-const REASONS: usize = 40;
-const OTHER: &str = "Other";
 
 pub(crate) struct Take {
     pub(crate) namespace: String,
@@ -46,67 +42,6 @@ pub(crate) struct Take {
     /// Whether a record whose text is missing gets one without a template; else nothing is taken.
     pub(crate) plain: bool,
     pub(crate) now: Timestamp,
-}
-
-/// What a commit adds to a rule's numbers.
-#[derive(Debug, Default)]
-pub(crate) struct Numbers {
-    pub(crate) decided: Option<i64>,
-    pub(crate) observed: Option<i64>,
-    pub(crate) matched: i64,
-    pub(crate) last_match: Option<i64>,
-    pub(crate) last_alert: Option<i64>,
-    pub(crate) late: i64,
-    pub(crate) dead_lettered: i64,
-    pub(crate) dropped: BTreeMap<String, i64>,
-    /// Groups more or fewer, and their bytes.
-    pub(crate) groups: i64,
-    pub(crate) bytes: i64,
-    /// What it made of the commit's records, and one that it could not count.
-    pub(crate) lately: Lately,
-    pub(crate) uncounted: Option<Sampled>,
-}
-
-/// A rule of the source, with what is stored of it.
-pub(crate) struct Live {
-    pub(crate) object: Arc<Object>,
-    pub(crate) params: Option<RuleParams>,
-    /// Up to where it was decided before this commit.
-    pub(crate) decided: Option<i64>,
-    /// Since when, by event time, it has seen all records, if that was known before this commit.
-    pub(crate) observed: Option<i64>,
-    /// The labels up to which groups were made due since it has been known since when it has seen all; none: all were.
-    pub(crate) woken: Option<String>,
-    /// Whether the commit was folded with what decides the rule now.
-    pub(crate) current: bool,
-    pub(crate) numbers: Numbers,
-}
-
-impl Live {
-    /// A rule as it is stored, without a commit.
-    pub(crate) fn stored(
-        object: Arc<Object>,
-        decided: Option<i64>,
-        observed: Option<i64>,
-        woken: Option<String>,
-    ) -> Self {
-        let params = object.rule().and_then(RuleParams::of);
-        Self { object, params, decided, observed, woken, current: false, numbers: Numbers::default() }
-    }
-
-    /// Every bucket that ends at or before takes no more counts, and is decided or due.
-    pub(crate) fn to(&self) -> Option<i64> {
-        self.numbers.decided.or(self.decided)
-    }
-
-    /// Since when, by event time, it has seen all records.
-    pub(crate) fn observed(&self) -> Option<i64> {
-        self.numbers.observed.or(self.observed)
-    }
-
-    pub(crate) fn reads(&self, topic: &str) -> bool {
-        self.object.rule().is_some_and(|rule| rule.topics.iter().any(|name| name == topic))
-    }
 }
 
 /// What became of a commit, and what is left to decide.
@@ -196,15 +131,15 @@ fn accept<'a>(
             .get_mut(&entry.topic)
             .filter(|topic| topic.id == entry.topic_id)
             .and_then(|topic| topic.partitions.get_mut(&entry.partition));
-        let Some(partition) = partition else { return EntryResult { status: 404, offset: 0 } };
+        let Some(partition) = partition else { return EntryResult::Unknown };
         if partition.position != entry.from {
-            return EntryResult { status: 409, offset: partition.position };
+            return EntryResult::Elsewhere(partition.position);
         }
         stood.push(partition.progress);
         partition.position = entry.to;
         partition.progress = partition.progress.max(entry.progress_ms);
         accepted.push(entry);
-        EntryResult { status: 200, offset: entry.to }
+        EntryResult::Accepted(entry.to)
     });
     let results = results.collect();
     (results, accepted, stood)
@@ -228,79 +163,6 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
     .execute(&mut tx.conn)
     .await?;
     Ok(())
-}
-
-/// Adds to the rules' numbers.
-pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Timestamp) -> Result<(), Error> {
-    let (mut rows, mut drops) = (Vec::new(), Vec::new());
-    for (uid, rule) in rules {
-        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, .. } =
-            &rule.numbers;
-        let Numbers { dropped, groups, bytes, lately, uncounted, .. } = &rule.numbers;
-        let Lately { read, failed, lost, .. } = lately;
-        let lately = ((read, failed, lost, matched), uncounted);
-        let held = (groups, bytes, &rule.woken);
-        let times = (decided, observed, last_match, last_alert);
-        rows.push((rule.object.row, times, (matched, late, dead_lettered), held, lately));
-        drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
-        let shown = tx.published.shown(uid);
-        let fills = dropped.keys().any(|reason| lately::is_full(reason)) && !shown.is_some_and(|it| it.full);
-        tx.mark(*uid, last_alert.is_some() || fills);
-    }
-    let stored: Vec<StoredLately> = query_as(
-        "UPDATE rules SET decided = coalesce(j.value ->> '$[1][0]', decided), \
-         observed = coalesce(j.value ->> '$[1][1]', observed), \
-         last_match = coalesce(max(last_match, j.value ->> '$[1][2]'), j.value ->> '$[1][2]', last_match), \
-         last_alert = coalesce(j.value ->> '$[1][3]', last_alert), matched = matched + (j.value ->> '$[2][0]'), \
-         late = late + (j.value ->> '$[2][1]'), dead_lettered = dead_lettered + (j.value ->> '$[2][2]'), \
-         groups = max(groups + (j.value ->> '$[3][0]'), 0), bytes = max(bytes + (j.value ->> '$[3][1]'), 0), \
-         woken = j.value ->> '$[3][2]', \
-         lately_read = (lately_read + (j.value ->> '$[4][0][0]')) / iif(lately_read + (j.value ->> '$[4][0][0]') > ?2, 2, 1), \
-         lately_failed = (lately_failed + (j.value ->> '$[4][0][1]')) / iif(lately_read + (j.value ->> '$[4][0][0]') > ?2, 2, 1), \
-         lately_lost = (lately_lost + (j.value ->> '$[4][0][2]')) / iif(lately_lost + lately_counted \
-         + (j.value ->> '$[4][0][2]') + (j.value ->> '$[4][0][3]') > ?2, 2, 1), \
-         lately_counted = (lately_counted + (j.value ->> '$[4][0][3]')) / iif(lately_lost + lately_counted \
-         + (j.value ->> '$[4][0][2]') + (j.value ->> '$[4][0][3]') > ?2, 2, 1), \
-         unmatched = iif(j.value ->> '$[4][1].reason' IS NULL OR unmatched ->> 'reason' = j.value ->> '$[4][1].reason', \
-         unmatched, j.value ->> '$[4][1]') FROM jsonb_each(?1) j WHERE r = j.value ->> 0 \
-         RETURNING uid, lately_read, lately_failed, lately_lost, lately_counted",
-    )
-    .bind(set(&rows)?)
-    .bind(lately::MEMORY)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    // That a rule can't count what comes, or can again, is news.
-    for StoredLately { uid, lately } in stored {
-        let uid = crate::sql::uuid(&uid)?;
-        let said = tx.published.shown(&uid).is_some_and(|shown| shown.uncountable);
-        if said != lately.share().is_some() {
-            tx.mark(uid, true);
-        }
-    }
-    if !drops.is_empty() {
-        query(
-            "INSERT INTO drops (r, reason, count, last) SELECT value ->> 0, \
-             iif((SELECT count(*) FROM drops d WHERE d.r = value ->> 0) < ?2 OR EXISTS (SELECT 1 FROM drops d \
-             WHERE d.r = value ->> 0 AND d.reason = value ->> 1), value ->> 1, ?3), value ->> 2, ?4 \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count, \
-             last = excluded.last",
-        )
-        .bind(set(&drops)?)
-        .bind(REASONS as i64)
-        .bind(OTHER)
-        .bind(ms(now))
-        .execute(&mut tx.conn)
-        .await?;
-    }
-    Ok(())
-}
-
-/// What a rule made of the last records, as stored.
-#[derive(sqlx::FromRow)]
-struct StoredLately {
-    uid: String,
-    #[sqlx(flatten)]
-    lately: Lately,
 }
 
 /// A rule as stored: row, decided, observed, woken.
@@ -341,65 +203,74 @@ impl Take {
     ) -> Result<Groups, Error> {
         let mut groups = Groups::new();
         for entry in accepted {
-            for rule in rules.values_mut().filter(|rule| rule.current && rule.reads(&entry.topic)) {
+            for rule in rules.values_mut().filter(|rule| rule.counts(entry)) {
                 rule.numbers.lately.read += entry.to - entry.from;
             }
             for count in &entry.counts {
-                let rule = rules.get_mut(&count.rule).filter(|rule| rule.current && rule.reads(&entry.topic));
-                let Some((rule, params)) = rule.and_then(|rule| rule.params.map(|params| (rule, params)))
-                else {
-                    continue;
-                };
-                rule.numbers.matched += count.count;
-                rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(count.last.at.time)));
-                let bucket = params.buckets().start_of(count.bucket_ms);
-                if rule.decided.is_some_and(|decided| params.is_late(bucket, decided)) {
-                    rule.numbers.late += count.count;
-                    continue;
+                if let Some(rule) = rules.get_mut(&count.rule).filter(|rule| rule.counts(entry)) {
+                    add(rule, count, &mut groups)?;
                 }
-                let key = (rule.object.row, labels(&count.group)?);
-                let counted = Aggregate::from(count.clone());
-                counts::merge(groups.entry(key).or_default(), bucket, counted, params.values_kept());
             }
             for matched in &entry.records {
-                let rule =
-                    rules.get_mut(&matched.rule).filter(|rule| rule.current && rule.reads(&entry.topic));
-                let Some(rule) = rule.filter(|rule| rule.params.is_none()) else { continue };
-                rule.numbers.matched += 1;
-                rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
-                if let Some(speaks) = Rule::of(&rule.object) {
-                    let id = speaks.record_id(&entry.topic_id, matched);
-                    let text = self.texts.get(&id).cloned().or_else(|| {
-                        let data = speaks.subject().record(&matched.group, &matched.sample);
-                        let why = "the rule came while the record was taken";
-                        self.plain.then(|| Rendered::plain(&data, why))
-                    });
-                    let Some(text) = text else { return Err(Error::Conflict(UNRENDERED.to_owned())) };
-                    drafts.push(speaks.record(text, &entry.topic_id, matched, self.now)?);
+                if let Some(rule) = rules.get_mut(&matched.rule).filter(|rule| rule.counts(entry)) {
+                    drafts.extend(self.tell(rule, &entry.topic_id, matched)?);
                 }
             }
             for dropped in &entry.dropped {
-                let concerned = rules.iter_mut().filter(|(uid, rule)| {
-                    rule.current && rule.reads(&entry.topic) && dropped.rule.is_none_or(|of| of == **uid)
-                });
+                let concerned = rules
+                    .iter_mut()
+                    .filter(|(uid, rule)| rule.counts(entry) && dropped.rule.is_none_or(|of| of == **uid));
                 for (_, rule) in concerned {
-                    if rule.numbers.lately.drop(&dropped.reason, dropped.count) {
-                        let sampled = Sampled::of(&dropped.reason, entry, dropped.sample.as_ref());
-                        rule.numbers.uncounted = Some(sampled);
-                    }
-                    if dropped.reason == lately::UNDECODABLE {
-                        rule.numbers.dead_lettered += dropped.count;
-                    } else {
-                        let mut reason: String = dropped.reason.chars().take(40).collect();
-                        let known = &rule.numbers.dropped;
-                        if known.len() >= REASONS && !known.contains_key(&reason) {
-                            OTHER.clone_into(&mut reason);
-                        }
-                        *rule.numbers.dropped.entry(reason).or_default() += dropped.count;
-                    }
+                    leave_out(rule, entry, dropped);
                 }
             }
         }
         Ok(groups)
+    }
+
+    /// The notification of a record of a rule that speaks for each.
+    fn tell(&self, rule: &mut Live, topic_id: &str, matched: &Matched) -> Result<Option<Draft>, Error> {
+        if rule.params.is_some() {
+            return Ok(None);
+        }
+        rule.numbers.matched += 1;
+        rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
+        let Some(speaks) = Rule::of(&rule.object) else { return Ok(None) };
+        let text = self.texts.get(&speaks.record_id(topic_id, matched)).cloned().or_else(|| {
+            let data = speaks.subject().record(&matched.group, &matched.sample);
+            let why = "the rule came while the record was taken";
+            self.plain.then(|| Rendered::plain(&data, why))
+        });
+        let Some(text) = text else { return Err(Error::Conflict(UNRENDERED.to_owned())) };
+        speaks.record(text, topic_id, matched, self.now).map(Some)
+    }
+}
+
+/// Adds a count of a rule to its group's buckets, unless it is late.
+fn add(rule: &mut Live, count: &Count, groups: &mut Groups) -> Result<(), Error> {
+    let Some(params) = rule.params else { return Ok(()) };
+    rule.numbers.matched += count.count;
+    rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(count.last.at.time)));
+    let bucket = params.buckets().start_of(count.bucket_ms);
+    if params.is_late(bucket, rule.decided) {
+        rule.numbers.late += count.count;
+        return Ok(());
+    }
+    let key = (rule.object.row, labels(&count.group)?);
+    let counted = Aggregate::from(count.clone());
+    counts::merge(groups.entry(key).or_default(), bucket, counted, params.values_kept());
+    Ok(())
+}
+
+/// Adds records that the rule did not count.
+fn leave_out(rule: &mut Live, entry: &Entry, dropped: &Dropped) {
+    let Dropped { reason, count, sample, .. } = dropped;
+    if rule.numbers.lately.drop(*reason, *count) {
+        rule.numbers.uncounted = Some(Sampled::of(*reason, entry, sample.as_ref()));
+    }
+    if *reason == DropReason::Undecodable {
+        rule.numbers.dead_lettered += count;
+    } else {
+        *rule.numbers.dropped.entry(*reason).or_default() += count;
     }
 }

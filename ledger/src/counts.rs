@@ -8,42 +8,24 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
+use domain::DropReason;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::commit::Live;
-use crate::due::STEP_BYTES;
+use crate::live::{Live, STEP_BYTES, group_bytes};
 use crate::sql::set;
 use crate::writer::Tx;
 
 /// By (rule's row, labels), then bucket.
 pub(crate) type Groups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
 
-/// Groups that went because there were too many: a count of groups.
-const GROUPS_EVICTED: &str = "GroupsEvicted";
-/// Records of groups for which there was no room: those that were held are firing, or one commit brought more than fit.
-const GROUPS_FULL: &str = "GroupsFull";
-/// Records for which there was no room because the namespace's groups, or the group, take too many bytes.
-const STATE_FULL: &str = "StateFull";
 /// Bytes that one group may take: as much is in memory several times over while it is decided.
 const GROUP_BYTES: i64 = 16 << 20;
 /// Buckets that are merged at once.
 const CHUNK: usize = 500;
 /// Bytes of stored buckets that the counts of one transaction may be merged with; a single record's may be more.
 const MERGED: usize = 8 << 20;
-
-/// About how many bytes a group's own row takes, with its places in indexes.
-pub(crate) fn group_bytes(labels: &str, state: &str, sample: Option<&str>, window: Option<&str>) -> i64 {
-    let more = sample.map_or(0, str::len) + window.map_or(0, str::len);
-    (120 + 2 * labels.len() + state.len() + more) as i64
-}
-
-/// About how many bytes a bucket's row takes. Migration 6 and the deletion of buckets count the same in SQL.
-fn bucket_bytes((_, _, _, first, last, extras, top): &Row) -> i64 {
-    let more = extras.as_ref().map_or(0, String::len) + top.as_ref().map_or(0, String::len);
-    (60 + first.len() + last.len() + more) as i64
-}
 
 /// Adds to a bucket. `kept` is how many values the rule keeps.
 pub(crate) fn merge(buckets: &mut BTreeMap<i64, Aggregate>, bucket: i64, more: Aggregate, kept: usize) {
@@ -56,7 +38,46 @@ pub(crate) fn merge(buckets: &mut BTreeMap<i64, Aggregate>, bucket: i64, more: A
 }
 
 /// A row of `buckets`.
-type Row = (i64, i64, i64, String, String, Option<String>, Option<String>);
+#[derive(sqlx::FromRow)]
+struct Row {
+    g: i64,
+    bucket: i64,
+    count: i64,
+    first: String,
+    last: String,
+    extras: Option<String>,
+    top: Option<String>,
+}
+
+impl Row {
+    fn of((g, bucket): (i64, i64), held: &Aggregate) -> Result<Self, Error> {
+        Ok(Self {
+            g,
+            bucket,
+            count: held.count,
+            first: serde_json::to_string(&held.first)?,
+            last: serde_json::to_string(&held.last)?,
+            extras: held.extras.as_ref().map(serde_json::to_string).transpose()?,
+            top: (!held.top.is_empty()).then(|| serde_json::to_string(&held.top)).transpose()?,
+        })
+    }
+
+    fn read(self) -> Result<Aggregate, Error> {
+        Ok(Aggregate {
+            count: self.count,
+            first: serde_json::from_str(&self.first)?,
+            last: serde_json::from_str(&self.last)?,
+            extras: self.extras.map(|text| serde_json::from_str(&text)).transpose()?,
+            top: self.top.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// About how many bytes it takes. Migration 6 and the deletion of buckets count the same in SQL.
+    fn bytes(&self) -> i64 {
+        let more = self.extras.as_ref().map_or(0, String::len) + self.top.as_ref().map_or(0, String::len);
+        (60 + self.first.len() + self.last.len() + more) as i64
+    }
+}
 
 /// What is held, and what a namespace may hold.
 struct Room {
@@ -157,7 +178,8 @@ async fn merge_stored(
     .bind(set(&keys)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut stored: HashMap<(i64, i64), Row> = stored.into_iter().map(|row| ((row.0, row.1), row)).collect();
+    let mut stored: HashMap<(i64, i64), Row> =
+        stored.into_iter().map(|row| ((row.g, row.bucket), row)).collect();
     let (mut rows, mut due) = (Vec::with_capacity(keys.len()), Vec::with_capacity(chunk.len()));
     for Counted { g, rule, params, mut bytes, buckets } in chunk {
         let Some(rule) = rules.get_mut(&rule) else { continue };
@@ -166,13 +188,13 @@ async fn merge_stored(
             let records = counted.count;
             let mut before = 0;
             if let Some(row) = stored.remove(&(g, bucket)) {
-                before = bucket_bytes(&row);
-                counted.merge(read(row)?, params.values_kept());
+                before = row.bytes();
+                counted.merge(row.read()?, params.values_kept());
             }
-            let row = write((g, bucket), &counted)?;
-            let grows = bucket_bytes(&row) - before;
+            let row = Row::of((g, bucket), &counted)?;
+            let grows = row.bytes() - before;
             if grows > 0 && (grows > room.bytes || bytes + grows > GROUP_BYTES) {
-                *rule.numbers.dropped.entry(STATE_FULL.to_owned()).or_default() += records;
+                *rule.numbers.dropped.entry(DropReason::StateFull).or_default() += records;
                 continue;
             }
             room.bytes -= grows;
@@ -186,6 +208,18 @@ async fn merge_stored(
         // One that is left without counts is looked at once, and forgotten.
         due.push((g, first.unwrap_or(0), last, more));
     }
+    write(tx, &rows, &due).await
+}
+
+/// Writes buckets, and makes their groups due: each with the end of its first bucket that was counted for, the start of its
+/// last, and how many bytes more it takes.
+async fn write(tx: &mut Tx, rows: &[Row], due: &[(i64, i64, i64, i64)]) -> Result<(), Error> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|Row { g, bucket, count, first, last, extras, top }| {
+            (g, bucket, count, first, last, extras, top)
+        })
+        .collect();
     query(
         "INSERT INTO buckets (g, bucket, count, first, last, extras, top) SELECT value ->> 0, value ->> 1, \
          value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1) WHERE true \
@@ -200,27 +234,10 @@ async fn merge_stored(
          recent = max(recent, j.value ->> 2), bytes = bytes + (j.value ->> 3) FROM jsonb_each(?1) j \
          WHERE g = j.value ->> 0",
     )
-    .bind(set(&due)?)
+    .bind(set(due)?)
     .execute(&mut tx.conn)
     .await?;
     Ok(())
-}
-
-fn read((_, _, count, first, last, extras, top): Row) -> Result<Aggregate, Error> {
-    Ok(Aggregate {
-        count,
-        first: serde_json::from_str(&first)?,
-        last: serde_json::from_str(&last)?,
-        extras: extras.map(|text| serde_json::from_str(&text)).transpose()?,
-        top: top.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default(),
-    })
-}
-
-fn write((g, bucket): (i64, i64), held: &Aggregate) -> Result<Row, Error> {
-    let extras = held.extras.as_ref().map(serde_json::to_string).transpose()?;
-    let top = (!held.top.is_empty()).then(|| serde_json::to_string(&held.top)).transpose()?;
-    let (first, last) = (serde_json::to_string(&held.first)?, serde_json::to_string(&held.last)?);
-    Ok((g, bucket, held.count, first, last, extras, top))
 }
 
 /// What the namespace holds and may hold.
@@ -330,10 +347,10 @@ async fn make_room(
     new.retain(|key| groups.contains_key(key));
     room.groups -= coming - refused;
     room.held.insert(row, there - gone.0 + coming - refused);
-    let why = if full { STATE_FULL } else { GROUPS_FULL };
-    for (reason, count) in [(GROUPS_EVICTED, gone.0), (why, records)] {
+    let why = if full { DropReason::StateFull } else { DropReason::GroupsFull };
+    for (reason, count) in [(DropReason::GroupsEvicted, gone.0), (why, records)] {
         if count > 0 {
-            *rule.numbers.dropped.entry(reason.to_owned()).or_default() += count;
+            *rule.numbers.dropped.entry(reason).or_default() += count;
         }
     }
     Ok(())

@@ -14,13 +14,14 @@ use sqlx::{query_as, query_scalar};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::commit::{Live, numbers};
-use crate::decisions::{Left, decide};
+use crate::decisions::decide;
+use crate::leaving::leave;
+use crate::live::{Live, numbers};
 use crate::notify::{appear, make};
 use crate::sql::{ms, set};
-use crate::texts::{Ask, Ready, Texts};
+use crate::texts::{Ask, Left, Ready, Texts};
 use crate::writer::{Command, Door, Tx};
-use crate::{Error, Ledger, reads, rules};
+use crate::{Error, Ledger, reads};
 
 /// Who goes on.
 pub(crate) struct Decider {
@@ -128,7 +129,7 @@ impl Command for Step {
             checked => checked?,
         }
         let mut drafts = Vec::new();
-        left.add(rules::leave(tx, &self.namespace, &self.texts, &mut drafts, self.now).await?);
+        left.add(leave(tx, &self.namespace, &self.texts, &mut drafts, self.now).await?);
         let closing = closing(tx, &self.namespace).await?;
         let mut rules = due(tx, &self.namespace, &closing).await?;
         let all = rules.keys().copied().collect();

@@ -10,72 +10,23 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use domain::{AlertKind, Values};
+use domain::Values;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::Catalog;
-use crate::commit::Live;
 use crate::due::{Due, Written, choose, load, samples, store, top};
+use crate::live::Live;
 use crate::notify::{Draft, targets};
 use crate::observe::{observe, wake};
 use crate::positions::Topic;
 use crate::rules::Rule;
-use crate::texts::{Ask, Of, Ready, Told};
+use crate::texts::{Ask, Left, Of, Ready, Told};
 use crate::writer::Tx;
 
 /// Decisions of one group in one step.
 const DECISIONS: usize = 16;
-/// Texts that are asked for at once, and the deliveries that they are for.
-const ASKS: usize = 64;
-const DELIVERIES: usize = 1_000;
-
-/// What a step left to do.
-#[derive(Default)]
-pub(crate) struct Left {
-    /// Texts that are needed to go on.
-    pub(crate) asks: Vec<Ask>,
-    /// More is due, or waits for texts.
-    pub(crate) more: bool,
-    /// Those that the texts are for.
-    pub(crate) deliveries: usize,
-}
-
-impl Left {
-    /// Whether another text may be asked for.
-    pub(crate) fn room(&self) -> bool {
-        self.asks.is_empty() || (self.asks.len() < ASKS && self.deliveries < DELIVERIES)
-    }
-
-    /// Asks for a text, for so many deliveries.
-    pub(crate) fn ask(&mut self, deliveries: usize, ask: Ask) {
-        self.deliveries += deliveries;
-        self.asks.push(ask);
-    }
-
-    /// What two steps left, as far as there is room for texts: the others are asked for again.
-    pub(crate) fn add(&mut self, mut other: Self) {
-        self.more |= other.more;
-        while self.room()
-            && let Some(ask) = other.asks.pop()
-        {
-            self.asks.push(ask);
-        }
-    }
-}
-
-fn watermark(rule: &Live, topics: &HashMap<String, Topic>) -> Option<i64> {
-    let names = &rule.object.rule()?.topics;
-    let mut least: Option<i64> = None;
-    for topic in names.iter().filter_map(|name| topics.get(name)) {
-        for partition in topic.partitions.values() {
-            let progress = partition.progress?;
-            least = Some(least.map_or(progress, |least| least.min(progress)));
-        }
-    }
-    least
-}
 
 /// Moves the rules on to their watermarks: what these have passed takes no more counts, and groups are due up to there. Which
 /// moved.
@@ -86,9 +37,10 @@ pub(crate) async fn moved(
 ) -> Result<HashSet<Uuid>, Error> {
     let mut moved = HashSet::new();
     for (uid, rule) in rules.iter_mut() {
-        let (Some(params), Some(watermark)) = (rule.params, watermark(rule, topics)) else { continue };
-        let to = params.decided_to(watermark);
-        if rule.decided.is_none_or(|decided| to > decided) {
+        let (Some(params), Some(plan)) = (rule.params, rule.object.rule()) else { continue };
+        let read = plan.topics.iter().filter_map(|name| topics.get(name));
+        let progress = read.flat_map(|topic| topic.partitions.values()).map(|partition| partition.progress);
+        if let Some(to) = params.moved(rule.decided, progress) {
             rule.numbers.decided = Some(to);
             moved.insert(*uid);
         }
@@ -124,22 +76,20 @@ pub(crate) async fn decide(
     let catalog = Arc::clone(&tx.catalog);
     let (mut written, mut told, mut at) = (Written::default(), Vec::new(), 0);
     for group in &mut due {
-        let shown: Vec<Window> = (0..group.decisions.len())
+        let shown: Vec<Window> = (0..group.step.decisions.len())
             .map(|place| {
                 let (first, last) = samples.next().unwrap_or_default();
                 Window { first, last, top: top.remove(&(at + place)).unwrap_or_default() }
             })
             .collect();
         at += shown.len();
-        let Some((rule, params)) = rules.get(&group.rule).and_then(|rule| Some((rule, rule.params?))) else {
-            continue;
-        };
+        let Some(rule) = rules.get(&group.rule) else { continue };
         let Some(tells) = tell(group, rule, shown, (&catalog, texts), &mut left, now)? else { continue };
-        if !group.decisions.is_empty() {
+        if !group.step.decisions.is_empty() {
             tx.mark(group.rule, true);
         }
         told.extend(tells.into_iter().map(|(at, draft)| ((at, group.rule, group.labels.clone()), draft)));
-        let next = written.add(group, &params, rule.observed())?;
+        let next = written.add(group, rule)?;
         left.more |= rule.to().is_some_and(|to| next.is_some_and(|next| next <= to));
     }
     // In event-time order; within one instant in an order that does not depend on how it was counted.
@@ -169,13 +119,9 @@ fn tell(
 ) -> Result<Option<Vec<(i64, Draft)>>, Error> {
     let (mut tells, mut waits) = (Vec::new(), None);
     let mut kept = group.sample.clone();
-    for (place, (decision, window)) in group.decisions.iter().zip(shown).enumerate() {
-        let best = decision.seen.as_ref().and_then(|seen| seen.sample.as_ref());
-        if let Some(best) = best {
-            group.sample = Some(serde_json::to_string(best)?);
-        } else if decision.kind != AlertKind::Resolved || window.last.is_some() {
-            group.sample.clone_from(&window.last);
-        }
+    for (place, (decision, window)) in group.step.decisions.iter().zip(shown).enumerate() {
+        let own = decision.own_sample().map(serde_json::to_string).transpose()?;
+        group.sample = decision.speaks_of(own, window.last, group.sample.take());
         if let Some(speaks) = Rule::of(&rule.object).filter(|_| decision.notify) {
             let id = speaks.alert_id(&group.labels, decision);
             let Window { first, top, .. } = window;

@@ -11,30 +11,17 @@ use jiff::Timestamp;
 use protocol::messages::Pool;
 use sqlx::{query, query_as, query_scalar};
 
-use crate::outcomes::UNDER_WAY;
 use crate::sql::{ms, set};
 use crate::writer::Tx;
 use crate::{Error, Topic};
 
-/// The number by which a state is stored.
-pub(crate) fn code(state: DeliveryState) -> i64 {
-    match state {
-        DeliveryState::Pending => 0,
-        DeliveryState::Delivered => 1,
-        DeliveryState::Dead => 2,
-        DeliveryState::Expired => 3,
-        DeliveryState::Suppressed => 4,
-    }
-}
-
-pub(crate) fn state(code: i64) -> DeliveryState {
-    match code {
-        0 => DeliveryState::Pending,
-        1 => DeliveryState::Delivered,
-        2 => DeliveryState::Dead,
-        3 => DeliveryState::Expired,
-        _ => DeliveryState::Suppressed,
-    }
+/// State of an attempt's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[repr(i64)]
+pub(crate) enum AttemptState {
+    UnderWay = 0,
+    Reported = 1,
+    LeaseRanOut = 2,
 }
 
 /// A delivery as it stands.
@@ -45,7 +32,8 @@ pub(crate) struct Stands {
     /// The channel's row, where there is one.
     pub(crate) c: Option<i64>,
     pub(crate) lane: i64,
-    pub(crate) state: i64,
+    #[sqlx(try_from = "i64")]
+    pub(crate) state: DeliveryState,
     pub(crate) made: i64,
     pub(crate) expires: i64,
 }
@@ -101,15 +89,15 @@ impl Attempts {
 }
 
 impl Tally {
-    fn count(&mut self, state: i64, made: i64, by: i64) {
-        match (state, made) {
-            (0, 0) => self.pending += by,
-            (0, _) => self.retrying += by,
-            (1, _) => self.delivered += by,
-            (2, _) => self.dead += by,
-            (3, _) => self.expired += by,
-            _ => self.suppressed += by,
-        }
+    fn count(&mut self, state: DeliveryState, made: i64, by: i64) {
+        *match state {
+            DeliveryState::Pending if made == 0 => &mut self.pending,
+            DeliveryState::Pending => &mut self.retrying,
+            DeliveryState::Delivered => &mut self.delivered,
+            DeliveryState::Dead => &mut self.dead,
+            DeliveryState::Expired => &mut self.expired,
+            DeliveryState::Suppressed => &mut self.suppressed,
+        } += by;
     }
 
     /// Whether a person should hear of it at once.
@@ -131,13 +119,12 @@ pub(crate) async fn apply(
     let unsure = unsure(tx, changes).await?;
     for Change { from, verdict, made, keep_lease, reason } in changes {
         let (state, reason, due, ended) = match verdict {
-            Verdict::End(DeliveryState::Delivered, reason) => (1, reason.clone(), now_ms, Some(now_ms)),
             Verdict::End(state, reason) => {
-                (code(*state), may_have_arrived(reason, unsure.get(&from.d)), now_ms, Some(now_ms))
+                (*state, may_have_arrived(reason, unsure.get(&from.d)), now_ms, Some(now_ms))
             }
-            Verdict::Again(at) => (0, reason.clone(), ms(*at), None),
+            Verdict::Again(at) => (DeliveryState::Pending, reason.clone(), ms(*at), None),
         };
-        if state != 0 || from.state != 0 {
+        if state != DeliveryState::Pending || from.state != DeliveryState::Pending {
             notifications.insert(from.n);
         }
         if let Some(c) = from.c {
@@ -148,7 +135,7 @@ pub(crate) async fn apply(
             tally.count(from.state, from.made, -1);
             tally.count(state, *made, 1);
         }
-        rows.push((from.d, state, reason, due, made, keep_lease, ended));
+        rows.push((from.d, i64::from(state), reason, due, made, keep_lease, ended));
     }
     if !rows.is_empty() {
         query(
@@ -191,7 +178,7 @@ pub(crate) async fn apply(
 
 /// The last attempt of each delivery that ends undelivered which the receiver may have taken: one that ended unknown, or is
 /// under way.
-async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, i64)>, Error> {
+async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, AttemptState)>, Error> {
     let ends: Vec<i64> = changes
         .iter()
         .filter(
@@ -202,7 +189,7 @@ async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, i6
     if ends.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<(i64, i64, i64)> = query_as(
+    let rows: Vec<(i64, i64, AttemptState)> = query_as(
         "SELECT a.d, a.number, a.state FROM jsonb_each(?1) j CROSS JOIN attempts a ON a.d = j.value \
          WHERE a.outcome = 'Unknown' OR a.state = 0 ORDER BY a.d, a.number",
     )
@@ -213,10 +200,12 @@ async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, i6
 }
 
 /// Why a delivery ended, with what is not known of its attempts: number and state of one.
-fn may_have_arrived(reason: &str, unsure: Option<&(i64, i64)>) -> String {
+fn may_have_arrived(reason: &str, unsure: Option<&(i64, AttemptState)>) -> String {
     match unsure {
         None => reason.to_owned(),
-        Some((number, UNDER_WAY)) => format!("{reason}; it may have arrived: attempt {number} was under way"),
+        Some((number, AttemptState::UnderWay)) => {
+            format!("{reason}; it may have arrived: attempt {number} was under way")
+        }
         Some((number, _)) => format!("{reason}; it may have arrived: attempt {number} ended unknown"),
     }
 }

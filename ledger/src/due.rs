@@ -5,26 +5,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use alerting::decide::{Bucket, Decision, GroupState, RuleParams, advance_at_most, next_due};
-use alerting::fold::{TOP_KEPT, merge_values};
+use alerting::decide::{self, Bucket, Decision, GroupState, Reached, RuleParams, Step};
 use alerting::tell::Shown;
+use alerting::values::merge_top;
 use domain::Values;
 use jiff::Timestamp;
 use protocol::messages::Sample;
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use crate::commit::Live;
-use crate::counts::group_bytes;
-use crate::decisions::Left;
+use crate::live::{Live, STEP_BYTES, group_bytes};
 use crate::notify::Draft;
 use crate::rules::Rule;
 use crate::sql::set;
+use crate::texts::Left;
 use crate::writer::Tx;
 use crate::{Error, Rendered};
 
-/// Bytes of groups with their counts that one step looks at; one group may be more.
-pub(crate) const STEP_BYTES: i64 = 4 << 20;
 /// A group that is due.
 pub(crate) struct Due {
     pub(crate) g: i64,
@@ -40,27 +37,44 @@ pub(crate) struct Due {
     pub(crate) bytes: i64,
     /// What its own row takes of them.
     pub(crate) row_bytes: i64,
-    pub(crate) decisions: Vec<Decision>,
-    /// Up to where it is decided now.
-    pub(crate) to: i64,
+    /// What the step at hand came to.
+    pub(crate) step: Step,
 }
 
-/// A row of `groups`, as read: itself, its rule, labels, state, sample, window, decided, bytes.
-type Stored = (i64, i64, String, String, Option<String>, Option<String>, Option<i64>, i64);
+/// A row of `groups`, as read.
+#[derive(sqlx::FromRow)]
+struct Stored {
+    g: i64,
+    r: i64,
+    labels: String,
+    state: String,
+    sample: Option<String>,
+    window: Option<String>,
+    decided: Option<i64>,
+    bytes: i64,
+}
 
-/// A row of `groups`, as written back: itself, state, firing, count, next, sample, pending, window; decided, bytes.
-type Row =
-    (i64, String, Option<i64>, i64, Option<i64>, Option<String>, Option<i64>, Option<String>, i64, i64);
+/// A row of `groups`, as written back.
+struct Row {
+    g: i64,
+    state: String,
+    firing: Option<i64>,
+    count: i64,
+    next: Option<i64>,
+    sample: Option<String>,
+    pending: Option<i64>,
+    window: Option<String>,
+    decided: i64,
+    /// What the row itself takes.
+    bytes: i64,
+}
 
 impl Due {
     /// Decides it up to where its rule is, but no more than so many decisions.
     pub(crate) fn advance(&mut self, rule: &Live, most: usize) {
         let (Some(params), Some(to)) = (rule.params, rule.to()) else { return };
-        let (observed, first) = (rule.observed(), self.buckets.first().map_or(to, |it| it.start_ms));
-        // A count may be for a bucket before anything was decided: whatever came before it was without records.
-        let from = self.decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
-        (self.decisions, self.to) =
-            advance_at_most(&params, &mut self.state, &self.buckets, observed, (from, to), most);
+        let reached = Reached { to, observed: rule.observed() };
+        self.step = decide::decide(&params, &mut self.state, &self.buckets, self.decided, reached, most);
     }
 
     pub(crate) fn draft(
@@ -155,28 +169,25 @@ pub(crate) async fn load(
     let by_row: HashMap<i64, (&Uuid, &Live)> =
         rules.iter().map(|(uid, rule)| (rule.object.row, (uid, rule))).collect();
     let (mut due, mut which) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
-    for (g, row, labels, stored, sample, window, decided, bytes) in groups {
-        let Some((uid, rule)) = by_row.get(&row) else { continue };
+    for row in groups {
+        let Some((uid, rule)) = by_row.get(&row.r) else { continue };
         let Some(params) = rule.params else { continue };
-        let row_bytes = group_bytes(&labels, &stored, sample.as_deref(), window.as_deref());
-        let state = serde_json::from_str(&stored)?;
-        let buckets = window.map_or(Ok(Vec::new()), |window| unpack(&params, &window))?;
-        which.push((g, params.needs_extras(), buckets.last().map_or(i64::MIN, |bucket| bucket.start_ms)));
-        let (decisions, to) = (Vec::new(), decided.unwrap_or(i64::MIN));
-        let rule = **uid;
+        let row_bytes = group_bytes(&row.labels, &row.state, row.sample.as_deref(), row.window.as_deref());
+        let buckets = row.window.map_or(Ok(Vec::new()), |window| unpack(&params, &window))?;
+        let last = buckets.last().map_or(i64::MIN, |bucket| bucket.start_ms);
+        which.push((row.g, params.needs_extras(), last));
         due.push(Due {
-            g,
-            rule,
-            labels,
-            stored,
-            state,
-            sample,
+            g: row.g,
+            rule: **uid,
+            labels: row.labels,
+            state: serde_json::from_str(&row.state)?,
+            stored: row.state,
+            sample: row.sample,
             buckets,
-            decided,
-            bytes,
+            decided: row.decided,
+            bytes: row.bytes,
             row_bytes,
-            decisions,
-            to,
+            step: Step::default(),
         });
     }
     if due.is_empty() {
@@ -207,7 +218,11 @@ pub(crate) async fn samples(
     let windows: Vec<(i64, i64, i64)> = due
         .iter()
         .flat_map(|group| {
-            group.decisions.iter().map(|decision| (group.g, decision.window_start_ms, decision.window_end_ms))
+            group
+                .step
+                .decisions
+                .iter()
+                .map(|decision| (group.g, decision.window_start_ms, decision.window_end_ms))
         })
         .collect();
     if windows.is_empty() {
@@ -237,7 +252,7 @@ pub(crate) async fn top(
     };
     let windows: Vec<(usize, i64, i64, i64)> = due
         .iter()
-        .flat_map(|group| group.decisions.iter().map(move |decision| (group, decision)))
+        .flat_map(|group| group.step.decisions.iter().map(move |decision| (group, decision)))
         .enumerate()
         .filter(|(_, (group, decision))| decision.notify && wants(&group.rule))
         .map(|(at, (group, decision))| (at, group.g, decision.window_start_ms, decision.window_end_ms))
@@ -254,24 +269,24 @@ pub(crate) async fn top(
     .fetch_all(&mut tx.conn)
     .await?;
     for (at, text) in stored {
-        let values: BTreeMap<String, Values> = serde_json::from_str(&text)?;
-        let into = all.entry(usize::try_from(at).unwrap_or(0)).or_default();
-        for (name, more) in values {
-            merge_values(into.entry(name).or_default(), more, TOP_KEPT);
-        }
+        merge_top(all.entry(usize::try_from(at).unwrap_or(0)).or_default(), serde_json::from_str(&text)?);
     }
     Ok(all)
 }
 
 /// The decided buckets of a group as one text, so that the next decision reads no row of each; none where rows hold more of
 /// them than a count that matters.
-fn pack(params: &RuleParams, buckets: &[Bucket], to: i64) -> Result<Option<String>, Error> {
+fn pack<'b>(
+    params: &RuleParams,
+    buckets: impl Iterator<Item = &'b Bucket>,
+    to: i64,
+) -> Result<Option<String>, Error> {
     if params.needs_extras() {
         return Ok(None);
     }
     let width = params.buckets().width();
     let mut before = 0;
-    let decided = buckets.iter().filter(|bucket| bucket.start_ms + width <= to);
+    let decided = buckets.filter(|bucket| bucket.start_ms + width <= to);
     let numbers = decided.flat_map(|bucket| {
         let number = bucket.start_ms / width;
         [number - std::mem::replace(&mut before, number), bucket.count]
@@ -291,26 +306,25 @@ fn unpack(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Error> {
     Ok(buckets.collect())
 }
 
-/// The group as it is stored, with its own row's bytes; none when nothing of it is worth keeping.
-fn row(group: &mut Due, params: &RuleParams, observed: Option<i64>) -> Result<Option<Row>, Error> {
-    let to = group.to;
-    let keep = params.keep_from(to);
-    group.buckets.retain(|bucket| bucket.start_ms >= keep);
-    let kept = &group.buckets;
-    if kept.is_empty() && group.state.is_blank() {
-        return Ok(None);
-    }
-    // When its last bucket has left the window, there is something to remove.
-    let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
-    let change = next_due(params, &group.state, kept, observed, to);
-    let next = [change, empty].into_iter().flatten().min();
-    let episode = group.state.episode.as_ref();
+/// The group as it is stored.
+fn row(group: &Due, params: &RuleParams) -> Result<Row, Error> {
+    let (step, episode) = (&group.step, group.state.episode.as_ref());
+    let kept = group.buckets.iter().filter(|bucket| bucket.start_ms >= step.keep);
     let state = serde_json::to_string(&group.state)?;
     let sample = group.sample.clone().filter(|_| episode.is_some());
-    let window = pack(params, kept, to)?;
-    let bytes = group_bytes(&group.labels, &state, sample.as_deref(), window.as_deref());
-    let (firing, count) = (episode.map(|it| it.since_ms), episode.map_or(0, |it| it.count));
-    Ok(Some((group.g, state, firing, count, next, sample, group.state.pending_ms, window, to, bytes)))
+    let window = pack(params, kept, step.to)?;
+    Ok(Row {
+        g: group.g,
+        bytes: group_bytes(&group.labels, &state, sample.as_deref(), window.as_deref()),
+        state,
+        firing: episode.map(|episode| episode.since_ms),
+        count: episode.map_or(0, |episode| episode.count),
+        next: step.next,
+        sample,
+        pending: group.state.pending_ms,
+        window,
+        decided: step.to,
+    })
 }
 
 /// What a step writes back.
@@ -326,22 +340,15 @@ pub(crate) struct Written {
 
 impl Written {
     /// Adds a group that was decided; when it is due next.
-    pub(crate) fn add(
-        &mut self,
-        group: &mut Due,
-        params: &RuleParams,
-        observed: Option<i64>,
-    ) -> Result<Option<i64>, Error> {
-        let keep = params.keep_from(group.to);
-        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < keep);
+    pub(crate) fn add(&mut self, group: &Due, rule: &Live) -> Result<Option<i64>, Error> {
+        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < group.step.keep);
         self.old.extend(passed.map(|bucket| (group.g, bucket.start_ms)));
-        let Some(row) = row(group, params, observed)? else {
+        if group.step.is_over {
             self.gone.push((group.rule, group.g, group.bytes));
-            return Ok(None);
-        };
-        let next = row.4;
-        self.rows.push((group.rule, group.row_bytes, row));
-        Ok(next)
+        } else if let Some(params) = &rule.params {
+            self.rows.push((group.rule, group.row_bytes, row(group, params)?));
+        }
+        Ok(group.step.next)
     }
 }
 
@@ -365,26 +372,15 @@ pub(crate) async fn store(
             *freed.entry(g).or_default() += bytes;
         }
     }
-    let mut written = Vec::with_capacity(rows.len());
-    for (uid, before, mut row) in rows {
-        // From its row's bytes to how much more or less it takes in all.
-        row.9 -= before + freed.get(&row.0).copied().unwrap_or(0);
-        if let Some(rule) = rules.get_mut(&uid) {
-            rule.numbers.bytes += row.9;
+    let mut grown = Vec::with_capacity(rows.len());
+    for (uid, before, row) in &rows {
+        let more = row.bytes - before - freed.get(&row.g).copied().unwrap_or(0);
+        if let Some(rule) = rules.get_mut(uid) {
+            rule.numbers.bytes += more;
         }
-        written.push(row);
+        grown.push((row, more));
     }
-    if !written.is_empty() {
-        query(
-            "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
-             next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6, window = j.value ->> 7, \
-             decided = j.value ->> 8, bytes = max(bytes + (j.value ->> 9), 0) \
-             FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
-        )
-        .bind(set(&written)?)
-        .execute(&mut tx.conn)
-        .await?;
-    }
+    update(tx, &grown).await?;
     for (uid, _, bytes) in &gone {
         if let Some(rule) = rules.get_mut(uid) {
             rule.numbers.groups -= 1;
@@ -393,4 +389,27 @@ pub(crate) async fn store(
     }
     let gone: Vec<i64> = gone.iter().map(|(_, g, _)| *g).collect();
     crate::rules::remove(tx, &gone).await
+}
+
+/// Writes rows of groups, each with how much more or less the group takes in all.
+async fn update(tx: &mut Tx, rows: &[(&Row, i64)]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(Row { g, state, firing, count, next, sample, pending, window, decided, .. }, more)| {
+            (g, state, firing, count, next, sample, pending, window, decided, more)
+        })
+        .collect();
+    query(
+        "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
+         next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6, window = j.value ->> 7, \
+         decided = j.value ->> 8, bytes = max(bytes + (j.value ->> 9), 0) \
+         FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+    )
+    .bind(set(&rows)?)
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
 }

@@ -29,6 +29,9 @@ pub enum Error {
     /// Reading or writing failed.
     #[error("the ledger's storage failed: {0}")]
     Storage(String),
+    /// SQLite refused a statement, or what a command read can't be: a fault of that command alone.
+    #[error("the ledger's storage failed: refused: {0}")]
+    Refused(String),
     /// There is no such object.
     #[error("{0} does not exist")]
     NotFound(String),
@@ -67,17 +70,10 @@ pub enum Error {
     Closed,
 }
 
-/// How the message of a [`Error::Storage`] begins that concerns one command only.
-const ONE: &str = "refused: ";
-
 impl Error {
     /// Whether the transaction can't be trusted any more, so that all that waits in it must be tried anew.
     pub(crate) fn is_storage(&self) -> bool {
-        match self {
-            Self::StorageFull(_) | Self::Corrupt(_) => true,
-            Self::Storage(why) => !why.starts_with(ONE),
-            _ => false,
-        }
+        matches!(self, Self::StorageFull(_) | Self::Corrupt(_) | Self::Storage(_))
     }
 }
 
@@ -96,7 +92,7 @@ impl From<sqlx::Error> for Error {
                 // Only readers have a budget.
                 (_, 9) => Self::Invalid("this takes more steps than one read may: ask for less".to_owned()),
                 // A fault of the statement, a type that doesn't fit, a constraint.
-                (_, 1 | 18 | 19 | 20 | 25) => Self::Storage(format!("{ONE}{message} (code {code})")),
+                (_, 1 | 18 | 19 | 20 | 25) => Self::Refused(format!("{message} (code {code})")),
                 _ => Self::Storage(format!("{message} (code {code})")),
             };
         }
@@ -107,7 +103,7 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::PoolClosed => Self::Closed,
             other
             @ (sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
-                Self::Storage(format!("{ONE}{other}"))
+                Self::Refused(other.to_string())
             }
             other => Self::Storage(other.to_string()),
         }
@@ -116,6 +112,6 @@ impl From<sqlx::Error> for Error {
 
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
-        Self::Storage(format!("{ONE}stored JSON can't be read: {error}"))
+        Self::Refused(format!("stored JSON can't be read: {error}"))
     }
 }

@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use domain::{DeliveryState, Kind, Millis, Outcome};
+use domain::{DeliveryState, DropReason, Kind, Millis, Outcome};
 use jiff::Timestamp;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::deliveries::{Change, Stands, Tally, apply};
-use crate::outcomes::{LEASE_RAN_OUT, UNDER_WAY, end};
+use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
+use crate::outcomes::end;
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Pruned, letters, reads, undelivered};
@@ -69,14 +69,18 @@ pub(crate) async fn break_off(
              WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
     )
     .bind(set(&leased)?)
-    .bind(LEASE_RAN_OUT)
+    .bind(AttemptState::LeaseRanOut)
     .bind(now)
     .bind(outcome.name())
     .bind(outcome.reason())
-    .bind(UNDER_WAY)
+    .bind(AttemptState::UnderWay)
     .execute(&mut tx.conn)
     .await?;
-    let ended: Vec<i64> = rows.iter().filter(|row| row.stands.state != 0).map(|row| row.stands.d).collect();
+    let ended: Vec<i64> = rows
+        .iter()
+        .filter(|row| row.stands.state != DeliveryState::Pending)
+        .map(|row| row.stands.d)
+        .collect();
     query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
         .bind(set(&ended)?)
         .execute(&mut tx.conn)
@@ -84,7 +88,7 @@ pub(crate) async fn break_off(
     let catalog = Arc::clone(&tx.catalog);
     let mut tallies: HashMap<i64, Tally> = HashMap::new();
     let mut changes = Vec::new();
-    for row in rows.iter().filter(|row| row.stands.state == 0) {
+    for row in rows.iter().filter(|row| row.stands.state == DeliveryState::Pending) {
         let plan = row.stands.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
         let Some(plan) = plan else {
             changes.push(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
@@ -146,10 +150,6 @@ impl Command for Old {
         Ok(rows.len() as u64)
     }
 }
-
-/// Under this name a rule's numbers say how many of its notifications went before their time because their namespace held
-/// too many bytes of finished ones.
-pub(crate) const HISTORY_DROPPED: &str = "HistoryDropped";
 
 /// Notifications looked at in one batch, and letters removed in one.
 const PRUNED: i64 = 200;
@@ -242,7 +242,7 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     }
     let (removed, channels) = remove(tx, &rows).await?;
     tx.counted.history_dropped += removed;
-    letters::add(tx, HISTORY_DROPPED, &objects).await?;
+    letters::add(tx, DropReason::HistoryDropped, &objects).await?;
     query(
         "UPDATE schedules SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
          WHERE uid = j.value ->> 0",

@@ -4,6 +4,7 @@
 //! changes; the sample stays while its reason does, so that what is said does not change all the time. Never: a value of a
 //! record.
 
+use domain::DropReason;
 use protocol::messages::{DropSample, Entry, Uncountable};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,6 @@ pub(crate) const MEMORY: i64 = 1_000;
 const LEAST: i64 = 3;
 /// How long it is said that a quota was met, ms.
 pub(crate) const FULL_FOR: i64 = 3_600_000;
-/// Records that can't be decoded are counted apart.
-pub(crate) const UNDECODABLE: &str = "Undecodable";
 
 /// Records that came lately.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -36,45 +35,35 @@ pub(crate) struct Lately {
 /// One of the records, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sampled {
-    reason: String,
+    reason: DropReason,
     partition: String,
     offset: i64,
     detail: String,
 }
 
 impl Sampled {
-    pub(crate) fn of(reason: &str, entry: &Entry, sample: Option<&DropSample>) -> Self {
+    pub(crate) fn of(reason: DropReason, entry: &Entry, sample: Option<&DropSample>) -> Self {
         let within = |text: &str, most: usize| text.chars().take(most).collect();
         Self {
-            reason: within(reason, 40),
+            reason,
             partition: sample.map(|_| format!("{}/{}", entry.topic, entry.partition)).unwrap_or_default(),
             offset: sample.map_or(0, |sample| sample.offset),
             detail: sample.map(|sample| within(&sample.detail, 200)).unwrap_or_default(),
         }
     }
-
-    /// Whether it is of a record that matched.
-    fn matched(&self) -> bool {
-        is_after_match(&self.reason)
-    }
-}
-
-/// Why a record that matched was not counted.
-fn is_after_match(reason: &str) -> bool {
-    ["GroupMissing", "ValueMissing", "TimeMissing", "TimeAhead"].contains(&reason)
 }
 
 impl Lately {
     /// Adds records that were not counted under a reason; whether they say something of the rule.
-    pub(crate) fn drop(&mut self, reason: &str, count: i64) -> bool {
-        if reason == "Tombstone" {
+    pub(crate) fn drop(&mut self, reason: DropReason, count: i64) -> bool {
+        if reason == DropReason::Tombstone {
             // It says nothing, as it should.
             self.read -= count;
             return false;
         }
-        if is_after_match(reason) {
+        if reason.is_after_match() {
             self.lost += count;
-        } else if reason == UNDECODABLE || reason.starts_with("Match") {
+        } else if reason == DropReason::Undecodable || reason.is_of_match() {
             self.failed += count;
         } else {
             return false;
@@ -98,20 +87,15 @@ impl Lately {
 pub(crate) fn uncountable(lately: Lately, sample: Option<&str>) -> Result<Option<Uncountable>, Error> {
     let Some((share, matched)) = lately.share() else { return Ok(None) };
     let sample: Option<Sampled> = sample.map(serde_json::from_str).transpose()?;
-    let fits = sample.filter(|sample| sample.matched() == matched);
+    let fits = sample.filter(|sample| sample.reason.is_after_match() == matched);
     let unknown = || Sampled {
-        reason: if matched { "GroupMissing" } else { "MatchFailed" }.to_owned(),
+        reason: if matched { DropReason::GroupMissing } else { DropReason::MatchFailed },
         partition: String::new(),
         offset: 0,
         detail: String::new(),
     };
     let Sampled { reason, partition, offset, detail } = fits.unwrap_or_else(unknown);
     Ok(Some(Uncountable { reason, share, matched, partition, offset, detail }))
-}
-
-/// Whether records or groups were left out for a quota.
-pub(crate) fn is_full(reason: &str) -> bool {
-    ["GroupsEvicted", "GroupsFull", "StateFull"].contains(&reason)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter, LetterTopic};
 use sqlx::{query, query_as, query_scalar};
@@ -16,8 +17,6 @@ use crate::sql::{ms, set, time};
 use crate::writer::Tx;
 use crate::{Error, Ledger};
 
-/// Under this name a rule's numbers say how many letters of its topics went because their namespace held too many bytes.
-pub(crate) const DROPPED: &str = "LettersDropped";
 /// What a row counts beyond its body, bytes.
 const ROW: i64 = 256;
 /// Longest value and key, as Base64, and reason; a worker sends no longer ones.
@@ -142,11 +141,11 @@ pub(crate) async fn tell(tx: &mut Tx, namespace: &str, dropped: &BTreeMap<String
             }
         }
     }
-    add(tx, DROPPED, &rows).await
+    add(tx, DropReason::LettersDropped, &rows).await
 }
 
 /// Adds to what rules say was dropped under a reason, by the rule's row.
-pub(crate) async fn add(tx: &mut Tx, reason: &str, rows: &HashMap<i64, i64>) -> Result<(), Error> {
+pub(crate) async fn add(tx: &mut Tx, reason: DropReason, rows: &HashMap<i64, i64>) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -155,7 +154,7 @@ pub(crate) async fn add(tx: &mut Tx, reason: &str, rows: &HashMap<i64, i64>) -> 
          WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
     )
     .bind(set(&rows.iter().collect::<Vec<_>>())?)
-    .bind(reason)
+    .bind(reason.name())
     .execute(&mut tx.conn)
     .await?;
     Ok(())

@@ -61,9 +61,112 @@ pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
     i64::from_be_bytes(first)
 }
 
-/// A delivery to be made: row, id, notification, channel's row, namespace, channel's name, recipient, lane, whether it
-/// is its lane's first of this set, reason, due, expires.
-type Row<'a> = (i64, Option<Uuid>, i64, Option<i64>, &'a str, &'a str, &'a str, i64, bool, &'a str, i64, i64);
+/// A delivery to be made.
+struct Row<'a> {
+    d: i64,
+    /// None, like the channel's row, while it waits for its channel.
+    id: Option<Uuid>,
+    n: i64,
+    c: Option<i64>,
+    namespace: &'a str,
+    channel: &'a str,
+    recipient: &'a str,
+    lane: i64,
+    /// Whether it is its lane's first of this set.
+    first: bool,
+    reason: &'static str,
+    due: i64,
+    expires: i64,
+}
+
+/// Deliveries that are made at once.
+#[derive(Default)]
+struct Rows<'a> {
+    rows: Vec<Row<'a>>,
+    lanes: HashSet<i64>,
+    tallies: HashMap<i64, Tally>,
+}
+
+impl<'a> Rows<'a> {
+    /// One that waits for a channel of that name.
+    fn waiting(&mut self, id: &mut i64, n: i64, (namespace, channel): (&'a str, &'a str), now: i64) {
+        self.rows.push(Row {
+            d: next(id),
+            id: None,
+            n,
+            c: None,
+            namespace,
+            channel,
+            recipient: "",
+            lane: 0,
+            first: false,
+            reason: WAITS,
+            due: now,
+            expires: now + WAITING,
+        });
+    }
+
+    /// One to each recipient of the channel, of a notification decided at an instant.
+    fn to(
+        &mut self,
+        id: &mut i64,
+        n: i64,
+        said: &Notification,
+        channel: &'a Object,
+        (decided, due): (i64, i64),
+    ) {
+        let Some(plan) = channel.channel() else { return };
+        let uid = channel.plan.uid;
+        let mut recipients = HashSet::new();
+        for recipient in plan.target.recipients() {
+            if !recipients.insert(recipient) {
+                continue;
+            }
+            let lane = lane(uid, recipient, &said.ordering_key);
+            self.rows.push(Row {
+                d: next(id),
+                id: Some(ids::delivery(said.id, uid, recipient)),
+                n,
+                c: Some(channel.row),
+                namespace: &channel.plan.namespace,
+                channel: &channel.plan.name,
+                recipient,
+                lane,
+                first: self.lanes.insert(lane),
+                reason: "",
+                due,
+                expires: decided.saturating_add(plan.delivery.expires_after.0),
+            });
+            self.tallies.entry(channel.row).or_default().pending += 1;
+        }
+    }
+
+    /// Makes them, in the order of their rows, which is their place; how many. A row is its lane's head when nothing of the
+    /// lane is pending, in the database or before it in the set.
+    async fn make(self, tx: &mut Tx) -> Result<u64, Error> {
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|Row { d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires }| {
+                (d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires)
+            })
+            .collect();
+        query(
+            "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
+             made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
+             value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
+             WHERE x.lane = j.value ->> 7 AND x.c = j.value ->> 3 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
+             FROM jsonb_each(?1) j",
+        )
+        .bind(set(&rows)?)
+        .bind(tx.ids.place + 1)
+        .execute(&mut tx.conn)
+        .await?;
+        tx.ids.place += rows.len() as i64;
+        crate::deliveries::tally(tx, self.tallies).await?;
+        Ok(self.rows.len() as u64)
+    }
+}
 
 /// Makes the notifications that do not exist yet, with their deliveries; how many.
 pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<usize, Error> {
@@ -72,68 +175,36 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
     }
     let drafts = unknown(tx, drafts).await?;
     let behind = behind(tx, &drafts).await?;
-    let now_ms = ms(now);
+    let now = ms(now);
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let mut notifications = Vec::with_capacity(drafts.len());
-    let mut rows: Vec<Row<'_>> = Vec::with_capacity(drafts.len());
-    let mut tallies: HashMap<i64, Tally> = HashMap::new();
-    let mut lanes = HashSet::new();
+    let mut rows = Rows::default();
     for draft in &drafts {
         let said = &draft.notification;
         let n = next(&mut tx.ids.notification);
-        let before = rows.len();
-        let mut seen = HashSet::new();
-        let targets: Vec<(&str, Option<&std::sync::Arc<crate::catalog::Object>>)> = match &draft.to {
-            To::Names(names) => names
-                .iter()
-                .filter(|name| seen.insert(name.as_str()))
-                .map(|name| {
+        let before = rows.rows.len();
+        match &draft.to {
+            To::Names(names) => {
+                let mut seen = HashSet::new();
+                for name in names.iter().filter(|name| seen.insert(name.as_str())) {
                     let waits =
                         !behind.is_empty() && behind.contains(&(said.namespace.clone(), name.clone()));
-                    let channel = catalog.channel_named(&said.namespace, name);
-                    (name.as_str(), channel.filter(|_| !waits))
-                })
-                .collect(),
-            To::Channel(uid) => catalog
-                .get(*uid)
-                .map(|object| (object.plan.name.as_str(), Some(object)))
-                .into_iter()
-                .collect(),
-        };
-        for (name, object) in targets {
-            let Some((object, plan)) = object.and_then(|object| Some((object, object.channel()?))) else {
-                let d = next(&mut tx.ids.delivery);
-                let expires = now_ms + WAITING;
-                rows.push((d, None, n, None, &said.namespace, name, "", 0, false, WAITS, now_ms, expires));
-                continue;
-            };
-            let mut recipients = HashSet::new();
-            for recipient in plan.target.recipients() {
-                if !recipients.insert(recipient) {
-                    continue;
+                    let channel = catalog.channel_named(&said.namespace, name).filter(|_| !waits);
+                    match channel.filter(|channel| channel.channel().is_some()) {
+                        Some(channel) => rows.to(&mut tx.ids.delivery, n, said, channel, (now, now)),
+                        None => rows.waiting(&mut tx.ids.delivery, n, (&said.namespace, name), now),
+                    }
                 }
-                let channel = object.plan.uid;
-                let lane = lane(channel, recipient, &said.ordering_key);
-                rows.push((
-                    next(&mut tx.ids.delivery),
-                    Some(ids::delivery(said.id, channel, recipient)),
-                    n,
-                    Some(object.row),
-                    &said.namespace,
-                    name,
-                    recipient,
-                    lane,
-                    lanes.insert(lane),
-                    "",
-                    now_ms,
-                    now_ms.saturating_add(plan.delivery.expires_after.0),
-                ));
-                tallies.entry(object.row).or_default().pending += 1;
+            }
+            To::Channel(uid) => {
+                if let Some(channel) = catalog.get(*uid) {
+                    rows.to(&mut tx.ids.delivery, n, said, channel, (now, now));
+                }
             }
         }
-        let settled = (rows.len() == before).then_some(now_ms);
+        let settled = (rows.rows.len() == before).then_some(now);
         let body = serde_json::to_string(said)?;
-        notifications.push((n, said.id, &said.namespace, draft.object, now_ms, settled, body));
+        notifications.push((n, said.id, &said.namespace, draft.object, now, settled, body));
     }
     query(
         "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT value ->> 0, \
@@ -142,37 +213,17 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
     .bind(set(&notifications)?)
     .execute(&mut tx.conn)
     .await?;
-    insert(tx, &rows).await?;
     tx.counted.notifications += notifications.len() as u64;
-    tx.counted.deliveries += rows.len() as u64;
+    tx.counted.deliveries += rows.make(tx).await?;
     for draft in &drafts {
         tx.wake(Topic::Work(draft.notification.namespace.clone(), Pool::Send));
         tx.mark(draft.object, false);
     }
-    crate::deliveries::tally(tx, tallies).await?;
     Ok(drafts.len())
 }
 
 /// What a delivery waits for whose channel does not exist.
 const WAITS: &str = "ChannelNotFound";
-
-/// Deliveries are made in the order of their rows, which is their place. A row is its lane's head when nothing of the
-/// lane is pending, in the database or before it in the set.
-async fn insert(tx: &mut Tx, rows: &[Row<'_>]) -> Result<(), Error> {
-    query(
-        "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
-         made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
-         WHERE x.lane = j.value ->> 7 AND x.c = j.value ->> 3 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
-         FROM jsonb_each(?1) j",
-    )
-    .bind(set(rows)?)
-    .bind(tx.ids.place + 1)
-    .execute(&mut tx.conn)
-    .await?;
-    tx.ids.place += rows.len() as i64;
-    Ok(())
-}
 
 /// Drops what is stored already, and repetitions.
 async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
@@ -231,49 +282,25 @@ pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Resu
     .fetch_all(&mut tx.conn)
     .await?;
     let Some(oldest) = waiting.first().map(|(_, _, created, _)| *created) else { return Ok(false) };
-    let uid = channel.plan.uid;
-    let mut rows: Vec<Row<'_>> = Vec::new();
-    let mut lanes = HashSet::new();
+    let mut rows = Rows::default();
     for (_, n, created, body) in &waiting {
         let said: Notification = serde_json::from_str(body)?;
-        let mut recipients = HashSet::new();
-        for recipient in plan.target.recipients() {
-            if !recipients.insert(recipient) {
-                continue;
-            }
-            let lane = lane(uid, recipient, &said.ordering_key);
-            rows.push((
-                next(&mut tx.ids.delivery),
-                Some(ids::delivery(said.id, uid, recipient)),
-                *n,
-                Some(channel.row),
-                namespace,
-                &channel.plan.name,
-                recipient,
-                lane,
-                lanes.insert(lane),
-                "",
-                ms(now),
-                created.saturating_add(plan.delivery.expires_after.0),
-            ));
-        }
+        rows.to(&mut tx.ids.delivery, *n, &said, channel, (*created, ms(now)));
     }
     let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
     query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
         .bind(set(&replaced)?)
         .execute(&mut tx.conn)
         .await?;
-    insert(tx, &rows).await?;
-    let tallies = HashMap::from([(channel.row, Tally { pending: rows.len() as i64, ..Tally::default() })]);
+    let deliveries = rows.make(tx).await?;
     tracing::info!(
         namespace,
         channel = channel.plan.name,
-        deliveries = rows.len(),
+        deliveries,
         oldest = %time(oldest),
         "deliveries that waited for this channel are due"
     );
     tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
-    crate::deliveries::tally(tx, tallies).await?;
     Ok(true)
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::Kind;
+use domain::{DropReason, Kind};
 use sqlx::{query_as, query_scalar};
 
 use crate::catalog::Catalog;
@@ -13,14 +13,21 @@ use crate::reads::{self, SLICE};
 use crate::sql::time;
 use crate::{Counts, Error, Ledger};
 
-type ChannelRow = (i64, i64, i64, i64, i64, i64, i64, Option<i64>);
+/// A channel's counters, and when the first of its pending notifications was made.
+#[derive(sqlx::FromRow)]
+struct ChannelRow {
+    c: i64,
+    pending: i64,
+    retrying: i64,
+    delivered: i64,
+    dead: i64,
+    expired: i64,
+    suppressed: i64,
+    oldest: Option<i64>,
+}
 
 /// Up to how many is counted what is only counted.
 const COUNTED: i64 = 100_000;
-/// Reasons of drops by name; what workers say beyond them is one.
-const REASONS: usize = 64;
-/// What further reasons are counted as.
-const OTHER: &str = "Other";
 
 impl Ledger {
     /// Numbers for metrics.
@@ -73,28 +80,28 @@ impl Ledger {
             let mut reader = self.readers.acquire().await?;
             let channels: Vec<ChannelRow> =
                 query_as(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
-            for (c, pending, retrying, delivered, dead, expired, suppressed, first) in &channels {
-                oldest = oldest.into_iter().chain(*first).min();
-                let object = catalog.channel_at(*c);
+            for row in &channels {
+                oldest = oldest.into_iter().chain(row.oldest).min();
+                let object = catalog.channel_at(row.c);
                 let channel = object.and_then(|channel| channel.channel());
                 let Some((object, kind)) = object.zip(channel.map(|channel| channel.target.name())) else {
                     continue;
                 };
                 let own = counts.by_namespace.entry(object.plan.namespace.clone()).or_default();
-                *own = (own.0 + delivered, own.1 + dead);
+                *own = (own.0 + row.delivered, own.1 + row.dead);
                 for (state, count) in [
-                    ("pending", pending),
-                    ("retrying", retrying),
-                    ("delivered", delivered),
-                    ("dead", dead),
-                    ("expired", expired),
-                    ("suppressed", suppressed),
+                    ("pending", row.pending),
+                    ("retrying", row.retrying),
+                    ("delivered", row.delivered),
+                    ("dead", row.dead),
+                    ("expired", row.expired),
+                    ("suppressed", row.suppressed),
                 ] {
                     *counts.deliveries.entry((kind, state)).or_default() += count;
                 }
             }
-            let Some((c, ..)) = channels.last().filter(|_| channels.len() as i64 >= SLICE) else { break };
-            after = *c;
+            let Some(last) = channels.last().filter(|_| channels.len() as i64 >= SLICE) else { break };
+            after = last.c;
         }
         let mut reader = self.readers.acquire().await?;
         let waits: Option<i64> = query_scalar(reads::OLDEST_WAITING).fetch_optional(&mut *reader).await?;
@@ -119,7 +126,7 @@ impl Ledger {
             let Some((r, ..)) = rules.last().filter(|_| rules.len() as i64 >= SLICE) else { break };
             after = *r;
         }
-        let mut unmatched: BTreeMap<String, i64> = BTreeMap::new();
+        let mut unmatched: BTreeMap<DropReason, i64> = BTreeMap::new();
         let mut after = (0, String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
@@ -130,9 +137,7 @@ impl Ledger {
                 .fetch_all(&mut *reader)
                 .await?;
             for (_, reason, count) in &drops {
-                let known = OURS.contains(&reason.as_str()) || unmatched.contains_key(reason);
-                let name = if known || unmatched.len() < REASONS { reason } else { OTHER };
-                *unmatched.entry(name.to_owned()).or_default() += count;
+                *unmatched.entry(DropReason::of(reason)).or_default() += count;
             }
             let full = drops.len() as i64 >= SLICE;
             let Some((r, reason, _)) = drops.into_iter().last().filter(|_| full) else { break };
@@ -145,6 +150,3 @@ impl Ledger {
 
 /// Kinds of usage.
 const KINDS: [&str; 3] = ["pending", "finished", "letters"];
-/// Reasons that are the ledger's own.
-const OURS: [&str; 4] =
-    ["GroupsEvicted", "GroupsFull", crate::letters::DROPPED, crate::expiry::HISTORY_DROPPED];

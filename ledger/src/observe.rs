@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use alerting::decide::{GroupState, expected_groups};
+use alerting::decide::{GroupState, expected_groups, observed};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::commit::Live;
-use crate::counts::group_bytes;
+use crate::live::{Live, group_bytes};
 use crate::positions::Topic;
 use crate::rules::labels;
 use crate::sql::set;
@@ -56,8 +55,7 @@ pub(crate) async fn observe(
             since.into_iter().map(|(t, p, since)| ((t, p), since)).collect();
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
         let partitions = read.flat_map(|topic| topic.partitions.keys().map(|p| (topic.t, *p)));
-        let all: Option<Vec<i64>> = partitions.map(|at| since.get(&at).copied().flatten()).collect();
-        rule.numbers.observed = all.and_then(|all| all.into_iter().max());
+        rule.numbers.observed = observed(partitions.map(|at| since.get(&at).copied().flatten()));
         if rule.numbers.observed.is_some() {
             rule.woken = Some(String::new());
         }

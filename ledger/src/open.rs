@@ -131,7 +131,7 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
         options,
         ids: Ids { notification, delivery, place, status },
         dirty,
-        published: crate::status::Published::default(),
+        published: crate::published::Published::default(),
         wakes: std::collections::HashSet::new(),
         counted: WriterMetrics::default(),
         steps: Arc::default(),

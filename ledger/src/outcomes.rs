@@ -13,15 +13,11 @@ use jiff::Timestamp;
 use protocol::messages::AttemptOutcome;
 use sqlx::{query, query_as};
 
-use crate::deliveries::{Change, Stands, Tally, apply};
+use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
-/// State of an attempt's row.
-pub(crate) const UNDER_WAY: i64 = 0;
-pub(crate) const REPORTED: i64 = 1;
-pub(crate) const LEASE_RAN_OUT: i64 = 2;
 /// The outcome's name.
 const NOT_SENT: &str = "NotSent";
 
@@ -38,7 +34,7 @@ struct Found {
     stands: Stands,
     numbered: i64,
     leased: bool,
-    attempt: i64,
+    attempt: AttemptState,
 }
 
 impl Command for Record {
@@ -70,7 +66,7 @@ impl Command for Record {
             else {
                 continue;
             };
-            if row.attempt == REPORTED || !seen.insert((row.stands.d, told.attempt)) {
+            if row.attempt == AttemptState::Reported || !seen.insert((row.stands.d, told.attempt)) {
                 continue;
             }
             let outcome = &told.outcome;
@@ -85,10 +81,11 @@ impl Command for Record {
         }
         tx.counted.outcomes += reports.len() as u64;
         query(
-            "UPDATE attempts SET state = 1, ended = j.value ->> 2, outcome = j.value ->> 3, \
+            "UPDATE attempts SET state = ?2, ended = j.value ->> 2, outcome = j.value ->> 3, \
              reason = j.value ->> 4 FROM jsonb_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
         )
         .bind(set(&reports)?)
+        .bind(AttemptState::Reported)
         .execute(&mut tx.conn)
         .await?;
         // Of what could not be sent the last time alone is kept, however long that goes on.
@@ -125,10 +122,13 @@ fn decide(
     tallies: &mut HashMap<i64, Tally>,
 ) -> Option<Change> {
     let current = row.numbered == i64::from(told.attempt);
-    let in_time = current && row.attempt == UNDER_WAY && row.leased && row.stands.state == 0;
+    let in_time = current
+        && row.attempt == AttemptState::UnderWay
+        && row.leased
+        && row.stands.state == DeliveryState::Pending;
     if !in_time {
         // What was delivered was delivered, whatever was thought of it since.
-        let late = told.outcome == Outcome::Delivered && row.stands.state != 1;
+        let late = told.outcome == Outcome::Delivered && row.stands.state != DeliveryState::Delivered;
         return late.then(|| Change {
             from: row.stands.clone(),
             verdict: Verdict::End(DeliveryState::Delivered, String::new()),

@@ -13,10 +13,9 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::commit::{Take, Taken, UNRENDERED, check};
-use crate::decisions::Left;
 use crate::notify::targets;
 use crate::rules::Rule;
-use crate::texts::{Ask, Of};
+use crate::texts::{Ask, Left, Of};
 use crate::{Error, Ledger};
 
 /// Deliveries that the records of one transaction may make.

@@ -142,7 +142,7 @@ reads! {
     CHANNELS =
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, (SELECT n.created FROM \
          deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) \
-         FROM channels c WHERE c.c > ?1 ORDER BY c.c LIMIT ?2";
+         AS oldest FROM channels c WHERE c.c > ?1 ORDER BY c.c LIMIT ?2";
     /// When the first of those that wait was decided, by when they expire.
     OLDEST_WAITING =
         "SELECT n.created FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.state = 0 AND d.lease IS NULL \

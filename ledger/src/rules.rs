@@ -6,22 +6,18 @@
 //! Clause E11 of docs/semantics.md.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use alerting::decide::{Decision, GroupState};
+use alerting::decide::Decision;
 use alerting::tell::{Shown, Subject};
 use domain::{Alert, Cause, Digest, Notification, Plan, RulePlan, ids};
 use jiff::Timestamp;
-use protocol::messages::{Matched, Sample};
-use sqlx::{query, query_as, query_scalar};
+use protocol::messages::Matched;
+use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::decisions::Left;
-use crate::due::STEP_BYTES;
-use crate::notify::{Draft, To, targets};
+use crate::notify::{Draft, To};
 use crate::sql::{ms, set, time};
-use crate::texts::{Ask, Of, Ready, Told};
 use crate::writer::Tx;
 use crate::{Error, Rendered};
 
@@ -132,7 +128,7 @@ impl<'a> Rule<'a> {
 }
 
 /// What decides the rule is another now: it starts where its source stands, in another row, which is returned; its groups
-/// leave, and their open alerts are closed, in steps ([`leave`]). `object` has the new plan and the old row; `old` decided
+/// leave, and their open alerts are closed, in steps ([`leave`](crate::leaving::leave)). `object` has the new plan and the old row; `old` decided
 /// the episodes that are open.
 pub(crate) async fn changed(
     tx: &mut Tx,
@@ -196,94 +192,6 @@ pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }
     Ok(())
-}
-
-/// A group that leaves: row, labels, state, sample, bytes.
-type Leaving = (i64, String, String, Option<String>, i64);
-
-/// One step of forgetting what rules left behind: first open alerts are closed, then the rest goes.
-pub(crate) async fn leave(
-    tx: &mut Tx,
-    namespace: &str,
-    texts: &Ready,
-    drafts: &mut Vec<Draft>,
-    now: Timestamp,
-) -> Result<Left, Error> {
-    let first: Option<(i64, String, Option<String>, i64)> = query_as(
-        "SELECT r, uid, state, since FROM leaving WHERE namespace = ?1 ORDER BY state IS NULL, r LIMIT 1",
-    )
-    .bind(namespace)
-    .fetch_optional(&mut tx.conn)
-    .await?;
-    let Some((row, uid, state, since)) = first else { return Ok(Left::default()) };
-    let mut left = Left { more: true, ..Left::default() };
-    let object = tx.catalog.get(crate::sql::uuid(&uid)?).filter(|object| object.absent.is_none()).cloned();
-    let state: Option<Digest> = state.map(|state| serde_json::from_str(&state)).transpose()?;
-    let step = tx.options.step.max(1) as i64;
-    let groups: Vec<Leaving> = query_as(if state.is_some() {
-        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = ?1 AND firing IS NOT NULL \
-         ORDER BY firing, g LIMIT ?2"
-    } else {
-        "SELECT g, labels, '', NULL, bytes FROM groups WHERE r = ?1 LIMIT ?2"
-    })
-    .bind(row)
-    .bind(step)
-    .fetch_all(&mut tx.conn)
-    .await?;
-    if groups.is_empty() {
-        // Of the ones whose alerts were closed the others follow; after those the row goes.
-        let sql = match state {
-            Some(_) => "UPDATE leaving SET state = NULL WHERE r = ?1",
-            None => "DELETE FROM leaving WHERE r = ?1",
-        };
-        query(sql).bind(row).execute(&mut tx.conn).await?;
-        return Ok(left);
-    }
-    let (mut gone, mut bytes) = (Vec::new(), 0);
-    for (g, labels, stored, sample, size) in groups {
-        if bytes + size > STEP_BYTES && !gone.is_empty() {
-            break;
-        }
-        if let (Some(state), Some(object)) = (&state, &object) {
-            let mut closed: GroupState = serde_json::from_str(&stored)?;
-            let (Some(rule), Some(decision)) = (Rule::of(object), closed.close(since)) else {
-                gone.push(g);
-                bytes += size;
-                continue;
-            };
-            // The episode keeps the id under which it fired.
-            let rule = Rule { state, ..rule };
-            let id = rule.alert_id(&labels, &decision);
-            let Some(mut rendered) = texts.get(&id).cloned() else {
-                if left.room() {
-                    let told = Told { labels, decision, first: None, last: sample, top: BTreeMap::new() };
-                    let of = Of::Alert(Box::new(told));
-                    left.ask(
-                        targets(&tx.catalog, object),
-                        Ask { id, object: Arc::clone(object), group: None, of },
-                    );
-                }
-                continue;
-            };
-            if let Some(title) = rendered.title.strip_prefix(domain::RESOLVED) {
-                rendered.title = format!("Closed, its rule was changed: {title}");
-            }
-            let group: BTreeMap<String, String> = serde_json::from_str(&labels)?;
-            let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
-            let shown = (Shown::only(sample.as_ref()), Some("RuleChanged"));
-            drafts.push(rule.alert(rendered, &group, &decision, shown, now)?);
-        }
-        gone.push(g);
-        bytes += size;
-    }
-    remove(tx, &gone).await?;
-    query("UPDATE leaving SET groups = groups - ?2, bytes = bytes - ?3 WHERE r = ?1")
-        .bind(row)
-        .bind(gone.len() as i64)
-        .bind(bytes)
-        .execute(&mut tx.conn)
-        .await?;
-    Ok(left)
 }
 
 /// Deletes groups with their counts.

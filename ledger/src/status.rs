@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use domain::{DeliveryState, Kind, RulePlan};
+use domain::{DropReason, Kind, RulePlan};
 use jiff::Timestamp;
 use protocol::messages::{
     ChannelStatus, ClockCounts, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus,
@@ -19,11 +19,11 @@ use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::deliveries::state;
 use crate::lately::{self, Lately};
+use crate::published::{Shown, Unowned};
 use crate::reads;
 use crate::sql::{ms, set, time, uuid};
-use crate::undelivered::{self, Shown};
+use crate::undelivered;
 use crate::writer::{Command, Tx, next};
 use crate::{Error, Ledger, Topic, WorkerView};
 
@@ -39,39 +39,6 @@ const ACTIVATIONS: i64 = 100;
 const FEED: i64 = 500;
 /// Bytes of them.
 const FEED_BYTES: i64 = 4 * 1024 * 1024;
-
-/// What the last publication saw. Memory only: after a start everything is compared anew.
-#[derive(Default)]
-pub(crate) struct Published {
-    workers: Arc<WorkerView>,
-    /// Partitions that nobody owns, by topic's row and number.
-    unowned: BTreeMap<(i64, i32), Unowned>,
-    /// The partition after which to look on.
-    looked: Option<(i64, i32)>,
-    /// Of each object, what a change of is news.
-    shown: HashMap<Uuid, Shown>,
-}
-
-impl Published {
-    /// Whether it was said that something of the object was not delivered at the channel.
-    pub(crate) fn fails(&self, uid: Uuid, channel: &str) -> bool {
-        self.shown.get(&uid).is_some_and(|shown| shown.fails.contains(channel))
-    }
-
-    /// What was said of the object.
-    pub(crate) fn shown(&self, uid: &Uuid) -> Option<&Shown> {
-        self.shown.get(uid)
-    }
-}
-
-/// A partition that nobody owns.
-struct Unowned {
-    namespace: String,
-    source: String,
-    topic: String,
-    since: i64,
-    said: bool,
-}
 
 struct Publish {
     workers: Arc<WorkerView>,
@@ -252,27 +219,33 @@ impl Publish {
                 changed.push((uid, next(&mut tx.ids.status), json));
             }
         }
-        if changed.is_empty() {
-            return Ok(0);
-        }
-        query(
-            "INSERT INTO statuses (uid, version, published, body) SELECT value ->> 0, value ->> 1, ?2, \
-             value ->> 2 FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
-             version = excluded.version, published = excluded.published, body = excluded.body",
-        )
-        .bind(set(&changed)?)
-        .bind(ms(self.now))
-        .execute(&mut tx.conn)
-        .await?;
-        query(
-            "INSERT INTO meta (key, value) VALUES ('feed', ?1) ON CONFLICT (key) DO UPDATE SET \
-             value = excluded.value",
-        )
-        .bind(tx.ids.status.to_string())
-        .execute(&mut tx.conn)
-        .await?;
+        store(tx, &changed, self.now).await?;
         Ok(changed.len() as u64)
     }
+}
+
+/// Stores statuses, each with its uid and version.
+async fn store(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Timestamp) -> Result<(), Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    query(
+        "INSERT INTO statuses (uid, version, published, body) SELECT value ->> 0, value ->> 1, ?2, \
+         value ->> 2 FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
+         version = excluded.version, published = excluded.published, body = excluded.body",
+    )
+    .bind(set(changed)?)
+    .bind(ms(now))
+    .execute(&mut tx.conn)
+    .await?;
+    query(
+        "INSERT INTO meta (key, value) VALUES ('feed', ?1) ON CONFLICT (key) DO UPDATE SET \
+         value = excluded.value",
+    )
+    .bind(tx.ids.status.to_string())
+    .execute(&mut tx.conn)
+    .await?;
+    Ok(())
 }
 
 /// The topics of the sources that these objects read, by name.
@@ -375,10 +348,10 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
     };
     let mut statuses = HashMap::new();
     for row in rows {
-        let results: Vec<_> = tests.iter().filter(|(c, ..)| *c == row.c).collect();
         let mut last_test = read(row.test)?;
-        if let (Some(test), false) = (&mut last_test, results.is_empty()) {
-            test.result = result(&results);
+        let result = undelivered::result(tests.iter().filter(|(c, ..)| *c == row.c));
+        if let (Some(test), Some(result)) = (&mut last_test, result) {
+            test.result = result;
         }
         let status = ChannelStatus {
             pending: row.pending,
@@ -399,21 +372,6 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
         statuses.insert(row.c, status);
     }
     Ok(statuses)
-}
-
-/// Of several recipients, what is worst.
-pub(crate) fn result(deliveries: &[&(i64, i64, String)]) -> String {
-    let worst = deliveries.iter().max_by_key(|(_, code, _)| match state(*code) {
-        DeliveryState::Delivered => 0,
-        DeliveryState::Pending => 1,
-        DeliveryState::Suppressed => 2,
-        DeliveryState::Expired => 3,
-        DeliveryState::Dead => 4,
-    });
-    worst.map_or_else(String::new, |(_, code, reason)| {
-        let name = state(*code).name();
-        if reason.is_empty() { name.to_owned() } else { format!("{name}: {reason}") }
-    })
 }
 
 #[derive(sqlx::FromRow)]
@@ -480,12 +438,13 @@ async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64
     }
     for (r, reason, count, last) in drops {
         if let Some(status) = statuses.get_mut(&r) {
+            let reason = DropReason::of(&reason);
             let recent = last > ms(now).saturating_sub(lately::FULL_FOR);
-            if recent && lately::is_full(&reason) {
+            if recent && reason.is_full() {
                 // What loses records is said before what loses groups.
-                status.full = status.full.take().max(Some(reason.clone()));
+                status.full = status.full.max(Some(reason));
             }
-            status.unmatched.insert(reason, count);
+            *status.unmatched.entry(reason).or_default() += count;
         }
     }
     for (r, topic, p, position) in activations {

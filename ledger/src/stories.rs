@@ -12,7 +12,6 @@ use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::deliveries::{code, state};
 use crate::reads::{self, PAGE};
 use crate::sql::{ms, set, time, uuid};
 use crate::{Error, Ledger};
@@ -39,7 +38,8 @@ struct Delivery {
     channel: String,
     recipient: String,
     head: bool,
-    state: i64,
+    #[sqlx(try_from = "i64")]
+    state: DeliveryState,
     reason: String,
     numbered: i64,
     due: i64,
@@ -64,7 +64,7 @@ struct Attempt {
 
 impl Delivery {
     fn record(&self, catalog: &Catalog, attempts: Vec<AttemptRecord>) -> Result<DeliveryRecord, Error> {
-        let state = state(self.state);
+        let state = self.state;
         let waits = state == DeliveryState::Pending && self.lease.is_none();
         let paused = self.paused.filter(|until| *until > self.due);
         let deleted = waits && self.is_deleted(catalog)?;
@@ -209,7 +209,8 @@ struct Wanted {
 
 impl Wanted {
     fn of(query: &NotificationQuery, namespace: &str, catalog: &Catalog) -> Result<Self, Error> {
-        let mut wanted = Self { since: query.since.map(ms), state: query.state.map(code), ..Self::default() };
+        let mut wanted =
+            Self { since: query.since.map(ms), state: query.state.map(i64::from), ..Self::default() };
         let named = |kind: Kind, name: &str| {
             catalog.named(namespace, kind, name).ok_or_else(|| {
                 let kind = kind.name();

@@ -27,6 +27,10 @@ const TURNS: usize = 2;
 /// After this long a job makes room for another namespace's.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// Texts that are asked for at once, and the deliveries that they are for.
+const ASKS: usize = 64;
+const DELIVERIES: usize = 1_000;
+
 /// Texts by notification.
 pub(crate) type Ready = HashMap<Uuid, Rendered>;
 
@@ -56,6 +60,40 @@ pub(crate) struct Told {
     pub(crate) first: Option<String>,
     pub(crate) last: Option<String>,
     pub(crate) top: BTreeMap<String, Values>,
+}
+
+/// What a step left to do.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// Texts that are needed to go on.
+    pub(crate) asks: Vec<Ask>,
+    /// More is due, or waits for texts.
+    pub(crate) more: bool,
+    /// Those that the texts are for.
+    pub(crate) deliveries: usize,
+}
+
+impl Left {
+    /// Whether another text may be asked for.
+    pub(crate) fn room(&self) -> bool {
+        self.asks.is_empty() || (self.asks.len() < ASKS && self.deliveries < DELIVERIES)
+    }
+
+    /// Asks for a text, for so many deliveries.
+    pub(crate) fn ask(&mut self, deliveries: usize, ask: Ask) {
+        self.deliveries += deliveries;
+        self.asks.push(ask);
+    }
+
+    /// What two steps left, as far as there is room for texts: the others are asked for again.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        self.more |= other.more;
+        while self.room()
+            && let Some(ask) = other.asks.pop()
+        {
+            self.asks.push(ask);
+        }
+    }
 }
 
 impl Ask {

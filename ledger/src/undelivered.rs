@@ -5,7 +5,7 @@
 //! forgets them. What is read for one object is bounded. Never: a read of this by a path of every delivery, beyond whether a
 //! namespace has any.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::{DeliveryState, Verdict};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::{Catalog, Object};
-use crate::deliveries::{Change, state};
+use crate::deliveries::Change;
 use crate::sql::{set, time, uuid};
 use crate::writer::Tx;
 
@@ -82,6 +82,19 @@ fn keys(objects: &[Arc<Object>]) -> Result<String, Error> {
     set(&keys)
 }
 
+/// A row of `undelivered`.
+#[derive(sqlx::FromRow)]
+struct Row {
+    object: String,
+    channel: String,
+    recipient: String,
+    count: i64,
+    since: i64,
+    #[sqlx(try_from = "i64")]
+    state: DeliveryState,
+    reason: String,
+}
+
 /// What became of what these rules and schedules caused.
 pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap<Uuid, Told>, Error> {
     let mut told: HashMap<Uuid, Told> = HashMap::new();
@@ -92,7 +105,7 @@ pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap
     for (uid, last) in last(tx, &keys).await? {
         told.entry(uid).or_default().last = Some(last);
     }
-    let rows: Vec<(String, String, String, i64, i64, i64, String)> = query_as(
+    let rows: Vec<Row> = query_as(
         "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason FROM jsonb_each(?1) j \
          CROSS JOIN undelivered u ON u.namespace = j.value ->> 0 AND u.object = j.value ->> 1 \
          AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient FROM undelivered x \
@@ -102,7 +115,7 @@ pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap
     .bind(LOOKED_AT)
     .fetch_all(&mut tx.conn)
     .await?;
-    for (object, channel, recipient, count, since, code, reason) in rows {
+    for Row { object, channel, recipient, count, since, state, reason } in rows {
         let uid = uuid(&object)?;
         if !concerns(&tx.catalog, uid, &channel, &recipient) {
             continue;
@@ -111,7 +124,7 @@ pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap
         if let Some(last) = undelivered.last_mut().filter(|last| last.channel == channel) {
             last.count += count;
         } else if undelivered.len() < TOLD {
-            undelivered.push(Undelivered { channel, count, since, state: state(code), reason });
+            undelivered.push(Undelivered { channel, count, since, state, reason });
         }
     }
     Ok(told)
@@ -156,29 +169,24 @@ async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, 
     }
     rows.into_iter()
         .map(|(n, object, id, created)| {
-            let results: Vec<_> = of.get(&n).into_iter().flatten().collect();
-            let outcome =
-                if results.is_empty() { "Pending".to_owned() } else { crate::status::result(&results) };
+            let outcome = result(of.get(&n).into_iter().flatten());
+            let outcome = outcome.unwrap_or_else(|| DeliveryState::Pending.name().to_owned());
             let last = LastNotification { id: uuid(&id)?, time: time(created), outcome };
             Ok((uuid(&object)?, last))
         })
         .collect()
 }
 
-/// Of what was published of an object, what a change of is news.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
-    /// Channels at which something was not delivered.
-    pub(crate) fails: HashSet<String>,
-    /// Why its records can't be counted.
-    pub(crate) uncountable: bool,
-    /// Which quota it has met.
-    pub(crate) full: bool,
-}
-
-impl Shown {
-    pub(crate) fn of(told: &Told) -> Self {
-        let fails = told.undelivered.iter().map(|it| it.channel.clone()).collect();
-        Self { fails, ..Self::default() }
-    }
+/// Of several recipients, what is worst.
+pub(crate) fn result<'a>(deliveries: impl Iterator<Item = &'a (i64, i64, String)>) -> Option<String> {
+    let worst = deliveries.map(|(_, state, reason)| (DeliveryState::from(*state), reason));
+    let (state, reason) = worst.max_by_key(|(state, _)| match state {
+        DeliveryState::Delivered => 0,
+        DeliveryState::Pending => 1,
+        DeliveryState::Suppressed => 2,
+        DeliveryState::Expired => 3,
+        DeliveryState::Dead => 4,
+    })?;
+    let name = state.name();
+    Some(if reason.is_empty() { name.to_owned() } else { format!("{name}: {reason}") })
 }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::queue::Queue;
-use crate::{Error, Options, Topic, WriterMetrics, catalog::Catalog, status::Published};
+use crate::{Error, Options, Topic, WriterMetrics, catalog::Catalog, published::Published};
 
 /// A transaction that has lasted this long takes no further command.
 const BUDGET: Duration = Duration::from_millis(50);

@@ -2,20 +2,18 @@
 //!
 //! One that is larger by its bytes, its memory or its nesting is cut between its entries, each of which is accepted or refused
 //! by itself; an entry that alone is too large gives up examples of records, then what it counted, and says so under the
-//! reason [`TOO_LARGE`]. Invariant: every entry goes out once, in its order, with its offsets: nothing that can't be sent keeps a
+//! reason [`DropReason::TooLarge`]. Invariant: every entry goes out once, in its order, with its offsets: nothing that can't be sent keeps a
 //! partition from going on. Never here: how a commit is sent.
 
 use std::collections::BTreeMap;
 
-use domain::{Count, Extras, Sample};
+use domain::{Count, DropReason, Extras, Sample};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::messages::{Commit, Dropped, Entry};
 use crate::weight;
 
-/// Records that were matched and not counted, since what is told of them together is larger than the hub takes.
-const TOO_LARGE: &str = "TooLarge";
 /// What an example may take in an entry that is too large, bytes of JSON and of memory, and how deep it may be.
 const SAMPLE: (usize, usize) = (512, 4_096);
 const SAMPLE_DEPTH: usize = 16;
@@ -114,7 +112,7 @@ fn empty(entry: &mut Entry) {
     }
     entry.dead_letters.clear();
     let dropped =
-        |(rule, count)| Dropped { rule: Some(rule), reason: TOO_LARGE.to_owned(), count, sample: None };
+        |(rule, count)| Dropped { rule: Some(rule), reason: DropReason::TooLarge, count, sample: None };
     entry.dropped.extend(lost.into_iter().map(dropped));
 }
 
@@ -235,9 +233,8 @@ mod tests {
         let parts = parts(&commit(vec![large]));
         assert_eq!(all(&parts), [(0, 10, 20)]);
         let entry = &parts[0].entries[0];
-        let dropped: Vec<_> =
-            entry.dropped.iter().map(|it| (it.rule, it.reason.as_str(), it.count)).collect();
-        assert_eq!(dropped, [(Some(RULE), "TooLarge", 60_001)]);
+        let dropped: Vec<_> = entry.dropped.iter().map(|it| (it.rule, it.reason, it.count)).collect();
+        assert_eq!(dropped, [(Some(RULE), DropReason::TooLarge, 60_001)]);
         assert!(fits(&parts[0]) && is_bare(&parts[0]));
     }
 }

@@ -121,7 +121,7 @@ struct At<'a> {
 impl<'a> Data<'a> {
     /// Of this.
     pub fn of(alert: &'a AlertData<'a>) -> Self {
-        let resolved = alert.kind == "resolved";
+        let resolved = alert.is_resolved();
         Self {
             alert,
             values_of_all: OnceCell::new(),
@@ -134,7 +134,7 @@ impl<'a> Data<'a> {
             window_start: alert.window_start,
             window_end: alert.window_end,
             since: alert.since,
-            kind: alert.kind,
+            kind: alert.word(),
             status: if resolved { "resolved" } else { "firing" },
             labels: alert.group,
             starts_at: alert.since,

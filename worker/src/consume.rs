@@ -7,6 +7,7 @@
 mod asks;
 mod books;
 mod commits;
+mod events;
 mod line;
 mod metrics;
 mod plan;

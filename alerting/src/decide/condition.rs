@@ -7,7 +7,7 @@ use domain::{Condition, Extras, ExtremeDirection, Limit, SHARE, SpikeDirection};
 
 use super::{Bucket, GroupState, Seen};
 use crate::decide::walk::Window;
-use crate::fold::number;
+use crate::values::number;
 
 /// Values that `NewValue` remembers of a group. Over the bound, those not seen for the longest time are forgotten.
 pub const SEEN_KEPT: usize = 1_000;

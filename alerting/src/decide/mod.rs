@@ -20,6 +20,7 @@
 //! Clauses of docs/semantics.md: E5, E10.
 
 mod condition;
+mod group;
 mod state;
 mod walk;
 
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use domain::{AlertKind, Condition, Extras, Millis, RulePlan, Sample};
 
 pub use condition::{SEEN_KEPT, Test};
+pub use group::{Reached, Step, decide, observed};
 pub use state::{Episode, GroupState};
 
 use crate::window::Buckets;
@@ -92,7 +94,7 @@ impl RuleParams {
             notify_resolved: plan.resolve.is_some_and(|resolve| resolve.notify),
             allowed_lateness: plan.allowed_lateness.0,
             each: window.is_none() && alone,
-            kept: crate::fold::values_kept(&plan.condition),
+            kept: crate::values::values_kept(&plan.condition),
         })
     }
 
@@ -122,22 +124,17 @@ impl RuleParams {
     }
 
     /// The last boundary that a watermark decides: `floor((watermark - allowedLateness) / width) * width`.
-    pub fn decided_to(&self, watermark_ms: i64) -> i64 {
+    fn decided_to(&self, watermark_ms: i64) -> i64 {
         self.buckets.start_of(watermark_ms.saturating_sub(self.allowed_lateness))
     }
 
-    /// Whether a count for the bucket comes after it was decided.
-    pub fn is_late(&self, bucket_ms: i64, decided_to_ms: i64) -> bool {
-        bucket_ms + self.buckets.width() <= decided_to_ms
-    }
-
     /// Buckets that start before this instant can't matter any more, once all is decided up to the boundary.
-    pub fn keep_from(&self, decided_to_ms: i64) -> i64 {
+    fn keep_from(&self, decided_to_ms: i64) -> i64 {
         decided_to_ms.saturating_sub(self.history() - self.buckets.width())
     }
 
     /// The first boundary at which a bucket does not matter any more.
-    pub fn left_at(&self, bucket_ms: i64) -> i64 {
+    fn left_at(&self, bucket_ms: i64) -> i64 {
         bucket_ms + self.history() + self.buckets.width()
     }
 
@@ -203,21 +200,10 @@ pub struct Seen {
 /// `buckets` are the group's, sorted by start: at least those from [`RuleParams::keep_from`] of `decided_from_ms` on. For a
 /// rule that has never decided, `decided_from_ms` is any boundary at or before the first bucket's start and `observed_ms`.
 /// `observed_ms` is since when the rule has seen all records, if that is known ([`RuleParams::needs_observed`]).
-pub fn advance(
-    params: &RuleParams,
-    state: &mut GroupState,
-    buckets: &[Bucket],
-    observed_ms: Option<i64>,
-    decided_from_ms: i64,
-    decided_to_ms: i64,
-) -> Vec<Decision> {
-    let range = (decided_from_ms, decided_to_ms);
-    advance_at_most(params, state, buckets, observed_ms, range, usize::MAX).0
-}
-
-/// As [`advance`], but ends at the boundary of the `most`-th decision; also the boundary up to which all is decided. Going
-/// on from there gives what going on at once would have given. `most` is 1 or more.
-pub fn advance_at_most(
+///
+/// Ends at the boundary of the `most`-th decision, 1 or more; also the boundary up to which all is decided. Going on from there
+/// gives what going on at once would have given.
+fn advance_at_most(
     params: &RuleParams,
     state: &mut GroupState,
     buckets: &[Bucket],
@@ -236,9 +222,23 @@ pub fn advance_at_most(
     (decisions, decided_to_ms)
 }
 
+/// As [`advance_at_most`], without an end before `decided_to_ms`.
+#[cfg(test)]
+pub(crate) fn advance(
+    params: &RuleParams,
+    state: &mut GroupState,
+    buckets: &[Bucket],
+    observed_ms: Option<i64>,
+    decided_from_ms: i64,
+    decided_to_ms: i64,
+) -> Vec<Decision> {
+    let range = (decided_from_ms, decided_to_ms);
+    advance_at_most(params, state, buckets, observed_ms, range, usize::MAX).0
+}
+
 /// The next boundary after `decided_to_ms` at which the group's state changes or somebody is told, if no further record
 /// is counted; none when nothing will. Until then the group need not be looked at.
-pub fn next_due(
+fn next_due(
     params: &RuleParams,
     state: &GroupState,
     buckets: &[Bucket],

@@ -151,8 +151,8 @@ fn the_watermark_decides_whole_buckets_after_the_allowed_lateness() {
     let params = frequency(1, "1m", None, None);
     assert_eq!(params.decided_to(13_999), 11_000);
     assert_eq!(params.decided_to(12_999), 10_000);
-    assert!(params.is_late(9_000, 10_000));
-    assert!(!params.is_late(10_000, 10_000));
+    assert!(params.is_late(9_000, Some(10_000)));
+    assert!(!params.is_late(10_000, Some(10_000)));
     // At the next boundary, 11 s, the window begins at -49 s.
     assert_eq!(params.keep_from(10_000), -49_000);
 }

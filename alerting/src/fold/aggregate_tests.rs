@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::values::rank;
 
 fn values(list: &[u16], kept: usize) -> Values {
     let mut values = Values::default();
@@ -66,9 +67,9 @@ fn a_limit_decides_how_many_values_are_kept() {
     let cardinality = |limit| {
         values_kept(&Condition::Cardinality { path: String::new(), window: domain::Millis(1), limit })
     };
-    assert_eq!(cardinality(Limit::Above(5)), 101);
-    assert_eq!(cardinality(Limit::Below(500)), 501);
-    assert_eq!(cardinality(Limit::Above(1_000_000)), 10_000);
+    assert_eq!(cardinality(domain::Limit::Above(5)), 101);
+    assert_eq!(cardinality(domain::Limit::Below(500)), 501);
+    assert_eq!(cardinality(domain::Limit::Above(1_000_000)), 10_000);
 }
 
 #[test]

@@ -16,12 +16,11 @@ use std::sync::Arc;
 
 use aggregate::Measures;
 use aho_corasick::AhoCorasick;
-use domain::{Format, Reading, RulePlan};
+use domain::{DropReason, Format, Reading, RulePlan};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
-pub(crate) use aggregate::number;
-pub use aggregate::{Aggregate, MAX_CARDINALITY, TOP_KEPT, VALUES_KEPT, merge_values, values_kept};
+pub use aggregate::Aggregate;
 pub use partition::{Aggregates, Partition};
 
 use index::Index;
@@ -33,7 +32,6 @@ use crate::{
     event_time::{EventTime, EventTimeError},
     matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
-    reason::DropReason,
     record::{RawRecord, Record},
     window::Buckets,
 };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use domain::{Count, DropSample, Dropped, Matched, RecordRef, Sample};
+use domain::{Count, DropReason, DropSample, Dropped, Matched, RecordRef, Sample};
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,7 +16,6 @@ use crate::{
     document::Document,
     matching::Memory,
     paths,
-    reason::DropReason,
     record::{RawRecord, Record},
     sample::{self, MAX_SAMPLE},
 };
@@ -153,7 +152,7 @@ impl Partition {
             .into_iter()
             .map(|((rule, reason), (count, sample))| {
                 let sample = (reason != DropReason::Tombstone).then_some(sample);
-                Dropped { rule, reason: reason.name().to_owned(), count, sample }
+                Dropped { rule, reason, count, sample }
             })
             .collect();
         Aggregates { counts, records: held.records, dropped }

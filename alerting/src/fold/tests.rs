@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::decide::{self, Bucket, Decision, GroupState};
 use crate::record::MAX_AHEAD;
+use crate::values::VALUES_KEPT;
 
 pub(super) fn plan(matches: &str, group: &[(&str, &str)], condition: Condition) -> RulePlan {
     RulePlan {
@@ -123,11 +124,11 @@ fn what_is_not_counted_has_a_reason() {
     assert_eq!(engine.add(&mut partition, &of_nobody), read(0));
     let dropped: Vec<_> =
         partition.take().dropped.into_iter().map(|it| (it.rule, it.reason, it.count)).collect();
-    let expected: Vec<(Option<Uuid>, String, i64)> = vec![
-        (None, "Tombstone".into(), 1),
-        (None, "Undecodable".into(), 2),
-        (Some(GOOD), "GroupMissing".into(), 2),
-        (Some(GOOD), "MatchWrongType".into(), 1),
+    let expected: Vec<(Option<Uuid>, DropReason, i64)> = vec![
+        (None, DropReason::Tombstone, 1),
+        (None, DropReason::Undecodable, 2),
+        (Some(GOOD), DropReason::GroupMissing, 2),
+        (Some(GOOD), DropReason::MatchWrongType, 1),
     ];
     assert_eq!(dropped, expected);
 }
@@ -298,7 +299,7 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let counts: Vec<_> = aggregates.counts.iter().map(|count| (count.bucket_ms, count.count)).collect();
     assert_eq!(counts, [(clock_ms + MAX_AHEAD, 1)]);
     let sample = Some(domain::DropSample { offset: 1, detail: String::new() });
-    let dropped = Dropped { rule: Some(GOOD), reason: "TimeAhead".to_owned(), count: 2, sample };
+    let dropped = Dropped { rule: Some(GOOD), reason: DropReason::TimeAhead, count: 2, sample };
     assert_eq!(aggregates.dropped, [dropped]);
     assert_eq!(aggregates.records.len(), 3, "what speaks for each record needs no time");
 }
@@ -315,10 +316,7 @@ fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and
     let dropped = partition.take().dropped;
     let detail = "`>=` does not take int and string".to_owned();
     let sample = Some(domain::DropSample { offset: 7, detail });
-    assert_eq!(
-        dropped,
-        [Dropped { rule: Some(GOOD), reason: "MatchWrongType".to_owned(), count: 3, sample }]
-    );
+    assert_eq!(dropped, [Dropped { rule: Some(GOOD), reason: DropReason::MatchWrongType, count: 3, sample }]);
 }
 
 /// What is held compactly and what does not fit there come to the same.

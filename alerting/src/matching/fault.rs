@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::reason::DropReason;
+use domain::DropReason;
 
 /// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

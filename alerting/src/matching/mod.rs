@@ -43,7 +43,8 @@ use std::fmt;
 use bumpalo::Bump;
 use cel::{ParseErrors, parser::Parser};
 
-use crate::{reason::DropReason, record::Record};
+use crate::record::Record;
+use domain::DropReason;
 use fault::Fault;
 use program::Node;
 

@@ -481,11 +481,7 @@ fn the_generated_rules_and_records_make_every_condition_fire_repeat_and_resolve(
         let until = records.iter().map(|rec| rec.at).max().unwrap() + 60_000;
         let states = reached.entry(plan.condition.name()).or_default();
         for (_, _, kind, since, ..) in twin(&plan, &records, until) {
-            states.insert(match kind {
-                AlertKind::Firing => "firing",
-                AlertKind::Repeat { .. } => "repeat",
-                AlertKind::Resolved => "resolved",
-            });
+            states.insert(kind.name());
             assert!(since <= until);
         }
     }

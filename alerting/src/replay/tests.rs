@@ -102,7 +102,7 @@ fn any_tells_of_each_record_and_what_is_not_counted_has_a_reason() {
     }
     assert!(replay.push(&raw(0, 3, 4_000, "{")).undecodable.is_some());
     assert_eq!(told(&replay.decide()), [(0, "a", None, 1), (2, "b", None, 1)]);
-    let dropped: Vec<_> = replay.dropped().iter().map(|((rule, why), n)| (*rule, why.as_str(), *n)).collect();
+    let dropped: Vec<_> = replay.dropped().iter().map(|((rule, why), n)| (*rule, why.name(), *n)).collect();
     assert_eq!(dropped, [(RULE, "GroupMissing", 1), (RULE, "Undecodable", 1)]);
 }
 
@@ -137,7 +137,7 @@ fn a_record_counts_at_the_time_that_it_says_not_at_its_timestamp() {
     assert_eq!(told(&events)[0], (103, "a", Some(AlertKind::Firing), 2));
     let first = events[0].first.as_ref().unwrap();
     assert_eq!(first.at.time.as_millisecond(), 101_000);
-    let dropped: Vec<_> = replay.dropped().iter().map(|((_, why), n)| (why.as_str(), *n)).collect();
+    let dropped: Vec<_> = replay.dropped().iter().map(|((_, why), n)| (why.name(), *n)).collect();
     assert_eq!(dropped, [("TimeAhead", 1), ("TimeMissing", 2), ("Undecodable", 1)]);
 }
 
@@ -169,7 +169,7 @@ fn rules_that_read_the_same_topic_otherwise_do_not_disturb_each_other() {
     let told: Vec<_> = events.iter().map(|event| (event.rule, event.group["g"].as_str())).collect();
     assert_eq!(told, [(RULE, "a"), (LOGFMT, "b")]);
     assert_eq!(events[1].last.as_ref().unwrap().value, serde_json::json!({"g": "b", "n": "1"}));
-    let dropped: Vec<_> = replay.dropped().iter().map(|((rule, why), n)| (*rule, why.as_str(), *n)).collect();
+    let dropped: Vec<_> = replay.dropped().iter().map(|((rule, why), n)| (*rule, why.name(), *n)).collect();
     assert_eq!(
         dropped,
         [

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use alerting::reason::DropReason;
 use alerting::record::RawRecord;
 use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Program, Value};
+use domain::DropReason;
 use serde_json::Value as Json;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));

@@ -10,8 +10,8 @@ mod interpreter;
 
 use alerting::document::Document;
 use alerting::matching::Matcher;
-use alerting::reason::DropReason;
 use alerting::record::{Header, RawRecord, Record};
+use domain::DropReason;
 use serde_json::{Value, json};
 
 use dice::Dice;

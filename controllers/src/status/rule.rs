@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crds::rule::{AlertRuleStatus, FiringGroup};
+use domain::DropReason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::messages::{RuleStatus, StatusBody, Uncountable};
 
-use super::{Facts, became, moment, under_way, waiting, word};
+use super::{Facts, became, moment, under_way, waiting};
 use crate::conditions::{Conditions, Is, Standing, cut, reasons, types};
 
 /// What a rule shows; `before` is what it shows now.
@@ -37,7 +38,7 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     }
     became::delivered(&mut conditions, facts, &told.told);
     if let Some(why) = &told.uncountable {
-        conditions.set(types::UNMATCHED, Is::True, &word(&why.reason), &uncountable(why));
+        conditions.set(types::UNMATCHED, Is::True, why.reason.name(), &uncountable(why));
     } else {
         let message = "most of the records that came lately could be looked into";
         conditions.set(types::UNMATCHED, Is::False, reasons::COUNTED, message);
@@ -48,12 +49,14 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
 /// Why records can't be counted, with one of them.
 fn uncountable(why: &Uncountable) -> String {
     let Uncountable { reason, share, matched, partition, offset, detail } = why;
-    let (of, what) = match (matched, reason.as_str()) {
-        (true, "TimeMissing") => ("that matched", "have no event time where source.eventTime says"),
-        (true, "TimeAhead") => ("that matched", "have an event time too far ahead of the clock"),
-        (true, "ValueMissing") => ("that matched", "have no value at the condition's path"),
+    let (of, what) = match (matched, reason) {
+        (true, DropReason::TimeMissing) => ("that matched", "have no event time where source.eventTime says"),
+        (true, DropReason::TimeAhead) => ("that matched", "have an event time too far ahead of the clock"),
+        (true, DropReason::ValueMissing) => ("that matched", "have no value at the condition's path"),
         (true, _) => ("that matched", "have no single value at a path of groupBy"),
-        (false, "Undecodable") => ("that came", "can't be decoded, and are in the dead-letter topics"),
+        (false, DropReason::Undecodable) => {
+            ("that came", "can't be decoded, and are in the dead-letter topics")
+        }
         (false, _) => ("that came", "can't be decided by match"),
     };
     let least = if *share < 100 { "at least " } else { "" };
@@ -69,18 +72,18 @@ fn uncountable(why: &Uncountable) -> String {
 }
 
 /// Reasons under `unmatched` that are not of records, or not of what they hold.
-const NOT_OF_RECORDS: [&str; 7] = [
-    "Tombstone",
-    "GroupsEvicted",
-    "GroupsFull",
-    "StateFull",
-    "LettersDropped",
-    "HistoryDropped",
-    "Undecodable",
+const NOT_OF_RECORDS: [DropReason; 7] = [
+    DropReason::GroupsEvicted,
+    DropReason::GroupsFull,
+    DropReason::HistoryDropped,
+    DropReason::LettersDropped,
+    DropReason::StateFull,
+    DropReason::Tombstone,
+    DropReason::Undecodable,
 ];
 
 fn unmatched_total(told: &RuleStatus) -> i64 {
-    let counts = told.unmatched.iter().filter(|(reason, _)| !NOT_OF_RECORDS.contains(&reason.as_str()));
+    let counts = told.unmatched.iter().filter(|(reason, _)| !NOT_OF_RECORDS.contains(reason));
     counts.map(|(_, count)| *count).sum()
 }
 
@@ -107,7 +110,7 @@ fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRul
         last_alert_time: moment(told.last_alert),
         late: Some(told.late),
         dead_lettered: Some(told.dead_lettered),
-        unmatched: first(&told.unmatched, 32),
+        unmatched: told.unmatched.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
         unmatched_total: Some(unmatched_total(told)),
         last_notification: became::last(&told.told),
         undelivered: became::undelivered(&told.told),
@@ -124,10 +127,10 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
 fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     let standing = quiet(facts, told);
     // What was left out for a quota within the last hour is said where people look.
-    let full = match told.and_then(|told| told.full.as_deref()) {
-        Some("StateFull") => reasons::STATE_FULL,
-        Some("GroupsFull") => reasons::GROUPS_FULL,
-        Some("GroupsEvicted") => reasons::GROUPS_EVICTED,
+    let full = match told.and_then(|told| told.full) {
+        Some(DropReason::StateFull) => reasons::STATE_FULL,
+        Some(DropReason::GroupsFull) => reasons::GROUPS_FULL,
+        Some(DropReason::GroupsEvicted) => reasons::GROUPS_EVICTED,
         _ => return standing,
     };
     match standing {
@@ -137,21 +140,21 @@ fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
 }
 
 fn quiet(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
-    let over = |reason: &str| told.is_some_and(|told| told.unmatched.contains_key(reason));
-    facts.ready(if over("StateFull") {
+    let over = |reason| told.is_some_and(|told| told.unmatched.contains_key(&reason));
+    facts.ready(if over(DropReason::StateFull) {
         "records are read and matched; the groups of this namespace's rules have taken as many bytes as the hub keeps for \
          one namespace (hub.quotas.stateBytes, 64 MiB by default) or one group 16 MiB: status.unmatched counts the records \
          without room under StateFull; fewer groups, shorter windows or a smaller maxGroups take less"
-    } else if over("ActivationsFull") {
+    } else if over(DropReason::ActivationsFull) {
         ACTIVATIONS_FULL
-    } else if over("GroupsEvicted") || over("GroupsFull") {
+    } else if over(DropReason::GroupsEvicted) || over(DropReason::GroupsFull) {
         "records are read and matched; there have been more groups than maxGroups, or than the hub keeps for one namespace \
          (hub.quotas.groups, 20000 by default), so quiet ones were forgotten: status.unmatched counts them under \
          GroupsEvicted, and records of groups without room under GroupsFull"
-    } else if over("LettersDropped") {
+    } else if over(DropReason::LettersDropped) {
         "records are read and matched; the hub holds as many bytes of dead letters as it may for the namespace \
          (hub.quotas.deadLetterBytes), so the oldest went: status.unmatched counts them under LettersDropped"
-    } else if over("HistoryDropped") {
+    } else if over(DropReason::HistoryDropped) {
         "records are read and matched; the hub holds as many bytes of finished notifications as it may for the \
          namespace (hub.quotas.finishedBytes), so the oldest went before their time: status.unmatched counts them \
          under HistoryDropped"
@@ -173,7 +176,8 @@ fn inactive(told: &RuleStatus) -> Option<Standing> {
     // The hub tells of at most 100 activations.
     let partitions = usize::try_from(told.partitions).unwrap_or(0).min(100);
     (partitions == 0 || told.activation.len() < partitions).then(|| {
-        let message = if told.unmatched.contains_key("ActivationsFull") { ACTIVATIONS_FULL } else { BEGINS };
+        let message =
+            if told.unmatched.contains_key(&DropReason::ActivationsFull) { ACTIVATIONS_FULL } else { BEGINS };
         under_way(reasons::WORKER_BEHIND, message.to_owned())
     })
 }

@@ -6,6 +6,7 @@ use crate::guarded::Guarded;
 use crds::AlertRule;
 use crds::channel::NotificationChannelStatus;
 use crds::rule::AlertRuleStatus;
+use domain::DropReason;
 use http::{Request, Response};
 use kube::client::Body;
 use kube::runtime::watcher;
@@ -133,19 +134,19 @@ fn partitions_that_nobody_reads_are_named() {
 fn records_without_room_are_told_with_the_bound_that_they_met() {
     let plan = plan();
     for (reason, bounds) in [
-        ("GroupsFull", ["maxGroups", "hub.quotas.groups"]),
-        ("StateFull", ["hub.quotas.stateBytes", "16 MiB"]),
+        (DropReason::GroupsFull, ["maxGroups", "hub.quotas.groups"]),
+        (DropReason::StateFull, ["hub.quotas.stateBytes", "16 MiB"]),
     ] {
         let status = shown(&plan, |facts| {
-            let unmatched = [(reason.to_owned(), 3)].into();
-            let told = RuleStatus { unmatched, full: Some(reason.to_owned()), ..active() };
+            let unmatched = [(reason, 3)].into();
+            let told = RuleStatus { unmatched, full: Some(reason), ..active() };
             facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
         });
         let ready = find(&status.conditions, types::READY).unwrap();
-        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", reason));
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", reason.name()));
         let message = &ready.message;
         assert!(bounds.iter().all(|bound| message.contains(bound)), "{message}");
-        assert_eq!(status.unmatched.get(reason), Some(&3));
+        assert_eq!(status.unmatched.get(reason.name()), Some(&3));
     }
 }
 
@@ -196,8 +197,8 @@ fn what_nobody_got_is_a_condition_that_names_the_channel_how_many_and_since_when
 
 #[test]
 fn a_rule_that_can_count_nothing_says_why_how_much_and_where() {
-    let why = |reason: &str, share, matched, detail: &str| Uncountable {
-        reason: reason.to_owned(),
+    let why = |reason, share, matched, detail: &str| Uncountable {
+        reason,
         share,
         matched,
         partition: "service-logs/0".to_owned(),
@@ -205,25 +206,25 @@ fn a_rule_that_can_count_nothing_says_why_how_much_and_where() {
         detail: detail.to_owned(),
     };
     let condition = |why: Option<Uncountable>| {
-        let unmatched = [("MatchWrongType".to_owned(), 3), ("Tombstone".to_owned(), 9)].into();
+        let unmatched = [(DropReason::MatchWrongType, 3), (DropReason::Tombstone, 9)].into();
         let status = told(RuleStatus { uncountable: why, unmatched, ..active() });
         assert_eq!(status.unmatched_total, Some(3));
         let condition = find(&status.conditions, types::UNMATCHED).unwrap();
         (condition.status.clone(), condition.reason.clone(), condition.message.clone())
     };
     let (is, reason, message) =
-        condition(Some(why("MatchWrongType", 100, false, "`>=` does not take int and string")));
+        condition(Some(why(DropReason::MatchWrongType, 100, false, "`>=` does not take int and string")));
     assert_eq!((is.as_str(), reason.as_str()), ("True", "MatchWrongType"));
     let said = "100% of the records that came lately can't be decided by match: `>=` does not take int and string; such as \
                 the one at service-logs/0 offset 17";
     assert!(message.starts_with(said), "{message}");
-    let (_, reason, message) = condition(Some(why("Undecodable", 90, false, "")));
+    let (_, reason, message) = condition(Some(why(DropReason::Undecodable, 90, false, "")));
     assert_eq!(reason, "Undecodable");
     assert!(
         message.starts_with("at least 90% of the records that came lately can't be decoded"),
         "{message}"
     );
-    let (_, _, message) = condition(Some(why("GroupMissing", 100, true, "")));
+    let (_, _, message) = condition(Some(why(DropReason::GroupMissing, 100, true, "")));
     assert!(message.contains("that matched lately have no single value at a path of groupBy"), "{message}");
     assert_eq!(condition(None).0, "False");
 }
@@ -260,7 +261,7 @@ fn a_worker_that_is_not_there_yet_is_told_with_the_hub_that_it_needs() {
 fn a_rule_that_is_not_active_for_want_of_room_says_so() {
     let plan = plan();
     let status = shown(&plan, |facts| {
-        let unmatched = [("ActivationsFull".to_owned(), 3)].into();
+        let unmatched = [(DropReason::ActivationsFull, 3)].into();
         let told = RuleStatus { unmatched, partitions: 2, ..active() };
         facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(told);
     });

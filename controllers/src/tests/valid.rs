@@ -161,7 +161,7 @@ fn the_names_of_a_rules_texts_are_those_of_its_messages() {
         window_start: at,
         window_end: at,
         since: at,
-        kind: "resolved",
+        kind: Some(domain::AlertKind::Resolved),
         record: Some((&value, &record)),
         first: Some((&value, &record)),
         value: None,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use alerting::fold::MAX_CARDINALITY;
+use alerting::values::MAX_CARDINALITY;
 use alerting::matching::Matcher;
 use alerting::paths::Path;
 use crds::rule::{self as wire, AlertRuleSpec, ConditionType as Type};

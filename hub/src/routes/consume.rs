@@ -9,7 +9,7 @@ use protocol::messages::{Commit, CommitResult, Entry, EntryResult, PlanQuery, Po
 
 use crate::clock;
 use crate::extract::{Asked, LARGE, Sent};
-use crate::metrics::{KindLabel, Metrics, ReasonLabel, drop_reason, seconds_since};
+use crate::metrics::{KindLabel, Metrics, ReasonLabel, seconds_since};
 use crate::problem::Refusal;
 use crate::state::App;
 use crate::wait::{LONGEST, Wait};
@@ -76,7 +76,7 @@ impl Tally {
             dropped: entry
                 .dropped
                 .iter()
-                .map(|dropped| (drop_reason(&dropped.reason), unsigned(dropped.count)))
+                .map(|dropped| (dropped.reason.name(), unsigned(dropped.count)))
                 .collect(),
         }
     }
@@ -84,7 +84,7 @@ impl Tally {
 
 fn count(metrics: &Metrics, tallies: &[Tally], results: &[EntryResult]) {
     for (tally, result) in tallies.iter().zip(results) {
-        if result.status != 200 {
+        if !result.is_accepted() {
             metrics.entries_refused.inc();
             continue;
         }

@@ -39,7 +39,7 @@ pub(crate) struct Plain;
 
 impl Render for Plain {
     fn alert(&self, alert: &AlertData<'_>, _: std::time::Instant) -> Rendered {
-        let title = format!("{} {} {}", alert.rule, alert.kind, alert.count);
+        let title = format!("{} {} {}", alert.rule, alert.word(), alert.count);
         Rendered {
             title: if alert.plan.summary == TITLED { alert.titled(title) } else { title },
             summary: saw(alert.value, alert.previous, alert.values, alert.top),

@@ -6,8 +6,8 @@ use alerting::fold::{Engine, Partition};
 use alerting::record::RawRecord;
 use alerting::replay::Replay;
 use domain::{
-    AlertKind, Cause, Condition, ExtremeDirection, Limit, Millis, Plan, PlanBody, Reading, Resolve, RulePlan,
-    SpikeDirection,
+    AlertKind, Cause, Condition, DropReason, ExtremeDirection, Limit, Millis, Plan, PlanBody, Reading,
+    Resolve, RulePlan, SpikeDirection,
 };
 use proptest::prelude::*;
 use protocol::messages::Entry;
@@ -149,7 +149,7 @@ async fn in_the_ledger(
     for (at, (partition, take)) in steps.iter().copied().chain(rest).enumerate() {
         let to = (done[partition] + take).min(records[partition].len());
         let entry = entry_of(plan, partition, &records[partition], done[partition], to);
-        assert_eq!(bed.commit(vec![entry], 1_000).await.entries[0].status, 200);
+        assert!(bed.commit(vec![entry], 1_000).await.entries[0].is_accepted());
         done[partition] = to;
         if at == 3 {
             bed = bed.reopen().await;
@@ -279,7 +279,7 @@ async fn over_its_bound_the_quiet_groups_without_a_record_for_longest_go_and_are
     let counts = vec![count("newer", 4, 1)];
     bed.commit(vec![until(Entry { counts, ..entry(0, 5, 6) }, 5)], 5).await;
     let held = bed.ledger.counts().await.unwrap();
-    assert_eq!((held.groups, held.firing, held.unmatched.get("GroupsEvicted")), (3, 1, Some(&1)));
+    assert_eq!((held.groups, held.firing, held.unmatched.get(&DropReason::GroupsEvicted)), (3, 1, Some(&1)));
     // "old" went: what it gets now is all that it has.
     let counts = vec![count("old", 5, 2), count("new", 5, 2)];
     bed.commit(vec![until(Entry { counts, ..entry(0, 6, 10) }, 6)], 6).await;
@@ -294,6 +294,6 @@ async fn records_of_new_groups_are_counted_as_such_where_all_groups_are_firing()
     bed.commit(vec![until(Entry { counts: vec![count("a", 1, 3)], ..entry(0, 0, 3) }, 2)], 2).await;
     bed.commit(vec![until(Entry { counts: vec![count("b", 2, 4)], ..entry(0, 3, 7) }, 3)], 3).await;
     let held = bed.ledger.counts().await.unwrap();
-    assert_eq!((held.groups, held.unmatched.get("GroupsFull")), (1, Some(&4)));
+    assert_eq!((held.groups, held.unmatched.get(&DropReason::GroupsFull)), (1, Some(&4)));
     assert_eq!(bed.titles().await, ["three firing 3"]);
 }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::Outcome;
+use domain::{DropReason, Outcome};
 use ledger::WorkerView;
 use protocol::messages::{
     ChannelAction, ChannelRequest, ChannelStatus, ObjectProblem, ObjectStatus, Pool, RuleStatus, StatusBody,
@@ -90,10 +90,10 @@ async fn a_rule_tells_what_fires_what_it_matched_and_from_where() {
     let bed = ready(three()).await;
     let counts = vec![count("pay", 5, 3), count("mail", 5, 1)];
     let dropped = vec![
-        protocol::messages::Dropped { rule: None, reason: "Undecodable".into(), count: 2, sample: None },
+        protocol::messages::Dropped { rule: None, reason: DropReason::Undecodable, count: 2, sample: None },
         protocol::messages::Dropped {
             rule: Some(RULE),
-            reason: "GroupMissing".into(),
+            reason: DropReason::GroupMissing,
             count: 4,
             sample: None,
         },
@@ -106,7 +106,7 @@ async fn a_rule_tells_what_fires_what_it_matched_and_from_where() {
     assert_eq!((status.firing[0].group.clone(), status.firing[0].since), (group("pay"), at(6)));
     assert_eq!(
         (status.dead_lettered, status.unmatched.clone()),
-        (2, BTreeMap::from([("GroupMissing".into(), 4)]))
+        (2, BTreeMap::from([(DropReason::GroupMissing, 4)]))
     );
     assert_eq!((status.partitions, status.lag), (1, 20));
     assert_eq!(status.activation, BTreeMap::from([("orders/0".into(), 0)]));
@@ -362,9 +362,9 @@ async fn a_channel_that_takes_messages_again_is_told_at_once() {
     publish(&bed, 20).await;
 }
 
-fn dropped(reason: &str, count: i64, detail: &str) -> protocol::messages::Dropped {
+fn dropped(reason: DropReason, count: i64, detail: &str) -> protocol::messages::Dropped {
     let sample = Some(protocol::messages::DropSample { offset: 1, detail: detail.into() });
-    protocol::messages::Dropped { rule: Some(RULE), reason: reason.into(), count, sample }
+    protocol::messages::Dropped { rule: Some(RULE), reason, count, sample }
 }
 
 #[tokio::test]
@@ -372,34 +372,34 @@ async fn a_rule_whose_match_fails_on_each_record_says_so_at_once_with_a_sample_u
     let bed = ready(three()).await;
     bed.commit(vec![entry(0, 0, 0)], 1).await;
     publish(&bed, 1).await;
-    let fails = dropped("MatchWrongType", 3, "`>=` does not take int and string");
+    let fails = dropped(DropReason::MatchWrongType, 3, "`>=` does not take int and string");
     let entry_of = |dropped, from, to| protocol::messages::Entry { dropped, ..entry(0, from, to) };
     bed.commit(vec![entry_of(vec![fails.clone()], 0, 3)], 2).await;
     publish(&bed, 2).await;
     let said = rule_status(&bed).await.uncountable.unwrap();
-    assert_eq!((said.reason.as_str(), said.share, said.matched), ("MatchWrongType", 100, false));
+    assert_eq!((said.reason, said.share, said.matched), (DropReason::MatchWrongType, 100, false));
     assert_eq!((said.partition.as_str(), said.offset), ("orders/0", 1));
     assert_eq!(said.detail, "`>=` does not take int and string");
     let mended = changed(three(), |rule| rule.matches = "record.n >= 1".into());
     bed.put(vec![mended]).await;
     publish(&bed, 3).await;
     assert_eq!(rule_status(&bed).await.uncountable, None);
-    assert_eq!(rule_status(&bed).await.unmatched["MatchWrongType"], 3, "what is counted is kept");
+    assert_eq!(rule_status(&bed).await.unmatched[&DropReason::MatchWrongType], 3, "what is counted is kept");
 }
 
 #[tokio::test]
 async fn records_of_which_few_fail_are_no_news_and_a_source_of_undecodable_ones_is() {
     let bed = ready(three()).await;
     let entry_of = |dropped, from, to| protocol::messages::Entry { dropped, ..entry(0, from, to) };
-    bed.commit(vec![entry_of(vec![dropped("MatchWrongType", 4, "")], 0, 10)], 1).await;
+    bed.commit(vec![entry_of(vec![dropped(DropReason::MatchWrongType, 4, "")], 0, 10)], 1).await;
     publish(&bed, 1).await;
     assert_eq!(rule_status(&bed).await.uncountable, None);
-    let all = protocol::messages::Dropped { rule: None, ..dropped("Undecodable", 990, "") };
+    let all = protocol::messages::Dropped { rule: None, ..dropped(DropReason::Undecodable, 990, "") };
     bed.commit(vec![entry_of(vec![all], 10, 1_000)], 2).await;
     publish(&bed, 2).await;
     let said = rule_status(&bed).await.uncountable.unwrap();
-    assert_eq!((said.reason.as_str(), said.share), ("Undecodable", 90));
-    let tombs = protocol::messages::Dropped { rule: None, ..dropped("Tombstone", 5_000, "") };
+    assert_eq!((said.reason, said.share), (DropReason::Undecodable, 90));
+    let tombs = protocol::messages::Dropped { rule: None, ..dropped(DropReason::Tombstone, 5_000, "") };
     bed.commit(vec![entry_of(vec![tombs], 1_000, 6_000)], 3).await;
     publish(&bed, 3).await;
     assert!(rule_status(&bed).await.uncountable.is_some(), "tombstones say nothing");
@@ -412,8 +412,8 @@ async fn records_of_which_few_fail_are_no_news_and_a_source_of_undecodable_ones_
 async fn a_rule_all_of_whose_matches_lack_their_group_can_not_count_though_most_records_do_not_match() {
     let bed = ready(three()).await;
     let entry_of = |dropped, from, to| protocol::messages::Entry { dropped, ..entry(0, from, to) };
-    bed.commit(vec![entry_of(vec![dropped("GroupMissing", 3, "")], 0, 5_000)], 1).await;
+    bed.commit(vec![entry_of(vec![dropped(DropReason::GroupMissing, 3, "")], 0, 5_000)], 1).await;
     publish(&bed, 1).await;
     let said = rule_status(&bed).await.uncountable.unwrap();
-    assert_eq!((said.reason.as_str(), said.share, said.matched), ("GroupMissing", 100, true));
+    assert_eq!((said.reason, said.share, said.matched), (DropReason::GroupMissing, 100, true));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domain::{Outcome, Plan};
+use domain::{DropReason, Outcome, Plan};
 use ledger::{Error, Ledger};
 use protocol::messages::{
     ChannelAction, ChannelRequest, Commit, CommitResult, DeadLetter, DeadLetterQuery, Entry, HeldLetter,
@@ -65,7 +65,7 @@ pub(crate) fn letter(offset: i64, value: &str) -> DeadLetter {
 async fn letters(bed: &Bed, namespace: &str, (from, to): (i64, i64), value: &str) {
     let dead_letters = (from..to).map(|offset| letter(offset, value)).collect();
     let entries = vec![Entry { dead_letters, ..entry(0, from, to) }];
-    assert_eq!(commit(&bed.ledger, namespace, entries, from).await.unwrap().entries[0].status, 200);
+    assert!(commit(&bed.ledger, namespace, entries, from).await.unwrap().entries[0].is_accepted());
 }
 
 /// All letters, newest first, and in how many pages they came.
@@ -159,7 +159,7 @@ async fn letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() 
     assert!((200..500).contains(&size), "{size} bytes each");
     assert_eq!(offsets(&bed, OTHER).await.len(), 10);
     let counts = bed.ledger.counts().await.unwrap();
-    assert_eq!(counts.unmatched.get("LettersDropped"), Some(&(400 - kept.len() as i64)));
+    assert_eq!(counts.unmatched.get(&DropReason::LettersDropped), Some(&(400 - kept.len() as i64)));
     assert!(counts.most["letters"] <= 20_000, "{:?}", counts.most);
     assert_eq!(bed.ledger.metrics().letters_dropped, 400 - kept.len() as u64);
 }
@@ -242,7 +242,7 @@ async fn finished_notifications_over_a_namespaces_bytes_go_oldest_first_and_its_
     assert_eq!(left, (60 - left.len() as i64..60).map(at).collect::<Vec<_>>(), "the newest");
     assert_eq!(bed.stories_of(OTHER).await.len(), 5);
     let counts = bed.ledger.counts().await.unwrap();
-    assert_eq!(counts.unmatched.get("HistoryDropped"), Some(&(60 - left.len() as i64)));
+    assert_eq!(counts.unmatched.get(&DropReason::HistoryDropped), Some(&(60 - left.len() as i64)));
     bed.ledger.publish_statuses(Arc::default(), at(100)).await.unwrap();
     let told = |uid: Uuid, feed: &protocol::messages::Feed| {
         feed.objects.iter().find(|status| status.uid == uid).map(|status| status.body.clone())
@@ -276,16 +276,18 @@ async fn rules_over_a_namespaces_activations_are_told_and_become_active_when_the
     for round in 0..2 {
         let entries = (0..4).map(|p| entry(p, round, round + 1)).collect();
         let result = bed.commit(entries, round).await;
-        assert!(result.entries.iter().all(|entry| entry.status == 200));
+        assert!(result.entries.iter().all(|entry| entry.is_accepted()));
     }
     commit(&bed.ledger, OTHER, vec![entry(0, 0, 1)], 1).await.unwrap();
     let activations = async |now| {
         bed.ledger.publish_statuses(Arc::default(), at(now)).await.unwrap();
         let feed = bed.ledger.feed(0).await.unwrap();
         let rules = feed.objects.into_iter().filter_map(|status| match status.body {
-            protocol::messages::StatusBody::AlertRule(rule) => {
-                Some((status.uid, rule.activation.len(), rule.unmatched.get("ActivationsFull").copied()))
-            }
+            protocol::messages::StatusBody::AlertRule(rule) => Some((
+                status.uid,
+                rule.activation.len(),
+                rule.unmatched.get(&DropReason::ActivationsFull).copied(),
+            )),
             _ => None,
         });
         let mut rules: Vec<_> = rules.collect();
@@ -357,7 +359,7 @@ async fn what_was_pruned_makes_room_in_a_file_that_is_full() {
     assert!(matches!(error, Error::StorageFull(_)), "{error}");
     while bed.ledger.prune(at(8 * 86_400), WEEK, WEEK).await.unwrap().more {}
     assert!(bed.stories().await.is_empty());
-    assert_eq!(records(300).await.unwrap().entries[0].status, 200);
+    assert!(records(300).await.unwrap().entries[0].is_accepted());
     counted_is_right(&bed.path()).await;
 }
 

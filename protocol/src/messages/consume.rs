@@ -139,11 +139,47 @@ pub struct CommitResult {
 
 /// What became of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EntryResult {
-    /// 200: durable. 409: the ledger holds another offset; drop what is held and read again from `offset`.
-    /// 404: the topic has not been opened (or is another one now): ask for positions.
-    pub status: u16,
-    /// What the ledger holds now.
-    pub offset: i64,
+#[serde(from = "WireResult", into = "WireResult")]
+pub enum EntryResult {
+    /// It is durable; the ledger holds this offset now.
+    Accepted(i64),
+    /// The ledger holds another offset, this one: drop what is held and read again from there.
+    Elsewhere(i64),
+    /// The topic has not been opened, or is another one now: ask for positions.
+    Unknown,
+}
+
+impl EntryResult {
+    /// Whether it is durable.
+    pub fn is_accepted(self) -> bool {
+        matches!(self, Self::Accepted(_))
+    }
+}
+
+/// The same on the wire, as consumers of the release before read it: 200, 409 or 404.
+#[derive(Serialize, Deserialize)]
+struct WireResult {
+    status: u16,
+    offset: i64,
+}
+
+impl From<EntryResult> for WireResult {
+    fn from(result: EntryResult) -> Self {
+        let (status, offset) = match result {
+            EntryResult::Accepted(offset) => (200, offset),
+            EntryResult::Elsewhere(offset) => (409, offset),
+            EntryResult::Unknown => (404, 0),
+        };
+        Self { status, offset }
+    }
+}
+
+impl From<WireResult> for EntryResult {
+    fn from(WireResult { status, offset }: WireResult) -> Self {
+        match status {
+            200 => Self::Accepted(offset),
+            409 => Self::Elsewhere(offset),
+            _ => Self::Unknown,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{DeliveryState, Digest, Plan};
+use domain::{DeliveryState, Digest, DropReason, Plan};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -177,7 +177,7 @@ pub struct RuleStatus {
     /// Records of its topics that could not be decoded.
     pub dead_lettered: i64,
     /// Records on which `match` or `groupBy` could not be evaluated, by reason.
-    pub unmatched: BTreeMap<String, i64>,
+    pub unmatched: BTreeMap<DropReason, i64>,
     /// Partitions of its topics that the source has opened.
     pub partitions: i32,
     /// Partitions without an owner for a minute or more, as `topic/partition`; at most 10.
@@ -190,7 +190,7 @@ pub struct RuleStatus {
     pub groups: i64,
     /// The quota for which records or groups were left out within the last hour: `GroupsFull`, `StateFull`, `GroupsEvicted`.
     #[serde(default)]
-    pub full: Option<String>,
+    pub full: Option<DropReason>,
     /// Where at least half of the records that came lately can't be looked into or counted: why, and one of them.
     #[serde(default)]
     pub uncountable: Option<Uncountable>,
@@ -204,7 +204,7 @@ pub struct RuleStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Uncountable {
     /// As in `unmatched`, or `Undecodable`.
-    pub reason: String,
+    pub reason: DropReason,
     /// Per cent of the records lately, in tens, 50 to 100: of those read; where `matched`, of those that matched.
     pub share: i32,
     /// Whether the records matched, and could not be counted after that.

@@ -9,22 +9,13 @@ use std::time::Duration;
 use protocol::messages::{ObjectProblem, PositionsRequest, TopicEnds};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::events::{Event, Opened, now_ms};
 use super::problems::Standing;
-use super::reader::Event;
 use crate::context::Context;
 use crate::kafka::{Broker, Ends, Fault, FaultKind, Topic};
 
 /// How often the broker is asked about the topics.
 const PROBE: Duration = Duration::from_secs(5);
-
-/// A topic and where to read on in it.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// The topic's id.
-    pub id: String,
-    /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
-    pub partitions: Vec<(i64, i64, i64)>,
-}
 
 /// Asks broker and hub where to read on.
 pub async fn positions(
@@ -120,7 +111,7 @@ pub async fn ends(
 ) {
     while let Some(partitions) = asked.recv().await {
         let broker = broker.clone();
-        let (clock_ms, answer) = blocking(move || (super::reader::now_ms(), broker.ends(&partitions))).await;
+        let (clock_ms, answer) = blocking(move || (now_ms(), broker.ends(&partitions))).await;
         if let Err(why) = &answer {
             tracing::debug!(why, "the ends are not known");
         }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use alerting::progress::Progress;
+use protocol::messages::EntryResult;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,17 +58,6 @@ pub struct Sent {
     /// The partition's end as last seen.
     pub end: i64,
     epoch: u64,
-}
-
-/// What the hub said of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It is durable.
-    Accepted,
-    /// The ledger holds another offset.
-    Elsewhere(i64),
-    /// The ledger does not know the topic by this id.
-    Unknown,
 }
 
 /// What to do after an answer.
@@ -290,18 +280,20 @@ impl<F: Default> Books<F> {
     ///
     /// `Elsewhere(to)` is as good as accepted: an earlier try whose answer was lost did it, or another consumer read the
     /// same records; either way the ledger has counted up to `to`, and what is held begins there.
-    pub fn answered(&mut self, answers: &[Answer]) -> Vec<Next> {
+    pub fn answered(&mut self, answers: &[EntryResult]) -> Vec<Next> {
         let mut next = Vec::new();
         for (at, sent) in self.flight.take().into_iter().flatten().enumerate() {
             // A missing answer is no answer to rest on: ask.
-            let answer = answers.get(at).copied().unwrap_or(Answer::Unknown);
+            let answer = answers.get(at).copied().unwrap_or(EntryResult::Unknown);
             let Some(open) = self.get_mut(&sent.key).filter(|open| open.epoch == sent.epoch) else {
                 continue;
             };
             match answer {
-                Answer::Accepted => next.push(Next::Done(sent.key, sent.to)),
-                Answer::Elsewhere(offset) if offset == sent.to => next.push(Next::Done(sent.key, sent.to)),
-                Answer::Elsewhere(offset) => {
+                EntryResult::Accepted(_) => next.push(Next::Done(sent.key, sent.to)),
+                EntryResult::Elsewhere(offset) if offset == sent.to => {
+                    next.push(Next::Done(sent.key, sent.to))
+                }
+                EntryResult::Elsewhere(offset) => {
                     open.from = offset;
                     open.read = offset;
                     open.held = F::default();
@@ -310,7 +302,7 @@ impl<F: Default> Books<F> {
                     open.mark = None;
                     next.push(Next::Read(sent.key, offset));
                 }
-                Answer::Unknown => {
+                EntryResult::Unknown => {
                     self.close(&sent.key);
                     next.push(Next::Ask(sent.key));
                 }

@@ -32,7 +32,7 @@ fn folding_goes_on_while_a_commit_is_in_flight_and_the_next_begins_where_it_ende
     assert_eq!((first[0].0.from, first[0].0.to, &first[0].1[..]), (10, 13, &[10, 11, 12][..]));
     read(&mut books, 13..15);
     assert!(books.take(false).is_empty(), "one in flight");
-    assert_eq!(books.answered(&[Answer::Accepted]), [Next::Done(key(0), 13)]);
+    assert_eq!(books.answered(&[EntryResult::Accepted(0)]), [Next::Done(key(0), 13)]);
     let second = books.take(false);
     assert_eq!((second[0].0.from, second[0].0.to, &second[0].1[..]), (13, 15, &[13, 14][..]));
 }
@@ -43,7 +43,7 @@ fn a_commit_accepted_before_its_answer_was_lost_is_done_and_what_was_held_after_
     read(&mut books, 10..13);
     books.take(false);
     read(&mut books, 13..14);
-    assert_eq!(books.answered(&[Answer::Elsewhere(13)]), [Next::Done(key(0), 13)]);
+    assert_eq!(books.answered(&[EntryResult::Elsewhere(13)]), [Next::Done(key(0), 13)]);
     assert_eq!(books.take(false)[0].1, [13]);
 }
 
@@ -53,7 +53,7 @@ fn a_ledger_that_is_elsewhere_drops_what_is_held_and_is_followed() {
     read(&mut books, 10..13);
     books.take(false);
     read(&mut books, 13..20);
-    assert_eq!(books.answered(&[Answer::Elsewhere(11)]), [Next::Read(key(0), 11)]);
+    assert_eq!(books.answered(&[EntryResult::Elsewhere(11)]), [Next::Read(key(0), 11)]);
     assert!(!books.holds());
     read(&mut books, 11..12);
     let taken = books.take(false);
@@ -69,7 +69,7 @@ fn an_answer_for_an_earlier_opening_of_the_partition_does_not_touch_the_present_
     books.open(key(0), Arc::from("id"), 10, 10);
     read(&mut books, 10..11);
     assert!(!books.in_flight_of(&key(0)));
-    assert_eq!(books.answered(&[Answer::Elsewhere(5)]), []);
+    assert_eq!(books.answered(&[EntryResult::Elsewhere(5)]), []);
     assert_eq!(books.take(false)[0].1, [10]);
 }
 
@@ -78,7 +78,7 @@ fn a_topic_that_the_ledger_does_not_know_is_closed_and_asked_about() {
     let mut books = books();
     read(&mut books, 10..13);
     books.take(false);
-    assert_eq!(books.answered(&[Answer::Unknown]), [Next::Ask(key(0))]);
+    assert_eq!(books.answered(&[EntryResult::Unknown]), [Next::Ask(key(0))]);
     assert_eq!(books.read(&key(0)), None);
 }
 
@@ -103,7 +103,7 @@ fn an_empty_commit_tells_event_time_once() {
     assert!(books.has_news());
     let taken = books.take(false);
     assert_eq!((taken[0].0.from, taken[0].0.to, taken[0].0.progress), (10, 10, Some(5_000)));
-    books.answered(&[Answer::Accepted]);
+    books.answered(&[EntryResult::Accepted(0)]);
     assert!(!books.has_news());
     books.ends(&key(0), 10, Some(4_000));
     assert!(!books.has_news(), "never backwards");
@@ -117,7 +117,7 @@ fn event_time_comes_as_far_as_the_first_end_that_is_reached_and_a_log_that_was_c
     let mut books = books();
     let told = |books: &mut Books<Vec<i64>>| {
         let told = books.take(true)[0].0.progress;
-        books.answered(&[Answer::Accepted]);
+        books.answered(&[EntryResult::Accepted(0)]);
         told
     };
     let read = |books: &mut Books<Vec<i64>>, offset| {
@@ -187,16 +187,22 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn commit(&mut self, partition: i32, from: i64, to: i64, records: impl Iterator<Item = i64>) -> Answer {
+    fn commit(
+        &mut self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        records: impl Iterator<Item = i64>,
+    ) -> EntryResult {
         let next = self.next.entry(partition).or_default();
         if *next != from {
-            return Answer::Elsewhere(*next);
+            return EntryResult::Elsewhere(*next);
         }
         *next = to;
         for record in records {
             *self.counted.entry((partition, record)).or_default() += 1;
         }
-        Answer::Accepted
+        EntryResult::Accepted(0)
     }
 }
 
@@ -210,7 +216,7 @@ struct Consumer {
 }
 
 impl Consumer {
-    fn deliver(&mut self, ledger: &mut Ledger) -> Vec<Answer> {
+    fn deliver(&mut self, ledger: &mut Ledger) -> Vec<EntryResult> {
         self.sent
             .iter()
             .map(|(sent, fold)| {

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::Error;
-use protocol::messages::{Commit, DEFAULT_RETRY, DeadLetter};
+use protocol::messages::{Commit, DEFAULT_RETRY, DeadLetter, EntryResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::books::Answer;
+use super::events::{Event, Outgoing};
 use super::metrics::{Metrics, Outcome};
 use super::problems::Standing;
-use super::reader::Event;
 use crate::context::Context;
 use crate::kafka::{Letter, Letters};
 
@@ -32,16 +31,6 @@ const LEDGER_BYTES: usize = 2 * 1024 * 1024;
 const LEDGER_EVERY: Duration = Duration::from_mins(1);
 /// Waits between tries: from, to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-
-/// A commit to send.
-pub struct Outgoing {
-    /// Tells its answer from an earlier one's.
-    pub id: u64,
-    /// What to say.
-    pub commit: Commit,
-    /// Dead letters, with the index of the entry that passes over each.
-    pub letters: Vec<(usize, Letter)>,
-}
 
 /// Sends until the queue ends.
 pub async fn run(
@@ -73,7 +62,7 @@ pub async fn run(
                     return;
                 }
                 // What was held is dropped, and read again in smaller parts.
-                commit.entries.iter().map(|entry| Answer::Elsewhere(entry.from)).collect()
+                commit.entries.iter().map(|entry| EntryResult::Elsewhere(entry.from)).collect()
             }
         };
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
@@ -175,7 +164,7 @@ fn for_ledger(letter: &Letter) -> DeadLetter {
 /// What became of a commit.
 enum Sent {
     /// One answer for each entry; none at all when the hub knows of no rule that reads the source.
-    Answered(Vec<Answer>),
+    Answered(Vec<EntryResult>),
     /// It holds more than the hub takes at once: as it is it will never be taken.
     TooLarge,
 }
@@ -188,12 +177,7 @@ async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metric
             Ok(result) => {
                 count("answered");
                 context.health.missing("hub", None);
-                let answers = result.entries.iter().map(|entry| match entry.status {
-                    200 => Answer::Accepted,
-                    409 => Answer::Elsewhere(entry.offset),
-                    _ => Answer::Unknown,
-                });
-                return Sent::Answered(answers.collect());
+                return Sent::Answered(result.entries);
             }
             Err(error) => error,
         };

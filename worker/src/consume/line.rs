@@ -15,10 +15,11 @@ use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
+use super::events::{Asks, Event};
 use super::metrics::Metrics;
 use super::plan::Compiled;
 use super::problems::Standing;
-use super::reader::{Asks, Event, Reader};
+use super::reader::Reader;
 use super::{asks, commits};
 use crate::context::Context;
 use crate::kafka::{Access, Consumer, Letters, Tokens, unusable};

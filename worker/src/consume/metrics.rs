@@ -14,7 +14,7 @@ use crate::health::Health;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
     /// From a closed set.
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 /// How it ended.

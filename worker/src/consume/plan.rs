@@ -6,14 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use alerting::decide::RuleParams;
 use alerting::fold::Engine;
-use domain::{Digest, Millis, RulePlan, StartFrom};
+use domain::{Digest, RulePlan, StartFrom};
 use protocol::messages::{ObjectProblem, SourcePlan};
 use uuid::Uuid;
 
 /// What is awaited at least this long after the last match, ms.
 const SLACK: i64 = 60_000;
-/// How long an alert of `Any` lasts where the rule does not say, ms.
-const ANY_LASTS: i64 = 5 * 60_000;
 
 /// A source's plan, compiled.
 pub struct Compiled {
@@ -100,18 +98,10 @@ fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn horizon(plan: &RulePlan) -> i64 {
-    if RuleParams::of(plan).is_none() {
-        return 0;
+    match RuleParams::of(plan) {
+        None => 0,
+        // Silence is news as well, at any time.
+        Some(_) if plan.condition.speaks_of_silence() => i64::MAX,
+        Some(params) => params.settles_after() + SLACK,
     }
-    // Silence is news as well, at any time.
-    if plan.condition.speaks_of_silence() {
-        return i64::MAX;
-    }
-    let repeat = plan.repeat_interval.map(|interval| interval.0);
-    let (window, lasts) = match plan.condition.window() {
-        None => (1_000, repeat.unwrap_or(ANY_LASTS)),
-        Some(Millis(window)) => (window, window),
-    };
-    let after = plan.resolve.and_then(|resolve| resolve.after).map_or(lasts, |Millis(after)| after);
-    window + after + plan.policy.hold.0 + plan.allowed_lateness.0 + SLACK
 }

@@ -12,17 +12,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use alerting::fold::Partition;
-use protocol::messages::{Commit, Entry};
-use tokio::sync::mpsc::UnboundedSender;
+use protocol::messages::{Commit, Entry, EntryResult};
 
-use super::asks::Opened;
-use super::books::{Answer, Books, Key, Next};
-use super::commits::Outgoing;
+use super::books::{Books, Key, Next};
+use super::events::{Asks, Event, Outgoing, now_ms};
 use super::metrics::{Metrics, Outcome, Reason};
 use super::plan::Compiled;
 use super::problems::Standing;
 use crate::health::Beat;
-use crate::kafka::{Consumer, Ends, Letter};
+use crate::kafka::{Consumer, Letter};
 
 /// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes, about as its commit has them:
 /// an eighth of what the hub takes at once, since they may take fifty times as much memory there.
@@ -42,36 +40,6 @@ const LOOK_HOT: Duration = Duration::from_secs(1);
 const LOOK_COLD: Duration = Duration::from_secs(5);
 /// The group hears of offsets this often.
 const GROUP_EVERY: Duration = Duration::from_secs(5);
-
-/// What happens to the reader.
-pub enum Event {
-    /// The plan is this one from now on.
-    Plan(Box<Compiled>),
-    /// No rule reads the source.
-    NoPlan,
-    /// The commit of this number was answered, entry by entry; an entry without an answer is of no known topic.
-    Answered(u64, Vec<Answer>),
-    /// It held more than the hub takes at once: hold less.
-    TooLarge,
-    /// Where to read on, or why that isn't known.
-    Positions(Result<BTreeMap<String, Opened>, String>),
-    /// The clock from before the broker was asked, and what it said.
-    Ends(i64, Result<Ends, String>),
-    /// Ids of the topics that are there.
-    Topics(BTreeMap<String, String>),
-    /// Leave.
-    Stop,
-}
-
-/// Where questions and commits go.
-pub struct Asks {
-    /// Commits.
-    pub commits: UnboundedSender<Outgoing>,
-    /// Topics whose positions are wanted.
-    pub positions: UnboundedSender<BTreeSet<String>>,
-    /// Partitions whose ends are wanted.
-    pub ends: UnboundedSender<Vec<(String, i32)>>,
-}
 
 /// What is held of a partition.
 #[derive(Default)]
@@ -140,12 +108,6 @@ pub struct Reader {
     /// A position was out of range: compare all with the ends.
     lost_place: bool,
     stopping: bool,
-}
-
-/// The clock, Unix ms. The reader owns it; everything below takes time as an argument.
-#[allow(clippy::disallowed_methods)]
-pub fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 impl Reader {
@@ -307,7 +269,7 @@ impl Reader {
         for (sent, mut held) in taken {
             let aggregates = held.fold.take();
             for dropped in &aggregates.dropped {
-                let reason = Reason { reason: dropped.reason.clone() };
+                let reason = Reason { reason: dropped.reason.name() };
                 self.metrics.rejected.get_or_create(&reason).inc_by(dropped.count.max(0) as u64);
             }
             letters.extend(held.letters.into_iter().map(|letter| (entries.len(), letter)));
@@ -338,7 +300,7 @@ impl Reader {
         self.metrics.held_bytes.set(0);
     }
 
-    fn answered(&mut self, answers: &[Answer]) {
+    fn answered(&mut self, answers: &[EntryResult]) {
         for next in self.books.answered(answers) {
             match next {
                 Next::Done(key, offset) => {

@@ -9,9 +9,10 @@ use alerting::record::{RawRecord, clock};
 use alerting::replay::{Event, Replay, Tally};
 use domain::{Condition, Millis, RulePlan};
 use proptest::prelude::*;
+use protocol::messages::EntryResult;
 use uuid::Uuid;
 
-use super::books::{Answer, Books, Key};
+use super::books::{Books, Key};
 
 const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: i32 = 2;
@@ -173,7 +174,7 @@ impl<'a> World<'a> {
             }
         }
         self.events.extend(self.hub.decide());
-        self.books.answered(&vec![Answer::Accepted; taken.len()]);
+        self.books.answered(&vec![EntryResult::Accepted(0); taken.len()]);
     }
 
     fn step(&mut self, step: &Step) {

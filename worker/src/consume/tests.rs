@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
-use domain::{Condition, Digest, Millis, RulePlan, Severity, Source, StartFrom};
+use domain::{Condition, Digest, DropReason, Millis, RulePlan, Severity, Source, StartFrom};
 use protocol::messages::{SourcePlan, SourceRule};
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
@@ -231,7 +231,7 @@ async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_whe
     bench.produce(1, "{\"level\":\"ERROR\"}").await;
     bench.until("the notification", |ledger| ledger.records.len() == 41).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let clock = reader::now_ms();
+    let clock = events::now_ms();
     bench
         .until("all partitions have come as far as the clock", |ledger| {
             ledger.progress.len() == 4 && ledger.progress.values().all(|progress| *progress > clock)
@@ -263,7 +263,7 @@ async fn a_commit_ended_within_the_backlog() -> bool {
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.plan(&[(EACH, ERRORS), (OFTEN, "record.level == \"FATAL\"")]);
     // Ten seconds in which nobody read.
-    let then = reader::now_ms() - 10_000;
+    let then = events::now_ms() - 10_000;
     bench.produce_at(then + 8_000, "{\"level\":\"INFO\"}").await;
     // It is told at once, so that a commit ends with it.
     bench.produce_at(then, "{\"level\":\"ERROR\"}").await;
@@ -438,9 +438,12 @@ async fn a_record_that_is_not_json_is_in_the_dead_letter_topic_before_it_is_pass
     );
     let ledger = bench.hub.ledger();
     assert!(ledger.dead_letters.is_empty(), "{:?}", ledger.dead_letters);
-    let reasons: BTreeMap<&str, i64> =
-        ledger.dropped.iter().map(|dropped| (dropped.reason.as_str(), dropped.count)).collect();
-    assert!(reasons.contains_key("Undecodable") && reasons.contains_key("Tombstone"), "{reasons:?}");
+    let reasons: BTreeMap<DropReason, i64> =
+        ledger.dropped.iter().map(|dropped| (dropped.reason, dropped.count)).collect();
+    assert!(
+        reasons.contains_key(&DropReason::Undecodable) && reasons.contains_key(&DropReason::Tombstone),
+        "{reasons:?}"
+    );
 }
 
 #[tokio::test]
@@ -492,7 +495,7 @@ async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topi
     assert_eq!(letters(&bench, 21).len(), 21);
     let ledger = bench.hub.ledger();
     assert!(ledger.dead_letters.is_empty(), "{:?}", ledger.dead_letters);
-    let undecodable = ledger.dropped.iter().filter(|dropped| dropped.reason == "Undecodable");
+    let undecodable = ledger.dropped.iter().filter(|dropped| dropped.reason == DropReason::Undecodable);
     assert_eq!(undecodable.map(|dropped| dropped.count).sum::<i64>(), 81, "each is counted");
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT, now_ms};
-use crate::consume::asks::Opened;
+use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT};
 use crate::consume::books::Key;
+use crate::consume::events::{Opened, now_ms};
 use crate::kafka::{Change, Ends};
 
 /// After a position was out of range, look after this time.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use alerting::record::{Header, RawRecord, clock};
 
-use super::{Held, MAX_HELD, Reader, now_ms};
+use super::{Held, MAX_HELD, Reader};
 use crate::consume::books::{Books, Open};
+use crate::consume::events::now_ms;
 use crate::consume::metrics::Outcome;
 use crate::consume::plan::Compiled;
 use crate::kafka::{Fetched, Letter, MOST_HOPS, News, Record};

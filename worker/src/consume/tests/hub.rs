@@ -144,12 +144,12 @@ async fn commits(
     for entry in commit.entries {
         let known = ledger.topics.get_mut(&entry.topic).filter(|(id, _)| *id == entry.topic_id);
         let Some(next) = known.and_then(|(_, next)| next.get_mut(entry.partition as usize)) else {
-            results.push(EntryResult { status: 404, offset: 0 });
+            results.push(EntryResult::Unknown);
             continue;
         };
         if *next != entry.from {
             ledger.refused += 1;
-            results.push(EntryResult { status: 409, offset: *next });
+            results.push(EntryResult::Elsewhere(*next));
             continue;
         }
         *next = entry.to;
@@ -169,7 +169,7 @@ async fn commits(
         }
         ledger.dropped.extend(entry.dropped);
         ledger.dead_letters.extend(entry.dead_letters);
-        results.push(EntryResult { status: 200, offset: entry.to });
+        results.push(EntryResult::Accepted(entry.to));
     }
     if ledger.mode == Mode::Mute {
         ledger.muted += 1;

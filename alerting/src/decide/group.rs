@@ -1,0 +1,96 @@
+//! Decides one group as far as its rule is: what the ledger and [`crate::replay`] both do, in the one place.
+//!
+//! Invariant: how far a step goes changes nothing of what is decided. Never here: how a group is stored, or its texts.
+
+use domain::{AlertKind, Sample};
+
+use super::{Bucket, Decision, GroupState, RuleParams, advance_at_most, next_due};
+
+/// How far a rule is.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    /// The last boundary that can be decided.
+    pub to: i64,
+    /// Since when the rule has seen all records, where that is known ([`RuleParams::needs_observed`]).
+    pub observed: Option<i64>,
+}
+
+/// What a step of a group came to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What was decided.
+    pub decisions: Vec<Decision>,
+    /// Up to where all is decided now.
+    pub to: i64,
+    /// Buckets that start before can't matter any more.
+    pub keep: i64,
+    /// The first boundary at which there is something to do without a further record; none where the group waits for one.
+    pub next: Option<i64>,
+    /// Nothing of the group is worth keeping.
+    pub is_over: bool,
+}
+
+/// Decides a group up to where its rule is, but no more than `most` decisions.
+///
+/// `decided` is up to where it was decided before, none for a new one. `buckets` are the group's, sorted by start: at least
+/// those that the step before kept, and what was counted since.
+pub fn decide(
+    params: &RuleParams,
+    state: &mut GroupState,
+    buckets: &[Bucket],
+    decided: Option<i64>,
+    Reached { to, observed }: Reached,
+    most: usize,
+) -> Step {
+    let first = buckets.first().map_or(to, |bucket| bucket.start_ms);
+    // A count may be for a bucket before anything was decided: whatever came before it was without records.
+    let from = decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
+    let (decisions, to) = advance_at_most(params, state, buckets, observed, (from, to), most);
+    let keep = params.keep_from(to);
+    let kept = buckets.split_at(buckets.partition_point(|bucket| bucket.start_ms < keep)).1;
+    if kept.is_empty() && state.is_blank() {
+        return Step { decisions, to, keep, next: None, is_over: true };
+    }
+    // When its last bucket has left the window, there is something to remove.
+    let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
+    let change = next_due(params, state, kept, observed, to);
+    Step { decisions, to, keep, next: [change, empty].into_iter().flatten().min(), is_over: false }
+}
+
+impl RuleParams {
+    /// The boundary up to which a rule can be decided now, if that is further than before: the slowest of its partitions
+    /// says, and none does before every one of them has told how far it is.
+    pub fn moved(&self, decided: Option<i64>, progress: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+        let to = self.decided_to(progress.min().flatten()?);
+        decided.is_none_or(|decided| to > decided).then_some(to)
+    }
+
+    /// Whether a count for the bucket comes after it was decided.
+    pub fn is_late(&self, bucket_ms: i64, decided: Option<i64>) -> bool {
+        decided.is_some_and(|decided| bucket_ms + self.buckets.width() <= decided)
+    }
+
+    /// How long after its last record an alert may still change by time alone, ms.
+    pub fn settles_after(&self) -> i64 {
+        self.buckets.span() + self.resolve_after + self.hold + self.allowed_lateness
+    }
+}
+
+/// Since when a rule has seen all records: since it began to read the last of its partitions.
+pub fn observed(mut since: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+    since.try_fold(None, |latest, since| Some(latest.max(Some(since?)))).flatten()
+}
+
+impl Decision {
+    /// The record that has the value, where it is one.
+    pub fn own_sample(&self) -> Option<&Sample> {
+        self.seen.as_ref().and_then(|seen| seen.sample.as_ref())
+    }
+
+    /// The record that texts speak of: the decision's `own`, else the `last` of its window; of a resolution whose window has
+    /// none, the one of the decision `before`.
+    pub fn speaks_of<S>(&self, own: Option<S>, last: Option<S>, before: Option<S>) -> Option<S> {
+        let shown = own.or(last);
+        if self.kind == AlertKind::Resolved { shown.or(before) } else { shown }
+    }
+}

@@ -1,0 +1,66 @@
+//! What reader and tasks say to each other, and the clock that they read.
+//!
+//! Never here: who says it, or what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::messages::{Commit, EntryResult};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::plan::Compiled;
+use crate::kafka::{Ends, Letter};
+
+/// What happens to the reader.
+pub enum Event {
+    /// The plan is this one from now on.
+    Plan(Box<Compiled>),
+    /// No rule reads the source.
+    NoPlan,
+    /// The commit of this number was answered, entry by entry; an entry without an answer is of no known topic.
+    Answered(u64, Vec<EntryResult>),
+    /// It held more than the hub takes at once: hold less.
+    TooLarge,
+    /// Where to read on, or why that isn't known.
+    Positions(Result<BTreeMap<String, Opened>, String>),
+    /// The clock from before the broker was asked, and what it said.
+    Ends(i64, Result<Ends, String>),
+    /// Ids of the topics that are there.
+    Topics(BTreeMap<String, String>),
+    /// Leave.
+    Stop,
+}
+
+/// Where questions and commits go.
+pub struct Asks {
+    /// Commits.
+    pub commits: UnboundedSender<Outgoing>,
+    /// Topics whose positions are wanted.
+    pub positions: UnboundedSender<BTreeSet<String>>,
+    /// Partitions whose ends are wanted.
+    pub ends: UnboundedSender<Vec<(String, i32)>>,
+}
+
+/// A commit to send.
+pub struct Outgoing {
+    /// Tells its answer from an earlier one's.
+    pub id: u64,
+    /// What to say.
+    pub commit: Commit,
+    /// Dead letters, with the index of the entry that passes over each.
+    pub letters: Vec<(usize, Letter)>,
+}
+
+/// A topic and where to read on in it.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The topic's id.
+    pub id: String,
+    /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
+    pub partitions: Vec<(i64, i64, i64)>,
+}
+
+/// The clock, Unix ms. The reader owns it; everything below takes time as an argument.
+#[allow(clippy::disallowed_methods)]
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
