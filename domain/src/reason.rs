@@ -1,5 +1,7 @@
 //! Why something was not counted: the closed set that commits, metrics, statuses and messages share.
 //!
+//! Clauses of docs/semantics.md: R11, R12, E7.
+//!
 //! Invariant: a reason that this program does not know, of a newer one, is [`DropReason::Other`], so that what is kept by
 //! reason stays bounded. In alphabetical order, which is the order of the names.
 
