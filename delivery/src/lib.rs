@@ -10,9 +10,9 @@
 //! | Email | `email.rs`, `email/session.rs` | by SMTP's replies and how far the conversation came |
 //! | Kafka | `kafka.rs`; the worker has the client, the [`Producer`] | by what brokers answer |
 //!
-//! What holds for all: a referenced file that is missing or can't be used is `Later`, named by its reason
-//! (`SecretKeyNotFound: key "x" of Secret "y" is not there`), and the attempt counts like any other: what is not mended by `maxAttempts`
-//! or `expiresAfter` becomes a dead letter that can be sent again. An outcome is `Unknown` only when the message may have
+//! What holds for all: where a referenced file is missing or can't be used, the outcome is `NotSent`, with its reason
+//! (`SecretKeyNotFound: key "x" of Secret "y" is not there`): no attempt is counted, and the message waits for the file until
+//! `expiresAfter`. An outcome is `Unknown` only when the message may have
 //! been taken.
 //!
 //! Invariants: reasons hold no secret; every text is within its channel's bounds, cut visibly, never dropped; the clock

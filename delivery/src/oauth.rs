@@ -85,7 +85,10 @@ impl Http {
 
 fn why(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Later { reason, .. } | Outcome::Unknown { reason } | Outcome::Refused { reason } => reason,
+        Outcome::Later { reason, .. }
+        | Outcome::NotSent { reason }
+        | Outcome::Unknown { reason }
+        | Outcome::Refused { reason } => reason,
         Outcome::Delivered => String::new(),
     }
 }

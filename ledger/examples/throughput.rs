@@ -200,13 +200,7 @@ async fn main() {
             ledger.commit(NS, &source(), records, now()).await.unwrap();
             parts[0] += start.elapsed();
             let start = Instant::now();
-            let request = ClaimRequest {
-                pool: Pool::Send,
-                instance: "bench".into(),
-                session: None,
-                max: size as i32,
-                wait_ms: 0,
-            };
+            let request = ClaimRequest::new(Pool::Send, "bench", size as i32);
             let tasks = ledger.claim(NS, request, now()).await.unwrap().tasks;
             assert_eq!(tasks.len() as i64, size);
             parts[1] += start.elapsed();

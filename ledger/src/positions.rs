@@ -3,6 +3,8 @@
 //! Invariants: a topic is opened once, by the first request that names it, and durable before the answer; a topic made
 //! again, or a partition that appears later, is read from its first record. Never: a position of a topic that no rule
 //! reads.
+//!
+//! Clauses of docs/semantics.md: R5, R6.
 
 use std::collections::{BTreeMap, HashMap};
 

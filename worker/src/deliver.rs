@@ -23,8 +23,9 @@ mod metrics;
 mod render;
 mod reporter;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use delivery::{Files, Http, Kit, Texts};
@@ -71,6 +72,8 @@ struct Tools {
     /// Channels' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
     metrics: Metrics,
+    /// Channels that can send nothing here for want of a file. Their work is left to others, or waits.
+    lacking: Mutex<BTreeSet<Uuid>>,
     /// This process, by which the hub tells it from the one before it in the same pod.
     session: Uuid,
     /// Attempts that were claimed and of which the hub has not been told.
@@ -91,6 +94,10 @@ impl Tools {
         ] {
             failures.note(channel, which, text.map_or("", String::as_str), fault.as_deref(), at);
         }
+    }
+
+    fn lacking(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Channels' templates that failed lately, in words.
@@ -116,6 +123,7 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
         renderer: render::Renderer::default(),
         failures: Mutex::default(),
         metrics,
+        lacking: Mutex::default(),
         session: session(),
         open: AtomicUsize::new(0),
         cut: CancellationToken::new(),

@@ -57,7 +57,7 @@ async fn a_missing_or_unusable_url_is_named_without_its_value() {
     ] {
         let plan = plan(SlackPlan { webhook_url: secret(key) }.into());
         let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
-        assert_eq!(outcome, Outcome::Later { reason: reason.to_owned(), wait: None, channel_wide: false });
+        assert_eq!(outcome, Outcome::NotSent { reason: reason.to_owned() });
         assert_eq!(kit.problems(&plan).await.len(), 1);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Only confirmed tokens enter the larger map, so junk can't push out what is good. How long an answer serves is how long a
 //! deleted account, or a right that was taken away, is still of use: a minute for people, five for workers and operator.
+//!
+//! Clause P10 of docs/semantics.md.
 
 use std::collections::HashMap;
 use std::hash::Hash as Key;

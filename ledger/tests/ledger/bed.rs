@@ -155,10 +155,15 @@ impl Bed {
     }
 
     pub(crate) async fn claim_up_to(&self, pool: Pool, now: i64, max: i32) -> Vec<Task> {
-        let request = ClaimRequest { pool, instance: "send-1".into(), session: None, max, wait_ms: 0 };
+        let request = ClaimRequest::new(pool, "send-1", max);
         let handed = self.ledger.claim(NS, request, at(now)).await.unwrap();
         // As a worker reads it.
         serde_json::from_str(&serde_json::to_string(&handed.tasks).unwrap()).unwrap()
+    }
+
+    /// When something of the pool is due next.
+    pub(crate) async fn next_claim(&self, pool: Pool) -> Option<Timestamp> {
+        self.ledger.next_claim_at(NS, &ClaimRequest::new(pool, "send-1", 1)).await.unwrap()
     }
 
     pub(crate) async fn told(&self, tasks: &[Task], outcome: &Outcome, now: i64) {

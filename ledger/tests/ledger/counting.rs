@@ -1,3 +1,5 @@
+//! Clauses of docs/semantics.md: R2, R4, R5, R6, R8, E5, E11, E13.
+
 use domain::{AlertKind, Cause, Millis};
 use ledger::Error;
 use protocol::messages::{Commit, Entry, PositionsRequest, TopicEnds};

@@ -123,7 +123,7 @@ async fn others_go_on(ledger: &Ledger) {
     let records = vec![matched(0, "pay")];
     let entry = other_entry(Entry { records, ..entry(0, 0, 1) });
     assert_eq!(commit(ledger, OTHER, vec![entry], 1).await, [200]);
-    let request = ClaimRequest { pool: Pool::Send, instance: "s".into(), session: None, max: 10, wait_ms: 0 };
+    let request = ClaimRequest::new(Pool::Send, "s", 10);
     let claim = ledger.claim(OTHER, request, at(2));
     assert_eq!(tokio::time::timeout(HANG, claim).await.expect("it ends").unwrap().tasks.len(), 1);
     let ended = tokio::time::timeout(HANG, ledger.expire_leases(at(10_000), 0.5)).await.expect("it ends");

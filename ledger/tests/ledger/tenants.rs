@@ -215,13 +215,7 @@ async fn delivered(bed: &Bed, namespace: &str, rule: Uuid, (from, to): (i64, i64
         let record = protocol::messages::Matched { rule, ..matched(offset, "pay") };
         let entries = vec![Entry { records: vec![record], ..entry(0, offset, offset + 1) }];
         commit(&bed.ledger, namespace, entries, offset).await.unwrap();
-        let request = protocol::messages::ClaimRequest {
-            pool: Pool::Send,
-            instance: "send-1".into(),
-            session: None,
-            max: 10,
-            wait_ms: 0,
-        };
+        let request = protocol::messages::ClaimRequest::new(Pool::Send, "send-1", 10);
         let handed = bed.ledger.claim(namespace, request, at(offset)).await.unwrap();
         let told = |delivery, attempt| {
             (protocol::messages::AttemptOutcome { delivery, attempt, outcome: Outcome::Delivered }, 1.0)

@@ -1,6 +1,6 @@
 //! What workers that deliver say and are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{ChannelPlan, Digest, Notification, Outcome};
 use serde::{Deserialize, Serialize};
@@ -49,10 +49,20 @@ pub struct ClaimRequest {
     /// when their leases run out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Uuid>,
+    /// Channels of which it can send nothing now, for want of a file; at most 10,000. Theirs is left to others, or waits.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<Uuid>,
     /// At most this many, 1 to 500.
     pub max: i32,
     /// How long to wait for the first, milliseconds, at most 30,000.
     pub wait_ms: u64,
+}
+
+impl ClaimRequest {
+    /// Asks for up to `max` attempts of any channel, and does not wait.
+    pub fn new(pool: Pool, instance: impl Into<String>, max: i32) -> Self {
+        Self { pool, instance: instance.into(), session: None, without: BTreeSet::new(), max, wait_ms: 0 }
+    }
 }
 
 /// Says that a worker is there; every 2 s while it has attempts in hand.

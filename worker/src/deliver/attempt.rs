@@ -53,6 +53,9 @@ pub(super) async fn attempt(
         Outcome::Later { reason, wait: None, channel_wide: false }
     };
     tools.metrics.in_flight.dec();
+    if matches!(outcome, Outcome::NotSent { .. }) {
+        tools.lacking().insert(channel);
+    }
     tools
         .metrics
         .seconds

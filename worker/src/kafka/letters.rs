@@ -4,6 +4,8 @@
 //! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Headers are anybody's to
 //! write: what they say can only keep a record where it is, in its topic. Never here: what becomes of a letter that can't be
 //! written.
+//!
+//! Clauses of docs/semantics.md: R9, R10.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
