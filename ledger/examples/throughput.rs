@@ -97,7 +97,7 @@ async fn open(folder: &std::path::Path, condition: Condition) -> Ledger {
     let ledger = Ledger::open(&folder.join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
     ledger.put_plans(plans(condition), now()).await.unwrap();
     let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
-    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
+    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }).await.unwrap();
     ledger
 }
 

@@ -286,7 +286,7 @@ async fn a_secret_that_can_not_be_what_it_is_for_is_told_before_and_nothing_is_s
     ];
     for (key, value, change) in plans {
         let (outcome, requests) = with(ResponseTemplate::new(200), &[(key, value)], None, change).await;
-        assert!(matches!(outcome, Outcome::Later { .. }), "{outcome:?}");
+        assert!(matches!(outcome, Outcome::NotSent { .. }), "{outcome:?}");
         assert!(outcome.reason().starts_with(&format!("SecretKeyInvalid: key \"{key}\"")), "{outcome:?}");
         assert!(requests.is_empty());
     }

@@ -134,7 +134,7 @@ impl Bed {
             partitions: vec![(0, 0); partitions],
         };
         let request = PositionsRequest { topics: vec![ends] };
-        self.ledger.positions(NS, &source(), request, at(0)).await.unwrap();
+        self.ledger.positions(NS, &source(), request).await.unwrap();
     }
 
     pub(crate) async fn commit(&self, entries: Vec<Entry>, now: i64) -> CommitResult {

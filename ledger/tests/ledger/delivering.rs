@@ -1,7 +1,7 @@
 //! Clauses of docs/semantics.md: D2, D6, D7, D8, D9, D13.
 
 use domain::{DeliveryState, Millis, OnUnknown, Outcome, RateLimit};
-use protocol::messages::Pool;
+use protocol::messages::{ClaimRequest, Pool};
 use uuid::Uuid;
 
 use crate::bed::*;
@@ -241,6 +241,32 @@ async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_sent_is_no_attempt_and_is_kept_from_whoever_can_not_send_it() {
+    let bed = ready(|_| {}).await;
+    records(&bed, &["pay"]).await;
+    let not_sent = Outcome::NotSent { reason: "SecretKeyNotFound: no key".into() };
+    let mut now = 0;
+    for attempt in 1..=20 {
+        let claimed = bed.claim(Pool::Send, now).await;
+        assert_eq!((claimed.len(), claimed[0].attempt), (1, attempt), "it stays among the first attempts");
+        bed.told(&claimed, &not_sent, now).await;
+        assert_eq!(bed.next_claim(Pool::Send).await, Some(at(now + 5)));
+        now += 5;
+    }
+    let story = bed.stories().await.remove(0);
+    assert_eq!(story.deliveries[0].state, DeliveryState::Pending);
+    let kept: Vec<_> =
+        story.deliveries[0].attempts.iter().map(|it| (it.number, it.outcome.as_deref())).collect();
+    assert_eq!(kept, [(20, Some("NotSent"))], "the last one says why");
+    let lacking = ClaimRequest { without: [HOOK].into(), ..ClaimRequest::new(Pool::Send, "send-1", 10) };
+    assert!(bed.ledger.claim(NS, lacking.clone(), at(now)).await.unwrap().tasks.is_empty());
+    assert_eq!(bed.ledger.next_claim_at(NS, &lacking).await.unwrap(), None);
+    let sent = bed.claim(Pool::Send, now).await;
+    bed.told(&sent, &Outcome::Delivered, now).await;
+    assert_eq!(bed.stories().await.remove(0).deliveries[0].state, DeliveryState::Delivered);
+}
+
+#[tokio::test]
 async fn a_suspended_channel_holds_its_deliveries_until_they_expire() {
     let bed = ready(|_| {}).await;
     records(&bed, &["pay"]).await;
@@ -282,7 +308,7 @@ async fn work_is_handed_out_once_to_many_who_ask_at_once() {
     let asks = (0..20).map(|_| {
         let ledger = bed.ledger.clone();
         tokio::spawn(async move {
-            let request = protocol::messages::ClaimRequest::new(Pool::Send, "i", 15);
+            let request = ClaimRequest::new(Pool::Send, "i", 15);
             ledger.claim(NS, request, at(1)).await.unwrap().tasks
         })
     });

@@ -64,6 +64,7 @@ fn task(n: u128) -> Task {
         attempt: 1,
         channel: CHANNEL,
         recipient: "oncall@example.com".to_owned(),
+        lease: Millis::from_secs(16),
         notification: Notification {
             id: Uuid::from_u128(n),
             namespace: "payments".to_owned(),
@@ -83,12 +84,14 @@ impl Hub {
         let server = MockServer::start().await;
         let down = Arc::new(AtomicBool::new(false));
         let channels = BTreeMap::from([(CHANNEL, entry)]);
-        let left = std::sync::Mutex::new((1..=tasks).map(task).collect::<Vec<_>>());
+        let left = Arc::new(std::sync::Mutex::new((1..=tasks).map(task).collect::<Vec<_>>()));
+        let back = Arc::clone(&left);
         let known = channels.clone();
         let claim = move |request: &Request| {
             let wanted: ClaimRequest = serde_json::from_slice(&request.body).unwrap();
             let mut left = left.lock().unwrap();
-            let most = left.len().min(wanted.max as usize);
+            let most =
+                if wanted.without.contains(&CHANNEL) { 0 } else { left.len().min(wanted.max as usize) };
             let tasks: Vec<Task> = left.drain(..most).collect();
             let delay = Duration::from_millis(if tasks.is_empty() { 200 } else { 0 });
             let claimed = Claimed { tasks, channels: known.clone() };
@@ -101,6 +104,10 @@ impl Hub {
                 return ResponseTemplate::new(503);
             }
             let told: Outcomes = serde_json::from_slice(&request.body).unwrap();
+            // As the ledger does, at once.
+            let not_sent =
+                told.outcomes.iter().filter(|told| matches!(told.outcome, Outcome::NotSent { .. }));
+            back.lock().unwrap().extend(not_sent.map(|told| task(told.delivery.as_u128())));
             ledger.lock().unwrap().extend(told.outcomes);
             ResponseTemplate::new(204)
         };
@@ -356,6 +363,30 @@ async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
     );
     std::fs::write(worker.context.config.files.join("secrets/notify/signing"), KEY).unwrap();
     until(async || hub.told::<Report>("/reports").await.last().unwrap().problems.is_empty()).await;
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_lacks_a_key_is_no_attempt_is_not_asked_for_again_and_goes_out_once_the_key_is_there() {
+    let (url, ..) = receiver(Duration::ZERO).await;
+    let hub = Hub::start(3, entry(&url, 1_000)).await;
+    let worker = worker(&hub, FEW, None);
+    let asked_without = async || {
+        let claims = hub.told::<ClaimRequest>("/claim").await;
+        claims.iter().rev().take_while(|claim| claim.without.contains(&CHANNEL)).count()
+    };
+    until(async || asked_without().await > 10).await;
+    let told = hub.taken.lock().unwrap().clone();
+    assert!(told.len() <= 3, "each was tried once at most, before the files were looked at: {told:?}");
+    assert!(
+        told.iter()
+            .all(|told| matches!(&told.outcome, Outcome::NotSent { reason } if reason.contains("signing")))
+    );
+    std::fs::write(worker.context.config.files.join("secrets/notify/signing"), KEY).unwrap();
+    let delivered =
+        || hub.taken.lock().unwrap().iter().filter(|told| told.outcome == Outcome::Delivered).count();
+    until(async || delivered() == 3).await;
     worker.context.stop.cancel();
     worker.task.await.unwrap();
 }
