@@ -46,7 +46,8 @@ pub(super) async fn attempt(
     let outcome = if let Some(entry) = entry {
         giving_back(slot, turn.slow, bounded(&tools, entry, task)).await
     } else {
-        Outcome::later("the hub handed it out without its channel")
+        let reason = "the hub handed it out without its channel".to_owned();
+        Outcome::Later { reason, wait: None, channel_wide: false }
     };
     tools.metrics.in_flight.dec();
     if matches!(outcome, Outcome::NotSent { .. }) {

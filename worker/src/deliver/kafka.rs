@@ -55,6 +55,10 @@ impl Producer for Producers {
     }
 }
 
+fn later(reason: String) -> Outcome {
+    Outcome::Later { reason, wait: None, channel_wide: false }
+}
+
 impl Producers {
     /// With credentials from `files`, and `tokens` where a cluster wants one.
     pub(super) fn new(tokens: Tokens, files: Files) -> Self {
@@ -71,7 +75,7 @@ impl Producers {
         let access = Access::read(bootstrap_servers, security, &self.files, &self.tokens).await?;
         let kept = self.get(security, &access, timeout)?;
         let look = tokio::time::timeout(timeout, kept.look(topic)).await;
-        look.map_err(|_| Outcome::later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
+        look.map_err(|_| later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (name, value) in &record.headers {
             headers = headers.insert(Header { key: name, value: Some(value) });
@@ -124,7 +128,7 @@ impl Producers {
             .set("queue.buffering.max.kbytes", "16384");
         let producer = access
             .client(&config, watch.clone())
-            .map_err(|error| Outcome::later(format!("no producer for {servers}: {}", unusable(&error))))?;
+            .map_err(|error| later(format!("no producer for {servers}: {}", unusable(&error))))?;
         let made = Arc::new(Kept {
             servers,
             security: security.clone(),
@@ -166,13 +170,11 @@ impl Kept {
                 self.saw(topic);
                 Ok(())
             }
-            Ok(Ok(false)) => {
-                Err(Outcome::later(format!("topic {topic:?} does not exist, or may not be written to")))
-            }
+            Ok(Ok(false)) => Err(later(format!("topic {topic:?} does not exist, or may not be written to"))),
             Ok(Err(error)) => {
                 let fault = self.watch.why(error.rdkafka_error_code().unwrap_or(Code::Fail));
                 let (servers, why) = (&self.servers, fault.why);
-                Err(Outcome::later(match fault.kind {
+                Err(later(match fault.kind {
                     FaultKind::Unreachable => format!("no broker of {servers} answers: {why}"),
                     FaultKind::Tls => format!("no TLS connection to {servers}: {why}"),
                     FaultKind::Authentication => {
@@ -180,7 +182,7 @@ impl Kept {
                     }
                 }))
             }
-            Err(_) => Err(Outcome::later("the look at the topic did not end")),
+            Err(_) => Err(later("the look at the topic did not end".to_owned())),
         }
     }
 
@@ -207,7 +209,7 @@ fn outcome(error: &KafkaError) -> Outcome {
             | Code::QueueFull
             | Code::NotEnoughReplicas
             | Code::PolicyViolation,
-        ) => Outcome::later(reason),
+        ) => later(reason),
         Some(
             Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTopic,
         ) => Outcome::Refused { reason },

@@ -40,7 +40,7 @@ impl From<FileProblem> for NoAccess {
 
 impl From<NoAccess> for Outcome {
     fn from(none: NoAccess) -> Self {
-        Self::later(none.to_string())
+        Self::Later { reason: none.to_string(), wait: None, channel_wide: false }
     }
 }
 
