@@ -129,7 +129,7 @@ impl Composer {
                 Err(error) => {
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
                     texts.body += gap;
-                    texts.body += &templates::fallback("body", Words::of(notification).object.2, &error);
+                    texts.body += &templates::fallback("body", Words::of(notification).object.name, &error);
                     texts.body_fault = Some(error.message);
                 }
             }
@@ -208,8 +208,8 @@ fn data(notification: &Notification) -> Value {
         "summary": notification.summary,
         "severity": notification.severity.name(),
         "namespace": notification.namespace,
-        "name": words.object.2,
-        "object": words.object.0,
+        "name": words.object.name,
+        "object": words.object.kind,
         "created": notification.created,
         "group": notification.group,
         "kind": words.kind.trim_start_matches("alert."),

@@ -57,17 +57,14 @@ impl Email<'_> {
     }
 }
 
-fn refused(reason: String) -> Outcome {
-    Outcome::Refused { reason }
-}
-
 /// The whole message with its envelope.
 fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
     let to: Mailbox = message
         .recipient
         .parse()
-        .map_err(|_| refused(format!("recipient {:?} is not a mailbox", message.recipient)))?;
-    let from: Mailbox = from.parse().map_err(|_| refused(format!("sender {from:?} is not a mailbox")))?;
+        .map_err(|_| Outcome::refused(format!("recipient {:?} is not a mailbox", message.recipient)))?;
+    let from: Mailbox =
+        from.parse().map_err(|_| Outcome::refused(format!("sender {from:?} is not a mailbox")))?;
     let domain = from.email.domain().to_owned();
     let thread = match &message.notification.cause {
         Cause::Alert { .. } => earlier(&message.notification)
@@ -92,8 +89,9 @@ fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
     if let Some(thread) = thread {
         head = head.in_reply_to(thread.clone()).references(thread);
     }
-    let mut mail =
-        head.multipart(body).map_err(|error| refused(format!("the message can't be made: {error}")))?;
+    let mut mail = head
+        .multipart(body)
+        .map_err(|error| Outcome::refused(format!("the message can't be made: {error}")))?;
     for (name, value) in [
         (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()),
         (HeaderName::new_from_ascii_str("X-Belfry-Notification"), message.notification.id.to_string()),
@@ -114,7 +112,7 @@ fn facts(message: &Message) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("Severity", notification.severity.name().to_owned()),
         ("Kind", words.kind.to_owned()),
-        (words.object.0, format!("{}/{}", notification.namespace, words.object.2)),
+        (words.object.kind, format!("{}/{}", notification.namespace, words.object.name)),
         ("Time", notification.created.to_string()),
     ];
     if let Cause::Alert { alert, .. } = &notification.cause {

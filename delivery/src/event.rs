@@ -29,7 +29,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::message::{Message, Words, ask, first, group};
+use crate::message::{Message, Object, Words, ask, first, group};
 use crate::text::cut_bytes;
 
 /// Longest body, bytes.
@@ -89,13 +89,6 @@ struct Data<'a> {
     cause: &'a Cause,
 }
 
-#[derive(Serialize)]
-struct Object<'a> {
-    kind: &'static str,
-    name: &'a str,
-    uid: Uuid,
-}
-
 /// See [`Event::plain`].
 #[derive(Serialize)]
 struct Plain<'a> {
@@ -144,7 +137,7 @@ impl Event {
             id: message.delivery.to_string(),
             source: format!(
                 "/belfry/namespaces/{}/{}/{}",
-                notification.namespace, words.object.1, words.object.2
+                notification.namespace, words.object.plural, words.object.name
             ),
             kind: format!("dev.belfry.notification.{}", words.kind),
             time: notification.created.to_string(),
@@ -200,7 +193,7 @@ fn data(message: &Message, body: &str) -> Box<RawValue> {
         ask: ask(notification),
         kind: words.kind,
         namespace: &notification.namespace,
-        object: Object { kind: words.object.0, name: words.object.2, uid: words.object.3 },
+        object: words.object,
         severity: notification.severity.name(),
         title: cut_bytes(&message.title, MAX_TITLE, "a webhook"),
         body,

@@ -92,10 +92,6 @@ fn host(url: &Url) -> String {
     }
 }
 
-fn later(reason: String) -> Outcome {
-    Outcome::Later { reason, wait: None, channel_wide: false }
-}
-
 impl Answer {
     /// The outcome by the table at this module's head; `secrets` are masked in what the receiver said.
     pub(crate) fn outcome(&self, now: Timestamp, secrets: &[&str]) -> Outcome {
@@ -121,7 +117,7 @@ impl Answer {
             410 => Outcome::Refused { reason },
             429 => Outcome::Later { reason, wait: self.wait(now), channel_wide: true },
             408 | 425 | 500..=599 => Outcome::Later { reason, wait: self.wait(now), channel_wide: false },
-            _ => later(reason),
+            _ => Outcome::later(reason),
         }
     }
 
@@ -169,7 +165,7 @@ impl Http {
             Err(_) if sent.is() => {
                 Err(Outcome::Unknown { reason: format!("{at} did not answer within {timed:?}") })
             }
-            Err(_) => Err(later(format!("{at} could not be connected to within {timed:?}"))),
+            Err(_) => Err(Outcome::later(format!("{at} could not be connected to within {timed:?}"))),
         }
     }
 
@@ -198,13 +194,13 @@ impl Http {
                 response.headers().get(header::LOCATION).and_then(|to| url.join(to.to_str().ok()?).ok());
             match next.filter(|next| matches!(next.scheme(), "http" | "https") && next.has_host()) {
                 Some(next) if url.scheme() == "https" && next.scheme() == "http" => {
-                    return Err(later(format!("{at} redirects from https to http: not followed")));
+                    return Err(Outcome::later(format!("{at} redirects from https to http: not followed")));
                 }
                 Some(next) => url = next,
-                None => return Err(later(format!("{at} redirects to no http or https URL"))),
+                None => return Err(Outcome::later(format!("{at} redirects to no http or https URL"))),
             }
         }
-        Err(later(format!("{} redirects more than {MAX_REDIRECTS} times", host(&url))))
+        Err(Outcome::later(format!("{} redirects more than {MAX_REDIRECTS} times", host(&url))))
     }
 }
 
@@ -274,7 +270,7 @@ async fn read(response: &mut reqwest::Response, body: &mut Vec<u8>) {
 
 fn denied(why: &Denied, followed: usize) -> Outcome {
     let way = if followed > 0 { "redirect: " } else { "" };
-    Outcome::Refused { reason: format!("{way}{why}") }
+    Outcome::refused(format!("{way}{why}"))
 }
 
 /// The outcome of a request that brought no answer.
@@ -290,9 +286,9 @@ fn failed(error: &reqwest::Error, at: &str, sent: &Sent, followed: usize) -> Out
     if sent.is() {
         Outcome::Unknown { reason: format!("{at}: the connection broke before an answer: {why}") }
     } else if error.is_timeout() {
-        later(format!("{at} could not be connected to within {CONNECT_TIMEOUT:?}"))
+        Outcome::later(format!("{at} could not be connected to within {CONNECT_TIMEOUT:?}"))
     } else {
-        later(format!("{at} could not be connected to: {why}"))
+        Outcome::later(format!("{at} could not be connected to: {why}"))
     }
 }
 

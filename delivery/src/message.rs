@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::{AlertKind, Cause, FileRef, Notification, Outcome};
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::secrets::{FileProblem, Secret};
@@ -62,8 +63,18 @@ pub trait Channel: Send + Sync {
 pub(crate) struct Words<'a> {
     /// `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test`.
     pub(crate) kind: &'static str,
-    /// The object that caused it: its kind, its kind's plural, its name, its uid.
-    pub(crate) object: (&'static str, &'static str, &'a str, Uuid),
+    /// What caused it.
+    pub(crate) object: Object<'a>,
+}
+
+/// An object, as messages name it.
+#[derive(Serialize)]
+pub(crate) struct Object<'a> {
+    pub(crate) kind: &'static str,
+    #[serde(skip)]
+    pub(crate) plural: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) uid: Uuid,
 }
 
 impl<'a> Words<'a> {
@@ -86,7 +97,7 @@ impl<'a> Words<'a> {
                 ("test", ("NotificationChannel", "notificationchannels"), name, *channel)
             }
         };
-        Self { kind, object: (object, plural, name.as_str(), uid) }
+        Self { kind, object: Object { kind: object, plural, name, uid } }
     }
 }
 

@@ -134,7 +134,7 @@ fn payload(message: &Message) -> serde_json::Value {
     let mut facts = vec![
         notification.severity.name().to_owned(),
         words.kind.to_owned(),
-        format!("{}/{}", notification.namespace, words.object.2),
+        format!("{}/{}", notification.namespace, words.object.name),
     ];
     facts.extend(Some(group(notification)).filter(|group| !group.is_empty()));
     let facts = escaped(&one_line(&facts.join(" · ")), 2_000, "a Slack context");

@@ -125,9 +125,8 @@ impl Webhook<'_> {
     async fn url(&self) -> Result<(Url, Vec<String>), Outcome> {
         let (url, mut secrets) = match &self.plan.url {
             WebhookUrl::Plain(text) => {
-                let url = parse_url(text).ok_or_else(|| Outcome::Refused {
-                    reason: "the channel's url is not an http or https URL".to_owned(),
-                })?;
+                let url = parse_url(text)
+                    .ok_or_else(|| Outcome::refused("the channel's url is not an http or https URL"))?;
                 (url, Vec::new())
             }
             WebhookUrl::Secret(file) => {
@@ -207,9 +206,8 @@ async fn authorization(
 
 /// A body in the receiver's own form.
 fn own(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
-    let kind = HeaderValue::from_str(&payload.content_type).map_err(|_| Outcome::Refused {
-        reason: "the channel's content type is not a header's value".to_owned(),
-    })?;
+    let kind = HeaderValue::from_str(&payload.content_type)
+        .map_err(|_| Outcome::refused("the channel's content type is not a header's value"))?;
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
     Ok((headers, Bytes::from(payload.text.clone())))
 }

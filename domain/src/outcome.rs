@@ -39,6 +39,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The way to the receiver was not able now, and nobody said for how long.
+    pub fn later(reason: impl Into<String>) -> Self {
+        Self::Later { reason: reason.into(), wait: None, channel_wide: false }
+    }
+
+    /// The receiver will never take it.
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into() }
+    }
+
     /// The name of the variant, a label of metrics and a column of the ledger.
     pub fn name(&self) -> &'static str {
         match self {

@@ -109,10 +109,6 @@ impl From<FileProblem> for Broken {
     }
 }
 
-fn later(reason: String) -> Outcome {
-    Outcome::Later { reason, wait: None, channel_wide: false }
-}
-
 impl Smtp {
     pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
         Self { lookup, tls: Cache::new() }
@@ -132,7 +128,7 @@ impl Smtp {
             Ok(Err(Broken::Smtp(error))) => outcome(&at, step.get(), &error, server.login.as_ref()),
             Err(_) => {
                 let reason = format!("{at} did not answer to {} within {limit:?}", step.get().name());
-                if step.get() == Step::Message { Outcome::Unknown { reason } } else { later(reason) }
+                if step.get() == Step::Message { Outcome::Unknown { reason } } else { Outcome::later(reason) }
             }
         }
     }
@@ -146,9 +142,9 @@ impl Smtp {
         let known = |outcome| Err(Broken::Known(outcome));
         let addresses = match self.lookup.addresses(&server.plan.host, server.plan.port).await {
             Ok(addresses) => addresses,
-            Err(LookupError::Denied(why)) => return known(Outcome::Refused { reason: why.to_string() }),
+            Err(LookupError::Denied(why)) => return known(Outcome::refused(why.to_string())),
             Err(LookupError::Dns(error)) => {
-                return known(later(format!("{} can't be resolved: {error}", server.plan.host)));
+                return known(Outcome::later(format!("{} can't be resolved: {error}", server.plan.host)));
             }
         };
         let hello = ClientId::Domain(
@@ -175,7 +171,7 @@ impl Smtp {
         if let (SmtpTls::StartTls, Some(tls)) = (server.plan.tls, tls) {
             step.set(Step::StartTls);
             if !connection.can_starttls() {
-                return known(later(format!("{} does not offer STARTTLS", server.plan.host)));
+                return known(Outcome::later(format!("{} does not offer STARTTLS", server.plan.host)));
             }
             connection.starttls(tls, &hello).await?;
         }
@@ -233,7 +229,7 @@ async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpS
             }
         }
     }
-    Err(Broken::Known(later(why)))
+    Err(Broken::Known(Outcome::later(why)))
 }
 
 /// Where the conversation stands; outlives it when the time is up.
@@ -304,9 +300,9 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
         return if error.is_permanent() && step >= Step::Sender {
             Outcome::Refused { reason }
         } else {
-            later(reason)
+            Outcome::later(reason)
         };
     }
     let reason = format!("{at}: the conversation broke at {name}: {what}");
-    if step == Step::Message { Outcome::Unknown { reason } } else { later(reason) }
+    if step == Step::Message { Outcome::Unknown { reason } } else { Outcome::later(reason) }
 }
