@@ -2,6 +2,7 @@
 //!
 //! Never here: what arrived.
 
+use domain::DropReason;
 use protocol::messages::{RuleStatus, StatusBody};
 
 use super::compare::Figures;
@@ -14,7 +15,7 @@ use super::{now_ms, records};
 use crate::tenant::Tenant;
 
 /// Why a record without a value is not counted.
-const WITHOUT_VALUE: &str = "ValueMissing";
+const WITHOUT_VALUE: DropReason = DropReason::ValueMissing;
 
 /// Adds to the figures what the hub and the objects' status say otherwise.
 pub async fn audit(tenant: &Tenant, run: &Run<'_>, seen: &[Seen], figures: &mut Figures) {
@@ -54,7 +55,7 @@ pub async fn audit(tenant: &Tenant, run: &Run<'_>, seen: &[Seen], figures: &mut 
 }
 
 fn counts(rule: &Rule, right: &Numbers, status: &RuleStatus, figures: &mut Figures) {
-    let without_value = status.unmatched.get(WITHOUT_VALUE).copied().unwrap_or(0);
+    let without_value = status.unmatched.get(&WITHOUT_VALUE).copied().unwrap_or(0);
     for (what, counted, right) in [
         ("counted", status.matched, right.matched),
         ("counted as late", status.late, right.late),
@@ -66,7 +67,7 @@ fn counts(rule: &Rule, right: &Numbers, status: &RuleStatus, figures: &mut Figur
             figures.faults.push(format!("rule {}: {counted} records {what} instead of {right}", rule.name));
         }
     }
-    let others: Vec<_> = status.unmatched.iter().filter(|(reason, _)| *reason != WITHOUT_VALUE).collect();
+    let others: Vec<_> = status.unmatched.iter().filter(|(reason, _)| **reason != WITHOUT_VALUE).collect();
     if !others.is_empty() {
         figures.lost += others.len();
         figures.faults.push(format!("rule {} left records out: {others:?}", rule.name));

@@ -22,11 +22,14 @@ pub struct Access {
     guard: &'static Guard,
 }
 
+/// The token endpoint gave no token.
+const TOKEN_REFUSED: &str = "KafkaTokenRefused";
+
 /// Why there is no access: a condition's reason, and words without a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct NoAccess {
-    /// That of a file, or `KafkaTokenRefused`.
+    /// That of a file, or [`TOKEN_REFUSED`].
     pub reason: &'static str,
     /// For people.
     pub message: String,
@@ -40,7 +43,10 @@ impl From<FileProblem> for NoAccess {
 
 impl From<NoAccess> for Outcome {
     fn from(none: NoAccess) -> Self {
-        Self::Later { reason: none.to_string(), wait: None, channel_wide: false }
+        if none.reason == TOKEN_REFUSED {
+            return Self::Later { reason: none.to_string(), wait: None, channel_wide: false };
+        }
+        Self::NotSent { reason: none.to_string() }
     }
 }
 
@@ -92,7 +98,7 @@ impl Access {
                 let trust = Trust::read(files, oauth.ca_bundle.as_ref()).await?;
                 let got = tokens.get(oauth, secret, trust).await;
                 token = Some(got.map_err(|why| NoAccess {
-                    reason: "KafkaTokenRefused",
+                    reason: TOKEN_REFUSED,
                     message: format!("no token for {}: {why}", oauth.client_id),
                 })?);
             }
