@@ -42,7 +42,9 @@ fn every_reason_and_condition_of_the_operator_is_in_the_page_of_reasons() {
 #[test]
 fn the_page_of_reasons_has_no_word_that_nobody_gives() {
     let mut code = String::new();
-    for part in ["alerting", "controllers", "crds", "delivery", "domain", "hub", "ledger", "protocol", "worker"] {
+    for part in
+        ["alerting", "controllers", "crds", "delivery", "domain", "hub", "ledger", "protocol", "worker"]
+    {
         source(&root().join(part).join("src"), &mut code);
     }
     let is_part = |letter: char| !letter.is_ascii_alphanumeric();

@@ -15,10 +15,10 @@ use super::{DAY, Faults, HOUR, Identity, Invalid, MONTH, SECOND, duration_or};
 pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
-    if spec.tls.is_some() && spec.kafka.is_some() {
-        return Err(Invalid::spec("tls is for the other types: that of Kafka is kafka.tls"));
-    }
     let mut faults = Faults::default();
+    if spec.tls.is_some() && spec.kafka.is_some() {
+        faults.add(Invalid::spec("tls: it is for the other types: that of Kafka is kafka.tls"));
+    }
     let target = faults.take(target(spec));
     let bundle = spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref());
     let bundle = faults.take(bundle.map(ca_bundle).transpose());
@@ -63,6 +63,11 @@ pub(super) fn secret(reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
     file(FileKind::Secret, &reference.name, &reference.key)
 }
 
+/// The same, and says where it stands.
+pub(super) fn secret_at(place: &str, reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
+    secret(reference).map_err(|invalid| invalid.below(&format!("{place}.")))
+}
+
 /// A reference becomes a path in the worker's pod: neither part may leave its folder.
 pub(super) fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
     let plain = |text: &str, more: &[u8]| {
@@ -70,18 +75,19 @@ pub(super) fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Inv
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
     };
     if !plain(name, b"-.") || name.starts_with('.') {
-        return Err(Invalid::spec(format!("{name:?} is not a name of a {kind:?}")));
+        return Err(Invalid::spec(format!("name: {name:?} is not a name of a {kind:?}")));
     }
     if !plain(key, b"-._") || key == "." || key.starts_with("..") {
-        return Err(Invalid::spec(format!("{key:?} is not a key of a {kind:?}")));
+        return Err(Invalid::spec(format!("key: {key:?} is not a key of a {kind:?}")));
     }
     Ok(FileRef { kind, name: name.to_owned(), key: key.to_owned() })
 }
 
 pub(super) fn ca_bundle(bundle: &wire::CaBundle) -> Result<FileRef, Invalid> {
     match (&bundle.config_map_ref, &bundle.secret_ref) {
-        (Some(reference), None) => file(FileKind::ConfigMap, &reference.name, &reference.key),
-        (None, Some(reference)) => secret(reference),
+        (Some(reference), None) => file(FileKind::ConfigMap, &reference.name, &reference.key)
+            .map_err(|invalid| invalid.below("tls.caBundle.configMapRef.")),
+        (None, Some(reference)) => secret_at("tls.caBundle.secretRef", reference),
         _ => Err(Invalid::spec("tls.caBundle: exactly one of configMapRef and secretRef is needed")),
     }
 }
@@ -89,58 +95,100 @@ pub(super) fn ca_bundle(bundle: &wire::CaBundle) -> Result<FileRef, Invalid> {
 fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
     use wire::ChannelType::{Email, Kafka, Slack, Webhook};
     match (spec.type_, &spec.slack, &spec.email, &spec.webhook, &spec.kafka) {
-        (Slack, Some(slack), None, None, None) => {
-            Ok(Target::Slack { webhook_url: secret(&slack.webhook_url_secret_ref)? })
-        }
+        (Slack, Some(slack), None, None, None) => Ok(Target::Slack {
+            webhook_url: secret_at("slack.webhookUrlSecretRef", &slack.webhook_url_secret_ref)?,
+        }),
         (Email, None, Some(email), None, None) => mail(email),
         (Webhook, None, None, Some(webhook), None) => {
             Ok(Target::Webhook(Box::new(webhook::webhook(webhook)?)))
         }
-        (Kafka, None, None, None, Some(kafka)) => Ok(Target::Kafka {
-            bootstrap_servers: super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers)?,
-            topic: super::rule::topic("kafka.topic", &kafka.topic)?,
-            security: Box::new(super::kafka::security("kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?),
-        }),
-        (type_, ..) => Err(Invalid::spec(format!(
-            "type {type_:?} needs the member of its name, and no other of slack, email, webhook, kafka"
-        ))),
+        (Kafka, None, None, None, Some(kafka)) => topic(kafka),
+        _ => Err(wrong_members(spec)),
     }
 }
 
+/// The member named like the type is not there, or another is.
+fn wrong_members(spec: &wire::NotificationChannelSpec) -> Invalid {
+    use wire::ChannelType::{Email, Kafka, Slack, Webhook};
+    let members = [
+        (Slack, "slack", spec.slack.is_some()),
+        (Email, "email", spec.email.is_some()),
+        (Webhook, "webhook", spec.webhook.is_some()),
+        (Kafka, "kafka", spec.kafka.is_some()),
+    ];
+    let own = members.iter().find(|(type_, ..)| *type_ == spec.type_).map_or("", |(_, name, _)| name);
+    let others: Vec<&str> = members
+        .iter()
+        .filter(|(type_, _, there)| *type_ != spec.type_ && *there)
+        .map(|(_, name, _)| *name)
+        .collect();
+    let is_missing = members.iter().any(|(_, name, there)| *name == own && !there);
+    let type_ = spec.type_;
+    Invalid::spec(match (is_missing, others.join(" and ")) {
+        (true, others) if others.is_empty() => format!("{own} is missing: type {type_:?} needs it"),
+        (true, others) => {
+            format!("{own} is missing: type {type_:?} needs it; leave out {others}, or say another type")
+        }
+        (false, others) => format!("{others}: type {type_:?} has {own} alone; leave out {others}"),
+    })
+}
+
+fn topic(kafka: &wire::KafkaTarget) -> Result<Target, Invalid> {
+    let mut faults = Faults::default();
+    let servers = faults.take(super::rule::servers("kafka.bootstrapServers", &kafka.bootstrap_servers));
+    let topic = faults.take(super::rule::topic("kafka.topic", &kafka.topic));
+    let security = faults.take(super::kafka::security("kafka", kafka.tls.as_ref(), kafka.sasl.as_ref()));
+    faults.end((|| {
+        Some(Target::Kafka { bootstrap_servers: servers?, topic: topic?, security: Box::new(security?) })
+    })())
+}
+
 fn mail(email: &wire::Email) -> Result<Target, Invalid> {
-    let username = email.username_secret_ref.as_ref().map(secret).transpose()?;
-    let password = email.password_secret_ref.as_ref().map(secret).transpose()?;
-    if username.is_some() != password.is_some() {
-        return Err(Invalid::spec("email: usernameSecretRef and passwordSecretRef go together"));
+    let mut faults = Faults::default();
+    let mut file = |place, reference: Option<&SecretKeyRef>| {
+        faults.take(reference.map(|it| secret_at(place, it)).transpose())
+    };
+    let username = file("email.usernameSecretRef", email.username_secret_ref.as_ref());
+    let password = file("email.passwordSecretRef", email.password_secret_ref.as_ref());
+    if email.username_secret_ref.is_some() != email.password_secret_ref.is_some() {
+        faults.add(Invalid::spec("email: usernameSecretRef and passwordSecretRef go together"));
     }
-    if email.tls == wire::SmtpTls::None && password.is_some() && !email.allow_cleartext_login {
-        return Err(Invalid::spec(format!("email: {}", wire::CLEARTEXT_LOGIN)));
+    if email.tls == wire::SmtpTls::None && email.password_secret_ref.is_some() && !email.allow_cleartext_login
+    {
+        faults.add(Invalid::spec(format!("email: {}", wire::CLEARTEXT_LOGIN)));
     }
     if email.to.is_empty() {
-        return Err(Invalid::spec("email.to: at least one recipient is needed"));
+        faults.add(Invalid::spec("email.to: at least one recipient is needed"));
     }
-    for mailbox in email.to.iter().chain([&email.from]) {
+    let to = email.to.iter().enumerate().map(|(at, it)| (format!("email.to[{at}]"), it));
+    for (place, mailbox) in to.chain([("email.from".to_owned(), &email.from)]) {
         if !mailbox.contains('@') || mailbox.chars().any(char::is_control) {
-            return Err(Invalid::spec(format!("email: {mailbox:?} is not a mailbox")));
+            faults.add(Invalid::spec(format!(
+                "{place}: {mailbox:?} is not a mailbox, such as belfry@example.com"
+            )));
         }
     }
-    super::reachable("email.host", &email.host)?;
-    Ok(Target::Email {
-        host: email.host.clone(),
-        port: u16::try_from(email.port)
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| Invalid::spec(format!("email.port: {} is not from 1 to 65535", email.port)))?,
-        tls: match email.tls {
-            wire::SmtpTls::None => SmtpTls::None,
-            wire::SmtpTls::StartTls => SmtpTls::StartTls,
-            wire::SmtpTls::Implicit => SmtpTls::Implicit,
-        },
-        username,
-        password,
-        from: email.from.clone(),
-        to: email.to.clone(),
-    })
+    faults.take(super::reachable("email.host", &email.host));
+    let port = u16::try_from(email.port)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| Invalid::spec(format!("email.port: {} is not from 1 to 65535", email.port)));
+    let port = faults.take(port);
+    faults.end((|| {
+        Some(Target::Email {
+            host: email.host.clone(),
+            port: port?,
+            tls: match email.tls {
+                wire::SmtpTls::None => SmtpTls::None,
+                wire::SmtpTls::StartTls => SmtpTls::StartTls,
+                wire::SmtpTls::Implicit => SmtpTls::Implicit,
+            },
+            username: username?,
+            password: password?,
+            from: email.from.clone(),
+            to: email.to.clone(),
+        })
+    })())
 }
 
 fn texts(spec: &wire::NotificationChannelSpec) -> Result<TemplateText, Invalid> {
