@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
-need cargo "install Rust 1.95 or newer"
+need_compilers
 need_openssl
 if [ "${1:-engine}" = engine ]; then
   say "the alert engine alone"

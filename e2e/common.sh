@@ -12,15 +12,24 @@ need() { # need COMMAND "how to get it"
   command -v "$1" >/dev/null || die "$1 is needed and not here: $2"
 }
 
-# librdkafka's TLS is linked from Debian's package, which the test bed installs.
-need_openssl() {
-  pkg-config --exists openssl 2>/dev/null || "$testbed" packages ||
-    die "OpenSSL's static library and pkg-config are needed: install libssl-dev and pkg-config, or what your distribution calls them"
+# What every build needs. OpenSSL is for librdkafka's TLS; on macOS its crate finds Homebrew's by itself.
+need_compilers() {
+  need cargo "install Rust 1.95 or newer, such as with rustup"
+  need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
 }
+have_openssl() {
+  pkg-config --exists openssl 2>/dev/null || { [ "$(uname -s)" = Darwin ] && brew --prefix openssl@3 >/dev/null 2>&1; }
+}
+no_openssl="OpenSSL's static library and pkg-config are needed: install libssl-dev and pkg-config, or what your distribution calls them (Homebrew: openssl@3)"
+# For scripts that need the test bed anyway: it installs Debian's packages.
+need_openssl() { have_openssl || "$testbed" packages || die "$no_openssl"; }
 
 # Builds all binaries. In a run of tests as tests do, whose own dependencies ask for more features: otherwise cargo would
 # build most dependencies twice.
 build() { cargo build --locked --quiet --profile "${BELFRY_PROFILE:-dev}" --workspace --bins ${BELFRY_TESTS_TOO:+--tests}; }
+
+# Runs tests of the whole workspace, always: dependencies are built once, with one set of features.
+tests() { cargo test --locked --workspace --quiet "$@"; }
 
 # Where cargo puts what it builds for this machine.
 target_dir() { printf 'target/%s' "$(rustc -vV | sed -n 's/^host: //p')"; }
@@ -46,6 +55,16 @@ start_receivers() { # Debian's python3, which has its aiosmtpd
     "$RECEIVED/tokens.jsonl" alerts "$(<"$KAFKA_CLIENT_SECRET_FILE")" 12
 }
 
+# Makes a cluster what a suite of tests (`line` or another) expects: receivers beside it, Belfry as the code is now.
+# usage: prepare CLUSTER SUITE [--if-changed]
+prepare() {
+  start_receivers "$1"
+  # Where users try what they do, only the API server may ask the webhook; where things break, anybody.
+  unset BELFRY_CLIENT_AUTH
+  [ "$2" != line ] || export BELFRY_CLIENT_AUTH=1
+  e2e/install.sh "$1" ${3:+"$3"}
+}
+
 # A process beside the cluster: in the test bed's node, or, with another cluster, on this machine.
 beside() { # beside CLUSTER TITLE CMD...
   local cluster=$1 title=$2
@@ -55,4 +74,17 @@ beside() { # beside CLUSTER TITLE CMD...
   else
     "$testbed" run "$cluster" --as "$title" -- "$@" >/dev/null
   fi
+}
+
+port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# await_ports PORT...: until receivers beside the test bed's cluster listen.
+await_ports() {
+  local port deadline=$((SECONDS + 20))
+  for port in "$@"; do
+    until port_open "$BELFRY_NODE_IP" "$port"; do
+      [ $SECONDS -lt $deadline ] || die "nobody listens at $BELFRY_NODE_IP:$port; the receivers' logs are $TESTBED/log/run-*.log"
+      sleep 0.1
+    done
+  done
 }

@@ -10,8 +10,7 @@ cd "$(dirname "$0")/.."
 
 machine() {
   chapter "What this machine needs"
-  need cargo "install Rust 1.95 or newer, such as with rustup"
-  need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
+  need_compilers
   need_openssl
   if [ -n "${BELFRY_IMAGE:-}" ]; then
     name=existing
@@ -57,7 +56,7 @@ start_what_is_missing() {
   if port_open "$BELFRY_NODE_IP" 8090 && port_open "$BELFRY_NODE_IP" 2525 && port_open "$BELFRY_NODE_IP" 2526; then
     note "receivers: running"
   else
-    for title in sink smtp smtps; do stop_beside "$title"; done
+    [ "$name" = existing ] || for title in sink smtp smtps tokens; do "$testbed" stop "$name" "$title"; done
     start_receivers "$name"
     for port in 8080 8090 2525 2526; do
       wait_until 20 "the receiver at port $port" port_open "$BELFRY_NODE_IP" "$port"
@@ -70,14 +69,6 @@ start_what_is_missing() {
     "$testbed" kafka-topic demo "$topic" 3
   done
   note "topics: cluster-logs, service-logs, payment-events"
-}
-
-# Stops a process that an earlier run started beside the test bed's cluster.
-stop_beside() {
-  local pid begun
-  read -r pid begun 2>/dev/null <"${TESTBED:-/nonexistent}/pids/run-$1" || return 0
-  # Field 22 of stat, after a name in brackets that may hold spaces, is when it began.
-  [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)" != "$begun" ] || kill "$pid"
 }
 
 still_shipping() {

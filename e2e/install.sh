@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds the binaries and the image, loads it into the test bed's cluster, and installs the chart.
-# usage: install.sh NAME      On another cluster (BELFRY_IMAGE is set) the image must be there already.
+# usage: install.sh NAME [--if-changed]      On another cluster (BELFRY_IMAGE is set) the image must be there already.
+# --if-changed, on the test bed: nothing is done where the cluster has these binaries and this chart already.
 # BELFRY_CLIENT_AUTH=1, on the test bed: the webhook is asked by nobody but the API server, which shows a certificate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +17,16 @@ for binary in belfry-operator belfry-hub belfry-worker belfry; do
   cp "$bin/$binary" "target/image/built.$binary"
   strip -o "target/image/$binary" "target/image/built.$binary"
 done
+
+# What the test bed's cluster was given last is kept in its folder, and goes with it.
+stamp=${TESTBED:+$TESTBED/installed}
+now=$({ cat target/image/belfry-* target/image/belfry && find -L charts/belfry -type f | LC_ALL=C sort | xargs cat && echo "${BELFRY_CLIENT_AUTH:-}"; } | sha256sum)
+if [ "${2:-}" = --if-changed ] && [ "$(cat "${stamp:-/nonexistent}" 2>/dev/null)" = "$now" ] &&
+  helm -n belfry-system status belfry >/dev/null 2>&1; then
+  say "installed already, and nothing changed"
+  exit 0
+fi
+[ -z "$stamp" ] || rm -f "$stamp"
 
 repository=${BELFRY_IMAGE:-belfry.dev/belfry}
 version=$(sed -n 's/^appVersion: //p' charts/belfry/Chart.yaml)
@@ -45,4 +56,5 @@ fi
 say "installing the chart"
 helm upgrade --install belfry charts/belfry -n belfry-system --create-namespace "${values[@]}" --wait --timeout 3m >target/image/helm.log 2>&1 ||
   { cat target/image/helm.log >&2; kubectl -n belfry-system get pods >&2; kubectl -n belfry-system logs --tail=20 -l app.kubernetes.io/part-of=belfry --all-containers >&2; die "the chart did not become ready"; }
+[ -z "$stamp" ] || echo "$now" >"$stamp"
 say "installed: $(kubectl -n belfry-system get deploy -o name | tr '\n' ' ')"

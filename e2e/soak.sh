@@ -12,8 +12,7 @@ if [ -n "${BELFRY_IMAGE:-}" ]; then
   say "fault run: left out; it kills processes on the node, which it can do on the test bed only"
   exit 0
 fi
-need cargo "install Rust 1.95 or newer, such as with rustup"
-need cc "install a C compiler, such as Debian's package gcc: librdkafka is compiled from source"
+need_compilers
 need_openssl
 
 if [ -z "${BELFRY_CLUSTER:-}" ] || [ -z "${TESTBED:-}" ]; then
@@ -25,15 +24,11 @@ if [ -z "${BELFRY_CLUSTER:-}" ] || [ -z "${TESTBED:-}" ]; then
   eval "$("$testbed" env "$BELFRY_CLUSTER")"
 fi
 build
-if ! (exec 3<>"/dev/tcp/$BELFRY_NODE_IP/8090") 2>/dev/null; then
+if ! port_open "$BELFRY_NODE_IP" 8090; then
   export RECEIVED=$TESTBED/receivers
   mkdir -p "$RECEIVED"
   beside "$BELFRY_CLUSTER" sink "$PWD/$(target_dir)/debug/belfry-sink" --file "$RECEIVED/received.jsonl"
-  deadline=$((SECONDS + 20))
-  until (exec 3<>"/dev/tcp/$BELFRY_NODE_IP/8090") 2>/dev/null; do
-    [ $SECONDS -lt $deadline ] || die "the receiver does not listen at $BELFRY_NODE_IP:8090; its log is $TESTBED/log/run-sink.log"
-    sleep 0.1
-  done
+  await_ports 8090
 fi
 kubectl -n belfry-system get deploy belfry-hub >/dev/null 2>&1 || e2e/install.sh "$BELFRY_CLUSTER"
 say "fault run"

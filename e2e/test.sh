@@ -1,6 +1,7 @@
 #!/bin/bash
 # All tests, unit to end-to-end, on real parts. usage: test.sh      Keeps nothing running.
-# BELFRY_TESTS=unit runs only what needs no cluster; BELFRY_TESTS=e2e only what does.
+# BELFRY_TESTS=check runs what needs neither a cluster nor root: formatting, lints, licenses, unit and component tests;
+# BELFRY_TESTS=unit those tests alone; BELFRY_TESTS=e2e only what needs a cluster.
 # KUBECONFIG with BELFRY_IMAGE, KAFKA_BOOTSTRAP and BELFRY_NODE_IP takes that cluster instead of new ones; what breaks a
 # cluster's parts is left out then.
 set -euo pipefail
@@ -8,17 +9,19 @@ cd "$(dirname "$0")/.."
 . e2e/common.sh
 which=${BELFRY_TESTS:-all}
 export BELFRY_TESTS_TOO=1
-# Always the whole workspace: dependencies are built once, with one set of features.
 
-need cargo "install Rust 1.95 or newer, such as with rustup"
-need cc "install a C compiler, such as Debian's package gcc: SQLite and librdkafka are compiled from source"
-need_openssl
+need_compilers
+case $which in
+  check | unit) have_openssl || die "$no_openssl" ;; # changes nothing on the machine
+  all | e2e) need_openssl ;;
+  *) die "BELFRY_TESTS is all, check, unit or e2e, not $which" ;;
+esac
 
 unit() {
   say "unit and component tests"
-  cargo test --locked --workspace --quiet
+  tests
 }
-if [ "$which" != e2e ]; then
+if [ "$which" = all ] || [ "$which" = check ]; then
   say "formatting and lints"
   cargo fmt --all --check || die "run cargo fmt"
   cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
@@ -26,13 +29,12 @@ if [ "$which" != e2e ]; then
   cargo clippy --locked --workspace --test line --test faults --quiet -- -D warnings
   e2e/deny.sh
 fi
-if [ "$which" = unit ]; then
+if [ "$which" = unit ] || [ "$which" = check ]; then
   unit
   say "done"
   exit 0
 fi
 
-tests() { cargo test --locked --workspace --quiet "$@"; }
 line() {
   say "end-to-end tests"
   tests --test line -- --test-threads="${BELFRY_THREADS:-3}"
@@ -73,10 +75,7 @@ lane() { # lane NAME COMMAND...
     (
       "$testbed" up "$name" --owner $$ >/dev/null
       eval "$("$testbed" env "$name")"
-      start_receivers "$name"
-      # Where users try what they do, only the API server may ask the webhook; where things break, anybody.
-      [ "$1" != line ] || export BELFRY_CLIENT_AUTH=1
-      e2e/install.sh "$name"
+      prepare "$name" "$1"
     ) 9>&-
   ) 9>target/lanes.lock
   eval "$("$testbed" env "$name")"

@@ -3,6 +3,8 @@
 //!
 //! # The law
 //!
+//! docs/semantics.md has it as E1, with what goes with it.
+//!
 //! **The alerts are a function of the set of records, not of how they came.** For records that are not late, any split over
 //! partitions and consumers, any order across partitions, any size of batches, any crash or rebalance gives the same
 //! alerts with the same counts: a count is a sum over (rule, group, bucket), first and last are by (time, topic,

@@ -13,6 +13,8 @@
 //! - a clock from before the broker was asked where the partition ends moves it once all before that end is read.
 //!
 //! Never here: a clock, or a decision on what is late.
+//!
+//! Clauses of docs/semantics.md: E3, E6.
 
 /// So many records of a partition are looked at together.
 pub const MANY: usize = 1_000;

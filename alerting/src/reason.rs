@@ -1,4 +1,6 @@
 //! Why a record was not counted: the closed set shared by commits, metrics and messages.
+//!
+//! Clauses of docs/semantics.md: R11, R12, E7.
 
 /// Why a record was not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,8 @@
 //!
 //! Invariants: buckets are aligned to the Unix epoch and half open, `[start, start + width)`; the window at a boundary
 //! is the `count` buckets before it. Everything is in whole milliseconds. Never: a window that is not whole buckets.
+//!
+//! Clause E2 of docs/semantics.md.
 
 use domain::Millis;
 use serde::{Deserialize, Serialize};

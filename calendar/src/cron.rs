@@ -6,6 +6,8 @@
 //!
 //! Lines are computed for whole calendar months, so they stay the same all month long and nothing is rewritten
 //! in the cluster. Never: day of month and day of week restricted in one line, which cron reads as OR.
+//!
+//! Clause S7 of docs/semantics.md.
 
 use std::collections::BTreeMap;
 use std::fmt;

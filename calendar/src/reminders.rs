@@ -2,6 +2,8 @@
 //!
 //! Due instants are whole minutes: an occurrence that starts within a minute counts as starting with it, since
 //! cron can't wake anyone in between. Never decides what was sent already; that is the ledger's.
+//!
+//! Clauses of docs/semantics.md: S5, S6.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

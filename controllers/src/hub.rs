@@ -3,6 +3,8 @@
 //! Invariants: a plan is sent when the hub's revision or generation of it differs, and not otherwise; a hub with another
 //! ledger is compared with from the beginning. What this keeps is a cache: lost, it is asked for again. Never: a write to
 //! the API server from here.
+//!
+//! Clause P2 of docs/semantics.md.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,7 @@
 //! The controller of `Schedule`s: plans to the hub, and CronJobs that wake a `remind` pod when a reminder falls due,
 //! and a Job for one that none of them woke in time.
+//!
+//! Clause S4 of docs/semantics.md.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Values of Secrets and ConfigMaps, mounted as files and read when they are used, so a rotation needs no restart.
 //!
-//! A value lives in [`Secret`], which shows itself to nobody. A key that is not there (yet) is a [`FileProblem`]: the
-//! attempt ends `Later`, counts like any other, and heals by itself when the key appears.
+//! A value lives in [`Secret`], which shows itself to nobody. A key that is not there (yet) is a [`FileProblem`]: nothing is
+//! sent, no attempt is counted, and the message waits until the key appears.
 //!
 //! Never: a path that leaves the root, a value in a log, a metric, an error or a `Debug`.
 
@@ -86,7 +86,7 @@ impl FileProblem {
 
 impl From<FileProblem> for Outcome {
     fn from(problem: FileProblem) -> Self {
-        Self::Later { reason: problem.to_string(), wait: None, channel_wide: false }
+        Self::NotSent { reason: problem.to_string() }
     }
 }
 

@@ -2,6 +2,8 @@
 //! whomever it is made.
 //!
 //! Never: an id from parts joined by a separator that may occur in them. Each part is preceded by its length.
+//!
+//! Clause D1 of docs/semantics.md.
 
 use calendar::ReminderTime;
 use jiff::Timestamp;

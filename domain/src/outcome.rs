@@ -20,6 +20,12 @@ pub enum Outcome {
         /// Whether the whole channel waits (429), not only this delivery.
         channel_wide: bool,
     },
+    /// Nothing was sent, since something of the channel's own is missing or can't be used, such as a Secret's key: no attempt is
+    /// counted, and it waits for that until it expires.
+    NotSent {
+        /// What is missing, in words, without secrets.
+        reason: String,
+    },
     /// The receiver will never take it: no further attempt.
     Refused {
         /// What was seen, in words, without secrets.
@@ -38,6 +44,7 @@ impl Outcome {
         match self {
             Self::Delivered => "Delivered",
             Self::Later { .. } => "Later",
+            Self::NotSent { .. } => "NotSent",
             Self::Refused { .. } => "Refused",
             Self::Unknown { .. } => "Unknown",
         }
@@ -47,7 +54,10 @@ impl Outcome {
     pub fn reason(&self) -> &str {
         match self {
             Self::Delivered => "",
-            Self::Later { reason, .. } | Self::Refused { reason } | Self::Unknown { reason } => reason,
+            Self::Later { reason, .. }
+            | Self::NotSent { reason }
+            | Self::Refused { reason }
+            | Self::Unknown { reason } => reason,
         }
     }
 }

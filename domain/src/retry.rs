@@ -1,4 +1,6 @@
 //! When to try again: exponential delays with full jitter, and when to stop.
+//!
+//! Clauses of docs/semantics.md: D9, D10, D11.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -36,8 +38,13 @@ impl RetryPolicy {
     }
 }
 
+/// When it is looked again at a delivery of which nothing was sent: the worker that lacked something does not ask for it before
+/// that is there, and another one may have it.
+const NOT_SENT: Millis = Millis(5_000);
+
 impl DeliveryPolicy {
-    /// Decides after attempt number `made` (from 1) of a delivery that expires at `expires`.
+    /// Decides after attempt number `made` (from 1) of a delivery that expires at `expires`; one of which nothing was sent is
+    /// not counted in `made`.
     ///
     /// A `Retry-After` is a lower bound of the wait. A wait that ends at or after `expires` ends the delivery now.
     pub fn decide(
@@ -57,6 +64,7 @@ impl DeliveryPolicy {
                     format!("held because the outcome is unknown: {reason}"),
                 );
             }
+            Outcome::NotSent { reason } => return again(NOT_SENT, now, expires, reason),
             Outcome::Unknown { reason } => (reason, None),
             Outcome::Later { reason, wait, .. } => (reason, *wait),
         };
@@ -64,15 +72,16 @@ impl DeliveryPolicy {
             return Verdict::End(DeliveryState::Dead, format!("gave up after {made} attempts: {reason}"));
         }
         let wait = self.retry.delay(made, chance).max(asked.unwrap_or_default());
-        let at = now.checked_add(SignedDuration::from_millis(wait.0)).unwrap_or(expires);
-        if at >= expires {
-            return Verdict::End(
-                DeliveryState::Expired,
-                format!("expired before the next attempt: {reason}"),
-            );
-        }
-        Verdict::Again(at)
+        again(wait, now, expires, reason)
     }
+}
+
+fn again(wait: Millis, now: Timestamp, expires: Timestamp, reason: &str) -> Verdict {
+    let at = now.checked_add(SignedDuration::from_millis(wait.0)).unwrap_or(expires);
+    if at >= expires {
+        return Verdict::End(DeliveryState::Expired, format!("expired before the next attempt: {reason}"));
+    }
+    Verdict::Again(at)
 }
 
 #[cfg(test)]
@@ -124,6 +133,17 @@ mod tests {
     fn the_last_attempt_that_fails_ends_it_dead() {
         let verdict = policy(OnUnknown::Resend).decide(&later(None), 3, NOW, EXPIRES, 0.5);
         assert_eq!(verdict, Verdict::End(DeliveryState::Dead, "gave up after 3 attempts: 503".to_owned()));
+    }
+
+    #[test]
+    fn what_was_not_sent_is_no_attempt_and_waits_until_it_expires() {
+        let policy = policy(OnUnknown::Resend);
+        let not_sent = Outcome::NotSent { reason: "no key".to_owned() };
+        assert_eq!(policy.decide(&not_sent, 3, NOW, EXPIRES, 1.0), after(5));
+        let soon = NOW + SignedDuration::from_secs(5);
+        let ended = policy.decide(&not_sent, 0, NOW, soon, 1.0);
+        let why = "expired before the next attempt: no key".to_owned();
+        assert_eq!(ended, Verdict::End(DeliveryState::Expired, why));
     }
 
     #[test]

@@ -169,5 +169,3 @@ none_pending() { [ "$(in_state "$1" Pending)" = 0 ]; }
 at_least() { [ "$(in_state "$1" "$2")" -ge "$3" ]; }
 none_dead() { [ "$(in_state "$1" Dead)" = 0 ]; }
 status_is() { kubectl -n platform get nch "$1" -o json | jq -e ".status.deliveries | $2"; }
-
-port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }

@@ -126,6 +126,8 @@ run_command() {
   pid_in "$W/pids/$title"
 }
 
+stop_command() { stop_daemon "run-${1:?a title}"; }
+
 # This file is also the holder's program.
 if [ "${1:-}" = hold ] && [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail

@@ -17,7 +17,7 @@ use crate::metrics::drop_reason;
 /// Plans of one request, and outcomes.
 const MOST_PLANS: usize = 500;
 const MOST_OUTCOMES: usize = 1_000;
-/// Rules, objects, entries, partitions, reminders of one request.
+/// Rules, channels, objects, entries, partitions, reminders of one request.
 const MOST: usize = 10_000;
 /// Values that a count may carry by name, and names; labels of a group.
 const MOST_VALUES: usize = 10_000;
@@ -101,6 +101,7 @@ fn this_topic(name: &str, id: &str) -> Result<(), String> {
 
 impl Bounded for ClaimRequest {
     fn bound(&mut self) -> Result<(), String> {
+        at_most("channels", self.without.len(), MOST)?;
         short("the instance's name", &self.instance, INSTANCE)
     }
 }
@@ -117,7 +118,10 @@ impl Bounded for Outcomes {
         for told in &mut self.outcomes {
             match &mut told.outcome {
                 Outcome::Delivered => {}
-                Outcome::Later { reason, .. } | Outcome::Refused { reason } | Outcome::Unknown { reason } => {
+                Outcome::Later { reason, .. }
+                | Outcome::NotSent { reason }
+                | Outcome::Refused { reason }
+                | Outcome::Unknown { reason } => {
                     cut(reason, REASON);
                 }
             }

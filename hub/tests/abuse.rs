@@ -360,8 +360,7 @@ async fn a_workers_texts_are_cut_before_anybody_holds_them() {
     let mut bed = Bed::new("texts", &[]).await;
     let tenant = Tenant::new(&bed, "a", 0x10).await;
     tenant.goes_on(0).await;
-    let claim =
-        ClaimRequest { pool: Pool::Send, instance: "w".to_owned(), session: None, max: 10, wait_ms: 10_000 };
+    let claim = ClaimRequest { wait_ms: 10_000, ..ClaimRequest::new(Pool::Send, "w", 10) };
     let task = tenant.worker.claim("a", &claim).await.expect("an answer").tasks.remove(0);
     let outcome = AttemptOutcome {
         delivery: task.delivery,

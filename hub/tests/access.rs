@@ -22,8 +22,7 @@ async fn a_worker_of_another_namespace_is_refused_everywhere() {
     assert_eq!(status(worker.channels_plan("a", "", SOON).await), 200);
     assert_eq!(status(worker.channels_plan("b", "", SOON).await), 403);
     assert_eq!(status(worker.source_plan("b", "s", "", SOON).await), 403);
-    let claim =
-        ClaimRequest { pool: Pool::Send, instance: "x".to_owned(), session: None, max: 1, wait_ms: 0 };
+    let claim = ClaimRequest::new(Pool::Send, "x", 1);
     assert_eq!(status(worker.claim("b", &claim).await), 403);
     assert_eq!(status(worker.notifications("b", &query()).await), 403);
     assert_eq!(status(worker.revisions().await), 403);

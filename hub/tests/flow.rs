@@ -27,7 +27,7 @@ async fn source_plan(worker: &Client, ns: &str) -> SourcePlan {
 
 async fn claim(worker: &Client, ns: &str, pool: Pool, wait: Duration) -> Claimed {
     let wait_ms = u64::try_from(wait.as_millis()).expect("short");
-    let request = ClaimRequest { pool, instance: "worker-1".to_owned(), session: None, max: 10, wait_ms };
+    let request = ClaimRequest { wait_ms, ..ClaimRequest::new(pool, "worker-1", 10) };
     worker.claim(ns, &request).await.expect("an answer")
 }
 
@@ -343,7 +343,7 @@ async fn what_a_killed_worker_had_in_hand_goes_on_when_its_pods_next_process_ask
     commit(&worker, &rule, &revision, 0).await;
     let ask = async |pool, session: u128, wait_ms| {
         let session = Some(Uuid::from_u128(session));
-        let request = ClaimRequest { pool, instance: "send-1".to_owned(), session, max: 10, wait_ms };
+        let request = ClaimRequest { session, wait_ms, ..ClaimRequest::new(pool, "send-1", 10) };
         worker.claim("a", &request).await.expect("an answer").tasks
     };
     let killed = ask(Pool::Send, 1, 20_000).await;

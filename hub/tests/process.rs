@@ -31,6 +31,7 @@ async fn probes_and_metrics_need_no_token_and_are_not_on_the_apis_port() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(target_os = "linux"), ignore = "what a process uses is read from Linux's /proc")]
 async fn the_release_the_process_and_what_is_free_on_the_volume_are_told_in_plain_text() {
     let mut bed = Bed::new("volume", &[]).await;
     until("measured", || async {
@@ -92,13 +93,7 @@ async fn stopping_answers_long_polls_at_once_and_another_start_finds_what_was_st
         tokio::spawn(async move { worker.channels_plan("a", &held, Duration::from_secs(50)).await })
     };
     let claim = tokio::spawn(async move {
-        let request = ClaimRequest {
-            pool: Pool::Send,
-            instance: "x".to_owned(),
-            session: None,
-            max: 1,
-            wait_ms: 30_000,
-        };
+        let request = ClaimRequest { wait_ms: 30_000, ..ClaimRequest::new(Pool::Send, "x", 1) };
         worker.claim("a", &request).await
     });
     until("both are under way", || async {

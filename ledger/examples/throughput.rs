@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use domain::{
     ChannelPlan, Condition, Count, DeliveryPolicy, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
-    RetryPolicy, RulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat, WebhookPlan,
+    RetryPolicy, RulePlan, Severity, Source, StartFrom, TemplateText, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
@@ -43,7 +43,7 @@ fn now() -> Timestamp {
 fn plans(condition: Condition) -> Vec<Plan> {
     let channel = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook(Box::new(WebhookPlan::post("http://sink", None, WebhookFormat::Json))),
+        target: WebhookPlan::post("http://sink", None, WebhookFormat::Json).into(),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: DeliveryPolicy {
@@ -97,7 +97,7 @@ async fn open(folder: &std::path::Path, condition: Condition) -> Ledger {
     let ledger = Ledger::open(&folder.join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
     ledger.put_plans(plans(condition), now()).await.unwrap();
     let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
-    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
+    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }).await.unwrap();
     ledger
 }
 
@@ -200,13 +200,7 @@ async fn main() {
             ledger.commit(NS, &source(), records, now()).await.unwrap();
             parts[0] += start.elapsed();
             let start = Instant::now();
-            let request = ClaimRequest {
-                pool: Pool::Send,
-                instance: "bench".into(),
-                session: None,
-                max: size as i32,
-                wait_ms: 0,
-            };
+            let request = ClaimRequest::new(Pool::Send, "bench", size as i32);
             let tasks = ledger.claim(NS, request, now()).await.unwrap().tasks;
             assert_eq!(tasks.len() as i64, size);
             parts[1] += start.elapsed();

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a namespace has a bounded number of these rows, summed over its rules. Never: an offset that moves; only the event
 //! time there may become known later.
+//!
+//! Clause R7 of docs/semantics.md.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

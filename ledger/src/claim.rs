@@ -3,10 +3,13 @@
 //! Invariants: only the first unfinished delivery of a lane is handed out, to one worker at a time; a channel's budget
 //! is taken in the transaction that hands out. Never: a delivery that is too old, or of a channel that is suspended,
 //! gone or paused, or of what was deleted: that is held until it is ended, or until its object turns out to be there.
+//!
+//! Clauses of docs/semantics.md: D6, D8, D13.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use domain::RateLimit;
+use domain::{Millis, RateLimit};
 use jiff::Timestamp;
 use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
 use serde_json::value::RawValue;
@@ -69,11 +72,16 @@ async fn budgets(
     Ok(budgets)
 }
 
-/// The channels of a namespace that work now.
-fn active<'a>(catalog: &'a Catalog, namespace: &str) -> HashMap<i64, &'a Object> {
+/// The channels of a namespace that work now, and for which the worker has what it needs.
+fn active<'a>(catalog: &'a Catalog, namespace: &str, asked: &ClaimRequest) -> HashMap<i64, &'a Object> {
     let space = catalog.space(namespace);
     let channels = space.into_iter().flat_map(|space| &space.all_channels);
-    channels.filter(|channel| channel.is_active()).map(|channel| (channel.row, channel.as_ref())).collect()
+    let has_all = |channel: &&Arc<Object>| !asked.without.contains(&channel.plan.uid);
+    channels
+        .filter(|channel| channel.is_active())
+        .filter(has_all)
+        .map(|channel| (channel.row, channel.as_ref()))
+        .collect()
 }
 
 fn rate(channel: &Object) -> Option<RateLimit> {
@@ -116,8 +124,8 @@ impl Command for Claim {
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
         let now = ms(self.now);
-        let catalog = std::sync::Arc::clone(&tx.catalog);
-        let channels = active(&catalog, &self.namespace);
+        let catalog = Arc::clone(&tx.catalog);
+        let channels = active(&catalog, &self.namespace, &self.request);
         let budgets = budgets(&mut tx.conn, &channels, self.request.pool).await?;
         let most = i64::from(self.request.max.clamp(1, 500));
         let deleted = self.deleted(tx, &catalog).await?;
@@ -228,9 +236,9 @@ impl Claim {
             else {
                 continue;
             };
-            let until = now.saturating_add(plan.delivery.timeout.0).saturating_add(tx.options.lease_margin.0);
+            let lease = plan.delivery.timeout.0.saturating_add(tx.options.lease_margin.0);
             let attempt = row.numbered + 1;
-            leases.push((row.d, until, attempt));
+            leases.push((row.d, now.saturating_add(lease), attempt));
             *taken.entry(row.c).or_default() += 1;
             let uid = channel.plan.uid;
             claimed.channels.entry(uid).or_insert_with(|| ChannelEntry {
@@ -243,6 +251,7 @@ impl Claim {
                 attempt: attempt as i32,
                 channel: uid,
                 recipient: row.recipient,
+                lease: Millis(lease),
                 notification: RawValue::from_string(row.body)?,
             });
         }
@@ -295,21 +304,25 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Handed, Error> {
         // A look costs no transaction.
-        if self.next_claim_at(namespace, request.pool).await?.is_none_or(|at| at > now) {
+        if self.next_claim_at(namespace, &request).await?.is_none_or(|at| at > now) {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
         self.door.done(Claim { namespace: namespace.to_owned(), request, now }).await
     }
 
-    /// When an attempt of the pool is due next, where one waits; may be in the past.
-    pub async fn next_claim_at(&self, namespace: &str, pool: Pool) -> Result<Option<Timestamp>, Error> {
+    /// When an attempt that is asked for is due next, where one waits; may be in the past.
+    pub async fn next_claim_at(
+        &self,
+        namespace: &str,
+        request: &ClaimRequest,
+    ) -> Result<Option<Timestamp>, Error> {
         let catalog = self.shared.catalog();
-        let channels = active(&catalog, namespace);
+        let channels = active(&catalog, namespace, request);
         if channels.is_empty() {
             return Ok(None);
         }
         let mut reader = self.readers.acquire().await?;
-        let budgets = budgets(&mut reader, &channels, pool).await?;
+        let budgets = budgets(&mut reader, &channels, request.pool).await?;
         let next = budgets
             .iter()
             .filter_map(|budget| budget.next(channels.get(&budget.c).and_then(|channel| rate(channel))))

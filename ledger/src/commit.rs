@@ -5,6 +5,8 @@
 //! what is then due is decided there too as far as one step goes and needs no text, and is durable as due otherwise
 //! (`decider.rs`). A commit that holds more than a transaction does is taken entry by entry, and an entry that does is
 //! refused, unless it is of one record. Never: a count for a rule, or a state of a rule, that is not in the plan.
+//!
+//! Clauses of docs/semantics.md: R2, R3, R8.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

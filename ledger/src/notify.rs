@@ -2,6 +2,8 @@
 //!
 //! Invariants: the same id twice is one notification; every channel that a notification names has a delivery for each
 //! of its recipients, or one that waits for a channel of that name. Never: a delivery without a notification.
+//!
+//! Clauses of docs/semantics.md: D1, D2, D12.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,6 +1,8 @@
 //! Since when rules have seen all records, where absence matters, and what follows when that becomes known.
 //!
 //! Never: a group that the plan does not name and that was never seen, or all groups of a rule made due at once.
+//!
+//! Clause E12 of docs/semantics.md.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -4,6 +4,8 @@
 //! Invariants: whoever asks for something of a namespace, or brings it its first plans, says before which one it is; from
 //! the transaction on in which another one is known, nothing of those before is read, claimed or made real, and it is removed
 //! in batches. Never: something removed because a namespace is gone; only because there is another one.
+//!
+//! Clause P13 of docs/semantics.md.
 
 use jiff::Timestamp;
 use sqlx::{query, query_as, query_scalar};

@@ -3,6 +3,8 @@
 //! Invariants: an outcome belongs to (delivery, attempt) and is recorded once, however often it is told; one that comes
 //! after its lease ran out is written in its row, and moves the delivery only if it was delivered after all. Never: two
 //! attempts counted for one.
+//!
+//! Clause D9 of docs/semantics.md.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,6 +22,8 @@ use crate::{Error, Ledger};
 pub(crate) const UNDER_WAY: i64 = 0;
 pub(crate) const REPORTED: i64 = 1;
 pub(crate) const LEASE_RAN_OUT: i64 = 2;
+/// The outcome's name.
+const NOT_SENT: &str = "NotSent";
 
 struct Record {
     namespace: String,
@@ -87,6 +91,19 @@ impl Command for Record {
         .bind(set(&reports)?)
         .execute(&mut tx.conn)
         .await?;
+        // Of what could not be sent the last time alone is kept, however long that goes on.
+        let not_sent: Vec<_> =
+            reports.iter().filter(|report| report.3 == NOT_SENT).map(|it| (it.0, it.1)).collect();
+        if !not_sent.is_empty() {
+            query(
+                "DELETE FROM attempts WHERE (d, number) IN (SELECT a.d, a.number FROM jsonb_each(?1) j JOIN attempts a \
+                 ON a.d = j.value ->> 0 AND a.number < j.value ->> 1 AND a.outcome = ?2)",
+            )
+            .bind(set(&not_sent)?)
+            .bind(NOT_SENT)
+            .execute(&mut tx.conn)
+            .await?;
+        }
         apply(tx, &changes, tallies, self.now).await
     }
 }
@@ -124,7 +141,8 @@ fn decide(
     let Some(policy) = channel.and_then(|channel| channel.channel()).map(|plan| &plan.delivery) else {
         return Some(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
     };
-    let made = row.stands.made + 1;
+    let sent = !matches!(told.outcome, Outcome::NotSent { .. });
+    let made = row.stands.made + i64::from(sent);
     let verdict = policy.decide(&told.outcome, made as i32, now, time(row.stands.expires), chance);
     if let (Outcome::Later { wait, channel_wide: true, .. }, Some(c)) = (&told.outcome, row.stands.c) {
         // A pause longer than any delivery lives would be for ever.

@@ -3,6 +3,8 @@
 //! Invariants: an older generation never replaces a newer one; an object that is absent stops at once and is forgotten
 //! only after the grace, or when its namespace's absent objects take too many bytes; whoever forgets an object ends its pending deliveries with the reason. Never: a state that
 //! outlives its object.
+//!
+//! Clauses of docs/semantics.md: P1, P3, P4.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

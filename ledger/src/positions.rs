@@ -3,11 +3,12 @@
 //! Invariants: a topic is opened once, by the first request that names it, and durable before the answer; a topic made
 //! again, or a partition that appears later, is read from its first record. Never: a position of a topic that no rule
 //! reads.
+//!
+//! Clauses of docs/semantics.md: R5, R6.
 
 use std::collections::{BTreeMap, HashMap};
 
 use domain::StartFrom;
-use jiff::Timestamp;
 use protocol::messages::{Positions, PositionsRequest, TopicEnds};
 use sqlx::{query, query_as, query_scalar};
 
@@ -207,7 +208,6 @@ impl Ledger {
         namespace: &str,
         source: &str,
         request: PositionsRequest,
-        _now: Timestamp,
     ) -> Result<Positions, Error> {
         let (namespace, source) = (namespace.to_owned(), source.to_owned());
         self.door.done(Open { namespace, source, request }).await

@@ -1,4 +1,6 @@
 //! Reminders of schedules, each recorded once.
+//!
+//! Clauses of docs/semantics.md: S1, S3.
 
 use domain::{Cause, Notification, PlanBody, ids};
 use jiff::Timestamp;

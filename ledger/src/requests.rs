@@ -1,4 +1,6 @@
 //! What a channel's annotations ask for: send a test, send dead letters again. Each value is handled once.
+//!
+//! Clause D14 of docs/semantics.md.
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a rule that changes or goes gives up its row at once, and its groups leave in bounded steps. Never: a
 //! decision. Those are the alert engine's.
+//!
+//! Clause E11 of docs/semantics.md.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //!
 //! Invariants: a snapshot is stored only when it differs from the last one; transitions are published at once, counters
 //! at most every 30 s per object. Never: a status of an object that is gone.
+//!
+//! Clause P7 of docs/semantics.md.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;

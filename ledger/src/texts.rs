@@ -4,6 +4,8 @@
 //! Invariants: at most one job of a namespace at a time, and at most [`TURNS`] in all, each for at most [`SLICE`] and one
 //! text; past a commit's time each text that is left is the named fallback, so that what asked ends. Never: a template in
 //! the writer's transaction, or on a thread that answers requests.
+//!
+//! Clause D5 of docs/semantics.md.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

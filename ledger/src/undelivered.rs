@@ -1,7 +1,7 @@
 //! What became of what an object caused, for its status: its last notification, and what nobody got.
 //!
 //! Invariants: what ended dead or expired is counted by channel and recipient until something later of the same object
-//! arrives there, it is sent again, or it is removed; triggers keep those counts (migration 0010), so that no path to an end
+//! arrives there, it is sent again, or it is removed; triggers keep those counts (migration 0008), so that no path to an end
 //! forgets them. What is read for one object is bounded. Never: a read of this by a path of every delivery, beyond whether a
 //! namespace has any.
 

@@ -2,6 +2,8 @@
 //!
 //! Invariants: an attempt is given up only of a process that is not among those that are there; a bounded batch at a time. Never: a
 //! judgement who is there. That is the hub's, which hears them.
+//!
+//! Clause D7 of docs/semantics.md.
 
 use jiff::Timestamp;
 use protocol::messages::Pool;

@@ -5,6 +5,8 @@
 //! and every caller is told so, and the next commands are tried as if nothing had been; a transaction takes no further
 //! command once its time is used. Never: an answer before the commit, a change of the catalog that others see before it is
 //! durable, or a tenant's template (`texts.rs`).
+//!
+//! Clause P14 of docs/semantics.md.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

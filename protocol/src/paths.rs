@@ -8,19 +8,19 @@ pub const PLANS: &str = "/v1/operator/plans";
 pub const REVISIONS: &str = "/v1/operator/revisions";
 /// Operator. PUT [`crate::messages::LiveObjects`]: the complete set of live uids.
 pub const LIVE: &str = "/v1/operator/live";
-/// Operator. GET `?after=<version>&waitMs=<ms>` → [`crate::messages::Feed`]: long poll of statuses.
+/// Operator. GET [`crate::messages::FeedQuery`] → [`crate::messages::Feed`]: long poll of statuses.
 pub const FEED: &str = "/v1/operator/feed";
 /// Operator. POST [`crate::messages::ChannelRequest`]: send a test, resend dead letters.
 pub const REQUESTS: &str = "/v1/operator/requests";
 
-/// Worker `consume`. GET `?revision=<held>&waitMs=<ms>` → [`crate::messages::SourcePlan`]; 204 when unchanged; 404 when
+/// Worker `consume`. GET [`crate::messages::PlanQuery`] → [`crate::messages::SourcePlan`]; 204 when unchanged; 404 when
 /// no rule reads the source.
 pub const SOURCE_PLAN: &str = "/v1/namespaces/{ns}/sources/{source}/plan";
 /// Worker `consume`. POST [`crate::messages::PositionsRequest`] → [`crate::messages::Positions`].
 pub const POSITIONS: &str = "/v1/namespaces/{ns}/sources/{source}/positions";
 /// Worker `consume`. POST [`crate::messages::Commit`] → [`crate::messages::CommitResult`].
 pub const COMMITS: &str = "/v1/namespaces/{ns}/sources/{source}/commits";
-/// Workers `send` and `retry`. GET `?revision=<held>&waitMs=<ms>` → [`crate::messages::ChannelsPlan`]; 204 when unchanged.
+/// Workers `send` and `retry`. GET [`crate::messages::PlanQuery`] → [`crate::messages::ChannelsPlan`]; 204 when unchanged.
 pub const CHANNELS_PLAN: &str = "/v1/namespaces/{ns}/channels/plan";
 /// Workers `send` and `retry`. POST [`crate::messages::ClaimRequest`] → [`crate::messages::Claimed`]: long poll.
 pub const CLAIM: &str = "/v1/namespaces/{ns}/deliveries/claim";
@@ -36,12 +36,12 @@ pub const REMINDERS: &str = "/v1/namespaces/{ns}/schedules/{uid}/reminders";
 pub const REPORTS: &str = "/v1/namespaces/{ns}/reports";
 
 /// Workers of the namespace, and people who may `get` `alertrules.belfry.dev` there.
-/// GET `?object=<uid>&rule=<name>&schedule=<name>&channel=<name>&since=<RFC 3339>&state=<DeliveryState>&limit=<1..500>&after=<next>`
-/// → [`crate::messages::NotificationList`], newest first, in pages of about 1 MiB; 404 where nothing has that name now.
+/// GET [`crate::messages::NotificationQuery`] → [`crate::messages::NotificationList`], newest first, in pages of about 1 MiB;
+/// 404 where nothing has that name now.
 pub const NOTIFICATIONS: &str = "/v1/namespaces/{ns}/notifications";
 /// The same. GET → [`crate::messages::NotificationStory`]. `{id}` is a notification's or a delivery's.
 pub const NOTIFICATION: &str = "/v1/namespaces/{ns}/notifications/{id}";
-/// The same people. GET `?limit=<1..500>&after=<next>` → [`crate::messages::DeadLetterList`], newest first, in pages of about
+/// The same people. GET [`crate::messages::DeadLetterQuery`] → [`crate::messages::DeadLetterList`], newest first, in pages of about
 /// 1 MiB: records that could not be decoded and that no dead-letter topic took.
 pub const DEAD_LETTERS: &str = "/v1/namespaces/{ns}/dead-letters";
 

@@ -1,4 +1,6 @@
 //! The protocol's version. One minor version apart works together, further apart refuses with a message.
+//!
+//! Clause P9 of docs/semantics.md.
 
 use std::str::FromStr;
 

@@ -23,13 +23,13 @@ mod metrics;
 mod render;
 mod reporter;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use delivery::{Files, Kit, Texts};
-use domain::Guard;
-use domain::TemplateText;
+use delivery::{Files, Http, Kit, Texts};
+use domain::{Guard, TemplateText};
 use protocol::messages::Pool;
 use templates::Failures;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -38,6 +38,8 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::context::Context;
+use crate::kafka::Tokens;
+use kafka::Producers;
 use metrics::Metrics;
 
 /// How much is done at once, and for how long on the way out.
@@ -65,12 +67,13 @@ const LIMITS: Limits = Limits {
 
 /// What the attempts share.
 struct Tools {
-    kit: Arc<Kit>,
+    kit: Kit,
     renderer: render::Renderer,
     /// Channels' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
-    producers: kafka::Producers,
     metrics: Metrics,
+    /// Channels that can send nothing here for want of a file. Their work is left to others, or waits.
+    lacking: Mutex<BTreeSet<Uuid>>,
     /// This process, by which the hub tells it from the one before it in the same pod.
     session: Uuid,
     /// Attempts that were claimed and of which the hub has not been told.
@@ -93,6 +96,10 @@ impl Tools {
         }
     }
 
+    fn lacking(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Channels' templates that failed lately, in words.
     fn faults(&self) -> Vec<(Uuid, String)> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,13 +116,14 @@ pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
 
 async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
     let metrics = context.health.register(Metrics::register);
-    let kit = Arc::new(Kit::new(guard, Files::new(&context.config.files)));
+    let (http, files) = (Arc::new(Http::new(guard)), Files::new(&context.config.files));
+    let producers = Producers::new(Tokens::new(Arc::clone(&http)), files.clone());
     let tools = Arc::new(Tools {
-        producers: kafka::Producers::new(Arc::clone(&kit)),
-        kit,
+        kit: Kit::new(http, files, Box::new(producers)),
         renderer: render::Renderer::default(),
         failures: Mutex::default(),
         metrics,
+        lacking: Mutex::default(),
         session: session(),
         open: AtomicUsize::new(0),
         cut: CancellationToken::new(),

@@ -3,6 +3,8 @@
 //! It asks what is settled, computes what fell due since, and posts it; the hub gives each reminder its id, so running
 //! twice, late, or after a missed run makes each once. While the hub can't be reached it tries until the catch-up window
 //! ends. Never here: state of its own, or a reminder that is not due.
+//!
+//! Clause S2 of docs/semantics.md.
 
 mod text;
 

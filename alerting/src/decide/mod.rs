@@ -16,6 +16,8 @@
 //!
 //! Invariants: the result is as if every boundary were visited, whatever the steps in which it is asked for; only
 //! boundaries at which something can change are looked at. Never here: a clock, or a boundary after `decided_to`.
+//!
+//! Clauses of docs/semantics.md: E5, E10.
 
 mod condition;
 mod state;

@@ -1,5 +1,7 @@
 //! The law, held against a twin that is written from the definitions: at each boundary everything is computed anew from the
 //! full set of records.
+//!
+//! Clauses of docs/semantics.md: E1, E9.
 
 use std::collections::{BTreeMap, BTreeSet};
 

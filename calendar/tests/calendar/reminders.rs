@@ -1,4 +1,6 @@
 //! What is due when, and what is sent after a pause.
+//!
+//! Clauses of docs/semantics.md: S5, S6.
 
 use calendar::{
     CatchUp, CatchUpPolicy, Recurrence, RecurrenceSpec, Reminder, ReminderError, ReminderTime, due,

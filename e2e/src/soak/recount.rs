@@ -1,5 +1,5 @@
-//! A plain recount: which notifications the produced records should have caused, by the definitions of the design's
-//! semantics and of `docs/alertrule.md`, and nothing else. It visits every boundary of every group and looks at every window
+//! A plain recount: which notifications the produced records should have caused, by the definitions of
+//! docs/semantics.md (E2, E5, E7, E8, E9, E10) and of `docs/alertrule.md`, and nothing else. It visits every boundary of every group and looks at every window
 //! anew.
 //!
 //! Definitions, in ms of event time:

@@ -1,4 +1,6 @@
 //! The hub, the receiver, the broker, the operator and the API server, gone for a while.
+//!
+//! Clauses of docs/semantics.md: D4, D6, D7, S3.
 
 use std::time::Duration;
 

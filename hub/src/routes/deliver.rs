@@ -73,7 +73,7 @@ pub(super) async fn claim(
             app.attempts.claimed(&claimed, start);
             return Ok(Json(claimed));
         }
-        let due = app.faults.read(app.ledger.next_claim_at(&ns, request.pool).await)?;
+        let due = app.faults.read(app.ledger.next_claim_at(&ns, &request).await)?;
         let look = due.map(|due| {
             let left = until(due);
             if left > pause {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use domain::{
     AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Millis, OnUnknown, Outcome,
-    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
-    TemplateText, Values, WebhookFormat, WebhookPlan,
+    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, TemplateText,
+    Values, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
@@ -134,7 +134,7 @@ impl Bed {
             partitions: vec![(0, 0); partitions],
         };
         let request = PositionsRequest { topics: vec![ends] };
-        self.ledger.positions(NS, &source(), request, at(0)).await.unwrap();
+        self.ledger.positions(NS, &source(), request).await.unwrap();
     }
 
     pub(crate) async fn commit(&self, entries: Vec<Entry>, now: i64) -> CommitResult {
@@ -155,10 +155,15 @@ impl Bed {
     }
 
     pub(crate) async fn claim_up_to(&self, pool: Pool, now: i64, max: i32) -> Vec<Task> {
-        let request = ClaimRequest { pool, instance: "send-1".into(), session: None, max, wait_ms: 0 };
+        let request = ClaimRequest::new(pool, "send-1", max);
         let handed = self.ledger.claim(NS, request, at(now)).await.unwrap();
         // As a worker reads it.
         serde_json::from_str(&serde_json::to_string(&handed.tasks).unwrap()).unwrap()
+    }
+
+    /// When something of the pool is due next.
+    pub(crate) async fn next_claim(&self, pool: Pool) -> Option<Timestamp> {
+        self.ledger.next_claim_at(NS, &ClaimRequest::new(pool, "send-1", 1)).await.unwrap()
     }
 
     pub(crate) async fn told(&self, tasks: &[Task], outcome: &Outcome, now: i64) {
@@ -240,7 +245,7 @@ pub(crate) fn policy() -> DeliveryPolicy {
 pub(crate) fn channel(uid: Uuid, name: &str, change: impl FnOnce(&mut ChannelPlan)) -> Plan {
     let mut channel = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook(Box::new(WebhookPlan::post("http://sink", None, WebhookFormat::Json))),
+        target: WebhookPlan::post("http://sink", None, WebhookFormat::Json).into(),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: policy(),

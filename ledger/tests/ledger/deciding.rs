@@ -97,7 +97,7 @@ async fn both(dir: &tempfile::TempDir, rule: Plan, options: Options, render: Arc
     for ns in [NS, OTHER] {
         let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0)] };
         let request = PositionsRequest { topics: vec![ends] };
-        ledger.positions(ns, &source(), request, at(0)).await.unwrap();
+        ledger.positions(ns, &source(), request).await.unwrap();
     }
     ledger
 }
@@ -123,7 +123,7 @@ async fn others_go_on(ledger: &Ledger) {
     let records = vec![matched(0, "pay")];
     let entry = other_entry(Entry { records, ..entry(0, 0, 1) });
     assert_eq!(commit(ledger, OTHER, vec![entry], 1).await, [200]);
-    let request = ClaimRequest { pool: Pool::Send, instance: "s".into(), session: None, max: 10, wait_ms: 0 };
+    let request = ClaimRequest::new(Pool::Send, "s", 10);
     let claim = ledger.claim(OTHER, request, at(2));
     assert_eq!(tokio::time::timeout(HANG, claim).await.expect("it ends").unwrap().tasks.len(), 1);
     let ended = tokio::time::timeout(HANG, ledger.expire_leases(at(10_000), 0.5)).await.expect("it ends");
@@ -400,6 +400,6 @@ async fn reasons_and_partitions_are_bounded_whatever_a_worker_says() {
     assert!(told.len() <= 41 && told.contains_key("Other"), "{told:?}");
     let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0); 5_001] };
     let request = PositionsRequest { topics: vec![ends] };
-    let error = bed.ledger.positions(NS, &source(), request, at(0)).await.unwrap_err();
+    let error = bed.ledger.positions(NS, &source(), request).await.unwrap_err();
     assert!(error.to_string().contains("holds 5001 partitions, and at most 5000"), "{error}");
 }

@@ -1,5 +1,7 @@
+//! Clauses of docs/semantics.md: D2, D6, D7, D8, D9, D13.
+
 use domain::{DeliveryState, Millis, OnUnknown, Outcome, RateLimit};
-use protocol::messages::Pool;
+use protocol::messages::{ClaimRequest, Pool};
 use uuid::Uuid;
 
 use crate::bed::*;
@@ -36,8 +38,8 @@ async fn one_key_arrives_in_order_retries_included_and_other_keys_do_not_wait() 
     bed.told(&first[1..], &Outcome::Delivered, 1).await;
     assert!(bed.claim(Pool::Send, 2).await.is_empty(), "the second waits for the first's retry");
     assert!(bed.claim(Pool::Retry, 10).await.is_empty(), "the retry is not due");
-    assert_eq!(bed.ledger.next_claim_at(NS, Pool::Retry).await.unwrap(), Some(at(11)));
-    assert_eq!(bed.ledger.next_claim_at(NS, Pool::Send).await.unwrap(), None);
+    assert_eq!(bed.next_claim(Pool::Retry).await, Some(at(11)));
+    assert_eq!(bed.next_claim(Pool::Send).await, None);
     let retried = bed.claim(Pool::Retry, 11).await;
     assert_eq!((offsets(&retried), retried[0].attempt), (vec![0], 2));
     assert_eq!(retried[0].delivery, first[0].delivery);
@@ -188,7 +190,7 @@ async fn the_channels_budget_holds_over_both_pools_and_waiting_for_it_is_no_atte
     let first = bed.claim(Pool::Send, 0).await;
     assert_eq!(offsets(&first), [0, 1]);
     assert!(bed.claim(Pool::Send, 0).await.is_empty());
-    assert_eq!(bed.ledger.next_claim_at(NS, Pool::Send).await.unwrap(), Some(at(1)));
+    assert_eq!(bed.next_claim(Pool::Send).await, Some(at(1)));
     bed.told(&first, &later(), 0).await;
     assert_eq!(offsets(&bed.claim(Pool::Send, 1).await), [2]);
     assert_eq!(offsets(&bed.claim_up_to(Pool::Retry, 30, 1).await), [0]);
@@ -209,14 +211,14 @@ async fn too_many_requests_pauses_the_channel_and_503_only_the_delivery() {
     let outcome = Outcome::Later { reason: "429".into(), wait, channel_wide: true };
     bed.told(&two, &outcome, 0).await;
     assert!(bed.claim(Pool::Retry, 29).await.is_empty(), "the other one was due at 10");
-    assert_eq!(bed.ledger.next_claim_at(NS, Pool::Retry).await.unwrap(), Some(at(30)));
+    assert_eq!(bed.next_claim(Pool::Retry).await, Some(at(30)));
     assert_eq!(bed.claim(Pool::Retry, 30).await.len(), 2);
 }
 
 #[tokio::test]
 async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
     let mail = channel(HOOK, "hook", |channel| {
-        channel.target = domain::Target::Email {
+        let mail = domain::EmailPlan {
             host: "smtp".into(),
             port: 25,
             tls: domain::SmtpTls::None,
@@ -225,6 +227,7 @@ async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
             from: "a@b".into(),
             to: vec!["one@b".into(), "two@b".into(), "one@b".into()],
         };
+        channel.target = mail.into();
     });
     let bed = Bed::new().await;
     bed.put(vec![mail, any()]).await;
@@ -238,6 +241,32 @@ async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_sent_is_no_attempt_and_is_kept_from_whoever_can_not_send_it() {
+    let bed = ready(|_| {}).await;
+    records(&bed, &["pay"]).await;
+    let not_sent = Outcome::NotSent { reason: "SecretKeyNotFound: no key".into() };
+    let mut now = 0;
+    for attempt in 1..=20 {
+        let claimed = bed.claim(Pool::Send, now).await;
+        assert_eq!((claimed.len(), claimed[0].attempt), (1, attempt), "it stays among the first attempts");
+        bed.told(&claimed, &not_sent, now).await;
+        assert_eq!(bed.next_claim(Pool::Send).await, Some(at(now + 5)));
+        now += 5;
+    }
+    let story = bed.stories().await.remove(0);
+    assert_eq!(story.deliveries[0].state, DeliveryState::Pending);
+    let kept: Vec<_> =
+        story.deliveries[0].attempts.iter().map(|it| (it.number, it.outcome.as_deref())).collect();
+    assert_eq!(kept, [(20, Some("NotSent"))], "the last one says why");
+    let lacking = ClaimRequest { without: [HOOK].into(), ..ClaimRequest::new(Pool::Send, "send-1", 10) };
+    assert!(bed.ledger.claim(NS, lacking.clone(), at(now)).await.unwrap().tasks.is_empty());
+    assert_eq!(bed.ledger.next_claim_at(NS, &lacking).await.unwrap(), None);
+    let sent = bed.claim(Pool::Send, now).await;
+    bed.told(&sent, &Outcome::Delivered, now).await;
+    assert_eq!(bed.stories().await.remove(0).deliveries[0].state, DeliveryState::Delivered);
+}
+
+#[tokio::test]
 async fn a_suspended_channel_holds_its_deliveries_until_they_expire() {
     let bed = ready(|_| {}).await;
     records(&bed, &["pay"]).await;
@@ -245,7 +274,7 @@ async fn a_suspended_channel_holds_its_deliveries_until_they_expire() {
     (plan.suspended, plan.generation) = (true, 2);
     bed.put(vec![plan.clone()]).await;
     assert!(bed.claim(Pool::Send, 1).await.is_empty());
-    assert_eq!(bed.ledger.next_claim_at(NS, Pool::Send).await.unwrap(), None);
+    assert_eq!(bed.next_claim(Pool::Send).await, None);
     let story = bed.stories().await.remove(0);
     assert_eq!(story.deliveries[0].reason, "its channel is suspended");
     (plan.suspended, plan.generation) = (false, 3);
@@ -279,13 +308,7 @@ async fn work_is_handed_out_once_to_many_who_ask_at_once() {
     let asks = (0..20).map(|_| {
         let ledger = bed.ledger.clone();
         tokio::spawn(async move {
-            let request = protocol::messages::ClaimRequest {
-                pool: Pool::Send,
-                instance: "i".into(),
-                session: None,
-                max: 15,
-                wait_ms: 0,
-            };
+            let request = ClaimRequest::new(Pool::Send, "i", 15);
             ledger.claim(NS, request, at(1)).await.unwrap().tasks
         })
     });

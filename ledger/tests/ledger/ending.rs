@@ -1,3 +1,5 @@
+//! Clause D14 of docs/semantics.md.
+
 use domain::{DeliveryState, Millis, Outcome};
 use protocol::messages::{ChannelAction, ChannelRequest, Pool};
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! Clauses of docs/semantics.md: P1, P3, P4, D12, S1, S3.
+
 use domain::{
     About, CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan,
     ReminderTime, SchedulePlan, Severity,

@@ -1,4 +1,6 @@
 //! Whatever the split, the order of partitions, the replays and the conflicts: the alerts are a function of the records.
+//!
+//! Clause E1 of docs/semantics.md.
 
 use std::collections::BTreeMap;
 

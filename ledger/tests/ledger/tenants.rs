@@ -37,7 +37,7 @@ async fn two(set: impl FnOnce(&mut ledger::Options)) -> Bed {
 async fn open(ledger: &Ledger, namespace: &str) {
     let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0)] };
     let request = PositionsRequest { topics: vec![ends] };
-    ledger.positions(namespace, &source(), request, at(0)).await.unwrap();
+    ledger.positions(namespace, &source(), request).await.unwrap();
 }
 
 pub(crate) async fn commit(
@@ -215,13 +215,7 @@ async fn delivered(bed: &Bed, namespace: &str, rule: Uuid, (from, to): (i64, i64
         let record = protocol::messages::Matched { rule, ..matched(offset, "pay") };
         let entries = vec![Entry { records: vec![record], ..entry(0, offset, offset + 1) }];
         commit(&bed.ledger, namespace, entries, offset).await.unwrap();
-        let request = protocol::messages::ClaimRequest {
-            pool: Pool::Send,
-            instance: "send-1".into(),
-            session: None,
-            max: 10,
-            wait_ms: 0,
-        };
+        let request = protocol::messages::ClaimRequest::new(Pool::Send, "send-1", 10);
         let handed = bed.ledger.claim(namespace, request, at(offset)).await.unwrap();
         let told = |delivery, attempt| {
             (protocol::messages::AttemptOutcome { delivery, attempt, outcome: Outcome::Delivered }, 1.0)
@@ -322,13 +316,13 @@ async fn a_namespace_has_no_more_partitions_than_it_may_and_another_its_own() {
         let (topic, topic_id) = (TOPIC.into(), TOPIC_ID.into());
         PositionsRequest { topics: vec![TopicEnds { topic, topic_id, partitions: vec![(0, 0); partitions] }] }
     };
-    let refused = bed.ledger.positions(NS, &source(), ends(6), at(1)).await.unwrap_err();
+    let refused = bed.ledger.positions(NS, &source(), ends(6)).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         "namespace payments is over its quota of 5 partitions that its rules read"
     );
     for namespace in [NS, OTHER] {
-        bed.ledger.positions(namespace, &source(), ends(5), at(1)).await.unwrap();
+        bed.ledger.positions(namespace, &source(), ends(5)).await.unwrap();
     }
 }
 

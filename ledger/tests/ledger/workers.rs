@@ -27,7 +27,7 @@ async fn claim(
     max: i32,
     now: i64,
 ) -> Vec<Task> {
-    let request = ClaimRequest { pool, instance: instance.into(), session, max, wait_ms: 0 };
+    let request = ClaimRequest { session, ..ClaimRequest::new(pool, instance, max) };
     let handed = bed.ledger.claim(NS, request, at(now)).await.unwrap();
     serde_json::from_str(&serde_json::to_string(&handed.tasks).unwrap()).unwrap()
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub struct SourcePlan {
     /// Changes with any of the rules.
     pub revision: Digest,
-    /// Brokers, security and isolation, whose hash is the source's key.
+    /// Brokers, security, isolation, format and event time, whose hash is the source's key.
     #[serde(flatten)]
     pub source: Source,
     /// Every rule that is not suspended, by uid.
@@ -93,10 +93,10 @@ pub struct Entry {
     pub from: i64,
     /// The next offset to read. Equal to `from` in an empty commit, which only moves event time.
     pub to: i64,
-    /// Event-time progress, Unix ms: the largest event time seen up to `to` and not beyond the worker's clock; or, where
-    /// the broker said that `to` is the end, the worker's clock from before it asked. Absent when nothing is known yet.
+    /// How far the partition's event time has come with what lies before `to`, Unix ms (docs/semantics.md, E3). Absent when
+    /// nothing is known yet.
     pub progress_ms: Option<i64>,
-    /// Event time of the entry's first record, not beyond the worker's clock: where a partition that was never read begins.
+    /// Event time of the entry's first record that has one: since when a rule that begins here has observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<i64>,
     /// The partition's next offset to be written, as last seen, for the lag.

@@ -1,8 +1,8 @@
 //! What workers that deliver say and are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{ChannelPlan, Digest, Notification, Outcome};
+use domain::{ChannelPlan, Digest, Millis, Notification, Outcome};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -49,10 +49,20 @@ pub struct ClaimRequest {
     /// when their leases run out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Uuid>,
+    /// Channels of which it can send nothing now, for want of a file; at most 10,000. Theirs is left to others, or waits.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<Uuid>,
     /// At most this many, 1 to 500.
     pub max: i32,
     /// How long to wait for the first, milliseconds, at most 30,000.
     pub wait_ms: u64,
+}
+
+impl ClaimRequest {
+    /// Asks for up to `max` attempts of any channel, and does not wait.
+    pub fn new(pool: Pool, instance: impl Into<String>, max: i32) -> Self {
+        Self { pool, instance: instance.into(), session: None, without: BTreeSet::new(), max, wait_ms: 0 }
+    }
 }
 
 /// Says that a worker is there; every 2 s while it has attempts in hand.
@@ -71,7 +81,7 @@ pub struct Alive {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claimed<N = Notification> {
-    /// The attempts to make; each lease runs its channel's timeout and 15 s more, or until its worker is gone.
+    /// The attempts to make. A lease ends early when its worker is gone.
     pub tasks: Vec<Task<N>>,
     /// The channels of the tasks, as they are now.
     pub channels: BTreeMap<Uuid, ChannelEntry>,
@@ -89,6 +99,9 @@ pub struct Task<N = Notification> {
     pub channel: Uuid,
     /// The recipient; empty where the channel has one unnamed.
     pub recipient: String,
+    /// How long the lease runs from the answer: clocks may differ. A hub of before does not say it.
+    #[serde(default)]
+    pub lease: Millis,
     /// What to say.
     pub notification: N,
 }

@@ -3,6 +3,8 @@
 //! A pure state machine. Invariants: a partition's held fold covers exactly the records from its `from` to its `read`,
 //! each once, in one plan; at most one commit is in flight, and it is sent unchanged until it is answered; after an
 //! answer the next `from` is what the ledger holds. Never here: Kafka, the hub, a clock, or what a fold is made of.
+//!
+//! Clauses of docs/semantics.md: R2, R4.
 
 use std::sync::Arc;
 

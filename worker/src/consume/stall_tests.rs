@@ -1,4 +1,6 @@
 //! The law across a consumer's stalls and restarts: what is read, when, and in which parts, changes no alert and no count.
+//!
+//! Clauses of docs/semantics.md: E1, E6.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! Follows the plan of the namespace's channels, looks whether the files that they name are there, and reports both.
 //!
-//! A missing Secret key is seen here, since the operator can't read Secrets; it heals by itself within 5 s of the
-//! kubelet's update. Never: a value of a file in a report.
+//! A missing Secret key is seen here, since the operator can't read Secrets. Nothing is claimed for its channel meanwhile, and that
+//! goes on by itself within 3 s of the kubelet's update. Never: a value of a file in a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::messages::{ChannelsPlan, ObjectProblem, Report};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::reporter::brief;
 use super::{Tools, pause, told};
@@ -16,8 +16,9 @@ use crate::context::Context;
 
 /// How long a poll waits for another plan.
 const WAIT: Duration = Duration::from_secs(30);
-/// How often the files are looked at.
+/// How often the files are looked at, while all are there and while some are missing.
 const LOOK: Duration = Duration::from_secs(5);
+const LOOK_SOON: Duration = Duration::from_secs(1);
 /// How often a report is repeated; the hub forgets it after a minute.
 const REPEAT: Duration = Duration::from_secs(20);
 
@@ -25,12 +26,11 @@ const REPEAT: Duration = Duration::from_secs(20);
 pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
     let (plans, mut newest) = tokio::sync::watch::channel(None);
     let poll = tokio::spawn(poll(context.clone(), plans));
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told: Option<(Instant, Report)> = None;
     loop {
+        let look = if tools.lacking().is_empty() { LOOK } else { LOOK_SOON };
         tokio::select! {
-            _ = look.tick() => {}
+            () = tokio::time::sleep(look) => {}
             Ok(()) = newest.changed() => {}
             () = context.stop.cancelled() => break,
         }
@@ -86,10 +86,11 @@ fn empty(context: &Context) -> Report {
 
 async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report {
     let mut report = empty(context);
-    let mut missing = 0;
+    let (mut missing, mut lacking) = (0, BTreeSet::new());
     for (uid, entry) in &plan.channels {
         // A pod that mounts them is on its way, and speaks for the channel then.
         if !entry.plan.files().into_iter().all(|file| context.config.mounts(file)) {
+            lacking.insert(*uid);
             continue;
         }
         report.running.insert(*uid, entry.revision.clone());
@@ -102,10 +103,12 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
             .collect();
         missing += problems.len();
         if !problems.is_empty() {
+            lacking.insert(*uid);
             report.problems.insert(*uid, problems);
         }
     }
     tools.metrics.files_missing.set(missing as i64);
+    *tools.lacking() = lacking;
     for (uid, message) in tools.faults() {
         if plan.channels.contains_key(&uid) {
             let reason = ObjectProblem::TEMPLATE_FAILED.to_owned();

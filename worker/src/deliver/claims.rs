@@ -20,6 +20,8 @@ use crate::context::Context;
 
 /// How long a claim waits at the hub.
 const WAIT: Duration = Duration::from_secs(20);
+/// The same while channels lack a file.
+const SOON: Duration = Duration::from_secs(2);
 /// How long to wait for more free places, so that a busy worker claims sets and not single tasks.
 const GATHER: Duration = Duration::from_millis(5);
 /// An empty answer that comes sooner did not wait.
@@ -47,12 +49,16 @@ pub(super) async fn run(
             () = context.stop.cancelled() => return,
         };
         let Some(mut free) = free else { continue };
+        let lacking = tools.lacking().clone();
+        // What was lacking may be there in a moment.
+        let wait = if lacking.is_empty() { WAIT } else { SOON };
         let request = ClaimRequest {
             pool,
             instance: context.config.instance.clone(),
             session: Some(tools.session),
+            without: lacking,
             max: i32::try_from(free.num_permits().min(MOST)).unwrap_or(1),
-            wait_ms: WAIT.as_millis() as u64,
+            wait_ms: wait.as_millis() as u64,
         };
         let asked = Instant::now();
         let claimed = tokio::select! {
@@ -62,13 +68,7 @@ pub(super) async fn run(
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
-                tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
-                context.health.missing("hub", Some(told(&error)));
-                if failures == 0 {
-                    tracing::warn!(error = told(&error), "can't claim work, trying again");
-                }
-                failures += 1;
-                let wait = pause(failures, &error);
+                let wait = failed(context, tools, &mut failures, &error);
                 tokio::select! {
                     () = tokio::time::sleep(wait) => continue,
                     () = context.stop.cancelled() => return,
@@ -101,6 +101,17 @@ pub(super) async fn run(
             attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, turn, outcomes.clone()));
         }
     }
+}
+
+/// Notes a claim that failed; how long to wait before the next.
+fn failed(context: &Context, tools: &Tools, failures: &mut u32, error: &protocol::Error) -> Duration {
+    tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
+    context.health.missing("hub", Some(told(error)));
+    if *failures == 0 {
+        tracing::warn!(error = told(error), "can't claim work, trying again");
+    }
+    *failures += 1;
+    pause(*failures, error)
 }
 
 /// All free places, at least one; under load after waiting a little for a quarter of them. None after 10 s without.

@@ -4,6 +4,8 @@
 //! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Headers are anybody's to
 //! write: what they say can only keep a record where it is, in its topic. Never here: what becomes of a letter that can't be
 //! written.
+//!
+//! Clauses of docs/semantics.md: R9, R10.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -248,7 +250,7 @@ async fn write_one(
 mod tests {
     use std::sync::Arc;
 
-    use delivery::{Files, Kit};
+    use delivery::{Files, Http};
     use domain::{Guard, KafkaSecurity};
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
@@ -262,10 +264,7 @@ mod tests {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
-        let tokens = Tokens::new(Arc::new(Kit::new(
-            Guard::allowing_loopback_in_tests(false),
-            Files::new("/nonexistent"),
-        )));
+        let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
         let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
         else {

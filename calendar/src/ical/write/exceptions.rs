@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{MAX_WRITTEN, Plan};
-use super::{Form, Stamp};
+use super::plan::{Form, MAX_WRITTEN, Plan, Stamp};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
@@ -46,7 +45,7 @@ impl Plan {
         }
         let kept: BTreeSet<Timestamp> = less.all().take(MAX_WRITTEN).map(|it| it.start).collect();
         let gone: Vec<Stamp> =
-            all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.of(plain, it)).collect();
+            all.iter().filter(|it| !kept.contains(&it.start)).map(|it| self.of(it)).collect();
         (gone.len() <= MAX_EXCEPTED).then_some(gone)
     }
 
@@ -78,9 +77,7 @@ impl Plan {
                     let day = civil(midnight).date();
                     let near = plain.occurrences(timestamp(low)).take(MAX_WRITTEN * 2);
                     let of_day = near.take_while(|it| it.local_start.date() <= day);
-                    except.extend(
-                        of_day.filter(|it| it.local_start.date() == day).map(|it| self.of(plain, &it)),
-                    );
+                    except.extend(of_day.filter(|it| it.local_start.date() == day).map(|it| self.of(&it)));
                     if except.len() > MAX_WRITTEN {
                         return Err(format!(
                             "exceptDates: {text} takes out more than {MAX_WRITTEN} occurrences"
@@ -91,12 +88,12 @@ impl Plan {
                     let local = civil(local);
                     let named =
                         ["", "/2"].into_iter().filter_map(|turn| plain.find(&format!("{local}{turn}")));
-                    except.extend(named.map(|it| self.of(plain, &it)));
+                    except.extend(named.map(|it| self.of(&it)));
                 }
                 When::Instant(at) => {
                     let before = timestamp(at).checked_sub(second).unwrap_or(Timestamp::MIN);
                     let found = plain.after(before).filter(|it| it.start == timestamp(at));
-                    except.extend(found.map(|it| self.of(plain, &it)));
+                    except.extend(found.map(|it| self.of(&it)));
                 }
             }
         }
@@ -135,7 +132,7 @@ impl Plan {
                 _ => Stamp::Utc(it.start),
             }));
             for it in theirs.iter().filter(|it| !of_ours.contains(&it.start)) {
-                less.insert(self.of(plain, it));
+                less.insert(self.of(it));
                 // Readers that compare instants find no local time that does not exist.
                 if self.form == Form::Local && it.is_shifted(&self.tz) {
                     less.insert(Stamp::Utc(it.start));

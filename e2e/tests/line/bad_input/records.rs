@@ -1,4 +1,5 @@
-//! Records that can't be read, or are not what a rule takes them for: as `semantics.md` says, and the consumer goes on.
+//! Records that can't be read, or are not what a rule takes them for: each goes where docs/semantics.md (R9, R11, R12) says,
+//! and the consumer goes on.
 
 use e2e::kafka::{create_topic, delete_topic, produce, producer, read_all};
 use e2e::tenant::Tenant;
