@@ -492,10 +492,8 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
         told.into_iter().map(|it| it.strip_prefix(&begin).unwrap_or(&it).to_owned()).collect()
     }
 
-    #[test]
-    fn each_mistake_of_a_manifest_is_told_at_once_with_its_place() {
-        let mut wrong = Vec::new();
-        for (kind, spec, expected) in [
+    /// Manifests with several mistakes, and all that is told of each: how the messages begin.
+    const MISTAKES: [(&str, &str, &[&str]); 10] = [
             (
                 "Schedule",
                 "
@@ -524,7 +522,7 @@ suggest: {grid: 1s, within: 1m, count: 11}
                     "InvalidSpec suggest.grid: 1s is not from 1m to 24h",
                     "InvalidSpec suggest.within: 1m is not from 1h to 720h",
                     "InvalidSpec suggest.count: 11 is not from 1 to 10",
-                ][..],
+                ],
             ),
             (
                 "Schedule",
@@ -717,7 +715,12 @@ notify: [{channelRef: {name: hook}}]
 ",
                 &["InvalidSpec condition.frequency is missing: type Frequency needs it"],
             ),
-        ] {
+    ];
+
+    #[test]
+    fn each_mistake_of_a_manifest_is_told_at_once_with_its_place() {
+        let mut wrong = Vec::new();
+        for (kind, spec, expected) in MISTAKES {
             let mut left = mistakes(kind, spec);
             for expected in expected {
                 match left.iter().position(|told| told.starts_with(expected)) {

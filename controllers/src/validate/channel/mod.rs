@@ -107,10 +107,12 @@ fn wrong_members(spec: &wire::NotificationChannelSpec) -> Invalid {
     let is_missing = members.iter().all(|member| member.type_() != type_);
     let others = members.iter().map(Member::type_).filter(|it| *it != type_).map(name);
     let others = others.collect::<Vec<_>>().join(" and ");
-    Invalid::spec(match is_missing {
-        true if others.is_empty() => format!("{own} is missing: type {type_:?} needs it"),
-        true => format!("{own} is missing: type {type_:?} needs it; leave out {others}, or say another type"),
-        false => format!("{others}: type {type_:?} has {own} alone; leave out {others}"),
+    Invalid::spec(match (is_missing, others.is_empty()) {
+        (true, true) => format!("{own} is missing: type {type_:?} needs it"),
+        (true, false) => {
+            format!("{own} is missing: type {type_:?} needs it; leave out {others}, or say another type")
+        }
+        (false, _) => format!("{others}: type {type_:?} has {own} alone; leave out {others}"),
     })
 }
 
