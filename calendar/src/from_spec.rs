@@ -4,6 +4,7 @@
 
 use crate::days::DAY;
 use crate::exact::MAX_COUNT_WORK;
+use crate::misfit::{Faults, Misfit, WhichRule};
 use crate::overrides;
 use crate::recurrence::{Found, Recurrence};
 use crate::rule::{End, Rule, Until};
@@ -16,23 +17,29 @@ use crate::zone::{self, Moment, Zone, civil};
 
 impl Recurrence {
     /// Checks a spec. Takes bounded time, also for rules that never happen or only once in centuries, and for a
-    /// large COUNT: a fraction of a second at most, as a rule microseconds.
+    /// large COUNT: a fraction of a second at most, as a rule microseconds. The error is the first of [`Self::checked`].
     pub fn new(spec: &RecurrenceSpec) -> Result<Self, RecurrenceError> {
-        let (start, all_day) = match read(&spec.start) {
-            Some(When::Day(start)) => (start, true),
-            Some(When::Local(start)) => (start, false),
-            _ => return Err(RecurrenceError::Start(short(&spec.start))),
-        };
-        if !(1583..=9000).contains(&civil(start).year()) {
-            return Err(RecurrenceError::Start(short(&spec.start)));
-        }
-        let tz = zone::find_zone(&spec.time_zone)
-            .ok_or_else(|| RecurrenceError::TimeZone(short(&spec.time_zone)))?;
+        Self::checked(spec).map_err(|faults| {
+            faults.into_iter().next().map_or(RecurrenceError::NeverHappens, |Misfit { error, .. }| error)
+        })
+    }
+
+    /// The same, and says all that is wrong. What can't be judged because of another fault is not told: whether it happens
+    /// at all where a rule can't be read, for instance.
+    pub fn checked(spec: &RecurrenceSpec) -> Result<Self, Vec<Misfit>> {
+        let mut faults = Faults::default();
+        let (start, all_day) = faults.take(start(&spec.start)).unwrap_or_else(|| likely_start(&spec.start));
+        let tz =
+            zone::find_zone(&spec.time_zone).ok_or_else(|| RecurrenceError::TimeZone(short(&spec.time_zone)));
+        let tz = faults.take(tz).unwrap_or(jiff::tz::TimeZone::UTC);
+        // Where it is not known when it begins, only texts are judged.
+        let is_known = faults.is_empty();
+        let length = faults.take(Length::new(spec.duration, spec.nominal_days, all_day));
         let mut recurrence = Self {
             start,
             rules: Vec::new(),
             zone: Zone::new(tz, spec.dst, all_day),
-            length: Length::new(spec.duration, spec.nominal_days, all_day)?,
+            length: length.unwrap_or(Length { days: i32::from(all_day), seconds: 0 }),
             parts: Vec::new(),
             singles: Vec::new(),
             except_days: Vec::new(),
@@ -43,53 +50,83 @@ impl Recurrence {
             whole: false,
             reach: 0,
         };
-        recurrence.add_rules(spec)?;
-        recurrence.add_dates(&spec.dates)?;
-        recurrence.add_exceptions(&spec.except_dates)?;
-        overrides::apply(&mut recurrence, &spec.overrides)?;
-        let lengths =
-            recurrence.parts.iter().map(|it| it.length).chain(recurrence.singles.iter().map(|it| it.length));
-        // A day may be two longer or shorter than its hours say where a zone crosses the date line.
-        let reach = |it: Length| it.seconds + if it.days == 0 { 0 } else { (i64::from(it.days) + 2) * DAY };
-        recurrence.reach = lengths.map(reach).max().unwrap_or(0);
-        recurrence.whole = recurrence.except_days.is_empty()
-            && recurrence.except_locals.is_empty()
-            && recurrence.except_instants.is_empty()
-            && recurrence.except_parts.is_empty()
-            && recurrence.replaced.is_empty();
-        if recurrence.all().next().is_none() {
-            return Err(RecurrenceError::NeverHappens);
+        let before = faults.len();
+        recurrence.add_rules(spec, is_known, &mut faults);
+        recurrence.add_dates(&spec.dates, &mut faults);
+        recurrence.add_exceptions(&spec.except_dates, &mut faults);
+        let is_read = is_known && faults.len() == before;
+        overrides::apply(&mut recurrence, &spec.overrides, is_read, &mut faults);
+        if faults.is_empty() {
+            recurrence.finish();
+            if recurrence.all().next().is_none() {
+                faults.add(RecurrenceError::NeverHappens);
+            }
         }
-        Ok(recurrence)
+        faults.end(recurrence)
     }
 
-    fn add_rules(&mut self, spec: &RecurrenceSpec) -> Result<(), RecurrenceError> {
+    /// What is known once all is in it.
+    fn finish(&mut self) {
+        let lengths = self.parts.iter().map(|it| it.length).chain(self.singles.iter().map(|it| it.length));
+        // A day may be two longer or shorter than its hours say where a zone crosses the date line.
+        let reach = |it: Length| it.seconds + if it.days == 0 { 0 } else { (i64::from(it.days) + 2) * DAY };
+        self.reach = lengths.map(reach).max().unwrap_or(0);
+        self.whole = self.except_days.is_empty()
+            && self.except_locals.is_empty()
+            && self.except_instants.is_empty()
+            && self.except_parts.is_empty()
+            && self.replaced.is_empty();
+    }
+
+    /// `judged`: where it begins is known, so that rules can be held against it.
+    fn add_rules(&mut self, spec: &RecurrenceSpec, judged: bool, faults: &mut Faults) {
         let all_rules = [("moreRules", &spec.more_rules), ("exceptRules", &spec.except_rules)];
         if let Some((list, _)) = all_rules.into_iter().find(|(_, rules)| rules.len() > MAX_RULES) {
-            return Err(RecurrenceError::TooManyRules { list });
+            return faults.add(RecurrenceError::TooManyRules { list });
         }
         let mut work = Steps::new(MAX_COUNT_WORK);
-        for text in spec.rule.iter().chain(&spec.more_rules) {
-            let rule: Rule = text.parse()?;
-            let part = self.part(&rule, &mut work)?;
-            if ends_before(&rule, &self.zone, self.start) {
-                return Err(RecurrenceError::UntilBeforeStart { start: self.start() });
+        for (at, text) in spec.rule.iter().chain(&spec.more_rules).enumerate() {
+            let Some(rule) = self.rule(text, WhichRule::Rule(at), faults) else { continue };
+            if !judged {
+                continue;
             }
-            self.parts.push(part);
-            self.rules.push(rule);
+            let part = self.part(&rule, &mut work).and_then(|part| {
+                if ends_before(&rule, &self.zone, self.start) {
+                    return Err(RecurrenceError::UntilBeforeStart { start: self.start() });
+                }
+                Ok(part)
+            });
+            if let Some(part) = faults.take_of(WhichRule::Rule(at), part) {
+                self.parts.push(part);
+                self.rules.push(rule);
+            }
         }
-        for text in &spec.except_rules {
-            let part = self.part(&text.parse()?, &mut work)?;
-            self.except_parts.push(part);
+        for (at, text) in spec.except_rules.iter().enumerate() {
+            let Some(rule) = self.rule(text, WhichRule::Except(at), faults).filter(|_| judged) else {
+                continue;
+            };
+            let part = self.part(&rule, &mut work);
+            self.except_parts.extend(faults.take_of(WhichRule::Except(at), part));
         }
-        Ok(())
+    }
+
+    fn rule(&self, text: &str, which: WhichRule, faults: &mut Faults) -> Option<Rule> {
+        match Rule::read(text) {
+            Ok(rule) if self.zone.all_day && rule.frequency.is_sub_daily() => {
+                faults.take_of(which, Err(RecurrenceError::AllDayRule))
+            }
+            Ok(rule) => Some(rule),
+            Err(all) => {
+                for error in all {
+                    faults.take_of::<()>(which, Err(error.into()));
+                }
+                None
+            }
+        }
     }
 
     fn part(&self, rule: &Rule, work: &mut Steps) -> Result<Part, RecurrenceError> {
         if self.zone.all_day {
-            if rule.frequency.is_sub_daily() {
-                return Err(RecurrenceError::AllDayRule);
-            }
             // RFC 5545, section 3.3.10: these must be ignored beside a date.
             let rule = Rule { hours: 0, minutes: 0, seconds: 0, ..rule.clone() };
             return Part::new(&rule, &self.zone, self.start, self.length, work);
@@ -97,7 +134,7 @@ impl Recurrence {
         Part::new(rule, &self.zone, self.start, self.length, work)
     }
 
-    fn add_dates(&mut self, dates: &[String]) -> Result<(), RecurrenceError> {
+    fn add_dates(&mut self, dates: &[String], faults: &mut Faults) {
         let all_day = self.zone.all_day;
         let allowed = if all_day {
             "a date such as 2026-02-17"
@@ -117,25 +154,26 @@ impl Recurrence {
             singles.extend(self.moments(When::Local(self.start)).map(|moment| single(moment, None)));
         }
         for value in read_all("dates", dates, allowed) {
-            let (error, text) = value?;
-            let Some((when, till)) = read_period(text, all_day) else { return Err(error) };
-            if all_day && !matches!(when, When::Day(_)) {
-                return Err(error);
-            }
+            let Some((error, text)) = faults.take(value) else { return };
+            let Some((when, till)) =
+                read_period(text, all_day).filter(|(when, _)| !all_day || matches!(when, When::Day(_)))
+            else {
+                faults.add(error);
+                continue;
+            };
             for moment in self.moments(when) {
                 let length = match till {
-                    None => None,
-                    Some(Till::Length(length)) => Some(length),
-                    Some(Till::End(end)) => Some(self.until(moment, end).ok_or_else(|| error.clone())?),
+                    None => Ok(None),
+                    Some(Till::Length(length)) => Ok(Some(length)),
+                    Some(Till::End(end)) => self.until(moment, end).map(Some).ok_or_else(|| error.clone()),
                 };
-                singles.push(single(moment, length));
+                singles.extend(faults.take(length).map(|length| single(moment, length)));
             }
         }
         // Of two on one instant the one with its own length stays.
         singles.sort_by_key(|it| (it.moment.at, !it.own));
         singles.dedup_by_key(|it| it.moment.at);
         self.singles = singles;
-        Ok(())
     }
 
     /// The length from `moment` to a period's end.
@@ -151,21 +189,38 @@ impl Recurrence {
         length.held(self.zone.all_day)
     }
 
-    fn add_exceptions(&mut self, dates: &[String]) -> Result<(), RecurrenceError> {
+    fn add_exceptions(&mut self, dates: &[String], faults: &mut Faults) {
         let allowed = "a date such as 2026-02-17, a local time such as 2026-02-17T10:00:00, or UTC with Z";
         for value in read_all("exceptDates", dates, allowed) {
-            let (error, text) = value?;
-            match read(text).ok_or(error)? {
-                When::Day(midnight) => self.except_days.push(midnight.div_euclid(DAY)),
-                When::Local(local) => self.except_locals.push(local),
-                When::Instant(at) => self.except_instants.push(at),
+            let Some((error, text)) = faults.take(value) else { return };
+            match read(text) {
+                Some(When::Day(midnight)) => self.except_days.push(midnight.div_euclid(DAY)),
+                Some(When::Local(local)) => self.except_locals.push(local),
+                Some(When::Instant(at)) => self.except_instants.push(at),
+                None => faults.add(error),
             }
         }
         self.except_days.sort_unstable();
         self.except_locals.sort_unstable();
         self.except_instants.sort_unstable();
-        Ok(())
     }
+}
+
+/// Where it begins, and whether that is a whole day.
+fn start(text: &str) -> Result<(i64, bool), RecurrenceError> {
+    let start = match read(text) {
+        Some(When::Day(start)) => Some((start, true)),
+        Some(When::Local(start)) => Some((start, false)),
+        _ => None,
+    };
+    start
+        .filter(|(start, _)| (1583..=9000).contains(&civil(*start).year()))
+        .ok_or_else(|| RecurrenceError::Start(short(text)))
+}
+
+/// A start in place of one that can't be read, of the form that was likely meant.
+fn likely_start(text: &str) -> (i64, bool) {
+    (0, text.len() == 10 && !text.contains('T'))
 }
 
 fn ends_before(rule: &Rule, zone: &Zone, start: i64) -> bool {

@@ -3,6 +3,7 @@
 //! An override names an occurrence by what rule and dates give it. Those for all of the future cut the rules into
 //! parts; then those for one take it out and put it where they say. Never refers to what another override did.
 
+use crate::misfit::Faults;
 use crate::recurrence::{Found, Recurrence};
 use crate::series::Series;
 use crate::spec::{Length, MAX_DATES, MAX_OVERRIDE_STEPS, Override, RecurrenceError, When, read, short};
@@ -12,21 +13,48 @@ use crate::zone::{Moment, Turn};
 /// What a copy of a part counts as, in steps.
 const COPY: usize = 10;
 
-pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Result<(), RecurrenceError> {
+/// Where rules and dates could not all be `read`, only the texts are judged.
+pub(crate) fn apply(
+    recurrence: &mut Recurrence,
+    overrides: &[Override],
+    are_read: bool,
+    faults: &mut Faults,
+) {
     if overrides.len() > MAX_DATES {
-        return Err(RecurrenceError::TooManyDates { list: "overrides" });
+        return faults.add(RecurrenceError::TooManyDates { list: "overrides" });
     }
     let mut named = Vec::new();
     let mut steps = Steps::new(MAX_OVERRIDE_STEPS);
+    let before = faults.len();
     for (index, it) in overrides.iter().enumerate() {
-        let found = name(recurrence, it, &mut steps);
-        if steps.left() == 0 {
-            return Err(RecurrenceError::OverridesTooCostly);
+        let missing = || RecurrenceError::NoSuchOccurrence { index, found: short(&it.recurrence_id) };
+        if are_read {
+            let found = name(recurrence, it, &mut steps);
+            if steps.left() == 0 {
+                return faults.add(RecurrenceError::OverridesTooCostly);
+            }
+            named.extend(faults.take(found.ok_or_else(missing)).map(|found| (found, index, it)));
+        } else if read(it.recurrence_id.strip_suffix("/2").unwrap_or(&it.recurrence_id)).is_none() {
+            faults.add(missing());
         }
-        let found = found
-            .ok_or_else(|| RecurrenceError::NoSuchOccurrence { index, found: short(&it.recurrence_id) })?;
-        named.push((found, index, it));
+        let start = it.start.as_deref().map(|text| new_start(recurrence, index, text)).transpose();
+        faults.take(start);
+        let own = it.duration.is_some() || it.nominal_days != 0;
+        faults.take(
+            own.then(|| Length::new(it.duration, it.nominal_days, recurrence.zone.all_day)).transpose(),
+        );
     }
+    if are_read && faults.len() == before {
+        faults.take(take(recurrence, named, &mut steps));
+    }
+}
+
+/// Puts what they name where they say.
+fn take(
+    recurrence: &mut Recurrence,
+    mut named: Vec<(Found, usize, &Override)>,
+    steps: &mut Steps,
+) -> Result<(), RecurrenceError> {
     // Those for one come last. Of two for the same the later in the list holds.
     named.sort_by_key(|(found, index, it)| (!it.this_and_future, found.moment.at, *index));
     for (base, index, it) in named {
@@ -43,7 +71,7 @@ pub(crate) fn apply(recurrence: &mut Recurrence, overrides: &[Override]) -> Resu
             }
             from_here_on(recurrence, &base, it.cancelled, start, length);
         } else {
-            let now = recurrence.find_local(base.moment.local, base.moment.turn, &mut steps).unwrap_or(base);
+            let now = recurrence.find_local(base.moment.local, base.moment.turn, steps).unwrap_or(base);
             if steps.left() == 0 {
                 return Err(RecurrenceError::OverridesTooCostly);
             }

@@ -158,6 +158,14 @@ impl Part<'_> {
         Ok(days)
     }
 
+    fn frequency(&self) -> Result<Frequency, RuleError> {
+        let known = Frequency::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(self.value));
+        known.map(|(_, frequency)| *frequency).ok_or_else(|| {
+            let names: Vec<&str> = Frequency::NAMES.iter().map(|(name, _)| *name).collect();
+            self.refuse(self.value_at, self.value, names.join(", "))
+        })
+    }
+
     fn until(&self) -> Result<Until, RuleError> {
         read_until(self.value).ok_or_else(|| self.refuse(self.value_at, self.value, UNTIL))
     }
@@ -167,24 +175,29 @@ impl FromStr for Rule {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
+        Self::read(text).map_err(|all| {
+            let none = || RuleError { at: 0, part: "the rule".to_owned(), problem: RuleProblem::UnknownPart };
+            all.into_iter().next().unwrap_or_else(none)
+        })
+    }
+}
+
+impl Rule {
+    /// Reads the text of a rule, and says all that is wrong with it: of each part, the first.
+    pub fn read(text: &str) -> Result<Self, Vec<RuleError>> {
         let whole = |at, part: &str, problem| RuleError { at, part: part.to_owned(), problem };
         if text.len() > MAX_TEXT {
-            return Err(whole(MAX_TEXT, "the rule", RuleProblem::TooLong));
+            return Err(vec![whole(MAX_TEXT, "the rule", RuleProblem::TooLong)]);
         }
-        let parts = split(text)?;
+        let (parts, mut faults) = split(text);
         let frequency = match parts.iter().find(|part| part.name.eq_ignore_ascii_case("FREQ")) {
-            None => return Err(whole(text.len(), "FREQ", RuleProblem::Missing)),
-            Some(part) => Frequency::NAMES
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(part.value))
-                .map(|(_, frequency)| *frequency)
-                .ok_or_else(|| {
-                    let names: Vec<&str> = Frequency::NAMES.iter().map(|(name, _)| *name).collect();
-                    part.refuse(part.value_at, part.value, names.join(", "))
-                })?,
+            // One that is not a part may be what was to be FREQ.
+            None if faults.is_empty() => Err(whole(text.len(), "FREQ", RuleProblem::Missing)),
+            None => Ok(Frequency::Daily),
+            Some(part) => part.frequency(),
         };
         let mut rule = Self {
-            frequency,
+            frequency: Frequency::Daily,
             interval: 1,
             end: End::Never,
             months: 0,
@@ -198,25 +211,29 @@ impl FromStr for Rule {
             positions: Vec::new(),
             week_start: 0,
         };
+        match frequency {
+            Ok(frequency) => rule.frequency = frequency,
+            Err(error) => faults.push(error),
+        }
         let mut seen: Vec<String> = Vec::new();
         for part in &parts {
             let name = part.name.to_ascii_uppercase();
             if seen.contains(&name) {
-                return Err(part.error(part.at, RuleProblem::Twice));
+                faults.push(part.error(part.at, RuleProblem::Twice));
+                continue;
             }
-            rule.take(&name, part)?;
+            faults.extend(rule.take(&name, part).err());
             seen.push(name);
         }
-        for part in &parts {
-            if let Some(why) = rule.forbids(&part.name.to_ascii_uppercase()) {
-                return Err(part.error(part.at, RuleProblem::NotTogether(why)));
+        if faults.is_empty() {
+            for part in &parts {
+                let why = rule.forbids(&part.name.to_ascii_uppercase());
+                faults.extend(why.map(|why| part.error(part.at, RuleProblem::NotTogether(why))));
             }
         }
-        Ok(rule)
+        if faults.is_empty() { Ok(rule) } else { Err(faults) }
     }
-}
 
-impl Rule {
     fn take(&mut self, name: &str, part: &Part<'_>) -> Result<(), RuleError> {
         match name {
             "FREQ" => {}
@@ -275,24 +292,29 @@ impl Rule {
     }
 }
 
-fn split(text: &str) -> Result<Vec<Part<'_>>, RuleError> {
+/// The parts that there are, and what is none.
+fn split(text: &str) -> (Vec<Part<'_>>, Vec<RuleError>) {
+    let (mut parts, mut faults) = (Vec::new(), Vec::new());
+    // An empty text says so by the part that it lacks.
+    if text.is_empty() {
+        return (parts, faults);
+    }
     let mut at = 0;
-    let mut parts = Vec::new();
     for piece in text.split(';') {
-        let Some((name, value)) = piece.split_once('=') else {
-            // An empty text says so by the part that it lacks.
-            if text.is_empty() {
-                break;
-            }
-            return Err(RuleError { at, part: short(piece), problem: RuleProblem::UnknownPart });
-        };
-        if !PARTS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            return Err(RuleError { at, part: short(name), problem: RuleProblem::UnknownPart });
+        let (name, value) = piece.split_once('=').map_or((piece, None), |(name, value)| (name, Some(value)));
+        let is_known = |name: &str| PARTS.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let bare = if at == 0 { name.find(':').and_then(|colon| name.get(colon + 1..)) } else { None };
+        let named = [Some(name), bare].into_iter().flatten().find(|name| is_known(name));
+        if named != Some(name) || value.is_none() {
+            faults.push(RuleError { at, part: short(name), problem: RuleProblem::UnknownPart });
         }
-        parts.push(Part { at, name, value_at: at + name.len() + 1, value });
+        if let (Some(known), Some(value)) = (named, value) {
+            let before = name.len() - known.len();
+            parts.push(Part { at: at + before, name: known, value_at: at + name.len() + 1, value });
+        }
         at += piece.len() + 1;
     }
-    Ok(parts)
+    (parts, faults)
 }
 
 /// A number with an optional sign and at most four digits.

@@ -1,5 +1,7 @@
 //! `belfry ask`, `list` and `dead-letters`: what the hub knows.
 
+use anyhow::bail;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use domain::{DeliveryRecord, DeliveryState, Millis};
 use jiff::{SignedDuration, Timestamp};
 use protocol::Error;
@@ -42,8 +44,8 @@ pub(crate) struct List {
     /// The same as KIND/NAME, such as rule/payment-errors; or by uid, which finds those of a removed object too.
     #[arg(long, value_name = "KIND/NAME|UID", value_parser = Object::parse, conflicts_with_all = ["rule", "schedule", "channel"])]
     object: Option<Object>,
-    /// Only deliveries in this state: pending, delivered, dead, expired or suppressed.
-    #[arg(long, value_parser = state)]
+    /// Only deliveries in this state.
+    #[arg(long, ignore_case = true, value_parser = states())]
     state: Option<DeliveryState>,
     /// Only those decided since then: a duration up to now, such as 2h or 7d, or a time (RFC 3339).
     #[arg(long, value_name = "DURATION|TIME", value_parser = Since::parse)]
@@ -168,11 +170,15 @@ impl Since {
     }
 }
 
-fn state(text: &str) -> Result<DeliveryState, String> {
+/// The states by their names, which completions offer.
+fn states() -> impl TypedValueParser<Value = DeliveryState> {
     use DeliveryState::{Dead, Delivered, Expired, Pending, Suppressed};
     let all = [Pending, Delivered, Dead, Expired, Suppressed];
-    let found = all.into_iter().find(|state| state.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("write one of {}", all.map(DeliveryState::name).join(", ")))
+    let names = ["pending", "delivered", "dead", "expired", "suppressed"];
+    PossibleValuesParser::new(names).try_map(move |text| {
+        let found = all.into_iter().find(|state| state.name().eq_ignore_ascii_case(&text));
+        found.ok_or_else(|| format!("{text} is not a state"))
+    })
 }
 
 /// The story of one notification; whether all of its deliveries arrived.
@@ -264,7 +270,16 @@ async fn each(
     let mut left = limit;
     while left > 0 {
         query.limit = Some(left.min(PAGE));
-        let list = patiently(async || client.notifications(namespace, &query).await).await?;
+        let asked = patiently(async || match client.notifications(namespace, &query).await {
+            Err(Error::Refused { status, problem, .. }) if status.as_u16() == 404 => Ok(Err(problem.message)),
+            answer => answer.map(Ok),
+        });
+        let list = match asked.await? {
+            Ok(list) => list,
+            Err(why) => {
+                bail!("{why}: say another namespace with -n; one that was removed is asked for by its uid")
+            }
+        };
         for story in list.items {
             if left > 0 {
                 left -= take(story);

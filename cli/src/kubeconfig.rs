@@ -18,7 +18,7 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, Toke
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::PostParams;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use protocol::paths;
 use tokio::net::TcpListener;
@@ -79,12 +79,22 @@ impl Cluster {
             KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
         let mut config = match (file, context) {
             (Some(file), _) => {
-                let read =
-                    Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
-                Config::from_custom_kubeconfig(read, &options).await?
+                let read = Kubeconfig::read_from(file).map_err(|error| anyhow!("{}", unusable(&error)))?;
+                let config = Config::from_custom_kubeconfig(read, &options).await;
+                config.map_err(|error| anyhow!("{}: {}", file.display(), unusable(&error)))?
             }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await?,
-            (None, None) => Config::infer().await?,
+            (None, Some(_)) => {
+                let config = Config::from_kubeconfig(&options).await;
+                config.map_err(|error| anyhow!("{}", unusable(&error)))?
+            }
+            // Of a pod's account and a kubeconfig the second is what somebody at a terminal can mend.
+            (None, None) => match Config::infer().await {
+                Ok(config) => config,
+                Err(_) => {
+                    let config = Config::from_kubeconfig(&options).await;
+                    config.map_err(|error| anyhow!("{}", unusable(&error)))?
+                }
+            },
         };
         // What stands in the way is told at once: kube would ask a server that says 503 for a minute and more.
         config.default_retry = false;
@@ -217,6 +227,30 @@ impl Cluster {
     }
 }
 
+/// Why there is no kubeconfig, or why it can't be used, and how another is named.
+fn unusable(error: &KubeconfigError) -> String {
+    let other = "name another with --kubeconfig or the variable KUBECONFIG";
+    match error {
+        KubeconfigError::ReadConfig(why, path) if why.kind() == std::io::ErrorKind::NotFound => {
+            format!("there is no kubeconfig at {}: {other}", path.display())
+        }
+        KubeconfigError::ReadConfig(why, path) => {
+            format!("the kubeconfig {} can't be read: {why}; {other}", path.display())
+        }
+        KubeconfigError::FindPath => format!("there is no home folder with a kubeconfig: {other}"),
+        KubeconfigError::CurrentContextNotSet => {
+            format!("the kubeconfig says no current-context: say one with --context, or {other}")
+        }
+        KubeconfigError::LoadContext(name) => {
+            format!("the kubeconfig has no context {name:?}: say one that it has with --context, or {other}")
+        }
+        KubeconfigError::LoadClusterOfContext(name) => {
+            format!("the kubeconfig has no cluster {name:?}, which its context names; {other}")
+        }
+        error => format!("the kubeconfig can't be used: {error}; {other}"),
+    }
+}
+
 /// An error with its causes.
 fn said(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
@@ -237,6 +271,18 @@ fn said(error: &kube::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_told_once_with_how_another_is_named() {
+        let missing = std::path::Path::new("/nonexistent/.kube/config");
+        let told = unusable(&Kubeconfig::read_from(missing).unwrap_err());
+        assert_eq!(
+            told,
+            "there is no kubeconfig at /nonexistent/.kube/config: name another with --kubeconfig or the variable KUBECONFIG"
+        );
+        let told = unusable(&KubeconfigError::LoadContext("x".to_owned()));
+        assert!(told.contains("no context \"x\": say one that it has with --context"), "{told}");
+    }
 
     #[test]
     fn an_installation_is_a_namespace_and_a_name() {

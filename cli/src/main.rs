@@ -137,15 +137,31 @@ enum Schedule {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().map(PathBuf::from);
+    if name.as_ref().and_then(|name| name.file_stem()).is_some_and(|name| name == about::COMPLETER) {
+        let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        about::completed(Flags::built(), &words).iter().for_each(terminal::line);
+        return ExitCode::SUCCESS;
+    }
     let flags = Flags::from_arg_matches(&Flags::built().get_matches()).unwrap_or_else(|error| error.exit());
     match run(flags).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            terminal::error(&format!("{error:#}"));
+            terminal::error(&in_words(&format!("{error:#}")));
             ExitCode::from(2)
         }
     }
+}
+
+/// An error without the words of a library that says less than it knows.
+fn in_words(error: &str) -> String {
+    let (theirs, ours) = (
+        "received corrupt message of type InvalidContentType",
+        "no TLS is spoken there: is http:// meant, or another port?",
+    );
+    error.replace(theirs, ours)
 }
 
 /// Whether the answer is yes.

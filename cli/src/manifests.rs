@@ -119,6 +119,21 @@ pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
     text.with_context(|| format!("reading {}", file.display()))
 }
 
+/// A reader's error without advice for who writes programs with it.
+fn in_words(error: &str) -> String {
+    let twice = error.split_once("duplicate mapping key: ").and_then(|(place, rest)| {
+        let (key, rest) = rest.split_once(", set DuplicateKeyPolicy in Options if acceptable")?;
+        Some((place, key, rest))
+    });
+    match twice {
+        Some((place, key @ ("apiVersion" | "kind" | "metadata" | "spec"), rest)) => format!(
+            "{place}{key} is there twice: where two objects stand one behind the other, a line --- goes between them{rest}"
+        ),
+        Some((place, key, rest)) => format!("{place}{key} is there twice{rest}"),
+        None => error.to_owned(),
+    }
+}
+
 /// The documents of a file; a `List` is its items.
 fn read(name: &str, text: &str) -> Result<Vec<Manifest>, String> {
     // The reader's own bounds, 1,024 documents among them, are for what strangers send.
@@ -129,8 +144,8 @@ fn read(name: &str, text: &str) -> Result<Vec<Manifest>, String> {
             max_events: 40_000_000,
         },
     };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| in_words(&error.to_string()))?;
     let mut manifests = Vec::new();
     for (at, value) in documents.into_iter().enumerate() {
         let values = match value["items"].as_array() {
@@ -141,4 +156,20 @@ fn read(name: &str, text: &str) -> Result<Vec<Manifest>, String> {
         manifests.extend(values.into_iter().map(manifest));
     }
     Ok(manifests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_objects_without_a_line_between_them_are_told_of_it() {
+        let object = "apiVersion: belfry.dev/v1alpha1\nkind: Schedule\nmetadata: {name: a}\n";
+        let told = read("x", &format!("{object}{object}")).err().unwrap();
+        assert!(told.contains("apiVersion is there twice: where two objects stand"), "{told}");
+        assert!(!told.contains("DuplicateKeyPolicy"), "{told}");
+        let told = read("x", "a: {b: 1, b: 2}").err().unwrap();
+        assert!(told.contains("b is there twice") && !told.contains("Options"), "{told}");
+        assert_eq!(read("x", &format!("---\n{object}---\n{object}")).ok().unwrap().len(), 2);
+    }
 }

@@ -38,7 +38,10 @@ impl Format {
 
 /// Runs it; the answer is always yes.
 pub(crate) fn run(expression: &str, file: &Path, format: &domain::Format) -> anyhow::Result<bool> {
-    let matcher = Matcher::compile(expression).map_err(|error| anyhow!("{error}"))?;
+    let matcher = Matcher::compile(expression).map_err(|error| {
+        let all: Vec<String> = Matcher::check(expression).iter().map(ToString::to_string).collect();
+        if all.is_empty() { anyhow!("{error}") } else { anyhow!("{}", all.join("\n")) }
+    })?;
     let decoder = Decoder::new(format).map_err(|error| anyhow!("--pattern: {error}"))?;
     let lines = Lines::of(std::slice::from_ref(&decoder), None);
     let mut document = Document::default();

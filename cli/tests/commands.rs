@@ -147,14 +147,21 @@ fn completions_and_a_manual_know_all_commands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (code, text) = belfry(&["completions", shell], "");
         assert!(code == 0 && text.contains("dead-letters"), "{shell}");
+        assert!(text.contains("suppressed"), "{shell} offers the values of --state");
     }
     let (code, page) = belfry(&["man"], "");
     assert!(code == 0 && page.contains(".TH belfry 1") && page.contains("schedule"), "{page}");
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(belfry(&["man", "--folder", folder.path().to_str().unwrap()], "").0, 0);
     let pages: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
-    for name in ["belfry.1", "belfry-ask.1", "belfry-rule-backtest.1"] {
+    for (name, usage) in [
+        ("belfry.1", "<COMMAND>"),
+        ("belfry-ask.1", "[OPTIONS] <ID|KIND/NAME>"),
+        ("belfry-rule-backtest.1", "\\-\\-filename <FILENAME>"),
+    ] {
         assert!(pages.iter().any(|page| page == name), "{name} in {pages:?}");
+        let page = std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(page.contains(usage) && page.contains("EXIT STATUS"), "{page}");
     }
 }
 
@@ -219,4 +226,37 @@ async fn a_backtest_reads_a_topics_past_to_its_end_and_leaves_nothing_behind() {
             ("resolved", &json!(0), &json!("2026-01-05T10:06:03Z"))
         ]
     );
+}
+
+#[test]
+fn an_object_that_is_not_there_and_a_hub_without_tls_are_told_with_what_to_do() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::Read as _;
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let body =
+                json!({"reason": "NotFound", "message": "AlertRule \"nope\" of namespace a does not exist"})
+                    .to_string();
+            let head =
+                format!("HTTP/1.1 404 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    let told = |hub: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_belfry"))
+            .args(["ask", "rule/nope", "-n", "a", "--token", "t", "--hub", hub])
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = told(&format!("http://{address}"));
+    assert_eq!(code, 2);
+    let expected = "AlertRule \"nope\" of namespace a does not exist: say another namespace with -n; one that was removed is \
+                    asked for by its uid";
+    assert!(text.contains(expected), "{text}");
+    let (code, text) = told(&format!("https://{address}"));
+    assert!(code == 2 && text.contains("no TLS is spoken there: is http:// meant"), "{text}");
 }

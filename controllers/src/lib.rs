@@ -25,6 +25,7 @@ pub mod resources;
 pub mod rules;
 pub mod run;
 pub mod schedules;
+mod shape;
 pub mod status;
 mod steps;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::conditions::reasons;
 use crate::conflicts::{Conflicts, Found, NOT_NAMED, not_compared, not_permitted};
+use crate::shape::{self, Shape};
 use crate::validate::{self, Faults, Invalid, ValidResource, ValidSchedule};
 
 /// How bad a finding is.
@@ -253,18 +254,46 @@ where
         .iter()
         .find(|definition| definition.json["spec"]["names"]["kind"] == kind.as_ref())
         .and_then(|definition| definition.json.pointer("/spec/versions/0/schema/openAPIV3Schema"));
-    let unknown = schema.map(|schema| unknown("spec", &schema["properties"]["spec"], &manifest["spec"]));
-    let mut faults = Faults::default();
-    for field in unknown.into_iter().flatten() {
-        faults.take::<()>(Err(unreadable(field)));
+    if manifest["spec"].is_null() {
+        return Err(unreadable(format!("spec is missing: it says what the {kind} is to do")));
     }
     let size = crate::admission::size(&manifest["spec"].to_string());
     size.map_err(|message| Invalid::new(reasons::INVALID_SPEC, message))?;
-    let object = serde_path_to_error::deserialize(manifest).map_err(|error| {
-        let place = error.path().to_string();
-        unreadable(format!("{place}: {}", error.into_inner()))
+    let shape = schema.map(|schema| Shape::of(&schema["properties"]["spec"], &manifest["spec"]));
+    let shape = shape.unwrap_or_default();
+    let mut faults = Faults::default();
+    for fault in &shape.unreadable {
+        faults.add(unreadable(fault.to_string()));
+    }
+    let mut manifest = manifest.clone();
+    manifest["spec"] = shape.readable.clone();
+    let object = match serde_path_to_error::deserialize::<_, K>(&manifest) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            let place = error.path().to_string();
+            if shape.unreadable.is_empty() || !place.starts_with("spec") {
+                faults.add(unreadable(format!("{place}: {}", error.into_inner())));
+            }
+            None
+        }
+    };
+    let checked = object.and_then(|object| {
+        let checked = validate::guarded(|| check(&identified(at, object)));
+        let told = checked.as_ref().err().cloned().map(Invalid::all).unwrap_or_default();
+        let told: Vec<Invalid> = told.into_iter().filter(|it| !shape.is_of_a_blank(&it.message)).collect();
+        let is_told = |place: &str| told.iter().any(|it| shape::starts_with_place(&it.message, place));
+        let refused = shape.refused.iter().filter(|fault| !is_told(&fault.place));
+        let refused: Vec<Invalid> =
+            refused.map(|fault| Invalid::new(reasons::INVALID_SPEC, fault.to_string())).collect();
+        told.into_iter().chain(refused).for_each(|invalid| faults.add(invalid));
+        checked.ok()
     });
-    let Some(mut object): Option<K> = faults.take(object) else { return faults.end(None) };
+    faults.end(checked)
+}
+
+/// With the identity that the API server would give it.
+fn identified<K: Resource<DynamicType = ()>>(at: usize, mut object: K) -> K {
+    let kind = K::kind(&());
     let meta = object.meta_mut();
     let namespace = meta.namespace.get_or_insert_with(|| NAMESPACE.to_owned());
     let name = format!("{kind}/{namespace}/{}", meta.name.as_deref().unwrap_or_default());
@@ -275,8 +304,7 @@ where
     // the manifests' order.
     let later = || Timestamp::MAX.checked_sub(SignedDuration::from_secs(LAST - at as i64));
     meta.creation_timestamp.get_or_insert_with(|| Time(later().unwrap_or(Timestamp::MAX)));
-    let checked = faults.take(validate::guarded(|| check(&object)));
-    faults.end(checked)
+    object
 }
 
 fn unreadable(message: String) -> Invalid {
@@ -285,34 +313,6 @@ fn unreadable(message: String) -> Invalid {
 
 fn object(plan: &Plan) -> String {
     format!("{} {}/{}", plan.kind().name(), plan.namespace, plan.name)
-}
-
-/// The fields that the schema does not have; the API server refuses them, or drops them.
-fn unknown(path: &str, schema: &Value, value: &Value) -> Vec<String> {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .flat_map(|(name, field)| {
-                let place = format!("{path}.{name}");
-                match (&schema["properties"][name], &schema["additionalProperties"]) {
-                    (known @ Value::Object(_), _) | (_, known @ Value::Object(_)) => {
-                        unknown(&place, known, field)
-                    }
-                    _ => {
-                        let names = schema["properties"].as_object().into_iter().flat_map(|all| all.keys());
-                        let names: Vec<&str> = names.map(String::as_str).collect();
-                        vec![format!("{place}: there is no such field; {path} has {}", names.join(", "))]
-                    }
-                }
-            })
-            .collect(),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .flat_map(|(at, item)| unknown(&format!("{path}[{at}]"), &schema["items"], item))
-            .collect(),
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]
@@ -377,14 +377,18 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
     #[test]
     fn a_field_that_is_not_there_is_told_with_those_that_are() {
         let told = told(&(RULE.replace("  title: t", "  titel: t") + HOOK));
-        assert!(told[0].contains("spec.titel: there is no such field; spec has "), "{told:?}");
+        assert!(told[0].contains("Unreadable titel: there is no such field; spec has "), "{told:?}");
         assert!(told[0].contains(", title, "), "{told:?}");
     }
 
     #[test]
     fn a_wrong_type_is_told_with_its_path() {
         let told = told(&(RULE.replace("topics: [t]", "topics: t") + HOOK));
-        assert!(told[0].contains("spec.source.kafka.topics: invalid type: string"), "{told:?}");
+        assert!(
+            told[0]
+                .ends_with("Unreadable source.kafka.topics: \"t\" is a text; a list is needed: such as [t]"),
+            "{told:?}"
+        );
     }
 
     #[test]
@@ -444,13 +448,13 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
             .replace("{type: Any}", "{type: Any}\n  for: 1m\n  repeatInterval: 1ms");
         let told = told(&(broken + HOOK));
         for part in [
-            "Unreadable spec.colour: there is no such field",
-            "Unreadable spec.shape: there is no such field",
+            "Unreadable colour: there is no such field",
+            "Unreadable shape: there is no such field",
             "InvalidMatch match: line 1",
             "InvalidTemplate title: line 1, column 4: there is no `grop`; a rule's texts have ",
             "InvalidTemplate title: line 1, column 16: there is no `group.b`; the rule has no groupBy",
             "InvalidTemplate summary: line 1, column 1: the tag isn't closed by `}}`",
-            "InvalidSpec source.kafka.topics: \"a b\" is not a topic",
+            "InvalidSpec source.kafka.topics[0]: \"a b\" is not a topic",
             "InvalidSpec repeatInterval: 1ms is not from 1s to 168h",
             "InvalidSpec for: Any is about single records",
         ] {
@@ -475,6 +479,264 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
         let said = self::told(&schedule.replace("NAME", "s"));
         assert_eq!(said.len(), 3, "{said:#?}");
         assert!(said[0].contains("the local time without one"), "{said:#?}");
+    }
+
+    /// What is told of one object's spec, without what is the same for all.
+    fn mistakes(kind: &str, spec: &str) -> Vec<String> {
+        let indented: String = spec.trim().lines().map(|line| format!("  {line}\n")).collect();
+        let yaml = format!(
+            "apiVersion: belfry.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x, namespace: a}}\nspec:\n{indented}"
+        );
+        let told = told(&(yaml + HOOK));
+        let begin = format!("{kind} a/x Error ");
+        told.into_iter().map(|it| it.strip_prefix(&begin).unwrap_or(&it).to_owned()).collect()
+    }
+
+    /// Manifests with several mistakes, and all that is told of each: how the messages begin.
+    const MISTAKES: [(&str, &str, &[&str]); 10] = [
+            (
+                "Schedule",
+                "
+title: t
+timeZone: Europe/Berln
+start: \"2027-01-01T10:00:00Z\"
+duration: 1h
+recurrence: {rrule: \"RRULE:FREQ=WEEKLY;BYDAY=MON\", dates: [\"2027-13-01\"]}
+reminders: [{before: 90s, notify: []}, {at: \"9\", daysBefore: 40, notify: [{channelRef: {name: hook}}]}]
+participants: [{name: a, workingHours: {timeZone: Mars, from: \"9\"}}, {name: b, workingHours: {to: x}}]
+suggest: {grid: 1s, within: 1m, count: 11}
+",
+                &[
+                    "InvalidRecurrence start: \"2027-01-01T10:00:00Z\" has an offset;",
+                    "InvalidRecurrence timeZone \"Europe/Berln\" is unknown;",
+                    "InvalidRecurrence recurrence.rrule at byte 0, RRULE:FREQ: not a part of a rule;",
+                    "InvalidRecurrence recurrence.rrule at byte 24, BYDAY: \"MON\" is not allowed;",
+                    "InvalidRecurrence recurrence.dates[0] \"2027-13-01\" is not allowed;",
+                    "InvalidReminder reminders[0]: before has seconds",
+                    "InvalidReminder reminders[0].notify: at least one channel is needed",
+                    "InvalidReminder reminders[1].at: \"9\" is not a time of the clock such as 09:00",
+                    "InvalidReminder reminders[1].daysBefore: 40 is not from 0 to 30",
+                    "InvalidSpec participants[0].workingHours.from: \"9\" is not a time such as 09:00",
+                    "InvalidSpec participants[0].workingHours.timeZone \"Mars\" is unknown;",
+                    "InvalidSpec participants[1].workingHours.to: \"x\" is not a time such as 09:00",
+                    "InvalidSpec suggest.grid: 1s is not from 1m to 24h",
+                    "InvalidSpec suggest.within: 1m is not from 1h to 720h",
+                    "InvalidSpec suggest.count: 11 is not from 1 to 10",
+                ],
+            ),
+            (
+                "Schedule",
+                "
+titel: t
+start: 2027
+duration: 60
+conflictPolicy: reject
+timeZone: UTC
+recurrence: {rrules: [FREQ=WEEKLY, FREQ=FORTNIGHTLY], exceptRrules: [FREQ=DAILY;COUNT=x]}
+buffer: {before: 25h, after: 26h}
+",
+                &[
+                    "Unreadable conflictPolicy: \"reject\" is not one of Reject, Warn, Allow; write Reject",
+                    "Unreadable duration: 60 is a number; a text is needed: a duration from 1m to 720h, such as 1h30m,",
+                    "Unreadable start: 2027 is a number; a text is needed: a local date and time without an offset, such as",
+                    "Unreadable titel: there is no such field; spec has allDay, ",
+                    "Unreadable title is missing: What it is",
+                    "InvalidRecurrence recurrence.rrules[1] at byte 5, FREQ: \"FORTNIGHTLY\" is not allowed;",
+                    "InvalidRecurrence recurrence.exceptRrules[0] at byte 17, COUNT: \"x\" is not allowed;",
+                    "InvalidSpec buffer.before: 25h is not from 0s to 24h",
+                    "InvalidSpec buffer.after: 26h is not from 0s to 24h",
+                ],
+            ),
+            (
+                "AlertRule",
+                "
+source: {kafka: {bootstrapServers: [kafka, \"localhost:9092\"], topics: [t, \"a b\"], format: JSON}}
+match: record.path.includes('x') && recrod.a == lower(record.b)
+condition: {type: Frequency, frequency: {count: \"5\", window: 60}}
+title: \"{{ record.a | fooo }} {{ count | upper | barr }} {{ a b }} {{ nothing }}\"
+repeatInterval: 5 minutes
+maxGroups: 0
+severity: high
+notify: []
+suspend: \"yes\"
+",
+                &[
+                    "Unreadable condition.frequency.count: \"5\" is a text; a whole number is needed: without quotation marks",
+                    "Unreadable condition.frequency.window: 60 is a number; a text is needed: a duration from 1s to 168h, such as",
+                    "Unreadable severity: \"high\" is not one of info, warning, critical",
+                    "Unreadable source.kafka.format: \"JSON\" is not one of Json, Logfmt, Text, CloudEvents; write Json",
+                    "Unreadable suspend: \"yes\" is a text; true or false is needed",
+                    "InvalidMatch match: line 1, column *: unknown function `includes`; CEL has `x.contains(\"part\")`",
+                    "InvalidMatch match: line 1, column 30: unknown variable `recrod`; there are record, ",
+                    "InvalidMatch match: line 1, column *: unknown function `lower`; CEL has `x.lowerAscii()`",
+                    "InvalidSpec source.kafka.bootstrapServers[0]: \"kafka\" is not host:port",
+                    "ForbiddenAddress source.kafka.bootstrapServers[1]: localhost is the worker itself",
+                    "InvalidSpec source.kafka.topics[1]: \"a b\" is not a topic",
+                    "InvalidSpec repeatInterval: ",
+                    "InvalidSpec notify: at least one channel is needed",
+                    "InvalidSpec maxGroups: 0 is not from 1 to 100000",
+                    "InvalidTemplate title: line 1, column 15: there is no filter `fooo`",
+                    "InvalidTemplate title: line 1, column 42: there is no filter `barr`",
+                    "InvalidTemplate title: line 1, column 55: `b` is not expected here",
+                    "InvalidTemplate title: line 1, column 63: there is no `nothing`; a rule's texts have ",
+                ],
+            ),
+            (
+                "AlertRule",
+                "
+source: {kafka: {bootstrapServers: [\"kafka:9092\"], topics: [t]}}
+match: \"true\"
+groupBy: {a: service, b: record.b}
+condition: {type: Spike, spike: {ratio: \"1\", window: 100h, minCount: 0}}
+title: \"{{ record.a | fooo }} {{ count | upper | barr }} {{ a b }}\"
+summary: \"{{ oops\"
+for: 25h
+resolve: {after: 1ms, below: x}
+topValues: {hosts: host}
+notify: [{channelRef: {name: hook}}, {channelRef: {nam: x}}]
+",
+                &[
+                    "Unreadable notify[1].channelRef.nam: there is no such field; notify[1].channelRef has name",
+                    "Unreadable notify[1].channelRef.name is missing: Name of the NotificationChannel",
+                    "InvalidGroupBy groupBy.a: \"service\", column 1: ",
+                    "InvalidSpec condition.spike.ratio: 1 is not above 1",
+                    "InvalidSpec condition.spike.window: 100h is not from 1s to 84h",
+                    "InvalidSpec resolve.after: 1ms is not from 1s to 168h",
+                    "InvalidSpec resolve.below: only Frequency, and Cardinality",
+                    "InvalidSpec for: 25h is not from 1s to 24h",
+                    "InvalidSpec topValues.hosts: \"host\", column 1: ",
+                    "InvalidTemplate title: line 1, column 15: there is no filter `fooo`",
+                    "InvalidTemplate title: line 1, column 42: there is no filter `barr`",
+                    "InvalidTemplate title: line 1, column 55: `b` is not expected here",
+                    "InvalidTemplate summary: line 1, column 1: the tag isn't closed by `}}`",
+                    "InvalidSpec condition.spike.minCount: 0 is not from 1 to 1000000000",
+                ],
+            ),
+            (
+                "AlertRule",
+                "
+source: {kafka: {bootstrapServers: [\"kafka:9092\"], topics: [t]}}
+match: record.a = 1 and record.b <> 2
+condition: {type: Any}
+title: \"{{ record.a | fooo }} {{ count | upper | barr }} {{ a b }} {% if nothing %}{{ 1 }}{% endif %}\"
+notify: [{channelRef: {name: hook}}]
+",
+                &[
+                    "InvalidMatch match: line 1, column 10: `=` is not expected here; equality is `==`",
+                    "InvalidMatch match: line 1, column 14: `and` is not expected here; and is `&&`",
+                    "InvalidMatch match: line 1, column 27: `<>` is not expected here; unequal is `!=`",
+                    "InvalidTemplate title: line 1, column 15: there is no filter `fooo`",
+                    "InvalidTemplate title: line 1, column 42: there is no filter `barr`",
+                    "InvalidTemplate title: line 1, column 55: `b` is not expected here",
+                    "InvalidTemplate title: line 1, column 66: there is no `nothing`; a rule's texts have ",
+                ],
+            ),
+            (
+                "NotificationChannel",
+                "
+type: Email
+email: {host: 127.0.0.1, port: 70000, tls: Starttls, from: me, to: [a, b@example.com, 7], usernameSecretRef: {name: \"..\", key: k}}
+delivery: {timeout: 1h, expiresAfter: 1ms, retry: {maxAttempts: 0}}
+template: {title: \"{{ ticket }}\", body: \"{{ title\"}
+timeZone: Mars
+",
+                &[
+                    "Unreadable email.tls: \"Starttls\" is not one of None, StartTls, Implicit; write StartTls",
+                    "Unreadable email.to[2]: 7 is a number; a text is needed: a mailbox in one line, such as",
+                    "InvalidSpec email.usernameSecretRef.name: \"..\" is not a name of a Secret",
+                    "InvalidSpec email.to[0]: \"a\" is not a mailbox",
+                    "InvalidSpec email.from: \"me\" is not a mailbox",
+                    "ForbiddenAddress email.host: ",
+                    "InvalidSpec email.port: 70000 is not from 1 to 65535",
+                    "InvalidTemplate template.title: line 1, column 4: there is no `ticket`;",
+                    "InvalidTemplate template.body: line 1, column 1: the tag isn't closed by `}}`",
+                    "InvalidSpec delivery.timeout: 1h is not from 1s to 5m",
+                    "InvalidSpec delivery.expiresAfter: 1ms is not from 1s to 720h",
+                    "InvalidSpec timeZone: \"Mars\" is not a time zone",
+                    "InvalidSpec delivery.retry.maxAttempts: 0 is not from 1 to 100",
+                ],
+            ),
+            (
+                "NotificationChannel",
+                "
+type: Webhook
+webhook:
+  url: http://example.com/
+  bearerTokenSecretRef: {name: s, key: k}
+  method: post
+  headers: [{name: Host, value: x}, {name: Cookie, value: x}, {name: X-A, value: x}, {name: x-a, value: y}]
+  body: {template: \"{{ x\", contentType: text}
+",
+                &[
+                    "Unreadable webhook.method: \"post\" is not one of POST, PUT; write POST",
+                    "InvalidSpec webhook.headers[0]: Host belongs to HTTP itself",
+                    "InvalidSpec webhook.headers[1]: Cookie is a credential",
+                    "InvalidSpec webhook.headers[3]: x-a is there already",
+                    "InvalidSpec webhook: over http:// everybody on the way reads credentials",
+                    "InvalidSpec webhook.body.contentType: \"text\" is not a content type",
+                    "InvalidTemplate webhook.body.template: line 1, column 1: the tag isn't closed",
+                ],
+            ),
+            (
+                "BookableResource",
+                "
+capacity: 0
+sharedWith: [A, 7, b, b]
+titel: x
+",
+                &[
+                    "Unreadable sharedWith[1]: 7 is a number; a text is needed",
+                    "Unreadable titel: there is no such field; spec has ",
+                    "InvalidSpec capacity: 0 is not from 1 to 10000",
+                    "InvalidSpec sharedWith[0]: \"A\" is not allowed: it must be the name of a namespace",
+                    "InvalidSpec sharedWith[3]: \"b\" is there twice",
+                ],
+            ),
+            (
+                "NotificationChannel",
+                "
+webhook: {url: \"ftp://x\"}
+delivery: {timeout: 10}
+",
+                &[
+                    "Unreadable type is missing: Kind of receiver: ",
+                    "Unreadable delivery.timeout: 10 is a number; a text is needed: a duration from 1s to 5m, such as",
+                    "InvalidSpec webhook.url: must begin with http:// or https://",
+                ],
+            ),
+            (
+                "AlertRule",
+                "
+source: {kafka: {bootstrapServers: [\"kafka:9092\"], topics: [t]}}
+match: \"true\"
+condition: {type: Frequency}
+title: t
+notify: [{channelRef: {name: hook}}]
+",
+                &["InvalidSpec condition.frequency is missing: type Frequency needs it"],
+            ),
+    ];
+
+    /// A `*` stands for anything.
+    fn begins(told: &str, expected: &str) -> bool {
+        let (first, rest) = expected.split_once('*').unwrap_or((expected, ""));
+        told.strip_prefix(first).is_some_and(|after| after.contains(rest))
+    }
+
+    #[test]
+    fn each_mistake_of_a_manifest_is_told_at_once_with_its_place() {
+        let mut wrong = Vec::new();
+        for (kind, spec, expected) in MISTAKES {
+            let mut left = mistakes(kind, spec);
+            for expected in expected {
+                match left.iter().position(|told| begins(told, expected)) {
+                    Some(at) => drop(left.remove(at)),
+                    None => wrong.push(format!("not told: {expected}")),
+                }
+            }
+            wrong.extend(left.into_iter().map(|told| format!("not expected: {told}")));
+        }
+        assert_eq!(wrong, Vec::<String>::new(), "{wrong:#?}");
     }
 
     const HALL: &str = "

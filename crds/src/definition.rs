@@ -68,7 +68,7 @@ const WORDS: [(&str, &str); 24] = [
     ),
     (r"^[A-Za-z][A-Za-z0-9_+/-]*$", "must be the IANA name of a time zone, such as Europe/Berlin or UTC"),
     (
-        r"^[A-Za-z0-9=;,:+-]+$",
+        r"^[A-Za-z0-9=;,+-]+$",
         "must be an RRULE of RFC 5545 without its prefix and without spaces, such as FREQ=WEEKLY;BYDAY=MO,WE",
     ),
     (

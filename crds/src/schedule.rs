@@ -194,13 +194,13 @@ pub struct ScheduleSpec {
 pub struct Recurrence {
     /// An RRULE without its prefix, such as FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$"))]
+    #[schemars(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,+-]+$"))]
     pub rrule: Option<String>,
     /// 2 to 8 rules in place of rrule: an occurrence of any of them happens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 2, max = 8),
-        inner(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$")),
+        inner(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,+-]+$")),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub rrules: Vec<String>,
@@ -208,7 +208,7 @@ pub struct Recurrence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
-        inner(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,:+-]+$")),
+        inner(length(min = 10, max = 512), regex(pattern = r"^[A-Za-z0-9=;,+-]+$")),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub except_rrules: Vec<String>,

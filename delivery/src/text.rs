@@ -45,6 +45,10 @@ pub(crate) fn said(text: &str, secrets: &[&str]) -> String {
 /// `Context { .. }`), of which the innermost name is kept.
 pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
+    // What rustls says of an answer that is no TLS, such as that of an HTTP server.
+    if text.contains("corrupt message of type InvalidContentType") {
+        return NO_TLS.to_owned();
+    }
     let (place, mut last) = text.rsplit_once(": ").unwrap_or(("", text.as_str()));
     let named = |name: &str| {
         name.starts_with(|it: char| it.is_ascii_uppercase())
@@ -68,6 +72,10 @@ pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     if place.is_empty() { last.to_owned() } else { format!("{place}: {last}") }
 }
 
+/// What answers on a port where TLS was expected.
+const NO_TLS: &str =
+    "no TLS is spoken there: is http:// meant (with an email tls: StartTls or None), or another port?";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +84,7 @@ mod tests {
     fn an_error_is_told_without_the_way_rust_writes_values() {
         for (text, told) in [
             ("invalid peer certificate: UnknownIssuer", "invalid peer certificate: UnknownIssuer"),
+            ("received corrupt message of type InvalidContentType", NO_TLS),
             (
                 "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
                 "invalid peer certificate: CaUsedAsEndEntity",

@@ -214,9 +214,7 @@ impl Wanted {
         let named = |kind: Kind, name: &str| {
             catalog.named(namespace, kind, name).ok_or_else(|| {
                 let kind = kind.name();
-                Error::NotFound(format!(
-                    "{kind} {name:?} in the namespace (ask of one that was removed by its uid)"
-                ))
+                Error::NotFound(format!("{kind} {name:?} of namespace {namespace}"))
             })
         };
         for (kind, name) in [(Kind::AlertRule, &query.rule), (Kind::Schedule, &query.schedule)] {

@@ -5,10 +5,13 @@
 //! defined`), and in what an `if` or a `for` may leave out. Never: a guess about what is in a record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use minijinja::machinery::{self, ast};
 
-use crate::{MAX_SOURCE, Template, TemplateError, filters, position};
+use crate::subset::{self, MAX_FAULTS};
+use crate::tree::Reader;
+use crate::{MAX_SOURCE, Template, TemplateError, filters, position, said};
 
 /// What is behind a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,24 +180,71 @@ impl Names {
         self.known.contains_key(name)
     }
 
-    /// Checks a text: each name that is not there, once, in the text's order; or why it is no template at all.
+    /// Checks a text: all that is wrong with it, in its order, each name that is not there once. Where a tag can't be read,
+    /// the others are looked at without it, as far as that tells anything of them.
     pub fn check(&self, text: &str) -> Vec<TemplateError> {
-        if let Err(error) = Template::compile(text) {
-            return vec![error];
+        if text.len() > MAX_SOURCE {
+            return Template::compile(text).err().into_iter().collect();
         }
-        debug_assert!(text.len() <= MAX_SOURCE);
-        #[allow(clippy::default_trait_access, reason = "MiniJinja gives the syntax's type no name")]
-        let Ok(parsed) = machinery::parse(text, "text", Default::default()) else { return Vec::new() };
+        let mut found: BTreeMap<usize, String> = BTreeMap::new();
+        let mut rest = text.to_owned();
+        let mut named = BTreeSet::new();
+        for fault in subset::all(text) {
+            if fault.is_name {
+                named.insert(fault.tag.start);
+            } else if !blank(&mut rest, &fault.tag) {
+                // What is around a broken statement can't be told.
+                found.insert(fault.at, fault.message);
+                return told(text, found);
+            }
+            found.insert(fault.at, fault.message);
+        }
+        self.read(&mut rest, &named, &mut found);
+        told(text, found)
+    }
+
+    /// Reads a text and takes out what can't be read, until the rest can.
+    fn read(&self, rest: &mut String, named: &BTreeSet<usize>, found: &mut BTreeMap<usize, String>) {
+        let mut is_walked = false;
+        for _ in 0..MAX_FAULTS {
+            let refused = {
+                #[allow(clippy::default_trait_access, reason = "MiniJinja gives the syntax's type no name")]
+                let parsed = machinery::parse(rest, "text", Default::default());
+                match parsed {
+                    Ok(parsed) => {
+                        // Once all that there is can be parsed.
+                        if !std::mem::replace(&mut is_walked, true) {
+                            self.walk(&parsed, found);
+                        }
+                        match Reader::default().template(&parsed) {
+                            Ok(_) => return,
+                            Err(refused) => (refused.at, refused.words),
+                        }
+                    }
+                    Err(error) => {
+                        let at = error.range().map_or(rest.len(), |range| range.start);
+                        (at, said::words(&error, rest))
+                    }
+                }
+            };
+            let (at, message) = refused;
+            let tag = subset::tag_around(rest, at);
+            // What is not there is told already where it is named.
+            if !tag.as_ref().is_some_and(|tag| named.contains(&tag.start)) {
+                found.insert(at, message);
+            }
+            if !tag.is_some_and(|tag| blank(rest, &tag)) {
+                return;
+            }
+        }
+    }
+
+    fn walk(&self, parsed: &ast::Stmt<'_>, found: &mut BTreeMap<usize, String>) {
         let mut walk = Walk { names: self, locals: Vec::new(), loops: 0, asked: 0, found: BTreeMap::new() };
-        walk.stmt(&parsed);
+        walk.stmt(parsed);
         let mut told = BTreeSet::new();
-        let found = walk.found.into_iter().filter(|(_, message)| told.insert(message.clone()));
-        found
-            .map(|(at, message)| {
-                let (line, column) = position(text, at as usize);
-                TemplateError { line: Some(line), column: Some(column), message }
-            })
-            .collect()
+        let names = walk.found.into_iter().filter(|(_, message)| told.insert(message.clone()));
+        found.extend(names.map(|(at, message)| (at as usize, message)));
     }
 
     fn fault(&self, name: &str, asked: bool) -> Option<String> {
@@ -226,6 +276,23 @@ impl Names {
             }
         }
     }
+}
+
+/// Takes a `{{ }}` out of a text; false where it is a statement, which others may belong to.
+fn blank(text: &mut String, tag: &Range<usize>) -> bool {
+    let is_expression = text.get(tag.clone()).is_some_and(|it| it.starts_with("{{") && it.ends_with("}}"));
+    if is_expression {
+        text.replace_range(tag.clone(), &" ".repeat(tag.len()));
+    }
+    is_expression
+}
+
+fn told(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
+    let error = |(at, message)| {
+        let (line, column) = position(text, at);
+        TemplateError { line: Some(line), column: Some(column), message }
+    };
+    found.into_iter().map(error).collect()
 }
 
 struct Walk<'n, 's> {
@@ -445,6 +512,36 @@ mod tests {
             any[0].contains("a condition about single records has none; ask with {% if window %}"),
             "{any:?}"
         );
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_text_is_told_each_at_its_place() {
+        let told = said(
+            &windowed(),
+            "{{ count | fooo }}{{ record.a|default('x')|barr }} {{ a b }}\n{{ 2 * 2 }}{% if x is odd_one %}{{ grop.a }}{% endif %}{{ '' | baz(nope) }}",
+        );
+        let expected = [
+            "line 1, column 12: there is no filter `fooo`",
+            "line 1, column 44: there is no filter `barr`",
+            "line 1, column 57: `b` is not expected here",
+            "line 2, column 1: `*` is not allowed",
+            "line 2, column 18: there is no `x`",
+            "line 2, column 23: there is no test `odd_one`",
+            "line 2, column 36: there is no `grop`",
+            "line 2, column 64: there is no filter `baz`",
+            "line 2, column 68: there is no `nope`",
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told} does not begin with {expected}");
+        }
+        // What comes of another fault is not told: without the tag nothing is known of the block.
+        let told = said(&windowed(), "{{ nope }}{% set x = 1 %}{{ x }}");
+        assert_eq!(told.len(), 1, "{told:?}");
+        let told = said(&windowed(), "{{ nope }}{% if a = b %}x{% endif %}{{ nope.x | fooo }}");
+        assert_eq!(told.len(), 2, "{told:?}");
+        let many = "{{ a b }}".repeat(100);
+        assert!(said(&windowed(), &many).len() <= MAX_FAULTS);
     }
 
     #[test]

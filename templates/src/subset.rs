@@ -5,6 +5,8 @@
 //! inside of a tag) is refused. No value is bound to a name but by `for`: with `set` or `macro` every bound would have to be
 //! thought of again. Never: a text that the parser can't hold.
 
+use std::ops::Range;
+
 use crate::{TemplateError, checks, filters, position};
 
 /// The longest `{{ ... }}` or `{% ... %}`, bytes: MiniJinja recurses along a chain of operators.
@@ -14,52 +16,125 @@ const MAX_ELIF: usize = 100;
 /// Words that may stand right before a bracket and call nothing.
 const OPERATORS: [&str; 9] = ["if", "elif", "else", "for", "in", "is", "not", "and", "or"];
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
+/// The most faults that are told of one text.
+pub(crate) const MAX_FAULTS: usize = 20;
+
+/// What is wrong with a tag.
+pub(crate) struct Fault {
+    /// Where, in bytes.
+    pub(crate) at: usize,
+    /// The tag, in bytes.
+    pub(crate) tag: Range<usize>,
+    pub(crate) message: String,
+    /// Whether the parser can read the tag all the same: it names something that is not there.
+    pub(crate) is_name: bool,
+}
+
 /// Refuses a text that uses more than the subset, and what is there in no template.
 pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
-    let (mut at, mut elifs) = (0, 0);
+    match faults(text, 1).into_iter().next() {
+        None => Ok(()),
+        Some(fault) => Err(fault.error(text)),
+    }
+}
+
+/// All of it, in the text's order.
+pub(crate) fn all(text: &str) -> Vec<Fault> {
+    faults(text, MAX_FAULTS)
+}
+
+impl Fault {
+    pub(crate) fn error(self, text: &str) -> TemplateError {
+        let (line, column) = position(text, self.at);
+        TemplateError { line: Some(line), column: Some(column), message: self.message }
+    }
+}
+
+fn faults(text: &str, most: usize) -> Vec<Fault> {
+    let (mut at, mut elifs, mut faults) = (0, 0, Vec::new());
+    while let Some(found) = next(text, at).filter(|_| faults.len() < most) {
+        let Tag { open, after, code, is_statement, missing } = found;
+        at = after;
+        elifs += usize::from(is_statement && word_of(&code) == "elif");
+        let allowed = if let Some(missing) = missing {
+            Err(missing)
+        } else if elifs > MAX_ELIF {
+            Err(format!("more than {MAX_ELIF} `elif` are not allowed"))
+        } else {
+            tag_is_allowed(&code, is_statement, after - open)
+        };
+        let fault = |at, message, is_name| Fault { at, tag: open..after, message, is_name };
+        match allowed {
+            Err(message) => faults.push(fault(open, message, false)),
+            Ok(()) => {
+                let named = unknown_names(&code).into_iter().take(most - faults.len());
+                faults.extend(named.map(|(at, message)| fault(open + 2 + at, message, true)));
+            }
+        }
+    }
+    faults
+}
+
+/// A tag that is not a comment.
+struct Tag {
+    open: usize,
+    after: usize,
+    /// What is between its braces; its strings are blanks.
+    code: String,
+    is_statement: bool,
+    /// What it lacks, in words.
+    missing: Option<String>,
+}
+
+fn next(text: &str, mut at: usize) -> Option<Tag> {
     while let Some(open) = text.get(at..).and_then(|rest| rest.find('{')).map(|found| at + found) {
         at = match text.as_bytes().get(open + 1) {
             Some(b'#') => text[open..].find("#}").map_or(text.len(), |end| open + end + 2),
             Some(kind @ (b'{' | b'%')) => {
-                let end = if *kind == b'{' { "}}" } else { "%}" };
+                let is_statement = *kind == b'%';
+                let end = if is_statement { "%}" } else { "}}" };
                 let (code, after, missing) = tag(text, open + 2, end);
-                let statement = *kind == b'%';
-                elifs += usize::from(statement && word_of(&code) == "elif");
-                let allowed = if let Some(missing) = missing {
-                    Err(missing)
-                } else if elifs > MAX_ELIF {
-                    Err(format!("more than {MAX_ELIF} `elif` are not allowed"))
-                } else {
-                    tag_is_allowed(&code, statement, after - open)
-                };
-                allowed.and_then(|()| names_are_known(&code)).map_err(|message| {
-                    let (line, column) = position(text, open);
-                    TemplateError { line: Some(line), column: Some(column), message }
-                })?;
-                after
+                return Some(Tag { open, after, code, is_statement, missing });
             }
             _ => open + 1,
         };
     }
-    Ok(())
+    None
 }
 
-/// The tag's code with its strings left out, the index after its end, and in words what is missing where it has none.
+/// The tag around a place.
+pub(crate) fn tag_around(text: &str, place: usize) -> Option<Range<usize>> {
+    let mut at = 0;
+    while let Some(tag) = next(text, at) {
+        if (tag.open..tag.after).contains(&place) {
+            return Some(tag.open..tag.after);
+        }
+        at = tag.after;
+    }
+    None
+}
+
+/// The tag's code with its strings as blanks, the index after its end, and in words what is missing where it has none.
 fn tag(text: &str, start: usize, end: &str) -> (String, usize, Option<String>) {
     let (mut code, mut quote, mut escaped) = (String::new(), None, false);
     for (index, char) in text[start..].char_indices() {
         match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if char == '\\' => escaped = true,
-            Some(open) if char == open => quote = None,
-            Some(_) => {}
             None if text[start + index..].starts_with(end) => {
                 let braces = code.contains(['{', '}']);
                 return (code, start + index + end.len(), braces.then(|| unclosed(end)));
             }
-            None if matches!(char, '"' | '\'') => quote = Some(char),
-            None => code.push(char),
+            None if !matches!(char, '"' | '\'') => {
+                code.push(char);
+                continue;
+            }
+            None => quote = Some(char),
+            Some(_) if escaped => escaped = false,
+            Some(_) if char == '\\' => escaped = true,
+            Some(open) if char == open => quote = None,
+            Some(_) => {}
         }
+        // As long as what it stands for, so that places stay.
+        code.extend(std::iter::repeat_n(' ', char.len_utf8()));
     }
     let missing = quote.map_or_else(
         || unclosed(end),
@@ -72,18 +147,20 @@ fn unclosed(end: &str) -> String {
     format!("the tag isn't closed by `{end}`; braces inside of a tag are not allowed")
 }
 
-/// Each filter, test and function that the tag names is there.
-fn names_are_known(code: &str) -> Result<(), String> {
+/// The filters, tests and functions that the tag names and that are not there, with their places in it.
+fn unknown_names(code: &str) -> Vec<(usize, String)> {
+    let mut unknown = Vec::new();
     let of_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
     let (mut before, mut words) = (String::new(), Vec::new());
     let mut rest = code;
     while let Some(start) = rest.find(of_word) {
         before.push_str(rest[..start].trim());
         let end = rest[start..].find(|it| !of_word(it)).map_or(rest.len(), |end| start + end);
-        words.push((std::mem::take(&mut before), &rest[start..end], rest[end..].starts_with('(')));
+        let place = code.len() - rest.len() + start;
+        words.push((std::mem::take(&mut before), &rest[start..end], rest[end..].starts_with('('), place));
         rest = &rest[end..];
     }
-    for (at, (before, word, called)) in words.iter().enumerate() {
+    for (at, (before, word, called, place)) in words.iter().enumerate() {
         let previous = |steps: usize| at.checked_sub(steps).map_or("", |at| words[at].1);
         let is_test = before.is_empty()
             && *word != "not"
@@ -98,10 +175,10 @@ fn names_are_known(code: &str) -> Result<(), String> {
             continue;
         };
         if !known {
-            return Err(format!("there is no {kind} `{word}`"));
+            unknown.push((*place, format!("there is no {kind} `{word}`")));
         }
     }
-    Ok(())
+    unknown
 }
 
 /// A statement's first word.

@@ -108,7 +108,8 @@ fn a_filter_test_or_function_that_is_not_there_is_told_before_it_renders() {
         ("{{ now() }}", "function", "now"),
         ("{{ 'x'|indent(9) }}", "filter", "indent"),
     ] {
-        assert_eq!(wrong(text), format!("line 1, column 1: there is no {kind} `{name}`"));
+        let column = text.find(name).unwrap() + 1;
+        assert_eq!(wrong(text), format!("line 1, column {column}: there is no {kind} `{name}`"));
     }
     let data = json!({"count": 3, "is": 1, "group": {"a": "b"}});
     let all = "{% if(count is defined) and not(count is not defined) and count is divisibleby(3) %}{{ group|items|length }}{% for i in range(2) %}{{ i }}{% endfor %}{% endif %}{{ 1 if count in(3, 4) else(2) }}";

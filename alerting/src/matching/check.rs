@@ -95,11 +95,14 @@ fn end_of_string(bytes: &[u8], start: usize, raw: bool) -> usize {
     start + end.len()
 }
 
-/// Checks a parsed expression; its patterns, compiled, by the ids of their nodes.
+/// The most faults that are told of one expression.
+const MAX_FAULTS: usize = 20;
+
+/// Checks a parsed expression; its patterns, compiled, by the ids of their nodes. Or all that is wrong with it.
 pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
-) -> Result<BTreeMap<u64, Regex>, CompileError> {
+) -> Result<BTreeMap<u64, Regex>, Vec<CompileError>> {
     let mut check = Check {
         source,
         bound: Vec::new(),
@@ -107,10 +110,11 @@ pub(super) fn program(
         nesting: 0,
         patterns: BTreeMap::new(),
         built: Patterns::default(),
+        faults: Vec::new(),
     };
-    check.result(expression)?;
-    check.visit(expression)?;
-    Ok(check.patterns)
+    check.result(expression);
+    check.visit(expression);
+    if check.faults.is_empty() { Ok(check.patterns) } else { Err(check.faults) }
 }
 
 struct Check<'s> {
@@ -122,9 +126,18 @@ struct Check<'s> {
     nesting: usize,
     patterns: BTreeMap<u64, Regex>,
     built: Patterns,
+    faults: Vec<CompileError>,
 }
 
 impl Check<'_> {
+    fn refuse(&mut self, at: &IdedExpr, message: String) {
+        // The same pattern or name may be written often.
+        if self.faults.len() < MAX_FAULTS && self.faults.iter().all(|told| told.message != message) {
+            let error = self.error(at, message);
+            self.faults.push(error);
+        }
+    }
+
     fn error(&self, at: &IdedExpr, message: String) -> CompileError {
         // Offsets count bytes. A node that has none, made by a macro, is put at the beginning.
         let offset = self.source.offset_for(at.id).map_or(0, |(start, _)| start as usize);
@@ -135,7 +148,7 @@ impl Check<'_> {
     }
 
     /// The whole expression must be able to be true or false.
-    fn result(&self, expression: &IdedExpr) -> Result<(), CompileError> {
+    fn result(&mut self, expression: &IdedExpr) {
         let never = match &expression.expr {
             Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
             Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
@@ -155,66 +168,78 @@ impl Check<'_> {
             _ => false,
         };
         if never {
-            return Err(self.error(expression, "can't be true or false".to_owned()));
+            self.refuse(expression, "can't be true or false".to_owned());
         }
-        Ok(())
     }
 
-    fn visit(&mut self, node: &IdedExpr) -> Result<(), CompileError> {
+    fn visit(&mut self, node: &IdedExpr) {
         match &node.expr {
             Expr::Ident(name) => self.identifier(node, name),
-            Expr::Struct(_) => Err(self.error(node, "there are no message types".to_owned())),
+            Expr::Struct(_) => self.refuse(node, "there are no message types".to_owned()),
             Expr::Call(call) => {
                 if let Some(it) = calls::of(call) {
                     return self.written(node, &it);
                 }
-                self.function(node, call)?;
+                self.function(node, call);
                 if call.func_name == "matches"
                     && let Some(pattern) = call.args.last()
                 {
-                    self.pattern(pattern)?;
+                    self.pattern(pattern);
                 }
-                let target = call.target.as_deref().filter(|_| self.namespaced(call).is_none());
-                target.into_iter().chain(&call.args).try_for_each(|it| self.visit(it))
+                // Of a namespace that lacks the function that has been said.
+                let is_namespace = self.namespaced(call).is_some()
+                    || self.named(call).is_none()
+                        && call
+                            .target
+                            .as_deref()
+                            .and_then(calls::name)
+                            .is_some_and(|name| NAMESPACES.contains(&name) && !self.is_bound(name));
+                let target = call.target.as_deref().filter(|_| !is_namespace);
+                target.into_iter().chain(&call.args).for_each(|it| self.visit(it));
             }
             Expr::Comprehension(comprehension) => {
-                self.room(node, true, 1)?;
-                self.comprehension(comprehension)
+                if self.room(node, true, 1) {
+                    self.comprehension(comprehension);
+                }
             }
-            Expr::List(list) => list.elements.iter().try_for_each(|it| self.visit(it)),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
+            Expr::List(list) => list.elements.iter().for_each(|it| self.visit(it)),
+            Expr::Map(map) => map.entries.iter().for_each(|entry| match &entry.expr {
                 EntryExpr::StructField(field) => self.visit(&field.value),
                 EntryExpr::MapEntry(entry) => {
-                    self.visit(&entry.key)?;
-                    self.visit(&entry.value)
+                    self.visit(&entry.key);
+                    self.visit(&entry.value);
                 }
             }),
             Expr::Select(select) => self.visit(&select.operand),
-            Expr::Literal(_) | Expr::Unspecified => Ok(()),
+            Expr::Literal(_) | Expr::Unspecified => {}
         }
     }
 
-    fn identifier(&self, node: &IdedExpr, name: &str) -> Result<(), CompileError> {
+    fn is_bound(&self, name: &str) -> bool {
+        self.bound.iter().any(|bound| bound == name)
+    }
+
+    fn identifier(&mut self, node: &IdedExpr, name: &str) {
         let known = name.starts_with('@')
             || VARIABLES.contains(&name)
             || TYPES.contains(&name)
-            || self.bound.iter().any(|bound| bound == name);
-        if known {
-            return Ok(());
+            || self.is_bound(name);
+        if !known {
+            let message = format!("unknown variable `{name}`; there are {}", VARIABLES.join(", "));
+            self.refuse(node, message);
         }
-        let message = format!("unknown variable `{name}`; there are {}", VARIABLES.join(", "));
-        Err(self.error(node, message))
     }
 
     /// Refuses a function that does not exist.
-    fn function(&self, node: &IdedExpr, call: &CallExpr) -> Result<(), CompileError> {
+    fn function(&mut self, node: &IdedExpr, call: &CallExpr) {
         let name = &call.func_name;
         if !name.starts_with(|first: char| first.is_ascii_alphabetic()) || self.named(call).is_some() {
-            return Ok(());
+            return;
         }
         let namespace = call.target.as_deref().and_then(calls::name).filter(|it| NAMESPACES.contains(it));
         let name = namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}.{name}"));
-        Err(self.error(node, format!("unknown function `{name}`")))
+        let hint = meant(&name, call.target.is_some()).map_or(String::new(), |it| format!("; {it}"));
+        self.refuse(node, format!("unknown function `{name}`{hint}"));
     }
 
     /// The function that a call is in a namespace, unless that is the name of a variable.
@@ -229,65 +254,108 @@ impl Check<'_> {
     }
 
     /// Refuses more variables and more nesting than a program has room for.
-    fn room(&self, node: &IdedExpr, iterates: bool, variables: usize) -> Result<(), CompileError> {
+    fn room(&mut self, node: &IdedExpr, iterates: bool, variables: usize) -> bool {
         let message = if iterates && self.nesting == MAX_NESTING {
             format!("exists, all, map and filter nested more than {MAX_NESTING} deep")
         } else if self.variables + variables > SLOTS {
             format!("more than {SLOTS} variables of macros at once")
         } else {
-            return Ok(());
+            return true;
         };
-        Err(self.error(node, message))
+        self.refuse(node, message);
+        false
     }
 
     /// A macro that the parser left as it is written.
-    fn written(&mut self, node: &IdedExpr, it: &calls::Call<'_>) -> Result<(), CompileError> {
-        self.room(node, it.kind.iterates(), it.names.len())?;
-        self.visit(it.over)?;
+    fn written(&mut self, node: &IdedExpr, it: &calls::Call<'_>) {
+        if !self.room(node, it.kind.iterates(), it.names.len()) {
+            return;
+        }
+        self.visit(it.over);
         let outside = self.bound.len();
         for expression in it.names {
             let Some(name) = calls::name(expression) else {
-                return Err(self.error(expression, "a variable's name is expected here".to_owned()));
+                self.refuse(expression, "a variable's name is expected here".to_owned());
+                continue;
             };
             if self.bound.iter().skip(outside).any(|bound| bound == name) {
-                return Err(self.error(expression, format!("two variables of the name `{name}`")));
+                self.refuse(expression, format!("two variables of the name `{name}`"));
             }
             self.bound.push(name.to_owned());
         }
         self.variables += it.names.len();
         self.nesting += usize::from(it.kind.iterates());
-        it.parts.iter().try_for_each(|part| self.visit(part))?;
+        it.parts.iter().for_each(|part| self.visit(part));
         self.nesting -= usize::from(it.kind.iterates());
         self.variables -= it.names.len();
         self.bound.truncate(outside);
-        Ok(())
     }
 
-    fn pattern(&mut self, pattern: &IdedExpr) -> Result<(), CompileError> {
+    fn pattern(&mut self, pattern: &IdedExpr) {
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
-            return Err(self.error(pattern, "the pattern of matches() must be written out".to_owned()));
+            return self.refuse(pattern, "the pattern of matches() must be written out".to_owned());
         };
-        let built = self.built.build(text.inner());
-        let regex = built.map_err(|message| self.error(pattern, message))?;
-        self.patterns.insert(pattern.id, regex);
-        Ok(())
+        match self.built.build(text.inner()) {
+            Ok(regex) => drop(self.patterns.insert(pattern.id, regex)),
+            Err(message) => self.refuse(pattern, message),
+        }
     }
 
-    fn comprehension(&mut self, it: &ComprehensionExpr) -> Result<(), CompileError> {
-        self.visit(&it.iter_range)?;
-        self.visit(&it.accu_init)?;
+    fn comprehension(&mut self, it: &ComprehensionExpr) {
+        self.visit(&it.iter_range);
+        self.visit(&it.accu_init);
         let outside = self.bound.len();
         self.bound.extend([it.iter_var.clone(), it.accu_var.clone()]);
         self.bound.extend(it.iter_var2.clone());
         self.variables += 1;
         self.nesting += 1;
         for part in [&it.loop_cond, &it.loop_step, &it.result] {
-            self.visit(part)?;
+            self.visit(part);
         }
         self.nesting -= 1;
         self.variables -= 1;
         self.bound.truncate(outside);
-        Ok(())
+    }
+}
+
+/// What other languages call what CEL has under another name, in lower case.
+const MEANT: [(&str, &str); 20] = [
+    ("lower", "x.lowerAscii()"),
+    ("tolower", "x.lowerAscii()"),
+    ("tolowercase", "x.lowerAscii()"),
+    ("lowercase", "x.lowerAscii()"),
+    ("upper", "x.upperAscii()"),
+    ("toupper", "x.upperAscii()"),
+    ("touppercase", "x.upperAscii()"),
+    ("uppercase", "x.upperAscii()"),
+    ("includes", "x.contains(\"part\")"),
+    ("len", "size(x)"),
+    ("length", "size(x)"),
+    ("count", "size(x)"),
+    ("match", "x.matches(\"pattern\")"),
+    ("test", "x.matches(\"pattern\")"),
+    ("regex", "x.matches(\"pattern\")"),
+    ("strip", "x.trim()"),
+    ("any", "x.exists(it, ...)"),
+    ("some", "x.exists(it, ...)"),
+    ("every", "x.all(it, ...)"),
+    ("now", "timestamp is when the record was written; there is no clock"),
+];
+
+/// A hint at the function that was likely meant.
+fn meant(name: &str, on_value: bool) -> Option<String> {
+    let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
+    let said = plain(name.rsplit('.').next().unwrap_or(name));
+    if let Some((_, hint)) = MEANT.iter().find(|(other, _)| *other == said) {
+        let is_call = hint.contains('(');
+        return Some(if is_call { format!("CEL has `{hint}`") } else { (*hint).to_owned() });
+    }
+    // The same name, written otherwise or in the other form.
+    let known = functions::NAMES.iter().find(|known| plain(known) == said)?;
+    match (functions::named(known, true).is_some(), on_value) {
+        (true, _) => Some(format!("CEL has `x.{known}(...)`")),
+        (false, true) => Some(format!("CEL has `{known}(x)`")),
+        (false, false) => Some(format!("CEL has `{known}`")),
     }
 }
 

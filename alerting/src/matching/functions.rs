@@ -12,6 +12,50 @@ use super::math;
 use super::time::{Time, parse_span, write_span};
 use super::value::Val;
 
+/// The names of all but those in namespaces.
+pub(super) const NAMES: [&str; 40] = [
+    "size",
+    "matches",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "bytes",
+    "type",
+    "dyn",
+    "timestamp",
+    "duration",
+    "getFullYear",
+    "getMonth",
+    "getDayOfYear",
+    "getDayOfMonth",
+    "getDate",
+    "getDayOfWeek",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
+    "value",
+    "hasValue",
+    "or",
+    "orValue",
+    "charAt",
+    "indexOf",
+    "lastIndexOf",
+    "join",
+    "lowerAscii",
+    "upperAscii",
+    "trim",
+    "replace",
+    "split",
+    "substring",
+    "reverse",
+];
+
 /// The function of that name, called on a target or not.
 pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
     Some(match (name, on_target) {

@@ -33,6 +33,7 @@ mod math;
 pub(crate) mod need;
 mod plain;
 pub(crate) mod program;
+mod slips;
 mod strings;
 mod time;
 mod unclosed;
@@ -128,15 +129,26 @@ impl fmt::Display for MatchFailure {
 impl std::error::Error for MatchFailure {}
 
 impl Matcher {
-    /// Compiles an expression.
+    /// Compiles an expression. The error is the first of [`Self::check`].
     pub fn compile(expression: &str) -> Result<Self, CompileError> {
-        check::size(expression)?;
+        Self::compile_or_all(expression)
+            .map_err(|all| all.into_iter().next().unwrap_or_else(|| at_once("not an expression")))
+    }
+
+    /// All that is wrong with an expression, as far as one fault does not come of another: unknown names and functions,
+    /// patterns, bounds; or where it can't be read.
+    pub fn check(expression: &str) -> Vec<CompileError> {
+        Self::compile_or_all(expression).err().unwrap_or_default()
+    }
+
+    fn compile_or_all(expression: &str) -> Result<Self, Vec<CompileError>> {
+        check::size(expression).map_err(|error| vec![error])?;
         let (expression, source) = Parser::new()
             .enable_optional_syntax(true)
             .enable_ident_escape_syntax(true)
             .max_recursion_depth(MAX_DEPTH)
             .parse_with_source_info(expression)
-            .map_err(|errors| syntax_error(expression, &errors))?;
+            .map_err(|errors| syntax_errors(expression, &errors))?;
         let patterns = check::program(&expression, &source)?;
         Ok(Self { program: compile::compile(&expression, &patterns) })
     }
@@ -163,10 +175,21 @@ impl Matcher {
     }
 }
 
+fn at_once(message: &str) -> CompileError {
+    CompileError { line: 1, column: 1, message: message.to_owned() }
+}
+
+/// Slips that are known by their looks, each; else the first thing that the parser did not expect: what it says of the rest
+/// often comes of that.
+fn syntax_errors(expression: &str, errors: &ParseErrors) -> Vec<CompileError> {
+    let is_closed = unclosed::string(expression).is_none();
+    let is_deep = errors.errors.iter().any(|error| error.msg.contains("Recursion limit"));
+    let slips = if is_closed && !is_deep { slips::all(expression) } else { Vec::new() };
+    if slips.is_empty() { vec![syntax_error(expression, errors)] } else { slips }
+}
+
 fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {
-    let Some(error) = errors.errors.first() else {
-        return CompileError { line: 1, column: 1, message: "not an expression".to_owned() };
-    };
+    let Some(error) = errors.errors.first() else { return at_once("not an expression") };
     if let Some((line, column, quote)) = unclosed::string(expression) {
         return CompileError { line, column, message: format!("a string isn't closed: {quote} is missing") };
     }
@@ -198,9 +221,7 @@ fn in_words(message: &str) -> String {
         return message.to_owned();
     };
     let found = found.trim_matches('\'').trim();
-    // The slip of most who write their first rule.
-    let hint = if found == "=" { "; equality is `==`" } else { "" };
-    format!("`{found}` is not expected here{hint}")
+    format!("`{found}` is not expected here")
 }
 
 #[cfg(test)]

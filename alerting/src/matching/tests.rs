@@ -223,6 +223,48 @@ fn what_does_not_compile_says_where_and_why() {
 }
 
 #[test]
+fn all_that_is_wrong_with_an_expression_is_told_once_each() {
+    let told = |expression: &str| -> Vec<String> {
+        let all = Matcher::check(expression);
+        assert_eq!(all.first(), Matcher::compile(expression).err().as_ref(), "{expression}");
+        all.iter().map(ToString::to_string).collect()
+    };
+    let all = told(
+        "rec.a == 1 && rec.b == 2 && record.text.matches('(') && math.power(rcord) > 1 && record.l.exists(x, lower(x) == y)",
+    );
+    for part in [
+        "column 1: unknown variable `rec`; there are record, ",
+        "not a regular expression",
+        "unknown function `math.power`",
+        "unknown variable `rcord`",
+        "unknown function `lower`; CEL has `x.lowerAscii()`",
+        "unknown variable `y`",
+    ] {
+        assert!(all.iter().any(|told| told.contains(part)), "{part}: {all:#?}");
+    }
+    assert_eq!(all.len(), 6, "{all:#?}");
+    assert!(told("strings.size() == 1")[0].contains("unknown variable `strings`"));
+    for (expression, hint) in [
+        ("record.a.startswith('x')", "CEL has `x.startsWith(...)`"),
+        ("record.a.to_lower() == 'x'", "CEL has `x.lowerAscii()`"),
+        ("len(record.a) > 1", "CEL has `size(x)`"),
+        ("startsWith(record.a, 'x')", "CEL has `x.startsWith(...)`"),
+        ("record.a.int() == 1", "CEL has `int(x)`"),
+        ("record.t < now()", "there is no clock"),
+        ("record.a and record.b or not record.c", "`and` is not expected here; and is `&&`"),
+    ] {
+        assert!(told(expression)[0].contains(hint), "{expression}: {:?}", told(expression));
+    }
+    assert_eq!(told("record.a and record.b or not record.c").len(), 3);
+    assert_eq!(told("record.a == 1"), Vec::<String>::new());
+    // Each is one of those that there are.
+    for name in super::functions::NAMES {
+        let is_one = |on| super::functions::named(name, on).is_some();
+        assert!(is_one(true) || is_one(false), "{name}");
+    }
+}
+
+#[test]
 fn long_and_deep_expressions_are_refused_before_they_recurse() {
     let chains = ["+", "<", "==", "-", "?a:", "*", "/", "%", "!="];
     let mut odd: Vec<String> =

@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use calendar::{Override, Recurrence, RecurrenceError, RecurrenceSpec, Rule};
+use calendar::{Override, Recurrence, RecurrenceError, RecurrenceSpec, Rule, WhichRule};
 
 use crate::spec;
 
@@ -172,4 +172,63 @@ fn exceptions_that_seldom_match_cost_a_look_at_one_period_each() {
         ..spec("2026-01-05T00:00:00", "UTC", "FREQ=SECONDLY")
     };
     assert_eq!(Recurrence::new(&spec).unwrap().all().take(100_000).count(), 100_000);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_nothing_that_comes_of_it() {
+    let told = |spec: &RecurrenceSpec| -> Vec<String> {
+        let all = Recurrence::checked(spec).unwrap_err();
+        assert_eq!(Recurrence::new(spec).unwrap_err(), all[0].error);
+        let which = |rule: Option<WhichRule>| rule.map_or(String::new(), |rule| format!("{rule:?} "));
+        all.iter().map(|it| format!("{}{}", which(it.rule), it.error)).collect()
+    };
+    let begins = |told: &[String], expected: &[&str]| {
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told} does not begin with {expected}");
+        }
+    };
+    let moved = |id: &str, start: Option<&str>| Override {
+        recurrence_id: id.to_owned(),
+        start: start.map(str::to_owned),
+        ..Override::default()
+    };
+    let wrong = RecurrenceSpec {
+        more_rules: vec!["FREQ=DAILY;COUNT=2;COUNT=3;BYDAI=MO".to_owned(), "FREQ=WEEKLY".to_owned()],
+        except_rules: vec!["FREQ=NEVER".to_owned()],
+        dates: vec!["2026-01-06".to_owned(), "soon".to_owned()],
+        except_dates: vec!["x".to_owned(), "y".to_owned()],
+        overrides: vec![moved("2026-01-09", Some("later")), moved("then", None)],
+        ..spec("2026-01-05T10:00:00Z", "Mars/Olympus", "RRULE:FREQ=WEEKLY;INTERVAL=0;BYDAY=MON,TU")
+    };
+    begins(
+        &told(&wrong),
+        &[
+            "start \"2026-01-05T10:00:00Z\"",
+            "timeZone \"Mars/Olympus\"",
+            "Rule(0) rrule at byte 0, RRULE:FREQ: not a part of a rule",
+            "Rule(0) rrule at byte 27, INTERVAL: \"0\"",
+            "Rule(0) rrule at byte 35, BYDAY: \"MON\"",
+            "Rule(1) rrule at byte 27, BYDAI: not a part",
+            "Rule(1) rrule at byte 19, COUNT: given twice",
+            "Except(0) rrule at byte 5, FREQ: \"NEVER\"",
+            "dates[1] \"soon\"",
+            "exceptDates[0] \"x\"",
+            "exceptDates[1] \"y\"",
+            "overrides[0] \"later\"",
+            "overrides[1] \"then\"",
+        ],
+    );
+    // Of a good start the rest is judged by it.
+    let judged = RecurrenceSpec {
+        more_rules: vec!["FREQ=DAILY;UNTIL=20250101".to_owned()],
+        ..spec("2026-01-05T10:00:00", "UTC", "FREQ=WEEKLY;UNTIL=20250101")
+    };
+    begins(&told(&judged), &["Rule(0) rrule: UNTIL lies before start", "Rule(1) rrule: UNTIL lies"]);
+    let overrides = RecurrenceSpec {
+        overrides: vec![moved("2026-01-06", None), moved("2026-01-05", Some("x")), moved("2026-01-07", None)],
+        ..spec("2026-01-05T10:00:00", "UTC", "FREQ=WEEKLY")
+    };
+    let expected = ["overrides[0] \"2026-01-06\": there is no such", "overrides[1] \"x\"", "overrides[2]"];
+    begins(&told(&overrides), &expected);
 }

@@ -21,11 +21,15 @@ pub(crate) struct Flags {
     #[arg(long, value_parser = TimePath::parse)]
     time_path: Option<TimePath>,
     /// Goes on without records up to this time (RFC 3339), so that silence is noticed and alerts end.
-    #[arg(long)]
+    #[arg(long, value_parser = time)]
     until: Option<jiff::Timestamp>,
     /// How notifications are written: text, with matched records and a summary; or JSON, one object a line.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "write a time with its offset, such as 2026-01-05T10:00:00Z")
 }
 
 /// Runs it; the answer is always yes.

@@ -125,7 +125,8 @@ fn taken<'a>(flags: &Flags, namespace: Option<&str>, import: &'a Import) -> (Str
                 let name = names.name(series.name.as_deref(), &series.title, &series.uid);
                 match one(flags, namespace, series, &name, event.line, &mut outcome.remarks) {
                     Ok(yaml) => {
-                        text += if text.is_empty() { "" } else { "---\n" };
+                        // Before the first too, so that several files can be put one behind the other.
+                        text += "---\n";
                         text += &yaml;
                         outcome.object = Some(name);
                     }

@@ -265,6 +265,22 @@ fn several_rules_and_rules_left_out_reach_the_recurrence() {
 }
 
 #[test]
+fn the_seconds_of_a_local_time_may_be_left_out() {
+    let of = |seconds: &str| {
+        let at = |day: u8| format!("2026-01-{day:02}T10:00{seconds}");
+        let changes = json!({
+            "timeZone": "UTC", "start": at(5),
+            "recurrence": {
+                "rrule": "FREQ=DAILY;COUNT=5", "dates": [at(20)], "exceptDates": [at(6)],
+                "overrides": [{"recurrenceId": at(7), "start": at(8)}],
+            },
+        });
+        validate::schedule(schedule("s", 1, &changes).0.as_ref().unwrap()).unwrap().plan
+    };
+    assert_eq!(of(""), of(":00"));
+}
+
+#[test]
 fn overrides_and_the_policy_for_changes_of_clocks_reach_the_recurrence() {
     let changes = json!({
         "timeZone": "Europe/Berlin", "start": "2026-03-27T02:30:00",

@@ -5,41 +5,18 @@
 use std::collections::BTreeMap;
 
 use alerting::values::MAX_CARDINALITY;
-use alerting::matching::Matcher;
 use alerting::paths::Path;
 use crds::rule::{self as wire, AlertRuleSpec, ConditionType as Type};
 use domain::{AlertPolicy, Condition, ExtremeDirection, Limit, Millis, Resolve, SHARE, SpikeDirection};
 
-use super::{DAY, Invalid, SECOND, WEEK, duration, duration_or};
-use crate::conditions::reasons;
-
-/// What each type needs, in words.
-const ALLOWED: &str = "Any has no member; Frequency, Spike, Flatline, NewValue, Cardinality, Change, Extreme and Ratio \
-                       have the one named like the type (frequency, spike, flatline, newValue, cardinality, change, \
-                       extreme, ratio), and no other";
+use super::{DAY, Faults, Invalid, SECOND, WEEK, duration, duration_or};
 
 /// The condition of a rule.
 pub(super) fn condition(
     wire: &wire::Condition,
     group_by: &BTreeMap<String, String>,
 ) -> Result<Condition, Invalid> {
-    let members = [
-        wire.frequency.is_some(),
-        wire.spike.is_some(),
-        wire.flatline.is_some(),
-        wire.new_value.is_some(),
-        wire.cardinality.is_some(),
-        wire.change.is_some(),
-        wire.extreme.is_some(),
-        wire.ratio.is_some(),
-    ];
-    let count = members.into_iter().filter(|there| *there).count();
-    let wrong = || {
-        Invalid::spec(format!("condition: type {:?} does not go with these members: {ALLOWED}", wire.type_))
-    };
-    if count > 1 || (count == 1) != (wire.type_ != Type::Any) {
-        return Err(wrong());
-    }
+    members(wire)?;
     match wire.type_ {
         Type::Any => Some(Ok(Condition::Any)),
         Type::Frequency => wire.frequency.as_ref().map(frequency),
@@ -54,7 +31,38 @@ pub(super) fn condition(
         Type::Extreme => wire.extreme.as_ref().map(extreme),
         Type::Ratio => wire.ratio.as_ref().map(ratio),
     }
-    .ok_or_else(wrong)?
+    .unwrap_or_else(|| Err(Invalid::spec(format!("condition: type {:?} lacks its member", wire.type_))))
+}
+
+/// The member named like the type is there, and no other.
+fn members(wire: &wire::Condition) -> Result<(), Invalid> {
+    let members = [
+        (Type::Frequency, "frequency", wire.frequency.is_some()),
+        (Type::Spike, "spike", wire.spike.is_some()),
+        (Type::Flatline, "flatline", wire.flatline.is_some()),
+        (Type::NewValue, "newValue", wire.new_value.is_some()),
+        (Type::Cardinality, "cardinality", wire.cardinality.is_some()),
+        (Type::Change, "change", wire.change.is_some()),
+        (Type::Extreme, "extreme", wire.extreme.is_some()),
+        (Type::Ratio, "ratio", wire.ratio.is_some()),
+    ];
+    let missing = members.iter().find(|(type_, _, there)| *type_ == wire.type_ && !there);
+    let others: Vec<String> = members
+        .iter()
+        .filter(|(type_, _, there)| *type_ != wire.type_ && *there)
+        .map(|(_, name, _)| format!("condition.{name}"))
+        .collect();
+    let mut faults = Faults::default();
+    if let Some((type_, name, _)) = missing {
+        faults.add(Invalid::spec(format!("condition.{name} is missing: type {type_:?} needs it")));
+    }
+    if !others.is_empty() {
+        let which = members.iter().find(|(type_, ..)| *type_ == wire.type_);
+        let has = which.map_or("none".to_owned(), |(_, name, _)| format!("condition.{name} alone"));
+        let others = others.join(" and ");
+        faults.add(Invalid::spec(format!("{others}: type {:?} has {has}; leave out {others}", wire.type_)));
+    }
+    faults.end(Some(()))
 }
 
 fn frequency(wire: &wire::Frequency) -> Result<Condition, Invalid> {
@@ -65,26 +73,32 @@ fn frequency(wire: &wire::Frequency) -> Result<Condition, Invalid> {
 }
 
 fn spike(wire: &wire::Spike) -> Result<Condition, Invalid> {
-    let ratio = thousandths("condition.spike.ratio", &wire.ratio)?;
-    if ratio <= 1_000 {
-        return Err(Invalid::spec(format!(
-            "condition.spike.ratio: {} is not above 1: say how many times as many records, such as 2.5",
-            wire.ratio
-        )));
-    }
-    Ok(Condition::Spike {
+    let mut faults = Faults::default();
+    let ratio = thousandths("condition.spike.ratio", &wire.ratio).and_then(|ratio| {
+        if ratio <= 1_000 {
+            return Err(Invalid::spec(format!(
+                "condition.spike.ratio: {} is not above 1: say how many times as many records, such as 2.5",
+                wire.ratio
+            )));
+        }
+        Ok(ratio)
+    });
+    let ratio = faults.take(ratio);
+    let window = faults.take(duration("condition.spike.window", &wire.window, SECOND, Millis(WEEK.0 / 2)));
+    faults.end(ratio.zip(window).map(|(ratio, window)| Condition::Spike {
         ratio,
-        window: duration("condition.spike.window", &wire.window, SECOND, Millis(WEEK.0 / 2))?,
+        window,
         min_count: wire.min_count.max(1),
         direction: match wire.direction {
             wire::SpikeDirection::Up => SpikeDirection::Up,
             wire::SpikeDirection::Down => SpikeDirection::Down,
             wire::SpikeDirection::Both => SpikeDirection::Both,
         },
-    })
+    }))
 }
 
 fn flatline(wire: &wire::Flatline, group_by: &BTreeMap<String, String>) -> Result<Condition, Invalid> {
+    let mut faults = Faults::default();
     for (at, group) in wire.groups.iter().enumerate() {
         if !group.keys().eq(group_by.keys()) {
             let labels: Vec<&str> = group_by.keys().map(String::as_str).collect();
@@ -93,46 +107,47 @@ fn flatline(wire: &wire::Flatline, group_by: &BTreeMap<String, String>) -> Resul
             } else {
                 format!("it needs exactly the labels of groupBy: {}", labels.join(", "))
             };
-            return Err(Invalid::spec(format!("condition.flatline.groups[{at}]: {needs}")));
+            faults.add(Invalid::spec(format!("condition.flatline.groups[{at}]: {needs}")));
         }
-        if let Some((label, _)) = group.iter().find(|(_, value)| value.len() > alerting::paths::MAX_LABEL) {
-            return Err(Invalid::spec(format!(
+        for (label, _) in group.iter().filter(|(_, value)| value.len() > alerting::paths::MAX_LABEL) {
+            faults.add(Invalid::spec(format!(
                 "condition.flatline.groups[{at}].{label}: longer than {} bytes",
                 alerting::paths::MAX_LABEL
             )));
         }
     }
+    let window = faults.take(duration("condition.flatline.window", &wire.window, SECOND, WEEK));
     let mut groups = wire.groups.clone();
     groups.sort();
     groups.dedup();
-    Ok(Condition::Flatline {
-        below: wire.below.max(1),
-        window: duration("condition.flatline.window", &wire.window, SECOND, WEEK)?,
-        groups,
-    })
+    faults.end(window.map(|window| Condition::Flatline { below: wire.below.max(1), window, groups }))
 }
 
 fn new_value(wire: &wire::NewValue) -> Result<Condition, Invalid> {
-    let learn = wire.learn_for.as_ref();
-    Ok(Condition::NewValue {
-        path: path("condition.newValue.path", &wire.path)?,
-        learn_for: duration_or("condition.newValue.learnFor", learn, (Millis(0), Millis(0), WEEK))?,
-    })
+    let mut faults = Faults::default();
+    let path = faults.take(path("condition.newValue.path", &wire.path));
+    let bounds = (Millis(0), Millis(0), WEEK);
+    let learn = faults.take(duration_or("condition.newValue.learnFor", wire.learn_for.as_ref(), bounds));
+    faults.end(path.zip(learn).map(|(path, learn_for)| Condition::NewValue { path, learn_for }))
 }
 
 fn cardinality(wire: &wire::Cardinality) -> Result<Condition, Invalid> {
     let place = "condition.cardinality";
-    let limit = one_of(place, wire.above, wire.below)?;
-    let (Limit::Above(at) | Limit::Below(at)) = limit;
-    let least = i64::from(matches!(limit, Limit::Below(_)));
-    if !(least..=MAX_CARDINALITY).contains(&at) {
-        return Err(Invalid::spec(format!("{place}: {at} is not from {least} to {MAX_CARDINALITY}")));
-    }
-    Ok(Condition::Cardinality {
-        path: path("condition.cardinality.path", &wire.path)?,
-        window: duration("condition.cardinality.window", &wire.window, SECOND, WEEK)?,
-        limit,
-    })
+    let mut faults = Faults::default();
+    let limit = faults.take(one_of(place, wire.above, wire.below).and_then(|limit| {
+        let (at, least, name) = match limit {
+            Limit::Above(at) => (at, 0, "above"),
+            Limit::Below(at) => (at, 1, "below"),
+        };
+        if !(least..=MAX_CARDINALITY).contains(&at) {
+            let message = format!("{place}.{name}: {at} is not from {least} to {MAX_CARDINALITY}");
+            return Err(Invalid::spec(message));
+        }
+        Ok(limit)
+    }));
+    let path = faults.take(path("condition.cardinality.path", &wire.path));
+    let window = faults.take(duration("condition.cardinality.window", &wire.window, SECOND, WEEK));
+    faults.end((|| Some(Condition::Cardinality { path: path?, window: window?, limit: limit? }))())
 }
 
 fn extreme(wire: &wire::Extreme) -> Result<Condition, Invalid> {
@@ -146,27 +161,34 @@ fn extreme(wire: &wire::Extreme) -> Result<Condition, Invalid> {
 }
 
 fn ratio(wire: &wire::Ratio) -> Result<Condition, Invalid> {
+    let mut faults = Faults::default();
+    faults.take(super::expression("condition.ratio.of", &wire.of));
+    let limit = faults.take(share_limit(wire));
+    let window = faults.take(duration("condition.ratio.window", &wire.window, SECOND, WEEK));
+    faults.end(limit.zip(window).map(|(limit, window)| Condition::Ratio {
+        of: wire.of.clone(),
+        window,
+        min_count: wire.min_count.max(1),
+        limit,
+    }))
+}
+
+fn share_limit(wire: &wire::Ratio) -> Result<Limit, Invalid> {
     let place = "condition.ratio";
-    Matcher::compile(&wire.of)
-        .map_err(|error| Invalid::new(reasons::INVALID_MATCH, format!("{place}.of: {error}")))?;
     let share = |name: &str, text: Option<&str>| {
         text.map(|text| percentage(&format!("{place}.{name}"), text)).transpose()
     };
-    let limit =
-        one_of(place, share("above", wire.above.as_deref())?, share("below", wire.below.as_deref())?)?;
-    match limit {
+    let mut faults = Faults::default();
+    let above = faults.take(share("above", wire.above.as_deref()));
+    let below = faults.take(share("below", wire.below.as_deref()));
+    let (above, below) = faults.end(above.zip(below))?;
+    match one_of(place, above, below)? {
         Limit::Above(SHARE) => {
-            return Err(Invalid::spec(format!("{place}.above: no share is above 100%; use below 100%")));
+            Err(Invalid::spec(format!("{place}.above: no share is above 100%; use below 100%")))
         }
-        Limit::Below(0) => return Err(Invalid::spec(format!("{place}.below: no share is below 0%"))),
-        _ => {}
+        Limit::Below(0) => Err(Invalid::spec(format!("{place}.below: no share is below 0%"))),
+        limit => Ok(limit),
     }
-    Ok(Condition::Ratio {
-        of: wire.of.clone(),
-        window: duration("condition.ratio.window", &wire.window, SECOND, WEEK)?,
-        min_count: wire.min_count.max(1),
-        limit,
-    })
 }
 
 fn one_of(place: &str, above: Option<i64>, below: Option<i64>) -> Result<Limit, Invalid> {
@@ -208,9 +230,11 @@ fn percentage(place: &str, text: &str) -> Result<i64, Invalid> {
 /// When an alert of the rule is over.
 pub(super) fn resolve(spec: &AlertRuleSpec) -> Result<Option<Resolve>, Invalid> {
     let Some(wire) = &spec.resolve else { return Ok(None) };
-    let after = wire.after.as_ref().map(|text| duration("resolve.after", text, SECOND, WEEK)).transpose()?;
-    let below = wire.below.as_ref().map(|text| below(&spec.condition, text)).transpose()?;
-    Ok(Some(Resolve { after, notify: wire.notify, below }))
+    let mut faults = Faults::default();
+    let after = wire.after.as_ref().map(|text| duration("resolve.after", text, SECOND, WEEK)).transpose();
+    let after = faults.take(after);
+    let below = faults.take(wire.below.as_ref().map(|text| below(&spec.condition, text)).transpose());
+    faults.end((|| Some(Some(Resolve { after: after?, notify: wire.notify, below: below? })))())
 }
 
 /// Hysteresis, in the measure of the condition, and not beyond the bound at which it fires.
@@ -241,35 +265,42 @@ fn below(condition: &wire::Condition, text: &str) -> Result<i64, Invalid> {
 
 /// How the rule's alerts behave beyond that.
 pub(super) fn policy(spec: &AlertRuleSpec) -> Result<AlertPolicy, Invalid> {
-    let hold = duration_or("for", spec.for_.as_ref(), (SECOND, Millis(0), DAY))?;
+    let mut faults = Faults::default();
+    let hold = faults.take(duration_or("for", spec.for_.as_ref(), (SECOND, Millis(0), DAY)));
     let windowless =
         matches!(spec.condition.type_, Type::Any | Type::NewValue | Type::Change | Type::Extreme);
     if spec.for_.is_some() && windowless {
-        return Err(Invalid::spec(format!(
+        faults.add(Invalid::spec(format!(
             "for: {:?} is about single records and can't hold for a time; leave it out, or use Frequency, Spike, Flatline, \
              Cardinality or Ratio",
             spec.condition.type_
         )));
     }
-    let repeat_factor = match &spec.repeat_factor {
-        None => 1_000,
-        Some(text) => {
-            let factor = thousandths("repeatFactor", text)?;
-            if spec.repeat_interval.is_none() {
-                return Err(Invalid::spec("repeatFactor: it makes repeatInterval grow, which is missing"));
-            }
-            if !(1_000..=10_000).contains(&factor) {
-                return Err(Invalid::spec(format!("repeatFactor: {text} is not from 1 to 10")));
-            }
-            factor
-        }
-    };
+    let repeat_factor = faults.take(repeat_factor(spec));
     for (name, text) in &spec.top_values {
-        path(&format!("topValues.{name}"), text)?;
+        faults.take(path(&format!("topValues.{name}"), text));
     }
     let max_groups = spec.max_groups.unwrap_or(AlertPolicy::MAX_GROUPS);
     if !(1..=100_000).contains(&max_groups) {
-        return Err(Invalid::spec(format!("maxGroups: {max_groups} is not from 1 to 100000")));
+        faults.add(Invalid::spec(format!("maxGroups: {max_groups} is not from 1 to 100000")));
     }
-    Ok(AlertPolicy { hold, repeat_factor, top_values: spec.top_values.clone(), max_groups })
+    faults.end(hold.zip(repeat_factor).map(|(hold, repeat_factor)| AlertPolicy {
+        hold,
+        repeat_factor,
+        top_values: spec.top_values.clone(),
+        max_groups,
+    }))
+}
+
+/// How many times longer each repeat waits, in thousandths.
+fn repeat_factor(spec: &AlertRuleSpec) -> Result<i64, Invalid> {
+    let Some(text) = &spec.repeat_factor else { return Ok(1_000) };
+    let factor = thousandths("repeatFactor", text)?;
+    if spec.repeat_interval.is_none() {
+        return Err(Invalid::spec("repeatFactor: it makes repeatInterval grow, which is missing"));
+    }
+    if !(1_000..=10_000).contains(&factor) {
+        return Err(Invalid::spec(format!("repeatFactor: {text} is not from 1 to 10")));
+    }
+    Ok(factor)
 }

@@ -5,8 +5,8 @@ use domain::{
     ClientCertificate, FileKind, FileRef, KafkaSecurity, Mechanism, OAuth, Password, Sasl, Username,
 };
 
-use super::Invalid;
-use super::references::{ca_bundle, file, secret};
+use super::references::{ca_bundle, file, secret_at};
+use super::{Faults, Invalid};
 
 /// TLS and login, checked; `place` is where they are written.
 pub(super) fn security(
@@ -14,22 +14,19 @@ pub(super) fn security(
     wire_tls: Option<&KafkaTls>,
     wire_sasl: Option<&KafkaSasl>,
 ) -> Result<KafkaSecurity, Invalid> {
-    let at = |invalid: Invalid| Invalid { message: format!("{place}.{}", invalid.message), ..invalid };
-    let security = KafkaSecurity {
-        tls: wire_tls.map(tls).transpose().map_err(at)?,
-        sasl: wire_sasl.map(sasl).transpose().map_err(at)?,
-    };
-    let bare = match &security.sasl {
-        Some(Sasl::Password(Password { mechanism, .. })) => *mechanism == Mechanism::Plain,
-        Some(Sasl::OAuth(_)) => true,
-        None => false,
-    };
-    if bare && security.tls.is_none() {
-        return Err(Invalid::spec(format!(
+    let at = |invalid: Invalid| invalid.below(&format!("{place}."));
+    let mut faults = Faults::default();
+    let tls = faults.take(wire_tls.map(tls).transpose().map_err(at));
+    let sasl = faults.take(wire_sasl.map(sasl).transpose().map_err(at));
+    let bare = wire_sasl.is_some_and(|wire| {
+        matches!(wire.mechanism, wire::SaslMechanism::Plain | wire::SaslMechanism::OAuthBearer)
+    });
+    if bare && wire_tls.is_none() {
+        faults.add(Invalid::spec(format!(
             "{place}.sasl: mechanism Plain and OAuthBearer show password or token as it is, so they need {place}.tls; ScramSha256 and ScramSha512 do not"
         )));
     }
-    Ok(security)
+    faults.end(tls.zip(sasl).map(|(tls, sasl)| KafkaSecurity { tls, sasl }))
 }
 
 /// The files that they refer to, as far as they are written well.
@@ -41,9 +38,7 @@ pub(super) fn files(wire_tls: Option<&KafkaTls>, wire_sasl: Option<&KafkaSasl>) 
 
 /// `host:port` each, sorted, each once; none at an address that no worker may connect to.
 pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, Invalid> {
-    let mut sorted = servers.to_vec();
-    sorted.sort();
-    sorted.dedup();
+    let mut faults = Faults::default();
     let good = |server: &String| {
         server.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty()
@@ -51,14 +46,21 @@ pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, In
                 && port.parse::<u16>().is_ok_and(|port| port > 0)
         })
     };
-    match sorted.iter().find(|server| !good(server)) {
-        Some(bad) => Err(Invalid::spec(format!("{place}: {bad:?} is not host:port"))),
-        None if sorted.is_empty() => Err(Invalid::spec(format!("{place}: at least one host:port is needed"))),
-        None => {
-            sorted.iter().try_for_each(|server| super::reachable(place, server))?;
-            Ok(sorted)
+    for (at, server) in servers.iter().enumerate() {
+        let place = format!("{place}[{at}]");
+        if good(server) {
+            faults.take(super::reachable(&place, server));
+        } else {
+            faults.add(Invalid::spec(format!("{place}: {server:?} is not host:port")));
         }
     }
+    if servers.is_empty() {
+        faults.add(Invalid::spec(format!("{place}: at least one host:port is needed")));
+    }
+    let mut sorted = servers.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    faults.end(Some(sorted))
 }
 
 /// A topic's name, as Kafka allows it.
@@ -81,12 +83,13 @@ fn tls(wire: &KafkaTls) -> Result<domain::KafkaTls, Invalid> {
             key: file(FileKind::Secret, &own.name, &own.key_key)?,
         })
     };
-    Ok(domain::KafkaTls {
-        ca_bundle: wire.ca_bundle.as_ref().map(ca_bundle).transpose()?,
-        certificate: wire.certificate_ref.as_ref().map(own).transpose().map_err(|invalid: Invalid| {
-            Invalid { message: format!("tls.certificateRef: {}", invalid.message), ..invalid }
-        })?,
-    })
+    let mut faults = Faults::default();
+    let bundle = faults.take(wire.ca_bundle.as_ref().map(ca_bundle).transpose());
+    let certificate = wire.certificate_ref.as_ref().map(own).transpose();
+    let certificate =
+        faults.take(certificate.map_err(|invalid: Invalid| invalid.below("tls.certificateRef.")));
+    let tls = bundle.zip(certificate);
+    faults.end(tls.map(|(ca_bundle, certificate)| domain::KafkaTls { ca_bundle, certificate }))
 }
 
 fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
@@ -96,50 +99,60 @@ fn sasl(wire: &KafkaSasl) -> Result<Sasl, Invalid> {
         wire::SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
         wire::SaslMechanism::OAuthBearer => return token(wire).map(Sasl::OAuth),
     };
-    let username = match (&wire.username, &wire.username_secret_ref) {
+    let mut faults = Faults::default();
+    let username = faults.take(match (&wire.username, &wire.username_secret_ref) {
         (Some(text), None) if !text.is_empty() && !text.chars().any(char::is_control) => {
-            Username::Text(text.clone())
+            Ok(Username::Text(text.clone()))
         }
-        (Some(_), None) => return Err(Invalid::spec("sasl.username: control characters are not allowed")),
-        (None, Some(reference)) => Username::File(secret(reference)?),
-        _ => {
-            return Err(Invalid::spec("sasl: exactly one of username and usernameSecretRef is needed"));
-        }
-    };
+        (Some(_), None) => Err(Invalid::spec("sasl.username: control characters are not allowed")),
+        (None, Some(reference)) => secret_at("sasl.usernameSecretRef", reference).map(Username::File),
+        _ => Err(Invalid::spec("sasl: exactly one of username and usernameSecretRef is needed")),
+    });
     if wire.oauth.is_some() {
-        return Err(Invalid::spec("sasl.oauth is for mechanism OAuthBearer only"));
+        faults.add(Invalid::spec("sasl.oauth: it is for mechanism OAuthBearer only"));
     }
-    let Some(password) = &wire.password_secret_ref else {
-        return Err(Invalid::spec("sasl.passwordSecretRef is needed"));
-    };
-    let password = file(FileKind::Secret, &password.name, &password.key)?;
-    Ok(Sasl::Password(Password { mechanism, username, password }))
+    let password = faults.take(match &wire.password_secret_ref {
+        Some(password) => file(FileKind::Secret, &password.name, &password.key)
+            .map_err(|invalid| invalid.below("sasl.passwordSecretRef.")),
+        None => Err(Invalid::spec("sasl.passwordSecretRef is needed")),
+    });
+    let login = username.zip(password);
+    faults.end(login.map(|(username, password)| Sasl::Password(Password { mechanism, username, password })))
 }
 
 fn token(wire: &KafkaSasl) -> Result<OAuth, Invalid> {
+    let mut faults = Faults::default();
     let password = wire.username.is_some() || wire.username_secret_ref.is_some();
     if password || wire.password_secret_ref.is_some() {
-        return Err(Invalid::spec(
+        faults.add(Invalid::spec(
             "sasl: mechanism OAuthBearer knows no username and password; who logs in is oauth.clientId",
         ));
     }
     let Some(oauth) = &wire.oauth else {
-        return Err(Invalid::spec("sasl: mechanism OAuthBearer needs oauth"));
+        faults.add(Invalid::spec("sasl: mechanism OAuthBearer needs oauth"));
+        return faults.end(None);
     };
     if oauth.token_endpoint.strip_prefix("https://").is_none_or(str::is_empty) {
-        return Err(Invalid::spec(
+        faults.add(Invalid::spec(
             "sasl.oauth.tokenEndpoint: an https URL is needed, such as https://id.example.com/token",
         ));
+    } else {
+        faults.take(super::reachable("sasl.oauth.tokenEndpoint", &oauth.token_endpoint));
     }
-    super::reachable("sasl.oauth.tokenEndpoint", &oauth.token_endpoint)?;
-    Ok(OAuth {
+    let secret = faults.take(secret_at("sasl.oauth.clientSecretRef", &oauth.client_secret_ref));
+    let bundle = oauth.ca_bundle.as_ref().map(ca_bundle).transpose();
+    let bundle = faults.take(bundle.map_err(|invalid| {
+        let message = invalid.message.replacen("tls.", "sasl.oauth.", 1);
+        Invalid { message, ..invalid }
+    }));
+    faults.end(secret.zip(bundle).map(|(client_secret, ca_bundle)| OAuth {
         token_endpoint: oauth.token_endpoint.clone(),
         client_id: oauth.client_id.clone(),
-        client_secret: secret(&oauth.client_secret_ref)?,
+        client_secret,
         scope: oauth.scope.clone(),
         audience: oauth.audience.clone(),
-        ca_bundle: oauth.ca_bundle.as_ref().map(ca_bundle).transpose()?,
-    })
+        ca_bundle,
+    }))
 }
 
 #[cfg(test)]
@@ -164,7 +177,7 @@ mod tests {
     #[test]
     fn what_is_not_a_broker_or_a_topic_is_refused_with_its_place() {
         for bad in ["a", "a:0", ":1", "a b:1", "a:70000", "a\n:1"] {
-            assert!(servers("x", &[bad.to_owned()]).unwrap_err().message.starts_with("x: "), "{bad:?}");
+            assert!(servers("x", &[bad.to_owned()]).unwrap_err().message.starts_with("x[0]: "), "{bad:?}");
         }
         for bad in ["", ".", "..", "a b", "a/b"] {
             assert!(topic("x", bad).is_err(), "{bad:?}");

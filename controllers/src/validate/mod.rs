@@ -72,6 +72,15 @@ impl Invalid {
     fn spec(message: impl Into<String>) -> Self {
         Self::new(reasons::INVALID_SPEC, message)
     }
+
+    /// The same with what is said, and what else is wrong, put below a place.
+    fn below(self, place: &str) -> Self {
+        Self {
+            message: format!("{place}{}", self.message),
+            others: self.others.into_iter().map(|other| other.below(place)).collect(),
+            ..self
+        }
+    }
 }
 
 /// Gathers what is wrong with an object, so that all of it is told at once.
@@ -84,9 +93,19 @@ impl Faults {
         checked.map_err(|invalid| self.0.extend(invalid.all())).ok()
     }
 
+    /// A fault.
+    pub(crate) fn add(&mut self, invalid: Invalid) {
+        self.0.extend(invalid.all());
+    }
+
     /// All that was checked, if nothing is wrong.
-    pub(crate) fn end<T>(self, checked: Option<T>) -> Result<T, Invalid> {
-        let mut faults = self.0.into_iter().take(MAX_FAULTS);
+    pub(crate) fn end<T>(mut self, checked: Option<T>) -> Result<T, Invalid> {
+        if self.0.len() > MAX_FAULTS {
+            let more = self.0.len() - MAX_FAULTS;
+            self.0.truncate(MAX_FAULTS);
+            self.add(Invalid::spec(format!("{more} more mistakes are not listed; mend these first")));
+        }
+        let mut faults = self.0.into_iter();
         match (faults.next(), checked) {
             (None, Some(checked)) => Ok(checked),
             (Some(first), _) => Err(Invalid { others: faults.collect(), ..first }),
@@ -228,6 +247,15 @@ fn text(place: &str, text: &str, names: &Names) -> Result<(), Invalid> {
     let mut faults = Faults::default();
     for error in names.check(text) {
         faults.take::<()>(Err(Invalid::new(reasons::INVALID_TEMPLATE, format!("{place}: {error}"))));
+    }
+    faults.end(Some(()))
+}
+
+/// Checks a CEL expression, and says all that is wrong.
+fn expression(place: &str, text: &str) -> Result<(), Invalid> {
+    let mut faults = Faults::default();
+    for error in alerting::matching::Matcher::check(text) {
+        faults.add(Invalid::new(reasons::INVALID_MATCH, format!("{place}: {error}")));
     }
     faults.end(Some(()))
 }

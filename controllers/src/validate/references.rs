@@ -9,6 +9,11 @@ pub(super) fn secret(reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
     file(FileKind::Secret, &reference.name, &reference.key)
 }
 
+/// The same, and says where it stands.
+pub(super) fn secret_at(place: &str, reference: &SecretKeyRef) -> Result<FileRef, Invalid> {
+    secret(reference).map_err(|invalid| invalid.below(&format!("{place}.")))
+}
+
 /// A reference becomes a path in the worker's pod: neither part may leave its folder.
 pub(super) fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Invalid> {
     let plain = |text: &str, more: &[u8]| {
@@ -16,18 +21,19 @@ pub(super) fn file(kind: FileKind, name: &str, key: &str) -> Result<FileRef, Inv
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
     };
     if !plain(name, b"-.") || name.starts_with('.') {
-        return Err(Invalid::spec(format!("{name:?} is not a name of a {kind:?}")));
+        return Err(Invalid::spec(format!("name: {name:?} is not a name of a {kind:?}")));
     }
     if !plain(key, b"-._") || key == "." || key.starts_with("..") {
-        return Err(Invalid::spec(format!("{key:?} is not a key of a {kind:?}")));
+        return Err(Invalid::spec(format!("key: {key:?} is not a key of a {kind:?}")));
     }
     Ok(FileRef { kind, name: name.to_owned(), key: key.to_owned() })
 }
 
 pub(super) fn ca_bundle(bundle: &CaBundle) -> Result<FileRef, Invalid> {
     match (&bundle.config_map_ref, &bundle.secret_ref) {
-        (Some(reference), None) => file(FileKind::ConfigMap, &reference.name, &reference.key),
-        (None, Some(reference)) => secret(reference),
+        (Some(reference), None) => file(FileKind::ConfigMap, &reference.name, &reference.key)
+            .map_err(|invalid| invalid.below("tls.caBundle.configMapRef.")),
+        (None, Some(reference)) => secret_at("tls.caBundle.secretRef", reference),
         _ => Err(Invalid::spec("tls.caBundle: exactly one of configMapRef and secretRef is needed")),
     }
 }

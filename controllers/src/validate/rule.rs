@@ -1,5 +1,8 @@
 //! `AlertRule` → [`Plan`].
 
+use std::collections::BTreeMap;
+
+use alerting::paths::Path;
 use crds::rule::{self as wire, AlertRule};
 use domain::{
     EventTime, Format, Isolation, Millis, Plan, PlanBody, Reading, RulePlan, Severity, Source, StartFrom,
@@ -17,13 +20,8 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
     let spec = &object.spec;
     let kafka = &spec.source.kafka;
     let mut faults = Faults::default();
-    faults.take(
-        alerting::matching::Matcher::compile(&spec.matches)
-            .map_err(|error| Invalid::new(reasons::INVALID_MATCH, format!("match: {error}"))),
-    );
-    let grouped = faults.take(alerting::paths::GroupBy::compile(&spec.group_by).map_err(|(label, error)| {
-        Invalid::new(reasons::INVALID_GROUP_BY, format!("groupBy.{label}: {error}"))
-    }));
+    faults.take(super::expression("match", &spec.matches));
+    faults.take(grouped(&spec.group_by));
     if spec.notify.is_empty() {
         faults.take::<()>(Err(Invalid::spec("notify: at least one channel is needed")));
     }
@@ -40,9 +38,7 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
         (Millis(0), Millis::from_secs(2), HOUR),
     ));
     let policy = faults.take(condition::policy(spec));
-    if let (Some(_), Some(condition)) = (grouped, &condition) {
-        texts(spec, condition, &mut faults);
-    }
+    texts(spec, condition.as_ref().unwrap_or(&WITH_ALL_NAMES), &mut faults);
     let body = (|| {
         Some(RulePlan {
             source: source?,
@@ -73,6 +69,27 @@ pub fn rule(object: &AlertRule) -> Result<Plan, Invalid> {
     Ok(identity.plan(spec.suspend, PlanBody::AlertRule(body)))
 }
 
+/// Paths of labels.
+fn grouped(group_by: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    let mut faults = Faults::default();
+    for (label, path) in group_by {
+        faults.take(
+            Path::compile(path).map_err(|error| {
+                Invalid::new(reasons::INVALID_GROUP_BY, format!("groupBy.{label}: {error}"))
+            }),
+        );
+    }
+    faults.end(Some(()))
+}
+
+/// In place of a condition that is wrong: one whose messages have all that there is.
+const WITH_ALL_NAMES: domain::Condition = domain::Condition::Spike {
+    ratio: 2_000,
+    window: SECOND,
+    min_count: 1,
+    direction: domain::SpikeDirection::Up,
+};
+
 /// Its texts speak of what its messages have.
 fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut Faults) {
     let of = OfRule { group_by: &spec.group_by, top_values: &spec.top_values, condition };
@@ -84,18 +101,33 @@ fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut
 /// The source that a rule reads, whatever else is wrong with the rule.
 pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
     let wire = &object.spec.source.kafka;
-    Ok(Source {
-        bootstrap_servers: kafka::servers("source.kafka.bootstrapServers", &wire.bootstrap_servers)?,
-        security: Box::new(kafka::security("source.kafka", wire.tls.as_ref(), wire.sasl.as_ref())?),
-        isolation: match wire.isolation {
-            wire::Isolation::ReadCommitted => Isolation::ReadCommitted,
-            wire::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
-        },
-        reading: Box::new(reading(wire)?),
-    })
+    let mut faults = Faults::default();
+    let servers = faults.take(kafka::servers("source.kafka.bootstrapServers", &wire.bootstrap_servers));
+    let security = kafka::security("source.kafka", wire.tls.as_ref(), wire.sasl.as_ref());
+    let security = faults.take(security);
+    let reading = faults.take(reading(wire));
+    let source = (|| {
+        Some(Source {
+            bootstrap_servers: servers?,
+            security: Box::new(security?),
+            isolation: match wire.isolation {
+                wire::Isolation::ReadCommitted => Isolation::ReadCommitted,
+                wire::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
+            },
+            reading: Box::new(reading?),
+        })
+    })();
+    faults.end(source)
 }
 
 fn reading(kafka: &wire::KafkaSource) -> Result<Reading, Invalid> {
+    let mut faults = Faults::default();
+    let format = faults.take(format(kafka));
+    let event_time = faults.take(kafka.event_time.as_ref().map(event_time).transpose());
+    faults.end(format.zip(event_time).map(|(format, event_time)| Reading { format, event_time }))
+}
+
+fn format(kafka: &wire::KafkaSource) -> Result<Format, Invalid> {
     let format = match (kafka.format, &kafka.text) {
         (wire::Format::Text, Some(text)) => Format::Text { pattern: text.pattern.clone() },
         (wire::Format::Text, None) => {
@@ -111,8 +143,7 @@ fn reading(kafka: &wire::KafkaSource) -> Result<Reading, Invalid> {
     alerting::decode::Decoder::new(&format).map_err(|error| {
         Invalid::new(reasons::INVALID_FORMAT, format!("source.kafka.text.pattern: {error}"))
     })?;
-    let event_time = kafka.event_time.as_ref().map(event_time).transpose()?;
-    Ok(Reading { format, event_time })
+    Ok(format)
 }
 
 fn event_time(wire: &wire::EventTime) -> Result<EventTime, Invalid> {
@@ -151,14 +182,17 @@ fn dead_letter_topic(kafka: &wire::KafkaSource) -> Result<Option<String>, Invali
 }
 
 fn topics(names: &[String]) -> Result<Vec<String>, Invalid> {
-    let mut topics =
-        names.iter().map(|name| topic("source.kafka.topics", name)).collect::<Result<Vec<_>, _>>()?;
+    let mut faults = Faults::default();
+    let named = names.iter().enumerate();
+    let mut topics: Vec<String> = named
+        .filter_map(|(at, name)| faults.take(topic(&format!("source.kafka.topics[{at}]"), name)))
+        .collect();
+    if names.is_empty() {
+        faults.add(Invalid::spec("source.kafka.topics: at least one topic is needed"));
+    }
     topics.sort();
     topics.dedup();
-    if topics.is_empty() {
-        return Err(Invalid::spec("source.kafka.topics: at least one topic is needed"));
-    }
-    Ok(topics)
+    faults.end(Some(topics))
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use calendar::{Dst, Fold, Gap, Override, Recurrence, RecurrenceSpec, Reminder, Search, WorkingHours};
+use calendar::{
+    Dst, Fold, Gap, Misfit, Override, Recurrence, RecurrenceError, RecurrenceSpec, Reminder, Search,
+    WhichRule, WorkingHours,
+};
 use crds::resource::ResourceRef;
 use crds::schedule::{self as wire, Schedule};
 use domain::{
@@ -91,11 +94,7 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
     let mut faults = Faults::default();
-    let when = length(spec).and_then(|length| text(spec, length)).and_then(|text| {
-        let recurrence = Recurrence::new(&text).map_err(|error| unread(&error, &text))?;
-        Ok((text, recurrence))
-    });
-    let when = faults.take(when);
+    let when = when(spec, &mut faults);
     let delay_minutes = faults.take(delay(spec.jitter.as_ref(), identity.uid));
     let reminders = told(spec, delay_minutes.unwrap_or(0), &mut faults);
     let catch_up = faults.take(catch_up(spec.catch_up.as_ref()));
@@ -104,7 +103,13 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
         faults.take(super::text("summary", summary, &Names::of_schedule()));
     }
     // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
-    let people = faults.take(people(spec, &identity.namespace)).unwrap_or_default();
+    let people = match people(spec, &identity.namespace) {
+        Ok(people) => people,
+        Err(invalid) => {
+            faults.add(invalid);
+            BTreeMap::new()
+        }
+    };
     let suggest = faults.take(spec.suggest.as_ref().map(|wire| suggest(wire, people)).transpose());
     let buffers = faults.take(buffers(spec.buffer.as_ref()));
     let valid = (|| {
@@ -139,17 +144,67 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     faults.end(valid)
 }
 
+/// When it is; none when that is wrong.
+fn when(spec: &wire::ScheduleSpec, faults: &mut Faults) -> Option<(RecurrenceSpec, Recurrence)> {
+    let length = faults.take(length(spec));
+    // What is said of the rest does not depend on how long it lasts.
+    let likely = if spec.all_day.unwrap_or(false) || is_date(&spec.start) { DAY } else { HOUR };
+    let text = text(spec, length.unwrap_or(likely), faults);
+    let recurrence = Recurrence::checked(&text);
+    match recurrence {
+        Ok(recurrence) => length.map(|_| (text, recurrence)),
+        Err(all) => {
+            let is_length = |error: &RecurrenceError| {
+                matches!(error, RecurrenceError::Duration | RecurrenceError::AllDayDuration)
+            };
+            for misfit in all.iter().filter(|it| length.is_some() || !is_length(&it.error)) {
+                faults.add(unread(misfit, &text, spec));
+            }
+            None
+        }
+    }
+}
+
+fn is_date(text: &str) -> bool {
+    text.len() == 10 && !text.contains('T')
+}
+
 /// What a recurrence's error is about, in words of what to write.
-fn unread(error: &calendar::RecurrenceError, text: &RecurrenceSpec) -> Invalid {
-    let offset = text.start.split_once('T').filter(|(_, time)| time.contains(['Z', 'z', '+', '-']));
-    let message = match offset {
-        Some(_) => format!(
+fn unread(misfit: &Misfit, text: &RecurrenceSpec, spec: &wire::ScheduleSpec) -> Invalid {
+    let rules = spec.recurrence.as_ref().map_or(0, |it| it.rrules.len());
+    let place = match misfit.rule {
+        Some(WhichRule::Rule(at)) if rules > 0 => format!("recurrence.rrules[{at}]"),
+        Some(WhichRule::Rule(_)) => "recurrence.rrule".to_owned(),
+        Some(WhichRule::Except(at)) => format!("recurrence.exceptRrules[{at}]"),
+        None => "recurrence".to_owned(),
+    };
+    let message = match &misfit.error {
+        RecurrenceError::Start(_) if has_offset(&text.start) => format!(
             "start: {:?} has an offset; write the local time without one, such as 2026-01-05T10:00:00: its zone is in timeZone",
             text.start
         ),
-        None => error.to_string(),
+        error @ (RecurrenceError::Date { .. }
+        | RecurrenceError::TooManyDates { .. }
+        | RecurrenceError::NoSuchOccurrence { .. }
+        | RecurrenceError::OverridesTooCostly) => format!("{place}.{error}"),
+        RecurrenceError::NeverHappens => format!("{place}: {}", misfit.error),
+        error => match (error.to_string(), misfit.rule) {
+            // Whose text it is has been said.
+            (told, Some(_)) => format!("{place}{}", told.strip_prefix("rrule").unwrap_or(&told)),
+            (told, None) => told,
+        },
     };
     Invalid::new(reasons::INVALID_RECURRENCE, message)
+}
+
+fn has_offset(start: &str) -> bool {
+    start.split_once('T').is_some_and(|(_, time)| time.contains(['Z', 'z', '+', '-']))
+}
+
+/// A local time with its seconds, which may be left out.
+fn with_seconds(text: &str) -> String {
+    let is_bare = text.len() == 16 && text.as_bytes().get(10) == Some(&b'T');
+    if is_bare { format!("{text}:00") } else { text.to_owned() }
 }
 
 /// Its reminders; none when one is wrong.
@@ -199,22 +254,26 @@ fn about(spec: &wire::ScheduleSpec) -> Result<About, Invalid> {
     })
 }
 
-/// The recurrence as the calendar reads it, here and in the worker.
-fn text(spec: &wire::ScheduleSpec, length: Millis) -> Result<RecurrenceSpec, Invalid> {
+/// The recurrence as the calendar reads it, here and in the worker, without what is wrong by itself.
+fn text(spec: &wire::ScheduleSpec, length: Millis, faults: &mut Faults) -> RecurrenceSpec {
     let default = wire::Recurrence::default();
     let wire = spec.recurrence.as_ref().unwrap_or(&default);
     let dst = wire.dst.clone().unwrap_or_default();
-    let (rule, more_rules) = rules(wire)?;
-    Ok(RecurrenceSpec {
-        start: spec.start.clone(),
+    let (rule, more_rules, except_rules) = rules(wire, faults);
+    let times = |texts: &[String]| texts.iter().map(|text| with_seconds(text)).collect();
+    let overrides: Vec<Override> =
+        wire.overrides.iter().enumerate().filter_map(|it| overrides(it, faults)).collect();
+    RecurrenceSpec {
+        start: with_seconds(&spec.start),
         time_zone: spec.time_zone.clone(),
         duration: Some(SignedDuration::from_millis(length.0)),
         rule,
         more_rules,
-        except_rules: wire.except_rrules.clone(),
-        dates: wire.dates.clone(),
-        except_dates: wire.except_dates.clone(),
-        overrides: wire.overrides.iter().enumerate().map(overrides).collect::<Result<_, _>>()?,
+        except_rules,
+        dates: times(&wire.dates),
+        except_dates: times(&wire.except_dates),
+        // Places in the list are told, so a part of it is none.
+        overrides: if overrides.len() == wire.overrides.len() { overrides } else { Vec::new() },
         dst: Dst {
             gap: match dst.gap {
                 wire::Gap::ShiftForward => Gap::ShiftForward,
@@ -227,39 +286,46 @@ fn text(spec: &wire::ScheduleSpec, length: Millis) -> Result<RecurrenceSpec, Inv
             },
         },
         ..RecurrenceSpec::default()
-    })
+    }
 }
 
-/// The first rule and the others.
-fn rules(wire: &wire::Recurrence) -> Result<(Option<String>, Vec<String>), Invalid> {
-    let bounds = [("rrules", &wire.rrules), ("exceptRrules", &wire.except_rrules)];
-    if let Some((list, _)) = bounds.iter().find(|(_, rules)| rules.len() > MAX_RULES) {
-        return Err(Invalid::spec(format!("recurrence.{list}: at most {MAX_RULES} rules are allowed")));
-    }
+/// The first rule, the others, and those whose times are left out.
+fn rules(wire: &wire::Recurrence, faults: &mut Faults) -> (Option<String>, Vec<String>, Vec<String>) {
+    let mut bounded = |list: &str, rules: &[String]| {
+        if rules.len() <= MAX_RULES {
+            return rules.to_vec();
+        }
+        faults.add(Invalid::spec(format!("recurrence.{list}: at most {MAX_RULES} rules are allowed")));
+        Vec::new()
+    };
+    let (mut more, except) = (bounded("rrules", &wire.rrules), bounded("exceptRrules", &wire.except_rrules));
     let single = wire.rrule.clone().filter(|rule| !rule.is_empty());
-    match (single, wire.rrules.split_first()) {
-        (single, None) => Ok((single, Vec::new())),
-        (None, Some((first, others))) if !others.is_empty() => Ok((Some(first.clone()), others.to_vec())),
-        _ => Err(Invalid::spec(
+    if single.is_some() && !wire.rrules.is_empty() || wire.rrules.len() == 1 {
+        faults.add(Invalid::spec(
             "recurrence: either rrule or rrules: put one rule in rrule, 2 to 8 rules in rrules",
-        )),
+        ));
     }
+    if single.is_some() || more.is_empty() {
+        return (single, Vec::new(), except);
+    }
+    let first = more.remove(0);
+    (Some(first), more, except)
 }
 
-fn overrides((at, wire): (usize, &wire::Override)) -> Result<Override, Invalid> {
+fn overrides((at, wire): (usize, &wire::Override), faults: &mut Faults) -> Option<Override> {
     let place = format!("recurrence.overrides[{at}]");
     let cancelled = wire.cancelled.unwrap_or(false);
     if cancelled == (wire.start.is_some() || wire.duration.is_some()) {
-        return Err(Invalid::spec(format!("{place}: either cancelled: true, or start or duration or both")));
+        faults.add(Invalid::spec(format!("{place}: either cancelled: true, or start or duration or both")));
     }
     let length = wire.duration.as_ref();
-    let length =
-        length.map(|text| duration(&format!("{place}.duration"), text, MINUTE, MONTH)).transpose()?;
-    Ok(Override {
-        recurrence_id: wire.recurrence_id.clone(),
+    let length = length.map(|text| duration(&format!("{place}.duration"), text, MINUTE, MONTH)).transpose();
+    let length = faults.take(length)?;
+    Some(Override {
+        recurrence_id: with_seconds(&wire.recurrence_id),
         this_and_future: wire.range == wire::Range::ThisAndFuture,
         cancelled,
-        start: wire.start.clone(),
+        start: wire.start.as_deref().map(with_seconds),
         duration: length.map(|length| SignedDuration::from_millis(length.0)),
         nominal_days: 0,
     })
@@ -280,34 +346,47 @@ fn length(spec: &wire::ScheduleSpec) -> Result<Millis, Invalid> {
 }
 
 fn reminder(place: &str, wire: &wire::Reminder) -> Result<(Reminder, ReminderPlan), Invalid> {
+    let mut faults = Faults::default();
+    let reminder = faults.take(reminder_time(place, wire));
+    if wire.notify.is_empty() {
+        let message = format!("{place}.notify: at least one channel is needed");
+        faults.add(Invalid::new(reasons::INVALID_REMINDER, message));
+    }
+    faults.end(reminder.map(|reminder| {
+        let plan = ReminderPlan { time: reminder.time(), notify: super::channels(&wire.notify) };
+        (reminder, plan)
+    }))
+}
+
+fn reminder_time(place: &str, wire: &wire::Reminder) -> Result<Reminder, Invalid> {
     let invalid = |message: String| Invalid::new(reasons::INVALID_REMINDER, message);
-    let reminder = match (&wire.before, &wire.at) {
+    match (&wire.before, &wire.at) {
         (Some(before), None) if wire.days_before.is_none() => {
             let (sign, text) = before.0.strip_prefix('-').map_or((1, before.0.as_str()), |text| (-1, text));
             let before = duration(&format!("{place}.before"), &text.into(), Millis(0), MONTH)
                 .map_err(|error| invalid(error.message))?;
             Reminder::new(SignedDuration::from_millis(sign * before.0))
+                .map_err(|error| invalid(format!("{place}: {error}")))
         }
         (None, Some(text)) => {
-            let at = text.parse().map_err(|_| {
+            let mut faults = Faults::default();
+            let at = faults.take(text.parse().map_err(|_| {
                 invalid(format!("{place}.at: {text:?} is not a time of the clock such as 09:00"))
-            })?;
+            }));
             let days = wire.days_before.unwrap_or(1);
-            let days_before = u16::try_from(days)
-                .ok()
-                .filter(|days| *days <= 30)
-                .ok_or_else(|| invalid(format!("{place}.daysBefore: {days} is not from 0 to 30")))?;
+            let days_before = faults.take(
+                u16::try_from(days)
+                    .ok()
+                    .filter(|days| *days <= 30)
+                    .ok_or_else(|| invalid(format!("{place}.daysBefore: {days} is not from 0 to 30"))),
+            );
+            let (at, days_before) = faults.end(at.zip(days_before))?;
             Reminder::of(ReminderTime::At { at, days_before })
+                .map_err(|error| invalid(format!("{place}: {error}")))
         }
-        (Some(_), None) => return Err(invalid(format!("{place}: daysBefore belongs to at"))),
-        _ => return Err(invalid(format!("{place}: exactly one of before and at is needed"))),
-    };
-    let reminder = reminder.map_err(|error| invalid(format!("{place}: {error}")))?;
-    if wire.notify.is_empty() {
-        return Err(invalid(format!("{place}.notify: at least one channel is needed")));
+        (Some(_), None) => Err(invalid(format!("{place}: daysBefore belongs to at"))),
+        _ => Err(invalid(format!("{place}: exactly one of before and at is needed"))),
     }
-    let plan = ReminderPlan { time: reminder.time(), notify: super::channels(&wire.notify) };
-    Ok((reminder, plan))
 }
 
 /// Whose zone is another than the schedule's.
@@ -366,55 +445,67 @@ fn person(person: &wire::Participant) -> What {
 fn buffers(wire: Option<&wire::Buffer>) -> Result<(Duration, Duration), Invalid> {
     let none = wire::Buffer::default();
     let wire = wire.unwrap_or(&none);
-    let buffer = |place, text| {
-        let millis = duration_or(place, text, (Millis(0), Millis(0), DAY))?;
-        Ok(Duration::from_millis(millis.0.unsigned_abs()))
+    let mut faults = Faults::default();
+    let mut buffer = |place, text| {
+        let millis = faults.take(duration_or(place, text, (Millis(0), Millis(0), DAY)))?;
+        Some(Duration::from_millis(millis.0.unsigned_abs()))
     };
-    Ok((buffer("buffer.before", wire.before.as_ref())?, buffer("buffer.after", wire.after.as_ref())?))
+    let both = (buffer("buffer.before", wire.before.as_ref()), buffer("buffer.after", wire.after.as_ref()));
+    faults.end(both.0.zip(both.1))
 }
 
 fn suggest(wire: &wire::Suggest, people: BTreeMap<Need, WorkingHours>) -> Result<Suggest, Invalid> {
     let default = Search::default();
-    let span = |place, text: Option<&crds::common::Duration>, (least, default, most)| {
+    let mut faults = Faults::default();
+    let mut span = |place, text: Option<&crds::common::Duration>, (least, default, most)| {
         let default = Millis(SignedDuration::as_millis(&default) as i64);
-        duration_or(place, text, (least, default, most)).map(|millis| SignedDuration::from_millis(millis.0))
+        let millis = faults.take(duration_or(place, text, (least, default, most)));
+        millis.map(|millis| SignedDuration::from_millis(millis.0))
     };
+    let grid = span("suggest.grid", wire.grid.as_ref(), (MINUTE, default.grid, DAY));
+    let reach = span("suggest.within", wire.within.as_ref(), (HOUR, default.reach, MONTH));
     let count = wire.count.map_or(Ok(default.count), usize::try_from);
-    let search = Search {
-        grid: span("suggest.grid", wire.grid.as_ref(), (MINUTE, default.grid, DAY))?,
-        reach: span("suggest.within", wire.within.as_ref(), (HOUR, default.reach, MONTH))?,
-        count: count.ok().filter(|count| (1..=10).contains(count)).ok_or_else(|| {
-            Invalid::spec(format!("suggest.count: {} is not from 1 to 10", wire.count.unwrap_or_default()))
-        })?,
-    };
-    Ok(Suggest { search, people })
+    let count = faults.take(count.ok().filter(|count| (1..=10).contains(count)).ok_or_else(|| {
+        Invalid::spec(format!("suggest.count: {} is not from 1 to 10", wire.count.unwrap_or_default()))
+    }));
+    let search = (|| Some(Search { grid: grid?, reach: reach?, count: count? }))();
+    faults.end(search.map(|search| Suggest { search, people }))
 }
 
 /// When each participant works.
 pub fn people(spec: &wire::ScheduleSpec, namespace: &str) -> Result<BTreeMap<Need, WorkingHours>, Invalid> {
-    let mut people = BTreeMap::new();
+    let (mut people, mut faults) = (BTreeMap::new(), Faults::default());
     for (at, participant) in spec.participants.iter().enumerate() {
-        let hours = hours(participant.working_hours.as_ref(), &spec.time_zone)
-            .map_err(|why| Invalid::spec(format!("participants[{at}].workingHours.{why}")))?;
-        people.insert(Need { namespace: namespace.to_owned(), what: person(participant) }, hours);
+        let place = format!("participants[{at}].workingHours.");
+        let hours = hours(participant.working_hours.as_ref(), &spec.time_zone);
+        if let Some(hours) = faults.take(hours.map_err(|invalid| invalid.below(&place))) {
+            people.insert(Need { namespace: namespace.to_owned(), what: person(participant) }, hours);
+        }
     }
-    Ok(people)
+    faults.end(Some(people))
 }
 
-fn hours(wire: Option<&wire::WorkingHours>, zone: &str) -> Result<WorkingHours, String> {
-    let time = |place: &str, text: &str| {
-        text.parse::<Time>().map_err(|_| format!("{place}: {text:?} is not a time such as 09:00"))
+fn hours(wire: Option<&wire::WorkingHours>, zone: &str) -> Result<WorkingHours, Invalid> {
+    let mut faults = Faults::default();
+    let mut time = |place: &str, text: &str| {
+        let time = text.parse::<Time>();
+        faults.take(time.map_err(|_| Invalid::spec(format!("{place}: {text:?} is not a time such as 09:00"))))
     };
     let (from, to) = match wire {
-        Some(wire) => (time("from", &wire.from)?, time("to", &wire.to)?),
-        None => (Time::constant(9, 0, 0, 0), Time::constant(18, 0, 0, 0)),
+        Some(wire) => (time("from", &wire.from), time("to", &wire.to)),
+        None => (Some(Time::constant(9, 0, 0, 0)), Some(Time::constant(18, 0, 0, 0))),
     };
     let days: Vec<Weekday> = match wire {
         Some(wire) => wire.days.iter().map(|day| weekday(*day)).collect(),
         None => Weekday::Monday.cycle_forward().take(5).collect(),
     };
-    let zone = wire.and_then(|wire| wire.time_zone.as_deref()).unwrap_or(zone);
-    WorkingHours::new(zone, &days, from, to).map_err(|error| error.to_string())
+    let own = wire.and_then(|wire| wire.time_zone.as_deref());
+    // Without one of its own it is the schedule's, of which the schedule's own check tells.
+    let zone = own.or_else(|| calendar::find_zone(zone).map(|_| zone)).unwrap_or("UTC");
+    let midnight = Time::midnight();
+    let hours = WorkingHours::new(zone, &days, from.unwrap_or(midnight), to.unwrap_or(midnight));
+    let hours = faults.take(hours.map_err(|error| Invalid::spec(error.to_string())));
+    faults.end(hours)
 }
 
 fn weekday(day: wire::Weekday) -> Weekday {

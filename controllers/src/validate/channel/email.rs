@@ -5,44 +5,59 @@ use crds::common::SecretKeyRef;
 use domain::{EmailPlan, SmtpTls, Target};
 
 use super::Receiver;
-use crate::validate::{Invalid, reachable, references::secret};
+use crate::validate::references::secret_at;
+use crate::validate::{Faults, Invalid, reachable};
 
 impl Receiver for Email {
     fn target(&self) -> Result<Target, Invalid> {
-        let username = self.username_secret_ref.as_ref().map(secret).transpose()?;
-        let password = self.password_secret_ref.as_ref().map(secret).transpose()?;
-        if username.is_some() != password.is_some() {
-            return Err(Invalid::spec("email: usernameSecretRef and passwordSecretRef go together"));
+        let mut faults = Faults::default();
+        let mut file = |place, reference: Option<&SecretKeyRef>| {
+            faults.take(reference.map(|it| secret_at(place, it)).transpose())
+        };
+        let username = file("email.usernameSecretRef", self.username_secret_ref.as_ref());
+        let password = file("email.passwordSecretRef", self.password_secret_ref.as_ref());
+        if self.username_secret_ref.is_some() != self.password_secret_ref.is_some() {
+            faults.add(Invalid::spec("email: usernameSecretRef and passwordSecretRef go together"));
         }
-        if self.tls == wire::SmtpTls::None && password.is_some() && !self.allow_cleartext_login {
-            return Err(Invalid::spec(format!("email: {}", wire::CLEARTEXT_LOGIN)));
+        if self.tls == wire::SmtpTls::None
+            && self.password_secret_ref.is_some()
+            && !self.allow_cleartext_login
+        {
+            faults.add(Invalid::spec(format!("email: {}", wire::CLEARTEXT_LOGIN)));
         }
         if self.to.is_empty() {
-            return Err(Invalid::spec("email.to: at least one recipient is needed"));
+            faults.add(Invalid::spec("email.to: at least one recipient is needed"));
         }
-        for mailbox in self.to.iter().chain([&self.from]) {
+        let to = self.to.iter().enumerate().map(|(at, it)| (format!("email.to[{at}]"), it));
+        for (place, mailbox) in to.chain([("email.from".to_owned(), &self.from)]) {
             if !mailbox.contains('@') || mailbox.chars().any(char::is_control) {
-                return Err(Invalid::spec(format!("email: {mailbox:?} is not a mailbox")));
+                faults.add(Invalid::spec(format!(
+                    "{place}: {mailbox:?} is not a mailbox, such as belfry@example.com"
+                )));
             }
         }
-        reachable("email.host", &self.host)?;
-        let plan = EmailPlan {
-            host: self.host.clone(),
-            port: u16::try_from(self.port)
-                .ok()
-                .filter(|port| *port > 0)
-                .ok_or_else(|| Invalid::spec(format!("email.port: {} is not from 1 to 65535", self.port)))?,
-            tls: match self.tls {
-                wire::SmtpTls::None => SmtpTls::None,
-                wire::SmtpTls::StartTls => SmtpTls::StartTls,
-                wire::SmtpTls::Implicit => SmtpTls::Implicit,
-            },
-            username,
-            password,
-            from: self.from.clone(),
-            to: self.to.clone(),
-        };
-        Ok(plan.into())
+        faults.take(reachable("email.host", &self.host));
+        let port = u16::try_from(self.port)
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| Invalid::spec(format!("email.port: {} is not from 1 to 65535", self.port)));
+        let port = faults.take(port);
+        let plan = (|| {
+            Some(EmailPlan {
+                host: self.host.clone(),
+                port: port?,
+                tls: match self.tls {
+                    wire::SmtpTls::None => SmtpTls::None,
+                    wire::SmtpTls::StartTls => SmtpTls::StartTls,
+                    wire::SmtpTls::Implicit => SmtpTls::Implicit,
+                },
+                username: username?,
+                password: password?,
+                from: self.from.clone(),
+                to: self.to.clone(),
+            })
+        })();
+        faults.end(plan.map(Target::from))
     }
 
     fn secrets(&self) -> Vec<&SecretKeyRef> {

@@ -50,10 +50,10 @@ fn receiver<'a>(member: &Member<'a>) -> &'a dyn Receiver {
 pub fn channel(object: &NotificationChannel) -> Result<Plan, Invalid> {
     let identity = Identity::of(&object.metadata)?;
     let spec = &object.spec;
-    if spec.tls.is_some() && spec.kafka.is_some() {
-        return Err(Invalid::spec("tls is for the other types: that of Kafka is kafka.tls"));
-    }
     let mut faults = Faults::default();
+    if spec.tls.is_some() && spec.kafka.is_some() {
+        faults.add(Invalid::spec("tls: it is for the other types: that of Kafka is kafka.tls"));
+    }
     let target = faults.take(target(spec));
     let bundle = spec.tls.as_ref().and_then(|tls| tls.ca_bundle.as_ref());
     let bundle = faults.take(bundle.map(ca_bundle).transpose());
@@ -92,14 +92,28 @@ pub fn files_of(object: &NotificationChannel) -> Vec<FileRef> {
 fn target(spec: &wire::NotificationChannelSpec) -> Result<Target, Invalid> {
     match spec.members().as_slice() {
         [member] if member.type_() == spec.type_ => receiver(member).target(),
-        _ => {
-            let members: Vec<&str> = wire::MEMBERS.iter().map(|(_, member)| *member).collect();
-            let (type_, members) = (spec.type_, members.join(", "));
-            Err(Invalid::spec(format!(
-                "type {type_:?} needs the member of its name, and no other of {members}"
-            )))
-        }
+        _ => Err(wrong_members(spec)),
     }
+}
+
+/// The member named like the type is not there, or another is.
+fn wrong_members(spec: &wire::NotificationChannelSpec) -> Invalid {
+    let name = |type_: wire::ChannelType| {
+        let name = format!("{type_:?}");
+        wire::MEMBERS.iter().find(|(known, _)| *known == name).map_or("", |(_, member)| *member)
+    };
+    let (type_, own) = (spec.type_, name(spec.type_));
+    let members = spec.members();
+    let is_missing = members.iter().all(|member| member.type_() != type_);
+    let others = members.iter().map(Member::type_).filter(|it| *it != type_).map(name);
+    let others = others.collect::<Vec<_>>().join(" and ");
+    Invalid::spec(match (is_missing, others.is_empty()) {
+        (true, true) => format!("{own} is missing: type {type_:?} needs it"),
+        (true, false) => {
+            format!("{own} is missing: type {type_:?} needs it; leave out {others}, or say another type")
+        }
+        (false, _) => format!("{others}: type {type_:?} has {own} alone; leave out {others}"),
+    })
 }
 
 fn texts(spec: &wire::NotificationChannelSpec) -> Result<TemplateText, Invalid> {

@@ -12,7 +12,8 @@ use domain::{
 use templates::names::Names;
 
 use super::Receiver;
-use crate::validate::{Invalid, reachable, references::secret, text};
+use crate::validate::references::secret_at;
+use crate::validate::{Faults, Invalid, reachable, text};
 
 /// The most headers.
 const MAX_HEADERS: usize = 16;
@@ -66,30 +67,40 @@ impl Receiver for wire::Webhook {
 }
 
 fn plan(wire: &wire::Webhook) -> Result<WebhookPlan, Invalid> {
-    let plan = WebhookPlan {
-        url: url(wire)?,
-        method: match wire.method {
-            None | Some(wire::WebhookMethod::Post) => WebhookMethod::Post,
-            Some(wire::WebhookMethod::Put) => WebhookMethod::Put,
-        },
-        headers: headers(wire)?,
-        auth: auth(wire)?,
-        allow_cleartext_login: wire.allow_cleartext_login.unwrap_or(false),
-        signing: wire.signing_secret_ref.as_ref().map(secret).transpose()?,
-        format: match wire.format {
-            wire::WebhookFormat::Json => WebhookFormat::Json,
-            wire::WebhookFormat::CloudEventsBinary => WebhookFormat::CloudEventsBinary,
-            wire::WebhookFormat::CloudEventsStructured => WebhookFormat::CloudEventsStructured,
-        },
-    };
-    if wire.body.is_some() && plan.format != WebhookFormat::Json {
-        return Err(Invalid::spec("webhook: body says all that is sent: leave out format"));
+    let mut faults = Faults::default();
+    let url = faults.take(url(wire));
+    let headers = faults.take(headers(wire));
+    let auth = faults.take(auth(wire));
+    let signing = wire.signing_secret_ref.as_ref();
+    let signing = faults.take(signing.map(|it| secret_at("webhook.signingSecretRef", it)).transpose());
+    if wire.body.is_some() && wire.format != wire::WebhookFormat::Json {
+        faults.add(Invalid::spec("webhook: body says all that is sent: leave out format"));
     }
-    let bare = matches!(&plan.url, WebhookUrl::Plain(url) if url.starts_with("http://"));
-    if bare && plan.shows_credentials() && !plan.allow_cleartext_login {
-        return Err(Invalid::spec(format!("webhook: {}", wire::CLEARTEXT_CREDENTIALS)));
+    let shown = wire.basic_auth.is_some()
+        || wire.bearer_token_secret_ref.is_some()
+        || wire.headers.iter().any(|header| header.secret_key_ref.is_some());
+    let bare = wire.url.as_ref().is_some_and(|url| url.starts_with("http://"));
+    if bare && shown && !wire.allow_cleartext_login.unwrap_or(false) {
+        faults.add(Invalid::spec(format!("webhook: {}", wire::CLEARTEXT_CREDENTIALS)));
     }
-    Ok(plan)
+    faults.end((|| {
+        Some(WebhookPlan {
+            url: url?,
+            method: match wire.method {
+                None | Some(wire::WebhookMethod::Post) => WebhookMethod::Post,
+                Some(wire::WebhookMethod::Put) => WebhookMethod::Put,
+            },
+            headers: headers?,
+            auth: auth?,
+            allow_cleartext_login: wire.allow_cleartext_login.unwrap_or(false),
+            signing: signing?,
+            format: match wire.format {
+                wire::WebhookFormat::Json => WebhookFormat::Json,
+                wire::WebhookFormat::CloudEventsBinary => WebhookFormat::CloudEventsBinary,
+                wire::WebhookFormat::CloudEventsStructured => WebhookFormat::CloudEventsStructured,
+            },
+        })
+    })())
 }
 
 fn url(wire: &wire::Webhook) -> Result<WebhookUrl, Invalid> {
@@ -101,7 +112,7 @@ fn url(wire: &wire::Webhook) -> Result<WebhookUrl, Invalid> {
             reachable("webhook.url", url)?;
             Ok(WebhookUrl::Plain(url.clone()))
         }
-        (None, Some(reference)) => secret(reference).map(WebhookUrl::Secret),
+        (None, Some(reference)) => secret_at("webhook.urlSecretRef", reference).map(WebhookUrl::Secret),
         _ => Err(Invalid::spec("webhook: exactly one of url and urlSecretRef is needed")),
     }
 }
@@ -110,10 +121,12 @@ fn auth(wire: &wire::Webhook) -> Result<Option<WebhookAuth>, Invalid> {
     match (&wire.basic_auth, &wire.bearer_token_secret_ref) {
         (None, None) => Ok(None),
         (Some(basic), None) => Ok(Some(WebhookAuth::Basic {
-            username: secret(&basic.username_secret_ref)?,
-            password: secret(&basic.password_secret_ref)?,
+            username: secret_at("webhook.basicAuth.usernameSecretRef", &basic.username_secret_ref)?,
+            password: secret_at("webhook.basicAuth.passwordSecretRef", &basic.password_secret_ref)?,
         })),
-        (None, Some(token)) => Ok(Some(WebhookAuth::Bearer { token: secret(token)? })),
+        (None, Some(token)) => {
+            Ok(Some(WebhookAuth::Bearer { token: secret_at("webhook.bearerTokenSecretRef", token)? }))
+        }
         (Some(_), Some(_)) => Err(Invalid::spec(
             "webhook: either basicAuth or bearerTokenSecretRef: both are the header Authorization",
         )),
@@ -122,8 +135,10 @@ fn auth(wire: &wire::Webhook) -> Result<Option<WebhookAuth>, Invalid> {
 
 /// The template of a body of one's own.
 fn payload(body: &wire::WebhookBody) -> Result<PayloadText, Invalid> {
-    let payload = PayloadText { template: body.template.clone(), content_type: content_type(body)? };
-    text("webhook.body.template", &payload.template, &Names::of_body()).map(|()| payload)
+    let mut faults = Faults::default();
+    let content_type = faults.take(content_type(body));
+    faults.take(text("webhook.body.template", &body.template, &Names::of_body()));
+    faults.end(content_type.map(|content_type| PayloadText { template: body.template.clone(), content_type }))
 }
 
 fn content_type(body: &wire::WebhookBody) -> Result<String, Invalid> {
@@ -139,34 +154,48 @@ fn headers(wire: &wire::Webhook) -> Result<Vec<WebhookHeader>, Invalid> {
     if listed.len() > MAX_HEADERS {
         return Err(Invalid::spec(format!("webhook.headers: {}; at most {MAX_HEADERS}", listed.len())));
     }
-    let mut headers: Vec<WebhookHeader> = Vec::with_capacity(listed.len());
+    let (mut headers, mut faults): (Vec<WebhookHeader>, _) =
+        (Vec::with_capacity(listed.len()), Faults::default());
     for (at, header) in listed.iter().enumerate() {
-        let invalid = |why: &str| Invalid::spec(format!("webhook.headers[{at}]: {} {why}", header.name));
-        let name = header.name.to_ascii_lowercase();
-        if let Some(why) = refused(&name) {
-            return Err(invalid(why));
-        }
-        if headers.iter().any(|other| other.name == name) {
-            return Err(invalid("is there already; upper and lower case are one name"));
-        }
-        let has_auth = wire.basic_auth.is_some() || wire.bearer_token_secret_ref.is_some();
-        if name == "authorization" && has_auth {
-            return Err(invalid("is what basicAuth and bearerTokenSecretRef set: leave one of them out"));
-        }
-        let value = match (&header.value, &header.secret_key_ref) {
-            (Some(_), None) if CREDENTIALS.contains(&name.as_str()) => {
-                return Err(invalid("is a credential: put it into a Secret and use secretKeyRef"));
-            }
-            (Some(value), None) if is_value(value) => WebhookValue::Plain(value.clone()),
-            (Some(_), None) => {
-                return Err(invalid("has a value that is not printable ASCII of at most 1,024 characters"));
-            }
-            (None, Some(reference)) => WebhookValue::Secret(secret(reference)?),
-            _ => return Err(invalid("needs exactly one of value and secretKeyRef")),
-        };
-        headers.push(WebhookHeader { name, value });
+        let is_there = headers.iter().any(|other| other.name == header.name.to_ascii_lowercase());
+        headers.extend(faults.take(self::header(wire, at, header, is_there)));
     }
-    Ok(headers)
+    faults.end(Some(headers))
+}
+
+fn header(
+    wire: &wire::Webhook,
+    at: usize,
+    header: &wire::WebhookHeader,
+    is_there: bool,
+) -> Result<WebhookHeader, Invalid> {
+    let invalid = |why: &str| Invalid::spec(format!("webhook.headers[{at}]: {} {why}", header.name));
+    let name = header.name.to_ascii_lowercase();
+    if let Some(why) = refused(&name) {
+        return Err(invalid(why));
+    }
+    if is_there {
+        return Err(invalid("is there already; upper and lower case are one name"));
+    }
+    let has_auth = wire.basic_auth.is_some() || wire.bearer_token_secret_ref.is_some();
+    if name == "authorization" && has_auth {
+        return Err(invalid("is what basicAuth and bearerTokenSecretRef set: leave one of them out"));
+    }
+    let value = match (&header.value, &header.secret_key_ref) {
+        (Some(_), None) if CREDENTIALS.contains(&name.as_str()) => {
+            return Err(invalid("is a credential: put it into a Secret and use secretKeyRef"));
+        }
+        (Some(value), None) if is_value(value) => WebhookValue::Plain(value.clone()),
+        (Some(_), None) => {
+            return Err(invalid("has a value that is not printable ASCII of at most 1,024 characters"));
+        }
+        (None, Some(reference)) => {
+            let place = format!("webhook.headers[{at}].secretKeyRef");
+            WebhookValue::Secret(secret_at(&place, reference)?)
+        }
+        _ => return Err(invalid("needs exactly one of value and secretKeyRef")),
+    };
+    Ok(WebhookHeader { name, value })
 }
 
 /// Why nobody may set this header.

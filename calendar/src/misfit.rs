@@ -1,0 +1,62 @@
+//! All that is wrong with a spec, and in which of its rules. Never more than a bounded number.
+
+use crate::spec::RecurrenceError;
+
+/// The most that are kept.
+const MAX_FAULTS: usize = 50;
+
+/// Something that is wrong with a [`crate::RecurrenceSpec`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Which rule it is about, if it is about one.
+    pub rule: Option<WhichRule>,
+    /// What is wrong.
+    pub error: RecurrenceError,
+}
+
+/// A rule of a spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichRule {
+    /// `rule` is the 0th, then come `more_rules`.
+    Rule(usize),
+    /// Of `except_rules`.
+    Except(usize),
+}
+
+/// Gathers them.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Misfit>);
+
+impl Faults {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn add(&mut self, error: RecurrenceError) {
+        self.push(Misfit { rule: None, error });
+    }
+
+    /// What was checked; none when it is wrong.
+    pub(crate) fn take<T>(&mut self, checked: Result<T, RecurrenceError>) -> Option<T> {
+        checked.map_err(|error| self.add(error)).ok()
+    }
+
+    /// The same, of a rule.
+    pub(crate) fn take_of<T>(&mut self, rule: WhichRule, checked: Result<T, RecurrenceError>) -> Option<T> {
+        checked.map_err(|error| self.push(Misfit { rule: Some(rule), error })).ok()
+    }
+
+    pub(crate) fn end<T>(self, checked: T) -> Result<T, Vec<Misfit>> {
+        if self.0.is_empty() { Ok(checked) } else { Err(self.0) }
+    }
+
+    fn push(&mut self, misfit: Misfit) {
+        if self.0.len() < MAX_FAULTS {
+            self.0.push(misfit);
+        }
+    }
+}
