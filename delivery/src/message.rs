@@ -53,7 +53,7 @@ pub trait Channel: Send + Sync {
 
 /// Words for a notification that all channels share.
 pub(crate) struct Words<'a> {
-    /// `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test`.
+    /// As [`Cause::kind`] has it.
     pub(crate) kind: &'static str,
     /// The object that caused it: its kind, its kind's plural, its name, its uid.
     pub(crate) object: (&'static str, &'static str, &'a str, Uuid),
@@ -62,24 +62,14 @@ pub(crate) struct Words<'a> {
 impl<'a> Words<'a> {
     pub(crate) fn of(notification: &'a Notification) -> Self {
         const RULE: (&str, &str) = ("AlertRule", "alertrules");
-        let (kind, (object, plural), name, uid) = match &notification.cause {
-            Cause::Alert { rule, name, alert } => {
-                let kind = match alert.kind {
-                    AlertKind::Firing => "alert.firing",
-                    AlertKind::Repeat { .. } => "alert.repeat",
-                    AlertKind::Resolved => "alert.resolved",
-                };
-                (kind, RULE, name, *rule)
-            }
-            Cause::Record { rule, name, .. } => ("record", RULE, name, *rule),
-            Cause::Reminder { schedule, name, .. } => {
-                ("reminder", ("Schedule", "schedules"), name, *schedule)
-            }
+        let ((object, plural), name, uid) = match &notification.cause {
+            Cause::Alert { rule, name, .. } | Cause::Record { rule, name, .. } => (RULE, name, *rule),
+            Cause::Reminder { schedule, name, .. } => (("Schedule", "schedules"), name, *schedule),
             Cause::Test { channel, name, .. } => {
-                ("test", ("NotificationChannel", "notificationchannels"), name, *channel)
+                (("NotificationChannel", "notificationchannels"), name, *channel)
             }
         };
-        Self { kind, object: (object, plural, name.as_str(), uid) }
+        Self { kind: notification.cause.kind(), object: (object, plural, name.as_str(), uid) }
     }
 }
 

@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::{RecordRef, RulePlan, Severity, Values};
 
 /// What the title of an alert that is over begins with, unless its template speaks of that itself.
 pub const RESOLVED: &str = "Resolved: ";
+/// What the title of one begins with that was closed since its rule was changed: nobody knows whether it is over.
+pub const CLOSED: &str = "Closed, its rule was changed: ";
+/// A repeat of an alert that is younger than this says at which time of the day it began, an older one the date too.
+const TODAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a rule's templates may speak of.
 #[derive(Debug, Clone)]
@@ -35,7 +39,7 @@ pub struct AlertData<'a> {
     pub window_end: Timestamp,
     /// When the episode began; a record's time.
     pub since: Timestamp,
-    /// `firing`, `repeat`, `resolved` or `record`.
+    /// `firing`, `repeat`, `resolved`, `closed` or `record`.
     pub kind: &'static str,
     /// The last record of the window, or the one that has the value: its value as the worker kept it, and where it is.
     pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
@@ -52,9 +56,18 @@ pub struct AlertData<'a> {
 }
 
 impl AlertData<'_> {
-    /// The title of this, where its template does not speak of whether it is over: one that is must not look like another
-    /// alarm.
+    /// The title of this, where its template does not say itself which of an alert's messages it is: none but the first may
+    /// look like a new alarm.
     pub fn titled(&self, title: String) -> String {
-        if self.kind == "resolved" { format!("{RESOLVED}{title}") } else { title }
+        match self.kind {
+            "resolved" => format!("{RESOLVED}{title}"),
+            "closed" => format!("{CLOSED}{title}"),
+            "repeat" => {
+                let young = self.window_end.duration_since(self.since) < TODAY;
+                let form = if young { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+                format!("Still firing since {}: {title}", self.since.strftime(form))
+            }
+            _ => title,
+        }
     }
 }

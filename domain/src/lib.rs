@@ -20,7 +20,7 @@ mod plan;
 mod reading;
 mod retry;
 
-pub use alert_data::{AlertData, RESOLVED};
+pub use alert_data::{AlertData, CLOSED, RESOLVED};
 /// When something happens, as a plan carries it.
 pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};

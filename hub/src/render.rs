@@ -233,10 +233,14 @@ mod tests {
         };
         let silent = "search has been silent for 20s, last {{ record.status }}";
         assert_eq!(said(silent, "firing"), "search has been silent for 20s, last 500");
-        assert_eq!(said(silent, "repeat"), "search has been silent for 20s, last 500");
+        let again = said(silent, "repeat");
+        assert_eq!(again, "Still firing since 08:00 UTC: search has been silent for 20s, last 500");
         assert_eq!(said(silent, "resolved"), "Resolved: search has been silent for 20s, last 500");
         let own = "{% if status == 'resolved' %}search is back{% else %}search is silent{% endif %}";
         assert_eq!(said(own, "resolved"), "search is back");
+        assert_eq!(said(own, "closed"), "Closed, its rule was changed: search is silent");
+        assert_eq!(said(own, "repeat"), "Still firing since 08:00 UTC: search is silent");
+        assert_eq!(said("{{ kind }}: search", "repeat"), "repeat: search");
         assert_eq!(said("{{ kind }}: search", "resolved"), "resolved: search");
         let failed = said("{{ kind }} {{ nothing }}", "resolved");
         assert!(failed.starts_with("Resolved: payment-errors: title template failed: "), "{failed}");

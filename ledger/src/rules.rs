@@ -252,9 +252,10 @@ pub(crate) async fn leave(
             // The episode keeps the id under which it fired.
             let rule = Rule { state, ..rule };
             let id = rule.alert_id(&labels, &decision);
-            let Some(mut rendered) = texts.get(&id).cloned() else {
+            let Some(rendered) = texts.get(&id).cloned() else {
                 if left.room() {
-                    let told = Told { labels, decision, first: None, last: sample, top: BTreeMap::new() };
+                    let (top, closed) = (BTreeMap::new(), true);
+                    let told = Told { labels, decision, first: None, last: sample, top, closed };
                     let of = Of::Alert(Box::new(told));
                     left.ask(
                         targets(&tx.catalog, object),
@@ -263,9 +264,6 @@ pub(crate) async fn leave(
                 }
                 continue;
             };
-            if let Some(title) = rendered.title.strip_prefix(domain::RESOLVED) {
-                rendered.title = format!("Closed, its rule was changed: {title}");
-            }
             let group: BTreeMap<String, String> = serde_json::from_str(&labels)?;
             let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
             let shown = (Shown::only(sample.as_ref()), Some("RuleChanged"));
