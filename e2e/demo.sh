@@ -206,7 +206,9 @@ Look at it:
   curl -s http://\$BELFRY_NODE_IP:8090/received | jq '.[-1]'        # what the receivers got
   kubectl -n belfry-system logs deploy/belfry-hub
 What became of each notification (the kubeconfig is all it needs):
-  $PWD/$(target_dir)/debug/belfry list -n platform
+  export PATH=$PWD/$(target_dir)/debug:\$PATH
+  belfry list -n platform
+  belfry ask rule/component-errors -n platform
 
 Remove it all: make demo-down
 END
@@ -218,7 +220,6 @@ cluster
 chapter "Belfry, installed by its chart"
 e2e/install.sh "$name"
 show kubectl -n belfry-system get deployments,pods
-find_hub
 ship
 examples
 things_go_wrong

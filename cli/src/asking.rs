@@ -214,7 +214,7 @@ pub(crate) async fn ask(flags: &Ask) -> anyhow::Result<bool> {
     };
     match flags.output {
         Output::Text => terminal::page(&story::whole(&story, Page::coloured())),
-        Output::Json => terminal::json(&story),
+        Output::Json => terminal::json(&story::json(&story)),
     }
     Ok(story::all_delivered(&story))
 }
@@ -238,7 +238,7 @@ pub(crate) async fn list(flags: List, now: Timestamp) -> anyhow::Result<bool> {
     let mut printed = 0;
     each(&client, &namespace, query, flags.limit, |story| {
         if flags.output == Shape::Json {
-            terminal::json(&story);
+            terminal::json(&story::json(&story));
             printed += 1;
             return 1;
         }

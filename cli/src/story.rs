@@ -51,6 +51,16 @@ pub(crate) fn whole(story: &NotificationStory, mut page: Page) -> Page {
     page
 }
 
+/// A story as programs are told it: the hub's, with the notification's `kind`.
+pub(crate) fn json(story: &NotificationStory) -> serde_json::Value {
+    let mut told = serde_json::to_value(story).unwrap_or_default();
+    if let Some(serde_json::Value::Object(one)) = told.get_mut("notification") {
+        one.insert("kind".to_owned(), story.notification.cause.kind().into());
+        one.insert("cause".to_owned(), story.notification.cause.told());
+    }
+    told
+}
+
 /// Whether everybody was told, as far as the story goes.
 pub(crate) fn all_delivered(story: &NotificationStory) -> bool {
     let delivered = |delivery: &DeliveryRecord| delivery.state == DeliveryState::Delivered;
@@ -97,18 +107,23 @@ pub(crate) fn rows(
 /// When, what, and by whom.
 fn head(story: &NotificationStory) -> Vec<Painted> {
     let one = &story.notification;
-    let (kind, colour, object) = match &one.cause {
+    let (colour, object) = match &one.cause {
         Cause::Alert { name, alert, .. } => {
-            let over = alert.kind == AlertKind::Resolved;
-            (alert.kind.name(), if over { Colour::Good } else { Colour::Bad }, format!("rule/{name}"))
+            let colour = match alert.kind {
+                AlertKind::Firing | AlertKind::Repeat { .. } => Colour::Bad,
+                // Nobody knows.
+                AlertKind::Resolved if alert.closed.is_some() => Colour::Faint,
+                AlertKind::Resolved => Colour::Good,
+            };
+            (colour, format!("rule/{name}"))
         }
-        Cause::Record { name, .. } => ("record", Colour::None, format!("rule/{name}")),
-        Cause::Reminder { name, .. } => ("reminder", Colour::None, format!("schedule/{name}")),
-        Cause::Test { name, .. } => ("test", Colour::Faint, format!("channel/{name}")),
+        Cause::Record { name, .. } => (Colour::None, format!("rule/{name}")),
+        Cause::Reminder { name, .. } => (Colour::None, format!("schedule/{name}")),
+        Cause::Test { name, .. } => (Colour::Faint, format!("channel/{name}")),
     };
     // To the second: what is exact is in the story.
     let decided = one.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    vec![decided.into(), Painted(kind.to_owned(), colour), object.into()]
+    vec![decided.into(), Painted(one.cause.kind().to_owned(), colour), object.into()]
 }
 
 fn colour(state: DeliveryState) -> Colour {
@@ -187,6 +202,9 @@ fn cause(cause: &Cause) -> String {
             let what = match alert.kind {
                 AlertKind::Firing => "began to fire".to_owned(),
                 AlertKind::Repeat { n } => format!("still fires (repeat {n})"),
+                AlertKind::Resolved if alert.closed.is_some() => {
+                    "was closed, its rule was changed (whether it is over is not known)".to_owned()
+                }
                 AlertKind::Resolved => "is over".to_owned(),
             };
             let records: Vec<String> = alert.records.iter().map(place).collect();
@@ -230,7 +248,7 @@ mod tests {
             },
             "deliveries": [{
                 "id": "b17dbef1-601d-5bcc-806b-b0e6bf808605", "channel": "mail", "recipient": "a@example.com", "state": "Dead",
-                "reason": "gave up after 1 attempts: 550", "expires": "2026-01-06T01:00:00Z",
+                "reason": "gave up after 1 attempt: 550", "expires": "2026-01-06T01:00:00Z",
                 "attempts": [{"number": 1, "started": "2026-01-05T01:00:01Z", "ended": "2026-01-05T01:00:02Z",
                               "outcome": "Refused", "reason": "550 no such mailbox"}],
             }],
@@ -240,7 +258,7 @@ mod tests {
             whole(&story, Page::default()).text(),
             "pay: 20 bad log lines in 1m\n  Last: card declined\nid        a17dbef1-601d-5bcc-806b-b0e6bf808605\n\
              severity  critical\ndecided   2026-01-05T01:00:00Z\ncause     AlertRule errors: record logs/3@42 at 2026-01-05T00:59:59Z\n\
-             group     service=pay\n\nmail <a@example.com>: Dead (gave up after 1 attempts: 550)\n  \
+             group     service=pay\n\nmail <a@example.com>: Dead (gave up after 1 attempt: 550)\n  \
              delivery b17dbef1-601d-5bcc-806b-b0e6bf808605\n  \
              \u{20} 1. 2026-01-05T01:00:01Z  Refused: 550 no such mailbox\n"
         );

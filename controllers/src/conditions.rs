@@ -108,6 +108,8 @@ pub mod reasons {
     pub const EXPIRED: &str = "Expired";
     /// Most of the records that come can be counted.
     pub const COUNTED: &str = "Counted";
+    /// All works, but at least half of the records that came lately can't be looked into or counted.
+    pub const UNMATCHED: &str = "Unmatched";
     /// All works, but a channel that is named can't send now.
     pub const CHANNEL_NOT_READY: &str = "ChannelNotReady";
     /// Records of new groups are left out: there are as many as maxGroups or the hub allows.

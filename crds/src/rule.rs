@@ -85,7 +85,7 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
         name = "Unmatched",
         type_ = "integer",
         json_path = ".status.unmatchedTotal",
-        description = "Records on which match or groupBy could not be evaluated, ever",
+        description = "Records that could not be decoded, matched or counted, ever",
         priority = 1
     ),
     printcolumn(
@@ -403,11 +403,11 @@ pub struct AlertRuleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub dead_lettered: Option<i64>,
-    /// Records on which match or groupBy could not be evaluated, by reason.
+    /// Records that could not be decoded, matched or counted, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32), extend("additionalProperties" = {"type": "integer", "format": "int64", "minimum": 0, "description": "How many."}))]
     pub unmatched: BTreeMap<String, i64>,
-    /// How many those are together, without what was left out for a quota.
+    /// How many those are, without tombstones and what met a quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub unmatched_total: Option<i64>,

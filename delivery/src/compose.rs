@@ -1,8 +1,8 @@
 //! Renders a channel's own texts, and falls back to visible ones: a template that fails never keeps a message back.
 //!
 //! Data: `id`, `ask` (what to type to learn what became of it), `title`, `summary`, `severity`, `namespace`, `name` and `object` (of what caused it), `created`, `group` (a map,
-//! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `record`, `reminder`, `test`), `status`
-//! (`resolved`, otherwise `firing`); for an alert `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
+//! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test`), `status`
+//! (`resolved`, `closed`, otherwise `firing`); for an alert `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
 //! the rule closed it, `closed`; for a record `topic`, `partition`, `offset`, `timestamp`; for a reminder `occurrence`,
 //! `end`, `timeZone`, `description`, `location`, `url` (empty where there is none), `resources`, `beforeMinutes`, `due`, for one at a time of the clock `at` and `daysBefore`, and where the recipient's zone is
 //! known `recipientTimeZone` and `recipientStart`; for a test `request`; in a webhook's own body `text`, the title and the body as the
@@ -140,7 +140,14 @@ impl Composer {
             }
             match self.payload(text, &Data::of(&data), over) {
                 Ok(payload) => texts.payload = Some(payload),
-                Err(error) => texts.payload_fault = Some(error.message),
+                Err(error) => {
+                    // What is sent in its place is read by the receiver's people: they must see why it looks otherwise.
+                    let gap = if texts.body.is_empty() { "" } else { "\n\n" };
+                    texts.body += gap;
+                    texts.body +=
+                        &templates::fallback("webhook body", Words::of(notification).object.name, &error);
+                    texts.payload_fault = Some(error.message);
+                }
             }
         }
         texts
@@ -212,8 +219,8 @@ fn data(notification: &Notification) -> Value {
         "object": words.object.kind,
         "created": notification.created,
         "group": notification.group,
-        "kind": words.kind.trim_start_matches("alert."),
-        "status": if words.kind == "alert.resolved" { "resolved" } else { "firing" },
+        "kind": words.kind,
+        "status": notification.cause.status(),
     });
     if let (Value::Object(all), Value::Object(more)) = (&mut data, details(&notification.cause)) {
         all.extend(more);
@@ -413,6 +420,18 @@ mod tests {
     }
 
     #[test]
+    fn a_body_tells_what_was_closed_from_what_is_over() {
+        let template = r#"{"kind": "{{ kind }}", "colour": "{% if status == 'resolved' %}green{% elif status == 'closed' %}grey{% else %}red{% endif %}"}"#;
+        let said = crate::sample::all().map(|(kind, notification)| {
+            let texts = payload(template, "application/json", &notification);
+            let read: Value = serde_json::from_str(&texts.payload.unwrap().text).unwrap();
+            assert_eq!(read["kind"], kind);
+            read["colour"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(said, ["red", "red", "green", "grey", "red", "red", "red"]);
+    }
+
+    #[test]
     fn a_body_that_is_not_json_or_fails_is_told_and_not_sent() {
         for (template, why) in [
             (r#"{"text": "#, "it is not JSON: EOF while parsing a value at line 1 column 9"),
@@ -421,6 +440,8 @@ mod tests {
             let texts = payload(template, "application/vnd.chat+json", &sample::alert());
             assert_eq!((texts.payload, texts.payload_fault.as_deref()), (None, Some(why)));
             assert!(texts.title.starts_with("[critical] "), "{}", texts.title);
+            let told = format!("refused\n\npayment-errors: webhook body template failed: {why}");
+            assert!(texts.body.ends_with(&told), "{}", texts.body);
         }
     }
 }

@@ -9,23 +9,23 @@
 //! | `notification` | the notification's id |
 //! | `first` | the id of the notification that told of the alert first: its own, if it is that one; absent for others |
 //! | `ask` | what to type to learn what became of it |
-//! | `kind` | `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test` |
+//! | `kind` | `firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test` |
 //! | `namespace`, `object` {`kind`, `name`, `uid`} | what caused it |
 //! | `severity` | `info`, `warning`, `critical` |
 //! | `title`, `body` | the rendered texts |
 //! | `group` | label name to value |
 //! | `orderingKey` | deliveries with the same key arrive in order |
 //! | `created` | when it was decided, RFC 3339 |
-//! | `cause` | the details by kind, as the hub tells them ([`domain::Cause`]), but not who lives in which time zone |
+//! | `cause` | the details by kind, as `belfry ask -o json` tells them ([`domain::Cause::told`]), but not who lives in which time zone |
 //!
 //! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use domain::{Cause, Digest};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -57,13 +57,10 @@ pub(crate) struct Event {
 }
 
 /// What a receiver is told of the cause: addresses of participants are not its business.
-fn told(cause: &Cause) -> Cow<'_, Cause> {
-    let mut told = Cow::Borrowed(cause);
-    if let Cause::Reminder { time_zones, .. } = cause
-        && !time_zones.is_empty()
-        && let Cause::Reminder { time_zones, .. } = told.to_mut()
-    {
-        time_zones.clear();
+fn told(cause: &Cause) -> Value {
+    let mut told = cause.told();
+    if let Value::Object(told) = &mut told {
+        told.remove("timeZones");
     }
     told
 }
@@ -86,7 +83,7 @@ struct Data<'a> {
     group: &'a BTreeMap<String, String>,
     ordering_key: &'a str,
     created: Timestamp,
-    cause: &'a Cause,
+    cause: Value,
 }
 
 /// See [`Event::plain`].
@@ -200,7 +197,7 @@ fn data(message: &Message, body: &str) -> Box<RawValue> {
         group: &notification.group,
         ordering_key: &notification.ordering_key,
         created: notification.created,
-        cause: &told(&notification.cause),
+        cause: told(&notification.cause),
     };
     RawValue::from_string(json(&data)).unwrap_or_default()
 }

@@ -61,7 +61,7 @@ pub trait Channel: Send + Sync {
 
 /// Words for a notification that all channels share.
 pub(crate) struct Words<'a> {
-    /// `alert.firing`, `alert.repeat`, `alert.resolved`, `record`, `reminder`, `test`.
+    /// As [`Cause::kind`] has it.
     pub(crate) kind: &'static str,
     /// What caused it.
     pub(crate) object: Object<'a>,
@@ -80,23 +80,14 @@ pub(crate) struct Object<'a> {
 impl<'a> Words<'a> {
     pub(crate) fn of(notification: &'a Notification) -> Self {
         const RULE: (&str, &str) = ("AlertRule", "alertrules");
-        let (kind, (object, plural), name, uid) = match &notification.cause {
-            Cause::Alert { rule, name, alert } => {
-                let kind = match alert.kind {
-                    AlertKind::Firing => "alert.firing",
-                    AlertKind::Repeat { .. } => "alert.repeat",
-                    AlertKind::Resolved => "alert.resolved",
-                };
-                (kind, RULE, name, *rule)
-            }
-            Cause::Record { rule, name, .. } => ("record", RULE, name, *rule),
-            Cause::Reminder { schedule, name, .. } => {
-                ("reminder", ("Schedule", "schedules"), name, *schedule)
-            }
+        let ((object, plural), name, uid) = match &notification.cause {
+            Cause::Alert { rule, name, .. } | Cause::Record { rule, name, .. } => (RULE, name, *rule),
+            Cause::Reminder { schedule, name, .. } => (("Schedule", "schedules"), name, *schedule),
             Cause::Test { channel, name, .. } => {
-                ("test", ("NotificationChannel", "notificationchannels"), name, *channel)
+                (("NotificationChannel", "notificationchannels"), name, *channel)
             }
         };
+        let kind = notification.cause.kind();
         Self { kind, object: Object { kind: object, plural, name, uid } }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn later(kind: AlertKind, closed: Option<&str>) -> Notification {
         later.id = domain::ids::alert_notification(alert.episode, kind);
     }
     if kind == AlertKind::Resolved {
-        let word = if closed.is_some() { "Closed, its rule was changed: " } else { domain::RESOLVED };
+        let word = if closed.is_some() { domain::CLOSED } else { domain::RESOLVED };
         later.title = format!("{word}{}", later.title);
     }
     later

@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::{AlertKind, RecordRef, RulePlan, Severity, Values};
 
 /// What the title of an alert that is over begins with, unless its template speaks of that itself.
 pub const RESOLVED: &str = "Resolved: ";
+/// What the title of one begins with that was closed since its rule was changed: nobody knows whether it is over.
+pub const CLOSED: &str = "Closed, its rule was changed: ";
+/// A repeat of an alert that is younger than this says at which time of the day it began, an older one the date too.
+const TODAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a rule's templates may speak of.
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub struct AlertData<'a> {
     pub since: Timestamp,
     /// Which of an alert's notifications it is; none for one record.
     pub kind: Option<AlertKind>,
+    /// It was closed since its rule was changed: nobody knows whether it is over.
+    pub closed: bool,
     /// The last record of the window, or the one that has the value: its value as the worker kept it, and where it is.
     pub record: Option<(&'a serde_json::Value, &'a RecordRef)>,
     /// The first record of the window.
@@ -52,19 +58,27 @@ pub struct AlertData<'a> {
 }
 
 impl AlertData<'_> {
-    /// The title of this, where its template does not speak of whether it is over: one that is must not look like another
-    /// alarm.
+    /// The title of this, where its template does not say itself which of an alert's messages it is: none but the first may
+    /// look like a new alarm.
     pub fn titled(&self, title: String) -> String {
-        if self.is_resolved() { format!("{RESOLVED}{title}") } else { title }
+        match self.word() {
+            "resolved" => format!("{RESOLVED}{title}"),
+            "closed" => format!("{CLOSED}{title}"),
+            "repeat" => {
+                let young = self.window_end.duration_since(self.since) < TODAY;
+                let form = if young { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+                format!("Still firing since {}: {title}", self.since.strftime(form))
+            }
+            _ => title,
+        }
     }
 
-    /// Whether an alert is over.
-    pub fn is_resolved(&self) -> bool {
-        self.kind == Some(AlertKind::Resolved)
-    }
-
-    /// `firing`, `repeat`, `resolved` or `record`.
+    /// `firing`, `repeat`, `resolved`, `closed` or `record`.
     pub fn word(&self) -> &'static str {
-        self.kind.map_or("record", AlertKind::name)
+        match self.kind {
+            Some(AlertKind::Resolved) if self.closed => "closed",
+            Some(kind) => kind.name(),
+            None => "record",
+        }
     }
 }

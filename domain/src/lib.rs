@@ -22,7 +22,7 @@ mod reading;
 mod reason;
 mod retry;
 
-pub use alert_data::{AlertData, RESOLVED};
+pub use alert_data::{AlertData, CLOSED, RESOLVED};
 /// When something happens, as a plan carries it.
 pub use calendar::{RecurrenceSpec, ReminderTime};
 pub use channel::{

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// How bad it is.
@@ -219,6 +220,41 @@ pub enum Cause {
         /// The annotation's value.
         request: String,
     },
+}
+
+impl Cause {
+    /// Which message it is, in the one word that people and programs are told: `firing`, `repeat`, `resolved`, `closed`
+    /// (its rule was changed, and nobody knows whether it is over), `record`, `reminder` or `test`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Alert { alert, .. } => match alert.kind {
+                AlertKind::Firing => "firing",
+                AlertKind::Repeat { .. } => "repeat",
+                AlertKind::Resolved if alert.closed.is_some() => "closed",
+                AlertKind::Resolved => "resolved",
+            },
+            Self::Record { .. } => "record",
+            Self::Reminder { .. } => "reminder",
+            Self::Test { .. } => "test",
+        }
+    }
+
+    /// What `status` of templates says: `firing`, `resolved` or `closed`.
+    pub fn status(&self) -> &'static str {
+        match self.kind() {
+            over @ ("resolved" | "closed") => over,
+            _ => "firing",
+        }
+    }
+
+    /// As programs are told: what is stored, but the alert's kind in the word of [`Cause::kind`].
+    pub fn told(&self) -> Value {
+        let mut told = serde_json::to_value(self).unwrap_or_default();
+        if let Some(kind) = told.pointer_mut("/alert/kind/type") {
+            *kind = self.kind().into();
+        }
+        told
+    }
 }
 
 /// Where a delivery stands.

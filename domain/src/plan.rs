@@ -2,7 +2,7 @@
 //!
 //! The operator validates before it makes a plan, so readers trust its values. Never here: a secret's value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use calendar::{RecurrenceSpec, ReminderTime};
 use jiff::Timestamp;
@@ -159,6 +159,20 @@ pub struct RulePlan {
     /// How its alerts behave beyond that.
     #[serde(default)]
     pub policy: AlertPolicy,
+}
+
+impl RulePlan {
+    /// Where records of a topic go that can't be decoded; none of one that is itself named like such a topic, unless the
+    /// rule says where.
+    pub fn dead_letter_topic_of(&self, topic: &str) -> Option<String> {
+        let default = || (!topic.ends_with(".DLT")).then(|| format!("{topic}.DLT"));
+        self.dead_letter_topic.clone().or_else(default)
+    }
+
+    /// Where records of all of its topics go that can't be decoded.
+    pub fn dead_letter_topics(&self) -> BTreeSet<String> {
+        self.topics.iter().filter_map(|topic| self.dead_letter_topic_of(topic)).collect()
+    }
 }
 
 /// How a rule's alerts behave beyond their condition. Not part of what decides its counts: a change keeps the state.

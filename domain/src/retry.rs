@@ -69,7 +69,8 @@ impl DeliveryPolicy {
             Outcome::Later { reason, wait, .. } => (reason, *wait),
         };
         if made >= self.retry.max_attempts {
-            return Verdict::End(DeliveryState::Dead, format!("gave up after {made} attempts: {reason}"));
+            let attempts = if made == 1 { "attempt" } else { "attempts" };
+            return Verdict::End(DeliveryState::Dead, format!("gave up after {made} {attempts}: {reason}"));
         }
         let wait = self.retry.delay(made, chance).max(asked.unwrap_or_default());
         again(wait, now, expires, reason)

@@ -1,9 +1,8 @@
 # Role: what the demo is made of: showing commands with their real output, waiting for conditions, the receivers'
-# manners, and the hub's story of a notification. Sourced by demo.sh, after common.sh.
+# manners, and what became of a notification. Sourced by demo.sh, after common.sh.
 # shellcheck shell=bash
 
-inside='' hub='' # set by demo.sh: how to get into the test bed's cluster; the hub's ADDRESS:PORT
-hub_name=belfry-hub.belfry-system.svc hub_ca=target/demo-hub-ca.crt # what its certificate is for; whom to trust
+inside='' # set by demo.sh: how to get into the test bed's cluster
 bold='' plain=''
 [ ! -t 1 ] || bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 
@@ -123,47 +122,30 @@ seen() {
     "   \(.time_ms / 1000 | floor | strftime("%H:%M:%S"))  answered \(.status)  webhook-id \(.headers["webhook-id"])  \(.body | fromjson | .data.title)"'
 }
 
-# Sets hub: the Service's address where this machine reaches it, otherwise one that kubectl forwards until we end.
-find_hub() {
-  kubectl -n belfry-system get configmap belfry-ca -o 'jsonpath={.data.ca\.crt}' >"$hub_ca"
-  if [ -z "${BELFRY_IMAGE:-}" ]; then
-    hub=$(kubectl -n belfry-system get svc belfry-hub -o 'jsonpath={.spec.clusterIP}'):8443
-    return
-  fi
-  kubectl -n belfry-system port-forward svc/belfry-hub 18443:8443 >/dev/null 2>&1 &
-  # shellcheck disable=SC2064
-  trap "kill $! 2>/dev/null || true" EXIT
-  hub=127.0.0.1:18443
-  wait_until 20 "the hub behind kubectl port-forward" port_open 127.0.0.1 18443
-}
+# What a person types; the kubeconfig is all that it needs.
+belfry() { "$PWD/$(target_dir)/debug/belfry" "$@"; }
 
-# ask PATH: of the hub, as the service account `reader` of namespace platform.
-ask() {
-  local token
-  token=$(kubectl -n platform create token reader --audience=belfry-hub)
-  curl -sS --fail --noproxy '*' --cacert "$hub_ca" --connect-to "::$hub" -H "Authorization: Bearer $token" \
-    "https://$hub_name:8443/v1/namespaces/platform/$1"
-}
+# told CHANNEL [FLAG...]: the newest notifications to a channel of platform, a JSON object a line.
+told() { belfry list -n platform --channel "$1" -o json "${@:2}"; }
 
-# story CHANNEL: of the newest notifications to a channel the one that took most attempts, as the hub tells it.
+# story CHANNEL: the newest notifications to a channel, and what became of the one that took most attempts.
 story() {
   local id
-  id=$(ask "notifications?object=$(uid_of "$1")&limit=3" | jq -r --arg channel "$1" \
-    '.items | max_by([.deliveries[] | select(.channel == $channel) | .attempts | length] | add) | .notification.id')
-  # shellcheck disable=SC2016
-  printf '\n%s$ curl --cacert %s --connect-to ::%s -H "Authorization: Bearer $(kubectl -n platform create token reader --audience=belfry-hub)" %s%s\n' \
-    "$bold" "$hub_ca" "$hub" "https://$hub_name:8443/v1/namespaces/platform/notifications/$id" "$plain"
-  ask "notifications/$id" | jq '{notification: (.notification | {title, severity, group, created, cause}),
-    deliveries: [.deliveries[] | {channel, state, reason, attempts: [.attempts[] | "\(.number): \(.started) to \(.ended): \(.outcome) \(.reason)"]}]}' | cut -c1-300
+  id=$(told "$1" --limit 3 | jq -rs --arg channel "$1" \
+    'max_by([.deliveries[] | select(.channel == $channel) | .attempts | length] | add) | .notification.id')
+  show belfry list -n platform --channel "$1" --limit 3
+  # It ends with 1 while not all have arrived.
+  show belfry ask "$id" -n platform || true
 }
-
-uid_of() { kubectl -n platform get nch "$1" -o 'jsonpath={.metadata.uid}'; }
 
 # in_state CHANNEL STATE: how many deliveries over the channel are in a state, as the hub knows. A channel's status tells
 # counts up to half a minute later.
 in_state() {
-  ask "notifications?object=$(uid_of "$1")&state=$2&limit=500" |
-    jq --arg channel "$1" --arg state "$2" '[.items[].deliveries[] | select(.channel == $channel and .state == $state)] | length'
+  local all
+  # Of a hub that gives no answer nothing is known: that is not none.
+  all=$(told "$1" --state "$2" --limit 500) || return 1
+  jq -s --arg channel "$1" --arg state "$2" \
+    '[.[].deliveries[] | select(.channel == $channel and .state == $state)] | length' <<<"$all"
 }
 none_pending() { [ "$(in_state "$1" Pending)" = 0 ]; }
 at_least() { [ "$(in_state "$1" "$2")" -ge "$3" ]; }

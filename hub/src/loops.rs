@@ -72,6 +72,7 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     let run = |name, pace| {
         // Counted from the start, so that a loop whose first run hangs shows too.
         health.beat(name, pace, Instant::now());
+        app.metrics.loop_failures.get_or_create(&LoopLabel { task: name }).inc_by(0);
         Runs { name, pace, app: app.clone(), health: health.clone(), failing: None }
     };
     tasks.spawn(every(

@@ -144,7 +144,23 @@ impl Metrics {
         };
         metrics.register(&mut registry);
         registry.register_collector(Box::new(ledger));
+        metrics.begin();
         Self { registry, ..metrics }
+    }
+
+    /// A rise is seen only from a value: what an alert is made on is there before it first happens.
+    fn begin(&self) {
+        for reason in STORAGE {
+            self.storage_errors.get_or_create(&ReasonLabel { reason }).inc_by(0);
+        }
+        for reason in STORAGE.into_iter().chain(["Busy", "Timeout"]) {
+            self.read_errors.get_or_create(&ReasonLabel { reason }).inc_by(0);
+        }
+        for channel_type in ["Slack", "Email", "Webhook", "Kafka"] {
+            for outcome in ["Delivered", "Later", "Refused", "Unknown"] {
+                self.attempts.get_or_create(&AttemptLabels { channel_type, outcome }).inc_by(0);
+            }
+        }
     }
 
     fn register(&self, to: &mut Registry) {
@@ -215,6 +231,9 @@ impl Metrics {
         Ok(text)
     }
 }
+
+/// Reasons of failures of the database.
+pub(crate) const STORAGE: [&str; 3] = ["StorageFull", "Corrupt", "Storage"];
 
 #[derive(Debug)]
 struct Seen {
@@ -393,6 +412,21 @@ mod tests {
         let named = text.lines().filter(|line| !line.starts_with('#'));
         for line in named {
             assert!(line.starts_with("belfry_hub_"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_an_alert_is_made_on_begins_at_zero() {
+        let text = Metrics::new().text().expect("text");
+        for line in [
+            "belfry_hub_storage_errors_total{reason=\"StorageFull\"} 0\n",
+            "belfry_hub_storage_errors_total{reason=\"Corrupt\"} 0\n",
+            "belfry_hub_storage_errors_total{reason=\"Storage\"} 0\n",
+            "belfry_hub_read_errors_total{reason=\"Timeout\"} 0\n",
+            "belfry_hub_attempts_total{channel_type=\"Kafka\",outcome=\"Delivered\"} 0\n",
+            "belfry_hub_fallback_texts_total 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
         }
     }
 

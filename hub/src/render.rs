@@ -177,6 +177,7 @@ mod tests {
             window_end: SINCE,
             since: SINCE,
             kind: Some(AlertKind::Firing),
+            closed: false,
             record: None,
             first: None,
             value: None,
@@ -220,10 +221,11 @@ mod tests {
 
     #[test]
     fn what_is_over_does_not_look_like_another_alarm_unless_its_template_says_what_it_is() {
-        let said = |title: &str, kind: AlertKind| {
+        let told = |title: &str, kind: AlertKind, closed: bool| {
             let (plan, group) = (plan(title, "{{ count }}"), BTreeMap::new());
             let alert = AlertData {
                 kind: Some(kind),
+                closed,
                 record: Some((&serde_json::json!({"status": 500}), &at())),
                 ..alert(&plan, &group)
             };
@@ -231,12 +233,17 @@ mod tests {
             assert_eq!(rendered.summary, "7");
             rendered.title
         };
+        let said = |title: &str, kind: AlertKind| told(title, kind, false);
         let silent = "search has been silent for 20s, last {{ record.status }}";
         assert_eq!(said(silent, AlertKind::Firing), "search has been silent for 20s, last 500");
-        assert_eq!(said(silent, AlertKind::Repeat { n: 1 }), "search has been silent for 20s, last 500");
+        let again = said(silent, AlertKind::Repeat { n: 1 });
+        assert_eq!(again, "Still firing since 08:00 UTC: search has been silent for 20s, last 500");
         assert_eq!(said(silent, AlertKind::Resolved), "Resolved: search has been silent for 20s, last 500");
         let own = "{% if status == 'resolved' %}search is back{% else %}search is silent{% endif %}";
         assert_eq!(said(own, AlertKind::Resolved), "search is back");
+        assert_eq!(told(own, AlertKind::Resolved, true), "Closed, its rule was changed: search is silent");
+        assert_eq!(said(own, AlertKind::Repeat { n: 1 }), "Still firing since 08:00 UTC: search is silent");
+        assert_eq!(said("{{ kind }}: search", AlertKind::Repeat { n: 1 }), "repeat: search");
         assert_eq!(said("{{ kind }}: search", AlertKind::Resolved), "resolved: search");
         let failed = said("{{ kind }} {{ nothing }}", AlertKind::Resolved);
         assert!(failed.starts_with("Resolved: payment-errors: title template failed: "), "{failed}");

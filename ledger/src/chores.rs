@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::catalog::Object;
 use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
 use crate::expiry::remove;
-use crate::outcomes::end;
+use crate::outcomes::{CAUSE_DELETED, CHANNEL_DELETED, end};
 use crate::sql::{ms, set, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Topic, reads};
@@ -152,7 +152,7 @@ async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i6
     .bind(BATCH)
     .fetch_all(&mut tx.conn)
     .await?;
-    deleted(tx, &pending, now).await?;
+    deleted(tx, &pending, CHANNEL_DELETED, now).await?;
     if pending.len() as i64 >= BATCH {
         return Ok(Some(chore.upto));
     }
@@ -160,12 +160,12 @@ async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i6
     Ok(None)
 }
 
-async fn deleted(tx: &mut Tx, pending: &[Stands], now: Timestamp) -> Result<(), Error> {
+async fn deleted(tx: &mut Tx, pending: &[Stands], why: &str, now: Timestamp) -> Result<(), Error> {
     if pending.is_empty() {
         return Ok(());
     }
     let changes: Vec<Change> =
-        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, "Deleted")).collect();
+        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, why)).collect();
     apply(tx, &changes, HashMap::new(), now).await
 }
 
@@ -190,7 +190,7 @@ async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64
     .bind(2 * BATCH)
     .fetch_all(&mut tx.conn)
     .await?;
-    deleted(tx, &pending, now).await?;
+    deleted(tx, &pending, CAUSE_DELETED, now).await?;
     Ok(Some(if pending.len() as i64 >= 2 * BATCH { chore.upto } else { *last }))
 }
 
@@ -213,7 +213,7 @@ async fn namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<
         .bind(2 * BATCH)
         .fetch_all(&mut tx.conn)
         .await?;
-        deleted(tx, &pending, now).await?;
+        deleted(tx, &pending, CAUSE_DELETED, now).await?;
         if (pending.len() as i64) < 2 * BATCH {
             remove(tx, &rows).await?;
         }

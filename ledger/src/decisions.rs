@@ -132,7 +132,7 @@ fn tell(
                 waits = waits.or(Some(place));
                 if left.room() {
                     let (labels, last) = (group.labels.clone(), group.sample.clone());
-                    let told = Told { labels, decision: decision.clone(), first, last, top };
+                    let told = Told { labels, decision: decision.clone(), first, last, top, closed: false };
                     let (object, of) = (Arc::clone(&rule.object), Of::Alert(Box::new(told)));
                     left.ask(targets(catalog, &object), Ask { id, object, group: Some(group.g), of });
                 }

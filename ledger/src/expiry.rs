@@ -12,7 +12,7 @@ use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
-use crate::outcomes::end;
+use crate::outcomes::{CHANNEL_DELETED, end};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Pruned, letters, reads, undelivered};
@@ -91,7 +91,7 @@ pub(crate) async fn break_off(
     for row in rows.iter().filter(|row| row.stands.state == DeliveryState::Pending) {
         let plan = row.stands.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
         let Some(plan) = plan else {
-            changes.push(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
+            changes.push(end(&row.stands, DeliveryState::Suppressed, CHANNEL_DELETED));
             continue;
         };
         if let Some(c) = row.stands.c {

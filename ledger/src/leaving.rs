@@ -121,14 +121,12 @@ fn close(
     // The episode keeps the id under which it fired.
     let rule = Rule { state, ..rule };
     let id = rule.alert_id(&labels, &decision);
-    let Some(mut rendered) = texts.get(&id).cloned() else {
-        let told = Told { labels, decision, first: None, last: sample, top: BTreeMap::new() };
+    let Some(rendered) = texts.get(&id).cloned() else {
+        let (top, closed) = (BTreeMap::new(), true);
+        let told = Told { labels, decision, first: None, last: sample, top, closed };
         let (object, of) = (Arc::clone(object), Of::Alert(Box::new(told)));
         return Ok(Closed::Waits(Ask { id, object, group: None, of }));
     };
-    if let Some(title) = rendered.title.strip_prefix(domain::RESOLVED) {
-        rendered.title = format!("Closed, its rule was changed: {title}");
-    }
     let group: BTreeMap<String, String> = serde_json::from_str(&labels)?;
     let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
     let shown = (Shown::only(sample.as_ref()), Some("RuleChanged"));

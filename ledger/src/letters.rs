@@ -226,8 +226,9 @@ impl Ledger {
 fn topics(catalog: &Catalog, namespace: &str) -> Vec<LetterTopic> {
     let sources = catalog.space(namespace).into_iter().flat_map(|space| space.sources.values());
     let rules = sources.flat_map(|source| source.rules.values());
-    let topics = rules.filter_map(|rule| {
-        Some(LetterTopic { rule: rule.name.clone(), topic: rule.plan.dead_letter_topic.clone()? })
+    let topics = rules.flat_map(|rule| {
+        let topics = rule.plan.dead_letter_topics().into_iter();
+        topics.map(|topic| LetterTopic { rule: rule.name.clone(), topic })
     });
     let mut topics: Vec<LetterTopic> = topics.take(TOPICS).collect();
     topics.sort();

@@ -139,7 +139,7 @@ fn decide(
     }
     let channel = row.stands.c.and_then(|c| tx.catalog.channel_at(c));
     let Some(policy) = channel.and_then(|channel| channel.channel()).map(|plan| &plan.delivery) else {
-        return Some(end(&row.stands, DeliveryState::Suppressed, "Deleted"));
+        return Some(end(&row.stands, DeliveryState::Suppressed, CHANNEL_DELETED));
     };
     let sent = !matches!(told.outcome, Outcome::NotSent { .. });
     let made = row.stands.made + i64::from(sent);
@@ -158,6 +158,11 @@ fn decide(
     let reason = told.outcome.reason().to_owned();
     Some(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason })
 }
+
+/// Why a delivery is not wanted any more: the object that caused it is gone.
+pub(crate) const CAUSE_DELETED: &str = "what caused it was deleted, so it is not sent any more (Deleted)";
+/// Or its channel.
+pub(crate) const CHANNEL_DELETED: &str = "its channel was deleted, so it is not sent any more (Deleted)";
 
 /// An end that no attempt brought about.
 pub(crate) fn end(from: &Stands, state: DeliveryState, why: &str) -> Change {

@@ -25,8 +25,11 @@ const ATTEMPTS: usize = 50;
 /// Attempts of a story.
 const ALL_ATTEMPTS: usize = 2_000;
 /// What a pending delivery of what was deleted waits for.
-const DELETED: &str =
+const CAUSE_LEAVES: &str =
     "what caused it was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
+/// What one waits for whose channel was deleted.
+const CHANNEL_LEAVES: &str =
+    "its channel was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
 /// Notifications that one page looks at.
 const LOOKED_AT: i64 = 500;
 
@@ -67,39 +70,47 @@ impl Delivery {
         let state = self.state;
         let waits = state == DeliveryState::Pending && self.lease.is_none();
         let paused = self.paused.filter(|until| *until > self.due);
-        let deleted = waits && self.is_deleted(catalog)?;
+        let leaves = if waits { self.leaves(catalog)? } else { None };
+        // A time at which nothing happens is none.
+        let goes_on = self.head && leaves.is_none() && !self.is_suspended(catalog);
         Ok(DeliveryRecord {
             id: self.id.as_deref().map(uuid).transpose()?,
             channel: self.channel.clone(),
             recipient: self.recipient.clone(),
             state,
-            reason: if deleted {
-                DELETED.to_owned()
+            reason: if let Some(why) = leaves {
+                why.to_owned()
             } else if state == DeliveryState::Pending {
                 self.waits_for(catalog)
             } else {
                 self.reason.clone()
             },
-            next_attempt: waits.then(|| time(paused.unwrap_or(self.due))).filter(|_| self.head && !deleted),
+            next_attempt: waits.then(|| time(paused.unwrap_or(self.due))).filter(|_| goes_on),
             expires: time(self.expires),
             attempts_left_out: (self.numbered - attempts.len() as i64).max(0),
             attempts,
         })
     }
 
-    /// Whether what caused it is gone: it is sent no more, and ended soon.
-    fn is_deleted(&self, catalog: &Catalog) -> Result<bool, Error> {
+    /// Why it is sent no more, and ended soon: what caused it is gone, or its channel.
+    fn leaves(&self, catalog: &Catalog) -> Result<Option<&'static str>, Error> {
         let object = catalog.get(uuid(&self.object)?);
-        Ok(self.leaving || object.is_some_and(|object| object.absent.is_some()))
+        if self.leaving || object.is_some_and(|object| object.absent.is_some()) {
+            return Ok(Some(CAUSE_LEAVES));
+        }
+        let is_there = |c| catalog.channel_at(c).is_some_and(|channel| channel.absent.is_none());
+        Ok(self.c.filter(|c| !is_there(*c)).map(|_| CHANNEL_LEAVES))
+    }
+
+    fn is_suspended(&self, catalog: &Catalog) -> bool {
+        self.c.and_then(|c| catalog.channel_at(c)).is_some_and(|channel| channel.plan.suspended)
     }
 
     /// What a pending delivery waits for.
     fn waits_for(&self, catalog: &Catalog) -> String {
-        let suspended =
-            self.c.and_then(|c| catalog.channel_at(c)).is_some_and(|channel| !channel.is_active());
         if self.lease.is_some() {
             "under way".to_owned()
-        } else if suspended {
+        } else if self.is_suspended(catalog) {
             "its channel is suspended".to_owned()
         } else if self.c.is_some() && !self.head {
             "waits for an earlier message with the same ordering key".to_owned()

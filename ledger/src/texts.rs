@@ -60,6 +60,8 @@ pub(crate) struct Told {
     pub(crate) first: Option<String>,
     pub(crate) last: Option<String>,
     pub(crate) top: BTreeMap<String, Values>,
+    /// It was closed, not by its condition.
+    pub(crate) closed: bool,
 }
 
 /// What a step left to do.
@@ -112,7 +114,11 @@ impl Ask {
                 };
                 let (first, last) = (read(&told.first), read(&told.last));
                 let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &told.top };
-                Some(make(&rule.subject().alert(&group, &told.decision, shown)))
+                let mut data = rule.subject().alert(&group, &told.decision, shown);
+                if told.closed {
+                    data.closed = true;
+                }
+                Some(make(&data))
             }
         }
     }

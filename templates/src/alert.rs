@@ -121,7 +121,10 @@ struct At<'a> {
 impl<'a> Data<'a> {
     /// Of this.
     pub fn of(alert: &'a AlertData<'a>) -> Self {
-        let resolved = alert.is_resolved();
+        let status = match alert.word() {
+            over @ ("resolved" | "closed") => over,
+            _ => "firing",
+        };
         Self {
             alert,
             values_of_all: OnceCell::new(),
@@ -135,10 +138,10 @@ impl<'a> Data<'a> {
             window_end: alert.window_end,
             since: alert.since,
             kind: alert.word(),
-            status: if resolved { "resolved" } else { "firing" },
+            status,
             labels: alert.group,
             starts_at: alert.since,
-            ends_at: resolved.then_some(alert.window_end),
+            ends_at: (status != "firing").then_some(alert.window_end),
             value: alert.value.map_or_else(|| Cow::Owned(alert.count.to_string()), Cow::Borrowed),
             previous: alert.previous,
             values: alert.values,
@@ -187,7 +190,7 @@ impl<'a> Data<'a> {
                 (text, Some(error.message))
             }
         };
-        let says_itself = compiled.as_ref().is_ok_and(Template::tells_apart);
+        let says_itself = compiled.as_ref().is_ok_and(|template| template.tells_apart(self.alert.word()));
         if which == Which::Summary || says_itself && fault.is_none() {
             return (text, fault);
         }

@@ -33,7 +33,7 @@ pub use failures::Failures;
 pub use meter::{Clock, MAX_ITEMS, MAX_TEXT, STEPS};
 use meter::{Meter, Stop};
 use run::{Escape, Run};
-use tree::{Reader, Stmt};
+use tree::{Reader, Stmt, Tells};
 use value::Value;
 
 /// The longest source of a template, bytes.
@@ -45,7 +45,7 @@ pub struct Template {
     body: Arc<[Stmt]>,
     escape: Escape,
     weight: usize,
-    tells_apart: bool,
+    tells: Tells,
 }
 
 impl std::fmt::Debug for Template {
@@ -150,8 +150,8 @@ impl Template {
             let (line, column) = position(text, refused.at);
             TemplateError { line: Some(line), column: Some(column), message: refused.words }
         })?;
-        let (weight, tells_apart) = (size_of::<Self>() + reader.weight, reader.tells_apart);
-        Ok(Self { body: body.into(), escape, weight, tells_apart })
+        let (weight, tells) = (size_of::<Self>() + reader.weight, reader.tells);
+        Ok(Self { body: body.into(), escape, weight, tells })
     }
 
     /// Renders. An undefined value, too many steps, too much time or too long an output is an error: the caller falls back.
@@ -182,9 +182,14 @@ impl Template {
         }
     }
 
-    /// Whether it speaks of `kind`, `status` or `endsAt`, and so says itself what is over.
-    pub fn tells_apart(&self) -> bool {
-        self.tells_apart
+    /// Whether it says itself that a message is of this kind: of one that is over by `kind`, `status` or `endsAt`; of a
+    /// `repeat`, or one that was `closed`, by writing the word or asking for it.
+    pub fn tells_apart(&self, kind: &str) -> bool {
+        match kind {
+            "repeat" => self.tells.repeat,
+            "closed" => self.tells.closed,
+            _ => self.tells.over,
+        }
     }
 
     /// Bytes that it takes, about.

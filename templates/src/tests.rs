@@ -72,14 +72,22 @@ fn what_is_put_into_a_string_of_json_stays_in_it() {
 }
 
 #[test]
-fn a_template_knows_whether_it_tells_what_is_over() {
-    for (text, tells) in [
-        ("{{ status }}", true),
-        ("{% if kind == 'resolved' %}ok{% endif %}", true),
-        ("{% if endsAt is defined %}ok{% endif %}", true),
-        ("{{ record.status }} {{ group.kind }} status", false),
-    ] {
-        assert_eq!(Template::compile(text).unwrap().tells_apart(), tells, "{text}");
+fn a_template_knows_which_of_an_alerts_messages_it_tells_from_the_first() {
+    let all = "{% if kind == 'resolved' %}ok{% elif kind in ['repeat', 'closed'] %}-{% endif %}";
+    let cases: [(&str, &[&str]); 7] = [
+        ("{{ status }}", &["resolved", "closed"]),
+        ("{{ kind | upper }}", &["repeat", "resolved", "closed"]),
+        ("{% if kind == 'resolved' %}ok{% endif %}", &["resolved"]),
+        (all, &["repeat", "resolved", "closed"]),
+        ("{% if status == 'closed' %}?{% endif %}", &["resolved", "closed"]),
+        ("{% if endsAt is defined %}ok{% endif %}", &["resolved"]),
+        ("{{ record.status }} {{ group.kind }} status", &[]),
+    ];
+    for (text, tells) in cases {
+        let template = Template::compile(text).unwrap();
+        let kinds = ["repeat", "resolved", "closed"].into_iter();
+        let told: Vec<_> = kinds.filter(|kind| template.tells_apart(kind)).collect();
+        assert_eq!(told, tells, "{text}");
     }
 }
 

@@ -106,12 +106,29 @@ pub(crate) struct Reader {
     depth: usize,
     /// Bytes that the tree takes, about.
     pub(crate) weight: usize,
-    /// Whether it asks which of an alert's messages it is in.
-    pub(crate) tells_apart: bool,
+    /// Whether it says which of an alert's messages it is in.
+    pub(crate) tells: Tells,
+}
+
+/// Which of an alert's messages a text tells from the first.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tells {
+    pub(crate) over: bool,
+    pub(crate) repeat: bool,
+    pub(crate) closed: bool,
 }
 
 /// The names by which a text tells an alert that is over from one that is not.
 const TELLING: [&str; 3] = ["kind", "status", "endsAt"];
+
+/// The name that an expression writes, whatever filters do with it.
+fn written<'a>(expr: &ast::Expr<'a>) -> Option<&'a str> {
+    match expr {
+        ast::Expr::Var(var) => Some(var.id),
+        ast::Expr::Filter(filter) => written(filter.expr.as_ref()?),
+        _ => None,
+    }
+}
 
 impl Reader {
     pub(crate) fn template(&mut self, stmt: &ast::Stmt<'_>) -> Read<Vec<Stmt>> {
@@ -147,7 +164,12 @@ impl Reader {
                 self.weight += raw.raw.len();
                 Ok(Stmt::Raw(raw.raw.into()))
             }
-            ast::Stmt::EmitExpr(emit) => Ok(Stmt::Emit(self.expr(&emit.expr)?)),
+            ast::Stmt::EmitExpr(emit) => {
+                let name = written(&emit.expr);
+                self.tells.repeat |= name == Some("kind");
+                self.tells.closed |= name == Some("kind") || name == Some("status");
+                Ok(Stmt::Emit(self.expr(&emit.expr)?))
+            }
             ast::Stmt::IfCond(cond) => self.deeper(cond.span(), |it| {
                 Ok(Stmt::If(it.expr(&cond.expr)?, it.body(&cond.true_body)?, it.body(&cond.false_body)?))
             }),
@@ -198,7 +220,7 @@ impl Reader {
     fn expr_here(&mut self, expr: &ast::Expr<'_>) -> Read<Expr> {
         Ok(match expr {
             ast::Expr::Var(var) => {
-                self.tells_apart |= TELLING.contains(&var.id);
+                self.tells.over |= TELLING.contains(&var.id);
                 Expr::Var(self.name(var.id))
             }
             ast::Expr::Const(it) => self.constant(&it.value, it.span())?,
@@ -353,6 +375,8 @@ impl Reader {
             ValueKind::Number => Value::Float(f64::try_from(value.clone()).unwrap_or(f64::NAN)),
             ValueKind::String => {
                 let text = value.as_str().unwrap_or_default();
+                self.tells.repeat |= text == "repeat";
+                self.tells.closed |= text == "closed";
                 self.weight += 16 + text.len();
                 Value::from(text)
             }

@@ -144,7 +144,7 @@ fn found(
             end: reminder.occurrence.end,
             time: reminder.reminder.time(),
             due: reminder.due,
-            title: schedule.title.clone(),
+            title: texts.title(&reminder.occurrence),
             summary: texts.summary(&reminder.occurrence, reminder.due),
             severity: Severity::Info,
         })

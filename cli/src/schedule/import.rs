@@ -194,8 +194,9 @@ fn report(flags: &Flags, import: &Import, outcomes: &[Outcome<'_>]) -> std::io::
     if flags.report == Output::Text && !outcomes.is_empty() {
         let count = |is: &dyn Fn(&Outcome<'_>) -> bool| outcomes.iter().filter(|it| is(it)).count();
         out.line(format_args!(
-            "{} events: {} taken ({} with remarks), {} left out, {} refused",
+            "{} {}: {} taken ({} with remarks), {} left out, {} refused",
             outcomes.len(),
+            if outcomes.len() == 1 { "event" } else { "events" },
             count(&|it| it.object.is_some()),
             count(&|it| it.object.is_some() && !it.remarks.is_empty()),
             count(&|it| matches!(it.why, Some((false, _)))),

@@ -30,6 +30,8 @@ pub(super) fn of(object: &Reported<'_>, instance: &str, now: Timestamp) -> Vec<E
     let quiet = |condition: &Condition| {
         [reasons::PROGRESSING, reasons::WORKER_BEHIND, reasons::WORKER_UNAVAILABLE, reasons::NOTHING_SENT]
             .contains(&condition.reason.as_str())
+            // The condition of this name tells it.
+            || (condition.type_ == types::READY && condition.reason == reasons::UNMATCHED)
             || (condition.type_ == types::DELIVERED && !was_undelivered && condition.status != "False")
     };
     let good_at_first = |condition: &Condition| {

@@ -137,13 +137,15 @@ pub(super) fn taken(too_many: usize, all: bool, capacity: u32, not_served: usize
     let mut told = Vec::new();
     let least = if all { "" } else { "at least " };
     if too_many > 0 {
+        let schedules = if too_many == 1 { "schedule" } else { "schedules" };
         told.push(format!(
-            "capacity {capacity} is less than what is booked: {least}{too_many} schedules that had a slot will clash with older ones"
+            "capacity {capacity} is less than what is booked: {least}{too_many} {schedules} that had a slot will clash with older ones"
         ));
     }
     if not_served > 0 {
+        let schedules = if not_served == 1 { "schedule" } else { "schedules" };
         told.push(format!(
-            "{not_served} schedules of namespaces that sharedWith does not list any more will not have it"
+            "{not_served} {schedules} of namespaces that sharedWith does not list any more will not have it"
         ));
     }
     (!told.is_empty()).then(|| told.join("; "))

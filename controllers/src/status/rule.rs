@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::rule::{AlertRuleStatus, FiringGroup};
-use domain::DropReason;
+use domain::{DropReason, PlanBody};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::messages::{RuleStatus, StatusBody, Uncountable};
 
@@ -38,25 +38,29 @@ pub fn rule(facts: &Facts<'_>, before: &AlertRuleStatus) -> AlertRuleStatus {
     }
     became::delivered(&mut conditions, facts, &told.told);
     if let Some(why) = &told.uncountable {
-        conditions.set(types::UNMATCHED, Is::True, why.reason.name(), &uncountable(why));
+        conditions.set(types::UNMATCHED, Is::True, why.reason.name(), &uncountable(why, facts));
     } else {
-        let message = "most of the records that came lately could be looked into";
+        let message = if unmatched_total(&unmatched(told)) == 0 {
+            "no record has come that can't be looked into or counted"
+        } else {
+            "fewer than three, or less than half, of the records that came lately can't be looked into or counted; \
+             status.unmatched counts all that ever came"
+        };
         conditions.set(types::UNMATCHED, Is::False, reasons::COUNTED, message);
     }
     shown(told, facts.generation, conditions)
 }
 
 /// Why records can't be counted, with one of them.
-fn uncountable(why: &Uncountable) -> String {
+fn uncountable(why: &Uncountable, facts: &Facts<'_>) -> String {
     let Uncountable { reason, share, matched, partition, offset, detail } = why;
+    let undecodable = format!("can't be decoded, and {}", graves(facts));
     let (of, what) = match (matched, reason) {
         (true, DropReason::TimeMissing) => ("that matched", "have no event time where source.eventTime says"),
         (true, DropReason::TimeAhead) => ("that matched", "have an event time too far ahead of the clock"),
         (true, DropReason::ValueMissing) => ("that matched", "have no value at the condition's path"),
         (true, _) => ("that matched", "have no single value at a path of groupBy"),
-        (false, DropReason::Undecodable) => {
-            ("that came", "can't be decoded, and are in the dead-letter topics")
-        }
+        (false, DropReason::Undecodable) => ("that came", undecodable.as_str()),
         (false, _) => ("that came", "can't be decided by match"),
     };
     let least = if *share < 100 { "at least " } else { "" };
@@ -66,30 +70,52 @@ fn uncountable(why: &Uncountable) -> String {
     } else {
         format!("; such as the one at {partition} offset {offset}")
     };
-    format!(
-        "{least}{share}% of the records {of} lately {what}{detail}{place}; status.unmatched and deadLettered count them"
-    )
+    format!("{least}{share}% of the records {of} lately {what}{detail}{place}; status.unmatched counts them")
+}
+
+/// Where records go that can't be decoded: "go to the dead-letter topic logs.DLT".
+fn graves(facts: &Facts<'_>) -> String {
+    let topics = match facts.plan.map(|plan| &plan.body) {
+        Ok(PlanBody::AlertRule(rule)) => rule.dead_letter_topics(),
+        _ => return "go to the dead-letter topics".to_owned(),
+    };
+    let first: Vec<&str> = topics.iter().take(5).map(String::as_str).collect();
+    let more = topics.len() - first.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    match first.as_slice() {
+        [] => "stay in their topic, which is itself one of dead letters".to_owned(),
+        [one] => format!("go to the dead-letter topic {one}"),
+        some => format!("go to the dead-letter topics {}{more}", some.join(", ")),
+    }
 }
 
 /// Reasons under `unmatched` that are not of records, or not of what they hold.
 const NOT_OF_RECORDS: [DropReason; 7] = [
+    DropReason::ActivationsFull,
     DropReason::GroupsEvicted,
     DropReason::GroupsFull,
     DropReason::HistoryDropped,
     DropReason::LettersDropped,
     DropReason::StateFull,
     DropReason::Tombstone,
-    DropReason::Undecodable,
 ];
 
-fn unmatched_total(told: &RuleStatus) -> i64 {
-    let counts = told.unmatched.iter().filter(|(reason, _)| !NOT_OF_RECORDS.contains(reason));
+/// Records that were not counted, by reason; the hub counts those apart that can't be decoded.
+fn unmatched(told: &RuleStatus) -> BTreeMap<DropReason, i64> {
+    let undecodable = (told.dead_lettered > 0).then_some((DropReason::Undecodable, told.dead_lettered));
+    let others = told.unmatched.iter().map(|(reason, count)| (*reason, *count));
+    undecodable.into_iter().chain(others).collect()
+}
+
+fn unmatched_total(unmatched: &BTreeMap<DropReason, i64>) -> i64 {
+    let counts = unmatched.iter().filter(|(reason, _)| !NOT_OF_RECORDS.contains(reason));
     counts.map(|(_, count)| *count).sum()
 }
 
 const GROUPS_FIRING: &str = "groups are firing; status.firing lists those that have been so longest";
 
 fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRuleStatus {
+    let unmatched = unmatched(told);
     AlertRuleStatus {
         observed_generation: generation,
         conditions: conditions.finish(),
@@ -110,8 +136,8 @@ fn shown(told: &RuleStatus, generation: i64, conditions: Conditions) -> AlertRul
         last_alert_time: moment(told.last_alert),
         late: Some(told.late),
         dead_lettered: Some(told.dead_lettered),
-        unmatched: told.unmatched.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
-        unmatched_total: Some(unmatched_total(told)),
+        unmatched_total: Some(unmatched_total(&unmatched)),
+        unmatched: unmatched.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
         last_notification: became::last(&told.told),
         undelivered: became::undelivered(&told.told),
         lag: Some(told.lag.max(0)),
@@ -125,7 +151,16 @@ fn first(map: &BTreeMap<String, i64>, most: usize) -> BTreeMap<String, i64> {
 }
 
 fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
-    let standing = quiet(facts, told);
+    let mut standing = quiet(facts, told);
+    // A rule that can't look into what comes works, and tells nobody anything.
+    if let (Standing::Ready { reason, message }, Some(why)) =
+        (&mut standing, told.and_then(|told| told.uncountable.as_ref()))
+    {
+        *message = format!("{message}; but {}", uncountable(why, facts));
+        if *reason == reasons::READY {
+            *reason = reasons::UNMATCHED;
+        }
+    }
     // What was left out for a quota within the last hour is said where people look.
     let full = match told.and_then(|told| told.full) {
         Some(DropReason::StateFull) => reasons::STATE_FULL,
@@ -141,6 +176,7 @@ fn ready(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
 
 fn quiet(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
     let over = |reason| told.is_some_and(|told| told.unmatched.contains_key(&reason));
+    let undecodable = format!("records are read and matched; those that can't be decoded {}", graves(facts));
     facts.ready(if over(DropReason::StateFull) {
         "records are read and matched; the groups of this namespace's rules have taken as many bytes as the hub keeps for \
          one namespace (hub.quotas.stateBytes, 64 MiB by default) or one group 16 MiB: status.unmatched counts the records \
@@ -158,8 +194,8 @@ fn quiet(facts: &Facts<'_>, told: Option<&RuleStatus>) -> Standing {
         "records are read and matched; the hub holds as many bytes of finished notifications as it may for the \
          namespace (hub.quotas.finishedBytes), so the oldest went before their time: status.unmatched counts them \
          under HistoryDropped"
-    } else if told.is_some_and(|told| told.dead_lettered > 0) {
-        "records are read and matched; those that can't be decoded are in the dead-letter topics, <topic>.DLT"
+    } else if told.is_some_and(|told| told.dead_lettered > 0 && told.uncountable.is_none()) {
+        undecodable.as_str()
     } else {
         "records are read and matched"
     })

@@ -210,8 +210,7 @@ async fn a_resource_is_checked_and_who_loses_it_is_a_warning() {
     };
     assert_eq!(answer(json!({"capacity": 3, "sharedWith": ["*"]})), "");
     assert!(
-        answer(json!({"capacity": 1, "sharedWith": ["*"]}))
-            .contains("1 schedules that had a slot will clash")
+        answer(json!({"capacity": 1, "sharedWith": ["*"]})).contains("1 schedule that had a slot will clash")
     );
     assert!(
         answer(json!({"capacity": 2})).contains("2 schedules of namespaces that sharedWith does not list")

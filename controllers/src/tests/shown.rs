@@ -230,6 +230,67 @@ fn a_rule_that_can_count_nothing_says_why_how_much_and_where() {
 }
 
 #[test]
+fn a_rule_that_can_count_nothing_does_not_look_healthy_where_people_look_first() {
+    let why = |reason: &str, detail: &str| Uncountable {
+        reason: reason.to_owned().into(),
+        share: 100,
+        matched: false,
+        partition: "service-logs/0".to_owned(),
+        offset: 17,
+        detail: detail.to_owned(),
+    };
+    let ready = |told_of: RuleStatus| {
+        let status = told(told_of);
+        let ready = find(&status.conditions, types::READY).unwrap().clone();
+        (ready.status, ready.reason, ready.message, status.unmatched, status.unmatched_total)
+    };
+    let mismatch = Some(why("MatchWrongType", "`>` does not take text and int"));
+    let unmatched = [(domain::DropReason::MatchWrongType, 5)].into();
+    let (is, reason, message, ..) = ready(RuleStatus { uncountable: mismatch, unmatched, ..active() });
+    assert_eq!((is.as_str(), reason.as_str()), ("True", "Unmatched"));
+    let said = "records are read and matched; but 100% of the records that came lately can't be decided by match: `>` does \
+                not take text and int; such as the one at service-logs/0 offset 17";
+    assert!(message.starts_with(said), "{message}");
+    let told_of = RuleStatus {
+        uncountable: Some(why("Undecodable", "not JSON")),
+        dead_lettered: 4,
+        unmatched: [(domain::DropReason::Tombstone, 2)].into(),
+        ..active()
+    };
+    let (_, reason, message, unmatched, total) = ready(told_of);
+    assert_eq!(reason, "Unmatched");
+    let said = "records are read and matched; but 100% of the records that came lately can't be decoded, and go to the \
+                dead-letter topic service-logs.DLT: not JSON";
+    assert!(message.starts_with(said), "{message}");
+    let counted = [("Tombstone".to_owned(), 2), ("Undecodable".to_owned(), 4)];
+    assert_eq!(unmatched, std::collections::BTreeMap::from(counted));
+    assert_eq!(total, Some(4), "what the column shows");
+}
+
+#[test]
+fn where_undecodable_records_are_is_said_by_the_topic_that_the_rule_names() {
+    let mut plan = plan();
+    let dead = RuleStatus { dead_lettered: 1, ..active() };
+    let messages = |plan: &domain::Plan| {
+        let status = shown(plan, |facts| {
+            facts.hub.as_mut().unwrap().status.as_mut().unwrap().body = StatusBody::AlertRule(dead.clone());
+        });
+        let message = |type_| find(&status.conditions, type_).unwrap().message.clone();
+        (message(types::READY), message(types::UNMATCHED))
+    };
+    let (ready, counted) = messages(&plan);
+    let said = "records are read and matched; those that can't be decoded go to the dead-letter topic ";
+    assert_eq!(ready, format!("{said}service-logs.DLT"));
+    assert!(counted.starts_with("fewer than three, or less than half, of the records"), "{counted}");
+    let domain::PlanBody::AlertRule(rule) = &mut plan.body else { panic!("a rule") };
+    rule.dead_letter_topic = Some("my-graves".to_owned());
+    assert_eq!(messages(&plan).0, format!("{said}my-graves"));
+    let none = told(active());
+    let counted = &find(&none.conditions, types::UNMATCHED).unwrap().message;
+    assert_eq!(counted, "no record has come that can't be looked into or counted");
+}
+
+#[test]
 fn a_channel_that_can_not_send_shows_at_who_names_it() {
     let stuck = |reason: &str, stalled| {
         let (name, message) = ("slack".to_owned(), "somebody else's".to_owned());

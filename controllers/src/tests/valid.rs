@@ -162,6 +162,7 @@ fn the_names_of_a_rules_texts_are_those_of_its_messages() {
         window_end: at,
         since: at,
         kind: Some(domain::AlertKind::Resolved),
+        closed: false,
         record: Some((&value, &record)),
         first: Some((&value, &record)),
         value: None,

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use alerting::values::MAX_CARDINALITY;
 use alerting::paths::Path;
+use alerting::values::MAX_CARDINALITY;
 use crds::rule::{self as wire, AlertRuleSpec, ConditionType as Type};
 use domain::{AlertPolicy, Condition, ExtremeDirection, Limit, Millis, Resolve, SHARE, SpikeDirection};
 

@@ -97,9 +97,8 @@ fn cause(cause: &Value, topics: &[String]) -> Option<(What, i64)> {
         "Alert" => {
             let alert = &cause["alert"];
             let kind = match alert["kind"]["type"].as_str()? {
-                "Firing" => "firing".to_owned(),
-                "Repeat" => format!("repeat {}", alert["kind"]["n"]),
-                "Resolved" => "resolved".to_owned(),
+                "repeat" => format!("repeat {}", alert["kind"]["n"]),
+                kind @ ("firing" | "resolved") => kind.to_owned(),
                 _ => return None,
             };
             let (end_ms, since_ms) = (instant(&alert["windowEnd"])?, instant(&alert["since"])?);
@@ -135,7 +134,7 @@ mod tests {
             "delivery": "d1", "object": {"kind": "AlertRule", "name": "errors"}, "title": "repeat 4",
             "group": {"zone": "a", "service": "x"},
             "cause": {"type": "Alert", "rule": "u", "name": "errors", "alert": {
-                "kind": {"type": "Repeat", "n": 2}, "since": "1970-01-01T00:00:05Z", "count": 4,
+                "kind": {"type": "repeat", "n": 2}, "since": "1970-01-01T00:00:05Z", "count": 4,
                 "windowStart": "1970-01-01T00:00:01Z", "windowEnd": "1970-01-01T00:00:09Z",
             }},
         })

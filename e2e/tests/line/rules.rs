@@ -81,6 +81,13 @@ async fn an_alert_fires_repeats_and_resolves_per_group_with_exact_counts_and_its
     // Fires at the end of its second, repeats after 4 s and 8 s while the window of 10 s still holds all seven.
     let titles: Vec<_> = all.iter().map(|one| body(one)["data"]["title"].clone()).collect();
     assert_eq!(titles.len(), 4, "firing, two repeats, resolved: {titles:?}");
+    for repeat in &titles[1..3] {
+        let title = repeat.as_str().unwrap_or_default();
+        assert!(
+            title.starts_with("Still firing since ") && title.ends_with(" UTC: errors a 7"),
+            "{titles:?}"
+        );
+    }
     let last = body(&all[3])["data"].clone();
     assert!(last["title"].as_str().is_some_and(|title| title.starts_with("Resolved: errors a ")), "{last}");
     assert_eq!(last["first"], first["data"]["notification"], "what is over names what it ends");

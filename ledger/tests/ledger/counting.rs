@@ -140,7 +140,7 @@ async fn a_changed_condition_closes_open_alerts_with_that_reason_and_starts_anew
     let Cause::Alert { alert: fired, .. } = &stories[0].notification.cause else { panic!("{stories:?}") };
     assert_eq!((fired.episode, stories[0].notification.id), (alert.episode, alert.first()));
     // Nobody knows whether it is over.
-    assert_eq!(stories[1].notification.title, "Closed, its rule was changed: three resolved 3");
+    assert_eq!(stories[1].notification.title, "Closed, its rule was changed: three closed 3");
     assert_eq!(bed.ledger.counts().await.unwrap().groups, 0);
 }
 

@@ -138,7 +138,10 @@ async fn what_ends_undelivered_says_that_it_may_have_arrived_where_an_attempt_en
             ),
             (DeliveryState::Expired, "expired before the next attempt: 503"),
             (DeliveryState::Dead, "410; it may have arrived: attempt 1 ended unknown"),
-            (DeliveryState::Suppressed, "Deleted; it may have arrived: attempt 2 was under way"),
+            (
+                DeliveryState::Suppressed,
+                "its channel was deleted, so it is not sent any more (Deleted); it may have arrived: attempt 2 was under way"
+            ),
         ]
     );
 }
@@ -268,6 +271,20 @@ async fn what_could_not_be_sent_is_no_attempt_and_is_kept_from_whoever_can_not_s
 }
 
 #[tokio::test]
+async fn what_waits_for_a_channel_that_was_deleted_says_so_and_names_no_time_of_an_attempt() {
+    let bed = ready(|_| {}).await;
+    records(&bed, &["pay"]).await;
+    bed.ledger.put_live(vec![RULE], at(10)).await.unwrap();
+    let delivery = bed.stories().await.remove(0).deliveries.remove(0);
+    assert_eq!((delivery.state, delivery.next_attempt), (DeliveryState::Pending, None));
+    assert!(delivery.reason.starts_with("its channel was deleted: it is not sent"), "{}", delivery.reason);
+    bed.collect(10 + 121).await;
+    let delivery = bed.stories().await.remove(0).deliveries.remove(0);
+    let why = "its channel was deleted, so it is not sent any more (Deleted)";
+    assert_eq!((delivery.state, delivery.reason.as_str()), (DeliveryState::Suppressed, why));
+}
+
+#[tokio::test]
 async fn a_suspended_channel_holds_its_deliveries_until_they_expire() {
     let bed = ready(|_| {}).await;
     records(&bed, &["pay"]).await;
@@ -278,6 +295,7 @@ async fn a_suspended_channel_holds_its_deliveries_until_they_expire() {
     assert_eq!(bed.next_claim(Pool::Send).await, None);
     let story = bed.stories().await.remove(0);
     assert_eq!(story.deliveries[0].reason, "its channel is suspended");
+    assert_eq!(story.deliveries[0].next_attempt, None, "there is no time at which it is sent");
     (plan.suspended, plan.generation) = (false, 3);
     bed.put(vec![plan.clone()]).await;
     let tasks = bed.claim(Pool::Send, 2).await;

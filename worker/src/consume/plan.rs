@@ -85,8 +85,7 @@ fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for rule in plan.rules.values() {
         for topic in &rule.plan.topics {
-            let default = || topic.strip_suffix(".DLT").is_none().then(|| format!("{topic}.DLT"));
-            if let Some(to) = rule.plan.dead_letter_topic.clone().or_else(default) {
+            if let Some(to) = rule.plan.dead_letter_topic_of(topic) {
                 all.entry(topic.clone()).or_default().insert(to);
             }
         }

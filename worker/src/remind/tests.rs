@@ -55,6 +55,18 @@ fn summaries(plan: Plan, through: &str, now: &str) -> (Vec<String>, i64) {
 }
 
 #[test]
+fn the_title_alone_says_that_it_is_a_reminder_of_what_and_when() {
+    let title = |start: &str| {
+        let plan = plan(start, "FREQ=DAILY", Policy::All);
+        let state = ReminderState { plan, through: at("2026-11-23T00:00:00Z") };
+        let (reminders, _) = found(&state, at("2026-11-23T01:00:00Z"), &mut WINDOW.clone()).unwrap();
+        reminders.reminders.first().map(|reminder| reminder.title.clone())
+    };
+    let said = "Reminder: Payments stand-up, 2026-11-23 10:00 (Asia/Seoul)";
+    assert_eq!(title("2026-11-23T10:00:00").as_deref(), Some(said));
+}
+
+#[test]
 fn a_reminder_in_time_says_when_it_starts_in_the_schedules_zone() {
     let standup = || plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
     assert_eq!(

@@ -42,6 +42,20 @@ impl<'a> Texts<'a> {
         Self { plan, schedule, now, compiled, begun: Instant::now() }
     }
 
+    /// Such as `Reminder: Payments stand-up, 2026-11-23 10:00 (Asia/Seoul)`: who reads the subject alone knows what comes
+    /// when.
+    pub fn title(&self, occurrence: &Occurrence) -> String {
+        let name = &self.schedule.recurrence.time_zone;
+        format!("Reminder: {}, {} ({name})", self.schedule.title, self.start(occurrence))
+    }
+
+    /// The start by the clock where the schedule is kept; the date of a whole day.
+    fn start(&self, occurrence: &Occurrence) -> String {
+        let zone = TimeZone::get(&self.schedule.recurrence.time_zone).unwrap_or(TimeZone::UTC);
+        let form = if self.schedule.recurrence.start.contains('T') { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d" };
+        occurrence.start.to_zoned(zone).strftime(form).to_string()
+    }
+
     /// What a reminder says below its title: by the schedule's template, or when it is, where, the link and what it is about.
     /// A template that fails is named behind that.
     pub fn summary(&self, occurrence: &Occurrence, due: Timestamp) -> String {
@@ -66,8 +80,6 @@ impl<'a> Texts<'a> {
     fn data(&self, occurrence: &Occurrence, due: Timestamp, (when, text): (&str, &str)) -> serde_json::Value {
         let About { description, location, url, resources } = &self.schedule.about;
         let name = &self.schedule.recurrence.time_zone;
-        let zone = TimeZone::get(name).unwrap_or(TimeZone::UTC);
-        let form = if self.schedule.recurrence.start.contains('T') { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d" };
         serde_json::json!({
             "text": text,
             "when": when,
@@ -78,7 +90,7 @@ impl<'a> Texts<'a> {
             "resources": resources,
             "namespace": self.plan.namespace,
             "name": self.plan.name,
-            "start": occurrence.start.to_zoned(zone).strftime(form).to_string(),
+            "start": self.start(occurrence),
             "occurrence": occurrence.start,
             "end": occurrence.end,
             "timeZone": name,
