@@ -664,7 +664,7 @@ webhook:
   url: http://example.com/
   bearerTokenSecretRef: {name: s, key: k}
   method: post
-  headers: [{name: Host, value: x}, {name: Cookie, value: x}, {name: X-A, value: x}, {name: x-a, value: y}]
+  headers: [{name: Host, value: x}, {name: Cookie, value: x}, {name: X-A, value: x}, {name: x-a, value: z}]
   body: {template: \"{{ x\", contentType: text}
 ",
                 &[
