@@ -79,6 +79,8 @@ pub(crate) struct Live {
     pub(crate) woken: Option<String>,
     /// Whether the commit was folded with what decides the rule now.
     pub(crate) current: bool,
+    /// Up to when all partitions that it reads are known: it is decided no further.
+    pub(crate) surveyed: Option<i64>,
     pub(crate) numbers: Numbers,
 }
 
@@ -91,7 +93,16 @@ impl Live {
         woken: Option<String>,
     ) -> Self {
         let params = object.rule().and_then(RuleParams::of);
-        Self { object, params, decided, observed, woken, current: false, numbers: Numbers::default() }
+        Self {
+            object,
+            params,
+            decided,
+            observed,
+            woken,
+            current: false,
+            surveyed: None,
+            numbers: Numbers::default(),
+        }
     }
 
     /// Every bucket that ends at or before takes no more counts, and is decided or due.
@@ -315,7 +326,11 @@ impl Take {
             let Some(object) = tx.catalog.get(*uid).cloned() else { continue };
             rows.insert(object.row, *uid);
             let current = self.commit.rules.get(uid) == Some(&rule.state);
-            rules.insert(*uid, Live { current, ..Live::stored(object, None, None, None) });
+            let surveyed = match &self.commit.survey {
+                Some(survey) => survey.of(&rule.plan.topics),
+                None => Some(i64::MAX),
+            };
+            rules.insert(*uid, Live { current, surveyed, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
         let stored: Vec<Stored> = query_as(

@@ -12,6 +12,7 @@ mod metrics;
 mod plan;
 mod problems;
 mod reader;
+mod survey;
 
 use std::time::Duration;
 

@@ -129,7 +129,7 @@ impl<'a> Line<'a> {
         let (events, happening) = mpsc::channel();
         let (commits, outgoing) = unbounded_channel();
         let (positions, wanted) = unbounded_channel();
-        let (ends, looked) = unbounded_channel();
+        let (looks, looked) = unbounded_channel();
         let letters = Letters::new(access.clone(), self.context.config.instance.clone());
         let (hub, key, metrics) = (self.context.clone(), self.source.to_owned(), self.metrics.clone());
         let standing = self.standing.clone();
@@ -141,10 +141,10 @@ impl<'a> Line<'a> {
             letters,
             (metrics.clone(), standing.clone()),
         ));
-        tokio::spawn(asks::positions(hub, key, broker.clone(), wanted, events.clone()));
-        tokio::spawn(asks::ends(broker.clone(), looked, events.clone()));
+        tokio::spawn(asks::positions(hub.clone(), key.clone(), broker.clone(), wanted, events.clone()));
+        tokio::spawn(asks::looks(hub, key, broker.clone(), looked, events.clone()));
         tokio::spawn(asks::topics(broker, standing.clone(), access.servers(), events.clone()));
-        let asks = Asks { commits, positions, ends };
+        let asks = Asks { commits, positions, looks };
         let reader = Reader::new(consumer, happening, asks, standing, metrics);
         let beat = self.context.health.watch("reader", crate::health::LONG);
         let (done, end) = oneshot::channel();

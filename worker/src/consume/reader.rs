@@ -15,14 +15,15 @@ use alerting::fold::Partition;
 use protocol::messages::{Commit, Entry};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::asks::Opened;
+use super::asks::{Look, Looked, Opened};
 use super::books::{Answer, Books, Key, Next};
 use super::commits::Outgoing;
 use super::metrics::{Metrics, Outcome, Reason};
 use super::plan::Compiled;
 use super::problems::Standing;
+use super::survey::Survey;
 use crate::health::Beat;
-use crate::kafka::{Consumer, Ends, Letter};
+use crate::kafka::{Consumer, Letter};
 
 /// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes, about as its commit has them:
 /// an eighth of what the hub takes at once, since they may take fifty times as much memory there.
@@ -56,7 +57,7 @@ pub enum Event {
     /// Where to read on, or why that isn't known.
     Positions(Result<BTreeMap<String, Opened>, String>),
     /// The clock from before the broker was asked, and what it said.
-    Ends(i64, Result<Ends, String>),
+    Looked(i64, Result<Looked, String>),
     /// Ids of the topics that are there.
     Topics(BTreeMap<String, String>),
     /// Leave.
@@ -69,8 +70,8 @@ pub struct Asks {
     pub commits: UnboundedSender<Outgoing>,
     /// Topics whose positions are wanted.
     pub positions: UnboundedSender<BTreeSet<String>>,
-    /// Partitions whose ends are wanted.
-    pub ends: UnboundedSender<Vec<(String, i32)>>,
+    /// Looks at how many partitions there are, and where they end.
+    pub looks: UnboundedSender<Look>,
 }
 
 /// What is held of a partition.
@@ -118,6 +119,7 @@ pub struct Reader {
     standing: Standing,
     metrics: Metrics,
     books: Books<Held>,
+    survey: Survey,
     plan: Option<Compiled>,
     pending: Option<Box<Compiled>>,
     commits: u64,
@@ -158,13 +160,16 @@ impl Reader {
         metrics: Metrics,
     ) -> Self {
         let now = Instant::now();
+        let mut books = Books::new();
+        books.surveyed(i64::MIN);
         Self {
             consumer,
             events,
             asks,
             standing,
             metrics,
-            books: Books::new(),
+            books,
+            survey: Survey::default(),
             plan: None,
             pending: None,
             commits: 0,
@@ -175,7 +180,8 @@ impl Reader {
             asking: false,
             ask_after: now,
             looking: false,
-            looked: now,
+            // The first look is at once.
+            looked: now.checked_sub(LOOK_COLD).unwrap_or(now),
             stirred_ms: 0,
             untold: BTreeMap::new(),
             told: now,
@@ -215,7 +221,7 @@ impl Reader {
             Event::Answered(..) => {}
             Event::TooLarge => self.items = (self.items / 2).max(1),
             Event::Positions(answer) => self.positions(answer),
-            Event::Ends(clock_ms, answer) => self.ends(clock_ms, answer),
+            Event::Looked(clock_ms, answer) => self.looked(clock_ms, answer),
             Event::Topics(ids) => self.topics(&ids),
             Event::Stop => self.stopping = true,
         }
@@ -234,6 +240,7 @@ impl Reader {
             if let Err(error) = self.consumer.subscribe(&plan.topics) {
                 tracing::error!(%error, "can't subscribe");
             }
+            self.survey.only(&plan.topics);
             self.wanted.retain(|key| plan.topics.iter().any(|topic| **topic == *key.topic));
         }
         tracing::info!(revision = %plan.revision, rules = plan.running.len(), topics = plan.topics.len(), "plan runs");
@@ -255,6 +262,7 @@ impl Reader {
             let _ = self.consumer.stop(&key.topic, key.partition);
         }
         self.books.abandon();
+        self.survey.forget();
         self.wanted.clear();
         self.nothing_held();
         self.standing.runs(None);
@@ -326,7 +334,8 @@ impl Reader {
                 dead_letters: Vec::new(),
             });
         }
-        let commit = Commit { revision: plan.revision.clone(), rules: plan.states.clone(), entries };
+        let (revision, rules) = (plan.revision.clone(), plan.states.clone());
+        let commit = Commit { revision, rules, survey: Some(self.survey.told()), entries };
         // The sender ends only with the process.
         let _ = self.asks.commits.send(Outgoing { id: self.commits, commit, letters });
         self.announce = false;
@@ -349,6 +358,7 @@ impl Reader {
                 }
                 Next::Read(key, offset) => {
                     self.count("elsewhere");
+                    self.survey.forget();
                     tracing::info!(%key, offset, "the ledger is elsewhere; reading again from there");
                     if let Err(error) = self.consumer.read(&key.topic, key.partition, offset) {
                         tracing::warn!(%key, %error, "can't read; asking again");
@@ -357,6 +367,7 @@ impl Reader {
                 }
                 Next::Ask(key) => {
                     self.count("unknown");
+                    self.survey.forget();
                     tracing::info!(%key, "the ledger does not know this topic; asking for positions");
                     self.want(key);
                 }

@@ -281,6 +281,36 @@ async fn a_commit_ended_within_the_backlog() -> bool {
 }
 
 #[tokio::test]
+async fn nothing_is_decided_past_the_records_of_a_topic_that_comes_later() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    let both = || vec!["logs".to_owned(), "more".to_owned()];
+    bench.plan_with(&[(OFTEN, "true")], |_, rule| rule.topics = both());
+    bench.hub.ledger().plan.as_mut().unwrap().topics = both();
+    bench.consume("a");
+    bench.produce(0, "{}").await;
+    let begun = reader::now_ms();
+    let so_far = |ledger: &hub::Ledger| ledger.bounds.last().is_some_and(|(bound, _)| *bound > begun);
+    bench.until("it is decided by the clock", |ledger| so_far(ledger)).await;
+    bench.cluster.create_topic("more", 1, 1).unwrap();
+    for _ in 0..10 {
+        bench.produce(0, "{}").await;
+        let record = FutureRecord::<[u8], str>::to("more").partition(0).payload("{}");
+        bench.producer.send(record, PATIENCE).await.unwrap();
+    }
+    let produced = reader::now_ms();
+    let read = |ledger: &hub::Ledger| ledger.topics.get("more").is_some_and(|(_, next)| next[0] == 10);
+    bench
+        .until("it is read and decided", |ledger| {
+            read(ledger) && ledger.bounds.last().is_some_and(|(bound, open)| *open == 2 && *bound > produced)
+        })
+        .await;
+    let ledger = bench.hub.ledger();
+    let past: Vec<_> = ledger.bounds.iter().filter(|(bound, open)| *open < 2 && *bound > produced).collect();
+    assert_eq!(past, [] as [&(i64, usize); 0], "the records lie before {produced}");
+}
+
+#[tokio::test]
 async fn a_commit_whose_answer_is_lost_or_that_is_not_taken_counts_once() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 2, 1).unwrap();

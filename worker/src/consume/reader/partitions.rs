@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT, now_ms};
-use crate::consume::asks::Opened;
+use crate::consume::asks::{Look, Looked, Opened};
 use crate::consume::books::Key;
-use crate::kafka::{Change, Ends};
+use crate::kafka::Change;
 
 /// After a position was out of range, look after this time.
 const LOOK_LOST: Duration = Duration::from_millis(200);
@@ -79,7 +79,8 @@ impl Reader {
             if !partitions.is_empty() {
                 self.looking = true;
                 self.looked = now;
-                let _ = self.asks.ends.send(partitions);
+                let (topics, open) = (plan.topics.clone(), self.survey.open().clone());
+                let _ = self.asks.looks.send(Look { topics, open, partitions });
             }
         }
     }
@@ -89,6 +90,7 @@ impl Reader {
         self.asking = false;
         self.ask_after = Instant::now() + ASK_AGAIN;
         let Ok(topics) = answer else { return };
+        self.survey.opened(&topics);
         for key in std::mem::take(&mut self.wanted) {
             let opened = topics.get(&*key.topic);
             let place = usize::try_from(key.partition).ok();
@@ -140,11 +142,15 @@ impl Reader {
         self.standing.removed(&key.topic, key.partition, missed, goes_on);
     }
 
-    /// The broker said where partitions begin and end. One that is read to its end, now or later, has come as far as the clock
-    /// from before the question.
-    pub(super) fn ends(&mut self, clock_ms: i64, answer: Result<Ends, String>) {
+    /// The broker said which partitions there are, and where they begin and end. One that is read to its end, now or later, has come
+    /// as far as the clock from before the question; and up to there all are known.
+    pub(super) fn looked(&mut self, clock_ms: i64, answer: Result<Looked, String>) {
         self.looking = false;
-        let Ok(ends) = answer else { return };
+        let Ok(Looked { known, ids, opened, ends }) = answer else { return };
+        self.survey.opened(&opened);
+        self.topics(&ids);
+        self.survey.done(clock_ms, known);
+        self.books.surveyed(clock_ms);
         let lost = std::mem::take(&mut self.lost_place);
         for (partition, (first, last)) in &ends {
             let key = key(partition);
@@ -177,6 +183,7 @@ impl Reader {
             .map(|(key, _)| key.clone())
             .collect();
         if other.is_empty() {
+            self.survey.others(ids);
             return;
         }
         // What is held is of the topic that is gone: it counts as well.
@@ -185,6 +192,7 @@ impl Reader {
             tracing::warn!(%key, "the topic was made again; reading the new one");
             self.want(key);
         }
+        self.survey.others(ids);
     }
 
     /// Tells what is read.
