@@ -12,6 +12,7 @@ mod metrics;
 mod plan;
 mod problems;
 mod reader;
+mod stalls;
 mod survey;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::context::Context;
 use line::Line;
 use problems::Standing;
+use reader::Ended;
 
 /// How long a poll for the plan may wait.
 const PLAN_WAIT: Duration = Duration::from_secs(30);
@@ -42,7 +44,10 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             plan = planned.recv() => line.plan(plan.context("the poll for the plan ended")?).await,
-            ended = line.ended() => return ended.and(Err(anyhow::anyhow!("the reader ended"))),
+            ended = line.ended() => match ended? {
+                Ended::Stood => line.renew().await?,
+                Ended::Left => return Err(anyhow::anyhow!("the reader ended")),
+            },
             _ = look.tick(), if line.has_files() => { line.look().await; }
             () = context.stop.cancelled() => break,
         }

@@ -1,12 +1,12 @@
 //! The reader and what it asks, with one set of credentials: started when these can be read, ended and started anew when
-//! they change.
+//! they change, or when its Kafka client brings nothing of what is there.
 //!
 //! Invariants: a reader that is replaced commits what it holds first, as one that stops does; where the next one reads on
 //! is the ledger's, so nothing is lost or counted twice. Credentials that can't be read stop nothing that runs. Never here:
 //! a value of a Secret.
 
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use delivery::{Files, Kit};
@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 use super::metrics::Metrics;
 use super::plan::Compiled;
 use super::problems::Standing;
-use super::reader::{Asks, Event, Reader};
+use super::reader::{Asks, Ended, Event, Reader};
+use super::stalls::{Patience, Stalls};
 use super::{asks, commits};
 use crate::context::Context;
 use crate::kafka::{Access, Consumer, Letters, Tokens, unusable};
@@ -29,7 +30,7 @@ const LEAVE: Duration = Duration::from_millis(8_500);
 /// What runs.
 struct Running {
     events: mpsc::Sender<Event>,
-    end: oneshot::Receiver<anyhow::Result<()>>,
+    end: oneshot::Receiver<anyhow::Result<Ended>>,
     /// The credentials that it has.
     credentials: Digest,
 }
@@ -44,6 +45,7 @@ pub struct Line<'a> {
     tokens: Tokens,
     plan: Option<SourcePlan>,
     running: Option<Running>,
+    patience: Patience,
 }
 
 impl<'a> Line<'a> {
@@ -52,7 +54,17 @@ impl<'a> Line<'a> {
         let metrics = Metrics::new(&context.health);
         let files = Files::new(&context.config.files);
         let tokens = Tokens::new(Arc::new(Kit::new(context.config.guard(), files.clone())));
-        Self { context, source, standing, metrics, files, tokens, plan: None, running: None }
+        Self {
+            context,
+            source,
+            standing,
+            metrics,
+            files,
+            tokens,
+            plan: None,
+            running: None,
+            patience: Patience::default(),
+        }
     }
 
     /// Whether the source's security has files that may change.
@@ -145,7 +157,8 @@ impl<'a> Line<'a> {
         tokio::spawn(asks::looks(hub, key, broker.clone(), looked, events.clone()));
         tokio::spawn(asks::topics(broker, standing.clone(), access.servers(), events.clone()));
         let asks = Asks { commits, positions, looks };
-        let reader = Reader::new(consumer, happening, asks, standing, metrics);
+        let stalls = Stalls::new(self.patience.is());
+        let reader = Reader::new(consumer, happening, asks, standing, metrics, stalls);
         let beat = self.context.health.watch("reader", crate::health::LONG);
         let (done, end) = oneshot::channel();
         std::thread::Builder::new()
@@ -161,7 +174,7 @@ impl<'a> Line<'a> {
     }
 
     /// Waits for the reader's end; for ever when there is none.
-    pub async fn ended(&mut self) -> anyhow::Result<()> {
+    pub async fn ended(&mut self) -> anyhow::Result<Ended> {
         match &mut self.running {
             Some(running) => {
                 (&mut running.end).await.unwrap_or_else(|_| Err(anyhow::anyhow!("the reader broke off")))
@@ -170,8 +183,18 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Goes on with a new Kafka client, after one brought nothing of what is there.
+    pub async fn renew(&mut self) -> anyhow::Result<()> {
+        self.running = None;
+        self.patience.spent(Instant::now());
+        self.look().await;
+        // Where there are files they are looked at again; otherwise nobody would start it.
+        let waits = self.running.is_some() || self.plan.is_none() || self.has_files();
+        if waits { Ok(()) } else { Err(anyhow::anyhow!("no new Kafka client can be made")) }
+    }
+
     /// Lets the reader commit what it holds and leave; says how it ended, if it did in time.
-    async fn stop(&mut self) -> Option<anyhow::Result<()>> {
+    async fn stop(&mut self) -> Option<anyhow::Result<Ended>> {
         let _ = self.running.as_ref()?.events.send(Event::Stop);
         let ended = tokio::time::timeout(LEAVE, self.ended()).await.ok();
         if ended.is_none() {
@@ -183,6 +206,6 @@ impl<'a> Line<'a> {
 
     /// The end of all.
     pub async fn leave(mut self) -> anyhow::Result<()> {
-        self.stop().await.unwrap_or(Ok(()))
+        self.stop().await.map_or(Ok(()), |ended| ended.map(drop))
     }
 }

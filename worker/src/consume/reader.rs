@@ -21,6 +21,7 @@ use super::commits::Outgoing;
 use super::metrics::{Metrics, Outcome, Reason};
 use super::plan::Compiled;
 use super::problems::Standing;
+use super::stalls::Stalls;
 use super::survey::Survey;
 use crate::health::Beat;
 use crate::kafka::{Consumer, Letter};
@@ -62,6 +63,15 @@ pub enum Event {
     Topics(BTreeMap<String, String>),
     /// Leave.
     Stop,
+}
+
+/// How a reader ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Left,
+    /// Its Kafka client brought nothing of what is there: another one may.
+    Stood,
 }
 
 /// Where questions and commits go.
@@ -141,6 +151,11 @@ pub struct Reader {
     told: Instant,
     /// A position was out of range: compare all with the ends.
     lost_place: bool,
+    stalls: Stalls,
+    /// Topics that the broker lets nobody of ours read.
+    barred: BTreeSet<String>,
+    /// A partition stands still: leave, for another to begin.
+    stood: bool,
     stopping: bool,
 }
 
@@ -158,6 +173,7 @@ impl Reader {
         asks: Asks,
         standing: Standing,
         metrics: Metrics,
+        stalls: Stalls,
     ) -> Self {
         let now = Instant::now();
         let mut books = Books::new();
@@ -186,13 +202,16 @@ impl Reader {
             untold: BTreeMap::new(),
             told: now,
             lost_place: false,
+            stalls,
+            barred: BTreeSet::new(),
+            stood: false,
             stopping: false,
         }
     }
 
-    /// Reads until it is told to stop; fails when the Kafka client can't go on.
-    pub fn run(mut self, beat: &Beat) -> anyhow::Result<()> {
-        while !self.stopping {
+    /// Reads until it is told to stop, or a partition stands still; fails when the Kafka client can't go on.
+    pub fn run(mut self, beat: &Beat) -> anyhow::Result<Ended> {
+        while !self.stopping && !self.stood {
             beat.beat();
             while let Ok(event) = self.events.try_recv() {
                 self.event(event);
@@ -208,7 +227,7 @@ impl Reader {
         self.told = Instant::now().checked_sub(GROUP_EVERY).unwrap_or(self.told);
         self.tell_group();
         self.consumer.close(CLOSE_WAIT);
-        Ok(())
+        Ok(if self.stopping { Ended::Left } else { Ended::Stood })
     }
 
     fn event(&mut self, event: Event) {
@@ -358,7 +377,6 @@ impl Reader {
                 }
                 Next::Read(key, offset) => {
                     self.count("elsewhere");
-                    self.survey.forget();
                     tracing::info!(%key, offset, "the ledger is elsewhere; reading again from there");
                     if let Err(error) = self.consumer.read(&key.topic, key.partition, offset) {
                         tracing::warn!(%key, %error, "can't read; asking again");

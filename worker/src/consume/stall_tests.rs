@@ -181,7 +181,8 @@ impl<'a> World<'a> {
                 self.open = self.open.max(partitions);
                 (0..partitions).for_each(|partition| self.hub.open("logs", partition));
             }
-            self.survey.done(clock, compare(self.survey.open(), &told).known);
+            let compared = compare(self.survey.open(), &told);
+            self.survey.done(clock, compared.known, &compared.ids);
             self.books.surveyed(clock);
             for (partition, end) in (0..).zip(ends) {
                 self.books.ends(&key(partition), end, Some(clock));

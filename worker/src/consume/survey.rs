@@ -84,13 +84,17 @@ impl Survey {
         self.open.retain(|name, _| topics.contains(name));
     }
 
-    /// The hub may have other partitions open than is known here: another ledger is there, or another consumer.
+    /// The hub may have fewer partitions open than is known here: it has another ledger.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// All partitions of these topics that were there at this clock are open at the hub.
-    pub fn done(&mut self, at_ms: i64, topics: Vec<String>) {
+    /// All partitions of these topics, with these ids, that were there at this clock are open at the hub; unless that was forgotten
+    /// since the question.
+    pub fn done(&mut self, at_ms: i64, mut topics: Vec<String>, ids: &BTreeMap<String, String>) {
+        let open = &self.open;
+        topics
+            .retain(|topic| ids.get(topic).is_none_or(|id| open.get(topic).is_some_and(|(it, _)| it == id)));
         self.told = Some(messages::Survey { at_ms, topics });
     }
 
@@ -136,7 +140,14 @@ mod tests {
         let mut survey = Survey::default();
         let topics = || vec!["a".to_owned()];
         assert_eq!(survey.told().of(&topics()), None);
-        survey.done(5, topics());
+        let ids = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        survey.done(5, topics(), &ids);
+        assert_eq!(survey.told().of(&topics()), None, "it is not open any more");
+        survey.opened(&BTreeMap::from([(
+            "a".to_owned(),
+            Opened { id: "1".to_owned(), partitions: vec![(0, 0, 0)] },
+        )]));
+        survey.done(5, topics(), &ids);
         assert_eq!(survey.told().of(&topics()), Some(5));
         assert_eq!(survey.told().of(&["a".to_owned(), "b".to_owned()]), None, "not of both");
         survey.forget();

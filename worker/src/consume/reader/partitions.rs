@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT, now_ms};
 use crate::consume::asks::{Look, Looked, Opened};
 use crate::consume::books::Key;
-use crate::kafka::Change;
+use crate::kafka::{Change, Ends};
 
 /// After a position was out of range, look after this time.
 const LOOK_LOST: Duration = Duration::from_millis(200);
@@ -146,10 +146,13 @@ impl Reader {
     /// as far as the clock from before the question; and up to there all are known.
     pub(super) fn looked(&mut self, clock_ms: i64, answer: Result<Looked, String>) {
         self.looking = false;
-        let Ok(Looked { known, ids, opened, ends }) = answer else { return };
+        let Ok(Looked { known, ids, opened, ends }) = answer else {
+            self.stalls.clear();
+            return;
+        };
         self.survey.opened(&opened);
         self.topics(&ids);
-        self.survey.done(clock_ms, known);
+        self.survey.done(clock_ms, known, &ids);
         self.books.surveyed(clock_ms);
         let lost = std::mem::take(&mut self.lost_place);
         for (partition, (first, last)) in &ends {
@@ -172,6 +175,25 @@ impl Reader {
         }
         self.due.clock_moved = true;
         self.metrics.lag.set(self.books.lag());
+        self.stand(&ends);
+    }
+
+    /// Looks whether a partition stands still of which its leader says that there is more. Of a topic that the user may not read
+    /// the broker says so, and a new client would hear the same.
+    fn stand(&mut self, ends: &Ends) {
+        if self.consumer.paused() {
+            return self.stalls.clear();
+        }
+        let (books, barred) = (&self.books, &self.barred);
+        let partitions = ends.iter().filter_map(|(partition, (_, last))| {
+            let key = key(partition);
+            let read = books.read(&key).filter(|_| !barred.contains(&partition.0))?;
+            Some((key, read, *last))
+        });
+        if let Some(key) = self.stalls.seen(Instant::now(), partitions) {
+            tracing::warn!(%key, "records lie in the partition and none comes: going on with a new Kafka client");
+            self.stood = true;
+        }
     }
 
     /// A topic that was made again is another one.
