@@ -7,7 +7,7 @@
 //!
 //! - a record of a topic with `LogAppendTime` moves it to its event time, but not beyond the broker's timestamp: what comes
 //!   behind it was appended later;
-//! - where timestamps are the producers', [`MANY`] records move it to the time that nine tenths of them have reached, less
+//! - where timestamps are the producers', [`MANY`] records move it to the time that more than nine tenths of them have reached, less
 //!   [`SKEW`]. That is what keeps a long backlog from being held whole; no few records from the future do it, and the late ones
 //!   among them don't hinder it;
 //! - a clock from before the broker was asked where the partition ends moves it once all before that end is read.
@@ -18,8 +18,8 @@
 
 /// So many records of a partition are looked at together.
 pub const MANY: usize = 1_000;
-/// So many of them may be behind the time that the others have reached.
-const BEHIND: usize = MANY / 10;
+/// So many of them may be behind the time that the others have reached: fewer than a tenth.
+const BEHIND: usize = MANY / 10 - 1;
 /// How far ahead nearly all producers' clocks may be, ms.
 pub const SKEW: i64 = 60_000;
 
@@ -96,6 +96,18 @@ mod tests {
         }
         let reached = progress.at().unwrap();
         assert!((NOW..NOW + many).contains(&(reached + SKEW)), "half of them may be years ahead: {reached}");
+    }
+
+    #[test]
+    fn nine_of_ten_that_are_ahead_are_not_believed_and_more_are() {
+        for (in_time, reached) in [(MANY / 10, NOW), (MANY / 10 - 1, NOW + YEARS)] {
+            let mut progress = Progress::default();
+            for n in 0..MANY {
+                let is_in_time = n % 10 == 0 && n / 10 < in_time;
+                progress.record(if is_in_time { NOW } else { NOW + YEARS }, None);
+            }
+            assert_eq!(progress.at(), Some(reached - SKEW), "{in_time} in time");
+        }
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Replay {
             let read: Vec<&Place> = read.map(|(_, place)| place).collect();
             let Some(params) = run.params else { continue };
             let progress = read.iter().map(|place| place.progress.at());
-            if let Some(to) = params.moved(run.decided, progress) {
+            if let Some(to) = params.moved(run.decided, progress, i64::MAX) {
                 let observed =
                     run.observed.or_else(|| decide::observed(read.iter().map(|place| place.since)));
                 run.decide(*uid, &params, Reached { to, observed }, &mut events);

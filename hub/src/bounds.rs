@@ -159,6 +159,9 @@ impl Bounded for Commit {
         short("the revision", self.revision.as_str(), DIGEST)?;
         at_most("rules", self.rules.len(), MOST)?;
         at_most("entries", self.entries.len(), MOST)?;
+        let surveyed = self.survey.iter().flat_map(|survey| &survey.topics);
+        at_most("topics", surveyed.clone().count(), MOST)?;
+        surveyed.into_iter().try_for_each(|topic| short("a topic's name", topic, TOPIC))?;
         self.rules.values().try_for_each(|state| short("a rule's state", state.as_str(), DIGEST))?;
         self.entries.iter_mut().try_for_each(entry)
     }

@@ -104,7 +104,7 @@ fn entry(namespace: &str, groups: std::ops::Range<i64>, from: i64, key: usize, u
 async fn commit(ledger: &Ledger, namespace: &str, entry: Entry) -> Duration {
     let plan = ledger.source_plan(namespace, &source()).unwrap();
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    let commit = Commit { revision: plan.revision.clone(), rules, entries: vec![entry] };
+    let commit = Commit { revision: plan.revision.clone(), rules, survey: None, entries: vec![entry] };
     let begun = Instant::now();
     let result = ledger.commit(namespace, &source(), commit, now()).await.unwrap();
     assert!(result.entries[0].is_accepted());

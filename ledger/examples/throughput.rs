@@ -104,7 +104,7 @@ async fn open(folder: &std::path::Path, condition: Condition) -> Ledger {
 fn commit(ledger: &Ledger, entry: Entry) -> Commit {
     let plan = ledger.source_plan(NS, &source()).unwrap();
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    Commit { revision: plan.revision.clone(), rules, entries: vec![entry] }
+    Commit { revision: plan.revision.clone(), rules, survey: None, entries: vec![entry] }
 }
 
 /// So many matched records, each of a group of its own.

@@ -177,7 +177,11 @@ impl Take {
             let Some(object) = tx.catalog.get(*uid).cloned() else { continue };
             rows.insert(object.row, *uid);
             let current = self.commit.rules.get(uid) == Some(&rule.state);
-            rules.insert(*uid, Live { current, ..Live::stored(object, None, None, None) });
+            let surveyed = match &self.commit.survey {
+                Some(survey) => survey.of(&rule.plan.topics),
+                None => Some(i64::MAX),
+            };
+            rules.insert(*uid, Live { current, surveyed, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
         let stored: Vec<Stored> = query_as(

@@ -1,8 +1,8 @@
 //! Has the alert engine decide the groups that are due, in bounded steps: the first in the transaction that moved the
 //! watermark, the others in later ones.
 //!
-//! Invariants: a rule's watermark is the smallest progress of the opened partitions of its topics, and what it has passed
-//! takes no more counts, whether or not it is decided yet; so that when a group is decided changes nothing of what is
+//! Invariants: a rule's watermark is the smallest progress of the opened partitions of its topics, but not later than it is known
+//! that there are no others, and what it has passed takes no more counts, whether or not it is decided yet; so that when a group is decided changes nothing of what is
 //! decided. Each group knows up to where it is; its decisions and their notifications are in one transaction. What is
 //! left is found by `groups.next`. Never: a decision before every partition has told how far it is, all due groups in
 //! memory at once, or a text rendered here.
@@ -40,7 +40,8 @@ pub(crate) async fn moved(
         let (Some(params), Some(plan)) = (rule.params, rule.object.rule()) else { continue };
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
         let progress = read.flat_map(|topic| topic.partitions.values()).map(|partition| partition.progress);
-        if let Some(to) = params.moved(rule.decided, progress) {
+        let Some(surveyed) = rule.surveyed else { continue };
+        if let Some(to) = params.moved(rule.decided, progress, surveyed) {
             rule.numbers.decided = Some(to);
             moved.insert(*uid);
         }

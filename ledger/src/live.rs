@@ -58,6 +58,8 @@ pub(crate) struct Live {
     pub(crate) woken: Option<String>,
     /// Whether the commit was folded with what decides the rule now.
     pub(crate) current: bool,
+    /// Up to when all partitions that it reads are known: it is decided no further.
+    pub(crate) surveyed: Option<i64>,
     pub(crate) numbers: Numbers,
 }
 
@@ -70,7 +72,8 @@ impl Live {
         woken: Option<String>,
     ) -> Self {
         let params = object.rule().and_then(RuleParams::of);
-        Self { object, params, decided, observed, woken, current: false, numbers: Numbers::default() }
+        let (current, surveyed, numbers) = (false, None, Numbers::default());
+        Self { object, params, decided, observed, woken, current, surveyed, numbers }
     }
 
     /// Every bucket that ends at or before takes no more counts, and is decided or due.

@@ -33,7 +33,7 @@ fn cost(catalog: &Catalog, entry: &Entry) -> (usize, usize) {
 
 /// The entries in parts, each for one transaction.
 fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
-    let Commit { revision, rules, entries } = commit;
+    let Commit { revision, rules, survey, entries } = commit;
     let mut parts: Vec<Vec<Entry>> = Vec::new();
     let mut held = (0, 0);
     for entry in entries {
@@ -60,13 +60,19 @@ fn parts(catalog: &Catalog, commit: Commit) -> Result<Vec<Commit>, Error> {
             }
         }
     }
-    let part = |entries| Commit { revision: revision.clone(), rules: rules.clone(), entries };
+    let part = |entries| Commit {
+        revision: revision.clone(),
+        rules: rules.clone(),
+        survey: survey.clone(),
+        entries,
+    };
     Ok(parts.into_iter().map(part).collect())
 }
 
 /// The commit without its entries.
 fn emptied(commit: &Commit) -> Commit {
-    Commit { revision: commit.revision.clone(), rules: commit.rules.clone(), entries: Vec::new() }
+    let Commit { revision, rules, survey, .. } = commit;
+    Commit { revision: revision.clone(), rules: rules.clone(), survey: survey.clone(), entries: Vec::new() }
 }
 
 /// The texts of the records of a commit's entries, of these or of all.

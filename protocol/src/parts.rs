@@ -46,8 +46,9 @@ pub(crate) fn bodies(commit: &Commit) -> Result<Vec<Vec<u8>>, serde_json::Error>
 fn smaller(mut commit: Commit) -> Vec<Commit> {
     if commit.entries.len() > 1 {
         let later = commit.entries.split_off(commit.entries.len() / 2);
-        let (revision, rules) = (commit.revision.clone(), commit.rules.clone());
-        return vec![commit, Commit { revision, rules, entries: later }];
+        let (revision, rules, survey) =
+            (commit.revision.clone(), commit.rules.clone(), commit.survey.clone());
+        return vec![commit, Commit { revision, rules, survey, entries: later }];
     }
     if let Some(entry) = commit.entries.first_mut()
         && !shorten(entry)
@@ -163,7 +164,7 @@ mod tests {
     }
 
     fn commit(entries: Vec<Entry>) -> Commit {
-        Commit { revision: "r".to_owned().into(), rules: BTreeMap::new(), entries }
+        Commit { revision: "r".to_owned().into(), rules: BTreeMap::new(), survey: None, entries }
     }
 
     fn parts(commit: &Commit) -> Vec<Commit> {

@@ -13,6 +13,8 @@ mod metrics;
 mod plan;
 mod problems;
 mod reader;
+mod stalls;
+mod survey;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use protocol::messages::SourcePlan;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::context::Context;
+use events::Ended;
 use line::Line;
 use problems::Standing;
 
@@ -42,7 +45,10 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             plan = planned.recv() => line.plan(plan.context("the poll for the plan ended")?).await,
-            ended = line.ended() => return ended.and(Err(anyhow::anyhow!("the reader ended"))),
+            ended = line.ended() => match ended? {
+                Ended::Stood => line.renew().await?,
+                Ended::Left => return Err(anyhow::anyhow!("the reader ended")),
+            },
             _ = look.tick(), if line.has_files() => { line.look().await; }
             () = context.stop.cancelled() => break,
         }

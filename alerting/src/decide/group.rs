@@ -59,9 +59,15 @@ pub fn decide(
 
 impl RuleParams {
     /// The boundary up to which a rule can be decided now, if that is further than before: the slowest of its partitions
-    /// says, and none does before every one of them has told how far it is.
-    pub fn moved(&self, decided: Option<i64>, progress: impl Iterator<Item = Option<i64>>) -> Option<i64> {
-        let to = self.decided_to(progress.min().flatten()?);
+    /// says, and none does before every one of them has told how far it is; and no further than it is known (`surveyed`) that
+    /// there are no others.
+    pub fn moved(
+        &self,
+        decided: Option<i64>,
+        progress: impl Iterator<Item = Option<i64>>,
+        surveyed: i64,
+    ) -> Option<i64> {
+        let to = self.decided_to(progress.min().flatten()?.min(surveyed));
         decided.is_none_or(|decided| to > decided).then_some(to)
     }
 

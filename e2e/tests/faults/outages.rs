@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use e2e::cluster::{Cluster, eventually};
+use e2e::kafka::{create_topic, delete_topic, produce, producer};
 use e2e::sink::Behaviour;
 use e2e::tenant::Tenant;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::support::{Line, OUTAGE, SYSTEM, now, outage, taken, told_once_and_in_order};
 
@@ -138,6 +140,29 @@ async fn the_broker_down_for_two_minutes_is_said_and_all_catches_up() {
     line.tenant.ready("alr/event").await;
     line.produce(5, 20).await;
     line.all_told_once_and_in_order(20, 120).await;
+    line.tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_again_after_the_broker_was_killed_is_read() {
+    let line = Line::new("f-again", None).await;
+    let (cluster, kafka) = (&line.tenant.cluster, line.tenant.cluster.kafka.clone());
+    line.produce(0, 2).await;
+    line.all_told_once_and_in_order(2, 60).await;
+    // Its partitions' leaders have a later epoch afterwards than those of a new topic.
+    cluster.bed("kafka-kill", &[]).await;
+    cluster.bed("kafka-start", &[]).await;
+    line.tenant.ready("alr/event").await;
+    line.produce(2, 4).await;
+    line.all_told_once_and_in_order(4, 120).await;
+    delete_topic(&kafka, &line.topic).await;
+    create_topic(&kafka, &line.topic, 3).await;
+    let again = producer(&kafka);
+    for key in ["a", "b", "c"] {
+        let record = json!({"key": key, "n": 4}).to_string();
+        produce(&again, &line.topic, Some(key), Some(record.as_bytes()), None).await;
+    }
+    line.all_told_once_and_in_order(5, 90).await;
     line.tenant.leave().await;
 }
 

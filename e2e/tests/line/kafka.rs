@@ -8,8 +8,10 @@ use e2e::cluster::{condition, eventually};
 use e2e::kafka::{
     Secured, add_partitions, create_topic, delete_topic, produce, produce_in_transaction, producer, read_all,
 };
+use e2e::sink::Received;
 use e2e::tenant::Tenant;
 use rdkafka::Message as _;
+use rdkafka::producer::FutureRecord;
 use serde_json::{Value, json};
 
 use crate::support::{annotate, any_rule, field, webhook};
@@ -385,6 +387,62 @@ async fn partitions_added_and_a_topic_made_again_are_read_from_their_first_recor
     send(20).await;
     matched(&tenant, "alr/event", 65).await;
     tenant.ready("alr/event").await;
+    tenant.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_come_with_a_new_partition_or_topic_are_in_time() {
+    let tenant = Tenant::new("t-grows").await;
+    let (kafka, topic, other) = (tenant.cluster.kafka.clone(), tenant.topic("logs"), tenant.topic("later"));
+    create_topic(&kafka, &topic, 1).await;
+    delete_topic(&kafka, &other).await;
+    let rule = format!(
+        "apiVersion: belfry.dev/v1alpha1
+kind: AlertRule
+metadata: {{name: burst, namespace: $NS}}
+spec:
+  source:
+    kafka: {{bootstrapServers: [\"$KAFKA\"], topics: [\"{topic}\", \"{other}\"], format: Json, startFrom: Earliest}}
+  match: has(record.key)
+  groupBy: {{key: record.key}}
+  condition: {{type: Frequency, frequency: {{count: 5, window: 5s}}}}
+  title: \"{{{{ group.key }}}} {{{{ count }}}}\"
+  notify: [{{channelRef: {{name: hook}}}}]
+"
+    );
+    tenant.apply(&(webhook(&tenant, "hook", "{}") + &rule)).await;
+    tenant.condition("alr/burst", "Ready", "False", "TopicNotFound", 60).await;
+    let send = async |topic: &str, partition: i32, key: &str, many: usize| {
+        // A producer that knows the topic as it is now.
+        let producer = producer(&kafka);
+        for _ in 0..many {
+            let value = record("event", key);
+            let record = FutureRecord::<str, [u8]>::to(topic).partition(partition).payload(&value);
+            producer.send(record, Duration::from_secs(10)).await.expect("taken");
+        }
+    };
+    // One a second, so that event time goes on by the clock.
+    let steady = async |seconds: usize| {
+        for _ in 0..seconds {
+            send(&topic, 0, "steady", 1).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    steady(6).await;
+    add_partitions(&kafka, &topic, 2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    send(&topic, 1, "partition", 10).await;
+    steady(8).await;
+    create_topic(&kafka, &other, 1).await;
+    send(&other, 0, "topic", 10).await;
+    steady(8).await;
+    eventually("both are told of", Duration::from_mins(1), async || {
+        let told: Vec<String> = tenant.received("hook").await.iter().map(Received::title).collect();
+        let all = ["partition ", "topic "].iter().all(|group| told.iter().any(|it| it.starts_with(group)));
+        if all { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    field(&tenant, "alr/burst", "/status/late", json!(0)).await;
     tenant.leave().await;
 }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, CommitResult, Count, Entry, Matched, NotificationQuery,
-    NotificationStory, Pool, PositionsRequest, Sample, Task, TopicEnds,
+    NotificationStory, Pool, PositionsRequest, Sample, Survey, Task, TopicEnds,
 };
 use sqlx::ConnectOptions as _;
 use tempfile::TempDir;
@@ -138,9 +138,19 @@ impl Bed {
     }
 
     pub(crate) async fn commit(&self, entries: Vec<Entry>, now: i64) -> CommitResult {
+        self.commit_surveyed(entries, None, now).await
+    }
+
+    /// The same, which says up to when it knows which partitions there are.
+    pub(crate) async fn commit_surveyed(
+        &self,
+        entries: Vec<Entry>,
+        survey: Option<Survey>,
+        now: i64,
+    ) -> CommitResult {
         let plan = self.ledger.source_plan(NS, &source()).unwrap();
         let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-        let commit = Commit { revision: plan.revision.clone(), rules, entries };
+        let commit = Commit { revision: plan.revision.clone(), rules, survey, entries };
         self.ledger.commit(NS, &source(), commit, at(now)).await.unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use domain::{AlertKind, Cause, DropReason, Millis};
 use ledger::Error;
-use protocol::messages::{Commit, Entry, EntryResult, PositionsRequest, TopicEnds};
+use protocol::messages::{Commit, Entry, EntryResult, PositionsRequest, Survey, TopicEnds};
 
 use crate::bed::*;
 
@@ -48,7 +48,7 @@ async fn an_entry_that_reads_nothing_and_counts_is_refused_as_a_whole() {
     let plan = bed.ledger.source_plan(NS, &source()).unwrap();
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
     let entries = vec![Entry { records: vec![matched(0, "pay")], ..entry(0, 0, 0) }];
-    let commit = Commit { revision: plan.revision.clone(), rules, entries };
+    let commit = Commit { revision: plan.revision.clone(), rules, survey: None, entries };
     let error = bed.ledger.commit(NS, &source(), commit, at(1)).await.unwrap_err();
     assert!(matches!(error, Error::Invalid(_)), "{error}");
 }
@@ -68,6 +68,32 @@ async fn a_bucket_is_decided_when_every_partition_has_passed_it() {
     assert_eq!(bed.titles().await, ["three firing 3"]);
     bed.commit(vec![until(entry(1, 1, 1), 60)], 64).await;
     assert_eq!(bed.titles().await, ["three firing 3", "three resolved 0"]);
+}
+
+#[tokio::test]
+async fn a_rule_is_decided_no_further_than_it_is_known_which_partitions_its_topics_have() {
+    let bed = Bed::new().await;
+    let both = changed(three(), |rule| rule.topics = vec![TOPIC.into(), "later".into()]);
+    bed.put(vec![hook(), both]).await;
+    bed.open(1).await;
+    let survey = |second, topics: &[&str]| {
+        let topics = topics.iter().map(ToString::to_string).collect();
+        Some(Survey { at_ms: at(second).as_millisecond(), topics })
+    };
+    let counts = vec![count("pay", 5, 2)];
+    let told = until(Entry { counts, ..entry(0, 0, 2) }, 60);
+    bed.commit_surveyed(vec![told], survey(60, &[TOPIC]), 61).await;
+    assert_eq!(bed.ledger.counts().await.unwrap().groups, 1, "nobody asked for the other topic");
+    bed.commit_surveyed(vec![until(entry(0, 2, 2), 60)], survey(5, &[TOPIC, "later"]), 62).await;
+    // The other topic came a second later, with a record that was in time.
+    let topic = TopicEnds { topic: "later".into(), topic_id: "ID".into(), partitions: vec![(0, 0)] };
+    let request = PositionsRequest { topics: vec![topic] };
+    bed.ledger.positions(NS, &source(), request).await.unwrap();
+    let counts = vec![count("pay", 6, 1)];
+    let later = Entry { topic: "later".into(), topic_id: "ID".into(), counts, ..entry(0, 0, 1) };
+    bed.commit_surveyed(vec![until(later, 60)], survey(60, &[TOPIC, "later"]), 63).await;
+    assert_eq!(bed.titles().await, ["three firing 3", "three resolved 0"]);
+    assert_eq!(bed.ledger.counts().await.unwrap().late, 0);
 }
 
 #[tokio::test]
@@ -116,7 +142,7 @@ async fn counts_of_a_rule_or_a_state_that_is_not_in_the_plan_are_dropped() {
     let old = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
     bed.put(vec![changed(three(), |rule| rule.matches = "false".into())]).await;
     let entries = vec![until(Entry { counts: vec![count("pay", 5, 3)], ..entry(0, 0, 3) }, 60)];
-    let commit = Commit { revision: plan.revision.clone(), rules: old, entries };
+    let commit = Commit { revision: plan.revision.clone(), rules: old, survey: None, entries };
     let result = bed.ledger.commit(NS, &source(), commit, at(61)).await.unwrap();
     assert!(result.entries[0].is_accepted());
     assert_ne!(result.revision, plan.revision);
@@ -212,7 +238,8 @@ async fn a_namespace_over_its_quota_is_told_to_wait_and_keeps_what_it_has() {
     let plan = bed.ledger.source_plan(NS, &source()).unwrap();
     let rules: std::collections::BTreeMap<_, _> =
         plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    let commit = |entries| Commit { revision: plan.revision.clone(), rules: rules.clone(), entries };
+    let commit =
+        |entries| Commit { revision: plan.revision.clone(), rules: rules.clone(), survey: None, entries };
     let error = bed.ledger.commit(NS, &source(), commit(vec![entry(0, 3, 4)]), at(2)).await.unwrap_err();
     assert!(matches!(error, Error::OverQuota { what: "pending deliveries", limit: 3, .. }), "{error}");
     let tasks = bed.claim(protocol::messages::Pool::Send, 3).await;

@@ -74,7 +74,7 @@ fn other_entry(mut entry: Entry) -> Entry {
 async fn try_commit(ledger: &Ledger, ns: &str, entries: Vec<Entry>, now: i64) -> Result<CommitResult, Error> {
     let plan = ledger.source_plan(ns, &source()).unwrap();
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    let commit = Commit { revision: plan.revision.clone(), rules, entries };
+    let commit = Commit { revision: plan.revision.clone(), rules, survey: None, entries };
     tokio::time::timeout(HANG, ledger.commit(ns, &source(), commit, at(now))).await.expect("it ends")
 }
 

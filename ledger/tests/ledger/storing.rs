@@ -41,6 +41,7 @@ async fn a_full_disk_is_said_keeps_what_is_stored_and_is_got_over() {
     let commit = protocol::messages::Commit {
         revision: plan.revision.clone(),
         rules,
+        survey: None,
         entries: vec![protocol::messages::Entry { records, ..entry(0, 5, 405) }],
     };
     let calls = (0..8).map(|_| {
@@ -71,6 +72,7 @@ async fn what_was_answered_is_there_after_a_crash_and_what_was_not_is_whole_or_a
     let commit = protocol::messages::Commit {
         revision: plan.revision.clone(),
         rules,
+        survey: None,
         entries: vec![protocol::messages::Entry { records, ..entry(0, 5, 9) }],
     };
     let ledger = bed.ledger.clone();
@@ -90,6 +92,7 @@ async fn what_was_answered_is_there_after_a_crash_and_what_was_not_is_whole_or_a
     let again = protocol::messages::Commit {
         revision: plan.revision.clone(),
         rules: std::collections::BTreeMap::new(),
+        survey: None,
         entries: vec![entry(0, 0, 1)],
     };
     let position = ledger.commit(NS, &source(), again, at(3)).await.unwrap().entries[0];

@@ -48,7 +48,7 @@ pub(crate) async fn commit(
 ) -> Result<CommitResult, Error> {
     let plan = ledger.source_plan(namespace, &source()).unwrap();
     let rules = plan.rules.iter().map(|(uid, rule)| (*uid, rule.state.clone())).collect();
-    let commit = Commit { revision: plan.revision.clone(), rules, entries };
+    let commit = Commit { revision: plan.revision.clone(), rules, survey: None, entries };
     ledger.commit(namespace, &source(), commit, at(now)).await
 }
 

@@ -75,8 +75,29 @@ pub struct Commit {
     pub revision: Digest,
     /// The rules of that revision, with their states: what was evaluated, matched or not.
     pub rules: BTreeMap<Uuid, Digest>,
+    /// Up to when it is known which partitions there are. A worker that does not say so is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survey: Option<Survey>,
     /// One entry a partition, each accepted or refused by itself.
     pub entries: Vec<Entry>,
+}
+
+/// What the broker was asked of the topics: which partitions each has. A rule is decided no further than that, since a
+/// partition that the hub does not know of holds nothing back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Survey {
+    /// A clock from before the question, Unix ms.
+    pub at_ms: i64,
+    /// Topics of which each partition that was told is open at the hub, and those that are not there.
+    pub topics: Vec<String>,
+}
+
+impl Survey {
+    /// Up to when it is known which partitions these topics have, if that is known at all.
+    pub fn of(&self, topics: &[String]) -> Option<i64> {
+        topics.iter().all(|topic| self.topics.contains(topic)).then_some(self.at_ms)
+    }
 }
 
 /// One partition's part of a commit.

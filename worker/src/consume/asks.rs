@@ -9,8 +9,9 @@ use std::time::Duration;
 use protocol::messages::{ObjectProblem, PositionsRequest, TopicEnds};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::events::{Event, Opened, now_ms};
+use super::events::{Event, Look, Looked, Opened, now_ms};
 use super::problems::Standing;
+use super::survey::{self, Compared};
 use crate::context::Context;
 use crate::kafka::{Broker, Ends, Fault, FaultKind, Topic};
 
@@ -85,7 +86,7 @@ fn look_at(broker: &Broker, names: &[String]) -> Result<Known, String> {
         .into_iter()
         .filter_map(|(name, topic)| match topic {
             Topic::There { id, partitions } => Some((name, id, partitions)),
-            Topic::Missing | Topic::Failed(_) => None,
+            Topic::Missing | Topic::Barred(_) | Topic::Failed(_) => None,
         })
         .collect();
     let all: Vec<(String, i32)> = there
@@ -103,22 +104,62 @@ fn look_at(broker: &Broker, names: &[String]) -> Result<Known, String> {
         .collect())
 }
 
-/// Asks the broker where partitions end; the answer carries the clock from before it was asked.
-pub async fn ends(
+/// Looks at the log; the answer carries the clock from before.
+pub async fn looks(
+    context: Context,
+    source: String,
     broker: Broker,
-    mut asked: UnboundedReceiver<Vec<(String, i32)>>,
+    mut asked: UnboundedReceiver<Look>,
     events: mpsc::Sender<Event>,
 ) {
-    while let Some(partitions) = asked.recv().await {
-        let broker = broker.clone();
-        let (clock_ms, answer) = blocking(move || (now_ms(), broker.ends(&partitions))).await;
+    while let Some(look) = asked.recv().await {
+        let clock_ms = now_ms();
+        let answer = look_now(&context, &source, &broker, look).await;
         if let Err(why) = &answer {
             tracing::debug!(why, "the ends are not known");
         }
-        if events.send(Event::Ends(clock_ms, answer)).is_err() {
+        if events.send(Event::Looked(clock_ms, answer)).is_err() {
             return;
         }
     }
+}
+
+async fn look_now(context: &Context, source: &str, broker: &Broker, look: Look) -> Result<Looked, String> {
+    let Look { topics, mut open, partitions } = look;
+    let asker = broker.clone();
+    let told = blocking(move || asker.topics(&topics)).await.map_err(|fault| fault.why)?;
+    let mut compared = survey::compare(&open, &told);
+    let mut opened = BTreeMap::new();
+    if !compared.missing.is_empty() {
+        tracing::info!(topics = ?compared.missing, "topics or partitions that are new: opening them");
+        opened = open_all(context, source, broker, compared.missing).await;
+        survey::add(&mut open, &opened);
+        compared = survey::compare(&open, &told);
+    }
+    let Compared { known, ids, .. } = compared;
+    let asker = broker.clone();
+    let ends = blocking(move || asker.ends(&partitions)).await?;
+    Ok(Looked { known, ids, opened, ends })
+}
+
+/// Opens topics at the hub; one that can't be opened keeps no other from it.
+async fn open_all(
+    context: &Context,
+    source: &str,
+    broker: &Broker,
+    names: Vec<String>,
+) -> BTreeMap<String, Opened> {
+    match ask_positions(context, source, broker, names.clone()).await {
+        Ok(opened) => return opened,
+        Err(why) => tracing::warn!(why, topics = ?names, "they can't be opened yet"),
+    }
+    let mut opened = BTreeMap::new();
+    for name in names.iter().filter(|_| names.len() > 1) {
+        if let Ok(one) = ask_positions(context, source, broker, vec![name.clone()]).await {
+            opened.extend(one);
+        }
+    }
+    opened
 }
 
 /// Looks after the topics: are they there, and still the same ones.
@@ -172,7 +213,9 @@ fn problem(name: &str, topic: &Topic) -> Option<ObjectProblem> {
         Topic::Missing => {
             ("TopicNotFound", format!("topic {name:?} does not exist; reading starts when it does"))
         }
-        Topic::Failed(why) => ("TopicUnavailable", format!("topic {name:?} can't be read: {why}")),
+        Topic::Barred(why) | Topic::Failed(why) => {
+            ("TopicUnavailable", format!("topic {name:?} can't be read: {why}"))
+        }
     };
     Some(ObjectProblem { reason: reason.to_owned(), message })
 }

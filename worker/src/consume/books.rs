@@ -37,6 +37,7 @@ pub struct Open<F> {
     held: F,
     end: i64,
     progress: Progress,
+    /// How far that had come when it was last told, but not later than decisions may go.
     told: Option<i64>,
     /// Where the partition ended, and a clock from before that was known: what came before has been read by then.
     mark: Option<(i64, i64)>,
@@ -78,6 +79,8 @@ pub struct Books<F> {
     open: Vec<(Key, Open<F>)>,
     flight: Option<Vec<Sent>>,
     epochs: u64,
+    /// Up to when all partitions are known: event time beyond it decides nothing yet.
+    surveyed: i64,
 }
 
 impl<F> Open<F> {
@@ -100,8 +103,9 @@ impl<F> Open<F> {
         }
     }
 
-    fn news(&self) -> bool {
-        self.progress.at() > self.told
+    /// How far event time counts.
+    fn counts_to(&self, surveyed: i64) -> Option<i64> {
+        self.progress.at().min(Some(surveyed))
     }
 
     /// The id of its topic.
@@ -113,7 +117,7 @@ impl<F> Open<F> {
 impl<F: Default> Books<F> {
     /// Nothing open.
     pub fn new() -> Self {
-        Self { open: Vec::new(), flight: None, epochs: 0 }
+        Self { open: Vec::new(), flight: None, epochs: 0, surveyed: i64::MAX }
     }
 
     /// Opens a partition, or opens it anew: the ledger holds `from`, and `read` is the first record to come (later than
@@ -205,6 +209,11 @@ impl<F: Default> Books<F> {
         }
     }
 
+    /// All partitions that were there at this clock are known; nothing else is decided by event time beyond it.
+    pub fn surveyed(&mut self, at_ms: i64) {
+        self.surveyed = at_ms;
+    }
+
     /// Records between the read offset and the end, over all partitions.
     pub fn lag(&self) -> i64 {
         self.values().map(|open| open.end - open.read).sum()
@@ -243,7 +252,7 @@ impl<F: Default> Books<F> {
 
     /// Whether event time moved on since it was last told.
     pub fn has_news(&self) -> bool {
-        self.values().any(Open::news)
+        self.values().any(|open| open.counts_to(self.surveyed) > open.told)
     }
 
     /// Takes all that is held into a commit, with the folds; afterwards nothing is held. With `all`, partitions without
@@ -254,7 +263,8 @@ impl<F: Default> Books<F> {
         }
         let mut taken = Vec::new();
         for (key, open) in &mut self.open {
-            if !(all || open.read > open.from || open.news()) {
+            let counts_to = open.counts_to(self.surveyed);
+            if !(all || open.read > open.from || counts_to > open.told) {
                 continue;
             }
             let sent = Sent {
@@ -267,7 +277,7 @@ impl<F: Default> Books<F> {
                 epoch: open.epoch,
             };
             open.from = open.read;
-            open.told = open.progress.at();
+            open.told = counts_to;
             taken.push((sent, std::mem::take(&mut open.held)));
         }
         if !taken.is_empty() {

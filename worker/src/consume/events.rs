@@ -23,7 +23,7 @@ pub enum Event {
     /// Where to read on, or why that isn't known.
     Positions(Result<BTreeMap<String, Opened>, String>),
     /// The clock from before the broker was asked, and what it said.
-    Ends(i64, Result<Ends, String>),
+    Looked(i64, Result<Looked, String>),
     /// Ids of the topics that are there.
     Topics(BTreeMap<String, String>),
     /// Leave.
@@ -36,8 +36,17 @@ pub struct Asks {
     pub commits: UnboundedSender<Outgoing>,
     /// Topics whose positions are wanted.
     pub positions: UnboundedSender<BTreeSet<String>>,
-    /// Partitions whose ends are wanted.
-    pub ends: UnboundedSender<Vec<(String, i32)>>,
+    /// Looks at how many partitions there are, and where they end.
+    pub looks: UnboundedSender<Look>,
+}
+
+/// How a reader ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Left,
+    /// Its Kafka client brought nothing of what is there: another one may.
+    Stood,
 }
 
 /// A commit to send.
@@ -57,6 +66,31 @@ pub struct Opened {
     pub id: String,
     /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
     pub partitions: Vec<(i64, i64, i64)>,
+}
+
+/// Topics that are open at the hub, as far as this consumer knows: id, and how many partitions.
+pub type Open = BTreeMap<String, (String, usize)>;
+
+/// A look at the log: how many partitions there are, and where they end.
+pub struct Look {
+    /// All topics that are read.
+    pub topics: Vec<String>,
+    /// What of them is open at the hub.
+    pub open: Open,
+    /// Partitions whose ends are wanted.
+    pub partitions: Vec<(String, i32)>,
+}
+
+/// What the broker, and the hub, said.
+pub struct Looked {
+    /// Topics of which all partitions are open at the hub.
+    pub known: Vec<String>,
+    /// Ids of the topics that are there.
+    pub ids: BTreeMap<String, String>,
+    /// What was opened for that.
+    pub opened: BTreeMap<String, Opened>,
+    /// Where the partitions begin and end.
+    pub ends: Ends,
 }
 
 /// The clock, Unix ms. The reader owns it; everything below takes time as an argument.

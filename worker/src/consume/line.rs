@@ -1,12 +1,12 @@
 //! The reader and what it asks, with one set of credentials: started when these can be read, ended and started anew when
-//! they change.
+//! they change, or when its Kafka client brings nothing of what is there.
 //!
 //! Invariants: a reader that is replaced commits what it holds first, as one that stops does; where the next one reads on
 //! is the ledger's, so nothing is lost or counted twice. Credentials that can't be read stop nothing that runs. Never here:
 //! a value of a Secret.
 
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use delivery::{Files, Http};
@@ -15,11 +15,12 @@ use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
-use super::events::{Asks, Event};
+use super::events::{Asks, Ended, Event};
 use super::metrics::Metrics;
 use super::plan::Compiled;
 use super::problems::Standing;
 use super::reader::Reader;
+use super::stalls::{Patience, Stalls};
 use super::{asks, commits};
 use crate::context::Context;
 use crate::kafka::{Access, Consumer, Letters, Tokens, unusable};
@@ -30,7 +31,7 @@ const LEAVE: Duration = Duration::from_millis(8_500);
 /// What runs.
 struct Running {
     events: mpsc::Sender<Event>,
-    end: oneshot::Receiver<anyhow::Result<()>>,
+    end: oneshot::Receiver<anyhow::Result<Ended>>,
     /// The credentials that it has.
     credentials: Digest,
 }
@@ -45,6 +46,7 @@ pub struct Line<'a> {
     tokens: Tokens,
     plan: Option<SourcePlan>,
     running: Option<Running>,
+    patience: Patience,
 }
 
 impl<'a> Line<'a> {
@@ -53,7 +55,17 @@ impl<'a> Line<'a> {
         let metrics = Metrics::new(&context.health);
         let files = Files::new(&context.config.files);
         let tokens = Tokens::new(Arc::new(Http::new(context.config.guard())));
-        Self { context, source, standing, metrics, files, tokens, plan: None, running: None }
+        Self {
+            context,
+            source,
+            standing,
+            metrics,
+            files,
+            tokens,
+            plan: None,
+            running: None,
+            patience: Patience::default(),
+        }
     }
 
     /// Whether the source's security has files that may change.
@@ -130,7 +142,7 @@ impl<'a> Line<'a> {
         let (events, happening) = mpsc::channel();
         let (commits, outgoing) = unbounded_channel();
         let (positions, wanted) = unbounded_channel();
-        let (ends, looked) = unbounded_channel();
+        let (looks, looked) = unbounded_channel();
         let letters = Letters::new(access.clone(), self.context.config.instance.clone());
         let (hub, key, metrics) = (self.context.clone(), self.source.to_owned(), self.metrics.clone());
         let standing = self.standing.clone();
@@ -142,11 +154,12 @@ impl<'a> Line<'a> {
             letters,
             (metrics.clone(), standing.clone()),
         ));
-        tokio::spawn(asks::positions(hub, key, broker.clone(), wanted, events.clone()));
-        tokio::spawn(asks::ends(broker.clone(), looked, events.clone()));
+        tokio::spawn(asks::positions(hub.clone(), key.clone(), broker.clone(), wanted, events.clone()));
+        tokio::spawn(asks::looks(hub, key, broker.clone(), looked, events.clone()));
         tokio::spawn(asks::topics(broker, standing.clone(), access.servers(), events.clone()));
-        let asks = Asks { commits, positions, ends };
-        let reader = Reader::new(consumer, happening, asks, standing, metrics);
+        let asks = Asks { commits, positions, looks };
+        let stalls = Stalls::new(self.patience.is());
+        let reader = Reader::new(consumer, happening, asks, standing, metrics, stalls);
         let beat = self.context.health.watch("reader", crate::health::LONG);
         let (done, end) = oneshot::channel();
         std::thread::Builder::new()
@@ -162,7 +175,7 @@ impl<'a> Line<'a> {
     }
 
     /// Waits for the reader's end; for ever when there is none.
-    pub async fn ended(&mut self) -> anyhow::Result<()> {
+    pub async fn ended(&mut self) -> anyhow::Result<Ended> {
         match &mut self.running {
             Some(running) => {
                 (&mut running.end).await.unwrap_or_else(|_| Err(anyhow::anyhow!("the reader broke off")))
@@ -171,8 +184,18 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Goes on with a new Kafka client, after one brought nothing of what is there.
+    pub async fn renew(&mut self) -> anyhow::Result<()> {
+        self.running = None;
+        self.patience.spent(Instant::now());
+        self.look().await;
+        // Where there are files they are looked at again; otherwise nobody would start it.
+        let waits = self.running.is_some() || self.plan.is_none() || self.has_files();
+        if waits { Ok(()) } else { Err(anyhow::anyhow!("no new Kafka client can be made")) }
+    }
+
     /// Lets the reader commit what it holds and leave; says how it ended, if it did in time.
-    async fn stop(&mut self) -> Option<anyhow::Result<()>> {
+    async fn stop(&mut self) -> Option<anyhow::Result<Ended>> {
         let _ = self.running.as_ref()?.events.send(Event::Stop);
         let ended = tokio::time::timeout(LEAVE, self.ended()).await.ok();
         if ended.is_none() {
@@ -184,6 +207,6 @@ impl<'a> Line<'a> {
 
     /// The end of all.
     pub async fn leave(mut self) -> anyhow::Result<()> {
-        self.stop().await.unwrap_or(Ok(()))
+        self.stop().await.map_or(Ok(()), |ended| ended.map(drop))
     }
 }

@@ -15,10 +15,12 @@ use alerting::fold::Partition;
 use protocol::messages::{Commit, Entry, EntryResult};
 
 use super::books::{Books, Key, Next};
-use super::events::{Asks, Event, Outgoing, now_ms};
+use super::events::{Asks, Ended, Event, Outgoing, now_ms};
 use super::metrics::{Metrics, Outcome, Reason};
 use super::plan::Compiled;
 use super::problems::Standing;
+use super::stalls::Stalls;
+use super::survey::Survey;
 use crate::health::Beat;
 use crate::kafka::{Consumer, Letter};
 
@@ -86,6 +88,7 @@ pub struct Reader {
     standing: Standing,
     metrics: Metrics,
     books: Books<Held>,
+    survey: Survey,
     plan: Option<Compiled>,
     pending: Option<Box<Compiled>>,
     commits: u64,
@@ -107,6 +110,11 @@ pub struct Reader {
     told: Instant,
     /// A position was out of range: compare all with the ends.
     lost_place: bool,
+    stalls: Stalls,
+    /// Topics that the broker lets nobody of ours read.
+    barred: BTreeSet<String>,
+    /// A partition stands still: leave, for another to begin.
+    stood: bool,
     stopping: bool,
 }
 
@@ -118,15 +126,19 @@ impl Reader {
         asks: Asks,
         standing: Standing,
         metrics: Metrics,
+        stalls: Stalls,
     ) -> Self {
         let now = Instant::now();
+        let mut books = Books::new();
+        books.surveyed(i64::MIN);
         Self {
             consumer,
             events,
             asks,
             standing,
             metrics,
-            books: Books::new(),
+            books,
+            survey: Survey::default(),
             plan: None,
             pending: None,
             commits: 0,
@@ -137,18 +149,22 @@ impl Reader {
             asking: false,
             ask_after: now,
             looking: false,
-            looked: now,
+            // The first look is at once.
+            looked: now.checked_sub(LOOK_COLD).unwrap_or(now),
             stirred_ms: 0,
             untold: BTreeMap::new(),
             told: now,
             lost_place: false,
+            stalls,
+            barred: BTreeSet::new(),
+            stood: false,
             stopping: false,
         }
     }
 
-    /// Reads until it is told to stop; fails when the Kafka client can't go on.
-    pub fn run(mut self, beat: &Beat) -> anyhow::Result<()> {
-        while !self.stopping {
+    /// Reads until it is told to stop, or a partition stands still; fails when the Kafka client can't go on.
+    pub fn run(mut self, beat: &Beat) -> anyhow::Result<Ended> {
+        while !self.stopping && !self.stood {
             beat.beat();
             while let Ok(event) = self.events.try_recv() {
                 self.event(event);
@@ -164,7 +180,7 @@ impl Reader {
         self.told = Instant::now().checked_sub(GROUP_EVERY).unwrap_or(self.told);
         self.tell_group();
         self.consumer.close(CLOSE_WAIT);
-        Ok(())
+        Ok(if self.stopping { Ended::Left } else { Ended::Stood })
     }
 
     fn event(&mut self, event: Event) {
@@ -177,7 +193,7 @@ impl Reader {
             Event::Answered(..) => {}
             Event::TooLarge => self.items = (self.items / 2).max(1),
             Event::Positions(answer) => self.positions(answer),
-            Event::Ends(clock_ms, answer) => self.ends(clock_ms, answer),
+            Event::Looked(clock_ms, answer) => self.looked(clock_ms, answer),
             Event::Topics(ids) => self.topics(&ids),
             Event::Stop => self.stopping = true,
         }
@@ -196,6 +212,7 @@ impl Reader {
             if let Err(error) = self.consumer.subscribe(&plan.topics) {
                 tracing::error!(%error, "can't subscribe");
             }
+            self.survey.only(&plan.topics);
             self.wanted.retain(|key| plan.topics.iter().any(|topic| **topic == *key.topic));
         }
         tracing::info!(revision = %plan.revision, rules = plan.running.len(), topics = plan.topics.len(), "plan runs");
@@ -217,6 +234,7 @@ impl Reader {
             let _ = self.consumer.stop(&key.topic, key.partition);
         }
         self.books.abandon();
+        self.survey.forget();
         self.wanted.clear();
         self.nothing_held();
         self.standing.runs(None);
@@ -288,7 +306,8 @@ impl Reader {
                 dead_letters: Vec::new(),
             });
         }
-        let commit = Commit { revision: plan.revision.clone(), rules: plan.states.clone(), entries };
+        let (revision, rules) = (plan.revision.clone(), plan.states.clone());
+        let commit = Commit { revision, rules, survey: Some(self.survey.told()), entries };
         // The sender ends only with the process.
         let _ = self.asks.commits.send(Outgoing { id: self.commits, commit, letters });
         self.announce = false;
@@ -319,6 +338,7 @@ impl Reader {
                 }
                 Next::Ask(key) => {
                     self.count("unknown");
+                    self.survey.forget();
                     tracing::info!(%key, "the ledger does not know this topic; asking for positions");
                     self.want(key);
                 }

@@ -2,7 +2,7 @@
 //!
 //! Clauses of docs/semantics.md: E1, E6.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use alerting::record::{RawRecord, clock};
@@ -13,6 +13,9 @@ use protocol::messages::EntryResult;
 use uuid::Uuid;
 
 use super::books::{Books, Key};
+use super::events::Opened;
+use super::survey::{Survey, compare};
+use crate::kafka::Topic;
 
 const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: i32 = 2;
@@ -36,9 +39,11 @@ enum Step {
     Wait(i64),
     /// It reads so many records of a partition.
     Read(i32, usize),
-    /// It asks where the partitions end; the answers come later.
+    /// It asks how many partitions there are and where they end; the answers come later.
     Ask,
     Answer,
+    /// The group gives it what the hub has open.
+    Given,
     Commit,
     /// It is killed; with or without the hub having what it sent.
     Kill(bool),
@@ -70,6 +75,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..PARTITIONS, 1..20_usize).prop_map(|(partition, many)| Step::Read(partition, many)),
         3 => Just(Step::Ask),
         3 => Just(Step::Answer),
+        1 => Just(Step::Given),
         4 => Just(Step::Commit),
         1 => any::<bool>().prop_map(Step::Kill),
     ];
@@ -87,13 +93,18 @@ fn plan() -> RulePlan {
 struct World<'a> {
     log: [Vec<&'a Rec>; PARTITIONS as usize],
     now: i64,
-    /// The hub: where it stands, and what it decided.
+    /// When the topic got its other partition.
+    grown: i64,
+    /// The hub: where it stands, of how many partitions it knows, and what it decided.
     next: [i64; PARTITIONS as usize],
+    open: i32,
     hub: Replay,
     events: Vec<Event>,
     /// The consumer: the offsets that it holds, with the clock when each was read.
     books: Books<Vec<(i64, i64)>>,
-    asked: VecDeque<(i64, Vec<i64>)>,
+    survey: Survey,
+    /// Clock, partitions and their ends.
+    asked: VecDeque<(i64, i32, Vec<i64>)>,
 }
 
 fn key(partition: i32) -> Key {
@@ -101,34 +112,47 @@ fn key(partition: i32) -> Key {
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &RulePlan, records: &'a [Rec]) -> Self {
+    fn new(plan: &RulePlan, records: &'a [Rec], grown: i64) -> Self {
         let of = |partition| records.iter().filter(|rec| rec.partition == partition).collect();
         let (mut hub, problems) = Replay::new([(RULE, plan)]);
         assert_eq!(problems, []);
-        for partition in 0..PARTITIONS {
-            hub.progress("logs", partition, START);
-        }
+        hub.progress("logs", 0, START);
         hub.decide();
         let mut world = Self {
             log: [of(0), of(1)],
             now: START,
+            grown,
             next: [0; 2],
+            open: 1,
             hub,
             events: Vec::new(),
             books: Books::new(),
+            survey: Survey::default(),
             asked: VecDeque::new(),
         };
-        world.open();
+        world.start();
         world
     }
 
-    fn open(&mut self) {
+    fn start(&mut self) {
         self.asked.clear();
         self.books = Books::new();
-        for partition in 0..PARTITIONS {
-            let next = self.next[partition as usize];
-            self.books.open(key(partition), Arc::from("id"), next, next);
+        self.books.surveyed(i64::MIN);
+        self.survey = Survey::default();
+        self.given();
+    }
+
+    fn given(&mut self) {
+        for partition in 0..self.open {
+            if self.books.read(&key(partition)).is_none() {
+                let next = self.next[partition as usize];
+                self.books.open(key(partition), Arc::from("id"), next, next);
+            }
         }
+    }
+
+    fn there(&self) -> i32 {
+        if self.now < self.grown { 1 } else { PARTITIONS }
     }
 
     fn end(&self, partition: i32) -> i64 {
@@ -137,7 +161,7 @@ impl<'a> World<'a> {
 
     fn read(&mut self, partition: i32, many: usize) {
         for _ in 0..many {
-            let offset = self.books.read(&key(partition)).unwrap();
+            let Some(offset) = self.books.read(&key(partition)) else { return };
             if offset >= self.end(partition) {
                 return;
             }
@@ -149,7 +173,18 @@ impl<'a> World<'a> {
     }
 
     fn answer(&mut self) {
-        if let Some((clock, ends)) = self.asked.pop_front() {
+        if let Some((clock, partitions, ends)) = self.asked.pop_front() {
+            let topic = Topic::There { id: "id".to_owned(), partitions };
+            let told = BTreeMap::from([("logs".to_owned(), topic)]);
+            if !compare(self.survey.open(), &told).missing.is_empty() {
+                let opened = Opened { id: "id".to_owned(), partitions: vec![(0, 0, 0); partitions as usize] };
+                self.survey.opened(&BTreeMap::from([("logs".to_owned(), opened)]));
+                self.open = self.open.max(partitions);
+                (0..partitions).for_each(|partition| self.hub.open("logs", partition));
+            }
+            let compared = compare(self.survey.open(), &told);
+            self.survey.done(clock, compared.known, &compared.ids);
+            self.books.surveyed(clock);
             for (partition, end) in (0..).zip(ends) {
                 self.books.ends(&key(partition), end, Some(clock));
             }
@@ -168,8 +203,9 @@ impl<'a> World<'a> {
                 let _ = self.hub.push(&raw(rec, *offset, *read));
             }
         }
+        let known = self.survey.told().of(&["logs".to_owned()]);
         for (sent, _) in &taken {
-            if let Some(progress) = sent.progress {
+            if let Some(progress) = sent.progress.min(known) {
                 self.hub.progress("logs", sent.key.partition, progress);
             }
         }
@@ -182,15 +218,17 @@ impl<'a> World<'a> {
             Step::Wait(ms) => self.now += ms,
             Step::Read(partition, many) => self.read(*partition, *many),
             Step::Ask => {
-                self.asked.push_back((self.now, (0..PARTITIONS).map(|it| self.end(it)).collect()));
+                let ends = (0..PARTITIONS).map(|it| self.end(it)).collect();
+                self.asked.push_back((self.now, self.there(), ends));
             }
             Step::Answer => self.answer(),
+            Step::Given => self.given(),
             Step::Commit => self.commit(),
             Step::Kill(sent) => {
                 if *sent {
                     self.commit();
                 }
-                self.open();
+                self.start();
             }
         }
     }
@@ -220,9 +258,10 @@ fn end(mut world: World<'_>) -> Outcome {
     while !world.asked.is_empty() {
         world.answer();
     }
-    for step in [Step::Read(0, 100), Step::Read(1, 100), Step::Commit, Step::Ask, Step::Answer, Step::Commit]
-    {
-        world.step(&step);
+    let look = [Step::Ask, Step::Answer];
+    let read = [Step::Given, Step::Read(0, 100), Step::Read(1, 100), Step::Commit];
+    for step in look.iter().chain(&read).chain(&look).chain(&[Step::Commit]) {
+        world.step(step);
     }
     let told = world.events.iter().map(|event| {
         let decision = event.decision.as_ref().unwrap();
@@ -236,12 +275,16 @@ proptest! {
 
     #[test]
     fn alerts_and_late_records_are_the_same_wherever_it_stalls_is_killed_or_commits(
-        records in records(),
+        mut records in records(),
+        grown in 0..60_000_i64,
         steps in steps(),
     ) {
+        let grown = START + grown;
+        // Before there is another partition there is one.
+        records.iter_mut().filter(|rec| rec.appended < grown).for_each(|rec| rec.partition = 0);
         let plan = plan();
-        let outcome = end(World::new(&plan, &records));
-        let mut world = World::new(&plan, &records);
+        let outcome = end(World::new(&plan, &records, grown));
+        let mut world = World::new(&plan, &records, grown);
         for step in &steps {
             world.step(step);
         }

@@ -196,6 +196,13 @@ fn held(health: &crate::health::Health) -> usize {
     line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap()
 }
 
+/// How often the group was shared out anew.
+fn shared_out(health: &crate::health::Health) -> u64 {
+    let metrics = health.metrics();
+    let line = metrics.lines().find(|line| line.starts_with("belfry_worker_rebalances_total "));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap()
+}
+
 fn letters(bench: &Bench, count: usize) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bench.cluster.bootstrap_servers())
@@ -278,6 +285,36 @@ async fn a_commit_ended_within_the_backlog() -> bool {
     let late = |told: &Option<i64>| told.is_some_and(|told| told > then + 1_000);
     assert!(!before.iter().any(|(_, told)| late(told)), "{before:?} of {then}");
     !before.is_empty()
+}
+
+#[tokio::test]
+async fn nothing_is_decided_past_the_records_of_a_topic_that_comes_later() {
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    let both = || vec!["logs".to_owned(), "more".to_owned()];
+    bench.plan_with(&[(OFTEN, "true")], |_, rule| rule.topics = both());
+    bench.hub.ledger().plan.as_mut().unwrap().topics = both();
+    bench.consume("a");
+    bench.produce(0, "{}").await;
+    let begun = events::now_ms();
+    let so_far = |ledger: &hub::Ledger| ledger.bounds.last().is_some_and(|(bound, _)| *bound > begun);
+    bench.until("it is decided by the clock", |ledger| so_far(ledger)).await;
+    bench.cluster.create_topic("more", 1, 1).unwrap();
+    for _ in 0..10 {
+        bench.produce(0, "{}").await;
+        let record = FutureRecord::<[u8], str>::to("more").partition(0).payload("{}");
+        bench.producer.send(record, PATIENCE).await.unwrap();
+    }
+    let produced = events::now_ms();
+    let read = |ledger: &hub::Ledger| ledger.topics.get("more").is_some_and(|(_, next)| next[0] == 10);
+    bench
+        .until("it is read and decided", |ledger| {
+            read(ledger) && ledger.bounds.last().is_some_and(|(bound, open)| *open == 2 && *bound > produced)
+        })
+        .await;
+    let ledger = bench.hub.ledger();
+    let past: Vec<_> = ledger.bounds.iter().filter(|(bound, open)| *open < 2 && *bound > produced).collect();
+    assert_eq!(past, [] as [&(i64, usize); 0], "the records lie before {produced}");
 }
 
 #[tokio::test]
@@ -616,6 +653,27 @@ async fn records_removed_before_they_were_read_are_counted_in_a_problem_and_read
     // The mock cluster keeps 5 MiB of a partition: all but the last five large ones went.
     let message = bench.hub.ledger().reports["b"].problems[&EACH][0].message.clone();
     assert!(message.contains("of logs/0"), "{message}");
+}
+
+#[tokio::test]
+async fn a_client_that_brings_nothing_of_what_is_there_is_replaced() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let mut bench = Bench::start().await;
+    bench.cluster.create_topic("logs", 1, 1).unwrap();
+    bench.plan(&[(EACH, ERRORS), (OFTEN, ERRORS)]);
+    bench.consume("a");
+    bench.produce_many(1, 20).await;
+    bench.until_read(20).await;
+    // What librdkafka keeps to itself, and tries for ever.
+    let outdated = RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH;
+    bench.cluster.request_errors(RDKafkaApiKey::Fetch, &vec![outdated; 10_000]);
+    bench.produce_many(1, 20).await;
+    let health = bench.running[0].0.health.clone();
+    let before = shared_out(&health);
+    bench.until("another client is in the group", |_| shared_out(&health) > before).await;
+    bench.cluster.clear_request_errors(RDKafkaApiKey::Fetch);
+    bench.until_read(40).await;
+    bench.each_once(4);
 }
 
 #[tokio::test]

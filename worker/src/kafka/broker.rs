@@ -27,7 +27,9 @@ pub enum Topic {
     },
     /// There is no such topic.
     Missing,
-    /// It can't be told now, or not to us.
+    /// It may not be read by us, or by anybody, until somebody changes that.
+    Barred(String),
+    /// It can't be told now.
     Failed(String),
 }
 
@@ -59,6 +61,9 @@ impl Broker {
                     Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                         Topic::Missing
                     }
+                    Err(
+                        code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic),
+                    ) => Topic::Barred(code.to_string()),
                     Err(code) => Topic::Failed(code.to_string()),
                 };
                 (name, topic)

@@ -160,6 +160,11 @@ impl Consumer {
         }
     }
 
+    /// Whether a topic that fails with this can't be read until somebody gives the user the right to.
+    pub fn bars(code: RDKafkaErrorCode) -> bool {
+        code == RDKafkaErrorCode::TopicAuthorizationFailed
+    }
+
     /// What the group shared out since the last call, in order.
     pub fn changes(&self) -> Vec<Change> {
         self.changes.take()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT};
 use crate::consume::books::Key;
-use crate::consume::events::{Opened, now_ms};
+use crate::consume::events::{Look, Looked, Opened, now_ms};
 use crate::kafka::{Change, Ends};
 
 /// After a position was out of range, look after this time.
@@ -79,7 +79,8 @@ impl Reader {
             if !partitions.is_empty() {
                 self.looking = true;
                 self.looked = now;
-                let _ = self.asks.ends.send(partitions);
+                let (topics, open) = (plan.topics.clone(), self.survey.open().clone());
+                let _ = self.asks.looks.send(Look { topics, open, partitions });
             }
         }
     }
@@ -89,6 +90,7 @@ impl Reader {
         self.asking = false;
         self.ask_after = Instant::now() + ASK_AGAIN;
         let Ok(topics) = answer else { return };
+        self.survey.opened(&topics);
         for key in std::mem::take(&mut self.wanted) {
             let opened = topics.get(&*key.topic);
             let place = usize::try_from(key.partition).ok();
@@ -140,11 +142,18 @@ impl Reader {
         self.standing.removed(&key.topic, key.partition, missed, goes_on);
     }
 
-    /// The broker said where partitions begin and end. One that is read to its end, now or later, has come as far as the clock
-    /// from before the question.
-    pub(super) fn ends(&mut self, clock_ms: i64, answer: Result<Ends, String>) {
+    /// The broker said which partitions there are, and where they begin and end. One that is read to its end, now or later, has come
+    /// as far as the clock from before the question; and up to there all are known.
+    pub(super) fn looked(&mut self, clock_ms: i64, answer: Result<Looked, String>) {
         self.looking = false;
-        let Ok(ends) = answer else { return };
+        let Ok(Looked { known, ids, opened, ends }) = answer else {
+            self.stalls.clear();
+            return;
+        };
+        self.survey.opened(&opened);
+        self.topics(&ids);
+        self.survey.done(clock_ms, known, &ids);
+        self.books.surveyed(clock_ms);
         let lost = std::mem::take(&mut self.lost_place);
         for (partition, (first, last)) in &ends {
             let key = key(partition);
@@ -166,6 +175,25 @@ impl Reader {
         }
         self.due.clock_moved = true;
         self.metrics.lag.set(self.books.lag());
+        self.stand(&ends);
+    }
+
+    /// Looks whether a partition stands still of which its leader says that there is more. Of a topic that the user may not read
+    /// the broker says so, and a new client would hear the same.
+    fn stand(&mut self, ends: &Ends) {
+        if self.consumer.paused() {
+            return self.stalls.clear();
+        }
+        let (books, barred) = (&self.books, &self.barred);
+        let partitions = ends.iter().filter_map(|(partition, (_, last))| {
+            let key = key(partition);
+            let read = books.read(&key).filter(|_| !barred.contains(&partition.0))?;
+            Some((key, read, *last))
+        });
+        if let Some(key) = self.stalls.seen(Instant::now(), partitions) {
+            tracing::warn!(%key, "records lie in the partition and none comes: going on with a new Kafka client");
+            self.stood = true;
+        }
     }
 
     /// A topic that was made again is another one.
@@ -177,6 +205,7 @@ impl Reader {
             .map(|(key, _)| key.clone())
             .collect();
         if other.is_empty() {
+            self.survey.others(ids);
             return;
         }
         // What is held is of the topic that is gone: it counts as well.
@@ -185,6 +214,7 @@ impl Reader {
             tracing::warn!(%key, "the topic was made again; reading the new one");
             self.want(key);
         }
+        self.survey.others(ids);
     }
 
     /// Tells what is read.

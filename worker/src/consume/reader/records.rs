@@ -11,7 +11,7 @@ use crate::consume::books::{Books, Open};
 use crate::consume::events::now_ms;
 use crate::consume::metrics::Outcome;
 use crate::consume::plan::Compiled;
-use crate::kafka::{Fetched, Letter, MOST_HOPS, News, Record};
+use crate::kafka::{Consumer, Fetched, Letter, MOST_HOPS, News, Record};
 
 /// What is idle waits this long, and one while an answer is awaited this long.
 const POLL: Duration = Duration::from_millis(50);
@@ -45,6 +45,7 @@ impl Reader {
         let mut round = Round::default();
         let (mut begun, mut now, mut place) = (None, 0, 0);
         let (consumer, books, plan) = (&self.consumer, &mut self.books, self.plan.as_ref());
+        let barred = &mut self.barred;
         let items = self.items;
         consumer.take(wait, |fetched| {
             let begun = *begun.get_or_insert_with(|| {
@@ -74,7 +75,12 @@ impl Reader {
                         open.reached(offset);
                     }
                 }
-                Fetched::Error(code, why) => news.push(consumer.failed(code, &why)),
+                Fetched::Error(topic, code, why) => {
+                    if Consumer::bars(code) {
+                        barred.insert(topic.to_owned());
+                    }
+                    news.push(consumer.failed(code, &why));
+                }
             }
             let full = round.full || (round.letters && weight(books) >= MAX_HELD);
             if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {

@@ -41,6 +41,8 @@ pub struct Ledger {
     pub progress: BTreeMap<(String, i32), i64>,
     /// Where each entry that was taken ended, and how far its partition's event time had come.
     pub taken: Vec<(i64, Option<i64>)>,
+    /// How far the rules that read all topics could be decided after each commit, and how many partitions were open.
+    pub bounds: Vec<(i64, usize)>,
     pub reports: BTreeMap<String, Report>,
     pub refused: usize,
     pub muted: usize,
@@ -69,6 +71,7 @@ impl Hub {
             dead_letters: Vec::new(),
             progress: BTreeMap::new(),
             taken: Vec::new(),
+            bounds: Vec::new(),
             reports: BTreeMap::new(),
             refused: 0,
             muted: 0,
@@ -171,6 +174,14 @@ async fn commits(
         ledger.dead_letters.extend(entry.dead_letters);
         results.push(EntryResult::Accepted(entry.to));
     }
+    let open: Vec<_> = ledger
+        .topics
+        .iter()
+        .flat_map(|(topic, (_, next))| (0..next.len()).map(|at| (topic.clone(), at as i32)))
+        .collect();
+    let known = ledger.plan.as_ref().and_then(|plan| commit.survey.as_ref()?.of(&plan.topics));
+    let least = open.iter().map(|partition| ledger.progress.get(partition).copied()).min().flatten();
+    ledger.bounds.extend(known.zip(least).map(|(known, least)| (known.min(least), open.len())));
     if ledger.mode == Mode::Mute {
         ledger.muted += 1;
         return StatusCode::BAD_GATEWAY.into_response();

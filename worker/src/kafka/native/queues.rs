@@ -29,8 +29,8 @@ pub enum Fetched<'m> {
     Record(Record<'m>),
     /// All records of (topic, partition) before the offset have come.
     End(&'m str, i32, i64),
-    /// It can't be read, in librdkafka's words.
-    Error(RDKafkaErrorCode, String),
+    /// This topic can't be read, in librdkafka's words.
+    Error(&'m str, RDKafkaErrorCode, String),
 }
 
 /// The queue of a consumer's events, of which records are none. Must be dropped before its client.
@@ -163,7 +163,7 @@ where
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
                 Fetched::End(record.topic(), record.partition(), record.offset())
             }
-            code => Fetched::Error(code.into(), text(sys::rd_kafka_message_errstr(message))),
+            code => Fetched::Error(record.topic(), code.into(), text(sys::rd_kafka_message_errstr(message))),
         };
         if (taking.handle)(fetched).is_break() {
             sys::rd_kafka_yield(taking.client);
