@@ -1,13 +1,12 @@
 //! What an expression must not say, told before it is compiled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::patterns::{Measured, Patterns};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
-use regex::Regex;
-
-use crate::patterns::Patterns;
 
 use super::compile::SLOTS;
 use super::fault::Op;
@@ -99,7 +98,7 @@ fn end_of_string(bytes: &[u8], start: usize, raw: bool) -> usize {
 pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
-) -> Result<BTreeMap<u64, Regex>, CompileError> {
+) -> Result<BTreeMap<u64, Arc<Measured>>, CompileError> {
     let mut check = Check {
         source,
         bound: Vec::new(),
@@ -120,7 +119,7 @@ struct Check<'s> {
     /// How many of them a program has places for.
     variables: usize,
     nesting: usize,
-    patterns: BTreeMap<u64, Regex>,
+    patterns: BTreeMap<u64, Arc<Measured>>,
     built: Patterns,
 }
 
