@@ -2,7 +2,7 @@
 //!
 //! What a pattern costs is not its length: `\w{9}` takes half a megabyte. So it is counted before it is built how many there
 //! are and how many classes of Unicode they name, and each is built within a size that is charged. What one may take for each byte
-//! of a text is known ([`measured`]), and one that could not look into a record of [`ORDINARY`] bytes is refused. Never: more memory than
+//! of a text is known (`measured`), and one that could not look into a record of [`ORDINARY`] bytes is refused. Never: more memory than
 //! [`MAX_COMPILED`] and what building one takes beside it, or more time for a record than [`MAX_WORK`] steps take.
 
 mod measured;

@@ -135,10 +135,9 @@ fn automaton(pattern: &str, steps: usize) -> Option<DFA> {
 fn parts(pattern: &Hir) -> usize {
     let sum = |list: &[Hir]| list.iter().map(parts).fold(0, usize::saturating_add);
     match pattern.kind() {
-        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Empty | HirKind::Look(_) | HirKind::Class(Class::Bytes(_)) => 1,
         HirKind::Literal(literal) => literal.0.len(),
         HirKind::Class(Class::Unicode(class)) => 1 + class.ranges().len() / RANGES,
-        HirKind::Class(Class::Bytes(_)) => 1,
         HirKind::Repetition(it) => {
             let times = it.max.unwrap_or(it.min).max(1) as usize;
             parts(&it.sub).saturating_add(1).saturating_mul(times)
