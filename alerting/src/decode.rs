@@ -49,7 +49,7 @@ pub enum Decoded<'d> {
 pub enum DecodeReason {
     /// There is a value and it has no bytes.
     Empty,
-    /// More than [`MAX_VALUE`] bytes.
+    /// More than [`MAX_VALUE`] bytes, or than the pattern can look into within its budget.
     TooLarge,
     /// Nested more than 128 deep.
     TooDeep,

@@ -1,12 +1,19 @@
 //! Regular expressions within bounds that hold for all of one text that a user wrote: a `match`, or a record's pattern.
 //!
 //! What a pattern costs is not its length: `\w{9}` takes half a megabyte. So it is counted before it is built how many there
-//! are and how many classes of Unicode they name, and each is built within a size that is charged. They run in time linear in
-//! the text. Never: more memory than [`MAX_COMPILED`] and what building one takes beside it.
+//! are and how many classes of Unicode they name, and each is built within a size that is charged. What one may take for each byte
+//! of a text is known (`measured`), and one that could not look into a record of [`ORDINARY`] bytes is refused. Never: more memory than
+//! [`MAX_COMPILED`] and what building one takes beside it, or more time for a record than [`MAX_WORK`] steps take.
+
+mod measured;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
+use regex_syntax::ParserBuilder;
+
+pub(crate) use measured::{Measured, places};
 
 /// The longest pattern, bytes.
 pub const MAX_LENGTH: usize = 2_048;
@@ -18,6 +25,12 @@ pub const MAX_CLASSES: usize = 64;
 pub const MAX_NESTING: u32 = 50;
 /// What they may take compiled, bytes, one or all.
 pub const MAX_COMPILED: usize = 2 << 20;
+/// The most steps that the patterns of an expression, or a record's pattern, take for one record: a quarter of a second at most.
+pub const MAX_WORK: usize = 32 << 20;
+/// A record that every pattern must be able to look into, bytes.
+pub const ORDINARY: usize = 16 << 10;
+/// So a byte takes at most so many steps.
+pub const MAX_STEPS: usize = MAX_WORK / ORDINARY;
 /// The sizes within which one is built, bytes: the least that does is charged.
 const SIZES: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
 /// What a pattern may keep at hand while it runs, bytes; twice, for it runs both ways.
@@ -26,16 +39,16 @@ const RUNNING: usize = 512 << 10;
 /// The patterns of one text.
 #[derive(Debug, Default)]
 pub(crate) struct Patterns {
-    built: HashMap<String, Regex>,
+    built: HashMap<String, Arc<Measured>>,
     classes: usize,
     compiled: usize,
 }
 
 impl Patterns {
     /// Builds a pattern, or says which bound keeps it from being built.
-    pub(crate) fn build(&mut self, pattern: &str) -> Result<Regex, String> {
+    pub(crate) fn build(&mut self, pattern: &str) -> Result<Arc<Measured>, String> {
         if let Some(built) = self.built.get(pattern) {
-            return Ok(built.clone());
+            return Ok(Arc::clone(built));
         }
         if pattern.len() > MAX_LENGTH {
             return Err(format!("a regular expression of {} bytes; at most {MAX_LENGTH}", pattern.len()));
@@ -58,8 +71,13 @@ impl Patterns {
             match builder.build() {
                 Ok(regex) => {
                     self.compiled += size;
-                    self.built.insert(pattern.to_owned(), regex.clone());
-                    return Ok(regex);
+                    let parsed = ParserBuilder::new().nest_limit(MAX_NESTING).build().parse(pattern);
+                    let parsed = parsed.map_err(|_| "not a regular expression".to_owned())?;
+                    let measured = Measured::new(regex, &parsed);
+                    ordinary(measured.steps)?;
+                    let measured = Arc::new(measured);
+                    self.built.insert(pattern.to_owned(), Arc::clone(&measured));
+                    return Ok(measured);
                 }
                 Err(regex::Error::CompiledTooBig(_)) => {}
                 Err(error) => {
@@ -76,6 +94,25 @@ impl Patterns {
             SIZES[3]
         ))
     }
+}
+
+/// Refuses a pattern that could not look into an ordinary record.
+fn ordinary(steps: usize) -> Result<(), String> {
+    if steps <= MAX_STEPS {
+        return Ok(());
+    }
+    Err(format!(
+        "too much work: a byte may take it {steps} steps, so it could not look into a record of {} KiB; at most {MAX_STEPS}, \
+         so repeat less",
+        ORDINARY >> 10
+    ))
+}
+
+/// A pattern that takes a text apart, by its groups.
+pub(crate) fn of_groups(pattern: &str) -> Result<Arc<Measured>, String> {
+    let built = Patterns::default().build(pattern)?;
+    ordinary(built.steps_of_groups())?;
+    Ok(built)
 }
 
 /// How many classes of Unicode a pattern names.
@@ -96,7 +133,7 @@ mod tests {
     fn the_same_pattern_is_built_once() {
         let mut patterns = Patterns::default();
         for _ in 0..1_000 {
-            assert!(patterns.build(r"\w{9}").unwrap().is_match("abcdefghi"));
+            assert!(patterns.build(r"\w{9}").unwrap().regex.is_match("abcdefghi"));
         }
         assert_eq!((patterns.built.len(), patterns.compiled), (1, 1 << 20));
     }
@@ -119,6 +156,10 @@ mod tests {
         assert!(told(&|_| r"\\\w".repeat(65)).contains("more than 64 of \\w"));
         assert_eq!(told(&|_| "a".repeat(2_049)), "a regular expression of 2049 bytes; at most 2048");
         assert!(told(&|_| "(".repeat(60) + &")".repeat(60)).contains("nest"));
+        assert_eq!(
+            told(&|_| "(a{1,100}){1,100}b".to_owned()),
+            "too much work: a byte may take it 20301 steps, so it could not look into a record of 16 KiB; at most 2048, so repeat less"
+        );
         assert_eq!(told(&|_| "(a".to_owned()), "not a regular expression: unclosed group");
     }
 

@@ -31,6 +31,8 @@ use problems::Standing;
 const PLAN_WAIT: Duration = Duration::from_secs(30);
 /// The hub forgets a report after a minute.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
+/// A reader that has not come round for so long is told of: liveness ends it later, and it would begin with the same record.
+const STUCK: Duration = Duration::from_mins(1);
 /// How often the files of the source's security are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -110,6 +112,7 @@ async fn poll_plans(
 /// Reports on every change, and every 20 s.
 async fn report(context: Context, source: String, standing: Standing) {
     loop {
+        standing.stuck(context.health.silent("reader").is_some_and(|silent| silent > STUCK));
         let report = standing.report(&context.config.instance, &source, false);
         let mut again = REPORT_EVERY;
         if let Err(error) = context.hub.report(&context.config.namespace, &report).await {

@@ -71,6 +71,11 @@ impl Health {
         inner.beats.iter().filter(|(_, (at, bound))| at.elapsed() > *bound).map(|(name, _)| *name).collect()
     }
 
+    /// How long ago a watched loop came round.
+    pub fn silent(&self, name: &'static str) -> Option<Duration> {
+        self.lock().beats.get(name).map(|(at, _)| at.elapsed())
+    }
+
     /// What is missing, one a line; empty when ready.
     pub fn not_ready(&self) -> String {
         let inner = self.lock();
@@ -146,10 +151,12 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(health.stuck(), ["loop"]);
+        assert!(health.silent("loop") > Some(Duration::ZERO));
         let other = health.watch("other", Duration::from_hours(1));
         other.beat();
         drop(beat);
         assert!(health.stuck().is_empty());
+        assert_eq!(health.silent("loop"), None);
     }
 
     #[test]

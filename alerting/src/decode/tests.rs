@@ -163,6 +163,31 @@ fn a_pattern_that_gives_no_fields_or_too_much_work_is_refused() {
     assert!(decode(&slow, "x".repeat(100_000).as_bytes(), &[]).is_err());
 }
 
+#[test]
+fn a_text_that_a_pattern_would_take_too_long_for_is_told_before_it_begins() {
+    let error = Decoder::new(&text("^(?<g>[a-z]+)$|(a{1,100}){1,100}b")).unwrap_err().to_string();
+    assert!(error.contains("too much work") && error.contains("16 KiB"), "{error}");
+    let heavy = text("(?<g>(a{1,25}){1,30})b");
+    assert_eq!(
+        decode(&heavy, "a".repeat(1_000).as_bytes(), &[]).unwrap_err().reason,
+        DecodeReason::Malformed
+    );
+    let error = decode(&heavy, "a".repeat(800_000).as_bytes(), &[]).unwrap_err();
+    assert_eq!(error.reason, DecodeReason::TooLarge);
+    assert!(error.message.starts_with("800000 bytes; by this pattern at most "), "{error}");
+    // What decides by each byte has no such bound, and gives the same fields.
+    let line = text(r"^(?<client>\S+) (?<word>[a-z]{2,80})(?<none>[0-9])? (?<rest>.*)$");
+    let long = format!("10.0.0.7 get {}", "é/".repeat(500_000));
+    assert_eq!(
+        decode(&line, long.as_bytes(), &[]).unwrap(),
+        json!({"client": "10.0.0.7", "word": "get", "rest": "é/".repeat(500_000)})
+    );
+    assert_eq!(
+        decode(&line, b"10.0.0.7 get x", &[]).unwrap(),
+        json!({"client": "10.0.0.7", "word": "get", "rest": "x"})
+    );
+}
+
 fn headers<'h>(list: &[(&'h str, &'h str)]) -> Vec<Header<'h>> {
     list.iter().map(|(name, value)| (*name, Some(value.as_bytes()))).collect()
 }

@@ -1,18 +1,23 @@
 //! A text that a regular expression takes apart: the named groups that took part are the record's fields, all texts.
 //!
 //! The expression is searched for, as RE2 and the `regex` crate read it, in time linear in the text; `^` and `$` bind it to the
-//! whole. Never: a record of a text that it is not found in.
+//! whole. A text longer than the pattern's steps allow is none, unless each of its bytes takes one. Never: a record of a text that it
+//! is not found in.
 
-use regex::Regex;
+use std::sync::Arc;
 
-use super::DecodeError;
+use regex_automata::dfa::onepass;
+
+use super::{DecodeError, DecodeReason};
 use crate::document::{Document, View};
-use crate::patterns::Patterns;
+use crate::patterns::{self, Measured};
 
 /// A compiled expression with the names of its groups.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    regex: Regex,
+    measured: Arc<Measured>,
+    /// For texts that are too long otherwise.
+    one_pass: Option<Arc<onepass::DFA>>,
     /// Index and name.
     names: Vec<(usize, String)>,
 }
@@ -31,8 +36,9 @@ pub enum PatternError {
 impl Pattern {
     /// Compiles an expression.
     pub fn compile(pattern: &str) -> Result<Self, PatternError> {
-        let regex = Patterns::default().build(pattern).map_err(PatternError::Invalid)?;
-        let names: Vec<_> = regex
+        let measured = patterns::of_groups(pattern).map_err(PatternError::Invalid)?;
+        let names: Vec<_> = measured
+            .regex
             .capture_names()
             .enumerate()
             .filter_map(|(index, name)| Some((index, name?.to_owned())))
@@ -40,7 +46,8 @@ impl Pattern {
         if names.is_empty() {
             return Err(PatternError::Nameless);
         }
-        Ok(Self { regex, names })
+        let one_pass = measured.one_pass().map(Arc::new);
+        Ok(Self { measured, one_pass, names })
     }
 }
 
@@ -50,18 +57,39 @@ pub(super) fn decode<'d>(
     text: &'d str,
     into: &'d mut Document,
 ) -> Result<View<'d>, DecodeError> {
-    let mut places = pattern.regex.capture_locations();
-    if pattern.regex.captures_read(&mut places, text).is_none() {
-        return Err(DecodeError::malformed("the pattern is not found in it"));
+    let not_found = || DecodeError::malformed("the pattern is not found in it");
+    let longest = pattern.measured.longest();
+    if text.len() > longest {
+        let Some(engine) = &pattern.one_pass else {
+            let message = format!(
+                "{} bytes; by this pattern at most {longest} are taken apart: let it begin with ^, and each byte decide how it goes on",
+                text.len()
+            );
+            return Err(DecodeError { reason: DecodeReason::TooLarge, message });
+        };
+        let places = patterns::places(engine, text).ok_or_else(not_found)?;
+        return Ok(fields(pattern, text, into, |index| places.get(index).copied().flatten()));
     }
+    let regex = &pattern.measured.regex;
+    let mut places = regex.capture_locations();
+    regex.captures_read(&mut places, text).ok_or_else(not_found)?;
+    Ok(fields(pattern, text, into, |index| places.get(index)))
+}
+
+fn fields<'d>(
+    pattern: &Pattern,
+    text: &'d str,
+    into: &'d mut Document,
+    place: impl Fn(usize) -> Option<(usize, usize)>,
+) -> View<'d> {
     let mut builder = into.build();
     let mut map = builder.open_map();
     for (index, name) in &pattern.names {
-        if let Some((start, end)) = places.get(*index) {
+        if let Some((start, end)) = place(*index) {
             builder.name(&mut map, name);
             builder.source_text(start, end - start);
         }
     }
     builder.close_map(&map, text);
-    Ok(into.view(text))
+    into.view(text)
 }

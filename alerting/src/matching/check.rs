@@ -1,13 +1,12 @@
 //! What an expression must not say, told before it is compiled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::patterns::{Measured, Patterns};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
-use regex::Regex;
-
-use crate::patterns::Patterns;
 
 use super::compile::SLOTS;
 use super::fault::Op;
@@ -102,7 +101,7 @@ const MAX_FAULTS: usize = 20;
 pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
-) -> Result<BTreeMap<u64, Regex>, Vec<CompileError>> {
+) -> Result<BTreeMap<u64, Arc<Measured>>, Vec<CompileError>> {
     let mut check = Check {
         source,
         bound: Vec::new(),
@@ -124,7 +123,7 @@ struct Check<'s> {
     /// How many of them a program has places for.
     variables: usize,
     nesting: usize,
-    patterns: BTreeMap<u64, Regex>,
+    patterns: BTreeMap<u64, Arc<Measured>>,
     built: Patterns,
     faults: Vec<CompileError>,
 }

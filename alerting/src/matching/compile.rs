@@ -1,14 +1,15 @@
 //! From a checked syntax tree to a program.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, SelectExpr, operators,
 };
 use memchr::memmem::Finder;
-use regex::Regex;
 
 use crate::document::Name;
+use crate::patterns::Measured;
 
 use super::MAX_NESTING;
 use super::calls;
@@ -22,14 +23,14 @@ use super::value::Constant;
 pub(super) const SLOTS: usize = 3 * MAX_NESTING;
 
 /// Compiles a checked tree, with its patterns by their place in it.
-pub(super) fn compile(expression: &IdedExpr, patterns: &BTreeMap<u64, Regex>) -> Node {
+pub(super) fn compile(expression: &IdedExpr, patterns: &BTreeMap<u64, Arc<Measured>>) -> Node {
     Compiler { bound: Vec::new(), patterns }.node(expression)
 }
 
 struct Compiler<'c> {
     /// The variables of the macros around; each has its value in the slot of its index.
     bound: Vec<String>,
-    patterns: &'c BTreeMap<u64, Regex>,
+    patterns: &'c BTreeMap<u64, Arc<Measured>>,
 }
 
 impl Compiler<'_> {
@@ -169,7 +170,7 @@ impl Compiler<'_> {
                 _ => None,
             };
             if let (Some(text), Some(pattern)) = (text, pattern) {
-                return Node::Matches(Box::new(text), Box::new(pattern));
+                return Node::Matches(Box::new(text), pattern);
             }
         }
         let arguments: Box<[Node]> = call.args.iter().map(|it| self.node(it)).collect();

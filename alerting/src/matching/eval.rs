@@ -3,6 +3,7 @@
 use bumpalo::{Bump, collections::Vec as Made};
 
 use crate::document::{Data, Document, Name};
+use crate::patterns::MAX_WORK;
 use crate::record::{RawRecord, Record};
 
 use super::compile::SLOTS;
@@ -23,7 +24,7 @@ pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<
     let mut eval = Eval::new(record, memory, MAX_MEMORY);
     let answer = eval.truth(program);
     // Neither && nor || takes that for an answer.
-    if eval.steps > MAX_STEPS || eval.spent > MAX_MEMORY || eval.read > MAX_READ {
+    if eval.steps > MAX_STEPS || eval.spent > MAX_MEMORY || eval.read > MAX_READ || eval.patterns > MAX_WORK {
         return Err(Fault::TooCostly);
     }
     match answer {
@@ -68,8 +69,6 @@ pub(super) fn fold(node: Node) -> Node {
 
 /// To compare and to count takes that many bytes at once.
 const QUICK: usize = 16;
-/// A byte that a pattern looks at takes as long as that many which others look at.
-const PATTERN: usize = 8;
 
 /// One evaluation.
 pub(super) struct Eval<'a> {
@@ -86,12 +85,14 @@ pub(super) struct Eval<'a> {
     memory_limit: usize,
     /// Bytes of texts that functions looked at.
     read: usize,
+    /// Steps that patterns took.
+    patterns: usize,
 }
 
 impl<'a> Eval<'a> {
     fn new(record: &'a Record<'a>, memory: &'a Bump, memory_limit: usize) -> Self {
         let slots = [Val::Null; SLOTS];
-        Self { record, memory, slots, headers: None, steps: 0, spent: 0, memory_limit, read: 0 }
+        Self { record, memory, slots, headers: None, steps: 0, spent: 0, memory_limit, read: 0, patterns: 0 }
     }
 
     pub(super) fn memory(&self) -> &'a Bump {
@@ -150,10 +151,7 @@ impl<'a> Eval<'a> {
                 other => Err(Fault::Types(Op::Contains, other.kind(), Kind::Text)),
             },
             Node::Matches(text, pattern) => match self.subject(text)? {
-                Val::Text(text) => {
-                    self.reads(|| text.len().saturating_mul(PATTERN))?;
-                    Ok(pattern.is_match(text))
-                }
+                Val::Text(text) => pattern.is_in(text, &mut self.patterns).ok_or(Fault::TooCostly),
                 other => Err(Fault::Type(Op::Matches, other.kind())),
             },
             _ => match self.value(node)? {

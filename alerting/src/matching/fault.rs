@@ -158,7 +158,11 @@ impl fmt::Display for Fault {
             Self::Overflow(op) => write!(f, "`{}` overflows", op.name()),
             Self::Value(op) => write!(f, "`{}` can't be applied to this record", op.name()),
             Self::TooCostly => {
-                write!(f, "more than one record may cost: {} steps, or what they read", super::MAX_STEPS)
+                write!(
+                    f,
+                    "more than one record may cost: {} steps, or what functions and patterns read",
+                    super::MAX_STEPS
+                )
             }
             Self::DuplicateKey => f.write_str("a map has the same key twice"),
             Self::Nothing => f.write_str("can't be evaluated for this record"),

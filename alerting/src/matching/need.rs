@@ -163,7 +163,7 @@ fn among<'p>(constants: impl IntoIterator<Item = &'p Constant>) -> Option<Condit
     Some(Condition::Among { texts, numbers })
 }
 
-/// Whether it takes no steps and puts nothing together.
+/// Whether it takes no steps, which patterns do, and puts nothing together.
 fn cheap(node: &Node) -> bool {
     match node {
         Node::Constant(_)
@@ -175,9 +175,7 @@ fn cheap(node: &Node) -> bool {
         | Node::Timestamp
         | Node::Field(_)
         | Node::Header(_) => true,
-        Node::Has(it, _) | Node::Not(it) | Node::Negate(it) | Node::Finds(it, _) | Node::Matches(it, _) => {
-            cheap(it)
-        }
+        Node::Has(it, _) | Node::Not(it) | Node::Negate(it) | Node::Finds(it, _) => cheap(it),
         Node::And(pair)
         | Node::Or(pair)
         | Node::Equal(pair)

@@ -1,10 +1,12 @@
 //! A compiled expression: the syntax tree with its names resolved, its macros known as such, and what is constant
 //! computed.
 
+use std::sync::Arc;
+
 use memchr::memmem::Finder;
-use regex::Regex;
 
 use crate::document::{Data, Name, Node as Place};
+use crate::patterns::Measured;
 
 use super::fault::{Fault, Kind, Op};
 use super::value::{Constant, Val};
@@ -58,7 +60,7 @@ pub(super) enum Node {
     Call(Op, Option<Box<Node>>, Box<[Node]>),
     /// `contains` of a text that is written out.
     Finds(Box<Node>, Box<Finder<'static>>),
-    Matches(Box<Node>, Box<Regex>),
+    Matches(Box<Node>, Arc<Measured>),
     Macro(Box<Macro>),
     /// `optMap` and, if its result is the optional itself, `optFlatMap`: of what, where its variable is, the result.
     OptionalMap {

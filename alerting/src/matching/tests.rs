@@ -358,6 +358,30 @@ fn what_functions_read_and_make_is_bounded_for_one_record() {
 }
 
 #[test]
+fn patterns_look_into_large_records_and_what_would_take_too_long_is_no_match() {
+    let error = wrong("record.s.matches(\"(a{1,100}){1,100}b\")");
+    assert!(error.starts_with("line 1, column 18: too much work: a byte may take it"), "{error}");
+    let record = json!({"s": "a".repeat(1 << 20), "short": "aaa", "list": vec!["a".repeat(50); 20_000]});
+    for expression in [
+        "record.s.matches('(a{1,30}){1,30}b')",
+        // Nothing else decides in its place.
+        "record.s.matches('(a{1,30}){1,30}b') || true",
+        "!record.s.matches('(a{1,30}){1,30}b') && record.short == 'b'",
+        "record.list.exists(x, x.matches('(a{1,30}){1,30}b'))",
+    ] {
+        assert_eq!(on(expression, &record), Err(DropReason::MatchTooCostly), "{expression}");
+    }
+    for expression in [
+        "record.short.matches('(a{1,30}){1,30}b')",
+        "record.s.matches('(?i)timeout|connection (refused|reset)|broken pipe')",
+        "record.s.matches('[a-z]+@[a-z]+[.](com|org)') || record.s.matches('a+b$') || record.s.matches('^b')",
+        "record.list.exists(x, x.matches('^[b-z]+-[0-9]+$'))",
+    ] {
+        assert_eq!(on(expression, &record), Ok(false), "{expression}");
+    }
+}
+
+#[test]
 fn what_is_constant_is_not_blown_up_before_a_record_comes() {
     let tens = ".replace('', 'aaaaaaaaaa')".repeat(9);
     let matcher = Matcher::compile(&format!("'a'{tens} != ''")).unwrap();

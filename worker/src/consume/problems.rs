@@ -33,6 +33,8 @@ struct Inner {
     credentials: Option<ObjectProblem>,
     broker: Option<ObjectProblem>,
     not_in_group: bool,
+    /// The reader does not come round.
+    stuck: bool,
     missing: BTreeMap<String, ObjectProblem>,
     removed: BTreeMap<(String, i32), Removed>,
     stayed: BTreeMap<String, Stayed>,
@@ -115,6 +117,11 @@ impl Standing {
         self.change(|inner| inner.not_in_group = !allowed);
     }
 
+    /// The reader has been at one record, or at one call, for over a minute; or it goes on.
+    pub fn stuck(&self, stuck: bool) {
+        self.change(|inner| inner.stuck = stuck);
+    }
+
     /// A topic is missing or can't be read, and why; or it can.
     pub fn topic(&self, topic: &str, problem: Option<ObjectProblem>) {
         self.change(|inner| match problem {
@@ -184,6 +191,11 @@ impl Inner {
                     message: message.to_owned(),
                 });
             }
+            if self.stuck {
+                let message = "the consumer has been busy with one record for over a minute, and nothing behind it is read; it is started anew after 5 min, and begins with the same record";
+                of_rule
+                    .push(ObjectProblem { reason: "ConsumerStuck".to_owned(), message: message.to_owned() });
+            }
             of_rule.extend(topics.iter().filter_map(|topic| self.missing.get(topic)).cloned());
             of_rule.extend(self.removed_from(topics));
             of_rule.extend(self.stayed_in(topics));
@@ -226,5 +238,21 @@ impl Inner {
             reason: "OffsetsRemoved".to_owned(),
             message: format!("the broker removed records before they were read: {}", lines.join("; ")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_does_not_come_round_is_a_problem_of_each_rule_until_it_does() {
+        let (standing, rules) = (Standing::default(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
+        standing.change(|inner| inner.readers = rules.map(|uid| (uid, BTreeSet::new())).into());
+        standing.stuck(true);
+        let told = standing.report("a", "source", false).problems;
+        assert!(rules.iter().all(|uid| told[uid][0].reason == "ConsumerStuck"));
+        standing.stuck(false);
+        assert!(standing.report("a", "source", false).problems.is_empty());
     }
 }
