@@ -46,6 +46,7 @@ pub use http::Http;
 pub use message::{Attempt, Channel, Message, Payload};
 pub use oauth::{Bearer, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
+pub use text::Mask;
 pub use trust::Trust;
 
 /// What all channels of a worker share. Make one and keep it: it holds the connections.
