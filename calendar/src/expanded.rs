@@ -3,7 +3,6 @@
 //! Never: an expansion whose length a rule decides alone.
 
 use crate::conflict::Booking;
-use crate::occupancy::Ahead;
 use crate::recurrence::{Found, Recurrence};
 use crate::spans::{Buffers, Span, runs};
 use crate::steps::Steps;
@@ -16,6 +15,13 @@ const MAX_RUNS: usize = 5_000;
 const MAX_ENTRIES: usize = 40_000;
 /// Steps for the expansion of one booking; with more, it is covered less far.
 pub(crate) const EXPANDING: u64 = 2_000_000;
+
+/// From when until when occurrences are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    pub(crate) now: i64,
+    pub(crate) until: i64,
+}
 
 /// The occurrences of a booking that are not over, and start before some instant.
 #[derive(Debug)]

@@ -8,11 +8,9 @@ use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::conflict::{Booking, Hold};
+use crate::conflict::Hold;
 use crate::occupancy::Occupancy;
-use crate::question::Question;
 use crate::spans::Span;
-use crate::steps::Steps;
 use crate::zone::{ceil_second, timestamp};
 
 /// A stretch of time. Half open.
@@ -90,23 +88,6 @@ impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
             free = free.into_iter().flat_map(|stretch| without(stretch, &full)).collect();
         }
         free.into_iter().map(stretch).collect()
-    }
-
-    /// What [`Question::nearest`] finds for `booking`, whose is `key`.
-    ///
-    /// None moves an occurrence to before now. For one occurrence of a series ask with a booking of that one alone.
-    pub fn nearest_free(
-        &self,
-        key: &K,
-        booking: &Booking<R>,
-        search: &Search,
-        steps: &mut Steps,
-    ) -> Answer<FreeTime> {
-        let mut question = Question::new(booking.clone(), *search, self.ahead(), steps);
-        for name in &booking.needs {
-            self.copy(&mut question, key, name, steps);
-        }
-        question.nearest(steps)
     }
 }
 

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use crate::days::DAY;
+use crate::expanded::Ahead;
 use crate::free::Search;
-use crate::occupancy::Ahead;
 use crate::recurrence::{Found, Recurrence};
 use crate::spans::Span;
 use crate::spec::Length;

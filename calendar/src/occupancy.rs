@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::conflict::{Booking, Clashes};
 use crate::days::DAY;
-use crate::expanded::{EXPANDING, Expanded, most_runs};
+use crate::expanded::{Ahead, EXPANDING, Expanded, most_runs};
 use crate::place::{Needed, Place, SHORT_RUN};
 use crate::recurrence::Recurrence;
 use crate::spans::{Buffers, Span, runs};
@@ -52,13 +52,6 @@ pub struct Occupancy<K, R> {
     turn: u32,
     /// Room for what is expanded next, so that most need no allocation.
     room: Vec<Span>,
-}
-
-/// From when until when occurrences are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
-    pub(crate) now: i64,
-    pub(crate) until: i64,
 }
 
 /// A booking as it is held.

@@ -10,14 +10,17 @@ use std::hash::Hash;
 use jiff::SignedDuration;
 
 use crate::conflict::Booking;
+use crate::expanded::Ahead;
 use crate::free::{Answer, FreeTime, Looked, Search, stretch};
 use crate::moves::{Grid, Movable};
-use crate::occupancy::{Ahead, Occupancy};
+use crate::occupancy::Occupancy;
 use crate::spans::{Buffers, Run, Span};
 use crate::steps::Steps;
 
 /// Steps for a copy of one event or run, which takes so much more memory and time than a look at it.
 const COPYING: usize = 4;
+/// Two events with less between them are back to back.
+pub(crate) const BREAK: SignedDuration = SignedDuration::from_mins(10);
 /// Long before, and long after, anything.
 pub(crate) const EVER: i64 = i64::MAX / 4;
 
@@ -163,7 +166,7 @@ impl<R: Clone + Ord> Question<R> {
     /// Seconds around the booking's own events in which what others hold matters.
     fn margin(&self) -> (i64, i64) {
         let Buffers { before, after } = self.booking.buffers;
-        let near = crate::suggest::BREAK.as_secs();
+        let near = BREAK.as_secs();
         (near.max(before.into()), near.max(after.into()))
     }
 }
@@ -190,6 +193,23 @@ impl<R> Copied<R> {
 }
 
 impl<K: Clone + Ord + Hash, R: Clone + Ord + Hash> Occupancy<K, R> {
+    /// What [`Question::nearest`] finds for `booking`, whose is `key`.
+    ///
+    /// None moves an occurrence to before now. For one occurrence of a series ask with a booking of that one alone.
+    pub fn nearest_free(
+        &self,
+        key: &K,
+        booking: &Booking<R>,
+        search: &Search,
+        steps: &mut Steps,
+    ) -> Answer<FreeTime> {
+        let mut question = Question::new(booking.clone(), *search, self.ahead(), steps);
+        for name in &booking.needs {
+            self.copy(&mut question, key, name, steps);
+        }
+        question.nearest(steps)
+    }
+
     /// Copies what others than `key` hold of `name` into a question that is about it. False when the steps don't
     /// suffice: then the question finds nothing.
     pub fn copy(&self, question: &mut Question<R>, key: &K, name: &R, steps: &mut Steps) -> bool {

@@ -8,20 +8,18 @@ use std::hash::Hash;
 
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan};
 
 use crate::conflict::Booking;
 use crate::free::{Answer, FreeTime, Looked, Search, Stretch};
 use crate::occupancy::Occupancy;
-use crate::question::{EVER, Question, Taken, free_time, merge};
+use crate::question::{BREAK, EVER, Question, Taken, free_time, merge};
 use crate::spans::Span;
 use crate::steps::Steps;
 use crate::zone::{self, timestamp};
 
 /// Free times that are ranked: so many in everyone's hours, and so many others, the nearest of both.
 const CONSIDERED: usize = 32;
-/// Two events with less between them are back to back.
-pub(crate) const BREAK: SignedDuration = SignedDuration::from_mins(10);
 
 /// What working out the hours of one day costs.
 const STEPS_A_DAY: usize = 8;

@@ -146,6 +146,22 @@ pub struct ConfigMapKeyRef {
     pub key: String,
 }
 
+/// Where the certificates of a private authority are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [cel(
+    "has(self.configMapRef) != has(self.secretRef)",
+    "exactly one of configMapRef and secretRef is needed",
+)]))]
+pub struct CaBundle {
+    /// A key of a ConfigMap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ConfigMapKeyRef>,
+    /// A key of a Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+}
+
 /// Who is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -4,8 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::channel::CaBundle;
-use crate::common::{self, SecretKeyRef};
+use crate::common::{self, CaBundle, SecretKeyRef};
 
 /// TLS to the brokers. Their certificates and names are always verified.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

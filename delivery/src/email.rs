@@ -12,7 +12,7 @@
 mod lines;
 mod session;
 
-use domain::{Cause, Digest, FileRef, Outcome, SmtpTls, ids};
+use domain::{Cause, Digest, EmailPlan, FileRef, Outcome, ids};
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
@@ -31,12 +31,7 @@ const MAX_TEXT: usize = 256 * 1024;
 /// The channel.
 pub(crate) struct Email<'a> {
     pub(crate) kit: &'a Kit,
-    pub(crate) host: &'a str,
-    pub(crate) port: u16,
-    pub(crate) tls: SmtpTls,
-    pub(crate) username: Option<&'a FileRef>,
-    pub(crate) password: Option<&'a FileRef>,
-    pub(crate) from: &'a str,
+    pub(crate) plan: &'a EmailPlan,
     pub(crate) ca_bundle: Option<&'a FileRef>,
 }
 
@@ -48,16 +43,16 @@ impl Channel for Email<'_> {
 
 impl Email<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let mail = mail(message, self.from)?;
-        let files = &self.kit.files;
-        let login = match (self.username, self.password) {
+        let (plan, files) = (self.plan, &self.kit.files);
+        let mail = mail(message, &plan.from)?;
+        let login = match (&plan.username, &plan.password) {
             (Some(username), Some(password)) => {
                 Some(Login { username: files.read(username).await?, password: files.read(password).await? })
             }
             _ => None,
         };
         let trust = Trust::read(files, self.ca_bundle).await?;
-        let server = Server { host: self.host, port: self.port, tls: self.tls, login, trust };
+        let server = Server { plan, login, trust };
         Ok(self.kit.smtp.send(&server, &mail, message.timeout).await)
     }
 }

@@ -33,27 +33,27 @@ use crate::message::{Message, Words, ask, first, group};
 use crate::text::cut_bytes;
 
 /// Longest body, bytes.
-pub const MAX_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BYTES: usize = 256 * 1024;
 /// Longest title, bytes.
 const MAX_TITLE: usize = 4 * 1024;
 
 /// The attributes of a CloudEvent, and its data.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub(crate) struct Event {
     /// The delivery's id: stable over attempts.
-    pub id: String,
+    pub(crate) id: String,
     /// `/belfry/namespaces/<namespace>/<kind, plural>/<name>`.
-    pub source: String,
+    pub(crate) source: String,
     /// `dev.belfry.notification.<kind>`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// When the notification was decided, RFC 3339.
-    pub time: String,
+    pub(crate) time: String,
     /// The group as `k=v, k2=v2`, the occurrence, or the test's request; empty for none.
-    pub subject: String,
+    pub(crate) subject: String,
     /// Hash of the ordering key (extension `partitionkey`).
-    pub partition_key: String,
+    pub(crate) partition_key: String,
     /// The object described at this module's head, as JSON.
-    pub data: Box<RawValue>,
+    pub(crate) data: Box<RawValue>,
 }
 
 /// What a receiver is told of the cause: addresses of participants are not its business.
@@ -125,7 +125,7 @@ const SPEC_VERSION: &str = "1.0";
 
 impl Event {
     /// Of a message.
-    pub fn of(message: &Message) -> Self {
+    pub(crate) fn of(message: &Message) -> Self {
         let mut data = data(message, &message.body);
         let over = data.get().len().saturating_sub(MAX_BYTES - 2 * 1024);
         if over > 0 {
@@ -155,12 +155,12 @@ impl Event {
     }
 
     /// Plain JSON in the shape that Standard Webhooks recommends: `type`, `timestamp`, `data`.
-    pub fn plain(&self) -> String {
+    pub(crate) fn plain(&self) -> String {
         json(&Plain { kind: &self.kind, timestamp: &self.time, data: &self.data })
     }
 
     /// Structured content mode, `application/cloudevents+json`.
-    pub fn structured(&self) -> String {
+    pub(crate) fn structured(&self) -> String {
         json(&Structured {
             specversion: SPEC_VERSION,
             id: &self.id,
@@ -175,7 +175,7 @@ impl Event {
     }
 
     /// The context attributes, `datacontenttype` excepted; of those that may be absent the ones that are there.
-    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("specversion", SPEC_VERSION),
             ("id", self.id.as_str()),

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Denied, Digest, FileRef, Millis, Outcome};
+use domain::{Denied, Digest, FileRef, Guard, Millis, Outcome};
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 use reqwest::Url;
@@ -134,9 +134,19 @@ impl Answer {
 }
 
 impl Http {
-    /// A client that connects to what `lookup` gives. A rustls provider must be the process's default by the first use.
-    pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
-        Self { lookup, clients: Cache::new() }
+    /// A client that connects to what `guard` allows. A rustls provider must be the process's default by the first use.
+    pub fn new(guard: Guard) -> Self {
+        Self { lookup: Arc::new(Lookup::new(guard)), clients: Cache::new() }
+    }
+
+    /// What may be connected to.
+    pub fn guard(&self) -> Guard {
+        self.lookup.guard()
+    }
+
+    /// The names that it knows, for who connects otherwise.
+    pub(crate) fn lookup(&self) -> Arc<Lookup> {
+        Arc::clone(&self.lookup)
     }
 
     /// Makes one attempt; an error is an outcome without an answer.
@@ -175,8 +185,7 @@ impl Http {
         let mut url = post.url;
         for followed in 0..=MAX_REDIRECTS {
             let at = if followed == 0 { host(&url) } else { post.mask.apply(&host(&url)) };
-            self.lookup
-                .guard()
+            self.guard()
                 .check_host(url.host_str().unwrap_or_default())
                 .map_err(|why| denied(&why, followed, post.mask))?;
             let request = client

@@ -8,7 +8,7 @@
 //! | Slack | `slack.rs` | Slack's definite errors are `Refused` |
 //! | Webhook | `webhook.rs` | none |
 //! | Email | `email.rs`, `email/session.rs` | by SMTP's replies and how far the conversation came |
-//! | Kafka | in the worker, which has the Kafka client; it says what [`Event`] says | |
+//! | Kafka | `kafka.rs`; the worker has the client, the [`Producer`] | by what brokers answer |
 //!
 //! What holds for all: where a referenced file is missing or can't be used, the outcome is `NotSent`, with its reason
 //! (`SecretKeyNotFound: key "x" of Secret "y" is not there`): no attempt is counted, and the message waits for the file until
@@ -23,6 +23,7 @@ mod compose;
 mod email;
 mod event;
 mod http;
+mod kafka;
 mod lookup;
 mod message;
 #[cfg(test)]
@@ -38,11 +39,11 @@ mod webhook;
 
 use std::sync::Arc;
 
-use domain::{ChannelPlan, FileRef, Guard, Target};
+use domain::{ChannelPlan, Target};
 
 pub use compose::{Composer, Texts};
-pub use event::{Event, MAX_BYTES};
 pub use http::Http;
+pub use kafka::{Producer, Record};
 pub use message::{Attempt, Channel, Message, Payload};
 pub use oauth::{Bearer, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
@@ -51,69 +52,43 @@ pub use trust::Trust;
 
 /// What all channels of a worker share. Make one and keep it: it holds the connections.
 pub struct Kit {
-    /// Mounted Secrets and ConfigMaps.
-    pub files: Files,
-    /// The HTTP client.
-    pub http: Http,
+    files: Files,
+    http: Arc<Http>,
     smtp: email::Smtp,
-    guard: Guard,
+    kafka: Box<dyn Producer>,
 }
 
 impl Kit {
-    /// Connects to what `guard` allows, with values from `files`.
-    pub fn new(guard: Guard, files: Files) -> Self {
-        let lookup = Arc::new(lookup::Lookup::new(guard));
-        Self { files, http: Http::new(Arc::clone(&lookup)), smtp: email::Smtp::new(lookup), guard }
+    /// Connects by `http` and to what its guard allows, with values from `files`; records are written by `kafka`.
+    pub fn new(http: Arc<Http>, files: Files, kafka: Box<dyn Producer>) -> Self {
+        Self { files, smtp: email::Smtp::new(http.lookup()), http, kafka }
     }
 
-    /// What may be connected to.
-    pub fn guard(&self) -> Guard {
-        self.guard
-    }
-
-    /// The channel of a plan; none for Kafka, whose client is the worker's.
-    pub fn channel<'a>(&'a self, plan: &'a ChannelPlan) -> Option<Box<dyn Channel + 'a>> {
+    /// The channel of a plan.
+    pub fn channel<'a>(&'a self, plan: &'a ChannelPlan) -> Box<dyn Channel + 'a> {
         let (kit, ca_bundle) = (self, plan.ca_bundle.as_ref());
         match &plan.target {
-            Target::Slack { webhook_url } => Some(Box::new(slack::Slack { kit, webhook_url, ca_bundle })),
-            Target::Email { host, port, tls, username, password, from, to: _ } => {
-                Some(Box::new(email::Email {
-                    kit,
-                    host,
-                    port: *port,
-                    tls: *tls,
-                    username: username.as_ref(),
-                    password: password.as_ref(),
-                    from,
-                    ca_bundle,
-                }))
-            }
-            Target::Webhook(plan) => Some(Box::new(webhook::Webhook { kit, plan, ca_bundle })),
-            Target::Kafka { .. } => None,
+            Target::Slack(plan) => Box::new(slack::Slack { kit, plan, ca_bundle }),
+            Target::Email(plan) => Box::new(email::Email { kit, plan, ca_bundle }),
+            Target::Webhook(plan) => Box::new(webhook::Webhook { kit, plan, ca_bundle }),
+            Target::Kafka(plan) => Box::new(kafka::Kafka { kit, plan }),
         }
     }
 
     /// What a channel can't do now for want of a file: each missing or unusable one, sorted. Connects to nothing.
     pub async fn problems(&self, plan: &ChannelPlan) -> Vec<FileProblem> {
+        let channel = self.channel(plan);
         let mut problems = Vec::new();
         for file in plan.files() {
-            match self.files.read(file).await {
-                Err(problem) => problems.push(problem),
-                Ok(value) => problems.extend(unusable(plan, file, &value, self.guard)),
-            }
+            let checked = match self.files.read(file).await {
+                Ok(value) if plan.ca_bundle.as_ref() == Some(file) => http::check_bundle(file, &value),
+                Ok(value) => channel.check(file, &value),
+                Err(problem) => Err(problem),
+            };
+            problems.extend(checked.err());
         }
         problems.sort();
         problems.dedup();
         problems
-    }
-}
-
-/// Why a value that is there can't be what its channel takes it for.
-fn unusable(plan: &ChannelPlan, file: &FileRef, value: &Secret, guard: Guard) -> Option<FileProblem> {
-    match &plan.target {
-        _ if plan.ca_bundle.as_ref() == Some(file) => http::check_bundle(file, value).err(),
-        Target::Slack { webhook_url } if webhook_url == file => slack::url(file, value).err(),
-        Target::Webhook(webhook) => webhook::check(webhook, file, value, guard).err(),
-        _ => None,
     }
 }

@@ -4,9 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use domain::{AlertKind, Cause, Notification, Outcome};
+use domain::{AlertKind, Cause, FileRef, Notification, Outcome};
 use jiff::Timestamp;
 use uuid::Uuid;
+
+use crate::secrets::{FileProblem, Secret};
 
 /// One attempt to tell one recipient.
 #[derive(Debug, Clone)]
@@ -49,6 +51,11 @@ pub type Attempt<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 pub trait Channel: Send + Sync {
     /// Makes one attempt, within [`Message::timeout`]. Whatever happens is an outcome; its reason holds no secret.
     fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a>;
+
+    /// Whether the value of one of its files can be what it takes it for; connects to nothing.
+    fn check(&self, _file: &FileRef, _value: &Secret) -> Result<(), FileProblem> {
+        Ok(())
+    }
 }
 
 /// Words for a notification that all channels share.

@@ -12,9 +12,9 @@ use domain::{OAuth, Outcome};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 
-use crate::http::{Post, parse_url};
+use crate::http::{Http, Post, parse_url};
 use crate::text::{Mask, said};
-use crate::{Kit, Secret, Trust};
+use crate::{Secret, Trust};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -47,7 +47,7 @@ struct Refused {
     error_description: String,
 }
 
-impl Kit {
+impl Http {
     /// Asks for a token; says why there is none, without the secret.
     pub async fn bearer(&self, oauth: &OAuth, secret: &Secret, trust: &Trust) -> Result<Bearer, String> {
         let url = parse_url(&oauth.token_endpoint).ok_or("the token endpoint is not an https URL")?;
@@ -73,7 +73,7 @@ impl Kit {
         let body = Bytes::from(body);
         let method = Method::POST;
         let post = Post { method, url, headers, body, trust, timeout: TIMEOUT, follow: false, mask: &mask };
-        let answer = self.http.post(post).await.map_err(why)?;
+        let answer = self.post(post).await.map_err(why)?;
         if !answer.status.is_success() {
             let refused: Refused = serde_json::from_str(&answer.body).unwrap_or_default();
             let words = [refused.error, refused.error_description].join(" ");
@@ -128,11 +128,10 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
-    use crate::Files;
 
     async fn ask(server: &MockServer, secret: &str) -> Result<Bearer, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let kit = Kit::new(Guard::allowing_loopback_in_tests(false), Files::new("/nonexistent"));
+        let http = Http::new(Guard::allowing_loopback_in_tests(false));
         let client_secret = FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() };
         let oauth = OAuth {
             token_endpoint: format!("{}/token", server.uri()),
@@ -142,7 +141,7 @@ mod tests {
             audience: None,
             ca_bundle: None,
         };
-        kit.bearer(&oauth, &Secret::new(secret.to_owned()), &Trust::default()).await
+        http.bearer(&oauth, &Secret::new(secret.to_owned()), &Trust::default()).await
     }
 
     async fn answering(answer: ResponseTemplate) -> MockServer {
@@ -206,8 +205,8 @@ mod tests {
                 audience: None,
                 ca_bundle: None,
             };
-            let (_root, kit) = crate::sample::kit(&[]);
-            let why = kit.bearer(&oauth, &Secret::new("s".to_owned()), &Trust::default()).await.unwrap_err();
+            let http = Http::new(Guard::allowing_loopback_in_tests(false));
+            let why = http.bearer(&oauth, &Secret::new("s".to_owned()), &Trust::default()).await.unwrap_err();
             assert!(!why.contains("canary"), "{why}");
         }
     }

@@ -1,17 +1,18 @@
 //! Notifications, messages and mounted files for tests.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::{
-    About, Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, Millis,
-    Notification, OnUnknown, RecordRef, ReminderTime, RetryPolicy, Severity, Target, TemplateText,
+    About, Alert, AlertKind, Cause, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Guard, KafkaPlan, Millis,
+    Notification, OnUnknown, Outcome, RecordRef, ReminderTime, RetryPolicy, Severity, Target, TemplateText,
     WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Files, Kit, Message};
+use crate::{Attempt, Files, Http, Kit, Message, Producer, Record};
 
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -153,7 +154,7 @@ pub(crate) fn message(notification: Notification, recipient: &str) -> Message {
 }
 
 pub(crate) fn webhook(url: impl Into<String>, signing: Option<FileRef>, format: WebhookFormat) -> Target {
-    Target::Webhook(Box::new(WebhookPlan::post(url, signing, format)))
+    WebhookPlan::post(url, signing, format).into()
 }
 
 pub(crate) fn secret(key: &str) -> FileRef {
@@ -166,6 +167,26 @@ pub(crate) fn kit(keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
 }
 
 pub(crate) fn guarded(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
+    made(guard, keys, Arc::default())
+}
+
+/// What was written to Kafka, by topic.
+#[derive(Default)]
+pub(crate) struct Written(pub(crate) Mutex<Vec<(String, Record)>>);
+
+impl Producer for Arc<Written> {
+    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: Record, _: Duration) -> Attempt<'a> {
+        self.0.lock().unwrap().push((plan.topic.clone(), record));
+        Box::pin(async { Outcome::Delivered })
+    }
+}
+
+/// A kit that writes there.
+pub(crate) fn writing(written: Arc<Written>) -> (tempfile::TempDir, Kit) {
+    made(Guard::new(false), &[], written)
+}
+
+fn made(guard: Guard, keys: &[(&str, &str)], written: Arc<Written>) -> (tempfile::TempDir, Kit) {
     // A second test that installs it finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let root = tempfile::tempdir().unwrap();
@@ -173,7 +194,7 @@ pub(crate) fn guarded(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir
     for (key, value) in keys {
         std::fs::write(root.path().join("secrets/notify").join(key), value).unwrap();
     }
-    let kit = Kit::new(guard, Files::new(root.path()));
+    let kit = Kit::new(Arc::new(Http::new(guard)), Files::new(root.path()), Box::new(written));
     (root, kit)
 }
 

@@ -10,7 +10,7 @@
 //! The whole URL is the secret: of what is answered only Slack's own error words reach a reason.
 
 use bytes::Bytes;
-use domain::{Cause, FileRef, Notification, Outcome, Severity};
+use domain::{Cause, FileRef, Notification, Outcome, Severity, SlackPlan};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::json;
 
@@ -45,7 +45,7 @@ const FINAL: [&str; 14] = [
 /// The channel.
 pub(crate) struct Slack<'a> {
     pub(crate) kit: &'a Kit,
-    pub(crate) webhook_url: &'a FileRef,
+    pub(crate) plan: &'a SlackPlan,
     pub(crate) ca_bundle: Option<&'a FileRef>,
 }
 
@@ -53,12 +53,16 @@ impl Channel for Slack<'_> {
     fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
+
+    fn check(&self, file: &FileRef, value: &Secret) -> Result<(), FileProblem> {
+        url(file, value).map(drop)
+    }
 }
 
 impl Slack<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let secret = self.kit.files.read(self.webhook_url).await?;
-        let url = url(self.webhook_url, &secret)?;
+        let file = &self.plan.webhook_url;
+        let url = url(file, &self.kit.files.read(file).await?)?;
         let trust = Trust::read(&self.kit.files, self.ca_bundle).await?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -74,7 +78,7 @@ impl Slack<'_> {
 }
 
 /// The whole URL is the secret.
-pub(crate) fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
+fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
     parse_url(value.expose()).ok_or_else(|| FileProblem::invalid(file, "is not an http or https URL"))
 }
 

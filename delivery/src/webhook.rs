@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use domain::{
-    FileRef, Guard, Outcome, WebhookAuth, WebhookFormat, WebhookMethod, WebhookPlan, WebhookUrl, WebhookValue,
+    FileRef, Outcome, WebhookAuth, WebhookFormat, WebhookMethod, WebhookPlan, WebhookUrl, WebhookValue,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -43,6 +43,29 @@ pub(crate) struct Webhook<'a> {
 impl Channel for Webhook<'_> {
     fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
+    }
+
+    fn check(&self, file: &FileRef, value: &Secret) -> Result<(), FileProblem> {
+        let plan = self.plan;
+        if plan.signing.as_ref() == Some(file) {
+            check_keys(file, value)?;
+        }
+        if plan.url == WebhookUrl::Secret(file.clone()) {
+            let url = secret_url(plan, file, value)?;
+            self.kit
+                .http
+                .guard()
+                .check_host(url.host_str().unwrap_or_default())
+                .map_err(|denied| FileProblem::invalid(file, &format!("leads where nobody may: {denied}")))?;
+        }
+        if plan.headers.iter().any(|header| header.value == WebhookValue::Secret(file.clone())) {
+            header_value(file, value.expose())?;
+        }
+        match &plan.auth {
+            Some(WebhookAuth::Bearer { token }) if token == file => bearer(file, value).map(drop),
+            Some(WebhookAuth::Basic { username, .. }) if username == file => check_username(file, value),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -176,32 +199,6 @@ async fn authorization(
     }
 }
 
-/// Whether the value of one of its files can be what it is taken for.
-pub(crate) fn check(
-    plan: &WebhookPlan,
-    file: &FileRef,
-    value: &Secret,
-    guard: Guard,
-) -> Result<(), FileProblem> {
-    if plan.signing.as_ref() == Some(file) {
-        check_keys(file, value)?;
-    }
-    if plan.url == WebhookUrl::Secret(file.clone()) {
-        let url = secret_url(plan, file, value)?;
-        guard
-            .check_host(url.host_str().unwrap_or_default())
-            .map_err(|denied| FileProblem::invalid(file, &format!("leads where nobody may: {denied}")))?;
-    }
-    if plan.headers.iter().any(|header| header.value == WebhookValue::Secret(file.clone())) {
-        header_value(file, value.expose())?;
-    }
-    match &plan.auth {
-        Some(WebhookAuth::Bearer { token }) if token == file => bearer(file, value).map(drop),
-        Some(WebhookAuth::Basic { username, .. }) if username == file => check_username(file, value),
-        _ => Ok(()),
-    }
-}
-
 /// A body in the receiver's own form.
 fn own(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
     let kind = HeaderValue::from_str(&payload.content_type).map_err(|_| Outcome::Refused {
@@ -233,7 +230,7 @@ fn not_a_key(file: &FileRef, fault: KeyFault) -> FileProblem {
 }
 
 /// Whether each line of the Secret's value is a key.
-pub(crate) fn check_keys(file: &FileRef, keys: &Secret) -> Result<(), FileProblem> {
+fn check_keys(file: &FileRef, keys: &Secret) -> Result<(), FileProblem> {
     sign(keys.expose(), "", "", b"").map(drop).map_err(|fault| not_a_key(file, fault))
 }
 

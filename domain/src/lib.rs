@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod alert_data;
+mod channel;
 mod condition;
 mod counts;
 mod duration;
@@ -23,6 +24,11 @@ mod retry;
 pub use alert_data::{AlertData, RESOLVED};
 /// When something happens, as a plan carries it.
 pub use calendar::{RecurrenceSpec, ReminderTime};
+pub use channel::{
+    ChannelPlan, DeliveryPolicy, EmailPlan, KafkaPlan, OnUnknown, PayloadText, RateLimit, SlackPlan, SmtpTls,
+    Target, TemplateText, WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl,
+    WebhookValue,
+};
 pub use condition::{Condition, ExtremeDirection, Limit, Resolve, SHARE, SpikeDirection};
 pub use counts::{Best, Count, DropSample, Dropped, Ends, Extras, Matched, Sample, Valued, Values};
 pub use duration::{DurationError, Millis};
@@ -38,10 +44,8 @@ pub use notification::{
 pub use outcome::Outcome;
 pub use plain::{Plain, PlainLog, hides, hides_in_document, plain, plain_document, plain_json, plain_yaml};
 pub use plan::{
-    AlertPolicy, CatchUp, CatchUpPolicy, ChannelPlan, DeliveryPolicy, FileKind, FileRef, Kind, OnUnknown,
-    PayloadText, Plan, PlanBody, RateLimit, ReminderPlan, RulePlan, SchedulePlan, SmtpTls, StartFrom, Target,
-    TemplateText, WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl,
-    WebhookValue,
+    AlertPolicy, CatchUp, CatchUpPolicy, FileKind, FileRef, Kind, Plan, PlanBody, ReminderPlan, RulePlan,
+    SchedulePlan, StartFrom,
 };
 pub use reading::{EventTime, Format, Reading, TimeForm};
 pub use retry::{RetryPolicy, Verdict};

@@ -5,8 +5,8 @@
 //! worked on to its end, whether its caller waits or not, and counts until then: nobody gets more done by going away.
 //! Never: a handler reached before its caller was checked. Routes are added to a group, and the group has the gate.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
@@ -20,17 +20,13 @@ use serving::Peer;
 
 use crate::auth::{Caller, Denied, Need};
 use crate::clock;
-use crate::limits::{Bucket, Share, Turn};
+use crate::limits::{Share, Turn};
 use crate::memory::Patience;
 use crate::metrics::{RequestLabels, ResultLabel};
 use crate::problem::Refusal;
 use crate::reading::Reader;
 use crate::state::App;
 
-/// Refusals logged a second; all are counted.
-const LOGGED_PER_SECOND: u64 = 20;
-/// What of a request's path is logged, characters.
-const LOGGED_PATH: usize = 200;
 /// Answers from this length on take memory of their own share, bytes.
 const LONG_ANSWER: usize = 64 * 1024;
 /// A long answer is handed to the connection in pieces of so many bytes, the next one when there is room for it.
@@ -42,34 +38,6 @@ pub(crate) enum Door {
     Operator,
     Workers,
     Readers,
-}
-
-/// Bounds how many refusals are logged, so that a flood of junk does not fill the log.
-pub(crate) struct Denials(Mutex<Bucket>);
-
-impl Denials {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Bucket::new(LOGGED_PER_SECOND, Instant::now())))
-    }
-
-    fn log(&self, denied: &Denied, path: &str, peer: Option<Peer>) {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = Instant::now();
-        if !bucket.wait(at).is_zero() {
-            return;
-        }
-        bucket.spend(1, at);
-        drop(bucket);
-        let path: String = path.chars().take(LOGGED_PATH).collect();
-        tracing::warn!(
-            status = denied.refusal.status.as_u16(),
-            who = denied.who.as_deref().unwrap_or("unknown"),
-            path,
-            peer = peer.map(|Peer(address)| tracing::field::display(address)),
-            reason = denied.refusal.message,
-            "refused"
-        );
-    }
 }
 
 /// Lets a request through to its handler, or refuses it.

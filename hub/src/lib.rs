@@ -10,6 +10,7 @@ mod bounds;
 mod chance;
 mod clock;
 mod config;
+mod denials;
 mod extract;
 mod faults;
 mod gate;

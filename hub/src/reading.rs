@@ -12,7 +12,6 @@ use ledger::Error;
 use crate::faults::Faults;
 use crate::places::{Bounds, Places};
 use crate::problem::Refusal;
-use crate::state::App;
 
 /// Reads of people at once: in all, of one namespace, of one person.
 const AT_ONCE: Bounds = Bounds { all: 4, namespace: 2, person: 2 };
@@ -62,17 +61,6 @@ impl Reads {
                 Err(Refusal::read_failed(format!("the read took longer than {longest} s: ask for less")))
             }
         }
-    }
-}
-
-impl App {
-    /// See [`Reads::run`].
-    pub(crate) async fn read_for<T: Send + 'static>(
-        &self,
-        reader: &Reader,
-        read: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        self.reads.run(&self.faults, reader, read).await
     }
 }
 

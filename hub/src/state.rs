@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use ledger::Ledger;
+use ledger::{Error, Ledger};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
 use crate::auth::Auth;
 use crate::chance::Chance;
+use crate::denials::Denials;
 use crate::faults::Faults;
-use crate::gate::Denials;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::reading::Reads;
+use crate::problem::Refusal;
+use crate::reading::{Reader, Reads};
 use crate::render::Texts;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
@@ -42,6 +43,15 @@ pub(crate) struct Shared {
 impl App {
     pub(crate) fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
+    }
+
+    /// See [`Reads::run`].
+    pub(crate) async fn read_for<T: Send + 'static>(
+        &self,
+        reader: &Reader,
+        read: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.reads.run(&self.faults, reader, read).await
     }
 }
 

@@ -150,7 +150,7 @@ async fn main() {
     for namespace in [BUSY, QUIET] {
         let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
         let request = PositionsRequest { topics: vec![ends] };
-        ledger.positions(namespace, &source(), request, now()).await.unwrap();
+        ledger.positions(namespace, &source(), request).await.unwrap();
     }
     let mut offset = 0;
     told("alone", &neighbour(&ledger, &mut offset, || true).await);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use domain::{
     ChannelPlan, Condition, Count, DeliveryPolicy, Millis, OnUnknown, Outcome, Plan, PlanBody, RecordRef,
-    RetryPolicy, RulePlan, Severity, Source, StartFrom, Target, TemplateText, WebhookFormat, WebhookPlan,
+    RetryPolicy, RulePlan, Severity, Source, StartFrom, TemplateText, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
@@ -43,7 +43,7 @@ fn now() -> Timestamp {
 fn plans(condition: Condition) -> Vec<Plan> {
     let channel = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook(Box::new(WebhookPlan::post("http://sink", None, WebhookFormat::Json))),
+        target: WebhookPlan::post("http://sink", None, WebhookFormat::Json).into(),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: DeliveryPolicy {
@@ -97,7 +97,7 @@ async fn open(folder: &std::path::Path, condition: Condition) -> Ledger {
     let ledger = Ledger::open(&folder.join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
     ledger.put_plans(plans(condition), now()).await.unwrap();
     let ends = TopicEnds { topic: "orders".into(), topic_id: "A".into(), partitions: vec![(0, 0)] };
-    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }, now()).await.unwrap();
+    ledger.positions(NS, &source(), PositionsRequest { topics: vec![ends] }).await.unwrap();
     ledger
 }
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use domain::RateLimit;
+use domain::{Millis, RateLimit};
 use jiff::Timestamp;
 use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
 use serde_json::value::RawValue;
@@ -236,9 +236,9 @@ impl Claim {
             else {
                 continue;
             };
-            let until = now.saturating_add(plan.delivery.timeout.0).saturating_add(tx.options.lease_margin.0);
+            let lease = plan.delivery.timeout.0.saturating_add(tx.options.lease_margin.0);
             let attempt = row.numbered + 1;
-            leases.push((row.d, until, attempt));
+            leases.push((row.d, now.saturating_add(lease), attempt));
             *taken.entry(row.c).or_default() += 1;
             let uid = channel.plan.uid;
             claimed.channels.entry(uid).or_insert_with(|| ChannelEntry {
@@ -251,6 +251,7 @@ impl Claim {
                 attempt: attempt as i32,
                 channel: uid,
                 recipient: row.recipient,
+                lease: Millis(lease),
                 notification: RawValue::from_string(row.body)?,
             });
         }

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::StartFrom;
-use jiff::Timestamp;
 use protocol::messages::{Positions, PositionsRequest, TopicEnds};
 use sqlx::{query, query_as, query_scalar};
 
@@ -209,7 +208,6 @@ impl Ledger {
         namespace: &str,
         source: &str,
         request: PositionsRequest,
-        _now: Timestamp,
     ) -> Result<Positions, Error> {
         let (namespace, source) = (namespace.to_owned(), source.to_owned());
         self.door.done(Open { namespace, source, request }).await

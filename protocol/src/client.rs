@@ -1,7 +1,6 @@
 //! The one client of the hub's API. It makes one call and says what came of it; when to call again is the caller's. A commit
 //! that is larger than the hub takes is several calls.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +11,9 @@ use uuid::Uuid;
 
 use crate::messages::{
     Alive, ChannelRequest, ChannelsPlan, ClaimRequest, Claimed, Commit, CommitResult, DeadLetterList,
-    DeadLetterQuery, Feed, LiveObjects, NotificationList, NotificationQuery, NotificationStory, Outcomes,
-    Positions, PositionsRequest, Problem, PutPlans, ReminderState, Reminders, Report, Revisions, SourcePlan,
+    DeadLetterQuery, Feed, FeedQuery, LiveObjects, NotificationList, NotificationQuery, NotificationStory,
+    Outcomes, PlanQuery, Positions, PositionsRequest, Problem, PutPlans, ReminderState, Reminders, Report,
+    Revisions, SourcePlan,
 };
 use crate::parts;
 use crate::paths;
@@ -134,10 +134,13 @@ impl Client {
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: config.token })
     }
 
+    fn to(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
     async fn call(
         &self,
-        method: Method,
-        path: &str,
+        mut request: reqwest::RequestBuilder,
         body: Option<Vec<u8>>,
         wait: Duration,
     ) -> Result<Option<Vec<u8>>, Error> {
@@ -145,9 +148,7 @@ impl Client {
             TokenSource::Fixed(token) => token.clone(),
             TokenSource::File(path) => tokio::fs::read_to_string(path).await.map_err(Error::Token)?,
         };
-        let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.base))
+        request = request
             .timeout(wait + CALL_TIMEOUT)
             .bearer_auth(token.trim())
             .header(HEADER, VERSION.to_string());
@@ -183,23 +184,28 @@ impl Client {
         Err(Error::Refused { status, problem, retry_after })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<Option<T>, Error> {
-        let bytes = self.call(Method::GET, path, None, wait).await?;
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        some(self.ask(path, &(), Duration::ZERO).await?)
+    }
+
+    /// Asks a query, of the type that the hub reads it as. `None` where there is nothing new.
+    async fn ask<Q: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Q,
+        wait: Duration,
+    ) -> Result<Option<T>, Error> {
+        let bytes = self.call(self.to(Method::GET, path).query(query), None, wait).await?;
         bytes.map(|bytes| read(&bytes)).transpose()
     }
 
-    async fn send<B: Serialize + Sync, T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &B,
-        wait: Duration,
-    ) -> Result<T, Error> {
-        let bytes = self.call(Method::POST, path, Some(json(body)?), wait).await?;
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>, wait: Duration) -> Result<T, Error> {
+        let bytes = self.call(self.to(Method::POST, path), Some(body), wait).await?;
         read(&bytes.unwrap_or_default())
     }
 
     async fn tell<B: Serialize + Sync>(&self, method: Method, path: &str, body: &B) -> Result<(), Error> {
-        self.call(method, path, Some(json(body)?), Duration::ZERO).await.map(drop)
+        self.call(self.to(method, path), Some(json(body)?), Duration::ZERO).await.map(drop)
     }
 
     /// [`paths::PLANS`].
@@ -209,7 +215,7 @@ impl Client {
 
     /// [`paths::REVISIONS`].
     pub async fn revisions(&self) -> Result<Revisions, Error> {
-        some(self.get(paths::REVISIONS, Duration::ZERO).await?)
+        self.get(paths::REVISIONS).await
     }
 
     /// [`paths::LIVE`].
@@ -219,13 +225,23 @@ impl Client {
 
     /// [`paths::FEED`].
     pub async fn feed(&self, after: i64, wait: Duration) -> Result<Feed, Error> {
-        let path = format!("{}?after={after}&waitMs={}", paths::FEED, wait.as_millis());
-        some(self.get(&path, wait).await?)
+        let query = FeedQuery { after, wait_ms: wait.as_millis() as u64 };
+        some(self.ask(paths::FEED, &query, wait).await?)
     }
 
     /// [`paths::REQUESTS`].
     pub async fn request(&self, request: &ChannelRequest) -> Result<(), Error> {
         self.tell(Method::POST, paths::REQUESTS, request).await
+    }
+
+    async fn plan<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        held: &str,
+        wait: Duration,
+    ) -> Result<Option<T>, Error> {
+        let query = PlanQuery { revision: held.to_owned(), wait_ms: wait.as_millis() as u64 };
+        self.ask(path, &query, wait).await
     }
 
     /// [`paths::SOURCE_PLAN`]; `None` when unchanged.
@@ -236,8 +252,7 @@ impl Client {
         held: &str,
         wait: Duration,
     ) -> Result<Option<SourcePlan>, Error> {
-        let path = paths::fill(paths::SOURCE_PLAN, &[ns, source]);
-        self.get(&format!("{path}?revision={held}&waitMs={}", wait.as_millis()), wait).await
+        self.plan(&paths::fill(paths::SOURCE_PLAN, &[ns, source]), held, wait).await
     }
 
     /// [`paths::POSITIONS`].
@@ -247,7 +262,7 @@ impl Client {
         source: &str,
         request: &PositionsRequest,
     ) -> Result<Positions, Error> {
-        self.send(&paths::fill(paths::POSITIONS, &[ns, source]), request, Duration::ZERO).await
+        self.post(&paths::fill(paths::POSITIONS, &[ns, source]), json(request)?, Duration::ZERO).await
     }
 
     /// [`paths::COMMITS`]. One that is larger than the hub takes goes in parts, one after the other; after an error some of
@@ -256,8 +271,7 @@ impl Client {
         let path = paths::fill(paths::COMMITS, &[ns, source]);
         let mut all: Option<CommitResult> = None;
         for body in parts::bodies(commit).map_err(|error| Error::Config(error.to_string()))? {
-            let bytes = self.call(Method::POST, &path, Some(body), Duration::ZERO).await?;
-            let result: CommitResult = read(&bytes.unwrap_or_default())?;
+            let result: CommitResult = self.post(&path, body, Duration::ZERO).await?;
             match &mut all {
                 None => all = Some(result),
                 Some(all) => {
@@ -276,13 +290,13 @@ impl Client {
         held: &str,
         wait: Duration,
     ) -> Result<Option<ChannelsPlan>, Error> {
-        let path = paths::fill(paths::CHANNELS_PLAN, &[ns]);
-        self.get(&format!("{path}?revision={held}&waitMs={}", wait.as_millis()), wait).await
+        self.plan(&paths::fill(paths::CHANNELS_PLAN, &[ns]), held, wait).await
     }
 
     /// [`paths::CLAIM`].
     pub async fn claim(&self, ns: &str, request: &ClaimRequest) -> Result<Claimed, Error> {
-        self.send(&paths::fill(paths::CLAIM, &[ns]), request, Duration::from_millis(request.wait_ms)).await
+        let wait = Duration::from_millis(request.wait_ms);
+        self.post(&paths::fill(paths::CLAIM, &[ns]), json(request)?, wait).await
     }
 
     /// [`paths::ALIVE`].
@@ -297,7 +311,7 @@ impl Client {
 
     /// [`paths::SCHEDULE`].
     pub async fn schedule(&self, ns: &str, uid: Uuid) -> Result<ReminderState, Error> {
-        some(self.get(&paths::fill(paths::SCHEDULE, &[ns, &uid.to_string()]), Duration::ZERO).await?)
+        self.get(&paths::fill(paths::SCHEDULE, &[ns, &uid.to_string()])).await
     }
 
     /// [`paths::REMINDERS`].
@@ -316,43 +330,17 @@ impl Client {
         ns: &str,
         query: &NotificationQuery,
     ) -> Result<NotificationList, Error> {
-        let mut path =
-            format!("{}?limit={}", paths::fill(paths::NOTIFICATIONS, &[ns]), query.limit.unwrap_or(100));
-        if let Some(object) = query.object {
-            let _ = write!(path, "&object={object}");
-        }
-        for (name, value) in
-            [("rule", &query.rule), ("schedule", &query.schedule), ("channel", &query.channel)]
-        {
-            if let Some(value) = value {
-                let _ = write!(path, "&{name}={}", paths::fill("{value}", &[value]));
-            }
-        }
-        if let Some(since) = query.since {
-            let _ = write!(path, "&since={}", paths::fill("{since}", &[&since.to_string()]));
-        }
-        if let Some(state) = query.state {
-            let _ = write!(path, "&state={}", state.name());
-        }
-        if let Some(after) = query.after {
-            let _ = write!(path, "&after={after}");
-        }
-        some(self.get(&path, Duration::ZERO).await?)
+        some(self.ask(&paths::fill(paths::NOTIFICATIONS, &[ns]), query, Duration::ZERO).await?)
     }
 
     /// [`paths::NOTIFICATION`].
     pub async fn notification(&self, ns: &str, id: Uuid) -> Result<NotificationStory, Error> {
-        some(self.get(&paths::fill(paths::NOTIFICATION, &[ns, &id.to_string()]), Duration::ZERO).await?)
+        self.get(&paths::fill(paths::NOTIFICATION, &[ns, &id.to_string()])).await
     }
 
     /// [`paths::DEAD_LETTERS`].
     pub async fn dead_letters(&self, ns: &str, query: &DeadLetterQuery) -> Result<DeadLetterList, Error> {
-        let limit = query.limit.unwrap_or(100);
-        let mut path = format!("{}?limit={limit}", paths::fill(paths::DEAD_LETTERS, &[ns]));
-        if let Some(after) = &query.after {
-            let _ = write!(path, "&after={}", paths::fill("{after}", &[after]));
-        }
-        some(self.get(&path, Duration::ZERO).await?)
+        some(self.ask(&paths::fill(paths::DEAD_LETTERS, &[ns]), query, Duration::ZERO).await?)
     }
 }
 

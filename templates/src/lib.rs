@@ -6,9 +6,8 @@
 //! Invariants: an undefined value is an error, but may be asked for (`{% if group %}`, which an empty or missing value
 //! answers with no). A template's source, its steps, its time, each value that it makes and its output are bounded
 //! (`meter`); over a bound is an error that names it, and only a title or a rule's summary is cut, visibly. Plain texts are
-//! not escaped; HTML and JSON are, unless marked `safe`. A caller that can't render says so with [`fallback`]. What the
-//! language has is in `subset`. Never here: a
-//! file, another template, a clock (the caller lends one), or a panic on anybody's template or data.
+//! not escaped; JSON is, unless marked `safe`. A caller that can't render says so with [`fallback`]. What the language has is
+//! in `subset`. Never here: a file, another template, a clock (the caller lends one), or a panic on anybody's template or data.
 #![warn(missing_docs)]
 
 pub mod alert;
@@ -128,11 +127,6 @@ impl Template {
     /// Compiles a template of plain text: nothing is escaped.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         Self::new(text, Escape::No)
-    }
-
-    /// Compiles a template of HTML: values are escaped unless marked `safe`.
-    pub fn compile_html(text: &str) -> Result<Self, TemplateError> {
-        Self::new(text, Escape::Html)
     }
 
     /// Compiles a template of JSON: values are escaped as parts of strings unless marked `safe`.

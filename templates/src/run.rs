@@ -25,8 +25,6 @@ pub(crate) struct Run<'a> {
 pub(crate) enum Escape {
     /// They stay as they are.
     No,
-    /// Part of HTML.
-    Html,
     /// Part of a string of JSON; numbers stay as they are.
     Json,
 }
@@ -71,10 +69,6 @@ impl<'a> Run<'a> {
     fn emit(&mut self, value: &Value) -> Result<(), Stop> {
         match value {
             Value::Text(text, true) => self.out.push(&mut self.meter, text),
-            Value::Text(..) | Value::List(_) | Value::Map(_) if self.escape == Escape::Html => {
-                let text = escaped(&mut self.meter, value)?;
-                self.out.push(&mut self.meter, &text)
-            }
             Value::Text(..) | Value::List(_) | Value::Map(_) if self.escape == Escape::Json => {
                 let text = value.to_text(&mut self.meter)?;
                 escaped_json(&mut self.meter, &mut self.out, &text)

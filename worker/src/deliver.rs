@@ -28,9 +28,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use delivery::{Files, Kit, Texts};
-use domain::Guard;
-use domain::TemplateText;
+use delivery::{Files, Http, Kit, Texts};
+use domain::{Guard, TemplateText};
 use protocol::messages::Pool;
 use templates::Failures;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -39,6 +38,8 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::context::Context;
+use crate::kafka::Tokens;
+use kafka::Producers;
 use metrics::Metrics;
 
 /// How much is done at once, and for how long on the way out.
@@ -66,11 +67,10 @@ const LIMITS: Limits = Limits {
 
 /// What the attempts share.
 struct Tools {
-    kit: Arc<Kit>,
+    kit: Kit,
     renderer: render::Renderer,
     /// Channels' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
-    producers: kafka::Producers,
     metrics: Metrics,
     /// Channels that can send nothing here for want of a file. Their work is left to others, or waits.
     lacking: Mutex<BTreeSet<Uuid>>,
@@ -116,10 +116,10 @@ pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
 
 async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
     let metrics = context.health.register(Metrics::register);
-    let kit = Arc::new(Kit::new(guard, Files::new(&context.config.files)));
+    let (http, files) = (Arc::new(Http::new(guard)), Files::new(&context.config.files));
+    let producers = Producers::new(Tokens::new(Arc::clone(&http)), files.clone());
     let tools = Arc::new(Tools {
-        producers: kafka::Producers::new(Arc::clone(&kit)),
-        kit,
+        kit: Kit::new(http, files, Box::new(producers)),
         renderer: render::Renderer::default(),
         failures: Mutex::default(),
         metrics,

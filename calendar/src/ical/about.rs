@@ -5,8 +5,8 @@
 
 use super::Series;
 use super::component::Component;
+use super::folded::Lines;
 use super::lines::Line;
-use super::write::Lines;
 
 /// Properties whose value is a link, the best first: what one takes part by goes before what one reads.
 pub(super) const LINKS: [&str; 5] = [

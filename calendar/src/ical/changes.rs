@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Remark;
-use super::length::{Length, set_length};
 use super::lines::Line;
 use super::series::{Building, midnight_or, of_day};
 use super::statement::{Statement, newest};
 use super::value::when;
+use super::value::{Length, set_length};
 use super::when::{Clock, Named, refuse, text, unreadable, whole};
 use crate::recurrence::Recurrence;
 use crate::spec::{MAX_DATES, Override};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::length::{Length, set_length};
 use super::series::{Building, midnight_or};
+use super::value::{Length, set_length};
 use super::value::{When, when};
 use super::when::{Clock, Named, text};
 use crate::recurrence::Recurrence;

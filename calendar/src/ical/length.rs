@@ -2,32 +2,13 @@
 //!
 //! Never: time given away. Of two that contradict each other the longer holds, and that is told.
 
-use jiff::SignedDuration;
 use jiff::civil::Time;
 
 use super::Remark;
 use super::component::Component;
 use super::lines::Line;
-use super::value::{Span, when};
+use super::value::{Length, Span, when};
 use super::when::{Clock, Named, refuse, unreadable, written};
-
-/// Days by the calendar, then seconds.
-pub(super) type Length = (i64, i64);
-
-/// A length as a spec has it.
-pub(super) fn set_length(
-    duration: &mut Option<SignedDuration>,
-    nominal: &mut u16,
-    (days, seconds): Length,
-    all_day: bool,
-) {
-    if all_day {
-        *duration = Some(SignedDuration::from_secs(days * 86_400 + seconds));
-    } else {
-        *nominal = u16::try_from(days).unwrap_or(u16::MAX);
-        *duration = (seconds != 0 || days == 0).then(|| SignedDuration::from_secs(seconds));
-    }
-}
 
 impl Clock<'_, '_> {
     /// How long an event lasts that begins at `start`.

@@ -15,6 +15,7 @@
 mod about;
 mod changes;
 mod component;
+mod folded;
 mod instants;
 mod length;
 mod lines;

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time};
 
 use super::component::Component;
+use super::folded::Lines;
 use super::value::write_span;
-use super::write::Lines;
 use crate::reminders::{Reminder, ReminderTime};
 
 const AT: &str = "X-BELFRY-AT";

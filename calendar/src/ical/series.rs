@@ -10,8 +10,8 @@ use jiff::civil::{Date, DateTime};
 
 use super::Remark;
 use super::component::Component;
-use super::length::Length;
 use super::statement::Statement;
+use super::value::Length;
 use super::value::{Span, When, when};
 use super::when::{Clock, Named, Times, one_less, text};
 use crate::recurrence::Recurrence;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Dst, TimeZone};
 
+use super::folded::Lines;
 use super::value::{write_local, write_offset};
-use super::write::Lines;
 use crate::days::{DAY, month_length};
 use crate::zone::{civil, timestamp};
 

@@ -5,6 +5,24 @@
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 
+/// Days by the calendar, then seconds.
+pub(super) type Length = (i64, i64);
+
+/// A length as a spec has it.
+pub(super) fn set_length(
+    duration: &mut Option<SignedDuration>,
+    nominal: &mut u16,
+    (days, seconds): Length,
+    all_day: bool,
+) {
+    if all_day {
+        *duration = Some(SignedDuration::from_secs(days * 86_400 + seconds));
+    } else {
+        *nominal = u16::try_from(days).unwrap_or(u16::MAX);
+        *duration = (seconds != 0 || days == 0).then(|| SignedDuration::from_secs(seconds));
+    }
+}
+
 /// A date, a local time or an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {

@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Remark;
 use super::component::Component;
-use super::length::{Length, set_length};
 use super::lines::Line;
 use super::policy;
+use super::value::{Length, set_length};
 use super::value::{Span, When, when};
 use super::zones::{Known, Stretch, Zones, by_name};
 use crate::recurrence::Recurrence;

@@ -1,24 +1,21 @@
 //! Series to one calendar (RFC 5545): VTIMEZONEs, a VEVENT for each series and one for each override.
 //!
-//! Lines end with CRLF and are folded at 75 octets, between characters. Never: the clock; the stamp is an argument. Never
-//! either: two series with one UID, of which a reader would keep one.
+//! Never: the clock; the stamp is an argument. Never either: two series with one UID, of which a reader would keep one.
 
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
+use super::folded::{Lines, escaped, quoted};
 use super::value::{write_date, write_local, write_span, write_utc};
 use super::{Series, about, policy, reminders, timezone};
 
 mod exceptions;
 mod plan;
+mod planning;
 
-use plan::{Change, Plan};
-
-/// Octets of a line, without its end.
-const WIDTH: usize = 75;
+use plan::{Change, Form, Plan, Stamp};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,22 +146,6 @@ fn tail(lines: &mut Lines, series: &Series) {
     reminders::write(lines, &series.title, &series.spec.start, &series.reminders);
 }
 
-/// How an event's times are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Day,
-    Utc,
-    Local,
-}
-
-/// A time as it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stamp {
-    Day(Date),
-    Local(DateTime),
-    Utc(Timestamp),
-}
-
 impl Plan {
     fn time(&self, lines: &mut Lines, name: &str, parameters: &str, stamp: Stamp) {
         match stamp {
@@ -174,73 +155,5 @@ impl Plan {
                 lines.raw(&format!("{name};TZID={}{parameters}", self.zone), &write_local(local));
             }
         }
-    }
-}
-
-/// The text, a line at a time.
-#[derive(Debug, Default)]
-pub(super) struct Lines {
-    text: String,
-}
-
-impl Lines {
-    /// A property whose value is no TEXT.
-    pub(super) fn raw(&mut self, name: &str, value: &str) {
-        let line = format!("{name}:{value}");
-        let mut room = WIDTH;
-        for character in line.chars() {
-            if character.len_utf8() > room {
-                self.text.push_str("\r\n ");
-                room = WIDTH - 1;
-            }
-            room -= character.len_utf8();
-            self.text.push(character);
-        }
-        self.text.push_str("\r\n");
-    }
-
-    /// A property whose value is TEXT.
-    pub(super) fn text(&mut self, name: &str, value: &str) {
-        self.raw(name, &escaped(value));
-    }
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\\' | ';' | ',' => out.extend(['\\', character]),
-            '\n' => out.push_str("\\n"),
-            // Not allowed in TEXT, and no title needs them.
-            control if control.is_control() && control != '\t' => {}
-            _ => out.push(character),
-        }
-    }
-    out
-}
-
-/// A parameter's value, with RFC 6868's carets.
-fn quoted(text: &str) -> String {
-    let carets = text.replace('^', "^^").replace('"', "^'").replace('\n', "^n");
-    format!("\"{}\"", carets.chars().filter(|it| !it.is_control()).collect::<String>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_folded_at_75_octets_between_characters() {
-        let mut lines = Lines::default();
-        lines.text("SUMMARY", &"ä€".repeat(40));
-        assert!(lines.text.split("\r\n").all(|line| line.len() <= WIDTH), "{}", lines.text);
-        let unfolded = lines.text.replace("\r\n ", "");
-        assert_eq!(unfolded, format!("SUMMARY:{}\r\n", "ä€".repeat(40)));
-    }
-
-    #[test]
-    fn what_has_a_meaning_is_escaped() {
-        assert_eq!(escaped("a,b;c\\d\ne\u{7}"), "a\\,b\\;c\\\\d\\ne");
-        assert_eq!(quoted("a \"b\" ^: c"), "\"a ^'b^' ^^: c\"");
     }
 }

@@ -1,4 +1,4 @@
-//! TLS and login of a Kafka client, the same for sources and channels.
+//! What reaches a Kafka cluster, the same for sources and channels: brokers, topics, TLS and login.
 
 use crds::kafka::{self as wire, KafkaSasl, KafkaTls};
 use domain::{
@@ -6,7 +6,7 @@ use domain::{
 };
 
 use super::Invalid;
-use super::channel::{ca_bundle, file, secret};
+use super::references::{ca_bundle, file, secret};
 
 /// TLS and login, checked; `place` is where they are written.
 pub(super) fn security(
@@ -37,6 +37,41 @@ pub(super) fn files(wire_tls: Option<&KafkaTls>, wire_sasl: Option<&KafkaSasl>) 
     let tls = wire_tls.and_then(|wire| tls(wire).ok());
     let sasl = wire_sasl.and_then(|wire| sasl(wire).ok());
     KafkaSecurity { tls, sasl }.files().into_iter().cloned().collect()
+}
+
+/// `host:port` each, sorted, each once; none at an address that no worker may connect to.
+pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, Invalid> {
+    let mut sorted = servers.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    let good = |server: &String| {
+        server.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    match sorted.iter().find(|server| !good(server)) {
+        Some(bad) => Err(Invalid::spec(format!("{place}: {bad:?} is not host:port"))),
+        None if sorted.is_empty() => Err(Invalid::spec(format!("{place}: at least one host:port is needed"))),
+        None => {
+            sorted.iter().try_for_each(|server| super::reachable(place, server))?;
+            Ok(sorted)
+        }
+    }
+}
+
+/// A topic's name, as Kafka allows it.
+pub(super) fn topic(place: &str, name: &str) -> Result<String, Invalid> {
+    let good = (1..=249).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    good.then(|| name.to_owned()).ok_or_else(|| {
+        Invalid::spec(format!(
+            "{place}: {name:?} is not a topic: letters, digits, '.', '_' and '-', at most 249"
+        ))
+    })
 }
 
 fn tls(wire: &KafkaTls) -> Result<domain::KafkaTls, Invalid> {
@@ -117,6 +152,23 @@ mod tests {
         let tls: Option<KafkaTls> = serde_json::from_value(tls.clone()).unwrap();
         let sasl: Option<KafkaSasl> = serde_json::from_value(sasl.clone()).unwrap();
         security("source.kafka", tls.as_ref(), sasl.as_ref())
+    }
+
+    #[test]
+    fn the_same_brokers_in_another_order_are_the_same_source() {
+        let a = servers("x", &["b:1".to_owned(), "a:1".to_owned()]).unwrap();
+        let b = servers("x", &["a:1".to_owned(), "b:1".to_owned(), "a:1".to_owned()]).unwrap();
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn what_is_not_a_broker_or_a_topic_is_refused_with_its_place() {
+        for bad in ["a", "a:0", ":1", "a b:1", "a:70000", "a\n:1"] {
+            assert!(servers("x", &[bad.to_owned()]).unwrap_err().message.starts_with("x: "), "{bad:?}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b"] {
+            assert!(topic("x", bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

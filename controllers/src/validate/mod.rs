@@ -6,10 +6,10 @@
 mod channel;
 mod condition;
 mod kafka;
+mod references;
 mod resource;
 mod rule;
 mod schedule;
-mod webhook;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;

@@ -7,6 +7,7 @@ use domain::{
 };
 use templates::names::{Names, OfRule};
 
+use super::kafka::{self, topic};
 use super::{Faults, HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, text};
 use crate::conditions::reasons;
 
@@ -82,15 +83,15 @@ fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut
 
 /// The source that a rule reads, whatever else is wrong with the rule.
 pub fn source_of(object: &AlertRule) -> Result<Source, Invalid> {
-    let kafka = &object.spec.source.kafka;
+    let wire = &object.spec.source.kafka;
     Ok(Source {
-        bootstrap_servers: servers("source.kafka.bootstrapServers", &kafka.bootstrap_servers)?,
-        security: Box::new(super::kafka::security("source.kafka", kafka.tls.as_ref(), kafka.sasl.as_ref())?),
-        isolation: match kafka.isolation {
+        bootstrap_servers: kafka::servers("source.kafka.bootstrapServers", &wire.bootstrap_servers)?,
+        security: Box::new(kafka::security("source.kafka", wire.tls.as_ref(), wire.sasl.as_ref())?),
+        isolation: match wire.isolation {
             wire::Isolation::ReadCommitted => Isolation::ReadCommitted,
             wire::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
         },
-        reading: Box::new(reading(kafka)?),
+        reading: Box::new(reading(wire)?),
     })
 }
 
@@ -149,41 +150,6 @@ fn dead_letter_topic(kafka: &wire::KafkaSource) -> Result<Option<String>, Invali
     }
 }
 
-/// `host:port` each, sorted, each once; none at an address that no worker may connect to.
-pub(super) fn servers(place: &str, servers: &[String]) -> Result<Vec<String>, Invalid> {
-    let mut sorted = servers.to_vec();
-    sorted.sort();
-    sorted.dedup();
-    let good = |server: &String| {
-        server.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
-                && port.parse::<u16>().is_ok_and(|port| port > 0)
-        })
-    };
-    match sorted.iter().find(|server| !good(server)) {
-        Some(bad) => Err(Invalid::spec(format!("{place}: {bad:?} is not host:port"))),
-        None if sorted.is_empty() => Err(Invalid::spec(format!("{place}: at least one host:port is needed"))),
-        None => {
-            sorted.iter().try_for_each(|server| super::reachable(place, server))?;
-            Ok(sorted)
-        }
-    }
-}
-
-/// A topic's name, as Kafka allows it.
-pub(super) fn topic(place: &str, name: &str) -> Result<String, Invalid> {
-    let good = (1..=249).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    good.then(|| name.to_owned()).ok_or_else(|| {
-        Invalid::spec(format!(
-            "{place}: {name:?} is not a topic: letters, digits, '.', '_' and '-', at most 249"
-        ))
-    })
-}
-
 fn topics(names: &[String]) -> Result<Vec<String>, Invalid> {
     let mut topics =
         names.iter().map(|name| topic("source.kafka.topics", name)).collect::<Result<Vec<_>, _>>()?;
@@ -198,23 +164,6 @@ fn topics(names: &[String]) -> Result<Vec<String>, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_same_brokers_in_another_order_are_the_same_source() {
-        let a = servers("x", &["b:1".to_owned(), "a:1".to_owned()]).unwrap();
-        let b = servers("x", &["a:1".to_owned(), "b:1".to_owned(), "a:1".to_owned()]).unwrap();
-        assert_eq!(a, b);
-    }
-
-    #[test]
-    fn what_is_not_a_broker_or_a_topic_is_refused_with_its_place() {
-        for bad in ["a", "a:0", ":1", "a b:1", "a:70000", "a\n:1"] {
-            assert!(servers("x", &[bad.to_owned()]).unwrap_err().message.starts_with("x: "), "{bad:?}");
-        }
-        for bad in ["", ".", "..", "a b", "a/b"] {
-            assert!(topic("x", bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_format_or_an_event_time_that_can_not_be_read_is_refused_with_its_place() {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use domain::{Digest, Outcome, SmtpTls};
+use domain::{Digest, EmailPlan, Outcome, SmtpTls};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
@@ -49,9 +49,7 @@ pub(crate) struct Smtp {
 
 /// Where to and how.
 pub(super) struct Server<'a> {
-    pub(super) host: &'a str,
-    pub(super) port: u16,
-    pub(super) tls: SmtpTls,
+    pub(super) plan: &'a EmailPlan,
     pub(super) login: Option<Login>,
     pub(super) trust: Trust,
 }
@@ -121,7 +119,7 @@ impl Smtp {
     /// Makes one attempt within `limit`.
     pub(super) async fn send(&self, server: &Server<'_>, mail: &lettre::Message, limit: Duration) -> Outcome {
         let step = Place(AtomicU8::new(0));
-        let at = format!("{}:{}", server.host, server.port);
+        let at = format!("{}:{}", server.plan.host, server.plan.port);
         match timeout(limit, self.converse(server, mail, &step)).await {
             Ok(Ok(mut connection)) => {
                 // It is accepted: how they part changes nothing.
@@ -144,21 +142,21 @@ impl Smtp {
         step: &Place,
     ) -> Result<AsyncSmtpConnection, Broken> {
         let known = |outcome| Err(Broken::Known(outcome));
-        let addresses = match self.lookup.addresses(server.host, server.port).await {
+        let addresses = match self.lookup.addresses(&server.plan.host, server.plan.port).await {
             Ok(addresses) => addresses,
             Err(LookupError::Denied(why)) => return known(Outcome::Refused { reason: why.to_string() }),
             Err(LookupError::Dns(error)) => {
-                return known(later(format!("{} can't be resolved: {error}", server.host)));
+                return known(later(format!("{} can't be resolved: {error}", server.plan.host)));
             }
         };
         let hello = ClientId::Domain(
             mail.envelope().from().map_or("belfry.invalid", |from| from.domain()).to_owned(),
         );
-        let tls = match server.tls {
+        let tls = match server.plan.tls {
             SmtpTls::None => None,
             SmtpTls::StartTls | SmtpTls::Implicit => Some(self.parameters(server)?),
         };
-        let mut connection = match (server.tls, &tls) {
+        let mut connection = match (server.plan.tls, &tls) {
             (SmtpTls::Implicit, tls) => {
                 let limit = Some(CONNECT_TIMEOUT);
                 AsyncSmtpConnection::connect_tokio1(&addresses[..], limit, &hello, tls.clone(), None).await?
@@ -172,10 +170,10 @@ impl Smtp {
                 AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
             }
         };
-        if let (SmtpTls::StartTls, Some(tls)) = (server.tls, tls) {
+        if let (SmtpTls::StartTls, Some(tls)) = (server.plan.tls, tls) {
             step.set(Step::StartTls);
             if !connection.can_starttls() {
-                return known(later(format!("{} does not offer STARTTLS", server.host)));
+                return known(later(format!("{} does not offer STARTTLS", server.plan.host)));
             }
             connection.starttls(tls, &hello).await?;
         }
@@ -187,7 +185,7 @@ impl Smtp {
         }
         let content = mail.formatted();
         step.set(Step::Sender);
-        let options = options(&connection, mail, &content, server.host)?;
+        let options = options(&connection, mail, &content, &server.plan.host)?;
         connection.command(Mail::new(mail.envelope().from().cloned(), options)).await?;
         step.set(Step::Recipient);
         for to in mail.envelope().to() {
@@ -203,8 +201,8 @@ impl Smtp {
     /// TLS that verifies the host's name, made once for each bundle of authorities.
     fn parameters(&self, server: &Server<'_>) -> Result<TlsParameters, FileProblem> {
         let trust = &server.trust;
-        self.tls.get((server.host.to_owned(), trust.key()), || {
-            let mut builder = TlsParameters::builder(server.host.to_owned());
+        self.tls.get((server.plan.host.to_owned(), trust.key()), || {
+            let mut builder = TlsParameters::builder(server.plan.host.to_owned());
             if let Some(pem) = trust.pem() {
                 let bundle = Certificate::from_pem(pem)
                     .ok()
@@ -219,7 +217,7 @@ impl Smtp {
 
 /// A connection to the first of the addresses that takes one.
 async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Broken> {
-    let at = format!("{}:{}", server.host, server.port);
+    let at = format!("{}:{}", server.plan.host, server.plan.port);
     let mut why = format!("{at} could not be connected to: there is no address");
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {

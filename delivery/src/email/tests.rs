@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{AlertKind, Notification, Outcome, SmtpTls, Target};
+use domain::{AlertKind, EmailPlan, Notification, Outcome, SmtpTls};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
@@ -72,8 +72,8 @@ async fn serve(listener: TcpListener, script: Script) -> String {
     }
 }
 
-fn target(port: u16, tls: SmtpTls, login: bool) -> Target {
-    Target::Email {
+fn target(port: u16, tls: SmtpTls, login: bool) -> EmailPlan {
+    EmailPlan {
         host: "127.0.0.1".to_owned(),
         port,
         tls,
@@ -91,8 +91,8 @@ async fn converse(script: Script, tls: SmtpTls, login: bool) -> (Outcome, String
     let (_files, kit) = kit(&[("user", "canary-user"), ("password", "canary-password\n")]);
     let mut message = message(alert(), TO);
     message.timeout = Duration::from_millis(500);
-    let plan = plan(target(port, tls, login));
-    let outcome = kit.channel(&plan).unwrap().deliver(&message).await;
+    let plan = plan(target(port, tls, login).into());
+    let outcome = kit.channel(&plan).deliver(&message).await;
     assert!(!format!("{outcome:?}").contains("canary"), "{outcome:?}");
     (outcome, server.await.unwrap())
 }
@@ -215,7 +215,7 @@ async fn between(early: &'static str, late: &'static str) -> (Outcome, Vec<u8>) 
     let (_files, kit) = kit(&[("user", "canary-user"), ("password", "canary-password")]);
     let mut message = message(alert(), TO);
     message.timeout = Duration::from_secs(2);
-    let outcome = kit.channel(&plan(target(port, SmtpTls::StartTls, true))).unwrap().deliver(&message).await;
+    let outcome = kit.channel(&plan(target(port, SmtpTls::StartTls, true).into())).deliver(&message).await;
     (outcome, server.await.unwrap())
 }
 
@@ -243,7 +243,7 @@ async fn where_no_server_listens_it_is_said_so() {
     drop(listener);
     let (_files, kit) = kit(&[]);
     let outcome =
-        kit.channel(&plan(target(port, SmtpTls::None, false))).unwrap().deliver(&message(alert(), TO)).await;
+        kit.channel(&plan(target(port, SmtpTls::None, false).into())).deliver(&message(alert(), TO)).await;
     assert!(is_later(&outcome), "{outcome:?}");
     let said = format!("no server listens at 127.0.0.1:{port}: ");
     assert!(outcome.reason().starts_with(&said), "{outcome:?}");
@@ -262,11 +262,8 @@ async fn what_is_not_smtp_is_told_without_quoting_it() {
 async fn an_address_that_is_not_allowed_is_refused_by_name_and_by_number() {
     let (_files, kit) = guarded(Guard::new(false), &[]);
     for host in ["localhost", "127.0.0.1", "169.254.169.254"] {
-        let mut target = target(25, SmtpTls::None, false);
-        if let Target::Email { host: at, .. } = &mut target {
-            host.clone_into(at);
-        }
-        let outcome = kit.channel(&plan(target)).unwrap().deliver(&message(alert(), TO)).await;
+        let target = EmailPlan { host: host.to_owned(), ..target(25, SmtpTls::None, false) };
+        let outcome = kit.channel(&plan(target.into())).deliver(&message(alert(), TO)).await;
         assert!(
             matches!(&outcome, Outcome::Refused { reason } if reason.contains("is not allowed")),
             "{outcome:?}"
@@ -277,9 +274,9 @@ async fn an_address_that_is_not_allowed_is_refused_by_name_and_by_number() {
 #[tokio::test]
 async fn a_recipient_that_is_no_mailbox_is_refused() {
     let (_files, kit) = kit(&[]);
-    let plan = plan(target(1, SmtpTls::None, false));
+    let plan = plan(target(1, SmtpTls::None, false).into());
     for to in ["nobody", "a@b\r\nBcc: x@example.com", ""] {
-        let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), to)).await;
+        let outcome = kit.channel(&plan).deliver(&message(alert(), to)).await;
         assert!(matches!(&outcome, Outcome::Refused { .. }), "{outcome:?}");
     }
 }

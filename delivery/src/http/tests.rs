@@ -13,7 +13,7 @@ const PATH: &str = "/hook/canary-in-the-path?token=canary";
 
 async fn deliver(kit: &Kit, url: &str, message: &Message) -> Outcome {
     let plan = plan(webhook(url, None, WebhookFormat::Json));
-    let outcome = kit.channel(&plan).unwrap().deliver(message).await;
+    let outcome = kit.channel(&plan).deliver(message).await;
     assert!(!format!("{outcome:?}").contains("canary"), "{outcome:?}");
     outcome
 }
@@ -217,7 +217,7 @@ async fn a_bundle_without_certificates_is_named() {
     let (_files, kit) = kit(&[("ca", "not a certificate")]);
     let mut plan = plan(webhook("http://127.0.0.1:1/", None, WebhookFormat::Json));
     plan.ca_bundle = Some(crate::sample::secret("ca"));
-    let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+    let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
     assert_eq!(
         outcome.reason(),
         "SecretKeyInvalid: key \"ca\" of Secret \"notify\" holds no certificates (PEM)"

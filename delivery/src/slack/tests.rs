@@ -1,4 +1,4 @@
-use domain::{AlertKind, Outcome, Target};
+use domain::{AlertKind, Outcome, SlackPlan};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -11,8 +11,8 @@ async fn answered(answer: ResponseTemplate) -> Outcome {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     let (_files, kit) = kit(&[("slack-url", &format!("{}{PATH}\n", server.uri()))]);
-    let plan = plan(Target::Slack { webhook_url: secret("slack-url") });
-    let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+    let plan = plan(SlackPlan { webhook_url: secret("slack-url") }.into());
+    let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
     assert!(!format!("{outcome:?}").contains("Canary"), "{outcome:?}");
     outcome
 }
@@ -43,8 +43,8 @@ async fn the_word_of_what_speaks_like_slack_is_no_part_of_the_url() {
     let answer = ResponseTemplate::new(404).set_body_string("no_hook_qwertyuiopasdf");
     Mock::given(any()).respond_with(answer).mount(&server).await;
     let (_files, kit) = kit(&[("slack-url", &format!("{}/hooks/qwertyuiopasdf", server.uri()))]);
-    let plan = plan(Target::Slack { webhook_url: secret("slack-url") });
-    let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+    let plan = plan(SlackPlan { webhook_url: secret("slack-url") }.into());
+    let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
     assert!(outcome.reason().ends_with("404 Not Found: no_hook_***"), "{outcome:?}");
 }
 
@@ -66,8 +66,8 @@ async fn a_missing_or_unusable_url_is_named_without_its_value() {
         ),
         ("bad", "SecretKeyInvalid: key \"bad\" of Secret \"notify\" is not an http or https URL"),
     ] {
-        let plan = plan(Target::Slack { webhook_url: secret(key) });
-        let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+        let plan = plan(SlackPlan { webhook_url: secret(key) }.into());
+        let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
         assert_eq!(outcome, Outcome::NotSent { reason: reason.to_owned() });
         assert_eq!(kit.problems(&plan).await.len(), 1);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Outcome, SmtpTls, Target, WebhookFormat};
+use domain::{EmailPlan, Outcome, SmtpTls, Target, WebhookFormat};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -115,7 +115,7 @@ async fn deliver(kit: &Kit, target: Target, with_bundle: bool) -> Outcome {
     plan.ca_bundle = with_bundle.then(|| secret("ca"));
     let mut message = message(alert(), "oncall@example.com");
     message.timeout = Duration::from_secs(20);
-    kit.channel(&plan).unwrap().deliver(&message).await
+    kit.channel(&plan).deliver(&message).await
 }
 
 fn webhook(port: u16) -> Target {
@@ -123,7 +123,7 @@ fn webhook(port: u16) -> Target {
 }
 
 fn email(port: u16, tls: SmtpTls) -> Target {
-    Target::Email {
+    let plan = EmailPlan {
         host: "localhost".to_owned(),
         port,
         tls,
@@ -131,7 +131,8 @@ fn email(port: u16, tls: SmtpTls) -> Target {
         password: Some(secret("password")),
         from: "belfry@example.com".to_owned(),
         to: Vec::new(),
-    }
+    };
+    plan.into()
 }
 
 const LOGIN: [(&str, &str); 2] = [("user", "canary-user"), ("password", "canary-password")];

@@ -5,8 +5,9 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::{KeyFault, percent_encoded, sign};
+use crate::event::{Event, MAX_BYTES};
 use crate::sample::{alert, kit, message, plan, secret, webhook};
-use crate::{Event, MAX_BYTES, Message, Payload};
+use crate::{Message, Payload};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -16,7 +17,7 @@ async fn sent(message: &Message, format: WebhookFormat, keys: Option<&str>) -> (
     let (_files, kit) = kit(&keys.map(|keys| ("signing", keys)).into_iter().collect::<Vec<_>>());
     let signing = keys.map(|_| secret("signing"));
     let plan = plan(webhook(server.uri() + "/hook", signing, format));
-    let outcome = kit.channel(&plan).unwrap().deliver(message).await;
+    let outcome = kit.channel(&plan).deliver(message).await;
     (outcome, server.received_requests().await.unwrap())
 }
 
@@ -164,8 +165,8 @@ async fn with(
     let mut webhook = WebhookPlan::post(url.clone(), None, WebhookFormat::Json);
     webhook.allow_cleartext_login = true;
     change(&mut webhook);
-    let plan = plan(domain::Target::Webhook(Box::new(webhook)));
-    let outcome = kit.channel(&plan).unwrap().deliver(&Message { payload, ..message(alert(), "") }).await;
+    let plan = plan(webhook.into());
+    let outcome = kit.channel(&plan).deliver(&Message { payload, ..message(alert(), "") }).await;
     let told: Vec<String> = kit.problems(&plan).await.iter().map(ToString::to_string).collect();
     let all = format!("{outcome:?} {told:?}");
     assert!(!all.contains("canary") && !all.contains("Y2FuYXJ5"), "{all}");
@@ -306,12 +307,9 @@ async fn the_host_of_a_redirect_repeats_no_secret() {
         let (_files, kit) = kit(&[("url", &format!("{}/tohost/{token}", server.uri()))]);
         let mut webhook = WebhookPlan::post("", None, WebhookFormat::Json);
         webhook.url = WebhookUrl::Secret(secret("url"));
-        let plans = [
-            plan(domain::Target::Webhook(Box::new(webhook))),
-            plan(domain::Target::Slack { webhook_url: secret("url") }),
-        ];
+        let plans = [plan(webhook.into()), plan(domain::SlackPlan { webhook_url: secret("url") }.into())];
         for plan in plans {
-            let outcome = kit.channel(&plan).unwrap().deliver(&message(alert(), "")).await;
+            let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
             let told = outcome.reason();
             assert!(told.starts_with(&format!("{named} could not be connected to")), "{told}");
         }
@@ -369,7 +367,7 @@ async fn a_url_from_a_secret_is_judged_when_it_is_read_and_when_it_is_used() {
         let mut webhook = WebhookPlan::post("", None, WebhookFormat::Json);
         webhook.url = WebhookUrl::Secret(secret(key));
         webhook.auth = auth;
-        plan(domain::Target::Webhook(Box::new(webhook)))
+        plan(webhook.into())
     };
     let inside = of("inside", None);
     let told: Vec<String> = kit.problems(&inside).await.iter().map(ToString::to_string).collect();
@@ -377,12 +375,12 @@ async fn a_url_from_a_secret_is_judged_when_it_is_read_and_when_it_is_used() {
         told.len() == 1 && told[0].contains("leads where nobody may: ") && !told[0].contains("canary"),
         "{told:?}"
     );
-    let outcome = kit.channel(&inside).unwrap().deliver(&message(alert(), "")).await;
+    let outcome = kit.channel(&inside).deliver(&message(alert(), "")).await;
     assert!(
         matches!(&outcome, Outcome::Refused { reason } if reason.contains("is not allowed")),
         "{outcome:?}"
     );
     let bare = of("bare", Some(WebhookAuth::Bearer { token: secret("token") }));
-    let outcome = kit.channel(&bare).unwrap().deliver(&message(alert(), "")).await;
+    let outcome = kit.channel(&bare).deliver(&message(alert(), "")).await;
     assert!(outcome.reason().contains("everybody on the way reads the credentials"), "{outcome:?}");
 }

@@ -40,11 +40,22 @@ pub struct Figures {
     pub same_id: usize,
     /// The longest from when it could be decided to its arrival, ms.
     pub slowest_ms: i64,
+    /// The same of each that went to the receiver that always answers, ms, in order of length.
+    pub waits_ms: Vec<i64>,
     /// What is wrong, in words, one line each.
     pub faults: Vec<String>,
 }
 
+/// The channel whose receiver always answers.
+const STEADY: &str = "steady";
+
 impl Figures {
+    /// Of those that went to the receiver that always answers, so many thousandths waited no longer, ms.
+    pub fn wait_ms(&self, thousandths: usize) -> i64 {
+        let at = (self.waits_ms.len() * thousandths / 1_000).min(self.waits_ms.len().saturating_sub(1));
+        self.waits_ms.get(at).copied().unwrap_or(0)
+    }
+
     /// Whether all five are 0.
     pub fn good(&self) -> bool {
         self.lost + self.extra + self.counted_twice + self.out_of_order + self.new_id == 0
@@ -87,6 +98,7 @@ pub fn compare(wanted: &[Wanted], arrivals: &[Arrival]) -> Figures {
     for lane in lanes.values() {
         order(&mut figures, lane);
     }
+    figures.waits_ms.sort_unstable();
     figures
 }
 
@@ -113,7 +125,11 @@ fn one(figures: &mut Figures, want: &Wanted, key: &Key, came: &[&Arrival]) {
         figures.same_id += taken.iter().filter(|arrival| arrival.id == **id).count().saturating_sub(1);
     }
     if let Some(first) = taken.first() {
-        figures.slowest_ms = figures.slowest_ms.max(first.time_ms - want.decidable_ms);
+        let waited = first.time_ms - want.decidable_ms;
+        figures.slowest_ms = figures.slowest_ms.max(waited);
+        if want.channel == STEADY {
+            figures.waits_ms.push(waited);
+        }
     }
     let count = want.expected.count;
     if let Some(other) = came.iter().find(|arrival| arrival.count != count) {
@@ -183,6 +199,7 @@ mod tests {
         let figures = compare(&two(), &[came(1, 1_000, "a", 200), came(2, 2_000, "b", 200)]);
         assert!(figures.good(), "{figures:?}");
         assert_eq!((figures.expected, figures.arrived, figures.slowest_ms), (2, 2, 500));
+        assert_eq!((figures.wait_ms(500), figures.wait_ms(990)), (500, 500));
     }
 
     #[test]

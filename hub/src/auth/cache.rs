@@ -5,14 +5,14 @@
 //!
 //! Clause P10 of docs/semantics.md.
 
-use std::collections::HashMap;
 use std::hash::Hash as Key;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger::Made;
+use lru::LruCache;
 
-use super::Known;
+use super::review::Identity;
 use super::token::Hash;
 
 /// Of workers and the operator, whose accounts the operator makes and removes.
@@ -28,6 +28,18 @@ const MOST_KNOWN: usize = 8_192;
 const MOST_UNKNOWN: usize = 16_384;
 const MOST_ACCESS: usize = 4_096;
 
+/// A token's holder.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) identity: Identity,
+    /// Whether the token was made for the hub's audience.
+    pub(super) for_hub: bool,
+    /// The one namespace that it may read, as the API server granted with it.
+    pub(super) granted: Option<String>,
+    /// Whether it is a worker's or the operator's.
+    pub(super) is_service: bool,
+}
+
 /// One question of access.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Access {
@@ -40,17 +52,28 @@ struct Fresh<T> {
     until: Instant,
 }
 
-#[derive(Default)]
+/// Unbounded, for a bounded cache takes all its memory at once; [`insert`] keeps the bound.
 struct Maps {
-    known: HashMap<Hash, Fresh<Arc<Known>>>,
-    unknown: HashMap<Hash, Fresh<()>>,
-    access: HashMap<Access, Fresh<bool>>,
-    namespaces: HashMap<Access, Fresh<Option<Made>>>,
+    known: LruCache<Hash, Fresh<Arc<Known>>>,
+    unknown: LruCache<Hash, Fresh<()>>,
+    access: LruCache<Access, Fresh<bool>>,
+    namespaces: LruCache<Access, Fresh<Option<Made>>>,
 }
 
-#[derive(Default)]
 pub(super) struct Answers {
     maps: Mutex<Maps>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let maps = Maps {
+            known: LruCache::unbounded(),
+            unknown: LruCache::unbounded(),
+            access: LruCache::unbounded(),
+            namespaces: LruCache::unbounded(),
+        };
+        Self { maps: Mutex::new(maps) }
+    }
 }
 
 impl Answers {
@@ -61,7 +84,7 @@ impl Answers {
     /// What is known of a token: nothing, that it is nobody's, or whose it is.
     #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
     pub(super) fn token(&self, hash: &Hash, at: Instant) -> Option<Option<Arc<Known>>> {
-        let maps = self.lock();
+        let mut maps = self.lock();
         if let Some(fresh) = maps.known.get(hash).filter(|fresh| fresh.until > at) {
             return Some(Some(fresh.answer.clone()));
         }
@@ -70,18 +93,18 @@ impl Answers {
 
     /// Whether this token was confirmed before, though that may be stale now.
     pub(super) fn knew(&self, hash: &Hash) -> bool {
-        self.lock().known.contains_key(hash)
+        self.lock().known.contains(hash)
     }
 
     pub(super) fn keep(&self, hash: Hash, answer: Option<Arc<Known>>, at: Instant) {
         let mut maps = self.lock();
         if let Some(answer) = answer {
-            maps.unknown.remove(&hash);
+            maps.unknown.pop(&hash);
             let until = at + if answer.is_service { SERVICE_FOR } else { PERSON_FOR };
-            insert(&mut maps.known, hash, Fresh { answer, until }, MOST_KNOWN, at);
+            insert(&mut maps.known, hash, Fresh { answer, until }, MOST_KNOWN);
         } else {
-            maps.known.remove(&hash);
-            insert(&mut maps.unknown, hash, Fresh { answer: (), until: at + UNKNOWN_FOR }, MOST_UNKNOWN, at);
+            maps.known.pop(&hash);
+            insert(&mut maps.unknown, hash, Fresh { answer: (), until: at + UNKNOWN_FOR }, MOST_UNKNOWN);
         }
     }
 
@@ -98,7 +121,7 @@ impl Answers {
     #[cfg(test)]
     pub(super) fn age(&self) {
         let past = Instant::now().checked_sub(Duration::from_millis(1));
-        for fresh in self.lock().known.values_mut() {
+        for (_, fresh) in &mut self.lock().known {
             fresh.until = past.unwrap_or(fresh.until);
         }
     }
@@ -115,28 +138,21 @@ impl Answers {
 
     pub(super) fn keep_namespace(&self, key: Access, answer: Option<Made>, at: Instant) {
         let until = at + if answer.is_some() { ACCESS_FOR } else { DENIED_FOR };
-        insert(&mut self.lock().namespaces, key, Fresh { answer, until }, MOST_ACCESS, at);
+        insert(&mut self.lock().namespaces, key, Fresh { answer, until }, MOST_ACCESS);
     }
 
     pub(super) fn keep_access(&self, key: Access, answer: bool, at: Instant) {
         let until = at + if answer { ACCESS_FOR } else { DENIED_FOR };
-        insert(&mut self.lock().access, key, Fresh { answer, until }, MOST_ACCESS, at);
+        insert(&mut self.lock().access, key, Fresh { answer, until }, MOST_ACCESS);
     }
 }
 
-/// Inserts; a full map first drops what is stale, and if nothing is, the oldest half.
-fn insert<K: Key + Eq, T>(map: &mut HashMap<K, Fresh<T>>, key: K, fresh: Fresh<T>, most: usize, at: Instant) {
-    if map.len() >= most && !map.contains_key(&key) {
-        map.retain(|_, fresh| fresh.until > at);
-        if map.len() >= most {
-            let mut ends: Vec<Instant> = map.values().map(|fresh| fresh.until).collect();
-            let middle = ends.len() / 2;
-            let (_, median, _) = ends.select_nth_unstable(middle);
-            let median = *median;
-            map.retain(|_, fresh| fresh.until > median);
-        }
+/// Inserts; over the bound what was not asked for the longest goes.
+fn insert<K: Key + Eq, T>(map: &mut LruCache<K, Fresh<T>>, key: K, fresh: Fresh<T>, most: usize) {
+    map.put(key, fresh);
+    if map.len() > most {
+        map.pop_lru();
     }
-    map.insert(key, fresh);
 }
 
 #[cfg(test)]
@@ -153,12 +169,8 @@ mod tests {
     fn a_flood_of_junk_stays_bounded_and_leaves_good_answers_alone() {
         let answers = Answers::default();
         let at = Instant::now();
-        let good = Arc::new(Known {
-            identity: super::super::Identity::default(),
-            for_hub: true,
-            granted: None,
-            is_service: true,
-        });
+        let good =
+            Arc::new(Known { identity: Identity::default(), for_hub: true, granted: None, is_service: true });
         answers.keep(hash(0), Some(good), at);
         for n in 1..80_000 {
             answers.keep(hash(n), None, at + Duration::from_micros(n as u64));
@@ -172,12 +184,7 @@ mod tests {
         let answers = Answers::default();
         let at = Instant::now();
         let known = |is_service| {
-            Arc::new(Known {
-                identity: super::super::Identity::default(),
-                for_hub: true,
-                granted: None,
-                is_service,
-            })
+            Arc::new(Known { identity: Identity::default(), for_hub: true, granted: None, is_service })
         };
         answers.keep(hash(1), None, at);
         answers.keep(hash(2), Some(known(false)), at);

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use ledger::Made;
 
 use self::asking::Asking;
-use self::cache::{Access, Answers};
+use self::cache::{Access, Answers, Known};
 pub use self::kube::KubeReviewer;
 pub use self::review::{Identity, ReviewError, Reviewer};
 use self::token::{Claims, Hash};
@@ -355,18 +355,6 @@ pub(crate) fn no_namespace(error: &ReviewError) -> Refusal {
 
 fn unknown() -> Refusal {
     Refusal::unauthorized("the Kubernetes API server does not know this token, or it has expired")
-}
-
-/// A token's holder.
-#[derive(Debug)]
-pub(crate) struct Known {
-    identity: Identity,
-    /// Whether the token was made for the hub's audience.
-    for_hub: bool,
-    /// The one namespace that it may read, as the API server granted with it.
-    granted: Option<String>,
-    /// Whether it is a worker's or the operator's.
-    is_service: bool,
 }
 
 /// Whether a namespace can have this name (RFC 1123).

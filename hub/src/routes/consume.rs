@@ -40,7 +40,7 @@ pub(super) async fn positions(
     Path((ns, source)): Path<(String, String)>,
     sent: Sent<PositionsRequest>,
 ) -> Result<Json<Positions>, Refusal> {
-    app.faults.wrote(app.ledger.positions(&ns, &source, sent.value, clock::now()).await).map(Json)
+    app.faults.wrote(app.ledger.positions(&ns, &source, sent.value).await).map(Json)
 }
 
 pub(super) async fn commit(

@@ -223,7 +223,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl 
 
 pub(crate) fn channel(ns: &str, name: &str, uid: u128) -> Plan {
     let webhook = WebhookPlan::post("http://receiver.example/hook", None, WebhookFormat::Json);
-    let target = Target::Webhook(Box::new(webhook));
+    let target = Target::from(webhook);
     let retry = RetryPolicy { max_attempts: 3, initial_delay: Millis(100), max_delay: Millis::from_secs(1) };
     let delivery = DeliveryPolicy {
         rate_limit: None,

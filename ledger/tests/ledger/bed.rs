@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use domain::{
     AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Millis, OnUnknown, Outcome,
-    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, Target,
-    TemplateText, Values, WebhookFormat, WebhookPlan,
+    Plan, PlanBody, RecordRef, Resolve, RetryPolicy, RulePlan, Severity, Source, StartFrom, TemplateText,
+    Values, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
 use ledger::{Ledger, Options, Render, Rendered};
@@ -134,7 +134,7 @@ impl Bed {
             partitions: vec![(0, 0); partitions],
         };
         let request = PositionsRequest { topics: vec![ends] };
-        self.ledger.positions(NS, &source(), request, at(0)).await.unwrap();
+        self.ledger.positions(NS, &source(), request).await.unwrap();
     }
 
     pub(crate) async fn commit(&self, entries: Vec<Entry>, now: i64) -> CommitResult {
@@ -245,7 +245,7 @@ pub(crate) fn policy() -> DeliveryPolicy {
 pub(crate) fn channel(uid: Uuid, name: &str, change: impl FnOnce(&mut ChannelPlan)) -> Plan {
     let mut channel = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook(Box::new(WebhookPlan::post("http://sink", None, WebhookFormat::Json))),
+        target: WebhookPlan::post("http://sink", None, WebhookFormat::Json).into(),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: policy(),

@@ -103,7 +103,7 @@ async fn namespaces_take_turns() {
         partitions: vec![(0, 0)],
     };
     let request = protocol::messages::PositionsRequest { topics: vec![ends] };
-    bed.ledger.positions(OTHER, &source(), request, at(0)).await.unwrap();
+    bed.ledger.positions(OTHER, &source(), request).await.unwrap();
     bed.records(0, MANY, 0).await;
     let records =
         (0..MANY).map(|offset| protocol::messages::Matched { rule, ..matched(offset, "x") }).collect();

@@ -173,7 +173,7 @@ async fn a_topic_is_opened_once_where_start_from_says_and_a_later_partition_at_i
         ],
     };
     let ask = async |id: &str, partitions: &[(i64, i64)]| {
-        let answer = bed.ledger.positions(NS, &source(), ends(id, partitions), at(0)).await.unwrap();
+        let answer = bed.ledger.positions(NS, &source(), ends(id, partitions)).await.unwrap();
         assert_eq!(answer.topics.len(), 1);
         answer.topics[TOPIC].clone()
     };
@@ -192,7 +192,7 @@ async fn a_topic_that_any_rule_wants_from_its_beginning_is_opened_there() {
     bed.put(vec![hook(), any(), early]).await;
     let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(2, 7)] };
     let request = PositionsRequest { topics: vec![ends] };
-    let positions = bed.ledger.positions(NS, &source(), request, at(0)).await.unwrap();
+    let positions = bed.ledger.positions(NS, &source(), request).await.unwrap();
     assert_eq!(positions.topics[TOPIC], [2]);
 }
 

@@ -97,7 +97,7 @@ async fn both(dir: &tempfile::TempDir, rule: Plan, options: Options, render: Arc
     for ns in [NS, OTHER] {
         let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0)] };
         let request = PositionsRequest { topics: vec![ends] };
-        ledger.positions(ns, &source(), request, at(0)).await.unwrap();
+        ledger.positions(ns, &source(), request).await.unwrap();
     }
     ledger
 }
@@ -400,6 +400,6 @@ async fn reasons_and_partitions_are_bounded_whatever_a_worker_says() {
     assert!(told.len() <= 41 && told.contains_key("Other"), "{told:?}");
     let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0); 5_001] };
     let request = PositionsRequest { topics: vec![ends] };
-    let error = bed.ledger.positions(NS, &source(), request, at(0)).await.unwrap_err();
+    let error = bed.ledger.positions(NS, &source(), request).await.unwrap_err();
     assert!(error.to_string().contains("holds 5001 partitions, and at most 5000"), "{error}");
 }

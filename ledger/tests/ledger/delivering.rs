@@ -1,7 +1,7 @@
 //! Clauses of docs/semantics.md: D2, D6, D7, D8, D9, D13.
 
 use domain::{DeliveryState, Millis, OnUnknown, Outcome, RateLimit};
-use protocol::messages::Pool;
+use protocol::messages::{ClaimRequest, Pool};
 use uuid::Uuid;
 
 use crate::bed::*;
@@ -218,7 +218,7 @@ async fn too_many_requests_pauses_the_channel_and_503_only_the_delivery() {
 #[tokio::test]
 async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
     let mail = channel(HOOK, "hook", |channel| {
-        channel.target = domain::Target::Email {
+        let mail = domain::EmailPlan {
             host: "smtp".into(),
             port: 25,
             tls: domain::SmtpTls::None,
@@ -227,6 +227,7 @@ async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
             from: "a@b".into(),
             to: vec!["one@b".into(), "two@b".into(), "one@b".into()],
         };
+        channel.target = mail.into();
     });
     let bed = Bed::new().await;
     bed.put(vec![mail, any()]).await;
@@ -237,6 +238,32 @@ async fn each_mailbox_is_a_delivery_of_its_own_with_its_own_order() {
     bed.told(&tasks[..1], &Outcome::Refused { reason: "no such mailbox".into() }, 1).await;
     let next = bed.claim(Pool::Send, 1).await;
     assert_eq!((next.len(), next[0].recipient.as_str()), (1, "one@b"));
+}
+
+#[tokio::test]
+async fn what_could_not_be_sent_is_no_attempt_and_is_kept_from_whoever_can_not_send_it() {
+    let bed = ready(|_| {}).await;
+    records(&bed, &["pay"]).await;
+    let not_sent = Outcome::NotSent { reason: "SecretKeyNotFound: no key".into() };
+    let mut now = 0;
+    for attempt in 1..=20 {
+        let claimed = bed.claim(Pool::Send, now).await;
+        assert_eq!((claimed.len(), claimed[0].attempt), (1, attempt), "it stays among the first attempts");
+        bed.told(&claimed, &not_sent, now).await;
+        assert_eq!(bed.next_claim(Pool::Send).await, Some(at(now + 5)));
+        now += 5;
+    }
+    let story = bed.stories().await.remove(0);
+    assert_eq!(story.deliveries[0].state, DeliveryState::Pending);
+    let kept: Vec<_> =
+        story.deliveries[0].attempts.iter().map(|it| (it.number, it.outcome.as_deref())).collect();
+    assert_eq!(kept, [(20, Some("NotSent"))], "the last one says why");
+    let lacking = ClaimRequest { without: [HOOK].into(), ..ClaimRequest::new(Pool::Send, "send-1", 10) };
+    assert!(bed.ledger.claim(NS, lacking.clone(), at(now)).await.unwrap().tasks.is_empty());
+    assert_eq!(bed.ledger.next_claim_at(NS, &lacking).await.unwrap(), None);
+    let sent = bed.claim(Pool::Send, now).await;
+    bed.told(&sent, &Outcome::Delivered, now).await;
+    assert_eq!(bed.stories().await.remove(0).deliveries[0].state, DeliveryState::Delivered);
 }
 
 #[tokio::test]
@@ -281,7 +308,7 @@ async fn work_is_handed_out_once_to_many_who_ask_at_once() {
     let asks = (0..20).map(|_| {
         let ledger = bed.ledger.clone();
         tokio::spawn(async move {
-            let request = protocol::messages::ClaimRequest::new(Pool::Send, "i", 15);
+            let request = ClaimRequest::new(Pool::Send, "i", 15);
             ledger.claim(NS, request, at(1)).await.unwrap().tasks
         })
     });

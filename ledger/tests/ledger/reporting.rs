@@ -288,7 +288,7 @@ async fn one_mailbox_that_refuses_is_told_beside_two_that_do_not_and_no_longer_o
     let mail = |generation: i64, to: &[&str]| {
         let to = to.iter().map(|to| (*to).to_owned()).collect();
         let mut plan = channel(HOOK, "hook", |channel| {
-            channel.target = domain::Target::Email {
+            let mail = domain::EmailPlan {
                 host: "mail".into(),
                 port: 25,
                 tls: domain::SmtpTls::None,
@@ -297,6 +297,7 @@ async fn one_mailbox_that_refuses_is_told_beside_two_that_do_not_and_no_longer_o
                 from: "belfry@example.com".into(),
                 to,
             };
+            channel.target = mail.into();
         });
         plan.generation = generation;
         plan

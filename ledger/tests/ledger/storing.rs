@@ -109,7 +109,7 @@ async fn a_command_that_fails_undoes_only_itself() {
                     .await
             } else {
                 let none = protocol::messages::PositionsRequest { topics: vec![] };
-                ledger.positions(NS, "unknown", none, at(1)).await.map(drop)
+                ledger.positions(NS, "unknown", none).await.map(drop)
             }
         })
     });

@@ -37,7 +37,7 @@ async fn two(set: impl FnOnce(&mut ledger::Options)) -> Bed {
 async fn open(ledger: &Ledger, namespace: &str) {
     let ends = TopicEnds { topic: TOPIC.into(), topic_id: TOPIC_ID.into(), partitions: vec![(0, 0)] };
     let request = PositionsRequest { topics: vec![ends] };
-    ledger.positions(namespace, &source(), request, at(0)).await.unwrap();
+    ledger.positions(namespace, &source(), request).await.unwrap();
 }
 
 pub(crate) async fn commit(
@@ -316,13 +316,13 @@ async fn a_namespace_has_no_more_partitions_than_it_may_and_another_its_own() {
         let (topic, topic_id) = (TOPIC.into(), TOPIC_ID.into());
         PositionsRequest { topics: vec![TopicEnds { topic, topic_id, partitions: vec![(0, 0); partitions] }] }
     };
-    let refused = bed.ledger.positions(NS, &source(), ends(6), at(1)).await.unwrap_err();
+    let refused = bed.ledger.positions(NS, &source(), ends(6)).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         "namespace payments is over its quota of 5 partitions that its rules read"
     );
     for namespace in [NS, OTHER] {
-        bed.ledger.positions(namespace, &source(), ends(5), at(1)).await.unwrap();
+        bed.ledger.positions(namespace, &source(), ends(5)).await.unwrap();
     }
 }
 

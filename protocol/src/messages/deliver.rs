@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{ChannelPlan, Digest, Notification, Outcome};
+use domain::{ChannelPlan, Digest, Millis, Notification, Outcome};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -81,7 +81,7 @@ pub struct Alive {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claimed<N = Notification> {
-    /// The attempts to make; each lease runs its channel's timeout and 15 s more, or until its worker is gone.
+    /// The attempts to make. A lease ends early when its worker is gone.
     pub tasks: Vec<Task<N>>,
     /// The channels of the tasks, as they are now.
     pub channels: BTreeMap<Uuid, ChannelEntry>,
@@ -99,6 +99,9 @@ pub struct Task<N = Notification> {
     pub channel: Uuid,
     /// The recipient; empty where the channel has one unnamed.
     pub recipient: String,
+    /// How long the lease runs from the answer: clocks may differ. A hub of before does not say it.
+    #[serde(default)]
+    pub lease: Millis,
     /// What to say.
     pub notification: N,
 }

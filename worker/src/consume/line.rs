@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use delivery::{Files, Kit};
+use delivery::{Files, Http};
 use domain::Digest;
 use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
@@ -51,7 +51,7 @@ impl<'a> Line<'a> {
     pub fn new(context: &'a Context, source: &'a str, standing: &'a Standing) -> Self {
         let metrics = Metrics::new(&context.health);
         let files = Files::new(&context.config.files);
-        let tokens = Tokens::new(Arc::new(Kit::new(context.config.guard(), files.clone())));
+        let tokens = Tokens::new(Arc::new(Http::new(context.config.guard())));
         Self { context, source, standing, metrics, files, tokens, plan: None, running: None }
     }
 

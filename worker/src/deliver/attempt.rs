@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delivery::{Channel, Message};
-use domain::{Outcome, Target};
+use delivery::Message;
+use domain::Outcome;
 use protocol::messages::{AttemptOutcome, ChannelEntry, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::kafka::Kafka;
 use super::metrics::{Attempted, ByChannel};
 use super::reporter::{Done, Sender};
 use super::{Tools, now};
@@ -19,8 +18,6 @@ use super::{Tools, now};
 /// How much longer than its timeout an attempt may take before it is ended from outside: channels keep their timeout
 /// themselves.
 const MARGIN: Duration = Duration::from_secs(3);
-/// How long a lease runs beyond the channel's timeout.
-const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
 /// A place in the hand, and the slots that it waits for.
 pub(super) struct Turn {
@@ -38,14 +35,13 @@ pub(super) async fn attempt(
     turn: Turn,
     outcomes: Sender,
 ) {
-    let claimed = Instant::now();
+    let lease_ends = Instant::now() + task.lease.std();
     // In the order of the claim; they are never closed.
     let slot = turn.slots.acquire_owned().await;
     let begun = Instant::now();
     let (delivery, number, channel) = (task.delivery, task.attempt, task.channel);
     let entry = channels.get(&channel);
     let kind = entry.map_or("None", |entry| entry.plan.target.name());
-    let timeout = entry.map_or(Duration::ZERO, |entry| entry.plan.delivery.timeout.std());
     tools.metrics.in_flight.inc();
     let outcome = if let Some(entry) = entry {
         giving_back(slot, turn.slow, bounded(&tools, entry, task)).await
@@ -71,7 +67,7 @@ pub(super) async fn attempt(
     }
     let outcome = AttemptOutcome { delivery, attempt: number, outcome };
     // The place is held until the reporter has room: it slows claiming down, and nothing piles up.
-    outcomes.send(Done { outcome, lease: claimed + timeout + LEASE_MARGIN }).await;
+    outcomes.send(Done { outcome, lease_ends }).await;
     drop(turn.place);
 }
 
@@ -112,12 +108,5 @@ async fn deliver(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
         now: now(),
         timeout: entry.plan.delivery.timeout.std(),
     };
-    match (&entry.plan.target, tools.kit.channel(&entry.plan)) {
-        (_, Some(channel)) => channel.deliver(&message).await,
-        (Target::Kafka { bootstrap_servers, topic, security }, None) => {
-            let (producers, files) = (&tools.producers, &tools.kit.files);
-            Kafka { producers, files, bootstrap_servers, topic, security }.deliver(&message).await
-        }
-        (target, None) => Outcome::Refused { reason: format!("channel type {} is not known", target.name()) },
-    }
+    tools.kit.channel(&entry.plan).deliver(&message).await
 }

@@ -68,13 +68,7 @@ pub(super) async fn run(
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
-                tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
-                context.health.missing("hub", Some(told(&error)));
-                if failures == 0 {
-                    tracing::warn!(error = told(&error), "can't claim work, trying again");
-                }
-                failures += 1;
-                let wait = pause(failures, &error);
+                let wait = failed(context, tools, &mut failures, &error);
                 tokio::select! {
                     () = tokio::time::sleep(wait) => continue,
                     () = context.stop.cancelled() => return,
@@ -107,6 +101,17 @@ pub(super) async fn run(
             attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, turn, outcomes.clone()));
         }
     }
+}
+
+/// Notes a claim that failed; how long to wait before the next.
+fn failed(context: &Context, tools: &Tools, failures: &mut u32, error: &protocol::Error) -> Duration {
+    tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
+    context.health.missing("hub", Some(told(error)));
+    if *failures == 0 {
+        tracing::warn!(error = told(error), "can't claim work, trying again");
+    }
+    *failures += 1;
+    pause(*failures, error)
 }
 
 /// All free places, at least one; under load after waiting a little for a quarter of them. None after 10 s without.

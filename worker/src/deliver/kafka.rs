@@ -1,4 +1,4 @@
-//! Kafka: a message to a topic, CloudEvents binary mode (headers `ce_...`), keyed by the ordering key.
+//! Writes the records of Kafka channels.
 //!
 //! | what is seen | outcome |
 //! | --- | --- |
@@ -16,8 +16,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Attempt, Channel, Event, Files, Kit, Message};
-use domain::{Digest, KafkaSecurity, Outcome};
+use delivery::{Attempt, Files, Producer, Record};
+use domain::{Digest, KafkaPlan, KafkaSecurity, Outcome};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -33,6 +33,7 @@ const SEEN: Duration = Duration::from_secs(30);
 /// Producers, kept because making one connects to every broker.
 pub(super) struct Producers {
     tokens: Tokens,
+    files: Files,
     kept: Mutex<Vec<Arc<Kept>>>,
 }
 
@@ -48,18 +49,9 @@ struct Kept {
     seen: Mutex<Vec<(String, Instant)>>,
 }
 
-/// The channel.
-pub(super) struct Kafka<'a> {
-    pub(super) producers: &'a Producers,
-    pub(super) files: &'a Files,
-    pub(super) bootstrap_servers: &'a [String],
-    pub(super) topic: &'a str,
-    pub(super) security: &'a KafkaSecurity,
-}
-
-impl Channel for Kafka<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
-        Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
+impl Producer for Producers {
+    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: Record, timeout: Duration) -> Attempt<'a> {
+        Box::pin(async move { self.attempt(plan, &record, timeout).await.unwrap_or_else(|outcome| outcome) })
     }
 }
 
@@ -68,9 +60,37 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Producers {
-    /// Those that log in by a token get it by the kit's client.
-    pub(super) fn new(kit: Arc<Kit>) -> Self {
-        Self { tokens: Tokens::new(kit), kept: Mutex::default() }
+    /// With credentials from `files`, and `tokens` where a cluster wants one.
+    pub(super) fn new(tokens: Tokens, files: Files) -> Self {
+        Self { tokens, files, kept: Mutex::default() }
+    }
+
+    async fn attempt(
+        &self,
+        plan: &KafkaPlan,
+        record: &Record,
+        timeout: Duration,
+    ) -> Result<Outcome, Outcome> {
+        let KafkaPlan { bootstrap_servers, topic, security } = plan;
+        let access = Access::read(bootstrap_servers, security, &self.files, &self.tokens).await?;
+        let kept = self.get(security, &access, timeout)?;
+        let look = tokio::time::timeout(timeout, kept.look(topic)).await;
+        look.map_err(|_| later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in &record.headers {
+            headers = headers.insert(Header { key: name, value: Some(value) });
+        }
+        let record = FutureRecord::to(topic).key(&record.key).payload(&record.value).headers(headers);
+        match kept.producer.send(record, Duration::ZERO).await {
+            Ok(_) => {
+                kept.saw(topic);
+                Ok(Outcome::Delivered)
+            }
+            Err((error, _)) => {
+                kept.forget(topic);
+                Ok(outcome(&error))
+            }
+        }
     }
 
     fn get(
@@ -174,34 +194,6 @@ impl Kept {
 
     fn forget(&self, topic: &str) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| name != topic);
-    }
-}
-
-impl Kafka<'_> {
-    async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
-        let access =
-            Access::read(self.bootstrap_servers, self.security, self.files, &self.producers.tokens).await?;
-        let kept = self.producers.get(self.security, &access, message.timeout)?;
-        let look = tokio::time::timeout(message.timeout, kept.look(self.topic)).await;
-        look.map_err(|_| later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
-        let event = Event::of(message);
-        let mut headers = OwnedHeaders::new_with_capacity(8)
-            .insert(Header { key: "content-type", value: Some("application/json") });
-        for (name, value) in event.attributes() {
-            headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
-        }
-        let key = &message.notification.ordering_key;
-        let record = FutureRecord::to(self.topic).key(key).payload(event.data.get()).headers(headers);
-        match kept.producer.send(record, Duration::ZERO).await {
-            Ok(_) => {
-                kept.saw(self.topic);
-                Ok(Outcome::Delivered)
-            }
-            Err((error, _)) => {
-                kept.forget(self.topic);
-                Ok(outcome(&error))
-            }
-        }
     }
 }
 

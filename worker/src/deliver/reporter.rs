@@ -30,7 +30,7 @@ const LATE: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone)]
 pub(super) struct Done {
     pub(super) outcome: AttemptOutcome,
-    pub(super) lease: Instant,
+    pub(super) lease_ends: Instant,
 }
 
 /// Where attempts put their outcomes.
@@ -93,7 +93,8 @@ async fn tell(context: &Context, tools: &Tools, set: Vec<Done>) {
     let mut sets = vec![set];
     let mut failures = 0;
     while let Some(mut set) = sets.pop() {
-        let (late, timely): (Vec<_>, Vec<_>) = set.drain(..).partition(|done| done.lease.elapsed() > LATE);
+        let (late, timely): (Vec<_>, Vec<_>) =
+            set.drain(..).partition(|done| done.lease_ends.elapsed() > LATE);
         lost(tools, &late, "its lease ended long ago");
         if timely.is_empty() {
             continue;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Parser as _;
 use domain::{
-    Cause, ChannelPlan, DeliveryPolicy, Digest, FileKind, FileRef, Millis, Notification, OnUnknown, Outcome,
-    RetryPolicy, Severity, Target, TemplateText, WebhookFormat, WebhookPlan,
+    Cause, ChannelPlan, DeliveryPolicy, Digest, EmailPlan, FileKind, FileRef, Millis, Notification,
+    OnUnknown, Outcome, RetryPolicy, Severity, SlackPlan, TemplateText, WebhookFormat, WebhookPlan,
 };
 use prometheus_client::registry::Registry;
 use protocol::messages::{
@@ -35,11 +35,12 @@ struct Hub {
 fn entry(url: &str, timeout: i64) -> ChannelEntry {
     let plan = ChannelPlan {
         time_zone: None,
-        target: Target::Webhook(Box::new(WebhookPlan::post(
+        target: WebhookPlan::post(
             url,
             Some(FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: "signing".to_owned() }),
             WebhookFormat::Json,
-        ))),
+        )
+        .into(),
         ca_bundle: None,
         template: TemplateText::default(),
         delivery: DeliveryPolicy {
@@ -63,6 +64,7 @@ fn task(n: u128) -> Task {
         attempt: 1,
         channel: CHANNEL,
         recipient: "oncall@example.com".to_owned(),
+        lease: Millis::from_secs(16),
         notification: Notification {
             id: Uuid::from_u128(n),
             namespace: "payments".to_owned(),
@@ -82,12 +84,14 @@ impl Hub {
         let server = MockServer::start().await;
         let down = Arc::new(AtomicBool::new(false));
         let channels = BTreeMap::from([(CHANNEL, entry)]);
-        let left = std::sync::Mutex::new((1..=tasks).map(task).collect::<Vec<_>>());
+        let left = Arc::new(std::sync::Mutex::new((1..=tasks).map(task).collect::<Vec<_>>()));
+        let back = Arc::clone(&left);
         let known = channels.clone();
         let claim = move |request: &Request| {
             let wanted: ClaimRequest = serde_json::from_slice(&request.body).unwrap();
             let mut left = left.lock().unwrap();
-            let most = left.len().min(wanted.max as usize);
+            let most =
+                if wanted.without.contains(&CHANNEL) { 0 } else { left.len().min(wanted.max as usize) };
             let tasks: Vec<Task> = left.drain(..most).collect();
             let delay = Duration::from_millis(if tasks.is_empty() { 200 } else { 0 });
             let claimed = Claimed { tasks, channels: known.clone() };
@@ -100,6 +104,10 @@ impl Hub {
                 return ResponseTemplate::new(503);
             }
             let told: Outcomes = serde_json::from_slice(&request.body).unwrap();
+            // As the ledger does, at once.
+            let not_sent =
+                told.outcomes.iter().filter(|told| matches!(told.outcome, Outcome::NotSent { .. }));
+            back.lock().unwrap().extend(not_sent.map(|told| task(told.delivery.as_u128())));
             ledger.lock().unwrap().extend(told.outcomes);
             ResponseTemplate::new(204)
         };
@@ -359,6 +367,30 @@ async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
     worker.task.await.unwrap();
 }
 
+#[tokio::test]
+async fn what_lacks_a_key_is_no_attempt_is_not_asked_for_again_and_goes_out_once_the_key_is_there() {
+    let (url, ..) = receiver(Duration::ZERO).await;
+    let hub = Hub::start(3, entry(&url, 1_000)).await;
+    let worker = worker(&hub, FEW, None);
+    let asked_without = async || {
+        let claims = hub.told::<ClaimRequest>("/claim").await;
+        claims.iter().rev().take_while(|claim| claim.without.contains(&CHANNEL)).count()
+    };
+    until(async || asked_without().await > 10).await;
+    let told = hub.taken.lock().unwrap().clone();
+    assert!(told.len() <= 3, "each was tried once at most, before the files were looked at: {told:?}");
+    assert!(
+        told.iter()
+            .all(|told| matches!(&told.outcome, Outcome::NotSent { reason } if reason.contains("signing")))
+    );
+    std::fs::write(worker.context.config.files.join("secrets/notify/signing"), KEY).unwrap();
+    let delivered =
+        || hub.taken.lock().unwrap().iter().filter(|told| told.outcome == Outcome::Delivered).count();
+    until(async || delivered() == 3).await;
+    worker.context.stop.cancel();
+    worker.task.await.unwrap();
+}
+
 /// Everything that is logged in this process, at the finest level.
 #[derive(Clone, Default)]
 struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
@@ -404,9 +436,9 @@ async fn no_secret_is_logged_even_at_the_finest_level() {
     let smtp = answers("220 ready\r\n", &["250-here\r\n250 AUTH PLAIN\r\n", "535 wrong\r\n"]).await;
     let file = |key: &str| FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: key.to_owned() };
     let mut slack_entry = entry("http://127.0.0.1:1/", 5_000);
-    slack_entry.plan.target = Target::Slack { webhook_url: file("slack-url") };
+    slack_entry.plan.target = SlackPlan { webhook_url: file("slack-url") }.into();
     let mut mail_entry = entry("http://127.0.0.1:1/", 5_000);
-    mail_entry.plan.target = Target::Email {
+    let mail = EmailPlan {
         host: "127.0.0.1".to_owned(),
         port: smtp,
         tls: domain::SmtpTls::None,
@@ -415,6 +447,7 @@ async fn no_secret_is_logged_even_at_the_finest_level() {
         from: "belfry@example.com".to_owned(),
         to: vec!["oncall@example.com".to_owned()],
     };
+    mail_entry.plan.target = mail.into();
     let reports = [slack_entry, mail_entry].map(async |entry| {
         let hub = Hub::start(1, entry).await;
         let worker = worker(&hub, FEW, None);

@@ -190,7 +190,7 @@ async fn one_text(files: &Files, file: &FileRef) -> Result<Secret, FileProblem> 
 mod tests {
     use std::sync::Arc;
 
-    use delivery::Kit;
+    use delivery::Http;
     use domain::{ClientCertificate, FileKind, Guard, KafkaTls, Mechanism};
 
     use super::*;
@@ -233,7 +233,7 @@ mod tests {
 
         async fn read(&self) -> Result<Access, NoAccess> {
             let files = Files::new(self.0.path());
-            let tokens = Tokens::new(Arc::new(Kit::new(Guard::new(false), files.clone())));
+            let tokens = Tokens::new(Arc::new(Http::new(Guard::new(false))));
             Access::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
         }
     }

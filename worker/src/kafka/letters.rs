@@ -250,7 +250,7 @@ async fn write_one(
 mod tests {
     use std::sync::Arc;
 
-    use delivery::{Files, Kit};
+    use delivery::{Files, Http};
     use domain::{Guard, KafkaSecurity};
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
@@ -264,10 +264,7 @@ mod tests {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
-        let tokens = Tokens::new(Arc::new(Kit::new(
-            Guard::allowing_loopback_in_tests(false),
-            Files::new("/nonexistent"),
-        )));
+        let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
         let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
         else {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use delivery::{Bearer, Kit, Secret, Trust};
+use delivery::{Bearer, Http, Secret, Trust};
 use domain::{Digest, Guard, OAuth};
 use rdkafka::client::OAuthToken;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 
 /// The tokens of all that a worker reads and writes.
 pub struct Tokens {
-    kit: Arc<Kit>,
+    http: Arc<Http>,
     guard: &'static Guard,
     kept: Mutex<BTreeMap<Digest, (Token, Instant)>>,
 }
@@ -41,10 +41,10 @@ struct Granted {
 }
 
 impl Tokens {
-    /// Asks by the kit's client. Once in a process: the kit's guard is kept for its life, since librdkafka's threads have it.
-    pub fn new(kit: Arc<Kit>) -> Self {
-        let guard = Box::leak(Box::new(kit.guard()));
-        Self { kit, guard, kept: Mutex::default() }
+    /// Asks by that client. Once in a process: the client's guard is kept for its life, since librdkafka's threads have it.
+    pub fn new(http: Arc<Http>) -> Self {
+        let guard = Box::leak(Box::new(http.guard()));
+        Self { http, guard, kept: Mutex::default() }
     }
 
     /// What a Kafka client may connect to.
@@ -57,7 +57,7 @@ impl Tokens {
         let key = Digest::of(&(oauth, secret.expose(), trust.key()));
         let token = self.kept(&key, || {
             let (sender, now) = watch::channel(None);
-            tokio::spawn(renew(Arc::clone(&self.kit), oauth.clone(), secret, trust, sender));
+            tokio::spawn(renew(Arc::clone(&self.http), oauth.clone(), secret, trust, sender));
             Token(Arc::new(Held { client_id: oauth.client_id.clone(), now }))
         });
         let mut now = token.0.now.clone();
@@ -102,7 +102,7 @@ impl Token {
 
 /// Holds a token ready until nobody wants it.
 async fn renew(
-    kit: Arc<Kit>,
+    http: Arc<Http>,
     oauth: OAuth,
     secret: Secret,
     trust: Trust,
@@ -111,7 +111,7 @@ async fn renew(
     let mut wait = FIRST_WAIT;
     loop {
         let asked_ms = now_ms();
-        let next = match kit.bearer(&oauth, &secret, &trust).await {
+        let next = match http.bearer(&oauth, &secret, &trust).await {
             Ok(Bearer { token, lifetime }) => {
                 wait = FIRST_WAIT;
                 let expires_ms = asked_ms + lifetime.as_millis() as i64;
@@ -148,7 +148,6 @@ fn now_ms() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use delivery::Files;
     use domain::{FileKind, FileRef, Guard};
     use serde_json::json;
     use wiremock::matchers::method;
@@ -162,7 +161,7 @@ mod tests {
         async fn new() -> Self {
             let _ = rustls::crypto::ring::default_provider().install_default();
             let server = MockServer::start().await;
-            let kit = Kit::new(Guard::allowing_loopback_in_tests(false), Files::new("/nonexistent"));
+            let http = Http::new(Guard::allowing_loopback_in_tests(false));
             let client_secret = FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() };
             let oauth = OAuth {
                 token_endpoint: server.uri(),
@@ -172,7 +171,7 @@ mod tests {
                 audience: None,
                 ca_bundle: None,
             };
-            Self(server, Tokens::new(Arc::new(kit)), oauth)
+            Self(server, Tokens::new(Arc::new(http)), oauth)
         }
 
         async fn answers(&self, template: ResponseTemplate) {

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{MAX_WRITTEN, Plan};
-use super::{Form, Stamp};
+use super::plan::{Form, MAX_WRITTEN, Plan, Stamp};
 use crate::days::DAY;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;

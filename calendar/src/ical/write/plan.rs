@@ -1,28 +1,33 @@
-//! What is written of one series: its times in one form, its rules with UNTIL as RFC 5545 wants it, its overrides.
-//!
-//! Never: a text that means something else; what can't be said is refused.
+//! What is written of one series, and its times in the form that the event has.
 
-use std::collections::BTreeSet;
-
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Form, Stamp};
 use crate::days::DAY;
-use crate::ical::Series;
 use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
 use crate::rule::{End, Rule, Until};
-use crate::spec::{RecurrenceSpec, When, read};
-use crate::zone::{Dst, civil, timestamp};
+use crate::zone::{local_seconds, timestamp};
 
 /// Exceptions and dates of one series, all written out.
 pub(super) const MAX_WRITTEN: usize = 2_000;
-/// How far ahead policies are written out where a series has no end.
-const YEARS: i64 = 10;
-/// Occurrences by which a moved start is compared with the series as it is.
-const COMPARED: usize = 500;
+
+/// How an event's times are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Day,
+    Utc,
+    Local,
+}
+
+/// A time as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stamp {
+    Day(Date),
+    Local(DateTime),
+    Utc(Timestamp),
+}
 
 /// An override.
 pub(in crate::ical) struct Change {
@@ -52,105 +57,14 @@ pub(in crate::ical) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(series: &Series, stamp: Timestamp) -> Result<Self, String> {
-        let spec = &series.spec;
-        let make = |spec: &RecurrenceSpec| Recurrence::new(spec).map_err(|error| error.to_string());
-        let full = make(spec)?;
-        let bare = RecurrenceSpec { overrides: Vec::new(), ..spec.clone() };
-        let usual = RecurrenceSpec { except_dates: Vec::new(), except_rules: Vec::new(), ..bare.clone() };
-        let usual = make(&RecurrenceSpec { dst: Dst::default(), ..usual })?;
-        let rules: Vec<Rule> = usual.rules().to_vec();
-        let is_bounded = rules.iter().all(Rule::is_bounded);
-        let last = is_bounded.then(|| full.before(Timestamp::MAX).map_or(stamp, |it| it.end.max(it.start)));
-        let mut plan = Self {
-            form: form(spec, &full)?,
-            zone: full.time_zone().to_owned(),
-            tz: full.zone().clone(),
-            start: Stamp::Utc(stamp),
-            length: length(spec, &full),
-            rules: Vec::new(),
-            except_rules: Vec::new(),
-            dates: Vec::new(),
-            except: Vec::new(),
-            changes: Vec::new(),
-            span: (stamp, last),
-            remarks: Vec::new(),
-        };
-        if plan.zone == "Etc/UTC" {
-            "UTC".clone_into(&mut plan.zone);
-        }
-        let (start, skipped) = plan.start(spec, &usual);
-        plan.start = plan.stamp(&usual, start);
-        plan.rules = rules.iter().map(|rule| plan.rule(&usual, rule)).collect();
-        if plan.form == Form::Local && rules.iter().any(|rule| rule.frequency().is_sub_daily()) {
-            plan.remark(
-                "rules shorter than DAILY count in real time here; others may count on the local clock",
-            );
-        }
-        let by_rules = plan.excepted_by_rules(spec, &usual, is_bounded);
-        if by_rules.is_none() {
-            for text in &spec.except_rules {
-                let rule: Rule = text.parse().map_err(|error| format!("exceptRrules: {error}"))?;
-                plan.except_rules.push(plan.rule(&usual, &rule));
-            }
-            plan.remark("EXRULE is of RFC 2445: readers that know only RFC 5545 overlook it");
-        }
-        plan.exceptions(spec, &usual, skipped.then_some(start))?;
-        let known: BTreeSet<Stamp> = plan.except.iter().copied().collect();
-        plan.except.extend(by_rules.into_iter().flatten().filter(|it| !known.contains(it)));
-        plan.policy(&usual, &bare, last.unwrap_or_else(|| ahead(stamp, full.start(), &plan.tz)))?;
-        plan.overrides(spec, &usual, &full)?;
-        let zone_start = plan.tz.to_timestamp(start).map_err(|error| error.to_string())?;
-        let moved = plan.changes.iter().filter_map(|it| plan.instant(it.start));
-        plan.span.0 = moved.chain([zone_start]).min().unwrap_or(zone_start);
-        if plan.dates.len() > MAX_WRITTEN || plan.except.len() > MAX_WRITTEN {
-            return Err(format!("more than {MAX_WRITTEN} dates or exceptions would be needed"));
-        }
-        Ok(plan)
-    }
-
     pub(super) fn remark(&mut self, text: &str) {
         if self.remarks.iter().all(|it| it != text) {
             self.remarks.push(text.to_owned());
         }
     }
 
-    /// DTSTART, and whether it must be excepted: readers count it as an occurrence, also where no rule has it.
-    fn start(&self, spec: &RecurrenceSpec, plain: &Recurrence) -> (DateTime, bool) {
-        let start = plain.start();
-        let rules = RecurrenceSpec {
-            dates: Vec::new(),
-            except_dates: Vec::new(),
-            except_rules: Vec::new(),
-            overrides: Vec::new(),
-            dst: Dst::default(),
-            ..spec.clone()
-        };
-        if spec.rule.is_none() || plain.find(&start.to_string()).is_some() {
-            return (start, false);
-        }
-        let Ok(by_rules) = Recurrence::new(&rules) else { return (start, true) };
-        let Some(first) = by_rules.all().next().filter(|first| !first.repeated) else { return (start, true) };
-        let text = match self.form {
-            Form::Day => first.local_start.date().to_string(),
-            _ => first.local_start.to_string(),
-        };
-        // A start that moves must move no exception either.
-        let wanted = RecurrenceSpec { except_rules: spec.except_rules.clone(), ..rules };
-        let moved = RecurrenceSpec { start: text, ..wanted.clone() };
-        let is_same = match (Recurrence::new(&wanted), Recurrence::new(&moved)) {
-            (Ok(wanted), Ok(moved)) => {
-                let last = |it: &Recurrence| it.before(Timestamp::MAX).map(|it| it.start);
-                moved.all().take(COMPARED).eq(wanted.all().take(COMPARED))
-                    && (!moved.rules().iter().all(Rule::is_bounded) || last(&moved) == last(&wanted))
-            }
-            _ => false,
-        };
-        if is_same { (first.local_start, false) } else { (start, true) }
-    }
-
     /// A rule with UNTIL in UTC, or as a date where the start is one (RFC 5545, section 3.3.10).
-    fn rule(&self, plain: &Recurrence, rule: &Rule) -> String {
+    pub(super) fn rule(&self, plain: &Recurrence, rule: &Rule) -> String {
         let mut rule = rule.clone();
         let high = |local: i64| plain.zone.resolve(local).high;
         rule.end = match (rule.end, self.form) {
@@ -174,7 +88,7 @@ impl Plan {
         match self.form {
             Form::Day => Stamp::Day(local.date()),
             Form::Local => Stamp::Local(local),
-            Form::Utc => Stamp::Utc(timestamp(plain.zone.resolve(crate::zone::local_seconds(local)).low)),
+            Form::Utc => Stamp::Utc(timestamp(plain.zone.resolve(local_seconds(local)).low)),
         }
     }
 
@@ -191,7 +105,7 @@ impl Plan {
         }
     }
 
-    fn instant(&self, stamp: Stamp) -> Option<Timestamp> {
+    pub(super) fn instant(&self, stamp: Stamp) -> Option<Timestamp> {
         match stamp {
             Stamp::Day(day) => self.tz.to_timestamp(day.at(0, 0, 0, 0)).ok(),
             Stamp::Local(local) => self.tz.to_timestamp(local).ok(),
@@ -209,94 +123,4 @@ impl Plan {
             _ => stamp,
         }
     }
-
-    fn overrides(
-        &mut self,
-        spec: &RecurrenceSpec,
-        plain: &Recurrence,
-        full: &Recurrence,
-    ) -> Result<(), String> {
-        for it in &spec.overrides {
-            let id = &it.recurrence_id;
-            let wrong = || format!("overrides: {id} can't be written");
-            let name = match read(id).ok_or_else(wrong)? {
-                When::Day(midnight) if !plain.is_all_day() => civil(plain.at_start_time(midnight)),
-                When::Day(local) | When::Local(local) => civil(local),
-                When::Instant(at) => civil(plain.zone.local_of(at)),
-            };
-            let own = plain.find(&name.to_string());
-            let id = own.map_or_else(|| self.stamp(plain, name), |it| self.of(plain, &it));
-            let (mut start, mut length) = (id, self.length);
-            if it.cancelled && !it.this_and_future {
-                // The same, and more readers know it.
-                if !self.except.contains(&id) {
-                    self.except.push(id);
-                }
-                continue;
-            }
-            if it.this_and_future {
-                self.remark("RANGE=THISANDFUTURE: Google and Outlook read it as that one occurrence alone");
-                if let Some(text) = &it.start {
-                    let (When::Day(local) | When::Local(local)) = read(text).ok_or_else(wrong)? else {
-                        return Err(wrong());
-                    };
-                    start = self.stamp(plain, civil(local));
-                }
-                if it.duration.is_some() || it.nominal_days > 0 {
-                    length = exact(it.duration, it.nominal_days, plain.is_all_day());
-                }
-            } else {
-                let found = full.find(&name.to_string()).ok_or_else(wrong)?;
-                let zoned = |at: Timestamp| self.tz.to_datetime(at);
-                (start, length) = if plain.is_all_day() {
-                    let (from, to) = (zoned(found.start).date(), zoned(found.end).date());
-                    let days = from.until(to).map_or(1, |span| i64::from(span.get_days()));
-                    (Stamp::Day(from), (days, SignedDuration::ZERO))
-                } else {
-                    let local = zoned(found.start);
-                    let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
-                    let local = (self.form == Form::Local && is_first).then_some(Stamp::Local(local));
-                    (local.unwrap_or(Stamp::Utc(found.start)), (0, found.end.duration_since(found.start)))
-                };
-            }
-            let (this_and_future, cancelled) = (it.this_and_future, it.cancelled);
-            self.changes.push(Change { id, this_and_future, cancelled, start, length });
-        }
-        Ok(())
-    }
-}
-
-/// Dates for all-day events. UTC for its zone, and for rules that count in real time and look at no clock: others count
-/// them on the clock of a TZID. Else local times.
-fn form(spec: &RecurrenceSpec, full: &Recurrence) -> Result<Form, String> {
-    if full.is_all_day() {
-        return Ok(Form::Day);
-    }
-    let rules = spec.rule.iter().chain(&spec.more_rules).chain(&spec.except_rules);
-    let rules: Vec<Rule> =
-        rules.map(|it| it.parse()).collect::<Result<_, _>>().map_err(|error| format!("{error}"))?;
-    let is_plain = |rule: &Rule| rule.frequency().is_sub_daily() && rule.has_no_by_parts();
-    let is_real = !rules.is_empty() && rules.iter().all(is_plain);
-    let is_utc = matches!(full.time_zone(), "UTC" | "Etc/UTC") || is_real;
-    Ok(if is_utc { Form::Utc } else { Form::Local })
-}
-
-fn length(spec: &RecurrenceSpec, full: &Recurrence) -> (i64, SignedDuration) {
-    match (spec.duration, spec.nominal_days) {
-        (None, 0) => (i64::from(full.is_all_day()), SignedDuration::ZERO),
-        (duration, days) => exact(duration, days, full.is_all_day()),
-    }
-}
-
-fn exact(duration: Option<SignedDuration>, days: u16, all_day: bool) -> (i64, SignedDuration) {
-    let seconds = duration.unwrap_or_default();
-    if all_day {
-        return (i64::from(days) + seconds.as_secs() / DAY, SignedDuration::ZERO);
-    }
-    (days.into(), seconds)
-}
-
-fn ahead(stamp: Timestamp, start: DateTime, tz: &TimeZone) -> Timestamp {
-    let from = tz.to_timestamp(start).map_or(stamp, |start| start.max(stamp));
-    timestamp(from.as_second().saturating_add(YEARS * 366 * DAY))
 }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use delivery::{Files, Kit};
+use delivery::{Files, Http};
 use domain::{AddressRange, KafkaSecurity};
 use rdkafka::Message as _;
 use rdkafka::mocking::MockCluster;
@@ -25,7 +25,7 @@ fn allowing(ranges: &[&str]) -> Guard {
 
 async fn access(guard: Guard, server: &str) -> Access {
     let files = Files::new("/nonexistent");
-    let tokens = Tokens::new(Arc::new(Kit::new(guard, files.clone())));
+    let tokens = Tokens::new(Arc::new(Http::new(guard)));
     let servers = [server.to_owned()];
     Access::read(&servers, &KafkaSecurity::default(), &files, &tokens).await.unwrap()
 }

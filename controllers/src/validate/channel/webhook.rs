@@ -5,14 +5,14 @@
 use crds::channel as wire;
 use crds::common::SecretKeyRef;
 use domain::{
-    PayloadText, WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl,
+    PayloadText, Target, WebhookAuth, WebhookFormat, WebhookHeader, WebhookMethod, WebhookPlan, WebhookUrl,
     WebhookValue,
 };
 
 use templates::names::Names;
 
-use super::Invalid;
-use super::channel::secret;
+use super::Receiver;
+use crate::validate::{Invalid, reachable, references::secret, text};
 
 /// The most headers.
 const MAX_HEADERS: usize = 16;
@@ -45,7 +45,27 @@ const HTTPS_OWN: [&str; 14] = [
 /// Headers whose value is a credential.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-pub(super) fn webhook(wire: &wire::Webhook) -> Result<WebhookPlan, Invalid> {
+impl Receiver for wire::Webhook {
+    fn target(&self) -> Result<Target, Invalid> {
+        plan(self).map(Target::from)
+    }
+
+    fn secrets(&self) -> Vec<&SecretKeyRef> {
+        let basic = self.basic_auth.iter().flat_map(|it| [&it.username_secret_ref, &it.password_secret_ref]);
+        (self.signing_secret_ref.iter())
+            .chain(&self.url_secret_ref)
+            .chain(self.headers.iter().filter_map(|header| header.secret_key_ref.as_ref()))
+            .chain(basic)
+            .chain(&self.bearer_token_secret_ref)
+            .collect()
+    }
+
+    fn payload(&self) -> Result<Option<PayloadText>, Invalid> {
+        self.body.as_ref().map(payload).transpose()
+    }
+}
+
+fn plan(wire: &wire::Webhook) -> Result<WebhookPlan, Invalid> {
     let plan = WebhookPlan {
         url: url(wire)?,
         method: match wire.method {
@@ -72,23 +92,13 @@ pub(super) fn webhook(wire: &wire::Webhook) -> Result<WebhookPlan, Invalid> {
     Ok(plan)
 }
 
-/// All that it reads from Secrets.
-pub(super) fn secrets(wire: &wire::Webhook) -> impl Iterator<Item = &SecretKeyRef> {
-    let basic = wire.basic_auth.iter().flat_map(|it| [&it.username_secret_ref, &it.password_secret_ref]);
-    (wire.signing_secret_ref.iter())
-        .chain(&wire.url_secret_ref)
-        .chain(wire.headers.iter().filter_map(|header| header.secret_key_ref.as_ref()))
-        .chain(basic)
-        .chain(&wire.bearer_token_secret_ref)
-}
-
 fn url(wire: &wire::Webhook) -> Result<WebhookUrl, Invalid> {
     match (&wire.url, &wire.url_secret_ref) {
         (Some(url), None) => {
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 return Err(Invalid::spec("webhook.url: must begin with http:// or https://"));
             }
-            super::reachable("webhook.url", url)?;
+            reachable("webhook.url", url)?;
             Ok(WebhookUrl::Plain(url.clone()))
         }
         (None, Some(reference)) => secret(reference).map(WebhookUrl::Secret),
@@ -111,9 +121,9 @@ fn auth(wire: &wire::Webhook) -> Result<Option<WebhookAuth>, Invalid> {
 }
 
 /// The template of a body of one's own.
-pub(super) fn payload(body: &wire::WebhookBody) -> Result<PayloadText, Invalid> {
+fn payload(body: &wire::WebhookBody) -> Result<PayloadText, Invalid> {
     let payload = PayloadText { template: body.template.clone(), content_type: content_type(body)? };
-    super::text("webhook.body.template", &payload.template, &Names::of_body()).map(|()| payload)
+    text("webhook.body.template", &payload.template, &Names::of_body()).map(|()| payload)
 }
 
 fn content_type(body: &wire::WebhookBody) -> Result<String, Invalid> {
@@ -190,7 +200,7 @@ mod tests {
             wire[name] = value.clone();
         }
         wire.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-        webhook(&serde_json::from_value(wire).unwrap()).map_err(|invalid| invalid.message)
+        plan(&serde_json::from_value(wire).unwrap()).map_err(|invalid| invalid.message)
     }
 
     fn header(name: &str) -> Result<WebhookPlan, String> {
@@ -261,7 +271,7 @@ mod tests {
             json!({"headers": secret}),
         ] {
             let plan = with(&more).unwrap();
-            assert!(plan.shows_credentials() && !plan.files().is_empty());
+            assert!(plan.shows_credentials() && !Target::from(plan).files().is_empty());
             let mut bare = more.clone();
             bare["url"] = json!("http://example.com/");
             assert_eq!(
@@ -286,7 +296,7 @@ mod tests {
     fn the_url_stands_in_the_manifest_or_in_a_secret() {
         let reference = json!({"name": "notify", "key": "url"});
         let plan = with(&json!({"url": null, "urlSecretRef": reference})).unwrap();
-        assert_eq!(plan.files()[0].path(), "secrets/notify/url");
+        assert_eq!(Target::from(plan).files()[0].path(), "secrets/notify/url");
         for wrong in [json!({"urlSecretRef": reference}), json!({"url": null})] {
             assert_eq!(with(&wrong).unwrap_err(), "webhook: exactly one of url and urlSecretRef is needed");
         }

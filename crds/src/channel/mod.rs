@@ -1,12 +1,25 @@
 //! `NotificationChannel`: where a message goes and how hard to try.
+//!
+//! Each type of receiver has a file here, a line in the table below, and a member of the spec.
+
+mod email;
+mod kafka;
+mod slack;
+mod webhook;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{self, ConfigMapKeyRef, Duration, Moment, SecretKeyRef};
-use crate::kafka::{self, KafkaSasl, KafkaTls};
+use crate::common::{self, CaBundle, Duration, Moment};
+
+pub use email::{CLEARTEXT_LOGIN, Email, SmtpTls};
+pub use kafka::KafkaTarget;
+pub use slack::Slack;
+pub use webhook::{
+    BasicAuth, CLEARTEXT_CREDENTIALS, Webhook, WebhookBody, WebhookFormat, WebhookHeader, WebhookMethod,
+};
 
 /// Where a message goes and how hard to try.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,8 +106,9 @@ use crate::kafka::{self, KafkaSasl, KafkaTls};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules()))]
 pub struct NotificationChannelSpec {
-    /// Kind of receiver: Slack, Email, Webhook or Kafka. The member of that name says the rest.
+    /// Kind of receiver.
     #[serde(rename = "type")]
+    #[schemars(extend("description" = about_types()))]
     pub type_: ChannelType,
     /// A Slack incoming webhook.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,10 +141,55 @@ pub struct NotificationChannelSpec {
     pub suspend: bool,
 }
 
+/// The types of receiver: each with the member of the spec that says the rest, and what that is.
+macro_rules! types {
+    ($($name:ident in $member:ident: $wire:ty,)*) => {
+        /// Kind of receiver.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[schemars(inline)]
+        pub enum ChannelType {
+            $($name,)*
+        }
+
+        /// What a spec says of one type of receiver.
+        #[derive(Debug, Clone, Copy)]
+        pub enum Member<'a> {
+            $($name(&'a $wire),)*
+        }
+
+        /// Each type's name and its member's.
+        pub const MEMBERS: &[(&str, &str)] = &[$((stringify!($name), stringify!($member)),)*];
+
+        impl NotificationChannelSpec {
+            /// The members that are there, which in a valid spec is one: that of its type.
+            pub fn members(&self) -> Vec<Member<'_>> {
+                let mut members = Vec::new();
+                $(members.extend(self.$member.as_ref().map(Member::$name));)*
+                members
+            }
+        }
+
+        impl Member<'_> {
+            /// Whose it is.
+            pub fn type_(&self) -> ChannelType {
+                match self {
+                    $(Self::$name(_) => ChannelType::$name,)*
+                }
+            }
+        }
+    };
+}
+
+types! {
+    Slack in slack: Slack,
+    Email in email: Email,
+    Webhook in webhook: Webhook,
+    Kafka in kafka: KafkaTarget,
+}
+
 /// The type's member and no other; and one place for the TLS of Kafka.
 fn rules() -> serde_json::Value {
-    let members = [("Slack", "slack"), ("Email", "email"), ("Webhook", "webhook"), ("Kafka", "kafka")];
-    let mut rules = common::union(&members, &[]);
+    let mut rules = common::union(MEMBERS, &[]);
     if let Some(rules) = rules.as_array_mut() {
         rules.push(common::cel(
             "self.type != 'Kafka' || !has(self.tls)",
@@ -140,228 +199,12 @@ fn rules() -> serde_json::Value {
     rules
 }
 
-/// Kind of receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum ChannelType {
-    Slack,
-    Email,
-    Webhook,
-    Kafka,
-}
-
-/// A Slack incoming webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Slack {
-    /// Secret key with the incoming webhook's whole URL.
-    pub webhook_url_secret_ref: SecretKeyRef,
-}
-
-/// Why a login without TLS is refused.
-pub const CLEARTEXT_LOGIN: &str = "with tls: None everybody on the way reads the password: use StartTls or Implicit, or set allowCleartextLogin: true";
-
-/// Mail by SMTP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [common::cel(
-    "has(self.usernameSecretRef) == has(self.passwordSecretRef)",
-    "usernameSecretRef and passwordSecretRef go together: give both, or none to send without login",
-), common::cel(
-    "self.tls != 'None' || !has(self.passwordSecretRef) || self.allowCleartextLogin",
-    CLEARTEXT_LOGIN,
-)]))]
-pub struct Email {
-    /// Host name or address of the SMTP server.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$"))]
-    pub host: String,
-    /// Port of the SMTP server, usually 25, 465 or 587.
-    #[schemars(range(min = 1, max = 65_535))]
-    pub port: i32,
-    /// How the connection is protected: StartTls (required, not merely tried), Implicit (TLS from the first byte) or None.
-    #[serde(default)]
-    pub tls: SmtpTls,
-    /// Secret key with the login name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub username_secret_ref: Option<SecretKeyRef>,
-    /// Secret key with the login password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_secret_ref: Option<SecretKeyRef>,
-    /// Whether the login may go over a connection without TLS (tls: None), where everybody on the way reads name and password.
-    #[serde(default)]
-    pub allow_cleartext_login: bool,
-    /// The sender, such as "Belfry <belfry@example.com>".
-    #[schemars(length(min = 3, max = 320), regex(pattern = r"^[^\r\n]*@[^\r\n]*$"))]
-    pub from: String,
-    /// The recipients; each is a delivery of its own.
-    #[schemars(
-        length(min = 1, max = 50),
-        inner(length(min = 3, max = 320), regex(pattern = r"^[^\r\n]*@[^\r\n]*$")),
-        extend("x-kubernetes-list-type" = "set")
-    )]
-    pub to: Vec<String>,
-}
-
-/// How an SMTP connection is protected.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum SmtpTls {
-    None,
-    #[default]
-    StartTls,
-    Implicit,
-}
-
-/// Why credentials without TLS are refused.
-pub const CLEARTEXT_CREDENTIALS: &str =
-    "over http:// everybody on the way reads credentials: use https://, or set allowCleartextLogin: true";
-
-/// An HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [
-    common::cel("has(self.url) != has(self.urlSecretRef)", "exactly one of url and urlSecretRef is needed"),
-    common::cel(
-        "!(has(self.basicAuth) && has(self.bearerTokenSecretRef))",
-        "either basicAuth or bearerTokenSecretRef: both are the header Authorization",
-    ),
-    common::cel(
-        "!has(self.body) || !has(self.format) || self.format == 'Json'",
-        "body says all that is sent: leave out format",
-    ),
-    common::cel(
-        "!has(self.url) || !self.url.startsWith('http://') || has(self.allowCleartextLogin) && self.allowCleartextLogin || !(has(self.basicAuth) \
-         || has(self.bearerTokenSecretRef) || has(self.headers) && self.headers.exists(it, has(it.secretKeyRef)))",
-        CLEARTEXT_CREDENTIALS,
-    ),
-]))]
-pub struct Webhook {
-    /// The receiver's http or https URL, without secrets in it. Loopback, link-local and multicast addresses are refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 10, max = 2048), regex(pattern = r"^https?://[^\s/@?#]+([/?#]\S*)?$"))]
-    pub url: Option<String>,
-    /// Secret key with the whole URL instead, where it has a token in it. The same addresses are refused, when it is read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url_secret_ref: Option<SecretKeyRef>,
-    /// How it is asked: POST or PUT; POST when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<WebhookMethod>,
-    /// Further headers. With any, redirects are not followed, so that nobody else is shown them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 16),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
-    )]
-    pub headers: Vec<WebhookHeader>,
-    /// HTTP Basic authentication, with name and password from Secrets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<BasicAuth>,
-    /// Secret key with a token that goes as Authorization: Bearer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bearer_token_secret_ref: Option<SecretKeyRef>,
-    /// Whether headers from Secrets and logins may go over http://, where everybody on the way reads them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_cleartext_login: Option<bool>,
-    /// What is sent, in the receiver's own form, in place of format.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<WebhookBody>,
-    /// Secret key with a Standard Webhooks signing secret (whsec_ and base64 of 24 to 64 bytes). Several lines sign with several
-    /// keys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signing_secret_ref: Option<SecretKeyRef>,
-    /// The body's form: Json, CloudEventsBinary (attributes in headers) or CloudEventsStructured.
-    #[serde(default)]
-    pub format: WebhookFormat,
-}
-
-/// How a webhook is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum WebhookMethod {
-    #[serde(rename = "POST")]
-    Post,
-    #[serde(rename = "PUT")]
-    Put,
-}
-
-/// A header of a webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [common::cel(
-    "has(self.value) != has(self.secretKeyRef)",
-    "exactly one of value and secretKeyRef is needed",
-)]))]
-pub struct WebhookHeader {
-    /// Its name. Not one that Belfry sets or that HTTP needs for itself, such as Content-Type or Host.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$%&*+.^_|~-]+$"))]
-    pub name: String,
-    /// Its value, which everybody reads who may read this object. Printable ASCII.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), regex(pattern = r"^([!-~]([ -~]*[!-~])?)?$"))]
-    pub value: Option<String>,
-    /// Or a Secret key with it. Authorization, Cookie and Proxy-Authorization need one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<SecretKeyRef>,
-}
-
-/// HTTP Basic authentication (RFC 7617).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BasicAuth {
-    /// Secret key with the login name, which has no colon.
-    pub username_secret_ref: SecretKeyRef,
-    /// Secret key with the password.
-    pub password_secret_ref: SecretKeyRef,
-}
-
-/// A body in the receiver's own form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WebhookBody {
-    /// MiniJinja, over the same names as spec.template, and text: title and body as this channel writes them. With a content type
-    /// of JSON, values are escaped as parts of its strings.
-    #[schemars(length(min = 1, max = 16_384))]
-    pub template: String,
-    /// Content type; application/json when absent. What is JSON by its name must be JSON when it is rendered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 3, max = 128),
-        regex(pattern = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(; *[A-Za-z0-9.+-]+=[A-Za-z0-9.+-]+)*$")
-    )]
-    pub content_type: Option<String>,
-}
-
-/// The form of a webhook's body.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum WebhookFormat {
-    #[default]
-    Json,
-    CloudEventsBinary,
-    CloudEventsStructured,
-}
-
-/// A Kafka topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [kafka::no_bare_password()]))]
-pub struct KafkaTarget {
-    /// Brokers to begin with, host:port each.
-    #[schemars(
-        length(min = 1, max = 16),
-        inner(length(min = 3, max = 259), regex(pattern = r"^[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5}$")),
-        extend("x-kubernetes-list-type" = "set")
-    )]
-    pub bootstrap_servers: Vec<String>,
-    /// The topic; it must exist. Records carry the ordering key as their key.
-    #[schemars(length(min = 1, max = 249), regex(pattern = r"^[a-zA-Z0-9._-]+$"))]
-    pub topic: String,
-    /// TLS to the brokers; plain text when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<KafkaTls>,
-    /// Login by SASL; none when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sasl: Option<KafkaSasl>,
+/// What the field `type` is for.
+fn about_types() -> String {
+    let names: Vec<&str> = MEMBERS.iter().map(|(name, _)| *name).collect();
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    let listed = format!("{} or {last}", others.join(", "));
+    format!("Kind of receiver: {listed}. The member of that name says the rest.")
 }
 
 /// How hard to try, and how fast.
@@ -438,22 +281,6 @@ pub struct Tls {
     /// Certificates (PEM) of a private authority; with it, no other authority is trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
-}
-
-/// Where the certificates of a private authority are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [common::cel(
-    "has(self.configMapRef) != has(self.secretRef)",
-    "exactly one of configMapRef and secretRef is needed",
-)]))]
-pub struct CaBundle {
-    /// A key of a ConfigMap.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub config_map_ref: Option<ConfigMapKeyRef>,
-    /// A key of a Secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretKeyRef>,
 }
 
 /// Texts of a channel, in MiniJinja.
