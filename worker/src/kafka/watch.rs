@@ -216,12 +216,12 @@ mod tests {
     #[test]
     fn a_broker_that_repeats_what_it_was_shown_is_told_without() {
         let mut mask = Mask::default();
-        ["CANARY-user", "CANARY\"password"].iter().for_each(|it| mask.hide(it));
+        ["CANARY-user", "CANARY\"key12"].iter().for_each(|it| mask.hide(it));
         let watch = Watch::new(None, mask);
         *watch.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
         for (said, told) in [
             ("no CANARY-user", "no ***"),
-            ("{\"password\":\"CANARY\\\"password\"}", "{\"password\":\"***\"}"),
+            ("{\"password\":\"CANARY\\\"key12\"}", "{\"password\":\"***\"}"),
             (
                 "{\"status\":\"invalid_token\",\"token\":\"CANARY.token.abcdef\"}",
                 "{\"status\":\"invalid_token\",\"token\":\"***\"}",
