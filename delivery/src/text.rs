@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn what_a_receiver_said_is_one_line_without_secrets() {
         let mut mask = Mask::default();
-        ["/hook/canary", "/"].iter().for_each(|it| mask.hide(it));
+        for secret in ["/hook/canary", "/"] {
+            mask.hide(secret);
+        }
         assert_eq!(said("no\r\n such\tpath /hook/canary\u{0}", &mask), "no such path ***");
     }
 }

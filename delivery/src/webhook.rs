@@ -102,7 +102,9 @@ impl Webhook<'_> {
             let signature =
                 sign(keys.expose(), &id, &timestamp, &body).map_err(|fault| not_a_key(file, fault))?;
             insert(&mut headers, "webhook-signature", &signature);
-            keys.expose().lines().for_each(|line| mask.hide(line));
+            for line in keys.expose().lines() {
+                mask.hide(line);
+            }
         }
         insert(&mut headers, "webhook-id", &id);
         insert(&mut headers, "webhook-timestamp", &timestamp);

@@ -201,8 +201,8 @@ impl Smtp {
     /// TLS that verifies the host's name, made once for each bundle of authorities.
     fn parameters(&self, server: &Server<'_>) -> Result<TlsParameters, FileProblem> {
         let trust = &server.trust;
-        self.tls.get((server.plan.host.to_owned(), trust.key()), || {
-            let mut builder = TlsParameters::builder(server.plan.host.to_owned());
+        self.tls.get((server.plan.host.clone(), trust.key()), || {
+            let mut builder = TlsParameters::builder(server.plan.host.clone());
             if let Some(pem) = trust.pem() {
                 let bundle = Certificate::from_pem(pem)
                     .ok()

@@ -76,7 +76,9 @@ impl Watch {
             return self.mask.apply(text);
         }
         let mut mask = Mask::clone(&self.mask);
-        shown.iter().for_each(|token| mask.hide(token));
+        for token in &shown {
+            mask.hide(token);
+        }
         mask.apply(text)
     }
 
@@ -216,7 +218,9 @@ mod tests {
     #[test]
     fn a_broker_that_repeats_what_it_was_shown_is_told_without() {
         let mut mask = Mask::default();
-        ["CANARY-user", "CANARY\"key12"].iter().for_each(|it| mask.hide(it));
+        for secret in ["CANARY-user", "CANARY\"key12"] {
+            mask.hide(secret);
+        }
         let watch = Watch::new(None, mask);
         *watch.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
         for (said, told) in [

@@ -4,7 +4,9 @@ use super::*;
 
 fn mask(secrets: &[&str]) -> Mask {
     let mut mask = Mask::default();
-    secrets.iter().for_each(|secret| mask.hide(secret));
+    for secret in secrets {
+        mask.hide(secret);
+    }
     mask
 }
 
