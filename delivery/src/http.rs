@@ -13,7 +13,8 @@
 //! | name not found, connection refused, TLS refused, no connection in time | `Later`: nothing was sent |
 //! | no answer in time, connection broken, once the body was handed to the connection | `Unknown` |
 //!
-//! A reason names the host, never a path or query, since those hold tokens. `Retry-After` (RFC 9110) is a lower bound of
+//! A reason names the host, never a path or query, since those hold tokens; that of a redirect is the receiver's word, and
+//! masked like what it says. `Retry-After` (RFC 9110) is a lower bound of
 //! the wait, taken up to 24 h.
 //!
 //! Invariants: no proxy from the environment; no decompression; certificates are verified; the address is checked where
@@ -35,7 +36,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::lookup::{Lookup, LookupError};
 use crate::secrets::{FileProblem, Secret};
-use crate::text::{in_words, said};
+use crate::text::{Mask, in_words, said};
 use crate::trust::{Cache, Trust};
 use sent::Sent;
 
@@ -67,6 +68,8 @@ pub(crate) struct Post<'a> {
     pub(crate) timeout: Duration,
     /// Whether redirects are followed. Not where the request shows more than the receiver itself gave us.
     pub(crate) follow: bool,
+    /// What no reason may show, where the receiver repeats it or redirects to it.
+    pub(crate) mask: &'a Mask,
 }
 
 /// What the receiver answered.
@@ -93,8 +96,8 @@ fn host(url: &Url) -> String {
 }
 
 impl Answer {
-    /// The outcome by the table at this module's head; `secrets` are masked in what the receiver said.
-    pub(crate) fn outcome(&self, now: Timestamp, secrets: &[&str]) -> Outcome {
+    /// The outcome by the table at this module's head; what the receiver said is masked.
+    pub(crate) fn outcome(&self, now: Timestamp, mask: &Mask) -> Outcome {
         if self.status.is_success() {
             return Outcome::Delivered;
         }
@@ -102,7 +105,7 @@ impl Answer {
         if self.status.is_redirection() {
             reason.push_str(", a redirect that is not followed: mend the URL");
         }
-        let body = said(&self.body, secrets);
+        let body = said(&self.body, mask);
         if !body.is_empty() {
             reason.push_str(": ");
             reason.push_str(&body);
@@ -177,16 +180,16 @@ impl Http {
     ) -> Result<(reqwest::Response, String), Outcome> {
         let mut url = post.url;
         for followed in 0..=MAX_REDIRECTS {
-            let at = host(&url);
+            let at = if followed == 0 { host(&url) } else { post.mask.apply(&host(&url)) };
             self.guard()
                 .check_host(url.host_str().unwrap_or_default())
-                .map_err(|why| denied(&why, followed))?;
+                .map_err(|why| denied(&why, followed, post.mask))?;
             let request = client
                 .request(post.method.clone(), url.clone())
                 .headers(post.headers.clone())
                 .body(sent.body(post.body.clone()));
-            let response =
-                request.send().await.map_err(|error| failed(&error.without_url(), &at, sent, followed))?;
+            let failed = |error: reqwest::Error| failed(&error.without_url(), &at, sent, followed, post.mask);
+            let response = request.send().await.map_err(failed)?;
             if !post.follow || !matches!(response.status().as_u16(), 307 | 308) {
                 return Ok((response, at));
             }
@@ -200,7 +203,8 @@ impl Http {
                 None => return Err(Outcome::later(format!("{at} redirects to no http or https URL"))),
             }
         }
-        Err(Outcome::later(format!("{} redirects more than {MAX_REDIRECTS} times", host(&url))))
+        let at = post.mask.apply(&host(&url));
+        Err(Outcome::later(format!("{at} redirects more than {MAX_REDIRECTS} times")))
     }
 }
 
@@ -268,21 +272,22 @@ async fn read(response: &mut reqwest::Response, body: &mut Vec<u8>) {
     }
 }
 
-fn denied(why: &Denied, followed: usize) -> Outcome {
-    let way = if followed > 0 { "redirect: " } else { "" };
-    Outcome::refused(format!("{way}{why}"))
+fn denied(why: &Denied, followed: usize, mask: &Mask) -> Outcome {
+    let why = why.to_string();
+    let reason = if followed > 0 { format!("redirect: {}", mask.apply(&why)) } else { why };
+    Outcome::refused(reason)
 }
 
 /// The outcome of a request that brought no answer.
-fn failed(error: &reqwest::Error, at: &str, sent: &Sent, followed: usize) -> Outcome {
+fn failed(error: &reqwest::Error, at: &str, sent: &Sent, followed: usize, mask: &Mask) -> Outcome {
     let mut last: &dyn StdError = error;
     while let Some(source) = last.source() {
         if let Some(LookupError::Denied(why)) = source.downcast_ref() {
-            return denied(why, followed);
+            return denied(why, followed, mask);
         }
         last = source;
     }
-    let why = said(&in_words(last), &[]);
+    let why = said(&in_words(last), mask);
     if sent.is() {
         Outcome::Unknown { reason: format!("{at}: the connection broke before an answer: {why}") }
     } else if error.is_timeout() {

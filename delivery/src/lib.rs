@@ -47,6 +47,7 @@ pub use kafka::{Producer, Record};
 pub use message::{Attempt, Channel, Message, Payload};
 pub use oauth::{Bearer, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
+pub use text::Mask;
 pub use trust::Trust;
 
 /// What all channels of a worker share. Make one and keep it: it holds the connections.

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 
 use crate::http::{Http, Post, parse_url};
-use crate::text::said;
+use crate::text::{Mask, said};
 use crate::{Secret, Trust};
 
 /// How long an answer may take.
@@ -59,6 +59,10 @@ impl Http {
         let body = encoded(form.into_iter().filter_map(|(name, value)| Some((name, value?))));
         let (id, password) = (encoded_alone(&oauth.client_id), encoded_alone(secret.expose()));
         let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{password}")));
+        let mut mask = Mask::default();
+        mask.hide(secret.expose());
+        mask.hide_password(&id, &password);
+        mask.hide_rest(&url);
         let mut headers = HeaderMap::new();
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(header::CONTENT_TYPE, form);
@@ -68,12 +72,12 @@ impl Http {
         headers.insert(header::AUTHORIZATION, basic);
         let body = Bytes::from(body);
         let method = Method::POST;
-        let post = Post { method, url, headers, body, trust, timeout: TIMEOUT, follow: false };
+        let post = Post { method, url, headers, body, trust, timeout: TIMEOUT, follow: false, mask: &mask };
         let answer = self.post(post).await.map_err(why)?;
         if !answer.status.is_success() {
             let refused: Refused = serde_json::from_str(&answer.body).unwrap_or_default();
             let words = [refused.error, refused.error_description].join(" ");
-            let words = said(words.trim(), &[secret.expose()]);
+            let words = said(words.trim(), &mask);
             return Err(format!("{} answered {} {words}", answer.host, answer.status).trim_end().to_owned());
         }
         let granted: Granted = serde_json::from_str(&answer.body)
@@ -169,6 +173,12 @@ mod tests {
         let server = answering(ResponseTemplate::new(401).set_body_json(refused)).await;
         let why = ask(&server, "canary-secret").await.unwrap_err();
         assert!(why.ends_with("answered 401 Unauthorized invalid_client *** is wrong"), "{why}");
+        let basic = STANDARD.encode("belfry%3A1:canary-secret");
+        let refused =
+            json!({"error": "invalid_client", "error_description": format!("no {basic}, belfry:1")});
+        let server = answering(ResponseTemplate::new(401).set_body_json(refused)).await;
+        let why = ask(&server, "canary-secret").await.unwrap_err();
+        assert!(why.ends_with("invalid_client no ***, belfry:1"), "{why}");
         let server = answering(ResponseTemplate::new(200).set_body_string("<html>")).await;
         assert!(ask(&server, "s").await.unwrap_err().contains("without an access_token"));
     }

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::http::{Answer, Post, parse_url};
 use crate::message::{Attempt, Channel, Message, Over, Words, ask, earlier, group, over};
 use crate::secrets::{FileProblem, Secret};
-use crate::text::{cut, one_line};
+use crate::text::{Mask, cut, one_line};
 use crate::{Kit, trust::Trust};
 
 /// Longest text of a section block, characters.
@@ -68,9 +68,12 @@ impl Slack<'_> {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let body = Bytes::from(payload(message).to_string());
         let method = Method::POST;
-        let post = Post { method, url, headers, body, trust: &trust, timeout: message.timeout, follow: true };
+        let mut mask = Mask::default();
+        mask.hide_url(&url);
+        let (trust, mask, timeout) = (&trust, &mask, message.timeout);
+        let post = Post { method, url, headers, body, trust, timeout, follow: true, mask };
         let answer = self.kit.http.post(post).await?;
-        Ok(outcome(&answer, message))
+        Ok(outcome(&answer, message, mask))
     }
 }
 
@@ -79,14 +82,15 @@ fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
     parse_url(value.expose()).ok_or_else(|| FileProblem::invalid(file, "is not an http or https URL"))
 }
 
-fn outcome(answer: &Answer, message: &Message) -> Outcome {
+fn outcome(answer: &Answer, message: &Message, mask: &Mask) -> Outcome {
     let word = answer.body.trim();
     let is_word = (1..=60).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let shown = mask.apply(word);
     let mut reason = format!("{} answered {}", answer.host, answer.status);
-    // A word of lower-case letters can't be a part of the URL that matters: those hold capitals and digits.
+    // Slack's URLs hold capitals and digits, which no word does; those of what speaks like Slack may not.
     if is_word {
         reason.push_str(": ");
-        reason.push_str(word);
+        reason.push_str(if FINAL.contains(&word) { word } else { &shown });
     }
     let refused = answer.status.is_client_error()
         && answer.status.as_u16() != 429

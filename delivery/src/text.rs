@@ -1,5 +1,9 @@
 //! Texts within bounds, and reasons without secrets.
 
+mod mask;
+
+pub use mask::Mask;
+
 /// Cuts `text` to at most `limit` characters, weighed by `weight`; what is cut ends in a visible mark that names
 /// `place` and how long the text was.
 pub(crate) fn cut(text: &str, limit: usize, place: &str, weight: impl Fn(char) -> usize) -> String {
@@ -32,13 +36,9 @@ pub(crate) fn one_line(text: &str) -> String {
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a receiver said, as part of a reason: one line of at most 200 characters, each of `secrets` masked.
-pub(crate) fn said(text: &str, secrets: &[&str]) -> String {
-    let mut masked = text.to_owned();
-    for secret in secrets.iter().filter(|secret| secret.len() > 1) {
-        masked = masked.replace(secret, "***");
-    }
-    one_line(&masked).chars().take(200).collect()
+/// What a receiver said, as part of a reason: one line of at most 200 characters without what `mask` hides.
+pub(crate) fn said(text: &str, mask: &Mask) -> String {
+    one_line(&mask.apply(text)).chars().take(200).collect()
 }
 
 /// An error of a library in words for people: some end as Rust writes values (`Other(OtherError(CaUsedAsEndEntity))`,
@@ -117,6 +117,10 @@ mod tests {
 
     #[test]
     fn what_a_receiver_said_is_one_line_without_secrets() {
-        assert_eq!(said("no\r\n such\tpath /hook/canary\u{0}", &["/hook/canary", "/"]), "no such path ***");
+        let mut mask = Mask::default();
+        for secret in ["/hook/canary", "/"] {
+            mask.hide(secret);
+        }
+        assert_eq!(said("no\r\n such\tpath /hook/canary\u{0}", &mask), "no such path ***");
     }
 }

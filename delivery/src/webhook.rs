@@ -27,12 +27,11 @@ use crate::event::Event;
 use crate::http::{Post, parse_url};
 use crate::message::{Attempt, Channel, Message, Payload};
 use crate::secrets::{FileProblem, Files, Secret};
+use crate::text::Mask;
 use crate::{Kit, trust::Trust};
 
 /// The shortest key, bytes: a shorter one can be guessed.
 const MIN_KEY: usize = 24;
-/// The shortest part of a secret URL that is masked by itself where a receiver repeats it, bytes: a shorter one is a word.
-const MIN_MASKED: usize = 6;
 
 /// The channel.
 pub(crate) struct Webhook<'a> {
@@ -73,7 +72,7 @@ impl Channel for Webhook<'_> {
 impl Webhook<'_> {
     async fn attempt(&self, message: &Message) -> Result<Outcome, Outcome> {
         let (plan, files) = (self.plan, &self.kit.files);
-        let (url, mut secrets) = self.url().await?;
+        let (url, mut mask) = self.url().await?;
         let trust = Trust::read(files, self.ca_bundle).await?;
         let (mut headers, body) = match &message.payload {
             Some(payload) => own(payload)?,
@@ -84,7 +83,7 @@ impl Webhook<'_> {
                 WebhookValue::Plain(text) => HeaderValue::from_str(text).ok(),
                 WebhookValue::Secret(file) => {
                     let value = files.read(file).await?;
-                    secrets.push(value.expose().trim().to_owned());
+                    mask.hide(value.expose());
                     Some(header_value(file, value.expose())?)
                 }
             };
@@ -94,7 +93,7 @@ impl Webhook<'_> {
             }
         }
         if let Some(auth) = &plan.auth {
-            headers.insert(header::AUTHORIZATION, authorization(files, auth, &mut secrets).await?);
+            headers.insert(header::AUTHORIZATION, authorization(files, auth, &mut mask).await?);
         }
         let id = message.delivery.to_string();
         let timestamp = message.now.as_second().to_string();
@@ -103,7 +102,9 @@ impl Webhook<'_> {
             let signature =
                 sign(keys.expose(), &id, &timestamp, &body).map_err(|fault| not_a_key(file, fault))?;
             insert(&mut headers, "webhook-signature", &signature);
-            secrets.extend(keys.expose().lines().map(|line| line.trim().to_owned()));
+            for line in keys.expose().lines() {
+                mask.hide(line);
+            }
         }
         insert(&mut headers, "webhook-id", &id);
         insert(&mut headers, "webhook-timestamp", &timestamp);
@@ -115,34 +116,29 @@ impl Webhook<'_> {
         };
         // Headers of the user's are for the receiver that the user named.
         let follow = plan.headers.is_empty() && plan.auth.is_none();
-        let post = Post { method, url, headers, body, trust: &trust, timeout: message.timeout, follow };
+        let (trust, mask, timeout) = (&trust, &mask, message.timeout);
+        let post = Post { method, url, headers, body, trust, timeout, follow, mask };
         let answer = self.kit.http.post(post).await?;
-        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-        Ok(answer.outcome(message.now, &secrets))
+        Ok(answer.outcome(message.now, mask))
     }
 
     /// Where to, and what of that no reason may show.
-    async fn url(&self) -> Result<(Url, Vec<String>), Outcome> {
-        let (url, mut secrets) = match &self.plan.url {
+    async fn url(&self) -> Result<(Url, Mask), Outcome> {
+        let mut mask = Mask::default();
+        let url = match &self.plan.url {
             WebhookUrl::Plain(text) => {
                 let url = parse_url(text)
                     .ok_or_else(|| Outcome::refused("the channel's url is not an http or https URL"))?;
-                (url, Vec::new())
+                mask.hide_rest(&url);
+                url
             }
             WebhookUrl::Secret(file) => {
-                let value = self.kit.files.read(file).await?;
-                let url = secret_url(self.plan, file, &value)?;
-                let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
-                let asked = url.query_pairs().map(|(_, value)| value.into_owned());
-                let secrets = parts.chain(asked).filter(|part| part.len() >= MIN_MASKED).collect();
-                (url, secrets)
+                let url = secret_url(self.plan, file, &self.kit.files.read(file).await?)?;
+                mask.hide_url(&url);
+                url
             }
         };
-        secrets.extend([url.path().to_owned(), url.query().unwrap_or_default().to_owned()]);
-        secrets.extend(url.password().map(str::to_owned));
-        // The longest first: a part of one must not leave the rest of it.
-        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Ok((url, secrets))
+        Ok((url, mask))
     }
 }
 
@@ -186,19 +182,19 @@ fn check_username(file: &FileRef, username: &Secret) -> Result<(), FileProblem> 
 async fn authorization(
     files: &Files,
     auth: &WebhookAuth,
-    secrets: &mut Vec<String>,
+    mask: &mut Mask,
 ) -> Result<HeaderValue, FileProblem> {
     match auth {
         WebhookAuth::Bearer { token: file } => {
             let token = files.read(file).await?;
-            secrets.push(token.expose().trim().to_owned());
+            mask.hide(token.expose());
             bearer(file, &token)
         }
         WebhookAuth::Basic { username: file, password } => {
             let (username, password) = (files.read(file).await?, files.read(password).await?);
             check_username(file, &username)?;
             let login = STANDARD.encode(format!("{}:{}", username.expose(), password.expose()));
-            secrets.extend([login.clone(), password.expose().to_owned(), username.expose().to_owned()]);
+            mask.hide_login(username.expose(), password.expose());
             header_value(file, &format!("Basic {login}"))
         }
     }

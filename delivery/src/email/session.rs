@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-pub(super) use base64::engine::general_purpose::STANDARD;
 use domain::{Digest, EmailPlan, Outcome, SmtpTls};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -35,7 +33,7 @@ use super::lines::Lines;
 use crate::lookup::Lookup;
 use crate::lookup::LookupError;
 use crate::secrets::{FileProblem, Secret};
-use crate::text::{in_words, said};
+use crate::text::{Mask, in_words, said};
 use crate::trust::{Cache, Trust};
 
 /// How long one address may take to accept the connection.
@@ -271,22 +269,18 @@ fn options(
 
 /// The outcome of a conversation that ended early at `step`, by the table at this module's head.
 fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcome {
-    let mut secrets = Vec::new();
+    let mut mask = Mask::default();
     if let Some(Login { username, password }) = login {
-        for value in [username.expose(), password.expose()] {
-            secrets.extend([value.to_owned(), STANDARD.encode(value)]);
-        }
-        secrets.push(STANDARD.encode(format!("\0{}\0{}", username.expose(), password.expose())));
+        mask.hide_login(username.expose(), password.expose());
     }
-    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     let mut last: &dyn std::error::Error = error;
     while let Some(source) = last.source() {
         last = source;
     }
     let what = match last.to_string() {
         // What a server said stays as it is.
-        words if error.status().is_some() => said(&words, &secrets),
-        _ if !error.is_response() => said(&in_words(last), &secrets),
+        words if error.status().is_some() => said(&words, &mask),
+        _ if !error.is_response() => said(&in_words(last), &mask),
         words if words == "incomplete response" => "the connection was closed".to_owned(),
         // lettre's parser quotes what it read.
         _ => "what it said is not SMTP, or too much of it".to_owned(),

@@ -118,7 +118,8 @@ async fn a_taken_message_is_delivered_to_its_one_recipient() {
 async fn a_login_is_given_only_where_the_channel_has_one() {
     let (outcome, said) = converse(Script::default(), SmtpTls::None, true).await;
     assert_eq!(outcome, Outcome::Delivered);
-    let login = base64::Engine::encode(&super::session::STANDARD, "\0canary-user\0canary-password");
+    let login =
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "\0canary-user\0canary-password");
     assert!(said.contains(&format!("AUTH PLAIN {login}\r\n")), "{said}");
 }
 

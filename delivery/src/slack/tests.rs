@@ -38,6 +38,17 @@ async fn definite_errors_are_refused_and_others_wait() {
 }
 
 #[tokio::test]
+async fn the_word_of_what_speaks_like_slack_is_no_part_of_the_url() {
+    let server = MockServer::start().await;
+    let answer = ResponseTemplate::new(404).set_body_string("no_hook_qwertyuiopasdf");
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let (_files, kit) = kit(&[("slack-url", &format!("{}/hooks/qwertyuiopasdf", server.uri()))]);
+    let plan = plan(SlackPlan { webhook_url: secret("slack-url") }.into());
+    let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
+    assert!(outcome.reason().ends_with("404 Not Found: no_hook_***"), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn too_many_requests_pause_the_channel() {
     let answer =
         ResponseTemplate::new(429).insert_header("retry-after", "30").set_body_string("rate_limited");

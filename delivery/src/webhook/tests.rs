@@ -251,6 +251,71 @@ async fn what_a_receiver_repeats_of_our_secrets_is_in_no_reason() {
     }
 }
 
+/// The reason of a refusal by a receiver that says `echo` to what holds these secrets, without `shown` of them.
+async fn repeated(echo: &str, headers: &[&str], shown: &[&str]) -> String {
+    let keys: Vec<(String, &str)> =
+        headers.iter().enumerate().map(|(at, value)| (format!("key{at}"), *value)).collect();
+    let keys: Vec<(&str, &str)> = keys.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    let answer = ResponseTemplate::new(503).set_body_string(echo);
+    let (outcome, _) = with(answer, &keys, None, |webhook| {
+        webhook.headers = keys.iter().map(|(key, _)| header(&format!("x-{key}"), key)).collect();
+    })
+    .await;
+    for part in shown {
+        assert!(!outcome.reason().contains(part), "{outcome:?}");
+    }
+    outcome.reason().split_once("Unavailable: ").unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn one_secret_leaves_nothing_of_another_whatever_their_order() {
+    let long = "tok-REALLYSECRET1234";
+    for headers in [["tok", long], [long, "tok"]] {
+        assert_eq!(repeated(&format!("x-b: {long}"), &headers, &["REALLY"]).await, "x-b: ***");
+    }
+    let told =
+        repeated("aa/services/T00CANARYSECRET99", &["aa/services/T00CANARYSECRET99"], &["SECRET"]).await;
+    assert_eq!(told, "***", "the URL's path is a part of it");
+}
+
+#[tokio::test]
+async fn a_secret_is_in_no_reason_however_the_receiver_writes_it() {
+    let secret = "ab\"cd\\EFGHSECRET12/=&<";
+    for echo in [
+        serde_json::json!({ "you": { "sent": secret } }).to_string(),
+        "ab%22cd%5CEFGHSECRET12%2F%3D%26%3C".to_owned(),
+        "ab%22cd%5cEFGHSECRET12%2f%3d%26%3c".to_owned(),
+        "ab&quot;cd\\EFGHSECRET12&#x2F;=&amp;&lt;".to_owned(),
+        "AB\"CD\\EFGHSECRET12/=&<".to_owned(),
+        "YWIiY2RcRUZHSFNFQ1JFVDEyLz0mPA==".to_owned(),
+    ] {
+        let told = repeated(&echo, &[secret], &["SECRET", "EFGH", "cd", "Y2Rc"]).await;
+        assert!(told.contains("***"), "{echo}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn the_host_of_a_redirect_repeats_no_secret() {
+    for (token, host, named) in [
+        ("CANARYabcdef123456", "canaryabcdef123456.nowhere.invalid", "***.nowhere.invalid"),
+        ("CANARYabcdef123456", "elsewhere.invalid", "elsewhere.invalid"),
+    ] {
+        let server = MockServer::start().await;
+        let to = format!("http://{host}/");
+        let answer = ResponseTemplate::new(307).insert_header("location", to.as_str());
+        Mock::given(any()).respond_with(answer).mount(&server).await;
+        let (_files, kit) = kit(&[("url", &format!("{}/tohost/{token}", server.uri()))]);
+        let mut webhook = WebhookPlan::post("", None, WebhookFormat::Json);
+        webhook.url = WebhookUrl::Secret(secret("url"));
+        let plans = [plan(webhook.into()), plan(domain::SlackPlan { webhook_url: secret("url") }.into())];
+        for plan in plans {
+            let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
+            let told = outcome.reason();
+            assert!(told.starts_with(&format!("{named} could not be connected to")), "{told}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn headers_and_logins_go_to_no_address_that_the_user_did_not_name() {
     let elsewhere = MockServer::start().await;

@@ -4,7 +4,7 @@
 //! made here holds a value; brokers are named only to a client that connects where the guard allows. Never here: a path that
 //! a tenant named, for librdkafka gets contents.
 
-use delivery::{FileProblem, Files, Secret, Trust};
+use delivery::{FileProblem, Files, Mask, Secret, Trust};
 use domain::{Digest, FileRef, Guard, KafkaSecurity, Outcome, Password, Sasl, Username};
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
@@ -20,6 +20,8 @@ pub struct Access {
     token: Option<Token>,
     fingerprint: Digest,
     guard: &'static Guard,
+    /// What brokers are shown, which none of their words may repeat.
+    mask: Mask,
 }
 
 /// The token endpoint gave no token.
@@ -61,6 +63,7 @@ impl Access {
     ) -> Result<Self, NoAccess> {
         let mut settings = Vec::new();
         let mut token = None;
+        let mut mask = Mask::default();
         let mut set = |name, value: Secret| settings.push((name, value));
         let protocol = match (&security.tls, &security.sasl) {
             (None, None) => "plaintext",
@@ -87,10 +90,16 @@ impl Access {
                 set("sasl.mechanism", fixed(mechanism.name()));
                 let username = match username {
                     Username::Text(text) => fixed(text),
-                    Username::File(file) => one_text(files, file).await?,
+                    Username::File(file) => {
+                        let text = one_text(files, file).await?;
+                        mask.hide(text.expose());
+                        text
+                    }
                 };
                 set("sasl.username", username);
-                set("sasl.password", one_text(files, password).await?);
+                let password = one_text(files, password).await?;
+                mask.hide(password.expose());
+                set("sasl.password", password);
             }
             Some(Sasl::OAuth(oauth)) => {
                 set("sasl.mechanism", fixed("OAUTHBEARER"));
@@ -107,7 +116,7 @@ impl Access {
         let values: Vec<_> = settings.iter().map(|(name, value)| (name, value.expose())).collect();
         let (token, key) = token.unzip();
         let fingerprint = Digest::of(&(servers, values, key));
-        Ok(Self { servers: servers.to_vec(), settings, token, fingerprint, guard: tokens.guard() })
+        Ok(Self { servers: servers.to_vec(), settings, token, fingerprint, guard: tokens.guard(), mask })
     }
 
     /// Another one when anything that was read is another.
@@ -120,9 +129,9 @@ impl Access {
         self.servers.join(", ")
     }
 
-    /// What takes note of what a client says, and gives it tokens.
+    /// What takes note of what a client says, without what brokers are shown, and gives it tokens.
     pub fn watch(&self) -> Watch {
-        Watch::new(self.token.clone())
+        Watch::new(self.token.clone(), self.mask.clone())
     }
 
     /// A client with these settings, [`Self::config`] and others. The only way to one that knows the brokers.

@@ -132,10 +132,12 @@ impl Consumer {
                 }
                 Event::Log(level, facility, line) => match made_again(&line) {
                     Some((topic, id)) => all.push(News::MadeAgain(topic.to_owned(), id.to_owned())),
-                    None => super::log_line(level <= 4, &facility, &line),
+                    None => super::log_line(level <= 4, &facility, &self.inner.context().masked(&line)),
                 },
                 Event::Token => native::show_token(self.inner.client()),
-                Event::Error(code, true, text) => all.push(News::Dead(format!("{code}: {text}"))),
+                Event::Error(code, true, text) => {
+                    all.push(News::Dead(format!("{code}: {}", self.inner.context().masked(&text))));
+                }
                 Event::Error(code, false, text) => all.push(self.failed(code, &text)),
             }
         }

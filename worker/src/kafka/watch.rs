@@ -3,12 +3,13 @@
 //! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, the certificate or the
 //! login refused. Invariants: texts are kept by broker and without what varies from try to try, so that a condition made
 //! of them stays the same. Whether an address is not allowed, nobody listens, nobody answers, or something that is no
-//! Kafka does, is told in one and the same text: the difference is a scan of ports from where the worker stands. Never
-//! here: what follows from it.
+//! Kafka does, is told in one and the same text: the difference is a scan of ports from where the worker stands. A broker's words
+//! are logged and kept without the credentials that it was shown. Never here: what follows from it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use delivery::Mask;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -26,6 +27,9 @@ pub const SILENT: &str = "nobody listens there, what listens is no Kafka broker 
 pub struct Watch {
     faults: Arc<Mutex<BTreeMap<String, Fault>>>,
     token: Option<Token>,
+    /// What brokers are shown; of tokens the latest two, for an answer may come after the next one.
+    mask: Arc<Mask>,
+    shown: Arc<Mutex<[String; 2]>>,
 }
 
 /// Why a broker can't be used.
@@ -60,9 +64,22 @@ impl FaultKind {
 }
 
 impl Watch {
-    /// With the token that the client logs in with, if it does by one.
-    pub fn new(token: Option<Token>) -> Self {
-        Self { token, ..Self::default() }
+    /// With the token that the client logs in with, if it does by one, and what else it shows to brokers.
+    pub fn new(token: Option<Token>, mask: Mask) -> Self {
+        Self { token, mask: Arc::new(mask), ..Self::default() }
+    }
+
+    /// A text of the client's without what brokers are shown.
+    pub fn masked(&self, text: &str) -> String {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if shown.iter().all(String::is_empty) {
+            return self.mask.apply(text);
+        }
+        let mut mask = Mask::clone(&self.mask);
+        for token in &shown {
+            mask.hide(token);
+        }
+        mask.apply(text)
     }
 
     /// Takes note of an error of the client's own.
@@ -84,7 +101,8 @@ impl Watch {
         let why = if kind == FaultKind::Unreachable && code != Resolve { SILENT } else { why };
         let mut faults = self.lock();
         if faults.len() < BROKERS || faults.contains_key(broker) {
-            faults.insert(broker.to_owned(), Fault { kind, why: why.chars().take(200).collect() });
+            let why = self.masked(why).chars().take(200).collect();
+            faults.insert(broker.to_owned(), Fault { kind, why });
         }
     }
 
@@ -124,15 +142,20 @@ impl ClientContext for Watch {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let token = self.token.as_ref().ok_or("this client has no token")?;
-        Ok(token.show()?)
+        let token = token.show()?;
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown[1] != token.token {
+            *shown = [std::mem::take(&mut shown[1]), token.token.clone()];
+        }
+        Ok(token)
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log(level, facility, message);
+        super::log(level, facility, &self.masked(message));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, reason);
+        tracing::debug!(target: "librdkafka", %error, reason = self.masked(reason));
         if let Some(code) = error.rdkafka_error_code() {
             self.note(code, reason);
         }
@@ -189,6 +212,30 @@ mod tests {
             let watch = Watch::default();
             watch.note(SSL, &format!("b:1/bootstrap: {text}"));
             assert_eq!(watch.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_repeats_what_it_was_shown_is_told_without() {
+        let mut mask = Mask::default();
+        for secret in ["CANARY-user", "CANARY\"key12"] {
+            mask.hide(secret);
+        }
+        let watch = Watch::new(None, mask);
+        *watch.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
+        for (said, told) in [
+            ("no CANARY-user", "no ***"),
+            ("{\"password\":\"CANARY\\\"key12\"}", "{\"password\":\"***\"}"),
+            (
+                "{\"status\":\"invalid_token\",\"token\":\"CANARY.token.abcdef\"}",
+                "{\"status\":\"invalid_token\",\"token\":\"***\"}",
+            ),
+        ] {
+            let text = format!("b:1/1: SASL authentication error: {said} (after 3ms in state AUTH_REQ)");
+            watch.note(RDKafkaErrorCode::Authentication, &text);
+            let why = watch.why(RDKafkaErrorCode::OperationTimedOut).why;
+            assert_eq!(why, format!("SASL authentication error: {told}"));
+            assert!(!watch.masked(&text).contains("CANARY"));
         }
     }
 
