@@ -88,13 +88,14 @@ impl Cluster {
                 config.map_err(|error| anyhow!("{}", unusable(&error)))?
             }
             // Of a pod's account and a kubeconfig the second is what somebody at a terminal can mend.
-            (None, None) => match Config::infer().await {
-                Ok(config) => config,
-                Err(_) => {
+            (None, None) => {
+                if let Ok(config) = Config::infer().await {
+                    config
+                } else {
                     let config = Config::from_kubeconfig(&options).await;
                     config.map_err(|error| anyhow!("{}", unusable(&error)))?
                 }
-            },
+            }
         };
         // What stands in the way is told at once: kube would ask a server that says 503 for a minute and more.
         config.default_retry = false;

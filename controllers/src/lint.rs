@@ -483,9 +483,9 @@ spec: {title: t, timeZone: UTC, start: \"2026-02-02T10:00:00\", duration: 1h, re
 
     /// What is told of one object's spec, without what is the same for all.
     fn mistakes(kind: &str, spec: &str) -> Vec<String> {
-        let indented: String = spec.trim().lines().map(|line| format!("  {line}\n")).collect();
+        let indented = spec.trim().lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
         let yaml = format!(
-            "apiVersion: belfry.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x, namespace: a}}\nspec:\n{indented}"
+            "apiVersion: belfry.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x, namespace: a}}\nspec:\n{indented}\n"
         );
         let told = told(&(yaml + HOOK));
         let begin = format!("{kind} a/x Error ");

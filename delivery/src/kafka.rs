@@ -82,7 +82,7 @@ mod tests {
             "ce_specversion: 1.0",
             "ce_id: 00000000-0000-0000-0000-00000000000d",
             "ce_source: /belfry/namespaces/payments/alertrules/payment-errors",
-            "ce_type: dev.belfry.notification.alert.firing",
+            "ce_type: dev.belfry.notification.firing",
             "ce_time: 2027-01-15T08:00:00Z",
             "ce_subject: service=pay",
             "ce_partitionkey: 55a9ad51fc11ce4653943df9e57ca3ab",

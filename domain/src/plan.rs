@@ -165,7 +165,7 @@ impl RulePlan {
     /// Where records of a topic go that can't be decoded; none of one that is itself named like such a topic, unless the
     /// rule says where.
     pub fn dead_letter_topic_of(&self, topic: &str) -> Option<String> {
-        let default = || (!topic.ends_with(".DLT")).then(|| format!("{topic}.DLT"));
+        let default = || topic.strip_suffix(".DLT").is_none().then(|| format!("{topic}.DLT"));
         self.dead_letter_topic.clone().or_else(default)
     }
 

@@ -82,7 +82,7 @@ struct Row<'a> {
 /// Deliveries that are made at once.
 #[derive(Default)]
 struct Rows<'a> {
-    rows: Vec<Row<'a>>,
+    all: Vec<Row<'a>>,
     lanes: HashSet<i64>,
     tallies: HashMap<i64, Tally>,
 }
@@ -90,7 +90,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// One that waits for a channel of that name.
     fn waiting(&mut self, id: &mut i64, n: i64, (namespace, channel): (&'a str, &'a str), now: i64) {
-        self.rows.push(Row {
+        self.all.push(Row {
             d: next(id),
             id: None,
             n,
@@ -123,7 +123,7 @@ impl<'a> Rows<'a> {
                 continue;
             }
             let lane = lane(uid, recipient, &said.ordering_key);
-            self.rows.push(Row {
+            self.all.push(Row {
                 d: next(id),
                 id: Some(ids::delivery(said.id, uid, recipient)),
                 n,
@@ -145,7 +145,7 @@ impl<'a> Rows<'a> {
     /// lane is pending, in the database or before it in the set.
     async fn make(self, tx: &mut Tx) -> Result<u64, Error> {
         let rows: Vec<_> = self
-            .rows
+            .all
             .iter()
             .map(|Row { d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires }| {
                 (d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires)
@@ -164,7 +164,7 @@ impl<'a> Rows<'a> {
         .await?;
         tx.ids.place += rows.len() as i64;
         crate::deliveries::tally(tx, self.tallies).await?;
-        Ok(self.rows.len() as u64)
+        Ok(self.all.len() as u64)
     }
 }
 
@@ -182,7 +182,7 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
     for draft in &drafts {
         let said = &draft.notification;
         let n = next(&mut tx.ids.notification);
-        let before = rows.rows.len();
+        let before = rows.all.len();
         match &draft.to {
             To::Names(names) => {
                 let mut seen = HashSet::new();
@@ -202,7 +202,7 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
                 }
             }
         }
-        let settled = (rows.rows.len() == before).then_some(now);
+        let settled = (rows.all.len() == before).then_some(now);
         let body = serde_json::to_string(said)?;
         notifications.push((n, said.id, &said.namespace, draft.object, now, settled, body));
     }

@@ -64,13 +64,12 @@ fn faults(text: &str, most: usize) -> Vec<Fault> {
             tag_is_allowed(&code, is_statement, after - open)
         };
         let fault = |at, message, is_name| Fault { at, tag: open..after, message, is_name };
-        match allowed {
-            Err(message) => faults.push(fault(open, message, false)),
-            Ok(()) => {
-                let named = unknown_names(&code).into_iter().take(most - faults.len());
-                faults.extend(named.map(|(at, message)| fault(open + 2 + at, message, true)));
-            }
+        if let Err(message) = allowed {
+            faults.push(fault(open, message, false));
+            continue;
         }
+        let named = unknown_names(&code).into_iter().take(most - faults.len());
+        faults.extend(named.map(|(at, message)| fault(open + 2 + at, message, true)));
     }
     faults
 }

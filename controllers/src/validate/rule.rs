@@ -183,8 +183,9 @@ fn dead_letter_topic(kafka: &wire::KafkaSource) -> Result<Option<String>, Invali
 
 fn topics(names: &[String]) -> Result<Vec<String>, Invalid> {
     let mut faults = Faults::default();
-    let named = names.iter().enumerate();
-    let mut topics: Vec<String> = named
+    let mut topics: Vec<String> = names
+        .iter()
+        .enumerate()
         .filter_map(|(at, name)| faults.take(topic(&format!("source.kafka.topics[{at}]"), name)))
         .collect();
     if names.is_empty() {

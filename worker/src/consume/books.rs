@@ -301,7 +301,7 @@ impl<F: Default> Books<F> {
             match answer {
                 EntryResult::Accepted(_) => next.push(Next::Done(sent.key, sent.to)),
                 EntryResult::Elsewhere(offset) if offset == sent.to => {
-                    next.push(Next::Done(sent.key, sent.to))
+                    next.push(Next::Done(sent.key, sent.to));
                 }
                 EntryResult::Elsewhere(offset) => {
                     open.from = offset;
