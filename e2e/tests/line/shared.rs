@@ -91,7 +91,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     other.ready("sch/second").await;
     let smaller = hall("{sharedWith: [t-guest-a, t-guest-b]}").replace("$NS", &owner.ns);
     let said = run("sh", &["-c", "kubectl apply -f - 2>&1"], &smaller).await.expect("it is stored");
-    assert!(said.contains("Warning: capacity 1 is less than what is booked: 1 schedules"), "{said}");
+    assert!(said.contains("Warning: capacity 1 is less than what is booked: 1 schedule that"), "{said}");
     let object = other.condition("sch/second", "Ready", "False", "Conflicting", 30).await;
     let shown = object["status"].to_string();
     assert!(shown.contains("a schedule of another namespace") && !shown.contains("takeover"), "{shown}");
