@@ -121,9 +121,11 @@ pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
 
 /// A reader's error without advice for who writes programs with it.
 fn in_words(error: &str) -> String {
+    const ADVICE: &str = ", set DuplicateKeyPolicy in Options if acceptable";
     let twice = error.split_once("duplicate mapping key: ").and_then(|(place, rest)| {
-        let (key, rest) = rest.split_once(", set DuplicateKeyPolicy in Options if acceptable")?;
-        Some((place, key, rest))
+        let (key, rest) = rest.split_once(ADVICE)?;
+        // It stands beside the line as well.
+        Some((place, key, rest.replace(ADVICE, "")))
     });
     match twice {
         Some((place, key @ ("apiVersion" | "kind" | "metadata" | "spec"), rest)) => format!(
