@@ -151,7 +151,7 @@ async fn what_is_asked_for_by_name_time_and_state_is_found_and_nothing_else() {
         NotificationQuery { channel: text("nowhere"), ..none() },
     ] {
         let error = bed.ledger.notifications(NS, query).await.unwrap_err();
-        assert!(error.to_string().contains("in the namespace"), "{error}");
+        assert!(error.to_string().contains("of namespace payments"), "{error}");
     }
     let error = bed.ledger.notifications("other", NotificationQuery { rule: text(&names), ..none() }).await;
     assert!(error.is_err(), "a name is of its namespace");
