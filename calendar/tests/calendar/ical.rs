@@ -821,6 +821,26 @@ fn of_several_on_one_instant_what_is_seen_is_written() {
 }
 
 #[test]
+fn a_date_that_does_not_exist_is_written_in_utc_as_the_later_time_that_it_is() {
+    let series = Series {
+        uid: "1".to_owned(),
+        title: "t".to_owned(),
+        spec: RecurrenceSpec {
+            start: "2026-03-01T02:00:00".to_owned(),
+            time_zone: "Europe/Berlin".to_owned(),
+            duration: Some(SignedDuration::from_mins(1)),
+            rule: Some("FREQ=HOURLY;INTERVAL=7;COUNT=2".to_owned()),
+            dates: vec!["2026-03-29T02:30:00".to_owned()],
+            ..RecurrenceSpec::default()
+        },
+        ..Series::default()
+    };
+    let text = written(&series);
+    assert!(text.contains("RDATE:20260329T013000Z"), "{text}");
+    assert_eq!(starts(&taken(&text), 9), starts(&series, 9));
+}
+
+#[test]
 fn what_costs_much_to_name_is_bounded() {
     let dates: Vec<String> = (1..=28).map(|day| format!("EXDATE;VALUE=DATE:202601{day:02}\n")).collect();
     for rule in [
