@@ -74,6 +74,13 @@ impl Recurrence {
         self.zone.dst
     }
 
+    /// Without the occurrences that an override of one put where they are. They are not where they were either.
+    pub(crate) fn without_moved(&self) -> Self {
+        let mut rest = self.clone();
+        rest.singles.retain(|it| !it.fixed);
+        rest
+    }
+
     pub(crate) fn excepts(&self, moment: Moment) -> bool {
         let name = (moment.local, moment.turn);
         self.except_locals.binary_search(&moment.local).is_ok()

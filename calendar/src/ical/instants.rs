@@ -2,64 +2,76 @@
 //!
 //! Never: time that is given away for that, or without a word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::series::{Building, midnight_or};
 use super::value::{Length, set_length};
 use super::value::{When, when};
 use super::when::{Clock, Named, text};
-use crate::recurrence::Recurrence;
-use crate::spec::Override;
+use crate::recurrence::{Found, Recurrence};
+use crate::spec::{MAX_OVERRIDE_STEPS, Override, RecurrenceError};
+use crate::steps::Steps;
+use crate::zone::{local_seconds, timestamp};
+
+/// Steps to find what else is where the overrides of a series are.
+pub(super) const MAX_SHARING_STEPS: u64 = 10 * MAX_OVERRIDE_STEPS;
 
 impl Building<'_> {
     /// Gives overrides that share an instant with others the longest of their lengths. `line` is told where they have none.
-    pub(super) fn share_instants(&mut self, clock: &mut Clock<'_, '_>, plain: &Recurrence, line: u32) {
-        let mut by_instant: BTreeMap<Timestamp, Vec<usize>> = BTreeMap::new();
-        for (index, it) in self.spec.overrides.iter().enumerate() {
-            let start = it.start.as_ref().unwrap_or(&it.recurrence_id);
-            if let Some(at) = named(start).and_then(|named| clock.instant(named))
-                && !it.this_and_future
-                && !it.cancelled
-            {
-                by_instant.entry(at).or_default().push(index);
+    ///
+    /// Where each of them is, and what else is there, is asked of the series with all its overrides: one for all that
+    /// follows takes occurrences away from an instant, and puts others there. A series that can't be is left as it is.
+    pub(super) fn share_instants(
+        &mut self,
+        clock: &mut Clock<'_, '_>,
+        line: u32,
+    ) -> Result<(), RecurrenceError> {
+        let of_one = self.spec.overrides.iter().enumerate();
+        let of_one = of_one.filter(|(_, it)| !it.this_and_future && !it.cancelled);
+        let by_name: HashMap<i64, usize> = of_one
+            .filter_map(|(index, it)| Some((local_seconds(midnight_or(named(&it.recurrence_id)?)), index)))
+            .collect();
+        if by_name.is_empty() {
+            return Ok(());
+        }
+        let Ok(all) = Recurrence::new(&self.spec) else { return Ok(()) };
+        let mut by_instant: BTreeMap<i64, Vec<(usize, Length)>> = BTreeMap::new();
+        for it in all.singles.iter().filter(|it| it.fixed) {
+            if let Some(index) = by_name.get(&it.moment.local) {
+                by_instant.entry(it.moment.at).or_default().push((*index, length(it)));
             }
         }
-        let others: BTreeSet<String> = self
-            .spec
-            .overrides
-            .iter()
-            .filter(|it| !it.this_and_future)
-            .map(|it| it.recurrence_id.clone())
-            .collect();
-        for (at, indices) in by_instant {
-            let before = at.checked_sub(SignedDuration::from_secs(1)).unwrap_or(at);
-            let stays = plain.occurrences(before).next().filter(|it| it.start == at).map(|it| {
-                if self.is_all_day() { it.local_start.date().to_string() } else { it.local_start.to_string() }
-            });
-            let stays = stays.filter(|id| !others.contains(id) && !self.excepts(id));
-            if indices.len() + usize::from(stays.is_some()) < 2 {
+        let rest = all.without_moved();
+        let mut steps = Steps::new(MAX_SHARING_STEPS);
+        for (at, overrides) in by_instant {
+            let stays = rest.occurrences_from(at).next_found_within(&mut steps);
+            if steps.left() == 0 {
+                return Err(RecurrenceError::OverridesTooCostly);
+            }
+            let stays = stays.filter(|it| it.moment.at == at);
+            if overrides.len() + usize::from(stays.is_some()) < 2 {
                 continue;
             }
-            let lengths = indices.iter().map(|index| self.length_of(&self.spec.overrides[*index]));
-            let lengths: Vec<Length> = lengths.chain(stays.iter().map(|_| self.length)).collect();
+            let lengths = overrides.iter().map(|(_, length)| *length).chain(stays.iter().map(length));
+            let at = timestamp(at);
             let Some(start) = clock.local_of(at).map(Named::Local) else { continue };
-            let Some(longest) = lengths.into_iter().max_by_key(|length| clock.seconds(start, *length)) else {
+            let Some(longest) = lengths.max_by_key(|length| clock.seconds(start, *length)) else {
                 continue;
             };
             let all_day = self.is_all_day();
-            for index in &indices {
+            for (index, _) in &overrides {
                 let it = &mut self.spec.overrides[*index];
                 set_length(&mut it.duration, &mut it.nominal_days, longest, all_day);
             }
-            let lines =
-                indices.iter().filter_map(|index| self.lines.get(&self.spec.overrides[*index].recurrence_id));
-            let line = lines.max().copied().unwrap_or(line);
+            let names = overrides.iter().map(|(index, _)| &self.spec.overrides[*index].recurrence_id);
+            let line = names.filter_map(|name| self.lines.get(name)).max().copied().unwrap_or(line);
             let what =
                 format!("RECURRENCE-ID: at {at} is another occurrence: they are one, as long as the longer");
             clock.remark(line, what);
         }
+        Ok(())
     }
 
     /// One occurrence more; where there is one already, that, as long as the longer.
@@ -117,6 +129,10 @@ impl Building<'_> {
         set_length(&mut it.duration, &mut it.nominal_days, length, all_day);
         self.spec.overrides.push(it);
     }
+}
+
+fn length(it: &Found) -> Length {
+    (it.length.days.into(), it.length.seconds)
 }
 
 fn named(text: &str) -> Option<Named> {

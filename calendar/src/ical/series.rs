@@ -52,7 +52,7 @@ pub(super) fn series<'a>(
     series.exceptions(clock, &recurrence, &times.except)?;
     series.changes(clock, &recurrence, master, changes)?;
     series.tidy();
-    series.share_instants(clock, &recurrence, event.line);
+    series.share_instants(clock, event.line).map_err(|error| refused(event, &error))?;
     Recurrence::new(&series.spec).map_err(|error| refused(event, &error))?;
     Ok(Built { spec: series.spec, superseded: series.superseded })
 }

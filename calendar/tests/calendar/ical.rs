@@ -733,6 +733,114 @@ fn occurrences_on_one_instant_are_one_as_long_as_the_longest() {
 }
 
 #[test]
+fn what_a_change_of_all_that_follows_moved_away_shares_no_instant_and_what_it_moved_there_does() {
+    let daily = |length: &str, to: &str, one: &str| {
+        let change = |lines: &str| format!("BEGIN:VEVENT\nUID:1\nSUMMARY:t\n{lines}\nEND:VEVENT\n");
+        let changes = change(&format!(
+            "RECURRENCE-ID;RANGE=THISANDFUTURE:20260107T100000Z\nDTSTART:{to}\nDURATION:{length}"
+        )) + &change(&format!("RECURRENCE-ID:20260109T100000Z\nDTSTART:{one}\nDURATION:PT30M"));
+        let series = event("DTSTART:20260105T100000Z\nDURATION:PT1H\nRRULE:FREQ=DAILY;COUNT=6");
+        let series = taken(&series.replace("END:VCALENDAR\n", &format!("{changes}END:VCALENDAR\n")));
+        let all = series.recurrence().unwrap();
+        let all: Vec<(String, i64)> =
+            all.all().map(|it| (it.start.to_string(), it.end.duration_since(it.start).as_mins())).collect();
+        let is_told = series.remarks.iter().any(|it| it.text.contains("they are one, as long as the longer"));
+        let of_one =
+            all.iter().filter(|(start, _)| *start == at(one).to_string()).map(|(_, minutes)| *minutes);
+        (all.len(), of_one.collect::<Vec<_>>(), is_told)
+    };
+    // From the 7th on at 11:00, and one of these at 10:00, where none is any more.
+    assert_eq!(daily("PT1H", "20260107T110000Z", "20260108T100000Z"), (6, vec![30], false));
+    // At 9:00, and one of these where the first of them would have been.
+    assert_eq!(daily("PT1H", "20260107T090000Z", "20260107T100000Z"), (6, vec![30], false));
+    // One at 11:00, where another was moved.
+    assert_eq!(daily("PT1H", "20260107T110000Z", "20260108T110000Z"), (5, vec![60], true));
+    assert_eq!(daily("PT2H", "20260107T110000Z", "20260108T110000Z"), (5, vec![120], true));
+    // Where one was before the change, there is one still.
+    assert_eq!(daily("PT2H", "20260107T110000Z", "20260106T100000Z"), (5, vec![60], true));
+}
+
+#[test]
+fn of_several_on_one_instant_what_is_seen_is_written() {
+    let moved = |id: &str, start: Option<&str>, minutes: i64| Override {
+        recurrence_id: id.to_owned(),
+        start: start.map(str::to_owned),
+        duration: Some(SignedDuration::from_mins(minutes)),
+        ..Override::default()
+    };
+    let later = |id: &str, start: &str| Override {
+        recurrence_id: id.to_owned(),
+        this_and_future: true,
+        start: Some(start.to_owned()),
+        ..Override::default()
+    };
+    for overrides in [
+        // Moved onto one that lasts longer, and onto one that is as the rule has it.
+        vec![
+            moved("2026-01-08T10:00:00", None, 180),
+            moved("2026-01-06T10:00:00", Some("2026-01-08T10:00:00"), 60),
+        ],
+        vec![moved("2026-01-06T10:00:00", Some("2026-01-08T10:00:00"), 60)],
+        // All that follows is moved onto what was before, and one of these is shorter.
+        vec![later("2026-01-09T10:00:00", "2026-01-07T10:00:00"), moved("2026-01-10T10:00:00", None, 60)],
+        // One that is moved onto the first of all that follows.
+        vec![
+            later("2026-01-09T10:00:00", "2026-01-09T11:00:00"),
+            moved("2026-01-07T10:00:00", Some("2026-01-09T11:00:00"), 60),
+        ],
+    ] {
+        for (time_zone, all_day) in [("UTC", false), ("Europe/Berlin", false), ("Europe/Berlin", true)] {
+            let date = |text: &str| if all_day { text[..10].to_owned() } else { text.to_owned() };
+            let minutes = |it: SignedDuration| {
+                if all_day { SignedDuration::from_hours(24 * it.as_hours()) } else { it }
+            };
+            let overrides = overrides.iter().map(|it| Override {
+                recurrence_id: date(&it.recurrence_id),
+                start: it.start.as_deref().map(date),
+                duration: it.duration.map(minutes),
+                ..it.clone()
+            });
+            let series = Series {
+                uid: "1".to_owned(),
+                title: "t".to_owned(),
+                spec: RecurrenceSpec {
+                    start: date("2026-01-05T10:00:00"),
+                    time_zone: time_zone.to_owned(),
+                    duration: Some(minutes(SignedDuration::from_hours(2))),
+                    rule: Some("FREQ=DAILY;COUNT=9".to_owned()),
+                    overrides: overrides.collect(),
+                    ..RecurrenceSpec::default()
+                },
+                ..Series::default()
+            };
+            let text = written(&series);
+            let (ours, theirs) = (seen(&series, Timestamp::MIN, 20), seen(&taken(&text), Timestamp::MIN, 20));
+            assert_eq!(ours, theirs, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_date_that_does_not_exist_is_written_in_utc_as_the_later_time_that_it_is() {
+    let series = Series {
+        uid: "1".to_owned(),
+        title: "t".to_owned(),
+        spec: RecurrenceSpec {
+            start: "2026-03-01T02:00:00".to_owned(),
+            time_zone: "Europe/Berlin".to_owned(),
+            duration: Some(SignedDuration::from_mins(1)),
+            rule: Some("FREQ=HOURLY;INTERVAL=7;COUNT=2".to_owned()),
+            dates: vec!["2026-03-29T02:30:00".to_owned()],
+            ..RecurrenceSpec::default()
+        },
+        ..Series::default()
+    };
+    let text = written(&series);
+    assert!(text.contains("RDATE:20260329T013000Z"), "{text}");
+    assert_eq!(starts(&taken(&text), 9), starts(&series, 9));
+}
+
+#[test]
 fn what_costs_much_to_name_is_bounded() {
     let dates: Vec<String> = (1..=28).map(|day| format!("EXDATE;VALUE=DATE:202601{day:02}\n")).collect();
     for rule in [

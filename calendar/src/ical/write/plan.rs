@@ -88,7 +88,11 @@ impl Plan {
         match self.form {
             Form::Day => Stamp::Day(local.date()),
             Form::Local => Stamp::Local(local),
-            Form::Utc => Stamp::Utc(timestamp(plain.zone.resolve(local_seconds(local)).low)),
+            Form::Utc => {
+                let resolved = plain.zone.resolve(local_seconds(local));
+                // One that does not exist is later, not earlier (RFC 5545, section 3.3.5).
+                Stamp::Utc(timestamp(resolved.first.map_or(resolved.high, |moment| moment.at)))
+            }
         }
     }
 

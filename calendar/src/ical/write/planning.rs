@@ -11,10 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::plan::{Change, Form, MAX_WRITTEN, Plan, Stamp};
 use crate::days::DAY;
 use crate::ical::Series;
+use crate::ical::instants::MAX_SHARING_STEPS;
+use crate::occurrences::Occurrence;
 use crate::recurrence::Recurrence;
 use crate::rule::Rule;
-use crate::spec::{RecurrenceSpec, When, read};
-use crate::zone::{Dst, civil, timestamp};
+use crate::spec::{MAX_DATES, Override, RecurrenceError, RecurrenceSpec, When, read};
+use crate::steps::Steps;
+use crate::zone::{Dst, civil, floor_second, timestamp};
 
 /// How far ahead policies are written out where a series has no end.
 const YEARS: i64 = 10;
@@ -119,6 +122,9 @@ impl Plan {
         plain: &Recurrence,
         full: &Recurrence,
     ) -> Result<(), String> {
+        let is_of_one = |it: &Override| !it.this_and_future && !it.cancelled;
+        let rest = spec.overrides.iter().any(is_of_one).then(|| full.without_moved());
+        let mut steps = Steps::new(MAX_SHARING_STEPS);
         for it in &spec.overrides {
             let id = &it.recurrence_id;
             let wrong = || format!("overrides: {id} can't be written");
@@ -150,23 +156,72 @@ impl Plan {
                 }
             } else {
                 let found = full.find(&name.to_string()).ok_or_else(wrong)?;
-                let zoned = |at: Timestamp| self.tz.to_datetime(at);
-                (start, length) = if plain.is_all_day() {
-                    let (from, to) = (zoned(found.start).date(), zoned(found.end).date());
-                    let days = from.until(to).map_or(1, |span| i64::from(span.get_days()));
-                    (Stamp::Day(from), (days, SignedDuration::ZERO))
-                } else {
-                    let local = zoned(found.start);
-                    let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
-                    let local = (self.form == Form::Local && is_first).then_some(Stamp::Local(local));
-                    (local.unwrap_or(Stamp::Utc(found.start)), (0, found.end.duration_since(found.start)))
-                };
+                (start, length) = self.shown(plain, full, &found);
+                if let Some(rest) = &rest {
+                    let hidden = at_once(rest, &found, &mut steps);
+                    if steps.left() == 0 {
+                        return Err(RecurrenceError::OverridesTooCostly.to_string());
+                    }
+                    if let Some(hidden) = hidden {
+                        self.hidden(plain, rest, (start, length), &hidden).ok_or_else(wrong)?;
+                    }
+                }
             }
             let (this_and_future, cancelled) = (it.this_and_future, it.cancelled);
             self.changes.push(Change { id, this_and_future, cancelled, start, length });
         }
+        if self.changes.len() > MAX_DATES {
+            return Err(format!("overrides: more than {MAX_DATES} would be needed"));
+        }
         Ok(())
     }
+
+    /// When an occurrence begins, and how long what is seen there lasts: of several on one instant one is seen.
+    fn shown(
+        &self,
+        plain: &Recurrence,
+        full: &Recurrence,
+        found: &Occurrence,
+    ) -> (Stamp, (i64, SignedDuration)) {
+        let seen = at_once(full, found, &mut Steps::new(MAX_SHARING_STEPS)).unwrap_or(*found);
+        let zoned = |at: Timestamp| self.tz.to_datetime(at);
+        if plain.is_all_day() {
+            let (from, to) = (zoned(found.start).date(), zoned(seen.end).date());
+            let days = from.until(to).map_or(1, |span| i64::from(span.get_days()));
+            return (Stamp::Day(from), (days, SignedDuration::ZERO));
+        }
+        let local = zoned(found.start);
+        let is_first = self.tz.to_timestamp(local).is_ok_and(|at| at == found.start);
+        let local = (self.form == Form::Local && is_first).then_some(Stamp::Local(local));
+        (local.unwrap_or(Stamp::Utc(found.start)), (0, seen.end.duration_since(found.start)))
+    }
+
+    /// What `rest` has, and an override hides: readers that take the longest of those on one instant, as ours does, are
+    /// told that it is as long as what is seen there. None where it has no name.
+    fn hidden(
+        &mut self,
+        plain: &Recurrence,
+        rest: &Recurrence,
+        (start, length): (Stamp, (i64, SignedDuration)),
+        hidden: &Occurrence,
+    ) -> Option<()> {
+        if self.shown(plain, rest, hidden).1 <= length {
+            return Some(());
+        }
+        let name = plain.find(&hidden.id()).filter(|it| !it.repeated)?;
+        let (id, this_and_future, cancelled) = (self.of(&name), false, false);
+        if self.changes.iter().all(|it| it.this_and_future || it.id != id) {
+            self.changes.push(Change { id, this_and_future, cancelled, start, length });
+        }
+        Some(())
+    }
+}
+
+/// The occurrence that a recurrence has where `found` begins.
+fn at_once(recurrence: &Recurrence, found: &Occurrence, steps: &mut Steps) -> Option<Occurrence> {
+    let at = floor_second(found.start);
+    let near = recurrence.occurrences_from(at).next_found_within(steps).filter(|it| it.moment.at == at);
+    near.map(|near| recurrence.occurrence(&near))
 }
 
 /// Dates for all-day events. UTC for its zone, and for rules that count in real time and look at no clock: others count
