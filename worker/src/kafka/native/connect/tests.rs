@@ -1,6 +1,6 @@
 //! Each client that a worker makes, against listeners of this machine that see who connects.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +38,10 @@ enum Made {
     Admin,
 }
 
-/// Asks something of the server, and says what was said of it.
-fn ask(access: &Access, made: Made) -> String {
+/// Asks something of the server under a name, and says what was said of it.
+fn ask(access: &Access, made: Made, name: &str) -> String {
     let mut config = client_config(access, "test");
+    config.set("client.id", name);
     let (watch, names) = (access.watch(), ["logs".to_owned()]);
     let answer = match made {
         Made::Consumer => {
@@ -66,10 +67,21 @@ fn ask(access: &Access, made: Made) -> String {
 async fn connects(guard: Guard, host: &str, made: Made) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let access = access(guard, &format!("{host}:{}", listener.local_addr().unwrap().port())).await;
-    let said = tokio::task::spawn_blocking(move || ask(&access, made)).await.unwrap();
-    // Whoever connected waits in the queue of the listener.
-    (listener.accept().is_ok(), said)
+    let port = listener.local_addr().unwrap().port();
+    let access = access(guard, &format!("{host}:{port}")).await;
+    let name = format!("{made:?}-to-{port}");
+    let asked = name.clone();
+    let said = tokio::task::spawn_blocking(move || ask(&access, made, &asked)).await.unwrap();
+    // Whoever connected waits in the queue of the listener, and has said its name. Clients of other tests may look for a broker
+    // that had this port before.
+    let waiting = std::iter::from_fn(|| listener.accept().ok());
+    let mut names = waiting.map(|(mut stream, _)| {
+        stream.set_nonblocking(true).unwrap();
+        let mut first = [0; 256];
+        let read = stream.read(&mut first).unwrap_or(0);
+        String::from_utf8_lossy(&first[..read]).into_owned()
+    });
+    (names.any(|said| said.contains(&name)), said)
 }
 
 #[tokio::test]
@@ -93,7 +105,7 @@ async fn an_allowed_address_is_connected_to_and_closed_open_and_forbidden_ports_
         told.push(said);
         told.push(connects(Guard::new(false), "localhost", made).await.1);
         let nobody = access(allowing(&["127.0.0.0/8"]), "127.0.0.1:1").await;
-        told.push(tokio::task::spawn_blocking(move || ask(&nobody, made)).await.unwrap());
+        told.push(tokio::task::spawn_blocking(move || ask(&nobody, made, "nobody")).await.unwrap());
     }
     assert!(told.iter().all(|said| said == crate::kafka::SILENT), "{told:#?}");
 }
