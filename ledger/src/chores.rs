@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 use domain::DeliveryState;
 use jiff::Timestamp;
 use protocol::messages::{Pool, RequestStatus};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
+use crate::db::{query, query_scalar};
 use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
 use crate::expiry::remove;
 use crate::outcomes::{CAUSE_DELETED, CHANNEL_DELETED, end};
@@ -47,7 +47,7 @@ pub(crate) async fn add(
     upto: i64,
 ) -> Result<(), Error> {
     query(
-        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES (?1, ?2, ?3, ?4, ?5) \
+        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (namespace, kind, name, row) DO UPDATE SET upto = excluded.upto",
     )
     .bind(namespace)
@@ -62,7 +62,7 @@ pub(crate) async fn add(
 
 /// Takes the uid from the row of a channel that is gone: it stays until nothing is pending for it.
 pub(crate) async fn bury(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
-    query("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1")
+    query("UPDATE channels SET uid = 'gone/' || c WHERE c = $1")
         .bind(channel.row)
         .execute(&mut tx.conn)
         .await?;
@@ -89,8 +89,8 @@ impl Command for Batch {
     async fn run(&mut self, tx: &mut Tx) -> Result<Option<String>, Error> {
         // After the namespace that had its turn; from the beginning where none comes after it.
         for after in [self.after.as_str(), ""] {
-            let chore: Option<Chore> = query_as(
-                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > ?1 \
+            let chore: Option<Chore> = query(
+                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > $1 \
                  ORDER BY namespace, kind, name, row LIMIT 1",
             )
             .bind(after)
@@ -118,10 +118,10 @@ impl Chore {
         let sql = match upto {
             Some(upto) if upto == self.upto => return Ok(()),
             Some(_) => {
-                "UPDATE chores SET upto = ?5 WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4"
+                "UPDATE chores SET upto = $5 WHERE namespace = $1 AND kind = $2 AND name = $3 AND row = $4"
             }
             None => {
-                "DELETE FROM chores WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4 AND ?5 IS NULL"
+                "DELETE FROM chores WHERE namespace = $1 AND kind = $2 AND name = $3 AND row = $4 AND $5 IS NULL"
             }
         };
         query(sql)
@@ -145,8 +145,9 @@ impl Chore {
 
 /// A batch of what is pending for a channel that is gone; at the end its row.
 async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let pending: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 0 ORDER BY d LIMIT ?2",
+    let pending: Vec<Stands> = query(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 0 ORDER BY d \
+         LIMIT $2",
     )
     .bind(chore.row)
     .bind(BATCH)
@@ -156,7 +157,7 @@ async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i6
     if pending.len() as i64 >= BATCH {
         return Ok(Some(chore.upto));
     }
-    query("DELETE FROM channels WHERE c = ?1").bind(chore.row).execute(&mut tx.conn).await?;
+    query("DELETE FROM channels WHERE c = $1").bind(chore.row).execute(&mut tx.conn).await?;
     Ok(None)
 }
 
@@ -171,8 +172,8 @@ async fn deleted(tx: &mut Tx, pending: &[Stands], why: &str, now: Timestamp) -> 
 
 /// A batch of what an object that is gone caused.
 async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let looked: Vec<(i64, bool)> = query_as(
-        "SELECT n, settled IS NULL FROM notifications WHERE object = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+    let looked: Vec<(i64, bool)> = query(
+        "SELECT n, settled IS NULL FROM notifications WHERE object = $1 AND n > $2 ORDER BY n LIMIT $3",
     )
     .bind(&chore.name)
     .bind(chore.upto)
@@ -181,9 +182,9 @@ async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64
     .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
     let open: Vec<i64> = looked.iter().filter(|(_, open)| *open).map(|(n, _)| *n).collect();
-    let pending: Vec<Stands> = query_as(
-        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
-         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = ?2 LIMIT ?3",
+    let pending: Vec<Stands> = query(
+        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM EACH($1 AS j: BIGINT) \
+         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = $2 LIMIT $3",
     )
     .bind(set(&open)?)
     .bind(&chore.namespace)
@@ -198,16 +199,16 @@ async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64
 async fn namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let Some(origin) = tx.catalog.origins.get(&chore.namespace).copied() else { return Ok(None) };
     let rows: Vec<i64> =
-        query_scalar("SELECT n FROM notifications WHERE namespace = ?1 AND n <= ?2 ORDER BY n LIMIT ?3")
+        query_scalar("SELECT n FROM notifications WHERE namespace = $1 AND n <= $2 ORDER BY n LIMIT $3")
             .bind(&chore.namespace)
             .bind(origin.n)
             .bind(BATCH)
             .fetch_all(&mut tx.conn)
             .await?;
     if !rows.is_empty() {
-        let pending: Vec<Stands> = query_as(
-            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
-             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT ?2",
+        let pending: Vec<Stands> = query(
+            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM EACH($1 AS j: BIGINT) \
+             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT $2",
         )
         .bind(set(&rows)?)
         .bind(2 * BATCH)
@@ -220,21 +221,22 @@ async fn namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<
         return Ok(Some(chore.upto));
     }
     let gone = query(
-        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = ?1 AND l <= ?2 \
-         ORDER BY l LIMIT ?3)",
+        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = $1 AND l <= $2 \
+         ORDER BY l LIMIT $3)",
     )
     .bind(&chore.namespace)
     .bind(origin.l)
     .bind(BATCH)
     .execute(&mut tx.conn)
     .await?;
-    Ok((gone.rows_affected() as i64 >= BATCH).then_some(chore.upto))
+    Ok((gone as i64 >= BATCH).then_some(chore.upto))
 }
 
 /// A batch of the letters of a topic.
 async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
     let read: bool = query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = ?1 AND t.name = ?2)",
+        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = $1 \
+         AND t.name = $2)",
     )
     .bind(&chore.namespace)
     .bind(&chore.name)
@@ -244,7 +246,7 @@ async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
         return Ok(None);
     }
     let looked: Vec<(i64, String)> =
-        query_as("SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3")
+        query("SELECT l, topic FROM dead_letters WHERE namespace = $1 AND l > $2 ORDER BY l LIMIT $3")
             .bind(&chore.namespace)
             .bind(chore.upto)
             .bind(BATCH)
@@ -252,7 +254,7 @@ async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
             .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
     let gone: Vec<i64> = looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
-    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&gone)?)
         .execute(&mut tx.conn)
         .await?;
@@ -273,9 +275,9 @@ pub(crate) async fn resend_all(
     upto: i64,
     now: Timestamp,
 ) -> Result<i64, Error> {
-    let dead: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 2 \
-         AND namespace = ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
+    let dead: Vec<Stands> = query(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 2 \
+         AND namespace = $2 AND place <= $3 ORDER BY place LIMIT $4",
     )
     .bind(channel.row)
     .bind(&channel.plan.namespace)
@@ -300,8 +302,8 @@ pub(crate) async fn revive(
     let lives = channel.channel().map_or(0, |plan| plan.delivery.expires_after.0);
     let rows: Vec<i64> = dead.iter().map(|stands| stands.d).collect();
     query(
-        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
-         head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
+        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = $2, expires = $3, ended = NULL, head = 0, \
+         place = $4 + j.ord FROM EACH($1 AS j: BIGINT) WHERE deliveries.d = j.value",
     )
     .bind(set(&rows)?)
     .bind(ms(now))
@@ -312,7 +314,8 @@ pub(crate) async fn revive(
     tx.ids.place += rows.len() as i64;
     let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
     let objects: Vec<String> = query_scalar(
-        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING object",
+        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM EACH($1 AS j: BIGINT)) \
+         RETURNING object",
     )
     .bind(set(&notifications)?)
     .fetch_all(&mut tx.conn)
@@ -341,7 +344,7 @@ impl Ledger {
     pub async fn chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
         // A look costs no transaction.
         let mut reader = self.readers.acquire().await?;
-        let left: Option<String> = query_scalar(reads::CHORE).bind("").fetch_optional(&mut *reader).await?;
+        let left: Option<String> = query_scalar(reads::CHORE).bind("").fetch_optional(&mut reader).await?;
         drop(reader);
         if left.is_none() {
             return Ok(None);

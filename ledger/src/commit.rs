@@ -15,11 +15,11 @@ use alerting::fold::Aggregate;
 use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Count, Dropped, Entry, EntryResult, Matched, SourcePlan};
-use sqlx::{query, query_as};
 use uuid::Uuid;
 
 use crate::activations::activate;
 use crate::counts::Groups;
+use crate::db::query;
 use crate::lately::Sampled;
 use crate::live::{Live, numbers};
 use crate::notify::{Draft, make};
@@ -156,8 +156,9 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
         })
         .collect();
     query(
-        "UPDATE partitions SET position = j.value ->> 2, progress = j.value ->> 3, high = j.value ->> 4 \
-         FROM jsonb_each(?1) j WHERE t = j.value ->> 0 AND p = j.value ->> 1",
+        "UPDATE partitions SET position = j.position, progress = j.progress, high = j.high \
+         FROM ROWS($1 AS j: t BIGINT, p BIGINT, position BIGINT, progress BIGINT, high BIGINT) \
+         WHERE partitions.t = j.t AND partitions.p = j.p",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -184,8 +185,8 @@ impl Take {
             rules.insert(*uid, Live { current, surveyed, ..Live::stored(object, None, None, None) });
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<Stored> = query_as(
-            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        let stored: Vec<Stored> = query(
+            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))",
         )
         .bind(set(&which)?)
         .fetch_all(&mut tx.conn)

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{query_as, query_scalar};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::db::{query, query_scalar};
 use crate::decisions::decide;
 use crate::leaving::leave;
 use crate::live::{Live, numbers};
@@ -150,7 +150,7 @@ impl Command for Step {
 /// in order.
 pub(crate) async fn closing(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid>, Error> {
     let uids: Vec<String> =
-        query_scalar("SELECT uid FROM leaving WHERE namespace = ?1 AND state IS NOT NULL")
+        query_scalar("SELECT uid FROM leaving WHERE namespace = $1 AND state IS NOT NULL")
             .bind(namespace)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -162,9 +162,9 @@ type Stored = (String, Option<i64>, Option<i64>, Option<String>);
 
 /// The rules of a namespace of which groups are due, suspended ones too: what was counted before is decided.
 async fn due(tx: &mut Tx, namespace: &str, closing: &HashSet<Uuid>) -> Result<BTreeMap<Uuid, Live>, Error> {
-    let rows: Vec<Stored> = query_as(
-        "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = ?1 AND (r.woken IS NOT NULL \
-         OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
+    let rows: Vec<Stored> = query(
+        "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = $1 \
+         AND (r.woken IS NOT NULL OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
     )
     .bind(namespace)
     .fetch_all(&mut tx.conn)
@@ -190,7 +190,7 @@ impl Ledger {
             loop {
                 let mut reader = self.readers.acquire().await?;
                 let rows: Vec<(i64, String, bool)> =
-                    query_as(sql).bind(after).bind(reads::SLICE).fetch_all(&mut *reader).await?;
+                    query(sql).bind(after).bind(reads::SLICE).fetch_all(&mut reader).await?;
                 let last = rows.last().map(|(r, ..)| *r).filter(|_| rows.len() as i64 >= reads::SLICE);
                 namespaces.extend(rows.into_iter().filter(|(.., left)| *left).map(|(_, of, _)| of));
                 let Some(r) = last else { break };
@@ -206,7 +206,7 @@ impl Ledger {
                 space.names.keys().map(|name| (namespace.as_str(), name.as_str(), before)).collect();
             let mut reader = self.readers.acquire().await?;
             let appeared: Option<String> =
-                query_scalar(reads::APPEARED).bind(set(&names)?).fetch_optional(&mut *reader).await?;
+                query_scalar(reads::APPEARED).bind(set(&names)?).fetch_optional(&mut reader).await?;
             namespaces.extend(appeared);
         }
         for namespace in namespaces {

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use domain::{DeliveryState, DropReason, Kind, Millis, Outcome};
 use jiff::Timestamp;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::db::{query, query_scalar};
 use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
 use crate::outcomes::{CHANNEL_DELETED, end};
 use crate::sql::{ms, set, time, uuid};
@@ -37,9 +37,9 @@ impl Command for Leases {
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
         let now = ms(self.now);
-        let rows: Vec<Leased> = query_as(
-            "SELECT d, n, c, lane, state, made, expires, numbered FROM deliveries WHERE lease <= ?1 \
-             ORDER BY lease LIMIT ?2",
+        let rows: Vec<Leased> = query(
+            "SELECT d, n, c, lane, state, made, expires, numbered FROM deliveries WHERE lease <= $1 \
+             ORDER BY lease LIMIT $2",
         )
         .bind(now)
         .bind(BATCH)
@@ -65,8 +65,9 @@ pub(crate) async fn break_off(
     let outcome = Outcome::Unknown { reason: why.to_owned() };
     let leased: Vec<_> = rows.iter().map(|row| (row.stands.d, row.numbered)).collect();
     query(
-        "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM jsonb_each(?1) j \
-             WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
+        "UPDATE attempts SET state = $2, ended = $3, outcome = $4, reason = $5 \
+         FROM ROWS($1 AS j: d BIGINT, number BIGINT) WHERE attempts.d = j.d AND attempts.number = j.number \
+         AND attempts.state = $6",
     )
     .bind(set(&leased)?)
     .bind(AttemptState::LeaseRanOut)
@@ -81,7 +82,7 @@ pub(crate) async fn break_off(
         .filter(|row| row.stands.state != DeliveryState::Pending)
         .map(|row| row.stands.d)
         .collect();
-    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
+    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&ended)?)
         .execute(&mut tx.conn)
         .await?;
@@ -120,9 +121,9 @@ impl Command for Old {
     type Answer = u64;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
-        let rows: Vec<Stands> = query_as(
+        let rows: Vec<Stands> = query(
             "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 AND lease IS NULL \
-             AND expires <= ?1 ORDER BY expires LIMIT ?2",
+             AND expires <= $1 ORDER BY expires LIMIT $2",
         )
         .bind(ms(self.now))
         .bind(BATCH)
@@ -170,7 +171,7 @@ impl Command for Prune {
         let mut pruned = Pruned::default();
         for (dead, before) in [(0, self.delivered_before), (1, self.dead_before)] {
             let rows: Vec<i64> = query_scalar(
-                "SELECT n FROM notifications WHERE dead = ?1 AND settled < ?2 ORDER BY settled LIMIT ?3",
+                "SELECT n FROM notifications WHERE dead = $1 AND settled < $2 ORDER BY settled LIMIT $3",
             )
             .bind(dead)
             .bind(before)
@@ -182,15 +183,15 @@ impl Command for Prune {
             pruned.more |= rows.len() as i64 >= PRUNED || removed < rows.len() as u64;
         }
         let letters = query(
-            "DELETE FROM dead_letters WHERE l IN \
-             (SELECT l FROM dead_letters WHERE stored < ?1 ORDER BY stored LIMIT ?2)",
+            "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE stored < $1 ORDER BY stored \
+             LIMIT $2)",
         )
         .bind(self.dead_before)
         .bind(PRUNED)
         .execute(&mut tx.conn)
         .await?;
-        pruned.letters += letters.rows_affected();
-        pruned.more |= letters.rows_affected() as i64 >= PRUNED;
+        pruned.letters += letters;
+        pruned.more |= letters as i64 >= PRUNED;
         if let Some(namespace) = &self.over {
             pruned.notifications += shrink(tx, namespace).await?;
             let dropped = letters::make_room(tx, namespace, 0, PRUNED).await?;
@@ -206,7 +207,7 @@ impl Command for Prune {
 /// Removes the oldest finished notifications of a namespace while it holds too many bytes of them: a batch; how many.
 async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     let held: Option<i64> =
-        query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'finished'")
+        query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'finished'")
             .bind(namespace)
             .fetch_optional(&mut tx.conn)
             .await?;
@@ -214,9 +215,9 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     if over <= 0 {
         return Ok(0);
     }
-    let oldest: Vec<(i64, String, i64)> = query_as(
-        "SELECT n, object, iif(bytes > 0, bytes, 512 + octet_length(body)) FROM notifications \
-         WHERE namespace = ?1 AND settled IS NOT NULL ORDER BY settled LIMIT ?2",
+    let oldest: Vec<(i64, String, i64)> = query(
+        "SELECT n, object, CASE WHEN bytes > 0 THEN bytes ELSE CAST(512 + octet_length(body) AS BIGINT) END \
+         FROM notifications WHERE namespace = $1 AND settled IS NOT NULL ORDER BY settled LIMIT $2",
     )
     .bind(namespace)
     .bind(PRUNED)
@@ -244,15 +245,15 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     tx.counted.history_dropped += removed;
     letters::add(tx, DropReason::HistoryDropped, &objects).await?;
     query(
-        "UPDATE schedules SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
-         WHERE uid = j.value ->> 0",
+        "UPDATE schedules SET history_dropped = history_dropped + j.dropped \
+         FROM ROWS($1 AS j: object TEXT, dropped BIGINT) WHERE schedules.uid = j.object",
     )
     .bind(set(&schedules.iter().collect::<Vec<_>>())?)
     .execute(&mut tx.conn)
     .await?;
     query(
-        "UPDATE channels SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
-         WHERE c = j.value ->> 0",
+        "UPDATE channels SET history_dropped = history_dropped + j.dropped \
+         FROM ROWS($1 AS j: channel BIGINT, dropped BIGINT) WHERE channels.c = j.channel",
     )
     .bind(set(&channels.iter().collect::<Vec<_>>())?)
     .execute(&mut tx.conn)
@@ -273,7 +274,7 @@ pub(crate) async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<(u64, HashMap<i6
     let which = set(rows)?;
     undelivered::dropped(tx, &which).await?;
     let found: Vec<(i64, Option<i64>)> =
-        query_as("SELECT d.d, d.c FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
+        query("SELECT d.d, d.c FROM EACH($1 AS j: BIGINT) CROSS JOIN deliveries d ON d.n = j.value LIMIT $2")
             .bind(&which)
             .bind(DELIVERIES)
             .fetch_all(&mut tx.conn)
@@ -284,19 +285,19 @@ pub(crate) async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<(u64, HashMap<i6
     let deliveries: Vec<i64> = found.into_iter().map(|(d, _)| d).collect();
     let deliveries = set(&deliveries)?;
     for sql in [
-        "DELETE FROM attempts WHERE d IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM attempts WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+        "DELETE FROM deliveries WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&deliveries).execute(&mut tx.conn).await?;
     }
     let removed = query(
-        "DELETE FROM notifications WHERE n IN (SELECT value FROM jsonb_each(?1)) \
-         AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n)",
+        "DELETE FROM notifications WHERE n IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND NOT EXISTS (SELECT 1 \
+         FROM deliveries x WHERE x.n = notifications.n)",
     )
     .bind(&which)
     .execute(&mut tx.conn)
     .await?;
-    Ok((removed.rows_affected(), channels))
+    Ok((removed, channels))
 }
 
 impl Ledger {
@@ -315,7 +316,7 @@ impl Ledger {
 
     async fn due(&self, sql: &'static str, at: i64) -> Result<bool, Error> {
         let mut reader = self.readers.acquire().await?;
-        let due: Option<i64> = query_scalar(sql).bind(at).fetch_optional(&mut *reader).await?;
+        let due: Option<i64> = query_scalar(sql).bind(at).fetch_optional(&mut reader).await?;
         Ok(due.is_some())
     }
 
@@ -339,7 +340,7 @@ impl Ledger {
             let found: Option<i64> = query_scalar(reads::NOTIFICATION_OLD)
                 .bind(dead)
                 .bind(before)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?;
             old |= found.is_some();
         }
@@ -355,11 +356,11 @@ impl Ledger {
         let mut after = (String::new(), String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query_as(reads::USAGE)
+            let usage: Vec<(String, String, i64)> = query(reads::USAGE)
                 .bind(&after.0)
                 .bind(&after.1)
                 .bind(reads::SLICE)
-                .fetch_all(&mut *reader)
+                .fetch_all(&mut reader)
                 .await?;
             let full = usage.len() as i64 >= reads::SLICE;
             let Some((namespace, kind, _)) = usage.last().cloned() else { break };

@@ -42,6 +42,10 @@ pub(crate) struct Sampled {
 }
 
 impl Sampled {
+    pub(crate) fn reason(&self) -> DropReason {
+        self.reason
+    }
+
     pub(crate) fn of(reason: DropReason, entry: &Entry, sample: Option<&DropSample>) -> Self {
         let within = |text: &str, most: usize| text.chars().take(most).collect();
         Self {

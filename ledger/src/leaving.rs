@@ -9,10 +9,10 @@ use alerting::decide::GroupState;
 use alerting::tell::Shown;
 use domain::{Digest, Sample};
 use jiff::Timestamp;
-use sqlx::{query, query_as};
 
 use crate::Error;
 use crate::catalog::Object;
+use crate::db::query;
 use crate::live::STEP_BYTES;
 use crate::notify::{Draft, targets};
 use crate::rules::{Rule, remove};
@@ -37,8 +37,8 @@ pub(crate) async fn leave(
     drafts: &mut Vec<Draft>,
     now: Timestamp,
 ) -> Result<Left, Error> {
-    let first: Option<(i64, String, Option<String>, i64)> = query_as(
-        "SELECT r, uid, state, since FROM leaving WHERE namespace = ?1 ORDER BY state IS NULL, r LIMIT 1",
+    let first: Option<(i64, String, Option<String>, i64)> = query(
+        "SELECT r, uid, state, since FROM leaving WHERE namespace = $1 ORDER BY state IS NULL, r LIMIT 1",
     )
     .bind(namespace)
     .fetch_optional(&mut tx.conn)
@@ -47,11 +47,11 @@ pub(crate) async fn leave(
     let mut left = Left { more: true, ..Left::default() };
     let object = tx.catalog.get(crate::sql::uuid(&uid)?).filter(|object| object.absent.is_none()).cloned();
     let state: Option<Digest> = state.map(|state| serde_json::from_str(&state)).transpose()?;
-    let groups: Vec<Group> = query_as(if state.is_some() {
-        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = ?1 AND firing IS NOT NULL \
-         ORDER BY firing, g LIMIT ?2"
+    let groups: Vec<Group> = query(if state.is_some() {
+        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = $1 AND firing IS NOT NULL \
+         ORDER BY firing, g LIMIT $2"
     } else {
-        "SELECT g, labels, '' AS state, NULL AS sample, bytes FROM groups WHERE r = ?1 LIMIT ?2"
+        "SELECT g, labels, '' AS state, NULL AS sample, bytes FROM groups WHERE r = $1 LIMIT $2"
     })
     .bind(row)
     .bind(tx.options.step.max(1) as i64)
@@ -60,8 +60,8 @@ pub(crate) async fn leave(
     if groups.is_empty() {
         // Of the ones whose alerts were closed the others follow; after those the row goes.
         let sql = match state {
-            Some(_) => "UPDATE leaving SET state = NULL WHERE r = ?1",
-            None => "DELETE FROM leaving WHERE r = ?1",
+            Some(_) => "UPDATE leaving SET state = NULL WHERE r = $1",
+            None => "DELETE FROM leaving WHERE r = $1",
         };
         query(sql).bind(row).execute(&mut tx.conn).await?;
         return Ok(left);
@@ -90,7 +90,7 @@ pub(crate) async fn leave(
         bytes += size;
     }
     remove(tx, &gone).await?;
-    query("UPDATE leaving SET groups = groups - ?2, bytes = bytes - ?3 WHERE r = ?1")
+    query("UPDATE leaving SET groups = groups - $2, bytes = bytes - $3 WHERE r = $1")
         .bind(row)
         .bind(gone.len() as i64)
         .bind(bytes)

@@ -13,6 +13,7 @@ mod chores;
 mod claim;
 mod commit;
 mod counts;
+mod db;
 mod decider;
 mod decisions;
 mod deliveries;
@@ -161,7 +162,6 @@ impl Command for Limit {
         // A pragma takes no parameter; the number is ours. The largest there is means no bound.
         let pages = if self.0 > 0 { self.0 } else { 4_294_967_294 };
         let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-        sqlx::raw_sql(pragma).execute(&mut tx.conn).await?;
-        Ok(())
+        tx.conn.raw(pragma).await
     }
 }

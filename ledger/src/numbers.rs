@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use domain::{DropReason, Kind};
-use sqlx::{query_as, query_scalar};
 
 use crate::catalog::Catalog;
+use crate::db::{query, query_scalar};
 use crate::reads::{self, SLICE};
 use crate::sql::time;
 use crate::{Counts, Error, Ledger};
@@ -46,7 +46,7 @@ impl Ledger {
         loop {
             let mut reader = self.readers.acquire().await?;
             let lags: Vec<(i64, i64, i64)> =
-                query_as(reads::LAG).bind(after.0).bind(after.1).bind(SLICE).fetch_all(&mut *reader).await?;
+                query(reads::LAG).bind(after.0).bind(after.1).bind(SLICE).fetch_all(&mut reader).await?;
             counts.lag += lags.iter().map(|(.., lag)| lag).sum::<i64>();
             let Some((t, p, _)) = lags.last().filter(|_| lags.len() as i64 >= SLICE) else { break };
             after = (*t, *p);
@@ -54,12 +54,8 @@ impl Ledger {
         let mut after = (String::new(), String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query_as(reads::USAGE)
-                .bind(&after.0)
-                .bind(&after.1)
-                .bind(SLICE)
-                .fetch_all(&mut *reader)
-                .await?;
+            let usage: Vec<(String, String, i64)> =
+                query(reads::USAGE).bind(&after.0).bind(&after.1).bind(SLICE).fetch_all(&mut reader).await?;
             for (_, kind, bytes) in &usage {
                 let Some(kind) = KINDS.into_iter().find(|name| name == kind) else { continue };
                 *counts.usage.entry(kind).or_default() += bytes;
@@ -79,7 +75,7 @@ impl Ledger {
         loop {
             let mut reader = self.readers.acquire().await?;
             let channels: Vec<ChannelRow> =
-                query_as(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
+                query(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut reader).await?;
             for row in &channels {
                 oldest = oldest.into_iter().chain(row.oldest).min();
                 let object = catalog.channel_at(row.c);
@@ -104,10 +100,10 @@ impl Ledger {
             after = last.c;
         }
         let mut reader = self.readers.acquire().await?;
-        let waits: Option<i64> = query_scalar(reads::OLDEST_WAITING).fetch_optional(&mut *reader).await?;
+        let waits: Option<i64> = query_scalar(reads::OLDEST_WAITING).fetch_optional(&mut reader).await?;
         counts.oldest_pending = oldest.into_iter().chain(waits).min().map(time);
-        counts.waiting = query_scalar(reads::WAITING).bind(COUNTED).fetch_one(&mut *reader).await?;
-        counts.firing = query_scalar(reads::FIRING).bind(COUNTED).fetch_one(&mut *reader).await?;
+        counts.waiting = query_scalar(reads::WAITING).bind(COUNTED).fetch_one(&mut reader).await?;
+        counts.firing = query_scalar(reads::FIRING).bind(COUNTED).fetch_one(&mut reader).await?;
         Ok(())
     }
 
@@ -116,7 +112,7 @@ impl Ledger {
         loop {
             let mut reader = self.readers.acquire().await?;
             let rules: Vec<(i64, i64, i64, i64, i64)> =
-                query_as(reads::RULES).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
+                query(reads::RULES).bind(after).bind(SLICE).fetch_all(&mut reader).await?;
             for (_, matched, late, dead_lettered, groups) in &rules {
                 counts.matched += matched;
                 counts.late += late;
@@ -130,12 +126,8 @@ impl Ledger {
         let mut after = (0, String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let drops: Vec<(i64, String, i64)> = query_as(reads::DROPS)
-                .bind(after.0)
-                .bind(&after.1)
-                .bind(SLICE)
-                .fetch_all(&mut *reader)
-                .await?;
+            let drops: Vec<(i64, String, i64)> =
+                query(reads::DROPS).bind(after.0).bind(&after.1).bind(SLICE).fetch_all(&mut reader).await?;
             for (_, reason, count) in &drops {
                 *unmatched.entry(DropReason::of(reason)).or_default() += count;
             }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry};
-use sqlx::query_scalar;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::commit::{Take, Taken, UNRENDERED, check};
+use crate::db::query_scalar;
 use crate::notify::targets;
 use crate::rules::Rule;
 use crate::texts::{Ask, Left, Of};
@@ -170,7 +170,7 @@ impl Ledger {
                 .bind(&entry.topic)
                 .bind(&entry.topic_id)
                 .bind(entry.partition)
-                .fetch_optional(&mut **reader)
+                .fetch_optional(reader)
                 .await;
             if position.map_or(true, |position| position == Some(entry.from)) {
                 likely.insert(at);

@@ -12,10 +12,10 @@ use alerting::tell::{Shown, Subject};
 use domain::{Alert, Cause, Digest, Notification, Plan, RulePlan, ids};
 use jiff::Timestamp;
 use protocol::messages::Matched;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
+use crate::db::{query, query_scalar};
 use crate::notify::{Draft, To};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
@@ -140,19 +140,19 @@ pub(crate) async fn changed(
     let old = old.filter(|_| wanted).map(serde_json::to_string).transpose()?;
     let row = next_row(tx).await?;
     query(
-        "INSERT INTO leaving (r, namespace, uid, state, since, groups, bytes) SELECT r, namespace, uid, ?2, ?3, \
-         groups, bytes FROM rules WHERE r = ?1 AND EXISTS (SELECT 1 FROM groups g WHERE g.r = ?1)",
+        "INSERT INTO leaving (r, namespace, uid, state, since, groups, bytes) SELECT r, namespace, uid, $2, $3, \
+         groups, bytes FROM rules WHERE r = $1 AND EXISTS (SELECT 1 FROM groups g WHERE g.r = $1)",
     )
     .bind(object.row)
     .bind(old)
     .bind(ms(now))
     .execute(&mut tx.conn)
     .await?;
-    query("DELETE FROM activations WHERE r = ?1").bind(object.row).execute(&mut tx.conn).await?;
+    query("DELETE FROM activations WHERE r = $1").bind(object.row).execute(&mut tx.conn).await?;
     for sql in [
-        "UPDATE drops SET r = ?2 WHERE r = ?1",
-        "UPDATE rules SET r = ?2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
-         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = ?1",
+        "UPDATE drops SET r = $2 WHERE r = $1",
+        "UPDATE rules SET r = $2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
+         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = $1",
     ] {
         query(sql).bind(object.row).bind(row).execute(&mut tx.conn).await?;
     }
@@ -162,7 +162,7 @@ pub(crate) async fn changed(
 /// A row for a rule that nothing refers to.
 pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
     let row = query_scalar(
-        "SELECT 1 + max((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
+        "SELECT 1 + GREATEST((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
     )
     .fetch_one(&mut tx.conn)
     .await?;
@@ -171,7 +171,7 @@ pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
 
 /// The rule goes on after it was suspended: what came meanwhile it has not seen, so it is active anew.
 pub(crate) async fn resumed(tx: &mut Tx, object: &Object) -> Result<(), Error> {
-    for sql in ["DELETE FROM activations WHERE r = ?1", "UPDATE rules SET observed = NULL WHERE r = ?1"] {
+    for sql in ["DELETE FROM activations WHERE r = $1", "UPDATE rules SET observed = NULL WHERE r = $1"] {
         query(sql).bind(object.row).execute(&mut tx.conn).await?;
     }
     Ok(())
@@ -184,10 +184,10 @@ pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
     }
     let which = set(rules)?;
     for sql in [
-        "INSERT INTO leaving (r, namespace, uid, since, groups, bytes) SELECT r, namespace, uid, 0, groups, bytes \
-         FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1)) \
-         AND EXISTS (SELECT 1 FROM groups g WHERE g.r = rules.r)",
-        "DELETE FROM activations WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        "INSERT INTO leaving (r, namespace, uid, since, groups, bytes) SELECT r, namespace, uid, 0, groups, \
+         bytes FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND EXISTS (SELECT 1 \
+         FROM groups g WHERE g.r = rules.r)",
+        "DELETE FROM activations WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }
@@ -201,8 +201,8 @@ pub(crate) async fn remove(tx: &mut Tx, groups: &[i64]) -> Result<(), Error> {
     }
     let which = set(groups)?;
     for sql in [
-        "DELETE FROM buckets WHERE g IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM buckets WHERE g IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+        "DELETE FROM groups WHERE g IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }

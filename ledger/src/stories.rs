@@ -7,11 +7,10 @@ use std::collections::HashMap;
 
 use domain::{AttemptRecord, DeliveryRecord, DeliveryState, Kind};
 use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
+use crate::db::{Conn, query, query_scalar};
 use crate::reads::{self, PAGE};
 use crate::sql::{ms, set, time, uuid};
 use crate::{Error, Ledger};
@@ -140,7 +139,7 @@ impl Ledger {
         let id = id.to_string();
         for sql in [reads::NOTIFICATION, reads::NOTIFICATION_OF] {
             let n: Option<i64> =
-                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut *reader).await?;
+                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut reader).await?;
             if let Some(n) = n.filter(|n| *n > before(&self.shared.catalog(), namespace)) {
                 return story(&mut reader, n, &self.shared.catalog()).await;
             }
@@ -154,17 +153,17 @@ impl Ledger {
     pub async fn notifications(
         &self,
         namespace: &str,
-        query: NotificationQuery,
+        asked: NotificationQuery,
     ) -> Result<NotificationList, Error> {
         let catalog = self.shared.catalog();
-        let wanted = Wanted::of(&query, namespace, &catalog)?;
+        let wanted = Wanted::of(&asked, namespace, &catalog)?;
         let mut reader = self.people.acquire().await?;
-        let before = match query.after {
+        let before = match asked.after {
             None => i64::MAX,
             Some(id) => query_scalar(reads::NOTIFICATION)
                 .bind(id.to_string())
                 .bind(namespace)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?
                 .ok_or_else(|| Error::NotFound(format!("notification {id} to go on from (begin anew)")))?,
         };
@@ -174,7 +173,7 @@ impl Ledger {
         // What is older is of those before too.
         looked.retain(|(n, _)| *n > of_before);
         let chosen = chosen(&mut reader, namespace, &looked, &wanted).await?;
-        let limit = query.limit.unwrap_or(100).clamp(1, 500) as usize;
+        let limit = asked.limit.unwrap_or(100).clamp(1, 500) as usize;
         let mut list = NotificationList { items: Vec::new(), next: None };
         let mut bytes = 0;
         for n in &chosen {
@@ -191,7 +190,7 @@ impl Ledger {
         // All that was looked at is told; there is more where that was a full page.
         if let (Some((end, _)), true) = (looked.last(), full) {
             let end: Option<(String, i64)> =
-                query_as(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
+                query(reads::NOTIFICATION_ID).bind(*end).fetch_optional(&mut reader).await?;
             // What comes after is older still.
             let end = end.filter(|(_, created)| wanted.since.is_none_or(|since| *created >= since));
             list.next = end.map(|(id, _)| uuid(&id)).transpose()?;
@@ -260,7 +259,7 @@ impl Wanted {
 
 /// The rows to look at next, with their namespaces.
 async fn page(
-    reader: &mut SqliteConnection,
+    reader: &mut Conn,
     namespace: &str,
     wanted: &Wanted,
     before: i64,
@@ -269,7 +268,7 @@ async fn page(
         return Ok(Vec::new());
     }
     if let Some(uid) = wanted.object {
-        let sql = query_as(reads::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(LOOKED_AT);
+        let sql = query(reads::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(LOOKED_AT);
         return Ok(sql.fetch_all(reader).await?);
     }
     let rows: Vec<i64> = query_scalar(reads::PAGE_OF_NAMESPACE)
@@ -283,7 +282,7 @@ async fn page(
 
 /// Those that are asked for, newest first.
 async fn chosen(
-    reader: &mut SqliteConnection,
+    reader: &mut Conn,
     namespace: &str,
     looked: &[(i64, String)],
     wanted: &Wanted,
@@ -296,9 +295,9 @@ async fn chosen(
     let mut chosen: Vec<i64> = query_scalar(reads::CHOSEN)
         .bind(set(&rows)?)
         .bind(object.map(|uid| uid.to_string()))
-        .bind(since)
-        .bind(channel)
-        .bind(state)
+        .bind(*since)
+        .bind(*channel)
+        .bind(*state)
         .fetch_all(reader)
         .await?;
     chosen.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
@@ -306,25 +305,20 @@ async fn chosen(
 }
 
 /// A notification with its deliveries and attempts, within bounds; none if there is none.
-async fn story(
-    reader: &mut SqliteConnection,
-    n: i64,
-    catalog: &Catalog,
-) -> Result<Option<NotificationStory>, Error> {
-    let body: Option<String> = query_scalar(reads::BODY).bind(n).fetch_optional(&mut *reader).await?;
+async fn story(reader: &mut Conn, n: i64, catalog: &Catalog) -> Result<Option<NotificationStory>, Error> {
+    let body: Option<String> = query_scalar(reads::BODY).bind(n).fetch_optional(reader).await?;
     let Some(body) = body else { return Ok(None) };
     let deliveries: Vec<Delivery> =
-        query_as(reads::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(&mut *reader).await?;
+        query(reads::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(reader).await?;
     let deliveries_left_out = if deliveries.len() < DELIVERIES {
         0
     } else {
-        let all: i64 =
-            query_scalar(reads::DELIVERY_COUNT).bind(n).bind(COUNTED).fetch_one(&mut *reader).await?;
+        let all: i64 = query_scalar(reads::DELIVERY_COUNT).bind(n).bind(COUNTED).fetch_one(reader).await?;
         (all - deliveries.len() as i64).max(0)
     };
     let each = (ALL_ATTEMPTS / deliveries.len().max(1)).clamp(1, ATTEMPTS);
     let rows: Vec<Attempt> =
-        query_as(reads::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
+        query(reads::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
     let mut attempts: HashMap<i64, Vec<AttemptRecord>> = HashMap::new();
     for row in rows {
         attempts.entry(row.d).or_default().push(AttemptRecord {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use domain::{DeliveryState, Verdict};
 use protocol::messages::{LastNotification, Told, Undelivered};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::{Catalog, Object};
+use crate::db::{query, query_scalar};
 use crate::deliveries::Change;
 use crate::sql::{set, time, uuid};
 use crate::writer::Tx;
@@ -53,7 +53,7 @@ pub(crate) fn mark(tx: &mut Tx, changes: &[Change], told: Vec<(i64, String, bool
 /// Marks those of whose notifications, about to be removed, some were dead.
 pub(crate) async fn dropped(tx: &mut Tx, notifications: &str) -> Result<(), Error> {
     let objects: Vec<String> = query_scalar(
-        "SELECT DISTINCT n.object FROM jsonb_each(?1) j JOIN notifications n ON n.n = j.value \
+        "SELECT DISTINCT n.object FROM EACH($1 AS j: BIGINT) JOIN notifications n ON n.n = j.value \
          JOIN undelivered u ON u.namespace = n.namespace AND u.object = n.object",
     )
     .bind(notifications)
@@ -68,7 +68,8 @@ pub(crate) async fn dropped(tx: &mut Tx, notifications: &str) -> Result<(), Erro
 /// Forgets the counts of objects that are gone.
 pub(crate) async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     query(
-        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))",
+        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT namespace, object \
+         FROM ROWS($1 AS j: namespace TEXT, object TEXT))",
     )
     .bind(keys(gone)?)
     .execute(&mut tx.conn)
@@ -105,11 +106,12 @@ pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap
     for (uid, last) in last(tx, &keys).await? {
         told.entry(uid).or_default().last = Some(last);
     }
-    let rows: Vec<Row> = query_as(
-        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason FROM jsonb_each(?1) j \
-         CROSS JOIN undelivered u ON u.namespace = j.value ->> 0 AND u.object = j.value ->> 1 \
-         AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient FROM undelivered x \
-         WHERE x.namespace = j.value ->> 0 AND x.object = j.value ->> 1 LIMIT ?2) ORDER BY u.channel, u.since",
+    let rows: Vec<Row> = query(
+        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason \
+         FROM ROWS($1 AS j: namespace TEXT, object TEXT) CROSS JOIN undelivered u ON u.namespace = j.namespace \
+         AND u.object = j.object AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient \
+         FROM undelivered x WHERE x.namespace = j.namespace AND x.object = j.object LIMIT $2) \
+         ORDER BY u.channel, u.since",
     )
     .bind(&keys)
     .bind(LOOKED_AT)
@@ -147,17 +149,17 @@ fn concerns(catalog: &Catalog, uid: Uuid, channel: &str, recipient: &str) -> boo
 
 /// The last notification of each of these, with what came of it.
 async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, Error> {
-    let rows: Vec<(i64, String, String, i64)> = query_as(
-        "SELECT n.n, n.object, n.id, n.created FROM jsonb_each(?1) j CROSS JOIN notifications n \
-         ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.value ->> 1)",
+    let rows: Vec<(i64, String, String, i64)> = query(
+        "SELECT n.n, n.object, n.id, n.created FROM ROWS($1 AS j: namespace TEXT, object TEXT) \
+         CROSS JOIN notifications n ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.object)",
     )
     .bind(keys)
     .fetch_all(&mut tx.conn)
     .await?;
     let which: Vec<i64> = rows.iter().map(|(n, ..)| *n).collect();
-    let deliveries: Vec<(i64, i64, String)> = query_as(
-        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.d IN \
-         (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT ?2) ORDER BY d.d",
+    let deliveries: Vec<(i64, i64, String)> = query(
+        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM EACH($1 AS j: BIGINT) CROSS JOIN deliveries d \
+         ON d.d IN (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT $2) ORDER BY d.d",
     )
     .bind(set(&which)?)
     .bind(DELIVERIES)

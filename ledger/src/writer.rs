@@ -16,11 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, query};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use crate::db::{Conn, query};
 use crate::queue::Queue;
 use crate::{Error, Options, Topic, WriterMetrics, catalog::Catalog, published::Published};
 
@@ -44,7 +43,7 @@ pub(crate) trait Command: Send + 'static {
 
 /// The write connection and what commands need beside it.
 pub(crate) struct Tx {
-    pub(crate) conn: SqliteConnection,
+    pub(crate) conn: Conn,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) options: Options,
     pub(crate) ids: Ids,
