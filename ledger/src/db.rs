@@ -57,6 +57,17 @@ impl Conn {
         }
     }
 
+    /// Begins a transaction that writes.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        let begin = match self.handle() {
+            // Else the lock is asked for at the first write, too late to wait for it.
+            Handle::Sqlite(_) => "BEGIN IMMEDIATE",
+            Handle::Postgres(_) => "BEGIN",
+        };
+        query(begin).execute(self).await?;
+        Ok(())
+    }
+
     /// Runs text as it is, for one engine.
     pub(crate) async fn raw(&mut self, sql: impl sqlx::SqlSafeStr) -> Result<(), Error> {
         match self.handle() {

@@ -316,7 +316,7 @@ impl Ledger {
 
     async fn due(&self, sql: &'static str, at: i64) -> Result<bool, Error> {
         let mut reader = self.readers.acquire().await?;
-        let due: Option<i64> = query_scalar(sql).bind(at).fetch_optional(&mut reader).await?;
+        let due: Option<i32> = query_scalar(sql).bind(at).fetch_optional(&mut reader).await?;
         Ok(due.is_some())
     }
 
@@ -337,7 +337,7 @@ impl Ledger {
         let mut old = self.due(reads::LETTER_OLD, dead_before).await?;
         for (dead, before) in [(0, delivered_before), (1, dead_before)] {
             let mut reader = self.readers.acquire().await?;
-            let found: Option<i64> = query_scalar(reads::NOTIFICATION_OLD)
+            let found: Option<i32> = query_scalar(reads::NOTIFICATION_OLD)
                 .bind(dead)
                 .bind(before)
                 .fetch_optional(&mut reader)

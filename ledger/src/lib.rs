@@ -33,6 +33,7 @@ mod outcomes;
 mod parts;
 mod plans;
 mod positions;
+mod postgres;
 mod published;
 mod queue;
 mod reads;
@@ -48,14 +49,14 @@ mod workers;
 mod writer;
 
 pub use api::{
-    Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView, WriterMetrics,
+    Counts, Database, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView,
+    WriterMetrics,
 };
 pub use claim::Handed;
 pub use error::Error;
 pub use origins::Made;
 pub use workers::There;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,13 +86,27 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens or creates the ledger at `path`, brings its schema up to date and checks it. The file belongs to this
-    /// process until the ledger is closed or the process ends.
-    pub async fn open(path: &Path, options: Options, render: Arc<dyn Render>) -> Result<Self, Error> {
-        let lock = open::lock(path)?;
-        let conn = open::connect(path, options.check).await?;
-        let readers = open::readers(path, options.readers).await?;
-        let people = open::readers(path, options.readers).await?;
+    /// Opens or creates a ledger, brings its schema up to date and checks it. The database belongs to this process until the
+    /// ledger is closed or the process ends.
+    pub async fn open(
+        database: impl Into<Database>,
+        options: Options,
+        render: Arc<dyn Render>,
+    ) -> Result<Self, Error> {
+        let (lock, conn, readers, people) = match database.into() {
+            Database::Sqlite(path) => (
+                Some(open::lock(&path)?),
+                open::connect(&path, options.check).await?,
+                open::readers(&path, options.readers).await?,
+                open::readers(&path, options.readers).await?,
+            ),
+            Database::Postgres(url) => (
+                None,
+                postgres::connect(&url).await?,
+                postgres::readers(&url, options.readers).await?,
+                postgres::readers(&url, options.readers).await?,
+            ),
+        };
         let quotas = (options.max_finished_bytes, options.max_letter_bytes);
         let (texts, patience) = (Texts::new(render, &options), options.patience.std());
         let (id, tx) = open::load(conn, options).await?;

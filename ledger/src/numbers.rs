@@ -45,7 +45,7 @@ impl Ledger {
         let mut after = (-1, -1);
         loop {
             let mut reader = self.readers.acquire().await?;
-            let lags: Vec<(i64, i64, i64)> =
+            let lags: Vec<(i64, i32, i64)> =
                 query(reads::LAG).bind(after.0).bind(after.1).bind(SLICE).fetch_all(&mut reader).await?;
             counts.lag += lags.iter().map(|(.., lag)| lag).sum::<i64>();
             let Some((t, p, _)) = lags.last().filter(|_| lags.len() as i64 >= SLICE) else { break };

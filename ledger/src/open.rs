@@ -101,7 +101,7 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
         .pragma("cache_size", "-4000")
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
-    Ok(Readers::new(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
+    Ok(Readers::Sqlite(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
 }
 
 /// What the writer starts with.

@@ -6,6 +6,7 @@
 
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 
 use crate::Error;
@@ -22,13 +23,13 @@ const LOOKS: u32 = 5_000;
 
 /// Read-only connections.
 #[derive(Clone)]
-pub(crate) struct Readers(SqlitePool);
+pub(crate) enum Readers {
+    Sqlite(SqlitePool),
+    /// Its connections have a `statement_timeout`.
+    Postgres(PgPool),
+}
 
 impl Readers {
-    pub(crate) fn new(pool: SqlitePool) -> Self {
-        Self(pool)
-    }
-
     /// A connection for one read, with its budget of steps.
     pub(crate) async fn acquire(&self) -> Result<Conn, Error> {
         self.within(LOOKS).await
@@ -36,19 +37,32 @@ impl Readers {
 
     /// A connection that is free now.
     pub(crate) async fn try_acquire(&self) -> Option<Conn> {
-        let mut reader = self.0.try_acquire()?;
-        budget(&mut reader, LOOKS).await.ok()?;
-        Some(Conn::SqliteReader(reader))
+        match self {
+            Self::Sqlite(pool) => {
+                let mut reader = pool.try_acquire()?;
+                budget(&mut reader, LOOKS).await.ok()?;
+                Some(Conn::SqliteReader(reader))
+            }
+            Self::Postgres(pool) => pool.try_acquire().map(Conn::PostgresReader),
+        }
     }
 
     async fn within(&self, looks: u32) -> Result<Conn, Error> {
-        let mut reader = self.0.acquire().await?;
-        budget(&mut reader, looks).await?;
-        Ok(Conn::SqliteReader(reader))
+        match self {
+            Self::Sqlite(pool) => {
+                let mut reader = pool.acquire().await?;
+                budget(&mut reader, looks).await?;
+                Ok(Conn::SqliteReader(reader))
+            }
+            Self::Postgres(pool) => Ok(Conn::PostgresReader(pool.acquire().await?)),
+        }
     }
 
     pub(crate) async fn close(&self) {
-        self.0.close().await;
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
     }
 }
 
@@ -93,16 +107,16 @@ reads! {
     BODY = "SELECT body FROM notifications WHERE n = $1";
     /// Its first deliveries.
     DELIVERIES =
-        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head, d.state, substr(d.reason, 1, 1200) AS reason, \
+        "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head = 1 AS head, d.state, substr(d.reason, 1, 1200) AS reason, \
          d.numbered, d.due, d.lease, d.expires, c.paused, n.object, EXISTS (SELECT 1 FROM chores x \
          WHERE x.namespace = d.namespace AND x.kind = 'object' AND x.name = n.object) AS leaving \
          FROM deliveries d CROSS JOIN notifications n ON n.n = d.n LEFT JOIN channels c ON c.c = d.c \
          WHERE d.n = $1 ORDER BY d.d LIMIT $2";
     /// How many there are.
-    DELIVERY_COUNT = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE n = $1 LIMIT $2)";
+    DELIVERY_COUNT = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE n = $1 LIMIT $2) x";
     /// The last attempts of each of the first deliveries.
     ATTEMPTS =
-        "SELECT a.d, a.number, a.started, a.ended, a.outcome, CASE \
+        "SELECT a.d, CAST(a.number AS INTEGER) AS number, a.started, a.ended, a.outcome, CASE \
          WHEN length(a.reason) > 500 THEN substr(a.reason, 1, 500) || '…' ELSE a.reason END AS reason \
          FROM (SELECT d, numbered FROM deliveries WHERE n = $1 ORDER BY d LIMIT $2) d CROSS JOIN attempts a \
          ON a.d = d.d AND a.number > d.numbered - $3";
@@ -154,7 +168,7 @@ reads! {
     /// How many wait for a channel that does not exist, up to a bound.
     WAITING =
         "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE namespace > '' AND state = 0 AND c IS NULL \
-         LIMIT $1)";
+         LIMIT $1) x";
     /// Partitions after one, with their lag.
     LAG =
         "SELECT t, p, GREATEST(high - position, 0) FROM partitions WHERE (t, p) > ($1, $2) ORDER BY t, p \
@@ -164,7 +178,7 @@ reads! {
         "SELECT r, matched, late, dead_lettered, groups FROM rules WHERE r > $1 ORDER BY r LIMIT $2";
     /// How many groups fire, up to a bound.
     FIRING =
-        "SELECT count(*) FROM (SELECT 1 FROM groups WHERE r > 0 AND firing IS NOT NULL LIMIT $1)";
+        "SELECT count(*) FROM (SELECT 1 FROM groups WHERE r > 0 AND firing IS NOT NULL LIMIT $1) x";
     /// An attempt of a namespace's pool whose process is not among these, of one of these instances or of any.
     ABANDONED =
         "SELECT d.d FROM deliveries d INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d \

@@ -129,7 +129,7 @@ impl Handle {
             return Ok(again(1));
         }
         let all: i64 = query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = $1 AND state = 2 LIMIT $2)",
+            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = $1 AND state = 2 LIMIT $2) x",
         )
         .bind(channel.row)
         .bind(MOST)

@@ -258,8 +258,8 @@ async fn topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<Topics>, Er
         return Ok(Vec::new());
     }
     let rows: Vec<(String, String, String, i64, i32, i64)> = query(
-        "SELECT s.namespace, s.key, t.name, t.t, (SELECT count(*) FROM partitions p \
-         WHERE p.t = t.t), (SELECT CAST(coalesce(sum(GREATEST(p.high - p.position, 0)), 0) AS BIGINT) \
+        "SELECT s.namespace, s.key, t.name, t.t, (SELECT CAST(count(*) AS INTEGER) \
+         FROM partitions p WHERE p.t = t.t), (SELECT CAST(coalesce(sum(GREATEST(p.high - p.position, 0)), 0) AS BIGINT) \
          FROM partitions p WHERE p.t = t.t) FROM ROWS($1 AS j: namespace TEXT, key TEXT) CROSS JOIN sources s \
          ON s.namespace = j.namespace AND s.key = j.key CROSS JOIN topics t ON t.s = s.s",
     )

@@ -265,14 +265,20 @@ impl Door {
 }
 
 /// Starts the writer. It ends when the last door is gone, and gives up the lock as its last act.
-pub(crate) fn start(tx: Tx, shared: Arc<Shared>, lock: File) -> (Door, tokio::task::JoinHandle<()>) {
+pub(crate) fn start(tx: Tx, shared: Arc<Shared>, lock: Option<File>) -> (Door, tokio::task::JoinHandle<()>) {
     let (bell, woken) = mpsc::channel(1);
     let queue = Arc::new(Queue::default());
     let task = tokio::spawn(run(tx, shared, Arc::clone(&queue), woken, lock));
     (Door { queue, bell }, task)
 }
 
-async fn run(mut tx: Tx, shared: Arc<Shared>, queue: Arc<Queue>, mut woken: mpsc::Receiver<()>, lock: File) {
+async fn run(
+    mut tx: Tx,
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    mut woken: mpsc::Receiver<()>,
+    lock: Option<File>,
+) {
     while !tx.closing && woken.recv().await.is_some() {
         drain(&mut tx, &shared, &queue).await;
     }
@@ -324,7 +330,7 @@ async fn transaction(
     most: usize,
     begun: Instant,
 ) -> Result<(), Error> {
-    tx.sql("BEGIN IMMEDIATE").await?;
+    tx.conn.begin().await?;
     if most <= 1
         && let [only] = &mut jobs[..]
     {
