@@ -15,8 +15,8 @@ use sqlx::{ConnectOptions as _, query, query_as, query_scalar, raw_sql};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
-use crate::reads::Readers;
-use crate::writer::{Dirty, Ids, Tx};
+use crate::queries::Readers;
+use crate::writer::{DirtyObjects, RowIds, Tx};
 use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own, which also raises `user_version`. Not by `sqlx::migrate!`: a hub of
@@ -33,7 +33,7 @@ const MIGRATIONS: [&str; 8] = [
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
-pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -47,7 +47,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// The write connection, with the schema up to date.
-pub(crate) async fn connect(path: &Path, check: bool) -> Result<SqliteConnection, Error> {
+pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<SqliteConnection, Error> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -68,11 +68,11 @@ pub(crate) async fn connect(path: &Path, check: bool) -> Result<SqliteConnection
             return Err(Error::Corrupt(said));
         }
     }
-    migrate(&mut conn).await?;
+    run_migrations(&mut conn).await?;
     Ok(conn)
 }
 
-async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
+async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
     let found: i64 = query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
@@ -90,7 +90,7 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
 }
 
 /// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
-pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
+pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -104,7 +104,7 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
 }
 
 /// What the writer starts with.
-pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
+pub(crate) async fn load_tx(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', ?1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
@@ -120,8 +120,8 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
     let feed: Option<String> =
         query_scalar("SELECT value FROM meta WHERE key = 'feed'").fetch_optional(&mut conn).await?;
     let status = status.max(feed.and_then(|version| version.parse().ok()).unwrap_or(0));
-    let catalog = catalog(&mut conn).await?;
-    let mut dirty = Dirty::default();
+    let catalog = load_catalog(&mut conn).await?;
+    let mut dirty = DirtyObjects::default();
     for uid in catalog.objects.keys() {
         dirty.mark(*uid, false);
     }
@@ -129,7 +129,7 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
         conn,
         catalog: Arc::new(catalog),
         options,
-        ids: Ids { notification, delivery, place, status },
+        ids: RowIds { notification, delivery, place, status },
         dirty,
         published: crate::published::Published::default(),
         wakes: std::collections::HashSet::new(),
@@ -140,7 +140,7 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
     Ok((crate::sql::uuid(&id)?, tx))
 }
 
-async fn catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
+async fn load_catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
     let rows: Vec<(String, i64)> = query_as("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules")
         .fetch_all(&mut *conn)
         .await?;
@@ -157,6 +157,6 @@ async fn catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
         catalog.put(Object::new(plan, row, resumed, absent));
     }
     catalog.rebuild_all();
-    crate::origins::load(conn, &mut catalog).await?;
+    crate::namespaces::load_known(conn, &mut catalog).await?;
     Ok(catalog)
 }
