@@ -12,25 +12,25 @@ use protocol::messages::Entry;
 use uuid::Uuid;
 
 use crate::Error;
-use crate::db::{query, query_scalar};
-use crate::live::Live;
-use crate::positions::Topic;
+use crate::engine::{query, query_scalar};
+use crate::positions::StoredTopic;
+use crate::rule_updates::RuleUpdate;
 use crate::sql::set;
 use crate::writer::Tx;
 
 /// A rule is active in a partition from the first accepted entry that was folded with it. By event time it has seen all from
 /// its first record there on, but not from before where the partition stood; where there is no record to read, from the clock on.
 /// Before either is told, nobody knows: what was read without the rule may be later than where the partition stood.
-pub(crate) async fn activate(
+pub(crate) async fn activate_rules(
     tx: &mut Tx,
     namespace: &str,
     (accepted, stood): (&[&Entry], &[Option<i64>]),
-    topics: &HashMap<String, Topic>,
-    rules: &mut BTreeMap<Uuid, Live>,
+    topics: &HashMap<String, StoredTopic>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<(), Error> {
     let mut rows = Vec::new();
     for rule in rules.values().filter(|rule| rule.current) {
-        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads(&entry.topic)) {
+        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads_topic(&entry.topic)) {
             if let Some(topic) = topics.get(&entry.topic) {
                 let since = if entry.to > entry.from {
                     (*stood).max(entry.since_ms).or(entry.progress_ms)
@@ -61,15 +61,15 @@ pub(crate) async fn activate(
 }
 
 /// A row of `activations`.
-type Active = (i64, i64, i32, i64, Option<i64>);
+type ActivationRow = (i64, i64, i32, i64, Option<i64>);
 
 /// Leaves out what is new where the namespace has no room for it; its rules say so, and are not ready. There it is tried again
 /// by the next commit.
 async fn bound_activations(
     tx: &mut Tx,
     namespace: &str,
-    rows: &mut Vec<Active>,
-    rules: &mut BTreeMap<Uuid, Live>,
+    rows: &mut Vec<ActivationRow>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<(), Error> {
     let held: i64 =
         query_scalar("SELECT CAST(coalesce(sum(activations), 0) AS BIGINT) FROM rules WHERE namespace = $1")
@@ -101,7 +101,7 @@ async fn bound_activations(
     });
     for rule in rules.values_mut() {
         if let Some(count) = left_out.get(&rule.object.row) {
-            *rule.numbers.dropped.entry(DropReason::ActivationsFull).or_default() += count;
+            *rule.delta.dropped.entry(DropReason::ActivationsFull).or_default() += count;
         }
     }
     Ok(())

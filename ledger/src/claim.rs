@@ -16,18 +16,18 @@ use serde_json::value::RawValue;
 
 use crate::catalog::{Catalog, Object};
 use crate::chores;
-use crate::db::{Conn, query, query_scalar};
+use crate::engine::{Conn, query, query_scalar};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// What is handed out: notifications as they are stored.
-pub type Handed = Claimed<Box<RawValue>>;
+pub type RawClaimed = Claimed<Box<RawValue>>;
 
 /// Tokens are fractions of time; a whole one may lack the last bit.
-const NEARLY: f64 = 1e-6;
+const ROUNDING: f64 = 1e-6;
 /// When a delivery whose object is gone is looked at again, after its grace, ms: by then it has ended.
-const HELD: i64 = 60_000;
+const RECHECK_MS: i64 = 60_000;
 
 /// A channel's budget and first due delivery.
 #[derive(Debug, sqlx::FromRow)]
@@ -49,10 +49,10 @@ impl Budget {
     }
 
     /// When something can be handed out; none when nothing waits. It may be in the past.
-    fn next(&self, rate: Option<RateLimit>) -> Option<i64> {
+    fn next_at(&self, rate: Option<RateLimit>) -> Option<i64> {
         let from = self.due?.max(self.paused.unwrap_or(i64::MIN));
         let (Some(rate), Some(refilled)) = (rate, self.refilled) else { return Some(from) };
-        if self.tokens >= 1.0 - NEARLY {
+        if self.tokens >= 1.0 - ROUNDING {
             return Some(from);
         }
         let wait = (1.0 - self.tokens) * 60_000.0 / f64::from(rate.per_minute.max(1));
@@ -60,20 +60,24 @@ impl Budget {
     }
 }
 
-async fn budgets(
+async fn load_budgets(
     conn: &mut Conn,
     channels: &HashMap<i64, &Object>,
     pool: Pool,
 ) -> Result<Vec<Budget>, Error> {
     let rows: Vec<i64> = channels.keys().copied().collect();
     let budgets =
-        query(crate::reads::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
+        query(crate::queries::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
     Ok(budgets)
 }
 
 /// The channels of a namespace that work now, and for which the worker has what it needs.
-fn active<'a>(catalog: &'a Catalog, namespace: &str, asked: &ClaimRequest) -> HashMap<i64, &'a Object> {
-    let space = catalog.space(namespace);
+fn claimable_channels<'a>(
+    catalog: &'a Catalog,
+    namespace: &str,
+    asked: &ClaimRequest,
+) -> HashMap<i64, &'a Object> {
+    let space = catalog.namespace(namespace);
     let channels = space.into_iter().flat_map(|space| &space.all_channels);
     let has_all = |channel: &&Arc<Object>| !asked.without.contains(&channel.plan.uid);
     channels
@@ -83,7 +87,7 @@ fn active<'a>(catalog: &'a Catalog, namespace: &str, asked: &ClaimRequest) -> Ha
         .collect()
 }
 
-fn rate(channel: &Object) -> Option<RateLimit> {
+fn rate_limit(channel: &Object) -> Option<RateLimit> {
     channel.channel()?.delivery.rate_limit
 }
 
@@ -94,13 +98,13 @@ struct Claim {
 }
 
 #[derive(sqlx::FromRow)]
-struct Due {
+struct DueDelivery {
     d: i64,
     due: i64,
 }
 
 #[derive(sqlx::FromRow)]
-struct Work {
+struct ClaimedDelivery {
     d: i64,
     id: String,
     numbered: i64,
@@ -113,7 +117,7 @@ struct Work {
 }
 
 impl Command for Claim {
-    type Answer = Handed;
+    type Answer = RawClaimed;
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
 
@@ -121,22 +125,22 @@ impl Command for Claim {
         Some(&self.namespace)
     }
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
+    async fn run(&mut self, tx: &mut Tx) -> Result<RawClaimed, Error> {
         let now = ms(self.now);
         let catalog = Arc::clone(&tx.catalog);
-        let channels = active(&catalog, &self.namespace, &self.request);
-        let budgets = budgets(&mut tx.conn, &channels, self.request.pool).await?;
+        let channels = claimable_channels(&catalog, &self.namespace, &self.request);
+        let budgets = load_budgets(&mut tx.conn, &channels, self.request.pool).await?;
         let most = i64::from(self.request.max.clamp(1, 500));
-        let deleted = self.deleted(tx, &catalog).await?;
+        let deleted = self.has_deleted(tx, &catalog).await?;
         let mut due: Vec<(i64, i64)> = Vec::new();
         let mut rooms: HashMap<i64, i64> = HashMap::new();
         for budget in &budgets {
-            let rate = channels.get(&budget.c).and_then(|channel| rate(channel));
-            if budget.next(rate).is_none_or(|at| at > now) {
+            let rate = channels.get(&budget.c).and_then(|channel| rate_limit(channel));
+            if budget.next_at(rate).is_none_or(|at| at > now) {
                 continue;
             }
-            let room = rate.map_or(most, |rate| (budget.tokens(rate, now) + NEARLY) as i64).min(most);
-            let rows: Vec<Due> = query(
+            let room = rate.map_or(most, |rate| (budget.tokens(rate, now) + ROUNDING) as i64).min(most);
+            let rows: Vec<DueDelivery> = query(
                 "SELECT d, due FROM deliveries WHERE c = $1 AND (made > 0) = $2 AND state = 0 AND head = 1 \
                  AND lease IS NULL AND due <= $3 AND expires > $3 ORDER BY due, d LIMIT $4",
             )
@@ -156,7 +160,7 @@ impl Command for Claim {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
         let chosen: Vec<i64> = due.iter().map(|(_, d)| *d).collect();
-        let mut work: Vec<Work> = query(
+        let mut work: Vec<ClaimedDelivery> = query(
             "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body, n.object, EXISTS (SELECT 1 FROM chores x \
              WHERE x.namespace = d.namespace AND x.kind = $2 AND x.name = n.object) AS leaving \
              FROM EACH($1 AS j: BIGINT) JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n \
@@ -167,7 +171,7 @@ impl Command for Claim {
         .fetch_all(&mut tx.conn)
         .await?;
         if deleted {
-            work = hold(tx, work, now).await?;
+            work = hold_deleted(tx, work, now).await?;
             work.retain(|row| {
                 let room = rooms.entry(row.c).or_default();
                 *room -= 1;
@@ -183,15 +187,19 @@ impl Command for Claim {
 
 /// Holds what was caused by objects that are gone; the rest. It is put off by more than the grace and the time that ending
 /// it takes: an object that was only thought to be gone gets it sent that much later.
-async fn hold(tx: &mut Tx, work: Vec<Work>, now: i64) -> Result<Vec<Work>, Error> {
+async fn hold_deleted(
+    tx: &mut Tx,
+    work: Vec<ClaimedDelivery>,
+    now: i64,
+) -> Result<Vec<ClaimedDelivery>, Error> {
     let (mut held, mut free) = (Vec::new(), Vec::new());
     for row in work {
         let absent = tx.catalog.get(uuid(&row.object)?).and_then(|object| object.absent);
         match absent {
             Some(since) => {
-                held.push((row.d, since.max(now - tx.options.grace.0) + tx.options.grace.0 + HELD));
+                held.push((row.d, since.max(now - tx.options.grace.0) + tx.options.grace.0 + RECHECK_MS));
             }
-            None if row.leaving => held.push((row.d, now + HELD)),
+            None if row.leaving => held.push((row.d, now + RECHECK_MS)),
             None => free.push(row),
         }
     }
@@ -206,7 +214,7 @@ async fn hold(tx: &mut Tx, work: Vec<Work>, now: i64) -> Result<Vec<Work>, Error
 
 impl Claim {
     /// Whether anything of the namespace is absent, or is gone and what it caused is not ended yet.
-    async fn deleted(&self, tx: &mut Tx, catalog: &Catalog) -> Result<bool, Error> {
+    async fn has_deleted(&self, tx: &mut Tx, catalog: &Catalog) -> Result<bool, Error> {
         if catalog.is_any_absent(&self.namespace) {
             return Ok(true);
         }
@@ -221,10 +229,10 @@ impl Claim {
     async fn hand_out(
         &self,
         tx: &mut Tx,
-        work: Vec<Work>,
+        work: Vec<ClaimedDelivery>,
         channels: &HashMap<i64, &Object>,
         budgets: &[Budget],
-    ) -> Result<Handed, Error> {
+    ) -> Result<RawClaimed, Error> {
         let now = ms(self.now);
         let mut claimed = Claimed { tasks: Vec::with_capacity(work.len()), channels: BTreeMap::new() };
         let mut leases = Vec::with_capacity(work.len());
@@ -254,14 +262,14 @@ impl Claim {
                 notification: RawValue::from_string(row.body)?,
             });
         }
-        self.lease(tx, &leases).await?;
-        spend(tx, &spent(budgets, channels, &taken, now)).await?;
+        self.store_leases(tx, &leases).await?;
+        store_budgets(tx, &budgets_after(budgets, channels, &taken, now)).await?;
         tx.counted.claimed += claimed.tasks.len() as u64;
         Ok(claimed)
     }
 
     /// Writes the leases, and the attempts that begin: delivery's row, until when, number.
-    async fn lease(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
+    async fn store_leases(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
         let leases = set(leases)?;
         query(
             "UPDATE deliveries SET lease = j.lease, numbered = j.numbered \
@@ -285,21 +293,21 @@ impl Claim {
 }
 
 /// What is left of the channels' budgets after so many were taken: channel's row, tokens, when.
-fn spent(
+fn budgets_after(
     budgets: &[Budget],
     channels: &HashMap<i64, &Object>,
     taken: &HashMap<i64, i64>,
     now: i64,
 ) -> Vec<(i64, f64, i64)> {
     let spent = budgets.iter().filter_map(|budget| {
-        let rate = rate(channels.get(&budget.c)?)?;
+        let rate = rate_limit(channels.get(&budget.c)?)?;
         let spent = *taken.get(&budget.c)?;
         Some((budget.c, (budget.tokens(rate, now) - spent as f64).max(0.0), now))
     });
     spent.collect()
 }
 
-async fn spend(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Error> {
+async fn store_budgets(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Error> {
     if spent.is_empty() {
         return Ok(());
     }
@@ -320,12 +328,12 @@ impl Ledger {
         namespace: &str,
         request: ClaimRequest,
         now: Timestamp,
-    ) -> Result<Handed, Error> {
+    ) -> Result<RawClaimed, Error> {
         // A look costs no transaction.
         if self.next_claim_at(namespace, &request).await?.is_none_or(|at| at > now) {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
-        self.door.done(Claim { namespace: namespace.to_owned(), request, now }).await
+        self.writer.execute(Claim { namespace: namespace.to_owned(), request, now }).await
     }
 
     /// When an attempt that is asked for is due next, where one waits; may be in the past.
@@ -335,15 +343,17 @@ impl Ledger {
         request: &ClaimRequest,
     ) -> Result<Option<Timestamp>, Error> {
         let catalog = self.shared.catalog();
-        let channels = active(&catalog, namespace, request);
+        let channels = claimable_channels(&catalog, namespace, request);
         if channels.is_empty() {
             return Ok(None);
         }
         let mut reader = self.readers.acquire().await?;
-        let budgets = budgets(&mut reader, &channels, request.pool).await?;
+        let budgets = load_budgets(&mut reader, &channels, request.pool).await?;
         let next = budgets
             .iter()
-            .filter_map(|budget| budget.next(channels.get(&budget.c).and_then(|channel| rate(channel))))
+            .filter_map(|budget| {
+                budget.next_at(channels.get(&budget.c).and_then(|channel| rate_limit(channel)))
+            })
             .min();
         Ok(next.map(time))
     }

@@ -10,10 +10,10 @@ use domain::{DeliveryState, Verdict};
 use jiff::Timestamp;
 use protocol::messages::Pool;
 
-use crate::db::{Value, query, query_scalar};
+use crate::engine::{Value, query, query_scalar};
 use crate::sql::{ms, set};
 use crate::writer::Tx;
-use crate::{Error, Topic};
+use crate::{Error, Signal};
 
 /// State of an attempt's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
@@ -32,7 +32,7 @@ impl From<AttemptState> for Value<'_> {
 
 /// A delivery as it stands.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub(crate) struct Stands {
+pub(crate) struct StoredDelivery {
     pub(crate) d: i64,
     pub(crate) n: i64,
     /// The channel's row, where there is one.
@@ -46,8 +46,8 @@ pub(crate) struct Stands {
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone)]
-pub(crate) struct Change {
-    pub(crate) from: Stands,
+pub(crate) struct DeliveryChange {
+    pub(crate) from: StoredDelivery,
     pub(crate) verdict: Verdict,
     /// Ended attempts from now on.
     pub(crate) made: i64,
@@ -59,7 +59,7 @@ pub(crate) struct Change {
 
 /// Differences of a channel's counters.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Tally {
+pub(crate) struct ChannelDelta {
     pub(crate) pending: i64,
     pub(crate) retrying: i64,
     pub(crate) delivered: i64,
@@ -67,7 +67,7 @@ pub(crate) struct Tally {
     pub(crate) expired: i64,
     pub(crate) suppressed: i64,
     /// Attempts that ended, in order: whether delivered, and why not.
-    pub(crate) attempts: Attempts,
+    pub(crate) attempts: AttemptSummary,
     /// Nothing is handed out before.
     pub(crate) paused: Option<i64>,
     /// Something that a person asked for has come of it.
@@ -76,14 +76,14 @@ pub(crate) struct Tally {
 
 /// How a channel's attempts went, summed up.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Attempts {
+pub(crate) struct AttemptSummary {
     pub(crate) last_delivery: Option<i64>,
     /// Failures after the last delivery, or of all where there was none.
     pub(crate) failures: i64,
     pub(crate) error: Option<(String, i64)>,
 }
 
-impl Attempts {
+impl AttemptSummary {
     pub(crate) fn delivered(&mut self, at: i64) {
         *self = Self { last_delivery: Some(at), failures: 0, error: None };
     }
@@ -94,7 +94,7 @@ impl Attempts {
     }
 }
 
-impl Tally {
+impl ChannelDelta {
     fn count(&mut self, state: DeliveryState, made: i64, by: i64) {
         *match state {
             DeliveryState::Pending if made == 0 => &mut self.pending,
@@ -113,17 +113,17 @@ impl Tally {
 }
 
 /// Makes the changes.
-pub(crate) async fn apply(
+pub(crate) async fn apply_changes(
     tx: &mut Tx,
-    changes: &[Change],
-    mut tallies: HashMap<i64, Tally>,
+    changes: &[DeliveryChange],
+    mut tallies: HashMap<i64, ChannelDelta>,
     now: Timestamp,
 ) -> Result<(), Error> {
     let now_ms = ms(now);
     let mut rows = Vec::with_capacity(changes.len());
     let (mut lanes, mut notifications) = (HashSet::new(), HashSet::new());
-    let unsure = unsure(tx, changes).await?;
-    for Change { from, verdict, made, keep_lease, reason } in changes {
+    let unsure = possibly_arrived(tx, changes).await?;
+    for DeliveryChange { from, verdict, made, keep_lease, reason } in changes {
         let (state, reason, due, ended) = match verdict {
             Verdict::End(state, reason) => {
                 (*state, may_have_arrived(reason, unsure.get(&from.d)), now_ms, Some(now_ms))
@@ -154,7 +154,7 @@ pub(crate) async fn apply(
         .execute(&mut tx.conn)
         .await?;
     }
-    heads(tx, &lanes).await?;
+    update_heads(tx, &lanes).await?;
     if !notifications.is_empty() {
         let told: Vec<(i64, String, bool)> = query(
             "UPDATE notifications SET settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x \
@@ -172,20 +172,23 @@ pub(crate) async fn apply(
         .bind(now_ms)
         .fetch_all(&mut tx.conn)
         .await?;
-        crate::undelivered::mark(tx, changes, told)?;
+        crate::undelivered::mark_objects(tx, changes, told)?;
     }
     for c in tallies.keys() {
         let Some(channel) = tx.catalog.channel_at(*c) else { continue };
         let namespace = channel.plan.namespace.clone();
-        tx.wake(Topic::Work(namespace.clone(), Pool::Send));
-        tx.wake(Topic::Work(namespace, Pool::Retry));
+        tx.wake(Signal::Work(namespace.clone(), Pool::Send));
+        tx.wake(Signal::Work(namespace, Pool::Retry));
     }
-    tally(tx, tallies).await
+    add_to_channels(tx, tallies).await
 }
 
 /// The last attempt of each delivery that ends undelivered which the receiver may have taken: one that ended unknown, or is
 /// under way.
-async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, AttemptState)>, Error> {
+async fn possibly_arrived(
+    tx: &mut Tx,
+    changes: &[DeliveryChange],
+) -> Result<HashMap<i64, (i64, AttemptState)>, Error> {
     let ends: Vec<i64> = changes
         .iter()
         .filter(
@@ -219,7 +222,7 @@ fn may_have_arrived(reason: &str, unsure: Option<&(i64, AttemptState)>) -> Strin
 
 /// Puts the first pending delivery of each channel's lane at its head. A channel's lane is not another's, whatever they hash
 /// to.
-pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
+pub(crate) async fn update_heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
     if lanes.is_empty() {
         return Ok(());
     }
@@ -235,7 +238,7 @@ pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<()
 }
 
 /// Adds to the counters of channels.
-pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(), Error> {
+pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDelta>) -> Result<(), Error> {
     if tallies.is_empty() {
         return Ok(());
     }
@@ -259,7 +262,7 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
             let uid = channel.plan.uid;
             tx.mark(uid, tally.is_transition() || heals.contains(c));
         }
-        let Attempts { last_delivery, failures, error } = &tally.attempts;
+        let AttemptSummary { last_delivery, failures, error } = &tally.attempts;
         let (error, error_at) = error.as_ref().map(|(why, at)| (why, at)).unzip();
         let counts =
             (tally.pending, tally.retrying, tally.delivered, tally.dead, tally.expired, tally.suppressed);

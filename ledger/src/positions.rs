@@ -11,31 +11,31 @@ use std::collections::{BTreeMap, HashMap};
 use domain::StartFrom;
 use protocol::messages::{Positions, PositionsRequest, TopicEnds};
 
-use crate::db::{query, query_scalar};
+use crate::engine::{query, query_scalar};
 use crate::sql::set;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// A topic as stored.
 #[derive(Debug)]
-pub(crate) struct Topic {
+pub(crate) struct StoredTopic {
     pub(crate) t: i64,
     pub(crate) id: String,
-    pub(crate) partitions: BTreeMap<i32, Partition>,
+    pub(crate) partitions: BTreeMap<i32, StoredPartition>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Partition {
+pub(crate) struct StoredPartition {
     pub(crate) position: i64,
     pub(crate) progress: Option<i64>,
 }
 
 /// All topics of a source, by name.
-pub(crate) async fn topics(
+pub(crate) async fn load_topics(
     tx: &mut Tx,
     namespace: &str,
     source: &str,
-) -> Result<HashMap<String, Topic>, Error> {
+) -> Result<HashMap<String, StoredTopic>, Error> {
     let rows: Vec<(i64, String, String, i32, i64, Option<i64>)> = query(
         "SELECT t.t, t.name, t.topic_id, p.p, p.position, p.progress FROM sources s JOIN topics t ON t.s = s.s \
          JOIN partitions p ON p.t = t.t WHERE s.namespace = $1 AND s.key = $2",
@@ -44,10 +44,10 @@ pub(crate) async fn topics(
     .bind(source)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut topics: HashMap<String, Topic> = HashMap::new();
+    let mut topics: HashMap<String, StoredTopic> = HashMap::new();
     for (t, name, id, p, position, progress) in rows {
-        let topic = topics.entry(name).or_insert_with(|| Topic { t, id, partitions: BTreeMap::new() });
-        topic.partitions.insert(p, Partition { position, progress });
+        let topic = topics.entry(name).or_insert_with(|| StoredTopic { t, id, partitions: BTreeMap::new() });
+        topic.partitions.insert(p, StoredPartition { position, progress });
     }
     Ok(topics)
 }
@@ -55,13 +55,13 @@ pub(crate) async fn topics(
 /// Bytes of a topic's id; Kafka's have 22.
 const TOPIC_ID: usize = 100;
 
-struct Open {
+struct OpenTopics {
     namespace: String,
     source: String,
     request: PositionsRequest,
 }
 
-impl Command for Open {
+impl Command for OpenTopics {
     type Answer = Positions;
 
     fn namespace(&self) -> Option<&str> {
@@ -75,8 +75,8 @@ impl Command for Open {
         if rules.is_empty() {
             return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
         }
-        let known = topics(tx, &self.namespace, &self.source).await?;
-        self.check(&known)?;
+        let known = load_topics(tx, &self.namespace, &self.source).await?;
+        self.check_request(&known)?;
         let mut positions = Positions { topics: BTreeMap::new() };
         let mut opened = Vec::new();
         for ends in &self.request.topics {
@@ -90,10 +90,10 @@ impl Command for Open {
             let t = match (same, known) {
                 (Some(topic), _) => topic.t,
                 (None, Some(old)) => {
-                    again(tx, old.t, ends).await?;
+                    replace_topic(tx, old.t, ends).await?;
                     old.t
                 }
-                (None, None) => self.open(tx, ends).await?,
+                (None, None) => self.insert_topic(tx, ends).await?,
             };
             // A topic made again holds what nobody has read.
             let earliest = earliest || known.is_some();
@@ -131,7 +131,7 @@ impl Command for Open {
 }
 
 /// Another topic has taken the name.
-async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
+async fn replace_topic(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
     for sql in ["DELETE FROM partitions WHERE t = $1", "DELETE FROM activations WHERE t = $1"] {
         query(sql).bind(t).execute(&mut tx.conn).await?;
     }
@@ -146,9 +146,9 @@ async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
 /// Partitions of one source, over all its topics: each commit looks at all of them.
 const PARTITIONS: usize = 5_000;
 
-impl Open {
+impl OpenTopics {
     /// Refuses more partitions than a source may have, and what is no topic's id.
-    fn check(&self, known: &HashMap<String, Topic>) -> Result<(), Error> {
+    fn check_request(&self, known: &HashMap<String, StoredTopic>) -> Result<(), Error> {
         if self.request.topics.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
             return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
         }
@@ -180,7 +180,7 @@ impl Open {
         Err(Error::OverQuota { namespace, what: "partitions that its rules read", limit, retry })
     }
 
-    async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
+    async fn insert_topic(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
         query("INSERT INTO sources (namespace, key) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(&self.namespace)
             .bind(&self.source)
@@ -210,6 +210,6 @@ impl Ledger {
         request: PositionsRequest,
     ) -> Result<Positions, Error> {
         let (namespace, source) = (namespace.to_owned(), source.to_owned());
-        self.door.done(Open { namespace, source, request }).await
+        self.writer.execute(OpenTopics { namespace, source, request }).await
     }
 }

@@ -8,8 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::Error;
-use crate::db::Conn;
-use crate::reads::Readers;
+use crate::engine::Conn;
+use crate::queries::Readers;
 
 /// Each is run once, in order, in one transaction, which also notes how many were run. The first is SQLite's schema after its
 /// migration 8; from there on both engines have the same ones.
@@ -30,7 +30,7 @@ fn options(url: &str) -> Result<PgConnectOptions, Error> {
 }
 
 /// The write connection, with the lock and the schema up to date.
-pub(crate) async fn connect(url: &str) -> Result<Conn, Error> {
+pub(crate) async fn open_writer(url: &str) -> Result<Conn, Error> {
     let mut conn = options(url)?.connect().await?;
     lock(&mut conn).await?;
     migrate(&mut conn).await?;
@@ -76,7 +76,7 @@ async fn migrate(conn: &mut PgConnection) -> Result<(), Error> {
 }
 
 /// Connections that only read.
-pub(crate) async fn readers(url: &str, count: u32) -> Result<Readers, Error> {
+pub(crate) async fn open_readers(url: &str, count: u32) -> Result<Readers, Error> {
     let options =
         options(url)?.options([("default_transaction_read_only", "on"), ("statement_timeout", READ_TIME)]);
     Ok(Readers::Postgres(PgPoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))

@@ -8,26 +8,26 @@ use protocol::messages::Reminders;
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::db::{query, query_scalar};
-use crate::notify::{Draft, To, make};
+use crate::engine::{query, query_scalar};
+use crate::notify::{NotificationDraft, ToChannels, make_notifications};
 use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// Reminders due at or before this instant are settled: recorded, or before the schedule was made or last resumed.
-pub(crate) fn settled(schedule: &Object, stored: Option<i64>) -> i64 {
+pub(crate) fn settled_until(schedule: &Object, stored: Option<i64>) -> i64 {
     let baseline = ms(schedule.plan.created).max(schedule.resumed.unwrap_or(i64::MIN));
     baseline.max(stored.unwrap_or(i64::MIN))
 }
 
-struct Record {
+struct RecordReminders {
     namespace: String,
     uid: Uuid,
     reminders: Reminders,
     now: Timestamp,
 }
 
-impl Command for Record {
+impl Command for RecordReminders {
     type Answer = Option<u64>;
 
     fn namespace(&self) -> Option<&str> {
@@ -52,7 +52,7 @@ impl Command for Record {
             .bind(self.uid.to_string())
             .fetch_optional(&mut tx.conn)
             .await?;
-        let from = settled(&object, stored);
+        let from = settled_until(&object, stored);
         let through = ms(self.reminders.through);
         if through <= from {
             return Ok(None);
@@ -89,10 +89,10 @@ impl Command for Record {
                 ordering_key: self.uid.to_string(),
                 created: time(ms(self.now)),
             };
-            drafts.push(Draft { object: self.uid, notification, to: To::Names(names) });
+            drafts.push(NotificationDraft { object: self.uid, notification, to: ToChannels::Names(names) });
         }
         let urgent = !drafts.is_empty();
-        let made = make(tx, drafts, self.now).await?;
+        let made = make_notifications(tx, drafts, self.now).await?;
         query(
             "INSERT INTO schedules (uid, through, last, recorded, skipped, clock_shifted, clock_skipped, \
              clock_doubled) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (uid) DO UPDATE \
@@ -121,13 +121,13 @@ impl Command for Record {
 impl Ledger {
     /// Records reminders that fell due, each once; how many were new, or none when all were settled before. [`Error::Conflict`] when they were found by another revision of the
     /// plan than the stored one.
-    pub async fn reminders(
+    pub async fn record_reminders(
         &self,
         namespace: &str,
         uid: Uuid,
         reminders: Reminders,
         now: Timestamp,
     ) -> Result<Option<u64>, Error> {
-        self.door.done(Record { namespace: namespace.to_owned(), uid, reminders, now }).await
+        self.writer.execute(RecordReminders { namespace: namespace.to_owned(), uid, reminders, now }).await
     }
 }

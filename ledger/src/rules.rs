@@ -15,27 +15,27 @@ use protocol::messages::Matched;
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::db::{query, query_scalar};
-use crate::notify::{Draft, To};
+use crate::engine::{query, query_scalar};
+use crate::notify::{NotificationDraft, ToChannels};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
 use crate::{Error, Rendered};
 
 /// A group's labels as stored and compared: JSON with sorted keys.
-pub(crate) fn labels(group: &BTreeMap<String, String>) -> Result<String, Error> {
+pub(crate) fn labels_json(group: &BTreeMap<String, String>) -> Result<String, Error> {
     Ok(serde_json::to_string(group)?)
 }
 
 /// A rule with its parts at hand.
 #[derive(Clone, Copy)]
-pub(crate) struct Rule<'a> {
+pub(crate) struct RuleRef<'a> {
     pub(crate) object: &'a Object,
     pub(crate) plan: &'a RulePlan,
     pub(crate) state: &'a Digest,
 }
 
-impl<'a> Rule<'a> {
-    pub(crate) fn of(object: &'a Object) -> Option<Self> {
+impl<'a> RuleRef<'a> {
+    pub(crate) fn new(object: &'a Object) -> Option<Self> {
         Some(Self { object, plan: object.rule()?, state: object.state.as_ref()? })
     }
 
@@ -46,7 +46,7 @@ impl<'a> Rule<'a> {
         cause: Cause,
         rendered: Rendered,
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let uid = self.object.plan.uid;
         let notification = Notification {
             id,
@@ -56,10 +56,10 @@ impl<'a> Rule<'a> {
             title: rendered.title,
             summary: rendered.summary,
             group: group.clone(),
-            ordering_key: format!("{uid}/{}", labels(group)?),
+            ordering_key: format!("{uid}/{}", labels_json(group)?),
             created: time(ms(now)),
         };
-        Ok(Draft { object: uid, notification, to: To::Names(self.plan.notify.clone()) })
+        Ok(NotificationDraft { object: uid, notification, to: ToChannels::Names(self.plan.notify.clone()) })
     }
 
     pub(crate) fn subject(self) -> Subject<'a> {
@@ -80,7 +80,7 @@ impl<'a> Rule<'a> {
         topic_id: &str,
         matched: &Matched,
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let record = matched.sample.at.clone();
         let cause = Cause::Record { rule: self.object.plan.uid, name: self.object.plan.name.clone(), record };
         self.draft(self.record_id(topic_id, matched), &matched.group, cause, rendered, now)
@@ -100,10 +100,10 @@ impl<'a> Rule<'a> {
         decision: &Decision,
         (shown, closed): (Shown<'_>, Option<&str>),
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let data = self.subject().alert(group, decision, shown);
         let uid = self.object.plan.uid;
-        let episode = ids::episode(uid, self.state, &labels(group)?, decision.first_bucket_ms);
+        let episode = ids::episode(uid, self.state, &labels_json(group)?, decision.first_bucket_ms);
         // A window without records is told of by the text of an earlier one, which did not cause it.
         let caused = shown.first.into_iter().chain(shown.last).map(|sample| &sample.at);
         let within = caused.filter(|at| (data.window_start..data.window_end).contains(&at.time));
@@ -128,9 +128,9 @@ impl<'a> Rule<'a> {
 }
 
 /// What decides the rule is another now: it starts where its source stands, in another row, which is returned; its groups
-/// leave, and their open alerts are closed, in steps ([`leave`](crate::leaving::leave)). `object` has the new plan and the old row; `old` decided
+/// leave, and their open alerts are closed, in steps ([`clean_up_step`](crate::rule_cleanup::clean_up_step)). `object` has the new plan and the old row; `old` decided
 /// the episodes that are open.
-pub(crate) async fn changed(
+pub(crate) async fn restart_rule(
     tx: &mut Tx,
     object: &Object,
     old: Option<&Digest>,
@@ -170,7 +170,7 @@ pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
 }
 
 /// The rule goes on after it was suspended: what came meanwhile it has not seen, so it is active anew.
-pub(crate) async fn resumed(tx: &mut Tx, object: &Object) -> Result<(), Error> {
+pub(crate) async fn resume_rule(tx: &mut Tx, object: &Object) -> Result<(), Error> {
     for sql in ["DELETE FROM activations WHERE r = $1", "UPDATE rules SET observed = NULL WHERE r = $1"] {
         query(sql).bind(object.row).execute(&mut tx.conn).await?;
     }
@@ -178,7 +178,7 @@ pub(crate) async fn resumed(tx: &mut Tx, object: &Object) -> Result<(), Error> {
 }
 
 /// Forgets the counts and states of rules that are going: their groups leave in steps.
-pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
+pub(crate) async fn forget_rules(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
     if rules.is_empty() {
         return Ok(());
     }
@@ -195,7 +195,7 @@ pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
 }
 
 /// Deletes groups with their counts.
-pub(crate) async fn remove(tx: &mut Tx, groups: &[i64]) -> Result<(), Error> {
+pub(crate) async fn remove_groups(tx: &mut Tx, groups: &[i64]) -> Result<(), Error> {
     if groups.is_empty() {
         return Ok(());
     }

@@ -160,7 +160,7 @@ impl Bed {
 
     pub(crate) async fn put(&self, plans: Vec<Plan>) {
         self.ledger.put_plans(plans, at(0)).await.unwrap();
-        self.ledger.settled().await;
+        self.ledger.wait_until_decided().await;
     }
 
     /// Opens the topic with so many empty partitions.
@@ -221,7 +221,7 @@ impl Bed {
                 (AttemptOutcome { delivery: task.delivery, attempt: task.attempt, outcome }, 1.0)
             })
             .collect();
-        self.ledger.outcomes(NS, outcomes, at(now)).await.unwrap();
+        self.ledger.record_outcomes(NS, outcomes, at(now)).await.unwrap();
     }
 
     /// Forgets what was absent, with all that hangs on it; how many.
@@ -234,7 +234,7 @@ impl Bed {
     /// Does what is left to be done; in how many batches.
     pub(crate) async fn chores(&self, now: i64) -> usize {
         let (mut last, mut batches) = (String::new(), 0);
-        while let Some(namespace) = self.ledger.chore(&last, at(now)).await.unwrap() {
+        while let Some(namespace) = self.ledger.run_chore(&last, at(now)).await.unwrap() {
             (last, batches) = (namespace, batches + 1);
             assert!(batches < 10_000, "it does not end");
         }
@@ -267,8 +267,8 @@ impl Bed {
 
 /// So many groups are decided at once, and a commit waits for what it left or does not.
 pub(crate) fn in_steps(options: &mut Options, step: usize, waits: bool) {
-    options.step = step;
-    options.patience = Millis(if waits { 5_000 } else { 0 });
+    options.groups_per_step = step;
+    options.decide_wait = Millis(if waits { 5_000 } else { 0 });
 }
 
 pub(crate) fn later() -> Outcome {

@@ -130,5 +130,5 @@ async fn a_command_that_fails_undoes_only_itself() {
         assert_eq!(call.await.unwrap().is_ok(), n % 2 == 0);
     }
     assert_eq!(bed.ledger.channels_plan(NS).channels.len(), 11);
-    assert!(bed.ledger.metrics().commits <= bed.ledger.metrics().commands);
+    assert!(bed.ledger.writer_metrics().commits <= bed.ledger.writer_metrics().commands);
 }

@@ -143,7 +143,7 @@ async fn two_namespaces_that_read_one_topic_each_have_all_its_letters() {
 
 #[tokio::test]
 async fn letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() {
-    let bed = two(|options| options.max_letter_bytes = 20_000).await;
+    let bed = two(|options| options.max_dead_letter_bytes = 20_000).await;
     letters(&bed, OTHER, (0, 10), "theirs").await;
     for from in (0..400).step_by(20) {
         letters(&bed, NS, (from, from + 20), "ours").await;
@@ -154,15 +154,15 @@ async fn letters_over_a_namespaces_bytes_push_out_its_oldest_and_nobody_elses() 
     let size = 20_000 / kept.len();
     assert!((200..500).contains(&size), "{size} bytes each");
     assert_eq!(offsets(&bed, OTHER).await.len(), 10);
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!(counts.unmatched.get(&DropReason::LettersDropped), Some(&(400 - kept.len() as i64)));
     assert!(counts.most["letters"] <= 20_000, "{:?}", counts.most);
-    assert_eq!(bed.ledger.metrics().letters_dropped, 400 - kept.len() as u64);
+    assert_eq!(bed.ledger.writer_metrics().letters_dropped, 400 - kept.len() as u64);
 }
 
 #[tokio::test]
 async fn one_commit_with_more_letters_than_fit_leaves_its_newest() {
-    let bed = two(|options| options.max_letter_bytes = 5_000).await;
+    let bed = two(|options| options.max_dead_letter_bytes = 5_000).await;
     letters(&bed, NS, (0, 400), "ours").await;
     let kept = offsets(&bed, NS).await;
     assert!((5..20).contains(&kept.len()), "{kept:?}");
@@ -187,7 +187,7 @@ async fn a_lowered_quota_is_reached_in_batches_that_take_turns() {
         letters(&bed, namespace, (0, 900), "x").await;
     }
     bed.ledger.clone().close().await;
-    let options = ledger::Options { max_letter_bytes: 10_000, ..bed.options.clone() };
+    let options = ledger::Options { max_dead_letter_bytes: 10_000, ..bed.options.clone() };
     let ledger = Ledger::open(bed.database(), options, Arc::new(Plain)).await.unwrap();
     let (mut batches, mut left) = (0, (900, 900));
     loop {
@@ -217,7 +217,7 @@ async fn delivered(bed: &Bed, namespace: &str, rule: Uuid, (from, to): (i64, i64
             (protocol::messages::AttemptOutcome { delivery, attempt, outcome: Outcome::Delivered }, 1.0)
         };
         let outcomes = handed.tasks.iter().map(|task| told(task.delivery, task.attempt)).collect();
-        bed.ledger.outcomes(namespace, outcomes, at(offset)).await.unwrap();
+        bed.ledger.record_outcomes(namespace, outcomes, at(offset)).await.unwrap();
     }
 }
 
@@ -237,7 +237,7 @@ async fn finished_notifications_over_a_namespaces_bytes_go_oldest_first_and_its_
     assert!((5..50).contains(&left.len()), "{}", left.len());
     assert_eq!(left, (60 - left.len() as i64..60).map(at).collect::<Vec<_>>(), "the newest");
     assert_eq!(bed.stories_of(OTHER).await.len(), 5);
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!(counts.unmatched.get(&DropReason::HistoryDropped), Some(&(60 - left.len() as i64)));
     bed.ledger.publish_statuses(Arc::default(), at(100)).await.unwrap();
     let told = |uid: Uuid, feed: &protocol::messages::Feed| {
@@ -337,9 +337,9 @@ async fn plans_of_deleted_objects_count_and_the_longest_gone_make_room() {
         bed.put(vec![large(n)]).await;
         bed.ledger.put_live(there.clone(), at(n as i64)).await.unwrap();
     }
-    let left: Vec<u128> = (0..20).filter(|n| bed.ledger.knows(Uuid::from_u128(500 + n))).collect();
+    let left: Vec<u128> = (0..20).filter(|n| bed.ledger.has_object(Uuid::from_u128(500 + n))).collect();
     assert_eq!(left, [16, 17, 18, 19], "of 10,000 bytes and some each");
-    assert!(there.iter().all(|uid| bed.ledger.knows(*uid)));
+    assert!(there.iter().all(|uid| bed.ledger.has_object(*uid)));
 }
 
 #[tokio::test]
@@ -393,7 +393,7 @@ async fn a_new_channel_has_no_letters_of_one_that_is_gone() {
     }
     for channel in uids {
         let request = ChannelRequest { channel, request: "all@1".into(), action: ChannelAction::Resend };
-        let status = bed.ledger.request(request, at(300)).await.unwrap();
+        let status = bed.ledger.handle_request(request, at(300)).await.unwrap();
         assert_eq!((status.count, status.result.as_str()), (0, "there is no dead letter"));
     }
 }
@@ -553,14 +553,14 @@ async fn a_ledger_of_the_version_before_keeps_its_rows_and_what_they_count_is_kn
     }
     let resend = async |channel| {
         let request = ChannelRequest { channel, request: "all@1".into(), action: ChannelAction::Resend };
-        ledger.request(request, at(100)).await.unwrap().count
+        ledger.handle_request(request, at(100)).await.unwrap().count
     };
     assert_eq!((resend(OTHER_HOOK).await, resend(HOOK).await), (1, 0), "each its own");
-    let counts = ledger.counts().await.unwrap();
+    let counts = ledger.totals().await.unwrap();
     assert_eq!((counts.groups, counts.deliveries[&("Webhook", "delivered")]), (2, 14));
     // The letters of a topic that nobody reads go; the other topic is theirs too, though their source is not known yet.
     let mut last = String::new();
-    while let Some(namespace) = ledger.chore(&last, at(101)).await.unwrap() {
+    while let Some(namespace) = ledger.run_chore(&last, at(101)).await.unwrap() {
         last = namespace;
     }
     assert_eq!(seen(NS).await, [0, 1, 2, 3]);

@@ -12,7 +12,7 @@
 //! | `CROSS JOIN t ON ...`, `INDEXED BY i` | an inner join, an index: SQLite keeps the order and takes the index, PostgreSQL's planner decides |
 //!
 //! [ADR 31](../../docs/adr/0031-one-text-for-two-engines.md) says why this is ours and not `sqlx::Any`. Never: SQL for one
-//! engine alone outside of `open.rs`, the migrations and this module.
+//! engine alone outside of `database.rs`, `postgres.rs`, the migrations and this module.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

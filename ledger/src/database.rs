@@ -15,9 +15,9 @@ use sqlx::{ConnectOptions as _, raw_sql};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
-use crate::db::{Conn, query, query_scalar};
-use crate::reads::Readers;
-use crate::writer::{Dirty, Ids, Tx};
+use crate::engine::{Conn, query, query_scalar};
+use crate::queries::Readers;
+use crate::writer::{DirtyObjects, RowIds, Tx};
 use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own, which also raises `user_version`. Not by `sqlx::migrate!`: a hub of
@@ -34,7 +34,7 @@ const MIGRATIONS: [&str; 8] = [
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
-pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -48,7 +48,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// The write connection, with the schema up to date.
-pub(crate) async fn connect(path: &Path, check: bool) -> Result<Conn, Error> {
+pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -69,11 +69,11 @@ pub(crate) async fn connect(path: &Path, check: bool) -> Result<Conn, Error> {
             return Err(Error::Corrupt(said));
         }
     }
-    migrate(&mut conn).await?;
+    run_migrations(&mut conn).await?;
     Ok(Conn::Sqlite(conn))
 }
 
-async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
+async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
@@ -91,7 +91,7 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
 }
 
 /// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
-pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
+pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -105,7 +105,7 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
 }
 
 /// What the writer starts with.
-pub(crate) async fn load(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
+pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
     query("INSERT INTO meta (key, value) VALUES ('ledger', $1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
@@ -121,8 +121,8 @@ pub(crate) async fn load(mut conn: Conn, options: Options) -> Result<(Uuid, Tx),
     let feed: Option<String> =
         query_scalar("SELECT value FROM meta WHERE key = 'feed'").fetch_optional(&mut conn).await?;
     let status = status.max(feed.and_then(|version| version.parse().ok()).unwrap_or(0));
-    let catalog = catalog(&mut conn).await?;
-    let mut dirty = Dirty::default();
+    let catalog = load_catalog(&mut conn).await?;
+    let mut dirty = DirtyObjects::default();
     for uid in catalog.objects.keys() {
         dirty.mark(*uid, false);
     }
@@ -130,7 +130,7 @@ pub(crate) async fn load(mut conn: Conn, options: Options) -> Result<(Uuid, Tx),
         conn,
         catalog: Arc::new(catalog),
         options,
-        ids: Ids { notification, delivery, place, status },
+        ids: RowIds { notification, delivery, place, status },
         dirty,
         published: crate::published::Published::default(),
         wakes: std::collections::HashSet::new(),
@@ -141,7 +141,7 @@ pub(crate) async fn load(mut conn: Conn, options: Options) -> Result<(Uuid, Tx),
     Ok((crate::sql::uuid(&id)?, tx))
 }
 
-async fn catalog(conn: &mut Conn) -> Result<Catalog, Error> {
+async fn load_catalog(conn: &mut Conn) -> Result<Catalog, Error> {
     let rows: Vec<(String, i64)> =
         query("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules").fetch_all(conn).await?;
     let rows: HashMap<String, i64> = rows.into_iter().collect();
@@ -157,6 +157,6 @@ async fn catalog(conn: &mut Conn) -> Result<Catalog, Error> {
         catalog.put(Object::new(plan, row, resumed, absent));
     }
     catalog.rebuild_all();
-    crate::origins::load(conn, &mut catalog).await?;
+    crate::namespaces::load_known(conn, &mut catalog).await?;
     Ok(catalog)
 }

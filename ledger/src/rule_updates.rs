@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::Object;
-use crate::db::query;
-use crate::lately::{self, Lately, Sampled};
+use crate::engine::query;
+use crate::recent_records::{self, RecentRecords, StoredDropSample};
 use crate::sql::{ms, set};
 use crate::writer::Tx;
 
@@ -30,7 +30,7 @@ pub(crate) fn group_bytes(labels: &str, state: &str, sample: Option<&str>, windo
 
 /// What a commit adds to a rule's numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Numbers {
+pub(crate) struct RuleDelta {
     pub(crate) decided: Option<i64>,
     pub(crate) observed: Option<i64>,
     pub(crate) matched: i64,
@@ -43,12 +43,12 @@ pub(crate) struct Numbers {
     pub(crate) groups: i64,
     pub(crate) bytes: i64,
     /// What it made of the commit's records, and one that it could not count.
-    pub(crate) lately: Lately,
-    pub(crate) uncounted: Option<Sampled>,
+    pub(crate) recent: RecentRecords,
+    pub(crate) uncounted: Option<StoredDropSample>,
 }
 
 /// A rule of the source, with what is stored of it.
-pub(crate) struct Live {
+pub(crate) struct RuleUpdate {
     pub(crate) object: Arc<Object>,
     pub(crate) params: Option<RuleParams>,
     /// Up to where it was decided before this commit.
@@ -61,51 +61,55 @@ pub(crate) struct Live {
     pub(crate) current: bool,
     /// Up to when all partitions that it reads are known: it is decided no further.
     pub(crate) surveyed: Option<i64>,
-    pub(crate) numbers: Numbers,
+    pub(crate) delta: RuleDelta,
 }
 
-impl Live {
+impl RuleUpdate {
     /// A rule as it is stored, without a commit.
-    pub(crate) fn stored(
+    pub(crate) fn from_stored(
         object: Arc<Object>,
         decided: Option<i64>,
         observed: Option<i64>,
         woken: Option<String>,
     ) -> Self {
         let params = object.rule().and_then(RuleParams::of);
-        let (current, surveyed, numbers) = (false, None, Numbers::default());
-        Self { object, params, decided, observed, woken, current, surveyed, numbers }
+        let (current, surveyed, delta) = (false, None, RuleDelta::default());
+        Self { object, params, decided, observed, woken, current, surveyed, delta }
     }
 
     /// Every bucket that ends at or before takes no more counts, and is decided or due.
-    pub(crate) fn to(&self) -> Option<i64> {
-        self.numbers.decided.or(self.decided)
+    pub(crate) fn decided_to(&self) -> Option<i64> {
+        self.delta.decided.or(self.decided)
     }
 
     /// Since when, by event time, it has seen all records.
     pub(crate) fn observed(&self) -> Option<i64> {
-        self.numbers.observed.or(self.observed)
+        self.delta.observed.or(self.observed)
     }
 
-    pub(crate) fn reads(&self, topic: &str) -> bool {
+    pub(crate) fn reads_topic(&self, topic: &str) -> bool {
         self.object.rule().is_some_and(|rule| rule.topics.iter().any(|name| name == topic))
     }
 
     /// Whether what the entry counts for the rule is of the rule as it is now.
-    pub(crate) fn counts(&self, entry: &Entry) -> bool {
-        self.current && self.reads(&entry.topic)
+    pub(crate) fn accepts(&self, entry: &Entry) -> bool {
+        self.current && self.reads_topic(&entry.topic)
     }
 }
 
 /// Adds to the rules' numbers.
-pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn store_rule_deltas(
+    tx: &mut Tx,
+    rules: &BTreeMap<Uuid, RuleUpdate>,
+    now: Timestamp,
+) -> Result<(), Error> {
     let (mut rows, mut drops) = (Vec::new(), Vec::new());
     for (uid, rule) in rules {
-        let Numbers { decided, observed, matched, last_match, last_alert, late, dead_lettered, .. } =
-            &rule.numbers;
-        let Numbers { dropped, groups, bytes, lately, uncounted, .. } = &rule.numbers;
-        let Lately { read, failed, lost, .. } = lately;
-        let reason = uncounted.as_ref().map(Sampled::reason);
+        let RuleDelta { decided, observed, matched, last_match, last_alert, late, dead_lettered, .. } =
+            &rule.delta;
+        let RuleDelta { dropped, groups, bytes, recent, uncounted, .. } = &rule.delta;
+        let RecentRecords { read, failed, lost, .. } = recent;
+        let reason = uncounted.as_ref().map(StoredDropSample::reason);
         let sample = uncounted.as_ref().map(serde_json::to_string).transpose()?;
         // More columns than a tuple may have.
         rows.push(json!([
@@ -132,7 +136,7 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Time
         let fills = dropped.keys().any(|reason| reason.is_full()) && !shown.is_some_and(|it| it.full);
         tx.mark(*uid, last_alert.is_some() || fills);
     }
-    let stored: Vec<StoredLately> = query(
+    let stored: Vec<StoredRecent> = query(
         "UPDATE rules SET decided = coalesce(j.decided, rules.decided), observed = coalesce(j.observed, \
          rules.observed), last_match = coalesce(GREATEST(rules.last_match, j.last_match), j.last_match, \
          rules.last_match), last_alert = coalesce(j.last_alert, rules.last_alert), matched = rules.matched + \
@@ -151,22 +155,22 @@ pub(crate) async fn numbers(tx: &mut Tx, rules: &BTreeMap<Uuid, Live>, now: Time
          WHERE rules.r = j.r RETURNING uid, lately_read, lately_failed, lately_lost, lately_counted",
     )
     .bind(set(&rows)?)
-    .bind(lately::MEMORY)
+    .bind(recent_records::HALVED_AFTER)
     .fetch_all(&mut tx.conn)
     .await?;
     // That a rule can't count what comes, or can again, is news.
-    for StoredLately { uid, lately } in stored {
+    for StoredRecent { uid, recent } in stored {
         let uid = crate::sql::uuid(&uid)?;
         let said = tx.published.shown(&uid).is_some_and(|shown| shown.uncountable);
-        if said != lately.share().is_some() {
+        if said != recent.uncountable_share().is_some() {
             tx.mark(uid, true);
         }
     }
-    drop_more(tx, &drops, now).await
+    store_drops(tx, &drops, now).await
 }
 
 /// Adds to what rules dropped: the rule's row, why, how many.
-async fn drop_more(tx: &mut Tx, drops: &[(i64, &DropReason, &i64)], now: Timestamp) -> Result<(), Error> {
+async fn store_drops(tx: &mut Tx, drops: &[(i64, &DropReason, &i64)], now: Timestamp) -> Result<(), Error> {
     if drops.is_empty() {
         return Ok(());
     }
@@ -184,8 +188,8 @@ async fn drop_more(tx: &mut Tx, drops: &[(i64, &DropReason, &i64)], now: Timesta
 
 /// What a rule made of the last records, as stored.
 #[derive(sqlx::FromRow)]
-struct StoredLately {
+struct StoredRecent {
     uid: String,
     #[sqlx(flatten)]
-    lately: Lately,
+    recent: RecentRecords,
 }

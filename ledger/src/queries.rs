@@ -10,16 +10,16 @@ use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 
 use crate::Error;
-use crate::db::Conn;
+use crate::engine::Conn;
 
 /// Bytes of an answer from which on no further item is added.
-pub(crate) const PAGE: i64 = 1024 * 1024;
+pub(crate) const PAGE_BYTES: i64 = 1024 * 1024;
 /// Rows that one statement looks at where it goes through many.
-pub(crate) const SLICE: i64 = 2_000;
+pub(crate) const ROWS_PER_READ: i64 = 2_000;
 /// Steps of SQLite's machine between two looks at the budget.
-const STEPS: i32 = 1_000;
+const STEPS_PER_CHECK: i32 = 1_000;
 /// Looks that a read may take: a few million steps are some tenths of a second.
-const LOOKS: u32 = 5_000;
+const BUDGET_CHECKS: u32 = 5_000;
 
 /// Read-only connections.
 #[derive(Clone)]
@@ -30,9 +30,9 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
-    /// A connection for one read, with its budget of steps.
+    /// A connection for one read, with its budget of steps or time.
     pub(crate) async fn acquire(&self) -> Result<Conn, Error> {
-        self.within(LOOKS).await
+        self.within(BUDGET_CHECKS).await
     }
 
     /// A connection that is free now.
@@ -40,7 +40,7 @@ impl Readers {
         match self {
             Self::Sqlite(pool) => {
                 let mut reader = pool.try_acquire()?;
-                budget(&mut reader, LOOKS).await.ok()?;
+                set_budget(&mut reader, BUDGET_CHECKS).await.ok()?;
                 Some(Conn::SqliteReader(reader))
             }
             Self::Postgres(pool) => pool.try_acquire().map(Conn::PostgresReader),
@@ -51,7 +51,7 @@ impl Readers {
         match self {
             Self::Sqlite(pool) => {
                 let mut reader = pool.acquire().await?;
-                budget(&mut reader, looks).await?;
+                set_budget(&mut reader, looks).await?;
                 Ok(Conn::SqliteReader(reader))
             }
             Self::Postgres(pool) => Ok(Conn::PostgresReader(pool.acquire().await?)),
@@ -67,8 +67,8 @@ impl Readers {
 }
 
 /// Gives a connection so many looks for what it does next.
-async fn budget(reader: &mut PoolConnection<Sqlite>, mut looks: u32) -> Result<(), Error> {
-    reader.lock_handle().await?.set_progress_handler(STEPS, move || {
+async fn set_budget(reader: &mut PoolConnection<Sqlite>, mut looks: u32) -> Result<(), Error> {
+    reader.lock_handle().await?.set_progress_handler(STEPS_PER_CHECK, move || {
         looks = looks.saturating_sub(1);
         looks > 0
     });
@@ -98,13 +98,13 @@ reads! {
     PAGE_OF_OBJECT =
         "SELECT n, namespace FROM notifications WHERE object = $1 AND n < $2 ORDER BY n DESC LIMIT $3";
     /// Of these rows those caused by an object, decided since a time, and with a delivery to a channel, in a state, or both.
-    CHOSEN =
+    MATCHING_ROWS =
         "SELECT n.n FROM EACH($1 AS j: BIGINT) CROSS JOIN notifications n ON n.n = j.value WHERE ($2 IS NULL \
          OR n.object = $2) AND ($3 IS NULL OR n.created >= $3) AND (($4 IS NULL AND $5 IS NULL) \
          OR EXISTS (SELECT 1 FROM deliveries d WHERE d.n = n.n AND ($4 IS NULL OR d.c = $4) AND ($5 IS NULL \
          OR d.state = $5)))";
     /// What a notification says.
-    BODY = "SELECT body FROM notifications WHERE n = $1";
+    NOTIFICATION_BODY = "SELECT body FROM notifications WHERE n = $1";
     /// Its first deliveries.
     DELIVERIES =
         "SELECT d.d, d.id, d.c, d.channel, d.recipient, d.head = 1 AS head, d.state, substr(d.reason, 1, 1200) AS reason, \
@@ -121,13 +121,13 @@ reads! {
          FROM (SELECT d, numbered FROM deliveries WHERE n = $1 ORDER BY d LIMIT $2) d CROSS JOIN attempts a \
          ON a.d = d.d AND a.number > d.numbered - $3";
     /// The row of a letter.
-    LETTER_PLACE =
+    DEAD_LETTER_ROW =
         "SELECT l FROM dead_letters WHERE namespace = $1 AND topic_id = $2 AND p = $3 AND position = $4";
     /// Sizes of a namespace's letters before one, newest first.
-    LETTER_SIZES =
+    DEAD_LETTER_SIZES =
         "SELECT l, bytes FROM dead_letters WHERE namespace = $1 AND l < $2 ORDER BY l DESC LIMIT $3";
     /// Those down to another one.
-    LETTERS =
+    DEAD_LETTERS =
         "SELECT topic, p, stored, body, topic_id FROM dead_letters WHERE namespace = $1 AND l < $2 AND l >= $3 \
          ORDER BY l DESC LIMIT $4";
     /// Lengths of statuses after a version.
@@ -140,7 +140,7 @@ reads! {
     /// The newest version.
     FEED_NEWEST = "SELECT version FROM statuses ORDER BY version DESC LIMIT 1";
     /// Where a schedule's reminders stand.
-    SCHEDULE = "SELECT through FROM schedules WHERE uid = $1";
+    SCHEDULE_THROUGH = "SELECT through FROM schedules WHERE uid = $1";
     /// Whether a lease has run out.
     LEASE_DUE = "SELECT 1 FROM deliveries WHERE lease <= $1 LIMIT 1";
     /// Whether a delivery is too old.
@@ -149,7 +149,7 @@ reads! {
     /// Whether a notification without, or with, a dead delivery is to be removed for its age.
     NOTIFICATION_OLD = "SELECT 1 FROM notifications WHERE dead = $1 AND settled < $2 LIMIT 1";
     /// Whether a letter is to be removed for its age.
-    LETTER_OLD = "SELECT 1 FROM dead_letters WHERE stored < $1 LIMIT 1";
+    DEAD_LETTER_OLD = "SELECT 1 FROM dead_letters WHERE stored < $1 LIMIT 1";
     /// What namespaces hold, after a namespace and kind.
     USAGE =
         "SELECT namespace, kind, bytes FROM usage WHERE (namespace, kind) > ($1, $2) ORDER BY namespace, kind \
@@ -157,7 +157,7 @@ reads! {
     /// The first chore after a namespace.
     CHORE = "SELECT namespace FROM chores WHERE namespace > $1 ORDER BY namespace LIMIT 1";
     /// Numbers of channels after one, each with the time of its oldest pending delivery.
-    CHANNELS =
+    CHANNEL_TOTALS =
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, (SELECT n.created \
          FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d \
          LIMIT 1) AS oldest FROM channels c WHERE c.c > $1 ORDER BY c.c LIMIT $2";
@@ -166,18 +166,18 @@ reads! {
         "SELECT n.created FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.state = 0 AND d.lease IS NULL \
          AND d.expires > 0 ORDER BY d.expires LIMIT 1";
     /// How many wait for a channel that does not exist, up to a bound.
-    WAITING =
+    WAITING_COUNT =
         "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE namespace > '' AND state = 0 AND c IS NULL \
          LIMIT $1) x";
     /// Partitions after one, with their lag.
-    LAG =
+    PARTITION_LAGS =
         "SELECT t, p, GREATEST(high - position, 0) FROM partitions WHERE (t, p) > ($1, $2) ORDER BY t, p \
          LIMIT $3";
     /// Numbers of rules after one.
-    RULES =
+    RULE_TOTALS =
         "SELECT r, matched, late, dead_lettered, groups FROM rules WHERE r > $1 ORDER BY r LIMIT $2";
     /// How many groups fire, up to a bound.
-    FIRING =
+    FIRING_COUNT =
         "SELECT count(*) FROM (SELECT 1 FROM groups WHERE r > 0 AND firing IS NOT NULL LIMIT $1) x";
     /// An attempt of a namespace's pool whose process is not among these, of one of these instances or of any.
     ABANDONED =
@@ -195,7 +195,7 @@ reads! {
     /// Rules after one whose groups leave.
     LEAVING = "SELECT r, namespace, true FROM leaving WHERE r > $1 ORDER BY r LIMIT $2";
     /// A namespace in which deliveries wait for one of these channels.
-    APPEARED =
+    CHANNEL_WAITED_FOR =
         "SELECT j.namespace FROM ROWS($1 AS j: namespace TEXT, channel TEXT, after BIGINT) \
          WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = j.namespace AND d.channel = j.channel \
          AND d.d > j.after AND d.state = 0 AND d.c IS NULL) LIMIT 1";
@@ -213,12 +213,12 @@ reads! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::query;
+    use crate::engine::query;
 
     async fn readers(dir: &tempfile::TempDir) -> Readers {
         let path = dir.path().join("ledger.db");
-        crate::open::connect(&path, false).await.expect("a schema");
-        crate::open::readers(&path, 1).await.expect("readers")
+        crate::database::open_writer(&path, false).await.expect("a schema");
+        crate::database::open_readers(&path, 1).await.expect("readers")
     }
 
     /// A plan of each statement: by an index, without sorting, and bounded where it is not one thing by its key.
@@ -236,25 +236,25 @@ mod tests {
                 assert!(!step.contains("USE TEMP B-TREE"), "{name} sorts: {plan:#?}");
                 assert!(!step.contains("AUTOMATIC"), "{name} makes an index: {plan:#?}");
                 // What comes in as a parameter, and what a statement's own bounded part gave.
-                let given = ["SCAN jsonb_each VIRTUAL TABLE", "SCAN d", "SCAN (subquery"];
+                let given = ["SCAN jsonb_each VIRTUAL TABLE", "SCAN d", "SCAN x", "SCAN (subquery"];
                 let given = given.iter().any(|given| step.starts_with(given)) && !step.contains("USING");
                 let first = *name == "FEED_NEWEST" && step.contains("USING COVERING INDEX");
                 assert!(!step.starts_with("SCAN") || given || first, "{name} scans: {plan:#?}");
             }
             let by_key = plan.iter().all(|(.., step)| !step.contains('>') && !step.contains('<'));
-            assert!(sql.contains("LIMIT") || (by_key && ONE.contains(name)), "{name} has no bound");
+            assert!(sql.contains("LIMIT") || (by_key && NEED_NO_BOUND.contains(name)), "{name} has no bound");
         }
     }
 
     /// Statements that need no bound: a key names one row, or the rows are those that were asked for.
-    const ONE: &[&str] = &[
+    const NEED_NO_BOUND: &[&str] = &[
         "NOTIFICATION",
         "NOTIFICATION_OF",
         "NOTIFICATION_ID",
-        "CHOSEN",
-        "BODY",
-        "LETTER_PLACE",
-        "SCHEDULE",
+        "MATCHING_ROWS",
+        "NOTIFICATION_BODY",
+        "DEAD_LETTER_ROW",
+        "SCHEDULE_THROUGH",
         "BUDGETS",
         "POSITION",
     ];
