@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use templates::alert::{Compiled, compile};
 use templates::{Cache, Data, Limits, RenderError, Template};
 
-use crate::message::{Payload, Words, ask};
+use crate::message::{NotificationLabels, Payload, ask_command};
 
 /// What compiled templates may take, bytes: hundreds of channels' of the usual size.
 const CACHED: usize = 4 << 20;
@@ -41,7 +41,7 @@ impl Default for Composer {
 
 /// What is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Texts {
+pub struct MessageTexts {
     /// The title, or a fallback that names the fault.
     pub title: String,
     /// The body, or a fallback that names the fault.
@@ -64,7 +64,7 @@ impl Composer {
         notification: &Notification,
         recipient: &str,
         zone: Option<&str>,
-    ) -> Texts {
+    ) -> MessageTexts {
         self.compose(template, notification, recipient, zone, None)
     }
 
@@ -75,7 +75,7 @@ impl Composer {
         notification: &Notification,
         (recipient, zone): (&str, Option<&str>),
         which: &'static str,
-    ) -> Texts {
+    ) -> MessageTexts {
         self.compose(template, notification, recipient, zone, Some(which))
     }
 
@@ -86,9 +86,9 @@ impl Composer {
         recipient: &str,
         zone: Option<&str>,
         over: Option<&'static str>,
-    ) -> Texts {
+    ) -> MessageTexts {
         let local = local(notification, recipient, zone);
-        let mut texts = Texts {
+        let mut texts = MessageTexts {
             title: notification.title.clone(),
             body: notification.summary.clone(),
             title_fault: None,
@@ -129,7 +129,11 @@ impl Composer {
                 Err(error) => {
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
                     texts.body += gap;
-                    texts.body += &templates::fallback("body", Words::of(notification).object.name, &error);
+                    texts.body += &templates::fallback(
+                        "body",
+                        NotificationLabels::new(notification).object.name,
+                        &error,
+                    );
                     texts.body_fault = Some(error.message);
                 }
             }
@@ -144,8 +148,11 @@ impl Composer {
                     // What is sent in its place is read by the receiver's people: they must see why it looks otherwise.
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
                     texts.body += gap;
-                    texts.body +=
-                        &templates::fallback("webhook body", Words::of(notification).object.name, &error);
+                    texts.body += &templates::fallback(
+                        "webhook body",
+                        NotificationLabels::new(notification).object.name,
+                        &error,
+                    );
                     texts.payload_fault = Some(error.message);
                 }
             }
@@ -207,10 +214,10 @@ fn local(notification: &Notification, recipient: &str, zone: Option<&str>) -> Op
 }
 
 fn data(notification: &Notification) -> Value {
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let mut data = json!({
         "id": notification.id,
-        "ask": ask(notification),
+        "ask": ask_command(notification),
         "title": notification.title,
         "summary": notification.summary,
         "severity": notification.severity.name(),
@@ -286,12 +293,12 @@ impl Composer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
+    use crate::fixtures;
 
     fn texts(title: &str, body: &str) -> (String, String) {
         let template =
             TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()), payload: None };
-        let texts = Composer::default().texts(&template, &sample::alert(), "", None);
+        let texts = Composer::default().texts(&template, &fixtures::alert(), "", None);
         let failed =
             |text: &str, fault: &Option<String>| fault.is_some() == text.contains("template failed: ");
         assert!(
@@ -303,7 +310,7 @@ mod tests {
 
     #[test]
     fn without_templates_the_notification_speaks() {
-        let notification = sample::alert();
+        let notification = fixtures::alert();
         let texts = Composer::default().texts(&TemplateText::default(), &notification, "", None);
         assert_eq!((texts.title, texts.body), (notification.title, notification.summary));
     }
@@ -316,7 +323,7 @@ mod tests {
         );
         assert_eq!(title, "[critical] pay: 21 bad log lines in 1m");
         assert_eq!(body, "Last: <b>card & pin</b> refused (pay)");
-        let reminder = sample::reminder();
+        let reminder = fixtures::reminder();
         let template = TemplateText {
             body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()),
             ..TemplateText::default()
@@ -326,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_reminder_says_when_it_is_for_its_reader_where_that_is_another_time() {
-        let reminder = sample::reminder();
+        let reminder = fixtures::reminder();
         let says = |notification: &Notification, recipient: &str, zone| {
             Composer::default().texts(&TemplateText::default(), notification, recipient, zone).body
         };
@@ -343,8 +350,8 @@ mod tests {
         );
         assert_eq!(says(&reminder, "", Some("Asia/Tokyo")), reminder.summary, "the same time on the clock");
         assert_eq!(
-            says(&sample::alert(), "jonas@example.com", Some("Europe/Berlin")),
-            sample::alert().summary
+            says(&fixtures::alert(), "jonas@example.com", Some("Europe/Berlin")),
+            fixtures::alert().summary
         );
         let mut whole_day = reminder.clone();
         let Cause::Reminder { all_day, .. } = &mut whole_day.cause else { panic!("a reminder") };
@@ -361,14 +368,14 @@ mod tests {
         let body =
             "{{ location }} {{ resources | join(',') }} {{ url }} {{ description }}\n{{ ask }}".to_owned();
         let template = TemplateText { body: Some(body), ..TemplateText::default() };
-        let texts = Composer::default().texts(&template, &sample::reminder(), "", None);
+        let texts = Composer::default().texts(&template, &fixtures::reminder(), "", None);
         let place = "3rd floor room-3f-a https://meet.example.com/x?a=1&b=2 Blockers first.";
         let ask = "belfry ask 00000000-0000-0000-0000-00000000000b -n payments";
         assert_eq!(texts.body, format!("{place}\n{ask}"));
         let template = TemplateText { body: Some("{{ first }}".to_owned()), ..TemplateText::default() };
-        let later = sample::later(AlertKind::Resolved, None);
+        let later = fixtures::later(AlertKind::Resolved, None);
         let texts = Composer::default().texts(&template, &later, "", None);
-        assert_eq!(texts.body, sample::alert().id.to_string());
+        assert_eq!(texts.body, fixtures::alert().id.to_string());
     }
 
     #[test]
@@ -390,16 +397,20 @@ mod tests {
         assert_eq!(title, "pay: 21 bad log lines in 1m: title template failed: more than 100000 steps");
         assert!(body.ends_with("payment-errors: body template failed: more than 100000 steps"), "{body}");
         let template = TemplateText { title: Some("{{ title }}".to_owned()), ..TemplateText::default() };
-        let texts =
-            Composer::default().texts_without_time(&template, &sample::alert(), ("", None), "2s of waiting");
+        let texts = Composer::default().texts_without_time(
+            &template,
+            &fixtures::alert(),
+            ("", None),
+            "2s of waiting",
+        );
         assert_eq!(
             texts.title,
             "pay: 21 bad log lines in 1m: title template failed: took longer than 2s of waiting"
         );
-        assert_eq!(texts.body, sample::alert().summary);
+        assert_eq!(texts.body, fixtures::alert().summary);
     }
 
-    fn payload(template: &str, content_type: &str, notification: &Notification) -> Texts {
+    fn payload(template: &str, content_type: &str, notification: &Notification) -> MessageTexts {
         let payload =
             Some(PayloadText { template: template.to_owned(), content_type: content_type.to_owned() });
         let template =
@@ -409,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_body_in_a_receivers_own_form_is_json_whatever_a_record_held() {
-        let mut alert = sample::alert();
+        let mut alert = fixtures::alert();
         alert.summary = "he said \"no\"\nand left \\".to_owned();
         let texts = payload(r#"{"text": "{{ text }}", "count": {{ count }}}"#, "application/json", &alert);
         let read: Value = serde_json::from_str(&texts.payload.unwrap().text).unwrap();
@@ -422,7 +433,7 @@ mod tests {
     #[test]
     fn a_body_tells_what_was_closed_from_what_is_over() {
         let template = r#"{"kind": "{{ kind }}", "colour": "{% if status == 'resolved' %}green{% elif status == 'closed' %}grey{% else %}red{% endif %}"}"#;
-        let said = crate::sample::all().map(|(kind, notification)| {
+        let said = crate::fixtures::all().map(|(kind, notification)| {
             let texts = payload(template, "application/json", &notification);
             let read: Value = serde_json::from_str(&texts.payload.unwrap().text).unwrap();
             assert_eq!(read["kind"], kind);
@@ -437,7 +448,7 @@ mod tests {
             (r#"{"text": "#, "it is not JSON: EOF while parsing a value at line 1 column 9"),
             (r#"{"text": {{ nothing }}}"#, "undefined value \"nothing\""),
         ] {
-            let texts = payload(template, "application/vnd.chat+json", &sample::alert());
+            let texts = payload(template, "application/vnd.chat+json", &fixtures::alert());
             assert_eq!((texts.payload, texts.payload_fault.as_deref()), (None, Some(why)));
             assert!(texts.title.starts_with("[critical] "), "{}", texts.title);
             let told = format!("refused\n\npayment-errors: webhook body template failed: {why}");

@@ -9,14 +9,16 @@
 //!
 //! Never: a header made of a text that could end it; HTML that was not escaped.
 
-mod lines;
 mod session;
+mod starttls;
 
 use domain::{Cause, Digest, EmailPlan, FileRef, Outcome, ids};
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
-use crate::message::{Attempt, Channel, Message, Words, ask, earlier, group};
+use crate::message::{
+    Channel, Message, NotificationLabels, OutcomeFuture, ask_command, earlier_notification, group_text,
+};
 use crate::text::{cut, cut_bytes, one_line};
 use crate::{Kit, trust::Trust};
 
@@ -36,7 +38,7 @@ pub(crate) struct Email<'a> {
 }
 
 impl Channel for Email<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
 }
@@ -67,7 +69,7 @@ fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
         from.parse().map_err(|_| Outcome::refused(format!("sender {from:?} is not a mailbox")))?;
     let domain = from.email.domain().to_owned();
     let thread = match &message.notification.cause {
-        Cause::Alert { .. } => earlier(&message.notification)
+        Cause::Alert { .. } => earlier_notification(&message.notification)
             .map(|first| ids::delivery(first, message.channel, &message.recipient))
             .map(|first| format!("<{first}@{domain}>")),
         _ => Some(format!("<{}@{domain}>", Digest::of(&message.notification.ordering_key))),
@@ -108,7 +110,7 @@ fn part(kind: ContentType, body: String) -> SinglePart {
 /// Name and value of what is worth knowing besides the texts.
 fn facts(message: &Message) -> Vec<(&'static str, String)> {
     let notification = &message.notification;
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let mut facts = vec![
         ("Severity", notification.severity.name().to_owned()),
         ("Kind", words.kind.to_owned()),
@@ -119,13 +121,13 @@ fn facts(message: &Message) -> Vec<(&'static str, String)> {
         facts.push(("Since", alert.since.to_string()));
     }
     if !notification.group.is_empty() {
-        facts.push(("Group", one_line(&group(notification))));
+        facts.push(("Group", one_line(&group_text(notification))));
     }
-    if let Some(first) = earlier(notification) {
+    if let Some(first) = earlier_notification(notification) {
         facts.push(("First message", first.to_string()));
     }
     facts.push(("Notification", notification.id.to_string()));
-    facts.push(("What became of it", ask(notification)));
+    facts.push(("What became of it", ask_command(notification)));
     facts
 }
 

@@ -19,20 +19,20 @@
 //! comes in with the message. Never here: Kubernetes, a database, a retry (the hub decides when to try again).
 #![warn(missing_docs)]
 
+mod cloud_event;
 mod compose;
 mod email;
-mod event;
+#[cfg(test)]
+mod fixtures;
 mod http;
 mod kafka;
 mod lookup;
 mod message;
-#[cfg(test)]
-mod names;
 mod oauth;
-#[cfg(test)]
-mod sample;
 mod secrets;
 mod slack;
+#[cfg(test)]
+mod template_names;
 mod text;
 mod trust;
 mod webhook;
@@ -41,11 +41,11 @@ use std::sync::Arc;
 
 use domain::{ChannelPlan, Target};
 
-pub use compose::{Composer, Texts};
+pub use compose::{Composer, MessageTexts};
 pub use http::Http;
-pub use kafka::{Producer, Record};
-pub use message::{Attempt, Channel, Message, Payload};
-pub use oauth::{Bearer, named_endpoint};
+pub use kafka::{KafkaRecord, Producer};
+pub use message::{Channel, Message, OutcomeFuture, Payload};
+pub use oauth::{BearerToken, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
 pub use text::Mask;
 pub use trust::Trust;

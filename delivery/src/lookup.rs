@@ -18,8 +18,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How many names are remembered before those that nobody asks for are forgotten.
 const NAMES: usize = 256;
 
-type Answer = Result<Vec<IpAddr>, String>;
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+type Addresses = Result<Vec<IpAddr>, String>;
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Addresses)>>>;
 
 /// Why a name leads to no address.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Lookup {
         Ok(allowed.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    async fn resolve(&self, host: &str) -> Answer {
+    async fn resolve(&self, host: &str) -> Addresses {
         let (slot, host) = (self.slot(host), host.to_owned());
         // Goes on when the asker gives up, so that the next one waits for it and doesn't take another thread.
         let question = tokio::spawn(async move {

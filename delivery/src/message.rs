@@ -46,12 +46,12 @@ pub struct Payload {
 }
 
 /// What [`Channel::deliver`] gives back.
-pub type Attempt<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+pub type OutcomeFuture<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 /// A way to deliver.
 pub trait Channel: Send + Sync {
     /// Makes one attempt, within [`Message::timeout`]. Whatever happens is an outcome; its reason holds no secret.
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a>;
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a>;
 
     /// Whether the value of one of its files can be what it takes it for; connects to nothing.
     fn check(&self, _file: &FileRef, _value: &Secret) -> Result<(), FileProblem> {
@@ -59,17 +59,17 @@ pub trait Channel: Send + Sync {
     }
 }
 
-/// Words for a notification that all channels share.
-pub(crate) struct Words<'a> {
+/// Names for a notification that all channels share.
+pub(crate) struct NotificationLabels<'a> {
     /// As [`Cause::kind`] has it.
     pub(crate) kind: &'static str,
     /// What caused it.
-    pub(crate) object: Object<'a>,
+    pub(crate) object: CausingObject<'a>,
 }
 
 /// An object, as messages name it.
 #[derive(Serialize)]
-pub(crate) struct Object<'a> {
+pub(crate) struct CausingObject<'a> {
     pub(crate) kind: &'static str,
     #[serde(skip)]
     pub(crate) plural: &'static str,
@@ -77,8 +77,8 @@ pub(crate) struct Object<'a> {
     pub(crate) uid: Uuid,
 }
 
-impl<'a> Words<'a> {
-    pub(crate) fn of(notification: &'a Notification) -> Self {
+impl<'a> NotificationLabels<'a> {
+    pub(crate) fn new(notification: &'a Notification) -> Self {
         const RULE: (&str, &str) = ("AlertRule", "alertrules");
         let ((object, plural), name, uid) = match &notification.cause {
             Cause::Alert { rule, name, .. } | Cause::Record { rule, name, .. } => (RULE, name, *rule),
@@ -88,12 +88,12 @@ impl<'a> Words<'a> {
             }
         };
         let kind = notification.cause.kind();
-        Self { kind, object: Object { kind: object, plural, name, uid } }
+        Self { kind, object: CausingObject { kind: object, plural, name, uid } }
     }
 }
 
 /// What an alert's message refers to: that which told of it first.
-pub(crate) fn first(notification: &Notification) -> Option<Uuid> {
+pub(crate) fn first_notification(notification: &Notification) -> Option<Uuid> {
     match &notification.cause {
         Cause::Alert { alert, .. } => Some(alert.first()),
         _ => None,
@@ -101,36 +101,36 @@ pub(crate) fn first(notification: &Notification) -> Option<Uuid> {
 }
 
 /// The same, but not for the first itself.
-pub(crate) fn earlier(notification: &Notification) -> Option<Uuid> {
-    first(notification).filter(|first| *first != notification.id)
+pub(crate) fn earlier_notification(notification: &Notification) -> Option<Uuid> {
+    first_notification(notification).filter(|first| *first != notification.id)
 }
 
 /// What to type to learn what became of it.
-pub(crate) fn ask(notification: &Notification) -> String {
+pub(crate) fn ask_command(notification: &Notification) -> String {
     format!("belfry ask {} -n {}", notification.id, notification.namespace)
 }
 
 /// How an alert is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
+pub(crate) enum AlertEnd {
     /// The condition does not hold any more.
-    Known,
+    Resolved,
     /// It was closed, and nobody knows.
     Closed,
 }
 
 /// Whether it is over.
-pub(crate) fn over(notification: &Notification) -> Option<Over> {
+pub(crate) fn alert_end(notification: &Notification) -> Option<AlertEnd> {
     match &notification.cause {
         Cause::Alert { alert, .. } if alert.kind == AlertKind::Resolved => {
-            Some(if alert.closed.is_some() { Over::Closed } else { Over::Known })
+            Some(if alert.closed.is_some() { AlertEnd::Closed } else { AlertEnd::Resolved })
         }
         _ => None,
     }
 }
 
 /// `k=v, k2=v2`.
-pub(crate) fn group(notification: &Notification) -> String {
+pub(crate) fn group_text(notification: &Notification) -> String {
     let parts: Vec<String> = notification.group.iter().map(|(k, v)| format!("{k}={v}")).collect();
     parts.join(", ")
 }

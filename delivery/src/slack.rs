@@ -14,8 +14,11 @@ use domain::{Cause, FileRef, Notification, Outcome, Severity, SlackPlan};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::json;
 
-use crate::http::{Answer, Post, parse_url};
-use crate::message::{Attempt, Channel, Message, Over, Words, ask, earlier, group, over};
+use crate::http::{HttpRequest, HttpResponse, parse_url};
+use crate::message::{
+    AlertEnd, Channel, Message, NotificationLabels, OutcomeFuture, alert_end, ask_command,
+    earlier_notification, group_text,
+};
 use crate::secrets::{FileProblem, Secret};
 use crate::text::{Mask, cut, one_line};
 use crate::{Kit, trust::Trust};
@@ -25,7 +28,7 @@ const MAX_BLOCK: usize = 3_000;
 /// Longest text of the message, characters.
 const MAX_TEXT: usize = 40_000;
 
-const FINAL: [&str; 14] = [
+const REFUSALS: [&str; 14] = [
     "invalid_payload",
     "invalid_blocks",
     "no_text",
@@ -50,7 +53,7 @@ pub(crate) struct Slack<'a> {
 }
 
 impl Channel for Slack<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
 
@@ -71,8 +74,8 @@ impl Slack<'_> {
         let mut mask = Mask::default();
         mask.hide_url(&url);
         let (trust, mask, timeout) = (&trust, &mask, message.timeout);
-        let post = Post { method, url, headers, body, trust, timeout, follow: true, mask };
-        let answer = self.kit.http.post(post).await?;
+        let request = HttpRequest { method, url, headers, body, trust, timeout, follow: true, mask };
+        let answer = self.kit.http.send(request).await?;
         Ok(outcome(&answer, message, mask))
     }
 }
@@ -82,7 +85,7 @@ fn url(file: &FileRef, value: &Secret) -> Result<reqwest::Url, FileProblem> {
     parse_url(value.expose()).ok_or_else(|| FileProblem::invalid(file, "is not an http or https URL"))
 }
 
-fn outcome(answer: &Answer, message: &Message, mask: &Mask) -> Outcome {
+fn outcome(answer: &HttpResponse, message: &Message, mask: &Mask) -> Outcome {
     let word = answer.body.trim();
     let is_word = (1..=60).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let shown = mask.apply(word);
@@ -90,11 +93,11 @@ fn outcome(answer: &Answer, message: &Message, mask: &Mask) -> Outcome {
     // Slack's URLs hold capitals and digits, which no word does; those of what speaks like Slack may not.
     if is_word {
         reason.push_str(": ");
-        reason.push_str(if FINAL.contains(&word) { word } else { &shown });
+        reason.push_str(if REFUSALS.contains(&word) { word } else { &shown });
     }
     let refused = answer.status.is_client_error()
         && answer.status.as_u16() != 429
-        && (answer.status.as_u16() == 404 || FINAL.contains(&word));
+        && (answer.status.as_u16() == 404 || REFUSALS.contains(&word));
     if refused { Outcome::Refused { reason } } else { answer.outcome_because(reason, message.now) }
 }
 
@@ -110,9 +113,9 @@ fn escaped(text: &str, limit: usize, place: &str) -> String {
 
 /// The bar beside the message: what is over is green, or grey where nobody knows.
 fn colour(notification: &Notification) -> &'static str {
-    match (over(notification), &notification.cause, notification.severity) {
-        (Some(Over::Known), ..) => "#2eb67d",
-        (Some(Over::Closed), ..) | (None, Cause::Test { .. }, _) => "#9e9ea6",
+    match (alert_end(notification), &notification.cause, notification.severity) {
+        (Some(AlertEnd::Resolved), ..) => "#2eb67d",
+        (Some(AlertEnd::Closed), ..) | (None, Cause::Test { .. }, _) => "#9e9ea6",
         (None, Cause::Reminder { .. }, _) | (None, _, Severity::Info) => "#36c5f0",
         (None, _, Severity::Warning) => "#ecb22e",
         (None, _, Severity::Critical) => "#e01e5a",
@@ -120,7 +123,7 @@ fn colour(notification: &Notification) -> &'static str {
 }
 
 /// Makes a link of a reminder's, the one that a message has: its Schedule says it, and no record.
-fn linked(body: String, notification: &Notification) -> String {
+fn with_link(body: String, notification: &Notification) -> String {
     let Cause::Reminder { about, .. } = &notification.cause else { return body };
     let is_link = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
     let Some(url) = about.url.as_deref().filter(is_link) else { return body };
@@ -132,18 +135,18 @@ fn linked(body: String, notification: &Notification) -> String {
 
 fn payload(message: &Message) -> serde_json::Value {
     let notification = &message.notification;
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let title = escaped(&one_line(&message.title), MAX_BLOCK - 2, "a Slack block");
-    let body = linked(escaped(message.body.trim(), MAX_BLOCK, "a Slack block"), notification);
+    let body = with_link(escaped(message.body.trim(), MAX_BLOCK, "a Slack block"), notification);
     let mut facts = vec![
         notification.severity.name().to_owned(),
         words.kind.to_owned(),
         format!("{}/{}", notification.namespace, words.object.name),
     ];
-    facts.extend(Some(group(notification)).filter(|group| !group.is_empty()));
+    facts.extend(Some(group_text(notification)).filter(|group| !group.is_empty()));
     let facts = escaped(&one_line(&facts.join(" · ")), 2_000, "a Slack context");
-    let mut back = format!("`{}`", ask(notification));
-    if let Some(first) = earlier(notification) {
+    let mut back = format!("`{}`", ask_command(notification));
+    if let Some(first) = earlier_notification(notification) {
         back = format!("{back} · first message {first}");
     }
 

@@ -37,13 +37,13 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// What a receiver said, as part of a reason: one line of at most 200 characters without what `mask` hides.
-pub(crate) fn said(text: &str, mask: &Mask) -> String {
+pub(crate) fn quote_for_reason(text: &str, mask: &Mask) -> String {
     one_line(&mask.apply(text)).chars().take(200).collect()
 }
 
 /// An error of a library in words for people: some end as Rust writes values (`Other(OtherError(CaUsedAsEndEntity))`,
 /// `Context { .. }`), of which the innermost name is kept.
-pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_in_words(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     // What rustls says of an answer that is no TLS, such as that of an HTTP server.
     if text.contains("corrupt message of type InvalidContentType") {
@@ -95,7 +95,7 @@ mod tests {
             ("Connection refused (os error 111)", "Connection refused (os error 111)"),
             ("tcp: error (os error 1)", "tcp: error (os error 1)"),
         ] {
-            assert_eq!(in_words(&std::io::Error::other(text)), told);
+            assert_eq!(error_in_words(&std::io::Error::other(text)), told);
         }
     }
 
@@ -121,6 +121,6 @@ mod tests {
         for secret in ["/hook/canary", "/"] {
             mask.hide(secret);
         }
-        assert_eq!(said("no\r\n such\tpath /hook/canary\u{0}", &mask), "no such path ***");
+        assert_eq!(quote_for_reason("no\r\n such\tpath /hook/canary\u{0}", &mask), "no such path ***");
     }
 }

@@ -41,12 +41,12 @@ impl Trust {
 }
 
 /// What was made for a key, the newest few; so that a rotated bundle is taken up and old ones are forgotten.
-pub(crate) struct Cache<K, V>(std::sync::Mutex<Vec<(K, V)>>);
+pub(crate) struct TlsCache<K, V>(std::sync::Mutex<Vec<(K, V)>>);
 
 /// How many different bundles are kept ready.
 const KEPT: usize = 32;
 
-impl<K: PartialEq, V: Clone> Cache<K, V> {
+impl<K: PartialEq, V: Clone> TlsCache<K, V> {
     pub(crate) const fn new() -> Self {
         Self(std::sync::Mutex::new(Vec::new()))
     }

@@ -23,9 +23,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
 use sha2::Sha256;
 
-use crate::event::Event;
-use crate::http::{Post, parse_url};
-use crate::message::{Attempt, Channel, Message, Payload};
+use crate::cloud_event::CloudEvent;
+use crate::http::{HttpRequest, parse_url};
+use crate::message::{Channel, Message, OutcomeFuture, Payload};
 use crate::secrets::{FileProblem, Files, Secret};
 use crate::text::Mask;
 use crate::{Kit, trust::Trust};
@@ -41,7 +41,7 @@ pub(crate) struct Webhook<'a> {
 }
 
 impl Channel for Webhook<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
 
@@ -75,8 +75,8 @@ impl Webhook<'_> {
         let (url, mut mask) = self.url().await?;
         let trust = Trust::read(files, self.ca_bundle).await?;
         let (mut headers, body) = match &message.payload {
-            Some(payload) => own(payload)?,
-            None => content(&Event::of(message), plan.format),
+            Some(payload) => payload_body(payload)?,
+            None => event_body(&CloudEvent::new(message), plan.format),
         };
         for header in &plan.headers {
             let value = match &header.value {
@@ -117,8 +117,8 @@ impl Webhook<'_> {
         // Headers of the user's are for the receiver that the user named.
         let follow = plan.headers.is_empty() && plan.auth.is_none();
         let (trust, mask, timeout) = (&trust, &mask, message.timeout);
-        let post = Post { method, url, headers, body, trust, timeout, follow, mask };
-        let answer = self.kit.http.post(post).await?;
+        let request = HttpRequest { method, url, headers, body, trust, timeout, follow, mask };
+        let answer = self.kit.http.send(request).await?;
         Ok(answer.outcome(message.now, mask))
     }
 
@@ -201,7 +201,7 @@ async fn authorization(
 }
 
 /// A body in the receiver's own form.
-fn own(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
+fn payload_body(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
     let kind = HeaderValue::from_str(&payload.content_type)
         .map_err(|_| Outcome::refused("the channel's content type is not a header's value"))?;
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
@@ -241,7 +241,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-fn content(event: &Event, format: WebhookFormat) -> (HeaderMap, Bytes) {
+fn event_body(event: &CloudEvent, format: WebhookFormat) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     let (kind, body) = match format {
         WebhookFormat::Json => ("application/json", event.plain()),

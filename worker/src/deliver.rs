@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use delivery::{Files, Http, Kit, Texts};
+use delivery::{Files, Http, Kit, MessageTexts};
 use domain::{Guard, TemplateText};
 use protocol::messages::Pool;
 use templates::Failures;
@@ -40,29 +40,29 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::kafka::Tokens;
 use kafka::Producers;
-use metrics::Metrics;
+use metrics::DeliveryMetrics;
 
 /// How much is done at once, and for how long on the way out.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Tasks in hand: more than slots, so that there is work while the hub makes further leases and outcomes durable.
-    hand: usize,
+struct DeliveryLimits {
+    /// Tasks that are claimed and not reported: more than slots, so that there is work while the hub makes further leases and outcomes durable.
+    max_claimed: usize,
     /// Attempts at once that are not slow: few, since what they use then stays in the processor's cache.
     slots: usize,
     /// When an attempt is slow, and gives its slot back.
-    slow: Duration,
+    slow_after: Duration,
     /// From SIGTERM to the end; less than the pod's 30 s.
     grace: Duration,
     /// The part of the grace that is kept for the last reports.
-    last: Duration,
+    report_reserve: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    hand: 512,
+const DEFAULT_LIMITS: DeliveryLimits = DeliveryLimits {
+    max_claimed: 512,
     slots: 64,
-    slow: Duration::from_millis(5),
+    slow_after: Duration::from_millis(5),
     grace: Duration::from_secs(25),
-    last: Duration::from_secs(5),
+    report_reserve: Duration::from_secs(5),
 };
 
 /// What the attempts share.
@@ -71,19 +71,19 @@ struct Tools {
     renderer: render::Renderer,
     /// Channels' templates that failed lately.
     failures: Mutex<Failures<Uuid>>,
-    metrics: Metrics,
+    metrics: DeliveryMetrics,
     /// Channels that can send nothing here for want of a file. Their work is left to others, or waits.
     lacking: Mutex<BTreeSet<Uuid>>,
     /// This process, by which the hub tells it from the one before it in the same pod.
     session: Uuid,
     /// Attempts that were claimed and of which the hub has not been told.
-    open: AtomicUsize,
+    unreported: AtomicUsize,
     /// Cancelled when the grace is nearly over: attempts that still run end `Unknown`.
-    cut: CancellationToken,
+    give_up: CancellationToken,
 }
 
 impl Tools {
-    fn note_faults(&self, channel: Uuid, template: &TemplateText, texts: &Texts) {
+    fn note_faults(&self, channel: Uuid, template: &TemplateText, texts: &MessageTexts) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let at = std::time::Instant::now();
         let payload = template.payload.as_ref().map(|payload| &payload.template);
@@ -110,12 +110,12 @@ impl Tools {
 /// Runs until [`Context::stop`], and then until what is in hand is finished and reported.
 pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
     let guard = context.config.guard();
-    run_with(context, pool, guard, LIMITS).await;
+    run_with(context, pool, guard, DEFAULT_LIMITS).await;
     Ok(())
 }
 
-async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
-    let metrics = context.health.register(Metrics::register);
+async fn run_with(context: Context, pool: Pool, guard: Guard, limits: DeliveryLimits) {
+    let metrics = context.health.register(DeliveryMetrics::register);
     let (http, files) = (Arc::new(Http::new(guard)), Files::new(&context.config.files));
     let producers = Producers::new(Tokens::new(Arc::clone(&http)), files.clone());
     let tools = Arc::new(Tools {
@@ -125,21 +125,21 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
         metrics,
         lacking: Mutex::default(),
         session: session(),
-        open: AtomicUsize::new(0),
-        cut: CancellationToken::new(),
+        unreported: AtomicUsize::new(0),
+        give_up: CancellationToken::new(),
     });
     let (outcomes, reporter) = reporter::start(context.clone(), Arc::clone(&tools));
     let channels = tokio::spawn(channels::watch(context.clone(), Arc::clone(&tools)));
     let alive = tokio::spawn(alive::say(context.clone(), pool, Arc::clone(&tools)));
     let attempts = TaskTracker::new();
 
-    claims::run(&context, pool, limits, &tools, &attempts, outcomes).await;
+    claims::claim_tasks(&context, pool, limits, &tools, &attempts, outcomes).await;
 
     let end = Instant::now() + limits.grace;
     attempts.close();
-    if timeout_at(end - limits.last, attempts.wait()).await.is_err() {
+    if timeout_at(end - limits.report_reserve, attempts.wait()).await.is_err() {
         tracing::warn!(attempts = attempts.len(), "the time to stop is nearly over: attempts end unknown");
-        tools.cut.cancel();
+        tools.give_up.cancel();
         let _ = timeout_at(end, attempts.wait()).await;
     }
     // The senders are gone with the attempts: the reporter ends when all is told.
@@ -161,7 +161,7 @@ fn now() -> jiff::Timestamp {
 }
 
 /// Waits before the n-th call in a row that fails: 0.1 s doubling to 5 s, or as long as the hub asks (up to 60 s).
-fn pause(failures: u32, error: &protocol::Error) -> Duration {
+fn retry_pause(failures: u32, error: &protocol::Error) -> Duration {
     let step = Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5));
     match error {
         protocol::Error::Refused { retry_after: Some(asked), .. } => {
@@ -172,7 +172,7 @@ fn pause(failures: u32, error: &protocol::Error) -> Duration {
 }
 
 /// An error with its causes, in one line.
-fn told(error: &protocol::Error) -> String {
+fn error_chain(error: &protocol::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

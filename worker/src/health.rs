@@ -33,7 +33,7 @@ struct Inner {
 }
 
 /// A loop's proof of progress; dropping it ends the watch.
-pub struct Beat {
+pub struct Heartbeat {
     name: &'static str,
     health: Health,
 }
@@ -50,10 +50,10 @@ impl Health {
         make(&mut self.lock().registry)
     }
 
-    /// Watches a loop that must [`Beat::beat`] at least every `bound`.
-    pub fn watch(&self, name: &'static str, bound: Duration) -> Beat {
+    /// Watches a loop that must [`Heartbeat::beat`] at least every `bound`.
+    pub fn watch(&self, name: &'static str, bound: Duration) -> Heartbeat {
         self.lock().beats.insert(name, (Instant::now(), bound));
-        Beat { name, health: self.clone() }
+        Heartbeat { name, health: self.clone() }
     }
 
     /// Says that something needed is missing (not ready, and why), or is there again.
@@ -95,7 +95,7 @@ impl Health {
     }
 }
 
-impl Beat {
+impl Heartbeat {
     /// The loop came round.
     pub fn beat(&self) {
         if let Some((at, _)) = self.health.lock().beats.get_mut(self.name) {
@@ -104,7 +104,7 @@ impl Beat {
     }
 }
 
-impl Drop for Beat {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.health.lock().beats.remove(self.name);
     }

@@ -5,23 +5,23 @@
 mod access;
 mod broker;
 mod consumer;
-mod letters;
+mod dead_letters;
 #[cfg(test)]
 pub mod mock;
+mod monitor;
 mod native;
 mod tokens;
-mod watch;
 
-pub use access::{Access, unusable};
-pub use broker::{Broker, Ends, Topic};
-pub use consumer::{Change, Consumer, News};
-pub use letters::{Letter, Letters, MOST_HOPS};
-pub use native::{Fetched, Record};
+pub use access::{ClusterAccess, unusable};
+pub use broker::{Broker, Ends, TopicState};
+pub use consumer::{Consumer, ConsumerNotice, Rebalance};
+pub use dead_letters::{DeadLetterRecord, DeadLetterWriter, MAX_HOPS};
+pub use monitor::{BrokerFault, ClientMonitor, FaultKind, NO_ANSWER};
+pub use native::{Fetched, FetchedRecord};
 pub use tokens::{Token, Tokens};
-pub use watch::{Fault, FaultKind, SILENT, Watch};
 
 /// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
-fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
+fn client_config(access: &ClusterAccess, name: &str) -> rdkafka::ClientConfig {
     let mut config = access.config();
     config
         .set("client.id", name)
@@ -36,7 +36,7 @@ fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
 }
 
 /// Forwards librdkafka's log. Why a connection failed is for who debugs: a tenant reads the pod's log, and what a condition
-/// does not tell (see [`watch`]) the log at its usual level does not tell either.
+/// does not tell (see [`monitor`]) the log at its usual level does not tell either.
 fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
     use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
     log_line(matches!(level, Emerg | Alert | Critical | Error | Warning), facility, message);

@@ -31,13 +31,13 @@ fn main() -> anyhow::Result<()> {
         .max_blocking_threads(8)
         .thread_stack_size(256 * 1024)
         .build()?;
-    let code = runtime.block_on(run(config));
+    let code = runtime.block_on(run_worker(config));
     // What still blocks (a name lookup) must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     code
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run_worker(config: Config) -> anyhow::Result<()> {
     let work = config.work.clone();
     let context = Context::new(config)?;
     context.stop_on_signals()?;

@@ -29,7 +29,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 const LIMIT: usize = 10_000;
 
 /// What came of a round.
-enum Round {
+enum RoundResult {
     /// All that fell due is recorded, or there is nothing to record.
     Done,
     /// More fell due than one round takes, or the plan changed meanwhile.
@@ -42,12 +42,12 @@ pub async fn run(context: Context, schedule: Uuid) -> anyhow::Result<()> {
     let mut window = WINDOW;
     let mut backoff = BACKOFF.0;
     loop {
-        let error = match round(&context, schedule, &mut window).await {
-            Ok(Round::Done) => return Ok(()),
-            Ok(Round::Again) => continue,
-            Err(Failure::Hub(error)) if error.is_transient() => error,
-            Err(Failure::Hub(error)) => return Err(error.into()),
-            Err(Failure::Plan(why)) => anyhow::bail!(why),
+        let error = match record_due_reminders(&context, schedule, &mut window).await {
+            Ok(RoundResult::Done) => return Ok(()),
+            Ok(RoundResult::Again) => continue,
+            Err(RoundError::Hub(error)) if error.is_transient() => error,
+            Err(RoundError::Hub(error)) => return Err(error.into()),
+            Err(RoundError::Plan(why)) => anyhow::bail!(why),
         };
         if now().duration_since(begun) > window {
             return Err(anyhow::Error::from(error)
@@ -67,49 +67,53 @@ pub async fn run(context: Context, schedule: Uuid) -> anyhow::Result<()> {
     }
 }
 
-enum Failure {
+enum RoundError {
     Hub(Error),
     Plan(String),
 }
 
-async fn round(context: &Context, schedule: Uuid, window: &mut SignedDuration) -> Result<Round, Failure> {
+async fn record_due_reminders(
+    context: &Context,
+    schedule: Uuid,
+    window: &mut SignedDuration,
+) -> Result<RoundResult, RoundError> {
     let namespace = &context.config.namespace;
     let state = match context.hub.schedule(namespace, schedule).await {
         Ok(state) => state,
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {
             tracing::info!(%schedule, "the hub knows of no such schedule; nothing to remind of");
-            return Ok(Round::Done);
+            return Ok(RoundResult::Done);
         }
-        Err(error) => return Err(Failure::Hub(error)),
+        Err(error) => return Err(RoundError::Hub(error)),
     };
     if state.plan.suspended {
         tracing::info!(schedule = state.plan.name, "suspended; nothing to remind of");
-        return Ok(Round::Done);
+        return Ok(RoundResult::Done);
     }
-    let (reminders, whole) = found(&state, now(), window).map_err(Failure::Plan)?;
+    let (reminders, whole) = find_due_reminders(&state, now(), window).map_err(RoundError::Plan)?;
     let (sent, skipped) = (reminders.reminders.len(), reminders.skipped);
     match context.hub.reminders(namespace, schedule, &reminders).await {
         Ok(()) => {
             tracing::info!(schedule = state.plan.name, sent, skipped, through = %reminders.through, "recorded");
-            Ok(if whole { Round::Done } else { Round::Again })
+            Ok(if whole { RoundResult::Done } else { RoundResult::Again })
         }
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 409) => {
             tracing::info!(schedule = state.plan.name, "the schedule changed meanwhile; asking again");
             // Not in a tight circle, should hub and worker disagree for good.
             tokio::time::sleep(BACKOFF.0).await;
-            Ok(Round::Again)
+            Ok(RoundResult::Again)
         }
-        Err(error) => Err(Failure::Hub(error)),
+        Err(error) => Err(RoundError::Hub(error)),
     }
 }
 
 /// What fell due after the settled instant and up to `now`, and whether that is all.
-fn found(
+fn find_due_reminders(
     state: &ReminderState,
     now: Timestamp,
     window: &mut SignedDuration,
 ) -> Result<(Reminders, bool), String> {
-    let (plan, schedule) = schedule(&state.plan)?;
+    let (plan, schedule) = schedule_plan(&state.plan)?;
     let recurrence = Recurrence::new(&schedule.recurrence).map_err(|error| error.to_string())?;
     let reminders: Vec<Reminder> = schedule
         .reminders
@@ -135,7 +139,7 @@ fn found(
         through = last - SignedDuration::from_secs(1);
     }
     let parted = calendar::plan_catch_up(due, now, catch_up);
-    let texts = text::Texts::of(plan, schedule, now);
+    let texts = text::ReminderTexts::new(plan, schedule, now);
     let reminders = parted
         .to_send
         .iter()
@@ -150,12 +154,13 @@ fn found(
         })
         .collect();
     let skipped = parted.skipped.len() as i64;
-    let clock = clock(&schedule.recurrence, state.through, through).map_err(|error| error.to_string())?;
+    let clock = count_clock_changes(&schedule.recurrence, state.through, through)
+        .map_err(|error| error.to_string())?;
     Ok((Reminders { revision: plan.revision(), through, reminders, skipped, clock }, whole))
 }
 
 /// What changes of the clocks in this stretch did to occurrences.
-fn clock(
+fn count_clock_changes(
     recurrence: &RecurrenceSpec,
     from: Timestamp,
     through: Timestamp,
@@ -171,7 +176,7 @@ fn clock(
     Ok(counts)
 }
 
-fn schedule(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
+fn schedule_plan(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
     match &plan.body {
         PlanBody::Schedule(schedule) => Ok((plan, schedule)),
         _ => Err(format!("the hub's plan of {} is of a {}", plan.uid, plan.kind().name())),

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::mail;
 use crate::Message;
-use crate::sample::{alert, all, guarded, kit, later, message, plan, secret};
+use crate::fixtures::{alert, all, kit, kit_with_guard, later, message, plan, secret};
 use domain::Guard;
 
 const FROM: &str = "Belfry <belfry@example.com>";
@@ -260,7 +260,7 @@ async fn what_is_not_smtp_is_told_without_quoting_it() {
 
 #[tokio::test]
 async fn an_address_that_is_not_allowed_is_refused_by_name_and_by_number() {
-    let (_files, kit) = guarded(Guard::new(false), &[]);
+    let (_files, kit) = kit_with_guard(Guard::new(false), &[]);
     for host in ["localhost", "127.0.0.1", "169.254.169.254"] {
         let target = EmailPlan { host: host.to_owned(), ..target(25, SmtpTls::None, false) };
         let outcome = kit.channel(&plan(target.into())).deliver(&message(alert(), TO)).await;

@@ -84,9 +84,9 @@ impl Mask {
         }
         let mut hidden = vec![false; text.len()];
         let needles = self.needles();
-        let mut layer = View::of(text);
+        let mut layer = MappedBytes::new(text);
         for left in (0..=LAYERS).rev() {
-            layer.folded().find(&needles, &mut hidden);
+            layer.folded().mark_found(&needles, &mut hidden);
             match layer.resolved() {
                 Some(next) if left > 0 => layer = next,
                 _ => break,
@@ -139,7 +139,7 @@ struct Needles {
 
 /// A text as it is and layer after layer resolved, folded.
 fn layers(text: &str) -> Vec<Vec<u8>> {
-    let mut layer = View::of(text);
+    let mut layer = MappedBytes::new(text);
     let mut forms = vec![layer.folded().bytes];
     while let Some(next) = layer.resolved().filter(|_| forms.len() <= LAYERS) {
         layer = next;
@@ -171,17 +171,17 @@ fn in_base64(value: &str, needles: &mut Needles) {
 }
 
 fn folded(text: &str) -> Vec<u8> {
-    View::of(text).folded().bytes
+    MappedBytes::new(text).folded().bytes
 }
 
 /// A text's bytes, each with the part of the original that it stands for.
-struct View {
+struct MappedBytes {
     bytes: Vec<u8>,
     spans: Vec<(usize, usize)>,
 }
 
-impl View {
-    fn of(text: &str) -> Self {
+impl MappedBytes {
+    fn new(text: &str) -> Self {
         Self { bytes: text.as_bytes().to_vec(), spans: (0..text.len()).map(|at| (at, at + 1)).collect() }
     }
 
@@ -216,7 +216,7 @@ impl View {
     }
 
     /// Marks what stands for a needle.
-    fn find(&self, needles: &Needles, hidden: &mut [bool]) {
+    fn mark_found(&self, needles: &Needles, hidden: &mut [bool]) {
         let mut mark = |at: usize, len: usize| {
             for (start, end) in &self.spans[at..at + len] {
                 hidden[*start..*end].fill(true);

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Kit;
-use crate::sample::{alert, kit, message, plan, secret};
+use crate::fixtures::{alert, kit, message, plan, secret};
 
 /// An authority (PEM) and a server's end of TLS with its certificate for `name`.
 fn authority(name: &str) -> (String, TlsAcceptor) {
@@ -119,7 +119,7 @@ async fn deliver(kit: &Kit, target: Target, with_bundle: bool) -> Outcome {
 }
 
 fn webhook(port: u16) -> Target {
-    crate::sample::webhook(format!("https://localhost:{port}/"), None, WebhookFormat::Json)
+    crate::fixtures::webhook(format!("https://localhost:{port}/"), None, WebhookFormat::Json)
 }
 
 fn email(port: u16, tls: SmtpTls) -> Target {

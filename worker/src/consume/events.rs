@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::messages::{Commit, EntryResult};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::plan::Compiled;
-use crate::kafka::{Ends, Letter};
+use super::plan::CompiledPlan;
+use crate::kafka::{DeadLetterRecord, Ends};
 
 /// What happens to the reader.
-pub enum Event {
+pub enum ReaderEvent {
     /// The plan is this one from now on.
-    Plan(Box<Compiled>),
+    Plan(Box<CompiledPlan>),
     /// No rule reads the source.
     NoPlan,
     /// The commit of this number was answered, entry by entry; an entry without an answer is of no known topic.
@@ -21,9 +21,9 @@ pub enum Event {
     /// It held more than the hub takes at once: hold less.
     TooLarge,
     /// Where to read on, or why that isn't known.
-    Positions(Result<BTreeMap<String, Opened>, String>),
+    Positions(Result<BTreeMap<String, OpenedTopic>, String>),
     /// The clock from before the broker was asked, and what it said.
-    Looked(i64, Result<Looked, String>),
+    Surveyed(i64, Result<SurveyAnswer, String>),
     /// Ids of the topics that are there.
     Topics(BTreeMap<String, String>),
     /// Leave.
@@ -31,37 +31,37 @@ pub enum Event {
 }
 
 /// Where questions and commits go.
-pub struct Asks {
+pub struct ReaderRequests {
     /// Commits.
-    pub commits: UnboundedSender<Outgoing>,
+    pub commits: UnboundedSender<OutgoingCommit>,
     /// Topics whose positions are wanted.
     pub positions: UnboundedSender<BTreeSet<String>>,
     /// Looks at how many partitions there are, and where they end.
-    pub looks: UnboundedSender<Look>,
+    pub surveys: UnboundedSender<SurveyRequest>,
 }
 
 /// How a reader ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// It was told to.
-    Left,
+    Stopped,
     /// Its Kafka client brought nothing of what is there: another one may.
-    Stood,
+    Stalled,
 }
 
 /// A commit to send.
-pub struct Outgoing {
+pub struct OutgoingCommit {
     /// Tells its answer from an earlier one's.
     pub id: u64,
     /// What to say.
     pub commit: Commit,
     /// Dead letters, with the index of the entry that passes over each.
-    pub letters: Vec<(usize, Letter)>,
+    pub letters: Vec<(usize, DeadLetterRecord)>,
 }
 
 /// A topic and where to read on in it.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub struct OpenedTopic {
     /// The topic's id.
     pub id: String,
     /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
@@ -69,26 +69,26 @@ pub struct Opened {
 }
 
 /// Topics that are open at the hub, as far as this consumer knows: id, and how many partitions.
-pub type Open = BTreeMap<String, (String, usize)>;
+pub type OpenTopics = BTreeMap<String, (String, usize)>;
 
 /// A look at the log: how many partitions there are, and where they end.
-pub struct Look {
+pub struct SurveyRequest {
     /// All topics that are read.
     pub topics: Vec<String>,
     /// What of them is open at the hub.
-    pub open: Open,
+    pub open: OpenTopics,
     /// Partitions whose ends are wanted.
     pub partitions: Vec<(String, i32)>,
 }
 
 /// What the broker, and the hub, said.
-pub struct Looked {
+pub struct SurveyAnswer {
     /// Topics of which all partitions are open at the hub.
     pub known: Vec<String>,
     /// Ids of the topics that are there.
     pub ids: BTreeMap<String, String>,
     /// What was opened for that.
-    pub opened: BTreeMap<String, Opened>,
+    pub opened: BTreeMap<String, OpenedTopic>,
     /// Where the partitions begin and end.
     pub ends: Ends,
 }

@@ -12,33 +12,33 @@ use crate::health::Health;
 
 /// Why.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
+pub struct ByReason {
     /// From a closed set.
     pub reason: &'static str,
 }
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outcome {
+pub struct ByResult {
     /// From a closed set.
     pub result: &'static str,
 }
 
 /// The consumer's metrics. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct ConsumerMetrics {
     /// Records read.
     pub read: Counter<u64, AtomicU64>,
     /// Matches: (record, rule).
     pub matched: Counter<u64, AtomicU64>,
     /// Records not counted.
-    pub rejected: Family<Reason, Counter>,
+    pub rejected: Family<ByReason, Counter>,
     /// Dead letters, by where they went.
-    pub letters: Family<Outcome, Counter>,
+    pub letters: Family<ByResult, Counter>,
     /// Entries of commits, by answer.
-    pub entries: Family<Outcome, Counter>,
+    pub entries: Family<ByResult, Counter>,
     /// Calls of commits, by result.
-    pub commits: Family<Outcome, Counter>,
+    pub commits: Family<ByResult, Counter>,
     /// From taking what was held to the hub's answer.
     pub commit_seconds: Histogram,
     /// Records not yet read.
@@ -53,7 +53,7 @@ pub struct Metrics {
     pub rebalances: Counter<u64, AtomicU64>,
 }
 
-impl Metrics {
+impl ConsumerMetrics {
     /// Registers them.
     pub fn new(health: &Health) -> Self {
         let metrics = Self {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 const SLACK: i64 = 60_000;
 
 /// A source's plan, compiled.
-pub struct Compiled {
+pub struct CompiledPlan {
     /// The hub's revision of it.
     pub revision: Digest,
     /// State hash of each rule that runs.
@@ -40,7 +40,7 @@ pub struct Compiled {
     pub engine: Engine,
 }
 
-impl Compiled {
+impl CompiledPlan {
     /// Compiles a plan. A rule that does not compile is a problem of its own; the others run.
     pub fn new(plan: &SourcePlan) -> Self {
         let (engine, failed) =

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::books::Key;
+use super::offsets::PartitionKey;
 
 /// So long records may lie there, while brokers answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -16,16 +16,16 @@ const LONGEST: Duration = Duration::from_mins(5);
 
 /// How long to wait, by what new clients helped before.
 #[derive(Debug, Default)]
-pub struct Patience(Option<(Instant, Duration)>);
+pub struct StallTimeout(Option<(Instant, Duration)>);
 
-impl Patience {
+impl StallTimeout {
     /// How long the next client may stand still.
-    pub fn is(&self) -> Duration {
+    pub fn current(&self) -> Duration {
         self.0.map_or(PATIENCE, |(_, patience)| patience)
     }
 
     /// A client stood still.
-    pub fn spent(&mut self, now: Instant) {
+    pub fn client_stalled(&mut self, now: Instant) {
         let lately = self.0.filter(|(at, patience)| now.duration_since(*at) < *patience * 4);
         let next = lately.map_or(PATIENCE, |(_, patience)| (patience * 2).min(LONGEST));
         self.0 = Some((now, next));
@@ -34,13 +34,13 @@ impl Patience {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Stalls {
+pub struct StallDetector {
     patience: Duration,
     /// Where each partition stands that has more, and since when.
-    still: BTreeMap<Key, (i64, Instant)>,
+    still: BTreeMap<PartitionKey, (i64, Instant)>,
 }
 
-impl Stalls {
+impl StallDetector {
     /// Nothing stands still.
     pub fn new(patience: Duration) -> Self {
         Self { patience, still: BTreeMap::new() }
@@ -53,7 +53,11 @@ impl Stalls {
 
     /// Partitions with the offset to read next and the end that their leaders just told. One that stands still for too long, if
     /// there is one.
-    pub fn seen(&mut self, now: Instant, partitions: impl Iterator<Item = (Key, i64, i64)>) -> Option<Key> {
+    pub fn find_stalled(
+        &mut self,
+        now: Instant,
+        partitions: impl Iterator<Item = (PartitionKey, i64, i64)>,
+    ) -> Option<PartitionKey> {
         let before = std::mem::take(&mut self.still);
         for (key, read, _) in partitions.filter(|(_, read, end)| read < end) {
             let since = before.get(&key).filter(|(stood, _)| *stood == read).map_or(now, |(_, since)| *since);
@@ -70,16 +74,19 @@ mod tests {
 
     use super::*;
 
-    fn key(partition: i32) -> Key {
-        Key { topic: Arc::from("logs"), partition }
+    fn key(partition: i32) -> PartitionKey {
+        PartitionKey { topic: Arc::from("logs"), partition }
     }
 
     #[test]
     fn what_does_not_move_while_there_is_more_stands_still() {
-        let (begun, mut stalls) = (Instant::now(), Stalls::new(Duration::from_secs(10)));
+        let (begun, mut stalls) = (Instant::now(), StallDetector::new(Duration::from_secs(10)));
         let mut seen = |second, partitions: &[(i32, i64, i64)]| {
             let now = begun + Duration::from_secs(second);
-            stalls.seen(now, partitions.iter().map(|(partition, read, end)| (key(*partition), *read, *end)))
+            stalls.find_stalled(
+                now,
+                partitions.iter().map(|(partition, read, end)| (key(*partition), *read, *end)),
+            )
         };
         assert_eq!(seen(0, &[(0, 5, 9), (1, 5, 5), (2, 5, 9)]), None);
         assert_eq!(seen(9, &[(0, 5, 9), (1, 5, 5), (2, 6, 9)]), None);
@@ -87,20 +94,20 @@ mod tests {
         assert_eq!(seen(18, &[(0, 5, 9), (1, 5, 6), (2, 7, 9)]), None);
         assert_eq!(seen(28, &[(0, 5, 9), (1, 6, 6), (2, 9, 9)]), Some(key(0)));
         stalls.clear();
-        assert_eq!(stalls.seen(begun + Duration::from_secs(90), [(key(0), 5, 9)].into_iter()), None);
+        assert_eq!(stalls.find_stalled(begun + Duration::from_secs(90), [(key(0), 5, 9)].into_iter()), None);
     }
 
     #[test]
     fn a_new_client_that_does_not_help_is_given_longer_and_after_one_that_did_it_begins_anew() {
-        let (mut now, mut patience) = (Instant::now(), Patience::default());
+        let (mut now, mut timeout) = (Instant::now(), StallTimeout::default());
         let mut waits = Vec::new();
         for _ in 0..8 {
-            now += patience.is();
-            patience.spent(now);
-            waits.push(patience.is().as_secs());
+            now += timeout.current();
+            timeout.client_stalled(now);
+            waits.push(timeout.current().as_secs());
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
-        patience.spent(now + LONGEST * 5);
-        assert_eq!(patience.is(), PATIENCE);
+        timeout.client_stalled(now + LONGEST * 5);
+        assert_eq!(timeout.current(), PATIENCE);
     }
 }

@@ -1,4 +1,4 @@
-//! Says that this process is there, as long as it has attempts in hand: one that is silent, and has a successor, is taken for
+//! Says that this process is there, as long as it has attempts that are not reported: one that is silent, and has a successor, is taken for
 //! gone, and its attempts for ended unknown. Never: a word while nothing is in hand; there is nothing to give up then.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use protocol::messages::{Alive, Pool};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Tools;
-use super::reporter::brief;
+use super::reporter::call_briefly;
 use crate::context::Context;
 
 /// How often it is said. The hub takes a worker for gone after 10 s.
@@ -22,10 +22,10 @@ pub(super) async fn say(context: Context, pool: Pool, tools: Arc<Tools>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if tools.open.load(Ordering::Relaxed) == 0 {
+        if tools.unreported.load(Ordering::Relaxed) == 0 {
             continue;
         }
-        if let Err(error) = brief(context.hub.alive(&context.config.namespace, &alive)).await {
+        if let Err(error) = call_briefly(context.hub.alive(&context.config.namespace, &alive)).await {
             tracing::debug!(error, "can't say that this worker is there, trying again");
         }
     }

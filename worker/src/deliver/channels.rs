@@ -10,8 +10,8 @@ use std::time::Duration;
 use protocol::messages::{ChannelsPlan, ObjectProblem, Report};
 use tokio::time::Instant;
 
-use super::reporter::brief;
-use super::{Tools, pause, told};
+use super::reporter::call_briefly;
+use super::{Tools, error_chain, retry_pause};
 use crate::context::Context;
 
 /// How long a poll waits for another plan.
@@ -38,7 +38,7 @@ pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
         let report = report(&context, &tools, &plan).await;
         let due = told.as_ref().is_none_or(|(at, last)| *last != report || at.elapsed() >= REPEAT);
         if due {
-            match brief(context.hub.report(&context.config.namespace, &report)).await {
+            match call_briefly(context.hub.report(&context.config.namespace, &report)).await {
                 Ok(()) => told = Some((Instant::now(), report)),
                 Err(error) => tracing::debug!(error, "can't report, trying again"),
             }
@@ -46,7 +46,7 @@ pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
     }
     poll.abort();
     let leaving = Report { leaving: true, ..empty(&context) };
-    if let Err(error) = brief(context.hub.report(&context.config.namespace, &leaving)).await {
+    if let Err(error) = call_briefly(context.hub.report(&context.config.namespace, &leaving)).await {
         tracing::debug!(error, "can't say that this instance leaves");
     }
 }
@@ -64,10 +64,13 @@ async fn poll(context: Context, plans: tokio::sync::watch::Sender<Option<Arc<Cha
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(error = told(&error), "can't read the channels' plan, trying again");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "can't read the channels' plan, trying again"
+                    );
                 }
                 failures += 1;
-                tokio::time::sleep(pause(failures, &error)).await;
+                tokio::time::sleep(retry_pause(failures, &error)).await;
             }
         }
     }

@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::attempt::{Turn, attempt};
+use super::attempt::{AttemptPermits, make_attempt};
 use super::metrics::ByResult;
-use super::reporter::Sender;
-use super::{Limits, Tools, pause, told};
+use super::reporter::OutcomeSender;
+use super::{DeliveryLimits, Tools, error_chain, retry_pause};
 use crate::context::Context;
 
 /// How long a claim waits at the hub.
@@ -30,22 +30,22 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 const MOST: usize = 500;
 
 /// Runs until [`Context::stop`].
-pub(super) async fn run(
+pub(super) async fn claim_tasks(
     context: &Context,
     pool: Pool,
-    limits: Limits,
+    limits: DeliveryLimits,
     tools: &Arc<Tools>,
     attempts: &TaskTracker,
-    outcomes: Sender,
+    outcomes: OutcomeSender,
 ) {
     let beat = context.health.watch("claims", crate::health::LONG);
-    let hand = Arc::new(Semaphore::new(limits.hand));
+    let claimable = Arc::new(Semaphore::new(limits.max_claimed));
     let slots = Arc::new(Semaphore::new(limits.slots));
     let mut failures = 0;
     loop {
         beat.beat();
         let free = tokio::select! {
-            free = free_places(&hand, limits.hand) => free,
+            free = free_permits(&claimable, limits.max_claimed) => free,
             () = context.stop.cancelled() => return,
         };
         let Some(mut free) = free else { continue };
@@ -86,19 +86,26 @@ pub(super) async fn run(
             // A hub that does not wait must not be asked in a hot loop.
             tokio::time::sleep(AT_ONCE).await;
         }
-        tools.open.fetch_add(claimed.tasks.len(), Ordering::Relaxed);
+        tools.unreported.fetch_add(claimed.tasks.len(), Ordering::Relaxed);
         let channels = Arc::new(claimed.channels);
         for task in claimed.tasks {
             // A hub that hands out more than was asked for waits for places.
-            let place = match free.split(1) {
-                Some(place) => place,
-                None => match Arc::clone(&hand).acquire_owned().await {
-                    Ok(place) => place,
+            let permit = match free.split(1) {
+                Some(permit) => permit,
+                None => match Arc::clone(&claimable).acquire_owned().await {
+                    Ok(permit) => permit,
                     Err(_) => return,
                 },
             };
-            let turn = Turn { place, slots: Arc::clone(&slots), slow: limits.slow };
-            attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, turn, outcomes.clone()));
+            let permits =
+                AttemptPermits { claimed: permit, slots: Arc::clone(&slots), slow_after: limits.slow_after };
+            attempts.spawn(make_attempt(
+                Arc::clone(tools),
+                Arc::clone(&channels),
+                task,
+                permits,
+                outcomes.clone(),
+            ));
         }
     }
 }
@@ -106,23 +113,23 @@ pub(super) async fn run(
 /// Notes a claim that failed; how long to wait before the next.
 fn failed(context: &Context, tools: &Tools, failures: &mut u32, error: &protocol::Error) -> Duration {
     tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
-    context.health.missing("hub", Some(told(error)));
+    context.health.missing("hub", Some(error_chain(error)));
     if *failures == 0 {
-        tracing::warn!(error = told(error), "can't claim work, trying again");
+        tracing::warn!(error = error_chain(error), "can't claim work, trying again");
     }
     *failures += 1;
-    pause(*failures, error)
+    retry_pause(*failures, error)
 }
 
 /// All free places, at least one; under load after waiting a little for a quarter of them. None after 10 s without.
-async fn free_places(hand: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
+async fn free_permits(claimable: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
     let quarter = u32::try_from((all / 4).max(1)).unwrap_or(1);
-    let first = match timeout(GATHER, Arc::clone(hand).acquire_many_owned(quarter)).await {
+    let first = match timeout(GATHER, Arc::clone(claimable).acquire_many_owned(quarter)).await {
         Ok(permits) => permits.ok()?,
-        Err(_) => timeout(Duration::from_secs(10), Arc::clone(hand).acquire_owned()).await.ok()?.ok()?,
+        Err(_) => timeout(Duration::from_secs(10), Arc::clone(claimable).acquire_owned()).await.ok()?.ok()?,
     };
     let mut free = first;
-    while let Ok(one) = Arc::clone(hand).try_acquire_owned() {
+    while let Ok(one) = Arc::clone(claimable).try_acquire_owned() {
         free.merge(one);
     }
     Some(free)

@@ -26,7 +26,7 @@ pub(super) struct ByResult {
 }
 
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub(super) struct DeliveryMetrics {
     pub(super) attempts: Family<Attempted, Counter>,
     pub(super) seconds: Family<ByChannel, Histogram>,
     pub(super) in_flight: Gauge,
@@ -37,7 +37,7 @@ pub(super) struct Metrics {
     pub(super) oldest_report: Gauge<f64, AtomicU64>,
 }
 
-impl Metrics {
+impl DeliveryMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             attempts: Family::default(),

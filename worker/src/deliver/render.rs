@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants: rendering never runs on a thread of the runtime. Channels take turns: one whose texts are slow holds up its
-//! own deliveries, by at most [`PATIENCE`] each, and others' by no more than one text of each channel. Who has waited so
+//! own deliveries, by at most [`MAX_WAIT`] each, and others' by no more than one text of each channel. Who has waited so
 //! long gets fallback texts that say so: a lease is not used up by waiting.
 //!
 //! Never: a message that is kept back for want of a text.
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Composer, Texts};
+use delivery::{Composer, MessageTexts};
 use domain::Notification;
 use protocol::messages::ChannelEntry;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -24,23 +24,27 @@ use uuid::Uuid;
 /// Texts that are rendered at once.
 const THREADS: usize = 2;
 /// How long a delivery waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PATIENCE_SAID: &str = "2s to wait for other texts of the channels";
+const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT_SAID: &str = "2s to wait for other texts of the channels";
 /// How many channels are remembered before those that nobody waits for are forgotten.
 const CHANNELS: usize = 64;
 
-type Turns = Arc<tokio::sync::Mutex<()>>;
+type ChannelLock = Arc<tokio::sync::Mutex<()>>;
 
 /// Renders for all channels of a worker.
 pub(super) struct Renderer {
     composer: Arc<Composer>,
     threads: Arc<Semaphore>,
-    turns: Mutex<HashMap<Uuid, Turns>>,
+    channel_locks: Mutex<HashMap<Uuid, ChannelLock>>,
 }
 
 impl Default for Renderer {
     fn default() -> Self {
-        Self { composer: Arc::default(), threads: Arc::new(Semaphore::new(THREADS)), turns: Mutex::default() }
+        Self {
+            composer: Arc::default(),
+            threads: Arc::new(Semaphore::new(THREADS)),
+            channel_locks: Mutex::default(),
+        }
     }
 }
 
@@ -52,15 +56,15 @@ impl Renderer {
         entry: &ChannelEntry,
         notification: Notification,
         recipient: &str,
-    ) -> (Texts, Notification) {
+    ) -> (MessageTexts, Notification) {
         let (template, zone) = (&entry.plan.template, entry.plan.time_zone.as_deref());
         if template.is_nothing() {
             return (self.composer.texts(template, &notification, recipient, zone), notification);
         }
         let late = |notification: &Notification| {
-            self.composer.texts_without_time(template, notification, (recipient, zone), PATIENCE_SAID)
+            self.composer.texts_without_time(template, notification, (recipient, zone), MAX_WAIT_SAID)
         };
-        let Ok(turn) = timeout(PATIENCE, self.turn(channel)).await else {
+        let Ok(turn) = timeout(MAX_WAIT, self.lock_channel(channel)).await else {
             return (late(&notification), notification);
         };
         let composer = Arc::clone(&self.composer);
@@ -78,13 +82,13 @@ impl Renderer {
     }
 
     /// Waits until it is the channel's turn, and then for a thread.
-    async fn turn(&self, channel: Uuid) -> (OwnedMutexGuard<()>, Option<OwnedSemaphorePermit>) {
+    async fn lock_channel(&self, channel: Uuid) -> (OwnedMutexGuard<()>, Option<OwnedSemaphorePermit>) {
         let own = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            if turns.len() >= CHANNELS {
-                turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+            let mut channel_locks = self.channel_locks.lock().unwrap_or_else(PoisonError::into_inner);
+            if channel_locks.len() >= CHANNELS {
+                channel_locks.retain(|_, channel_locks| Arc::strong_count(channel_locks) > 1);
             }
-            Arc::clone(turns.entry(channel).or_default())
+            Arc::clone(channel_locks.entry(channel).or_default())
         };
         let own = own.lock_owned().await;
         // It is never closed.

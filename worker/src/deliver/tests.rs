@@ -150,7 +150,7 @@ struct Worker {
     task: JoinHandle<()>,
 }
 
-fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
+fn worker(hub: &Hub, limits: DeliveryLimits, signing: Option<&str>) -> Worker {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let files = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(files.path().join("secrets/notify")).unwrap();
@@ -186,12 +186,12 @@ fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
 }
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const FEW: Limits = Limits {
-    hand: 8,
+const FEW: DeliveryLimits = DeliveryLimits {
+    max_claimed: 8,
     slots: 4,
-    slow: Duration::from_secs(1),
+    slow_after: Duration::from_secs(1),
     grace: Duration::from_secs(10),
-    last: Duration::from_secs(5),
+    report_reserve: Duration::from_secs(5),
 };
 
 /// Waits until `there` holds; the test's own time limit is far above what it takes.
@@ -240,8 +240,14 @@ async fn each_task_is_attempted_and_reported_once_and_no_more_than_the_slots_run
 async fn a_slow_receiver_does_not_keep_others_waiting() {
     let (url, now, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(12, entry(&url, 60_000)).await;
-    let limits = Limits { hand: 12, slow: Duration::from_millis(10), grace: Duration::from_secs(1), ..FEW };
-    let worker = worker(&hub, Limits { last: Duration::from_millis(900), ..limits }, Some(KEY));
+    let limits = DeliveryLimits {
+        max_claimed: 12,
+        slow_after: Duration::from_millis(10),
+        grace: Duration::from_secs(1),
+        ..FEW
+    };
+    let worker =
+        worker(&hub, DeliveryLimits { report_reserve: Duration::from_millis(900), ..limits }, Some(KEY));
     until(async || now.load(Ordering::SeqCst) == 12).await;
     worker.context.stop.cancel();
     worker.task.await.unwrap();
@@ -328,7 +334,8 @@ async fn asked_to_stop_it_finishes_and_reports_what_is_in_hand_and_leaves() {
 async fn a_worker_says_that_it_is_there_as_long_as_something_is_in_hand() {
     let (url, now, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(1, entry(&url, 60_000)).await;
-    let limits = Limits { grace: Duration::from_secs(1), last: Duration::from_millis(900), ..FEW };
+    let limits =
+        DeliveryLimits { grace: Duration::from_secs(1), report_reserve: Duration::from_millis(900), ..FEW };
     let busy = worker(&hub, limits, Some(KEY));
     until(async || now.load(Ordering::SeqCst) == 1 && hub.told::<Alive>("/alive").await.len() >= 2).await;
     let session = hub.told::<ClaimRequest>("/claim").await.remove(0).session;

@@ -10,11 +10,11 @@ use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{Token, Tokens, Watch, native};
+use super::{ClientMonitor, Token, Tokens, native};
 
 /// Brokers and credentials, as they are now. Cheap enough to clone.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct ClusterAccess {
     servers: Vec<String>,
     settings: Vec<(&'static str, Secret)>,
     token: Option<Token>,
@@ -30,21 +30,21 @@ const TOKEN_REFUSED: &str = "KafkaTokenRefused";
 /// Why there is no access: a condition's reason, and words without a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
-pub struct NoAccess {
+pub struct AccessError {
     /// That of a file, or [`TOKEN_REFUSED`].
     pub reason: &'static str,
     /// For people.
     pub message: String,
 }
 
-impl From<FileProblem> for NoAccess {
+impl From<FileProblem> for AccessError {
     fn from(FileProblem { reason, message }: FileProblem) -> Self {
         Self { reason, message }
     }
 }
 
-impl From<NoAccess> for Outcome {
-    fn from(none: NoAccess) -> Self {
+impl From<AccessError> for Outcome {
+    fn from(none: AccessError) -> Self {
         if none.reason == TOKEN_REFUSED {
             return Self::Later { reason: none.to_string(), wait: None, channel_wide: false };
         }
@@ -52,7 +52,7 @@ impl From<NoAccess> for Outcome {
     }
 }
 
-impl Access {
+impl ClusterAccess {
     /// Reads what `security` refers to, and gets a token where it wants one; says which key is missing or can't be used, or
     /// why there is no token.
     pub async fn read(
@@ -60,7 +60,7 @@ impl Access {
         security: &KafkaSecurity,
         files: &Files,
         tokens: &Tokens,
-    ) -> Result<Self, NoAccess> {
+    ) -> Result<Self, AccessError> {
         let mut settings = Vec::new();
         let mut token = None;
         let mut mask = Mask::default();
@@ -106,7 +106,7 @@ impl Access {
                 let secret = one_text(files, &oauth.client_secret).await?;
                 let trust = Trust::read(files, oauth.ca_bundle.as_ref()).await?;
                 let got = tokens.get(oauth, secret, trust).await;
-                token = Some(got.map_err(|why| NoAccess {
+                token = Some(got.map_err(|why| AccessError {
                     reason: TOKEN_REFUSED,
                     message: format!("no token for {}: {why}", oauth.client_id),
                 })?);
@@ -130,16 +130,16 @@ impl Access {
     }
 
     /// What takes note of what a client says, without what brokers are shown, and gives it tokens.
-    pub fn watch(&self) -> Watch {
-        Watch::new(self.token.clone(), self.mask.clone())
+    pub fn monitor(&self) -> ClientMonitor {
+        ClientMonitor::new(self.token.clone(), self.mask.clone())
     }
 
     /// A client with these settings, [`Self::config`] and others. The only way to one that knows the brokers.
-    pub fn client<C>(&self, config: &ClientConfig, watch: Watch) -> KafkaResult<C>
+    pub fn client<C>(&self, config: &ClientConfig, monitor: ClientMonitor) -> KafkaResult<C>
     where
-        C: FromClientConfigAndContext<Watch> + native::Raw,
+        C: FromClientConfigAndContext<ClientMonitor> + native::RawClient,
     {
-        let client = C::from_config_and_context(config, watch)?;
+        let client = C::from_config_and_context(config, monitor)?;
         native::connect_guarded(&client, self.guard, &self.servers.join(","))
             .map_err(KafkaError::ClientCreation)?;
         Ok(client)
@@ -237,10 +237,10 @@ mod tests {
             std::fs::write(self.0.path().join("secrets/user").join(key), value).unwrap();
         }
 
-        async fn read(&self) -> Result<Access, NoAccess> {
+        async fn read(&self) -> Result<ClusterAccess, AccessError> {
             let files = Files::new(self.0.path());
             let tokens = Tokens::new(Arc::new(Http::new(Guard::new(false))));
-            Access::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
+            ClusterAccess::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
         }
     }
 

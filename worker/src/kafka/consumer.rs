@@ -16,56 +16,56 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native::{self, Event, Events, Fetched, Records};
-use super::{Access, Broker, Watch};
+use super::native::{self, ClientEvent, EventQueue, Fetched, RecordQueue};
+use super::{Broker, ClientMonitor, ClusterAccess};
 
 /// Partitions as (topic, number).
 pub type Partitions = Vec<(String, i32)>;
 
 /// The group shared out partitions anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Rebalance {
     /// These are ours now.
-    Given(Partitions),
+    Assigned(Partitions),
     /// These are not ours any more, once [`Consumer::release`] says so.
-    Taken(Partitions),
+    Revoked(Partitions),
 }
 
 /// What comes that is no record.
-pub enum News {
+pub enum ConsumerNotice {
     /// The topic has another id from here on: what comes now is of a topic that was made again.
-    MadeAgain(String, String),
+    TopicRecreated(String, String),
     /// A position is not there any more: look at the partitions' ends.
-    OutOfRange,
+    OffsetOutOfRange,
     /// The user may not be in the group; librdkafka goes on asking.
     NotInGroup,
     /// Something failed, which librdkafka tries again.
     Failed(String),
     /// The consumer can't go on.
-    Dead(String),
+    Fatal(String),
 }
 
-impl News {
+impl ConsumerNotice {
     /// Whether it says that the topic has another id than this one.
-    pub fn made_again(&self, topic: &str, id: &str) -> bool {
-        matches!(self, Self::MadeAgain(of, new) if *of == *topic && *new != *id)
+    pub fn recreated(&self, topic: &str, id: &str) -> bool {
+        matches!(self, Self::TopicRecreated(of, new) if *of == *topic && *new != *id)
     }
 }
 
 /// A member of a consumer group.
 pub struct Consumer {
-    events: Events,
-    records: Records,
-    inner: Arc<BaseConsumer<Watch>>,
-    changes: RefCell<Vec<Change>>,
+    events: EventQueue,
+    records: RecordQueue,
+    inner: Arc<BaseConsumer<ClientMonitor>>,
+    rebalances: RefCell<Vec<Rebalance>>,
     /// What librdkafka has been told to read.
     assigned: BTreeSet<(String, i32)>,
     paused: bool,
     isolation: Isolation,
 }
 
-impl ConsumerContext for Watch {
-    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::changes`].
+impl ConsumerContext for ClientMonitor {
+    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::rebalances`].
     fn rebalance(&self, consumer: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
         let _ = consumer.unassign();
     }
@@ -73,13 +73,18 @@ impl ConsumerContext for Watch {
 
 impl Consumer {
     /// Joins the group when it subscribes.
-    pub fn new(access: &Access, isolation: Isolation, group: &str, instance: &str) -> KafkaResult<Self> {
+    pub fn new(
+        access: &ClusterAccess,
+        isolation: Isolation,
+        group: &str,
+        instance: &str,
+    ) -> KafkaResult<Self> {
         let level = match isolation {
             Isolation::ReadCommitted => "read_committed",
             Isolation::ReadUncommitted => "read_uncommitted",
         };
         let mut config = super::client_config(access, instance);
-        // For the line that says that a topic has another id: see `made_again`. A few lines every 5 s.
+        // For the line that says that a topic has another id: see `recreated_topic`. A few lines every 5 s.
         config.set("debug", "metadata").set_log_level(rdkafka::config::RDKafkaLogLevel::Debug);
         config
             .set("group.id", group)
@@ -99,12 +104,12 @@ impl Consumer {
             .set("max.partition.fetch.bytes", "1048576")
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
-        let inner = Arc::new(access.client::<BaseConsumer<Watch>>(&config, access.watch())?);
+        let inner = Arc::new(access.client::<BaseConsumer<ClientMonitor>>(&config, access.monitor())?);
         let failed = |code: RDKafkaErrorCode| KafkaError::ClientCreation(code.to_string());
-        let events = Events::new(inner.client()).map_err(failed)?;
-        let records = Records::new(inner.client()).map_err(failed)?;
-        let (changes, assigned) = (RefCell::default(), BTreeSet::new());
-        Ok(Self { events, records, inner, changes, assigned, paused: false, isolation })
+        let events = EventQueue::new(inner.client()).map_err(failed)?;
+        let records = RecordQueue::new(inner.client()).map_err(failed)?;
+        let (rebalances, assigned) = (RefCell::default(), BTreeSet::new());
+        Ok(Self { events, records, inner, rebalances, assigned, paused: false, isolation })
     }
 
     /// For questions to the broker, from other threads.
@@ -122,54 +127,62 @@ impl Consumer {
     }
 
     /// What came since the last call that is no record. Must be called at least every 60 s.
-    pub fn news(&self) -> Vec<News> {
+    pub fn notices(&self) -> Vec<ConsumerNotice> {
         let mut all = Vec::new();
         while let Some(event) = self.events.next() {
             match event {
-                Event::Shared(given, partitions) => {
-                    let change = if given { Change::Given(partitions) } else { Change::Taken(partitions) };
-                    self.changes.borrow_mut().push(change);
+                ClientEvent::Rebalance(given, partitions) => {
+                    let change =
+                        if given { Rebalance::Assigned(partitions) } else { Rebalance::Revoked(partitions) };
+                    self.rebalances.borrow_mut().push(change);
                 }
-                Event::Log(level, facility, line) => match made_again(&line) {
-                    Some((topic, id)) => all.push(News::MadeAgain(topic.to_owned(), id.to_owned())),
+                ClientEvent::Log(level, facility, line) => match recreated_topic(&line) {
+                    Some((topic, id)) => {
+                        all.push(ConsumerNotice::TopicRecreated(topic.to_owned(), id.to_owned()))
+                    }
                     None => super::log_line(level <= 4, &facility, &self.inner.context().masked(&line)),
                 },
-                Event::Token => native::show_token(self.inner.client()),
-                Event::Error(code, true, text) => {
-                    all.push(News::Dead(format!("{code}: {}", self.inner.context().masked(&text))));
+                ClientEvent::Token => native::set_token(self.inner.client()),
+                ClientEvent::Error(code, true, text) => {
+                    all.push(ConsumerNotice::Fatal(format!(
+                        "{code}: {}",
+                        self.inner.context().masked(&text)
+                    )));
                 }
-                Event::Error(code, false, text) => all.push(self.failed(code, &text)),
+                ClientEvent::Error(code, false, text) => all.push(self.notice_of(code, &text)),
             }
         }
         all
     }
 
     /// Hands over what came of the partitions that are read, until told to stop; waits for the first of it. What
-    /// [`Self::news`] tells when the first comes was told before any of it was fetched, or while it was.
+    /// [`Self::notices`] tells when the first comes was told before any of it was fetched, or while it was.
     pub fn take(&self, timeout: Duration, handle: impl FnMut(Fetched<'_>) -> ControlFlow<()>) {
         self.records.take(self.inner.client(), timeout, handle);
     }
 
     /// What a failure means.
-    pub fn failed(&self, code: RDKafkaErrorCode, text: &str) -> News {
+    pub fn notice_of(&self, code: RDKafkaErrorCode, text: &str) -> ConsumerNotice {
         match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => News::OutOfRange,
-            RDKafkaErrorCode::GroupAuthorizationFailed => News::NotInGroup,
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                ConsumerNotice::OffsetOutOfRange
+            }
+            RDKafkaErrorCode::GroupAuthorizationFailed => ConsumerNotice::NotInGroup,
             code => {
                 self.inner.context().note(code, text);
-                News::Failed(code.to_string())
+                ConsumerNotice::Failed(code.to_string())
             }
         }
     }
 
     /// Whether a topic that fails with this can't be read until somebody gives the user the right to.
-    pub fn bars(code: RDKafkaErrorCode) -> bool {
+    pub fn forbids_topic(code: RDKafkaErrorCode) -> bool {
         code == RDKafkaErrorCode::TopicAuthorizationFailed
     }
 
     /// What the group shared out since the last call, in order.
-    pub fn changes(&self) -> Vec<Change> {
-        self.changes.take()
+    pub fn rebalances(&self) -> Vec<Rebalance> {
+        self.rebalances.take()
     }
 
     /// Takes note of partitions given; each is read from when [`Self::read`] says where.
@@ -278,7 +291,7 @@ impl Consumer {
 ///
 /// librdkafka fetches by id, and when it learns of another one goes on from the same offset, in another topic's records. It
 /// says so only in its log, which comes through the same queue before the first of them.
-fn made_again(line: &str) -> Option<(&str, &str)> {
+fn recreated_topic(line: &str) -> Option<(&str, &str)> {
     let (before, ids) = line.split_once(" changed id from ")?;
     let (_, id) = ids.split_once(" to ")?;
     Some((before.rsplit_once("Topic ")?.1, id.trim()))
@@ -292,7 +305,7 @@ mod tests {
     fn a_topics_other_id_is_read_from_the_log() {
         let line =
             "[thrd:main]: Topic my.logs changed id from AAAAAAAAAAAAAAAAAAAAAA to s1Qd0eVtQ3a-8uY2aGf0_w";
-        assert_eq!(made_again(line), Some(("my.logs", "s1Qd0eVtQ3a-8uY2aGf0_w")));
-        assert_eq!(made_again("[thrd:main]: Topic my.logs [0] Leader 1 Epoch 0"), None);
+        assert_eq!(recreated_topic(line), Some(("my.logs", "s1Qd0eVtQ3a-8uY2aGf0_w")));
+        assert_eq!(recreated_topic("[thrd:main]: Topic my.logs [0] Leader 1 Epoch 0"), None);
     }
 }

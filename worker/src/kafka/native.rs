@@ -18,13 +18,13 @@ use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
-pub use admin::{End, describe, ends};
-pub use connect::{Raw, connect_guarded};
-pub use queues::{Event, Events, Fetched, Record, Records};
+pub use admin::{PartitionEnd, describe_topics, partition_ends};
+pub use connect::{RawClient, connect_guarded};
+pub use queues::{ClientEvent, EventQueue, Fetched, FetchedRecord, RecordQueue};
 
 /// Gives a client the token that its context has, or says why there is none. Clients of the crate that nobody polls, and
-/// those whose [`Events`] are taken, get it in no other way.
-pub fn show_token<C: ClientContext>(client: &Client<C>) {
+/// those whose [`EventQueue`] are taken, get it in no other way.
+pub fn set_token<C: ClientContext>(client: &Client<C>) {
     let shown = client.context().generate_oauth_token(None).map_err(|error| error.to_string());
     let given = shown.and_then(|token| {
         let text = |text: String| CString::new(text).map_err(|_| "the token is not text".to_owned());

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use delivery::{Bearer, Http, Secret, Trust};
+use delivery::{BearerToken, Http, Secret, Trust};
 use domain::{Digest, Guard, OAuth};
 use rdkafka::client::OAuthToken;
 use tokio::sync::watch;
@@ -28,14 +28,14 @@ pub struct Tokens {
 
 /// The token of one set of credentials, as it is now. Cheap to clone.
 #[derive(Clone)]
-pub struct Token(Arc<Held>);
+pub struct Token(Arc<TokenState>);
 
-struct Held {
+struct TokenState {
     client_id: String,
-    now: watch::Receiver<Option<Result<Granted, String>>>,
+    now: watch::Receiver<Option<Result<ExpiringToken, String>>>,
 }
 
-struct Granted {
+struct ExpiringToken {
     token: Secret,
     expires_ms: i64,
 }
@@ -58,7 +58,7 @@ impl Tokens {
         let token = self.kept(&key, || {
             let (sender, now) = watch::channel(None);
             tokio::spawn(renew(Arc::clone(&self.http), oauth.clone(), secret, trust, sender));
-            Token(Arc::new(Held { client_id: oauth.client_id.clone(), now }))
+            Token(Arc::new(TokenState { client_id: oauth.client_id.clone(), now }))
         });
         let mut now = token.0.now.clone();
         let answer = now.wait_for(Option::is_some).await;
@@ -106,16 +106,16 @@ async fn renew(
     oauth: OAuth,
     secret: Secret,
     trust: Trust,
-    to: watch::Sender<Option<Result<Granted, String>>>,
+    to: watch::Sender<Option<Result<ExpiringToken, String>>>,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
         let asked_ms = now_ms();
-        let next = match http.bearer(&oauth, &secret, &trust).await {
-            Ok(Bearer { token, lifetime }) => {
+        let next = match http.bearer_token(&oauth, &secret, &trust).await {
+            Ok(BearerToken { token, lifetime }) => {
                 wait = FIRST_WAIT;
                 let expires_ms = asked_ms + lifetime.as_millis() as i64;
-                to.send_replace(Some(Ok(Granted { token, expires_ms })));
+                to.send_replace(Some(Ok(ExpiringToken { token, expires_ms })));
                 // librdkafka asks when four fifths are over.
                 lifetime * 3 / 5
             }

@@ -26,7 +26,7 @@ const TIME: Duration = Duration::from_millis(50);
 const TIME_OF_ALL: Duration = Duration::from_secs(2);
 
 /// The texts of a schedule's reminders.
-pub struct Texts<'a> {
+pub struct ReminderTexts<'a> {
     plan: &'a Plan,
     schedule: &'a SchedulePlan,
     now: Timestamp,
@@ -35,9 +35,9 @@ pub struct Texts<'a> {
     begun: Instant,
 }
 
-impl<'a> Texts<'a> {
+impl<'a> ReminderTexts<'a> {
     /// At this instant.
-    pub fn of(plan: &'a Plan, schedule: &'a SchedulePlan, now: Timestamp) -> Self {
+    pub fn new(plan: &'a Plan, schedule: &'a SchedulePlan, now: Timestamp) -> Self {
         let compiled = schedule.summary.as_deref().map(compile);
         Self { plan, schedule, now, compiled, begun: Instant::now() }
     }

@@ -12,9 +12,9 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::*;
 use crate::kafka::mock;
 
-fn record() -> Record {
+fn record() -> KafkaRecord {
     let headers = vec![("ce_id".to_owned(), "7".to_owned())];
-    Record { key: "the key".to_owned(), headers, value: r#"{"title":"a test"}"#.to_owned() }
+    KafkaRecord { key: "the key".to_owned(), headers, value: r#"{"title":"a test"}"#.to_owned() }
 }
 
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {

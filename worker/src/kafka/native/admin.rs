@@ -17,7 +17,7 @@ pub type Described = (String, Result<(String, Vec<i32>), RDKafkaErrorCode>);
 
 /// Which end of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum PartitionEnd {
     /// The first record that is kept.
     First,
     /// After the last record that can be read.
@@ -25,7 +25,7 @@ pub enum End {
 }
 
 /// Asks for ids and partitions of topics. Blocks for at most twice `timeout` and a little.
-pub fn describe<C: ClientContext>(
+pub fn describe_topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[String],
     timeout: Duration,
@@ -82,16 +82,16 @@ unsafe fn described(topic: *const sys::rd_kafka_TopicDescription_t) -> Described
 }
 
 /// Asks where partitions begin or end, by one request to each leader. Partitions without an answer are left out.
-pub fn ends<C: ClientContext>(
+pub fn partition_ends<C: ClientContext>(
     client: &Client<C>,
     partitions: &[(String, i32)],
-    end: End,
+    end: PartitionEnd,
     isolation: Isolation,
     timeout: Duration,
 ) -> Result<Vec<(String, i32, i64)>, RDKafkaErrorCode> {
     let spec = match end {
-        End::First => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-        End::Last => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+        PartitionEnd::First => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
+        PartitionEnd::Last => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
     } as i64;
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     // SAFETY: the list copies the names and is owned until the call has copied it; the result is read while its event lives.

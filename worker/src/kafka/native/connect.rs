@@ -17,24 +17,24 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::producer::{FutureProducer, Producer as _};
 
 /// A client of the crate.
-pub trait Raw {
+pub trait RawClient {
     /// As librdkafka has it; valid for as long as the client lives.
     fn raw(&self) -> *mut sys::rd_kafka_t;
 }
 
-impl<C: ConsumerContext> Raw for BaseConsumer<C> {
+impl<C: ConsumerContext> RawClient for BaseConsumer<C> {
     fn raw(&self) -> *mut sys::rd_kafka_t {
         self.client().native_ptr()
     }
 }
 
-impl<C: ClientContext + 'static> Raw for FutureProducer<C> {
+impl<C: ClientContext + 'static> RawClient for FutureProducer<C> {
     fn raw(&self) -> *mut sys::rd_kafka_t {
         self.client().native_ptr()
     }
 }
 
-impl<C: ClientContext> Raw for AdminClient<C> {
+impl<C: ClientContext> RawClient for AdminClient<C> {
     fn raw(&self) -> *mut sys::rd_kafka_t {
         self.inner().native_ptr()
     }
@@ -42,7 +42,7 @@ impl<C: ClientContext> Raw for AdminClient<C> {
 
 /// Gives a client that was made without brokers its brokers, `host:port` separated by commas, and lets it connect only to
 /// what `guard` allows. Says if there was none among them.
-pub fn connect_guarded(client: &impl Raw, guard: &'static Guard, servers: &str) -> Result<(), String> {
+pub fn connect_guarded(client: &impl RawClient, guard: &'static Guard, servers: &str) -> Result<(), String> {
     let list = CString::new(servers).map_err(|_| "the brokers are not text".to_owned())?;
     // SAFETY: the client lives, and the guard for ever. librdkafka keeps its configuration in the client, and reads what is
     // set here only where a broker is connected to: by threads that it starts for brokers, of which there are none before

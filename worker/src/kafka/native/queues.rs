@@ -12,12 +12,12 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use super::{Owned, text};
 
 /// What a client tells, beside records.
-pub enum Event {
+pub enum ClientEvent {
     /// The group gives (or else takes) these partitions.
-    Shared(bool, Vec<(String, i32)>),
+    Rebalance(bool, Vec<(String, i32)>),
     /// A line for the log, with syslog's level.
     Log(i32, String, String),
-    /// The client wants a token: [`show_token`].
+    /// The client wants a token: [`set_token`].
     Token,
     /// Something failed; for good, if so; in librdkafka's words.
     Error(RDKafkaErrorCode, bool, String),
@@ -26,7 +26,7 @@ pub enum Event {
 /// What comes of a partition, in its order.
 pub enum Fetched<'m> {
     /// A record.
-    Record(Record<'m>),
+    Record(FetchedRecord<'m>),
     /// All records of (topic, partition) before the offset have come.
     End(&'m str, i32, i64),
     /// This topic can't be read, in librdkafka's words.
@@ -34,21 +34,21 @@ pub enum Fetched<'m> {
 }
 
 /// The queue of a consumer's events, of which records are none. Must be dropped before its client.
-pub struct Events(Owned<sys::rd_kafka_queue_t>);
+pub struct EventQueue(Owned<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread.
-unsafe impl Send for Events {}
+unsafe impl Send for EventQueue {}
 
-/// The queue of the records of all partitions that [`Records::receive`] named. Must be dropped before its client.
-pub struct Records(Owned<sys::rd_kafka_queue_t>);
+/// The queue of the records of all partitions that [`RecordQueue::receive`] named. Must be dropped before its client.
+pub struct RecordQueue(Owned<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread.
-unsafe impl Send for Records {}
+unsafe impl Send for RecordQueue {}
 
 /// A record, in the memory of librdkafka.
-pub struct Record<'m>(&'m sys::rd_kafka_message_t);
+pub struct FetchedRecord<'m>(&'m sys::rd_kafka_message_t);
 
-impl Events {
+impl EventQueue {
     /// Of this consumer.
     pub fn new<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the client lives, and the reference that this makes is freed by the guard.
@@ -57,7 +57,7 @@ impl Events {
     }
 
     /// The next one, without waiting.
-    pub fn next(&self) -> Option<Event> {
+    pub fn next(&self) -> Option<ClientEvent> {
         loop {
             // SAFETY: the queue is ours; all that is read of the event is copied.
             unsafe {
@@ -68,16 +68,20 @@ impl Events {
                 return Some(match sys::rd_kafka_event_type(event.ptr()) {
                     sys::RD_KAFKA_EVENT_REBALANCE => {
                         let given = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-                        Event::Shared(
+                        ClientEvent::Rebalance(
                             given,
                             partitions(sys::rd_kafka_event_topic_partition_list(event.ptr())),
                         )
                     }
                     sys::RD_KAFKA_EVENT_ERROR => {
                         let fatal = sys::rd_kafka_event_error_is_fatal(event.ptr()) != 0;
-                        Event::Error(code.into(), fatal, text(sys::rd_kafka_event_error_string(event.ptr())))
+                        ClientEvent::Error(
+                            code.into(),
+                            fatal,
+                            text(sys::rd_kafka_event_error_string(event.ptr())),
+                        )
                     }
-                    sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Event::Token,
+                    sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => ClientEvent::Token,
                     sys::RD_KAFKA_EVENT_LOG => {
                         let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 7);
                         sys::rd_kafka_event_log(
@@ -86,12 +90,12 @@ impl Events {
                             &raw mut line,
                             &raw mut level,
                         );
-                        Event::Log(level, text(facility), text(line))
+                        ClientEvent::Log(level, text(facility), text(line))
                     }
                     sys::RD_KAFKA_EVENT_FETCH => {
                         // It would be lost without a trace.
                         let why = "a record came of a partition that is not received".to_owned();
-                        Event::Error(RDKafkaErrorCode::Fail, true, why)
+                        ClientEvent::Error(RDKafkaErrorCode::Fail, true, why)
                     }
                     _ => continue,
                 });
@@ -100,7 +104,7 @@ impl Events {
     }
 }
 
-impl Records {
+impl RecordQueue {
     /// For records of this client.
     pub fn new<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the client lives, and the queue that this makes is freed by the guard.
@@ -136,28 +140,30 @@ impl Records {
         F: FnMut(Fetched<'_>) -> ControlFlow<()>,
     {
         let wait = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut taking = Taking { client: client.native_ptr(), handle };
+        let mut taking = TakeState { client: client.native_ptr(), handle };
         let opaque = (&raw mut taking).cast();
-        // SAFETY: `each` is called by this thread before the call returns, with `taking`, which nothing else touches.
-        unsafe { sys::rd_kafka_consume_callback_queue(self.0.ptr(), wait, Some(each::<F>), opaque) };
+        // SAFETY: `handle_message` is called by this thread before the call returns, with `taking`, which nothing else touches.
+        unsafe {
+            sys::rd_kafka_consume_callback_queue(self.0.ptr(), wait, Some(handle_message::<F>), opaque)
+        };
     }
 }
 
-struct Taking<F> {
+struct TakeState<F> {
     client: *mut sys::rd_kafka_t,
     handle: F,
 }
 
 /// # Safety
-/// `message` must live through the call, and `opaque` be a [`Taking`] of this `F` that nothing else uses meanwhile.
-unsafe extern "C" fn each<F>(message: *mut sys::rd_kafka_message_t, opaque: *mut c_void)
+/// `message` must live through the call, and `opaque` be a [`TakeState`] of this `F` that nothing else uses meanwhile.
+unsafe extern "C" fn handle_message<F>(message: *mut sys::rd_kafka_message_t, opaque: *mut c_void)
 where
     F: FnMut(Fetched<'_>) -> ControlFlow<()>,
 {
     // SAFETY: the caller's promise. What is handed over is borrowed for less than the call.
     unsafe {
-        let (message, taking) = (&*message, &mut *opaque.cast::<Taking<F>>());
-        let record = Record(message);
+        let (message, taking) = (&*message, &mut *opaque.cast::<TakeState<F>>());
+        let record = FetchedRecord(message);
         let fetched = match message.err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Fetched::Record(record),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
@@ -171,7 +177,7 @@ where
     }
 }
 
-impl<'m> Record<'m> {
+impl<'m> FetchedRecord<'m> {
     /// Topic name.
     pub fn topic(&self) -> &'m str {
         // SAFETY: the name lives as long as the topic, which the message holds.

@@ -29,7 +29,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::message::{Message, Object, Words, ask, first, group};
+use crate::message::{
+    CausingObject, Message, NotificationLabels, ask_command, first_notification, group_text,
+};
 use crate::text::cut_bytes;
 
 /// Longest body, bytes.
@@ -39,7 +41,7 @@ const MAX_TITLE: usize = 4 * 1024;
 
 /// The attributes of a CloudEvent, and its data.
 #[derive(Debug, Clone)]
-pub(crate) struct Event {
+pub(crate) struct CloudEvent {
     /// The delivery's id: stable over attempts.
     pub(crate) id: String,
     /// `/belfry/namespaces/<namespace>/<kind, plural>/<name>`.
@@ -76,7 +78,7 @@ struct Data<'a> {
     ask: String,
     kind: &'static str,
     namespace: &'a str,
-    object: Object<'a>,
+    object: CausingObject<'a>,
     severity: &'static str,
     title: String,
     body: &'a str,
@@ -86,7 +88,7 @@ struct Data<'a> {
     cause: Value,
 }
 
-/// See [`Event::plain`].
+/// See [`CloudEvent::plain`].
 #[derive(Serialize)]
 struct Plain<'a> {
     #[serde(rename = "type")]
@@ -95,7 +97,7 @@ struct Plain<'a> {
     data: &'a RawValue,
 }
 
-/// See [`Event::structured`].
+/// See [`CloudEvent::structured`].
 #[derive(Serialize)]
 struct Structured<'a> {
     specversion: &'static str,
@@ -113,9 +115,9 @@ struct Structured<'a> {
 
 const SPEC_VERSION: &str = "1.0";
 
-impl Event {
+impl CloudEvent {
     /// Of a message.
-    pub(crate) fn of(message: &Message) -> Self {
+    pub(crate) fn new(message: &Message) -> Self {
         let mut data = data(message, &message.body);
         let over = data.get().len().saturating_sub(MAX_BYTES - 2 * 1024);
         if over > 0 {
@@ -124,9 +126,9 @@ impl Event {
             data = self::data(message, &body);
         }
         let notification = &message.notification;
-        let words = Words::of(notification);
+        let words = NotificationLabels::new(notification);
         let subject = match &notification.cause {
-            Cause::Alert { .. } | Cause::Record { .. } => group(notification),
+            Cause::Alert { .. } | Cause::Record { .. } => group_text(notification),
             Cause::Reminder { occurrence, .. } => occurrence.to_string(),
             Cause::Test { request, .. } => request.clone(),
         };
@@ -182,12 +184,12 @@ impl Event {
 
 fn data(message: &Message, body: &str) -> Box<RawValue> {
     let notification = &message.notification;
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let data = Data {
         delivery: message.delivery,
         notification: notification.id,
-        first: first(notification),
-        ask: ask(notification),
+        first: first_notification(notification),
+        ask: ask_command(notification),
         kind: words.kind,
         namespace: &notification.namespace,
         object: words.object,

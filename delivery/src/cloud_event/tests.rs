@@ -6,8 +6,8 @@ use domain::{AlertKind, Cause, ReminderTime};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::Event;
-use crate::sample::{all, later, message, reminder};
+use super::CloudEvent;
+use crate::fixtures::{all, later, message, reminder};
 
 fn schema() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schemas/notification.json");
@@ -138,7 +138,7 @@ fn every_body_is_as_documented_and_every_documented_field_is_sent() {
     let check = Check { root: &schema };
     let mut seen = Seen::new();
     for notification in notifications {
-        let event = Event::of(&message(notification, ""));
+        let event = CloudEvent::new(&message(notification, ""));
         let data: Value = serde_json::from_str(event.data.get()).unwrap();
         check.at("/$defs/data", &data, &mut seen).unwrap();
         for body in [event.plain(), event.structured()] {
@@ -155,7 +155,7 @@ fn every_body_is_as_documented_and_every_documented_field_is_sent() {
 fn a_field_that_is_not_documented_or_missing_is_found() {
     let schema = schema();
     let check = Check { root: &schema };
-    let event = Event::of(&message(reminder(), ""));
+    let event = CloudEvent::new(&message(reminder(), ""));
     let data: Value = serde_json::from_str(event.data.get()).unwrap();
     for (path, name) in [("", "extra"), ("/cause", "extra"), ("/object", "extra")] {
         let mut wrong = data.clone();

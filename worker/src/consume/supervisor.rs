@@ -15,56 +15,56 @@ use protocol::messages::{ObjectProblem, SourcePlan};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
-use super::events::{Asks, Ended, Event};
-use super::metrics::Metrics;
-use super::plan::Compiled;
-use super::problems::Standing;
+use super::events::{Ended, ReaderEvent, ReaderRequests};
+use super::metrics::ConsumerMetrics;
+use super::plan::CompiledPlan;
 use super::reader::Reader;
-use super::stalls::{Patience, Stalls};
-use super::{asks, commits};
+use super::stalls::{StallDetector, StallTimeout};
+use super::status::ConsumerStatus;
+use super::{commits, lookups};
 use crate::context::Context;
-use crate::kafka::{Access, Consumer, Letters, Tokens, unusable};
+use crate::kafka::{ClusterAccess, Consumer, DeadLetterWriter, Tokens, unusable};
 
 /// How long the reader may take to leave.
 const LEAVE: Duration = Duration::from_millis(8_500);
 
 /// What runs.
 struct Running {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<ReaderEvent>,
     end: oneshot::Receiver<anyhow::Result<Ended>>,
     /// The credentials that it has.
     credentials: Digest,
 }
 
 /// See the module.
-pub struct Line<'a> {
+pub struct ReaderSupervisor<'a> {
     context: &'a Context,
     source: &'a str,
-    standing: &'a Standing,
-    metrics: Metrics,
+    status: &'a ConsumerStatus,
+    metrics: ConsumerMetrics,
     files: Files,
     tokens: Tokens,
     plan: Option<SourcePlan>,
     running: Option<Running>,
-    patience: Patience,
+    stall_timeout: StallTimeout,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ReaderSupervisor<'a> {
     /// Nothing runs before the first plan.
-    pub fn new(context: &'a Context, source: &'a str, standing: &'a Standing) -> Self {
-        let metrics = Metrics::new(&context.health);
+    pub fn new(context: &'a Context, source: &'a str, status: &'a ConsumerStatus) -> Self {
+        let metrics = ConsumerMetrics::new(&context.health);
         let files = Files::new(&context.config.files);
         let tokens = Tokens::new(Arc::new(Http::new(context.config.guard())));
         Self {
             context,
             source,
-            standing,
+            status,
             metrics,
             files,
             tokens,
             plan: None,
             running: None,
-            patience: Patience::default(),
+            stall_timeout: StallTimeout::default(),
         }
     }
 
@@ -74,19 +74,19 @@ impl<'a> Line<'a> {
     }
 
     /// The plan is this one from now on; with `None`, no rule reads the source.
-    pub async fn plan(&mut self, plan: Option<SourcePlan>) {
+    pub async fn set_plan(&mut self, plan: Option<SourcePlan>) {
         self.plan = plan;
         // One that is started now gets the plan with that.
-        if !self.look().await {
-            self.tell();
+        if !self.check_credentials().await {
+            self.send_plan();
         }
     }
 
     /// Looks at the credentials: starts the reader when they are there, and anew when they changed. Whether it did.
-    pub async fn look(&mut self) -> bool {
+    pub async fn check_credentials(&mut self) -> bool {
         let Some(plan) = self.plan.clone() else { return false };
         let (servers, security) = (&plan.source.bootstrap_servers, &plan.source.security);
-        let started = match Access::read(servers, security, &self.files, &self.tokens).await {
+        let started = match ClusterAccess::read(servers, security, &self.files, &self.tokens).await {
             Err(problem) => Err((problem.reason, problem.message)),
             Ok(access) if self.runs_with(&access) => Ok(false),
             Ok(access) => {
@@ -104,19 +104,19 @@ impl<'a> Line<'a> {
             reason: (*reason).to_owned(),
             message: message.clone(),
         });
-        self.standing.credentials(&plan, problem);
+        self.status.set_credentials(&plan, problem);
         started.unwrap_or(false)
     }
 
-    fn runs_with(&self, access: &Access) -> bool {
+    fn runs_with(&self, access: &ClusterAccess) -> bool {
         self.running.as_ref().is_some_and(|running| running.credentials == *access.fingerprint())
     }
 
     /// Hands the plan to the reader.
-    fn tell(&self) {
+    fn send_plan(&self) {
         let event = match &self.plan {
-            Some(plan) => Event::Plan(Box::new(Compiled::new(plan))),
-            None => Event::NoPlan,
+            Some(plan) => ReaderEvent::Plan(Box::new(CompiledPlan::new(plan))),
+            None => ReaderEvent::NoPlan,
         };
         if let Some(running) = &self.running {
             // A reader that ended says why by its end.
@@ -124,7 +124,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn start(&mut self, access: &Access, plan: &SourcePlan) -> Result<(), (&'static str, String)> {
+    fn start(&mut self, access: &ClusterAccess, plan: &SourcePlan) -> Result<(), (&'static str, String)> {
         let group = format!("belfry.{}.{}", self.context.config.namespace, self.source);
         let consumer = Consumer::new(access, plan.source.isolation, &group, &self.context.config.instance)
             .map_err(|error| {
@@ -133,39 +133,51 @@ impl<'a> Line<'a> {
         let running =
             self.start_reader(consumer, access).map_err(|error| ("KafkaClientRefused", error.to_string()))?;
         self.running = Some(running);
-        self.tell();
+        self.send_plan();
         Ok(())
     }
 
-    fn start_reader(&self, consumer: Consumer, access: &Access) -> anyhow::Result<Running> {
+    fn start_reader(&self, consumer: Consumer, access: &ClusterAccess) -> anyhow::Result<Running> {
         let broker = consumer.broker();
         let (events, happening) = mpsc::channel();
         let (commits, outgoing) = unbounded_channel();
         let (positions, wanted) = unbounded_channel();
-        let (looks, looked) = unbounded_channel();
-        let letters = Letters::new(access.clone(), self.context.config.instance.clone());
+        let (surveys, survey_requests) = unbounded_channel();
+        let letters = DeadLetterWriter::new(access.clone(), self.context.config.instance.clone());
         let (hub, key, metrics) = (self.context.clone(), self.source.to_owned(), self.metrics.clone());
-        let standing = self.standing.clone();
-        tokio::spawn(commits::run(
+        let status = self.status.clone();
+        tokio::spawn(commits::send_commits(
             hub.clone(),
             key.clone(),
             outgoing,
             events.clone(),
             letters,
-            (metrics.clone(), standing.clone()),
+            (metrics.clone(), status.clone()),
         ));
-        tokio::spawn(asks::positions(hub.clone(), key.clone(), broker.clone(), wanted, events.clone()));
-        tokio::spawn(asks::looks(hub, key, broker.clone(), looked, events.clone()));
-        tokio::spawn(asks::topics(broker, standing.clone(), access.servers(), events.clone()));
-        let asks = Asks { commits, positions, looks };
-        let stalls = Stalls::new(self.patience.is());
-        let reader = Reader::new(consumer, happening, asks, standing, metrics, stalls);
+        tokio::spawn(lookups::answer_position_requests(
+            hub.clone(),
+            key.clone(),
+            broker.clone(),
+            wanted,
+            events.clone(),
+        ));
+        tokio::spawn(lookups::answer_survey_requests(
+            hub,
+            key,
+            broker.clone(),
+            survey_requests,
+            events.clone(),
+        ));
+        tokio::spawn(lookups::watch_topics(broker, status.clone(), access.servers(), events.clone()));
+        let requests = ReaderRequests { commits, positions, surveys };
+        let stalls = StallDetector::new(self.stall_timeout.current());
+        let reader = Reader::new(consumer, happening, requests, status, metrics, stalls);
         let beat = self.context.health.watch("reader", crate::health::LONG);
         let (done, end) = oneshot::channel();
         std::thread::Builder::new()
             .name("reader".to_owned())
             .spawn(move || {
-                let ended = reader.run(&beat);
+                let ended = reader.read_until_stopped(&beat);
                 // Before the next reader's begins.
                 drop(beat);
                 let _ = done.send(ended);
@@ -175,7 +187,7 @@ impl<'a> Line<'a> {
     }
 
     /// Waits for the reader's end; for ever when there is none.
-    pub async fn ended(&mut self) -> anyhow::Result<Ended> {
+    pub async fn reader_ended(&mut self) -> anyhow::Result<Ended> {
         match &mut self.running {
             Some(running) => {
                 (&mut running.end).await.unwrap_or_else(|_| Err(anyhow::anyhow!("the reader broke off")))
@@ -185,10 +197,10 @@ impl<'a> Line<'a> {
     }
 
     /// Goes on with a new Kafka client, after one brought nothing of what is there.
-    pub async fn renew(&mut self) -> anyhow::Result<()> {
+    pub async fn restart_reader(&mut self) -> anyhow::Result<()> {
         self.running = None;
-        self.patience.spent(Instant::now());
-        self.look().await;
+        self.stall_timeout.client_stalled(Instant::now());
+        self.check_credentials().await;
         // Where there are files they are looked at again; otherwise nobody would start it.
         let waits = self.running.is_some() || self.plan.is_none() || self.has_files();
         if waits { Ok(()) } else { Err(anyhow::anyhow!("no new Kafka client can be made")) }
@@ -196,8 +208,8 @@ impl<'a> Line<'a> {
 
     /// Lets the reader commit what it holds and leave; says how it ended, if it did in time.
     async fn stop(&mut self) -> Option<anyhow::Result<Ended>> {
-        let _ = self.running.as_ref()?.events.send(Event::Stop);
-        let ended = tokio::time::timeout(LEAVE, self.ended()).await.ok();
+        let _ = self.running.as_ref()?.events.send(ReaderEvent::Stop);
+        let ended = tokio::time::timeout(LEAVE, self.reader_ended()).await.ok();
         if ended.is_none() {
             tracing::warn!("the reader did not leave in time");
         }
@@ -206,7 +218,7 @@ impl<'a> Line<'a> {
     }
 
     /// The end of all.
-    pub async fn leave(mut self) -> anyhow::Result<()> {
+    pub async fn shut_down(mut self) -> anyhow::Result<()> {
         self.stop().await.map_or(Ok(()), |ended| ended.map(drop))
     }
 }

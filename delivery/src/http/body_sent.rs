@@ -11,26 +11,26 @@ use http_body::{Body, Frame, SizeHint};
 
 /// A flag that the body of the latest request raises.
 #[derive(Default)]
-pub(super) struct Sent(Arc<AtomicBool>);
+pub(super) struct BodySent(Arc<AtomicBool>);
 
-impl Sent {
-    pub(super) fn is(&self) -> bool {
+impl BodySent {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
     /// The body of the next request; an earlier one was answered, so the flag is lowered.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
         self.0.store(false, Ordering::Release);
-        reqwest::Body::wrap(Marking { bytes: Some(bytes), sent: Arc::clone(&self.0) })
+        reqwest::Body::wrap(MarkedBody { bytes: Some(bytes), sent: Arc::clone(&self.0) })
     }
 }
 
-struct Marking {
+struct MarkedBody {
     bytes: Option<Bytes>,
     sent: Arc<AtomicBool>,
 }
 
-impl Body for Marking {
+impl Body for MarkedBody {
     type Data = Bytes;
     type Error = Infallible;
 

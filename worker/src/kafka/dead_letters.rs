@@ -16,7 +16,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Access, Watch, native, unusable};
+use super::{ClientMonitor, ClusterAccess, native, unusable};
 
 /// How long a letter may wait for the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const KEEP: Duration = Duration::from_mins(1);
 
 /// A record that can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetterRecord {
     /// Where it came from.
     pub topic: String,
     /// Where it came from.
@@ -42,7 +42,7 @@ pub struct Letter {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
-    /// As how many letters it was read before: [`Letter::hops`].
+    /// As how many letters it was read before: [`DeadLetterRecord::hops`].
     pub hops: u8,
     /// Where to write it.
     pub to: Vec<String>,
@@ -53,25 +53,25 @@ const REASON: &str = "belfry-reason";
 /// As how many letters it was read before, where it was.
 const HOPS: &str = "belfry-hops";
 /// One that was read as so many letters before is written no more: rules of several sources may read each other's.
-pub const MOST_HOPS: u8 = 2;
+pub const MAX_HOPS: u8 = 2;
 
 /// The dead-letter topics of one source.
-pub struct Letters {
-    access: Access,
+pub struct DeadLetterWriter {
+    access: ClusterAccess,
     name: String,
-    producer: Option<(FutureProducer<Watch>, Instant)>,
+    producer: Option<(FutureProducer<ClientMonitor>, Instant)>,
     topics: BTreeSet<String>,
     refused: BTreeMap<String, (String, Instant)>,
 }
 
-impl Letter {
-    /// As how many letters a record says that it was written before; [`MOST_HOPS`] if that is no number.
+impl DeadLetterRecord {
+    /// As how many letters a record says that it was written before; [`MAX_HOPS`] if that is no number.
     pub fn hops(headers: &[(&str, Option<&[u8]>)]) -> u8 {
         let find = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted);
         match (find(HOPS), find(REASON)) {
             (Some((_, value)), _) => {
                 let text = value.and_then(|value| std::str::from_utf8(value).ok());
-                text.and_then(|text| text.parse().ok()).unwrap_or(MOST_HOPS)
+                text.and_then(|text| text.parse().ok()).unwrap_or(MAX_HOPS)
             }
             (None, Some(_)) => 1,
             (None, None) => 0,
@@ -100,14 +100,14 @@ impl Letter {
     }
 }
 
-impl Letters {
+impl DeadLetterWriter {
     /// Connects when the first letter comes.
-    pub fn new(access: Access, name: String) -> Self {
+    pub fn new(access: ClusterAccess, name: String) -> Self {
         Self { access, name, producer: None, topics: BTreeSet::new(), refused: BTreeMap::new() }
     }
 
     /// Drops an unused producer.
-    pub fn rest(&mut self) {
+    pub fn drop_idle_producer(&mut self) {
         if self.producer.as_ref().is_some_and(|(_, used)| used.elapsed() > KEEP) {
             self.producer = None;
             self.topics.clear();
@@ -115,7 +115,7 @@ impl Letters {
     }
 
     /// Writes letters; says for each why it was not written, if it was not. Takes at most about 30 s.
-    pub async fn write(&mut self, letters: &[&Letter]) -> Vec<Option<String>> {
+    pub async fn write(&mut self, letters: &[&DeadLetterRecord]) -> Vec<Option<String>> {
         let producer = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return vec![Some(unusable(&error)); letters.len()],
@@ -135,7 +135,7 @@ impl Letters {
         failures
     }
 
-    fn producer(&mut self) -> Result<FutureProducer<Watch>, KafkaError> {
+    fn producer(&mut self) -> Result<FutureProducer<ClientMonitor>, KafkaError> {
         let producer = if let Some((producer, _)) = self.producer.take() {
             producer
         } else {
@@ -147,14 +147,14 @@ impl Letters {
                 .set("batch.size", "65536")
                 .set("linger.ms", "5")
                 .set("compression.type", "lz4");
-            self.access.client(&config, self.access.watch())?
+            self.access.client(&config, self.access.monitor())?
         };
         self.producer = Some((producer.clone(), Instant::now()));
         Ok(producer)
     }
 
     /// Makes the topics that don't exist, and remembers which can't be made, and why.
-    async fn make_topics(&mut self, producer: &FutureProducer<Watch>, wanted: &BTreeSet<String>) {
+    async fn make_topics(&mut self, producer: &FutureProducer<ClientMonitor>, wanted: &BTreeSet<String>) {
         let unknown: Vec<String> = wanted
             .iter()
             .filter(|name| !self.topics.contains(*name) && !self.refused.contains_key(*name))
@@ -165,7 +165,8 @@ impl Letters {
         }
         let asker = producer.clone();
         let described =
-            tokio::task::spawn_blocking(move || native::describe(asker.client(), &unknown, TIMEOUT)).await;
+            tokio::task::spawn_blocking(move || native::describe_topics(asker.client(), &unknown, TIMEOUT))
+                .await;
         // A broker that does not answer is no reason to make a topic: producing will say what is wrong.
         let Ok(Ok(described)) = described else { return };
         for (name, answer) in described {
@@ -183,9 +184,9 @@ impl Letters {
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
         let config = super::client_config(&self.access, &self.name);
-        let admin: AdminClient<Watch> =
-            self.access.client(&config, self.access.watch()).map_err(|error| unusable(&error))?;
-        native::show_token(admin.inner());
+        let admin: AdminClient<ClientMonitor> =
+            self.access.client(&config, self.access.monitor()).map_err(|error| unusable(&error))?;
+        native::set_token(admin.inner());
         // The broker's own defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
@@ -203,8 +204,8 @@ impl Letters {
 
 /// Writes a letter to each of its topics; says why the first failed, if one did.
 async fn write_all(
-    producer: &FutureProducer<Watch>,
-    letter: &Letter,
+    producer: &FutureProducer<ClientMonitor>,
+    letter: &DeadLetterRecord,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
     let written = letter.to.iter().map(|topic| write_one(producer, letter, topic, refused));
@@ -212,8 +213,8 @@ async fn write_all(
 }
 
 async fn write_one(
-    producer: &FutureProducer<Watch>,
-    letter: &Letter,
+    producer: &FutureProducer<ClientMonitor>,
+    letter: &DeadLetterRecord,
     topic: &str,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
@@ -266,12 +267,13 @@ mod tests {
         let servers = cluster.bootstrap_servers();
         let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
-        let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
+        let Ok(access) =
+            ClusterAccess::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
         else {
             panic!("no access is needed")
         };
-        let mut letters = Letters::new(access, "test".to_owned());
-        let letter = Letter {
+        let mut letters = DeadLetterWriter::new(access, "test".to_owned());
+        let letter = DeadLetterRecord {
             topic: "logs".to_owned(),
             partition: 0,
             offset: 7,
@@ -308,10 +310,10 @@ mod tests {
             (&[("belfry-reason", Some(&b"Malformed"[..]))], 1),
             (&[("belfry-reason", None), ("belfry-hops", Some(b"2"))], 2),
             (&[("belfry-hops", Some(b"0"))], 0),
-            (&[("belfry-hops", Some(b"300"))], MOST_HOPS),
-            (&[("belfry-hops", None)], MOST_HOPS),
+            (&[("belfry-hops", Some(b"300"))], MAX_HOPS),
+            (&[("belfry-hops", None)], MAX_HOPS),
         ] {
-            assert_eq!(Letter::hops(headers), hops, "{headers:?}");
+            assert_eq!(DeadLetterRecord::hops(headers), hops, "{headers:?}");
         }
     }
 }

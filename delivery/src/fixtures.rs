@@ -12,7 +12,7 @@ use domain::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Attempt, Files, Http, Kit, Message, Producer, Record};
+use crate::{Files, Http, KafkaRecord, Kit, Message, OutcomeFuture, Producer};
 
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -163,30 +163,30 @@ pub(crate) fn secret(key: &str) -> FileRef {
 
 /// Files with these keys in the Secret `notify`, and a kit that reaches this machine.
 pub(crate) fn kit(keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
-    guarded(Guard::allowing_loopback_in_tests(false), keys)
+    kit_with_guard(Guard::allowing_loopback_in_tests(false), keys)
 }
 
-pub(crate) fn guarded(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
-    made(guard, keys, Arc::default())
+pub(crate) fn kit_with_guard(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
+    build_kit(guard, keys, Arc::default())
 }
 
 /// What was written to Kafka, by topic.
 #[derive(Default)]
-pub(crate) struct Written(pub(crate) Mutex<Vec<(String, Record)>>);
+pub(crate) struct WrittenRecords(pub(crate) Mutex<Vec<(String, KafkaRecord)>>);
 
-impl Producer for Arc<Written> {
-    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: Record, _: Duration) -> Attempt<'a> {
+impl Producer for Arc<WrittenRecords> {
+    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: KafkaRecord, _: Duration) -> OutcomeFuture<'a> {
         self.0.lock().unwrap().push((plan.topic.clone(), record));
         Box::pin(async { Outcome::Delivered })
     }
 }
 
 /// A kit that writes there.
-pub(crate) fn writing(written: Arc<Written>) -> (tempfile::TempDir, Kit) {
-    made(Guard::new(false), &[], written)
+pub(crate) fn kit_writing_to(written: Arc<WrittenRecords>) -> (tempfile::TempDir, Kit) {
+    build_kit(Guard::new(false), &[], written)
 }
 
-fn made(guard: Guard, keys: &[(&str, &str)], written: Arc<Written>) -> (tempfile::TempDir, Kit) {
+fn build_kit(guard: Guard, keys: &[(&str, &str)], written: Arc<WrittenRecords>) -> (tempfile::TempDir, Kit) {
     // A second test that installs it finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let root = tempfile::tempdir().unwrap();

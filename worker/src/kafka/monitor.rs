@@ -20,12 +20,12 @@ use super::Token;
 /// Brokers of which a text is kept.
 const BROKERS: usize = 16;
 /// All that is said of a broker that gave no answer as Kafka has it.
-pub const SILENT: &str = "nobody listens there, what listens is no Kafka broker with these tls and sasl settings, or the address is not allowed";
+pub const NO_ANSWER: &str = "nobody listens there, what listens is no Kafka broker with these tls and sasl settings, or the address is not allowed";
 
 /// Takes note of what a client says, and shows its token to brokers. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Watch {
-    faults: Arc<Mutex<BTreeMap<String, Fault>>>,
+pub struct ClientMonitor {
+    faults: Arc<Mutex<BTreeMap<String, BrokerFault>>>,
     token: Option<Token>,
     /// What brokers are shown; of tokens the latest two, for an answer may come after the next one.
     mask: Arc<Mask>,
@@ -34,10 +34,10 @@ pub struct Watch {
 
 /// Why a broker can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct BrokerFault {
     /// What kind of fault, the worst last.
     pub kind: FaultKind,
-    /// In librdkafka's words, or [`SILENT`].
+    /// In librdkafka's words, or [`NO_ANSWER`].
     pub why: String,
 }
 
@@ -63,7 +63,7 @@ impl FaultKind {
     }
 }
 
-impl Watch {
+impl ClientMonitor {
     /// With the token that the client logs in with, if it does by one, and what else it shows to brokers.
     pub fn new(token: Option<Token>, mask: Mask) -> Self {
         Self { token, mask: Arc::new(mask), ..Self::default() }
@@ -98,27 +98,27 @@ impl Watch {
         // What follows speaks of settings that nobody here can set.
         let why = why.split(": verify that ssl.ca.location").next().unwrap_or(why);
         let why = why.split(", verify that ssl.ca.location").next().unwrap_or(why);
-        let why = if kind == FaultKind::Unreachable && code != Resolve { SILENT } else { why };
+        let why = if kind == FaultKind::Unreachable && code != Resolve { NO_ANSWER } else { why };
         let mut faults = self.lock();
         if faults.len() < BROKERS || faults.contains_key(broker) {
             let why = self.masked(why).chars().take(200).collect();
-            faults.insert(broker.to_owned(), Fault { kind, why });
+            faults.insert(broker.to_owned(), BrokerFault { kind, why });
         }
     }
 
     /// Why the brokers can't be used: the worst that was said of one of them; where nothing was said, `code`.
-    pub fn why(&self, code: RDKafkaErrorCode) -> Fault {
+    pub fn why(&self, code: RDKafkaErrorCode) -> BrokerFault {
         use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut};
         let faults = self.lock();
         // The first of the worst, so that the text stays the same.
         let worst = faults.values().rev().max_by_key(|fault| fault.kind).cloned();
         let why = || match code {
             AllBrokersDown | BrokerTransportFailure | OperationTimedOut | RequestTimedOut => {
-                SILENT.to_owned()
+                NO_ANSWER.to_owned()
             }
             code => code.to_string(),
         };
-        worst.unwrap_or_else(|| Fault { kind: FaultKind::Unreachable, why: why() })
+        worst.unwrap_or_else(|| BrokerFault { kind: FaultKind::Unreachable, why: why() })
     }
 
     /// A broker answered: what was said before is over.
@@ -126,7 +126,7 @@ impl Watch {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BrokerFault>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,7 +137,7 @@ fn speaks_tls(text: &str) -> bool {
     text.contains("certificate") || (text.contains(":SSL routines:") && text.contains(" alert "))
 }
 
-impl ClientContext for Watch {
+impl ClientContext for ClientMonitor {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
@@ -168,22 +168,22 @@ mod tests {
 
     #[test]
     fn the_fault_is_told_without_what_varies_until_a_broker_answers() {
-        let watch = Watch::default();
-        assert_eq!(watch.why(RDKafkaErrorCode::OperationTimedOut).why, SILENT);
-        assert!(watch.why(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
+        let monitor = ClientMonitor::default();
+        assert_eq!(monitor.why(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
+        assert!(monitor.why(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
         for took in ["3ms", "7ms"] {
             let text = format!(
                 "b.svc:9/bootstrap: Failed to resolve 'b.svc:9': Name or service not known (after {took} in state CONNECT)"
             );
-            watch.note(RDKafkaErrorCode::Resolve, &text);
-            watch.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+            monitor.note(RDKafkaErrorCode::Resolve, &text);
+            monitor.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
             assert_eq!(
-                watch.why(RDKafkaErrorCode::OperationTimedOut).why,
+                monitor.why(RDKafkaErrorCode::OperationTimedOut).why,
                 "Failed to resolve 'b.svc:9': Name or service not known"
             );
         }
-        watch.answered();
-        assert_eq!(watch.why(RDKafkaErrorCode::OperationTimedOut).why, SILENT);
+        monitor.answered();
+        assert_eq!(monitor.why(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
     }
 
     #[test]
@@ -200,18 +200,18 @@ mod tests {
             ),
             (SSL, "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?"),
         ] {
-            let watch = Watch::default();
-            watch.note(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
-            let fault = watch.why(BrokerTransportFailure);
-            assert_eq!((fault.kind, fault.why.as_str()), (FaultKind::Unreachable, SILENT), "{text}");
+            let monitor = ClientMonitor::default();
+            monitor.note(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
+            let fault = monitor.why(BrokerTransportFailure);
+            assert_eq!((fault.kind, fault.why.as_str()), (FaultKind::Unreachable, NO_ANSWER), "{text}");
         }
         for text in [
             "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified",
             "SSL handshake failed: error:0A000410:SSL routines::ssl/tls alert handshake failure",
         ] {
-            let watch = Watch::default();
-            watch.note(SSL, &format!("b:1/bootstrap: {text}"));
-            assert_eq!(watch.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
+            let monitor = ClientMonitor::default();
+            monitor.note(SSL, &format!("b:1/bootstrap: {text}"));
+            assert_eq!(monitor.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
         }
     }
 
@@ -221,8 +221,8 @@ mod tests {
         for secret in ["CANARY-user", "CANARY\"key12"] {
             mask.hide(secret);
         }
-        let watch = Watch::new(None, mask);
-        *watch.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
+        let monitor = ClientMonitor::new(None, mask);
+        *monitor.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
         for (said, told) in [
             ("no CANARY-user", "no ***"),
             ("{\"password\":\"CANARY\\\"key12\"}", "{\"password\":\"***\"}"),
@@ -232,19 +232,20 @@ mod tests {
             ),
         ] {
             let text = format!("b:1/1: SASL authentication error: {said} (after 3ms in state AUTH_REQ)");
-            watch.note(RDKafkaErrorCode::Authentication, &text);
-            let why = watch.why(RDKafkaErrorCode::OperationTimedOut).why;
+            monitor.note(RDKafkaErrorCode::Authentication, &text);
+            let why = monitor.why(RDKafkaErrorCode::OperationTimedOut).why;
             assert_eq!(why, format!("SASL authentication error: {told}"));
-            assert!(!watch.masked(&text).contains("CANARY"));
+            assert!(!monitor.masked(&text).contains("CANARY"));
         }
     }
 
     #[test]
     fn what_a_person_must_mend_is_told_before_what_may_pass_by_itself() {
-        let watch = Watch::default();
-        watch.note(RDKafkaErrorCode::Authentication, "b:1/1: SASL authentication error: invalid credentials");
-        watch.note(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
-        let fault = watch.why(RDKafkaErrorCode::OperationTimedOut);
+        let monitor = ClientMonitor::default();
+        monitor
+            .note(RDKafkaErrorCode::Authentication, "b:1/1: SASL authentication error: invalid credentials");
+        monitor.note(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
+        let fault = monitor.why(RDKafkaErrorCode::OperationTimedOut);
         assert_eq!(fault.kind.reason(), "KafkaAuthenticationFailed");
         assert_eq!(fault.why, "SASL authentication error: invalid credentials");
     }

@@ -21,91 +21,91 @@ const CHUNK: usize = 1024;
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum TlsState {
     /// In plain text.
     Plain,
     /// STARTTLS was sent, its answer is awaited.
-    Asked,
+    Requested,
     /// All that comes now is TLS's.
-    Through,
+    Established,
     /// Somebody may be between: nothing is read or written any more.
-    Ended,
+    Refused,
 }
 
 /// The stream.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct StartTlsStream {
     stream: TcpStream,
-    way: Way,
+    state: TlsState,
     /// What was read and not given out.
-    held: Vec<u8>,
+    unread: Vec<u8>,
     /// The line that is being given out, as far as it came.
     line: Vec<u8>,
 }
 
-impl Lines {
+impl StartTlsStream {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, way: Way::Plain, held: Vec::new(), line: Vec::new() }
+        Self { stream, state: TlsState::Plain, unread: Vec::new(), line: Vec::new() }
     }
 
-    /// Gives out of what is held at most the rest of a line.
-    fn give(&mut self, into: &mut ReadBuf<'_>) -> io::Result<()> {
-        let end = self.held.iter().position(|byte| *byte == b'\n').map_or(self.held.len(), |at| at + 1);
-        let given: Vec<u8> = self.held.drain(..end.min(into.remaining())).collect();
+    /// Gives out of what is unread at most the rest of a line.
+    fn give_line(&mut self, into: &mut ReadBuf<'_>) -> io::Result<()> {
+        let end = self.unread.iter().position(|byte| *byte == b'\n').map_or(self.unread.len(), |at| at + 1);
+        let given: Vec<u8> = self.unread.drain(..end.min(into.remaining())).collect();
         self.line.extend_from_slice(given.get(..given.len().min(8)).unwrap_or_default());
         if given.ends_with(b"\n") {
             // The last line of an answer has no `-` behind its code.
             let last = self.line.get(3) != Some(&b'-');
             self.line.clear();
-            if self.way == Way::Asked && last {
-                if !self.held.is_empty() {
-                    return Err(self.end());
+            if self.state == TlsState::Requested && last {
+                if !self.unread.is_empty() {
+                    return Err(self.refuse());
                 }
-                self.way = Way::Through;
+                self.state = TlsState::Established;
             }
         }
         into.put_slice(&given);
         Ok(())
     }
 
-    fn end(&mut self) -> io::Error {
-        self.way = Way::Ended;
+    fn refuse(&mut self) -> io::Error {
+        self.state = TlsState::Refused;
         let why = "plain text stands beside the answer to STARTTLS: somebody may be between";
         io::Error::new(io::ErrorKind::InvalidData, why)
     }
 }
 
-impl AsyncRead for Lines {
+impl AsyncRead for StartTlsStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.way {
-            Way::Through => return Pin::new(&mut self.stream).poll_read(cx, into),
-            Way::Ended => return Poll::Ready(Err(self.end())),
-            Way::Plain | Way::Asked => {}
+        match self.state {
+            TlsState::Established => return Pin::new(&mut self.stream).poll_read(cx, into),
+            TlsState::Refused => return Poll::Ready(Err(self.refuse())),
+            TlsState::Plain | TlsState::Requested => {}
         }
-        if self.held.is_empty() {
+        if self.unread.is_empty() {
             let mut chunk = [0; CHUNK];
             let mut chunk = ReadBuf::new(&mut chunk);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
-            self.held.extend_from_slice(chunk.filled());
+            self.unread.extend_from_slice(chunk.filled());
         }
-        Poll::Ready(self.give(into))
+        Poll::Ready(self.give_line(into))
     }
 }
 
-impl AsyncWrite for Lines {
+impl AsyncWrite for StartTlsStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.way == Way::Ended {
-            return Poll::Ready(Err(self.end()));
+        if self.state == TlsState::Refused {
+            return Poll::Ready(Err(self.refuse()));
         }
-        if self.way == Way::Plain && bytes.eq_ignore_ascii_case(b"STARTTLS\r\n") {
-            if !self.held.is_empty() {
-                return Poll::Ready(Err(self.end()));
+        if self.state == TlsState::Plain && bytes.eq_ignore_ascii_case(b"STARTTLS\r\n") {
+            if !self.unread.is_empty() {
+                return Poll::Ready(Err(self.refuse()));
             }
-            self.way = Way::Asked;
+            self.state = TlsState::Requested;
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -119,7 +119,7 @@ impl AsyncWrite for Lines {
     }
 }
 
-impl AsyncTokioStream for Lines {
+impl AsyncTokioStream for StartTlsStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
     }
