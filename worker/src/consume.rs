@@ -1,8 +1,8 @@
-//! `consume`: reads one Kafka source, matches and counts its records, and commits what they came to.
+//! `consume`: reads one Kafka source, matches and counts its records, and commits the counts to the hub.
 //!
-//! A thread reads and folds ([`reader`]); beside it, tasks poll for the plan, send commits, ask the broker, and report;
-//! [`supervisor`] starts them with the credentials as they are, and anew when these change.
-//! Invariant: where to read on, and what was counted, is the ledger's alone. Never here: a database or Kubernetes.
+//! One thread reads and folds ([`reader`]). Tasks beside it poll for the plan, send commits, ask the broker, and report.
+//! [`supervisor`] starts reader and tasks with the present credentials, and again when these change.
+//! Invariant: only the ledger knows where to read on and what was counted.
 
 mod commits;
 mod events;
@@ -31,9 +31,9 @@ use supervisor::ReaderSupervisor;
 const PLAN_WAIT: Duration = Duration::from_secs(30);
 /// The hub forgets a report after a minute.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
-/// A reader that has not come round for so long is told of: liveness ends it later, and it would begin with the same record.
+/// After this long in one round the reader is reported as stuck. Liveness restarts the pod later, at the same record.
 const STUCK: Duration = Duration::from_mins(1);
-/// How often the files of the source's security are looked at.
+/// How often the files with the source's credentials are checked for changes.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Runs until [`Context::stop`].
@@ -65,7 +65,7 @@ pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
     left
 }
 
-/// Polls for the plan; sends each new one, and `None` when no rule reads the source.
+/// Polls the hub for the plan; sends each new one to `plans`, and `None` when no rule reads the source.
 async fn poll_plans(
     context: Context,
     source: String,
@@ -120,7 +120,7 @@ async fn report(context: Context, source: String, status: ConsumerStatus) {
             again = Duration::from_secs(2);
         }
         let _ = tokio::time::timeout(again, status.changed()).await;
-        // Changes come in swarms.
+        // Changes come in bursts: one report tells several.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,9 +1,8 @@
 //! Sends commits to the hub, one at a time, each unchanged until it is answered. One that is too large is not sent again.
 //!
-//! Invariants: dead letters are written, or put into their entry, before the entry that passes over them is sent, or told to
-//! be over what the ledger takes; a
-//! commit whose answer was lost is sent again as it was, and the ledger tells it from a new one. Never here: a decision
-//! about what an answer means.
+//! Invariants: before an entry that passes over dead letters is sent, these are written to their topic, put into the entry,
+//! or reported as more than the ledger takes. A commit whose answer was lost is sent again as it was; the ledger recognises
+//! it. The reader decides what an answer means.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -24,15 +23,15 @@ use crate::kafka::{DeadLetterRecord, DeadLetterWriter};
 /// The longest value and key that the ledger keeps of a dead letter, bytes.
 const LEDGER_VALUE: usize = 16 * 1024;
 const LEDGER_KEY: usize = 1024;
-/// What the ledger takes of a source's dead letters in a minute: how many, and bytes of key and value. What is over is told
-/// and stays in its topic.
+/// How many dead letters of a source the ledger takes in a minute, and how many bytes of key and value. What is more is
+/// reported and stays in its topic.
 const LEDGER_LETTERS: usize = 256;
 const LEDGER_BYTES: usize = 2 * 1024 * 1024;
 const LEDGER_EVERY: Duration = Duration::from_mins(1);
-/// Waits between tries: from, to.
+/// The shortest and the longest wait between tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
-/// Sends until the queue ends.
+/// Sends commits from `queue`, and their answers to `events`, until one of them is closed.
 pub async fn send_commits(
     context: Context,
     source: String,
@@ -61,7 +60,7 @@ pub async fn send_commits(
                 if events.send(ReaderEvent::TooLarge).is_err() {
                     return;
                 }
-                // What was held is dropped, and read again in smaller parts.
+                // The reader drops these records and reads them again in smaller parts.
                 commit.entries.iter().map(|entry| EntryResult::Elsewhere(entry.from)).collect()
             }
         };
@@ -72,7 +71,7 @@ pub async fn send_commits(
     }
 }
 
-/// What the ledger still takes in this minute.
+/// How much of a source's dead letters the ledger still takes in this minute.
 struct LedgerAllowance {
     since: Instant,
     letters: usize,
@@ -97,7 +96,7 @@ impl LedgerAllowance {
     }
 }
 
-/// Writes the dead letters; says for each why it was not written, if it was not.
+/// Writes the dead letters to their topics; returns for each why it was not written, or `None` if it was.
 async fn write_dead_letters(
     list: &[(usize, DeadLetterRecord)],
     letters: &mut DeadLetterWriter,
@@ -109,7 +108,8 @@ async fn write_dead_letters(
     letters.write(&whole).await
 }
 
-/// Those that can't be written go into their entry, as far as there is room.
+/// Puts the dead letters that could not be written into their entries, as far as the ledger takes them, and reports the
+/// rest.
 fn put_unwritten_into_entries(
     outgoing: OutgoingCommit,
     failures: Vec<Option<String>>,
@@ -164,11 +164,11 @@ fn for_ledger(letter: &DeadLetterRecord) -> DeadLetter {
     }
 }
 
-/// What became of a commit.
+/// The result of sending a commit.
 enum CommitResult {
-    /// One answer for each entry; none at all when the hub knows of no rule that reads the source.
+    /// One answer for each entry; none at all if no rule reads the source.
     Answered(Vec<EntryResult>),
-    /// It holds more than the hub takes at once: as it is it will never be taken.
+    /// It holds more than the hub takes in one request: sending it again is useless.
     TooLarge,
 }
 

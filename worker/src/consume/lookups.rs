@@ -1,6 +1,7 @@
-//! Questions of the reader that take time: positions, the ends of partitions, and whether the topics are there.
+//! Tasks that ask hub and broker for the reader, which must not wait: positions, partitions and their ends, and whether the
+//! topics exist.
 //!
-//! Each question is answered once, with an event. Never here: what the answers lead to.
+//! Each request is answered once, by a [`ReaderEvent`]; the reader decides what follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
@@ -15,10 +16,10 @@ use super::survey::{self, TopicComparison};
 use crate::context::Context;
 use crate::kafka::{Broker, BrokerFault, Ends, FaultKind, TopicState};
 
-/// How often the broker is asked about the topics.
+/// How often the broker is asked whether the topics exist.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Asks broker and hub where to read on.
+/// Answers requests for positions: asks the broker for topic ids and ends, then the hub where to read on.
 pub async fn answer_position_requests(
     context: Context,
     source: String,
@@ -78,7 +79,7 @@ async fn ask_positions(
 
 type TopicsWithEnds = BTreeMap<String, (String, Vec<(i64, i64)>)>;
 
-/// Ids and ends of topics; those of which an end is not known are left out.
+/// Ids and ends of topics. Leaves out a topic if the end of one of its partitions is not known.
 fn topics_with_ends(broker: &Broker, names: &[String]) -> Result<TopicsWithEnds, String> {
     let there: Vec<(String, String, i32)> = broker
         .topics(names)
@@ -104,7 +105,7 @@ fn topics_with_ends(broker: &Broker, names: &[String]) -> Result<TopicsWithEnds,
         .collect())
 }
 
-/// Looks at the log; the answer carries the clock from before.
+/// Answers survey requests. Each answer carries the clock from before the broker was asked.
 pub async fn answer_survey_requests(
     context: Context,
     source: String,
@@ -147,7 +148,7 @@ async fn survey_topics(
     Ok(SurveyAnswer { known, ids, opened, ends })
 }
 
-/// Opens topics at the hub; one that can't be opened keeps no other from it.
+/// Opens topics at the hub; if one can't be opened, the others still are.
 async fn open_all(
     context: &Context,
     source: &str,
@@ -167,7 +168,7 @@ async fn open_all(
     opened
 }
 
-/// Looks after the topics: are they there, and still the same ones.
+/// Asks every 5 s whether the topics exist, and with which ids.
 pub async fn watch_topics(
     broker: Broker,
     status: ConsumerStatus,
@@ -199,7 +200,7 @@ pub async fn watch_topics(
     }
 }
 
-/// Why nothing is read, and what it waits for.
+/// The problem to report while no broker can be used: why, and what must happen.
 fn broker_problem(servers: &str, BrokerFault { kind, why }: &BrokerFault) -> ObjectProblem {
     let message = match kind {
         FaultKind::Unreachable => {
@@ -230,11 +231,11 @@ fn topic_problem(name: &str, topic: &TopicState) -> Option<ObjectProblem> {
     Some(ObjectProblem { reason: reason.to_owned(), message })
 }
 
-/// Runs what blocks beside the runtime. It ends only with the process when it panics.
+/// Runs blocking `work` on another thread. Never returns if the work panics or the runtime stops.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        // Cancelled: the runtime is going down, and nobody waits for an answer.
+        // The runtime stops: nobody waits for an answer.
         Err(_) => std::future::pending().await,
     }
 }

@@ -10,14 +10,14 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::health::Health;
 
-/// Why.
+/// Label of what was not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByReason {
     /// From a closed set.
     pub reason: &'static str,
 }
 
-/// How it ended.
+/// Label of what ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByResult {
     /// From a closed set.
@@ -39,22 +39,22 @@ pub struct ConsumerMetrics {
     pub entries: Family<ByResult, Counter>,
     /// Calls of commits, by result.
     pub commits: Family<ByResult, Counter>,
-    /// From taking what was held to the hub's answer.
+    /// Seconds from taking the folds to the hub's answer.
     pub commit_seconds: Histogram,
     /// Records not yet read.
     pub lag: Gauge<i64, AtomicI64>,
     /// Partitions read.
     pub owned: Gauge<i64, AtomicI64>,
-    /// About what the folds hold.
+    /// About how many bytes the folds hold.
     pub held_bytes: Gauge<i64, AtomicI64>,
-    /// How far the slowest partition's event time is behind the clock.
+    /// Seconds by which the slowest partition's event time is behind the clock.
     pub progress_age: Gauge<f64, AtomicU64>,
-    /// Times that the group shared out partitions anew.
+    /// Rebalances of the consumer group.
     pub rebalances: Counter<u64, AtomicU64>,
 }
 
 impl ConsumerMetrics {
-    /// Registers them.
+    /// Creates and registers them.
     pub fn new(health: &Health) -> Self {
         let metrics = Self {
             read: Counter::default(),

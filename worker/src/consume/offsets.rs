@@ -1,8 +1,9 @@
-//! What a consumer owes the hub: per partition, which records are folded and not yet accepted.
+//! Tracks, for each partition, which records are folded and not yet accepted by the hub.
 //!
-//! A pure state machine. Invariants: a partition's held fold covers exactly the records from its `from` to its `read`,
-//! each once, in one plan; at most one commit is in flight, and it is sent unchanged until it is answered; after an
-//! answer the next `from` is what the ledger holds. Never here: Kafka, the hub, a clock, or what a fold is made of.
+//! A pure state machine: it knows neither Kafka nor the hub, has no clock, and does not look into folds. Invariants:
+//! - a partition's fold covers exactly the records from its `from` to its `read`, each once, all by one plan;
+//! - at most one commit is in flight, and it is sent unchanged until it is answered;
+//! - after an answer the next `from` is the offset that the ledger holds.
 //!
 //! Clauses of docs/semantics.md: R2, R4.
 
@@ -30,27 +31,31 @@ impl std::fmt::Display for PartitionKey {
 #[derive(Debug)]
 pub struct TrackedPartition<F> {
     topic_id: Arc<str>,
-    /// Tells this opening from an earlier one of the same partition, whose commit may still be in flight.
+    /// Distinguishes this opening from earlier ones of the same partition, whose commit may still be in flight.
     epoch: u64,
+    /// The offset that the ledger holds: the fold begins here.
     from: i64,
+    /// The next offset to read.
     read: i64,
     fold: F,
+    /// The partition's end as last seen.
     end: i64,
     progress: Progress,
-    /// How far that had come when it was last told, but not later than decisions may go.
+    /// The progress that the last commit told, capped at the time up to which all partitions were known.
     told: Option<i64>,
-    /// Where the partition ended, and a clock from before that was known: what came before has been read by then.
+    /// An end of the partition and the clock (Unix ms) from before the broker was asked for it: once all records before
+    /// that end are read, event time has come as far as that clock.
     end_mark: Option<(i64, i64)>,
 }
 
-/// One partition's part of a commit.
+/// The entry of one partition in a commit, without its fold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentEntry {
     /// Which partition.
     pub key: PartitionKey,
     /// The topic's id.
     pub topic_id: Arc<str>,
-    /// What the ledger must hold.
+    /// The offset that the ledger must hold for the entry to be accepted.
     pub from: i64,
     /// The next offset to read.
     pub to: i64,
@@ -61,31 +66,31 @@ pub struct SentEntry {
     epoch: u64,
 }
 
-/// What to do after an answer.
+/// What the reader does about a partition after its entry was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowUp {
-    /// Up to this offset all is in the ledger.
+    /// Nothing: the ledger has everything before this offset.
     Done(PartitionKey, i64),
-    /// What was held is dropped: read on from this offset.
+    /// The fold was dropped: read again from this offset.
     ReadFrom(PartitionKey, i64),
-    /// What was held is dropped and the partition closed: ask for positions.
+    /// The fold was dropped and the partition closed: ask the hub for its position.
     AskPosition(PartitionKey),
 }
 
-/// The tracker of one consumer. `F` is a fold, its default an empty one.
+/// The open partitions of one consumer and its commit in flight. `F` is a fold; `F::default()` is an empty one.
 #[derive(Debug)]
 pub struct OffsetTracker<F> {
     /// Sorted by key.
     open: Vec<(PartitionKey, TrackedPartition<F>)>,
     flight: Option<Vec<SentEntry>>,
     epochs: u64,
-    /// Up to when all partitions are known: event time beyond it decides nothing yet.
+    /// All partitions that existed at this clock (Unix ms) are known; event time beyond it decides nothing yet.
     surveyed: i64,
 }
 
 impl<F> TrackedPartition<F> {
-    /// The fold that a record belongs to, which says its event time, and the partition's event-time progress, which takes
-    /// that; `None` for a record that was read already. The record counts as read.
+    /// Marks `offset` as read; returns the partition's fold and event-time progress, or `None` if it was read before. The
+    /// caller adds the record to the fold and its event time to the progress.
     pub fn mark_read(&mut self, offset: i64) -> Option<(&mut F, &mut Progress)> {
         if offset < self.read {
             return None;
@@ -94,7 +99,7 @@ impl<F> TrackedPartition<F> {
         Some((&mut self.fold, &mut self.progress))
     }
 
-    /// Every record before `offset` has come: what lies between the last one and there are no records.
+    /// Marks all offsets before `offset` as read: no records lie between the last one that came and `offset`.
     pub fn advance_to(&mut self, offset: i64) {
         self.read = self.read.max(offset);
         self.end = self.end.max(offset);
@@ -103,7 +108,7 @@ impl<F> TrackedPartition<F> {
         }
     }
 
-    /// How far event time counts.
+    /// The progress, capped at `surveyed`; `None` if it is not known.
     fn counts_to(&self, surveyed: i64) -> Option<i64> {
         self.progress.at().min(Some(surveyed))
     }
@@ -115,13 +120,13 @@ impl<F> TrackedPartition<F> {
 }
 
 impl<F: Default> OffsetTracker<F> {
-    /// Nothing open.
+    /// A tracker without open partitions.
     pub fn new() -> Self {
         Self { open: Vec::new(), flight: None, epochs: 0, surveyed: i64::MAX }
     }
 
-    /// Opens a partition, or opens it anew: the ledger holds `from`, and `read` is the first record to come (later than
-    /// `from` where retention removed what was between).
+    /// Opens a partition, again if it is open. The ledger holds `from`; `read` is the first offset to read, later than
+    /// `from` if retention removed the records between.
     pub fn open(&mut self, key: PartitionKey, topic_id: Arc<str>, from: i64, read: i64) {
         self.epochs += 1;
         let read = read.max(from);
@@ -142,14 +147,14 @@ impl<F: Default> OffsetTracker<F> {
         }
     }
 
-    /// Closes a partition and drops what is held of it.
+    /// Closes a partition and drops its fold.
     pub fn close(&mut self, key: &PartitionKey) {
         if let Ok(at) = self.index_of(&key.topic, key.partition) {
             self.open.remove(at);
         }
     }
 
-    /// Where the partition is, or would be.
+    /// The partition's index in `open`, or the index at which to insert it.
     fn index_of(&self, topic: &str, partition: i32) -> Result<usize, usize> {
         self.open.binary_search_by(|(key, _)| (&*key.topic, key.partition).cmp(&(topic, partition)))
     }
@@ -178,8 +183,8 @@ impl<F: Default> OffsetTracker<F> {
         self.get(key).map(|open| open.read)
     }
 
-    /// A partition to read records of, if it is open. `place` is where the record before found its own: many of one
-    /// partition come in a row.
+    /// The partition, if it is open. `hint` is the index that the last call found; passing it again saves the search,
+    /// since many records of one partition come in a row.
     pub fn partition_mut(
         &mut self,
         topic: &str,
@@ -193,7 +198,7 @@ impl<F: Default> OffsetTracker<F> {
         self.open.get_mut(*hint).map(|(_, open)| open)
     }
 
-    /// Records before `offset` can't be read any more. Returns how many those are.
+    /// Skips the unread records before `offset`, which the broker has removed. Returns how many offsets it skipped.
     pub fn skip_to(&mut self, key: &PartitionKey, offset: i64) -> i64 {
         let Some(open) = self.get_mut(key) else { return 0 };
         let missed = (offset - open.read).max(0);
@@ -201,30 +206,31 @@ impl<F: Default> OffsetTracker<F> {
         missed
     }
 
-    /// The broker said where the partition ends, and the clock from before it was asked, if that is known: event time has come
-    /// that far once all before the end is read. Of several ends that are not reached yet, the first counts.
+    /// Takes the partition's end from the broker, with the clock (Unix ms) from before the question, if known: once all
+    /// records before the end are read, event time has come as far as that clock. If several ends are not reached yet, the
+    /// first one counts.
     pub fn saw_end(&mut self, key: &PartitionKey, end: i64, clock_ms: Option<i64>) {
         let Some(open) = self.get_mut(key) else { return };
         open.end = end.max(open.read);
         if let Some(clock_ms) = clock_ms {
-            // A log that was cut may end before.
+            // A truncated log ends earlier: the old end is never reached.
             let _ = open.end_mark.take_if(|(before, _)| *before > end);
             open.end_mark.get_or_insert((end, clock_ms));
             open.advance_to(open.read);
         }
     }
 
-    /// All partitions that were there at this clock are known; nothing else is decided by event time beyond it.
+    /// All partitions that existed at this clock (Unix ms) are known: event time up to it may decide.
     pub fn surveyed_up_to(&mut self, at_ms: i64) {
         self.surveyed = at_ms;
     }
 
-    /// Records between the read offset and the end, over all partitions.
+    /// Offsets between the next one to read and the end, summed over all partitions.
     pub fn lag(&self) -> i64 {
         self.values().map(|open| open.end - open.read).sum()
     }
 
-    /// What is held.
+    /// The folds of all open partitions.
     pub fn folds(&self) -> impl Iterator<Item = &F> {
         self.values().map(|open| &open.fold)
     }
@@ -245,23 +251,23 @@ impl<F: Default> OffsetTracker<F> {
         self.flight.iter().flatten().any(|sent| sent.key == *key && Some(sent.epoch) == epoch)
     }
 
-    /// Whether any records are held.
+    /// Whether any records are read and not in a commit yet.
     pub fn holds_records(&self) -> bool {
         self.values().any(|open| open.read > open.from)
     }
 
-    /// Whether records of this partition are held.
+    /// The same for one partition.
     pub fn holds_records_of(&self, key: &PartitionKey) -> bool {
         self.get(key).is_some_and(|open| open.read > open.from)
     }
 
-    /// Whether event time moved on since it was last told.
+    /// Whether event time moved on since the last commit.
     pub fn has_new_progress(&self) -> bool {
         self.values().any(|open| open.counts_to(self.surveyed) > open.told)
     }
 
-    /// Takes all that is held into a commit, with the folds; afterwards nothing is held. With `all`, partitions without
-    /// news get an empty entry too. Empty when one is in flight or there is nothing to say.
+    /// Moves all folds into a commit, which is then in flight. Partitions with neither records nor new progress get an
+    /// entry only with `all`. Returns nothing if a commit is in flight or there is nothing to tell.
     pub fn take_commit(&mut self, all: bool) -> Vec<(SentEntry, F)> {
         if self.flight.is_some() {
             return Vec::new();
@@ -291,14 +297,14 @@ impl<F: Default> OffsetTracker<F> {
         taken
     }
 
-    /// The commit in flight was answered, one answer for each entry.
+    /// Applies the answers to the commit in flight, one for each entry, and returns what to do.
     ///
-    /// `Elsewhere(to)` is as good as accepted: an earlier try whose answer was lost did it, or another consumer read the
-    /// same records; either way the ledger has counted up to `to`, and what is held begins there.
+    /// `Elsewhere(to)` is as good as accepted: the ledger has counted up to `to`, from an earlier try whose answer was lost
+    /// or from another consumer that read the same records, and the present fold begins there.
     pub fn apply_answers(&mut self, answers: &[EntryResult]) -> Vec<FollowUp> {
         let mut next = Vec::new();
         for (at, sent) in self.flight.take().into_iter().flatten().enumerate() {
-            // A missing answer is no answer to rest on: ask.
+            // Without an answer the ledger's offset is not known: ask for it.
             let answer = answers.get(at).copied().unwrap_or(EntryResult::Unknown);
             let Some(open) = self.get_mut(&sent.key).filter(|open| open.epoch == sent.epoch) else {
                 continue;
@@ -326,7 +332,7 @@ impl<F: Default> OffsetTracker<F> {
         next
     }
 
-    /// The commit in flight can never be accepted (no rule reads the source any more): forget it and close everything.
+    /// Forgets the commit in flight, which can't be accepted since no rule reads the source, and closes all partitions.
     pub fn close_all(&mut self) {
         self.flight = None;
         self.open.clear();

@@ -8,7 +8,7 @@ fn key(partition: i32) -> PartitionKey {
     PartitionKey { topic: Arc::from("logs"), partition }
 }
 
-/// A tracker with one open partition at offset 10, and folds that list the offsets in them.
+/// A tracker with one open partition at offset 10, whose folds list their offsets.
 fn tracker() -> OffsetTracker<Vec<i64>> {
     let mut tracker = OffsetTracker::new();
     tracker.open(key(0), Arc::from("id"), 10, 10);
@@ -100,7 +100,7 @@ fn an_empty_commit_tells_event_time_once() {
     let mut tracker = tracker();
     assert!(tracker.take_commit(false).is_empty());
     tracker.saw_end(&key(0), 10, None);
-    assert!(!tracker.has_new_progress(), "from when, nobody knows");
+    assert!(!tracker.has_new_progress(), "the clock is not known");
     tracker.saw_end(&key(0), 10, Some(5_000));
     assert!(tracker.has_new_progress());
     let taken = tracker.take_commit(false);
@@ -148,7 +148,7 @@ fn what_lies_after_the_last_record_of_a_transaction_is_passed_over() {
     assert_eq!((tracker.take_commit(false)[0].0.to, tracker.lag()), (13, 0));
 }
 
-/// What can happen to one consumer and the ledger, over two partitions.
+/// What can happen to one consumer and the ledger, with two partitions.
 #[derive(Debug, Clone)]
 enum TrackerStep {
     Read(i32, u8),
@@ -157,11 +157,11 @@ enum TrackerStep {
     Answer,
     /// The hub takes the commit in flight; the answer is lost.
     LoseAnswer,
-    /// Another consumer commits that many records of a partition.
+    /// Another consumer commits this many records of a partition.
     Other(i32, u8),
-    /// The partition goes and comes back.
+    /// The group takes the partition away and gives it back.
     Reassign(i32),
-    /// The plan changes: switches when nothing is held.
+    /// The plan changes; it takes effect when no records are uncommitted.
     Plan,
 }
 
@@ -305,7 +305,7 @@ proptest! {
         for step in &steps {
             consumer.step(step, &mut ledger);
         }
-        // Left alone it reaches the ledger, with all that it read.
+        // Undisturbed, it commits all that it read.
         for _ in 0..4 {
             consumer.answer(&mut ledger);
             consumer.take();

@@ -1,8 +1,8 @@
-//! The thread that reads: polls Kafka, folds, and says when a commit is due.
+//! The thread that reads: polls Kafka, folds records, and decides when a commit is due.
 //!
-//! Invariants: it never waits for hub or broker longer than 50 ms, but for the bounded last commit when partitions go or
-//! the process stops; folds of one commit come from one plan; what is held is bounded, and over the bound no more records
-//! are taken. Never here: an HTTP call, or a rule's meaning.
+//! Invariants: it waits at most 50 ms for hub or broker, except for the last commit of revoked partitions or of the process,
+//! which is bounded too; all folds of one commit come from one plan; the memory of uncommitted records is bounded, and above
+//! the bound the reader takes no more. It makes no HTTP call; tasks do.
 
 mod partitions;
 mod records;
@@ -24,30 +24,32 @@ use super::survey::PartitionSurvey;
 use crate::health::Heartbeat;
 use crate::kafka::{Consumer, DeadLetterRecord};
 
-/// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes, about as its commit has them:
-/// an eighth of what the hub takes at once, since they may take fifty times as much memory there.
+/// Above this many bytes of uncommitted records the reader commits at once, and takes no more while a commit is in flight.
+/// Counted about as the commit writes them: an eighth of what the hub takes in one request, since they may take fifty times
+/// as much memory there.
 pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
-/// The same for the counts and records of a partition: the hub takes twice as many in one entry.
+/// The same for the number of counts and records of one partition: the hub takes twice as many in one entry.
 const MAX_ITEMS: usize = 500;
-/// Matches wait at most this long, where none of them is a notification by itself.
+/// Matches wait at most this long for a commit, unless one of them is a notification: that is committed at once.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
 /// Records without a match wait at most this long.
 const OFFSETS_WAIT: Duration = Duration::from_secs(1);
-/// How long the last commit of partitions that go may take, and of all when the process stops.
+/// How long the last commit may take: of revoked partitions, and when the reader stops; and how long leaving the group may
+/// take.
 const TAKEN_WAIT: Duration = Duration::from_secs(3);
 const STOP_WAIT: Duration = Duration::from_secs(4);
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
-/// How often the ends are asked for, while alerts could change by time alone, and otherwise.
+/// How often the reader asks for partitions and ends: while alerts may change by time alone, and otherwise.
 const LOOK_HOT: Duration = Duration::from_secs(1);
 const LOOK_COLD: Duration = Duration::from_secs(5);
-/// The group hears of offsets this often.
+/// How often offsets are committed to the consumer group.
 const GROUP_EVERY: Duration = Duration::from_secs(5);
 
-/// What is held of a partition.
+/// What was read of a partition and is not committed yet.
 #[derive(Default)]
 pub struct PartitionBuffer {
     fold: Partition,
-    /// Event time of the first record.
+    /// Event time of the first record, Unix ms.
     since_ms: Option<i64>,
     letters: Vec<DeadLetterRecord>,
     letter_bytes: usize,
@@ -64,17 +66,17 @@ impl PartitionBuffer {
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Default)]
 struct CommitTriggers {
-    /// What is held, bytes.
+    /// Weight of all uncommitted records, bytes.
     weight: usize,
-    /// A partition holds as many counts and records as it may.
+    /// A partition holds as many counts and records as one entry may have.
     full: bool,
-    /// Since when something is held.
+    /// When the first uncommitted record was read.
     since: Option<Instant>,
-    /// A match is held.
+    /// A match is uncommitted.
     matched: bool,
-    /// A notification is held.
+    /// A match that is a notification is uncommitted.
     urgent: bool,
-    /// Event time may have moved by the clock: tell it now.
+    /// Event time may have moved by the clock: commit it now.
     clock_moved: bool,
 }
 
@@ -92,28 +94,28 @@ pub struct Reader {
     plan: Option<CompiledPlan>,
     pending: Option<Box<CompiledPlan>>,
     commits: u64,
-    /// Counts and records that a partition may hold.
+    /// How many counts and records a partition may hold.
     max_items: usize,
     due: CommitTriggers,
-    /// Tell the hub of every partition, even without news: it learns that a new plan runs.
+    /// The next commit has an entry for every partition, so that the hub learns that a new plan runs.
     announce: bool,
-    /// Partitions of ours whose position is not known yet.
+    /// Assigned partitions whose position is not known yet.
     wanted: BTreeSet<PartitionKey>,
     awaiting_positions: bool,
     ask_after: Instant,
     awaiting_survey: bool,
     last_survey: Instant,
-    /// Clock of the last match or opening: alerts may be waiting for time to pass.
+    /// Clock (Unix ms) of the last match or opening of partitions: alerts may change by time alone for a while after it.
     last_activity_ms: i64,
-    /// Offsets that the group has not heard of.
+    /// Offsets not committed to the group yet.
     untold: BTreeMap<PartitionKey, i64>,
     group_told: Instant,
-    /// A position was out of range: compare all with the ends.
+    /// A position was out of range: compare all positions with the ends soon.
     offset_lost: bool,
     stalls: StallDetector,
-    /// Topics that the broker lets nobody of ours read.
+    /// Topics that the broker does not let the user read.
     forbidden_topics: BTreeSet<String>,
-    /// A partition stands still: leave, for another to begin.
+    /// A partition stalls: end, so that the supervisor starts another reader.
     stalled: bool,
     stopping: bool,
 }
@@ -149,7 +151,7 @@ impl Reader {
             awaiting_positions: false,
             ask_after: now,
             awaiting_survey: false,
-            // The first look is at once.
+            // The first survey is asked for at once.
             last_survey: now.checked_sub(LOOK_COLD).unwrap_or(now),
             last_activity_ms: 0,
             untold: BTreeMap::new(),
@@ -162,7 +164,7 @@ impl Reader {
         }
     }
 
-    /// Reads until it is told to stop, or a partition stands still; fails when the Kafka client can't go on.
+    /// Reads until it is told to stop or a partition stalls; fails if the Kafka client can't go on.
     pub fn read_until_stopped(mut self, beat: &Heartbeat) -> anyhow::Result<Ended> {
         while !self.stopping && !self.stalled {
             beat.beat();
@@ -199,7 +201,7 @@ impl Reader {
         }
     }
 
-    /// Puts the pending plan in force once nothing folded by the old one is held.
+    /// Switches to the pending plan once everything folded by the old one is in a commit.
     fn switch_plan(&mut self) {
         if self.pending.is_none() || (self.tracker.holds_records() && self.tracker.in_flight()) {
             return;
@@ -222,7 +224,7 @@ impl Reader {
         self.plan = Some(*plan);
     }
 
-    /// No rule reads the source: nothing can be committed, so nothing is read.
+    /// Stops reading, since no rule reads the source and nothing could be committed.
     fn stop_reading(&mut self) {
         self.pending = None;
         if self.plan.take().is_none() {
@@ -274,7 +276,7 @@ impl Reader {
         }
     }
 
-    /// Hands all that is held to the sender. Nothing happens while a commit is in flight.
+    /// Sends everything uncommitted as one commit, unless one is in flight. With `all`, every partition gets an entry.
     fn commit(&mut self, all: bool) {
         let Some(plan) = &self.plan else { return };
         let taken = self.tracker.take_commit(all);
@@ -308,7 +310,7 @@ impl Reader {
         }
         let (revision, rules) = (plan.revision.clone(), plan.states.clone());
         let commit = Commit { revision, rules, survey: Some(self.survey.for_commit()), entries };
-        // The sender ends only with the process.
+        // Fails only when the process ends.
         let _ = self.requests.commits.send(OutgoingCommit { id: self.commits, commit, letters });
         self.announce = false;
         self.nothing_held();
@@ -324,7 +326,7 @@ impl Reader {
             match next {
                 FollowUp::Done(key, offset) => {
                     self.count_entry("accepted");
-                    // Back to the bound, slowly: what was too much is likely to be again.
+                    // Back to the bound slowly: what was too much is likely to be too much again.
                     self.max_items = (self.max_items + self.max_items / 8 + 1).min(MAX_ITEMS);
                     self.untold.insert(key, offset);
                 }
@@ -351,7 +353,8 @@ impl Reader {
         self.metrics.entries.get_or_create(&ByResult { result }).inc();
     }
 
-    /// Waits for the answer of what is in flight and for a last commit, for as long as the partitions have something held.
+    /// Waits for the commit in flight and makes a last one, until nothing of these partitions (or, with `None`, of any) is
+    /// uncommitted or the deadline passes.
     fn commit_and_wait(&mut self, deadline: Instant, keys: Option<&[PartitionKey]>) {
         loop {
             if !self.tracker.in_flight() {

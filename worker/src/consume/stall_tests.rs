@@ -1,4 +1,4 @@
-//! The law across a consumer's stalls and restarts: what is read, when, and in which parts, changes no alert and no count.
+//! Checks that alerts and counts do not depend on stalls and restarts of a consumer, nor on what it reads and commits when.
 //!
 //! Clauses of docs/semantics.md: E1, E6.
 
@@ -21,10 +21,10 @@ const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: i32 = 2;
 const START: i64 = 1_767_225_600_000;
 const LATENESS: i64 = 2_000;
-/// So far ahead of their append are producers' clocks, at most.
+/// How far a producer's clock may be ahead of the append, ms.
 const AHEAD: i64 = 1_800_000;
 
-/// A record as it lies in the log.
+/// A record in the log.
 #[derive(Debug, Clone)]
 struct Rec {
     partition: i32,
@@ -35,17 +35,17 @@ struct Rec {
 /// What happens to the consumer.
 #[derive(Debug, Clone)]
 enum StallStep {
-    /// Time passes, in which records come.
+    /// Time passes, and records come meanwhile.
     Wait(i64),
-    /// It reads so many records of a partition.
+    /// It reads up to this many records of a partition.
     Read(i32, usize),
     /// It asks how many partitions there are and where they end; the answers come later.
     Ask,
     Answer,
-    /// The group gives it what the hub has open.
+    /// The group assigns it the partitions that the hub has open.
     Given,
     Commit,
-    /// It is killed; with or without the hub having what it sent.
+    /// It is killed; `true` if the hub got its last commit.
     Kill(bool),
 }
 
@@ -54,7 +54,7 @@ fn records() -> impl Strategy<Value = Vec<Rec>> {
         6 => -LATENESS..=0_i64,
         1 => 1..20_000_i64,
         1 => 1..AHEAD,
-        // Hours behind: of windows that are decided, whatever happens.
+        // Hours behind: their windows are decided in any case.
         1 => -7_200_000..-3_600_000_i64,
     ];
     prop::collection::vec((0..PARTITIONS, 0..1_500_i64, off), 1..60).prop_map(|list| {
@@ -93,14 +93,14 @@ fn plan() -> RulePlan {
 struct Simulation<'a> {
     log: [Vec<&'a Rec>; PARTITIONS as usize],
     now: i64,
-    /// When the topic got its other partition.
+    /// When the topic gets its second partition.
     grown: i64,
-    /// The hub: where it stands, of how many partitions it knows, and what it decided.
+    /// The hub: its next offsets, how many partitions it knows, and what it decided.
     next: [i64; PARTITIONS as usize],
     open: i32,
     hub: Replay,
     events: Vec<Event>,
-    /// The consumer: the offsets that it holds, with the clock when each was read.
+    /// The consumer: its folds list offsets with the clock at which each was read.
     tracker: OffsetTracker<Vec<(i64, i64)>>,
     survey: PartitionSurvey,
     /// Clock, partitions and their ends.
@@ -192,7 +192,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// The hub takes what is held; whether it is told of or not, nothing more is held.
+    /// The hub takes a commit of everything uncommitted.
     fn commit(&mut self) {
         let taken = self.tracker.take_commit(false);
         for (sent, held) in &taken {
@@ -248,10 +248,10 @@ fn raw(rec: &Rec, offset: i64, read_ms: i64) -> RawRecord<'static> {
     }
 }
 
-/// What came of it in the end: what was told, the numbers, and what was not counted.
+/// The result of a run: alerts, counts, and how many records were not counted.
 type SimulationResult = (Vec<(i64, String, i64)>, Tally, usize);
 
-/// All is read and decided.
+/// Reads and decides everything that is left; returns the result.
 fn end(mut world: Simulation<'_>) -> SimulationResult {
     let last = START + 10 * AHEAD;
     world.now = last;
@@ -281,7 +281,7 @@ proptest! {
         steps in steps(),
     ) {
         let grown = START + grown;
-        // Before there is another partition there is one.
+        // Before the topic grows it has one partition.
         records.iter_mut().filter(|rec| rec.appended < grown).for_each(|rec| rec.partition = 0);
         let plan = plan();
         let outcome = end(Simulation::new(&plan, &records, grown));

@@ -1,30 +1,30 @@
-//! Partitions in which records lie that do not come.
+//! Detects partitions whose records the Kafka client does not fetch.
 //!
-//! A Kafka client may wait for what never happens. librdkafka 2.12 remembers the epoch of a partition's leader by the topic's name:
-//! a topic that is made again begins with a lower one, and whatever brokers say of it is then taken for outdated, for ever. A new client
-//! remembers nothing. Never here: Kafka, or a clock.
+//! librdkafka 2.12 remembers the leader epoch of a partition by the topic's name. A topic that is deleted and created again
+//! begins with a lower epoch, so the client takes all metadata about it for outdated and fetches nothing, for ever. A new
+//! client remembers nothing and reads on. Pure: callers pass the time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::offsets::PartitionKey;
 
-/// So long records may lie there, while brokers answer.
+/// How long a partition may stall while its broker answers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So long at most where a new client did not help: one that is made too often reads nothing either.
+/// The longest timeout, after new clients did not help: a client that is replaced too often reads nothing either.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// How long to wait, by what new clients helped before.
+/// How long a partition may stall before the client is replaced: doubles each time a new client stalls too.
 #[derive(Debug, Default)]
 pub struct StallTimeout(Option<(Instant, Duration)>);
 
 impl StallTimeout {
-    /// How long the next client may stand still.
+    /// How long the next client may stall.
     pub fn current(&self) -> Duration {
         self.0.map_or(PATIENCE, |(_, patience)| patience)
     }
 
-    /// A client stood still.
+    /// Takes note that a client stalled and is replaced.
     pub fn client_stalled(&mut self, now: Instant) {
         let lately = self.0.filter(|(at, patience)| now.duration_since(*at) < *patience * 4);
         let next = lately.map_or(PATIENCE, |(_, patience)| (patience * 2).min(LONGEST));
@@ -32,27 +32,27 @@ impl StallTimeout {
     }
 }
 
-/// See the module.
+/// Remembers since when partitions have not moved.
 #[derive(Debug)]
 pub struct StallDetector {
     patience: Duration,
-    /// Where each partition stands that has more, and since when.
+    /// For each partition with unread records: the next offset, and since when it has been the same.
     still: BTreeMap<PartitionKey, (i64, Instant)>,
 }
 
 impl StallDetector {
-    /// Nothing stands still.
+    /// No partition stalls yet.
     pub fn new(patience: Duration) -> Self {
         Self { patience, still: BTreeMap::new() }
     }
 
-    /// Brokers did not answer, or no records are taken: nobody knows.
+    /// Forgets everything: brokers did not answer, or the reader is paused, so nothing is known.
     pub fn clear(&mut self) {
         self.still.clear();
     }
 
-    /// Partitions with the offset to read next and the end that their leaders just told. One that stands still for too long, if
-    /// there is one.
+    /// Takes partitions with the next offset to read and the end that their leaders just told. Returns one that has stalled
+    /// longer than the timeout, if there is one.
     pub fn find_stalled(
         &mut self,
         now: Instant,

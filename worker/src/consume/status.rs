@@ -1,6 +1,6 @@
-//! What the consumer says of itself to the hub: which rules it runs, which partitions it owns, and what it can't do.
+//! What the consumer reports to the hub: which rules it runs, which partitions it owns, and its problems.
 //!
-//! Invariant: what heals is said to have healed. Never here: a secret, or a record's content.
+//! Invariants: a problem that is over is no longer reported; no report holds a secret or a record's content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::plan::CompiledPlan;
 
-/// How long it is said that records were removed before they were read, or are kept nowhere else.
+/// How long a report tells of records that were removed before they were read, or are kept nowhere but in their topic.
 const REMOVED_FOR: Duration = Duration::from_mins(15);
 
-/// Shared by the reader and the tasks that ask broker and hub. Cheap to clone.
+/// The consumer's state as the hub is told it, shared by the reader and its tasks. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct ConsumerStatus {
     inner: Arc<Mutex<Inner>>,
@@ -33,7 +33,7 @@ struct Inner {
     credentials: Option<ObjectProblem>,
     broker: Option<ObjectProblem>,
     not_in_group: bool,
-    /// The reader does not come round.
+    /// The reader has not finished a round for over a minute.
     stuck: bool,
     missing: BTreeMap<String, ObjectProblem>,
     removed: BTreeMap<(String, i32), RemovedRecords>,
@@ -47,10 +47,10 @@ struct UnkeptDeadLetters {
     at: Instant,
 }
 
-/// Records that retention took before they were read.
+/// Records that retention removed before they were read.
 struct RemovedRecords {
     missed: i64,
-    /// Where reading went on, in words.
+    /// Where reading goes on, in words.
     goes_on: &'static str,
     at: Instant,
 }
@@ -70,7 +70,7 @@ impl ConsumerStatus {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan that runs from now on, or none.
+    /// Sets the plan that runs, or none.
     pub fn set_plan(&self, plan: Option<&CompiledPlan>) {
         self.change(|inner| {
             if let Some(plan) = plan {
@@ -91,12 +91,12 @@ impl ConsumerStatus {
         self.lock().topics.clone()
     }
 
-    /// Partitions that are read, with the ids of their topics.
+    /// Sets the partitions that are read, with the ids of their topics.
     pub fn set_owned(&self, owned: BTreeMap<(String, i32), String>) {
         self.change(|inner| inner.owned = owned);
     }
 
-    /// The credentials of the source that these rules read can't be used, and why; or they can.
+    /// Sets why the source's credentials can't be used, or that they can. `plan` says which rules are affected.
     pub fn set_credentials(&self, plan: &SourcePlan, problem: Option<ObjectProblem>) {
         self.change(|inner| {
             if problem.is_some() {
@@ -107,22 +107,22 @@ impl ConsumerStatus {
         });
     }
 
-    /// No broker answers, and why; or one does.
+    /// Sets why no broker can be used, or that one can.
     pub fn set_broker(&self, problem: Option<ObjectProblem>) {
         self.change(|inner| inner.broker = problem);
     }
 
-    /// The broker lets the user be in the group that shares out partitions, or does not.
+    /// Sets whether the broker lets the user be in the consumer group.
     pub fn set_group_allowed(&self, allowed: bool) {
         self.change(|inner| inner.not_in_group = !allowed);
     }
 
-    /// The reader has been at one record, or at one call, for over a minute; or it goes on.
+    /// Sets whether the reader has been busy with one record or call for over a minute.
     pub fn set_stuck(&self, stuck: bool) {
         self.change(|inner| inner.stuck = stuck);
     }
 
-    /// A topic is missing or can't be read, and why; or it can.
+    /// Sets why a topic can't be read, or that it can.
     pub fn set_topic(&self, topic: &str, problem: Option<ObjectProblem>) {
         self.change(|inner| match problem {
             Some(problem) => drop(inner.missing.insert(topic.to_owned(), problem)),
@@ -130,7 +130,7 @@ impl ConsumerStatus {
         });
     }
 
-    /// Records were removed by retention before they were read; reading goes on there.
+    /// Adds records that retention removed before they were read; `goes_on` says where reading goes on.
     pub fn add_removed(&self, topic: &str, partition: i32, missed: i64, goes_on: &'static str) {
         self.change(|inner| {
             let at = Instant::now();
@@ -143,8 +143,8 @@ impl ConsumerStatus {
         });
     }
 
-    /// So many records of a topic that can't be decoded are kept nowhere else: their dead-letter topic can't be written, and
-    /// they are more than the ledger takes.
+    /// Adds dead letters that are kept nowhere but in their topic: their dead-letter topic can't be written, for the reason
+    /// `why`, and they are more than the ledger takes.
     pub fn add_unkept(&self, topic: &str, count: usize, why: &str) {
         self.change(|inner| {
             let before = inner.unkept.get(topic).filter(|unkept| unkept.at.elapsed() < REMOVED_FOR);
@@ -159,7 +159,7 @@ impl ConsumerStatus {
         self.changed.notified().await;
     }
 
-    /// What the hub is told.
+    /// The report for the hub.
     pub fn report(&self, instance: &str, source: &str, leaving: bool) -> Report {
         let inner = self.lock();
         Report {
@@ -182,7 +182,7 @@ impl Inner {
         let mut problems = BTreeMap::new();
         for (uid, topics) in &self.readers {
             let mut of_rule: Vec<ObjectProblem> = self.invalid.get(uid).cloned().into_iter().collect();
-            // Without the one there is no word of the other.
+            // Without usable credentials no broker is asked.
             of_rule.extend(self.credentials.as_ref().or(self.broker.as_ref()).cloned());
             if self.not_in_group {
                 let message = "the broker does not let this user be in the consumer group that shares out partitions: let it read groups with the prefix \"belfry.\"";
@@ -211,7 +211,7 @@ impl Inner {
             .unkept
             .iter()
             .filter(|(topic, unkept)| topics.contains(*topic) && unkept.at.elapsed() < REMOVED_FOR)
-            // Rounded down, so that a condition does not change with each of them.
+            // Rounded down to a power of ten, so that the status condition does not change with each record.
             .map(|(topic, UnkeptDeadLetters { count, why, .. })| {
                 format!("at least {} of {topic}: {why}", 10_usize.pow(count.max(&1).ilog10()))
             })

@@ -1,9 +1,8 @@
-//! The reader and what it asks, with one set of credentials: started when these can be read, ended and started anew when
-//! they change, or when its Kafka client brings nothing of what is there.
+//! Starts the reader and its tasks once the credentials can be read, and replaces them when the credentials change or the
+//! Kafka client stalls.
 //!
-//! Invariants: a reader that is replaced commits what it holds first, as one that stops does; where the next one reads on
-//! is the ledger's, so nothing is lost or counted twice. Credentials that can't be read stop nothing that runs. Never here:
-//! a value of a Secret.
+//! Invariants: a replaced reader commits what it has read first, as one that stops does, and the next one reads on where the
+//! ledger says, so nothing is lost or counted twice. Credentials that can't be read stop no running reader.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -25,18 +24,18 @@ use super::{commits, lookups};
 use crate::context::Context;
 use crate::kafka::{ClusterAccess, Consumer, DeadLetterWriter, Tokens, unusable};
 
-/// How long the reader may take to leave.
+/// How long the reader may take to commit and end.
 const LEAVE: Duration = Duration::from_millis(8_500);
 
-/// What runs.
+/// A running reader.
 struct Running {
     events: mpsc::Sender<ReaderEvent>,
     end: oneshot::Receiver<anyhow::Result<Ended>>,
-    /// The credentials that it has.
+    /// The fingerprint of its credentials.
     credentials: Digest,
 }
 
-/// See the module.
+/// Owns at most one reader; see the module.
 pub struct ReaderSupervisor<'a> {
     context: &'a Context,
     source: &'a str,
@@ -50,7 +49,7 @@ pub struct ReaderSupervisor<'a> {
 }
 
 impl<'a> ReaderSupervisor<'a> {
-    /// Nothing runs before the first plan.
+    /// Starts nothing before the first plan.
     pub fn new(context: &'a Context, source: &'a str, status: &'a ConsumerStatus) -> Self {
         let metrics = ConsumerMetrics::new(&context.health);
         let files = Files::new(&context.config.files);
@@ -68,21 +67,22 @@ impl<'a> ReaderSupervisor<'a> {
         }
     }
 
-    /// Whether the source's security has files that may change.
+    /// Whether the source's credentials come from files, which may change.
     pub fn has_files(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| !plan.source.security.files().is_empty())
     }
 
-    /// The plan is this one from now on; with `None`, no rule reads the source.
+    /// Takes a new plan; with `None`, no rule reads the source.
     pub async fn set_plan(&mut self, plan: Option<SourcePlan>) {
         self.plan = plan;
-        // One that is started now gets the plan with that.
+        // A reader that is started now gets the plan at its start.
         if !self.check_credentials().await {
             self.send_plan();
         }
     }
 
-    /// Looks at the credentials: starts the reader when they are there, and anew when they changed. Whether it did.
+    /// Reads the credentials; starts the reader if none runs with them, after ending one with others. Returns whether it
+    /// started one.
     pub async fn check_credentials(&mut self) -> bool {
         let Some(plan) = self.plan.clone() else { return false };
         let (servers, security) = (&plan.source.bootstrap_servers, &plan.source.security);
@@ -112,14 +112,14 @@ impl<'a> ReaderSupervisor<'a> {
         self.running.as_ref().is_some_and(|running| running.credentials == *access.fingerprint())
     }
 
-    /// Hands the plan to the reader.
+    /// Sends the plan to the reader.
     fn send_plan(&self) {
         let event = match &self.plan {
             Some(plan) => ReaderEvent::Plan(Box::new(CompiledPlan::new(plan))),
             None => ReaderEvent::NoPlan,
         };
         if let Some(running) = &self.running {
-            // A reader that ended says why by its end.
+            // If the reader has ended, its result says why.
             let _ = running.events.send(event);
         }
     }
@@ -178,7 +178,7 @@ impl<'a> ReaderSupervisor<'a> {
             .name("reader".to_owned())
             .spawn(move || {
                 let ended = reader.read_until_stopped(&beat);
-                // Before the next reader's begins.
+                // Dropping it ends the watch, which must happen before the next reader's begins.
                 drop(beat);
                 let _ = done.send(ended);
             })
@@ -186,7 +186,7 @@ impl<'a> ReaderSupervisor<'a> {
         Ok(Running { events, end, credentials: access.fingerprint().clone() })
     }
 
-    /// Waits for the reader's end; for ever when there is none.
+    /// Waits until the reader ends; for ever if there is none.
     pub async fn reader_ended(&mut self) -> anyhow::Result<Ended> {
         match &mut self.running {
             Some(running) => {
@@ -196,17 +196,17 @@ impl<'a> ReaderSupervisor<'a> {
         }
     }
 
-    /// Goes on with a new Kafka client, after one brought nothing of what is there.
+    /// Starts a reader with a new Kafka client, after the last one stalled.
     pub async fn restart_reader(&mut self) -> anyhow::Result<()> {
         self.running = None;
         self.stall_timeout.client_stalled(Instant::now());
         self.check_credentials().await;
-        // Where there are files they are looked at again; otherwise nobody would start it.
+        // Credentials from files are checked again every 2 s; others are not, so nothing would start the reader later.
         let waits = self.running.is_some() || self.plan.is_none() || self.has_files();
         if waits { Ok(()) } else { Err(anyhow::anyhow!("no new Kafka client can be made")) }
     }
 
-    /// Lets the reader commit what it holds and leave; says how it ended, if it did in time.
+    /// Lets the reader commit what it has read and leave the group; returns how it ended, if it did in time.
     async fn stop(&mut self) -> Option<anyhow::Result<Ended>> {
         let _ = self.running.as_ref()?.events.send(ReaderEvent::Stop);
         let ended = tokio::time::timeout(LEAVE, self.reader_ended()).await.ok();
@@ -217,7 +217,7 @@ impl<'a> ReaderSupervisor<'a> {
         ended
     }
 
-    /// The end of all.
+    /// Ends the reader for good.
     pub async fn shut_down(mut self) -> anyhow::Result<()> {
         self.stop().await.map_or(Ok(()), |ended| ended.map(drop))
     }

@@ -1,8 +1,8 @@
-//! Which partitions there are, and up to when that is known.
+//! Tracks which partitions there are, and up to which clock all of them are known.
 //!
-//! The hub decides over the partitions that are open there: one that it does not know of holds nothing back, and its records
-//! would be late. So the broker is asked how many partitions each topic has, what is not open at the hub yet is opened there, and
-//! only then does the clock from before the question count. Never here: Kafka, the hub, or a clock.
+//! The hub decides when all partitions that are open there have come far enough. A partition that it does not know holds
+//! nothing back, and its records would be late. So the consumer asks the broker how many partitions each topic has, opens
+//! those that are missing at the hub, and only then tells the hub the clock from before the question. This module is pure.
 //!
 //! Clauses of docs/semantics.md: E3, E6.
 
@@ -13,26 +13,26 @@ use protocol::messages;
 use super::events::{OpenTopics, OpenedTopic};
 use crate::kafka::TopicState;
 
-/// See the module.
+/// What is open at the hub, and the last complete survey.
 #[derive(Debug, Default)]
 pub struct PartitionSurvey {
     open: OpenTopics,
     told: Option<messages::Survey>,
 }
 
-/// What the broker's answer comes to.
+/// The broker's answer compared with what is open at the hub.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TopicComparison {
-    /// Topics of which the hub has all partitions, or of which there are none to be read.
+    /// Topics whose partitions are all open at the hub, or that have none to read.
     pub known: Vec<String>,
-    /// Topics that are to be opened, or of which more partitions are.
+    /// Topics to open, or to open with more partitions.
     pub missing: Vec<String>,
-    /// Ids of all that are there.
+    /// The id of each topic that exists.
     pub ids: BTreeMap<String, String>,
 }
 
-/// What is open at the hub beside what the broker has. A topic with another id than that which is open is in neither list: what
-/// is held of the one before is committed first.
+/// Compares what is open at the hub with the broker's answer. A topic whose id differs from the open one is neither known
+/// nor missing: what was read of the old one must be committed first.
 pub fn compare(open: &OpenTopics, told: &BTreeMap<String, TopicState>) -> TopicComparison {
     let mut compared = TopicComparison::default();
     for (name, topic) in told {
@@ -54,40 +54,40 @@ pub fn compare(open: &OpenTopics, told: &BTreeMap<String, TopicState>) -> TopicC
     compared
 }
 
-/// Adds what was opened.
+/// Adds topics that were opened at the hub.
 pub fn extend_open(open: &mut OpenTopics, topics: &BTreeMap<String, OpenedTopic>) {
     let more = topics.iter().map(|(name, topic)| (name.clone(), (topic.id.clone(), topic.partitions.len())));
     open.extend(more);
 }
 
 impl PartitionSurvey {
-    /// What is open.
+    /// What is open at the hub.
     pub fn open(&self) -> &OpenTopics {
         &self.open
     }
 
-    /// The hub has these open now.
+    /// Adds topics that were opened at the hub.
     pub fn add_opened(&mut self, topics: &BTreeMap<String, OpenedTopic>) {
         extend_open(&mut self.open, topics);
     }
 
-    /// Topics that have another id now are to be opened anew.
+    /// Forgets topics whose id is another one in `ids`, so that they are opened again.
     pub fn close_recreated(&mut self, ids: &BTreeMap<String, String>) {
         self.open.retain(|name, (id, _)| ids.get(name).is_none_or(|now| now == id));
     }
 
-    /// Only these topics are read: what the hub has of others it may forget.
+    /// Forgets all topics but these: the hub may forget what is not read.
     pub fn retain_topics(&mut self, topics: &[String]) {
         self.open.retain(|name, _| topics.contains(name));
     }
 
-    /// The hub may have fewer partitions open than is known here: it has another ledger.
+    /// Forgets everything: the hub has another ledger, with fewer partitions open.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// All partitions of these topics, with these ids, that were there at this clock are open at the hub; unless that was forgotten
-    /// since the question.
+    /// Takes note that all partitions of these topics that existed at the clock `at_ms` (Unix ms) are open at the hub. Topics
+    /// that were forgotten since the question, or have another id, are left out.
     pub fn complete(&mut self, at_ms: i64, mut topics: Vec<String>, ids: &BTreeMap<String, String>) {
         let open = &self.open;
         topics
@@ -95,7 +95,7 @@ impl PartitionSurvey {
         self.told = Some(messages::Survey { at_ms, topics });
     }
 
-    /// What the hub is told: nothing is known before the first answer.
+    /// The survey for the next commit; before the first answer it knows no topic.
     pub fn for_commit(&self) -> messages::Survey {
         self.told.clone().unwrap_or(messages::Survey { at_ms: 0, topics: Vec::new() })
     }

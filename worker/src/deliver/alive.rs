@@ -1,5 +1,6 @@
-//! Says that this process is there, as long as it has attempts that are not reported: one that is silent, and has a successor, is taken for
-//! gone, and its attempts for ended unknown. Never: a word while nothing is in hand; there is nothing to give up then.
+//! Tells the hub that this process is alive while it has tasks that are not reported. If it is silent and a new process of
+//! the same instance claims, the hub takes it for gone and ends its attempts as unknown. Without such tasks there is nothing
+//! to tell.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use super::Tools;
 use super::reporter::call_briefly;
 use crate::context::Context;
 
-/// How often it is said. The hub takes a worker for gone after 10 s.
+/// How often the hub is told. It takes a silent worker for gone after 10 s.
 const PACE: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted.

@@ -1,7 +1,7 @@
-//! Follows the plan of the namespace's channels, looks whether the files that they name are there, and reports both.
+//! Follows the plan of the namespace's channels, checks that the files that they name can be used, and reports both.
 //!
-//! A missing Secret key is seen here, since the operator can't read Secrets. Nothing is claimed for its channel meanwhile, and that
-//! goes on by itself within 3 s of the kubelet's update. Never: a value of a file in a report.
+//! Missing Secret keys are found here, since the operator can't read Secrets. Meanwhile nothing is claimed for the channel;
+//! claiming resumes within 3 s of the kubelet's update. Reports hold no value of a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::reporter::call_briefly;
 use super::{Tools, error_chain, retry_pause};
 use crate::context::Context;
 
-/// How long a poll waits for another plan.
+/// How long a poll waits at the hub for a new plan.
 const WAIT: Duration = Duration::from_secs(30);
-/// How often the files are looked at, while all are there and while some are missing.
+/// How often the files are checked: while all are there, and while some are missing.
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_SOON: Duration = Duration::from_secs(1);
-/// How often a report is repeated; the hub forgets it after a minute.
+/// How often an unchanged report is repeated; the hub forgets it after a minute.
 const REPEAT: Duration = Duration::from_secs(20);
 
 /// Runs until [`Context::stop`], and then says that this instance leaves.
@@ -91,7 +91,7 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
     let mut report = empty(context);
     let (mut missing, mut lacking) = (0, BTreeSet::new());
     for (uid, entry) in &plan.channels {
-        // A pod that mounts them is on its way, and speaks for the channel then.
+        // A new pod that mounts them is starting, and will report for the channel.
         if !entry.plan.files().into_iter().all(|file| context.config.mounts(file)) {
             lacking.insert(*uid);
             continue;

@@ -1,7 +1,7 @@
-//! Asks the hub for work, as much as fits in the hand, and starts the attempts.
+//! Claims tasks from the hub, as many as there are permits, and starts their attempts.
 //!
-//! A claim waits at the hub until there is something to do. Never: more in hand than is begun within a fraction of a second,
-//! each slot going on to the next task when its attempt ends or is slow.
+//! A claim waits at the hub until there is work. The permits bound the claimed tasks to what can be begun within a fraction
+//! of a second, since a slot goes to the next task when its attempt ends or is slow.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,9 +22,9 @@ use crate::context::Context;
 const WAIT: Duration = Duration::from_secs(20);
 /// The same while channels lack a file.
 const SOON: Duration = Duration::from_secs(2);
-/// How long to wait for more free places, so that a busy worker claims sets and not single tasks.
+/// How long to wait for more permits, so that a busy worker claims many tasks at once and not single ones.
 const GATHER: Duration = Duration::from_millis(5);
-/// An empty answer that comes sooner did not wait.
+/// If an empty answer comes sooner, the hub did not wait.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// The most that one claim may ask for.
 const MOST: usize = 500;
@@ -50,7 +50,7 @@ pub(super) async fn claim_tasks(
         };
         let Some(mut free) = free else { continue };
         let lacking = tools.lacking().clone();
-        // What was lacking may be there in a moment.
+        // Shorter while a file is missing: it may come at any moment.
         let wait = if lacking.is_empty() { WAIT } else { SOON };
         let request = ClaimRequest {
             pool,
@@ -89,7 +89,7 @@ pub(super) async fn claim_tasks(
         tools.unreported.fetch_add(claimed.tasks.len(), Ordering::Relaxed);
         let channels = Arc::new(claimed.channels);
         for task in claimed.tasks {
-            // A hub that hands out more than was asked for waits for places.
+            // If the hub hands out more than was asked for, its tasks wait for permits.
             let permit = match free.split(1) {
                 Some(permit) => permit,
                 None => match Arc::clone(&claimable).acquire_owned().await {
@@ -110,7 +110,7 @@ pub(super) async fn claim_tasks(
     }
 }
 
-/// Notes a claim that failed; how long to wait before the next.
+/// Takes note of a failed claim; returns how long to wait before the next.
 fn failed(context: &Context, tools: &Tools, failures: &mut u32, error: &protocol::Error) -> Duration {
     tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
     context.health.missing("hub", Some(error_chain(error)));
@@ -121,7 +121,8 @@ fn failed(context: &Context, tools: &Tools, failures: &mut u32, error: &protocol
     retry_pause(*failures, error)
 }
 
-/// All free places, at least one; under load after waiting a little for a quarter of them. None after 10 s without.
+/// Takes all free permits, at least one; under load it first waits 5 ms for a quarter of them. `None` if none is free for
+/// 10 s.
 async fn free_permits(claimable: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
     let quarter = u32::try_from((all / 4).max(1)).unwrap_or(1);
     let first = match timeout(GATHER, Arc::clone(claimable).acquire_many_owned(quarter)).await {

@@ -9,9 +9,9 @@
 //! | the broker or the client finds it too large or invalid | `Refused` |
 //! | not confirmed in time, the producer failed for good, any other error | `Unknown` |
 //!
-//! Invariants: idempotent producers, `acks=all`, one for each cluster, its credentials as they are now, and timeout; the client gives a message up
-//! when the attempt does, so it can't arrive after a later one. Brokers are
-//! connected to where the guard allows, those that the cluster names too.
+//! Invariants: producers are idempotent, with `acks=all`; there is one for each cluster, its present credentials, and
+//! timeout. The client gives a message up when the attempt does, so the message can't arrive after a later one. Clients
+//! connect only where the guard allows, also to brokers that the cluster itself names.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,10 +27,10 @@ use crate::kafka::{ClientMonitor, ClusterAccess, FaultKind, NO_ANSWER, Tokens, u
 
 /// How many producers are kept.
 const KEPT: usize = 16;
-/// How long a topic that was seen is taken to be there.
+/// How long a topic that was seen is taken to exist.
 const SEEN: Duration = Duration::from_secs(30);
 
-/// Producers, kept because making one connects to every broker.
+/// Producers of Kafka channels, cached because a new one connects to every broker.
 pub(super) struct Producers {
     tokens: Tokens,
     files: Files,
@@ -40,7 +40,7 @@ pub(super) struct Producers {
 struct CachedProducer {
     servers: String,
     security: KafkaSecurity,
-    /// The cluster and the credentials that it was made with.
+    /// The fingerprint of the cluster and the credentials that it was made with.
     access: Digest,
     timeout: Duration,
     producer: FutureProducer<ClientMonitor>,
@@ -60,7 +60,7 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Producers {
-    /// With credentials from `files`, and `tokens` where a cluster wants one.
+    /// Reads credentials from `files`, and gets tokens from `tokens` for clusters that want one.
     pub(super) fn new(tokens: Tokens, files: Files) -> Self {
         Self { tokens, files, kept: Mutex::default() }
     }
@@ -101,7 +101,7 @@ impl Producers {
     ) -> Result<Arc<CachedProducer>, Outcome> {
         let servers = access.servers();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that failed for good takes nothing any more, and one with earlier credentials would try them for ever.
+        // A producer with a fatal error takes no more messages; one with old credentials would try them for ever.
         kept.retain(|one| {
             let same = one.servers == servers && one.security == *security;
             let outdated = same && one.access != *access.fingerprint();
@@ -112,7 +112,7 @@ impl Producers {
         {
             return Ok(Arc::clone(one));
         }
-        // The look at the topic may take the first quarter of an attempt.
+        // The check of the topic may take the first quarter of an attempt.
         let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
         let monitor = access.monitor();
         let mut config = access.config();
@@ -147,8 +147,8 @@ impl Producers {
 }
 
 impl CachedProducer {
-    /// Looks whether the topic is there, unless it was seen lately: a broker that can't be reached is then known before
-    /// anything is handed over.
+    /// Checks that the topic exists, unless it was seen in the last 30 s. So an unreachable broker is known before a message
+    /// is handed to the client.
     async fn check_topic(self: &Arc<Self>, topic: &str) -> Result<(), Outcome> {
         let seen = |kept: &Self| kept.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if seen(self).iter().any(|(name, at)| name == topic && at.elapsed() < SEEN) {

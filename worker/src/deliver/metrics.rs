@@ -1,4 +1,4 @@
-//! Metrics of `send` and `retry`. Labels are of closed sets: no name of an object.
+//! Metrics of `send` and `retry`. Labels come from closed sets; no label is an object's name.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,14 +1,13 @@
-//! Renders channels' own texts, on threads where nothing else waits.
+//! Renders the channels' own texts on blocking threads, so that nothing else waits for them.
 //!
 //! ```text
-//! an attempt --> its channel's turn (one at a time) --> one of a few threads (up to 50 ms a text) --> the attempt goes on
+//! an attempt --> its channel's lock --> one of a few threads (up to 50 ms a text) --> the attempt goes on
 //! ```
 //!
-//! Invariants: rendering never runs on a thread of the runtime. Channels take turns: one whose texts are slow holds up its
-//! own deliveries, by at most [`MAX_WAIT`] each, and others' by no more than one text of each channel. Who has waited so
-//! long gets fallback texts that say so: a lease is not used up by waiting.
-//!
-//! Never: a message that is kept back for want of a text.
+//! Invariants: rendering never runs on a thread of the runtime. A channel renders one delivery at a time: if its texts are
+//! slow, it delays its own deliveries by at most [`MAX_WAIT`] each, and those of other channels by at most one text of each
+//! channel. A delivery that has waited that long gets fallback texts that say so, so that waiting does not use up its lease.
+//! No message is kept back because its texts can't be rendered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +20,9 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// Texts that are rendered at once.
+/// How many deliveries are rendered at once.
 const THREADS: usize = 2;
-/// How long a delivery waits for its turn.
+/// How long a delivery waits for its channel's lock and a thread.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 const MAX_WAIT_SAID: &str = "2s to wait for other texts of the channels";
 /// How many channels are remembered before those that nobody waits for are forgotten.
@@ -49,7 +48,7 @@ impl Default for Renderer {
 }
 
 impl Renderer {
-    /// The texts of one delivery; the notification is given back.
+    /// Renders the texts of one delivery; returns the notification with them.
     pub(super) async fn texts(
         &self,
         channel: Uuid,
@@ -72,7 +71,7 @@ impl Renderer {
         let (kept, recipient) = (Arc::new(notification), recipient.to_owned());
         let told = Arc::clone(&kept);
         let rendered = tokio::task::spawn_blocking(move || {
-            // Held to the end, even when the attempt is given up meanwhile.
+            // Held to the end, even if the attempt is given up meanwhile.
             let _turn = turn;
             composer.texts(&template, &told, &recipient, zone.as_deref())
         })
@@ -81,7 +80,7 @@ impl Renderer {
         (texts, Arc::unwrap_or_clone(kept))
     }
 
-    /// Waits until it is the channel's turn, and then for a thread.
+    /// Waits for the channel's lock, and then for a thread.
     async fn lock_channel(&self, channel: Uuid) -> (OwnedMutexGuard<()>, Option<OwnedSemaphorePermit>) {
         let own = {
             let mut channel_locks = self.channel_locks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +90,7 @@ impl Renderer {
             Arc::clone(channel_locks.entry(channel).or_default())
         };
         let own = own.lock_owned().await;
-        // It is never closed.
+        // The semaphore is never closed.
         (own, Arc::clone(&self.threads).acquire_owned().await.ok())
     }
 }

@@ -1,8 +1,8 @@
-//! Tells the hub what came of attempts, in sets, until it has taken each.
+//! Reports the outcomes of attempts to the hub, many in one call, until it has taken each.
 //!
-//! While the hub can't be reached outcomes are kept, in a bounded queue: when it is full attempts wait with their places
-//! held, and no more is claimed. An outcome is given up only long after its lease ended, when the hub has since decided
-//! without it; that is logged and counted, never silent.
+//! While the hub can't be reached, outcomes wait in a bounded queue. If it is full, attempts keep their permits, so that no
+//! more is claimed. An outcome is given up only long after its lease ended, when the hub has decided without it; that loss is
+//! logged and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,13 +17,13 @@ use super::metrics::ByResult;
 use super::{Tools, error_chain, retry_pause};
 use crate::context::Context;
 
-/// Outcomes that wait at most, beside those of the call under way.
+/// The most outcomes that wait, besides those of the call under way.
 const QUEUE: usize = 4_096;
-/// Outcomes in one call.
+/// The most outcomes in one call.
 const SET: usize = 1_000;
 /// How long a call waits for more outcomes to go with the first.
 const GATHER: Duration = Duration::from_millis(5);
-/// How long after its lease an outcome is still worth telling: a hub that was away has not handed it out again.
+/// How long after its lease an outcome is still reported: a hub that was away has not handed the task out again.
 const LATE: Duration = Duration::from_mins(10);
 
 /// An outcome and when its lease ends.
@@ -33,7 +33,7 @@ pub(super) struct FinishedAttempt {
     pub(super) lease_ends: Instant,
 }
 
-/// Where attempts put their outcomes.
+/// The end of the queue where attempts put their outcomes.
 #[derive(Clone)]
 pub(super) struct OutcomeSender(mpsc::Sender<(Instant, FinishedAttempt)>);
 
@@ -52,7 +52,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Waits until all is told, at most until `end`.
+    /// Waits until everything is reported, at most until `end`.
     pub(super) async fn finish(self, end: Instant) {
         let abort = self.task.abort_handle();
         if timeout_at(end, self.task).await.is_err() {
@@ -64,7 +64,7 @@ impl Reporter {
     }
 }
 
-/// Starts to report. It ends when all senders are gone and all is told.
+/// Starts the reporter. It ends once all senders are dropped and everything is reported.
 pub(super) fn start(context: Context, tools: Arc<Tools>) -> (OutcomeSender, Reporter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let task = tokio::spawn(report_outcomes(context, tools, receiver));
@@ -92,7 +92,7 @@ async fn report_outcomes(
     }
 }
 
-/// Tells a set, again and again until the hub has taken it or it is too late.
+/// Reports outcomes again and again until the hub has taken them or it is too late.
 async fn report_until_taken(context: &Context, tools: &Tools, set: Vec<FinishedAttempt>) {
     let mut sets = vec![set];
     let mut failures = 0;
@@ -127,7 +127,7 @@ async fn report_until_taken(context: &Context, tools: &Tools, set: Vec<FinishedA
             tokio::time::sleep(retry_pause(failures, &error)).await;
             sets.push(timely);
         } else if timely.len() > 1 {
-            // One that the hub can't take must not keep the others back.
+            // Halves the set, so that an outcome that the hub refuses does not keep the others back.
             let (left, right) = timely.split_at(timely.len() / 2);
             sets.extend([right.to_vec(), left.to_vec()]);
         } else {
@@ -144,7 +144,7 @@ fn note_lost(tools: &Tools, lost: &[FinishedAttempt], why: &str) {
     }
 }
 
-/// Tells the hub something short, within 2 s.
+/// Makes a short call to the hub; fails after 2 s.
 pub(super) async fn call_briefly(
     call: impl Future<Output = Result<(), protocol::Error>>,
 ) -> Result<(), String> {

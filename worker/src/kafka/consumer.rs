@@ -132,13 +132,13 @@ impl Consumer {
         while let Some(event) = self.events.next() {
             match event {
                 ClientEvent::Rebalance(given, partitions) => {
-                    let change =
+                    let rebalance =
                         if given { Rebalance::Assigned(partitions) } else { Rebalance::Revoked(partitions) };
-                    self.rebalances.borrow_mut().push(change);
+                    self.rebalances.borrow_mut().push(rebalance);
                 }
                 ClientEvent::Log(level, facility, line) => match recreated_topic(&line) {
                     Some((topic, id)) => {
-                        all.push(ConsumerNotice::TopicRecreated(topic.to_owned(), id.to_owned()))
+                        all.push(ConsumerNotice::TopicRecreated(topic.to_owned(), id.to_owned()));
                     }
                     None => super::log_line(level <= 4, &facility, &self.inner.context().masked(&line)),
                 },

@@ -9,9 +9,9 @@ use crate::consume::events::{OpenedTopic, SurveyAnswer, SurveyRequest, now_ms};
 use crate::consume::offsets::PartitionKey;
 use crate::kafka::{Ends, Rebalance};
 
-/// After a position was out of range, look after this time.
+/// How soon the reader asks for the ends after a position was out of range.
 const LOOK_LOST: Duration = Duration::from_millis(200);
-/// After an answer without positions, ask again after this time.
+/// How soon the reader asks for missing positions again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 fn key((topic, partition): &(String, i32)) -> PartitionKey {
@@ -19,7 +19,7 @@ fn key((topic, partition): &(String, i32)) -> PartitionKey {
 }
 
 impl Reader {
-    /// Follows what the group shared out.
+    /// Follows the group's rebalances: wants positions of assigned partitions, commits and releases revoked ones.
     pub(super) fn follow_rebalances(&mut self) {
         for rebalance in self.consumer.rebalances() {
             self.metrics.rebalances.inc();
@@ -54,7 +54,7 @@ impl Reader {
         }
     }
 
-    /// Reads the partition no more until its position is known.
+    /// Stops reading the partition until its position is known.
     pub(super) fn wait_for_position(&mut self, key: PartitionKey) {
         self.tracker.close(&key);
         let _ = self.consumer.stop(&key.topic, key.partition);
@@ -62,7 +62,7 @@ impl Reader {
         self.publish_partitions();
     }
 
-    /// Asks for what is due: positions of new partitions, and ends.
+    /// Sends the requests that are due: for positions of new partitions, and for ends.
     pub(super) fn send_requests(&mut self) {
         let now = Instant::now();
         let Some(plan) = &self.plan else { return };
@@ -87,7 +87,7 @@ impl Reader {
         }
     }
 
-    /// Opens the partitions whose positions are known now.
+    /// Opens the wanted partitions whose positions the answer has.
     pub(super) fn open_partitions(&mut self, answer: Result<BTreeMap<String, OpenedTopic>, String>) {
         self.awaiting_positions = false;
         self.ask_after = Instant::now() + ASK_AGAIN;
@@ -125,7 +125,7 @@ impl Reader {
         self.publish_partitions();
     }
 
-    /// Where to go on when the next record was removed: as `startFrom` says of a topic never read.
+    /// Where to go on if the next record was removed: where `startFrom` begins a topic that was never read.
     fn after_removal(&self, key: &PartitionKey, first: i64, last: i64) -> i64 {
         if self.reads_what_is_kept(key) { first } else { last.max(first) }
     }
@@ -144,8 +144,9 @@ impl Reader {
         self.status.add_removed(&key.topic, key.partition, missed, goes_on);
     }
 
-    /// The broker said which partitions there are, and where they begin and end. One that is read to its end, now or later, has come
-    /// as far as the clock from before the question; and up to there all are known.
+    /// Applies a survey: which partitions there are, and where they begin and end. Once a partition is read to that end, its
+    /// event time has come as far as `clock_ms`, the clock from before the question. All partitions up to that clock are
+    /// known.
     pub(super) fn apply_survey(&mut self, clock_ms: i64, answer: Result<SurveyAnswer, String>) {
         self.awaiting_survey = false;
         let Ok(SurveyAnswer { known, ids, opened, ends }) = answer else {
@@ -180,8 +181,8 @@ impl Reader {
         self.check_for_stall(&ends);
     }
 
-    /// Looks whether a partition stands still of which its leader says that there is more. Of a topic that the user may not read
-    /// the broker says so, and a new client would hear the same.
+    /// Ends the reader if a partition stalls although its leader has more records. Topics that the user may not read don't
+    /// count: a new client would get the same refusal.
     fn check_for_stall(&mut self, ends: &Ends) {
         if self.consumer.paused() {
             return self.stalls.clear();
@@ -198,7 +199,7 @@ impl Reader {
         }
     }
 
-    /// A topic that was made again is another one.
+    /// Commits and closes the partitions of topics that were deleted and created again, and waits for new positions.
     pub(super) fn close_recreated_topics(&mut self, ids: &BTreeMap<String, String>) {
         let other: Vec<PartitionKey> = self
             .tracker
@@ -210,7 +211,7 @@ impl Reader {
             self.survey.close_recreated(ids);
             return;
         }
-        // What is held is of the topic that is gone: it counts as well.
+        // What is uncommitted is of the deleted topic: it counts as well.
         self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&other));
         for key in other {
             tracing::warn!(%key, "the topic was made again; reading the new one");
@@ -219,7 +220,7 @@ impl Reader {
         self.survey.close_recreated(ids);
     }
 
-    /// Tells what is read.
+    /// Publishes which partitions are read, in status and metrics.
     pub(super) fn publish_partitions(&self) {
         let owned: BTreeMap<(String, i32), String> = self
             .tracker

@@ -1,4 +1,4 @@
-//! From what is fetched to folds.
+//! Folds the records that the Kafka client fetches.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -13,27 +13,27 @@ use crate::consume::offsets::{OffsetTracker, TrackedPartition};
 use crate::consume::plan::CompiledPlan;
 use crate::kafka::{Consumer, ConsumerNotice, DeadLetterRecord, Fetched, FetchedRecord, MAX_HOPS};
 
-/// What is idle waits this long, and one while an answer is awaited this long.
+/// How long a poll waits for records: when the reader is idle, and when it awaits an answer or has something uncommitted.
 const POLL: Duration = Duration::from_millis(50);
 const POLL_SOON: Duration = Duration::from_millis(5);
-/// Records are taken for at most this long, or this many, before anything else is looked at.
+/// The reader takes records for at most this long, or this many, before it looks at anything else.
 const ROUND: Duration = Duration::from_millis(20);
 const ROUND_RECORDS: u64 = 4096;
 
-/// What became of the records of a round.
+/// Counts of what became of a round's records.
 #[derive(Default)]
 struct RoundTotals {
     read: u64,
     matched: u64,
     urgent: bool,
     letters: bool,
-    /// That can't be decoded and stay where they are.
+    /// Records that can't be decoded and stay where they are.
     staying: u64,
     full: bool,
 }
 
 impl Reader {
-    /// Takes what is there, and hears of what else happened.
+    /// Folds the records that have come, for one round, and handles the client's notices.
     pub(super) fn read_records(&mut self) -> anyhow::Result<()> {
         let soon = self.tracker.in_flight() || self.awaiting_positions || self.due.since.is_some();
         let mut notices = self.consumer.notices();
@@ -50,7 +50,7 @@ impl Reader {
         consumer.take(wait, |fetched| {
             let begun = *begun.get_or_insert_with(|| {
                 notices.extend(consumer.notices());
-                // Time passes while it waits.
+                // Read here, since time passes while the poll waits.
                 now = now_ms();
                 Instant::now()
             });
@@ -66,7 +66,7 @@ impl Reader {
                         if let Some(at) = fold(plan, held, (&record, topic), (time, clock), &mut round) {
                             progress.record(at, is_brokers.then_some(time));
                         }
-                        // An entry can't be cut: it must not grow far beyond this.
+                        // An entry can't be split: it must not grow far beyond this.
                         round.full |= held.fold.items() >= items || held.weight() >= MAX_HELD;
                     }
                 }
@@ -122,7 +122,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Weighs what is held anew.
+    /// Recomputes the weight of everything uncommitted.
     pub(super) fn update_weight(&mut self) {
         self.due.weight = weight(&self.tracker);
         self.due.full = self.tracker.folds().any(|held| held.fold.items() >= self.max_items);
@@ -130,8 +130,8 @@ impl Reader {
     }
 }
 
-/// The partition that something came of; `place` is as [`OffsetTracker::partition_mut`] says. Of a topic that was made again there is
-/// none: what comes is not of the one that is open.
+/// The open partition that a record or end belongs to; `place` is the hint of [`OffsetTracker::partition_mut`]. `None` if
+/// the topic was created again: what comes is of the new topic, and the old one is open.
 fn open<'b>(
     tracker: &'b mut OffsetTracker<PartitionBuffer>,
     notices: &[ConsumerNotice],
@@ -147,8 +147,8 @@ fn weight(tracker: &OffsetTracker<PartitionBuffer>) -> usize {
     tracker.folds().map(PartitionBuffer::weight).sum()
 }
 
-/// Folds a record of the topic whose timestamp is given (where the broker gave none, the reader's clock), and the clock that
-/// its event time is held against. Returns its event time, by which its partition's may move on.
+/// Folds a record into `held`. `timestamp_ms` is its timestamp, or the reader's clock if it has none; `clock_ms` is the
+/// clock that its event time is compared with. Returns its event time, by which the partition's progress may move on.
 fn fold(
     plan: &CompiledPlan,
     held: &mut PartitionBuffer,
@@ -174,7 +174,7 @@ fn fold(
     round.urgent |= folded.matched > 0 && plan.urgent.contains(topic);
     if let Some(error) = folded.undecodable {
         let hops = DeadLetterRecord::hops(&headers);
-        // A topic that only suspended rules read has none: their records are passed over.
+        // A topic that only suspended rules read has no dead-letter topic: its records are passed over.
         let Some(to) = plan.dead_letter_topics.get(topic).filter(|_| hops < MAX_HOPS) else {
             round.staying += 1;
             return folded.time_ms;
