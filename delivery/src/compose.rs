@@ -1,13 +1,17 @@
-//! Renders a channel's own texts, and falls back to visible ones: a template that fails never keeps a message back.
+//! Renders a channel's own texts. If a template fails, a text that names the fault takes its place: no message is kept back.
 //!
-//! Data: `id`, `ask` (what to type to learn what became of it), `title`, `summary`, `severity`, `namespace`, `name` and `object` (of what caused it), `created`, `group` (a map,
-//! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test`), `status`
-//! (`resolved`, `closed`, otherwise `firing`); for an alert `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
-//! the rule closed it, `closed`; for a record `topic`, `partition`, `offset`, `timestamp`; for a reminder `occurrence`,
-//! `end`, `timeZone`, `description`, `location`, `url` (empty where there is none), `resources`, `beforeMinutes`, `due`, for one at a time of the clock `at` and `daysBefore`, and where the recipient's zone is
-//! known `recipientTimeZone` and `recipientStart`; for a test `request`; in a webhook's own body `text`, the title and the body as the
-//! channel writes them. Times are RFC 3339. Names are strict: what a kind does
-//! not have is undefined, `{% if count is defined %}` asks.
+//! The data that templates see:
+//!
+//! | for | names |
+//! | --- | --- |
+//! | all | `id`, `ask` (the command that tells what became of it), `title`, `summary`, `severity`, `namespace`, `name` and `object` (of the cause), `created`, `group` (a map, which is false if it is empty), `kind` (`firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test`), `status` (`resolved`, `closed`, otherwise `firing`) |
+//! | an alert | `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat`; `closed`, if the rule closed it |
+//! | a record | `topic`, `partition`, `offset`, `timestamp` |
+//! | a reminder | `occurrence`, `end`, `timeZone`, `description`, `location` and `url` (empty if there is none), `resources`, `beforeMinutes`, `due`; `at` and `daysBefore`, for a reminder at a time of day; `recipientTimeZone` and `recipientStart`, if the recipient's zone is known |
+//! | a test | `request` |
+//! | a webhook's own body | also `text`: title and body as the channel writes them |
+//!
+//! Times are RFC 3339. Names are strict: a name that a kind does not have is undefined; test with `{% if count is defined %}`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,15 +25,16 @@ use templates::{Cache, Data, Limits, RenderError, Template};
 
 use crate::message::{NotificationLabels, Payload, ask_command};
 
-/// What compiled templates may take, bytes: hundreds of channels' of the usual size.
+/// The memory that compiled templates may take, bytes: enough for hundreds of channels with usual templates.
 const CACHED: usize = 4 << 20;
-/// How long a channel's text may take.
+/// How long rendering one text may take.
 const TIME: Duration = Duration::from_millis(50);
 const TIME_SAID: &str = "50ms for a text";
 
-/// Keeps compiled templates. Rendering takes up to 50 ms of a processor for each text: call it where that holds up nobody.
+/// Renders texts and caches compiled templates. Rendering takes up to 50 ms of CPU for each text: call it on a thread where
+/// nothing else waits.
 pub struct Composer {
-    /// By whether values are escaped as parts of strings of JSON.
+    /// The key says whether values are escaped for strings in JSON.
     compiled: Mutex<Cache<bool, Compiled>>,
 }
 
@@ -39,7 +44,7 @@ impl Default for Composer {
     }
 }
 
-/// What is sent.
+/// The texts of a message, with the faults of templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageTexts {
     /// The title, or a fallback that names the fault.
@@ -48,16 +53,16 @@ pub struct MessageTexts {
     pub body: String,
     /// Why the channel's template of the title could not be rendered.
     pub title_fault: Option<String>,
-    /// Why that of the body could not.
+    /// Why the channel's template of the body could not be rendered.
     pub body_fault: Option<String>,
-    /// What a webhook sends in a form of its own; none where it has none or it could not be rendered.
+    /// A webhook's body in the channel's own form; `None` if it has no such form or could not be rendered.
     pub payload: Option<Payload>,
-    /// Why it could not.
+    /// Why `payload` could not be rendered.
     pub payload_fault: Option<String>,
 }
 
 impl Composer {
-    /// Those of the notification where the channel has none of its own; `zone` is the channel's.
+    /// The channel's texts, or the notification's own where the channel has no template. `zone` is the channel's time zone.
     pub fn texts(
         &self,
         template: &TemplateText,
@@ -68,7 +73,7 @@ impl Composer {
         self.compose(template, notification, recipient, zone, None)
     }
 
-    /// The same where there was no time to render: the channel's own are fallbacks that name `which` time was over.
+    /// The texts if there was no time to render: templates are replaced by fallbacks that say that `which` time was over.
     pub fn texts_without_time(
         &self,
         template: &TemplateText,
@@ -99,7 +104,7 @@ impl Composer {
         if let Some(start) = &local {
             let zone = start.time_zone().iana_name().unwrap_or_default();
             let start = start.strftime("%Y-%m-%d %H:%M");
-            // Behind the first line, which says when it is where the schedule is kept.
+            // After the first line, which says when it is in the schedule's zone.
             let at = texts.body.find('\n').unwrap_or(texts.body.len());
             texts.body.insert_str(at, &format!(" For you: {start} ({zone})."));
         }
@@ -145,7 +150,7 @@ impl Composer {
             match self.payload(text, &Data::of(&data), over) {
                 Ok(payload) => texts.payload = Some(payload),
                 Err(error) => {
-                    // What is sent in its place is read by the receiver's people: they must see why it looks otherwise.
+                    // People read the usual body that is sent instead: it tells them why it looks different.
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
                     texts.body += gap;
                     texts.body += &templates::fallback(
@@ -200,14 +205,14 @@ fn compile_json(text: &str) -> Compiled {
     Template::compile_json(text).map_err(|error| RenderError { message: error.to_string(), cut: None })
 }
 
-/// When what is reminded of begins on the recipient's clock, where that is known and shows another time.
+/// When a reminder's occurrence starts in the recipient's time zone; `None` if that is not known or shows the same time.
 fn local(notification: &Notification, recipient: &str, zone: Option<&str>) -> Option<Zoned> {
     let Cause::Reminder { occurrence, time_zone, all_day: false, time_zones, .. } = &notification.cause
     else {
         return None;
     };
     let zone = time_zones.get(&recipient.to_lowercase()).map(String::as_str).or(zone)?;
-    // The operator has checked the names, and all have the same database of zones.
+    // The operator has checked the names, and all programs have the same time zone database.
     let (own, theirs) = (TimeZone::get(time_zone).ok()?, TimeZone::get(zone).ok()?);
     let differs = own.to_offset(*occurrence) != theirs.to_offset(*occurrence);
     differs.then(|| occurrence.to_zoned(theirs))

@@ -1,13 +1,13 @@
-//! E-mail: one recipient a message (a server that refuses one must not silence the others), text and HTML.
+//! E-mail: text and HTML, with one recipient for each message, since a server that refuses one must not silence the others.
 //!
 //! The conversation and its outcomes are in [`session`]; this file makes the message (RFC 5322).
 //!
-//! `Message-ID` is made of the delivery's id, so that a receiver can tell a message that was sent twice. What follows an alert's
-//! first message answers it (`References` and `In-Reply-To`, RFC 5322, 3.6.4), whether it arrived or not; others answer one that
-//! was never sent, by the ordering key: mail programs show one thread for each.
-//! `Auto-Submitted` (RFC 3834) keeps absence notes from answering.
+//! `Message-ID` holds the delivery's id, so that a receiver recognises a message that was sent twice. Later messages of an
+//! alert refer to its first one (`References` and `In-Reply-To`, RFC 5322, 3.6.4), whether that arrived or not. Other messages
+//! refer to an invented id made of the ordering key, so that mail programs show one thread for each key. `Auto-Submitted`
+//! (RFC 3834) keeps absence notes from answering.
 //!
-//! Never: a header made of a text that could end it; HTML that was not escaped.
+//! No text can add a header, and all HTML is escaped.
 
 mod session;
 mod starttls;
@@ -30,7 +30,7 @@ const MAX_SUBJECT: usize = 200;
 /// Longest text, bytes.
 const MAX_TEXT: usize = 256 * 1024;
 
-/// The channel.
+/// The e-mail channel.
 pub(crate) struct Email<'a> {
     pub(crate) kit: &'a Kit,
     pub(crate) plan: &'a EmailPlan,
@@ -107,7 +107,7 @@ fn part(kind: ContentType, body: String) -> SinglePart {
     SinglePart::builder().header(kind).header(ContentTransferEncoding::QuotedPrintable).body(body)
 }
 
-/// Name and value of what is worth knowing besides the texts.
+/// Names and values that a message tells besides its texts.
 fn facts(message: &Message) -> Vec<(&'static str, String)> {
     let notification = &message.notification;
     let words = NotificationLabels::new(notification);

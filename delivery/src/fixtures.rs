@@ -51,7 +51,7 @@ pub(crate) fn alert() -> Notification {
     }
 }
 
-/// What a channel is asked to test itself by.
+/// The notification that tests a channel.
 pub(crate) fn test() -> Notification {
     Notification {
         id: Uuid::from_u128(21),
@@ -69,7 +69,7 @@ pub(crate) fn test() -> Notification {
     }
 }
 
-/// One record that speaks for itself.
+/// A notification about a single record.
 pub(crate) fn record() -> Notification {
     let record = match alert().cause {
         Cause::Alert { alert, .. } => alert.records[0].clone(),
@@ -79,7 +79,7 @@ pub(crate) fn record() -> Notification {
     Notification { id: Uuid::from_u128(31), cause, ..alert() }
 }
 
-/// One of each kind, with its name.
+/// A notification of each kind, with the kind's name.
 pub(crate) fn all() -> [(&'static str, Notification); 7] {
     [
         ("firing", alert()),
@@ -92,7 +92,7 @@ pub(crate) fn all() -> [(&'static str, Notification); 7] {
     ]
 }
 
-/// The same alert later: repeated, resolved, or closed since its rule was changed.
+/// The same alert later: repeated, resolved, or closed because its rule changed.
 pub(crate) fn later(kind: AlertKind, closed: Option<&str>) -> Notification {
     let mut later = alert();
     if let Cause::Alert { alert, .. } = &mut later.cause {
@@ -161,7 +161,7 @@ pub(crate) fn secret(key: &str) -> FileRef {
     FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: key.to_owned() }
 }
 
-/// Files with these keys in the Secret `notify`, and a kit that reaches this machine.
+/// A kit with these keys in the Secret `notify`, which may connect to loopback; and the directory of its files.
 pub(crate) fn kit(keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
     kit_with_guard(Guard::allowing_loopback_in_tests(false), keys)
 }
@@ -170,7 +170,7 @@ pub(crate) fn kit_with_guard(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::
     build_kit(guard, keys, Arc::default())
 }
 
-/// What was written to Kafka, by topic.
+/// The records that were written to Kafka, with their topics.
 #[derive(Default)]
 pub(crate) struct WrittenRecords(pub(crate) Mutex<Vec<(String, KafkaRecord)>>);
 
@@ -181,13 +181,13 @@ impl Producer for Arc<WrittenRecords> {
     }
 }
 
-/// A kit that writes there.
+/// A kit that writes its records to `written`.
 pub(crate) fn kit_writing_to(written: Arc<WrittenRecords>) -> (tempfile::TempDir, Kit) {
     build_kit(Guard::new(false), &[], written)
 }
 
 fn build_kit(guard: Guard, keys: &[(&str, &str)], written: Arc<WrittenRecords>) -> (tempfile::TempDir, Kit) {
-    // A second test that installs it finds it installed.
+    // Fails in all tests but the first, where it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("secrets/notify")).unwrap();

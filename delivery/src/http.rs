@@ -1,4 +1,4 @@
-//! The one HTTP client: every request to an address that a tenant names is made here.
+//! The only HTTP client: it makes every request to an address that a tenant names.
 //!
 //! | what is seen | outcome |
 //! | --- | --- |
@@ -6,19 +6,19 @@
 //! | 410 | `Refused` |
 //! | 429 | `Later`, the whole channel, not before `Retry-After` |
 //! | 408, 425, 5xx | `Later`, this delivery, not before `Retry-After` |
-//! | other 4xx | `Later`: a receiver set up wrongly is mended (channels know better about their own service: see `slack`) |
+//! | other 4xx | `Later`: a receiver that is set up wrongly gets mended (a channel may know its service better: see `slack`) |
 //! | 307, 308 | followed with the same method and body, at most 3 times, never from https to http; else `Later` |
 //! | 301, 302, 303 | `Later`: clients may turn them into a GET, so they are not followed; mend the URL |
-//! | address not allowed, of the URL, its name or a redirect | `Refused` |
+//! | address not allowed: in the URL, behind its name, or of a redirect | `Refused` |
 //! | name not found, connection refused, TLS refused, no connection in time | `Later`: nothing was sent |
 //! | no answer in time, connection broken, once the body was handed to the connection | `Unknown` |
 //!
-//! A reason names the host, never a path or query, since those hold tokens; that of a redirect is the receiver's word, and
-//! masked like what it says. `Retry-After` (RFC 9110) is a lower bound of
-//! the wait, taken up to 24 h.
+//! A reason names the host, never a path or query, since those may hold tokens. The host of a redirect comes from the
+//! receiver, so it is masked like everything that the receiver says. `Retry-After` (RFC 9110) is a lower bound of the wait,
+//! and counts up to 24 h.
 //!
 //! Invariants: no proxy from the environment; no decompression; certificates are verified; the address is checked where
-//! the socket connects. Never: a second place that builds a client.
+//! the socket connects; only [`build_client`] builds a client.
 
 mod body_sent;
 mod retry_after;
@@ -46,13 +46,13 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_BODY: usize = 64 * 1024;
 /// How long an answer's body may take once its status is known.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Idle connections kept for one host: as many as a worker makes attempts at once. Fewer, and a full load makes and closes
-/// connections all the time.
+/// Idle connections kept for one host: as many as a worker makes attempts at once. With fewer, a full load would open and
+/// close connections all the time.
 const MAX_IDLE: usize = 512;
-/// How long one connection may take to be made, TLS included.
+/// How long making a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The client, or rather one for each bundle of authorities.
+/// The HTTP client. It holds one client for each bundle of authorities.
 pub struct Http {
     lookup: Arc<Lookup>,
     clients: TlsCache<Option<Digest>, reqwest::Client>,
@@ -66,9 +66,9 @@ pub(crate) struct HttpRequest<'a> {
     pub(crate) body: Bytes,
     pub(crate) trust: &'a Trust,
     pub(crate) timeout: Duration,
-    /// Whether redirects are followed. Not where the request shows more than the receiver itself gave us.
+    /// Whether redirects are followed. Must be `false` if the request has headers or credentials of the user.
     pub(crate) follow: bool,
-    /// What no reason may show, where the receiver repeats it or redirects to it.
+    /// Hides secrets that the receiver may repeat in its answer or a redirect.
     pub(crate) mask: &'a Mask,
 }
 
@@ -76,12 +76,12 @@ pub(crate) struct HttpRequest<'a> {
 pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<String>,
-    /// The first 64 KiB.
+    /// The body's first 64 KiB.
     pub(crate) body: String,
     pub(crate) host: String,
 }
 
-/// An http or https URL with a host.
+/// Parses an http or https URL with a host.
 pub(crate) fn parse_url(text: &str) -> Option<Url> {
     let url = Url::parse(text.trim()).ok()?;
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
@@ -96,7 +96,7 @@ fn host_and_port(url: &Url) -> String {
 }
 
 impl HttpResponse {
-    /// The outcome by the table at this module's head; what the receiver said is masked.
+    /// The outcome by the table at this module's head. The receiver's words are masked.
     pub(crate) fn outcome(&self, now: Timestamp, mask: &Mask) -> Outcome {
         if self.status.is_success() {
             return Outcome::Delivered;
@@ -113,7 +113,7 @@ impl HttpResponse {
         self.outcome_because(reason, now)
     }
 
-    /// The same with a reason of the channel's own.
+    /// The same with the channel's own reason.
     pub(crate) fn outcome_because(&self, reason: String, now: Timestamp) -> Outcome {
         match self.status.as_u16() {
             200..=299 => Outcome::Delivered,
@@ -130,22 +130,22 @@ impl HttpResponse {
 }
 
 impl Http {
-    /// A client that connects to what `guard` allows. A rustls provider must be the process's default by the first use.
+    /// A client that connects only where `guard` allows. The process must have a default rustls provider at the first use.
     pub fn new(guard: Guard) -> Self {
         Self { lookup: Arc::new(Lookup::new(guard)), clients: TlsCache::new() }
     }
 
-    /// What may be connected to.
+    /// Which addresses it may connect to.
     pub fn guard(&self) -> Guard {
         self.lookup.guard()
     }
 
-    /// The names that it knows, for who connects otherwise.
+    /// Its resolver, for clients of other protocols.
     pub(crate) fn lookup(&self) -> Arc<Lookup> {
         Arc::clone(&self.lookup)
     }
 
-    /// Makes one attempt; an error is an outcome without an answer.
+    /// Makes one attempt. The error is the outcome if there is no response.
     pub(crate) async fn send(&self, request: HttpRequest<'_>) -> Result<HttpResponse, Outcome> {
         let deadline = Instant::now() + request.timeout;
         let client = self.clients.get(request.trust.key(), || build_client(&self.lookup, request.trust))?;
@@ -159,7 +159,7 @@ impl Http {
                 let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
                 let left = deadline.saturating_duration_since(Instant::now()).min(BODY_TIMEOUT);
                 let mut body = Vec::new();
-                // The status decides; a body that does not come changes nothing.
+                // The status decides the outcome; a body that does not come changes nothing.
                 let _ = timeout(left, read_body(&mut response, &mut body)).await;
                 let body = String::from_utf8_lossy(&body).into_owned();
                 Ok(HttpResponse { status, retry_after, body, host: at })
@@ -236,7 +236,7 @@ fn build_client(lookup: &Arc<Lookup>, trust: &Trust) -> Result<reqwest::Client, 
             .no_proxy()
             .referer(false)
             .redirect(reqwest::redirect::Policy::none())
-            // One message a connection at a time: what was sent when it breaks stays clear.
+            // One message on a connection at a time: if it breaks, it stays clear whether the message was sent.
             .http1_only()
             .user_agent(concat!("Belfry/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -245,7 +245,7 @@ fn build_client(lookup: &Arc<Lookup>, trust: &Trust) -> Result<reqwest::Client, 
             .pool_max_idle_per_host(MAX_IDLE)
             .dns_resolver(ReqwestResolver(Arc::clone(lookup)))
     };
-    // A machine without a bundle of authorities can still speak to receivers that need none of them.
+    // A machine without system authorities can still speak to receivers that need none of them.
     let client = builder().tls_certs_merge(bundle.clone()).build();
     client
         .or_else(|_| builder().tls_certs_only(bundle).build())

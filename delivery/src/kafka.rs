@@ -1,6 +1,6 @@
-//! Kafka: a message to a topic, CloudEvents binary mode (headers `ce_...`), keyed by the ordering key.
+//! Kafka: writes a message to a topic, in CloudEvents binary mode (headers `ce_...`), keyed by the ordering key.
 //!
-//! Outcomes are those of the [`Producer`]: the worker's, which has the Kafka client. Never here: a connection.
+//! The worker has the Kafka client and passes it in as a [`Producer`], which decides the outcomes.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use crate::Kit;
 use crate::cloud_event::CloudEvent;
 use crate::message::{Channel, Message, OutcomeFuture};
 
-/// A record, as the channel says it.
+/// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaRecord {
     /// Records with the same key arrive in order.
     pub key: String,
-    /// Name and value.
+    /// Names and values.
     pub headers: Vec<(String, String)>,
-    /// JSON.
+    /// The value, JSON.
     pub value: String,
 }
 
 /// Writes records to Kafka.
 pub trait Producer: Send + Sync {
-    /// Makes one attempt to write a record to the plan's topic, within `timeout`. Whatever happens is an outcome.
+    /// Makes one attempt to write a record to the plan's topic, within `timeout`. Whatever happens becomes an outcome.
     fn write<'a>(&'a self, plan: &'a KafkaPlan, record: KafkaRecord, timeout: Duration) -> OutcomeFuture<'a>;
 }
 
-/// The channel.
+/// The Kafka channel.
 pub(crate) struct Kafka<'a> {
     pub(crate) kit: &'a Kit,
     pub(crate) plan: &'a KafkaPlan,

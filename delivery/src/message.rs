@@ -1,4 +1,4 @@
-//! What is delivered, and the one method by which a channel delivers it.
+//! The message, and the trait by which a channel delivers it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::secrets::{FileProblem, Secret};
 
-/// One attempt to tell one recipient.
+/// What one recipient gets in one attempt.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// The delivery's stable id, the same for every attempt.
@@ -20,15 +20,15 @@ pub struct Message {
     pub channel: Uuid,
     /// The attempt's number, from 1.
     pub attempt: i32,
-    /// Whom; empty where the channel has one unnamed recipient.
+    /// The recipient; empty if the channel has one unnamed recipient.
     pub recipient: String,
     /// The rendered title.
     pub title: String,
     /// The rendered body; may be empty.
     pub body: String,
-    /// All that a webhook sends, where it is not one of our forms.
+    /// The whole body of a webhook whose channel has its own form; it replaces ours.
     pub payload: Option<Payload>,
-    /// What is told.
+    /// The notification that the message tells.
     pub notification: Notification,
     /// When the attempt began, by the caller's clock.
     pub now: Timestamp,
@@ -36,38 +36,38 @@ pub struct Message {
     pub timeout: Duration,
 }
 
-/// What a webhook sends in a form of its own.
+/// A webhook's body in the channel's own form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// Its content type.
     pub content_type: String,
-    /// It itself.
+    /// The body.
     pub text: String,
 }
 
-/// What [`Channel::deliver`] gives back.
+/// The future that [`Channel::deliver`] returns.
 pub type OutcomeFuture<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 /// A way to deliver.
 pub trait Channel: Send + Sync {
-    /// Makes one attempt, within [`Message::timeout`]. Whatever happens is an outcome; its reason holds no secret.
+    /// Makes one attempt within [`Message::timeout`]. Whatever happens becomes an outcome, whose reason holds no secret.
     fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a>;
 
-    /// Whether the value of one of its files can be what it takes it for; connects to nothing.
+    /// Checks that the value of one of its files fits its use. Connects to nothing.
     fn check(&self, _file: &FileRef, _value: &Secret) -> Result<(), FileProblem> {
         Ok(())
     }
 }
 
-/// Names for a notification that all channels share.
+/// How all channels name a notification's kind and cause.
 pub(crate) struct NotificationLabels<'a> {
-    /// As [`Cause::kind`] has it.
+    /// [`Cause::kind`].
     pub(crate) kind: &'static str,
-    /// What caused it.
+    /// The object that caused it.
     pub(crate) object: CausingObject<'a>,
 }
 
-/// An object, as messages name it.
+/// The object that caused a notification, as messages name it.
 #[derive(Serialize)]
 pub(crate) struct CausingObject<'a> {
     pub(crate) kind: &'static str,
@@ -92,7 +92,7 @@ impl<'a> NotificationLabels<'a> {
     }
 }
 
-/// What an alert's message refers to: that which told of it first.
+/// The id of the notification that told of the same alert first; `None` if the cause is no alert.
 pub(crate) fn first_notification(notification: &Notification) -> Option<Uuid> {
     match &notification.cause {
         Cause::Alert { alert, .. } => Some(alert.first()),
@@ -100,26 +100,26 @@ pub(crate) fn first_notification(notification: &Notification) -> Option<Uuid> {
     }
 }
 
-/// The same, but not for the first itself.
+/// The same, but `None` for the first notification itself.
 pub(crate) fn earlier_notification(notification: &Notification) -> Option<Uuid> {
     first_notification(notification).filter(|first| *first != notification.id)
 }
 
-/// What to type to learn what became of it.
+/// The command that tells what became of the notification.
 pub(crate) fn ask_command(notification: &Notification) -> String {
     format!("belfry ask {} -n {}", notification.id, notification.namespace)
 }
 
-/// How an alert is over.
+/// How an alert ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AlertEnd {
-    /// The condition does not hold any more.
+    /// Its condition no longer holds.
     Resolved,
-    /// It was closed, and nobody knows.
+    /// It was closed, for example because its rule changed: nobody knows whether the condition holds.
     Closed,
 }
 
-/// Whether it is over.
+/// How the notification's alert ended; `None` if it goes on or the cause is no alert.
 pub(crate) fn alert_end(notification: &Notification) -> Option<AlertEnd> {
     match &notification.cause {
         Cause::Alert { alert, .. } if alert.kind == AlertKind::Resolved => {
@@ -129,7 +129,7 @@ pub(crate) fn alert_end(notification: &Notification) -> Option<AlertEnd> {
     }
 }
 
-/// `k=v, k2=v2`.
+/// The group as `k=v, k2=v2`.
 pub(crate) fn group_text(notification: &Notification) -> String {
     let parts: Vec<String> = notification.group.iter().map(|(k, v)| format!("{k}={v}")).collect();
     parts.join(", ")

@@ -1,7 +1,7 @@
-//! Bearer tokens: the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4), with which a Kafka client logs in.
+//! Bearer tokens by the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4), with which a Kafka client logs in.
 //!
-//! The client shows its secret by HTTP Basic (section 2.3.1), and no redirect is followed, so the secret goes nowhere but
-//! to the endpoint. Never here: when to ask again.
+//! The client authenticates by HTTP Basic (section 2.3.1) and follows no redirect, so its secret goes only to the endpoint.
+//! The caller decides when to ask again.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::http::{Http, HttpRequest, parse_url};
 use crate::text::{Mask, quote_for_reason};
 use crate::{Secret, Trust};
 
-/// How long an answer may take.
+/// How long the endpoint's answer may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a token lasts whose answer does not say.
+/// How long a token lasts if the answer does not say, seconds.
 const UNSAID: u64 = 300;
-/// No token is taken to last longer, for it could never be taken back.
+/// No token counts as lasting longer, seconds: it could not be revoked.
 const LONGEST: u64 = 24 * 3600;
 
-/// A token.
+/// A bearer token.
 #[derive(Debug, Clone)]
 pub struct BearerToken {
-    /// As it is shown.
+    /// The token itself.
     pub token: Secret,
-    /// How long it lasts from when it was asked for, 1 s to 24 h.
+    /// How long it lasts from the request on, 1 s to 24 h.
     pub lifetime: Duration,
 }
 
@@ -48,7 +48,7 @@ struct ErrorResponse {
 }
 
 impl Http {
-    /// Asks for a token; says why there is none, without the secret.
+    /// Asks for a token. The error says why there is none, without the secret.
     pub async fn bearer_token(
         &self,
         oauth: &OAuth,
@@ -103,25 +103,25 @@ fn reason_of(outcome: Outcome) -> String {
     }
 }
 
-/// A token endpoint as a log may name it: without query, fragment and userinfo, where people put secrets.
+/// A token endpoint as logs may name it: without query, fragment and userinfo, where people put secrets.
 pub fn named_endpoint(url: &str) -> String {
     let Some(mut url) = parse_url(url) else { return "not an https URL".to_owned() };
     url.set_query(None);
     url.set_fragment(None);
-    // They fail for URLs without a host, which `parse_url` refuses.
+    // Both fail only for URLs without a host, which `parse_url` refuses.
     let _ = (url.set_username(""), url.set_password(None));
     url.into()
 }
 
-/// Pairs as a form (application/x-www-form-urlencoded).
+/// Encodes pairs as a form (application/x-www-form-urlencoded).
 fn form_encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    // A URL's query has the same encoding, and the client's own URL type writes it.
+    // A URL's query has the same encoding.
     let Ok(mut url) = reqwest::Url::parse("https://form/") else { return String::new() };
     url.query_pairs_mut().extend_pairs(pairs);
     url.query().unwrap_or_default().to_owned()
 }
 
-/// A name or secret as HTTP Basic takes it here: encoded like a form's value.
+/// Encodes a client id or secret for HTTP Basic, like a form's value (RFC 6749, section 2.3.1).
 fn form_encoded_value(text: &str) -> String {
     form_encoded([("", text)].into_iter()).trim_start_matches('=').to_owned()
 }

@@ -1,4 +1,4 @@
-//! Admission refuses a channel's text for a name that no message has: the list that it goes by is that of the messages.
+//! Admission refuses a channel's template for a name that no message has. Its list must hold every name that messages have.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! `remind`: tells the hub which reminders of one schedule fell due, and exits.
 //!
-//! It asks what is settled, computes what fell due since, and posts it; the hub gives each reminder its id, so running
-//! twice, late, or after a missed run makes each once. While the hub can't be reached it tries until the catch-up window
-//! ends. Never here: state of its own, or a reminder that is not due.
+//! It asks the hub up to when reminders are settled, computes those that fell due since, and posts them. The hub gives each
+//! reminder its id, so each is recorded once, even if a run comes twice, late, or after a missed one. While the hub can't be
+//! reached it tries again until the catch-up window ends. It keeps no state.
 //!
 //! Clause S2 of docs/semantics.md.
 
@@ -21,22 +21,22 @@ use uuid::Uuid;
 
 use crate::context::Context;
 
-/// How long to try before the schedule's own window is known: the default of `catchUp.window`.
+/// How long to try while the schedule's own window is not known: the default of `catchUp.window`.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
-/// Waits between tries: from, to.
+/// The shortest and the longest wait between tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// At most this many reminders in one round.
+/// The most reminders in one round.
 const LIMIT: usize = 10_000;
 
-/// What came of a round.
+/// The result of a round.
 enum RoundResult {
-    /// All that fell due is recorded, or there is nothing to record.
+    /// All due reminders are recorded, or there are none.
     Done,
-    /// More fell due than one round takes, or the plan changed meanwhile.
+    /// More are due than one round takes, or the plan changed meanwhile.
     Again,
 }
 
-/// Runs once.
+/// Records all due reminders of a schedule, in one or more rounds.
 pub async fn run(context: Context, schedule: Uuid) -> anyhow::Result<()> {
     let begun = now();
     let mut window = WINDOW;
@@ -99,7 +99,7 @@ async fn record_due_reminders(
         }
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 409) => {
             tracing::info!(schedule = state.plan.name, "the schedule changed meanwhile; asking again");
-            // Not in a tight circle, should hub and worker disagree for good.
+            // Waits, so that this is no busy loop if hub and worker disagree for good.
             tokio::time::sleep(BACKOFF.0).await;
             Ok(RoundResult::Again)
         }
@@ -107,7 +107,8 @@ async fn record_due_reminders(
     }
 }
 
-/// What fell due after the settled instant and up to `now`, and whether that is all.
+/// The reminders that fell due after the settled instant and up to `now`, and whether these are all. Sets `window` to the
+/// schedule's catch-up window.
 fn find_due_reminders(
     state: &ReminderState,
     now: Timestamp,
@@ -134,7 +135,7 @@ fn find_due_reminders(
     let mut through = now;
     let whole = due.len() < LIMIT;
     if let (false, Some(last)) = (whole, due.last().map(|last| last.due)) {
-        // Others may be due at the same instant: all of those belong to the next round.
+        // More reminders may be due at the last instant: all of that instant belong to the next round.
         due.retain(|reminder| reminder.due < last);
         through = last - SignedDuration::from_secs(1);
     }
@@ -159,7 +160,7 @@ fn find_due_reminders(
     Ok((Reminders { revision: plan.revision(), through, reminders, skipped, clock }, whole))
 }
 
-/// What changes of the clocks in this stretch did to occurrences.
+/// Counts the occurrences that clock changes between `from` and `through` shifted, skipped or doubled.
 fn count_clock_changes(
     recurrence: &RecurrenceSpec,
     from: Timestamp,
@@ -183,7 +184,7 @@ fn schedule_plan(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
     }
 }
 
-/// The clock: this run owns it.
+/// The wall clock; only this module's loop reads it.
 #[allow(clippy::disallowed_methods)]
 fn now() -> Timestamp {
     Timestamp::now()

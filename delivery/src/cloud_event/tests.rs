@@ -1,4 +1,4 @@
-//! The documented schema and what is sent say the same, both ways.
+//! Checks that what is sent matches the documented schema, and that the schema has no field that is never sent.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ fn schema() -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The part of JSON Schema that the file uses; any other word in it fails.
+/// Checks values against the part of JSON Schema that the file uses. Any other keyword in it fails.
 struct Check<'a> {
     root: &'a Value,
 }
 
-/// Properties that were met, as the path in the schema.
+/// Properties that were found, as paths in the schema.
 type Seen = BTreeSet<String>;
 
 impl Check<'_> {

@@ -1,19 +1,21 @@
-//! One conversation with an SMTP server (RFC 5321), step by step, so that it is known how far it came.
+//! One conversation with an SMTP server (RFC 5321), step by step, so that the outcome can depend on how far it came.
 //!
 //! | what is seen | outcome |
 //! | --- | --- |
 //! | 2xx after the message | `Delivered` |
 //! | 4xx at any step | `Later` |
 //! | 5xx to the sender, the recipient, DATA or the message | `Refused` |
-//! | 5xx before that (greeting, EHLO, STARTTLS, login) | `Later`: it says nothing of the message, and a login heals when its Secret does |
+//! | 5xx before that (greeting, EHLO, STARTTLS, login) | `Later`: it says nothing about the message, and a login works again once its Secret is mended |
 //! | STARTTLS or a login method is not offered, certificate not trusted | `Later`: nothing was sent, above all no password |
 //! | connection refused, lost, or no answer in time, before the message | `Later` |
 //! | connection lost, or no answer in time, from the message's first byte on | `Unknown` |
 //! | address not allowed | `Refused` |
 //!
-//! Invariants: the socket connects to an address that the guard has seen, while TLS verifies the host's name; what was said in
-//! plain text ends where TLS begins ([`StartTlsStream`]). Never: credentials or the message without TLS where TLS is asked for; a
-//! name or password in a reason, nor the server's words at the login, which may hold them in any form.
+//! Invariants:
+//! - the socket connects to an address that the guard has allowed, while TLS verifies the host's name;
+//! - no plain text is taken for something said under TLS ([`StartTlsStream`]);
+//! - if the channel asks for TLS, neither credentials nor the message are sent without it;
+//! - a reason holds neither user name nor password, nor the server's words at the login, which may repeat them in any form.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ use crate::trust::{TlsCache, Trust};
 
 /// How long one address may take to accept the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the goodbye may take once the message was accepted.
+/// How long QUIT may take after the message was accepted.
 const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Speaks SMTP with addresses that the guard allows.
@@ -47,20 +49,20 @@ pub(crate) struct Smtp {
     tls: TlsCache<(String, Option<Digest>), TlsParameters>,
 }
 
-/// Where to and how.
+/// The server and how to log in.
 pub(super) struct Server<'a> {
     pub(super) plan: &'a EmailPlan,
     pub(super) login: Option<Login>,
     pub(super) trust: Trust,
 }
 
-/// Who logs in.
+/// Credentials of the login.
 pub(super) struct Login {
     pub(super) username: Secret,
     pub(super) password: Secret,
 }
 
-/// Where a conversation stands.
+/// The step that a conversation has reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum SmtpStep {
     Connect,
@@ -125,7 +127,7 @@ impl Smtp {
         let at = format!("{}:{}", server.plan.host, server.plan.port);
         match timeout(limit, self.converse(server, mail, &step)).await {
             Ok(Ok(mut connection)) => {
-                // It is accepted: how they part changes nothing.
+                // The message is accepted: how the conversation ends changes nothing.
                 let _ = timeout(QUIT_TIMEOUT, connection.quit()).await;
                 Outcome::Delivered
             }
@@ -205,7 +207,7 @@ impl Smtp {
         Ok(connection)
     }
 
-    /// TLS that verifies the host's name, made once for each bundle of authorities.
+    /// TLS parameters that verify the host's name, made once for each host and bundle of authorities.
     fn parameters(&self, server: &Server<'_>) -> Result<TlsParameters, FileProblem> {
         let trust = &server.trust;
         self.tls.get((server.plan.host.clone(), trust.key()), || {
@@ -222,7 +224,7 @@ impl Smtp {
     }
 }
 
-/// A connection to the first of the addresses that takes one.
+/// Connects to the first of the addresses that accepts.
 async fn connect(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Interrupted> {
     let at = format!("{}:{}", server.plan.host, server.plan.port);
     let mut why = format!("{at} could not be connected to: there is no address");
@@ -241,7 +243,7 @@ async fn connect(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStr
     Err(Interrupted::Known(Outcome::later(why)))
 }
 
-/// Where the conversation stands; outlives it when the time is up.
+/// The step that a conversation has reached. It outlives the conversation if the time is up.
 struct CurrentStep(AtomicU8);
 
 impl CurrentStep {
@@ -255,7 +257,8 @@ impl CurrentStep {
     }
 }
 
-/// What `MAIL FROM` must announce, as far as the server knows it.
+/// The parameters of `MAIL FROM` that the message needs. Refuses the message if the server lacks SMTPUTF8 and an address
+/// needs it.
 fn mail_options(
     connection: &AsyncSmtpConnection,
     mail: &lettre::Message,
@@ -289,7 +292,7 @@ fn outcome(at: &str, step: SmtpStep, error: &Error, login: Option<&Login>) -> Ou
         last = source;
     }
     let what = match last.to_string() {
-        // What a server said stays as it is.
+        // A text of the server stays as it is.
         words if error.status().is_some() => quote_for_reason(&words, &mask),
         _ if !error.is_response() => quote_for_reason(&error_in_words(last), &mask),
         words if words == "incomplete response" => "the connection was closed".to_owned(),

@@ -1,11 +1,10 @@
-//! A TCP stream for a conversation that begins in plain text and goes on in TLS (RFC 3207).
+//! A TCP stream for an SMTP conversation that begins in plain text and goes on in TLS (RFC 3207).
 //!
-//! Who sits between us and the server can send more than an answer before TLS begins: lettre (0.11) keeps what it has read
-//! in a buffer across the change, and would take it for what the server said under TLS (CVE-2011-0411, CVE-2021-38371). So
-//! this stream gives out one line at a time, and ends the connection when anything stands behind the answer to STARTTLS, or
-//! came before it was asked for. What comes later meets TLS, which refuses it.
-//!
-//! Never: a byte of plain text in the buffer of who speaks TLS.
+//! An attacker between us and the server can send more than the answer before TLS begins. lettre (0.11) keeps what it has
+//! read in a buffer when it changes to TLS, and would take it for what the server said under TLS (CVE-2011-0411,
+//! CVE-2021-38371). So this stream gives out one line at a time. It ends the connection if anything comes after the answer to
+//! STARTTLS, or if unread text is there when STARTTLS is sent. Plain text that comes later reaches TLS, which refuses it. So
+//! no byte of plain text is in lettre's buffer when TLS begins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,27 +18,27 @@ use tokio::net::TcpStream;
 /// Bytes read at once before TLS.
 const CHUNK: usize = 1024;
 
-/// How far it is.
+/// How far the change to TLS is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TlsState {
     /// In plain text.
     Plain,
-    /// STARTTLS was sent, its answer is awaited.
+    /// STARTTLS was sent; its answer is awaited.
     Requested,
-    /// All that comes now is TLS's.
+    /// STARTTLS was answered: everything that comes now is for TLS.
     Established,
-    /// Somebody may be between: nothing is read or written any more.
+    /// There may be an attacker: nothing is read or written any more.
     Refused,
 }
 
-/// The stream.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct StartTlsStream {
     stream: TcpStream,
     state: TlsState,
-    /// What was read and not given out.
+    /// What was received and not given out yet.
     unread: Vec<u8>,
-    /// The line that is being given out, as far as it came.
+    /// The beginning of the line that is being given out.
     line: Vec<u8>,
 }
 
@@ -48,13 +47,13 @@ impl StartTlsStream {
         Self { stream, state: TlsState::Plain, unread: Vec::new(), line: Vec::new() }
     }
 
-    /// Gives out of what is unread at most the rest of a line.
+    /// Gives out unread bytes, at most to the end of the line.
     fn give_line(&mut self, into: &mut ReadBuf<'_>) -> io::Result<()> {
         let end = self.unread.iter().position(|byte| *byte == b'\n').map_or(self.unread.len(), |at| at + 1);
         let given: Vec<u8> = self.unread.drain(..end.min(into.remaining())).collect();
         self.line.extend_from_slice(given.get(..given.len().min(8)).unwrap_or_default());
         if given.ends_with(b"\n") {
-            // The last line of an answer has no `-` behind its code.
+            // The last line of an answer has no `-` after its code.
             let last = self.line.get(3) != Some(&b'-');
             self.line.clear();
             if self.state == TlsState::Requested && last {

@@ -1,4 +1,4 @@
-//! The table at the module's head, row by row, through the plainest channel.
+//! Tests the table at the module's head, row by row, through a plain webhook channel.
 
 use domain::{Guard, Millis, Outcome, WebhookFormat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

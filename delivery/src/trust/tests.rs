@@ -1,4 +1,4 @@
-//! Receivers with a certificate of a private authority, over HTTPS and SMTP.
+//! Tests receivers with a certificate of a private authority, over HTTPS and SMTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ async fn https(tls: TlsAcceptor) -> u16 {
     .await
 }
 
-/// Answers everything well; returns the stream when STARTTLS was asked for.
+/// Answers every command with success; returns the stream once the client asks for STARTTLS.
 async fn smtp<S: AsyncRead + AsyncWrite + Unpin>(stream: S, greeting: &str, offer: &str) -> Option<S> {
     let mut stream = BufReader::new(stream);
     stream.write_all(greeting.as_bytes()).await.ok()?;

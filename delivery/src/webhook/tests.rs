@@ -149,7 +149,8 @@ fn values_of_headers_are_percent_encoded() {
     assert_eq!(percent_encoded("a=1, \"b\"=50%\r\nx: 회"), "a=1,%20%22b%22=50%25%0D%0Ax:%20%ED%9A%8C");
 }
 
-/// What came of a message to a receiver that answers `answer`, with these keys of the Secret and this change of the plan.
+/// Sends a message to a receiver that answers `answer`, with these keys in the Secret and this change of the plan; returns
+/// the outcome and the requests.
 async fn with(
     answer: ResponseTemplate,
     keys: &[(&str, &str)],
@@ -251,7 +252,7 @@ async fn what_a_receiver_repeats_of_our_secrets_is_in_no_reason() {
     }
 }
 
-/// The reason of a refusal by a receiver that says `echo` to what holds these secrets, without `shown` of them.
+/// The reason if a receiver answers `echo` to a request with these secrets; checks that it holds nothing of `shown`.
 async fn repeated(echo: &str, headers: &[&str], shown: &[&str]) -> String {
     let keys: Vec<(String, &str)> =
         headers.iter().enumerate().map(|(at, value)| (format!("key{at}"), *value)).collect();

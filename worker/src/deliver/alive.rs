@@ -1,5 +1,5 @@
-//! Tells the hub that this process is alive while it has tasks that are not reported. If it is silent and a new process of
-//! the same instance claims, the hub takes it for gone and ends its attempts as unknown. Without such tasks there is nothing
+//! Tells the hub that this process is alive while it has tasks that are not reported. If a process is silent
+//! and has a successor, the hub takes it for gone and ends its attempts as unknown. Without such tasks there is nothing
 //! to tell.
 
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! How a cluster is reached: its brokers, and what its security asks for, read from the mounted files.
+//! Access to a Kafka cluster: its brokers, and the credentials and certificates from the mounted files.
 //!
 //! Invariants: brokers' certificates and names are verified; the fingerprint changes with any value that was read; no text
-//! made here holds a value; brokers are named only to a client that connects where the guard allows. Never here: a path that
-//! a tenant named, for librdkafka gets contents.
+//! made here holds a value; only clients that connect where the guard allows get to know the brokers. librdkafka gets the
+//! contents of files, never a path that a tenant named.
 
 use delivery::{FileProblem, Files, Mask, Secret, Trust};
 use domain::{Digest, FileRef, Guard, KafkaSecurity, Outcome, Password, Sasl, Username};
@@ -20,18 +20,18 @@ pub struct ClusterAccess {
     token: Option<Token>,
     fingerprint: Digest,
     guard: &'static Guard,
-    /// What brokers are shown, which none of their words may repeat.
+    /// Hides the secrets that brokers get, in case their answers repeat them.
     mask: Mask,
 }
 
-/// The token endpoint gave no token.
+/// Reason: the token endpoint gave no token.
 const TOKEN_REFUSED: &str = "KafkaTokenRefused";
 
-/// Why there is no access: a condition's reason, and words without a secret.
+/// Why there is no access: the reason of a status condition, and a message without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct AccessError {
-    /// That of a file, or [`TOKEN_REFUSED`].
+    /// The reason of a [`FileProblem`], or [`TOKEN_REFUSED`].
     pub reason: &'static str,
     /// For people.
     pub message: String,
@@ -53,8 +53,8 @@ impl From<AccessError> for Outcome {
 }
 
 impl ClusterAccess {
-    /// Reads what `security` refers to, and gets a token where it wants one; says which key is missing or can't be used, or
-    /// why there is no token.
+    /// Reads the files that `security` refers to, and gets a token if it wants one. The error says which key is missing or
+    /// can't be used, or why there is no token.
     pub async fn read(
         servers: &[String],
         security: &KafkaSecurity,
@@ -77,7 +77,7 @@ impl ClusterAccess {
             set("ssl.endpoint.identification.algorithm", fixed("https"));
             match &tls.ca_bundle {
                 Some(file) => set("ssl.ca.pem", pem(files, file, CERTIFICATE).await?),
-                // Where distributions keep the public authorities.
+                // librdkafka probes the places where distributions keep the public authorities.
                 None => set("ssl.ca.location", fixed("probe")),
             }
             if let Some(own) = &tls.certificate {
@@ -119,22 +119,23 @@ impl ClusterAccess {
         Ok(Self { servers: servers.to_vec(), settings, token, fingerprint, guard: tokens.guard(), mask })
     }
 
-    /// Another one when anything that was read is another.
+    /// A hash of brokers, settings and token key: it differs if any value that was read differs.
     pub fn fingerprint(&self) -> &Digest {
         &self.fingerprint
     }
 
-    /// The brokers, for people.
+    /// The brokers, separated by commas, for people.
     pub fn servers(&self) -> String {
         self.servers.join(", ")
     }
 
-    /// What takes note of what a client says, without what brokers are shown, and gives it tokens.
+    /// A monitor for a client with this access: it masks the secrets and gives the client tokens.
     pub fn monitor(&self) -> ClientMonitor {
         ClientMonitor::new(self.token.clone(), self.mask.clone())
     }
 
-    /// A client with these settings, [`Self::config`] and others. The only way to one that knows the brokers.
+    /// Makes a client with the settings `config`, which begin with [`Self::config`], and gives it the brokers. Only here does
+    /// a client get to know them.
     pub fn client<C>(&self, config: &ClientConfig, monitor: ClientMonitor) -> KafkaResult<C>
     where
         C: FromClientConfigAndContext<ClientMonitor> + native::RawClient,
@@ -145,7 +146,7 @@ impl ClusterAccess {
         Ok(client)
     }
 
-    /// A client's settings so far, without brokers.
+    /// The security settings of a client, without brokers.
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         for (name, value) in &self.settings {
@@ -159,7 +160,7 @@ fn fixed(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// Why a client can't be made, without the value that the crate's own text shows.
+/// Why a client can't be made. Leaves out the setting's value, which the crate's own text shows.
 pub fn unusable(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, why, setting, _) => format!("{setting}: {why}"),
@@ -167,7 +168,7 @@ pub fn unusable(error: &KafkaError) -> String {
     }
 }
 
-/// What a PEM file must hold, and how that is called.
+/// A text that a PEM file must contain, and the fault if it does not.
 type Holds = (&'static str, &'static str);
 const CERTIFICATE: Holds = ("-----BEGIN CERTIFICATE-----", "holds no certificate (PEM)");
 const KEY: Holds = ("PRIVATE KEY-----", "holds no private key (PEM)");
@@ -183,7 +184,7 @@ async fn pem(files: &Files, file: &FileRef, (mark, why): Holds) -> Result<Secret
     Ok(Secret::new(format!("{}\n", text.expose())))
 }
 
-/// A value that a C library takes.
+/// Reads a value that C can take: without NUL.
 async fn one_text(files: &Files, file: &FileRef) -> Result<Secret, FileProblem> {
     let text = files.read(file).await?;
     if text.expose().contains('\0') {

@@ -1,4 +1,4 @@
-//! Questions to the broker, asked from a thread that may wait.
+//! Questions to the broker. Every call blocks, so it needs a thread that may wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::{BrokerFault, ClientMonitor};
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What the broker says of a topic.
+/// The broker's answer about a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicState {
-    /// Its id in base64, and how many partitions it has.
+    /// The topic exists.
     Exists {
         /// Kafka's topic UUID in base64.
         id: String,
@@ -27,13 +27,13 @@ pub enum TopicState {
     },
     /// There is no such topic.
     Missing,
-    /// It may not be read by us, or by anybody, until somebody changes that.
+    /// It can't be read until a person changes something: the user may not read it, or its name is invalid.
     Forbidden(String),
-    /// It can't be told now.
+    /// The broker can't tell now, for this reason.
     Unknown(String),
 }
 
-/// First kept offset and next offset to be written, by (topic, partition); those without an answer are absent.
+/// First kept offset and next offset to be written, by (topic, partition). Partitions without an answer are left out.
 pub type Ends = BTreeMap<(String, i32), (i64, i64)>;
 
 /// Asks the broker. Cheap to clone; every call blocks.
@@ -45,7 +45,7 @@ impl Broker {
         Self(consumer, isolation)
     }
 
-    /// What is known of topics. An error means that no broker answered.
+    /// The state of each topic. Fails if no broker answers.
     pub fn topics(&self, names: &[String]) -> Result<BTreeMap<String, TopicState>, BrokerFault> {
         if names.is_empty() {
             return Ok(BTreeMap::new());

@@ -1,8 +1,8 @@
-//! Writes records that can't be decoded to their dead-letter topic.
+//! Writes records that can't be decoded to their dead-letter topics.
 //!
-//! Invariants: a letter counts as written when all in-sync replicas have it; key and value are whole unless the broker's
-//! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Headers are anybody's to
-//! write: what they say can only keep a record where it is, in its topic. Never here: what becomes of a letter that can't be
+//! Invariants: a dead letter counts as written once all in-sync replicas have it; key and value are whole unless the broker's
+//! limit forces a cut, which a header then tells. It may be written twice, never lost. Anybody can write headers, so the worst
+//! that a header can do is to keep its record in its topic. The caller decides what happens to a dead letter that can't be
 //! written.
 //!
 //! Clauses of docs/semantics.md: R9, R10.
@@ -18,21 +18,21 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::{ClientMonitor, ClusterAccess, native, unusable};
 
-/// How long a letter may wait for the broker.
+/// How long a dead letter may wait for the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Lengths to which a value is cut when the broker refuses the whole, bytes.
+/// Lengths to which key and value are cut if the broker refuses the whole, bytes.
 const CUTS: [usize; 2] = [512 * 1024, 16 * 1024];
-/// An unused producer is dropped after this time, and a topic that can't be made is tried again.
+/// After this time an unused producer is dropped, and a topic that could not be created is tried again.
 const KEEP: Duration = Duration::from_mins(1);
 
 /// A record that can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterRecord {
-    /// Where it came from.
+    /// The topic that it was read from.
     pub topic: String,
-    /// Where it came from.
+    /// Its partition there.
     pub partition: i32,
-    /// Where it came from.
+    /// Its offset there.
     pub offset: i64,
     /// Its timestamp, Unix ms.
     pub timestamp: Option<i64>,
@@ -42,20 +42,21 @@ pub struct DeadLetterRecord {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
-    /// As how many letters it was read before: [`DeadLetterRecord::hops`].
+    /// How often it was a dead letter before: [`DeadLetterRecord::hops`].
     pub hops: u8,
-    /// Where to write it.
+    /// The topics to write it to.
     pub to: Vec<String>,
 }
 
-/// Marks a dead letter, with why it is one.
+/// Header of every dead letter: why it is one.
 const REASON: &str = "belfry-reason";
-/// As how many letters it was read before, where it was.
+/// Header: how often a record was a dead letter, if more than once.
 const HOPS: &str = "belfry-hops";
-/// One that was read as so many letters before is written no more: rules of several sources may read each other's.
+/// A record that was a dead letter this often is not written again. Rules of several sources may read each other's
+/// dead-letter topics, which would go on for ever.
 pub const MAX_HOPS: u8 = 2;
 
-/// The dead-letter topics of one source.
+/// Writes to the dead-letter topics of one source.
 pub struct DeadLetterWriter {
     access: ClusterAccess,
     name: String,
@@ -65,7 +66,7 @@ pub struct DeadLetterWriter {
 }
 
 impl DeadLetterRecord {
-    /// As how many letters a record says that it was written before; [`MAX_HOPS`] if that is no number.
+    /// How often a record was a dead letter before, by its headers; [`MAX_HOPS`] if the header is not a number.
     pub fn hops(headers: &[(&str, Option<&[u8]>)]) -> u8 {
         let find = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted);
         match (find(HOPS), find(REASON)) {
@@ -101,12 +102,12 @@ impl DeadLetterRecord {
 }
 
 impl DeadLetterWriter {
-    /// Connects when the first letter comes.
+    /// Connects when the first dead letter comes. `name` is the client's id.
     pub fn new(access: ClusterAccess, name: String) -> Self {
         Self { access, name, producer: None, topics: BTreeSet::new(), refused: BTreeMap::new() }
     }
 
-    /// Drops an unused producer.
+    /// Drops the producer if it was not used for a minute.
     pub fn drop_idle_producer(&mut self) {
         if self.producer.as_ref().is_some_and(|(_, used)| used.elapsed() > KEEP) {
             self.producer = None;
@@ -114,7 +115,7 @@ impl DeadLetterWriter {
         }
     }
 
-    /// Writes letters; says for each why it was not written, if it was not. Takes at most about 30 s.
+    /// Writes dead letters; returns for each why it was not written, or `None` if it was. Takes at most about 30 s.
     pub async fn write(&mut self, letters: &[&DeadLetterRecord]) -> Vec<Option<String>> {
         let producer = match self.producer() {
             Ok(producer) => producer,
@@ -128,7 +129,7 @@ impl DeadLetterWriter {
         let failures = futures::future::join_all(sent).await;
         for (letter, failure) in letters.iter().zip(&failures) {
             if failure.is_some() {
-                // It may have been deleted: look, and make it again.
+                // The topic may have been deleted: check it next time, and create it again.
                 self.topics.retain(|topic| !letter.to.contains(topic));
             }
         }
@@ -153,7 +154,7 @@ impl DeadLetterWriter {
         Ok(producer)
     }
 
-    /// Makes the topics that don't exist, and remembers which can't be made, and why.
+    /// Creates the topics that don't exist; remembers which can't be created, and why.
     async fn make_topics(&mut self, producer: &FutureProducer<ClientMonitor>, wanted: &BTreeSet<String>) {
         let unknown: Vec<String> = wanted
             .iter()
@@ -167,7 +168,7 @@ impl DeadLetterWriter {
         let described =
             tokio::task::spawn_blocking(move || native::describe_topics(asker.client(), &unknown, TIMEOUT))
                 .await;
-        // A broker that does not answer is no reason to make a topic: producing will say what is wrong.
+        // If no broker answers, no topic is created: producing will say what is wrong.
         let Ok(Ok(described)) = described else { return };
         for (name, answer) in described {
             match answer {
@@ -187,7 +188,7 @@ impl DeadLetterWriter {
         let admin: AdminClient<ClientMonitor> =
             self.access.client(&config, self.access.monitor()).map_err(|error| unusable(&error))?;
         native::set_token(admin.inner());
-        // The broker's own defaults.
+        // -1: the broker's defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         let failed = |why: String| format!("dead-letter topic {name:?} can't be created: {why}");
@@ -202,7 +203,7 @@ impl DeadLetterWriter {
     }
 }
 
-/// Writes a letter to each of its topics; says why the first failed, if one did.
+/// Writes a dead letter to each of its topics; returns why the first failed, if one did.
 async fn write_all(
     producer: &FutureProducer<ClientMonitor>,
     letter: &DeadLetterRecord,
@@ -260,7 +261,7 @@ mod tests {
     use super::*;
     use crate::kafka::{Tokens, mock};
 
-    /// Answers produce requests with each error in turn, and compares what is said of the letter with what the topic holds.
+    /// Answers produce requests with each error in turn, and compares the writer's result with what the topic holds.
     async fn answered_with(codes: &[RDKafkaRespErr]) {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
@@ -298,13 +299,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_the_broker_answers_a_letter_that_counts_as_written_is_there() {
+    async fn whatever_the_broker_answers_a_dead_letter_that_counts_as_written_is_there() {
         let codes = mock::errors();
         futures::future::join_all(codes.chunks(12).map(answered_with)).await;
     }
 
     #[test]
-    fn a_letter_says_how_often_it_was_one() {
+    fn headers_say_how_often_a_record_was_a_dead_letter() {
         for (headers, hops) in [
             (&[("reason", None)][..], 0),
             (&[("belfry-reason", Some(&b"Malformed"[..]))], 1),

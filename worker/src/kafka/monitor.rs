@@ -1,10 +1,11 @@
-//! What a Kafka client says of itself: its log, and why a broker can't be reached.
+//! Monitors a Kafka client: forwards its log, remembers why a broker can't be used, and gives the client its token.
 //!
-//! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, the certificate or the
-//! login refused. Invariants: texts are kept by broker and without what varies from try to try, so that a condition made
-//! of them stays the same. Whether an address is not allowed, nobody listens, nobody answers, or something that is no
-//! Kafka does, is told in one and the same text: the difference is a scan of ports from where the worker stands. A broker's words
-//! are logged and kept without the credentials that it was shown. Never here: what follows from it.
+//! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, or the certificate or the
+//! login was refused. Invariants:
+//! - texts are kept for each broker, without parts that vary from try to try, so that a status condition stays the same;
+//! - one and the same text tells that an address is not allowed, that nobody listens or answers, or that something other than
+//!   Kafka answers: tenants could use the difference to scan ports from where the worker runs;
+//! - logs and kept texts hold none of the credentials that the broker got.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,43 +18,44 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::Token;
 
-/// Brokers of which a text is kept.
+/// The most brokers whose fault is kept.
 const BROKERS: usize = 16;
-/// All that is said of a broker that gave no answer as Kafka has it.
+/// The only text for a broker that did not answer by Kafka's protocol.
 pub const NO_ANSWER: &str = "nobody listens there, what listens is no Kafka broker with these tls and sasl settings, or the address is not allowed";
 
-/// Takes note of what a client says, and shows its token to brokers. Cheap to clone.
+/// The context of a Kafka client. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct ClientMonitor {
     faults: Arc<Mutex<BTreeMap<String, BrokerFault>>>,
     token: Option<Token>,
-    /// What brokers are shown; of tokens the latest two, for an answer may come after the next one.
+    /// Hides the secrets that brokers get.
     mask: Arc<Mask>,
+    /// The latest two tokens that brokers got: an answer to the older one may come after the newer one.
     shown: Arc<Mutex<[String; 2]>>,
 }
 
 /// Why a broker can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerFault {
-    /// What kind of fault, the worst last.
+    /// What kind of fault it is.
     pub kind: FaultKind,
-    /// In librdkafka's words, or [`NO_ANSWER`].
+    /// librdkafka's text, or [`NO_ANSWER`].
     pub why: String,
 }
 
-/// Kinds of faults; what a person must mend comes after what may pass by itself.
+/// Kinds of faults, the worst last: those that a person must mend come after one that may pass by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// It can't be connected to.
+    /// The broker can't be connected to.
     Unreachable,
     /// One side does not accept the other's certificate.
     Tls,
-    /// It does not accept the credentials.
+    /// The broker does not accept the credentials.
     Authentication,
 }
 
 impl FaultKind {
-    /// The reason of a condition.
+    /// The reason of the status condition.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Unreachable => "BrokerUnreachable",
@@ -64,12 +66,12 @@ impl FaultKind {
 }
 
 impl ClientMonitor {
-    /// With the token that the client logs in with, if it does by one, and what else it shows to brokers.
+    /// `token` is what the client logs in with, if by a token; `mask` hides the other secrets that brokers get.
     pub fn new(token: Option<Token>, mask: Mask) -> Self {
         Self { token, mask: Arc::new(mask), ..Self::default() }
     }
 
-    /// A text of the client's without what brokers are shown.
+    /// A text of the client, without the secrets that brokers get.
     pub fn masked(&self, text: &str) -> String {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if shown.iter().all(String::is_empty) {
@@ -82,20 +84,20 @@ impl ClientMonitor {
         mask.apply(text)
     }
 
-    /// Takes note of an error of the client's own.
+    /// Remembers an error of the client, if it says why a broker can't be used.
     pub fn note(&self, code: RDKafkaErrorCode, text: &str) {
         use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, Resolve, SSL};
         let kind = match code {
             Authentication => FaultKind::Authentication,
-            // The second is how a broker says that it wants a client's certificate, or does not like it.
+            // A broker that wants a client certificate, or refuses it, shows as `BrokerTransportFailure`.
             SSL | BrokerTransportFailure if speaks_tls(text) => FaultKind::Tls,
             SSL | BrokerTransportFailure | Resolve => FaultKind::Unreachable,
             _ => return,
         };
         let Some((broker, why)) = text.split_once(": ") else { return };
-        // "(after 3ms in state CONNECT)"
+        // Cuts off "(after 3ms in state CONNECT)".
         let why = why.split(" (after ").next().unwrap_or(why);
-        // What follows speaks of settings that nobody here can set.
+        // Cuts off advice about settings that users can't set.
         let why = why.split(": verify that ssl.ca.location").next().unwrap_or(why);
         let why = why.split(", verify that ssl.ca.location").next().unwrap_or(why);
         let why = if kind == FaultKind::Unreachable && code != Resolve { NO_ANSWER } else { why };
@@ -106,11 +108,11 @@ impl ClientMonitor {
         }
     }
 
-    /// Why the brokers can't be used: the worst that was said of one of them; where nothing was said, `code`.
+    /// Why the brokers can't be used: the worst fault that is known, or else the text of `code`.
     pub fn why(&self, code: RDKafkaErrorCode) -> BrokerFault {
         use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut};
         let faults = self.lock();
-        // The first of the worst, so that the text stays the same.
+        // The first among equally bad ones, so that the text stays the same.
         let worst = faults.values().rev().max_by_key(|fault| fault.kind).cloned();
         let why = || match code {
             AllBrokersDown | BrokerTransportFailure | OperationTimedOut | RequestTimedOut => {
@@ -121,7 +123,7 @@ impl ClientMonitor {
         worst.unwrap_or_else(|| BrokerFault { kind: FaultKind::Unreachable, why: why() })
     }
 
-    /// A broker answered: what was said before is over.
+    /// Forgets all faults, since a broker answered.
     pub fn answered(&self) {
         self.lock().clear();
     }
@@ -131,8 +133,7 @@ impl ClientMonitor {
     }
 }
 
-/// Whether what went wrong with TLS is a certificate, or what the other side said of it. Anything else a port says that has
-/// no TLS.
+/// Whether a TLS error is about a certificate, or an alert of the other side. Other errors come from ports without TLS.
 fn speaks_tls(text: &str) -> bool {
     text.contains("certificate") || (text.contains(":SSL routines:") && text.contains(" alert "))
 }

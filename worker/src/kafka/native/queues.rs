@@ -1,4 +1,4 @@
-//! The queues of a consumer: its events, and its records many at a time.
+//! The two queues of a consumer: one of its events, one of its records, which are taken many at a time.
 
 use std::ffi::{CStr, CString, c_void};
 use std::ops::ControlFlow;
@@ -11,29 +11,29 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::{Owned, text};
 
-/// What a client tells, beside records.
+/// What a client tells besides records.
 pub enum ClientEvent {
-    /// The group gives (or else takes) these partitions.
+    /// The group assigns (`true`) or revokes (`false`) these partitions.
     Rebalance(bool, Vec<(String, i32)>),
-    /// A line for the log, with syslog's level.
+    /// A line of the log: syslog level, facility, text.
     Log(i32, String, String),
-    /// The client wants a token: [`set_token`].
+    /// The client wants a token: [`set_token`](super::set_token).
     Token,
-    /// Something failed; for good, if so; in librdkafka's words.
+    /// Something failed: code, whether it is fatal, and librdkafka's text.
     Error(RDKafkaErrorCode, bool, String),
 }
 
-/// What comes of a partition, in its order.
+/// What is fetched from a partition, in its order.
 pub enum Fetched<'m> {
     /// A record.
     Record(FetchedRecord<'m>),
     /// All records of (topic, partition) before the offset have come.
     End(&'m str, i32, i64),
-    /// This topic can't be read, in librdkafka's words.
+    /// The topic can't be read: code and librdkafka's text.
     Error(&'m str, RDKafkaErrorCode, String),
 }
 
-/// The queue of a consumer's events, of which records are none. Must be dropped before its client.
+/// The queue of a consumer's events. Must be dropped before its client.
 pub struct EventQueue(Owned<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread.
@@ -45,18 +45,18 @@ pub struct RecordQueue(Owned<sys::rd_kafka_queue_t>);
 // SAFETY: librdkafka's queues may be used from any thread.
 unsafe impl Send for RecordQueue {}
 
-/// A record, in the memory of librdkafka.
+/// A record, in librdkafka's memory.
 pub struct FetchedRecord<'m>(&'m sys::rd_kafka_message_t);
 
 impl EventQueue {
-    /// Of this consumer.
+    /// The event queue of this consumer.
     pub fn new<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the client lives, and the reference that this makes is freed by the guard.
         let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.native_ptr()) };
         Owned::new(queue, sys::rd_kafka_queue_destroy).map(Self)
     }
 
-    /// The next one, without waiting.
+    /// The next event, without waiting.
     pub fn next(&self) -> Option<ClientEvent> {
         loop {
             // SAFETY: the queue is ours; all that is read of the event is copied.
@@ -93,7 +93,7 @@ impl EventQueue {
                         ClientEvent::Log(level, text(facility), text(line))
                     }
                     sys::RD_KAFKA_EVENT_FETCH => {
-                        // It would be lost without a trace.
+                        // Fatal, since this record would be lost without a trace.
                         let why = "a record came of a partition that is not received".to_owned();
                         ClientEvent::Error(RDKafkaErrorCode::Fail, true, why)
                     }
@@ -105,14 +105,14 @@ impl EventQueue {
 }
 
 impl RecordQueue {
-    /// For records of this client.
+    /// A queue for records of this client.
     pub fn new<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the client lives, and the queue that this makes is freed by the guard.
         let queue = unsafe { sys::rd_kafka_queue_new(client.native_ptr()) };
         Owned::new(queue, sys::rd_kafka_queue_destroy).map(Self)
     }
 
-    /// Records of this partition, those that wait and those to come, come here until the client stops reading it.
+    /// Sends the records of this partition, waiting ones and later ones, to this queue until the client stops reading it.
     pub fn receive<C: ClientContext>(
         &self,
         client: &Client<C>,
@@ -131,10 +131,10 @@ impl RecordQueue {
         Ok(())
     }
 
-    /// Waits for something to come, and hands over what is there, until told to stop; the rest stays.
+    /// Waits for records, and hands them to `handle` until that says stop or the queue is empty.
     ///
-    /// librdkafka takes a lock and looks at the clock once for all of it, where it does so twice for each record that it is
-    /// asked for by itself. A panic in `handle` ends the process: it can't pass through C.
+    /// librdkafka locks and reads the clock once for all of them; asked for single records it does so twice for each. A panic
+    /// in `handle` ends the process, since it can't unwind through C.
     pub fn take<C: ClientContext, F>(&self, client: &Client<C>, timeout: Duration, handle: F)
     where
         F: FnMut(Fetched<'_>) -> ControlFlow<()>,
@@ -196,12 +196,12 @@ impl<'m> FetchedRecord<'m> {
         self.0.offset
     }
 
-    /// Its timestamp, Unix ms; none where the broker gave none.
+    /// Its timestamp, Unix ms; `None` if it has none.
     pub fn timestamp(&self) -> Option<i64> {
         self.stamp().map(|(time, _)| time)
     }
 
-    /// The same, and whether it is the broker's (`LogAppendTime`), not a producer's.
+    /// Its timestamp, Unix ms, and whether the broker set it (`LogAppendTime`) and not the producer.
     pub fn stamp(&self) -> Option<(i64, bool)> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives, and so does `kind`.
@@ -216,7 +216,7 @@ impl<'m> FetchedRecord<'m> {
         unsafe { bytes(self.0.key, self.0.key_len) }
     }
 
-    /// Its value; none for a tombstone.
+    /// Its value; `None` for a tombstone.
     pub fn value(&self) -> Option<&'m [u8]> {
         // SAFETY: librdkafka's buffer of that length, which the message holds.
         unsafe { bytes(self.0.payload, self.0.len) }

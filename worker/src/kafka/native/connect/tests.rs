@@ -1,4 +1,4 @@
-//! Each client that a worker makes, against listeners of this machine that see who connects.
+//! Tests each kind of client that a worker makes against local listeners that see who connects.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::*;
 use crate::kafka::native::describe_topics;
 use crate::kafka::{ClientMonitor, ClusterAccess, Tokens, client_config, mock};
 
-/// How long a client may try; enough for many connections of this machine to itself.
+/// How long a client may try; enough for many local connections.
 const TRIES: Duration = Duration::from_millis(1_500);
 
 fn allowing(ranges: &[&str]) -> Guard {
@@ -30,7 +30,7 @@ async fn access(guard: Guard, server: &str) -> ClusterAccess {
     ClusterAccess::read(&servers, &KafkaSecurity::default(), &files, &tokens).await.unwrap()
 }
 
-/// What a worker makes of a [`ClusterAccess`].
+/// The kinds of client that a worker makes.
 #[derive(Clone, Copy, Debug)]
 enum ClientKind {
     Consumer,
@@ -38,7 +38,7 @@ enum ClientKind {
     Admin,
 }
 
-/// Asks something of the server under a name, and says what was said of it.
+/// Asks the server something with a client of this kind and name; returns the client's fault.
 fn ask(access: &ClusterAccess, made: ClientKind, name: &str) -> String {
     let mut config = client_config(access, "test");
     config.set("client.id", name);
@@ -63,7 +63,7 @@ fn ask(access: &ClusterAccess, made: ClientKind, name: &str) -> String {
     monitor.why(answer.expect_err("no Kafka is there")).why
 }
 
-/// Whether anybody connects to a port of this machine when it is named so, and what is said of it.
+/// Whether a client connects to a local port when the broker is named `host`, and the client's fault.
 async fn connects(guard: Guard, host: &str, made: ClientKind) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -110,7 +110,7 @@ async fn an_allowed_address_is_connected_to_and_closed_open_and_forbidden_ports_
     assert!(told.iter().all(|said| said == crate::kafka::NO_ANSWER), "{told:#?}");
 }
 
-/// Passes everything on to another port, from an address that is not the one that the cluster names.
+/// Forwards connections to another port, from an address that is not the one that the cluster names.
 fn forward_to(to: u16) -> String {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let server = listener.local_addr().unwrap().to_string();
