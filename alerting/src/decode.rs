@@ -14,7 +14,7 @@ mod text;
 use aho_corasick::AhoCorasick;
 use domain::Format;
 
-use crate::document::{Document, View};
+use crate::document::{Document, DocumentView};
 use crate::record::RawRecord;
 
 pub use text::{Pattern, PatternError};
@@ -39,7 +39,7 @@ pub enum Decoder {
 #[derive(Debug, Clone, Copy)]
 pub enum Decoded<'d> {
     /// A value.
-    Value(View<'d>),
+    Value(DocumentView<'d>),
     /// No value at all (null): skipped and counted.
     Tombstone,
 }
@@ -130,7 +130,7 @@ impl Decoder {
 /// Whether a value of the format JSON is one, an object, and has none of the texts anywhere: not even as escapes.
 ///
 /// What is said of it costs less than its decoding. False where that can't be told so easily.
-pub(crate) fn lacks(value: &[u8], texts: &AhoCorasick, scratch: &mut String) -> bool {
+pub(crate) fn is_object_without(value: &[u8], texts: &AhoCorasick, scratch: &mut String) -> bool {
     value.first() == Some(&b'{')
         && value.len() <= MAX_VALUE
         && memchr::memchr(b'\\', value).is_none()

@@ -6,14 +6,14 @@
 //!
 //! Any format is a caller of [`Builder`]: [`crate::decode`] has one for JSON.
 //!
-//! Invariants: of a map's entries with the same name the last counts; an integer is [`Data::Int`] if an `i64` holds it,
-//! else [`Data::Uint`]; a [`Data::Double`] is finite. Never: a copy of a text that the record holds as it is.
+//! Invariants: of a map's entries with the same name the last counts; an integer is [`NodeData::Int`] if an `i64` holds it,
+//! else [`NodeData::Uint`]; a [`NodeData::Double`] is finite. Never: a copy of a text that the record holds as it is.
 
 mod build;
 
 use serde_json::{Map as JsonMap, Number, Value};
 
-pub use build::{Builder, Open};
+pub use build::{Builder, OpenMap};
 
 /// Maps with more names than this are found by a sorted list, others by looking at each name.
 const SMALL: u32 = 32;
@@ -25,7 +25,7 @@ const KEPT: usize = 1 << 16;
 /// The buffers of a decoded value.
 #[derive(Debug, Default)]
 pub struct Document {
-    entries: Vec<Entry>,
+    entries: Vec<TapeEntry>,
     texts: String,
     /// For each large map, where its names are, sorted by name.
     sorted: Vec<u32>,
@@ -34,7 +34,7 @@ pub struct Document {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Entry {
+enum TapeEntry {
     Null,
     Bool(bool),
     Int(i64),
@@ -65,12 +65,12 @@ enum Entry {
 
 /// A name, prepared to be looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
+pub struct FieldName {
     text: Box<str>,
     tag: u32,
 }
 
-impl Name {
+impl FieldName {
     /// Prepares a name.
     pub fn new(text: &str) -> Self {
         Self { tag: tag(text.as_bytes()), text: text.into() }
@@ -113,7 +113,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
 
 /// A document and the bytes that it points into.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'d> {
+pub struct DocumentView<'d> {
     document: &'d Document,
     source: &'d str,
 }
@@ -121,13 +121,13 @@ pub struct View<'d> {
 /// A value of a document.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'d> {
-    view: &'d View<'d>,
+    view: &'d DocumentView<'d>,
     at: u32,
 }
 
 /// What a value is.
 #[derive(Debug, Clone, Copy)]
-pub enum Data<'d> {
+pub enum NodeData<'d> {
     /// Null.
     Null,
     /// True or false.
@@ -187,7 +187,7 @@ impl<'d> Iterator for Fields<'d> {
             let name = document.entries.get(self.node.at as usize)?;
             let value = Node { at: self.node.at + 1, ..self.node };
             self.node.at = document.after(value.at);
-            if let Entry::Name { start, len, .. } = name {
+            if let TapeEntry::Name { start, len, .. } = name {
                 return Some((value.text(*start, *len), value));
             }
         }
@@ -205,12 +205,12 @@ pub struct Map<'d> {
 
 impl Document {
     /// Sees the document with the bytes that it was made from.
-    pub fn view<'d>(&'d self, source: &'d str) -> View<'d> {
-        View { document: self, source }
+    pub fn view<'d>(&'d self, source: &'d str) -> DocumentView<'d> {
+        DocumentView { document: self, source }
     }
 
     /// A document of a JSON value.
-    pub fn of(value: &Value) -> Self {
+    pub fn from_json(value: &Value) -> Self {
         let mut document = Self::default();
         document.build().value(value);
         document
@@ -251,13 +251,13 @@ impl Document {
     #[inline]
     fn after(&self, at: u32) -> u32 {
         match self.entries.get(at as usize) {
-            Some(Entry::List { end, .. } | Entry::Map { end, .. }) => *end,
+            Some(TapeEntry::List { end, .. } | TapeEntry::Map { end, .. }) => *end,
             _ => at + 1,
         }
     }
 }
 
-impl<'d> View<'d> {
+impl<'d> DocumentView<'d> {
     /// The whole value.
     pub fn root(&'d self) -> Node<'d> {
         Node { view: self, at: 0 }
@@ -266,8 +266,8 @@ impl<'d> View<'d> {
 
 impl<'d> Node<'d> {
     #[inline]
-    fn entry(&self) -> Entry {
-        self.view.document.entries.get(self.at as usize).copied().unwrap_or(Entry::Null)
+    fn entry(&self) -> TapeEntry {
+        self.view.document.entries.get(self.at as usize).copied().unwrap_or(TapeEntry::Null)
     }
 
     fn text(&self, start: u32, len: u32) -> &'d str {
@@ -276,16 +276,16 @@ impl<'d> Node<'d> {
 
     /// What it is.
     #[inline]
-    pub fn data(&self) -> Data<'d> {
+    pub fn data(&self) -> NodeData<'d> {
         match self.entry() {
-            Entry::Null | Entry::Name { .. } | Entry::Shadowed => Data::Null,
-            Entry::Bool(it) => Data::Bool(it),
-            Entry::Int(it) => Data::Int(it),
-            Entry::Uint(it) => Data::Uint(it),
-            Entry::Double(it) => Data::Double(it),
-            Entry::Text { start, len } => Data::Text(self.text(start, len)),
-            Entry::List { len, end } => Data::List(List { node: *self, len, end }),
-            Entry::Map { len, end, .. } => Data::Map(Map { node: *self, len, end }),
+            TapeEntry::Null | TapeEntry::Name { .. } | TapeEntry::Shadowed => NodeData::Null,
+            TapeEntry::Bool(it) => NodeData::Bool(it),
+            TapeEntry::Int(it) => NodeData::Int(it),
+            TapeEntry::Uint(it) => NodeData::Uint(it),
+            TapeEntry::Double(it) => NodeData::Double(it),
+            TapeEntry::Text { start, len } => NodeData::Text(self.text(start, len)),
+            TapeEntry::List { len, end } => NodeData::List(List { node: *self, len, end }),
+            TapeEntry::Map { len, end, .. } => NodeData::Map(Map { node: *self, len, end }),
         }
     }
 
@@ -297,14 +297,14 @@ impl<'d> Node<'d> {
     /// The value as serde_json has it.
     pub fn to_json(&self) -> Value {
         match self.data() {
-            Data::Null => Value::Null,
-            Data::Bool(it) => Value::from(it),
-            Data::Int(it) => Value::from(it),
-            Data::Uint(it) => Value::from(it),
-            Data::Double(it) => Number::from_f64(it).map_or(Value::Null, Value::Number),
-            Data::Text(it) => Value::from(it),
-            Data::List(list) => list.items().map(|item| item.to_json()).collect(),
-            Data::Map(map) => Value::Object(
+            NodeData::Null => Value::Null,
+            NodeData::Bool(it) => Value::from(it),
+            NodeData::Int(it) => Value::from(it),
+            NodeData::Uint(it) => Value::from(it),
+            NodeData::Double(it) => Number::from_f64(it).map_or(Value::Null, Value::Number),
+            NodeData::Text(it) => Value::from(it),
+            NodeData::List(list) => list.items().map(|item| item.to_json()).collect(),
+            NodeData::Map(map) => Value::Object(
                 map.fields()
                     .map(|(name, value)| (name.to_owned(), value.to_json()))
                     .collect::<JsonMap<_, _>>(),
@@ -317,14 +317,14 @@ impl serde::Serialize for Node<'_> {
     /// The same as [`Node::to_json`] serialised, without that copy.
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.data() {
-            Data::Null => to.serialize_unit(),
-            Data::Bool(it) => to.serialize_bool(it),
-            Data::Int(it) => to.serialize_i64(it),
-            Data::Uint(it) => to.serialize_u64(it),
-            Data::Double(it) => to.serialize_f64(it),
-            Data::Text(it) => to.serialize_str(it),
-            Data::List(list) => to.collect_seq(list.items()),
-            Data::Map(map) => to.collect_map(map.fields()),
+            NodeData::Null => to.serialize_unit(),
+            NodeData::Bool(it) => to.serialize_bool(it),
+            NodeData::Int(it) => to.serialize_i64(it),
+            NodeData::Uint(it) => to.serialize_u64(it),
+            NodeData::Double(it) => to.serialize_f64(it),
+            NodeData::Text(it) => to.serialize_str(it),
+            NodeData::List(list) => to.collect_seq(list.items()),
+            NodeData::Map(map) => to.collect_map(map.fields()),
         }
     }
 }
@@ -377,7 +377,7 @@ impl<'d> Map<'d> {
 
     /// The value of that name.
     #[inline]
-    pub fn get(&self, name: &Name) -> Option<Node<'d>> {
+    pub fn get(&self, name: &FieldName) -> Option<Node<'d>> {
         if self.len > SMALL {
             return self.search(&name.text);
         }
@@ -398,14 +398,14 @@ impl<'d> Map<'d> {
         let mut at = self.node.at + 1;
         while at < self.end {
             let [entry, value] = view.document.entries.get(at as usize..)?.first_chunk::<2>()?;
-            if let Entry::Name { tag: its, start, len } = entry
+            if let TapeEntry::Name { tag: its, start, len } = entry
                 && *its == tag
                 && same(view.document.bytes(view.source, *start, *len), name.as_bytes())
             {
                 return Some(Node { at: at + 1, ..self.node });
             }
             at = match value {
-                Entry::List { end, .. } | Entry::Map { end, .. } => *end,
+                TapeEntry::List { end, .. } | TapeEntry::Map { end, .. } => *end,
                 _ => at + 2,
             };
         }
@@ -414,10 +414,10 @@ impl<'d> Map<'d> {
 
     fn search(&self, name: &str) -> Option<Node<'d>> {
         let document = self.node.view.document;
-        let Entry::Map { sorted, len, .. } = self.node.entry() else { return None };
+        let TapeEntry::Map { sorted, len, .. } = self.node.entry() else { return None };
         let names = document.sorted.get(sorted as usize..(sorted + len) as usize)?;
         let text = |at: u32| match document.entries.get(at as usize) {
-            Some(Entry::Name { start, len, .. }) => self.node.text(*start, *len),
+            Some(TapeEntry::Name { start, len, .. }) => self.node.text(*start, *len),
             _ => "",
         };
         let found = names.binary_search_by(|at| text(*at).cmp(name)).ok()?;

@@ -2,24 +2,24 @@
 //!
 //! Invariant: whole milliseconds, rounded down. Never: a time that is guessed, or one out of the years -9999 to 9999.
 
-use domain::{EventTime as Plan, TimeForm};
+use domain::{EventTime, TimeForm};
 use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, Zoned};
 
-use crate::document::Data;
+use crate::document::NodeData;
 use crate::paths::{Path, PathError};
 use crate::record::Record;
 
 /// A compiled path and how the time is written there.
 #[derive(Debug, Clone)]
-pub struct EventTime {
+pub struct CompiledEventTime {
     path: Path,
-    form: Form,
+    form: CompiledForm,
 }
 
 #[derive(Debug, Clone)]
-enum Form {
+enum CompiledForm {
     Rfc3339,
     /// So many in a second.
     Unix(i64),
@@ -48,15 +48,15 @@ pub enum EventTimeError {
     TimeZone(String),
 }
 
-impl EventTime {
+impl CompiledEventTime {
     /// Compiles it.
-    pub fn compile(plan: &Plan) -> Result<Self, EventTimeError> {
+    pub fn compile(plan: &EventTime) -> Result<Self, EventTimeError> {
         let path = Path::compile(&plan.path)?;
         let form = match &plan.form {
-            TimeForm::Rfc3339 => Form::Rfc3339,
-            TimeForm::UnixSeconds => Form::Unix(1),
-            TimeForm::UnixMilliseconds => Form::Unix(1_000),
-            TimeForm::Pattern { pattern, time_zone } => Form::Pattern {
+            TimeForm::Rfc3339 => CompiledForm::Rfc3339,
+            TimeForm::UnixSeconds => CompiledForm::Unix(1),
+            TimeForm::UnixMilliseconds => CompiledForm::Unix(1_000),
+            TimeForm::Pattern { pattern, time_zone } => CompiledForm::Pattern {
                 pattern: checked(pattern)?,
                 zone: match time_zone {
                     None => TimeZone::UTC,
@@ -70,12 +70,12 @@ impl EventTime {
     }
 
     /// Unix ms; none where the path leads to nothing, or not to a time of this form.
-    pub fn of(&self, record: &Record<'_>) -> Option<i64> {
+    pub fn time_ms(&self, record: &Record<'_>) -> Option<i64> {
         let data = self.path.data(record)?;
         let time = match (&self.form, data) {
-            (Form::Rfc3339, Data::Text(text)) => text.parse::<Timestamp>().ok()?,
-            (Form::Unix(unit), data) => unix(*unit, data)?,
-            (Form::Pattern { pattern, zone }, Data::Text(text)) => parse(pattern, zone, text)?,
+            (CompiledForm::Rfc3339, NodeData::Text(text)) => text.parse::<Timestamp>().ok()?,
+            (CompiledForm::Unix(unit), data) => unix(*unit, data)?,
+            (CompiledForm::Pattern { pattern, zone }, NodeData::Text(text)) => parse(pattern, zone, text)?,
             _ => return None,
         };
         // Rounded down, before 1970 too.
@@ -84,11 +84,11 @@ impl EventTime {
 }
 
 /// Of a number or its text, of which there are so many in a second.
-fn unix(unit: i64, data: Data<'_>) -> Option<Timestamp> {
+fn unix(unit: i64, data: NodeData<'_>) -> Option<Timestamp> {
     match data {
-        Data::Int(it) => whole(unit, it),
-        Data::Double(it) => fractional(unit, it),
-        Data::Text(text) => match text.parse::<i64>() {
+        NodeData::Int(it) => whole(unit, it),
+        NodeData::Double(it) => fractional(unit, it),
+        NodeData::Text(text) => match text.parse::<i64>() {
             Ok(it) => whole(unit, it),
             Err(_) => fractional(unit, text.parse().ok()?),
         },
@@ -143,11 +143,11 @@ mod tests {
     use crate::record::RawRecord;
 
     fn time(form: TimeForm, value: &Value) -> Option<String> {
-        let document = Document::of(&json!({"at": value}));
+        let document = Document::from_json(&json!({"at": value}));
         let view = document.view("");
         let raw = RawRecord { topic: "logs", ..RawRecord::default() };
-        let plan = Plan { path: "record.at".to_owned(), form };
-        let ms = EventTime::compile(&plan).unwrap().of(&Record { raw, value: view.root() })?;
+        let plan = EventTime { path: "record.at".to_owned(), form };
+        let ms = CompiledEventTime::compile(&plan).unwrap().time_ms(&Record { raw, value: view.root() })?;
         Some(Timestamp::from_millisecond(ms).unwrap().to_string())
     }
 
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_says_too_little_or_nothing_is_refused() {
-        let compile = |form| EventTime::compile(&Plan { path: "record.at".to_owned(), form });
+        let compile = |form| CompiledEventTime::compile(&EventTime { path: "record.at".to_owned(), form });
         for (text, part) in [
             ("%H:%M", "at least its year"),
             ("%b %d %H:%M:%S", "at least its year"),

@@ -55,15 +55,16 @@
 //! # The parts
 //!
 //! [`decode`] bytes → [`document`]; [`event_time`] when it was, where the record says so; [`progress`] how far a partition is; [`matching`] value → true or false; [`paths`] value → group; [`fold`] records → counts
-//! (and [`sample`]s of them, and bounded [`values`]); [`decide`] counts → decisions; [`tell`] decisions → what texts speak of; [`replay`] all of it in
+//! (and [`sample`]s of them, and bounded [`values`]); [`decide`] counts → decisions; [`alert_data`] decisions → what texts speak of; [`replay`] all of it in
 //! memory. [`domain::DropReason`] is why a record was not counted. A further format is a variant of `domain::Format` and a file in
 //! [`decode`]; a further condition is one of `domain::Condition`, what it counts in `fold::aggregate`, and what it asks in
-//! [`decide::Test`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
+//! [`decide::WindowTest`]. The index in [`fold`] asks, of many rules, only those that a record may concern.
 //!
 //! Invariants: pure, bounded in memory and in work for each record, total: no input panics. Never here: a clock, I/O,
 //! randomness, or a text's rendering.
 #![warn(missing_docs)]
 
+pub mod alert_data;
 pub mod decide;
 pub mod decode;
 pub mod document;
@@ -76,6 +77,5 @@ pub mod progress;
 pub mod record;
 pub mod replay;
 pub mod sample;
-pub mod tell;
 pub mod values;
 pub mod window;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use domain::Digest;
 use serde_json::Number;
 
-use crate::document::{Data, Name};
+use crate::document::{FieldName, NodeData};
 use crate::record::Record;
 
 /// The longest label value, bytes.
@@ -38,7 +38,7 @@ enum Root {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
-    Name(Name),
+    Name(FieldName),
     Index(usize),
 }
 
@@ -88,23 +88,23 @@ impl Path {
     }
 
     /// What it leads to.
-    pub(crate) fn data<'r>(&self, record: &Record<'r>) -> Option<Data<'r>> {
+    pub(crate) fn data<'r>(&self, record: &Record<'r>) -> Option<NodeData<'r>> {
         let raw = &record.raw;
         match &self.0 {
             Root::Record(segments) => {
                 let value = segments.iter().try_fold(record.value, |value, segment| {
                     match (value.data(), segment) {
-                        (Data::Map(map), Segment::Name(name)) => map.get(name),
-                        (Data::List(list), Segment::Index(index)) => list.get(*index),
+                        (NodeData::Map(map), Segment::Name(name)) => map.get(name),
+                        (NodeData::List(list), Segment::Index(index)) => list.get(*index),
                         _ => None,
                     }
                 })?;
                 Some(value.data())
             }
-            Root::Header(name) => raw.header_text(name).map(Data::Text),
-            Root::Key => raw.key_text().map(Data::Text),
-            Root::Topic => Some(Data::Text(raw.topic)),
-            Root::Partition => Some(Data::Int(i64::from(raw.partition))),
+            Root::Header(name) => raw.header_text(name).map(NodeData::Text),
+            Root::Key => raw.key_text().map(NodeData::Text),
+            Root::Topic => Some(NodeData::Text(raw.topic)),
+            Root::Partition => Some(NodeData::Int(i64::from(raw.partition))),
         }
     }
 
@@ -112,21 +112,21 @@ impl Path {
     /// the record, or longer than [`MAX_LABEL`].
     pub fn text<'r>(&self, record: &Record<'r>) -> Option<Cow<'r, str>> {
         Some(match self.data(record)? {
-            Data::Text(text) => bounded(text),
-            Data::Int(it) => it.to_string().into(),
-            Data::Uint(it) => it.to_string().into(),
-            Data::Double(it) => number(it)?.to_string().into(),
-            Data::Bool(it) => if it { "true" } else { "false" }.into(),
-            Data::Null | Data::List(_) | Data::Map(_) => return None,
+            NodeData::Text(text) => bounded(text),
+            NodeData::Int(it) => it.to_string().into(),
+            NodeData::Uint(it) => it.to_string().into(),
+            NodeData::Double(it) => number(it)?.to_string().into(),
+            NodeData::Bool(it) => if it { "true" } else { "false" }.into(),
+            NodeData::Null | NodeData::List(_) | NodeData::Map(_) => return None,
         })
     }
 
     /// The value, if it is a number.
     pub fn number(&self, record: &Record<'_>) -> Option<f64> {
         match self.data(record)? {
-            Data::Int(it) => Some(it as f64),
-            Data::Uint(it) => Some(it as f64),
-            Data::Double(it) => Some(it),
+            NodeData::Int(it) => Some(it as f64),
+            NodeData::Uint(it) => Some(it as f64),
+            NodeData::Double(it) => Some(it),
             _ => None,
         }
     }
@@ -134,9 +134,9 @@ impl Path {
     /// Appends the label's value; false, and nothing, where there is none.
     fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
         match self.data(record) {
-            Some(Data::Text(text)) if text.len() <= MAX_LABEL => into.extend_from_slice(text.as_bytes()),
+            Some(NodeData::Text(text)) if text.len() <= MAX_LABEL => into.extend_from_slice(text.as_bytes()),
             // Writing to a vector does not fail.
-            Some(Data::Int(it)) => drop(write!(into, "{it}")),
+            Some(NodeData::Int(it)) => drop(write!(into, "{it}")),
             _ => match self.text(record) {
                 Some(text) => into.extend_from_slice(text.as_bytes()),
                 None => return false,
@@ -170,11 +170,11 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
             if length == 0 {
                 return Err((at + 1, "a name is missing; one with other characters is written [\"...\"]"));
             }
-            segments.push(Segment::Name(Name::new(&rest[..length])));
+            segments.push(Segment::Name(FieldName::new(&rest[..length])));
             at += 1 + length;
         } else if let Some(rest) = rest.strip_prefix("[\"") {
             let length = rest.find("\"]").ok_or((at, "[\" is not closed by \"]"))?;
-            segments.push(Segment::Name(Name::new(&rest[..length])));
+            segments.push(Segment::Name(FieldName::new(&rest[..length])));
             at += length + 4;
         } else if let Some(rest) = rest.strip_prefix('[') {
             let length = rest.find(']').ok_or((at, "[ is not closed"))?;
@@ -259,7 +259,7 @@ mod tests {
     use crate::record::RawRecord;
 
     fn label(path: &str, value: &Value) -> Option<String> {
-        let document = Document::of(value);
+        let document = Document::from_json(value);
         let view = document.view("");
         let raw = RawRecord {
             topic: "logs",
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_number_is_one_whatever_its_type() {
         let value = json!({"i": -1, "u": u64::MAX, "f": 0.5, "t": "1", "l": [7]});
-        let document = Document::of(&value);
+        let document = Document::from_json(&value);
         let view = document.view("");
         let raw = RawRecord {
             topic: "logs",

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 use regex_syntax::ParserBuilder;
 
-pub(crate) use measured::{Measured, places};
+pub(crate) use measured::{MeasuredRegex, group_spans};
 
 /// The longest pattern, bytes.
 pub const MAX_LENGTH: usize = 2_048;
@@ -39,14 +39,14 @@ const RUNNING: usize = 512 << 10;
 /// The patterns of one text.
 #[derive(Debug, Default)]
 pub(crate) struct Patterns {
-    built: HashMap<String, Arc<Measured>>,
+    built: HashMap<String, Arc<MeasuredRegex>>,
     classes: usize,
     compiled: usize,
 }
 
 impl Patterns {
     /// Builds a pattern, or says which bound keeps it from being built.
-    pub(crate) fn build(&mut self, pattern: &str) -> Result<Arc<Measured>, String> {
+    pub(crate) fn build(&mut self, pattern: &str) -> Result<Arc<MeasuredRegex>, String> {
         if let Some(built) = self.built.get(pattern) {
             return Ok(Arc::clone(built));
         }
@@ -73,8 +73,8 @@ impl Patterns {
                     self.compiled += size;
                     let parsed = ParserBuilder::new().nest_limit(MAX_NESTING).build().parse(pattern);
                     let parsed = parsed.map_err(|_| "not a regular expression".to_owned())?;
-                    let measured = Measured::new(regex, &parsed);
-                    ordinary(measured.steps)?;
+                    let measured = MeasuredRegex::new(regex, &parsed);
+                    check_steps(measured.steps)?;
                     let measured = Arc::new(measured);
                     self.built.insert(pattern.to_owned(), Arc::clone(&measured));
                     return Ok(measured);
@@ -97,7 +97,7 @@ impl Patterns {
 }
 
 /// Refuses a pattern that could not look into an ordinary record.
-fn ordinary(steps: usize) -> Result<(), String> {
+fn check_steps(steps: usize) -> Result<(), String> {
     if steps <= MAX_STEPS {
         return Ok(());
     }
@@ -109,9 +109,9 @@ fn ordinary(steps: usize) -> Result<(), String> {
 }
 
 /// A pattern that takes a text apart, by its groups.
-pub(crate) fn of_groups(pattern: &str) -> Result<Arc<Measured>, String> {
+pub(crate) fn compile_capturing(pattern: &str) -> Result<Arc<MeasuredRegex>, String> {
     let built = Patterns::default().build(pattern)?;
-    ordinary(built.steps_of_groups())?;
+    check_steps(built.steps_of_groups())?;
     Ok(built)
 }
 

@@ -41,19 +41,19 @@ impl Progress {
     /// ms.
     pub fn record(&mut self, time_ms: i64, appended_ms: Option<i64>) {
         if let Some(appended) = appended_ms {
-            return self.clock(time_ms.min(appended));
+            return self.advance_to(time_ms.min(appended));
         }
         self.newest.push(time_ms);
         if self.newest.len() >= MANY {
             let (_, reached, _) = self.newest.select_nth_unstable(BEHIND);
             let reached = reached.saturating_sub(SKEW);
             self.newest.clear();
-            self.clock(reached);
+            self.advance_to(reached);
         }
     }
 
     /// All that was appended before this instant has been read, Unix ms.
-    pub fn clock(&mut self, at_ms: i64) {
+    pub fn advance_to(&mut self, at_ms: i64) {
         self.at = self.at.max(Some(at_ms));
     }
 }

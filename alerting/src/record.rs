@@ -15,7 +15,7 @@ pub const MAX_AHEAD: i64 = 3_600_000;
 /// `now_ms`. A broker's needs no other clock. Of a producer's, the reader's decides only where it is further ahead of it than
 /// [`MAX_AHEAD`], which the broker refuses unless told otherwise (since Kafka 4.0): such a record may be read so late that it
 /// is not ahead any more. It moves no event time on, so that what becomes of other records does not depend on that.
-pub fn clock(timestamp_ms: i64, is_brokers: bool, now_ms: i64) -> i64 {
+pub fn clock_ms(timestamp_ms: i64, is_brokers: bool, now_ms: i64) -> i64 {
     if is_brokers { timestamp_ms } else { timestamp_ms.min(now_ms) }
 }
 
@@ -34,7 +34,7 @@ pub struct RawRecord<'r> {
     /// Event time, Unix ms: its timestamp in Kafka until it is known to be elsewhere.
     pub timestamp_ms: i64,
     /// When it was said to be produced, Unix ms: its timestamp in Kafka, but where that is a producer's no later than the
-    /// reader's clock ([`clock`]). Whether event time is too far ahead is told by it, nothing else.
+    /// reader's clock ([`clock_ms`]). Whether event time is too far ahead is told by it, nothing else.
     pub clock_ms: i64,
     /// The key's bytes.
     pub key: Option<&'r [u8]>,
@@ -90,7 +90,7 @@ impl<'r> RawRecord<'r> {
     }
 
     /// Where it is.
-    pub fn at(&self) -> RecordRef {
+    pub fn record_ref(&self) -> RecordRef {
         RecordRef {
             time: self.time(),
             topic: self.topic.to_owned(),

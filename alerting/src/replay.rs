@@ -6,7 +6,7 @@
 //!
 //! ```
 //! # use alerting::{record::RawRecord, replay::Replay};
-//! # fn show(_: &[alerting::replay::Event]) {}
+//! # fn show(_: &[alerting::replay::ReplayEvent]) {}
 //! # fn run(uid: uuid::Uuid, plan: &domain::RulePlan, records: &[RawRecord<'_>]) {
 //! let (mut replay, problems) = Replay::new([(uid, plan)]);
 //! assert!(problems.is_empty());
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     decide::{self, Bucket, Decision, Group, GroupState, Reached, RuleParams},
-    fold::{Aggregate, Engine, Folded, Partition, RuleProblem},
+    fold::{Aggregate, Engine, Folded, PartitionFold, RuleProblem},
     progress::Progress,
     record::RawRecord,
     values::merge_top,
@@ -34,7 +34,7 @@ use crate::{
 
 /// Something of which somebody is told, or would be.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct ReplayEvent {
     /// The boundary, or the record's time; Unix ms.
     pub time_ms: i64,
     /// The rule.
@@ -54,7 +54,7 @@ pub struct Event {
 
 /// What became of a rule's records.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub struct RuleTally {
     /// Counted, late ones included.
     pub matched: i64,
     /// Came after their bucket was decided, and changed nothing.
@@ -65,8 +65,8 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Replay {
     /// Rules that read otherwise are other consumers.
-    consumers: Vec<Consumer>,
-    rules: BTreeMap<Uuid, Run>,
+    consumers: Vec<ConsumerReplay>,
+    rules: BTreeMap<Uuid, RuleReplay>,
     dropped: BTreeMap<(Uuid, DropReason), i64>,
     /// Records that speak for themselves, and were not handed out.
     records: Vec<Matched>,
@@ -74,16 +74,16 @@ pub struct Replay {
 
 /// Rules that are read alike.
 #[derive(Debug)]
-struct Consumer {
+struct ConsumerReplay {
     engine: Engine,
     topics: BTreeSet<String>,
-    partitions: BTreeMap<(String, i32), Place>,
+    partitions: BTreeMap<(String, i32), PartitionReplay>,
 }
 
 /// How far a partition is.
 #[derive(Debug, Default)]
-struct Place {
-    fold: Partition,
+struct PartitionReplay {
+    fold: PartitionFold,
     /// Event time from which on it was read.
     since: Option<i64>,
     progress: Progress,
@@ -91,28 +91,28 @@ struct Place {
     newest: Option<i64>,
 }
 
-impl Place {
+impl PartitionReplay {
     fn reached(&mut self, at_ms: i64) {
         self.since.get_or_insert(at_ms);
-        self.progress.clock(at_ms);
+        self.progress.advance_to(at_ms);
     }
 }
 
 /// A rule that runs.
 #[derive(Debug)]
-struct Run {
+struct RuleReplay {
     /// Which of the consumers reads for it.
     consumer: usize,
     plan: RulePlan,
     params: Option<RuleParams>,
-    groups: BTreeMap<Group, Held>,
+    groups: BTreeMap<Group, GroupReplay>,
     decided: Option<i64>,
     observed: Option<i64>,
-    tally: Tally,
+    tally: RuleTally,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct GroupReplay {
     state: GroupState,
     buckets: BTreeMap<i64, Aggregate>,
     /// The record of the last notification.
@@ -135,27 +135,31 @@ impl Replay {
             for (uid, plan) in plans {
                 if failed.iter().all(|problem| problem.rule != uid) {
                     topics.extend(plan.topics.iter().cloned());
-                    runs.insert(uid, Run::new(plan, consumers.len()));
+                    runs.insert(uid, RuleReplay::new(plan, consumers.len()));
                 }
             }
-            consumers.push(Consumer { engine, topics, partitions: BTreeMap::new() });
+            consumers.push(ConsumerReplay { engine, topics, partitions: BTreeMap::new() });
             problems.extend(failed);
         }
         (Self { consumers, rules: runs, dropped: BTreeMap::new(), records: Vec::new() }, problems)
     }
 
     /// What is known of a partition by each consumer that reads its topic.
-    fn places(&mut self, topic: &str, partition: i32) -> impl Iterator<Item = (&Engine, &mut Place)> {
+    fn partitions_of(
+        &mut self,
+        topic: &str,
+        partition: i32,
+    ) -> impl Iterator<Item = (&Engine, &mut PartitionReplay)> {
         let reading = self.consumers.iter_mut().filter(move |it| it.topics.contains(topic));
-        reading.map(move |Consumer { engine, partitions, .. }| {
+        reading.map(move |ConsumerReplay { engine, partitions, .. }| {
             (&*engine, partitions.entry((topic.to_owned(), partition)).or_default())
         })
     }
 
     /// Says that there is such a partition: nothing is decided before it has a record or progress. One that is not named
     /// is known from its first record on.
-    pub fn open(&mut self, topic: &str, partition: i32) {
-        self.places(topic, partition).for_each(drop);
+    pub fn add_partition(&mut self, topic: &str, partition: i32) {
+        self.partitions_of(topic, partition).for_each(drop);
     }
 
     /// Takes a record of a partition, in the order of its offsets, whose timestamp is a producer's. Where rules decode it
@@ -169,12 +173,12 @@ impl Replay {
     #[must_use]
     pub fn push_appended(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> Folded {
         let mut all = Folded::default();
-        for (engine, place) in self.places(record.topic, record.partition) {
-            let folded = engine.add(&mut place.fold, record);
+        for (engine, partition_replay) in self.partitions_of(record.topic, record.partition) {
+            let folded = engine.add(&mut partition_replay.fold, record);
             if let Some(time) = folded.time_ms {
-                place.since.get_or_insert(time);
-                place.newest = place.newest.max(Some(time));
-                place.progress.record(time, appended_ms);
+                partition_replay.since.get_or_insert(time);
+                partition_replay.newest = partition_replay.newest.max(Some(time));
+                partition_replay.progress.record(time, appended_ms);
             }
             all.matched += folded.matched;
             all.time_ms = all.time_ms.max(folded.time_ms);
@@ -184,20 +188,24 @@ impl Replay {
     }
 
     /// Moves a partition's event time on without a record, as a partition that is read to its end goes on by the clock.
-    pub fn progress(&mut self, topic: &str, partition: i32, at_ms: i64) {
-        self.places(topic, partition).for_each(|(_, place)| place.reached(at_ms));
+    pub fn advance_partition(&mut self, topic: &str, partition: i32, at_ms: i64) {
+        self.partitions_of(topic, partition)
+            .for_each(|(_, partition_replay)| partition_replay.reached(at_ms));
     }
 
     /// Decides all that the partitions' event time allows. In event-time order; each call goes on where the one before
     /// ended. For records that are not late it makes no difference when it is called.
-    pub fn decide(&mut self) -> Vec<Event> {
+    pub fn decide(&mut self) -> Vec<ReplayEvent> {
         let partitions = self.consumers.iter_mut().enumerate().flat_map(|(at, consumer)| {
-            consumer.partitions.iter_mut().map(move |((topic, _), place)| (at, topic, place))
+            consumer
+                .partitions
+                .iter_mut()
+                .map(move |((topic, _), partition_replay)| (at, topic, partition_replay))
         });
-        for (consumer, topic, place) in partitions {
-            let taken = place.fold.take();
+        for (consumer, topic, partition_replay) in partitions {
+            let taken = partition_replay.fold.take();
             for dropped in taken.dropped {
-                let reads = |run: &Run| run.consumer == consumer && run.plan.topics.contains(topic);
+                let reads = |run: &RuleReplay| run.consumer == consumer && run.plan.topics.contains(topic);
                 let concerned = match dropped.rule {
                     Some(rule) => vec![rule],
                     None => self.rules.iter().filter(|(_, run)| reads(run)).map(|(uid, _)| *uid).collect(),
@@ -219,7 +227,7 @@ impl Replay {
             if let Some(run) = self.rules.get_mut(&matched.rule) {
                 run.tally.matched += 1;
             }
-            events.push(Event {
+            events.push(ReplayEvent {
                 time_ms: matched.sample.at.time.as_millisecond(),
                 rule: matched.rule,
                 group: matched.group,
@@ -232,16 +240,17 @@ impl Replay {
         for (uid, run) in &mut self.rules {
             let known = self.consumers.get(run.consumer).into_iter().flat_map(|it| &it.partitions);
             let read = known.filter(|((topic, _), _)| run.plan.topics.contains(topic));
-            let read: Vec<&Place> = read.map(|(_, place)| place).collect();
+            let read: Vec<&PartitionReplay> = read.map(|(_, partition_replay)| partition_replay).collect();
             let Some(params) = run.params else { continue };
-            let progress = read.iter().map(|place| place.progress.at());
+            let progress = read.iter().map(|partition_replay| partition_replay.progress.at());
             if let Some(to) = params.moved(run.decided, progress, i64::MAX) {
-                let observed =
-                    run.observed.or_else(|| decide::observed(read.iter().map(|place| place.since)));
+                let observed = run
+                    .observed
+                    .or_else(|| decide::observed(read.iter().map(|partition_replay| partition_replay.since)));
                 run.decide(*uid, &params, Reached { to, observed }, &mut events);
             }
         }
-        let at = |event: &Event| event.last.as_ref().map(|last| last.at.clone());
+        let at = |event: &ReplayEvent| event.last.as_ref().map(|last| last.at.clone());
         events
             .sort_by(|a, b| (a.time_ms, a.rule, &a.group, at(a)).cmp(&(b.time_ms, b.rule, &b.group, at(b))));
         events
@@ -249,10 +258,10 @@ impl Replay {
 
     /// Moves all partitions on to this instant and decides up to there; without one, to where all that was counted is
     /// decided.
-    pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<Event> {
+    pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<ReplayEvent> {
         if let Some(until) = until_ms.or_else(|| self.end()) {
-            for place in self.consumers.iter_mut().flat_map(|it| it.partitions.values_mut()) {
-                place.reached(until);
+            for partition_replay in self.consumers.iter_mut().flat_map(|it| it.partitions.values_mut()) {
+                partition_replay.reached(until);
             }
         }
         self.decide()
@@ -261,13 +270,16 @@ impl Replay {
     /// The instant at which every bucket that has a record by now is decided.
     fn end(&self) -> Option<i64> {
         let partitions = self.consumers.iter().flat_map(|it| it.partitions.values());
-        let last = partitions.filter_map(|place| place.progress.at().max(place.newest)).max()?;
-        let wait = |run: &Run| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
+        let last = partitions
+            .filter_map(|partition_replay| partition_replay.progress.at().max(partition_replay.newest))
+            .max()?;
+        let wait =
+            |run: &RuleReplay| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
         Some(last.saturating_add(self.rules.values().map(wait).max().unwrap_or(0)))
     }
 
     /// What became of a rule's records, as far as [`Replay::decide`] has looked at them.
-    pub fn tally(&self, rule: Uuid) -> Option<Tally> {
+    pub fn tally(&self, rule: Uuid) -> Option<RuleTally> {
         self.rules.get(&rule).map(|run| run.tally)
     }
 
@@ -277,12 +289,12 @@ impl Replay {
     }
 }
 
-impl Run {
+impl RuleReplay {
     fn new(plan: &RulePlan, consumer: usize) -> Self {
-        let params = RuleParams::of(plan);
+        let params = RuleParams::from_plan(plan);
         let mut groups = BTreeMap::new();
         for group in decide::expected_groups(plan) {
-            groups.insert(group, Held { state: GroupState::expected(), ..Held::default() });
+            groups.insert(group, GroupReplay { state: GroupState::expected(), ..GroupReplay::default() });
         }
         Self {
             consumer,
@@ -291,7 +303,7 @@ impl Run {
             groups,
             decided: None,
             observed: None,
-            tally: Tally::default(),
+            tally: RuleTally::default(),
         }
     }
 
@@ -312,7 +324,7 @@ impl Run {
         }
     }
 
-    fn decide(&mut self, rule: Uuid, params: &RuleParams, reached: Reached, events: &mut Vec<Event>) {
+    fn decide(&mut self, rule: Uuid, params: &RuleParams, reached: Reached, events: &mut Vec<ReplayEvent>) {
         let decided = self.decided.replace(reached.to);
         self.observed = reached.observed;
         self.groups.retain(|group, held| {
@@ -338,9 +350,9 @@ impl Run {
     }
 }
 
-impl Held {
+impl GroupReplay {
     /// What is told of a decision; nothing where nobody is.
-    fn event(&mut self, rule: Uuid, group: &Group, decision: Decision) -> Option<Event> {
+    fn event(&mut self, rule: Uuid, group: &Group, decision: Decision) -> Option<ReplayEvent> {
         let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
         let first = window().next().map(|(_, it)| it.first.clone());
         let last = window().next_back().map(|(_, it)| it.last.clone());
@@ -349,7 +361,7 @@ impl Held {
         for (_, it) in window() {
             merge_top(&mut top, it.top.clone());
         }
-        decision.notify.then(|| Event {
+        decision.notify.then(|| ReplayEvent {
             time_ms: decision.at_ms,
             rule,
             group: group.clone(),

@@ -19,7 +19,7 @@ const CUT: &str = "…";
 
 /// A sample of the record.
 pub fn sample(record: &Record<'_>) -> Sample {
-    Sample { at: record.raw.at(), value: cut(&record.value.to_json()) }
+    Sample { at: record.raw.record_ref(), value: cut(&record.value.to_json()) }
 }
 
 /// About how many bytes of memory a sample holds.

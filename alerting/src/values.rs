@@ -68,12 +68,12 @@ pub(crate) fn rank(value: &str) -> u64 {
 }
 
 /// A number as a text that reads back to it: `20`, `0.5`, `1e300`.
-pub(crate) fn text(number: f64) -> String {
+pub(crate) fn number_to_text(number: f64) -> String {
     let plain = number == 0.0 || (1e-6..1e15).contains(&number.abs());
     if plain { number.to_string() } else { format!("{number:e}") }
 }
 
 /// What [`text`] wrote.
-pub(crate) fn number(text: &str) -> f64 {
+pub(crate) fn text_to_number(text: &str) -> f64 {
     text.parse().unwrap_or(f64::NAN)
 }

@@ -18,7 +18,7 @@ pub struct Buckets {
 impl Buckets {
     /// Buckets for a window of this length: `width = max(1 s, min(window / 60, 5 s), ceil(window / 720))` and
     /// `count = clamp(window / width, 1, 720)`.
-    pub fn of(window: Millis) -> Self {
+    pub fn for_window(window: Millis) -> Self {
         let window = window.0.max(1);
         let width =
             (window / 60).min(5_000).max(window.div_euclid(720) + i64::from(window % 720 != 0)).max(1_000);
@@ -73,14 +73,14 @@ mod tests {
             ("2h", 10_000, 720),
             ("24h", 120_000, 720),
         ] {
-            let buckets = Buckets::of(Millis::parse(window).unwrap());
+            let buckets = Buckets::for_window(Millis::parse(window).unwrap());
             assert_eq!((buckets.width(), buckets.count()), (width, count), "{window}");
         }
     }
 
     #[test]
     fn buckets_are_aligned_to_the_epoch_before_it_too() {
-        let buckets = Buckets::of(Millis::from_secs(60));
+        let buckets = Buckets::for_window(Millis::from_secs(60));
         assert_eq!(buckets.start_of(1_999), 1_000);
         assert_eq!(buckets.start_of(2_000), 2_000);
         assert_eq!(buckets.start_of(-1), -1_000);

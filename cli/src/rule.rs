@@ -10,11 +10,11 @@ pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use alerting::alert_data::{ShownRecords, Subject};
 use alerting::decode::{DecodeError, Decoder};
 use alerting::document::Document;
 use alerting::record::RawRecord;
-use alerting::replay::{Event, Replay};
-use alerting::tell::{Shown, Subject};
+use alerting::replay::{Replay, ReplayEvent};
 use anyhow::{Context as _, bail};
 use domain::{DropReason, EventTime, Format, Plan, PlanBody, RulePlan};
 use jiff::Timestamp;
@@ -138,7 +138,8 @@ impl Run {
     pub(crate) fn needs_no_time(&self) -> bool {
         let mut rules = self.rules().filter_map(|(_, plan)| rule(plan));
         rules.all(|rule| {
-            rule.source.reading.event_time.is_some() || alerting::decide::RuleParams::of(rule).is_none()
+            rule.source.reading.event_time.is_some()
+                || alerting::decide::RuleParams::from_plan(rule).is_none()
         })
     }
 
@@ -240,7 +241,8 @@ impl Run {
             Subject { namespace: &plan.namespace, name: &plan.name, uid: plan.uid, plan: rule(plan)? };
         let data = match (&event.decision, &event.last) {
             (Some(decision), last) => {
-                let shown = Shown { first: event.first.as_ref(), last: last.as_ref(), top: &event.top };
+                let shown =
+                    ShownRecords { first: event.first.as_ref(), last: last.as_ref(), top: &event.top };
                 subject.alert(&event.group, decision, shown)
             }
             (None, Some(record)) => subject.record(&event.group, record),

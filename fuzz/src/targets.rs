@@ -2,7 +2,7 @@
 
 use alerting::decode::{DecodeReason, Decoded, Decoder};
 use alerting::document::Document;
-use alerting::fold::Rule;
+use alerting::fold::CompiledRule;
 use alerting::matching::Matcher;
 use alerting::record::{Header, RawRecord, Record};
 use alerting::replay::Replay;
@@ -128,12 +128,12 @@ pub fn plan(data: &[u8]) {
     let again: Plan = serde_json::from_str(&text).expect("and read");
     assert_eq!(again.revision(), plan.revision(), "{text}");
     if let PlanBody::AlertRule(rule) = &plan.body {
-        run(&plan, rule);
+        replay_rule(&plan, rule);
     }
 }
 
-fn run(plan: &Plan, rule: &RulePlan) {
-    if let Err(errors) = Rule::compile(plan.uid, rule) {
+fn replay_rule(plan: &Plan, rule: &RulePlan) {
+    if let Err(errors) = CompiledRule::compile(plan.uid, rule) {
         assert!(!errors.is_empty());
     }
     let (mut replay, _) = Replay::new([(plan.uid, rule)]);

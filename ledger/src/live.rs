@@ -71,7 +71,7 @@ impl Live {
         observed: Option<i64>,
         woken: Option<String>,
     ) -> Self {
-        let params = object.rule().and_then(RuleParams::of);
+        let params = object.rule().and_then(RuleParams::from_plan);
         let (current, surveyed, numbers) = (false, None, Numbers::default());
         Self { object, params, decided, observed, woken, current, surveyed, numbers }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alerting::fold::Partition;
+use alerting::fold::PartitionFold;
 use domain::RecordRef;
 
 use crate::records::{Dice, raw};
@@ -22,7 +22,7 @@ struct Seen {
 
 pub(crate) fn figures() {
     let engine = engine(["record.n > 0".to_owned()], &[("user", "record.user")]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let mut expected: BTreeMap<(String, i64), Seen> = BTreeMap::new();
     let dice = &mut Dice(11);
     for offset in 0..EVENTS as i64 {

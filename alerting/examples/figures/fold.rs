@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use alerting::fold::{Engine, Partition};
+use alerting::fold::{Engine, PartitionFold};
 
 use crate::records::{Dice, raw};
 use crate::rules::engine;
@@ -34,9 +34,9 @@ fn measure(groups: usize, text: usize) {
     // The same decoding and matching, and nothing to count.
     let other = engine(["record.user == ''".to_owned()], &[("user", "record.user")]);
     let dice = &mut Dice(3);
-    let (mut partition, mut uncounted) = (Partition::default(), Partition::default());
+    let (mut partition, mut uncounted) = (PartitionFold::default(), PartitionFold::default());
     let before = held();
-    let fill = |partition: &mut Partition, from: usize| {
+    let fill = |partition: &mut PartitionFold, from: usize| {
         for group in 0..groups {
             add(&matching, partition, &value(group as u64, text), from + group);
         }
@@ -90,7 +90,7 @@ fn measure(groups: usize, text: usize) {
     }
 }
 
-fn add(engine: &Engine, partition: &mut Partition, value: &[u8], offset: usize) {
+fn add(engine: &Engine, partition: &mut PartitionFold, value: &[u8], offset: usize) {
     black_box(engine.add(partition, &raw(value, offset as i64, 1_000)).decoded().unwrap());
 }
 

@@ -17,7 +17,7 @@ pub struct Reached {
 
 /// What a step of a group came to.
 #[derive(Debug, Default)]
-pub struct Step {
+pub struct GroupDecisions {
     /// What was decided.
     pub decisions: Vec<Decision>,
     /// Up to where all is decided now.
@@ -41,7 +41,7 @@ pub fn decide(
     decided: Option<i64>,
     Reached { to, observed }: Reached,
     most: usize,
-) -> Step {
+) -> GroupDecisions {
     let first = buckets.first().map_or(to, |bucket| bucket.start_ms);
     // A count may be for a bucket before anything was decided: whatever came before it was without records.
     let from = decided.unwrap_or_else(|| first.min(observed.unwrap_or(to)).min(to));
@@ -49,12 +49,12 @@ pub fn decide(
     let keep = params.keep_from(to);
     let kept = buckets.split_at(buckets.partition_point(|bucket| bucket.start_ms < keep)).1;
     if kept.is_empty() && state.is_blank() {
-        return Step { decisions, to, keep, next: None, is_over: true };
+        return GroupDecisions { decisions, to, keep, next: None, is_over: true };
     }
     // When its last bucket has left the window, there is something to remove.
     let empty = kept.last().map(|bucket| params.left_at(bucket.start_ms));
     let change = next_due(params, state, kept, observed, to);
-    Step { decisions, to, keep, next: [change, empty].into_iter().flatten().min(), is_over: false }
+    GroupDecisions { decisions, to, keep, next: [change, empty].into_iter().flatten().min(), is_over: false }
 }
 
 impl RuleParams {

@@ -1,6 +1,6 @@
 //! Decides, in the hub, when a group's counts are an alert: a state machine over bucket boundaries.
 //!
-//! At every boundary `E` (a multiple of the bucket's width) in order, with what [`Test`] sees in the window before `E`:
+//! At every boundary `E` (a multiple of the bucket's width) in order, with what [`WindowTest`] sees in the window before `E`:
 //!
 //! - quiet and the condition holds: *pending* since the first such boundary `P`; one at which it does not hold forgets `P`;
 //! - pending at `E >= P + for` (at once without `for`): an episode begins, `since = P`, its first bucket is the one that
@@ -28,12 +28,12 @@ use std::collections::BTreeMap;
 
 use domain::{AlertKind, Condition, Extras, Millis, RulePlan, Sample};
 
-pub use condition::{SEEN_KEPT, Test};
-pub use group::{Reached, Step, decide, observed};
+pub use condition::{SEEN_KEPT, WindowTest};
+pub use group::{GroupDecisions, Reached, decide, observed};
 pub use state::{Episode, GroupState};
 
 use crate::window::Buckets;
-use walk::{Walk, Window};
+use walk::{BoundaryWalk, WindowSums};
 
 /// How long an alert of a condition without a window outlives its last record where the rule says neither
 /// `resolve.after` nor `repeatInterval`, ms.
@@ -59,7 +59,7 @@ pub struct Bucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleParams {
     buckets: Buckets,
-    test: Test,
+    test: WindowTest,
     hold: i64,
     repeat: Option<i64>,
     repeat_factor: i64,
@@ -74,19 +74,19 @@ pub struct RuleParams {
 impl RuleParams {
     /// The parameters of a rule that has alerts; none for a rule that speaks for each record (`Any` with neither
     /// `repeatInterval` nor `resolve`).
-    pub fn of(plan: &RulePlan) -> Option<Self> {
+    pub fn from_plan(plan: &RulePlan) -> Option<Self> {
         let repeat = plan.repeat_interval.map(|interval| interval.0.max(1));
         let alone = plan.repeat_interval.is_none() && plan.resolve.is_none();
         if plan.condition == Condition::Any && alone {
             return None;
         }
         let window = plan.condition.window();
-        let buckets = Buckets::of(window.unwrap_or(Millis::from_secs(1)));
+        let buckets = Buckets::for_window(window.unwrap_or(Millis::from_secs(1)));
         let said = plan.resolve.and_then(|resolve| resolve.after).map(|after| after.0.max(0));
         let lasts = if window.is_some() { buckets.span() } else { repeat.unwrap_or(RESOLVE_AFTER) };
         Some(Self {
             buckets,
-            test: Test::of(&plan.condition, plan.resolve.and_then(|resolve| resolve.below)),
+            test: WindowTest::from_condition(&plan.condition, plan.resolve.and_then(|resolve| resolve.below)),
             hold: plan.policy.hold.0.max(0),
             repeat,
             repeat_factor: plan.policy.repeat_factor.max(1_000),
@@ -179,12 +179,12 @@ pub struct Decision {
     /// Whether to tell anybody: false for a resolution of which the rule does not want to hear.
     pub notify: bool,
     /// What the condition saw; nothing for conditions that only count.
-    pub seen: Option<Box<Seen>>,
+    pub seen: Option<Box<SeenValues>>,
 }
 
 /// What a condition saw at a boundary, for texts.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Seen {
+pub struct SeenValues {
     /// The value that matters: the new one, the number of distinct ones, the share.
     pub value: String,
     /// The one before it: the value, the number, the count of the window before.
@@ -211,7 +211,7 @@ fn advance_at_most(
     (decided_from_ms, decided_to_ms): (i64, i64),
     most: usize,
 ) -> (Vec<Decision>, i64) {
-    let mut walk = Walk::new(params, buckets, observed_ms, decided_from_ms);
+    let mut walk = BoundaryWalk::new(params, buckets, observed_ms, decided_from_ms);
     let mut decisions = Vec::new();
     while let Some(window) = walk.next(state, decided_to_ms) {
         decisions.extend(step(params, state, window));
@@ -245,7 +245,7 @@ fn next_due(
     observed_ms: Option<i64>,
     decided_to_ms: i64,
 ) -> Option<i64> {
-    let mut walk = Walk::new(params, buckets, observed_ms, decided_to_ms);
+    let mut walk = BoundaryWalk::new(params, buckets, observed_ms, decided_to_ms);
     let mut after = state.clone();
     while let Some(window) = walk.next(&after, i64::MAX) {
         let boundary = window.end;
@@ -258,11 +258,11 @@ fn next_due(
 }
 
 /// One boundary of the state machine.
-fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Option<Decision> {
+fn step(params: &RuleParams, state: &mut GroupState, window: &WindowSums<'_>) -> Option<Decision> {
     let boundary = window.end;
-    let look = params.test.look(state, window);
+    let result = params.test.evaluate(state, window);
     let (kind, episode) = match &mut state.episode {
-        None if !look.holds => {
+        None if !result.holds => {
             state.pending_ms = None;
             return None;
         }
@@ -285,7 +285,7 @@ fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Opt
             }
             (AlertKind::Firing, episode)
         }
-        Some(episode) if look.stays => {
+        Some(episode) if result.stays => {
             episode.false_since_ms = None;
             if params.wait(episode.repeats).is_none_or(|wait| boundary < episode.notified_ms + wait) {
                 return None;
@@ -312,13 +312,13 @@ fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Opt
         window_start_ms: params.buckets.window_start(boundary),
         window_end_ms: boundary,
         notify: kind != AlertKind::Resolved || params.notify_resolved,
-        seen: look.seen,
+        seen: result.seen,
     })
 }
 
 /// The groups that a rule watches though they were never seen: those that it names, and the one of a rule without groups.
 pub fn expected_groups(plan: &RulePlan) -> Vec<Group> {
-    let watches = RuleParams::of(plan).is_some_and(|params| params.watches());
+    let watches = RuleParams::from_plan(plan).is_some_and(|params| params.watches());
     match &plan.condition {
         _ if !watches => Vec::new(),
         _ if plan.group_by.is_empty() => vec![Group::new()],

@@ -29,7 +29,7 @@ fn frequency(count: i64, window: &str, repeat: Option<&str>, after: Option<&str>
     let window = Millis::parse(window).unwrap();
     let resolve =
         Resolve { after: after.map(|text| Millis::parse(text).unwrap()), notify: true, below: None };
-    RuleParams::of(&plan(Condition::Frequency { count, window }, repeat, Some(resolve))).unwrap()
+    RuleParams::from_plan(&plan(Condition::Frequency { count, window }, repeat, Some(resolve))).unwrap()
 }
 
 fn counts(buckets: &[(i64, i64)]) -> Vec<Bucket> {
@@ -128,18 +128,18 @@ fn after_it_is_resolved_it_may_fire_again() {
 #[test]
 fn a_resolution_is_silent_unless_the_rule_wants_to_hear_of_it() {
     let condition = Condition::Frequency { count: 1, window: Millis::from_secs(60) };
-    let params = RuleParams::of(&plan(condition, None, None)).unwrap();
+    let params = RuleParams::from_plan(&plan(condition, None, None)).unwrap();
     let decisions = advance(&params, &mut GroupState::default(), &counts(&[(10_000, 1)]), None, 0, 400_000);
     assert_eq!(decisions.iter().map(|it| it.notify).collect::<Vec<_>>(), vec![true, false]);
 }
 
 #[test]
 fn any_is_an_alert_only_with_a_repeat_or_a_resolution() {
-    assert_eq!(RuleParams::of(&plan(Condition::Any, None, None)), None);
-    let params = RuleParams::of(&plan(Condition::Any, Some("1h"), None)).unwrap();
+    assert_eq!(RuleParams::from_plan(&plan(Condition::Any, None, None)), None);
+    let params = RuleParams::from_plan(&plan(Condition::Any, Some("1h"), None)).unwrap();
     assert_eq!(told(&params, &[(10_000, 1)], 10_000_000), vec![(FIRING, 11, 1), (RESOLVED, 12 + 3600, 0)]);
     let resolve = Resolve { after: None, notify: true, below: None };
-    let params = RuleParams::of(&plan(Condition::Any, None, Some(resolve))).unwrap();
+    let params = RuleParams::from_plan(&plan(Condition::Any, None, Some(resolve))).unwrap();
     assert_eq!(
         told(&params, &[(10_000, 1), (300_000, 5)], 10_000_000),
         vec![(FIRING, 11, 1), (RESOLVED, 302 + 300, 0)]
@@ -183,7 +183,7 @@ fn three(change: impl FnOnce(&mut RulePlan)) -> RuleParams {
     let mut plan = plan(Condition::Frequency { count: 3, window: Millis::from_secs(60) }, None, None);
     plan.resolve = Some(Resolve { after: Some(Millis(0)), notify: true, below: None });
     change(&mut plan);
-    RuleParams::of(&plan).unwrap()
+    RuleParams::from_plan(&plan).unwrap()
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn each_repeat_waits_longer_than_the_one_before_up_to_a_day() {
 #[test]
 fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() {
     let condition = Condition::NewValue { path: "record.v".into(), learn_for: Millis(0) };
-    let params = RuleParams::of(&plan(condition, None, None)).unwrap();
+    let params = RuleParams::from_plan(&plan(condition, None, None)).unwrap();
     let bucket = |second: i64, value: String| Bucket {
         start_ms: second * 1_000,
         count: 1,
@@ -274,7 +274,7 @@ fn brute(params: &RuleParams, buckets: &BTreeMap<i64, i64>, from: i64, to: i64) 
     let mut boundary = from + width;
     while boundary <= to {
         let count: i64 = (1..=n).filter_map(|back| buckets.get(&(boundary - back * width))).sum();
-        let Test::Frequency { count: least, .. } = params.test else { panic!("a frequency") };
+        let WindowTest::Frequency { count: least, .. } = params.test else { panic!("a frequency") };
         let holds = count >= least;
         let mut tell = |kind, since: i64| {
             decisions.push(Decision {
@@ -336,7 +336,7 @@ fn params() -> impl Strategy<Value = RuleParams> {
             let mut plan = plan(Condition::Frequency { count, window: Millis(window) }, None, None);
             plan.repeat_interval = repeat.map(Millis);
             plan.resolve = Some(Resolve { after: after.map(Millis), notify, below: None });
-            RuleParams::of(&plan).unwrap()
+            RuleParams::from_plan(&plan).unwrap()
         })
 }
 

@@ -11,7 +11,7 @@ use super::{Bucket, GroupState, RuleParams};
 
 /// What the window before a boundary holds.
 #[derive(Debug)]
-pub(super) struct Window<'a> {
+pub(super) struct WindowSums<'a> {
     /// The boundary.
     pub(super) end: i64,
     /// Matched records.
@@ -28,7 +28,7 @@ pub(super) struct Window<'a> {
     pub(super) ready: bool,
 }
 
-pub(super) struct Walk<'a> {
+pub(super) struct BoundaryWalk<'a> {
     params: &'a RuleParams,
     buckets: &'a [Bucket],
     observed: Option<i64>,
@@ -41,12 +41,12 @@ pub(super) struct Walk<'a> {
     left: usize,
     /// Buckets before this index have entered the window at `at`.
     entered: usize,
-    window: Window<'a>,
+    window: WindowSums<'a>,
     /// In how many buckets of the window each value is.
     values: HashMap<&'a str, usize>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BoundaryWalk<'a> {
     pub(super) fn new(
         params: &'a RuleParams,
         buckets: &'a [Bucket],
@@ -55,7 +55,8 @@ impl<'a> Walk<'a> {
     ) -> Self {
         debug_assert!(buckets.is_sorted_by_key(|bucket| bucket.start_ms), "buckets are sorted");
         let at = params.buckets.start_of(from);
-        let window = Window { end: at, count: 0, before: 0, of: 0, distinct: 0, newest: None, ready: false };
+        let window =
+            WindowSums { end: at, count: 0, before: 0, of: 0, distinct: 0, newest: None, ready: false };
         Self {
             params,
             buckets,
@@ -70,7 +71,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn next(&mut self, state: &GroupState, to: i64) -> Option<&Window<'a>> {
+    pub(super) fn next(&mut self, state: &GroupState, to: i64) -> Option<&WindowSums<'a>> {
         let at = self.candidate(state)?;
         if at > to {
             return None;

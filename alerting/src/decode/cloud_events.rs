@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{DecodeError, json};
-use crate::document::{Data, Document, View};
+use crate::document::{Document, DocumentView, NodeData};
 use crate::record::RawRecord;
 
 /// Attributes that every event has.
@@ -54,7 +54,7 @@ pub(super) fn structured<'d>(
     record: &RawRecord<'_>,
     bytes: &'d [u8],
     into: &'d mut Document,
-) -> Result<View<'d>, DecodeError> {
+) -> Result<DocumentView<'d>, DecodeError> {
     if let Some(media_type) = content_type(record).map(essence)
         && media_type.starts_with(STRUCTURED)
         && media_type != "application/cloudevents+json"
@@ -67,10 +67,12 @@ pub(super) fn structured<'d>(
         return Err(DecodeError::malformed(message));
     }
     let view = json::decode(bytes, into)?;
-    let Data::Map(event) = view.root().data() else { return Err(not_an_event("the JSON text is no object")) };
+    let NodeData::Map(event) = view.root().data() else {
+        return Err(not_an_event("the JSON text is no object"));
+    };
     for name in REQUIRED {
         match event.get_text(name).map(|node| node.data()) {
-            Some(Data::Text(value)) => check(name, value)?,
+            Some(NodeData::Text(value)) => check(name, value)?,
             Some(_) => return Err(not_an_event(&format!("{name} is no text"))),
             None => return Err(not_an_event(&format!("{name} is missing"))),
         }
@@ -79,7 +81,10 @@ pub(super) fn structured<'d>(
 }
 
 /// An event in binary mode.
-pub(super) fn binary<'d>(record: &RawRecord<'d>, into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+pub(super) fn binary<'d>(
+    record: &RawRecord<'d>,
+    into: &'d mut Document,
+) -> Result<DocumentView<'d>, DecodeError> {
     for name in REQUIRED {
         let given = record.headers.iter().any(|(header, _)| header.strip_prefix(PREFIX) == Some(name));
         match record.header_text(&format!("{PREFIX}{name}")) {
@@ -126,7 +131,7 @@ fn event<'r>(
         let text = std::str::from_utf8(data).unwrap_or_default();
         builder.name(&mut map, "data");
         if !json::parse(text, &mut builder, scratch) {
-            let error = json::refused(data).err();
+            let error = json::parse_with_serde(data).err();
             return Err(error.unwrap_or_else(|| DecodeError::malformed("data: not a JSON text")));
         }
         text

@@ -6,13 +6,13 @@
 use serde_json::Value;
 
 use super::{DecodeError, DecodeReason};
-use crate::document::{Builder, Document, Open, View};
+use crate::document::{Builder, Document, DocumentView, OpenMap};
 
 /// How deep lists and maps may be nested.
 const MAX_DEPTH: u32 = 128;
 
 /// Decodes one JSON text.
-pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<DocumentView<'d>, DecodeError> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let mut scratch = std::mem::take(&mut into.scratch);
         let parsed = parse(text, &mut into.build(), &mut scratch);
@@ -22,14 +22,14 @@ pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<View
         }
     }
     // It knows where and why; both parsers accept the same texts.
-    let value = refused(bytes)?;
+    let value = parse_with_serde(bytes)?;
     into.build().value(&value);
     Ok(into.view(""))
 }
 
 /// What serde_json says of a text that [`parse`] does not accept.
 #[cold]
-pub(super) fn refused(bytes: &[u8]) -> Result<Value, DecodeError> {
+pub(super) fn parse_with_serde(bytes: &[u8]) -> Result<Value, DecodeError> {
     if bytes.is_empty() {
         let message = "an empty value is not a JSON text; only null is a tombstone".to_owned();
         return Err(DecodeError { reason: DecodeReason::Empty, message });
@@ -49,11 +49,11 @@ pub(super) fn refused(bytes: &[u8]) -> Result<Value, DecodeError> {
 
 /// Whether it is one JSON text, which nobody looks into.
 pub(super) fn accepts(bytes: &[u8], scratch: &mut String) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &mut Nothing, scratch))
+    std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &mut Discard, scratch))
 }
 
 /// Appends the text's value; nothing usable where it is not one JSON text.
-pub(super) fn parse(text: &str, into: &mut impl Sink, scratch: &mut String) -> bool {
+pub(super) fn parse(text: &str, into: &mut impl ValueSink, scratch: &mut String) -> bool {
     let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, into, scratch };
     parser.space();
     parser.value().is_some() && {
@@ -63,7 +63,7 @@ pub(super) fn parse(text: &str, into: &mut impl Sink, scratch: &mut String) -> b
 }
 
 /// Where values go.
-pub(super) trait Sink {
+pub(super) trait ValueSink {
     /// A map that is not closed yet.
     type Map;
     fn null(&mut self);
@@ -82,9 +82,9 @@ pub(super) trait Sink {
 }
 
 /// Forgets all.
-struct Nothing;
+struct Discard;
 
-impl Sink for Nothing {
+impl ValueSink for Discard {
     type Map = ();
     #[inline]
     fn null(&mut self) {}
@@ -116,8 +116,8 @@ impl Sink for Nothing {
     fn close_map(&mut self, (): &(), _: &str) {}
 }
 
-impl Sink for Builder<'_> {
-    type Map = Open;
+impl ValueSink for Builder<'_> {
+    type Map = OpenMap;
     #[inline]
     fn null(&mut self) {
         Builder::null(self);
@@ -155,19 +155,19 @@ impl Sink for Builder<'_> {
         Builder::close_list(self, open, len);
     }
     #[inline]
-    fn open_map(&mut self) -> Open {
+    fn open_map(&mut self) -> OpenMap {
         Builder::open_map(self)
     }
     #[inline]
-    fn name(&mut self, map: &mut Open, name: &str) {
+    fn name(&mut self, map: &mut OpenMap, name: &str) {
         Builder::name(self, map, name);
     }
     #[inline]
-    fn source_name(&mut self, map: &mut Open, name: &[u8], start: usize) {
+    fn source_name(&mut self, map: &mut OpenMap, name: &[u8], start: usize) {
         Builder::source_name(self, map, name, start);
     }
     #[inline]
-    fn close_map(&mut self, map: &Open, source: &str) {
+    fn close_map(&mut self, map: &OpenMap, source: &str) {
         Builder::close_map(self, map, source);
     }
 }
@@ -182,12 +182,12 @@ struct Parser<'p, B> {
 }
 
 /// Where a text is.
-enum Place {
+enum TextLocation {
     Source { start: usize, len: usize },
     Scratch,
 }
 
-impl<B: Sink> Parser<'_, B> {
+impl<B: ValueSink> Parser<'_, B> {
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -205,8 +205,8 @@ impl<B: Sink> Parser<'_, B> {
         match self.peek()? {
             b'"' => {
                 match self.string()? {
-                    Place::Source { start, len } => self.into.source_text(start, len),
-                    Place::Scratch => self.into.text(self.scratch),
+                    TextLocation::Source { start, len } => self.into.source_text(start, len),
+                    TextLocation::Scratch => self.into.text(self.scratch),
                 }
                 Some(())
             }
@@ -282,10 +282,10 @@ impl<B: Sink> Parser<'_, B> {
                     return None;
                 }
                 match self.string()? {
-                    Place::Source { start, len } => {
+                    TextLocation::Source { start, len } => {
                         self.into.source_name(&mut open, self.bytes.get(start..start + len)?, start);
                     }
-                    Place::Scratch => self.into.name(&mut open, self.scratch),
+                    TextLocation::Scratch => self.into.name(&mut open, self.scratch),
                 }
                 self.space();
                 if self.peek()? != b':' {
@@ -305,13 +305,13 @@ impl<B: Sink> Parser<'_, B> {
 
     /// From its quote on.
     #[inline]
-    fn string(&mut self) -> Option<Place> {
+    fn string(&mut self) -> Option<TextLocation> {
         let start = self.at + 1;
         self.at = self.plain_until(start)?;
         if self.bytes.get(self.at) == Some(&b'"') {
             let len = self.at - start;
             self.at += 1;
-            return Some(Place::Source { start, len });
+            return Some(TextLocation::Source { start, len });
         }
         self.escaped(start)
     }
@@ -335,14 +335,14 @@ impl<B: Sink> Parser<'_, B> {
     }
 
     #[cold]
-    fn escaped(&mut self, mut start: usize) -> Option<Place> {
+    fn escaped(&mut self, mut start: usize) -> Option<TextLocation> {
         self.scratch.clear();
         loop {
             self.scratch.push_str(self.text.get(start..self.at)?);
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
-                    return Some(Place::Scratch);
+                    return Some(TextLocation::Scratch);
                 }
                 b'\\' => {
                     self.at += 1;

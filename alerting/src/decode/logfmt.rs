@@ -6,24 +6,25 @@
 //! name without `=` is true. Of names that come again the last counts. Never: several lines.
 
 use super::DecodeError;
-use crate::document::{Builder, Document, View};
+use crate::document::{Builder, Document, DocumentView};
 
 /// Decodes one line.
-pub(super) fn decode<'d>(line: &'d str, into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+pub(super) fn decode<'d>(line: &'d str, into: &'d mut Document) -> Result<DocumentView<'d>, DecodeError> {
     let mut scratch = std::mem::take(&mut into.scratch);
-    let done = Line { text: line, bytes: line.as_bytes(), at: 0 }.pairs(&mut into.build(), &mut scratch);
+    let done =
+        LineParser { text: line, bytes: line.as_bytes(), at: 0 }.pairs(&mut into.build(), &mut scratch);
     into.scratch = scratch;
     done?;
     Ok(into.view(line))
 }
 
-struct Line<'l> {
+struct LineParser<'l> {
     text: &'l str,
     bytes: &'l [u8],
     at: usize,
 }
 
-impl Line<'_> {
+impl LineParser<'_> {
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -45,7 +46,7 @@ impl Line<'_> {
                 _ => {}
             }
             let start = self.at;
-            let end = self.run(|byte| byte == b'=');
+            let end = self.skip_word(|byte| byte == b'=');
             if self.peek() == Some(b'"') {
                 return Err(self.wrong("a quote in a name"));
             }
@@ -65,7 +66,7 @@ impl Line<'_> {
     }
 
     /// To the end of a run of bytes above the space, before a quote or what stops it.
-    fn run(&mut self, stops: impl Fn(u8) -> bool) -> usize {
+    fn skip_word(&mut self, stops: impl Fn(u8) -> bool) -> usize {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let ends = |byte: &u8| *byte <= b' ' || *byte == b'"' || stops(*byte);
         self.at += rest.iter().position(ends).unwrap_or(rest.len());
@@ -77,7 +78,7 @@ impl Line<'_> {
             return self.quoted(into, scratch);
         }
         let start = self.at;
-        let end = self.run(|_| false);
+        let end = self.skip_word(|_| false);
         if self.peek() == Some(b'"') {
             return Err(self.wrong("a quote in a value that does not begin with one"));
         }

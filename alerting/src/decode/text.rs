@@ -9,13 +9,13 @@ use std::sync::Arc;
 use regex_automata::dfa::onepass;
 
 use super::{DecodeError, DecodeReason};
-use crate::document::{Document, View};
-use crate::patterns::{self, Measured};
+use crate::document::{Document, DocumentView};
+use crate::patterns::{self, MeasuredRegex};
 
 /// A compiled expression with the names of its groups.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    measured: Arc<Measured>,
+    measured: Arc<MeasuredRegex>,
     /// For texts that are too long otherwise.
     one_pass: Option<Arc<onepass::DFA>>,
     /// Index and name.
@@ -36,7 +36,7 @@ pub enum PatternError {
 impl Pattern {
     /// Compiles an expression.
     pub fn compile(pattern: &str) -> Result<Self, PatternError> {
-        let measured = patterns::of_groups(pattern).map_err(PatternError::Invalid)?;
+        let measured = patterns::compile_capturing(pattern).map_err(PatternError::Invalid)?;
         let names: Vec<_> = measured
             .regex
             .capture_names()
@@ -56,7 +56,7 @@ pub(super) fn decode<'d>(
     pattern: &Pattern,
     text: &'d str,
     into: &'d mut Document,
-) -> Result<View<'d>, DecodeError> {
+) -> Result<DocumentView<'d>, DecodeError> {
     let not_found = || DecodeError::malformed("the pattern is not found in it");
     let longest = pattern.measured.longest();
     if text.len() > longest {
@@ -67,25 +67,25 @@ pub(super) fn decode<'d>(
             );
             return Err(DecodeError { reason: DecodeReason::TooLarge, message });
         };
-        let places = patterns::places(engine, text).ok_or_else(not_found)?;
-        return Ok(fields(pattern, text, into, |index| places.get(index).copied().flatten()));
+        let spans = patterns::group_spans(engine, text).ok_or_else(not_found)?;
+        return Ok(fields(pattern, text, into, |index| spans.get(index).copied().flatten()));
     }
     let regex = &pattern.measured.regex;
-    let mut places = regex.capture_locations();
-    regex.captures_read(&mut places, text).ok_or_else(not_found)?;
-    Ok(fields(pattern, text, into, |index| places.get(index)))
+    let mut spans = regex.capture_locations();
+    regex.captures_read(&mut spans, text).ok_or_else(not_found)?;
+    Ok(fields(pattern, text, into, |index| spans.get(index)))
 }
 
 fn fields<'d>(
     pattern: &Pattern,
     text: &'d str,
     into: &'d mut Document,
-    place: impl Fn(usize) -> Option<(usize, usize)>,
-) -> View<'d> {
+    span: impl Fn(usize) -> Option<(usize, usize)>,
+) -> DocumentView<'d> {
     let mut builder = into.build();
     let mut map = builder.open_map();
     for (index, name) in &pattern.names {
-        if let Some((start, end)) = place(*index) {
+        if let Some((start, end)) = span(*index) {
             builder.name(&mut map, name);
             builder.source_text(start, end - start);
         }

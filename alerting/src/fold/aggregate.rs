@@ -17,7 +17,9 @@ use crate::{
     paths::Path,
     record::Record,
     sample,
-    values::{TOP_KEPT, VALUES_KEPT, merge_top, merge_values, number, text, trim, values_kept},
+    values::{
+        TOP_KEPT, VALUES_KEPT, merge_top, merge_values, number_to_text, text_to_number, trim, values_kept,
+    },
 };
 
 /// What is counted of a (rule, group, bucket).
@@ -87,7 +89,7 @@ fn merge_extras(into: &mut Extras, more: Extras, kept: usize) {
 }
 
 fn merge_best(into: &mut Best, more: Best, beyond: fn(&f64, &f64) -> bool) {
-    let (held, new) = (number(&into.value), number(&more.value));
+    let (held, new) = (text_to_number(&into.value), text_to_number(&more.value));
     let tie = !beyond(&held, &new) && !beyond(&new, &held);
     if beyond(&new, &held) || (tie && more.sample.at < into.sample.at) {
         (into.value, into.sample) = (more.value, more.sample);
@@ -115,7 +117,7 @@ enum Measure {
 
 /// What [`Measures`] found in a record.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(super) struct Measurement {
     of: bool,
     value: String,
     number: f64,
@@ -159,30 +161,30 @@ impl Measures {
     }
 
     /// What the record adds, or why it is not counted. A record without one of the `topValues` is.
-    pub(super) fn read(&self, record: &Record<'_>, memory: &Memory) -> Result<Reading, DropReason> {
-        let mut reading = Reading::default();
+    pub(super) fn measure(&self, record: &Record<'_>, memory: &Memory) -> Result<Measurement, DropReason> {
+        let mut measured = Measurement::default();
         match &self.measure {
             Measure::Nothing => {}
             Measure::Of(of) => {
-                reading.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
+                measured.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
             }
             Measure::Values(path, _) | Measure::Ends(path) => {
-                reading.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
+                measured.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
             }
             Measure::Best(path, _) => {
-                reading.number = path.number(record).ok_or(DropReason::ValueMissing)?;
+                measured.number = path.number(record).ok_or(DropReason::ValueMissing)?;
             }
         }
         let values = self.top.iter().enumerate();
-        reading.top =
+        measured.top =
             values.filter_map(|(at, (_, path))| Some((at, path.text(record)?.into_owned()))).collect();
-        Ok(reading)
+        Ok(measured)
     }
 
     /// Adds what was read of a record; about how many bytes more are held.
-    pub(super) fn add(&self, into: &mut More, reading: Reading, record: &Record<'_>) -> usize {
+    pub(super) fn add(&self, into: &mut BucketExtras, measured: Measurement, record: &Record<'_>) -> usize {
         let mut weight = 0;
-        for (at, value) in reading.top {
+        for (at, value) in measured.top {
             let name = &self.top[at].0;
             if !into.top.contains_key(name) {
                 into.top.insert(name.clone(), Values::default());
@@ -193,22 +195,22 @@ impl Measures {
         }
         let one = match &self.measure {
             Measure::Nothing => return weight,
-            Measure::Of(_) => Extras::Of(i64::from(reading.of)),
+            Measure::Of(_) => Extras::Of(i64::from(measured.of)),
             Measure::Values(_, kept) => {
                 let extras = into.extras.get_or_insert_with(|| Box::new(Extras::Values(Values::default())));
                 if let Extras::Values(values) = extras.as_mut() {
-                    weight += add_value(values, reading.value, *kept);
+                    weight += add_value(values, measured.value, *kept);
                 }
                 return weight;
             }
             Measure::Ends(_) => {
-                let first = Valued { at: record.raw.at(), value: reading.value };
+                let first = Valued { at: record.raw.record_ref(), value: measured.value };
                 Extras::Ends(Ends { last: first.clone(), first, mixed: false })
             }
             Measure::Best(_, direction) => {
-                let value = text(reading.number);
-                let first = Valued { at: record.raw.at(), value: value.clone() };
-                if !may_matter(into.extras.as_deref(), reading.number, &first.at, *direction) {
+                let value = number_to_text(measured.number);
+                let first = Valued { at: record.raw.record_ref(), value: value.clone() };
+                if !may_matter(into.extras.as_deref(), measured.number, &first.at, *direction) {
                     return weight;
                 }
                 let best = Best { first, value, sample: sample::sample(record) };
@@ -230,7 +232,7 @@ impl Measures {
 
 /// What a partition holds for [`Measures`] of a (rule, group, bucket).
 #[derive(Debug, Default)]
-pub(super) struct More {
+pub(super) struct BucketExtras {
     pub(super) extras: Option<Box<Extras>>,
     pub(super) top: BTreeMap<String, Values>,
 }
@@ -238,7 +240,7 @@ pub(super) struct More {
 /// Whether a number changes what is held: most don't, and need no sample.
 fn may_matter(held: Option<&Extras>, new: f64, at: &RecordRef, direction: ExtremeDirection) -> bool {
     let Some(Extras::Highest(held) | Extras::Lowest(held)) = held else { return true };
-    let best = number(&held.value);
+    let best = text_to_number(&held.value);
     let beyond = match direction {
         ExtremeDirection::Highest => new > best,
         ExtremeDirection::Lowest => new < best,
@@ -262,7 +264,7 @@ fn add_value(values: &mut Values, value: String, kept: usize) -> usize {
 }
 
 /// Drops what is over the bounds, before it goes out.
-pub(super) fn settle(measures: &Measures, mut more: More) -> More {
+pub(super) fn trim_to_bounds(measures: &Measures, mut more: BucketExtras) -> BucketExtras {
     if let Some(Extras::Values(values)) = more.extras.as_deref_mut() {
         trim(values, measures.kept());
     }

@@ -9,7 +9,7 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// A record that may be the first or the last of its key.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
+pub(super) struct RecordOrder {
     /// Relative to what the key says.
     pub(super) time: u32,
     /// Relative to what the holder says.
@@ -21,8 +21,8 @@ pub(super) struct At {
 pub(super) struct Head {
     /// Zero where the key has another entry.
     pub(super) count: u32,
-    pub(super) first: At,
-    pub(super) last: At,
+    pub(super) first: RecordOrder,
+    pub(super) last: RecordOrder,
     /// Its place, if it is not the last.
     pub(super) first_record: u32,
     pub(super) key_len: u32,
@@ -35,12 +35,12 @@ pub(super) struct Head {
 pub(super) const HEAD: usize = 36;
 
 impl Head {
-    fn of_bytes(bytes: &[u8; HEAD]) -> Self {
+    fn from_bytes(bytes: &[u8; HEAD]) -> Self {
         let word = |at: usize| bytes.as_chunks::<4>().0.get(at).map_or(0, |word| u32::from_le_bytes(*word));
         Self {
             count: word(0),
-            first: At { time: word(1), offset: word(2) },
-            last: At { time: word(3), offset: word(4) },
+            first: RecordOrder { time: word(1), offset: word(2) },
+            last: RecordOrder { time: word(3), offset: word(4) },
             first_record: word(5),
             key_len: word(6),
             room: word(7),
@@ -96,12 +96,12 @@ impl Entries {
 
     #[inline]
     pub(super) fn head(&self, place: u32) -> Option<Head> {
-        self.bytes.get(place as usize * UNIT..)?.first_chunk().map(Head::of_bytes)
+        self.bytes.get(place as usize * UNIT..)?.first_chunk().map(Head::from_bytes)
     }
 
     /// The head of the entry there, if it is the key's.
     #[inline]
-    pub(super) fn of(&self, place: u32, key: &[u8]) -> Option<Head> {
+    pub(super) fn head_of_key(&self, place: u32, key: &[u8]) -> Option<Head> {
         let head = self.head(place)?;
         let its = head.count > 0 && head.key_len as usize == key.len() && self.parts(place, &head)?.0 == key;
         its.then_some(head)
@@ -149,7 +149,7 @@ impl Records {
     /// Keeps a record in the place of another one if it fits there.
     #[inline]
     pub(super) fn put(&mut self, place: u32, record: &[u8]) -> Option<u32> {
-        if let Some(at) = Self::at(place) {
+        if let Some(at) = Self::byte_offset(place) {
             let (room, _) = self.head(at)?;
             if record.len() <= room {
                 let slot = self.bytes.get_mut(at + 4..at + 8 + record.len())?;
@@ -171,7 +171,7 @@ impl Records {
         Some(place)
     }
 
-    fn at(place: u32) -> Option<usize> {
+    fn byte_offset(place: u32) -> Option<usize> {
         (place != NONE).then_some(place as usize * 8)
     }
 
@@ -183,7 +183,7 @@ impl Records {
     }
 
     pub(super) fn get(&self, place: u32) -> &[u8] {
-        let record = Self::at(place).and_then(|at| {
+        let record = Self::byte_offset(place).and_then(|at| {
             let (_, len) = self.head(at)?;
             self.bytes.get(at + 8..at + 8 + len)
         });

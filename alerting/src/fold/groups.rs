@@ -17,7 +17,7 @@ use foldhash::fast::FixedState;
 use super::entries::{Entries, HEAD, Head, NONE, Records, UNIT};
 use super::table::{Slot, Table};
 
-pub(super) use super::entries::At;
+pub(super) use super::entries::RecordOrder;
 
 /// How many records wait, and how many bytes of them.
 const WAITING: usize = 64;
@@ -27,12 +27,12 @@ const COUNT: usize = 400;
 
 /// What is held of one key.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group<'g> {
+pub(super) struct CountedGroup<'g> {
     pub(super) key: &'g [u8],
     pub(super) count: u32,
-    pub(super) first: (At, &'g [u8]),
+    pub(super) first: (RecordOrder, &'g [u8]),
     /// None if it is the first.
-    pub(super) last: Option<(At, &'g [u8])>,
+    pub(super) last: Option<(RecordOrder, &'g [u8])>,
 }
 
 /// All groups.
@@ -44,13 +44,13 @@ pub(super) struct Groups {
     firsts: Records,
     /// Seeded, so that nobody can choose keys that all have the same hash.
     hasher: FixedState,
-    queue: Queue,
+    queue: RecordQueue,
 }
 
 /// Records that are not counted yet, in the order in which they came.
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Waiting>,
+struct RecordQueue {
+    waiting: Vec<QueuedRecord>,
     /// How many of them have been counted.
     done: usize,
     /// Each one's key and record.
@@ -58,16 +58,16 @@ struct Queue {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+struct QueuedRecord {
     hash: u32,
-    at: At,
+    at: RecordOrder,
     /// Where in the queue's bytes its key begins, its record begins, and that ends.
     start: u32,
     middle: u32,
     end: u32,
 }
 
-impl Waiting {
+impl QueuedRecord {
     /// Its key and its record, of the queue's bytes.
     fn split<'q>(&self, bytes: &'q [u8]) -> (&'q [u8], &'q [u8]) {
         let key_len = (self.middle - self.start) as usize;
@@ -92,7 +92,7 @@ impl Default for Groups {
             entries: Entries::default(),
             firsts: Records::default(),
             hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
-            queue: Queue::default(),
+            queue: RecordQueue::default(),
         }
     }
 }
@@ -115,19 +115,19 @@ impl Groups {
     }
 
     /// Counts a record for a key, and keeps the record if it is the first or the last of it; soon.
-    pub(super) fn count(&mut self, key: &[u8], at: At, record: &[u8]) -> Result<(), Full> {
+    pub(super) fn count(&mut self, key: &[u8], at: RecordOrder, record: &[u8]) -> Result<(), Full> {
         if self.queue.waiting.len() >= WAITING || self.queue.bytes.len() >= WAITING_BYTES {
             self.settle()?;
         }
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
-        let Queue { waiting, bytes, .. } = &mut self.queue;
+        let RecordQueue { waiting, bytes, .. } = &mut self.queue;
         let hash = (hasher.finish() >> 32) as u32;
         let start = bytes.len() as u32;
         bytes.extend_from_slice(key);
         let middle = bytes.len() as u32;
         bytes.extend_from_slice(record);
-        waiting.push(Waiting { hash, at, start, middle, end: bytes.len() as u32 });
+        waiting.push(QueuedRecord { hash, at, start, middle, end: bytes.len() as u32 });
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl Groups {
 
     /// Where the waiting records' entries seem to be. Reads a little of all that they touch, step by step for all of them,
     /// so that the processor waits for many places at once: slots, then heads, for which pages must be found, then each line.
-    fn fetch(&self, queue: &Queue) -> [u32; WAITING] {
+    fn fetch(&self, queue: &RecordQueue) -> [u32; WAITING] {
         let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash, 0).hash);
         std::hint::black_box(slots.fold(0, |read, next| read ^ next));
         let mut places = [NONE; WAITING];
@@ -176,11 +176,11 @@ impl Groups {
     }
 
     /// Counts a record whose key's entry may be at that place. None if that can't be held.
-    fn count_now(&mut self, next: &Waiting, place: u32, key: &[u8], record: &[u8]) -> Option<()> {
+    fn count_now(&mut self, next: &QueuedRecord, place: u32, key: &[u8], record: &[u8]) -> Option<()> {
         let entries = &self.entries;
-        let found = entries.of(place, key).map(|head| (place, head)).or_else(|| {
-            let place = self.table.find(next.hash, |place| entries.of(place, key).is_some())?;
-            Some((place, entries.of(place, key)?))
+        let found = entries.head_of_key(place, key).map(|head| (place, head)).or_else(|| {
+            let place = self.table.find(next.hash, |place| entries.head_of_key(place, key).is_some())?;
+            Some((place, entries.head_of_key(place, key)?))
         });
         match found {
             Some((place, head)) => self.again(next, place, head, record),
@@ -198,14 +198,14 @@ impl Groups {
         counted
     }
 
-    fn insert(&mut self, next: &Waiting, key: &[u8], record: &[u8]) -> Option<()> {
+    fn insert(&mut self, next: &QueuedRecord, key: &[u8], record: &[u8]) -> Option<()> {
         let head = Head { count: 1, first: next.at, last: next.at, first_record: NONE, ..Head::default() };
         let place = self.entries.push(head, key, record)?;
         self.table.insert(Slot { hash: next.hash, place });
         Some(())
     }
 
-    fn again(&mut self, next: &Waiting, place: u32, old: Head, record: &[u8]) -> Option<()> {
+    fn again(&mut self, next: &QueuedRecord, place: u32, old: Head, record: &[u8]) -> Option<()> {
         let mut new = Head { count: old.count.checked_add(1)?, ..old };
         if next.at < old.first {
             new.first = next.at;
@@ -225,7 +225,7 @@ impl Groups {
 
     /// Makes another entry of a key in whose entry a record does not fit.
     #[cold]
-    fn renew(&mut self, next: &Waiting, place: u32, new: Head, record: &[u8]) -> Option<()> {
+    fn renew(&mut self, next: &QueuedRecord, place: u32, new: Head, record: &[u8]) -> Option<()> {
         let old = self.entries.head(place)?;
         let key = self.entries.parts(place, &old)?.0.to_vec();
         let renewed = self.entries.push(new, &key, record)?;
@@ -234,7 +234,7 @@ impl Groups {
     }
 
     /// All that is counted.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Group<'_>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = CountedGroup<'_>> {
         let mut place = 0;
         let all = std::iter::from_fn(move || {
             let head = self.entries.head(place)?;
@@ -243,7 +243,7 @@ impl Groups {
             let last = (head.last, record);
             let two = head.first_record != NONE;
             let first = if two { (head.first, self.firsts.get(head.first_record)) } else { last };
-            Some(Group { key, count: head.count, first, last: two.then_some(last) })
+            Some(CountedGroup { key, count: head.count, first, last: two.then_some(last) })
         });
         all.filter(|group| group.count > 0)
     }
@@ -263,9 +263,9 @@ mod tests {
         fn groups_hold_what_a_map_holds(
             records in prop::collection::vec((0..40_u8, 0..50_u32, 0..100_usize), 0..400),
         ) {
-            let (mut groups, mut expected) = (Groups::default(), BTreeMap::<Vec<u8>, Vec<(At, Vec<u8>)>>::new());
+            let (mut groups, mut expected) = (Groups::default(), BTreeMap::<Vec<u8>, Vec<(RecordOrder, Vec<u8>)>>::new());
             for (offset, (key, time, len)) in (0..).zip(records) {
-                let (key, at, record) = (vec![key; key.into()], At { time, offset }, vec![offset as u8; len]);
+                let (key, at, record) = (vec![key; key.into()], RecordOrder { time, offset }, vec![offset as u8; len]);
                 groups.count(&key, at, &record).unwrap();
                 expected.entry(key).or_default().push((at, record));
             }
@@ -274,7 +274,7 @@ mod tests {
             for group in groups.iter() {
                 let records = &mut expected.get_mut(group.key).unwrap()[..];
                 records.sort();
-                let of = |(at, record): &(At, Vec<u8>)| (*at, record.clone());
+                let of = |(at, record): &(RecordOrder, Vec<u8>)| (*at, record.clone());
                 prop_assert_eq!(group.count as usize, records.len());
                 prop_assert_eq!((group.first.0, group.first.1.to_vec()), of(&records[0]));
                 let last = group.last.unwrap_or(group.first);

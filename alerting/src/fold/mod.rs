@@ -1,6 +1,6 @@
 //! Folds, in `worker consume`, records into counts by (rule, group, bucket).
 //!
-//! Invariants: what a [`Partition`] holds after some records does not depend on when it was taken: [`Aggregate::merge`] of what was
+//! Invariants: what a [`PartitionFold`] holds after some records does not depend on when it was taken: [`Aggregate::merge`] of what was
 //! taken in parts is what would have been taken at once. A rule that does not compile stops no other. Never: a record
 //! counted twice for a rule, or left out without a reason.
 
@@ -8,8 +8,8 @@ mod aggregate;
 mod entries;
 mod groups;
 mod index;
+mod intervals;
 mod partition;
-mod ranges;
 mod table;
 
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use hashbrown::HashMap;
 use uuid::Uuid;
 
 pub use aggregate::Aggregate;
-pub use partition::{Aggregates, Partition};
+pub use partition::{Aggregates, PartitionFold};
 
-use index::Index;
-use partition::{Held, Scratch};
+use index::RuleIndex;
+use partition::{Scratch, Uncommitted};
 
 use crate::{
     decide::RuleParams,
     decode::{self, DecodeError, Decoded, Decoder, PatternError},
-    event_time::{EventTime, EventTimeError},
+    event_time::{CompiledEventTime, EventTimeError},
     matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
     record::{RawRecord, Record},
@@ -74,7 +74,7 @@ pub enum RuleError {
 
 /// A rule, compiled.
 #[derive(Debug)]
-pub struct Rule {
+pub struct CompiledRule {
     pub(super) uid: Uuid,
     matcher: Matcher,
     pub(super) group_by: GroupBy,
@@ -86,7 +86,7 @@ pub struct Rule {
     measures: Option<Arc<Measures>>,
 }
 
-impl Rule {
+impl CompiledRule {
     /// Compiles what of a rule's plan looks at records. All that is wrong is listed.
     pub fn compile(uid: Uuid, plan: &RulePlan) -> Result<Self, Vec<RuleError>> {
         let matcher = Matcher::compile(&plan.matches).map_err(RuleError::from);
@@ -94,7 +94,7 @@ impl Rule {
             GroupBy::compile(&plan.group_by).map_err(|(label, error)| RuleError::GroupBy { label, error });
         match (matcher, group_by, Measures::compile(plan)) {
             (Ok(matcher), Ok(group_by), Ok(measures)) => {
-                let buckets = RuleParams::of(plan).map(|params| params.buckets());
+                let buckets = RuleParams::from_plan(plan).map(|params| params.buckets());
                 let measures = measures.map(Arc::new);
                 let is_json = plan.source.reading.format == Format::Json;
                 Ok(Self { uid, matcher, group_by, is_json, buckets, measures })
@@ -111,17 +111,17 @@ impl Rule {
 pub struct Engine {
     decoder: Decoder,
     /// None where it is the record's timestamp.
-    event_time: Option<EventTime>,
-    rules: Vec<Rule>,
+    event_time: Option<CompiledEventTime>,
+    rules: Vec<CompiledRule>,
     /// By topic, the rules that read it.
-    topics: HashMap<String, Readers>,
+    topics: HashMap<String, TopicRules>,
 }
 
 /// The rules that read the same topic.
 #[derive(Debug, Default)]
-struct Readers {
+struct TopicRules {
     rules: Vec<u32>,
-    index: Index,
+    index: RuleIndex,
     /// Texts of which a JSON record must have one to concern any of the rules, where that is so.
     texts: Option<AhoCorasick>,
 }
@@ -162,7 +162,7 @@ impl Engine {
     ) -> (Self, Vec<RuleProblem>) {
         let decoder = Decoder::new(&reading.format).map_err(RuleError::from);
         let event_time =
-            reading.event_time.as_ref().map(EventTime::compile).transpose().map_err(RuleError::from);
+            reading.event_time.as_ref().map(CompiledEventTime::compile).transpose().map_err(RuleError::from);
         let unreadable: Vec<RuleError> =
             decoder.as_ref().err().into_iter().chain(event_time.as_ref().err()).cloned().collect();
         let mut engine = Self {
@@ -173,7 +173,7 @@ impl Engine {
         };
         let mut problems = Vec::new();
         for (uid, plan) in rules {
-            match Rule::compile(uid, plan) {
+            match CompiledRule::compile(uid, plan) {
                 Ok(rule) if unreadable.is_empty() => engine.insert(rule, &plan.topics),
                 compiled => {
                     let errors = unreadable.iter().cloned().chain(compiled.err().into_iter().flatten());
@@ -188,14 +188,14 @@ impl Engine {
             let needs: Vec<_> = readers.rules.iter().map(needs).collect();
             // Without being decoded a record has no other time than its timestamp.
             if reading.format == Format::Json && reading.event_time.is_none() {
-                readers.texts = index::texts(&needs);
+                readers.texts = index::required_texts(&needs);
             }
-            readers.index = Index::new(needs);
+            readers.index = RuleIndex::new(needs);
         }
         (engine, problems)
     }
 
-    fn insert(&mut self, rule: Rule, topics: &[String]) {
+    fn insert(&mut self, rule: CompiledRule, topics: &[String]) {
         let index = self.rules.len() as u32;
         let topics: std::collections::BTreeSet<_> = topics.iter().collect();
         for topic in topics {
@@ -208,12 +208,12 @@ impl Engine {
     ///
     /// `into` belongs to one partition of one topic and to this engine: take what it holds before another engine goes on.
     #[must_use]
-    pub fn add(&self, into: &mut Partition, record: &RawRecord<'_>) -> Folded {
+    pub fn add(&self, into: &mut PartitionFold, record: &RawRecord<'_>) -> Folded {
         let mut folded = Folded::default();
-        let Partition { held, scratch: Scratch { document, memory, candidates } } = into;
+        let PartitionFold { uncommitted, scratch: Scratch { document, memory, candidates } } = into;
         let readers = self.topics.get(record.topic);
         if let (Some(texts), Some(value)) = (readers.and_then(|it| it.texts.as_ref()), record.value)
-            && decode::lacks(value, texts, &mut document.scratch)
+            && decode::is_object_without(value, texts, &mut document.scratch)
         {
             folded.time_ms = record.near_ms();
             return folded;
@@ -221,11 +221,11 @@ impl Engine {
         let value = match readers.map(|_| self.decoder.decode(record, document)) {
             Some(Ok(Decoded::Value(view))) => Some(view),
             Some(Ok(Decoded::Tombstone)) => {
-                held.drop_record(None, DropReason::Tombstone, record.offset, String::new);
+                uncommitted.drop_record(None, DropReason::Tombstone, record.offset, String::new);
                 None
             }
             Some(Err(error)) => {
-                held.drop_record(None, DropReason::Undecodable, record.offset, String::new);
+                uncommitted.drop_record(None, DropReason::Undecodable, record.offset, String::new);
                 folded.undecodable = Some(error);
                 None
             }
@@ -237,15 +237,17 @@ impl Engine {
             return folded;
         };
         let mut record = Record { raw: *record, value: view.root() };
-        let timed = self.event_time.as_ref().map(|it| it.of(&record));
+        let timed = self.event_time.as_ref().map(|it| it.time_ms(&record));
         if let Some(Some(time)) = timed {
             record.raw.timestamp_ms = time;
         }
         let has_time = timed != Some(None);
         folded.time_ms = has_time.then_some(&record.raw).and_then(RawRecord::near_ms);
         readers.index.candidates(record.value, candidates);
-        folded.matched =
-            candidates.iter().filter(|rule| self.apply(**rule, held, &record, has_time, memory)).count();
+        folded.matched = candidates
+            .iter()
+            .filter(|rule| self.apply(**rule, uncommitted, &record, has_time, memory))
+            .count();
         memory.clear();
         folded
     }
@@ -254,7 +256,7 @@ impl Engine {
     fn apply(
         &self,
         index: u32,
-        held: &mut Held,
+        uncommitted: &mut Uncommitted,
         record: &Record<'_>,
         has_time: bool,
         memory: &Memory,
@@ -264,37 +266,48 @@ impl Engine {
             Ok(true) => {}
             Ok(false) => return false,
             Err(failure) => {
-                held.drop_record(Some(rule.uid), failure.reason, record.raw.offset, || failure.detail());
+                uncommitted
+                    .drop_record(Some(rule.uid), failure.reason, record.raw.offset, || failure.detail());
                 return false;
             }
         }
-        if !held.group(rule, index, record) {
-            held.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
+        if !uncommitted.group(rule, index, record) {
+            uncommitted.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
             return false;
         }
         match rule.buckets {
             Some(_) if !has_time => {
-                held.drop_record(Some(rule.uid), DropReason::TimeMissing, record.raw.offset, String::new);
+                uncommitted.drop_record(
+                    Some(rule.uid),
+                    DropReason::TimeMissing,
+                    record.raw.offset,
+                    String::new,
+                );
                 return false;
             }
             Some(_) if record.raw.is_ahead() => {
-                held.drop_record(Some(rule.uid), DropReason::TimeAhead, record.raw.offset, String::new);
+                uncommitted.drop_record(
+                    Some(rule.uid),
+                    DropReason::TimeAhead,
+                    record.raw.offset,
+                    String::new,
+                );
                 return false;
             }
             Some(buckets) => {
                 // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
                 let bucket = buckets.start_of(record.raw.time_ms());
-                let reading = match rule.measures.as_ref().map(|measures| measures.read(record, memory)) {
+                let measured = match rule.measures.as_ref().map(|measures| measures.measure(record, memory)) {
                     Some(Err(reason)) => {
-                        held.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
+                        uncommitted.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
                         return false;
                     }
-                    Some(Ok(reading)) => Some(reading),
+                    Some(Ok(measured)) => Some(measured),
                     None => None,
                 };
-                held.count(rule, index, bucket, record, reading);
+                uncommitted.count(rule, index, bucket, record, measured);
             }
-            None => held.matched(rule, record),
+            None => uncommitted.matched(rule, record),
         }
         true
     }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Rule;
-use super::aggregate::{Aggregate, Measures, More, Reading, settle};
-use super::groups::{At, Full, Groups};
+use super::CompiledRule;
+use super::aggregate::{Aggregate, BucketExtras, Measurement, Measures, trim_to_bounds};
+use super::groups::{Full, Groups, RecordOrder};
 use crate::{
     decode::{Decoded, Decoder},
     document::Document,
@@ -27,8 +27,8 @@ const MAX_DETAIL: usize = 160;
 
 /// What one partition's records came to since the last commit.
 #[derive(Debug, Default)]
-pub struct Partition {
-    pub(super) held: Held,
+pub struct PartitionFold {
+    pub(super) uncommitted: Uncommitted,
     pub(super) scratch: Scratch,
 }
 
@@ -42,18 +42,18 @@ pub(super) struct Scratch {
 
 /// What is held.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Uncommitted {
     groups: Groups,
     /// Where the groups' records are from.
-    place: Place,
+    base: OffsetBase,
     /// Counts of groups that could not be held together with later ones.
     flushed: Vec<Count>,
     records: Vec<Matched>,
     dropped: BTreeMap<(Option<Uuid>, DropReason), (i64, DropSample)>,
     /// The rules that have groups, by their index.
-    rules: Vec<Option<Holder>>,
+    rules: Vec<Option<RuleInfo>>,
     /// By a group's key, what its rule counts beyond records; most rules count nothing more.
-    more: HashMap<Box<[u8]>, More>,
+    more: HashMap<Box<[u8]>, BucketExtras>,
     /// Bytes of what is not in groups.
     weight: usize,
     /// The key of the record at hand.
@@ -62,23 +62,31 @@ pub(super) struct Held {
 
 /// What of a rule is needed to tell of its groups.
 #[derive(Debug, Clone)]
-struct Holder {
+struct RuleInfo {
     uid: Uuid,
     /// The labels' names.
     names: Arc<[String]>,
     measures: Option<Arc<Measures>>,
 }
 
-impl Holder {
-    fn of(rule: &Rule) -> Self {
+impl From<&CompiledRule> for RuleInfo {
+    fn from(rule: &CompiledRule) -> Self {
         Self { uid: rule.uid, names: rule.group_by.names().clone(), measures: rule.measures.clone() }
     }
+}
 
+impl RuleInfo {
     /// A count of a bucket of the group with these labels' values.
-    fn count(&self, values: &[u8], bucket_ms: i64, records: (i64, Sample, Sample), more: More) -> Count {
+    fn count(
+        &self,
+        values: &[u8],
+        bucket_ms: i64,
+        records: (i64, Sample, Sample),
+        more: BucketExtras,
+    ) -> Count {
         let (count, first, last) = records;
-        let More { extras, top } = match &self.measures {
-            Some(measures) => settle(measures, more),
+        let BucketExtras { extras, top } = match &self.measures {
+            Some(measures) => trim_to_bounds(measures, more),
             None => more,
         };
         let group = paths::labels(&self.names, values);
@@ -88,7 +96,7 @@ impl Holder {
 
 /// Where the records of some groups are from.
 #[derive(Debug, Default)]
-struct Place {
+struct OffsetBase {
     topic: String,
     partition: i32,
     /// Offsets are held relative to it.
@@ -106,33 +114,33 @@ pub struct Aggregates {
     pub dropped: Vec<Dropped>,
 }
 
-impl Partition {
+impl PartitionFold {
     /// About how many bytes a commit of what is held has: commit early when it grows.
     pub fn weight(&self) -> usize {
-        self.held.weight + self.held.groups.weight()
+        self.uncommitted.weight + self.uncommitted.groups.weight()
     }
 
     /// How many counts and records are held, but for the last few dozens: commit early when there are many.
     pub fn items(&self) -> usize {
-        self.held.groups.len() + self.held.flushed.len() + self.held.records.len()
+        self.uncommitted.groups.len() + self.uncommitted.flushed.len() + self.uncommitted.records.len()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        let held = &self.held;
-        held.groups.is_empty()
-            && held.flushed.is_empty()
-            && held.records.is_empty()
-            && held.dropped.is_empty()
+        let uncommitted = &self.uncommitted;
+        uncommitted.groups.is_empty()
+            && uncommitted.flushed.is_empty()
+            && uncommitted.records.is_empty()
+            && uncommitted.dropped.is_empty()
     }
 
     /// What was held; nothing is afterwards.
     pub fn take(&mut self) -> Aggregates {
-        let mut held = std::mem::take(&mut self.held);
-        held.flush();
-        let mut counts = held.flushed;
+        let mut uncommitted = std::mem::take(&mut self.uncommitted);
+        uncommitted.flush();
+        let mut counts = uncommitted.flushed;
         counts.sort_by(|a, b| (a.rule, &a.group, a.bucket_ms).cmp(&(b.rule, &b.group, b.bucket_ms)));
-        let measured = held.rules.iter().flatten();
+        let measured = uncommitted.rules.iter().flatten();
         let kept: HashMap<Uuid, usize> =
             measured.filter_map(|rule| Some((rule.uid, rule.measures.as_ref()?.kept()))).collect();
         counts.dedup_by(|later, count| {
@@ -147,7 +155,7 @@ impl Partition {
             }
             same
         });
-        let dropped = held
+        let dropped = uncommitted
             .dropped
             .into_iter()
             .map(|((rule, reason), (count, sample))| {
@@ -155,11 +163,11 @@ impl Partition {
                 Dropped { rule, reason, count, sample }
             })
             .collect();
-        Aggregates { counts, records: held.records, dropped }
+        Aggregates { counts, records: uncommitted.records, dropped }
     }
 }
 
-impl Held {
+impl Uncommitted {
     /// Counts a record as not counted. `detail` is asked for of the first only, and cut.
     pub(super) fn drop_record(
         &mut self,
@@ -177,7 +185,7 @@ impl Held {
     }
 
     /// Finds the group of a record; false where it has none. It is that of the record at hand until the next call.
-    pub(super) fn group(&mut self, rule: &Rule, index: u32, record: &Record<'_>) -> bool {
+    pub(super) fn group(&mut self, rule: &CompiledRule, index: u32, record: &Record<'_>) -> bool {
         self.key.clear();
         self.key.extend_from_slice(&index.to_le_bytes());
         self.key.extend_from_slice(&[0; KEY_HEAD - 4]);
@@ -185,7 +193,7 @@ impl Held {
     }
 
     /// Keeps the record at hand for a rule that speaks for each record.
-    pub(super) fn matched(&mut self, rule: &Rule, record: &Record<'_>) {
+    pub(super) fn matched(&mut self, rule: &CompiledRule, record: &Record<'_>) {
         let values = self.key.get(KEY_HEAD..).unwrap_or_default();
         let group = paths::labels(rule.group_by.names(), values);
         let sample = sample::sample(record);
@@ -197,11 +205,11 @@ impl Held {
     /// Counts the record at hand for its group and bucket, and what was read of it beyond.
     pub(super) fn count(
         &mut self,
-        rule: &Rule,
+        rule: &CompiledRule,
         index: u32,
         bucket: i64,
         record: &Record<'_>,
-        reading: Option<Reading>,
+        measured: Option<Measurement>,
     ) {
         if let Some(place) = self.key.get_mut(4..KEY_HEAD) {
             place.copy_from_slice(&bucket.to_le_bytes());
@@ -215,15 +223,15 @@ impl Held {
                 &made
             }
         };
-        self.know(rule, index);
-        if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
-            self.measure(measures, reading, record);
+        self.remember_rule(rule, index);
+        if let (Some(measures), Some(measured)) = (&rule.measures, measured) {
+            self.measure(measures, measured, record);
         }
         if self.try_count(record, time - bucket, body).is_ok() {
             return;
         }
         self.flush();
-        self.place = Place {
+        self.base = OffsetBase {
             topic: record.raw.topic.to_owned(),
             partition: record.raw.partition,
             offset: record.raw.offset,
@@ -233,45 +241,44 @@ impl Held {
             let sample = sample::sample(record);
             let more = self.more.remove(self.key.as_slice()).unwrap_or_default();
             let values = self.key.get(KEY_HEAD..).unwrap_or_default();
-            let count = Holder::of(rule).count(values, bucket, (1, sample.clone(), sample), more);
+            let count = RuleInfo::from(rule).count(values, bucket, (1, sample.clone(), sample), more);
             self.push(count);
         }
     }
 
     /// Adds what was read of the record at hand to its group.
-    fn measure(&mut self, measures: &Measures, reading: Reading, record: &Record<'_>) {
+    fn measure(&mut self, measures: &Measures, measured: Measurement, record: &Record<'_>) {
         self.weight += if let Some(more) = self.more.get_mut(self.key.as_slice()) {
-            measures.add(more, reading, record)
+            measures.add(more, measured, record)
         } else {
-            let mut more = More::default();
-            let weight = measures.add(&mut more, reading, record);
+            let mut more = BucketExtras::default();
+            let weight = measures.add(&mut more, measured, record);
             self.more.insert(self.key.as_slice().into(), more);
             weight + self.key.len() + 64
         };
     }
 
     /// Remembers what the rule's groups are called.
-    fn know(&mut self, rule: &Rule, index: u32) {
+    fn remember_rule(&mut self, rule: &CompiledRule, index: u32) {
         let index = index as usize;
         if self.rules.get(index).is_none_or(Option::is_none) {
             if self.rules.len() <= index {
                 self.rules.resize(index + 1, None);
             }
             if let Some(known) = self.rules.get_mut(index) {
-                *known = Some(Holder::of(rule));
+                *known = Some(RuleInfo::from(rule));
             }
         }
     }
 
     fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Result<(), Full> {
-        let (place, raw) = (&self.place, &record.raw);
-        if place.partition != raw.partition || place.topic != raw.topic {
+        let (base, raw) = (&self.base, &record.raw);
+        if base.partition != raw.partition || base.topic != raw.topic {
             return Err(Full);
         }
-        let offset =
-            raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok()).ok_or(Full)?;
+        let offset = raw.offset.checked_sub(base.offset).and_then(|it| u32::try_from(it).ok()).ok_or(Full)?;
         let time = u32::try_from(time).map_err(|_| Full)?;
-        self.groups.count(&self.key, At { time, offset }, body)
+        self.groups.count(&self.key, RecordOrder { time, offset }, body)
     }
 
     fn push(&mut self, count: Count) {
@@ -298,8 +305,8 @@ impl Held {
             let bucket_ms = i64::from_le_bytes(bucket);
             let rule = u32::from_le_bytes([a, b, c, d]) as usize;
             let Some(rule) = self.rules.get(rule).and_then(Option::as_ref) else { continue };
-            let mut sample = |(at, body): (At, &[u8])| Sample {
-                at: self.place.record(bucket_ms, at),
+            let mut sample = |(at, body): (RecordOrder, &[u8])| Sample {
+                at: self.base.record(bucket_ms, at),
                 value: value(body, &mut document),
             };
             let first = sample(group.first);
@@ -311,8 +318,8 @@ impl Held {
     }
 }
 
-impl Place {
-    fn record(&self, bucket_ms: i64, at: At) -> RecordRef {
+impl OffsetBase {
+    fn record(&self, bucket_ms: i64, at: RecordOrder) -> RecordRef {
         // Both were taken from an instant that there is.
         let time = Timestamp::from_millisecond(bucket_ms + i64::from(at.time)).unwrap_or_default();
         let offset = self.offset + i64::from(at.offset);

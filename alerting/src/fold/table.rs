@@ -11,7 +11,7 @@ use super::entries::NONE;
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// As many as a power of two, at least a quarter of their slots free.
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     pub(super) len: usize,
 }
 
@@ -28,7 +28,7 @@ const SLOTS: usize = 8;
 /// What memory is read by.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line([Slot; SLOTS]);
+struct CacheLine([Slot; SLOTS]);
 
 impl Table {
     /// The line and the slot in it that come after so many others for a hash: all of a line, then the next.
@@ -66,7 +66,7 @@ impl Table {
 
     pub(super) fn insert(&mut self, new: Slot) {
         if self.len * 4 >= self.lines.len() * SLOTS * 3 {
-            let lines = vec![Line([FREE; SLOTS]); (self.lines.len() * 2).max(8)];
+            let lines = vec![CacheLine([FREE; SLOTS]); (self.lines.len() * 2).max(8)];
             for held in std::mem::replace(&mut self.lines, lines).into_iter().flat_map(|line| line.0) {
                 if held.place != NONE {
                     self.put(held, NONE);

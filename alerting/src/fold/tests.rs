@@ -73,7 +73,7 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
         "{}",
         problems[0].errors[1]
     );
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     assert_eq!(
         engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)),
         Folded { matched: 1, ..read(1_000) }
@@ -84,7 +84,7 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
 fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, at, value) in [
         (0, 1_500, br#"{"n":1,"s":"pay"}"#),
         (1, 1_200, br#"{"n":2,"s":"pay"}"#),
@@ -112,7 +112,7 @@ fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
 fn what_is_not_counted_has_a_reason() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for value in [&b"{\"n\":1}"[..], b"{\"n\":\"x\",\"s\":\"pay\"}", b"{\"n\":1,\"s\":null}", b"{}"] {
         assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), read(0));
     }
@@ -138,7 +138,7 @@ fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
     let alert = plan("true", &[], Condition::Any);
     let each = RulePlan { resolve: None, ..alert.clone() };
     let (engine, _) = Engine::new(&Reading::default(), [(BAD, &alert), (GOOD, &each)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for offset in 0..3 {
         engine.add(&mut partition, &raw(offset, 1_000, b"1")).decoded().unwrap();
     }
@@ -154,7 +154,7 @@ fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
 fn the_weight_follows_what_is_held() {
     let plan = plan("true", &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let value = serde_json::to_vec(&json!({"text": "x".repeat(10_000)})).unwrap();
     for offset in 0..1_000 {
         engine.add(&mut partition, &raw(offset, 1_000, &value)).decoded().unwrap();
@@ -167,7 +167,7 @@ fn the_weight_follows_what_is_held() {
 fn whatever_time_a_record_claims_it_is_counted() {
     let plan = plan("true", &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for at in [i64::MIN, -1, 0, i64::MAX] {
         engine.add(&mut partition, &raw(0, at, b"1")).decoded().unwrap();
     }
@@ -180,7 +180,7 @@ fn decisions(
     counts: Vec<Count>,
     steps: &[i64],
 ) -> Vec<(BTreeMap<String, String>, Vec<Decision>)> {
-    let params = RuleParams::of(plan).unwrap();
+    let params = RuleParams::from_plan(plan).unwrap();
     let mut groups: BTreeMap<BTreeMap<String, String>, BTreeMap<i64, Count>> = BTreeMap::new();
     for count in counts {
         match groups.entry(count.group.clone()).or_default().entry(count.bucket_ms) {
@@ -224,11 +224,11 @@ proptest! {
         let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
         let text = |group: u8, n: i64| format!("{{\"g\":\"g{group}\",\"n\":{n}}}");
 
-        let mut one = Partition::default();
+        let mut one = PartitionFold::default();
         for (offset, (at, group, n)) in records.iter().enumerate() {
             engine.add(&mut one, &raw(offset as i64, *at, text(*group, *n).as_bytes())).decoded().unwrap();
         }
-        let mut many: Vec<Partition> = (0..partitions).map(|_| Partition::default()).collect();
+        let mut many: Vec<PartitionFold> = (0..partitions).map(|_| PartitionFold::default()).collect();
         let mut committed = Vec::new();
         for (index, (at, group, n)) in shuffled.iter().enumerate() {
             let partition = index % partitions;
@@ -263,8 +263,8 @@ proptest! {
     ) {
         let plan = plan("true", &[("g", "record")], frequency(1));
         let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-        let (mut whole, mut part, mut merged) = (Partition::default(), Partition::default(), BTreeMap::new());
-        let mut commit = |part: &mut Partition| for count in part.take().counts {
+        let (mut whole, mut part, mut merged) = (PartitionFold::default(), PartitionFold::default(), BTreeMap::new());
+        let mut commit = |part: &mut PartitionFold| for count in part.take().counts {
             match merged.entry((count.group.clone(), count.bucket_ms)) {
                 std::collections::btree_map::Entry::Vacant(vacant) => { vacant.insert(count); }
                 std::collections::btree_map::Entry::Occupied(mut held) => merge(held.get_mut(), count),
@@ -289,7 +289,7 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let windowed = plan("record.a == 1", &[], frequency(1));
     let each = RulePlan { resolve: None, ..plan("record.a == 1", &[], Condition::Any) };
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &windowed), (BAD, &each)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let clock_ms = 1_000_000;
     for (offset, ahead) in [(0, MAX_AHEAD), (1, MAX_AHEAD + 1), (2, i64::MAX - clock_ms)] {
         let record = RawRecord { clock_ms, ..raw(offset, clock_ms + ahead, br#"{"a":1}"#) };
@@ -308,7 +308,7 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
 fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and_not_by_its_values() {
     let plan = plan(r#"record.status >= "500""#, &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, status) in [(7, 501), (8, 502), (9, 503)] {
         let value = format!(r#"{{"status":{status}}}"#);
         engine.add(&mut partition, &raw(offset, 1_000, value.as_bytes())).decoded().unwrap();
@@ -327,7 +327,7 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
         ..plan("true", &[("k", "key")], frequency(1))
     };
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let at = |topic: &'static str, partition, offset| RawRecord {
         topic,
         partition,
@@ -358,7 +358,7 @@ fn a_bucket_of_months_counts_as_any_other() {
     let condition = Condition::Frequency { count: 1, window: Millis(i64::MAX / 4) };
     let plan = plan("true", &[], condition);
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, time) in [(0, 5), (1, 1_767_225_600_000), (2, 0)] {
         engine.add(&mut partition, &raw(offset, time, b"1")).decoded().unwrap();
     }
@@ -371,7 +371,7 @@ fn a_bucket_of_months_counts_as_any_other() {
 fn a_sample_that_does_not_fit_is_cut() {
     let plan = plan("true", &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let value = serde_json::to_vec(&json!({"a": 1, "text": "x".repeat(100_000)})).unwrap();
     engine.add(&mut partition, &raw(0, 0, &value)).decoded().unwrap();
     let count = partition.take().counts.remove(0);
@@ -383,7 +383,7 @@ fn a_sample_that_does_not_fit_is_cut() {
 fn many_groups_are_counted_as_brute_force_counts_them() {
     let plan = plan("true", &[("g", "record.g"), ("h", "record.h")], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let (mut partition, mut expected) = (Partition::default(), BTreeMap::new());
+    let (mut partition, mut expected) = (PartitionFold::default(), BTreeMap::new());
     let mut seed = 7_u64;
     for offset in 0..20_000_i64 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -417,7 +417,7 @@ fn how_many_counts_and_records_are_held_is_known_before_they_are_taken() {
     let counted = plan("true", &[("n", "record.n")], frequency(1));
     let told = RulePlan { resolve: None, ..plan("true", &[], Condition::Any) };
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &counted), (BAD, &told)]);
-    let mut held = Partition::default();
+    let mut held = PartitionFold::default();
     for offset in 0..1_000 {
         let text = format!("{{\"n\":{}}}", offset % 300);
         let _ = engine.add(&mut held, &raw(offset, 0, text.as_bytes()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::patterns::{Measured, Patterns};
+use crate::patterns::{MeasuredRegex, Patterns};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
@@ -101,7 +101,7 @@ const MAX_FAULTS: usize = 20;
 pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
-) -> Result<BTreeMap<u64, Arc<Measured>>, Vec<CompileError>> {
+) -> Result<BTreeMap<u64, Arc<MeasuredRegex>>, Vec<CompileError>> {
     let mut check = Check {
         source,
         bound: Vec::new(),
@@ -123,7 +123,7 @@ struct Check<'s> {
     /// How many of them a program has places for.
     variables: usize,
     nesting: usize,
-    patterns: BTreeMap<u64, Arc<Measured>>,
+    patterns: BTreeMap<u64, Arc<MeasuredRegex>>,
     built: Patterns,
     faults: Vec<CompileError>,
 }
@@ -151,7 +151,7 @@ impl Check<'_> {
         let never = match &expression.expr {
             Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
             Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
-            Expr::Call(call) if matches!(calls::of(call), Some(it) if it.never_true()) => true,
+            Expr::Call(call) if matches!(calls::macro_call(call), Some(it) if it.never_true()) => true,
             Expr::Call(call) => match self.named(call) {
                 Some(op) => !may_be_true(op),
                 None => matches!(
@@ -176,7 +176,7 @@ impl Check<'_> {
             Expr::Ident(name) => self.identifier(node, name),
             Expr::Struct(_) => self.refuse(node, "there are no message types".to_owned()),
             Expr::Call(call) => {
-                if let Some(it) = calls::of(call) {
+                if let Some(it) = calls::macro_call(call) {
                     return self.written(node, &it);
                 }
                 self.function(node, call);
@@ -266,7 +266,7 @@ impl Check<'_> {
     }
 
     /// A macro that the parser left as it is written.
-    fn written(&mut self, node: &IdedExpr, it: &calls::Call<'_>) {
+    fn written(&mut self, node: &IdedExpr, it: &calls::MacroCall<'_>) {
         if !self.room(node, it.kind.iterates(), it.names.len()) {
             return;
         }

@@ -6,7 +6,7 @@ use domain::DropReason;
 
 /// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ValueType {
     Null,
     Bool,
     Int,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     Optional,
 }
 
-impl Kind {
+impl ValueType {
     /// The type's name in CEL.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -100,17 +100,17 @@ operations! {
 
 /// Why there is no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum EvalFault {
     /// Something is not there.
     Missing,
     /// The whole expression is neither true nor false.
-    NotBoolean(Kind),
+    NotBoolean(ValueType),
     /// A condition is neither true nor false.
-    NotCondition(Kind),
+    NotCondition(ValueType),
     /// It does not take a value of that type.
-    Type(Op, Kind),
+    Type(Op, ValueType),
     /// It does not take values of these types.
-    Types(Op, Kind, Kind),
+    Types(Op, ValueType, ValueType),
     /// It takes another number of values.
     Arguments(Op),
     /// Division by zero.
@@ -127,7 +127,7 @@ pub(crate) enum Fault {
     Nothing,
 }
 
-impl Fault {
+impl EvalFault {
     /// The reason, unless it is that something is not there.
     pub(crate) fn reason(self) -> Option<DropReason> {
         Some(match self {
@@ -143,7 +143,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for EvalFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("a field is not there"),

@@ -6,20 +6,20 @@ use bumpalo::collections::Vec as Made;
 
 use super::MAX_STEPS;
 use super::eval::{Eval, not_boolean};
-use super::fault::{Fault, Op};
-use super::program::{Macro, MacroKind, Node};
+use super::fault::{EvalFault, Op};
+use super::program::{ExprNode, Macro, MacroKind};
 use super::value::{Val, key_order};
 
 impl<'a> Eval<'a> {
-    fn step(&mut self) -> Result<(), Fault> {
+    fn count_step(&mut self) -> Result<(), EvalFault> {
         self.steps = self.steps.saturating_add(1);
-        if self.steps > MAX_STEPS { Err(Fault::TooCostly) } else { Ok(()) }
+        if self.steps > MAX_STEPS { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
     #[inline(never)]
-    pub(super) fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, Fault> {
+    pub(super) fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, EvalFault> {
         let over = self.value(&it.over)?;
-        let wrong = Fault::Type(Op::Macro, over.kind());
+        let wrong = EvalFault::Type(Op::Macro, over.kind());
         match (over.items(), it.pairs) {
             (Some(items), false) => self.elements(it, items.map(|item| (item, Val::Null))),
             (Some(items), true) => {
@@ -36,8 +36,8 @@ impl<'a> Eval<'a> {
     }
 
     /// Gives the variables an element, which is a step.
-    fn next(&mut self, it: &Macro, (first, second): (Val<'a>, Val<'a>)) -> Result<(), Fault> {
-        self.step()?;
+    fn next(&mut self, it: &Macro, (first, second): (Val<'a>, Val<'a>)) -> Result<(), EvalFault> {
+        self.count_step()?;
         self.set(it.slot, first);
         if it.pairs {
             self.set(it.slot + 1, second);
@@ -45,7 +45,7 @@ impl<'a> Eval<'a> {
         Ok(())
     }
 
-    fn keeps(&mut self, guard: Option<&'a Node>) -> Result<bool, Fault> {
+    fn keeps(&mut self, guard: Option<&'a ExprNode>) -> Result<bool, EvalFault> {
         guard.map_or(Ok(true), |guard| self.truth(guard).map_err(|fault| not_boolean(fault, Op::Conditional)))
     }
 
@@ -53,7 +53,7 @@ impl<'a> Eval<'a> {
         &mut self,
         it: &'a Macro,
         items: impl Iterator<Item = (Val<'a>, Val<'a>)>,
-    ) -> Result<Val<'a>, Fault> {
+    ) -> Result<Val<'a>, EvalFault> {
         match &it.kind {
             MacroKind::Exists(holds) => self.search(it, holds, true, items),
             MacroKind::All(holds) => self.search(it, holds, false, items),
@@ -94,14 +94,14 @@ impl<'a> Eval<'a> {
     fn search(
         &mut self,
         it: &Macro,
-        holds: &'a Node,
+        holds: &'a ExprNode,
         decides: bool,
         items: impl Iterator<Item = (Val<'a>, Val<'a>)>,
-    ) -> Result<Val<'a>, Fault> {
+    ) -> Result<Val<'a>, EvalFault> {
         let (mut failed, mut found) = (None, false);
         for item in items {
             if found {
-                self.step()?;
+                self.count_step()?;
                 break;
             }
             self.next(it, item)?;
@@ -121,10 +121,10 @@ impl<'a> Eval<'a> {
 /// The entries of a map in the order in which it is asked.
 pub(super) fn sorted<'a>(
     mut entries: Made<'a, (Val<'a>, Val<'a>)>,
-) -> Result<&'a [(Val<'a>, Val<'a>)], Fault> {
+) -> Result<&'a [(Val<'a>, Val<'a>)], EvalFault> {
     entries.sort_unstable_by(|(a, _), (b, _)| key_order(a, b));
     if entries.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a.equals(b))) {
-        return Err(Fault::DuplicateKey);
+        return Err(EvalFault::DuplicateKey);
     }
     Ok(entries.into_bump_slice())
 }

@@ -26,14 +26,14 @@ mod calls;
 mod check;
 mod compile;
 mod eval;
+mod fast_path;
 pub(crate) mod fault;
+mod foreign_syntax;
 mod functions;
 mod macros;
 mod math;
 pub(crate) mod need;
-mod plain;
 pub(crate) mod program;
-mod slips;
 mod strings;
 mod time;
 mod unclosed;
@@ -46,8 +46,8 @@ use cel::{ParseErrors, parser::Parser};
 
 use crate::record::Record;
 use domain::DropReason;
-use fault::Fault;
-use program::Node;
+use fault::EvalFault;
+use program::ExprNode;
 
 /// The longest expression, bytes.
 pub const MAX_LENGTH: usize = 4096;
@@ -74,7 +74,7 @@ const MAX_CONSTANT: usize = 256 << 10;
 /// A compiled `match` expression.
 #[derive(Debug)]
 pub struct Matcher {
-    program: Node,
+    program: ExprNode,
 }
 
 /// Where expressions put together what is not in the record as it is; used again for the next record.
@@ -109,7 +109,7 @@ pub struct CompileError {
 pub struct MatchFailure {
     /// Why.
     pub reason: DropReason,
-    fault: Fault,
+    fault: EvalFault,
 }
 
 impl MatchFailure {
@@ -154,8 +154,8 @@ impl Matcher {
     }
 
     /// What must hold, each of one field, for it to be anything but false.
-    pub(crate) fn needs(&self) -> Vec<need::Need> {
-        need::of(&self.program)
+    pub(crate) fn needs(&self) -> Vec<need::FieldNeed> {
+        need::field_needs(&self.program)
     }
 
     /// Whether the record matches. A field that is not there makes it false.
@@ -165,7 +165,7 @@ impl Matcher {
 
     /// The same, with memory that is used for more than one.
     pub fn matches_in(&self, record: &Record<'_>, memory: &Memory) -> Result<bool, MatchFailure> {
-        match eval::run(&self.program, record, &memory.0) {
+        match eval::evaluate(&self.program, record, &memory.0) {
             Ok(answer) => Ok(answer),
             Err(fault) => match fault.reason() {
                 None => Ok(false),
@@ -184,7 +184,7 @@ fn at_once(message: &str) -> CompileError {
 fn syntax_errors(expression: &str, errors: &ParseErrors) -> Vec<CompileError> {
     let is_closed = unclosed::string(expression).is_none();
     let is_deep = errors.errors.iter().any(|error| error.msg.contains("Recursion limit"));
-    let slips = if is_closed && !is_deep { slips::all(expression) } else { Vec::new() };
+    let slips = if is_closed && !is_deep { foreign_syntax::find_all(expression) } else { Vec::new() };
     if slips.is_empty() { vec![syntax_error(expression, errors)] } else { slips }
 }
 

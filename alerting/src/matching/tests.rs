@@ -18,7 +18,7 @@ fn on(expression: &str, value: &Value) -> Result<bool, DropReason> {
         headers: &headers,
     };
     let matcher = Matcher::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
-    let document = Document::of(value);
+    let document = Document::from_json(value);
     let view = document.view("");
     matcher.matches(&Record { raw, value: view.root() }).map_err(|failure| failure.reason)
 }
@@ -145,7 +145,7 @@ fn a_failure_does_not_quote_the_record() {
             value: None,
             headers: &[],
         };
-        let document = Document::of(&record);
+        let document = Document::from_json(&record);
         let view = document.view("");
         let failure = matcher.matches(&Record { raw, value: view.root() }).unwrap_err();
         assert!(!failure.to_string().contains("hunter"), "{failure}");

@@ -29,7 +29,7 @@ pub(super) struct Time {
 }
 
 impl Time {
-    pub(super) fn of_millis(millis: i64) -> Self {
+    pub(super) fn from_millis(millis: i64) -> Self {
         let nanos = millis.rem_euclid(1_000) as u32 * 1_000_000;
         Self { seconds: millis.div_euclid(1_000), nanos, offset: 0 }
     }
@@ -38,7 +38,7 @@ impl Time {
         (FIRST..=LAST).contains(&seconds).then_some(Self { seconds, nanos, offset })
     }
 
-    pub(super) fn of_seconds(seconds: i64) -> Option<Self> {
+    pub(super) fn from_seconds(seconds: i64) -> Option<Self> {
         Self::at(seconds, 0, 0)
     }
 

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use crate::document::{Data, Fields, Items, Node, same};
+use crate::document::{Fields, Items, Node, NodeData, same};
 
-use super::fault::Kind;
+use super::fault::ValueType;
 use super::time::Time;
 
 /// A value.
@@ -32,7 +32,7 @@ pub(super) enum Val<'a> {
     Time(Time),
     /// A duration in nanoseconds.
     Span(i64),
-    Type(Kind),
+    Type(ValueType),
     Optional(Option<&'a Val<'a>>),
 }
 
@@ -49,7 +49,7 @@ pub(super) enum Constant {
     List(Box<[Constant]>),
     Time(Time),
     Span(i64),
-    Type(Kind),
+    Type(ValueType),
 }
 
 impl Constant {
@@ -74,12 +74,12 @@ impl Constant {
     #[inline]
     pub(super) fn is(&self, place: Node<'_>) -> bool {
         match (place.data(), self) {
-            (Data::Text(a), Self::Text(b)) => same(a.as_bytes(), b.as_bytes()),
-            (Data::Int(a), Self::Int(b)) => a == *b,
-            (Data::Bool(a), Self::Bool(b)) => a == *b,
-            (Data::Text(_) | Data::Null, Self::Int(_) | Self::Double(_) | Self::Bool(_))
-            | (Data::Int(_) | Data::Double(_) | Data::Null, Self::Text(_)) => false,
-            _ => Val::of(place).equals(&self.val()),
+            (NodeData::Text(a), Self::Text(b)) => same(a.as_bytes(), b.as_bytes()),
+            (NodeData::Int(a), Self::Int(b)) => a == *b,
+            (NodeData::Bool(a), Self::Bool(b)) => a == *b,
+            (NodeData::Text(_) | NodeData::Null, Self::Int(_) | Self::Double(_) | Self::Bool(_))
+            | (NodeData::Int(_) | NodeData::Double(_) | NodeData::Null, Self::Text(_)) => false,
+            _ => Val::from_node(place).equals(&self.val()),
         }
     }
 
@@ -87,15 +87,15 @@ impl Constant {
     #[inline]
     pub(super) fn order(&self, place: Node<'_>) -> Option<Ordering> {
         match (place.data(), self) {
-            (Data::Int(a), Self::Int(b)) => Some(a.cmp(b)),
-            (Data::Double(a), Self::Double(b)) => a.partial_cmp(b),
-            (Data::Int(a), Self::Double(b)) => int_and_double(a, *b),
-            _ => Val::of(place).compare(&self.val()),
+            (NodeData::Int(a), Self::Int(b)) => Some(a.cmp(b)),
+            (NodeData::Double(a), Self::Double(b)) => a.partial_cmp(b),
+            (NodeData::Int(a), Self::Double(b)) => int_and_double(a, *b),
+            _ => Val::from_node(place).compare(&self.val()),
         }
     }
 
     /// The constant that a value is, if one can be written so.
-    pub(super) fn of(value: &Val<'_>) -> Option<Self> {
+    pub(super) fn from_val(value: &Val<'_>) -> Option<Self> {
         Some(match value {
             Val::Null => Self::Null,
             Val::Bool(it) => Self::Bool(*it),
@@ -108,7 +108,7 @@ impl Constant {
             Val::Span(it) => Self::Span(*it),
             Val::Type(it) => Self::Type(*it),
             Val::Written(_) | Val::List(_) => {
-                Self::List(value.items()?.map(|item| Self::of(&item)).collect::<Option<_>>()?)
+                Self::List(value.items()?.map(|item| Self::from_val(&item)).collect::<Option<_>>()?)
             }
             Val::Items(_) | Val::Fields(_) | Val::Headers(_) | Val::Map(_) | Val::Optional(_) => return None,
         })
@@ -117,46 +117,46 @@ impl Constant {
 
 impl<'a> Val<'a> {
     #[inline]
-    pub(super) fn of(node: Node<'a>) -> Self {
+    pub(super) fn from_node(node: Node<'a>) -> Self {
         match node.data() {
-            Data::Null => Self::Null,
-            Data::Bool(it) => Self::Bool(it),
-            Data::Int(it) => Self::Int(it),
-            Data::Uint(it) => Self::Uint(it),
-            Data::Double(it) => Self::Double(it),
-            Data::Text(it) => Self::Text(it),
-            Data::List(_) => Self::Items(node),
-            Data::Map(_) => Self::Fields(node),
+            NodeData::Null => Self::Null,
+            NodeData::Bool(it) => Self::Bool(it),
+            NodeData::Int(it) => Self::Int(it),
+            NodeData::Uint(it) => Self::Uint(it),
+            NodeData::Double(it) => Self::Double(it),
+            NodeData::Text(it) => Self::Text(it),
+            NodeData::List(_) => Self::Items(node),
+            NodeData::Map(_) => Self::Fields(node),
         }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> ValueType {
         match self {
-            Self::Null => Kind::Null,
-            Self::Bool(_) => Kind::Bool,
-            Self::Int(_) => Kind::Int,
-            Self::Uint(_) => Kind::Uint,
-            Self::Double(_) => Kind::Double,
-            Self::Text(_) => Kind::Text,
-            Self::Bytes(_) => Kind::Bytes,
-            Self::Items(_) | Self::List(_) | Self::Written(_) => Kind::List,
-            Self::Fields(_) | Self::Headers(_) | Self::Map(_) => Kind::Map,
-            Self::Time(_) => Kind::Time,
-            Self::Span(_) => Kind::Span,
-            Self::Type(_) => Kind::Type,
-            Self::Optional(_) => Kind::Optional,
+            Self::Null => ValueType::Null,
+            Self::Bool(_) => ValueType::Bool,
+            Self::Int(_) => ValueType::Int,
+            Self::Uint(_) => ValueType::Uint,
+            Self::Double(_) => ValueType::Double,
+            Self::Text(_) => ValueType::Text,
+            Self::Bytes(_) => ValueType::Bytes,
+            Self::Items(_) | Self::List(_) | Self::Written(_) => ValueType::List,
+            Self::Fields(_) | Self::Headers(_) | Self::Map(_) => ValueType::Map,
+            Self::Time(_) => ValueType::Time,
+            Self::Span(_) => ValueType::Span,
+            Self::Type(_) => ValueType::Type,
+            Self::Optional(_) => ValueType::Optional,
         }
     }
 
     /// The elements of a list.
-    pub(super) fn items(&self) -> Option<Elements<'a>> {
+    pub(super) fn items(&self) -> Option<ListElements<'a>> {
         Some(match self {
             Self::Items(node) => match node.data() {
-                Data::List(list) => Elements::Items(list.items()),
+                NodeData::List(list) => ListElements::Items(list.items()),
                 _ => return None,
             },
-            Self::List(list) => Elements::List(list.iter()),
-            Self::Written(list) => Elements::Written(list.iter()),
+            Self::List(list) => ListElements::List(list.iter()),
+            Self::Written(list) => ListElements::Written(list.iter()),
             _ => return None,
         })
     }
@@ -165,7 +165,7 @@ impl<'a> Val<'a> {
     pub(super) fn item(&self, index: usize) -> Option<Val<'a>> {
         match self {
             Self::Items(node) => match node.data() {
-                Data::List(list) => list.get(index).map(Val::of),
+                NodeData::List(list) => list.get(index).map(Val::from_node),
                 _ => None,
             },
             Self::List(list) => list.get(index).copied(),
@@ -175,14 +175,14 @@ impl<'a> Val<'a> {
     }
 
     /// The keys of a map and their values.
-    pub(super) fn entries(&self) -> Option<Entries<'a>> {
+    pub(super) fn entries(&self) -> Option<MapEntries<'a>> {
         Some(match self {
             Self::Fields(node) => match node.data() {
-                Data::Map(map) => Entries::Fields(map.fields()),
+                NodeData::Map(map) => MapEntries::Fields(map.fields()),
                 _ => return None,
             },
-            Self::Headers(headers) => Entries::Headers(headers.iter()),
-            Self::Map(map) => Entries::Map(map.iter()),
+            Self::Headers(headers) => MapEntries::Headers(headers.iter()),
+            Self::Map(map) => MapEntries::Map(map.iter()),
             _ => return None,
         })
     }
@@ -191,8 +191,8 @@ impl<'a> Val<'a> {
     pub(super) fn len(&self) -> Option<usize> {
         Some(match self {
             Self::Items(node) | Self::Fields(node) => match node.data() {
-                Data::List(list) => list.len(),
-                Data::Map(map) => map.len(),
+                NodeData::List(list) => list.len(),
+                NodeData::Map(map) => map.len(),
                 _ => return None,
             },
             Self::List(list) => list.len(),
@@ -204,10 +204,10 @@ impl<'a> Val<'a> {
     }
 
     /// The value of a key of a map; the type of what is no map.
-    pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, Kind> {
+    pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, ValueType> {
         Ok(match (self, key) {
             (Self::Fields(node), Val::Text(name)) => match node.data() {
-                Data::Map(map) => map.get_text(name).map(Val::of),
+                NodeData::Map(map) => map.get_text(name).map(Val::from_node),
                 _ => None,
             },
             (Self::Headers(headers), Val::Text(name)) => {
@@ -376,18 +376,18 @@ pub(super) fn text_or_null(text: Option<&str>) -> Val<'_> {
 }
 
 /// The elements of a list.
-pub(super) enum Elements<'a> {
+pub(super) enum ListElements<'a> {
     Items(Items<'a>),
     List(std::slice::Iter<'a, Val<'a>>),
     Written(std::slice::Iter<'a, Constant>),
 }
 
-impl<'a> Iterator for Elements<'a> {
+impl<'a> Iterator for ListElements<'a> {
     type Item = Val<'a>;
 
     fn next(&mut self) -> Option<Val<'a>> {
         match self {
-            Self::Items(items) => items.next().map(Val::of),
+            Self::Items(items) => items.next().map(Val::from_node),
             Self::List(list) => list.next().copied(),
             Self::Written(list) => list.next().map(Constant::val),
         }
@@ -395,18 +395,18 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 /// The keys of a map and their values.
-pub(super) enum Entries<'a> {
+pub(super) enum MapEntries<'a> {
     Fields(Fields<'a>),
     Headers(std::slice::Iter<'a, (&'a str, Option<&'a str>)>),
     Map(std::slice::Iter<'a, (Val<'a>, Val<'a>)>),
 }
 
-impl<'a> Iterator for Entries<'a> {
+impl<'a> Iterator for MapEntries<'a> {
     type Item = (Val<'a>, Val<'a>);
 
     fn next(&mut self) -> Option<(Val<'a>, Val<'a>)> {
         match self {
-            Self::Fields(fields) => fields.next().map(|(name, node)| (Val::Text(name), Val::of(node))),
+            Self::Fields(fields) => fields.next().map(|(name, node)| (Val::Text(name), Val::from_node(node))),
             Self::Headers(headers) => {
                 headers.next().map(|(name, text)| (Val::Text(name), text_or_null(*text)))
             }

@@ -32,7 +32,7 @@ const RANGES: usize = 64;
 
 /// A compiled expression.
 #[derive(Debug)]
-pub(crate) struct Measured {
+pub(crate) struct MeasuredRegex {
     pub(crate) regex: Regex,
     /// The most steps for a byte.
     pub(super) steps: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Measured {
     automaton: OnceLock<Option<DFA>>,
 }
 
-impl Measured {
+impl MeasuredRegex {
     pub(super) fn new(regex: Regex, pattern: &Hir) -> Self {
         Self { regex, steps: parts(pattern).max(1), automaton: OnceLock::new() }
     }
@@ -53,7 +53,7 @@ impl Measured {
         // The first look into an ordinary text is always within the budget.
         let first = *spent == 0 && text.len() <= ORDINARY;
         if !first && (most > SMALL || over) && *spent <= MAX_WORK {
-            let (found, taken) = self.read(text);
+            let (found, taken) = self.search_with_automaton(text);
             *spent = spent.saturating_add(taken);
             if found.is_some() && *spent <= MAX_WORK {
                 return found;
@@ -68,7 +68,7 @@ impl Measured {
     }
 
     /// What a fresh automaton says, and how many steps it took. Nothing if it needs more room, or can't read the text.
-    fn read(&self, text: &str) -> (Option<bool>, usize) {
+    fn search_with_automaton(&self, text: &str) -> (Option<bool>, usize) {
         let automaton = self.automaton.get_or_init(|| automaton(self.regex.as_str(), self.steps));
         let Some(automaton) = automaton else { return (None, 0) };
         let mut cache = Cache::new(automaton);
@@ -102,8 +102,8 @@ impl Measured {
     }
 }
 
-/// The places of an expression's groups, as [`one_pass`](Measured::one_pass) tells them; nothing if it is not found.
-pub(crate) fn places(engine: &onepass::DFA, text: &str) -> Option<Vec<Option<(usize, usize)>>> {
+/// The places of an expression's groups, as [`one_pass`](MeasuredRegex::one_pass) tells them; nothing if it is not found.
+pub(crate) fn group_spans(engine: &onepass::DFA, text: &str) -> Option<Vec<Option<(usize, usize)>>> {
     let mut slots: Vec<Option<NonMaxUsize>> = vec![None; engine.get_nfa().group_info().slot_len()];
     let input = Input::new(text).anchored(Anchored::Yes);
     engine.try_search_slots(&mut engine.create_cache(), &input, &mut slots).ok()??;
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::patterns::Patterns;
 
-    fn measured(pattern: &str) -> std::sync::Arc<Measured> {
+    fn measured(pattern: &str) -> std::sync::Arc<MeasuredRegex> {
         Patterns::default().build(pattern).unwrap()
     }
 
@@ -229,11 +229,11 @@ mod tests {
         ] {
             let pattern = measured(pattern);
             for text in texts {
-                if let (Some(found), _) = pattern.read(text) {
+                if let (Some(found), _) = pattern.search_with_automaton(text) {
                     assert_eq!(found, pattern.regex.is_match(text), "{} {text:?}", pattern.regex);
                 }
                 if let Some(engine) = pattern.one_pass() {
-                    let found = places(&engine, text);
+                    let found = group_spans(&engine, text);
                     let regex = pattern.regex.captures(text).map(|it| {
                         it.iter().map(|group| group.map(|it| (it.start(), it.end()))).collect::<Vec<_>>()
                     });

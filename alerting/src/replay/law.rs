@@ -26,7 +26,7 @@ const AHEAD: i64 = 20_000;
 const WIDTH: i64 = 1_000;
 
 #[derive(Debug, Clone)]
-struct Rec {
+struct TestRecord {
     partition: usize,
     offset: i64,
     at: i64,
@@ -38,7 +38,7 @@ struct Rec {
     of: bool,
 }
 
-impl Rec {
+impl TestRecord {
     fn text(&self) -> String {
         format!(
             "{{\"g\":\"{}\",\"v\":\"{}\",\"n\":{},\"of\":{}}}",
@@ -47,7 +47,7 @@ impl Rec {
     }
 }
 
-fn records() -> impl Strategy<Value = Vec<Rec>> {
+fn records() -> impl Strategy<Value = Vec<TestRecord>> {
     let off = prop_oneof![6 => -DISORDER..=0_i64, 1 => 1..AHEAD];
     let one = (0..PARTITIONS, 0..2_500_i64, off, 0..3_u8, 0..5_u8, -3..9_i64, any::<bool>());
     prop::collection::vec(one, 1..80).prop_map(|list| {
@@ -57,7 +57,7 @@ fn records() -> impl Strategy<Value = Vec<Rec>> {
             .map(|(partition, step, off, group, value, number, of)| {
                 clocks[partition] += step;
                 offsets[partition] += 1;
-                Rec {
+                TestRecord {
                     partition,
                     offset: offsets[partition],
                     at: clocks[partition] + off,
@@ -142,22 +142,22 @@ fn plans() -> impl Strategy<Value = RulePlan> {
 }
 
 /// What is told: time, group, kind, since, count, value, previous, top values.
-type Told = (i64, String, AlertKind, i64, i64, Option<String>, Option<String>, BTreeMap<String, i64>);
+type ToldAlert = (i64, String, AlertKind, i64, i64, Option<String>, Option<String>, BTreeMap<String, i64>);
 
 /// Whether it holds, whether an open alert goes on, and what there is to tell.
-type Saw = (bool, bool, Option<String>, Option<String>);
+type ConditionView = (bool, bool, Option<String>, Option<String>);
 
 /// One group of the twin.
-struct Twin<'a> {
+struct GroupTwin<'a> {
     plan: &'a RulePlan,
     /// In the order of event time.
-    records: Vec<&'a Rec>,
+    records: Vec<&'a TestRecord>,
     expected: bool,
     observed: i64,
 }
 
-impl Twin<'_> {
-    fn within(&self, from: i64, to: i64) -> Vec<&Rec> {
+impl GroupTwin<'_> {
+    fn within(&self, from: i64, to: i64) -> Vec<&TestRecord> {
         self.records.iter().copied().filter(|rec| (from..to).contains(&rec.at)).collect()
     }
 
@@ -174,7 +174,7 @@ impl Twin<'_> {
         seen && end - look_back >= from
     }
 
-    fn saw(&self, end: i64) -> Saw {
+    fn saw(&self, end: i64) -> ConditionView {
         let span = self.plan.condition.window().map_or(WIDTH, |window| window.0);
         let window = self.within(end - span, end);
         let count = window.len() as i64;
@@ -258,7 +258,8 @@ impl Twin<'_> {
                     (end - WIDTH..end).contains(&all[at].0)
                         && all[..at].iter().all(|(_, number)| *number < all[at].1)
                 });
-                let best = |list: &[&Rec]| list.iter().map(|rec| rec.number * sign).max().map(|it| it * sign);
+                let best =
+                    |list: &[&TestRecord]| list.iter().map(|rec| rec.number * sign).max().map(|it| it * sign);
                 let before = best(&self.within(i64::MIN, end - WIDTH));
                 let previous = before.or(window.first().map(|rec| rec.number));
                 let text = |number: Option<i64>| number.filter(|_| beyond).map(|number| number.to_string());
@@ -267,7 +268,7 @@ impl Twin<'_> {
         }
     }
 
-    fn tell(&self, group: &str, from: i64, to: i64) -> Vec<Told> {
+    fn tell(&self, group: &str, from: i64, to: i64) -> Vec<ToldAlert> {
         let plan = self.plan;
         let span = plan.condition.window().map_or(WIDTH, |window| window.0);
         let windowless = plan.condition.window().is_none();
@@ -341,7 +342,7 @@ impl Twin<'_> {
     }
 }
 
-fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
+fn twin(plan: &RulePlan, records: &[TestRecord], until: i64) -> Vec<ToldAlert> {
     let since = |partition: usize| {
         records.iter().filter(|rec| rec.partition == partition).min_by_key(|rec| rec.offset).map(|rec| rec.at)
     };
@@ -353,10 +354,10 @@ fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
     let groups: BTreeSet<String> = records.iter().map(|rec| rec.group.clone()).chain(named.clone()).collect();
     let mut told = Vec::new();
     for group in groups {
-        let mut ours: Vec<&Rec> = records.iter().filter(|rec| rec.group == group).collect();
+        let mut ours: Vec<&TestRecord> = records.iter().filter(|rec| rec.group == group).collect();
         ours.sort_by_key(|rec| (rec.at, rec.partition, rec.offset));
         let expected = named.contains(&group);
-        let twin = Twin { plan, records: ours, expected, observed };
+        let twin = GroupTwin { plan, records: ours, expected, observed };
         let to = (until - plan.allowed_lateness.0).div_euclid(WIDTH) * WIDTH;
         told.extend(twin.tell(&group, (START - DISORDER).div_euclid(WIDTH) * WIDTH, to));
     }
@@ -366,11 +367,11 @@ fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
 
 /// How records are read: where the next one comes from, what then tells how far its partition is, and how long after its
 /// append it is read, ms.
-type Reads = Vec<(usize, Known, i64)>;
+type ReadOrder = Vec<(usize, ProgressSource, i64)>;
 
 /// What tells how far a partition is.
 #[derive(Debug, Clone, Copy)]
-enum Known {
+enum ProgressSource {
     /// Nothing but producers' timestamps: it is read from a backlog.
     Nothing,
     /// The broker's timestamp.
@@ -379,22 +380,28 @@ enum Known {
     End,
 }
 
-fn reads() -> impl Strategy<Value = Reads> {
-    let known = prop_oneof![3 => Just(Known::Nothing), 1 => Just(Known::Append), 1 => Just(Known::End)];
+fn reads() -> impl Strategy<Value = ReadOrder> {
+    let known = prop_oneof![3 => Just(ProgressSource::Nothing), 1 => Just(ProgressSource::Append), 1 => Just(ProgressSource::End)];
     prop::collection::vec((0..PARTITIONS, known, 0..3 * AHEAD), 1..30)
 }
 
 /// The records as they come: in each partition in order, otherwise as `reads` say, decided every so often.
-fn run(plan: &RulePlan, records: &[Rec], reads: &Reads, every: usize, until: i64) -> Vec<Told> {
+fn replay_records(
+    plan: &RulePlan,
+    records: &[TestRecord],
+    reads: &ReadOrder,
+    every: usize,
+    until: i64,
+) -> Vec<ToldAlert> {
     let (mut replay, problems) = Replay::new([(RULE, plan)]);
     assert_eq!(problems, []);
-    let mut queues: Vec<Vec<&Rec>> = (0..PARTITIONS)
+    let mut queues: Vec<Vec<&TestRecord>> = (0..PARTITIONS)
         .map(|partition| records.iter().rev().filter(|rec| rec.partition == partition).collect())
         .collect();
     for (partition, queue) in queues.iter().enumerate() {
-        replay.open("t", partition as i32);
+        replay.add_partition("t", partition as i32);
         if queue.is_empty() {
-            replay.progress("t", partition as i32, i64::MIN / 4);
+            replay.advance_partition("t", partition as i32, i64::MIN / 4);
         }
     }
     let mut events = Vec::new();
@@ -408,21 +415,21 @@ fn run(plan: &RulePlan, records: &[Rec], reads: &Reads, every: usize, until: i64
         let rec = queues[partition].pop().unwrap();
         let text = rec.text();
         let raw = RawRecord {
-            clock_ms: record::clock(rec.at, false, rec.appended + stall),
+            clock_ms: record::clock_ms(rec.at, false, rec.appended + stall),
             ..raw(partition as i32, rec.offset, rec.at, &text)
         };
-        let appended = matches!(known, Known::Append).then_some(rec.appended);
+        let appended = matches!(known, ProgressSource::Append).then_some(rec.appended);
         replay.push_appended(&raw, appended).decoded().unwrap();
-        if matches!(known, Known::End) {
+        if matches!(known, ProgressSource::End) {
             let next = queues[partition].last().map_or(rec.appended, |next| next.appended);
-            replay.progress("t", partition as i32, next);
+            replay.advance_partition("t", partition as i32, next);
         }
         if step % every == 0 {
             events.extend(replay.decide());
         }
     }
     events.extend(replay.finish(Some(until)));
-    assert_eq!(replay.tally(RULE), Some(Tally { matched: records.len() as i64, late: 0 }));
+    assert_eq!(replay.tally(RULE), Some(RuleTally { matched: records.len() as i64, late: 0 }));
     assert!(replay.dropped().is_empty());
     events
         .into_iter()
@@ -463,7 +470,7 @@ proptest! {
         prop_assume!(!each);
         let last = records.iter().map(|rec| rec.at).max().unwrap();
         let until = last + DISORDER + WIDTH + quiet * 1_000;
-        let mut told = run(&plan, &records, &reads, every, until);
+        let mut told = replay_records(&plan, &records, &reads, every, until);
         // Within an instant the groups' order is that of the call.
         told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         prop_assert_eq!(told, twin(&plan, &records, until));
@@ -494,10 +501,10 @@ fn a_flatline_without_any_record_speaks_after_one_observed_window() {
     let condition = Condition::Flatline { below: 1, window: Millis::from_secs(10), groups: vec![] };
     let plan = RulePlan { group_by: BTreeMap::new(), ..plan(condition) };
     let (mut replay, _) = Replay::new([(RULE, &plan)]);
-    replay.progress("t", 0, 3_500);
-    replay.progress("t", 0, 13_499);
+    replay.advance_partition("t", 0, 3_500);
+    replay.advance_partition("t", 0, 13_499);
     assert_eq!(replay.decide(), []);
-    replay.progress("t", 0, 60_000);
+    replay.advance_partition("t", 0, 60_000);
     let events = replay.decide();
     assert_eq!(events.iter().map(|event| event.time_ms).collect::<Vec<_>>(), [14_000]);
 }

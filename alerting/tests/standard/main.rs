@@ -21,7 +21,8 @@ fn answer(expression: &str, value: &Value) -> &'static str {
         headers: &HEADERS,
     };
     let Ok(matcher) = Matcher::compile(expression) else { return "refused" };
-    let (document, opposite) = (Document::of(value), Matcher::compile(&format!("!({expression})")).unwrap());
+    let (document, opposite) =
+        (Document::from_json(value), Matcher::compile(&format!("!({expression})")).unwrap());
     let view = document.view("");
     let record = Record { raw, value: view.root() };
     match (matcher.matches(&record), opposite.matches(&record)) {

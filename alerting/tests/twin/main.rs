@@ -38,7 +38,7 @@ fn raw(dice: &mut Dice) -> RawRecord<'static> {
 
 fn ours(expression: &str, raw: RawRecord<'_>, value: &Value) -> Answer {
     let matcher = Matcher::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
-    let document = Document::of(value);
+    let document = Document::from_json(value);
     let view = document.view("");
     matcher.matches(&Record { raw, value: view.root() }).map_err(|failure| failure.reason)
 }
@@ -61,7 +61,7 @@ fn random_expressions_have_the_same_answer_as_in_the_cel_crate() {
         let interpreter = Interpreter::compile(&expression);
         for _ in 0..20 {
             let (raw, value) = (raw(dice), dice.record());
-            let document = Document::of(&value);
+            let document = Document::from_json(&value);
             let view = document.view("");
             let ours = matcher.matches(&Record { raw, value: view.root() }).map_err(|failure| failure.reason);
             let theirs = interpreter.answer(&raw, &value);

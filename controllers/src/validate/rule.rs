@@ -164,7 +164,7 @@ fn event_time(wire: &wire::EventTime) -> Result<EventTime, Invalid> {
         (wire::TimeFormat::UnixMilliseconds, None) => TimeForm::UnixMilliseconds,
     };
     let event_time = EventTime { path: wire.path.clone(), form };
-    alerting::event_time::EventTime::compile(&event_time)
+    alerting::event_time::CompiledEventTime::compile(&event_time)
         .map_err(|error| Invalid::new(reasons::INVALID_EVENT_TIME, format!("{place}.{error}")))?;
     Ok(event_time)
 }

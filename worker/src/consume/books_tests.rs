@@ -18,7 +18,7 @@ fn books() -> Books<Vec<i64>> {
 fn read(books: &mut Books<Vec<i64>>, offsets: std::ops::Range<i64>) {
     for offset in offsets {
         if let Some((fold, progress)) = books.reading("logs", 0, &mut 0).and_then(|open| open.admit(offset)) {
-            progress.clock(offset);
+            progress.advance_to(offset);
             fold.push(offset);
         }
     }
@@ -263,7 +263,7 @@ impl Consumer {
                     if let Some((fold, progress)) =
                         self.books.reading("logs", *partition, &mut 0).and_then(|open| open.admit(offset))
                     {
-                        progress.clock(offset);
+                        progress.advance_to(offset);
                         fold.push((self.plan, offset));
                     }
                     self.place.insert(*partition, offset + 1);

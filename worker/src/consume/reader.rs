@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use alerting::fold::Partition;
+use alerting::fold::PartitionFold;
 use protocol::messages::{Commit, Entry, EntryResult};
 
 use super::books::{Books, Key, Next};
@@ -46,7 +46,7 @@ const GROUP_EVERY: Duration = Duration::from_secs(5);
 /// What is held of a partition.
 #[derive(Default)]
 pub struct Held {
-    fold: Partition,
+    fold: PartitionFold,
     /// Event time of the first record.
     since_ms: Option<i64>,
     letters: Vec<Letter>,

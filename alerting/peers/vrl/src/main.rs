@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use alerting::fold::{Engine, Partition};
+use alerting::fold::{Engine, PartitionFold};
 use alerting::record::RawRecord;
 use domain::{AlertPolicy, Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use serde_json::json;
@@ -22,7 +22,7 @@ fn main() {
     let lines = lines();
     let program = vrl::compiler::compile(r#".level == "ERROR""#, &[]).expect("a program").program;
     let engine = engine();
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let (mut ours, mut theirs, mut offset) = (Vec::new(), Vec::new(), 0);
     let mut matched = (0, 0);
     for _ in 0..TURNS {

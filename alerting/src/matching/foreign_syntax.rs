@@ -21,7 +21,7 @@ const WORDS: [(&str, &str); 7] = [
 ];
 
 /// All of them, outside of strings and comments.
-pub(super) fn all(expression: &str) -> Vec<CompileError> {
+pub(super) fn find_all(expression: &str) -> Vec<CompileError> {
     let text: Vec<char> = expression.chars().collect();
     let (mut found, mut at) = (Vec::new(), 0);
     while at < text.len() && found.len() < MOST {
@@ -85,12 +85,12 @@ mod tests {
             ("record.a.contains('x') && a <= b != c", &[]),
             ("r'\\' = `a = b`", &["1, 6: ="]),
         ] {
-            let all: Vec<String> = all(text)
+            let all: Vec<String> = find_all(text)
                 .iter()
                 .map(|it| format!("{}, {}: {}", it.line, it.column, it.message.split('`').nth(1).unwrap()))
                 .collect();
             assert_eq!(all, told, "{text}");
         }
-        assert!(all("a and b")[0].message.contains("and is `&&`"));
+        assert!(find_all("a and b")[0].message.contains("and is `&&`"));
     }
 }

@@ -25,7 +25,7 @@ pub struct Subject<'a> {
 
 /// The records and values that a notification of a decision shows.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a> {
+pub struct ShownRecords<'a> {
     /// The window's first record.
     pub first: Option<&'a Sample>,
     /// The one that texts speak of: the window's last, or the last that was told of.
@@ -36,9 +36,9 @@ pub struct Shown<'a> {
 
 static NO_VALUES: BTreeMap<String, Values> = BTreeMap::new();
 
-impl<'a> Shown<'a> {
+impl<'a> ShownRecords<'a> {
     /// Of a window without records, after this one.
-    pub fn only(last: Option<&'a Sample>) -> Self {
+    pub fn last_only(last: Option<&'a Sample>) -> Self {
         Self { first: None, last, top: &NO_VALUES }
     }
 }
@@ -80,7 +80,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Of a decision.
-    pub fn alert(self, group: &'a Group, decision: &'a Decision, shown: Shown<'a>) -> AlertData<'a> {
+    pub fn alert(self, group: &'a Group, decision: &'a Decision, shown: ShownRecords<'a>) -> AlertData<'a> {
         let seen = decision.seen.as_deref();
         AlertData {
             count: decision.count,
