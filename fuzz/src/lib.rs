@@ -11,6 +11,6 @@
     reason = "a target fails by a panic"
 )]
 
-pub mod plain;
+pub mod mutation;
 pub mod seeds;
 pub mod targets;

@@ -12,8 +12,8 @@ const ENTRY: usize = 256;
 
 /// Compiled templates by tenant and text.
 #[derive(Debug)]
-pub struct Cache<T, V> {
-    tenants: HashMap<T, Share<V>>,
+pub struct TemplateCache<T, V> {
+    tenants: HashMap<T, TenantShare<V>>,
     /// Bytes that all may take, and one tenant of them.
     whole: usize,
     share: usize,
@@ -22,20 +22,20 @@ pub struct Cache<T, V> {
 }
 
 #[derive(Debug)]
-struct Share<V> {
-    entries: HashMap<Box<str>, Entry<V>>,
+struct TenantShare<V> {
+    entries: HashMap<Box<str>, CachedTemplate<V>>,
     weight: usize,
     last: u64,
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct CachedTemplate<V> {
     value: V,
     weight: usize,
     last: u64,
 }
 
-impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
+impl<T: Eq + Hash + Clone, V: Clone> TemplateCache<T, V> {
     /// Of at most `whole` bytes, of which a tenant has at most `share`.
     pub fn new(whole: usize, share: usize) -> Self {
         Self { tenants: HashMap::new(), whole, share: share.min(whole), weight: 0, used: 0 }
@@ -62,7 +62,7 @@ impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
         }
         self.used += 1;
         let used = self.used;
-        let share = self.tenants.entry(tenant.clone()).or_insert_with(|| Share {
+        let share = self.tenants.entry(tenant.clone()).or_insert_with(|| TenantShare {
             entries: HashMap::new(),
             weight: 0,
             last: used,
@@ -81,7 +81,7 @@ impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
                 (share.weight, self.weight) = (share.weight - old.weight, self.weight - old.weight);
             }
         }
-        share.entries.insert(text.into(), Entry { value, weight, last: used });
+        share.entries.insert(text.into(), CachedTemplate { value, weight, last: used });
         (share.weight, self.weight) = (share.weight + weight, self.weight + weight);
         // Whole tenants go, the one that was quiet longest first.
         while self.weight > self.whole {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_tenant_with_many_large_texts_pushes_out_its_own_and_nobody_elses() {
-        let mut cache = Cache::new(100_000, 10_000);
+        let mut cache = TemplateCache::new(100_000, 10_000);
         cache.put(&"quiet", "text", 1, 1_000);
         for n in 0..1_000 {
             cache.put(&"loud", &format!("{n}"), 2, 3_000);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_whole_stays_within_its_bound_however_many_tenants_there_are() {
-        let mut cache = Cache::new(100_000, 10_000);
+        let mut cache = TemplateCache::new(100_000, 10_000);
         for tenant in 0..1_000 {
             cache.put(&tenant, "text", tenant, 5_000);
             cache.put(&tenant, "text", tenant, 5_000);

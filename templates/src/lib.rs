@@ -1,6 +1,6 @@
 //! Strict, bounded rendering of the texts of rules and channels, in a subset of MiniJinja.
 //!
-//! MiniJinja's parser reads a template; our own evaluator (`run`) renders it, since MiniJinja's counts instructions and not
+//! MiniJinja's parser reads a template; our own evaluator (`render`) renders it, since MiniJinja's counts instructions and not
 //! what a filter or an operator touches (ADR 19).
 //!
 //! Invariants: an undefined value is an error, but may be asked for (`{% if group %}`, which an empty or missing value
@@ -10,16 +10,16 @@
 //! in `subset`. Never here: a file, another template, a clock (the caller lends one), or a panic on anybody's template or data.
 #![warn(missing_docs)]
 
-pub mod alert;
 mod cache;
-mod checks;
 mod failures;
 mod filters;
+mod jinja_tests;
 mod meter;
 pub mod names;
-mod run;
-mod said;
+mod render;
+pub mod rule_texts;
 mod subset;
+mod syntax_errors;
 mod tree;
 mod value;
 
@@ -28,12 +28,12 @@ use std::sync::Arc;
 use minijinja::machinery;
 use serde::Serialize;
 
-pub use cache::Cache;
+pub use cache::TemplateCache;
 pub use failures::Failures;
-pub use meter::{Clock, MAX_ITEMS, MAX_TEXT, STEPS};
+pub use meter::{MAX_ITEMS, MAX_TEXT, STEPS, TimeCheck};
 use meter::{Meter, Stop};
-use run::{Escape, Run};
-use tree::{Reader, Stmt, Tells};
+use render::{Escape, Renderer};
+use tree::{Stmt, Tells, TreeBuilder};
 use value::Value;
 
 /// The longest source of a template, bytes.
@@ -56,11 +56,11 @@ impl std::fmt::Debug for Template {
 
 /// What a template speaks of. Made once for all texts of the same thing.
 #[derive(Debug, Clone)]
-pub struct Data(Value);
+pub struct TemplateData(Value);
 
-impl Data {
+impl TemplateData {
     /// Of a map, or of a structure with named fields. What is neither has no names.
-    pub fn of(data: &impl Serialize) -> Self {
+    pub fn new(data: &impl Serialize) -> Self {
         Self(serde_json::to_value(data).map_or(Value::None, Value::from))
     }
 }
@@ -111,16 +111,16 @@ impl RenderError {
 
 /// How large an output may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct OutputLimit {
     /// Bytes.
-    pub output: usize,
+    pub bytes: usize,
 }
 
-impl Limits {
+impl OutputLimit {
     /// Of a title or subject: 1 KiB.
-    pub const TITLE: Self = Self { output: 1 << 10 };
+    pub const TITLE: Self = Self { bytes: 1 << 10 };
     /// Of a summary or body: 16 KiB.
-    pub const TEXT: Self = Self { output: 16 << 10 };
+    pub const TEXT: Self = Self { bytes: 16 << 10 };
 }
 
 impl Template {
@@ -143,40 +143,45 @@ impl Template {
         subset::check(text)?;
         let parsed = machinery::parse(text, "text", Default::default()).map_err(|error| {
             let (line, column) = place(text, &error);
-            TemplateError { line, column, message: said::words(&error, text) }
+            TemplateError { line, column, message: syntax_errors::in_words(&error, text) }
         })?;
-        let mut reader = Reader::default();
-        let body = reader.template(&parsed).map_err(|refused| {
+        let mut builder = TreeBuilder::default();
+        let body = builder.template(&parsed).map_err(|refused| {
             let (line, column) = position(text, refused.at);
-            TemplateError { line: Some(line), column: Some(column), message: refused.words }
+            TemplateError { line: Some(line), column: Some(column), message: refused.message }
         })?;
-        let (weight, tells) = (size_of::<Self>() + reader.weight, reader.tells);
+        let (weight, tells) = (size_of::<Self>() + builder.weight, builder.tells);
         Ok(Self { body: body.into(), escape, weight, tells })
     }
 
     /// Renders. An undefined value, too many steps, too much time or too long an output is an error: the caller falls back.
     /// But a title that is too long is cut.
-    pub fn render(&self, data: &Data, limits: Limits, clock: Clock<'_>) -> Result<String, RenderError> {
-        let rendered = self.metered(data, limits, clock).0;
-        if limits == Limits::TITLE { rendered.or_else(RenderError::or_cut) } else { rendered }
+    pub fn render(
+        &self,
+        data: &TemplateData,
+        limit: OutputLimit,
+        time_check: TimeCheck<'_>,
+    ) -> Result<String, RenderError> {
+        let rendered = self.metered(data, limit, time_check).0;
+        if limit == OutputLimit::TITLE { rendered.or_else(RenderError::or_cut) } else { rendered }
     }
 
     /// The same, and how many of [`STEPS`] it took.
     pub fn metered(
         &self,
-        data: &Data,
-        limits: Limits,
-        clock: Clock<'_>,
+        data: &TemplateData,
+        limit: OutputLimit,
+        time_check: TimeCheck<'_>,
     ) -> (Result<String, RenderError>, u64) {
         let failed = |stop: Stop| RenderError {
             message: stop.to_string(),
             cut: if let Stop::Full(_, text) = stop { Some(text) } else { None },
         };
-        match Meter::new(clock) {
+        match Meter::new(time_check) {
             Ok(meter) => {
-                let mut run = Run::new(meter, &data.0, limits.output, self.escape);
-                let rendered = run.whole(&self.body).map_err(failed);
-                (rendered, run.meter.used())
+                let mut renderer = Renderer::new(meter, &data.0, limit.bytes, self.escape);
+                let rendered = renderer.render(&self.body).map_err(failed);
+                (rendered, renderer.meter.used())
             }
             Err(stop) => (Err(failed(stop)), 0),
         }

@@ -21,7 +21,7 @@ const LOOK: u64 = 512;
 const MARK: &str = "…";
 
 /// Says whether a rendering's time is over, and then which time that was: `50ms for a text`.
-pub type Clock<'a> = &'a dyn Fn() -> Option<&'static str>;
+pub type TimeCheck<'a> = &'a dyn Fn() -> Option<&'static str>;
 
 /// Why a rendering ended without a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,15 +60,15 @@ pub(crate) fn fault<T>(words: impl Into<String>) -> Result<T, Stop> {
 pub(crate) struct Meter<'a> {
     used: u64,
     looked: u64,
-    clock: Clock<'a>,
+    time_check: TimeCheck<'a>,
 }
 
 impl<'a> Meter<'a> {
     /// A full budget, if there is time at all.
-    pub(crate) fn new(clock: Clock<'a>) -> Result<Self, Stop> {
-        match clock() {
+    pub(crate) fn new(time_check: TimeCheck<'a>) -> Result<Self, Stop> {
+        match time_check() {
             Some(which) => Err(Stop::Time(which)),
-            None => Ok(Self { used: 0, looked: 0, clock }),
+            None => Ok(Self { used: 0, looked: 0, time_check }),
         }
     }
 
@@ -86,7 +86,7 @@ impl<'a> Meter<'a> {
         self.used = used;
         if self.used - self.looked >= LOOK {
             self.looked = self.used;
-            if let Some(which) = (self.clock)() {
+            if let Some(which) = (self.time_check)() {
                 return Err(Stop::Time(which));
             }
         }
@@ -108,13 +108,13 @@ impl<'a> Meter<'a> {
 }
 
 /// A text that grows up to a limit, and is charged for as it does.
-pub(crate) struct Growing {
+pub(crate) struct BoundedText {
     pub(crate) text: String,
     limit: usize,
     is_output: bool,
 }
 
-impl Growing {
+impl BoundedText {
     /// What a template puts out.
     pub(crate) fn output(limit: usize) -> Self {
         Self { text: String::new(), limit, is_output: true }

@@ -10,12 +10,12 @@ use std::ops::Range;
 use minijinja::machinery::{self, ast};
 
 use crate::subset::{self, MAX_FAULTS};
-use crate::tree::Reader;
-use crate::{MAX_SOURCE, Template, TemplateError, filters, position, said};
+use crate::tree::TreeBuilder;
+use crate::{MAX_SOURCE, Template, TemplateError, filters, position, syntax_errors};
 
 /// What is behind a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
+pub enum NameContent {
     /// A text, a number or a time: nothing is in it.
     Value,
     /// What is in it can't be known, such as in a record.
@@ -31,12 +31,12 @@ pub enum Known {
 pub struct Names {
     /// Whose, in words: `a rule's texts`.
     whose: &'static str,
-    known: BTreeMap<&'static str, Known>,
+    known: BTreeMap<&'static str, NameContent>,
 }
 
 /// What a rule's names depend on.
 #[derive(Debug, Clone, Copy)]
-pub struct OfRule<'a> {
+pub struct RuleFields<'a> {
     /// The labels of `groupBy`.
     pub group_by: &'a BTreeMap<String, String>,
     /// The names of `topValues`.
@@ -126,52 +126,52 @@ const SCHEDULE: [&str; 14] = [
 
 impl Names {
     /// Of a rule's title and summary.
-    pub fn of_rule(rule: OfRule<'_>) -> Self {
+    pub fn for_rule(rule: RuleFields<'_>) -> Self {
         use domain::Condition::{Change, Extreme, Spike};
         let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<BTreeSet<_>>();
-        let mut known: BTreeMap<&'static str, Known> =
-            RULE.into_iter().map(|name| (name, Known::Value)).collect();
+        let mut known: BTreeMap<&'static str, NameContent> =
+            RULE.into_iter().map(|name| (name, NameContent::Value)).collect();
         known.extend([
-            ("record", Known::Open),
-            ("firstRecord", Known::Open),
-            ("values", Known::Open),
-            ("group", Known::Only(keys(rule.group_by), "groupBy")),
-            ("labels", Known::Only(keys(rule.group_by), "groupBy")),
-            ("topValues", Known::Only(keys(rule.top_values), "topValues")),
-            ("endsAt", Known::Sometimes("only the message that the alert is over has it")),
-            ("previous", Known::Value),
-            ("window", Known::Value),
+            ("record", NameContent::Open),
+            ("firstRecord", NameContent::Open),
+            ("values", NameContent::Open),
+            ("group", NameContent::Only(keys(rule.group_by), "groupBy")),
+            ("labels", NameContent::Only(keys(rule.group_by), "groupBy")),
+            ("topValues", NameContent::Only(keys(rule.top_values), "topValues")),
+            ("endsAt", NameContent::Sometimes("only the message that the alert is over has it")),
+            ("previous", NameContent::Value),
+            ("window", NameContent::Value),
         ]);
         if !matches!(rule.condition, Change { .. } | Extreme { .. } | Spike { .. }) {
-            known.insert("previous", Known::Sometimes("only Spike, Change and Extreme have it"));
+            known.insert("previous", NameContent::Sometimes("only Spike, Change and Extreme have it"));
         }
         if rule.condition.window().is_none() {
-            known.insert("window", Known::Sometimes("a condition about single records has none"));
+            known.insert("window", NameContent::Sometimes("a condition about single records has none"));
         }
         Self { whose: "a rule's texts", known }
     }
 
     /// Of a channel's own texts: what any message has, whatever caused it.
-    pub fn of_channel() -> Self {
-        let mut known: BTreeMap<&'static str, Known> =
-            CHANNEL.into_iter().map(|name| (name, Known::Value)).collect();
-        known.insert("group", Known::Open);
-        known.insert("resources", Known::Open);
+    pub fn for_channel() -> Self {
+        let mut known: BTreeMap<&'static str, NameContent> =
+            CHANNEL.into_iter().map(|name| (name, NameContent::Value)).collect();
+        known.insert("group", NameContent::Open);
+        known.insert("resources", NameContent::Open);
         Self { whose: "a channel's texts", known }
     }
 
     /// Of a webhook's own body: these, and the texts as the channel writes them.
-    pub fn of_body() -> Self {
-        let mut names = Self::of_channel();
-        names.known.insert("text", Known::Value);
+    pub fn for_webhook_body() -> Self {
+        let mut names = Self::for_channel();
+        names.known.insert("text", NameContent::Value);
         Self { whose: "a webhook's bodies", ..names }
     }
 
     /// Of a schedule's summary.
-    pub fn of_schedule() -> Self {
-        let mut known: BTreeMap<&'static str, Known> =
-            SCHEDULE.into_iter().map(|name| (name, Known::Value)).collect();
-        known.insert("resources", Known::Open);
+    pub fn for_schedule() -> Self {
+        let mut known: BTreeMap<&'static str, NameContent> =
+            SCHEDULE.into_iter().map(|name| (name, NameContent::Value)).collect();
+        known.insert("resources", NameContent::Open);
         Self { whose: "a schedule's texts", known }
     }
 
@@ -189,22 +189,27 @@ impl Names {
         let mut found: BTreeMap<usize, String> = BTreeMap::new();
         let mut rest = text.to_owned();
         let mut named = BTreeSet::new();
-        for fault in subset::all(text) {
+        for fault in subset::find_faults(text) {
             if fault.is_name {
                 named.insert(fault.tag.start);
             } else if !blank(&mut rest, &fault.tag) {
                 // What is around a broken statement can't be told.
                 found.insert(fault.at, fault.message);
-                return told(text, found);
+                return to_errors(text, found);
             }
             found.insert(fault.at, fault.message);
         }
-        self.read(&mut rest, &named, &mut found);
-        told(text, found)
+        self.parse_what_can_be(&mut rest, &named, &mut found);
+        to_errors(text, found)
     }
 
     /// Reads a text and takes out what can't be read, until the rest can.
-    fn read(&self, rest: &mut String, named: &BTreeSet<usize>, found: &mut BTreeMap<usize, String>) {
+    fn parse_what_can_be(
+        &self,
+        rest: &mut String,
+        named: &BTreeSet<usize>,
+        found: &mut BTreeMap<usize, String>,
+    ) {
         let mut is_walked = false;
         for _ in 0..MAX_FAULTS {
             let refused = {
@@ -216,14 +221,14 @@ impl Names {
                         if !std::mem::replace(&mut is_walked, true) {
                             self.walk(&parsed, found);
                         }
-                        match Reader::default().template(&parsed) {
+                        match TreeBuilder::default().template(&parsed) {
                             Ok(_) => return,
-                            Err(refused) => (refused.at, refused.words),
+                            Err(refused) => (refused.at, refused.message),
                         }
                     }
                     Err(error) => {
                         let at = error.range().map_or(rest.len(), |range| range.start);
-                        (at, said::words(&error, rest))
+                        (at, syntax_errors::in_words(&error, rest))
                     }
                 }
             };
@@ -240,7 +245,8 @@ impl Names {
     }
 
     fn walk(&self, parsed: &ast::Stmt<'_>, found: &mut BTreeMap<usize, String>) {
-        let mut walk = Walk { names: self, locals: Vec::new(), loops: 0, asked: 0, found: BTreeMap::new() };
+        let mut walk =
+            NameWalk { names: self, locals: Vec::new(), loops: 0, asked: 0, found: BTreeMap::new() };
         walk.stmt(parsed);
         let mut told = BTreeSet::new();
         let names = walk.found.into_iter().filter(|(_, message)| told.insert(message.clone()));
@@ -253,7 +259,7 @@ impl Names {
                 let there: Vec<&str> = self.known.keys().copied().collect();
                 Some(format!("there is no `{name}`; {} have {}", self.whose, there.join(", ")))
             }
-            Some(Known::Sometimes(when)) if !asked => {
+            Some(NameContent::Sometimes(when)) if !asked => {
                 Some(format!("`{name}` is not always there: {when}; ask with {{% if {name} %}}"))
             }
             Some(_) => None,
@@ -262,16 +268,16 @@ impl Names {
 
     fn fault_in(&self, of: &str, name: &str) -> Option<String> {
         match self.known.get(of)? {
-            Known::Open => None,
-            Known::Only(names, _) if names.contains(name) => None,
-            Known::Only(names, from) if names.is_empty() => {
+            NameContent::Open => None,
+            NameContent::Only(names, _) if names.contains(name) => None,
+            NameContent::Only(names, from) if names.is_empty() => {
                 Some(format!("there is no `{of}.{name}`; the rule has no {from}"))
             }
-            Known::Only(names, from) => {
+            NameContent::Only(names, from) => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 Some(format!("there is no `{of}.{name}`; {from} has {}", names.join(", ")))
             }
-            Known::Value | Known::Sometimes(_) => {
+            NameContent::Value | NameContent::Sometimes(_) => {
                 Some(format!("there is no `{of}.{name}`; `{of}` is one value"))
             }
         }
@@ -287,7 +293,7 @@ fn blank(text: &mut String, tag: &Range<usize>) -> bool {
     is_expression
 }
 
-fn told(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
+fn to_errors(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
     let error = |(at, message)| {
         let (line, column) = position(text, at);
         TemplateError { line: Some(line), column: Some(column), message }
@@ -295,7 +301,7 @@ fn told(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
     found.into_iter().map(error).collect()
 }
 
-struct Walk<'n, 's> {
+struct NameWalk<'n, 's> {
     names: &'n Names,
     locals: Vec<&'s str>,
     loops: usize,
@@ -305,7 +311,7 @@ struct Walk<'n, 's> {
     found: BTreeMap<u32, String>,
 }
 
-impl<'s> Walk<'_, 's> {
+impl<'s> NameWalk<'_, 's> {
     fn asked(&mut self, walk: impl FnOnce(&mut Self)) {
         self.asked += 1;
         walk(self);
@@ -471,7 +477,7 @@ mod tests {
 
     fn said(condition: &Condition, text: &str) -> Vec<String> {
         let (group_by, top_values) = (map(&["service", "zone"]), map(&["paths"]));
-        let names = Names::of_rule(OfRule { group_by: &group_by, top_values: &top_values, condition });
+        let names = Names::for_rule(RuleFields { group_by: &group_by, top_values: &top_values, condition });
         names.check(text).iter().map(ToString::to_string).collect()
     }
 
@@ -564,7 +570,7 @@ mod tests {
 
     #[test]
     fn a_channels_texts_have_what_some_message_has() {
-        let check = |text: &str| Names::of_channel().check(text);
+        let check = |text: &str| Names::for_channel().check(text);
         assert!(
             check("[{{ severity }}] {{ title }}{{ group.any }}{{ recipientStart }}{{ request }}").is_empty()
         );

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::{TemplateError, checks, filters, position};
+use crate::{TemplateError, filters, jinja_tests, position};
 
 /// The longest `{{ ... }}` or `{% ... %}`, bytes: MiniJinja recurses along a chain of operators.
 pub(crate) const MAX_TAG: usize = 512;
@@ -20,7 +20,7 @@ const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
 pub(crate) const MAX_FAULTS: usize = 20;
 
 /// What is wrong with a tag.
-pub(crate) struct Fault {
+pub(crate) struct TagFault {
     /// Where, in bytes.
     pub(crate) at: usize,
     /// The tag, in bytes.
@@ -39,18 +39,18 @@ pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
 }
 
 /// All of it, in the text's order.
-pub(crate) fn all(text: &str) -> Vec<Fault> {
+pub(crate) fn find_faults(text: &str) -> Vec<TagFault> {
     faults(text, MAX_FAULTS)
 }
 
-impl Fault {
+impl TagFault {
     pub(crate) fn error(self, text: &str) -> TemplateError {
         let (line, column) = position(text, self.at);
         TemplateError { line: Some(line), column: Some(column), message: self.message }
     }
 }
 
-fn faults(text: &str, most: usize) -> Vec<Fault> {
+fn faults(text: &str, most: usize) -> Vec<TagFault> {
     let (mut at, mut elifs, mut faults) = (0, 0, Vec::new());
     while let Some(found) = next(text, at).filter(|_| faults.len() < most) {
         let Tag { open, after, code, is_statement, missing } = found;
@@ -63,7 +63,7 @@ fn faults(text: &str, most: usize) -> Vec<Fault> {
         } else {
             tag_is_allowed(&code, is_statement, after - open)
         };
-        let fault = |at, message, is_name| Fault { at, tag: open..after, message, is_name };
+        let fault = |at, message, is_name| TagFault { at, tag: open..after, message, is_name };
         if let Err(message) = allowed {
             faults.push(fault(open, message, false));
             continue;
@@ -167,7 +167,7 @@ fn unknown_names(code: &str) -> Vec<(usize, String)> {
         let (kind, known) = if before.ends_with('|') {
             ("filter", filters::find(word).is_some())
         } else if is_test {
-            ("test", checks::find(word).is_some())
+            ("test", jinja_tests::find(word).is_some())
         } else if *called && !before.ends_with('.') && !OPERATORS.contains(word) {
             ("function", *word == "range")
         } else {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::meter::{Growing, Meter, Stop, fault};
+use crate::meter::{BoundedText, Meter, Stop, fault};
 
 /// A value.
 #[derive(Debug, Clone)]
@@ -191,7 +191,12 @@ impl Value {
     }
 
     /// Writes it as it is put out, or as it looks inside of a list.
-    pub(crate) fn write(&self, meter: &mut Meter<'_>, out: &mut Growing, inside: bool) -> Result<(), Stop> {
+    pub(crate) fn write(
+        &self,
+        meter: &mut Meter<'_>,
+        out: &mut BoundedText,
+        inside: bool,
+    ) -> Result<(), Stop> {
         match self {
             Self::Undefined { .. } if inside => out.push(meter, "undefined"),
             Self::Undefined { .. } => Ok(()),
@@ -224,7 +229,7 @@ impl Value {
     }
 
     /// Writes it as JSON. What is HTML's is written as an escape, so that it may stand there as it is.
-    pub(crate) fn write_json(&self, meter: &mut Meter<'_>, out: &mut Growing) -> Result<(), Stop> {
+    pub(crate) fn write_json(&self, meter: &mut Meter<'_>, out: &mut BoundedText) -> Result<(), Stop> {
         match self {
             Self::Undefined { .. } => out.push(meter, "null"),
             // Neither is a number of JSON.
@@ -262,7 +267,7 @@ impl Value {
             Self::Text(text, _) => Ok(Arc::clone(text)),
             Self::Undefined { silent: false } => Err(Stop::Undefined(String::new())),
             other => {
-                let mut out = Growing::value();
+                let mut out = BoundedText::value();
                 other.write(meter, &mut out, false)?;
                 Ok(out.text.into())
             }
@@ -290,7 +295,7 @@ fn float(it: f64) -> String {
     text
 }
 
-fn json_text(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
+fn json_text(meter: &mut Meter<'_>, out: &mut BoundedText, text: &str) -> Result<(), Stop> {
     // At most six bytes for each.
     meter.bytes(6 * text.len())?;
     let quoted = serde_json::to_string(text).unwrap_or_default();
@@ -304,7 +309,7 @@ fn json_text(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(),
 }
 
 /// As Python quotes it.
-fn quoted(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
+fn quoted(meter: &mut Meter<'_>, out: &mut BoundedText, text: &str) -> Result<(), Stop> {
     meter.bytes(text.len())?;
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut whole = String::with_capacity(text.len() + 2);
@@ -437,11 +442,11 @@ pub(crate) fn order(meter: &mut Meter<'_>, a: &Value, b: &Value, folded: bool) -
 }
 
 /// What compares two of a list.
-pub(crate) type Comparison<'c, T> = &'c mut dyn FnMut(&T, &T) -> Result<Ordering, Stop>;
+pub(crate) type CompareFn<'c, T> = &'c mut dyn FnMut(&T, &T) -> Result<Ordering, Stop>;
 
 /// Sorts by a comparison that may stop: the standard library's sort has no way out, and panics on an order that is none.
 /// Stable, n log n comparisons.
-pub(crate) fn sorted<T>(mut items: Vec<T>, compare: Comparison<'_, T>) -> Result<Vec<T>, Stop> {
+pub(crate) fn sorted<T>(mut items: Vec<T>, compare: CompareFn<'_, T>) -> Result<Vec<T>, Stop> {
     if items.len() < 2 {
         return Ok(items);
     }

@@ -103,7 +103,7 @@ impl Tools {
     /// Channels' templates that failed lately, in words.
     fn faults(&self) -> Vec<(Uuid, String)> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.lately(std::time::Instant::now()).collect()
+        failures.recent(std::time::Instant::now()).collect()
     }
 }
 

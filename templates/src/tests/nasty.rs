@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{Data, Limits, STEPS, Template};
+use crate::{OutputLimit, STEPS, Template, TemplateData};
 
 /// A record of 16 KiB as a tenant may send it, and lists as long as a text has characters.
-fn data() -> Data {
+fn data() -> TemplateData {
     let word = |n: usize| format!("{:x}", n.wrapping_mul(2_654_435_761) % 65_536);
     let text: String = (0..).map(word).flat_map(|word| [word, " ".to_owned()]).take(9_000).collect();
     let many: Vec<_> = (0..5_000_u64).map(|n| n * 7_919 % 5_000).collect();
@@ -17,13 +17,13 @@ fn data() -> Data {
         .map(|n| json!({"k": n % 10, "t": word(usize::try_from(*n).unwrap())}))
         .collect();
     let deep = (0..100).fold(json!("end"), |inner, _| json!({ "a": [inner] }));
-    Data::of(&json!({"record": {"text": &text[..16 << 10], "deep": deep}, "text": &text[..16 << 10],
+    TemplateData::new(&json!({"record": {"text": &text[..16 << 10], "deep": deep}, "text": &text[..16 << 10],
         "as": "a".repeat(16 << 10), "many": many, "same": same, "maps": maps, "n": 7, "none": Value::Null}))
 }
 
-fn steps(text: &str, data: &Data) -> (Result<String, String>, u64) {
+fn steps(text: &str, data: &TemplateData) -> (Result<String, String>, u64) {
     let template = Template::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let (rendered, steps) = template.metered(data, Limits::TEXT, &|| None);
+    let (rendered, steps) = template.metered(data, OutputLimit::TEXT, &|| None);
     (rendered.map_err(|error| error.to_string()), steps)
 }
 
@@ -135,20 +135,22 @@ fn a_rendering_looks_at_its_clock_and_ends_when_its_time_is_over() {
         (looked.get() > 20).then_some("50ms for a text")
     };
     let endless = Template::compile(&looped(10_000, "{% if many|sort == text %}{% endif %}")).unwrap();
-    let (rendered, steps) = endless.metered(&data(), Limits::TEXT, &clock);
+    let (rendered, steps) = endless.metered(&data(), OutputLimit::TEXT, &clock);
     assert_eq!(rendered.unwrap_err().to_string(), "took longer than 50ms for a text");
     assert_eq!(looked.get(), 21);
     assert!(steps < 20 * 512 + 20_000, "{steps}");
-    let late = Template::compile("x").unwrap().metered(&data(), Limits::TEXT, &|| Some("that"));
+    let late = Template::compile("x").unwrap().metered(&data(), OutputLimit::TEXT, &|| Some("that"));
     assert_eq!((late.0.unwrap_err().to_string().as_str(), late.1), ("took longer than that", 0));
 }
 
 #[test]
 fn ordinary_templates_take_less_than_a_hundredth_of_the_steps() {
-    let data = Data::of(&json!({"severity": "critical", "title": "pay: 21 bad log lines in 1m", "count": 21,
+    let data = TemplateData::new(
+        &json!({"severity": "critical", "title": "pay: 21 bad log lines in 1m", "count": 21,
         "summary": "Last: <boom> & more", "group": {"service": "pay", "accountId": "a-1", "where": "eu"}, "window": "1m",
         "values": ["a", "b", "c"], "topValues": {"host": (0..10).map(|n| json!({"value": format!("host-{n}"), "count": n})).collect::<Vec<_>>()},
-        "record": {"message": "card refused by the bank: insufficient funds", "msg": "m", "err": "timeout"}}));
+        "record": {"message": "card refused by the bank: insufficient funds", "msg": "m", "err": "timeout"}}),
+    );
     for text in [
         "[{{ severity }}] {{ title }}",
         "{{ summary }}{% if group %} ({{ group.service }}){% endif %}",
@@ -252,10 +254,10 @@ proptest! {
         ] {
             // Longer than a tag may be: not a template.
             let Ok(template) = Template::compile(&text) else { continue };
-            let (rendered, steps) = template.metered(&data, Limits::TEXT, &|| None);
+            let (rendered, steps) = template.metered(&data, OutputLimit::TEXT, &|| None);
             prop_assert!(steps <= STEPS, "{steps} steps: {text}");
             if let Ok(rendered) = rendered {
-                prop_assert!(rendered.len() <= Limits::TEXT.output);
+                prop_assert!(rendered.len() <= OutputLimit::TEXT.bytes);
             }
         }
     }

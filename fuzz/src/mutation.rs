@@ -10,9 +10,9 @@ use crate::{seeds, targets};
 const MAX: usize = 4_096;
 
 /// Numbers that look random and are a function of the seed (splitmix64).
-struct Chance(u64);
+struct SplitMix(u64);
 
-impl Chance {
+impl SplitMix {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -38,29 +38,29 @@ fn target(name: &str) -> fn(&[u8]) {
 }
 
 /// Changes bytes in one of the ways in which inputs go wrong.
-fn mutate(chance: &mut Chance, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
-    let at = chance.below(input.len() + 1);
-    let to = (at + chance.below(16)).min(input.len());
-    match chance.below(8) {
+fn mutate(random: &mut SplitMix, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
+    let at = random.below(input.len() + 1);
+    let to = (at + random.below(16)).min(input.len());
+    match random.below(8) {
         0 => input.truncate(at),
         1 => drop(input.drain(at..to)),
         2 => {
             if let Some(byte) = input.get_mut(at) {
-                *byte ^= 1 << chance.below(8);
+                *byte ^= 1 << random.below(8);
             }
         }
-        3 => input.insert(at, chance.next() as u8),
+        3 => input.insert(at, random.next() as u8),
         4 => {
-            let again = input[at..to].repeat(1 + chance.below(64));
+            let again = input[at..to].repeat(1 + random.below(64));
             input.splice(at..at, again);
         }
         5 => {
-            let other = &others[chance.below(others.len())];
-            let from = chance.below(other.len() + 1);
+            let other = &others[random.below(others.len())];
+            let from = random.below(other.len() + 1);
             input.splice(at..to, other[from..].iter().copied());
         }
         _ => {
-            let word = words[chance.below(words.len())];
+            let word = words[random.below(words.len())];
             input.splice(at..to, word.bytes());
         }
     }
@@ -68,21 +68,21 @@ fn mutate(chance: &mut Chance, input: &mut Vec<u8>, others: &[Vec<u8>], words: &
 }
 
 /// Runs a target so many times; the input at which it failed.
-pub fn run(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
+pub fn run_target(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
     let (target, words) = (target(name), seeds::words(name));
     let mut corpus = seeds::seeds(name);
-    let mut chance = Chance(seed);
+    let mut random = SplitMix(seed);
     for time in 0..times {
-        let mut input = corpus[chance.below(corpus.len())].clone();
-        for _ in 0..chance.below(6) {
-            mutate(&mut chance, &mut input, &corpus, words);
+        let mut input = corpus[random.below(corpus.len())].clone();
+        for _ in 0..random.below(6) {
+            mutate(&mut random, &mut input, &corpus, words);
         }
         if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
             return Err(input);
         }
         // What was mutated may be mutated again.
         if time % 16 == 0 {
-            let place = chance.below(256);
+            let place = random.below(256);
             match corpus.get_mut(place) {
                 Some(old) if place >= 8 => *old = input,
                 Some(_) => {}
@@ -111,7 +111,7 @@ pub fn main(name: &str) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     };
-    match run(name, times, seed) {
+    match run_target(name, times, seed) {
         Ok(()) => {
             println!("{name}: {times} inputs from seed {seed}, no fault");
             ExitCode::SUCCESS
@@ -139,7 +139,7 @@ mod tests {
             for seed in seeds::seeds(name) {
                 target(name)(&seed);
             }
-            let failed = run(name, 3_000, 7).err();
+            let failed = run_target(name, 3_000, 7).err();
             assert!(
                 failed.is_none(),
                 "{name}: {:?}",

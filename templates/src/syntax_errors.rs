@@ -5,7 +5,7 @@
 use minijinja::{Error, ErrorKind};
 
 /// An error of this source, in words.
-pub(crate) fn words(error: &Error, source: &str) -> String {
+pub(crate) fn in_words(error: &Error, source: &str) -> String {
     let range = error.range();
     let said = range.clone().and_then(|range| source.get(range));
     let said = said.map(|it| it.trim().chars().take(80).collect()).filter(|it: &String| !it.is_empty());
