@@ -180,8 +180,8 @@ impl Template {
         match Meter::new(time_check) {
             Ok(meter) => {
                 let mut renderer = Renderer::new(meter, &data.0, limit.bytes, self.escape);
-                let rendered = renderer.render(&self.body).map_err(failed);
-                (rendered, renderer.meter.used())
+                let text = renderer.render(&self.body).map_err(failed);
+                (text, renderer.meter.used())
             }
             Err(stop) => (Err(failed(stop)), 0),
         }

@@ -162,29 +162,34 @@ impl Measures {
 
     /// What the record adds, or why it is not counted. A record without one of the `topValues` is.
     pub(super) fn measure(&self, record: &Record<'_>, memory: &Memory) -> Result<Measurement, DropReason> {
-        let mut measured = Measurement::default();
+        let mut measurement = Measurement::default();
         match &self.measure {
             Measure::Nothing => {}
             Measure::Of(of) => {
-                measured.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
+                measurement.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
             }
             Measure::Values(path, _) | Measure::Ends(path) => {
-                measured.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
+                measurement.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
             }
             Measure::Best(path, _) => {
-                measured.number = path.number(record).ok_or(DropReason::ValueMissing)?;
+                measurement.number = path.number(record).ok_or(DropReason::ValueMissing)?;
             }
         }
         let values = self.top.iter().enumerate();
-        measured.top =
+        measurement.top =
             values.filter_map(|(at, (_, path))| Some((at, path.text(record)?.into_owned()))).collect();
-        Ok(measured)
+        Ok(measurement)
     }
 
     /// Adds what was read of a record; about how many bytes more are held.
-    pub(super) fn add(&self, into: &mut BucketExtras, measured: Measurement, record: &Record<'_>) -> usize {
+    pub(super) fn add(
+        &self,
+        into: &mut BucketExtras,
+        measurement: Measurement,
+        record: &Record<'_>,
+    ) -> usize {
         let mut weight = 0;
-        for (at, value) in measured.top {
+        for (at, value) in measurement.top {
             let name = &self.top[at].0;
             if !into.top.contains_key(name) {
                 into.top.insert(name.clone(), Values::default());
@@ -195,22 +200,22 @@ impl Measures {
         }
         let one = match &self.measure {
             Measure::Nothing => return weight,
-            Measure::Of(_) => Extras::Of(i64::from(measured.of)),
+            Measure::Of(_) => Extras::Of(i64::from(measurement.of)),
             Measure::Values(_, kept) => {
                 let extras = into.extras.get_or_insert_with(|| Box::new(Extras::Values(Values::default())));
                 if let Extras::Values(values) = extras.as_mut() {
-                    weight += add_value(values, measured.value, *kept);
+                    weight += add_value(values, measurement.value, *kept);
                 }
                 return weight;
             }
             Measure::Ends(_) => {
-                let first = Valued { at: record.raw.record_ref(), value: measured.value };
+                let first = Valued { at: record.raw.record_ref(), value: measurement.value };
                 Extras::Ends(Ends { last: first.clone(), first, mixed: false })
             }
             Measure::Best(_, direction) => {
-                let value = number_to_text(measured.number);
+                let value = number_to_text(measurement.number);
                 let first = Valued { at: record.raw.record_ref(), value: value.clone() };
-                if !may_matter(into.extras.as_deref(), measured.number, &first.at, *direction) {
+                if !may_matter(into.extras.as_deref(), measurement.number, &first.at, *direction) {
                     return weight;
                 }
                 let best = Best { first, value, sample: sample::sample(record) };

@@ -297,15 +297,16 @@ impl Engine {
             Some(buckets) => {
                 // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
                 let bucket = buckets.start_of(record.raw.time_ms());
-                let measured = match rule.measures.as_ref().map(|measures| measures.measure(record, memory)) {
-                    Some(Err(reason)) => {
-                        uncommitted.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
-                        return false;
-                    }
-                    Some(Ok(measured)) => Some(measured),
-                    None => None,
-                };
-                uncommitted.count(rule, index, bucket, record, measured);
+                let measurement =
+                    match rule.measures.as_ref().map(|measures| measures.measure(record, memory)) {
+                        Some(Err(reason)) => {
+                            uncommitted.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
+                            return false;
+                        }
+                        Some(Ok(measurement)) => Some(measurement),
+                        None => None,
+                    };
+                uncommitted.count(rule, index, bucket, record, measurement);
             }
             None => uncommitted.matched(rule, record),
         }

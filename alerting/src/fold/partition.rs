@@ -209,7 +209,7 @@ impl Uncommitted {
         index: u32,
         bucket: i64,
         record: &Record<'_>,
-        measured: Option<Measurement>,
+        measurement: Option<Measurement>,
     ) {
         if let Some(place) = self.key.get_mut(4..KEY_HEAD) {
             place.copy_from_slice(&bucket.to_le_bytes());
@@ -224,8 +224,8 @@ impl Uncommitted {
             }
         };
         self.remember_rule(rule, index);
-        if let (Some(measures), Some(measured)) = (&rule.measures, measured) {
-            self.measure(measures, measured, record);
+        if let (Some(measures), Some(measurement)) = (&rule.measures, measurement) {
+            self.measure(measures, measurement, record);
         }
         if self.try_count(record, time - bucket, body).is_ok() {
             return;
@@ -247,12 +247,12 @@ impl Uncommitted {
     }
 
     /// Adds what was read of the record at hand to its group.
-    fn measure(&mut self, measures: &Measures, measured: Measurement, record: &Record<'_>) {
+    fn measure(&mut self, measures: &Measures, measurement: Measurement, record: &Record<'_>) {
         self.weight += if let Some(more) = self.more.get_mut(self.key.as_slice()) {
-            measures.add(more, measured, record)
+            measures.add(more, measurement, record)
         } else {
             let mut more = BucketExtras::default();
-            let weight = measures.add(&mut more, measured, record);
+            let weight = measures.add(&mut more, measurement, record);
             self.more.insert(self.key.as_slice().into(), more);
             weight + self.key.len() + 64
         };
