@@ -1,13 +1,15 @@
-//! A decoded value: a flat list of entries over the record's bytes.
+//! A decoded value as a tape: a flat list of entries that point into the record's bytes.
 //!
-//! A map is followed by its names and values, a list by its elements, each container says where it ends. Texts are ranges
-//! of the record, or of the document's own buffer where the record's bytes are not the text (escapes, other formats). The
-//! buffers are used again for the next record, so a decoder that has warmed up allocates nothing.
+//! A map's entry is followed by its names and values, a list's entry by its elements; each of the two says where it
+//! ends. A text is a range of the record's bytes, or of the document's own buffer if the record does not contain the
+//! text as it is (escapes, other formats). The buffers are reused for the next record, so a warm decoder allocates
+//! nothing.
 //!
-//! Any format is a caller of [`Builder`]: [`crate::decode`] has one for JSON.
+//! Each format in [`crate::decode`] builds its documents with a [`Builder`].
 //!
-//! Invariants: of a map's entries with the same name the last counts; an integer is [`NodeData::Int`] if an `i64` holds it,
-//! else [`NodeData::Uint`]; a [`NodeData::Double`] is finite. Never: a copy of a text that the record holds as it is.
+//! Invariants: if a name occurs twice in a map, the last entry counts; an integer is [`NodeData::Int`] if an `i64`
+//! holds it, else [`NodeData::Uint`]; a [`NodeData::Double`] is finite. A text that the record holds as it is, is not
+//! copied.
 
 mod build;
 
@@ -15,11 +17,11 @@ use serde_json::{Map as JsonMap, Number, Value};
 
 pub use build::{Builder, OpenMap};
 
-/// Maps with more names than this are found by a sorted list, others by looking at each name.
+/// Maps with more names than this are searched through a sorted list, smaller ones name by name.
 const SMALL: u32 = 32;
-/// Set in a text's start: it is in the document's own buffer.
+/// This bit of a text's `start` says that the text is in the document's own buffer.
 const OWNED: u32 = 1 << 31;
-/// Buffers of a document larger than this, in entries or bytes, do not wait for the next record of that size.
+/// Buffers are shrunk to this many entries or bytes before the next record.
 const KEPT: usize = 1 << 16;
 
 /// The buffers of a decoded value.
@@ -27,9 +29,9 @@ const KEPT: usize = 1 << 16;
 pub struct Document {
     entries: Vec<TapeEntry>,
     texts: String,
-    /// For each large map, where its names are, sorted by name.
+    /// For each large map the indices of its names, sorted by name.
     sorted: Vec<u32>,
-    /// Where a decoder puts a text together.
+    /// A decoder's buffer for building a text.
     pub(crate) scratch: String,
 }
 
@@ -48,7 +50,7 @@ enum TapeEntry {
         len: u32,
         end: u32,
     },
-    /// `sorted` is where in [`Document::sorted`] its names begin, if it is large.
+    /// `sorted` is where the map's names begin in [`Document::sorted`], if the map is large.
     Map {
         len: u32,
         end: u32,
@@ -59,11 +61,11 @@ enum TapeEntry {
         start: u32,
         len: u32,
     },
-    /// A name that comes again in the same map.
+    /// A name that occurs again later in the same map.
     Shadowed,
 }
 
-/// A name, prepared to be looked for.
+/// A field name, prepared for lookups.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldName {
     text: Box<str>,
@@ -82,7 +84,7 @@ impl FieldName {
     }
 }
 
-/// Differs for most names: length, first, middle and last byte.
+/// A cheap hash of a name: its length, and its first, middle and last byte.
 #[inline]
 fn tag(name: &[u8]) -> u32 {
     match (name.first(), name.get(name.len() / 2), name.last()) {
@@ -100,7 +102,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        // Up to 16 bytes both ends cover all.
+        // Up to 16 bytes, both ends cover the whole text.
         (Some(a_head), Some(b_head), Some(a_tail), Some(b_tail)) => {
             a_head == b_head && a_tail == b_tail && (a.len() <= 16 || a == b)
         }
@@ -111,7 +113,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// A document and the bytes that it points into.
+/// A document together with the bytes that it points into.
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentView<'d> {
     document: &'d Document,
@@ -125,7 +127,7 @@ pub struct Node<'d> {
     at: u32,
 }
 
-/// What a value is.
+/// A value by its type.
 #[derive(Debug, Clone, Copy)]
 pub enum NodeData<'d> {
     /// Null.
@@ -204,19 +206,19 @@ pub struct Map<'d> {
 }
 
 impl Document {
-    /// Sees the document with the bytes that it was made from.
+    /// Views the document with the bytes that it was built from.
     pub fn view<'d>(&'d self, source: &'d str) -> DocumentView<'d> {
         DocumentView { document: self, source }
     }
 
-    /// A document of a JSON value.
+    /// Builds a document from a JSON value.
     pub fn from_json(value: &Value) -> Self {
         let mut document = Self::default();
         document.build().value(value);
         document
     }
 
-    /// Forgets what it holds, and gives back buffers that one large record left behind.
+    /// Empties the document, and frees what one large record made its buffers take.
     fn clear(&mut self) {
         self.entries.clear();
         self.texts.clear();
@@ -236,7 +238,7 @@ impl Document {
         from.get(start..start + len as usize).unwrap_or_default()
     }
 
-    /// As [`Document::text`], where it need not be known to be a text.
+    /// Like [`Document::text`], for callers that need no `str`.
     #[inline]
     fn bytes<'d>(&'d self, source: &'d str, start: u32, len: u32) -> &'d [u8] {
         let (from, start) = if start & OWNED == 0 {
@@ -247,7 +249,7 @@ impl Document {
         from.as_bytes().get(start..start + len as usize).unwrap_or_default()
     }
 
-    /// The index after the value at the index.
+    /// The index of the entry after the value at `at`.
     #[inline]
     fn after(&self, at: u32) -> u32 {
         match self.entries.get(at as usize) {
@@ -274,7 +276,7 @@ impl<'d> Node<'d> {
         self.view.document.text(self.view.source, start, len)
     }
 
-    /// What it is.
+    /// The value by its type.
     #[inline]
     pub fn data(&self) -> NodeData<'d> {
         match self.entry() {
@@ -289,12 +291,12 @@ impl<'d> Node<'d> {
         }
     }
 
-    /// How many entries it is made of.
+    /// The number of tape entries that the value takes.
     pub(crate) fn entries(&self) -> usize {
         (self.view.document.after(self.at) - self.at) as usize
     }
 
-    /// The value as serde_json has it.
+    /// The value as a serde_json value.
     pub fn to_json(&self) -> Value {
         match self.data() {
             NodeData::Null => Value::Null,
@@ -314,7 +316,7 @@ impl<'d> Node<'d> {
 }
 
 impl serde::Serialize for Node<'_> {
-    /// The same as [`Node::to_json`] serialised, without that copy.
+    /// Serialises like [`Node::to_json`], without building that value.
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.data() {
             NodeData::Null => to.serialize_unit(),
@@ -352,7 +354,7 @@ impl<'d> List<'d> {
         }
         let first = self.node.at + 1;
         if self.end - first == self.len {
-            // No element has parts.
+            // Every element is a single entry.
             return Some(Node { at: first + index as u32, ..self.node });
         }
         self.items().nth(index)
@@ -384,7 +386,7 @@ impl<'d> Map<'d> {
         self.scan(&name.text, name.tag)
     }
 
-    /// The value of a name that was not prepared.
+    /// Like [`Map::get`], for a name that was not prepared.
     pub fn get_text(&self, name: &str) -> Option<Node<'d>> {
         if self.len > SMALL {
             return self.search(name);

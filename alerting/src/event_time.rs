@@ -1,6 +1,7 @@
-//! When a record's event happened, where that is not its timestamp in Kafka but in the record.
+//! Reads a record's event time from the record itself, for rules with `eventTime`.
 //!
-//! Invariant: whole milliseconds, rounded down. Never: a time that is guessed, or one out of the years -9999 to 9999.
+//! Invariant: times are whole milliseconds, rounded down, within the years -9999 to 9999. A text that is not of the
+//! given form has no time; nothing is guessed.
 
 use domain::{EventTime, TimeForm};
 use jiff::fmt::strtime::{self, BrokenDownTime};
@@ -11,7 +12,7 @@ use crate::document::NodeData;
 use crate::paths::{Path, PathError};
 use crate::record::Record;
 
-/// A compiled path and how the time is written there.
+/// A compiled path, and the form in which the time is written there.
 #[derive(Debug, Clone)]
 pub struct CompiledEventTime {
     path: Path,
@@ -21,7 +22,7 @@ pub struct CompiledEventTime {
 #[derive(Debug, Clone)]
 enum CompiledForm {
     Rfc3339,
-    /// So many in a second.
+    /// A number; this many are a second.
     Unix(i64),
     Pattern {
         pattern: String,
@@ -29,27 +30,27 @@ enum CompiledForm {
     },
 }
 
-/// Why an event time is none that can be read.
+/// Why an `eventTime` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventTimeError {
     /// Not a path.
     #[error("path: {0}")]
     Path(#[from] PathError),
-    /// The pattern is not one, or says too little.
+    /// Not a pattern, or one that does not determine a time.
     #[error("pattern {pattern:?}: {message}; such as %Y-%m-%dT%H:%M:%S%.f%z")]
     Pattern {
-        /// As written.
+        /// The pattern as written.
         pattern: String,
-        /// In words.
+        /// What is wrong, in words.
         message: String,
     },
-    /// There is no such zone.
+    /// No such time zone.
     #[error("timeZone {0:?} is not in the IANA database; such as Europe/Berlin")]
     TimeZone(String),
 }
 
 impl CompiledEventTime {
-    /// Compiles it.
+    /// Compiles a plan's `eventTime`.
     pub fn compile(plan: &EventTime) -> Result<Self, EventTimeError> {
         let path = Path::compile(&plan.path)?;
         let form = match &plan.form {
@@ -69,7 +70,7 @@ impl CompiledEventTime {
         Ok(Self { path, form })
     }
 
-    /// Unix ms; none where the path leads to nothing, or not to a time of this form.
+    /// The record's event time, Unix ms; `None` if the path leads to nothing or to no time of this form.
     pub fn time_ms(&self, record: &Record<'_>) -> Option<i64> {
         let data = self.path.data(record)?;
         let time = match (&self.form, data) {
@@ -83,7 +84,7 @@ impl CompiledEventTime {
     }
 }
 
-/// Of a number or its text, of which there are so many in a second.
+/// Reads a number, or a text that is a number; `unit` of them are a second.
 fn unix(unit: i64, data: NodeData<'_>) -> Option<Timestamp> {
     match data {
         NodeData::Int(it) => whole(unit, it),
@@ -100,10 +101,10 @@ fn whole(unit: i64, it: i64) -> Option<Timestamp> {
     Timestamp::from_millisecond(it.checked_mul(1_000 / unit)?).ok()
 }
 
-/// A double has no more than microseconds here, which rounding to them makes exact again.
+/// A double of this size holds microseconds at best; rounding to them removes its error.
 fn fractional(unit: i64, it: f64) -> Option<Timestamp> {
     let micros = (it * (1_000_000 / unit) as f64).round();
-    // Any instant that there is fits far below 2^63.
+    // Every representable instant is far below 2^63 µs.
     (micros.abs() < 1e18).then(|| Timestamp::from_microsecond(micros as i64).ok())?
 }
 
@@ -113,15 +114,15 @@ fn parse(pattern: &str, zone: &TimeZone, text: &str) -> Option<Timestamp> {
         return parsed.to_timestamp().ok();
     }
     if parsed.iana_time_zone().is_some() {
-        // A name of a zone in each record would be looked up in each.
+        // A zone's name in each record would have to be looked up for each record.
         return None;
     }
     let civil = parsed.to_datetime().ok()?;
-    // Of a time that there is twice, the first; of one that there is not, as much later.
+    // An ambiguous local time means the first of the two; a skipped one is moved forward by the gap.
     zone.to_ambiguous_timestamp(civil).compatible().ok()
 }
 
-/// A pattern by which a time can be written and read again.
+/// Checks that a time written with the pattern can be read again.
 fn checked(pattern: &str) -> Result<String, EventTimeError> {
     let wrong = |message: String| EventTimeError::Pattern { pattern: pattern.to_owned(), message };
     let sample = Zoned::new(Timestamp::UNIX_EPOCH, TimeZone::UTC);

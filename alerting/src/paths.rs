@@ -1,11 +1,11 @@
-//! `groupBy`: paths into a record, and the labels they give.
+//! `groupBy`: paths into a record, and the labels that they give.
 //!
-//! A path is `record`, `headers`, `key`, `topic` or `partition`, followed for the first two by `.name`, `["any name"]` or
-//! `[index]`. A label's value is a text as it is, or a number or bool as JSON writes it. Nothing, null, a list or an object
-//! gives no label, and the record is not counted for the rule. 1, 1.0 and 1e0 are one value, written `1`.
+//! A path is `record`, `headers`, `key`, `topic` or `partition`; the first two are followed by `.name`, `["any name"]`
+//! or `[index]`. A label's value is a text as it is, or a number or bool as JSON writes it. A missing value, null, a
+//! list or an object gives no label, and the rule does not count the record. 1, 1.0 and 1e0 are one value, written `1`.
 //!
-//! Invariants: a label has at most [`MAX_LABEL`] bytes; one that was cut ends in a hash of the whole, so that distinct
-//! values stay distinct. Never: two records of different values in one group.
+//! Invariant: a label has at most [`MAX_LABEL`] bytes. A longer value is cut and ends in a hash of the whole, so that
+//! distinct values stay in distinct groups.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,9 +48,9 @@ enum Segment {
 pub struct PathError {
     /// The path as written.
     pub path: String,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub column: usize,
-    /// In words.
+    /// What is wrong, in words.
     pub message: String,
 }
 
@@ -87,7 +87,7 @@ impl Path {
         }
     }
 
-    /// What it leads to.
+    /// The value at the path.
     pub(crate) fn data<'r>(&self, record: &Record<'r>) -> Option<NodeData<'r>> {
         let raw = &record.raw;
         match &self.0 {
@@ -108,8 +108,8 @@ impl Path {
         }
     }
 
-    /// The value as a label; none where there is nothing, null, a list or an object. Copied only where it is no text of
-    /// the record, or longer than [`MAX_LABEL`].
+    /// The value as a label; `None` for a missing value, null, a list or an object. Allocates only for a number and for
+    /// a text longer than [`MAX_LABEL`].
     pub fn text<'r>(&self, record: &Record<'r>) -> Option<Cow<'r, str>> {
         Some(match self.data(record)? {
             NodeData::Text(text) => bounded(text),
@@ -121,7 +121,7 @@ impl Path {
         })
     }
 
-    /// The value, if it is a number.
+    /// The value at the path, if it is a number.
     pub fn number(&self, record: &Record<'_>) -> Option<f64> {
         match self.data(record)? {
             NodeData::Int(it) => Some(it as f64),
@@ -131,7 +131,7 @@ impl Path {
         }
     }
 
-    /// Appends the label's value; false, and nothing, where there is none.
+    /// Appends the label's value; appends nothing and returns false if there is none.
     fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
         match self.data(record) {
             Some(NodeData::Text(text)) if text.len() <= MAX_LABEL => into.extend_from_slice(text.as_bytes()),
@@ -146,9 +146,9 @@ impl Path {
     }
 }
 
-/// The number, as an integer if it is one: 1 and 1.0 are one value.
+/// The number as JSON, an integer if it is whole: 1 and 1.0 are one value.
 fn number(it: f64) -> Option<Number> {
-    // 2^63 and 2^64.
+    // The ends of the ranges of `i64` and `u64`: 2^63 and 2^64.
     const ENDS: (f64, f64) = (9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
     if it.fract() == 0.0 && it >= -ENDS.0 && it < ENDS.0 {
         Some((it as i64).into())
@@ -159,7 +159,7 @@ fn number(it: f64) -> Option<Number> {
     }
 }
 
-/// The segments from `at` on.
+/// Parses the segments from byte `at` on. An error has its byte and a message.
 fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static str)> {
     let mut segments = Vec::new();
     while let Some(rest) = path.get(at..).filter(|rest| !rest.is_empty()) {
@@ -188,7 +188,7 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
     Ok(segments)
 }
 
-/// The text, or its beginning and a hash of the whole.
+/// The text, or its beginning followed by a hash of the whole.
 fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_LABEL {
         return text.into();
@@ -207,7 +207,7 @@ pub struct GroupBy {
 }
 
 impl GroupBy {
-    /// Compiles all paths; the error says which label's is wrong.
+    /// Compiles all paths; the error names the label whose path is wrong.
     pub fn compile(group_by: &BTreeMap<String, String>) -> Result<Self, (String, PathError)> {
         let paths = group_by
             .iter()
@@ -221,13 +221,13 @@ impl GroupBy {
         &self.names
     }
 
-    /// Appends the values, in the order of the labels' names, each with its length before it; false where one is missing.
+    /// Appends the labels' values in the order of their names, each after its length; false if one is missing.
     pub(crate) fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
         self.paths.iter().all(|path| {
             let at = into.len();
             into.extend_from_slice(&[0; 2]);
             let found = path.append(record, into);
-            // At most MAX_LABEL, so two bytes hold it.
+            // A length is at most MAX_LABEL, so two bytes hold it.
             let length = (into.len() - at - 2) as u16;
             if let Some(place) = into.get_mut(at..at + 2) {
                 place.copy_from_slice(&length.to_le_bytes());
@@ -237,7 +237,7 @@ impl GroupBy {
     }
 }
 
-/// The labels of these names with the values that [`GroupBy::append`] wrote.
+/// The labels, from their names and the values that [`GroupBy::append`] wrote.
 pub(crate) fn labels(names: &[String], mut values: &[u8]) -> BTreeMap<String, String> {
     names
         .iter()

@@ -1,8 +1,8 @@
-//! The whole engine in memory: records in, decisions out, as the workers and the hub come to them together.
+//! The whole engine in memory: records go in, decisions come out, as worker and hub reach them together.
 //!
-//! For the command line (try, test, backtest) and for tests. Invariant: it is the same code that folds, merges and decides
-//! behind a cluster; only the database and the wire are left out, and with them the bound on groups (`maxGroups`). Never
-//! here: a text's rendering, a clock, a file.
+//! For the command line (try, test, backtest) and for tests. Invariant: the code that folds, merges and decides is the
+//! same as in a cluster. Only the database and the wire are missing, and with them the bound on groups (`maxGroups`).
+//! It renders no texts and uses no clock and no file.
 //!
 //! ```
 //! # use alerting::{record::RawRecord, replay::Replay};
@@ -32,7 +32,7 @@ use crate::{
     values::merge_top,
 };
 
-/// Something of which somebody is told, or would be.
+/// A notification that a cluster would send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayEvent {
     /// The boundary, or the record's time; Unix ms.
@@ -41,38 +41,38 @@ pub struct ReplayEvent {
     pub rule: Uuid,
     /// The group.
     pub group: Group,
-    /// What was decided; none for a record that speaks for itself, which `last` is.
+    /// What was decided; `None` if the record `last` is a notification of its own.
     pub decision: Option<Decision>,
     /// The window's first record, if it has any.
     pub first: Option<Sample>,
-    /// The record that texts speak of: the window's last one or the one that has the value; where the window has none, the
-    /// one of the notification before.
+    /// The record that texts call `record`: the one that has the value, else the window's last. If the window has none,
+    /// the record of the notification before.
     pub last: Option<Sample>,
     /// The window's values of `topValues`, by name.
     pub top: BTreeMap<String, Values>,
 }
 
-/// What became of a rule's records.
+/// What happened to a rule's records.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RuleTally {
-    /// Counted, late ones included.
+    /// Records counted, including late ones.
     pub matched: i64,
-    /// Came after their bucket was decided, and changed nothing.
+    /// Records that came after their bucket was decided, and changed nothing.
     pub late: i64,
 }
 
-/// The engine over records that are pushed one by one.
+/// Runs the engine over records that are pushed one by one.
 #[derive(Debug)]
 pub struct Replay {
-    /// Rules that read otherwise are other consumers.
+    /// One for each way in which rules read their source.
     consumers: Vec<ConsumerReplay>,
     rules: BTreeMap<Uuid, RuleReplay>,
     dropped: BTreeMap<(Uuid, DropReason), i64>,
-    /// Records that speak for themselves, and were not handed out.
+    /// Matched records that are notifications of their own and have not been returned yet.
     records: Vec<Matched>,
 }
 
-/// Rules that are read alike.
+/// The rules that read their source in the same way.
 #[derive(Debug)]
 struct ConsumerReplay {
     engine: Engine,
@@ -80,11 +80,11 @@ struct ConsumerReplay {
     partitions: BTreeMap<(String, i32), PartitionReplay>,
 }
 
-/// How far a partition is.
+/// How far one partition has been read.
 #[derive(Debug, Default)]
 struct PartitionReplay {
     fold: PartitionFold,
-    /// Event time from which on it was read.
+    /// The event time from which on it was read.
     since: Option<i64>,
     progress: Progress,
     /// The largest event time of its records.
@@ -98,10 +98,10 @@ impl PartitionReplay {
     }
 }
 
-/// A rule that runs.
+/// The state of a rule.
 #[derive(Debug)]
 struct RuleReplay {
-    /// Which of the consumers reads for it.
+    /// The index of its consumer.
     consumer: usize,
     plan: RulePlan,
     params: Option<RuleParams>,
@@ -117,12 +117,12 @@ struct GroupReplay {
     buckets: BTreeMap<i64, Aggregate>,
     /// The record of the last notification.
     sample: Option<Sample>,
-    /// The first boundary at which something may change; none where nothing is known of it yet.
+    /// The first boundary at which something may change; `None` if the group has to be looked at.
     next: Option<i64>,
 }
 
 impl Replay {
-    /// Compiles rules. One that does not compile is reported and left out; the others run.
+    /// Compiles rules. A rule that does not compile is reported and left out; the others run.
     pub fn new<'p>(rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>) -> (Self, Vec<RuleProblem>) {
         let mut readings: BTreeMap<&Reading, Vec<(Uuid, &RulePlan)>> = BTreeMap::new();
         for (uid, plan) in rules {
@@ -144,7 +144,7 @@ impl Replay {
         (Self { consumers, rules: runs, dropped: BTreeMap::new(), records: Vec::new() }, problems)
     }
 
-    /// What is known of a partition by each consumer that reads its topic.
+    /// The partition's state in each consumer that reads its topic.
     fn partitions_of(
         &mut self,
         topic: &str,
@@ -156,20 +156,21 @@ impl Replay {
         })
     }
 
-    /// Says that there is such a partition: nothing is decided before it has a record or progress. One that is not named
+    /// Announces a partition: nothing is decided before it has a record or progress. A partition that is not announced
     /// is known from its first record on.
     pub fn add_partition(&mut self, topic: &str, partition: i32) {
         self.partitions_of(topic, partition).for_each(drop);
     }
 
-    /// Takes a record of a partition, in the order of its offsets, whose timestamp is a producer's. Where rules decode it
-    /// differently, what is said is of all of them together.
+    /// Takes a partition's next record, in the order of offsets; its timestamp is a producer's. If several consumers
+    /// read the topic, their results are combined.
     #[must_use]
     pub fn push(&mut self, record: &RawRecord<'_>) -> Folded {
         self.push_appended(record, None)
     }
 
-    /// The same; and when the broker appended it, where its timestamp says so, Unix ms.
+    /// Like [`Replay::push`], for a record that the broker appended at `appended_ms` (Unix ms), if its timestamp says
+    /// so.
     #[must_use]
     pub fn push_appended(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> Folded {
         let mut all = Folded::default();
@@ -187,14 +188,15 @@ impl Replay {
         all
     }
 
-    /// Moves a partition's event time on without a record, as a partition that is read to its end goes on by the clock.
+    /// Advances a partition's event time without a record, as the clock does for a partition that has been read to its
+    /// end.
     pub fn advance_partition(&mut self, topic: &str, partition: i32, at_ms: i64) {
         self.partitions_of(topic, partition)
             .for_each(|(_, partition_replay)| partition_replay.reached(at_ms));
     }
 
-    /// Decides all that the partitions' event time allows. In event-time order; each call goes on where the one before
-    /// ended. For records that are not late it makes no difference when it is called.
+    /// Decides all that the partitions' event time allows, and returns it in event-time order. Each call continues
+    /// where the previous one ended. For records that are not late, it does not matter when it is called.
     pub fn decide(&mut self) -> Vec<ReplayEvent> {
         let partitions = self.consumers.iter_mut().enumerate().flat_map(|(at, consumer)| {
             consumer
@@ -256,8 +258,8 @@ impl Replay {
         events
     }
 
-    /// Moves all partitions on to this instant and decides up to there; without one, to where all that was counted is
-    /// decided.
+    /// Advances all partitions to `until_ms` and decides up to there; without it, to the instant at which every count
+    /// is decided.
     pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<ReplayEvent> {
         if let Some(until) = until_ms.or_else(|| self.end()) {
             for partition_replay in self.consumers.iter_mut().flat_map(|it| it.partitions.values_mut()) {
@@ -278,12 +280,12 @@ impl Replay {
         Some(last.saturating_add(self.rules.values().map(wait).max().unwrap_or(0)))
     }
 
-    /// What became of a rule's records, as far as [`Replay::decide`] has looked at them.
+    /// What happened to a rule's records, as far as [`Replay::decide`] has seen them.
     pub fn tally(&self, rule: Uuid) -> Option<RuleTally> {
         self.rules.get(&rule).map(|run| run.tally)
     }
 
-    /// Records that were not counted, by rule and reason.
+    /// Dropped records, by rule and reason.
     pub fn dropped(&self) -> &BTreeMap<(Uuid, DropReason), i64> {
         &self.dropped
     }
@@ -343,7 +345,7 @@ impl RuleReplay {
                 }
             }
             held.buckets = held.buckets.split_off(&step.keep);
-            // Without anything to come, the group waits for a record.
+            // With nothing due, the group waits for a record.
             held.next = step.next.or(Some(i64::MAX));
             !step.is_over
         });
@@ -351,7 +353,7 @@ impl RuleReplay {
 }
 
 impl GroupReplay {
-    /// What is told of a decision; nothing where nobody is.
+    /// The notification of a decision; `None` if the decision notifies nobody.
     fn event(&mut self, rule: Uuid, group: &Group, decision: Decision) -> Option<ReplayEvent> {
         let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
         let first = window().next().map(|(_, it)| it.first.clone());

@@ -1,14 +1,14 @@
 //! Buckets and windows.
 //!
 //! Invariants: buckets are aligned to the Unix epoch and half open, `[start, start + width)`; the window at a boundary
-//! is the `count` buckets before it. Everything is in whole milliseconds. Never: a window that is not whole buckets.
+//! is the `count` whole buckets before it. All times are whole milliseconds.
 //!
 //! Clause E2 of docs/semantics.md.
 
 use domain::Millis;
 use serde::{Deserialize, Serialize};
 
-/// How a rule's event time is cut into buckets.
+/// How a rule's event time is divided into buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Buckets {
     width: i64,
@@ -16,7 +16,7 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Buckets for a window of this length: `width = max(1 s, min(window / 60, 5 s), ceil(window / 720))` and
+    /// The buckets for a window of this length: `width = max(1 s, min(window / 60, 5 s), ceil(window / 720))` and
     /// `count = clamp(window / width, 1, 720)`.
     pub fn for_window(window: Millis) -> Self {
         let window = window.0.max(1);

@@ -1,7 +1,7 @@
-//! What each condition sees in a window: whether it holds, and what there is to tell.
+//! Asks each condition about a window: whether it holds, and what it saw.
 //!
-//! Invariant: a function of the window and of the values of the buckets before it, in order of event time; comparisons are
-//! of whole numbers, but for `Extreme`, which compares the numbers of records. Never: a division.
+//! Invariant: the answer is a function of the window and of the values of the buckets before it, in order of event
+//! time. Comparisons are of whole numbers and without division, except that `Extreme` compares the numbers in records.
 
 use domain::{Condition, Extras, ExtremeDirection, Limit, SHARE, SpikeDirection};
 
@@ -9,12 +9,12 @@ use super::{Bucket, GroupState, SeenValues};
 use crate::decide::walk::WindowSums;
 use crate::values::text_to_number;
 
-/// Values that `NewValue` remembers of a group. Over the bound, those not seen for the longest time are forgotten.
+/// How many values `NewValue` remembers of a group. Above that, the values not seen for the longest time are forgotten.
 pub const SEEN_KEPT: usize = 1_000;
-/// New values that are told of at once.
+/// How many new values one notification names.
 const TOLD: usize = 10;
 
-/// When a window is an alert. `below` is `resolve.below`.
+/// A condition's question about a window. `below` is always `resolve.below`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowTest {
     /// `count` records or more.
@@ -24,13 +24,13 @@ pub enum WindowTest {
         /// Hysteresis.
         below: Option<i64>,
     },
-    /// The window against the one before it.
+    /// Compares the window with the one before it.
     Spike {
         /// In thousandths.
         ratio: i64,
-        /// In the larger window.
+        /// At least this many records in the larger window.
         min_count: i64,
-        /// Which way.
+        /// The direction.
         direction: SpikeDirection,
     },
     /// Fewer than `below` records.
@@ -38,14 +38,14 @@ pub enum WindowTest {
         /// Fewer than this many.
         below: i64,
     },
-    /// The newest bucket has a value that the group has not had.
+    /// The newest bucket has a value that the group never had before.
     NewValue {
-        /// How long after the group's first bucket values are only remembered, ms.
+        /// How long after the group's first bucket values are only learned, ms.
         learn_for: i64,
     },
-    /// Distinct values.
+    /// Compares the number of distinct values with a limit.
     Cardinality {
-        /// How many are too many or too few.
+        /// The limit.
         limit: Limit,
         /// Hysteresis.
         below: Option<i64>,
@@ -54,10 +54,10 @@ pub enum WindowTest {
     Change,
     /// The newest bucket has a number beyond all before it.
     Extreme {
-        /// Which way.
+        /// The direction.
         direction: ExtremeDirection,
     },
-    /// The share of records for which `of` is true.
+    /// Compares the share of records for which `of` is true with a limit.
     Ratio {
         /// At least this many records.
         min_count: i64,
@@ -68,14 +68,14 @@ pub enum WindowTest {
     },
 }
 
-/// What a condition sees at a boundary.
+/// A condition's answer at a boundary.
 #[derive(Debug, Default)]
 pub(super) struct ConditionResult {
     /// Whether it holds.
     pub(super) holds: bool,
-    /// Whether an alert that is open goes on.
+    /// Whether an open alert goes on.
     pub(super) stays: bool,
-    /// What there is to tell.
+    /// What texts may say of it.
     pub(super) seen: Option<Box<SeenValues>>,
 }
 
@@ -98,7 +98,7 @@ impl WindowTest {
         }
     }
 
-    /// How many windows it looks back.
+    /// How many windows it looks back over.
     pub(super) fn windows(self) -> i64 {
         if matches!(self, Self::Spike { .. }) { 2 } else { 1 }
     }
@@ -119,7 +119,7 @@ impl WindowTest {
         matches!(self, Self::Flatline { .. } | Self::Cardinality { limit: Limit::Below(_), .. })
     }
 
-    /// Looks at the window, and remembers what later windows need of its newest bucket.
+    /// Answers for the window, and remembers in `state` what later windows need of its newest bucket.
     pub(super) fn evaluate(self, state: &mut GroupState, window: &WindowSums<'_>) -> ConditionResult {
         if let (Some(newest), true) = (window.newest, self.watches() && !state.expected) {
             state.first_ms.get_or_insert(newest.start_ms);
@@ -196,7 +196,7 @@ fn spikes(window: &WindowSums<'_>, ratio: i64, min_count: i64, direction: SpikeD
     }
 }
 
-/// `12.5%`, to the nearest thousandth of a percent; only nothing is 0%, and only all is 100%.
+/// Writes a share such as `12.5%`, to the nearest thousandth of a percent. Only none is 0%, and only all is 100%.
 fn share(of: i64, count: i64) -> String {
     let (of, count) = (i128::from(of), i128::from(count.max(1)));
     let share = (2 * of * i128::from(SHARE) + count) / (2 * count);

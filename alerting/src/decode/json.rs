@@ -1,14 +1,14 @@
-//! JSON (RFC 8259) into a document, in one pass.
+//! Decodes JSON (RFC 8259) into a document, in one pass.
 //!
-//! Invariant: what it accepts is exactly what serde_json accepts, with the same value but for numbers with a fraction,
-//! which are rounded to the nearest double. Never: a message; who is refused asks serde_json why.
+//! Invariant: it accepts exactly what serde_json accepts, with the same values, except that it rounds numbers with a
+//! fraction to the nearest double. It yields no error message; callers parse again with serde_json to get one.
 
 use serde_json::Value;
 
 use super::{DecodeError, DecodeReason};
 use crate::document::{Builder, Document, DocumentView, OpenMap};
 
-/// How deep lists and maps may be nested.
+/// Lists and maps nested this deep are refused.
 const MAX_DEPTH: u32 = 128;
 
 /// Decodes one JSON text.
@@ -21,13 +21,13 @@ pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<Docu
             return Ok(into.view(text));
         }
     }
-    // It knows where and why; both parsers accept the same texts.
+    // serde_json says where and why; both parsers accept the same texts.
     let value = parse_with_serde(bytes)?;
     into.build().value(&value);
     Ok(into.view(""))
 }
 
-/// What serde_json says of a text that [`parse`] does not accept.
+/// Parses a text that [`parse`] refused with serde_json, for its error.
 #[cold]
 pub(super) fn parse_with_serde(bytes: &[u8]) -> Result<Value, DecodeError> {
     if bytes.is_empty() {
@@ -47,12 +47,12 @@ pub(super) fn parse_with_serde(bytes: &[u8]) -> Result<Value, DecodeError> {
     })
 }
 
-/// Whether it is one JSON text, which nobody looks into.
+/// Whether the bytes are one JSON text; builds no value.
 pub(super) fn accepts(bytes: &[u8], scratch: &mut String) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &mut Discard, scratch))
 }
 
-/// Appends the text's value; nothing usable where it is not one JSON text.
+/// Appends the text's value to `into`. False if it is not one JSON text; `into` then holds nothing usable.
 pub(super) fn parse(text: &str, into: &mut impl ValueSink, scratch: &mut String) -> bool {
     let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, into, scratch };
     parser.space();
@@ -62,7 +62,7 @@ pub(super) fn parse(text: &str, into: &mut impl ValueSink, scratch: &mut String)
     }
 }
 
-/// Where values go.
+/// Receives the parsed values.
 pub(super) trait ValueSink {
     /// A map that is not closed yet.
     type Map;
@@ -81,7 +81,7 @@ pub(super) trait ValueSink {
     fn close_map(&mut self, map: &Self::Map, source: &str);
 }
 
-/// Forgets all.
+/// Discards all values.
 struct Discard;
 
 impl ValueSink for Discard {
@@ -181,7 +181,7 @@ struct Parser<'p, B> {
     scratch: &'p mut String,
 }
 
-/// Where a text is.
+/// Where a string's text is: a range of the source, or the scratch buffer if it had escapes.
 enum TextLocation {
     Source { start: usize, len: usize },
     Scratch,
@@ -226,13 +226,13 @@ impl<B: ValueSink> Parser<'_, B> {
     fn deeper(&mut self) -> Option<()> {
         self.at += 1;
         self.depth += 1;
-        // As serde_json counts: the 128th is refused.
+        // As serde_json counts: the 128th level is refused.
         (self.depth < MAX_DEPTH).then_some(())?;
         self.space();
         Some(())
     }
 
-    /// After an element: whether another one follows; otherwise the container is closed.
+    /// Reads what follows an element: true after a comma, false after the closing bracket.
     #[inline]
     fn follows(&mut self, close: u8) -> Option<bool> {
         self.space();
@@ -303,7 +303,7 @@ impl<B: ValueSink> Parser<'_, B> {
         Some(())
     }
 
-    /// From its quote on.
+    /// Parses a string; `at` is at its opening quote.
     #[inline]
     fn string(&mut self) -> Option<TextLocation> {
         let start = self.at + 1;
@@ -395,7 +395,7 @@ impl<B: ValueSink> Parser<'_, B> {
         }
         if fraction == 0 && !exponent && whole <= 19 {
             match i64::try_from(sum) {
-                // As serde_json: minus zero is not an integer.
+                // As in serde_json, minus zero is not an integer.
                 Ok(0) if negative => self.into.double(-0.0),
                 Ok(int) => self.into.int(if negative { -int } else { int }),
                 Err(_) if !negative => self.into.uint(sum),
@@ -404,7 +404,7 @@ impl<B: ValueSink> Parser<'_, B> {
             return Some(());
         }
         match EXACT.get(fraction) {
-            // Both are exact, so their quotient is rounded once.
+            // Both operands are exact, so only the division rounds.
             Some(power) if !exponent && whole + fraction <= 15 => {
                 let value = sum as f64 / power;
                 self.into.double(if negative { -value } else { value });
@@ -414,7 +414,7 @@ impl<B: ValueSink> Parser<'_, B> {
         }
     }
 
-    /// A number of many digits or with an exponent.
+    /// Parses a number of many digits or with an exponent.
     #[cold]
     fn wide(&mut self, start: usize) -> Option<()> {
         let text = self.text.get(start..self.at)?;
@@ -430,7 +430,7 @@ impl<B: ValueSink> Parser<'_, B> {
     }
 }
 
-/// The character that the escape at `at` (behind its backslash) says; `at` is behind it afterwards.
+/// The character of the escape at `at`, which is just after the backslash; moves `at` behind it.
 pub(super) fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
     let byte = *bytes.get(*at)?;
     *at += 1;
@@ -469,8 +469,8 @@ fn hex(bytes: &[u8], at: &mut usize) -> Option<u32> {
 const EXACT: [f64; 16] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
-/// The high bit of each byte that is a quote, a backslash or below a space. Exact up to the first; borrows may set more
-/// behind it.
+/// Sets the high bit of each byte that is a quote, a backslash or a control character. Exact up to the first such byte;
+/// borrows may set more bits behind it.
 #[inline]
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;

@@ -1,9 +1,10 @@
-//! logfmt into a document: `level=error msg="no such file" retried`.
+//! Decodes logfmt into a document: `level=error msg="no such file" retried`.
 //!
-//! A name is bytes above the space but `=` and `"`; its value is nothing, a run of bytes above the space but `"` (so `a=b=c`
-//! is `a` with `b=c`), or a text in quotes with the escapes of JSON and of Go's `%q` (`\x1b`, `\a`, `\U0001f600`; bytes that are
-//! no UTF-8, which Go writes as `\xff`, are U+FFFD). Every value is a text, since the format has no types; a
-//! name without `=` is true. Of names that come again the last counts. Never: several lines.
+//! A name consists of bytes above the space except `=` and `"`. A value is empty, or a run of bytes above the space
+//! except `"` (so `a=b=c` is `a` with `b=c`), or a text in quotes with the escapes of JSON and of Go's `%q` (`\x1b`,
+//! `\a`, `\U0001f600`; bytes that are not UTF-8, which Go writes as `\xff`, become U+FFFD). Every value is a text,
+//! because the format has no types; a name without `=` is true. If a name occurs twice, the last one counts. A second
+//! line is an error.
 
 use super::DecodeError;
 use crate::document::{Builder, Document, DocumentView};
@@ -65,7 +66,8 @@ impl LineParser<'_> {
         Ok(())
     }
 
-    /// To the end of a run of bytes above the space, before a quote or what stops it.
+    /// Skips bytes above the space, up to a quote or a byte that `stops`; returns the index of the first byte after
+    /// them.
     fn skip_word(&mut self, stops: impl Fn(u8) -> bool) -> usize {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let ends = |byte: &u8| *byte <= b' ' || *byte == b'"' || stops(*byte);
@@ -120,7 +122,7 @@ impl LineParser<'_> {
     }
 }
 
-/// The character of an escape, from behind its backslash.
+/// The character of the escape at `at`, which is just after the backslash; moves `at` behind it.
 fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
     let plain = match bytes.get(*at)? {
         b'a' => '\x07',
@@ -138,7 +140,7 @@ fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
     Some(plain)
 }
 
-/// The character of a byte that is written `xff`, and of those behind it that belong to it.
+/// The character of a byte written as `xff`, together with the escaped bytes that continue it.
 fn byte(bytes: &[u8], at: &mut usize) -> Option<char> {
     let first = hex(bytes, *at + 1, 2)? as u8;
     *at += 3;
@@ -151,7 +153,7 @@ fn byte(bytes: &[u8], at: &mut usize) -> Option<char> {
     };
     let (mut all, mut end) = ([first, 0, 0, 0], *at);
     for place in all.iter_mut().take(len).skip(1) {
-        // What is no escape of a byte leaves a zero, which belongs to no character of several bytes.
+        // If no escaped byte follows, the byte stays zero, which belongs to no multi-byte character.
         if bytes.get(end..).is_some_and(|rest| rest.starts_with(b"\\x")) {
             *place = hex(bytes, end + 2, 2)? as u8;
             end += 4;

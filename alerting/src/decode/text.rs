@@ -1,8 +1,9 @@
-//! A text that a regular expression takes apart: the named groups that took part are the record's fields, all texts.
+//! Plain text: the regular expression's named groups that took part in the match are the record's fields, all of them
+//! texts.
 //!
-//! The expression is searched for, as RE2 and the `regex` crate read it, in time linear in the text; `^` and `$` bind it to the
-//! whole. A text longer than the pattern's steps allow is none, unless each of its bytes takes one. Never: a record of a text that it
-//! is not found in.
+//! The expression may match anywhere in the text, with the syntax of RE2 and of the `regex` crate, in time linear in
+//! the text; `^` and `$` anchor it. A text is refused if the pattern does not match, or if searching it would take more
+//! steps than allowed ([`crate::patterns`]). Longer texts are accepted if the pattern takes one step for each byte.
 
 use std::sync::Arc;
 
@@ -12,20 +13,20 @@ use super::{DecodeError, DecodeReason};
 use crate::document::{Document, DocumentView};
 use crate::patterns::{self, MeasuredRegex};
 
-/// A compiled expression with the names of its groups.
+/// A compiled expression and the names of its groups.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     measured: Arc<MeasuredRegex>,
-    /// For texts that are too long otherwise.
+    /// Reads texts that are too long for `measured`; `None` if the pattern does not allow it.
     one_pass: Option<Arc<onepass::DFA>>,
-    /// Index and name.
+    /// Group index and name.
     names: Vec<(usize, String)>,
 }
 
-/// Why a text is not such an expression.
+/// Why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Not a regular expression, or one beyond a bound ([`crate::patterns`]).
+    /// Not a regular expression, or beyond a bound of [`crate::patterns`].
     #[error("{0}")]
     Invalid(String),
     /// No group has a name.
@@ -51,7 +52,7 @@ impl Pattern {
     }
 }
 
-/// Takes a text apart.
+/// Decodes one line.
 pub(super) fn decode<'d>(
     pattern: &Pattern,
     text: &'d str,

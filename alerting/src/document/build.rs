@@ -1,26 +1,25 @@
-//! How a document is made.
+//! Builds documents.
 
 use serde_json::Value;
 
 use super::{Document, OWNED, SMALL, TapeEntry, tag};
 
-/// Appends values to a document: one at its root, in a list any number, in a map each after its name.
+/// Appends values to a document: one at its root, any number in a list, and in a map one after each name.
 ///
-/// A container is closed by a call to [`Builder::close_list`] or [`Builder::close_map`] with what its opening returned.
-/// Never: a value in a map without a name before it.
+/// To close a container, pass what its opening call returned to [`Builder::close_list`] or [`Builder::close_map`].
 #[derive(Debug)]
 pub struct Builder<'d> {
     document: &'d mut Document,
 }
 
-/// A container that is not closed yet.
+/// A map that is not closed yet.
 #[derive(Debug)]
 pub struct OpenMap {
     at: usize,
     len: u32,
-    /// Which tags its names may have.
+    /// A Bloom filter of its names' tags.
     seen: [u64; 4],
-    /// Whether a name came twice.
+    /// Whether a name may have occurred twice.
     twice: bool,
 }
 
@@ -54,17 +53,17 @@ impl Builder<'_> {
         self.push(TapeEntry::Int(it));
     }
 
-    /// Appends an integer that is not negative.
+    /// Appends a non-negative integer.
     pub fn uint(&mut self, it: u64) {
         self.push(i64::try_from(it).map_or(TapeEntry::Uint(it), TapeEntry::Int));
     }
 
-    /// Appends a number; null in place of one that is not finite.
+    /// Appends a number, or null if it is not finite.
     pub fn double(&mut self, it: f64) {
         self.push(if it.is_finite() { TapeEntry::Double(it) } else { TapeEntry::Null });
     }
 
-    /// Appends a text that is not in the record as it is.
+    /// Appends a text that the record does not contain as it is.
     pub fn text(&mut self, text: &str) {
         let (start, len) = self.own(text);
         self.push(TapeEntry::Text { start, len });
@@ -88,7 +87,7 @@ impl Builder<'_> {
         self.document.entries.len() - 1
     }
 
-    /// Ends the list that has so many elements.
+    /// Ends the list; it has `len` elements.
     pub fn close_list(&mut self, open: usize, len: u32) {
         let end = self.document.entries.len() as u32;
         if let Some(entry) = self.document.entries.get_mut(open) {
@@ -102,13 +101,13 @@ impl Builder<'_> {
         OpenMap { at: self.document.entries.len() - 1, len: 0, seen: [0; 4], twice: false }
     }
 
-    /// The next value's name, which is not in the record as it is.
+    /// Appends the next value's name, which the record does not contain as it is.
     pub fn name(&mut self, map: &mut OpenMap, name: &str) {
         let (start, len) = self.own(name);
         self.named(map, name.as_bytes(), start, len);
     }
 
-    /// The next value's name, a range of the record's bytes.
+    /// Appends the next value's name, a range of the record's bytes.
     #[inline]
     pub fn source_name(&mut self, map: &mut OpenMap, name: &[u8], start: usize) {
         self.named(map, name, start as u32, name.len() as u32);
@@ -142,7 +141,7 @@ impl Builder<'_> {
         false
     }
 
-    /// Ends a map. `source` is the record's bytes.
+    /// Ends a map. `source` is the record's text.
     #[inline]
     pub fn close_map(&mut self, map: &OpenMap, source: &str) {
         let end = self.document.entries.len() as u32;
@@ -154,7 +153,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Shadows names that come again, and sorts those of a large map.
+    /// Shadows all but the last of equal names, and sorts the names of a large map.
     #[cold]
     fn settle(&mut self, map: &OpenMap, end: u32, source: &str) {
         let document = &mut *self.document;

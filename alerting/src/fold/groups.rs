@@ -1,14 +1,14 @@
-//! Counts by key, and the first and the last record of each: less than 64 bytes a key beyond the key itself, and the records as
-//! they came.
+//! Counts records by key, and keeps the first and the last record of each key: less than 64 bytes per key besides the
+//! key and those records.
 //!
-//! With a million groups it is memory that takes long, not the counting. So all that a record of a known key touches is in
-//! one place, the key's entry: its numbers, the key, and the last record, which the next one takes the place of. And
-//! records wait in a short queue, so that the entries of many of them are fetched from memory at the same time.
+//! With a million groups, waiting for memory takes longer than counting. Therefore all that a record of a known key
+//! touches is in one place, the key's entry: its numbers, the key, and its last record, which the next one overwrites.
+//! And records wait in a short queue, so that the entries of many of them are fetched from memory at the same time.
 //!
-//! A table finds the entry by the key's hash, of which it holds half: it passes over others' entries without looking at
-//! them, and grows without looking at any.
+//! A hash table finds the entry. It stores half of each key's hash, so it skips other keys' entries without reading
+//! them, and grows without reading any.
 //!
-//! What an entry holds is relative to a base; where a number does not fit, the caller takes what is held and begins anew.
+//! An entry's numbers are relative to a base. If a number does not fit, the caller takes what is held and starts again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -19,19 +19,19 @@ use super::table::{Slot, Table};
 
 pub(super) use super::entries::RecordOrder;
 
-/// How many records wait, and how many bytes of them.
+/// How many records may wait in the queue, and how many bytes of keys and records.
 const WAITING: usize = 64;
 const WAITING_BYTES: usize = 32 << 10;
-/// What a commit has of each key besides its labels and records, bytes.
+/// What a commit takes for each key besides its labels and records, bytes.
 const COUNT: usize = 400;
 
-/// What is held of one key.
+/// What is held for one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CountedGroup<'g> {
     pub(super) key: &'g [u8],
     pub(super) count: u32,
     pub(super) first: (RecordOrder, &'g [u8]),
-    /// None if it is the first.
+    /// `None` if the key has had only one record.
     pub(super) last: Option<(RecordOrder, &'g [u8])>,
 }
 
@@ -40,9 +40,9 @@ pub(super) struct CountedGroup<'g> {
 pub(super) struct Groups {
     table: Table,
     entries: Entries,
-    /// The first records, of keys that have more than one.
+    /// The first records of keys that have had more than one.
     firsts: Records,
-    /// Seeded, so that nobody can choose keys that all have the same hash.
+    /// Randomly seeded, so that nobody can choose keys with the same hash.
     hasher: FixedState,
     queue: RecordQueue,
 }
@@ -51,9 +51,9 @@ pub(super) struct Groups {
 #[derive(Debug, Default)]
 struct RecordQueue {
     waiting: Vec<QueuedRecord>,
-    /// How many of them have been counted.
+    /// How many of them have already been counted.
     done: usize,
-    /// Each one's key and record.
+    /// Their keys and records, one after another.
     bytes: Vec<u8>,
 }
 
@@ -61,27 +61,27 @@ struct RecordQueue {
 struct QueuedRecord {
     hash: u32,
     at: RecordOrder,
-    /// Where in the queue's bytes its key begins, its record begins, and that ends.
+    /// Where in the queue's bytes its key begins, its record begins, and the record ends.
     start: u32,
     middle: u32,
     end: u32,
 }
 
 impl QueuedRecord {
-    /// Its key and its record, of the queue's bytes.
+    /// Its key and its record in the queue's bytes.
     fn split<'q>(&self, bytes: &'q [u8]) -> (&'q [u8], &'q [u8]) {
         let key_len = (self.middle - self.start) as usize;
         let both = bytes.get(self.start as usize..self.end as usize);
         both.and_then(|it| it.split_at_checked(key_len)).unwrap_or_default()
     }
 
-    /// The bytes of its key and its record.
+    /// The length of its key and its record, bytes.
     fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 }
 
-/// What is held can't hold more: it must be taken first.
+/// A number or a place does not fit any more: what is held must be taken first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -102,19 +102,19 @@ impl Groups {
         self.table.len == 0 && self.queue.waiting.is_empty()
     }
 
-    /// Keys held, but for those of the few records that wait.
+    /// The number of keys held, without new keys that are still queued.
     pub(super) fn len(&self) -> usize {
         self.table.len
     }
 
-    /// About how many bytes a commit of what is held has, which are more than are held: of each key names, the places of its
-    /// first and last record, and the record twice if there is one.
+    /// The approximate size of a commit of what is held, bytes. It is more than what is held: for each key there are
+    /// names, the positions of its first and last record, and its record twice if it is the only one.
     pub(super) fn weight(&self) -> usize {
         let records = 2 * self.entries.bytes.len() + self.firsts.bytes.len();
         self.table.len * COUNT + records + self.queue.bytes.len()
     }
 
-    /// Counts a record for a key, and keeps the record if it is the first or the last of it; soon.
+    /// Queues a record to be counted for a key, and to be kept if it is the key's first or last.
     pub(super) fn count(&mut self, key: &[u8], at: RecordOrder, record: &[u8]) -> Result<(), Full> {
         if self.queue.waiting.len() >= WAITING || self.queue.bytes.len() >= WAITING_BYTES {
             self.settle()?;
@@ -131,7 +131,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Counts the records that wait.
+    /// Counts the queued records.
     pub(super) fn settle(&mut self) -> Result<(), Full> {
         let mut queue = std::mem::take(&mut self.queue);
         let places = self.fetch(&queue);
@@ -152,8 +152,9 @@ impl Groups {
         Ok(())
     }
 
-    /// Where the waiting records' entries seem to be. Reads a little of all that they touch, step by step for all of them,
-    /// so that the processor waits for many places at once: slots, then heads, for which pages must be found, then each line.
+    /// The places of the queued records' entries, as far as the hashes tell. Reads a little of everything that counting
+    /// will touch, one step for all records before the next, so that the processor waits for many cache lines at once:
+    /// first the slots, then the heads (which also resolves their pages), then every line of the entries.
     fn fetch(&self, queue: &RecordQueue) -> [u32; WAITING] {
         let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash, 0).hash);
         std::hint::black_box(slots.fold(0, |read, next| read ^ next));
@@ -167,7 +168,7 @@ impl Groups {
         for (place, waiting) in places.iter().zip(&queue.waiting) {
             let start = *place as usize * UNIT;
             let entry = bytes.get(start..start + HEAD + waiting.len()).unwrap_or_default();
-            // An entry shorter than two lines may be in three, so its end is read besides every 64th byte.
+            // An entry shorter than two cache lines may span three, so its end is read besides every 64th byte.
             let lines = entry.iter().skip(64).step_by(64);
             read ^= lines.fold(entry.last().copied().unwrap_or(0), |read, byte| read ^ byte);
         }
@@ -175,7 +176,7 @@ impl Groups {
         places
     }
 
-    /// Counts a record whose key's entry may be at that place. None if that can't be held.
+    /// Counts a record whose key's entry is probably at `place`. `None` if it does not fit.
     fn count_now(&mut self, next: &QueuedRecord, place: u32, key: &[u8], record: &[u8]) -> Option<()> {
         let entries = &self.entries;
         let found = entries.head_of_key(place, key).map(|head| (place, head)).or_else(|| {
@@ -188,11 +189,11 @@ impl Groups {
         }
     }
 
-    /// Takes what is counted, and leaves what waits.
+    /// Takes what is counted, and leaves the queued records.
     pub(super) fn take_counted(&mut self) -> Self {
         let queue = std::mem::take(&mut self.queue);
         let counted = std::mem::take(self);
-        // What waits has hashes of its own seed.
+        // The queued records were hashed with this seed.
         self.hasher = counted.hasher.clone();
         self.queue = queue;
         counted
@@ -223,7 +224,7 @@ impl Groups {
         self.entries.set(place, &new)
     }
 
-    /// Makes another entry of a key in whose entry a record does not fit.
+    /// Moves a key to a new entry, because a record does not fit into its old one.
     #[cold]
     fn renew(&mut self, next: &QueuedRecord, place: u32, new: Head, record: &[u8]) -> Option<()> {
         let old = self.entries.head(place)?;
@@ -233,7 +234,7 @@ impl Groups {
         self.entries.set(place, &Head { count: 0, ..old })
     }
 
-    /// All that is counted.
+    /// All keys that have been counted.
     pub(super) fn iter(&self) -> impl Iterator<Item = CountedGroup<'_>> {
         let mut place = 0;
         let all = std::iter::from_fn(move || {
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Entries move as records get longer, and records come before the first, after the last and between.
+        /// Entries move as records grow, and records arrive before the first, after the last and between them.
         #[test]
         fn groups_hold_what_a_map_holds(
             records in prop::collection::vec((0..40_u8, 0..50_u32, 0..100_usize), 0..400),

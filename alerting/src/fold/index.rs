@@ -1,7 +1,7 @@
-//! Which rules of a topic a record may concern, found by the values of a few fields.
+//! An index that finds the rules of a topic that a record may concern, by the values of a few fields.
 //!
-//! Invariant: a rule that is passed over is false for the record, and would have failed with no reason. Never: a rule's
-//! answer; who is a candidate is still asked.
+//! Invariant: a rule that is skipped would have been false for the record, without a failure. The index does not answer
+//! for the candidates; each of them is still evaluated.
 
 use aho_corasick::AhoCorasick;
 use hashbrown::HashMap;
@@ -12,13 +12,13 @@ use crate::matching::program::{PathStep, follow};
 
 use super::intervals::IntervalTree;
 
-/// With fewer rules than this each is asked.
+/// With fewer rules than this, every rule is a candidate.
 const WORTH_IT: usize = 4;
 
-/// An index over some rules, which it knows by numbers.
+/// An index over rules, which it knows by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct RuleIndex {
-    /// Rules of which nothing is known.
+    /// Rules that are always candidates, because they need nothing that the index knows.
     always: Vec<u32>,
     fields: Vec<FieldIndex>,
 }
@@ -33,23 +33,24 @@ struct FieldIndex {
     prefixes: HashMap<Box<str>, Vec<u32>>,
     /// The lengths of prefixes, ascending.
     lengths: Vec<usize>,
-    /// Texts of which one must be contained, and the rules of each.
+    /// Texts that the field's text must contain, and the rules that need each.
     parts: Vec<(Box<str>, Vec<u32>)>,
-    /// Finds them all in one pass.
+    /// Finds all `parts` in one pass.
     finder: Option<AhoCorasick>,
-    /// Rules that compare numbers exactly.
+    /// Rules that compare the field with numbers by equality.
     exact: Vec<u32>,
-    /// Rules to which a text is an error.
+    /// Rules that fail if the field is no number.
     numeric: Vec<u32>,
-    /// Rules to which anything but a text is an error.
+    /// Rules that fail if the field is no text.
     textual: Vec<u32>,
-    /// Rules that may have something to say where the field is not there.
+    /// Rules that may fail with a reason if the field is missing.
     asked_if_missing: Vec<u32>,
     all: Vec<u32>,
 }
 
 impl RuleIndex {
-    /// An index over rules and what they need. Of several needs of a rule the one counts that it shares with the fewest.
+    /// Builds the index from the rules and what they need. A rule with several needs is indexed by the one that it
+    /// shares with the fewest rules.
     pub(super) fn new(rules: Vec<(u32, Vec<FieldNeed>)>) -> Self {
         let mut index = Self::default();
         let few = rules.len() < WORTH_IT;
@@ -75,7 +76,7 @@ impl RuleIndex {
         &mut self.fields[at]
     }
 
-    /// Writes the rules that may concern a record of this value, in their order.
+    /// Writes the rules that may concern a record with this value, in ascending order.
     pub(super) fn candidates(&self, value: Node<'_>, into: &mut Vec<u32>) {
         into.clear();
         into.extend_from_slice(&self.always);
@@ -89,8 +90,8 @@ impl RuleIndex {
     }
 }
 
-/// Texts of which a record must have one to concern any of these rules, if it is an object: each rule needs one of its own
-/// as a field's value. None where a rule may be found otherwise, or is never passed over silently.
+/// Texts of which a JSON object must contain at least one to concern any of these rules. `None` if some rule does not
+/// require such a text as a field's value, or may fail for a record without it.
 pub(super) fn required_texts(rules: &[(u32, Vec<FieldNeed>)]) -> Option<AhoCorasick> {
     let mut all: Vec<&str> = Vec::new();
     for (_, needs) in rules {
@@ -107,12 +108,12 @@ pub(super) fn required_texts(rules: &[(u32, Vec<FieldNeed>)]) -> Option<AhoCoras
     AhoCorasick::new(all).ok()
 }
 
-/// Whether a JSON text without escapes has it as it is.
+/// Whether a JSON text without escapes contains this text literally whenever a value equals it.
 fn findable(text: &str) -> bool {
     !text.is_empty() && !text.contains(|it: char| it < ' ' || matches!(it, '"' | '\\'))
 }
 
-/// What a rule is found by: a field and the value that it must have or contain.
+/// What a rule can be found by: a field, and the value that it must equal or contain.
 #[derive(PartialEq, Eq, Hash)]
 enum LookupKey {
     Text(Box<[PathStep]>, Box<str>),
@@ -133,7 +134,7 @@ fn lookup_keys(need: &FieldNeed) -> Vec<LookupKey> {
     }
 }
 
-/// How many rules can be found by each key.
+/// How many rules share each key.
 fn sharing(rules: &[(u32, Vec<FieldNeed>)]) -> HashMap<LookupKey, usize> {
     let mut sharing = HashMap::new();
     for key in rules.iter().flat_map(|(_, needs)| needs).flat_map(lookup_keys) {
@@ -142,7 +143,7 @@ fn sharing(rules: &[(u32, Vec<FieldNeed>)]) -> HashMap<LookupKey, usize> {
     sharing
 }
 
-/// About how many rules are asked where this one is, and how dear it is to find them.
+/// Roughly how many rules are candidates whenever this one is, and how expensive it is to find them.
 fn cost(need: &FieldNeed, sharing: &HashMap<LookupKey, usize>) -> (usize, usize) {
     let rules: usize = lookup_keys(need).iter().filter_map(|key| sharing.get(key)).sum();
     let finding = match need.predicate {

@@ -1,12 +1,13 @@
-//! IntervalTree of numbers, and which of them hold a number: in the logarithm of how many there are, and one step for each that
-//! does.
+//! A static interval tree. Finding the intervals that contain a number takes the logarithm of their number, plus one
+//! step for each that is found.
 
-/// IntervalTree, both ends included.
+/// Closed intervals of numbers, each with a rule.
 #[derive(Debug, Default)]
 pub(super) struct IntervalTree {
-    /// By where they begin.
+    /// Sorted by their lower ends.
     ranges: Vec<Interval>,
-    /// The furthest end of each range's subtree: the tree's root is the middle of the list, and so on in both halves.
+    /// The largest upper end in each interval's subtree. A (sub)tree's root is the middle of its list; the two halves
+    /// are its children.
     furthest: Vec<f64>,
 }
 
@@ -18,19 +19,19 @@ struct Interval {
 }
 
 impl IntervalTree {
-    /// Adds a rule's range; it counts once all are settled.
+    /// Adds a rule's interval; call [`IntervalTree::build`] after the last one.
     pub(super) fn add(&mut self, from: f64, to: f64, rule: u32) {
         self.ranges.push(Interval { from, to, rule });
     }
 
-    /// Makes the ranges ready to be asked.
+    /// Builds the tree from the added intervals.
     pub(super) fn build(&mut self) {
         self.ranges.sort_by(|a, b| a.from.total_cmp(&b.from));
         self.furthest = vec![f64::NEG_INFINITY; self.ranges.len()];
         furthest(&self.ranges, &mut self.furthest);
     }
 
-    /// Writes the rules whose ranges hold the number.
+    /// Appends the rules whose intervals contain the number.
     pub(super) fn find_containing(&self, number: f64, into: &mut Vec<u32>) {
         find_containing(&self.ranges, &self.furthest, number, into);
     }

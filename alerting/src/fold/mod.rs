@@ -1,8 +1,8 @@
-//! Folds, in `worker consume`, records into counts by (rule, group, bucket).
+//! Folds records into counts by (rule, group, bucket); runs in `worker consume`.
 //!
-//! Invariants: what a [`PartitionFold`] holds after some records does not depend on when it was taken: [`Aggregate::merge`] of what was
-//! taken in parts is what would have been taken at once. A rule that does not compile stops no other. Never: a record
-//! counted twice for a rule, or left out without a reason.
+//! Invariants: when a [`PartitionFold`] is taken does not matter: merging what was taken in parts
+//! ([`Aggregate::merge`]) gives what taking once would have given. A rule that does not compile stops no other rule. A
+//! rule counts a record once, or drops it with a reason.
 
 mod aggregate;
 mod entries;
@@ -80,14 +80,14 @@ pub struct CompiledRule {
     pub(super) group_by: GroupBy,
     /// Whether the record's bytes are the JSON of its value.
     is_json: bool,
-    /// None where it speaks for each record.
+    /// `None` if each matched record is a notification of its own.
     buckets: Option<Buckets>,
-    /// None where only records are counted.
+    /// `None` if the rule counts records and nothing else of them.
     measures: Option<Arc<Measures>>,
 }
 
 impl CompiledRule {
-    /// Compiles what of a rule's plan looks at records. All that is wrong is listed.
+    /// Compiles the parts of a rule's plan that look at records. The error lists all that is wrong.
     pub fn compile(uid: Uuid, plan: &RulePlan) -> Result<Self, Vec<RuleError>> {
         let matcher = Matcher::compile(&plan.matches).map_err(RuleError::from);
         let group_by =
@@ -110,10 +110,10 @@ impl CompiledRule {
 #[derive(Debug)]
 pub struct Engine {
     decoder: Decoder,
-    /// None where it is the record's timestamp.
+    /// `None` if event time is the record's timestamp.
     event_time: Option<CompiledEventTime>,
     rules: Vec<CompiledRule>,
-    /// By topic, the rules that read it.
+    /// The rules by the topic that they read.
     topics: HashMap<String, TopicRules>,
 }
 
@@ -122,11 +122,12 @@ pub struct Engine {
 struct TopicRules {
     rules: Vec<u32>,
     index: RuleIndex,
-    /// Texts of which a JSON record must have one to concern any of the rules, where that is so.
+    /// Texts of which a JSON record must contain at least one to concern any of the rules; `None` if there are no such
+    /// texts.
     texts: Option<AhoCorasick>,
 }
 
-/// A rule that can't run; the others do.
+/// A rule that can't run. The others run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleProblem {
     /// The rule.
@@ -135,27 +136,28 @@ pub struct RuleProblem {
     pub errors: Vec<RuleError>,
 }
 
-/// What became of a record.
+/// What happened to a record.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Folded {
-    /// Rules that counted it.
+    /// How many rules counted it.
     pub matched: usize,
-    /// Its event time, Unix ms: by this its partition's may move on ([`Progress`](crate::progress::Progress)). None where it
-    /// says none, or none that is near enough ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
+    /// Its event time, Unix ms, by which its partition's [`Progress`](crate::progress::Progress) may advance. `None` if
+    /// the record has no time, or one too far ahead ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
     pub time_ms: Option<i64>,
-    /// Why it can't be decoded and belongs in the dead-letter topic; that is counted too.
+    /// Why it can't be decoded and belongs in the dead-letter topic. It is counted as dropped too.
     pub undecodable: Option<DecodeError>,
 }
 
 impl Folded {
-    /// Itself, or why the record can't be decoded.
+    /// Returns itself, or the error if the record can't be decoded.
     pub fn decoded(mut self) -> Result<Self, DecodeError> {
         self.undecodable.take().map_or(Ok(self), Err)
     }
 }
 
 impl Engine {
-    /// Compiles rules whose source is read like this. One that does not compile is reported and left out; the others run.
+    /// Compiles rules whose sources are read in the same way. A rule that does not compile is reported and left out;
+    /// the others run.
     pub fn new<'p>(
         reading: &Reading,
         rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>,
@@ -186,7 +188,7 @@ impl Engine {
             let needs =
                 |at: &u32| (*at, rules.get(*at as usize).map_or_else(Vec::new, |it| it.matcher.needs()));
             let needs: Vec<_> = readers.rules.iter().map(needs).collect();
-            // Without being decoded a record has no other time than its timestamp.
+            // A record that is not decoded has no time but its timestamp.
             if reading.format == Format::Json && reading.event_time.is_none() {
                 readers.texts = index::required_texts(&needs);
             }
@@ -204,9 +206,10 @@ impl Engine {
         self.rules.push(rule);
     }
 
-    /// Folds a record into its partition's aggregates. Of a topic that no rule reads, records are passed over.
+    /// Folds a record into its partition's aggregates. A record of a topic that no rule reads is ignored.
     ///
-    /// `into` belongs to one partition of one topic and to this engine: take what it holds before another engine goes on.
+    /// `into` must hold records of one partition and of this engine only: take what it holds before another engine goes
+    /// on with it.
     #[must_use]
     pub fn add(&self, into: &mut PartitionFold, record: &RawRecord<'_>) -> Folded {
         let mut folded = Folded::default();
@@ -232,7 +235,7 @@ impl Engine {
             None => None,
         };
         let (Some(view), Some(readers)) = (value, readers) else {
-            // What can't be looked into has no time of its own.
+            // A record that is not decoded has no time of its own.
             folded.time_ms = self.event_time.is_none().then_some(record).and_then(RawRecord::near_ms);
             return folded;
         };
@@ -252,7 +255,7 @@ impl Engine {
         folded
     }
 
-    /// Whether the rule counted the record.
+    /// Applies one rule to the record; true if the rule counted it.
     fn apply(
         &self,
         index: u32,
@@ -295,7 +298,7 @@ impl Engine {
                 return false;
             }
             Some(buckets) => {
-                // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
+                // Clamped to what a timestamp can hold: milliseconds at the edges of `i64` have no bucket.
                 let bucket = buckets.start_of(record.raw.time_ms());
                 let measurement =
                     match rule.measures.as_ref().map(|measures| measures.measure(record, memory)) {

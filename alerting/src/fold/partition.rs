@@ -1,4 +1,4 @@
-//! What one partition's records came to since the last commit, by (rule, group, bucket).
+//! The counts of one partition's records since the last commit, by (rule, group, bucket).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::{
     sample::{self, MAX_SAMPLE},
 };
 
-/// The bytes of a key before its labels: the rule's index and the bucket.
+/// The length of a key before its labels: the rule's index (4 bytes) and the bucket's start (8 bytes).
 const KEY_HEAD: usize = 12;
-/// Characters of what is said of a record that was not counted.
+/// The most characters of the detail about a dropped record.
 const MAX_DETAIL: usize = 160;
 
-/// What one partition's records came to since the last commit.
+/// What one partition's records have been counted to since the last commit.
 #[derive(Debug, Default)]
 pub struct PartitionFold {
     pub(super) uncommitted: Uncommitted,
     pub(super) scratch: Scratch,
 }
 
-/// Buffers that are used again for each record.
+/// Buffers that are reused for each record.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) document: Document,
@@ -40,27 +40,27 @@ pub(super) struct Scratch {
     pub(super) candidates: Vec<u32>,
 }
 
-/// What is held.
+/// What has been counted and not been taken for a commit yet.
 #[derive(Debug, Default)]
 pub(super) struct Uncommitted {
     groups: Groups,
-    /// Where the groups' records are from.
+    /// What the records of `groups` are stored relative to.
     base: OffsetBase,
-    /// Counts of groups that could not be held together with later ones.
+    /// Counts that were moved out of `groups` because later records did not fit there.
     flushed: Vec<Count>,
     records: Vec<Matched>,
     dropped: BTreeMap<(Option<Uuid>, DropReason), (i64, DropSample)>,
-    /// The rules that have groups, by their index.
+    /// What counts need of the rules, by the rule's index; filled when a rule counts its first record.
     rules: Vec<Option<RuleInfo>>,
-    /// By a group's key, what its rule counts beyond records; most rules count nothing more.
+    /// By the key of a (rule, group, bucket), what is counted beyond records. Most rules count nothing more.
     more: HashMap<Box<[u8]>, BucketExtras>,
-    /// Bytes of what is not in groups.
+    /// The approximate size of all but `groups`, bytes.
     weight: usize,
-    /// The key of the record at hand.
+    /// The key of the current record.
     key: Vec<u8>,
 }
 
-/// What of a rule is needed to tell of its groups.
+/// What is needed of a rule to make counts of its groups.
 #[derive(Debug, Clone)]
 struct RuleInfo {
     uid: Uuid,
@@ -76,7 +76,7 @@ impl From<&CompiledRule> for RuleInfo {
 }
 
 impl RuleInfo {
-    /// A count of a bucket of the group with these labels' values.
+    /// Makes the count of a bucket; `values` are the labels' values of its group.
     fn count(
         &self,
         values: &[u8],
@@ -94,33 +94,33 @@ impl RuleInfo {
     }
 }
 
-/// Where the records of some groups are from.
+/// The topic and partition of all records in `groups`, and the offset that theirs are stored relative to.
 #[derive(Debug, Default)]
 struct OffsetBase {
     topic: String,
     partition: i32,
-    /// Offsets are held relative to it.
+    /// Offsets are stored relative to this one.
     offset: i64,
 }
 
-/// The aggregates of one entry of a commit.
+/// What one entry of a commit carries.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Aggregates {
     /// Counts by (rule, group, bucket), sorted.
     pub counts: Vec<Count>,
-    /// Matched records of rules that speak for each record, in the order in which they came.
+    /// Matched records of rules that notify of each record, in the order in which they came.
     pub records: Vec<Matched>,
-    /// Records that were not counted, sorted.
+    /// Dropped records, sorted.
     pub dropped: Vec<Dropped>,
 }
 
 impl PartitionFold {
-    /// About how many bytes a commit of what is held has: commit early when it grows.
+    /// The approximate size of a commit of what is held, bytes. Commit early if it grows large.
     pub fn weight(&self) -> usize {
         self.uncommitted.weight + self.uncommitted.groups.weight()
     }
 
-    /// How many counts and records are held, but for the last few dozens: commit early when there are many.
+    /// How many counts and records are held, without the last few dozen. Commit early if there are many.
     pub fn items(&self) -> usize {
         self.uncommitted.groups.len() + self.uncommitted.flushed.len() + self.uncommitted.records.len()
     }
@@ -134,7 +134,7 @@ impl PartitionFold {
             && uncommitted.dropped.is_empty()
     }
 
-    /// What was held; nothing is afterwards.
+    /// Takes all that was counted, and leaves nothing.
     pub fn take(&mut self) -> Aggregates {
         let mut uncommitted = std::mem::take(&mut self.uncommitted);
         uncommitted.flush();
@@ -168,7 +168,7 @@ impl PartitionFold {
 }
 
 impl Uncommitted {
-    /// Counts a record as not counted. `detail` is asked for of the first only, and cut.
+    /// Counts a record as dropped. `detail` is called for the first one only, and its text is cut.
     pub(super) fn drop_record(
         &mut self,
         rule: Option<Uuid>,
@@ -184,7 +184,8 @@ impl Uncommitted {
         *count += 1;
     }
 
-    /// Finds the group of a record; false where it has none. It is that of the record at hand until the next call.
+    /// Makes the current record's key for the rule, without its bucket; false if the record has no group. The key stays
+    /// until the next call.
     pub(super) fn group(&mut self, rule: &CompiledRule, index: u32, record: &Record<'_>) -> bool {
         self.key.clear();
         self.key.extend_from_slice(&index.to_le_bytes());
@@ -192,7 +193,7 @@ impl Uncommitted {
         rule.group_by.append(record, &mut self.key)
     }
 
-    /// Keeps the record at hand for a rule that speaks for each record.
+    /// Keeps the current record for a rule that notifies of each record.
     pub(super) fn matched(&mut self, rule: &CompiledRule, record: &Record<'_>) {
         let values = self.key.get(KEY_HEAD..).unwrap_or_default();
         let group = paths::labels(rule.group_by.names(), values);
@@ -202,7 +203,7 @@ impl Uncommitted {
         self.records.push(Matched { rule: rule.uid, group, sample });
     }
 
-    /// Counts the record at hand for its group and bucket, and what was read of it beyond.
+    /// Counts the current record for its group and bucket, and what was measured in it.
     pub(super) fn count(
         &mut self,
         rule: &CompiledRule,
@@ -237,7 +238,7 @@ impl Uncommitted {
             offset: record.raw.offset,
         };
         if self.try_count(record, time - bucket, body).is_err() {
-            // A bucket of months: its records are counted one by one.
+            // The bucket is months wide: each of its records becomes a count of its own.
             let sample = sample::sample(record);
             let more = self.more.remove(self.key.as_slice()).unwrap_or_default();
             let values = self.key.get(KEY_HEAD..).unwrap_or_default();
@@ -246,7 +247,7 @@ impl Uncommitted {
         }
     }
 
-    /// Adds what was read of the record at hand to its group.
+    /// Adds what was measured in the current record to its group.
     fn measure(&mut self, measures: &Measures, measurement: Measurement, record: &Record<'_>) {
         self.weight += if let Some(more) = self.more.get_mut(self.key.as_slice()) {
             measures.add(more, measurement, record)
@@ -258,7 +259,7 @@ impl Uncommitted {
         };
     }
 
-    /// Remembers what the rule's groups are called.
+    /// Remembers what counts need of the rule.
     fn remember_rule(&mut self, rule: &CompiledRule, index: u32) {
         let index = index as usize;
         if self.rules.get(index).is_none_or(Option::is_none) {
@@ -287,7 +288,7 @@ impl Uncommitted {
         self.flushed.push(count);
     }
 
-    /// Makes counts of the groups.
+    /// Turns all groups into counts.
     fn flush(&mut self) {
         while self.groups.settle().is_err() {
             self.flush_counted();
@@ -295,7 +296,7 @@ impl Uncommitted {
         self.flush_counted();
     }
 
-    /// Makes counts of the groups, without the records that wait.
+    /// Turns the groups into counts, without the records that are still queued.
     fn flush_counted(&mut self) {
         let groups = self.groups.take_counted();
         let mut document = Document::default();
@@ -320,7 +321,7 @@ impl Uncommitted {
 
 impl OffsetBase {
     fn record(&self, bucket_ms: i64, at: RecordOrder) -> RecordRef {
-        // Both were taken from an instant that there is.
+        // Both numbers were taken from a valid instant.
         let time = Timestamp::from_millisecond(bucket_ms + i64::from(at.time)).unwrap_or_default();
         let offset = self.offset + i64::from(at.offset);
         RecordRef { time, topic: self.topic.clone(), partition: self.partition, offset }
@@ -336,7 +337,7 @@ fn json(record: &Record<'_>) -> Vec<u8> {
     serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default()
 }
 
-/// The value of a sample that was kept as JSON.
+/// Reads back the value of a sample that was kept as JSON.
 fn value(body: &[u8], document: &mut Document) -> Value {
     let record = RawRecord { value: Some(body), ..RawRecord::default() };
     match Decoder::Json.decode(&record, document) {
