@@ -1,4 +1,4 @@
-//! A plain loop over mutated seeds: what finds the shallow faults where nightly's fuzzer is not at hand.
+//! Runs targets in a plain loop over mutated seeds. This finds shallow faults without nightly's fuzzer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use crate::{seeds, targets};
 
-/// The longest input.
+/// The longest input, bytes.
 const MAX: usize = 4_096;
 
-/// Numbers that look random and are a function of the seed (splitmix64).
+/// Pseudorandom numbers (splitmix64): a function of the seed.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -37,7 +37,7 @@ fn target(name: &str) -> fn(&[u8]) {
     }
 }
 
-/// Changes bytes in one of the ways in which inputs go wrong.
+/// Mutates the input in one of the ways in which inputs go wrong.
 fn mutate(random: &mut SplitMix, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
     let at = random.below(input.len() + 1);
     let to = (at + random.below(16)).min(input.len());
@@ -67,7 +67,7 @@ fn mutate(random: &mut SplitMix, input: &mut Vec<u8>, others: &[Vec<u8>], words:
     input.truncate(MAX);
 }
 
-/// Runs a target so many times; the input at which it failed.
+/// Runs a target `times` times; the error is the input at which it failed.
 pub fn run_target(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
     let (target, words) = (target(name), seeds::words(name));
     let mut corpus = seeds::seeds(name);
@@ -80,7 +80,7 @@ pub fn run_target(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
         if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
             return Err(input);
         }
-        // What was mutated may be mutated again.
+        // Some inputs join the corpus, to be mutated again.
         if time % 16 == 0 {
             let place = random.below(256);
             match corpus.get_mut(place) {
@@ -93,7 +93,8 @@ pub fn run_target(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
     Ok(())
 }
 
-/// `[TIMES] [SEED]`; or a file, with which the target is run once.
+/// The main function of a target's program. Its arguments are `[TIMES] [SEED]`, or a file on which the target runs
+/// once.
 pub fn main(name: &str) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: u64| match arguments.get(at) {
@@ -117,7 +118,7 @@ pub fn main(name: &str) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(input) => {
-            // Where cargo-fuzz puts them.
+            // The directory in which cargo-fuzz keeps crashes.
             let file = PathBuf::from(format!("fuzz/artifacts/{name}/crash-{seed}"));
             let written = file.parent().map(std::fs::create_dir_all).transpose();
             if let Err(error) = written.and_then(|_| std::fs::write(&file, &input)) {

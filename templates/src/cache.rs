@@ -1,20 +1,20 @@
-//! Keeps compiled templates, within bytes: the whole within a bound, and each tenant within its share of it.
+//! Caches compiled templates by tenant and text, within a bound for the whole and a share for each tenant, in bytes.
 //!
-//! A tenant whose texts don't fit its share pushes out its own, the one used longest ago first; so whoever has many or large
-//! texts compiles them again and again at its own cost, and others keep theirs. Never: a text of one tenant that another's
-//! pushed out, unless all have more tenants than shares.
+//! A tenant whose texts exceed its share evicts its own, the least recently used first. So a tenant with many or large
+//! texts compiles them again and again at its own cost, and the others keep theirs, unless there are more tenants than
+//! shares.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What an entry takes beside its key and value, bytes.
+/// What an entry takes besides its key and value, bytes.
 const ENTRY: usize = 256;
 
 /// Compiled templates by tenant and text.
 #[derive(Debug)]
 pub struct TemplateCache<T, V> {
     tenants: HashMap<T, TenantShare<V>>,
-    /// Bytes that all may take, and one tenant of them.
+    /// The most bytes of all tenants, and of one tenant.
     whole: usize,
     share: usize,
     weight: usize,
@@ -36,12 +36,12 @@ struct CachedTemplate<V> {
 }
 
 impl<T: Eq + Hash + Clone, V: Clone> TemplateCache<T, V> {
-    /// Of at most `whole` bytes, of which a tenant has at most `share`.
+    /// A cache of at most `whole` bytes, of which a tenant gets at most `share`.
     pub fn new(whole: usize, share: usize) -> Self {
         Self { tenants: HashMap::new(), whole, share: share.min(whole), weight: 0, used: 0 }
     }
 
-    /// What is kept of this tenant and text.
+    /// The cached value of this tenant and text.
     pub fn get<Q>(&mut self, tenant: &Q, text: &str) -> Option<V>
     where
         T: std::borrow::Borrow<Q>,
@@ -54,7 +54,7 @@ impl<T: Eq + Hash + Clone, V: Clone> TemplateCache<T, V> {
         Some(entry.value.clone())
     }
 
-    /// Keeps it, where it fits the tenant's share at all; `weight` is what the value takes, bytes.
+    /// Caches a value if it fits into the tenant's share at all. `weight` is the size of the value, bytes.
     pub fn put(&mut self, tenant: &T, text: &str, value: V, weight: usize) {
         let weight = weight + text.len() + ENTRY;
         if weight > self.share {
@@ -83,7 +83,7 @@ impl<T: Eq + Hash + Clone, V: Clone> TemplateCache<T, V> {
         }
         share.entries.insert(text.into(), CachedTemplate { value, weight, last: used });
         (share.weight, self.weight) = (share.weight + weight, self.weight + weight);
-        // Whole tenants go, the one that was quiet longest first.
+        // Evicts whole tenants, the least recently active first.
         while self.weight > self.whole {
             let others = self.tenants.iter().filter(|(other, _)| *other != tenant);
             let Some(quiet) = others.min_by_key(|(_, it)| it.last).map(|(other, _)| other.clone()) else {
@@ -95,7 +95,7 @@ impl<T: Eq + Hash + Clone, V: Clone> TemplateCache<T, V> {
         }
     }
 
-    /// Bytes that are taken, about.
+    /// The approximate size of the cache, bytes.
     pub fn weight(&self) -> usize {
         self.weight
     }

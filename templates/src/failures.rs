@@ -1,32 +1,32 @@
-//! Which templates failed lately, so that a status can name them.
+//! Remembers which templates failed recently, so that a status can name them.
 //!
-//! A template that fails with some data and not with other is told of as one that fails: what is told must not change with
+//! A template that fails with some data and works with other data is reported as failing: a status must not change with
 //! every message.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::{Duration, Instant};
 
-/// How long after it last failed a template is told of.
+/// How long after its last failure a template is reported.
 const RECENT: Duration = Duration::from_mins(15);
-/// How often room is made, at most.
+/// The shortest time between two searches for entries to forget.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Failures that are remembered, each of a few hundred bytes.
+/// The most failures that are remembered, each of a few hundred bytes.
 const MOST: usize = 10_000;
 
-/// Failures by whose text it is and which of its texts. Bounded: what is over is not remembered.
+/// Failures by the text's owner and which of its texts it is. Bounded; old failures are forgotten.
 #[derive(Debug)]
 pub struct Failures<K> {
     entries: HashMap<(K, &'static str), TemplateFailure>,
-    /// What was told before the process started, in words, and until when it is told again.
+    /// What was reported before this process started, in words, and until when it is still reported.
     before: HashMap<K, (Vec<String>, Instant)>,
-    /// When room was last made: not for each failure, since that looks at all.
+    /// When entries were last searched for old ones. Not done for each failure, because it looks at all entries.
     cleared: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct TemplateFailure {
-    /// A hash of the text: a text itself may be long.
+    /// A hash of the text, which itself may be long.
     text: u64,
     error: String,
     at: Instant,
@@ -39,8 +39,8 @@ impl<K> Default for Failures<K> {
 }
 
 impl<K: Eq + Hash + Copy> Failures<K> {
-    /// Takes note of a rendering of this text at this instant: its error, or none. Another text that is rendered ends the
-    /// failure of the one before.
+    /// Notes a rendering of this text at this instant: its error, or none. Rendering another text of the same owner and
+    /// kind ends the failure of the one before.
     pub fn note(&mut self, whose: K, which: &'static str, text: &str, error: Option<&str>, at: Instant) {
         if self.entries.is_empty() && self.before.is_empty() && error.is_none() {
             return;
@@ -68,8 +68,8 @@ impl<K: Eq + Hash + Copy> Failures<K> {
         }
     }
 
-    /// Takes over what was told before the process started: until the next text of the same is rendered, which shows how it is
-    /// now, or for 15 minutes.
+    /// Takes over what was reported before this process started. It is reported until a text of the same owner is
+    /// rendered, which shows the current state, or for 15 minutes.
     pub fn restore(&mut self, whose: K, words: String, at: Instant) {
         if self.before.len() < MOST || self.before.contains_key(&whose) {
             let (told, until) = self.before.entry(whose).or_insert_with(|| (Vec::new(), at));
@@ -78,7 +78,7 @@ impl<K: Eq + Hash + Copy> Failures<K> {
         }
     }
 
-    /// Those of the last 15 minutes, in words.
+    /// The failures of the last 15 minutes, in words.
     pub fn recent(&mut self, at: Instant) -> impl Iterator<Item = (K, String)> {
         self.forget(at);
         let before = self.before.iter();

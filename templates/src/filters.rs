@@ -1,6 +1,6 @@
-//! Filters: MiniJinja's, each charged by the size of what it reads and makes.
+//! MiniJinja's filters, each charged by the size of what it reads and builds.
 //!
-//! Not there are those whose results may be far larger than what they are given, and which texts of alerts don't need:
+//! Filters whose results may be far larger than their input, and which texts of alerts don't need, are left out:
 //! `indent`, `format`, `batch`, `slice`, `groupby`, `chain`, `zip`, `pprint`, `urlencode`.
 
 use std::collections::BTreeSet;
@@ -17,11 +17,11 @@ type Apply = fn(&mut Renderer<'_>, &Value, &CallArguments) -> Result<Value, Stop
 /// A filter.
 pub(crate) struct Filter {
     pub(crate) name: &'static str,
-    /// The most arguments without a name.
+    /// The most positional arguments.
     pub(crate) most: usize,
-    /// The names that arguments may have.
+    /// The names of named arguments.
     pub(crate) named: &'static [&'static str],
-    /// Whether it takes what is not there.
+    /// Whether it accepts an undefined value.
     pub(crate) lenient: bool,
     pub(crate) apply: Apply,
 }
@@ -34,22 +34,22 @@ pub(crate) struct CallArguments {
 }
 
 impl CallArguments {
-    /// By place.
+    /// The argument at this position.
     fn at(&self, place: usize) -> Option<&Value> {
         self.positional.get(place)
     }
 
-    /// By name.
+    /// The argument of this name.
     fn by_name(&self, name: &str) -> Option<&Value> {
         self.named.iter().find(|(known, _)| &**known == name).map(|(_, value)| value)
     }
 
-    /// By place or by name; none is none.
+    /// The argument at this position or of this name; `None` if it is none.
     fn either(&self, place: usize, name: &str) -> Option<&Value> {
         self.at(place).or_else(|| self.by_name(name)).filter(|it| !matches!(it, Value::None))
     }
 
-    /// By place; must be there.
+    /// The argument at this position, which is required.
     pub(crate) fn required(&self, place: usize) -> Result<&Value, Stop> {
         match self.at(place) {
             Some(value) if value.is_missing() => Err(Stop::Undefined(String::new())),
@@ -154,7 +154,7 @@ fn escape(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<
     }
 }
 
-/// A text that is made: bounded, and charged for.
+/// A text that a filter builds: bounded, and charged.
 fn made(meter: &mut Meter<'_>, text: String) -> Result<Value, Stop> {
     meter.bytes(text.len())?;
     if text.len() > MAX_TEXT {
@@ -163,7 +163,7 @@ fn made(meter: &mut Meter<'_>, text: String) -> Result<Value, Stop> {
     Ok(Value::Text(text.into(), false))
 }
 
-/// A text, letter by letter: a letter becomes at most three.
+/// Maps a text's letters; a letter becomes at most three.
 fn mapped(renderer: &mut Renderer<'_>, it: &Value, by: fn(&str) -> String) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     renderer.meter.bytes(4 * text.len())?;
@@ -260,7 +260,7 @@ fn trim(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Resul
     made(&mut renderer.meter, text.trim_matches(|it| chars.contains(&it)).to_owned())
 }
 
-/// An item, or what it has at the path of the argument `attribute`.
+/// The item, or the value at its path `attribute`.
 fn part(meter: &mut Meter<'_>, item: &Value, attribute: Option<&Value>) -> Result<Value, Stop> {
     match attribute {
         None => Ok(item.clone()),
@@ -315,7 +315,7 @@ fn split(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Resu
     }
 }
 
-/// At most so many characters, the end that says so among them; between words, unless they may be cut.
+/// Shortens to at most so many characters, including the end mark; between words, unless `killwords`.
 fn truncate(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let text = it.to_text(&mut renderer.meter)?;
     renderer.meter.bytes(2 * text.len())?;
@@ -469,7 +469,7 @@ fn extreme(
     Ok(best.map_or(UNDEFINED, |(_, item)| item.clone()))
 }
 
-/// Sorted by key, as the arguments say.
+/// Sorts by key, as the arguments say.
 fn by_key(
     renderer: &mut Renderer<'_>,
     keyed: Vec<(Value, Value)>,
@@ -520,7 +520,7 @@ fn unique(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Res
         keyed.push((part(meter, item, given.by_name("attribute"))?, at));
     }
     let keyed = sorted(keyed, &mut |(a, _), (b, _)| order(meter, a, b, folded))?;
-    // The sort is stable: of those that are equal the first comes first.
+    // The sort is stable, so the first of equal items comes first.
     let mut kept = vec![true; items.len()];
     for two in keyed.windows(2) {
         if let [(a, _), (b, at)] = two {
@@ -547,7 +547,8 @@ fn sum(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result
     Ok(sum)
 }
 
-/// Elements that pass a test, by default whether they are true; `of` an attribute, which is the first argument then.
+/// The elements that pass a test (without one: that are true). With `of`, the first argument names the attribute that
+/// is tested.
 fn select(
     renderer: &mut Renderer<'_>,
     it: &Value,

@@ -1,14 +1,14 @@
-//! Tests (`x is divisibleby(3)`), and what `in` means.
+//! The template language's tests (`x is divisibleby(3)`), and the meaning of `in`.
 
 use crate::filters::CallArguments;
 use crate::meter::{Meter, Stop, fault};
 use crate::render::Renderer;
 use crate::value::{Value, equal, order};
 
-/// A test.
+/// A test of the template language.
 pub(crate) struct TemplateTest {
     pub(crate) name: &'static str,
-    /// The most arguments.
+    /// The most arguments that it takes.
     pub(crate) most: usize,
     pub(crate) holds: fn(&mut Renderer<'_>, &Value, &CallArguments) -> Result<bool, Stop>,
 }
@@ -104,7 +104,7 @@ fn of_case(
     Ok(text.chars().any(of) && !text.chars().any(not))
 }
 
-/// Whether a text has this part, a list this element, a map this key.
+/// Whether a text contains this part, a list this element, or a map this key.
 pub(crate) fn contains(meter: &mut Meter<'_>, of: &Value, what: &Value) -> Result<bool, Stop> {
     match of {
         Value::Undefined { .. } => Ok(false),

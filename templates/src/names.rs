@@ -1,8 +1,10 @@
-//! Which names a text may use: what no data of its kind ever has is told before the first message, not by it.
+//! Checks the names that a text uses: a name that its data never has is reported when the text is written, not by the
+//! first message.
 //!
-//! The syntax tree is walked once more, with what `for` binds. Names are checked one step deep: `group.service`, not what a
-//! record holds. A name that only some messages have may be used where it is asked for (`if`, `and`, `default`, `is
-//! defined`), and in what an `if` or a `for` may leave out. Never: a guess about what is in a record.
+//! It walks the syntax tree with the names that `for` binds. Names are checked one step deep: `group.service`, but not
+//! what a record holds. A name that only some messages have may be used where the text asks for it (`if`, `and`,
+//! `default`, `is defined`), and inside an `if` or a `for`, which may leave it out. Nothing is guessed about what is in
+//! a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,28 +15,28 @@ use crate::subset::{self, MAX_FAULTS};
 use crate::tree::TreeBuilder;
 use crate::{MAX_SOURCE, Template, TemplateError, filters, position, syntax_errors};
 
-/// What is behind a name.
+/// What a name holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameContent {
-    /// A text, a number or a time: nothing is in it.
+    /// A text, a number or a time; it has no members.
     Value,
-    /// What is in it can't be known, such as in a record.
+    /// Its members can't be known, as in a record.
     Open,
-    /// These and no others, and where they come from.
+    /// Exactly these members, and the field that they come from.
     Only(BTreeSet<String>, &'static str),
-    /// A value that is there only sometimes, or never: in words, when.
+    /// A value that is not always there; in words, when it is.
     Sometimes(&'static str),
 }
 
-/// The names that a text of some kind has.
+/// The names that texts of one kind may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Whose, in words: `a rule's texts`.
+    /// Which texts, in words: `a rule's texts`.
     whose: &'static str,
     known: BTreeMap<&'static str, NameContent>,
 }
 
-/// What a rule's names depend on.
+/// The fields of a rule on which its names depend.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleFields<'a> {
     /// The labels of `groupBy`.
@@ -45,7 +47,7 @@ pub struct RuleFields<'a> {
     pub condition: &'a domain::Condition,
 }
 
-/// Of every rule.
+/// The names of every rule.
 const RULE: [&str; 17] = [
     "count",
     "firstRecord",
@@ -66,7 +68,7 @@ const RULE: [&str; 17] = [
     "windowStart",
 ];
 
-/// Of some message that a channel sends.
+/// The names that some message of a channel has.
 const CHANNEL: [&str; 36] = [
     "ask",
     "at",
@@ -106,7 +108,7 @@ const CHANNEL: [&str; 36] = [
     "windowStart",
 ];
 
-/// Of a reminder, as the worker makes its summary.
+/// The names of a reminder, for a schedule's summary.
 const SCHEDULE: [&str; 14] = [
     "beforeMinutes",
     "description",
@@ -125,7 +127,7 @@ const SCHEDULE: [&str; 14] = [
 ];
 
 impl Names {
-    /// Of a rule's title and summary.
+    /// The names for a rule's title and summary.
     pub fn for_rule(rule: RuleFields<'_>) -> Self {
         use domain::Condition::{Change, Extreme, Spike};
         let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<BTreeSet<_>>();
@@ -151,7 +153,7 @@ impl Names {
         Self { whose: "a rule's texts", known }
     }
 
-    /// Of a channel's own texts: what any message has, whatever caused it.
+    /// The names for a channel's own texts: all that a message of any cause may have.
     pub fn for_channel() -> Self {
         let mut known: BTreeMap<&'static str, NameContent> =
             CHANNEL.into_iter().map(|name| (name, NameContent::Value)).collect();
@@ -160,14 +162,14 @@ impl Names {
         Self { whose: "a channel's texts", known }
     }
 
-    /// Of a webhook's own body: these, and the texts as the channel writes them.
+    /// The names for a webhook's own body: those of the channel's texts, and the texts that the channel renders.
     pub fn for_webhook_body() -> Self {
         let mut names = Self::for_channel();
         names.known.insert("text", NameContent::Value);
         Self { whose: "a webhook's bodies", ..names }
     }
 
-    /// Of a schedule's summary.
+    /// The names for a schedule's summary.
     pub fn for_schedule() -> Self {
         let mut known: BTreeMap<&'static str, NameContent> =
             SCHEDULE.into_iter().map(|name| (name, NameContent::Value)).collect();
@@ -175,13 +177,13 @@ impl Names {
         Self { whose: "a schedule's texts", known }
     }
 
-    /// Whether there is something of this name.
+    /// Whether there is such a name.
     pub fn has(&self, name: &str) -> bool {
         self.known.contains_key(name)
     }
 
-    /// Checks a text: all that is wrong with it, in its order, each name that is not there once. Where a tag can't be read,
-    /// the others are looked at without it, as far as that tells anything of them.
+    /// Returns all that is wrong with a text, in its order, each unknown name once. If a tag can't be read, the rest is
+    /// checked without it, as far as that says anything about the rest.
     pub fn check(&self, text: &str) -> Vec<TemplateError> {
         if text.len() > MAX_SOURCE {
             return Template::compile(text).err().into_iter().collect();
@@ -193,7 +195,7 @@ impl Names {
             if fault.is_name {
                 named.insert(fault.tag.start);
             } else if !blank(&mut rest, &fault.tag) {
-                // What is around a broken statement can't be told.
+                // Without a broken statement, nothing is known about what surrounds it.
                 found.insert(fault.at, fault.message);
                 return to_errors(text, found);
             }
@@ -203,7 +205,7 @@ impl Names {
         to_errors(text, found)
     }
 
-    /// Reads a text and takes out what can't be read, until the rest can.
+    /// Parses a text and blanks what can't be parsed, until the rest can.
     fn parse_what_can_be(
         &self,
         rest: &mut String,
@@ -217,7 +219,7 @@ impl Names {
                 let parsed = machinery::parse(rest, "text", Default::default());
                 match parsed {
                     Ok(parsed) => {
-                        // Once all that there is can be parsed.
+                        // Names are checked only once, with as much as can be parsed.
                         if !std::mem::replace(&mut is_walked, true) {
                             self.walk(&parsed, found);
                         }
@@ -234,7 +236,7 @@ impl Names {
             };
             let (at, message) = refused;
             let tag = subset::tag_around(rest, at);
-            // What is not there is told already where it is named.
+            // An unknown filter, test or function has already been reported.
             if !tag.as_ref().is_some_and(|tag| named.contains(&tag.start)) {
                 found.insert(at, message);
             }
@@ -284,7 +286,7 @@ impl Names {
     }
 }
 
-/// Takes a `{{ }}` out of a text; false where it is a statement, which others may belong to.
+/// Blanks a `{{ }}` in a text; false for a statement, which others may belong to.
 fn blank(text: &mut String, tag: &Range<usize>) -> bool {
     let is_expression = text.get(tag.clone()).is_some_and(|it| it.starts_with("{{") && it.ends_with("}}"));
     if is_expression {
@@ -305,9 +307,9 @@ struct NameWalk<'n, 's> {
     names: &'n Names,
     locals: Vec<&'s str>,
     loops: usize,
-    /// How many places around this one ask, or may be left out.
+    /// How many constructs around this place ask for names, or may leave it out.
     asked: usize,
-    /// By place.
+    /// The faults by byte.
     found: BTreeMap<u32, String>,
 }
 
@@ -348,7 +350,7 @@ impl<'s> NameWalk<'_, 's> {
                     it.body(&looped.else_body);
                 });
             }
-            // A text has nothing in it, and the subset no other statements.
+            // Raw text uses no names, and the subset has no other statements.
             _ => {}
         }
     }
@@ -371,7 +373,7 @@ impl<'s> NameWalk<'_, 's> {
         }
     }
 
-    /// `of.name`, where `of` is a name.
+    /// Checks `of.name`, if `of` is a name.
     fn member(&mut self, of: &ast::Expr<'s>, name: &str) {
         let ast::Expr::Var(var) = of else { return };
         if self.locals.contains(&var.id) {
@@ -458,7 +460,7 @@ impl<'s> NameWalk<'_, 's> {
                 self.asked(|walk| walk.expr(&it.expr));
                 self.args(&it.args);
             }
-            // What can be called is `range` and a loop's own.
+            // Only `range` and a loop's own functions can be called.
             ast::Expr::Call(it) => self.args(&it.args),
             ast::Expr::Const(_) | ast::Expr::Map(_) => {}
         }
@@ -541,7 +543,7 @@ mod tests {
         for (told, expected) in told.iter().zip(expected) {
             assert!(told.starts_with(expected), "{told} does not begin with {expected}");
         }
-        // What comes of another fault is not told: without the tag nothing is known of the block.
+        // Faults that follow from another one are not reported: without its tag nothing is known about the block.
         let told = said(&windowed(), "{{ nope }}{% set x = 1 %}{{ x }}");
         assert_eq!(told.len(), 1, "{told:?}");
         let told = said(&windowed(), "{{ nope }}{% if a = b %}x{% endif %}{{ nope.x | fooo }}");

@@ -1,6 +1,6 @@
-//! Evaluates a template's tree: every expression, element and byte that it touches is charged to the meter first.
+//! Renders a template's tree. Every expression, element and byte that it touches is charged to the meter first.
 //!
-//! Never: a value computed later than it is charged; a loop that has no end in the meter.
+//! No value is computed later than it is charged, and the meter ends every loop.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::meter::{BoundedText, Meter, Stop, fault};
 use crate::tree::{Args, Arithmetic, CompareOp, Expr, For, LoopTarget, Name, Stmt};
 use crate::value::{Number, UNDEFINED, Value, equal, order};
 
-/// One rendering.
+/// The state of one rendering.
 pub(crate) struct Renderer<'a> {
     pub(crate) meter: Meter<'a>,
     data: &'a Value,
@@ -20,16 +20,16 @@ pub(crate) struct Renderer<'a> {
     escape: Escape,
 }
 
-/// What values become on their way into the text, unless they are marked `safe`.
+/// How values are escaped in the output, unless they are marked `safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Escape {
-    /// They stay as they are.
+    /// Not at all.
     No,
-    /// Part of a string of JSON; numbers stay as they are.
+    /// As part of a JSON string; numbers stay as they are.
     Json,
 }
 
-/// Where a loop stands.
+/// The state of a loop.
 struct LoopState {
     items: Arc<Vec<Value>>,
     at: usize,
@@ -41,7 +41,7 @@ impl<'a> Renderer<'a> {
         Self { meter, data, locals: Vec::new(), loops: Vec::new(), out: BoundedText::output(limit), escape }
     }
 
-    /// Renders all; the text is then in the result.
+    /// Renders the statements and returns the output.
     pub(crate) fn render(&mut self, stmts: &[Stmt]) -> Result<String, Stop> {
         self.body(stmts)?;
         Ok(std::mem::take(&mut self.out.text))
@@ -127,12 +127,12 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    /// What a loop over it meets.
+    /// The elements that a loop over the expression visits.
     fn items(&mut self, expr: &Expr) -> Result<Arc<Vec<Value>>, Stop> {
         self.defined(expr)?.items(&mut self.meter)
     }
 
-    /// Its value, which must be there.
+    /// The expression's value, which must be defined.
     pub(crate) fn defined(&mut self, expr: &Expr) -> Result<Value, Stop> {
         let value = self.eval(expr)?;
         if value.is_missing() { Err(Stop::Undefined(expr.source_excerpt())) } else { Ok(value) }
@@ -375,7 +375,7 @@ impl<'a> Renderer<'a> {
         let items = of.items(&mut self.meter)?;
         let mut kept = Vec::new();
         let len = i128::try_from(items.len()).unwrap_or(i128::MAX);
-        // As Python has it: bounds count from the back when negative, and are cut to what there is.
+        // As in Python, negative bounds count from the back, and bounds are clamped to the length.
         let cut = |bound: i128, least: i128, most: i128| {
             (if bound < 0 { bound.saturating_add(len) } else { bound }).clamp(least, most)
         };
@@ -413,7 +413,7 @@ fn sign(how: Arithmetic) -> &'static str {
     }
 }
 
-/// None where there is no result: a division by zero, a number that is too large.
+/// `None` if there is no result: a division by zero, or a number that is too large.
 #[allow(clippy::cast_precision_loss, reason = "as MiniJinja divides")]
 fn numbers(how: Arithmetic, a: Number, b: Number) -> Option<Value> {
     let float = |it: Number| match it {
@@ -447,7 +447,7 @@ fn numbers(how: Arithmetic, a: Number, b: Number) -> Option<Value> {
     }
 }
 
-/// A value as it is put into HTML.
+/// A value as text, escaped for HTML.
 pub(crate) fn escaped(meter: &mut Meter<'_>, value: &Value) -> Result<Arc<str>, Stop> {
     let text = value.to_text(meter)?;
     let mut out = BoundedText::value();
@@ -471,7 +471,7 @@ pub(crate) fn escaped(meter: &mut Meter<'_>, value: &Value) -> Result<Arc<str>, 
     Ok(out.text.into())
 }
 
-/// A text as a part of a string of JSON (RFC 8259, 7), without its quotes.
+/// Writes a text as part of a JSON string (RFC 8259, section 7), without its quotes.
 fn escaped_json(meter: &mut Meter<'_>, out: &mut BoundedText, text: &str) -> Result<(), Stop> {
     let mut rest = text;
     while let Some(at) = rest.find(|it: char| matches!(it, '"' | '\\') || it.is_control()) {

@@ -1,7 +1,7 @@
-//! A rule's title and summary: what they may speak of, and what stands in for one that fails.
+//! Renders a rule's title and summary: the data that they may use, and the fallback for one that fails.
 //!
-//! Invariant: there is always a text. What can't be rendered is replaced by one that names the rule, the group and the
-//! fault, so that the message is still sent and its reader sees what to mend.
+//! Invariant: there is always a text. One that can't be rendered is replaced by one that names the rule, the group and
+//! the fault, so that the message is still sent and its reader sees what to mend.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{OutputLimit, RenderError, Template, TemplateData, TimeCheck, fallback};
 
-/// A template, or why the text is none. `Err` is kept too: a broken text is not compiled at every decision.
+/// A template, or why the text is none. The error is kept so that a broken text is not compiled for every decision.
 pub type CompiledText = Result<Template, RenderError>;
 
 /// Compiles a text.
@@ -33,7 +33,7 @@ pub enum RuleText {
 }
 
 impl RuleText {
-    /// Its name, as in a manifest.
+    /// Its name in a manifest.
     pub fn name(self) -> &'static str {
         match self {
             Self::Title => "title",
@@ -49,14 +49,14 @@ impl RuleText {
     }
 }
 
-/// What a rule's templates may speak of, as they name it.
+/// The data of a rule's templates, under the names that templates use.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleTextData<'a> {
-    /// Whose texts they are.
+    /// What the texts are about.
     #[serde(skip)]
     pub alert: &'a AlertData<'a>,
-    /// The same as templates have it, for both texts.
+    /// This data as templates read it; built once for both texts.
     #[serde(skip)]
     template_data: OnceCell<TemplateData>,
     rule: &'a str,
@@ -64,7 +64,7 @@ pub struct RuleTextData<'a> {
     severity: &'static str,
     group: &'a BTreeMap<String, String>,
     count: i64,
-    /// `1m`; absent for a rule that speaks for each record.
+    /// `1m`; absent if the rule notifies of each record.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<String>,
     window_start: Timestamp,
@@ -72,12 +72,12 @@ pub struct RuleTextData<'a> {
     since: Timestamp,
     kind: &'static str,
     status: &'static str,
-    /// As Alertmanager names them: the group, and when the alert began and ended.
+    /// Alertmanager's names for the group, and for when the alert began and ended.
     labels: &'a BTreeMap<String, String>,
     starts_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<Timestamp>,
-    /// What the condition measured: the count, unless it is something else.
+    /// What the condition measured; the count, unless it measures something else.
     value: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<&'a str>,
@@ -101,7 +101,7 @@ struct ValueCount<'a> {
 /// How many of the most frequent values a text sees.
 const TOP: usize = 10;
 
-/// The most frequent first; of the same number, by text.
+/// The most frequent values first; equally frequent ones by text.
 fn most_frequent(values: &Values) -> Vec<ValueCount<'_>> {
     let mut all: Vec<ValueCount<'_>> =
         values.counts.iter().map(|(value, count)| ValueCount { value, count: *count }).collect();
@@ -119,7 +119,7 @@ struct RecordPosition<'a> {
 }
 
 impl<'a> RuleTextData<'a> {
-    /// Of this.
+    /// The data of an alert.
     pub fn new(alert: &'a AlertData<'a>) -> Self {
         let status = match alert.word() {
             over @ ("resolved" | "closed") => over,
@@ -163,7 +163,7 @@ impl<'a> RuleTextData<'a> {
         }
     }
 
-    /// The text as the user wrote it.
+    /// The template as the user wrote it.
     pub fn source(&self, which: RuleText) -> &'a str {
         match which {
             RuleText::Title => &self.alert.plan.title,
@@ -171,7 +171,8 @@ impl<'a> RuleTextData<'a> {
         }
     }
 
-    /// The text, and why it is a fallback if it is one. `compiled` is of [`RuleTextData::source`]; `time_check` says when its time is over.
+    /// Renders one text. Also returns the error if the text is a fallback. `compiled` is the template of
+    /// [`RuleTextData::source`]; `time_check` says when the time is over.
     pub fn render(
         &self,
         which: RuleText,

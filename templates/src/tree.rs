@@ -1,7 +1,6 @@
-//! A template as it is evaluated: MiniJinja's parser reads it, and what the subset has becomes a tree of our own.
+//! A template's tree as it is rendered, built from the syntax tree of MiniJinja's parser.
 //!
-//! Invariant: every filter, test and function in the tree is there, and is called with no more arguments than it has.
-//! Never: a node that the evaluator doesn't know.
+//! Invariant: every filter, test and function in the tree exists, and is called with no more arguments than it takes.
 
 use std::sync::Arc;
 
@@ -88,7 +87,7 @@ pub(crate) struct Args {
     pub(crate) named: Vec<(Name, Expr)>,
 }
 
-/// What does not belong to the subset, and where it stands.
+/// A construct outside the subset, and its byte.
 pub(crate) struct NotInSubset {
     pub(crate) at: usize,
     pub(crate) message: String,
@@ -100,17 +99,17 @@ fn refused<T>(span: Span, message: impl Into<String>) -> Built<T> {
     Err(NotInSubset { at: span.start_offset as usize, message: message.into() })
 }
 
-/// Takes MiniJinja's trees apart, and counts what it makes.
+/// Converts MiniJinja's syntax tree, and adds up the size of the result.
 #[derive(Default)]
 pub(crate) struct TreeBuilder {
     depth: usize,
-    /// Bytes that the tree takes, about.
+    /// The approximate size of the tree, bytes.
     pub(crate) weight: usize,
-    /// Whether it says which of an alert's messages it is in.
+    /// Which of an alert's messages the text tells from the first one.
     pub(crate) tells: Tells,
 }
 
-/// Which of an alert's messages a text tells from the first.
+/// Which of an alert's messages a text itself tells from the first one.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tells {
     pub(crate) over: bool,
@@ -118,10 +117,10 @@ pub(crate) struct Tells {
     pub(crate) closed: bool,
 }
 
-/// The names by which a text tells an alert that is over from one that is not.
+/// The names by which a text tells a resolved alert from an open one.
 const TELLING: [&str; 3] = ["kind", "status", "endsAt"];
 
-/// The name that an expression writes, whatever filters do with it.
+/// The name whose value an expression writes, whatever filters it applies.
 fn written<'a>(expr: &ast::Expr<'a>) -> Option<&'a str> {
     match expr {
         ast::Expr::Var(var) => Some(var.id),
@@ -186,7 +185,7 @@ impl TreeBuilder {
                     otherwise: it.body(&looped.else_body)?,
                 })))
             }),
-            // `subset::check` has named the others, with their places.
+            // `subset::check` has refused all others, with their places.
             _ => Err(NotInSubset { at: 0, message: "a statement that is not allowed".to_owned() }),
         }
     }
@@ -390,7 +389,7 @@ impl TreeBuilder {
 }
 
 impl Expr {
-    /// How the user wrote it, about: what a fault names.
+    /// An approximation of the expression's source, for error messages.
     pub(crate) fn source_excerpt(&self) -> String {
         let mut said = String::new();
         self.say(&mut said);

@@ -1,4 +1,4 @@
-//! Ten million random events, counted and checked against a plain map.
+//! Counts ten million random events, and checks the counts against a plain map.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::rules::engine;
 
 const EVENTS: u64 = 10_000_000;
 const GROUPS: u64 = 20_000;
-/// Buckets of a window of 5 min.
+/// The bucket width of a window of 5 min.
 const WIDTH: i64 = 5_000;
 
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Decoding against `serde_json::Value`.
+//! Compares decoding with `serde_json::Value`.
 
 use std::hint::black_box;
 

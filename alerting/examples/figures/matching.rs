@@ -1,4 +1,4 @@
-//! One match against the `cel` crate, its context built once.
+//! Compares one match with the `cel` crate, whose context is built once.
 
 use std::collections::HashMap;
 use std::hint::black_box;

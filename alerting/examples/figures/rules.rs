@@ -1,4 +1,4 @@
-//! Many rules on one topic against one.
+//! Compares many rules on one topic with one rule.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -44,7 +44,7 @@ pub(crate) fn engine(expressions: impl IntoIterator<Item = String>, group_by: &[
     engine
 }
 
-/// A kind of rules, and the one of each number.
+/// A form of rules, and the rule of each number.
 type RuleForm = (&'static str, fn(usize) -> String);
 
 const KINDS: [RuleForm; 6] = [

@@ -39,7 +39,7 @@ fn counts(buckets: &[(i64, i64)]) -> Vec<Bucket> {
         .collect()
 }
 
-/// Kinds with their boundaries in seconds and counts.
+/// The decisions' kinds, boundaries (seconds) and counts.
 fn told(params: &RuleParams, buckets: &[(i64, i64)], to: i64) -> Vec<(AlertKind, i64, i64)> {
     let mut state = GroupState::default();
     advance(params, &mut state, &counts(buckets), None, 0, to)
@@ -178,7 +178,7 @@ fn the_state_is_small_and_reads_back() {
     assert!(text.len() < 200, "{text}");
 }
 
-/// Three or more in a minute, with what the rest of the plan says.
+/// Three or more records in a minute, with changes to the rest of the plan.
 fn three(change: impl FnOnce(&mut RulePlan)) -> RuleParams {
     let mut plan = plan(Condition::Frequency { count: 3, window: Millis::from_secs(60) }, None, None);
     plan.resolve = Some(Resolve { after: Some(Millis(0)), notify: true, below: None });
@@ -250,7 +250,7 @@ fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() 
     };
     let kept = SEEN_KEPT as i64;
     let mut buckets: Vec<Bucket> = (0..kept).map(|n| bucket(n, format!("v{n}"))).collect();
-    // The first is seen again, so the second is the one that goes for another.
+    // The first value is seen again, so the second is forgotten for the new one.
     buckets.extend([
         bucket(kept, "v0".into()),
         bucket(kept + 1, "other".into()),
@@ -267,7 +267,7 @@ fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() 
     assert_eq!(decisions.len() as i64, kept + 2);
 }
 
-/// The definitions, word by word: every boundary, every window summed anew.
+/// The definitions, literally: every boundary, with every window summed anew.
 fn brute(params: &RuleParams, buckets: &BTreeMap<i64, i64>, from: i64, to: i64) -> Vec<Decision> {
     let (width, n) = (params.buckets.width(), params.buckets.count());
     let (mut decisions, mut firing, mut false_since) = (Vec::new(), None::<(i64, i64, i64)>, None);
@@ -343,8 +343,8 @@ fn params() -> impl Strategy<Value = RuleParams> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// Whatever the steps, also such that end after some decisions, whatever is forgotten on the way, and whether or not the group is looked at when nothing is
-    /// due: the decisions are those of the definitions.
+    /// In whatever steps a group is decided (also steps that end after some decisions), whatever is forgotten on the
+    /// way, and whether or not the group is looked at when nothing is due: the decisions are those of the definitions.
     #[test]
     fn deciding_in_any_steps_is_as_if_every_boundary_were_visited(
         params in params(),
@@ -361,12 +361,12 @@ proptest! {
         let end = (150 + 3 * params.buckets.count() + 200) * width;
         let expected = brute(&params, &counts, 0, end);
 
-        // `stood` is where the group was left, `from` up to where all is decided.
+        // `stood` is where the group was left; `from` is up to where all is decided.
         let (mut state, mut decisions, mut from, mut stood) = (GroupState::default(), Vec::new(), 0, 0);
         let mut known: BTreeMap<i64, i64> = BTreeMap::new();
         let boundaries = steps.iter().scan(0, |at, step| { *at += step * width; Some(*at) });
         for to in boundaries.filter(|to| *to < end).chain([end]) {
-            // Only now do the counts of the buckets that are decided next arrive, and perhaps some ahead of them.
+            // The counts of the buckets that are decided next arrive only now, perhaps with some ahead of them.
             known.extend(counts.range(from..to + 3 * width).map(|(start, count)| (*start, *count)));
             let slice: Vec<(i64, i64)> = known.iter().map(|(start, count)| (*start, *count)).collect();
             let slice = super::tests::counts(&slice);
@@ -385,7 +385,7 @@ proptest! {
         prop_assert_eq!(&decisions, &expected);
     }
 
-    /// `next_due` is the first boundary after which the state is another or somebody is told.
+    /// `next_due` is the first boundary at which the state changes or a notification is due.
     #[test]
     fn what_is_next_due_is_neither_early_nor_late(
         params in params(),

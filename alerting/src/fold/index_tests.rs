@@ -1,4 +1,4 @@
-//! An engine with an index says what each of its rules says alone.
+//! Tests that an engine with an index says what each of its rules says alone.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// What an engine makes of the records; `whole` decodes each of them.
+/// Folds the records; `whole` forces each of them to be decoded.
 fn folded(rules: &[usize], records: &[Value], whole: bool) -> Aggregates {
     let plans: Vec<_> = rules
         .iter()

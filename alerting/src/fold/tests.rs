@@ -52,7 +52,7 @@ pub(super) fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
     }
 }
 
-/// What becomes of a record of that time that no rule counts.
+/// The result for a record of that time that no rule counts.
 fn read(at: i64) -> Folded {
     Folded { time_ms: Some(at), ..Folded::default() }
 }
@@ -159,7 +159,7 @@ fn the_weight_follows_what_is_held() {
     for offset in 0..1_000 {
         engine.add(&mut partition, &raw(offset, 1_000, &value)).decoded().unwrap();
     }
-    // The first, the last, and a few that wait to be counted.
+    // The first, the last, and a few that are still queued.
     assert!((20_000..80_000).contains(&partition.weight()), "{}", partition.weight());
 }
 
@@ -174,7 +174,7 @@ fn whatever_time_a_record_claims_it_is_counted() {
     assert_eq!(partition.take().counts.iter().map(|it| it.count).sum::<i64>(), 4);
 }
 
-/// All decisions, by group, of counts that have been merged.
+/// All decisions, by group, from merged counts.
 fn decisions(
     plan: &RulePlan,
     counts: Vec<Count>,
@@ -210,7 +210,8 @@ fn decisions(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// The law: any split over partitions, any order within them, any commits, any steps.
+    /// The law: for any split over partitions, any order within them, any commits and any steps the decisions are the
+    /// same.
     #[test]
     fn the_alerts_are_a_function_of_the_set_of_records(
         records in prop::collection::vec((0..60_000_i64, 0..3_u8, 0..5_i64), 1..120)
@@ -244,7 +245,7 @@ proptest! {
         let at_once = decisions(&plan, one.take().counts, &[]);
         prop_assert_eq!(decisions(&plan, committed, &steps), at_once.clone());
 
-        // And they are what the definitions say of the records themselves.
+        // The decisions are also those of the definitions.
         for (group, told) in at_once {
             let fired = told.iter().find(|it| it.kind == domain::AlertKind::Firing).map(|it| it.at_ms);
             let matched = |from: i64, to: i64| records.iter().filter(|(at, g, n)| {
@@ -255,7 +256,7 @@ proptest! {
         }
     }
 
-    /// What was taken in parts and merged is what would have been taken at once.
+    /// Taking in parts and merging gives what taking once gives.
     #[test]
     fn taking_in_parts_loses_and_doubles_nothing(
         records in prop::collection::vec((0..5_000_i64, 0..3_u8), 1..60),
@@ -319,7 +320,7 @@ fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and
     assert_eq!(dropped, [Dropped { rule: Some(GOOD), reason: DropReason::MatchWrongType, count: 3, sample }]);
 }
 
-/// What is held compactly and what does not fit there come to the same.
+/// Records that fit the compact form and records that do not are counted alike.
 #[test]
 fn records_of_other_places_and_of_far_offsets_are_counted_too() {
     let plan = RulePlan {
@@ -422,7 +423,7 @@ fn how_many_counts_and_records_are_held_is_known_before_they_are_taken() {
         let text = format!("{{\"n\":{}}}", offset % 300);
         let _ = engine.add(&mut held, &raw(offset, 0, text.as_bytes()));
     }
-    // 1,000 records, and 300 groups but for those that wait for their turn.
+    // 1,000 records, and 300 groups without those that are still queued.
     let items = held.items();
     assert!((1_236..=1_300).contains(&items), "{items}");
     let taken = held.take();

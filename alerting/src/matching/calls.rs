@@ -1,8 +1,8 @@
-//! Macros that the parser leaves as the calls that they are written as: those with two variables, and those of one value.
+//! Recognises the macros that the parser leaves as calls: those with two variables, and those over one value.
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 
-/// Which macro it is.
+/// A macro that the parser leaves as a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MacroCallKind {
     Exists,
@@ -16,25 +16,25 @@ pub(super) enum MacroCallKind {
 }
 
 impl MacroCallKind {
-    /// Whether its parts are evaluated for each element.
+    /// Whether its body is evaluated for each element.
     pub(super) fn iterates(self) -> bool {
         !matches!(self, Self::OptMap | Self::OptFlatMap | Self::Bind)
     }
 }
 
-/// Such a call.
+/// A macro's call.
 pub(super) struct MacroCall<'e> {
     pub(super) kind: MacroCallKind,
-    /// What the variables are taken from.
+    /// The list, map, optional or value that gives the variables their values.
     pub(super) over: &'e IdedExpr,
-    /// The names of one or two variables.
+    /// The names of its one or two variables.
     pub(super) names: &'e [IdedExpr],
-    /// What is said with them.
+    /// The expressions that use the variables.
     pub(super) parts: &'e [IdedExpr],
 }
 
 impl MacroCall<'_> {
-    /// Whether it makes a list, a map or an optional, never true or false.
+    /// Whether its result is always a list, a map or an optional, never a boolean.
     pub(super) fn never_true(&self) -> bool {
         !matches!(
             self.kind,
@@ -70,7 +70,7 @@ pub(super) fn macro_call(call: &CallExpr) -> Option<MacroCall<'_>> {
     Some(MacroCall { kind, over, names, parts })
 }
 
-/// The name that an expression is, and nothing else.
+/// The name, if the expression is nothing but a name.
 pub(super) fn name(expression: &IdedExpr) -> Option<&str> {
     match &expression.expr {
         Expr::Ident(name) => Some(name),

@@ -1,4 +1,4 @@
-//! From a checked syntax tree to a program.
+//! Compiles a checked syntax tree to a program.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +19,17 @@ use super::functions;
 use super::program::{ExprNode, Macro, MacroKind, PathStep};
 use super::value::Constant;
 
-/// How many variables of macros a program can have at once: two of each level, and as many of `cel.bind` and `optMap`.
+/// The most macro variables in scope at once: for each level of nesting two of a comprehension, and one of `cel.bind`
+/// or `optMap`.
 pub(super) const SLOTS: usize = 3 * MAX_NESTING;
 
-/// Compiles a checked tree, with its patterns by their place in it.
+/// Compiles a checked tree; `patterns` are its compiled patterns by the ids of their nodes.
 pub(super) fn compile(expression: &IdedExpr, patterns: &BTreeMap<u64, Arc<MeasuredRegex>>) -> ExprNode {
     Compiler { bound: Vec::new(), patterns }.node(expression)
 }
 
 struct Compiler<'c> {
-    /// The variables of the macros around; each has its value in the slot of its index.
+    /// The variables of the enclosing macros; the value of each is in the slot of its index.
     bound: Vec<String>,
     patterns: &'c BTreeMap<u64, Arc<MeasuredRegex>>,
 }
@@ -49,7 +50,7 @@ impl Compiler<'_> {
             }
             Expr::Map(map) => self.map(map),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
-            // The check refuses them.
+            // The check has refused these.
             Expr::Struct(_) | Expr::Unspecified => ExprNode::Nothing,
         }
     }
@@ -166,7 +167,7 @@ impl Compiler<'_> {
         };
         let Some(op) = op else { return ExprNode::Nothing };
         if op == Op::Matches {
-            // The pattern is the last, and the check has compiled it.
+            // The pattern is the last argument, and the check has compiled it.
             let pattern = call.args.last().and_then(|it| self.patterns.get(&it.id)).cloned();
             let text = match (target, call.args.as_slice()) {
                 (Some(text), [_]) | (None, [text, _]) => Some(self.node(text)),
@@ -201,7 +202,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// A macro that the parser left as it is written.
+    /// Compiles a macro that the parser left as a call.
     fn written(&mut self, it: &calls::MacroCall<'_>) -> Option<ExprNode> {
         let over = self.node(it.over);
         let slot = self.bound.len();
@@ -225,7 +226,7 @@ impl Compiler<'_> {
         Some(ExprNode::Macro(Box::new(Macro { over, slot, pairs: true, kind })))
     }
 
-    /// Which macro it was: the parser makes no other forms.
+    /// Recognises the macro that the parser expanded; it makes no other forms.
     fn kind(&mut self, it: &ComprehensionExpr) -> Option<MacroKind> {
         let Expr::Call(step) = &it.loop_step.expr else { return None };
         Some(match (step.func_name.as_str(), step.args.as_slice()) {
@@ -246,7 +247,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// The only element of a written list.
+    /// The only element of a list literal.
     fn only(&mut self, list: &IdedExpr) -> Option<ExprNode> {
         match &list.expr {
             Expr::List(list) => list.elements.first().map(|it| self.node(it)),
@@ -255,7 +256,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A step on from a path into the record; both back if it is none.
+/// Appends a step to a path into the record; returns both if `from` is no path.
 fn deeper(from: ExprNode, step: PathStep) -> Result<ExprNode, (ExprNode, PathStep)> {
     match from {
         ExprNode::Record => Ok(ExprNode::Field(Box::new([step]))),

@@ -1,4 +1,4 @@
-//! Runs a program over a record.
+//! Evaluates a program on a record.
 
 use bumpalo::{Bump, collections::Vec as Made};
 
@@ -23,7 +23,7 @@ pub(super) fn evaluate(program: &ExprNode, record: &Record<'_>, memory: &Bump) -
     }
     let mut eval = Eval::new(record, memory, MAX_MEMORY);
     let answer = eval.truth(program);
-    // Neither && nor || takes that for an answer.
+    // A budget that is exceeded is a failure even if && or || has an answer.
     if eval.steps > MAX_STEPS || eval.spent > MAX_MEMORY || eval.read > MAX_READ || eval.patterns > MAX_WORK {
         return Err(EvalFault::TooCostly);
     }
@@ -33,7 +33,7 @@ pub(super) fn evaluate(program: &ExprNode, record: &Record<'_>, memory: &Bump) -
     }
 }
 
-/// The constant that a part is, if all that it is made of is constant; otherwise the part.
+/// Replaces a part whose operands are all constant by its value.
 pub(super) fn fold_constants(node: ExprNode) -> ExprNode {
     let is = |node: &ExprNode| matches!(node, ExprNode::Constant(_));
     let constant = match &node {
@@ -65,30 +65,30 @@ pub(super) fn fold_constants(node: ExprNode) -> ExprNode {
     };
     let record = Record { raw, value: view.root() };
     let value = Eval::new(&record, &memory, MAX_CONSTANT).value(&node).ok();
-    // A text that functions made longer than an expression is made again for each record.
+    // A text longer than an expression is not stored; it is computed again for each record.
     let value = value.filter(|value| !matches!(value, Val::Text(text) if text.len() > MAX_LENGTH));
     value.and_then(|value| Constant::from_val(&value)).map_or(node, ExprNode::Constant)
 }
 
-/// To compare and to count takes that many bytes at once.
+/// Comparing and counting handle this many bytes at once.
 const QUICK: usize = 16;
 
-/// One evaluation.
+/// The state of one evaluation.
 pub(super) struct Eval<'a> {
     record: &'a Record<'a>,
     memory: &'a Bump,
     /// The variables of macros.
     pub(super) slots: [Val<'a>; SLOTS],
     headers: Option<Val<'a>>,
-    /// Steps that macros took.
+    /// Steps taken by macros.
     pub(super) steps: u32,
-    /// Bytes put together.
+    /// Bytes allocated.
     spent: usize,
-    /// The most of them.
+    /// The most bytes that may be allocated.
     memory_limit: usize,
-    /// Bytes of texts that functions looked at.
+    /// Bytes of texts read by functions.
     read: usize,
-    /// Steps that patterns took.
+    /// Steps taken by patterns.
     patterns: usize,
 }
 
@@ -102,19 +102,19 @@ impl<'a> Eval<'a> {
         self.memory
     }
 
-    /// Counts bytes that are put together.
+    /// Charges for allocating bytes.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), EvalFault> {
         self.spent = self.spent.saturating_add(bytes);
         if self.spent > self.memory_limit { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
-    /// Counts bytes that a function looks at.
+    /// Charges for reading bytes of texts.
     pub(super) fn look(&mut self, bytes: usize) -> Result<(), EvalFault> {
         self.read = self.read.saturating_add(bytes);
         if self.read > MAX_READ { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
-    /// The same within a macro: once, an expression may read the whole record.
+    /// Charges for reading only inside macros: outside, an expression may read the whole record once.
     #[inline]
     fn reads(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), EvalFault> {
         if self.steps == 0 { Ok(()) } else { self.look(bytes()) }
@@ -125,10 +125,9 @@ impl<'a> Eval<'a> {
         Ok(self.memory.alloc(value))
     }
 
-    /// Whether a part is true. [`EvalFault::NotCondition`] says that it has a value that is no boolean, and comes from nowhere
-    /// else.
+    /// Whether a part is true. Only [`EvalFault::NotCondition`] says that the part has a value that is no boolean.
     pub(super) fn truth(&mut self, node: &'a ExprNode) -> Result<bool, EvalFault> {
-        // Within a macro what is read is counted.
+        // Inside macros reads are charged, so the fast path is not taken.
         if self.steps == 0
             && let Some(answer) = direct(node, self.record.value)
         {
@@ -164,7 +163,7 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// `&&` and `||`: the absorbing value decides whichever side it is on, whatever the other side is.
+    /// Evaluates `&&` and `||`: the absorbing value decides on either side, whatever the other side is.
     fn both(&mut self, absorbing: bool, op: Op, [left, right]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let left = self.truth(left);
         if left == Ok(absorbing) {
@@ -205,7 +204,7 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// What a function of texts is applied to.
+    /// The operand of a function of texts.
     #[inline]
     fn subject(&mut self, node: &'a ExprNode) -> Result<Val<'a>, EvalFault> {
         match node {
@@ -233,7 +232,7 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// The value of a part.
+    /// Evaluates a part.
     pub(super) fn value(&mut self, node: &'a ExprNode) -> Result<Val<'a>, EvalFault> {
         Ok(match node {
             ExprNode::Constant(it) => it.val(),
@@ -309,9 +308,9 @@ impl<'a> Eval<'a> {
         {
             return self.text(op, text, arguments).map(Val::Bool);
         }
-        // One more than any function takes.
+        // Room for one more argument than any function takes.
         let mut given = [Val::Null; 5];
-        // The target is evaluated last, and given first.
+        // The target is evaluated last, and passed first.
         let first = usize::from(target.is_some());
         for (at, argument) in arguments.iter().enumerate() {
             let value = self.value(argument)?;
@@ -330,7 +329,7 @@ impl<'a> Eval<'a> {
         self.apply(op, given.get(..count).unwrap_or_default())
     }
 
-    /// `optMap`, and `optFlatMap`.
+    /// Evaluates `optMap` and `optFlatMap`.
     #[inline(never)]
     fn optional_map(
         &mut self,
@@ -352,7 +351,7 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// All headers: of those with the same name the last.
+    /// All headers as a map; of equal names the last one counts.
     #[inline(never)]
     fn headers(&mut self) -> Result<Val<'a>, EvalFault> {
         if let Some(headers) = self.headers {
@@ -367,7 +366,7 @@ impl<'a> Eval<'a> {
                 .rev()
                 .map(|(name, value)| (*name, value.and_then(|value| std::str::from_utf8(value).ok()))),
         );
-        // Stable: the last of a name comes first, and is the one that stays.
+        // The sort is stable: the last header of a name comes first, and stays.
         sorted.sort_by_key(|(name, _)| *name);
         sorted.dedup_by_key(|(name, _)| *name);
         let headers = Val::Headers(sorted.into_bump_slice());
@@ -449,7 +448,7 @@ pub(super) fn not_boolean(fault: EvalFault, op: Op) -> EvalFault {
     }
 }
 
-/// What an optional holds, and that it was one; nothing if it is empty.
+/// Unwraps an optional, and says whether it was one; `None` if it is empty.
 fn opened(value: Val<'_>) -> Option<(Val<'_>, bool)> {
     match value {
         Val::Optional(it) => it.map(|it| (*it, true)),
@@ -457,7 +456,7 @@ fn opened(value: Val<'_>) -> Option<(Val<'_>, bool)> {
     }
 }
 
-/// The value of that name in a map, if it is there.
+/// The value of that name in a map, if there is one.
 fn field<'a>(of: Val<'a>, name: &FieldName) -> Result<Option<Val<'a>>, EvalFault> {
     match of {
         Val::Fields(node) => match node.data() {

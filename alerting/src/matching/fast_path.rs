@@ -1,4 +1,4 @@
-//! Comparisons of fields that need nothing but the record.
+//! A fast path for comparisons that need nothing but the record.
 
 use std::cmp::Ordering;
 
@@ -9,8 +9,8 @@ use super::functions::holds;
 use super::program::{ExprNode, PathStep, follow};
 use super::value::{Constant, Val};
 
-/// The answer of a part that compares fields of the record with each other or with what is written out: most rules are
-/// made of such parts, and they need nothing but the record.
+/// The answer of a part that compares fields of the record with each other or with literals; `None` for any other part.
+/// Most rules consist of such parts.
 #[inline]
 pub(super) fn direct(node: &ExprNode, value: Node<'_>) -> Option<Result<bool, EvalFault>> {
     Some(match node {

@@ -1,4 +1,4 @@
-//! The functions of an expression.
+//! The functions that an expression can call.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use super::math;
 use super::time::{Time, parse_span, write_span};
 use super::value::Val;
 
-/// The names of all but those in namespaces.
+/// The names of all functions outside of namespaces.
 pub(super) const NAMES: [&str; 40] = [
     "size",
     "matches",
@@ -56,7 +56,7 @@ pub(super) const NAMES: [&str; 40] = [
     "reverse",
 ];
 
-/// The function of that name, called on a target or not.
+/// The function of that name; `on_target` if it is called as a method.
 pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
     Some(match (name, on_target) {
         ("size", _) => Op::Size,
@@ -103,7 +103,7 @@ pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
     })
 }
 
-/// The function of that name in a namespace, as `math.abs`.
+/// The function of that name in a namespace, such as `math.abs`.
 pub(super) fn namespaced(namespace: &str, name: &str) -> Option<Op> {
     Some(match (namespace, name) {
         ("math", name) => return math(name),
@@ -237,7 +237,7 @@ impl<'a> Eval<'a> {
             return Ok(of);
         }
         let mut text = Text::new_in(self.memory());
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = match of {
             Val::Bool(it) => write!(text, "{it}"),
             Val::Int(it) => write!(text, "{it}"),
@@ -378,7 +378,7 @@ fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, EvalFault> 
     }
 }
 
-/// Whether the text contains, begins or ends with the part.
+/// Whether the text contains, begins with or ends with the part.
 #[inline]
 pub(super) fn holds(op: Op, text: &str, part: &str) -> bool {
     match op {
@@ -411,7 +411,7 @@ fn number(op: Op, of: Val<'_>) -> Result<Val<'_>, EvalFault> {
         | (Op::ToDouble, Val::Double(_))
         | (Op::ToBool, Val::Bool(_)) => Some(of),
         (Op::ToInt, Val::Uint(it)) => i64::try_from(it).ok().map(Val::Int),
-        // Both ends are left out: they are what the range's ends are rounded to.
+        // Both ends are excluded: doubles at the ends may be rounded from beyond them.
         (Op::ToInt, Val::Double(it)) => {
             (it > i64::MIN as f64 && it < i64::MAX as f64).then_some(Val::Int(it as i64))
         }

@@ -1,6 +1,7 @@
-//! `exists`, `all`, `existsOne`, `map`, `filter`, `transformList` and `transformMap`: with one variable, or with two.
+//! Evaluates `exists`, `all`, `existsOne`, `map`, `filter`, `transformList` and `transformMap`, with one variable or
+//! two.
 //!
-//! Invariant: each element is a step, and an expression has [`MAX_STEPS`] for one record.
+//! Invariant: each element is a step, and an expression has [`MAX_STEPS`] of them for one record.
 
 use bumpalo::collections::Vec as Made;
 
@@ -35,7 +36,7 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// Gives the variables an element, which is a step.
+    /// Counts a step, and sets the variables to the next element.
     fn next(&mut self, it: &Macro, (first, second): (Val<'a>, Val<'a>)) -> Result<(), EvalFault> {
         self.count_step()?;
         self.set(it.slot, first);
@@ -90,7 +91,8 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// `exists` and `all`: one element decides whatever fails for the others; else the last failure counts.
+    /// Evaluates `exists` and `all`: an element that decides does so even if others fail; otherwise the last failure
+    /// counts.
     fn search(
         &mut self,
         it: &Macro,
@@ -118,7 +120,7 @@ impl<'a> Eval<'a> {
     }
 }
 
-/// The entries of a map in the order in which it is asked.
+/// Sorts a map's entries by key; a repeated key is an error.
 pub(super) fn sorted<'a>(
     mut entries: Made<'a, (Val<'a>, Val<'a>)>,
 ) -> Result<&'a [(Val<'a>, Val<'a>)], EvalFault> {

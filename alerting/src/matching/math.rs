@@ -8,7 +8,7 @@ use super::program::ExprNode;
 use super::value::Val;
 
 impl<'a> Eval<'a> {
-    /// `math.greatest` and `math.least`: of equal ones the first, as it is.
+    /// Evaluates `math.greatest` and `math.least`; of equal numbers the first one is returned as it is.
     #[inline(never)]
     pub(super) fn extreme(&mut self, op: Op, given: &'a [ExprNode]) -> Result<Val<'a>, EvalFault> {
         let mut best = None;
@@ -50,7 +50,7 @@ fn unary(op: Op, of: Val<'_>) -> Option<Result<Val<'_>, EvalFault>> {
     Some(Ok(match (op, of) {
         (Op::Ceil, Val::Double(it)) => Val::Double(it.ceil()),
         (Op::Floor, Val::Double(it)) => Val::Double(it.floor()),
-        // Half away from zero.
+        // Rounds half away from zero.
         (Op::Round, Val::Double(it)) => Val::Double(it.round()),
         (Op::Trunc, Val::Double(it)) => Val::Double(it.trunc()),
         (Op::IsInf, Val::Double(it)) => Val::Bool(it.is_infinite()),
@@ -84,7 +84,7 @@ fn bits<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Option<Result<Val<'a>, EvalFa
         (Op::BitXor, Val::Uint(a), Val::Uint(b)) => Val::Uint(a ^ b),
         (Op::ShiftLeft | Op::ShiftRight, Val::Int(_) | Val::Uint(_), Val::Int(places)) => {
             let Ok(places) = u32::try_from(places.min(64)) else { return Some(Err(EvalFault::Value(op))) };
-            // The sign moves as the other bits do.
+            // A logical shift: the sign bit moves like the others.
             let shifted = |it: u64| {
                 if op == Op::ShiftLeft { it.checked_shl(places) } else { it.checked_shr(places) }
             };

@@ -1,36 +1,36 @@
-//! What must hold of one field for an expression to be anything but false: by it an index passes over most rules.
+//! Derives what an expression needs of single fields to be true; the index skips most rules by it.
 
 use super::fault::Op;
 use super::program::{ExprNode, PathStep};
 use super::value::Constant;
 
-/// Integers below this are the same number as an `i64` and as an `f64`.
+/// Integers below this are exact as `f64`.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A condition on the value of one field. Where the field has a value for which it does not hold, the expression is false,
-/// whatever else it says. A value of a type that [`Predicate`] does not speak of is left to the expression.
+/// A predicate on one field. If the field's value fails it, the expression is false, whatever else it says. For a value
+/// of a type that [`Predicate`] does not cover, only the expression decides.
 #[derive(Debug, Clone)]
 pub(crate) struct FieldNeed {
-    /// The field.
+    /// The path of the field.
     pub(crate) path: Box<[PathStep]>,
     pub(crate) predicate: Predicate,
-    /// Where the field is not there, the expression is false; otherwise another part may fail with a reason.
+    /// Whether the expression is false if the field is missing. Otherwise another part may fail with a reason.
     pub(crate) false_if_missing: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Predicate {
-    /// It is one of these; false for all other types.
+    /// It equals one of these; false for all other types.
     Among { texts: Vec<Box<str>>, numbers: Vec<NumberKey> },
-    /// A text that begins so; other types are an error.
+    /// A text with this prefix; other types are an error.
     Prefix(Box<str>),
     /// A text that contains it; other types are an error.
     Contains(Box<str>),
-    /// A number from the first to the last, as near as an `f64` tells; other types are an error.
+    /// A number between the two ends inclusive, as exactly as an `f64` tells; other types are an error.
     Within(f64, f64),
 }
 
-/// A number by which equal ones are found.
+/// A number as a hash key: equal numbers have equal keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum NumberKey {
     Int(i64),
@@ -50,18 +50,18 @@ impl NumberKey {
     }
 }
 
-/// All such conditions of an expression.
+/// Derives all needs of an expression.
 pub(super) fn field_needs(program: &ExprNode) -> Vec<FieldNeed> {
     let mut parts = Vec::new();
     conjuncts(program, &mut parts);
-    // A part before the condition that may be too costly is so whether the condition holds or not.
+    // A costly part before the predicate is evaluated whether the predicate holds or not.
     let reached = parts.iter().position(|part| !cheap(part)).map_or(parts.len(), |at| at + 1);
     let mut needs: Vec<FieldNeed> = Vec::new();
     for (at, part) in parts.iter().enumerate().take(reached) {
         let Some((path, predicate)) = predicate(part) else { continue };
         let others = parts.iter().enumerate().filter(|(other, _)| *other != at);
         let false_if_missing = others.into_iter().all(|(_, part)| cannot_fail(part));
-        // Both ends of a range are one condition. It fails as either does.
+        // Both ends of a range become one predicate, which fails if either end does.
         let same = needs.iter_mut().find_map(|need| match (&mut need.predicate, &predicate) {
             (Predicate::Within(from, to), Predicate::Within(more, less)) if *need.path == *path => {
                 Some(((from, to), (*more, *less)))
@@ -95,7 +95,7 @@ fn predicate(node: &ExprNode) -> Option<(&[PathStep], Predicate)> {
             [ExprNode::Field(path), ExprNode::Constant(Constant::List(list))] => Some((path, among(list)?)),
             _ => None,
         },
-        // One of several values of one field, written out.
+        // Alternatives that compare one field with constants.
         ExprNode::Or(pair) => match (predicate(&pair[0])?, predicate(&pair[1])?) {
             (
                 (path, Predicate::Among { mut texts, mut numbers }),
@@ -166,7 +166,7 @@ fn among<'p>(constants: impl IntoIterator<Item = &'p Constant>) -> Option<Predic
     Some(Predicate::Among { texts, numbers })
 }
 
-/// Whether it takes no steps, which patterns do, and puts nothing together.
+/// Whether evaluating the part takes no steps (patterns do) and allocates nothing.
 fn cheap(node: &ExprNode) -> bool {
     match node {
         ExprNode::Constant(_)
@@ -192,7 +192,7 @@ fn cheap(node: &ExprNode) -> bool {
     }
 }
 
-/// Whether it is true, false, or fails because something is not there, for any record that is a map or null.
+/// Whether the part, for any record that is a map or null, is true, false, or fails only because something is missing.
 fn cannot_fail(node: &ExprNode) -> bool {
     match node {
         ExprNode::Constant(Constant::Bool(_)) => true,
@@ -207,7 +207,7 @@ fn cannot_fail(node: &ExprNode) -> bool {
     }
 }
 
-/// The same of a value of any type.
+/// Like [`cannot_fail`], for a part that may have a value of any type.
 fn always_has_value(node: &ExprNode) -> bool {
     match node {
         ExprNode::Constant(_)

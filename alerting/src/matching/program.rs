@@ -1,5 +1,4 @@
-//! A compiled expression: the syntax tree with its names resolved, its macros known as such, and what is constant
-//! computed.
+//! A compiled expression: the syntax tree with names resolved, macros recognised, and constant parts computed.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ pub(crate) enum PathStep {
     Index(i64),
 }
 
-/// Part of an expression.
+/// A node of a compiled expression.
 #[derive(Debug)]
 pub(super) enum ExprNode {
     Constant(Constant),
@@ -30,7 +29,7 @@ pub(super) enum ExprNode {
     Topic,
     Partition,
     Timestamp,
-    /// A path into the record whose steps are written out.
+    /// A path into the record whose steps are literals.
     Field(Box<[PathStep]>),
     /// The header of that name.
     Header(Box<str>),
@@ -53,25 +52,25 @@ pub(super) enum ExprNode {
     Compare(Op, Box<[ExprNode; 2]>),
     In(Box<[ExprNode; 2]>),
     Arithmetic(Op, Box<[ExprNode; 2]>),
-    /// Each element, and whether it is left out where it is an empty optional.
+    /// The elements; true if an element that is an empty optional is left out.
     List(Box<[(ExprNode, bool)]>),
-    /// Each key and value, and whether they are left out where the value is an empty optional.
+    /// The keys and values; true if an entry whose value is an empty optional is left out.
     Map(Box<[(ExprNode, ExprNode, bool)]>),
     Call(Op, Option<Box<ExprNode>>, Box<[ExprNode]>),
-    /// `contains` of a text that is written out.
+    /// `contains` with a literal text.
     Finds(Box<ExprNode>, Box<Finder<'static>>),
     Matches(Box<ExprNode>, Arc<MeasuredRegex>),
     Macro(Box<Macro>),
-    /// `optMap` and, if its result is the optional itself, `optFlatMap`: of what, where its variable is, the result.
+    /// `optMap`, or `optFlatMap` if `flat`: the optional, the slot of its variable, and the result.
     OptionalMap {
         of: Box<ExprNode>,
         slot: usize,
         made: Box<ExprNode>,
         flat: bool,
     },
-    /// `cel.bind`: where its variable is, what it is, and what is said with it.
+    /// `cel.bind`: the slot of its variable, the variable's value, and the expression that uses it.
     Bind(usize, Box<[ExprNode; 2]>),
-    /// `math.greatest` and `math.least` of what is given, or of the only one's elements.
+    /// `math.greatest` and `math.least` of the arguments, or of the elements of a single list.
     Extreme(Op, Box<[ExprNode]>),
 }
 
@@ -79,9 +78,9 @@ pub(super) enum ExprNode {
 #[derive(Debug)]
 pub(super) struct Macro {
     pub(super) over: ExprNode,
-    /// Where its variable is, an element or a key.
+    /// The slot of its first variable: an element or a key.
     pub(super) slot: usize,
-    /// It has two variables: an index or a key is the first, the element or value, in the next slot, the second.
+    /// Whether it has two variables: an index or key, and, in the next slot, the element or value.
     pub(super) pairs: bool,
     pub(super) kind: MacroKind,
 }
@@ -91,9 +90,9 @@ pub(super) enum MacroKind {
     Exists(ExprNode),
     All(ExprNode),
     ExistsOne(ExprNode),
-    /// Those for which the first holds, each made into the second.
+    /// A list of the elements for which the first expression holds, each mapped by the second.
     Collect(Option<ExprNode>, ExprNode),
-    /// The same, each the value of its index or key.
+    /// A map of them from their indices or keys.
     ToMap(Option<ExprNode>, ExprNode),
 }
 

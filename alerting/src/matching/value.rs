@@ -1,4 +1,4 @@
-//! A value of an expression: copied by value, pointing into the record, the program or the memory of the evaluation.
+//! The values of expressions. They are copied, and point into the record, the program or the memory of the evaluation.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use crate::document::{Fields, Items, Node, NodeData, same};
 use super::fault::ValueType;
 use super::time::Time;
 
-/// A value.
+/// A value of an expression.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Val<'a> {
     Null,
@@ -17,17 +17,17 @@ pub(super) enum Val<'a> {
     Double(f64),
     Text(&'a str),
     Bytes(&'a [u8]),
-    /// A list of the record.
+    /// A list in the record.
     Items(Node<'a>),
-    /// A list that the expression made.
+    /// A list that the expression built.
     List(&'a [Val<'a>]),
-    /// A list that is written in the expression.
+    /// A list literal of the expression.
     Written(&'a [Constant]),
-    /// A map of the record.
+    /// A map in the record.
     Fields(Node<'a>),
-    /// The headers, sorted, each name once.
+    /// The headers, sorted by name, each name once.
     Headers(&'a [(&'a str, Option<&'a str>)]),
-    /// A map that the expression made, sorted by [`key_order`], each key once.
+    /// A map that the expression built, sorted by [`key_order`], each key once.
     Map(&'a [(Val<'a>, Val<'a>)]),
     Time(Time),
     /// A duration in nanoseconds.
@@ -36,7 +36,7 @@ pub(super) enum Val<'a> {
     Optional(Option<&'a Val<'a>>),
 }
 
-/// A value that an expression says.
+/// A constant of an expression.
 #[derive(Debug, Clone)]
 pub(super) enum Constant {
     Null,
@@ -70,7 +70,7 @@ impl Constant {
         }
     }
 
-    /// Whether a value of the record is equal to it.
+    /// Whether a value in the record equals the constant.
     #[inline]
     pub(super) fn is(&self, place: Node<'_>) -> bool {
         match (place.data(), self) {
@@ -83,7 +83,7 @@ impl Constant {
         }
     }
 
-    /// How a value of the record compares to it; nothing if they do not.
+    /// How a value in the record compares to the constant; `None` if they do not compare.
     #[inline]
     pub(super) fn order(&self, place: Node<'_>) -> Option<Ordering> {
         match (place.data(), self) {
@@ -94,7 +94,7 @@ impl Constant {
         }
     }
 
-    /// The constant that a value is, if one can be written so.
+    /// The value as a constant; `None` if it points into the record, or is an optional.
     pub(super) fn from_val(value: &Val<'_>) -> Option<Self> {
         Some(match value {
             Val::Null => Self::Null,
@@ -161,7 +161,7 @@ impl<'a> Val<'a> {
         })
     }
 
-    /// The element of that index of a list.
+    /// The list's element at the index.
     pub(super) fn item(&self, index: usize) -> Option<Val<'a>> {
         match self {
             Self::Items(node) => match node.data() {
@@ -174,7 +174,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// The keys of a map and their values.
+    /// The keys and values of a map.
     pub(super) fn entries(&self) -> Option<MapEntries<'a>> {
         Some(match self {
             Self::Fields(node) => match node.data() {
@@ -203,7 +203,7 @@ impl<'a> Val<'a> {
         })
     }
 
-    /// The value of a key of a map; the type of what is no map.
+    /// The value of a key of a map; an error with the own type if it is no map.
     pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, ValueType> {
         Ok(match (self, key) {
             (Self::Fields(node), Val::Text(name)) => match node.data() {
@@ -216,21 +216,21 @@ impl<'a> Val<'a> {
             }
             (Self::Map(map), key) if key.is_key() => {
                 let found = map.binary_search_by(|(its, _)| key_order(its, key)).ok();
-                // Not-a-number is found everywhere.
+                // The binary search matches NaN with any key.
                 found.and_then(|at| map.get(at)).filter(|(its, _)| its.equals(key)).map(|(_, value)| *value)
             }
-            // The keys of a record's maps and of headers are texts.
+            // The keys of a record's maps, and of headers, are texts.
             (Self::Map(_) | Self::Fields(_) | Self::Headers(_), _) => None,
             _ => return Err(self.kind()),
         })
     }
 
-    /// Whether a map can be asked for it, though nothing be there.
+    /// Whether it has a type that map keys can have.
     pub(super) fn is_key(&self) -> bool {
         matches!(self, Self::Bool(_) | Self::Int(_) | Self::Uint(_) | Self::Double(_) | Self::Text(_))
     }
 
-    /// About how many bytes a comparison looks at, one in sixteen of a text.
+    /// Roughly how many bytes a comparison reads; a text counts a sixteenth.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Text(it) => it.len() / 16,
@@ -244,7 +244,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// Whether it is what its type is without a value: false, 0, an empty text, list or map, null.
+    /// Whether it is its type's zero value: false, 0, an empty text, list or map, null.
     pub(super) fn is_zero(&self) -> bool {
         match self {
             Self::Null => true,
@@ -294,7 +294,7 @@ impl<'a> Val<'a> {
         false
     }
 
-    /// How two numbers compare on the number line, exactly; nothing if one is no number, or not-a-number.
+    /// How two numbers compare, exactly; `None` if one is no number, or NaN.
     #[inline]
     fn number(&self, other: &Val<'_>) -> Option<Ordering> {
         match (self, other) {
@@ -311,7 +311,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// How the two compare; nothing if they do not.
+    /// How the two compare; `None` if they do not compare.
     #[inline]
     pub(super) fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
         match (self, other) {
@@ -325,12 +325,12 @@ impl<'a> Val<'a> {
     }
 }
 
-/// Integers below this are the same number as an `f64`.
+/// Integers up to this are exact as `f64`.
 const EXACT: u64 = 1 << 53;
 /// 2^63.
 const INT_END: f64 = 9_223_372_036_854_775_808.0;
 
-/// How an integer and a double compare, though no `f64` be the integer.
+/// Compares an integer with a double exactly, even if no `f64` equals the integer.
 #[inline]
 fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
     if a.unsigned_abs() <= EXACT {
@@ -345,23 +345,23 @@ fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
     if b < -INT_END {
         return Some(Ordering::Greater);
     }
-    // A double as large as that has no fraction; with a smaller one the fraction does not decide.
+    // A double this large has no fraction, and the fraction of a smaller one does not decide.
     Some(a.cmp(&(b as i64)))
 }
 
-/// The same of an unsigned integer.
+/// Compares an unsigned integer with a double exactly.
 fn uint_and_double(a: u64, b: f64) -> Option<Ordering> {
     match i64::try_from(a) {
         Ok(a) => int_and_double(a, b),
         Err(_) if b.is_nan() => None,
         Err(_) if b < INT_END => Some(Ordering::Greater),
         Err(_) if b >= 2.0 * INT_END => Some(Ordering::Less),
-        // From 2^63 on each double is an integer.
+        // From 2^63 on, every double is an integer.
         Err(_) => Some(a.cmp(&(b as u64))),
     }
 }
 
-/// The order in which keys of a map are kept: true and false, numbers, texts. Equal keys are beside each other.
+/// The order in which a map's keys are kept: booleans, numbers, texts. Equal keys are next to each other.
 pub(super) fn key_order(a: &Val<'_>, b: &Val<'_>) -> Ordering {
     let class = |it: &Val<'_>| match it {
         Val::Bool(_) => 0,
@@ -394,7 +394,7 @@ impl<'a> Iterator for ListElements<'a> {
     }
 }
 
-/// The keys of a map and their values.
+/// The keys and values of a map.
 pub(super) enum MapEntries<'a> {
     Fields(Fields<'a>),
     Headers(std::slice::Iter<'a, (&'a str, Option<&'a str>)>),

@@ -1,5 +1,5 @@
-//! The law, held against a twin that is written from the definitions: at each boundary everything is computed anew from the
-//! full set of records.
+//! Tests the law against a twin that is written from the definitions: at each boundary it computes everything anew from
+//! the full set of records.
 //!
 //! Clauses of docs/semantics.md: E1, E9.
 
@@ -18,9 +18,9 @@ use crate::record;
 const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: usize = 3;
 const START: i64 = 100_000;
-/// How far behind its append a record may be, and how long a bucket waits.
+/// How far a record's event time may be before its append, ms; also the allowed lateness.
 const DISORDER: i64 = 3_000;
-/// How far ahead of its append.
+/// How far a record's event time may be after its append, ms.
 const AHEAD: i64 = 20_000;
 /// Windows of whole seconds up to a minute have buckets of a second.
 const WIDTH: i64 = 1_000;
@@ -141,16 +141,16 @@ fn plans() -> impl Strategy<Value = RulePlan> {
     )
 }
 
-/// What is told: time, group, kind, since, count, value, previous, top values.
+/// A notification: time, group, kind, since, count, value, previous, top values.
 type ToldAlert = (i64, String, AlertKind, i64, i64, Option<String>, Option<String>, BTreeMap<String, i64>);
 
-/// Whether it holds, whether an open alert goes on, and what there is to tell.
+/// A condition's answer: whether it holds, whether an open alert goes on, value, previous.
 type ConditionView = (bool, bool, Option<String>, Option<String>);
 
 /// One group of the twin.
 struct GroupTwin<'a> {
     plan: &'a RulePlan,
-    /// In the order of event time.
+    /// Sorted by event time.
     records: Vec<&'a TestRecord>,
     expected: bool,
     observed: i64,
@@ -167,7 +167,7 @@ impl GroupTwin<'_> {
             (true, Some(first)) => self.observed.max(first.at.div_euclid(WIDTH) * WIDTH),
             (true, None) => return false,
         };
-        // Not before the end of its first bucket, of which there is nothing to know earlier.
+        // A group is unknown before the end of its first bucket.
         let seen = self.expected
             || !watched
             || self.records.first().is_some_and(|first| first.at.div_euclid(WIDTH) * WIDTH + WIDTH <= end);
@@ -281,7 +281,7 @@ impl GroupTwin<'_> {
         let after = plan.resolve.and_then(|resolve| resolve.after).map_or(lasts, |after| after.0);
         let mut told = Vec::new();
         let mut pending: Option<i64> = None;
-        // Since, last told, wait for the next repeat, repeats.
+        // Since, last notification, wait for the next repeat, repeats.
         let mut open: Option<(i64, i64, f64, i64)> = None;
         let mut quiet: Option<i64> = None;
         let mut end = from;
@@ -365,18 +365,18 @@ fn twin(plan: &RulePlan, records: &[TestRecord], until: i64) -> Vec<ToldAlert> {
     told
 }
 
-/// How records are read: where the next one comes from, what then tells how far its partition is, and how long after its
-/// append it is read, ms.
+/// How records are read: the partition of the next one, what then reports the partition's progress, and how long after
+/// its append it is read, ms.
 type ReadOrder = Vec<(usize, ProgressSource, i64)>;
 
-/// What tells how far a partition is.
+/// What a partition's progress comes from.
 #[derive(Debug, Clone, Copy)]
 enum ProgressSource {
-    /// Nothing but producers' timestamps: it is read from a backlog.
+    /// Only producers' timestamps: it is read from a backlog.
     Nothing,
     /// The broker's timestamp.
     Append,
-    /// A clock: all of it is read, and the next record comes at once.
+    /// A clock: all of the partition is read, and the next record comes at once.
     End,
 }
 
@@ -385,7 +385,7 @@ fn reads() -> impl Strategy<Value = ReadOrder> {
     prop::collection::vec((0..PARTITIONS, known, 0..3 * AHEAD), 1..30)
 }
 
-/// The records as they come: in each partition in order, otherwise as `reads` say, decided every so often.
+/// Replays the records: within a partition in order, otherwise as `reads` says; decides after every `every` records.
 fn replay_records(
     plan: &RulePlan,
     records: &[TestRecord],
@@ -456,8 +456,8 @@ fn replay_records(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
-    /// Any split over partitions, any order across them, any commits, producers whose clocks are ahead, any stall of the reader:
-    /// what the definitions say, and none is late.
+    /// For any split over partitions, any order across them, any commits, producers whose clocks are ahead, and any
+    /// stall of the reader, the alerts are those of the definitions, and no record is late.
     #[test]
     fn the_alerts_are_what_the_definitions_say_of_the_set_of_records(
         plan in plans(),
@@ -471,13 +471,13 @@ proptest! {
         let last = records.iter().map(|rec| rec.at).max().unwrap();
         let until = last + DISORDER + WIDTH + quiet * 1_000;
         let mut told = replay_records(&plan, &records, &reads, every, until);
-        // Within an instant the groups' order is that of the call.
+        // For one instant, the groups' order depends on the calls.
         told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         prop_assert_eq!(told, twin(&plan, &records, until));
     }
 }
 
-/// What is generated reaches every condition in every state, so that the law above says something.
+/// The generated rules and records reach every state of every condition, so the test of the law covers them.
 #[test]
 fn the_generated_rules_and_records_make_every_condition_fire_repeat_and_resolve() {
     let mut runner = TestRunner::deterministic();

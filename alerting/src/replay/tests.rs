@@ -127,7 +127,7 @@ fn a_record_counts_at_the_time_that_it_says_not_at_its_timestamp() {
     };
     assert_eq!(push(0, r#"{"g":"a","at":101}"#), Some(101_000));
     assert_eq!(push(1, r#"{"g":"a","at":102.5}"#), Some(102_500));
-    // Far ahead, or without a time: nothing moves.
+    // Records far ahead, or without a time, advance nothing.
     assert_eq!(push(2, r#"{"g":"a","at":1001}"#), Some(1_001_000));
     assert_eq!(push(3, r#"{"g":"a","at":9999999}"#), None);
     assert_eq!(push(4, r#"{"g":"a"}"#), None);

@@ -1,4 +1,5 @@
-//! The cases of `cases.txt`: what CEL's standard and its extensions say, in the spirit of the public conformance tests.
+//! Tests the cases of `cases.txt`: what CEL's standard and its extensions say, modelled on the public conformance
+//! tests.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
 

@@ -1,6 +1,7 @@
-//! The matcher beside the `cel` crate's interpreter: random expressions over random records, the same answer of both.
+//! Compares the matcher with the `cel` crate's interpreter: random expressions on random records must have the same
+//! answer.
 //!
-//! `BELFRY_CASES` says how many answers are compared, twenty records for each expression; a million is
+//! `BELFRY_CASES` is the number of answers to compare, twenty records for each expression; a million is
 //! `BELFRY_CASES=1000000 cargo test --release -p belfry-alerting --test twin -- --nocapture`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use dice::Dice;
 use interpreter::Interpreter;
 
-/// What an expression says of a record.
+/// An expression's answer for a record.
 type Answer = Result<bool, DropReason>;
 
 const HEADERS: [Header<'static>; 4] =
@@ -168,7 +169,7 @@ fn what_the_standard_defines_has_the_same_answer_too() {
     }
 }
 
-/// Each is in the list at the head of the matcher's documentation.
+/// Each difference is listed at the head of the matcher's documentation.
 #[test]
 fn where_the_answers_differ_it_is_on_purpose() {
     let value = json!({"l": [1], "m": {"a": 1}, "t": "x".repeat(9 << 20)});

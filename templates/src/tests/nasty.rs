@@ -1,4 +1,4 @@
-//! Templates that want much: each ends within its budget, whatever it does and whatever it is given.
+//! Templates that demand too much: each ends within its budget, whatever it does and whatever data it gets.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn each_nasty_template_ends_within_its_steps() {
     let grows = ["text"; 60].join("~");
     let adds = ["many"; 60].join("+");
     let templates = [
-        // A record's text taken apart and sorted again and again, as it stopped a hub.
+        // A record's text split and sorted again and again; this once stopped a hub.
         format!("{{{{ record.text{sorts}|join }}}}"),
         looped(10_000, &format!("{{% if record.text{sorts}|length > 99999 %}}{{% endif %}}")),
         looped(
@@ -47,7 +47,7 @@ fn each_nasty_template_ends_within_its_steps() {
             "{% if text|split('')|list|sort|reverse|sort|unique|join|upper|lower|length == 1 %}{% endif %}",
         ),
         nested,
-        // Growth.
+        // Values that grow.
         format!("{{{{ {grows} }}}}"),
         format!("{{{{ ({adds})|length }}}}"),
         looped(10_000, &format!("{{% if ({grows})|length > 99999999 %}}{{% endif %}}")),
@@ -58,7 +58,7 @@ fn each_nasty_template_ends_within_its_steps() {
         "{{ range(1000000000000) }}".to_owned(),
         "{{ range(0, 100000000000000000000000000000000000000, 99999999999999999999999999999999999999) }}"
             .to_owned(),
-        // Comparisons and searches that touch much.
+        // Expensive comparisons and searches.
         looped(10_000, "{% if many == many %}{% endif %}"),
         looped(10_000, "{% if 'no' in many %}{% endif %}"),
         looped(10_000, "{% if as ~ 'b' in as ~ 'c' %}{% endif %}"),
@@ -98,7 +98,7 @@ fn each_nasty_template_ends_within_its_steps() {
         ),
         format!("{{{{ {}a{} }}}}", "(".repeat(60), ")".repeat(60)),
         format!("{{{{ {}n }}}}", "-".repeat(60)),
-        // As deep as the parser lets it, and a chain as long as a tag at the bottom.
+        // As deep as the parser allows, and at the bottom a chain as long as a tag may be.
         format!("{}{{{{ n{} }}}}{}", "{% if n %}".repeat(100), "+n".repeat(140), "{% endif %}".repeat(100)),
         format!(
             "{}{{{{ {}n }}}}{}",
@@ -168,7 +168,7 @@ fn ordinary_templates_take_less_than_a_hundredth_of_the_steps() {
     }
 }
 
-/// One source and filters behind it, of all that there are.
+/// A source and a chain of filters, of all that there are.
 fn chains() -> impl Strategy<Value = String> {
     let source = prop::sample::select(vec![
         "text",
@@ -252,7 +252,7 @@ proptest! {
             looped(times, &format!("{{{{ {a} == {b} }}}}")),
             format!("{{% for x in {a} %}}{{{{ x }}}}{{% endfor %}}"),
         ] {
-            // Longer than a tag may be: not a template.
+            // If it is longer than a tag may be, it is not a template.
             let Ok(template) = Template::compile(&text) else { continue };
             let (rendered, steps) = template.metered(&data, OutputLimit::TEXT, &|| None);
             prop_assert!(steps <= STEPS, "{steps} steps: {text}");
