@@ -18,8 +18,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Above this many names, those that nobody waits for are forgotten.
 const NAMES: usize = 256;
 
-type Addresses = Result<Vec<IpAddr>, String>;
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Addresses)>>>;
+type Answer = Result<Vec<IpAddr>, String>;
+type CachedAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
 
 /// Why a name leads to no address.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub(crate) enum LookupError {
 /// See the module.
 pub(crate) struct Lookup {
     guard: Guard,
-    names: Mutex<HashMap<String, Slot>>,
+    names: Mutex<HashMap<String, CachedAnswer>>,
 }
 
 impl Lookup {
@@ -59,7 +59,7 @@ impl Lookup {
         Ok(allowed.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    async fn resolve(&self, host: &str) -> Addresses {
+    async fn resolve(&self, host: &str) -> Answer {
         let (slot, host) = (self.slot(host), host.to_owned());
         // Goes on if the caller gives up, so that the next caller waits for it instead of taking another thread.
         let question = tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl Lookup {
         question.await.unwrap_or_else(|_| Err("the lookup did not end".to_owned()))
     }
 
-    fn slot(&self, host: &str) -> Slot {
+    fn slot(&self, host: &str) -> CachedAnswer {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= NAMES {
             names.retain(|_, slot| Arc::strong_count(slot) > 1);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub struct Config {
     /// What to do.
     #[command(subcommand)]
-    pub work: Work,
+    pub kind: WorkerKind,
     /// Address of the hub, such as <https://belfry-hub.belfry-system.svc:8443>
     #[arg(
         long,
@@ -59,7 +59,7 @@ pub struct Config {
 
 /// What a worker does.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Work {
+pub enum WorkerKind {
     /// Read a Kafka source, match and count its records
     Consume {
         /// The source's key

@@ -144,7 +144,10 @@ impl Attacker {
         });
         // Ends what is under way; the namespace is deleted afterwards.
         let _ = tokio::time::timeout(SIDE_BY_SIDE, join_all(load)).await;
-        let told = attacks.iter().zip(&rounds).map(|(attack, rounds)| format!("{}: {} times", attack.name, rounds.get()));
+        let told = attacks
+            .iter()
+            .zip(&rounds)
+            .map(|(attack, rounds)| format!("{}: {} times", attack.name, rounds.get()));
         told.collect::<Vec<_>>().join("; ")
     }
 

@@ -6,7 +6,7 @@ use protocol::messages::{Commit, EntryResult};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::plan::CompiledPlan;
-use crate::kafka::{DeadLetterRecord, Ends};
+use crate::kafka::{DeadLetterRecord, PartitionEnds};
 
 /// What the supervisor and the tasks tell the reader.
 pub enum ReaderEvent {
@@ -55,7 +55,7 @@ pub struct OutgoingCommit {
     /// The request to the hub.
     pub commit: Commit,
     /// Dead letters, each with the index of the entry that passes over it.
-    pub letters: Vec<(usize, DeadLetterRecord)>,
+    pub dead_letters: Vec<(usize, DeadLetterRecord)>,
 }
 
 /// A topic and where to read on in it.
@@ -89,7 +89,7 @@ pub struct SurveyAnswer {
     /// Topics that were opened at the hub to answer the request.
     pub opened: BTreeMap<String, OpenedTopic>,
     /// Where the partitions begin and end.
-    pub ends: Ends,
+    pub ends: PartitionEnds,
 }
 
 /// The clock, Unix ms. Only the reader and its tasks read it; everything below takes time as an argument.

@@ -22,7 +22,7 @@ use super::stalls::StallDetector;
 use super::status::ConsumerStatus;
 use super::survey::PartitionSurvey;
 use crate::health::Heartbeat;
-use crate::kafka::{Consumer, DeadLetterRecord};
+use crate::kafka::{DeadLetterRecord, GroupConsumer};
 
 /// Above this many bytes of uncommitted records the reader commits at once, and takes no more while a commit is in flight.
 /// Counted about as the commit writes them: an eighth of what the hub takes in one request, since they may take fifty times
@@ -51,7 +51,7 @@ pub struct PartitionBuffer {
     fold: Partition,
     /// Event time of the first record, Unix ms.
     since_ms: Option<i64>,
-    letters: Vec<DeadLetterRecord>,
+    dead_letters: Vec<DeadLetterRecord>,
     letter_bytes: usize,
 }
 
@@ -83,8 +83,8 @@ struct CommitTriggers {
 /// The reader. See the module.
 // Independent facts, not states of one machine.
 #[allow(clippy::struct_excessive_bools)]
-pub struct Reader {
-    consumer: Consumer,
+pub struct SourceReader {
+    consumer: GroupConsumer,
     events: Receiver<ReaderEvent>,
     requests: ReaderRequests,
     status: ConsumerStatus,
@@ -98,7 +98,7 @@ pub struct Reader {
     max_items: usize,
     due: CommitTriggers,
     /// The next commit has an entry for every partition, so that the hub learns that a new plan runs.
-    announce: bool,
+    announce_plan: bool,
     /// Assigned partitions whose position is not known yet.
     wanted: BTreeSet<PartitionKey>,
     awaiting_positions: bool,
@@ -120,10 +120,10 @@ pub struct Reader {
     stopping: bool,
 }
 
-impl Reader {
+impl SourceReader {
     /// Not reading yet.
     pub fn new(
-        consumer: Consumer,
+        consumer: GroupConsumer,
         events: Receiver<ReaderEvent>,
         requests: ReaderRequests,
         status: ConsumerStatus,
@@ -146,7 +146,7 @@ impl Reader {
             commits: 0,
             max_items: MAX_ITEMS,
             due: CommitTriggers::default(),
-            announce: false,
+            announce_plan: false,
             wanted: BTreeSet::new(),
             awaiting_positions: false,
             ask_after: now,
@@ -220,7 +220,7 @@ impl Reader {
         tracing::info!(revision = %plan.revision, rules = plan.running.len(), topics = plan.topics.len(), "plan runs");
         self.status.set_plan(Some(&plan));
         self.last_activity_ms = now_ms();
-        self.announce = true;
+        self.announce_plan = true;
         self.plan = Some(*plan);
     }
 
@@ -254,13 +254,13 @@ impl Reader {
             || (holds && self.due.matched && age >= COUNTS_WAIT)
             || (holds && age >= OFFSETS_WAIT)
             || (self.due.clock_moved && self.tracker.has_new_progress())
-            || self.announce;
+            || self.announce_plan;
         if self.tracker.in_flight() {
             if full {
                 self.pause(true);
             }
         } else if due {
-            self.commit(self.announce);
+            self.commit(self.announce_plan);
         }
         if !self.due.full && self.due.weight < MAX_HELD {
             self.pause(false);
@@ -284,15 +284,15 @@ impl Reader {
             return;
         }
         self.commits += 1;
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         let mut entries = Vec::with_capacity(taken.len());
-        for (sent, mut held) in taken {
-            let aggregates = held.fold.take();
+        for (sent, mut buffer) in taken {
+            let aggregates = buffer.fold.take();
             for dropped in &aggregates.dropped {
                 let reason = ByReason { reason: dropped.reason.name() };
                 self.metrics.rejected.get_or_create(&reason).inc_by(dropped.count.max(0) as u64);
             }
-            letters.extend(held.letters.into_iter().map(|letter| (entries.len(), letter)));
+            dead_letters.extend(buffer.dead_letters.into_iter().map(|letter| (entries.len(), letter)));
             entries.push(Entry {
                 topic: sent.key.topic.to_string(),
                 topic_id: sent.topic_id.to_string(),
@@ -300,7 +300,7 @@ impl Reader {
                 from: sent.from,
                 to: sent.to,
                 progress_ms: sent.progress,
-                since_ms: held.since_ms,
+                since_ms: buffer.since_ms,
                 end: sent.end,
                 counts: aggregates.counts,
                 records: aggregates.records,
@@ -311,8 +311,8 @@ impl Reader {
         let (revision, rules) = (plan.revision.clone(), plan.states.clone());
         let commit = Commit { revision, rules, survey: Some(self.survey.for_commit()), entries };
         // Fails only when the process ends.
-        let _ = self.requests.commits.send(OutgoingCommit { id: self.commits, commit, letters });
-        self.announce = false;
+        let _ = self.requests.commits.send(OutgoingCommit { id: self.commits, commit, dead_letters });
+        self.announce_plan = false;
         self.nothing_held();
     }
 

@@ -17,7 +17,7 @@ use crate::kafka::TopicState;
 #[derive(Debug, Default)]
 pub struct PartitionSurvey {
     open: OpenTopics,
-    told: Option<messages::Survey>,
+    last: Option<messages::Survey>,
 }
 
 /// The broker's answer compared with what is open at the hub.
@@ -92,12 +92,12 @@ impl PartitionSurvey {
         let open = &self.open;
         topics
             .retain(|topic| ids.get(topic).is_none_or(|id| open.get(topic).is_some_and(|(it, _)| it == id)));
-        self.told = Some(messages::Survey { at_ms, topics });
+        self.last = Some(messages::Survey { at_ms, topics });
     }
 
     /// The survey for the next commit; before the first answer it knows no topic.
     pub fn for_commit(&self) -> messages::Survey {
-        self.told.clone().unwrap_or(messages::Survey { at_ms: 0, topics: Vec::new() })
+        self.last.clone().unwrap_or(messages::Survey { at_ms: 0, topics: Vec::new() })
     }
 }
 

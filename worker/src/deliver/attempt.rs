@@ -52,7 +52,7 @@ pub(super) async fn make_attempt(
     };
     tools.metrics.in_flight.dec();
     if matches!(outcome, Outcome::NotSent { .. }) {
-        tools.lacking().insert(channel);
+        tools.channels_lacking_files().insert(channel);
     }
     tools
         .metrics

@@ -28,7 +28,7 @@ pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
     let poll = tokio::spawn(poll(context.clone(), plans));
     let mut told: Option<(Instant, Report)> = None;
     loop {
-        let look = if tools.lacking().is_empty() { LOOK } else { LOOK_SOON };
+        let look = if tools.channels_lacking_files().is_empty() { LOOK } else { LOOK_SOON };
         tokio::select! {
             () = tokio::time::sleep(look) => {}
             Ok(()) = newest.changed() => {}
@@ -111,7 +111,7 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
         }
     }
     tools.metrics.files_missing.set(missing as i64);
-    *tools.lacking() = lacking;
+    *tools.channels_lacking_files() = lacking;
     for (uid, message) in tools.faults() {
         if plan.channels.contains_key(&uid) {
             let reason = ObjectProblem::TEMPLATE_FAILED.to_owned();

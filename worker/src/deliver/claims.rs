@@ -49,7 +49,7 @@ pub(super) async fn claim_tasks(
             () = context.stop.cancelled() => return,
         };
         let Some(mut free) = free else { continue };
-        let lacking = tools.lacking().clone();
+        let lacking = tools.channels_lacking_files().clone();
         // Shorter while a file is missing: it may come at any moment.
         let wait = if lacking.is_empty() { WAIT } else { SOON };
         let request = ClaimRequest {

@@ -20,15 +20,15 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
 /// The tokens for all clusters of a worker.
-pub struct Tokens {
+pub struct KafkaTokens {
     http: Arc<Http>,
     guard: &'static Guard,
-    kept: Mutex<BTreeMap<Digest, (Token, Instant)>>,
+    kept: Mutex<BTreeMap<Digest, (KafkaToken, Instant)>>,
 }
 
 /// The present token of one set of credentials. Cheap to clone.
 #[derive(Clone)]
-pub struct Token(Arc<TokenState>);
+pub struct KafkaToken(Arc<TokenState>);
 
 struct TokenState {
     client_id: String,
@@ -40,7 +40,7 @@ struct ExpiringToken {
     expires_ms: i64,
 }
 
-impl Tokens {
+impl KafkaTokens {
     /// Asks token endpoints with `http`. Call it once in a process: it leaks the client's guard, which librdkafka's threads
     /// use.
     pub fn new(http: Arc<Http>) -> Self {
@@ -55,12 +55,17 @@ impl Tokens {
 
     /// The token of these credentials with the key that names them, or why there is none. Waits only for the endpoint's first
     /// answer.
-    pub async fn get(&self, oauth: &OAuth, secret: Secret, trust: Trust) -> Result<(Token, Digest), String> {
+    pub async fn get(
+        &self,
+        oauth: &OAuth,
+        secret: Secret,
+        trust: Trust,
+    ) -> Result<(KafkaToken, Digest), String> {
         let key = Digest::of(&(oauth, secret.expose(), trust.key()));
         let token = self.kept(&key, || {
             let (sender, now) = watch::channel(None);
             tokio::spawn(renew(Arc::clone(&self.http), oauth.clone(), secret, trust, sender));
-            Token(Arc::new(TokenState { client_id: oauth.client_id.clone(), now }))
+            KafkaToken(Arc::new(TokenState { client_id: oauth.client_id.clone(), now }))
         });
         let mut now = token.0.now.clone();
         let answer = now.wait_for(Option::is_some).await;
@@ -71,7 +76,7 @@ impl Tokens {
         refused.map_or(Ok((token, key)), Err)
     }
 
-    fn kept(&self, key: &Digest, make: impl FnOnce() -> Token) -> Token {
+    fn kept(&self, key: &Digest, make: impl FnOnce() -> KafkaToken) -> KafkaToken {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (token, used)| used.elapsed() < KEEP || Arc::strong_count(&token.0) > 1);
         let (token, used) = kept.entry(key.clone()).or_insert_with(|| (make(), Instant::now()));
@@ -80,13 +85,13 @@ impl Tokens {
     }
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for KafkaToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token")
     }
 }
 
-impl Token {
+impl KafkaToken {
     /// The token in librdkafka's form, or why there is none.
     pub fn show(&self) -> Result<OAuthToken, String> {
         match &*self.0.now.borrow() {
@@ -157,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    struct Endpoint(MockServer, Tokens, OAuth);
+    struct Endpoint(MockServer, KafkaTokens, OAuth);
 
     impl Endpoint {
         async fn new() -> Self {
@@ -173,7 +178,7 @@ mod tests {
                 audience: None,
                 ca_bundle: None,
             };
-            Self(server, Tokens::new(Arc::new(http)), oauth)
+            Self(server, KafkaTokens::new(Arc::new(http)), oauth)
         }
 
         async fn answers(&self, template: ResponseTemplate) {
@@ -181,7 +186,7 @@ mod tests {
             Mock::given(method("POST")).respond_with(template).mount(&self.0).await;
         }
 
-        async fn get(&self, secret: &str) -> Result<Token, String> {
+        async fn get(&self, secret: &str) -> Result<KafkaToken, String> {
             let secret = Secret::new(secret.to_owned());
             self.1.get(&self.2, secret, Trust::default()).await.map(|(token, _)| token)
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT};
+use super::{LOOK_COLD, LOOK_HOT, SourceReader, TAKEN_WAIT};
 use crate::consume::events::{OpenedTopic, SurveyAnswer, SurveyRequest, now_ms};
 use crate::consume::offsets::PartitionKey;
-use crate::kafka::{Ends, Rebalance};
+use crate::kafka::{PartitionEnds, Rebalance};
 
 /// How soon the reader asks for the ends after a position was out of range.
 const LOOK_LOST: Duration = Duration::from_millis(200);
@@ -18,7 +18,7 @@ fn key((topic, partition): &(String, i32)) -> PartitionKey {
     PartitionKey { topic: Arc::from(topic.as_str()), partition: *partition }
 }
 
-impl Reader {
+impl SourceReader {
     /// Follows the group's rebalances: wants positions of assigned partitions, commits and releases revoked ones.
     pub(super) fn follow_rebalances(&mut self) {
         for rebalance in self.consumer.rebalances() {
@@ -95,9 +95,9 @@ impl Reader {
         self.survey.add_opened(&topics);
         for key in std::mem::take(&mut self.wanted) {
             let opened = topics.get(&*key.topic);
-            let place = usize::try_from(key.partition).ok();
+            let index = usize::try_from(key.partition).ok();
             let at =
-                opened.zip(place).and_then(|(topic, place)| Some((topic, *topic.partitions.get(place)?)));
+                opened.zip(index).and_then(|(topic, index)| Some((topic, *topic.partitions.get(index)?)));
             let Some((topic, (next, first, last))) = at else {
                 self.wanted.insert(key);
                 continue;
@@ -115,7 +115,7 @@ impl Reader {
             tracing::info!(%key, offset = read, end = last, "reading");
             self.tracker.open(key.clone(), Arc::from(topic.id.as_str()), next, read);
             self.tracker.saw_end(&key, last, None);
-            self.announce = true;
+            self.announce_plan = true;
             if let Err(error) = self.consumer.read(&key.topic, key.partition, read) {
                 tracing::warn!(%key, %error, "can't read; asking again");
                 self.wait_for_position(key);
@@ -183,7 +183,7 @@ impl Reader {
 
     /// Ends the reader if a partition stalls although its leader has more records. Topics that the user may not read don't
     /// count: a new client would get the same refusal.
-    fn check_for_stall(&mut self, ends: &Ends) {
+    fn check_for_stall(&mut self, ends: &PartitionEnds) {
         if self.consumer.paused() {
             return self.stalls.clear();
         }

@@ -18,7 +18,7 @@ fn record() -> KafkaRecord {
 }
 
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
-    let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
+    let tokens = KafkaTokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
     let producers = Producers::new(tokens, Files::new("/nonexistent"));
     let plan = KafkaPlan {
         bootstrap_servers: vec![servers.to_owned()],
