@@ -18,7 +18,7 @@
 //! | `created` | when it was decided, RFC 3339 |
 //! | `cause` | the details by kind, as `belfry ask -o json` tells them ([`domain::Cause::told`]), without the recipients' time zones |
 //!
-//! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
+//! The body is the same for every attempt. If it would be longer than 256 KiB, its text is cut with a visible mark.
 
 use std::collections::BTreeMap;
 

@@ -21,7 +21,7 @@ const NAMES: usize = 256;
 type Answer = Result<Vec<IpAddr>, String>;
 type CachedAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
 
-/// Why a name leads to no address.
+/// Why a name has no usable address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
     /// The guard denies each of its addresses.

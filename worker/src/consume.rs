@@ -29,7 +29,7 @@ use supervisor::ReaderSupervisor;
 
 /// How long a poll for the plan may wait.
 const PLAN_WAIT: Duration = Duration::from_secs(30);
-/// The hub forgets a report after a minute.
+/// How often an unchanged report is repeated; the hub forgets it after a minute.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
 /// After this long in one round the reader is reported as stuck. Liveness restarts the pod later, at the same record.
 const STUCK: Duration = Duration::from_mins(1);

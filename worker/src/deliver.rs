@@ -1,4 +1,4 @@
-//! Makes attempts of deliveries: `send` the first ones, `retry` the others.
+//! `send` and `retry`: make attempts of deliveries, `send` the first ones and `retry` the others.
 //!
 //! ```text
 //! claims  --tasks-->  attempts (up to 512 claimed)  --outcomes-->  reporter --> hub
@@ -69,7 +69,7 @@ const DEFAULT_LIMITS: DeliveryLimits = DeliveryLimits {
     report_reserve: Duration::from_secs(5),
 };
 
-/// What the attempts share.
+/// What all attempts share.
 struct Tools {
     kit: Kit,
     renderer: render::Renderer,

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! The probes `/healthz` and `/readyz`, and `/metrics`.
 //!
 //! A separate thread answers them, so a slow record or text does not delay them. The worker is alive if every watched loop
 //! finished a round within its bound; a loop that hangs gets the pod restarted. Bounds are well above what a round may take

@@ -39,7 +39,7 @@ async fn serve(listener: TcpListener, script: Script) -> String {
         match answer.as_str() {
             DROP => return said,
             HANG => {
-                // Until the client gives up.
+                // Say nothing until the client gives up.
                 let _ = stream.read_to_string(&mut said).await;
                 return said;
             }

@@ -21,7 +21,7 @@ async fn sent(message: &Message, format: WebhookFormat, keys: Option<&str>) -> (
     (outcome, server.received_requests().await.unwrap())
 }
 
-/// Method, headers that are ours, and the body, made readable.
+/// Method, our headers and the body, in readable form.
 fn shown(request: &Request) -> String {
     let mut lines: Vec<String> = request
         .headers

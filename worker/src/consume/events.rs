@@ -31,7 +31,7 @@ pub enum ReaderEvent {
 
 /// Where the reader sends commits and requests.
 pub struct ReaderRequests {
-    /// Commits.
+    /// Commits to send.
     pub commits: UnboundedSender<OutgoingCommit>,
     /// Topics whose positions the reader needs.
     pub positions: UnboundedSender<BTreeSet<String>>,
@@ -63,7 +63,7 @@ pub struct OutgoingCommit {
 pub struct OpenedTopic {
     /// The topic's id.
     pub id: String,
-    /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
+    /// For partition 0, 1, 2, ...: the next offset to read, the first kept offset, and the end.
     pub partitions: Vec<(i64, i64, i64)>,
 }
 

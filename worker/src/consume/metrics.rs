@@ -1,4 +1,4 @@
-//! The consumer's metrics. No label is unbounded: reasons and results are closed sets.
+//! The consumer's metrics. Labels come from closed sets.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 

@@ -32,7 +32,7 @@ pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
 const MAX_ITEMS: usize = 500;
 /// Matches wait at most this long for a commit, unless one of them is a notification: that is committed at once.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
-/// Records without a match wait at most this long.
+/// Records without a match wait at most this long for a commit.
 const OFFSETS_WAIT: Duration = Duration::from_secs(1);
 /// How long the last commit may take: of revoked partitions, and when the reader stops; and how long leaving the group may
 /// take.
@@ -121,7 +121,7 @@ pub struct SourceReader {
 }
 
 impl SourceReader {
-    /// Not reading yet.
+    /// A reader that has not begun to read.
     pub fn new(
         consumer: GroupConsumer,
         events: Receiver<ReaderEvent>,

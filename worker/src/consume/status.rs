@@ -40,7 +40,7 @@ struct Inner {
     unkept: BTreeMap<String, UnkeptDeadLetters>,
 }
 
-/// Records that can't be decoded and are kept nowhere but in their topic.
+/// Dead letters that are kept nowhere but in their topic.
 struct UnkeptDeadLetters {
     count: usize,
     why: String,

@@ -42,7 +42,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // What happened, with a failed test: `BELFRY_LOG=debug cargo test ...`. Otherwise the log is another test's.
+        // `BELFRY_LOG=debug cargo test ...` shows the log of a failed test. Otherwise another test captures the log.
         if std::env::var_os("BELFRY_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_env("BELFRY_LOG");
             let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -130,7 +130,7 @@ impl Bench {
         self.producer.send(record, PATIENCE).await.unwrap().offset
     }
 
-    /// The same to the first partition, with a producer's timestamp.
+    /// The same to the first partition, with a timestamp of the producer.
     async fn produce_at(&self, time_ms: i64, value: &str) -> i64 {
         let record = FutureRecord::<[u8], str>::to("logs").partition(0).timestamp(time_ms).payload(value);
         self.producer.send(record, PATIENCE).await.unwrap().offset
@@ -255,7 +255,7 @@ async fn each_record_is_counted_once_and_told_at_once_and_event_time_goes_on_whe
 
 #[tokio::test]
 async fn a_record_ahead_of_the_clock_makes_none_late_that_is_read_from_a_backlog_behind_it() {
-    // On a busy machine all of it may be read before the first commit ends, which shows nothing.
+    // On a busy machine the whole backlog may be read before the first commit ends, which proves nothing: try again.
     for _ in 0..10 {
         if a_commit_ended_within_the_backlog().await {
             return;

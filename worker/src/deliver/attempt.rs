@@ -28,7 +28,7 @@ pub(super) struct AttemptPermits {
     pub(super) slow_after: Duration,
 }
 
-/// Makes the attempt and hands its outcome to the reporter.
+/// Makes the attempt of a task, once it has a slot, and hands its outcome to the reporter.
 pub(super) async fn make_attempt(
     tools: Arc<Tools>,
     channels: Arc<BTreeMap<Uuid, ChannelEntry>>,

@@ -1,6 +1,6 @@
 //! Writes the records of Kafka channels.
 //!
-//! | what is seen | outcome |
+//! | observation | outcome |
 //! | --- | --- |
 //! | all in-sync replicas have it | `Delivered` |
 //! | a referenced Secret is missing, there is no token, TLS or the login fails, before it was sent | `Later` |

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 
 use super::{ClientMonitor, KafkaToken, KafkaTokens, native};
 
-/// Brokers and credentials, as they are now. Cheap enough to clone.
+/// The brokers and present credentials of a cluster. Cheap enough to clone.
 #[derive(Debug, Clone)]
 pub struct ClusterAccess {
     servers: Vec<String>,

@@ -71,7 +71,7 @@ impl Broker {
             .collect())
     }
 
-    /// Where partitions begin and end, by asking their leaders now.
+    /// Asks the leaders where partitions begin and end.
     pub fn ends(&self, partitions: &[(String, i32)]) -> Result<PartitionEnds, String> {
         if partitions.is_empty() {
             return Ok(PartitionEnds::new());

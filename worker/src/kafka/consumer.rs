@@ -25,9 +25,9 @@ pub type Partitions = Vec<(String, i32)>;
 /// The group assigned partitions to us, or takes some back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
-    /// These are ours now.
+    /// These partitions are ours now.
     Assigned(Partitions),
-    /// These are not ours any more, once [`GroupConsumer::release`] says so.
+    /// The group takes these partitions back; they are ours until [`GroupConsumer::release`].
     Revoked(Partitions),
 }
 

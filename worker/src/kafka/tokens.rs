@@ -1,4 +1,4 @@
-//! Bearer tokens for Kafka clients (OAUTHBEARER), renewed before they expire for as long as somebody uses them.
+//! Bearer tokens for Kafka clients (OAUTHBEARER), renewed before they expire while a client uses them.
 //!
 //! librdkafka asks for a token on the polling thread, which must not wait; so a task keeps one ready. Invariants: one task for
 //! each set of credentials, however many clients use them; while no new token can be had, clients get the last one until it
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// How long a token that no client uses is still renewed: clients are replaced from time to time.
 const KEEP: Duration = Duration::from_mins(2);
-/// Waits before asking again after a failure.
+/// The first and the longest wait before asking again after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
@@ -48,7 +48,7 @@ impl KafkaTokens {
         Self { http, guard, kept: Mutex::default() }
     }
 
-    /// What a Kafka client may connect to.
+    /// Which addresses a Kafka client may connect to.
     pub fn guard(&self) -> &'static Guard {
         self.guard
     }

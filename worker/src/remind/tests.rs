@@ -223,7 +223,7 @@ async fn a_refusal_that_time_does_not_heal_fails_at_once() {
     assert!(error.to_string().contains("403"), "{error}");
 }
 
-/// Of a stand-up in 10 minutes.
+/// The text of a reminder of a stand-up in 10 minutes.
 fn said(change: impl FnOnce(&mut SchedulePlan)) -> String {
     let mut plan = plan("2026-11-23T10:00:00", "FREQ=DAILY", Policy::All);
     let PlanBody::Schedule(schedule) = &mut plan.body else { panic!("a schedule") };

@@ -61,7 +61,7 @@ const FORMS: [Form; 10] = [
     ("in HTML", html),
 ];
 
-/// No four characters of it in a row, in any case.
+/// Whether `shown` has no four characters in a row of `secret`, in upper or lower case.
 fn shows_nothing_of(shown: &str, secret: &str) -> bool {
     let (shown, secret) = (shown.to_ascii_lowercase(), secret.to_ascii_lowercase());
     let letters: Vec<char> = secret.chars().collect();

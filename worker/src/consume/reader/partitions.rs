@@ -1,4 +1,4 @@
-//! Which partitions are read, and from where.
+//! Decides which partitions are read, and from where.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

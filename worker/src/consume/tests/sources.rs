@@ -19,7 +19,7 @@ async fn records_of_every_codec_are_read() {
             .set("compression.type", codec)
             .create()
             .unwrap();
-        // librdkafka leaves a batch as it is that would not get smaller.
+        // librdkafka does not compress a batch that would not get smaller.
         let value = format!("{{\"level\":\"ERROR\",\"pad\":\"{}\"}}", codec.repeat(1_000));
         let record = FutureRecord::<[u8], str>::to("logs").partition(0).payload(&value);
         let offset = producer.send(record, PATIENCE).await.unwrap().offset;
@@ -29,7 +29,7 @@ async fn records_of_every_codec_are_read() {
     bench.each_once(codecs.len());
 }
 
-/// Lets the mock cluster remove records that were not read yet, and says what is told of them.
+/// Lets the mock cluster remove unread records; returns the problem that the consumer reports.
 async fn removed(start_from: StartFrom) -> (Bench, String) {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();

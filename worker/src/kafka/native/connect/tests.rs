@@ -72,8 +72,8 @@ async fn connects(guard: Guard, host: &str, made: ClientKind) -> (bool, String) 
     let name = format!("{made:?}-to-{port}");
     let asked = name.clone();
     let said = tokio::task::spawn_blocking(move || ask(&access, made, &asked)).await.unwrap();
-    // Whoever connected waits in the queue of the listener, and has said its name. Clients of other tests may look for a broker
-    // that had this port before.
+    // Clients that connected wait in the listener's queue and have sent their name. A client of another test may look for a
+    // broker that had this port before.
     let waiting = std::iter::from_fn(|| listener.accept().ok());
     let mut names = waiting.map(|(mut stream, _)| {
         stream.set_nonblocking(true).unwrap();
