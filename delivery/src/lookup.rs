@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_serves_all_who_wait_and_a_failure_too() {
+    async fn an_answer_or_failure_serves_all_waiting_callers() {
         let lookup = Lookup::new(Guard::allowing_loopback_in_tests(false));
         let found = lookup.addresses("localhost", 7).await.unwrap();
         assert!(found.iter().all(|address| address.port() == 7 && address.ip().is_loopback()));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_the_allowed_ones_are_left() {
+    fn only_allowed_addresses_are_returned() {
         let (inside, outside): (IpAddr, IpAddr) = ("127.0.0.1".parse().unwrap(), "1.1.1.1".parse().unwrap());
         let guard = Guard::new(false);
         assert_eq!(allowed(guard, &[inside, outside]).unwrap(), [outside]);

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_stops_coming_round_is_stuck_until_it_does() {
+    fn a_loop_without_a_beat_is_stuck_until_its_next_one() {
         let health = Health::new(Registry::default());
         let beat = health.watch("loop", Duration::ZERO);
         while health.stuck().is_empty() {

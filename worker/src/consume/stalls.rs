@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_move_while_there_is_more_stands_still() {
+    fn a_partition_with_unread_records_that_does_not_move_stalls() {
         let (begun, mut stalls) = (Instant::now(), StallDetector::new(Duration::from_secs(10)));
         let mut seen = |second, partitions: &[(i32, i64, i64)]| {
             let now = begun + Duration::from_secs(second);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_client_that_does_not_help_is_given_longer_and_after_one_that_did_it_begins_anew() {
+    fn the_timeout_doubles_while_new_clients_stall_and_is_reset_after_one_that_did_not() {
         let (mut now, mut timeout) = (Instant::now(), StallTimeout::default());
         let mut waits = Vec::new();
         for _ in 0..8 {

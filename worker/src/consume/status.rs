@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_does_not_come_round_is_a_problem_of_each_rule_until_it_does() {
+    fn a_stuck_reader_is_a_problem_of_each_rule_until_it_goes_on() {
         let (status, rules) = (ConsumerStatus::default(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
         status.change(|inner| inner.readers = rules.map(|uid| (uid, BTreeSet::new())).into());
         status.set_stuck(true);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_known_once_the_hub_has_as_many_partitions_of_the_same_one() {
+    fn a_topic_is_known_once_the_hub_has_all_partitions_of_the_same_id() {
         let mut survey = PartitionSurvey::default();
         let opened = OpenedTopic { id: "1".to_owned(), partitions: vec![(0, 0, 0); 2] };
         survey.add_opened(&BTreeMap::from([
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_the_first_answer_and_after_the_ledger_was_elsewhere() {
+    fn no_topic_is_known_before_the_first_answer_or_after_the_survey_was_forgotten() {
         let mut survey = PartitionSurvey::default();
         let topics = || vec!["a".to_owned()];
         assert_eq!(survey.for_commit().of(&topics()), None);

@@ -375,7 +375,7 @@ async fn a_missing_key_is_reported_by_name_and_heals_by_itself() {
 }
 
 #[tokio::test]
-async fn what_lacks_a_key_is_no_attempt_is_not_asked_for_again_and_goes_out_once_the_key_is_there() {
+async fn a_delivery_without_its_key_counts_no_attempt_and_goes_out_once_the_key_is_there() {
     let (url, ..) = receiver(Duration::ZERO).await;
     let hub = Hub::start(3, entry(&url, 1_000)).await;
     let worker = worker(&hub, FEW, None);

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_content_is_another_fingerprint_and_the_same_is_the_same() {
+    async fn the_fingerprint_changes_only_with_the_content() {
         let mounted = Mounted::new();
         let first = mounted.read().await.unwrap();
         assert_eq!(mounted.read().await.unwrap().fingerprint(), first.fingerprint());

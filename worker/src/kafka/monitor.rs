@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fault_is_told_without_what_varies_until_a_broker_answers() {
+    fn a_fault_is_kept_without_varying_parts_until_a_broker_answers() {
         let monitor = ClientMonitor::default();
         assert_eq!(monitor.worst_fault(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
         assert!(monitor.worst_fault(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_connected_to_is_told_in_one_text_whatever_it_is() {
+    fn every_cause_of_a_failed_connection_has_the_same_text() {
         use RDKafkaErrorCode::{BrokerTransportFailure, SSL};
         for (code, text) in [
             (BrokerTransportFailure, "Failed to connect to broker at 127.0.0.1:1: Permission denied"),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_repeats_what_it_was_shown_is_told_without() {
+    fn credentials_that_a_broker_repeats_are_masked() {
         let mut mask = Mask::default();
         for secret in ["CANARY-user", "CANARY\"key12"] {
             mask.hide(secret);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_must_mend_is_told_before_what_may_pass_by_itself() {
+    fn a_fault_that_a_person_must_mend_is_told_before_one_that_may_pass_by_itself() {
         let monitor = ClientMonitor::default();
         monitor.note_error(
             RDKafkaErrorCode::Authentication,

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_renewed_in_time_and_kept_while_the_endpoint_is_down_until_it_expires() {
+    async fn a_token_is_renewed_in_time_and_kept_until_it_expires_while_the_endpoint_is_down() {
         let endpoint = Endpoint::new().await;
         endpoint.answers(granted("one", 2)).await;
         let token = endpoint.get("a").await.unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_refused_is_told_why_and_asks_no_more_often_than_the_wait() {
+    async fn a_refusal_is_told_and_the_endpoint_is_not_asked_again_before_the_wait_is_over() {
         let endpoint = Endpoint::new().await;
         let refused = json!({"error": "invalid_client"});
         endpoint.answers(ResponseTemplate::new(401).set_body_json(refused)).await;

@@ -70,7 +70,7 @@ async fn after_a_removal_reading_goes_on_where_start_from_says() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it_is() {
+async fn a_missing_password_is_named_and_reading_starts_when_it_is_there() {
     let mounted = tempfile::tempdir().unwrap();
     let mut bench = Bench::start().await;
     bench.plan_with(&[(EACH, ERRORS)], |source, _| {
@@ -101,7 +101,7 @@ async fn a_password_that_is_not_there_is_named_and_the_brokers_are_asked_when_it
 }
 
 #[tokio::test]
-async fn a_group_that_the_user_may_not_be_in_is_told_until_it_may() {
+async fn a_group_that_the_user_may_not_join_is_reported_until_it_may() {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 200];

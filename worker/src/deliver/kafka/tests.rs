@@ -89,7 +89,7 @@ async fn answered_with(codes: &[RDKafkaRespErr]) {
 }
 
 #[tokio::test]
-async fn whatever_the_broker_answers_what_is_said_of_a_message_is_so() {
+async fn whatever_the_broker_answers_the_outcome_is_true() {
     let codes = mock::errors();
     futures::future::join_all(codes.chunks(12).map(answered_with)).await;
 }
