@@ -27,7 +27,7 @@ use crate::kafka::{DeadLetterRecord, GroupConsumer};
 /// Above this many bytes of uncommitted records the reader commits at once, and takes no more while a commit is in flight.
 /// Counted about as the commit writes them: an eighth of what the hub takes in one request, since they may take fifty times
 /// as much memory there.
-pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
+pub const MAX_UNCOMMITTED: usize = protocol::weight::MAX_BODY / 8;
 /// The same for the number of counts and records of one partition: the hub takes twice as many in one entry.
 const MAX_ITEMS: usize = 500;
 /// Matches wait at most this long for a commit, unless one of them is a notification: that is committed at once.
@@ -36,12 +36,12 @@ const COUNTS_WAIT: Duration = Duration::from_millis(200);
 const OFFSETS_WAIT: Duration = Duration::from_secs(1);
 /// How long the last commit may take: of revoked partitions, and when the reader stops; and how long leaving the group may
 /// take.
-const TAKEN_WAIT: Duration = Duration::from_secs(3);
+const REVOKED_WAIT: Duration = Duration::from_secs(3);
 const STOP_WAIT: Duration = Duration::from_secs(4);
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
 /// How often the reader asks for partitions and ends: while alerts may change by time alone, and otherwise.
-const LOOK_HOT: Duration = Duration::from_secs(1);
-const LOOK_COLD: Duration = Duration::from_secs(5);
+const SURVEY_HOT: Duration = Duration::from_secs(1);
+const SURVEY_IDLE: Duration = Duration::from_secs(5);
 /// How often offsets are committed to the consumer group.
 const GROUP_EVERY: Duration = Duration::from_secs(5);
 
@@ -152,7 +152,7 @@ impl SourceReader {
             ask_after: now,
             awaiting_survey: false,
             // The first survey is asked for at once.
-            last_survey: now.checked_sub(LOOK_COLD).unwrap_or(now),
+            last_survey: now.checked_sub(SURVEY_IDLE).unwrap_or(now),
             last_activity_ms: 0,
             untold: BTreeMap::new(),
             group_told: now,
@@ -248,7 +248,7 @@ impl SourceReader {
         }
         let holds = self.tracker.holds_records();
         let age = self.due.since.filter(|_| holds).map_or(Duration::ZERO, |since| since.elapsed());
-        let full = self.due.full || self.due.weight >= MAX_HELD;
+        let full = self.due.full || self.due.weight >= MAX_UNCOMMITTED;
         let due = full
             || (holds && self.due.urgent)
             || (holds && self.due.matched && age >= COUNTS_WAIT)
@@ -262,7 +262,7 @@ impl SourceReader {
         } else if due {
             self.commit(self.announce_plan);
         }
-        if !self.due.full && self.due.weight < MAX_HELD {
+        if !self.due.full && self.due.weight < MAX_UNCOMMITTED {
             self.pause(false);
         }
     }

@@ -25,16 +25,25 @@ pub struct ConsumerStatus {
 
 #[derive(Default)]
 struct Inner {
+    /// Plan revision of each rule that runs.
     running: BTreeMap<Uuid, Digest>,
+    /// The topics of each rule, running or not.
     readers: BTreeMap<Uuid, BTreeSet<String>>,
+    /// Rules that do not compile.
     invalid: BTreeMap<Uuid, ObjectProblem>,
+    /// The topics that are read.
     topics: Vec<String>,
+    /// The partitions that are read, with the ids of their topics.
     owned: BTreeMap<(String, i32), String>,
+    /// Why the credentials can't be used.
     credentials: Option<ObjectProblem>,
+    /// Why no broker can be used.
     broker: Option<ObjectProblem>,
+    /// The broker does not let the user be in the consumer group.
     not_in_group: bool,
     /// The reader has not finished a round for over a minute.
     stuck: bool,
+    /// Why topics can't be read.
     missing: BTreeMap<String, ObjectProblem>,
     removed: BTreeMap<(String, i32), RemovedRecords>,
     unkept: BTreeMap<String, UnkeptDeadLetters>,

@@ -615,13 +615,13 @@ async fn while_the_hub_is_down_records_over_the_bound_wait_in_the_topic_and_are_
     }
     let health = bench.running[0].0.health.clone();
     let begun = Instant::now();
-    while held(&health) < reader::MAX_HELD {
+    while held(&health) < reader::MAX_UNCOMMITTED {
         assert!(begun.elapsed() < PATIENCE, "{}", held(&health));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bench.hub.ledger().mode = Mode::Up;
     bench.until_read(17).await;
-    assert!(held(&health) < 2 * reader::MAX_HELD);
+    assert!(held(&health) < 2 * reader::MAX_UNCOMMITTED);
     let ledger = bench.hub.ledger();
     assert_eq!(ledger.dead_letters.len(), 16);
     assert_eq!(ledger.topics["logs"].1, [5, 4, 4, 4]);

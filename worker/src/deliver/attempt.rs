@@ -72,12 +72,12 @@ pub(super) async fn make_attempt(
     drop(permits.claimed);
 }
 
-/// Runs an attempt. Releases its slot at its end, or after `patience` if it takes longer.
-async fn release_when_slow<S>(slot: S, patience: Duration, work: impl Future<Output = Outcome>) -> Outcome {
+/// Runs an attempt. Releases its slot at its end, or after `slow_after` if it takes longer.
+async fn release_when_slow<S>(slot: S, slow_after: Duration, work: impl Future<Output = Outcome>) -> Outcome {
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
-        () = tokio::time::sleep(patience) => drop(slot),
+        () = tokio::time::sleep(slow_after) => drop(slot),
     }
     work.await
 }

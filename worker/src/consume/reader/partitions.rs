@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{LOOK_COLD, LOOK_HOT, SourceReader, TAKEN_WAIT};
+use super::{REVOKED_WAIT, SURVEY_HOT, SURVEY_IDLE, SourceReader};
 use crate::consume::events::{OpenedTopic, SurveyAnswer, SurveyRequest, now_ms};
 use crate::consume::offsets::PartitionKey;
 use crate::kafka::{PartitionEnds, Rebalance};
 
 /// How soon the reader asks for the ends after a position was out of range.
-const LOOK_LOST: Duration = Duration::from_millis(200);
+const SURVEY_AFTER_LOSS: Duration = Duration::from_millis(200);
 /// How soon the reader asks for missing positions again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -24,20 +24,20 @@ impl SourceReader {
         for rebalance in self.consumer.rebalances() {
             self.metrics.rebalances.inc();
             let done = match rebalance {
-                Rebalance::Assigned(given) => {
+                Rebalance::Assigned(assigned) => {
                     self.status.set_group_allowed(true);
-                    tracing::info!(partitions = given.len(), "given");
-                    self.wanted.extend(given.iter().map(key));
+                    tracing::info!(partitions = assigned.len(), "given");
+                    self.wanted.extend(assigned.iter().map(key));
                     self.ask_after = Instant::now();
                     self.consumer.acknowledge()
                 }
-                Rebalance::Revoked(taken) => {
-                    tracing::info!(partitions = taken.len(), "taken");
-                    let keys: Vec<PartitionKey> = taken.iter().map(key).collect();
+                Rebalance::Revoked(revoked) => {
+                    tracing::info!(partitions = revoked.len(), "taken");
+                    let keys: Vec<PartitionKey> = revoked.iter().map(key).collect();
                     for key in &keys {
                         self.wanted.remove(key);
                     }
-                    self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&keys));
+                    self.commit_and_wait(Instant::now() + REVOKED_WAIT, Some(&keys));
                     for key in &keys {
                         self.wanted.remove(key);
                         self.tracker.close(key);
@@ -45,7 +45,7 @@ impl SourceReader {
                     }
                     self.update_weight();
                     self.publish_partitions();
-                    self.consumer.release(&taken)
+                    self.consumer.release(&revoked)
                 }
             };
             if let Err(error) = done {
@@ -72,9 +72,9 @@ impl SourceReader {
             let _ = self.requests.positions.send(topics);
         }
         let hot = now_ms() - self.last_activity_ms < plan.horizon_ms;
-        let every = if hot { LOOK_HOT } else { LOOK_COLD };
+        let every = if hot { SURVEY_HOT } else { SURVEY_IDLE };
         if !self.awaiting_survey
-            && (self.last_survey.elapsed() >= if self.offset_lost { LOOK_LOST } else { every })
+            && (self.last_survey.elapsed() >= if self.offset_lost { SURVEY_AFTER_LOSS } else { every })
         {
             let partitions: Vec<(String, i32)> =
                 self.tracker.partitions().map(|(key, _)| (key.topic.to_string(), key.partition)).collect();
@@ -212,7 +212,7 @@ impl SourceReader {
             return;
         }
         // What is uncommitted is of the deleted topic: it counts as well.
-        self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&other));
+        self.commit_and_wait(Instant::now() + REVOKED_WAIT, Some(&other));
         for key in other {
             tracing::warn!(%key, "the topic was made again; reading the new one");
             self.wait_for_position(key);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use alerting::record::{Header, RawRecord, clock};
 
-use super::{MAX_HELD, PartitionBuffer, SourceReader};
+use super::{MAX_UNCOMMITTED, PartitionBuffer, SourceReader};
 use crate::consume::events::now_ms;
 use crate::consume::metrics::ByResult;
 use crate::consume::offsets::{OffsetTracker, TrackedPartition};
@@ -67,7 +67,7 @@ impl SourceReader {
                             progress.record(at, is_brokers.then_some(time));
                         }
                         // An entry can't be split: it must not grow far beyond this.
-                        round.full |= buffer.fold.items() >= items || buffer.weight() >= MAX_HELD;
+                        round.full |= buffer.fold.items() >= items || buffer.weight() >= MAX_UNCOMMITTED;
                     }
                 }
                 Fetched::End(topic, partition, offset) => {
@@ -82,7 +82,7 @@ impl SourceReader {
                     notices.push(consumer.notice_of(code, &why));
                 }
             }
-            let full = round.full || (round.dead_letters && weight(tracker) >= MAX_HELD);
+            let full = round.full || (round.dead_letters && weight(tracker) >= MAX_UNCOMMITTED);
             if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {
                 return ControlFlow::Break(());
             }
