@@ -41,7 +41,7 @@ pub(crate) async fn moved(
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
         let progress = read.flat_map(|topic| topic.partitions.values()).map(|partition| partition.progress);
         let Some(surveyed) = rule.surveyed else { continue };
-        if let Some(to) = params.moved(rule.decided, progress, surveyed) {
+        if let Some(to) = params.next_decided_to(rule.decided, progress, surveyed) {
             rule.numbers.decided = Some(to);
             moved.insert(*uid);
         }
@@ -122,7 +122,7 @@ fn tell(
     let mut kept = group.sample.clone();
     for (place, (decision, window)) in group.step.decisions.iter().zip(shown).enumerate() {
         let own = decision.own_sample().map(serde_json::to_string).transpose()?;
-        group.sample = decision.speaks_of(own, window.last, group.sample.take());
+        group.sample = decision.shown_record(own, window.last, group.sample.take());
         if let Some(speaks) = Rule::of(&rule.object).filter(|_| decision.notify) {
             let id = speaks.alert_id(&group.labels, decision);
             let Window { first, top, .. } = window;
