@@ -92,7 +92,7 @@ impl App {
     /// Makes sure that what is read was recorded for the namespace that there is now, not for one of that name before.
     async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<(), Refusal> {
         let Some(made) = self.auth.reads_in(headers, ns).await? else { return Ok(()) };
-        self.faults.wrote(self.ledger.namespace_is(ns, made, clock::now()).await)
+        self.faults.wrote(self.ledger.register_namespace(ns, made, clock::now()).await)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::Millis;
-use ledger::{Error, Topic};
+use ledger::{Error, Signal};
 use protocol::messages::{ObjectProblem, StatusBody};
 use tokio_util::task::TaskTracker;
 
@@ -106,7 +106,7 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     ));
     tasks.spawn(every(
         run("decide", seconds(5)),
-        |app, _| async move { app.ledger.decide(clock::now()).await },
+        |app, _| async move { app.ledger.resume_deciding(clock::now()).await },
         settings.clone(),
     ));
     tasks.spawn(every(run("chores", seconds(1)), chores, settings.clone()));
@@ -155,7 +155,8 @@ where
 async fn abandoned(app: &App) -> Result<(), Error> {
     let mut result = Ok(());
     for (ns, pool, there) in app.sessions.looks(Instant::now()) {
-        let ended = app.ledger.abandoned(&ns, pool, there, clock::now(), app.chance.next()).await;
+        let ended =
+            app.ledger.end_abandoned_attempts(&ns, pool, there, clock::now(), app.chance.next()).await;
         match ended {
             Ok(0) => continue,
             Ok(attempts) => {
@@ -175,7 +176,7 @@ async fn chores(app: App, _: Settings) -> Result<(), Error> {
         let last = Arc::clone(&last);
         async move {
             let after = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let done = app.ledger.chore(&after, clock::now()).await?;
+            let done = app.ledger.run_chore(&after, clock::now()).await?;
             let more = done.is_some();
             *last.lock().unwrap_or_else(PoisonError::into_inner) = done.unwrap_or_default();
             Ok(more)
@@ -211,8 +212,8 @@ async fn measure(app: App, settings: Settings) -> Result<(), Error> {
         app.metrics.volume_free_bytes.set(bytes(volume.f_bavail));
     }
     app.metrics.database_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    let counts = app.ledger.counts().await;
-    app.metrics.set_ledger(app.ledger.metrics(), counts.as_ref().ok().cloned(), clock::now());
+    let counts = app.ledger.totals().await;
+    app.metrics.set_ledger(app.ledger.writer_metrics(), counts.as_ref().ok().cloned(), clock::now());
     match counts {
         // A read, which says nothing of the storage as a whole: it is counted, and the numbers stay as they were.
         Err(error) if error != Error::Closed => drop(app.faults.read::<()>(Err(error))),
@@ -246,7 +247,7 @@ async fn publish(mut runs: Runs) {
     if let Err(error) = restore(&app).await {
         tracing::warn!(%error, "which templates failed before the start is not known");
     }
-    let mut changed = app.ledger.watch(&Topic::Statuses);
+    let mut changed = app.ledger.watch(&Signal::Statuses);
     loop {
         changed.borrow_and_update();
         let (mut view, instances) = app.reports.view(Instant::now());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::DropReason;
 use jiff::Timestamp;
-use ledger::{Counts, WriterMetrics};
+use ledger::{Totals, WriterMetrics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -218,7 +218,7 @@ impl Metrics {
     }
 
     /// Takes what the ledger says of itself, for the next scrapes.
-    pub(crate) fn set_ledger(&self, writer: WriterMetrics, counts: Option<Counts>, now: Timestamp) {
+    pub(crate) fn set_ledger(&self, writer: WriterMetrics, counts: Option<Totals>, now: Timestamp) {
         let mut seen = self.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = counts.unwrap_or_else(|| std::mem::take(&mut seen.counts));
         *seen = Seen { writer, counts, now };
@@ -238,7 +238,7 @@ pub(crate) const STORAGE: [&str; 3] = ["StorageFull", "Corrupt", "Storage"];
 #[derive(Debug)]
 struct Seen {
     writer: WriterMetrics,
-    counts: Counts,
+    counts: Totals,
     now: Timestamp,
 }
 
@@ -253,7 +253,7 @@ struct LedgerCollector {
 impl LedgerCollector {
     fn new(namespaces: usize) -> Self {
         let seen =
-            Seen { writer: WriterMetrics::default(), counts: Counts::default(), now: Timestamp::UNIX_EPOCH };
+            Seen { writer: WriterMetrics::default(), counts: Totals::default(), now: Timestamp::UNIX_EPOCH };
         Self { seen: Mutex::new(seen), namespaces }
     }
 }
@@ -435,7 +435,7 @@ mod tests {
         let text = |namespaces: &[&str]| {
             let metrics = Metrics::of(2);
             let by_namespace = namespaces.iter().map(|name| ((*name).to_owned(), (7, 2))).collect();
-            let counts = Counts { by_namespace, ..Counts::default() };
+            let counts = Totals { by_namespace, ..Totals::default() };
             metrics.set_ledger(WriterMetrics::default(), Some(counts), Timestamp::UNIX_EPOCH);
             metrics.text().expect("text")
         };

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::There;
+use ledger::PresentWorkers;
 use protocol::messages::Pool;
 use uuid::Uuid;
 
@@ -101,7 +101,7 @@ impl Sessions {
     }
 
     /// Where somebody came or went: who is there.
-    pub(crate) fn looks(&self, at: Instant) -> Vec<(String, Pool, There)> {
+    pub(crate) fn looks(&self, at: Instant) -> Vec<(String, Pool, PresentWorkers)> {
         let all_heard = at.saturating_duration_since(self.began) >= SILENT;
         let mut looks = Vec::new();
         self.lock().retain(|(ns, pool), space| {
@@ -114,7 +114,11 @@ impl Sessions {
             if news && (1..=MOST).contains(&space.sessions.len()) {
                 let sessions = space.sessions.keys().copied().collect();
                 let instances = space.sessions.values().map(|session| session.instance.clone()).collect();
-                looks.push((ns.clone(), *pool, There { sessions, instances, others_are_gone: all_heard }));
+                looks.push((
+                    ns.clone(),
+                    *pool,
+                    PresentWorkers { sessions, instances, others_are_gone: all_heard },
+                ));
             }
             !space.sessions.is_empty()
         });

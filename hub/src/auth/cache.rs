@@ -9,7 +9,7 @@ use std::hash::Hash as Key;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::Made;
+use ledger::NamespaceIdentity;
 use lru::LruCache;
 
 use super::review::Identity;
@@ -57,7 +57,7 @@ struct Maps {
     known: LruCache<Hash, Fresh<Arc<Known>>>,
     unknown: LruCache<Hash, Fresh<()>>,
     access: LruCache<Access, Fresh<bool>>,
-    namespaces: LruCache<Access, Fresh<Option<Made>>>,
+    namespaces: LruCache<Access, Fresh<Option<NamespaceIdentity>>>,
 }
 
 pub(super) struct Answers {
@@ -132,11 +132,11 @@ impl Answers {
 
     /// Which namespace a holder reads in, as of the question what they may there. One who came later asked later.
     #[allow(clippy::option_option, reason = "not known, known not to be there, known")]
-    pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<Made>> {
+    pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<NamespaceIdentity>> {
         self.lock().namespaces.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
     }
 
-    pub(super) fn keep_namespace(&self, key: Access, answer: Option<Made>, at: Instant) {
+    pub(super) fn keep_namespace(&self, key: Access, answer: Option<NamespaceIdentity>, at: Instant) {
         let until = at + if answer.is_some() { ACCESS_FOR } else { DENIED_FOR };
         insert(&mut self.lock().namespaces, key, Fresh { answer, until }, MOST_ACCESS);
     }

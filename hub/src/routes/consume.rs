@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use ledger::Topic;
+use ledger::Signal;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, PlanQuery, Positions, PositionsRequest};
 
 use crate::clock;
@@ -20,7 +20,7 @@ pub(super) async fn plan(
     Asked(query): Asked<PlanQuery>,
 ) -> Result<Response, Refusal> {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Plans(ns.clone()));
+    let mut changed = app.ledger.watch(&Signal::Plans(ns.clone()));
     loop {
         changed.borrow_and_update();
         let Some(plan) = app.ledger.source_plan(&ns, &source) else {

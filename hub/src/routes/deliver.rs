@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::Timestamp;
-use ledger::{Handed, Topic};
+use ledger::{RawClaimed, Signal};
 use protocol::messages::{Alive, ClaimRequest, Claimed, Outcomes, PlanQuery};
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ pub(super) async fn plan(
     Asked(query): Asked<PlanQuery>,
 ) -> Response {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Plans(ns.clone()));
+    let mut changed = app.ledger.watch(&Signal::Plans(ns.clone()));
     loop {
         changed.borrow_and_update();
         let plan = app.ledger.channels_plan(&ns);
@@ -50,7 +50,7 @@ pub(super) async fn claim(
     State(app): State<App>,
     Path(ns): Path<String>,
     sent: Sent<ClaimRequest>,
-) -> Result<Json<Handed>, Refusal> {
+) -> Result<Json<RawClaimed>, Refusal> {
     let request = sent.value;
     if !(1..=MOST_TASKS).contains(&request.max) {
         return Err(Refusal::invalid(format!("max must be 1 to {MOST_TASKS}")));
@@ -58,7 +58,7 @@ pub(super) async fn claim(
     let session = request.session;
     let _there = session.map(|session| app.sessions.claims(&ns, request.pool, &request.instance, session));
     let wait = Wait::new(request.wait_ms, LONGEST_CLAIM, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Work(ns.clone(), request.pool));
+    let mut changed = app.ledger.watch(&Signal::Work(ns.clone(), request.pool));
     let mut pause = PAUSES.0;
     loop {
         changed.borrow_and_update();
@@ -111,7 +111,7 @@ pub(super) async fn outcomes(
     let outcomes = sent.value.outcomes;
     let start = std::time::Instant::now();
     let chances = outcomes.iter().cloned().map(|outcome| (outcome, app.chance.next())).collect();
-    let result = app.ledger.outcomes(&ns, chances, clock::now()).await;
+    let result = app.ledger.record_outcomes(&ns, chances, clock::now()).await;
     app.metrics.call_seconds.get_or_create(&KindLabel { kind: "outcomes" }).observe(seconds_since(start));
     app.faults.wrote(result)?;
     app.attempts.ended(&outcomes, &app.metrics, std::time::Instant::now());

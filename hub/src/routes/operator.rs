@@ -8,7 +8,7 @@ use axum::extract::State;
 use domain::Plan;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
-use ledger::Topic;
+use ledger::Signal;
 use protocol::messages::{ChannelRequest, Feed, FeedQuery, LiveObjects, PutPlans, Revisions};
 
 use crate::auth::no_namespace;
@@ -33,7 +33,7 @@ pub(super) async fn put_plans(
 /// Finds out of which namespaces new objects are, before anything of them is stored: what was recorded for a namespace of the
 /// same name before is not theirs.
 async fn namespaces(app: &App, plans: &[Plan]) -> Result<(), Refusal> {
-    let new = plans.iter().filter(|plan| !app.ledger.knows(plan.uid));
+    let new = plans.iter().filter(|plan| !app.ledger.has_object(plan.uid));
     let new: BTreeSet<String> = new.map(|plan| plan.namespace.clone()).collect();
     let ask = |ns: String| {
         let app = app.clone();
@@ -44,7 +44,7 @@ async fn namespaces(app: &App, plans: &[Plan]) -> Result<(), Refusal> {
         // Without an answer nothing new is taken: what is not known here could be another tenant's.
         let made = answer.map_err(|error| no_namespace(&error))?;
         if let Some(made) = made {
-            app.faults.wrote(app.ledger.namespace_is(&ns, made, clock::now()).await)?;
+            app.faults.wrote(app.ledger.register_namespace(&ns, made, clock::now()).await)?;
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ pub(super) async fn feed(
     Asked(query): Asked<FeedQuery>,
 ) -> Result<Json<Feed>, Refusal> {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Statuses);
+    let mut changed = app.ledger.watch(&Signal::Statuses);
     loop {
         changed.borrow_and_update();
         app.faults.failing()?;
@@ -84,6 +84,6 @@ pub(super) async fn request(
     State(app): State<App>,
     sent: Sent<ChannelRequest>,
 ) -> Result<StatusCode, Refusal> {
-    app.faults.wrote(app.ledger.request(sent.value, clock::now()).await)?;
+    app.faults.wrote(app.ledger.handle_request(sent.value, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
 }

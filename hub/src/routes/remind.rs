@@ -14,7 +14,7 @@ pub(super) async fn schedule(
     State(app): State<App>,
     Path((ns, schedule)): Path<(String, String)>,
 ) -> Result<Json<ReminderState>, Refusal> {
-    let state = app.faults.read(app.ledger.schedule(&ns, uid(&schedule)?).await)?;
+    let state = app.faults.read(app.ledger.reminder_state(&ns, uid(&schedule)?).await)?;
     state.map(Json).ok_or_else(|| Refusal::not_found("this namespace has no such schedule"))
 }
 
@@ -24,7 +24,7 @@ pub(super) async fn reminders(
     sent: Sent<Reminders>,
 ) -> Result<StatusCode, Refusal> {
     let Reminders { skipped, clock, .. } = sent.value;
-    let recorded = app.ledger.reminders(&ns, uid(&schedule)?, sent.value, clock::now()).await;
+    let recorded = app.ledger.record_reminders(&ns, uid(&schedule)?, sent.value, clock::now()).await;
     if let Some(made) = app.faults.wrote(recorded)? {
         app.metrics.reminded(made, skipped, clock);
     }

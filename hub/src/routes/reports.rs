@@ -39,7 +39,7 @@ async fn objects(app: &App, ns: &str, report: &Report) -> Result<BTreeSet<Uuid>,
             || source.as_ref().is_some_and(|source| source.rules.contains_key(uid))
     });
     for uid in others.into_iter().take(SCHEDULES) {
-        if app.faults.read(app.ledger.schedule(ns, uid).await)?.is_some() {
+        if app.faults.read(app.ledger.reminder_state(ns, uid).await)?.is_some() {
             ours.insert(uid);
         }
     }

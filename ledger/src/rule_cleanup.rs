@@ -9,19 +9,19 @@ use alerting::alert_data::ShownRecords;
 use alerting::decide::GroupState;
 use domain::{Digest, Sample};
 use jiff::Timestamp;
-use sqlx::{query, query_as};
 
 use crate::Error;
 use crate::catalog::Object;
-use crate::live::STEP_BYTES;
-use crate::notify::{Draft, targets};
-use crate::rules::{Rule, remove};
-use crate::texts::{Ask, Left, Of, Ready, Told};
+use crate::engine::query;
+use crate::notify::{NotificationDraft, count_deliveries};
+use crate::rule_updates::STEP_BYTES;
+use crate::rules::{RuleRef, remove_groups};
+use crate::texts::{DecidedAlert, Remaining, RenderedTexts, TextRequest, TextSubject};
 use crate::writer::Tx;
 
 /// A group that leaves.
 #[derive(sqlx::FromRow)]
-struct Group {
+struct LeavingGroup {
     g: i64,
     labels: String,
     state: String,
@@ -30,38 +30,38 @@ struct Group {
 }
 
 /// One step of forgetting what rules left behind: first open alerts are closed, then the rest goes.
-pub(crate) async fn leave(
+pub(crate) async fn clean_up_step(
     tx: &mut Tx,
     namespace: &str,
-    texts: &Ready,
-    drafts: &mut Vec<Draft>,
+    texts: &RenderedTexts,
+    drafts: &mut Vec<NotificationDraft>,
     now: Timestamp,
-) -> Result<Left, Error> {
-    let first: Option<(i64, String, Option<String>, i64)> = query_as(
-        "SELECT r, uid, state, since FROM leaving WHERE namespace = ?1 ORDER BY state IS NULL, r LIMIT 1",
+) -> Result<Remaining, Error> {
+    let first: Option<(i64, String, Option<String>, i64)> = query(
+        "SELECT r, uid, state, since FROM leaving WHERE namespace = $1 ORDER BY state IS NULL, r LIMIT 1",
     )
     .bind(namespace)
     .fetch_optional(&mut tx.conn)
     .await?;
-    let Some((row, uid, state, since)) = first else { return Ok(Left::default()) };
-    let mut left = Left { more: true, ..Left::default() };
+    let Some((row, uid, state, since)) = first else { return Ok(Remaining::default()) };
+    let mut left = Remaining { more: true, ..Remaining::default() };
     let object = tx.catalog.get(crate::sql::uuid(&uid)?).filter(|object| object.absent.is_none()).cloned();
     let state: Option<Digest> = state.map(|state| serde_json::from_str(&state)).transpose()?;
-    let groups: Vec<Group> = query_as(if state.is_some() {
-        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = ?1 AND firing IS NOT NULL \
-         ORDER BY firing, g LIMIT ?2"
+    let groups: Vec<LeavingGroup> = query(if state.is_some() {
+        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = $1 AND firing IS NOT NULL \
+         ORDER BY firing, g LIMIT $2"
     } else {
-        "SELECT g, labels, '' AS state, NULL AS sample, bytes FROM groups WHERE r = ?1 LIMIT ?2"
+        "SELECT g, labels, '' AS state, NULL AS sample, bytes FROM groups WHERE r = $1 LIMIT $2"
     })
     .bind(row)
-    .bind(tx.options.step.max(1) as i64)
+    .bind(tx.options.groups_per_step.max(1) as i64)
     .fetch_all(&mut tx.conn)
     .await?;
     if groups.is_empty() {
         // Of the ones whose alerts were closed the others follow; after those the row goes.
         let sql = match state {
-            Some(_) => "UPDATE leaving SET state = NULL WHERE r = ?1",
-            None => "DELETE FROM leaving WHERE r = ?1",
+            Some(_) => "UPDATE leaving SET state = NULL WHERE r = $1",
+            None => "DELETE FROM leaving WHERE r = $1",
         };
         query(sql).bind(row).execute(&mut tx.conn).await?;
         return Ok(left);
@@ -73,24 +73,24 @@ pub(crate) async fn leave(
         }
         let (g, size) = (group.g, group.bytes);
         let closed = match (&state, &object) {
-            (Some(state), Some(object)) => close(group, (object, state, since), texts, now)?,
-            _ => Closed::Silently,
+            (Some(state), Some(object)) => close_alert(group, (object, state, since), texts, now)?,
+            _ => ClosedAlert::Silently,
         };
         match closed {
-            Closed::Waits(ask) => {
-                if left.room() {
-                    left.ask(targets(&tx.catalog, &ask.object), ask);
+            ClosedAlert::Waits(request) => {
+                if left.has_room() {
+                    left.request(count_deliveries(&tx.catalog, &request.object), request);
                 }
                 continue;
             }
-            Closed::Told(draft) => drafts.push(*draft),
-            Closed::Silently => {}
+            ClosedAlert::DecidedAlert(draft) => drafts.push(*draft),
+            ClosedAlert::Silently => {}
         }
         gone.push(g);
         bytes += size;
     }
-    remove(tx, &gone).await?;
-    query("UPDATE leaving SET groups = groups - ?2, bytes = bytes - ?3 WHERE r = ?1")
+    remove_groups(tx, &gone).await?;
+    query("UPDATE leaving SET groups = groups - $2, bytes = bytes - $3 WHERE r = $1")
         .bind(row)
         .bind(gone.len() as i64)
         .bind(bytes)
@@ -100,35 +100,35 @@ pub(crate) async fn leave(
 }
 
 /// How a group's alert is closed.
-enum Closed {
+enum ClosedAlert {
     Silently,
-    Told(Box<Draft>),
+    DecidedAlert(Box<NotificationDraft>),
     /// Its text is not there yet.
-    Waits(Ask),
+    Waits(TextRequest),
 }
 
 /// Closes the open alert of a group of this rule, which that state decided, since its rule was changed at this instant.
-fn close(
-    Group { labels, state: stored, sample, .. }: Group,
+fn close_alert(
+    LeavingGroup { labels, state: stored, sample, .. }: LeavingGroup,
     (object, state, since): (&Arc<Object>, &Digest, i64),
-    texts: &Ready,
+    texts: &RenderedTexts,
     now: Timestamp,
-) -> Result<Closed, Error> {
+) -> Result<ClosedAlert, Error> {
     let mut closed: GroupState = serde_json::from_str(&stored)?;
-    let (Some(rule), Some(decision)) = (Rule::of(object), closed.close(since)) else {
-        return Ok(Closed::Silently);
+    let (Some(rule), Some(decision)) = (RuleRef::new(object), closed.close(since)) else {
+        return Ok(ClosedAlert::Silently);
     };
     // The episode keeps the id under which it fired.
-    let rule = Rule { state, ..rule };
+    let rule = RuleRef { state, ..rule };
     let id = rule.alert_id(&labels, &decision);
     let Some(rendered) = texts.get(&id).cloned() else {
         let (top, closed) = (BTreeMap::new(), true);
-        let told = Told { labels, decision, first: None, last: sample, top, closed };
-        let (object, of) = (Arc::clone(object), Of::Alert(Box::new(told)));
-        return Ok(Closed::Waits(Ask { id, object, group: None, of }));
+        let told = DecidedAlert { labels, decision, first: None, last: sample, top, closed };
+        let (object, of) = (Arc::clone(object), TextSubject::Alert(Box::new(told)));
+        return Ok(ClosedAlert::Waits(TextRequest { id, object, group: None, of }));
     };
     let group: BTreeMap<String, String> = serde_json::from_str(&labels)?;
     let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
     let shown = (ShownRecords::last_only(sample.as_ref()), Some("RuleChanged"));
-    Ok(Closed::Told(Box::new(rule.alert(rendered, &group, &decision, shown, now)?)))
+    Ok(ClosedAlert::DecidedAlert(Box::new(rule.alert(rendered, &group, &decision, shown, now)?)))
 }

@@ -2,12 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use domain::{AlertData, Digest, DropReason, Millis};
 use jiff::Timestamp;
 use protocol::messages::{ObjectProblem, Pool};
 use uuid::Uuid;
+
+/// Where a ledger is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A file of SQLite; a lock file stands beside it.
+    Sqlite(PathBuf),
+    /// A database of PostgreSQL 15 or newer, by its URL.
+    Postgres(String),
+}
+
+impl From<&Path> for Database {
+    fn from(path: &Path) -> Self {
+        Self::Sqlite(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Database {
+    fn from(path: &PathBuf) -> Self {
+        Self::Sqlite(path.clone())
+    }
+}
 
 /// Settings of a ledger.
 #[derive(Debug, Clone)]
@@ -23,7 +45,7 @@ pub struct Options {
     /// Groups that may be held in a namespace.
     pub max_groups: i64,
     /// Bytes that a namespace's groups may take, with their counts and samples.
-    pub max_state: i64,
+    pub max_state_bytes: i64,
     /// In how many partitions the rules of a namespace may be active, summed up; what a rule is active in is a row.
     pub max_activations: i64,
     /// Partitions that a namespace's sources may have, over all their topics.
@@ -31,9 +53,9 @@ pub struct Options {
     /// Bytes of plans of deleted objects that are kept for the grace in a namespace; over them the longest gone are forgotten.
     pub max_absent_bytes: usize,
     /// Groups that are decided in one transaction, at most; 1 or more.
-    pub step: usize,
+    pub groups_per_step: usize,
     /// How long a commit's answer waits for what it left to decide, so that a consumer does not run far ahead.
-    pub patience: Millis,
+    pub decide_wait: Millis,
     /// How long the two texts of one notification may take to render; the hub gives each 50 ms.
     pub text_time: Millis,
     /// How long all texts may take that are rendered for one commit or step; past it they are the fallback.
@@ -44,7 +66,7 @@ pub struct Options {
     /// attempts (128 and their reason each); over them the oldest go.
     pub max_finished_bytes: i64,
     /// Bytes of dead letters that are kept for a namespace, each counted as its body and 256; over them the oldest go.
-    pub max_letter_bytes: i64,
+    pub max_dead_letter_bytes: i64,
     /// Commands in one commit, at most.
     pub max_batch: usize,
     /// How much longer than its channel's timeout a lease runs.
@@ -52,7 +74,7 @@ pub struct Options {
     /// How often an object's counters are published, at most.
     pub status_interval: Millis,
     /// Whether the whole file is checked at opening.
-    pub check: bool,
+    pub check_file: bool,
 }
 
 impl Options {
@@ -64,28 +86,28 @@ impl Options {
             grace: Millis::from_secs(120),
             max_pending: 100_000,
             max_groups: 20_000,
-            max_state: 64 << 20,
+            max_state_bytes: 64 << 20,
             max_pending_bytes: 64 * 1024 * 1024,
             max_finished_bytes: 32 * 1024 * 1024,
-            max_letter_bytes: 16 * 1024 * 1024,
+            max_dead_letter_bytes: 16 * 1024 * 1024,
             max_activations: 100_000,
             max_partitions: 20_000,
             max_absent_bytes: 8 << 20,
-            step: 500,
-            patience: Millis::from_secs(5),
+            groups_per_step: 500,
+            decide_wait: Millis::from_secs(5),
             text_time: Millis(150),
             texts_time: Millis::from_secs(2),
             max_batch: 256,
             lease_margin: Millis::from_secs(15),
             status_interval: Millis::from_secs(30),
-            check: true,
+            check_file: true,
         }
     }
 }
 
 /// What a caller may wait for, with [`crate::Ledger::watch`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Topic {
+pub enum Signal {
     /// The plans of a namespace: its sources, channels and schedules.
     Plans(String),
     /// Deliveries of a namespace that may have become due for a pool.
@@ -175,7 +197,7 @@ pub struct WriterMetrics {
 
 /// What the ledger holds, for metrics: no label beyond channel types, states and reasons.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Counts {
+pub struct Totals {
     /// Deliveries that each channel type has, by state: `pending` and `retrying` now, `dead` now, the others ever.
     pub deliveries: BTreeMap<(&'static str, &'static str), i64>,
     /// Delivered ever and dead now, of each namespace that has channels.

@@ -11,12 +11,13 @@ use domain::{Kind, Plan};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, query, query_as, query_scalar, raw_sql};
+use sqlx::{ConnectOptions as _, raw_sql};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
-use crate::reads::Readers;
-use crate::writer::{Dirty, Ids, Tx};
+use crate::engine::{Conn, query, query_scalar};
+use crate::queries::Readers;
+use crate::writer::{DirtyObjects, RowIds, Tx};
 use crate::{Error, Options, WriterMetrics};
 
 /// Each is run once, in order, in a transaction of its own, which also raises `user_version`. Not by `sqlx::migrate!`: a hub of
@@ -33,7 +34,7 @@ const MIGRATIONS: [&str; 8] = [
 ];
 
 /// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
-pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -47,7 +48,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// The write connection, with the schema up to date.
-pub(crate) async fn connect(path: &Path, check: bool) -> Result<SqliteConnection, Error> {
+pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -63,17 +64,17 @@ pub(crate) async fn connect(path: &Path, check: bool) -> Result<SqliteConnection
         .connect()
         .await?;
     if check {
-        let said: String = query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
+        let said: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
         if said != "ok" {
             return Err(Error::Corrupt(said));
         }
     }
-    migrate(&mut conn).await?;
-    Ok(conn)
+    run_migrations(&mut conn).await?;
+    Ok(Conn::Sqlite(conn))
 }
 
-async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let found: i64 = query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
         return Err(Error::TooNew { found, known });
@@ -90,7 +91,7 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<(), Error> {
 }
 
 /// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
-pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
+pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -100,17 +101,17 @@ pub(crate) async fn readers(path: &Path, count: u32) -> Result<Readers, Error> {
         .pragma("cache_size", "-4000")
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
-    Ok(Readers::new(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
+    Ok(Readers::Sqlite(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
 }
 
 /// What the writer starts with.
-pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
-    query("INSERT INTO meta (key, value) VALUES ('ledger', ?1) ON CONFLICT DO NOTHING")
+pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
+    query("INSERT INTO meta (key, value) VALUES ('ledger', $1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
         .await?;
     let id: String = query_scalar("SELECT value FROM meta WHERE key = 'ledger'").fetch_one(&mut conn).await?;
-    let (notification, delivery, place, status): (i64, i64, i64, i64) = query_as(
+    let (notification, delivery, place, status): (i64, i64, i64, i64) = query(
         "SELECT (SELECT coalesce(max(n), 0) FROM notifications), (SELECT coalesce(max(d), 0) FROM deliveries), \
          (SELECT coalesce(max(place), 0) FROM deliveries), (SELECT coalesce(max(version), 0) FROM statuses)",
     )
@@ -120,8 +121,8 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
     let feed: Option<String> =
         query_scalar("SELECT value FROM meta WHERE key = 'feed'").fetch_optional(&mut conn).await?;
     let status = status.max(feed.and_then(|version| version.parse().ok()).unwrap_or(0));
-    let catalog = catalog(&mut conn).await?;
-    let mut dirty = Dirty::default();
+    let catalog = load_catalog(&mut conn).await?;
+    let mut dirty = DirtyObjects::default();
     for uid in catalog.objects.keys() {
         dirty.mark(*uid, false);
     }
@@ -129,7 +130,7 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
         conn,
         catalog: Arc::new(catalog),
         options,
-        ids: Ids { notification, delivery, place, status },
+        ids: RowIds { notification, delivery, place, status },
         dirty,
         published: crate::published::Published::default(),
         wakes: std::collections::HashSet::new(),
@@ -140,13 +141,12 @@ pub(crate) async fn load(mut conn: SqliteConnection, options: Options) -> Result
     Ok((crate::sql::uuid(&id)?, tx))
 }
 
-async fn catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
-    let rows: Vec<(String, i64)> = query_as("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules")
-        .fetch_all(&mut *conn)
-        .await?;
+async fn load_catalog(conn: &mut Conn) -> Result<Catalog, Error> {
+    let rows: Vec<(String, i64)> =
+        query("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules").fetch_all(conn).await?;
     let rows: HashMap<String, i64> = rows.into_iter().collect();
     let plans: Vec<(String, String, Option<i64>, Option<i64>)> =
-        query_as("SELECT uid, body, resumed, absent FROM plans").fetch_all(&mut *conn).await?;
+        query("SELECT uid, body, resumed, absent FROM plans").fetch_all(conn).await?;
     let mut catalog = Catalog::default();
     for (uid, body, resumed, absent) in plans {
         let plan: Plan = serde_json::from_str(&body)?;
@@ -157,6 +157,6 @@ async fn catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
         catalog.put(Object::new(plan, row, resumed, absent));
     }
     catalog.rebuild_all();
-    crate::origins::load(conn, &mut catalog).await?;
+    crate::namespaces::load_known(conn, &mut catalog).await?;
     Ok(catalog)
 }

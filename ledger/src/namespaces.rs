@@ -8,22 +8,22 @@
 //! Clause P13 of docs/semantics.md.
 
 use jiff::Timestamp;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
+use crate::engine::{Conn, query, query_scalar};
 use crate::sql::ms;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, chores, plans};
 
 /// Of a namespace that is met for the first time, what was recorded so much before it was made is of one before: clocks differ.
-const CLOCKS: i64 = 60_000;
+const CLOCK_SKEW_MS: i64 = 60_000;
 /// Namespaces of which nothing is kept that are forgotten at once.
-const FORGOTTEN: usize = 100;
+const FORGET_BATCH: usize = 100;
 
 /// A namespace as the cluster knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Made {
+pub struct NamespaceIdentity {
     /// Its uid.
     pub uid: Uuid,
     /// When it was made, by the cluster's clock, in whole seconds.
@@ -32,7 +32,7 @@ pub struct Made {
 
 /// A namespace as last known, and up to which rows what is recorded is of those before.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
+pub(crate) struct KnownNamespace {
     pub(crate) uid: Uuid,
     created: i64,
     /// The last notification, delivery and letter of those before.
@@ -42,48 +42,47 @@ pub(crate) struct Origin {
 }
 
 /// A row of `namespaces`.
-type Row = (String, String, i64, i64, i64, i64);
+type NamespaceRow = (String, String, i64, i64, i64, i64);
 
 /// What is stored, into the catalog.
-pub(crate) async fn load(
-    conn: &mut sqlx::sqlite::SqliteConnection,
-    catalog: &mut Catalog,
-) -> Result<(), Error> {
-    let rows: Vec<Row> =
-        query_as("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
+pub(crate) async fn load_known(conn: &mut Conn, catalog: &mut Catalog) -> Result<(), Error> {
+    let rows: Vec<NamespaceRow> =
+        query("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
     for (namespace, uid, created, n, d, l) in rows {
-        catalog.origins.insert(namespace, Origin { uid: crate::sql::uuid(&uid)?, created, n, d, l });
+        catalog
+            .known_namespaces
+            .insert(namespace, KnownNamespace { uid: crate::sql::uuid(&uid)?, created, n, d, l });
     }
     Ok(())
 }
 
-struct Is {
+struct RegisterNamespace {
     namespace: String,
-    made: Made,
+    identity: NamespaceIdentity,
     now: Timestamp,
 }
 
-impl Command for Is {
+impl Command for RegisterNamespace {
     type Answer = ();
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
-        let (namespace, created) = (self.namespace.as_str(), ms(self.made.created));
-        let known = tx.catalog.origins.get(namespace).copied();
+        let (namespace, created) = (self.namespace.as_str(), ms(self.identity.created));
+        let known = tx.catalog.known_namespaces.get(namespace).copied();
         // An answer that was long on its way may be of one before.
-        if known.is_some_and(|known| known.uid == self.made.uid || known.created >= created) {
+        if known.is_some_and(|known| known.uid == self.identity.uid || known.created >= created) {
             return Ok(());
         }
         let origin = match known {
-            Some(_) => self.another(tx).await?,
-            None => before(tx, namespace, &self.made).await?,
+            Some(_) => self.replace(tx).await?,
+            None => first_seen(tx, namespace, &self.identity).await?,
         };
         query(
-            "INSERT INTO namespaces (namespace, uid, created, n, d, l) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-             ON CONFLICT (namespace) DO UPDATE SET uid = excluded.uid, created = excluded.created, n = excluded.n, \
-             d = excluded.d, l = excluded.l",
+            "INSERT INTO namespaces (namespace, uid, created, n, d, l) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (namespace) DO UPDATE SET uid = excluded.uid, created = excluded.created, n = \
+             excluded.n, d = excluded.d, l = excluded.l",
         )
         .bind(namespace)
-        .bind(self.made.uid.to_string())
+        .bind(self.identity.uid.to_string())
         .bind(created)
         .bind(origin.n)
         .bind(origin.d)
@@ -91,49 +90,53 @@ impl Command for Is {
         .execute(&mut tx.conn)
         .await?;
         if origin.n > 0 || origin.l > 0 {
-            chores::add(tx, namespace, chores::kind::NAMESPACE, ("", 0), 0).await?;
+            chores::add_chore(tx, namespace, chores::kind::NAMESPACE, ("", 0), 0).await?;
         }
         let mut catalog = Catalog::clone(&tx.catalog);
-        catalog.origins.insert(namespace.to_owned(), origin);
+        catalog.known_namespaces.insert(namespace.to_owned(), origin);
         tx.catalog = std::sync::Arc::new(catalog);
         Ok(())
     }
 }
 
-impl Is {
+impl RegisterNamespace {
     /// Another one has taken the name: all that there is belongs to the one before, since the first plans of this one come
     /// after.
-    async fn another(&self, tx: &mut Tx) -> Result<Origin, Error> {
+    async fn replace(&self, tx: &mut Tx) -> Result<KnownNamespace, Error> {
         tracing::info!(
             namespace = self.namespace,
             "the namespace was deleted and made again: what was recorded before is forgotten"
         );
-        plans::forget_all(tx, &self.namespace).await?;
+        plans::forget_namespace(tx, &self.namespace).await?;
         // Without their name nobody reads on where they stood; they go as topics do that no rule reads.
-        query("UPDATE sources SET namespace = 'gone/' || s WHERE namespace = ?1")
+        query("UPDATE sources SET namespace = 'gone/' || s WHERE namespace = $1")
             .bind(&self.namespace)
             .execute(&mut tx.conn)
             .await?;
         let l = query_scalar("SELECT coalesce(max(l), 0) FROM dead_letters").fetch_one(&mut tx.conn).await?;
         let (n, d) = (tx.ids.notification, tx.ids.delivery);
         tracing::debug!(namespace = self.namespace, n, d, l, now = %self.now, "up to these rows");
-        Ok(Origin { uid: self.made.uid, created: ms(self.made.created), n, d, l })
+        Ok(KnownNamespace { uid: self.identity.uid, created: ms(self.identity.created), n, d, l })
     }
 }
 
 /// A namespace is met for the first time: rows are in the order of their making, so those before its own end at one.
-async fn before(tx: &mut Tx, namespace: &str, made: &Made) -> Result<Origin, Error> {
-    let created = ms(made.created);
-    let cut = created.saturating_sub(CLOCKS);
+async fn first_seen(
+    tx: &mut Tx,
+    namespace: &str,
+    identity: &NamespaceIdentity,
+) -> Result<KnownNamespace, Error> {
+    let created = ms(identity.created);
+    let cut = created.saturating_sub(CLOCK_SKEW_MS);
     let notifications =
-        "SELECT n, created FROM notifications WHERE namespace = ?1 AND n > ?2 ORDER BY n LIMIT 1";
-    let letters = "SELECT l, stored FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT 1";
+        "SELECT n, created FROM notifications WHERE namespace = $1 AND n > $2 ORDER BY n LIMIT 1";
+    let letters = "SELECT l, stored FROM dead_letters WHERE namespace = $1 AND l > $2 ORDER BY l LIMIT 1";
     let top = query_scalar("SELECT coalesce(max(l), 0) FROM dead_letters").fetch_one(&mut tx.conn).await?;
     let last = tx.ids.notification;
     let n = last_before(tx, notifications, namespace, cut, last).await?;
     let l = last_before(tx, letters, namespace, cut, top).await?;
     let first: Option<i64> = query_scalar(
-        "SELECT d.d FROM notifications n JOIN deliveries d ON d.n = n.n WHERE n.namespace = ?1 AND n.n > ?2 \
+        "SELECT d.d FROM notifications n JOIN deliveries d ON d.n = n.n WHERE n.namespace = $1 AND n.n > $2 \
          ORDER BY n.n, d.d LIMIT 1",
     )
     .bind(namespace)
@@ -141,7 +144,7 @@ async fn before(tx: &mut Tx, namespace: &str, made: &Made) -> Result<Origin, Err
     .fetch_optional(&mut tx.conn)
     .await?;
     let d = if n == 0 { 0 } else { first.map_or(tx.ids.delivery, |d| d - 1) };
-    Ok(Origin { uid: made.uid, created, n, d, l })
+    Ok(KnownNamespace { uid: identity.uid, created, n, d, l })
 }
 
 /// The last row up to `top` that is older than `cut`, by halving; 0 for none.
@@ -158,7 +161,7 @@ async fn last_before(
         // The first look is at the oldest row: mostly there is none to find.
         let middle = if low == 0 && high == top { 0 } else { low + (high - low) / 2 };
         let found: Option<(i64, i64)> =
-            query_as(next).bind(namespace).bind(middle).fetch_optional(&mut tx.conn).await?;
+            query(next).bind(namespace).bind(middle).fetch_optional(&mut tx.conn).await?;
         match found.filter(|(row, _)| *row <= high) {
             Some((row, at)) if at < cut => low = row,
             _ => high = middle,
@@ -168,21 +171,21 @@ async fn last_before(
 }
 
 /// Forgets namespaces of which nothing is kept: the next of their name is met for the first time.
-pub(crate) async fn tidy(tx: &mut Tx) -> Result<(), Error> {
+pub(crate) async fn forget_unused(tx: &mut Tx) -> Result<(), Error> {
     let unused: Vec<&String> = tx
         .catalog
-        .origins
+        .known_namespaces
         .keys()
-        .filter(|namespace| tx.catalog.space(namespace).is_none())
-        .take(FORGOTTEN)
+        .filter(|namespace| tx.catalog.namespace(namespace).is_none())
+        .take(FORGET_BATCH)
         .collect();
     if unused.is_empty() {
         return Ok(());
     }
     let gone: Vec<String> = query_scalar(
-        "DELETE FROM namespaces WHERE namespace IN (SELECT value FROM jsonb_each(?1)) AND NOT EXISTS \
-         (SELECT 1 FROM usage u WHERE u.namespace = namespaces.namespace) AND NOT EXISTS \
-         (SELECT 1 FROM chores c WHERE c.namespace = namespaces.namespace) RETURNING namespace",
+        "DELETE FROM namespaces WHERE namespace IN (SELECT value FROM EACH($1 AS j: TEXT)) \
+         AND NOT EXISTS (SELECT 1 FROM usage u WHERE u.namespace = namespaces.namespace) \
+         AND NOT EXISTS (SELECT 1 FROM chores c WHERE c.namespace = namespaces.namespace) RETURNING namespace",
     )
     .bind(crate::sql::set(&unused)?)
     .fetch_all(&mut tx.conn)
@@ -190,7 +193,7 @@ pub(crate) async fn tidy(tx: &mut Tx) -> Result<(), Error> {
     if !gone.is_empty() {
         let mut catalog = Catalog::clone(&tx.catalog);
         for namespace in &gone {
-            catalog.origins.remove(namespace);
+            catalog.known_namespaces.remove(namespace);
         }
         tx.catalog = std::sync::Arc::new(catalog);
     }
@@ -200,16 +203,21 @@ pub(crate) async fn tidy(tx: &mut Tx) -> Result<(), Error> {
 impl Ledger {
     /// Says which namespace of this name there is now. Where another one was known, all that was recorded for it is not
     /// found any more from here on. To be said before something is read for people, or the first plan of an object is put.
-    pub async fn namespace_is(&self, namespace: &str, made: Made, now: Timestamp) -> Result<(), Error> {
+    pub async fn register_namespace(
+        &self,
+        namespace: &str,
+        identity: NamespaceIdentity,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let catalog = self.shared.catalog();
-        if catalog.origins.get(namespace).is_some_and(|known| known.uid == made.uid) {
+        if catalog.known_namespaces.get(namespace).is_some_and(|known| known.uid == identity.uid) {
             return Ok(());
         }
-        self.door.done(Is { namespace: namespace.to_owned(), made, now }).await
+        self.writer.execute(RegisterNamespace { namespace: namespace.to_owned(), identity, now }).await
     }
 
     /// Whether an object is known.
-    pub fn knows(&self, uid: Uuid) -> bool {
+    pub fn has_object(&self, uid: Uuid) -> bool {
         self.shared.catalog().get(uid).is_some()
     }
 }

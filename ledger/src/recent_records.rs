@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Records after which the numbers are halved.
-pub(crate) const MEMORY: i64 = 1_000;
+pub(crate) const HALVED_AFTER: i64 = 1_000;
 /// Fewer records than this say nothing.
-const LEAST: i64 = 3;
+const MIN_RECORDS: i64 = 3;
 /// How long it is said that a quota was met, ms.
-pub(crate) const FULL_FOR: i64 = 3_600_000;
+pub(crate) const QUOTA_MET_MS: i64 = 3_600_000;
 
 /// Records that came lately.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
-pub(crate) struct Lately {
+pub(crate) struct RecentRecords {
     #[sqlx(rename = "lately_read")]
     pub(crate) read: i64,
     /// That could not be looked into, or for which `match` has no answer.
@@ -34,15 +34,19 @@ pub(crate) struct Lately {
 
 /// One of the records, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sampled {
+pub(crate) struct StoredDropSample {
     reason: DropReason,
     partition: String,
     offset: i64,
     detail: String,
 }
 
-impl Sampled {
-    pub(crate) fn of(reason: DropReason, entry: &Entry, sample: Option<&DropSample>) -> Self {
+impl StoredDropSample {
+    pub(crate) fn reason(&self) -> DropReason {
+        self.reason
+    }
+
+    pub(crate) fn new(reason: DropReason, entry: &Entry, sample: Option<&DropSample>) -> Self {
         let within = |text: &str, most: usize| text.chars().take(most).collect();
         Self {
             reason,
@@ -53,9 +57,9 @@ impl Sampled {
     }
 }
 
-impl Lately {
+impl RecentRecords {
     /// Adds records that were not counted under a reason; whether they say something of the rule.
-    pub(crate) fn drop(&mut self, reason: DropReason, count: i64) -> bool {
+    pub(crate) fn add_dropped(&mut self, reason: DropReason, count: i64) -> bool {
         if reason == DropReason::Tombstone {
             // It says nothing, as it should.
             self.read -= count;
@@ -73,28 +77,31 @@ impl Lately {
 
     /// The share of the records that can't be counted, per cent in tens, where it is at least half; and whether of those that
     /// matched.
-    pub(crate) fn share(self) -> Option<(i32, bool)> {
+    pub(crate) fn uncountable_share(self) -> Option<(i32, bool)> {
         let tens = |part: i64, of: i64| i32::try_from(part * 10 / of.max(part).max(1) * 10).unwrap_or(100);
-        if self.failed >= LEAST && self.failed * 2 >= self.read {
+        if self.failed >= MIN_RECORDS && self.failed * 2 >= self.read {
             return Some((tens(self.failed, self.read), false));
         }
         let matched = self.lost + self.counted;
-        (self.lost >= LEAST && self.lost * 2 >= matched).then(|| (tens(self.lost, matched), true))
+        (self.lost >= MIN_RECORDS && self.lost * 2 >= matched).then(|| (tens(self.lost, matched), true))
     }
 }
 
 /// What is said of a rule that can't count at least half of the records.
-pub(crate) fn uncountable(lately: Lately, sample: Option<&str>) -> Result<Option<Uncountable>, Error> {
-    let Some((share, matched)) = lately.share() else { return Ok(None) };
-    let sample: Option<Sampled> = sample.map(serde_json::from_str).transpose()?;
+pub(crate) fn uncountable_status(
+    recent: RecentRecords,
+    sample: Option<&str>,
+) -> Result<Option<Uncountable>, Error> {
+    let Some((share, matched)) = recent.uncountable_share() else { return Ok(None) };
+    let sample: Option<StoredDropSample> = sample.map(serde_json::from_str).transpose()?;
     let fits = sample.filter(|sample| sample.reason.is_after_match() == matched);
-    let unknown = || Sampled {
+    let unknown = || StoredDropSample {
         reason: if matched { DropReason::GroupMissing } else { DropReason::MatchFailed },
         partition: String::new(),
         offset: 0,
         detail: String::new(),
     };
-    let Sampled { reason, partition, offset, detail } = fits.unwrap_or_else(unknown);
+    let StoredDropSample { reason, partition, offset, detail } = fits.unwrap_or_else(unknown);
     Ok(Some(Uncountable { reason, share, matched, partition, offset, detail }))
 }
 
@@ -104,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_share_is_said_from_half_on_and_only_of_all_as_all() {
-        let of = |read, failed, lost, counted| Lately { read, failed, lost, counted }.share();
+        let of =
+            |read, failed, lost, counted| RecentRecords { read, failed, lost, counted }.uncountable_share();
         assert_eq!(of(3, 3, 0, 0), Some((100, false)));
         assert_eq!(of(1_000, 999, 0, 1), Some((90, false)));
         assert_eq!(of(6, 3, 0, 3), Some((50, false)));

@@ -9,42 +9,42 @@ use std::collections::{BTreeMap, HashMap};
 use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter, LetterTopic};
-use sqlx::{query, query_as, query_scalar};
 
 use crate::catalog::Catalog;
-use crate::reads::{self, PAGE};
+use crate::engine::{query, query_scalar};
+use crate::queries::{self, PAGE_BYTES};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
 use crate::{Error, Ledger};
 
 /// What a row counts beyond its body, bytes.
-const ROW: i64 = 256;
+const ROW_BYTES: i64 = 256;
 /// Longest value and key, as Base64, and reason; a worker sends no longer ones.
-const VALUE: usize = 21_848;
-const KEY: usize = 1_368;
-const REASON: usize = 1_000;
+const MAX_VALUE: usize = 21_848;
+const MAX_KEY: usize = 1_368;
+const MAX_REASON: usize = 1_000;
 
 /// Dead-letter topics that are told with a list.
-const TOPICS: usize = 100;
+const MAX_TOPICS: usize = 100;
 
 /// A letter to be kept: topic id, partition, offset, topic, body, bytes.
-type Row<'a> = (&'a str, i32, i64, &'a str, String, i64);
+type NewDeadLetter<'a> = (&'a str, i32, i64, &'a str, String, i64);
 
 /// Keeps the letters of a commit's entries.
-pub(crate) async fn keep(
+pub(crate) async fn store(
     tx: &mut Tx,
     namespace: &str,
     entries: &[&Entry],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let limit = tx.options.max_letter_bytes;
-    let (mut rows, mut bytes): (Vec<Row<'_>>, i64) = (Vec::new(), 0);
+    let limit = tx.options.max_dead_letter_bytes;
+    let (mut rows, mut bytes): (Vec<NewDeadLetter<'_>>, i64) = (Vec::new(), 0);
     let mut dropped: BTreeMap<String, i64> = BTreeMap::new();
     // Of more than fit, the newest.
     for entry in entries.iter().rev() {
         for letter in entry.dead_letters.iter().rev() {
-            let body = serde_json::to_string(&cut(letter))?;
-            let counts = body.len() as i64 + ROW;
+            let body = serde_json::to_string(&within_bounds(letter))?;
+            let counts = body.len() as i64 + ROW_BYTES;
             if bytes + counts > limit {
                 *dropped.entry(entry.topic.clone()).or_default() += 1;
                 continue;
@@ -60,9 +60,10 @@ pub(crate) async fn keep(
             *dropped.entry(topic).or_default() += count;
         }
         query(
-            "INSERT INTO dead_letters (topic_id, p, position, topic, body, bytes, namespace, stored) \
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2, ?3 \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT (namespace, topic_id, p, position) DO NOTHING",
+            "INSERT INTO dead_letters (topic_id, p, position, topic, body, bytes, namespace, stored) SELECT \
+             topic_id, p, position, topic, body, bytes, $2, $3 \
+             FROM ROWS($1 AS j: topic_id TEXT, p BIGINT, position BIGINT, topic TEXT, body TEXT, bytes BIGINT) \
+             WHERE true ON CONFLICT (namespace, topic_id, p, position) DO NOTHING",
         )
         .bind(set(&rows)?)
         .bind(namespace)
@@ -70,18 +71,18 @@ pub(crate) async fn keep(
         .execute(&mut tx.conn)
         .await?;
     }
-    tell(tx, namespace, &dropped).await
+    report_dropped(tx, namespace, &dropped).await
 }
 
 /// A letter within its bounds, whatever a worker sent.
-fn cut(letter: &DeadLetter) -> DeadLetter {
+fn within_bounds(letter: &DeadLetter) -> DeadLetter {
     let within = |text: &str, most: usize| -> String {
         if text.len() <= most { text.to_owned() } else { text.chars().take(most).collect() }
     };
     DeadLetter {
-        reason: within(&letter.reason, REASON),
-        key: letter.key.as_ref().map(|key| within(key, KEY)),
-        value: within(&letter.value, VALUE),
+        reason: within(&letter.reason, MAX_REASON),
+        key: letter.key.as_ref().map(|key| within(key, MAX_KEY)),
+        value: within(&letter.value, MAX_VALUE),
         ..*letter
     }
 }
@@ -93,17 +94,17 @@ pub(crate) async fn make_room(
     more: i64,
     most: i64,
 ) -> Result<BTreeMap<String, i64>, Error> {
-    let held: Option<i64> = query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'letters'")
+    let held: Option<i64> = query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'letters'")
         .bind(namespace)
         .fetch_optional(&mut tx.conn)
         .await?;
-    let mut over = held.unwrap_or(0) + more - tx.options.max_letter_bytes;
+    let mut over = held.unwrap_or(0) + more - tx.options.max_dead_letter_bytes;
     let mut dropped = BTreeMap::new();
     if over <= 0 {
         return Ok(dropped);
     }
     let oldest: Vec<(i64, i64, String)> =
-        query_as("SELECT l, bytes, topic FROM dead_letters WHERE namespace = ?1 ORDER BY l LIMIT ?2")
+        query("SELECT l, bytes, topic FROM dead_letters WHERE namespace = $1 ORDER BY l LIMIT $2")
             .bind(namespace)
             .bind(most)
             .fetch_all(&mut tx.conn)
@@ -117,7 +118,7 @@ pub(crate) async fn make_room(
         gone.push(l);
         *dropped.entry(topic).or_default() += 1;
     }
-    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&gone)?)
         .execute(&mut tx.conn)
         .await?;
@@ -125,14 +126,18 @@ pub(crate) async fn make_room(
 }
 
 /// Adds to the numbers of the rules that read these topics, and counts.
-pub(crate) async fn tell(tx: &mut Tx, namespace: &str, dropped: &BTreeMap<String, i64>) -> Result<(), Error> {
+pub(crate) async fn report_dropped(
+    tx: &mut Tx,
+    namespace: &str,
+    dropped: &BTreeMap<String, i64>,
+) -> Result<(), Error> {
     if dropped.is_empty() {
         return Ok(());
     }
     tx.counted.letters_dropped += dropped.values().sum::<i64>().unsigned_abs();
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let mut rows: HashMap<i64, i64> = HashMap::new();
-    for source in catalog.space(namespace).into_iter().flat_map(|space| space.sources.values()) {
+    for source in catalog.namespace(namespace).into_iter().flat_map(|space| space.sources.values()) {
         for (uid, rule) in &source.rules {
             let count: i64 = rule.plan.topics.iter().filter_map(|topic| dropped.get(topic)).sum();
             if let Some(object) = catalog.get(*uid).filter(|_| count > 0) {
@@ -141,17 +146,21 @@ pub(crate) async fn tell(tx: &mut Tx, namespace: &str, dropped: &BTreeMap<String
             }
         }
     }
-    add(tx, DropReason::LettersDropped, &rows).await
+    add_drops(tx, DropReason::LettersDropped, &rows).await
 }
 
 /// Adds to what rules say was dropped under a reason, by the rule's row.
-pub(crate) async fn add(tx: &mut Tx, reason: DropReason, rows: &HashMap<i64, i64>) -> Result<(), Error> {
+pub(crate) async fn add_drops(
+    tx: &mut Tx,
+    reason: DropReason,
+    rows: &HashMap<i64, i64>,
+) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
     query(
-        "INSERT INTO drops (r, reason, count) SELECT value ->> 0, ?2, value ->> 1 FROM jsonb_each(?1) \
-         WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
+        "INSERT INTO drops (r, reason, count) SELECT r, $2, count FROM ROWS($1 AS j: r BIGINT, count BIGINT) \
+         WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = drops.count + excluded.count",
     )
     .bind(set(&rows.iter().collect::<Vec<_>>())?)
     .bind(reason.name())
@@ -166,48 +175,48 @@ impl Ledger {
     pub async fn dead_letters(
         &self,
         namespace: &str,
-        query: DeadLetterQuery,
+        asked: DeadLetterQuery,
     ) -> Result<DeadLetterList, Error> {
         let gone = || Error::NotFound("the dead letter to go on from (begin anew)".to_owned());
-        let of_before = self.shared.catalog().origins.get(namespace).map_or(0, |origin| origin.l);
-        let mut reader = self.people.acquire().await?;
-        let before = match &query.after {
+        let of_before = self.shared.catalog().known_namespaces.get(namespace).map_or(0, |origin| origin.l);
+        let mut reader = self.people_readers.acquire().await?;
+        let before = match &asked.after {
             None => i64::MAX,
             Some(after) => {
-                let (p, position, topic_id) = place(after).ok_or_else(gone)?;
-                query_scalar(reads::LETTER_PLACE)
+                let (p, position, topic_id) = parse_cursor(after).ok_or_else(gone)?;
+                query_scalar(queries::DEAD_LETTER_ROW)
                     .bind(namespace)
                     .bind(topic_id)
                     .bind(p)
                     .bind(position)
-                    .fetch_optional(&mut *reader)
+                    .fetch_optional(&mut reader)
                     .await?
                     .ok_or_else(gone)?
             }
         };
-        let topics = topics(&self.shared.catalog(), namespace);
-        let limit = query.limit.unwrap_or(100).clamp(1, 500);
-        let sizes: Vec<(i64, i64)> = query_as(reads::LETTER_SIZES)
+        let topics = dead_letter_topics(&self.shared.catalog(), namespace);
+        let limit = asked.limit.unwrap_or(100).clamp(1, 500);
+        let sizes: Vec<(i64, i64)> = query(queries::DEAD_LETTER_SIZES)
             .bind(namespace)
             .bind(before)
             .bind(limit + 1)
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await?;
         let mut bytes = 0;
         let sizes: Vec<(i64, i64)> = sizes.into_iter().filter(|(l, _)| *l > of_before).collect();
         let fits = sizes.iter().take(limit as usize).take_while(|(_, size)| {
             let first = bytes == 0;
             bytes += size;
-            first || bytes <= PAGE
+            first || bytes <= PAGE_BYTES
         });
         let mut list = DeadLetterList { topics, ..DeadLetterList::default() };
         let Some((end, _)) = fits.last() else { return Ok(list) };
-        let found: Vec<(String, i32, i64, String, String)> = query_as(reads::LETTERS)
+        let found: Vec<(String, i32, i64, String, String)> = query(queries::DEAD_LETTERS)
             .bind(namespace)
             .bind(before)
-            .bind(end)
+            .bind(*end)
             .bind(limit)
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await?;
         drop(reader);
         let more = sizes.last().is_some_and(|(l, _)| l != end);
@@ -223,20 +232,20 @@ impl Ledger {
 }
 
 /// Where else the records of a namespace went that could not be decoded.
-fn topics(catalog: &Catalog, namespace: &str) -> Vec<LetterTopic> {
-    let sources = catalog.space(namespace).into_iter().flat_map(|space| space.sources.values());
+fn dead_letter_topics(catalog: &Catalog, namespace: &str) -> Vec<LetterTopic> {
+    let sources = catalog.namespace(namespace).into_iter().flat_map(|space| space.sources.values());
     let rules = sources.flat_map(|source| source.rules.values());
     let topics = rules.flat_map(|rule| {
         let topics = rule.plan.dead_letter_topics().into_iter();
         topics.map(|topic| LetterTopic { rule: rule.name.clone(), topic })
     });
-    let mut topics: Vec<LetterTopic> = topics.take(TOPICS).collect();
+    let mut topics: Vec<LetterTopic> = topics.take(MAX_TOPICS).collect();
     topics.sort();
     topics
 }
 
 /// Reads what `next` said: partition, offset, topic id.
-fn place(after: &str) -> Option<(i32, i64, &str)> {
+fn parse_cursor(after: &str) -> Option<(i32, i64, &str)> {
     let (p, rest) = after.split_once('.')?;
     let (position, topic_id) = rest.split_once('.')?;
     Some((p.parse().ok()?, position.parse().ok()?, topic_id))

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use domain::{DropReason, Kind};
-use sqlx::{query_as, query_scalar};
 
 use crate::catalog::Catalog;
-use crate::reads::{self, SLICE};
+use crate::engine::{query, query_scalar};
+use crate::queries::{self, ROWS_PER_READ};
 use crate::sql::time;
-use crate::{Counts, Error, Ledger};
+use crate::{Error, Ledger, Totals};
 
 /// A channel's counters, and when the first of its pending notifications was made.
 #[derive(sqlx::FromRow)]
@@ -27,59 +27,63 @@ struct ChannelRow {
 }
 
 /// Up to how many is counted what is only counted.
-const COUNTED: i64 = 100_000;
+const COUNT_LIMIT: i64 = 100_000;
 
 impl Ledger {
     /// Numbers for metrics.
-    pub async fn counts(&self) -> Result<Counts, Error> {
+    pub async fn totals(&self) -> Result<Totals, Error> {
         let catalog = self.shared.catalog();
-        let mut counts = Counts::default();
+        let mut totals = Totals::default();
         for kind in [Kind::NotificationChannel, Kind::AlertRule, Kind::Schedule] {
-            counts.objects.insert(kind.name(), 0);
+            totals.objects.insert(kind.name(), 0);
         }
         for object in catalog.objects.values() {
-            *counts.objects.entry(object.plan.kind().name()).or_default() += 1;
+            *totals.objects.entry(object.plan.kind().name()).or_default() += 1;
         }
-        self.count_channels(&catalog, &mut counts).await?;
-        self.count_rules(&mut counts).await?;
+        self.total_channels(&catalog, &mut totals).await?;
+        self.total_rules(&mut totals).await?;
         let mut after = (-1, -1);
         loop {
             let mut reader = self.readers.acquire().await?;
-            let lags: Vec<(i64, i64, i64)> =
-                query_as(reads::LAG).bind(after.0).bind(after.1).bind(SLICE).fetch_all(&mut *reader).await?;
-            counts.lag += lags.iter().map(|(.., lag)| lag).sum::<i64>();
-            let Some((t, p, _)) = lags.last().filter(|_| lags.len() as i64 >= SLICE) else { break };
+            let lags: Vec<(i64, i32, i64)> = query(queries::PARTITION_LAGS)
+                .bind(after.0)
+                .bind(after.1)
+                .bind(ROWS_PER_READ)
+                .fetch_all(&mut reader)
+                .await?;
+            totals.lag += lags.iter().map(|(.., lag)| lag).sum::<i64>();
+            let Some((t, p, _)) = lags.last().filter(|_| lags.len() as i64 >= ROWS_PER_READ) else { break };
             after = (*t, *p);
         }
         let mut after = (String::new(), String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query_as(reads::USAGE)
+            let usage: Vec<(String, String, i64)> = query(queries::USAGE)
                 .bind(&after.0)
                 .bind(&after.1)
-                .bind(SLICE)
-                .fetch_all(&mut *reader)
+                .bind(ROWS_PER_READ)
+                .fetch_all(&mut reader)
                 .await?;
             for (_, kind, bytes) in &usage {
-                let Some(kind) = KINDS.into_iter().find(|name| name == kind) else { continue };
-                *counts.usage.entry(kind).or_default() += bytes;
-                let most = counts.most.entry(kind).or_default();
+                let Some(kind) = USAGE_KINDS.into_iter().find(|name| name == kind) else { continue };
+                *totals.usage.entry(kind).or_default() += bytes;
+                let most = totals.most.entry(kind).or_default();
                 *most = (*most).max(*bytes);
             }
-            let full = usage.len() as i64 >= SLICE;
+            let full = usage.len() as i64 >= ROWS_PER_READ;
             let Some((namespace, kind, _)) = usage.into_iter().last().filter(|_| full) else { break };
             after = (namespace, kind);
         }
-        Ok(counts)
+        Ok(totals)
     }
 
-    async fn count_channels(&self, catalog: &Catalog, counts: &mut Counts) -> Result<(), Error> {
+    async fn total_channels(&self, catalog: &Catalog, totals: &mut Totals) -> Result<(), Error> {
         let mut oldest: Option<i64> = None;
         let mut after = 0;
         loop {
             let mut reader = self.readers.acquire().await?;
             let channels: Vec<ChannelRow> =
-                query_as(reads::CHANNELS).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
+                query(queries::CHANNEL_TOTALS).bind(after).bind(ROWS_PER_READ).fetch_all(&mut reader).await?;
             for row in &channels {
                 oldest = oldest.into_iter().chain(row.oldest).min();
                 let object = catalog.channel_at(row.c);
@@ -87,7 +91,7 @@ impl Ledger {
                 let Some((object, kind)) = object.zip(channel.map(|channel| channel.target.name())) else {
                     continue;
                 };
-                let own = counts.by_namespace.entry(object.plan.namespace.clone()).or_default();
+                let own = totals.by_namespace.entry(object.plan.namespace.clone()).or_default();
                 *own = (own.0 + row.delivered, own.1 + row.dead);
                 for (state, count) in [
                     ("pending", row.pending),
@@ -97,56 +101,59 @@ impl Ledger {
                     ("expired", row.expired),
                     ("suppressed", row.suppressed),
                 ] {
-                    *counts.deliveries.entry((kind, state)).or_default() += count;
+                    *totals.deliveries.entry((kind, state)).or_default() += count;
                 }
             }
-            let Some(last) = channels.last().filter(|_| channels.len() as i64 >= SLICE) else { break };
+            let Some(last) = channels.last().filter(|_| channels.len() as i64 >= ROWS_PER_READ) else {
+                break;
+            };
             after = last.c;
         }
         let mut reader = self.readers.acquire().await?;
-        let waits: Option<i64> = query_scalar(reads::OLDEST_WAITING).fetch_optional(&mut *reader).await?;
-        counts.oldest_pending = oldest.into_iter().chain(waits).min().map(time);
-        counts.waiting = query_scalar(reads::WAITING).bind(COUNTED).fetch_one(&mut *reader).await?;
-        counts.firing = query_scalar(reads::FIRING).bind(COUNTED).fetch_one(&mut *reader).await?;
+        let waits: Option<i64> = query_scalar(queries::OLDEST_WAITING).fetch_optional(&mut reader).await?;
+        totals.oldest_pending = oldest.into_iter().chain(waits).min().map(time);
+        totals.waiting =
+            query_scalar(queries::WAITING_COUNT).bind(COUNT_LIMIT).fetch_one(&mut reader).await?;
+        totals.firing = query_scalar(queries::FIRING_COUNT).bind(COUNT_LIMIT).fetch_one(&mut reader).await?;
         Ok(())
     }
 
-    async fn count_rules(&self, counts: &mut Counts) -> Result<(), Error> {
+    async fn total_rules(&self, totals: &mut Totals) -> Result<(), Error> {
         let mut after = 0;
         loop {
             let mut reader = self.readers.acquire().await?;
             let rules: Vec<(i64, i64, i64, i64, i64)> =
-                query_as(reads::RULES).bind(after).bind(SLICE).fetch_all(&mut *reader).await?;
+                query(queries::RULE_TOTALS).bind(after).bind(ROWS_PER_READ).fetch_all(&mut reader).await?;
             for (_, matched, late, dead_lettered, groups) in &rules {
-                counts.matched += matched;
-                counts.late += late;
-                counts.dead_lettered += dead_lettered;
-                counts.groups += groups;
+                totals.matched += matched;
+                totals.late += late;
+                totals.dead_lettered += dead_lettered;
+                totals.groups += groups;
             }
-            let Some((r, ..)) = rules.last().filter(|_| rules.len() as i64 >= SLICE) else { break };
+            let Some((r, ..)) = rules.last().filter(|_| rules.len() as i64 >= ROWS_PER_READ) else { break };
             after = *r;
         }
         let mut unmatched: BTreeMap<DropReason, i64> = BTreeMap::new();
         let mut after = (0, String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let drops: Vec<(i64, String, i64)> = query_as(reads::DROPS)
+            let drops: Vec<(i64, String, i64)> = query(queries::DROPS)
                 .bind(after.0)
                 .bind(&after.1)
-                .bind(SLICE)
-                .fetch_all(&mut *reader)
+                .bind(ROWS_PER_READ)
+                .fetch_all(&mut reader)
                 .await?;
             for (_, reason, count) in &drops {
                 *unmatched.entry(DropReason::of(reason)).or_default() += count;
             }
-            let full = drops.len() as i64 >= SLICE;
+            let full = drops.len() as i64 >= ROWS_PER_READ;
             let Some((r, reason, _)) = drops.into_iter().last().filter(|_| full) else { break };
             after = (r, reason);
         }
-        counts.unmatched = unmatched;
+        totals.unmatched = unmatched;
         Ok(())
     }
 }
 
 /// Kinds of usage.
-const KINDS: [&str; 3] = ["pending", "finished", "letters"];
+const USAGE_KINDS: [&str; 3] = ["pending", "finished", "letters"];
