@@ -245,7 +245,7 @@ impl Replay {
             let read: Vec<&PartitionReplay> = read.map(|(_, partition_replay)| partition_replay).collect();
             let Some(params) = run.params else { continue };
             let progress = read.iter().map(|partition_replay| partition_replay.progress.at());
-            if let Some(to) = params.moved(run.decided, progress, i64::MAX) {
+            if let Some(to) = params.next_decided_to(run.decided, progress, i64::MAX) {
                 let observed = run
                     .observed
                     .or_else(|| decide::observed(read.iter().map(|partition_replay| partition_replay.since)));
@@ -344,9 +344,9 @@ impl RuleReplay {
                     events.push(event);
                 }
             }
-            held.buckets = held.buckets.split_off(&step.keep);
+            held.buckets = held.buckets.split_off(&step.keep_from);
             // With nothing due, the group waits for a record.
-            held.next = step.next.or(Some(i64::MAX));
+            held.next = step.next_due.or(Some(i64::MAX));
             !step.is_over
         });
     }
@@ -358,7 +358,7 @@ impl GroupReplay {
         let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
         let first = window().next().map(|(_, it)| it.first.clone());
         let last = window().next_back().map(|(_, it)| it.last.clone());
-        self.sample = decision.speaks_of(decision.own_sample().cloned(), last, self.sample.take());
+        self.sample = decision.shown_record(decision.own_sample().cloned(), last, self.sample.take());
         let mut top = BTreeMap::new();
         for (_, it) in window() {
             merge_top(&mut top, it.top.clone());

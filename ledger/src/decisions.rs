@@ -43,7 +43,7 @@ pub(crate) async fn advance_watermarks(
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
         let progress = read.flat_map(|topic| topic.partitions.values()).map(|partition| partition.progress);
         let Some(surveyed) = rule.surveyed else { continue };
-        if let Some(to) = params.moved(rule.decided, progress, surveyed) {
+        if let Some(to) = params.next_decided_to(rule.decided, progress, surveyed) {
             rule.delta.decided = Some(to);
             moved.insert(*uid);
         }
@@ -126,7 +126,7 @@ fn draft_alerts(
     let mut kept = group.sample.clone();
     for (place, (decision, window)) in group.step.decisions.iter().zip(shown).enumerate() {
         let own = decision.own_sample().map(serde_json::to_string).transpose()?;
-        group.sample = decision.speaks_of(own, window.last, group.sample.take());
+        group.sample = decision.shown_record(own, window.last, group.sample.take());
         if let Some(speaks) = RuleRef::new(&rule.object).filter(|_| decision.notify) {
             let id = speaks.alert_id(&group.labels, decision);
             let StoredWindow { first, top, .. } = window;

@@ -311,21 +311,21 @@ fn unpack_buckets(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Erro
 /// The group as it is stored.
 fn group_row(group: &DueGroup, params: &RuleParams) -> Result<GroupRow, Error> {
     let (step, episode) = (&group.step, group.state.episode.as_ref());
-    let kept = group.buckets.iter().filter(|bucket| bucket.start_ms >= step.keep);
+    let kept = group.buckets.iter().filter(|bucket| bucket.start_ms >= step.keep_from);
     let state = serde_json::to_string(&group.state)?;
     let sample = group.sample.clone().filter(|_| episode.is_some());
-    let window = pack_buckets(params, kept, step.to)?;
+    let window = pack_buckets(params, kept, step.decided_to)?;
     Ok(GroupRow {
         g: group.g,
         bytes: group_bytes(&group.labels, &state, sample.as_deref(), window.as_deref()),
         state,
         firing: episode.map(|episode| episode.since_ms),
         count: episode.map_or(0, |episode| episode.count),
-        next: step.next,
+        next: step.next_due,
         sample,
         pending: group.state.pending_ms,
         window,
-        decided: step.to,
+        decided: step.decided_to,
     })
 }
 
@@ -343,14 +343,14 @@ pub(crate) struct GroupWrites {
 impl GroupWrites {
     /// Adds a group that was decided; when it is due next.
     pub(crate) fn add(&mut self, group: &DueGroup, rule: &RuleUpdate) -> Result<Option<i64>, Error> {
-        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < group.step.keep);
+        let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < group.step.keep_from);
         self.old.extend(passed.map(|bucket| (group.g, bucket.start_ms)));
         if group.step.is_over {
             self.gone.push((group.rule, group.g, group.bytes));
         } else if let Some(params) = &rule.params {
             self.rows.push((group.rule, group.row_bytes, group_row(group, params)?));
         }
-        Ok(group.step.next)
+        Ok(group.step.next_due)
     }
 }
 

@@ -274,7 +274,7 @@ impl Engine {
                 return false;
             }
         }
-        if !uncommitted.group(rule, index, record) {
+        if !uncommitted.make_key(rule, index, record) {
             uncommitted.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
             return false;
         }
@@ -311,7 +311,7 @@ impl Engine {
                     };
                 uncommitted.count(rule, index, bucket, record, measurement);
             }
-            None => uncommitted.matched(rule, record),
+            None => uncommitted.keep_matched(rule, record),
         }
         true
     }

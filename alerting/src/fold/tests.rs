@@ -53,7 +53,7 @@ pub(super) fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
 }
 
 /// The result for a record of that time that no rule counts.
-fn read(at: i64) -> Folded {
+fn uncounted_at(at: i64) -> Folded {
     Folded { time_ms: Some(at), ..Folded::default() }
 }
 
@@ -76,7 +76,7 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
     let mut partition = PartitionFold::default();
     assert_eq!(
         engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)),
-        Folded { matched: 1, ..read(1_000) }
+        Folded { matched: 1, ..uncounted_at(1_000) }
     );
 }
 
@@ -114,14 +114,14 @@ fn what_is_not_counted_has_a_reason() {
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
     let mut partition = PartitionFold::default();
     for value in [&b"{\"n\":1}"[..], b"{\"n\":\"x\",\"s\":\"pay\"}", b"{\"n\":1,\"s\":null}", b"{}"] {
-        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), read(0));
+        assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), uncounted_at(0));
     }
     assert!(engine.add(&mut partition, &raw(0, 0, b"not json")).undecodable.is_some());
     assert!(engine.add(&mut partition, &raw(0, 0, b"")).undecodable.is_some());
     let tombstone = RawRecord { value: None, ..raw(0, 0, b"") };
-    assert_eq!(engine.add(&mut partition, &tombstone), read(0));
+    assert_eq!(engine.add(&mut partition, &tombstone), uncounted_at(0));
     let of_nobody = RawRecord { topic: "other", ..raw(0, 0, b"not json") };
-    assert_eq!(engine.add(&mut partition, &of_nobody), read(0));
+    assert_eq!(engine.add(&mut partition, &of_nobody), uncounted_at(0));
     let dropped: Vec<_> =
         partition.take().dropped.into_iter().map(|it| (it.rule, it.reason, it.count)).collect();
     let expected: Vec<(Option<Uuid>, DropReason, i64)> = vec![
