@@ -51,6 +51,17 @@ pub(crate) struct DeliveryChange {
     pub(crate) reason: String,
 }
 
+/// A channel's counters of deliveries, as stored.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct ChannelCounters {
+    pub(crate) pending: i64,
+    pub(crate) retrying: i64,
+    pub(crate) delivered: i64,
+    pub(crate) dead: i64,
+    pub(crate) expired: i64,
+    pub(crate) suppressed: i64,
+}
+
 /// Differences of a channel's counters.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ChannelDelta {

@@ -357,15 +357,7 @@ impl Ledger {
         let mut over = std::collections::BTreeSet::new();
         let mut after = (String::new(), String::new());
         loop {
-            let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query_as(queries::USAGE)
-                .bind(&after.0)
-                .bind(&after.1)
-                .bind(queries::ROWS_PER_READ)
-                .fetch_all(&mut *reader)
-                .await?;
-            let full = usage.len() as i64 >= queries::ROWS_PER_READ;
-            let Some((namespace, kind, _)) = usage.last().cloned() else { break };
+            let (usage, next) = self.usage_after(&after).await?;
             for (namespace, kind, bytes) in usage {
                 let limit = match kind.as_str() {
                     "finished" => self.quotas.0,
@@ -376,10 +368,8 @@ impl Ledger {
                     over.insert(namespace);
                 }
             }
-            if !full {
-                break;
-            }
-            after = (namespace, kind);
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(over.into_iter().collect())
     }

@@ -19,6 +19,7 @@ use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
+use crate::deliveries::ChannelCounters;
 use crate::published::{LastShown, UnownedPartition};
 use crate::queries;
 use crate::recent_records::{self, RecentRecords};
@@ -308,12 +309,8 @@ fn add_partitions(
 #[derive(sqlx::FromRow)]
 struct ChannelRow {
     c: i64,
-    pending: i64,
-    retrying: i64,
-    delivered: i64,
-    dead: i64,
-    expired: i64,
-    suppressed: i64,
+    #[sqlx(flatten)]
+    counters: ChannelCounters,
     last_delivery: Option<i64>,
     last_error: Option<String>,
     last_error_at: Option<i64>,
@@ -356,12 +353,12 @@ async fn channel_statuses(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, Cha
             test.result = result;
         }
         let status = ChannelStatus {
-            pending: row.pending,
-            retrying: row.retrying,
-            delivered: row.delivered,
-            dead: row.dead,
-            expired: row.expired,
-            suppressed: row.suppressed,
+            pending: row.counters.pending,
+            retrying: row.counters.retrying,
+            delivered: row.counters.delivered,
+            dead: row.counters.dead,
+            expired: row.counters.expired,
+            suppressed: row.counters.suppressed,
             last_delivery: row.last_delivery.map(time),
             last_error: row.last_error,
             last_error_time: row.last_error_at.map(time),

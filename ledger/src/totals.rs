@@ -9,20 +9,20 @@ use domain::{DropReason, Kind};
 use sqlx::{query_as, query_scalar};
 
 use crate::catalog::Catalog;
+use crate::deliveries::ChannelCounters;
 use crate::queries::{self, ROWS_PER_READ};
 use crate::sql::time;
 use crate::{Error, Ledger, Totals};
 
+/// A row of `usage`: namespace, kind, bytes.
+type Usage = (String, String, i64);
+
 /// A channel's counters, and when the first of its pending notifications was made.
 #[derive(sqlx::FromRow)]
-struct ChannelRow {
+struct ChannelTotalsRow {
     c: i64,
-    pending: i64,
-    retrying: i64,
-    delivered: i64,
-    dead: i64,
-    expired: i64,
-    suppressed: i64,
+    #[sqlx(flatten)]
+    counters: ChannelCounters,
     oldest: Option<i64>,
 }
 
@@ -57,24 +57,34 @@ impl Ledger {
         }
         let mut after = (String::new(), String::new());
         loop {
-            let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query_as(queries::USAGE)
-                .bind(&after.0)
-                .bind(&after.1)
-                .bind(ROWS_PER_READ)
-                .fetch_all(&mut *reader)
-                .await?;
+            let (usage, next) = self.usage_after(&after).await?;
             for (_, kind, bytes) in &usage {
                 let Some(kind) = USAGE_KINDS.into_iter().find(|name| name == kind) else { continue };
                 *totals.usage.entry(kind).or_default() += bytes;
                 let most = totals.most.entry(kind).or_default();
                 *most = (*most).max(*bytes);
             }
-            let full = usage.len() as i64 >= ROWS_PER_READ;
-            let Some((namespace, kind, _)) = usage.into_iter().last().filter(|_| full) else { break };
-            after = (namespace, kind);
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(totals)
+    }
+
+    /// The next rows of what namespaces hold, as (namespace, kind, bytes), and the cursor after them; no cursor at the end.
+    pub(crate) async fn usage_after(
+        &self,
+        (namespace, kind): &(String, String),
+    ) -> Result<(Vec<Usage>, Option<(String, String)>), Error> {
+        let mut reader = self.readers.acquire().await?;
+        let usage: Vec<Usage> = query_as(queries::USAGE)
+            .bind(namespace)
+            .bind(kind)
+            .bind(ROWS_PER_READ)
+            .fetch_all(&mut *reader)
+            .await?;
+        let last = usage.last().filter(|_| usage.len() as i64 >= ROWS_PER_READ);
+        let next = last.map(|(namespace, kind, _)| (namespace.clone(), kind.clone()));
+        Ok((usage, next))
     }
 
     async fn total_channels(&self, catalog: &Catalog, totals: &mut Totals) -> Result<(), Error> {
@@ -82,7 +92,7 @@ impl Ledger {
         let mut after = 0;
         loop {
             let mut reader = self.readers.acquire().await?;
-            let channels: Vec<ChannelRow> = query_as(queries::CHANNEL_TOTALS)
+            let channels: Vec<ChannelTotalsRow> = query_as(queries::CHANNEL_TOTALS)
                 .bind(after)
                 .bind(ROWS_PER_READ)
                 .fetch_all(&mut *reader)
@@ -95,14 +105,14 @@ impl Ledger {
                     continue;
                 };
                 let own = totals.by_namespace.entry(object.plan.namespace.clone()).or_default();
-                *own = (own.0 + row.delivered, own.1 + row.dead);
+                *own = (own.0 + row.counters.delivered, own.1 + row.counters.dead);
                 for (state, count) in [
-                    ("pending", row.pending),
-                    ("retrying", row.retrying),
-                    ("delivered", row.delivered),
-                    ("dead", row.dead),
-                    ("expired", row.expired),
-                    ("suppressed", row.suppressed),
+                    ("pending", row.counters.pending),
+                    ("retrying", row.counters.retrying),
+                    ("delivered", row.counters.delivered),
+                    ("dead", row.counters.dead),
+                    ("expired", row.counters.expired),
+                    ("suppressed", row.counters.suppressed),
                 ] {
                     *totals.deliveries.entry((kind, state)).or_default() += count;
                 }
