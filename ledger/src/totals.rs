@@ -1,7 +1,6 @@
-//! What the ledger holds, in numbers, for metrics.
+//! Sums up what the ledger holds, for metrics.
 //!
-//! Invariant: what grows with tenants is gone through in slices, so that no reader is held for long. Never: a label
-//! without a bound.
+//! Invariant: tables that grow with tenants are read in slices, so that no reader is held for long.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +16,7 @@ use crate::{Error, Ledger, Totals};
 /// A row of `usage`: namespace, kind, bytes.
 type Usage = (String, String, i64);
 
-/// A channel's counters, and when the first of its pending notifications was made.
+/// A channel's counters, and when its oldest pending notification was made.
 #[derive(sqlx::FromRow)]
 struct ChannelTotalsRow {
     c: i64,
@@ -26,11 +25,11 @@ struct ChannelTotalsRow {
     oldest: Option<i64>,
 }
 
-/// Up to how many is counted what is only counted.
+/// Counting stops here where no counter is stored.
 const COUNT_LIMIT: i64 = 100_000;
 
 impl Ledger {
-    /// Numbers for metrics.
+    /// The numbers for metrics.
     pub async fn totals(&self) -> Result<Totals, Error> {
         let catalog = self.shared.catalog();
         let mut totals = Totals::default();
@@ -171,5 +170,5 @@ impl Ledger {
     }
 }
 
-/// Kinds of usage.
+/// The kinds of rows in `usage`.
 const USAGE_KINDS: [&str; 3] = ["pending", "finished", "letters"];
