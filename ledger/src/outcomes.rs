@@ -88,7 +88,7 @@ impl Command for RecordOutcomes {
         .bind(AttemptState::Reported)
         .execute(&mut tx.conn)
         .await?;
-        // Of consecutive attempts that could not be sent, only the last is kept.
+        // Of a delivery's attempts that could not be sent, only the last is kept.
         let not_sent: Vec<_> =
             reports.iter().filter(|report| report.3 == NOT_SENT).map(|it| (it.0, it.1)).collect();
         if !not_sent.is_empty() {

@@ -143,7 +143,7 @@ reads! {
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, (SELECT n.created FROM \
          deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) \
          AS oldest FROM channels c WHERE c.c > ?1 ORDER BY c.c LIMIT ?2";
-    /// When the delivery was decided that expires first.
+    /// When the pending delivery that expires first was decided.
     OLDEST_WAITING =
         "SELECT n.created FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.state = 0 AND d.lease IS NULL \
          AND d.expires > 0 ORDER BY d.expires LIMIT 1";
