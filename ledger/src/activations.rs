@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use domain::DropReason;
 use protocol::messages::Entry;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
+use crate::engine::{query, query_scalar};
 use crate::positions::StoredTopic;
 use crate::rule_updates::RuleUpdate;
 use crate::sql::set;
@@ -45,15 +45,16 @@ pub(crate) async fn activate_rules(
     }
     bound_activations(tx, namespace, &mut rows, rules).await?;
     let made = query(
-        "INSERT INTO activations (r, t, p, position, since) SELECT value ->> 0, value ->> 1, value ->> 2, \
-         value ->> 3, value ->> 4 FROM jsonb_each(?1) WHERE true ON CONFLICT (r, t, p) DO UPDATE SET \
-         since = excluded.since WHERE since IS NULL AND excluded.since IS NOT NULL",
+        "INSERT INTO activations (r, t, p, position, since) SELECT r, t, p, position, since \
+         FROM ROWS($1 AS j: r BIGINT, t BIGINT, p BIGINT, position BIGINT, since BIGINT) WHERE true \
+         ON CONFLICT (r, t, p) DO UPDATE SET since = excluded.since WHERE activations.since IS NULL \
+         AND excluded.since IS NOT NULL",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
     // That a rule counts from now on is published at once.
-    if made.rows_affected() > 0 {
+    if made > 0 {
         for (uid, _) in rules.iter().filter(|(_, rule)| rule.current) {
             tx.mark(*uid, true);
         }
@@ -72,17 +73,18 @@ async fn bound_activations(
     rows: &mut Vec<ActivationRow>,
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<(), Error> {
-    let held: i64 = query_scalar("SELECT coalesce(sum(activations), 0) FROM rules WHERE namespace = ?1")
-        .bind(namespace)
-        .fetch_one(&mut tx.conn)
-        .await?;
+    let held: i64 =
+        query_scalar("SELECT CAST(coalesce(sum(activations), 0) AS BIGINT) FROM rules WHERE namespace = $1")
+            .bind(namespace)
+            .fetch_one(&mut tx.conn)
+            .await?;
     let mut room = tx.options.max_activations - held;
     if room >= rows.len() as i64 {
         return Ok(());
     }
     let known: Vec<i64> = query_scalar(
-        "SELECT j.key FROM jsonb_each(?1) j JOIN activations a ON a.r = j.value ->> 0 AND a.t = j.value ->> 1 \
-         AND a.p = j.value ->> 2",
+        "SELECT j.ord FROM ROWS($1 AS j: r BIGINT, t BIGINT, p BIGINT) JOIN activations a ON a.r = j.r \
+         AND a.t = j.t AND a.p = j.p",
     )
     .bind(set(&*rows)?)
     .fetch_all(&mut tx.conn)

@@ -11,13 +11,13 @@ use std::collections::{HashMap, HashSet};
 use domain::DeliveryState;
 use jiff::Timestamp;
 use protocol::messages::{Pool, RequestStatus};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::{
     ChannelDelta, DeliveryChange, StoredDelivery, add_to_channels, apply_changes, update_heads,
 };
+use crate::engine::{query, query_scalar};
 use crate::expiry::remove_notifications;
 use crate::outcomes::{CAUSE_DELETED, CHANNEL_DELETED, end_without_attempt};
 use crate::sql::{ms, set, uuid};
@@ -53,7 +53,7 @@ pub(crate) async fn add_chore(
     upto: i64,
 ) -> Result<(), Error> {
     query(
-        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES (?1, ?2, ?3, ?4, ?5) \
+        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (namespace, kind, name, row) DO UPDATE SET upto = excluded.upto",
     )
     .bind(namespace)
@@ -68,7 +68,7 @@ pub(crate) async fn add_chore(
 
 /// Removes the uid from a deleted channel's row. The row stays until nothing is pending for it.
 pub(crate) async fn release_channel_row(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
-    query("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1")
+    query("UPDATE channels SET uid = 'gone/' || c WHERE c = $1")
         .bind(channel.row)
         .execute(&mut tx.conn)
         .await?;
@@ -95,8 +95,8 @@ impl Command for RunChore {
     async fn run(&mut self, tx: &mut Tx) -> Result<Option<String>, Error> {
         // Start after the namespace that had its turn last, then from the beginning.
         for after in [self.after.as_str(), ""] {
-            let chore: Option<Chore> = query_as(
-                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > ?1 \
+            let chore: Option<Chore> = query(
+                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > $1 \
                  ORDER BY namespace, kind, name, row LIMIT 1",
             )
             .bind(after)
@@ -124,10 +124,10 @@ impl Chore {
         let sql = match upto {
             Some(upto) if upto == self.upto => return Ok(()),
             Some(_) => {
-                "UPDATE chores SET upto = ?5 WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4"
+                "UPDATE chores SET upto = $5 WHERE namespace = $1 AND kind = $2 AND name = $3 AND row = $4"
             }
             None => {
-                "DELETE FROM chores WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4 AND ?5 IS NULL"
+                "DELETE FROM chores WHERE namespace = $1 AND kind = $2 AND name = $3 AND row = $4 AND $5 IS NULL"
             }
         };
         query(sql)
@@ -151,8 +151,9 @@ impl Chore {
 
 /// Ends a batch of the deliveries that are pending for a deleted channel. Deletes the channel's row at the end.
 async fn end_channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let pending: Vec<StoredDelivery> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 0 ORDER BY d LIMIT ?2",
+    let pending: Vec<StoredDelivery> = query(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 0 ORDER BY d \
+         LIMIT $2",
     )
     .bind(chore.row)
     .bind(BATCH)
@@ -162,7 +163,7 @@ async fn end_channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Optio
     if pending.len() as i64 >= BATCH {
         return Ok(Some(chore.upto));
     }
-    query("DELETE FROM channels WHERE c = ?1").bind(chore.row).execute(&mut tx.conn).await?;
+    query("DELETE FROM channels WHERE c = $1").bind(chore.row).execute(&mut tx.conn).await?;
     Ok(None)
 }
 
@@ -179,8 +180,8 @@ async fn suppress(tx: &mut Tx, pending: &[StoredDelivery], why: &str, now: Times
 
 /// Ends a batch of the pending deliveries that a deleted object caused.
 async fn end_object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let looked: Vec<(i64, bool)> = query_as(
-        "SELECT n, settled IS NULL FROM notifications WHERE object = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+    let looked: Vec<(i64, bool)> = query(
+        "SELECT n, settled IS NULL FROM notifications WHERE object = $1 AND n > $2 ORDER BY n LIMIT $3",
     )
     .bind(&chore.name)
     .bind(chore.upto)
@@ -189,9 +190,9 @@ async fn end_object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option
     .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
     let open: Vec<i64> = looked.iter().filter(|(_, open)| *open).map(|(n, _)| *n).collect();
-    let pending: Vec<StoredDelivery> = query_as(
-        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
-         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = ?2 LIMIT ?3",
+    let pending: Vec<StoredDelivery> = query(
+        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM EACH($1 AS j: BIGINT) \
+         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = $2 LIMIT $3",
     )
     .bind(set(&open)?)
     .bind(&chore.namespace)
@@ -206,16 +207,16 @@ async fn end_object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option
 async fn end_namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let Some(origin) = tx.catalog.known_namespaces.get(&chore.namespace).copied() else { return Ok(None) };
     let rows: Vec<i64> =
-        query_scalar("SELECT n FROM notifications WHERE namespace = ?1 AND n <= ?2 ORDER BY n LIMIT ?3")
+        query_scalar("SELECT n FROM notifications WHERE namespace = $1 AND n <= $2 ORDER BY n LIMIT $3")
             .bind(&chore.namespace)
             .bind(origin.n)
             .bind(BATCH)
             .fetch_all(&mut tx.conn)
             .await?;
     if !rows.is_empty() {
-        let pending: Vec<StoredDelivery> = query_as(
-            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
-             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT ?2",
+        let pending: Vec<StoredDelivery> = query(
+            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM EACH($1 AS j: BIGINT) \
+             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT $2",
         )
         .bind(set(&rows)?)
         .bind(2 * BATCH)
@@ -228,21 +229,22 @@ async fn end_namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Opt
         return Ok(Some(chore.upto));
     }
     let gone = query(
-        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = ?1 AND l <= ?2 \
-         ORDER BY l LIMIT ?3)",
+        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = $1 AND l <= $2 \
+         ORDER BY l LIMIT $3)",
     )
     .bind(&chore.namespace)
     .bind(origin.l)
     .bind(BATCH)
     .execute(&mut tx.conn)
     .await?;
-    Ok((gone.rows_affected() as i64 >= BATCH).then_some(chore.upto))
+    Ok((gone as i64 >= BATCH).then_some(chore.upto))
 }
 
 /// Removes a batch of a topic's dead letters, unless a rule reads the topic again.
 async fn remove_dead_letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
     let read: bool = query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = ?1 AND t.name = ?2)",
+        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = $1 \
+         AND t.name = $2)",
     )
     .bind(&chore.namespace)
     .bind(&chore.name)
@@ -252,7 +254,7 @@ async fn remove_dead_letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, 
         return Ok(None);
     }
     let looked: Vec<(i64, String)> =
-        query_as("SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3")
+        query("SELECT l, topic FROM dead_letters WHERE namespace = $1 AND l > $2 ORDER BY l LIMIT $3")
             .bind(&chore.namespace)
             .bind(chore.upto)
             .bind(BATCH)
@@ -260,7 +262,7 @@ async fn remove_dead_letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, 
             .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
     let gone: Vec<i64> = looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
-    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&gone)?)
         .execute(&mut tx.conn)
         .await?;
@@ -281,9 +283,9 @@ pub(crate) async fn resend_batch(
     upto: i64,
     now: Timestamp,
 ) -> Result<i64, Error> {
-    let dead: Vec<StoredDelivery> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 2 \
-         AND namespace = ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
+    let dead: Vec<StoredDelivery> = query(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 2 \
+         AND namespace = $2 AND place <= $3 ORDER BY place LIMIT $4",
     )
     .bind(channel.row)
     .bind(&channel.plan.namespace)
@@ -308,8 +310,8 @@ pub(crate) async fn send_again(
     let lives = channel.channel().map_or(0, |plan| plan.delivery.expires_after.0);
     let rows: Vec<i64> = dead.iter().map(|delivery| delivery.d).collect();
     query(
-        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
-         head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
+        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = $2, expires = $3, ended = NULL, head = 0, \
+         place = $4 + j.ord FROM EACH($1 AS j: BIGINT) WHERE deliveries.d = j.value",
     )
     .bind(set(&rows)?)
     .bind(ms(now))
@@ -320,7 +322,8 @@ pub(crate) async fn send_again(
     tx.ids.place += rows.len() as i64;
     let notifications: Vec<i64> = dead.iter().map(|delivery| delivery.n).collect();
     let objects: Vec<String> = query_scalar(
-        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING object",
+        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM EACH($1 AS j: BIGINT)) \
+         RETURNING object",
     )
     .bind(set(&notifications)?)
     .fetch_all(&mut tx.conn)
@@ -349,7 +352,7 @@ impl Ledger {
     pub async fn run_chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
         // Reading first saves a transaction.
         let mut reader = self.readers.acquire().await?;
-        let left: Option<String> = query_scalar(queries::CHORE).bind("").fetch_optional(&mut *reader).await?;
+        let left: Option<String> = query_scalar(queries::CHORE).bind("").fetch_optional(&mut reader).await?;
         drop(reader);
         if left.is_none() {
             return Ok(None);

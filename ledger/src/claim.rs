@@ -14,11 +14,10 @@ use domain::{Millis, RateLimit};
 use jiff::Timestamp;
 use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
 use serde_json::value::RawValue;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{query, query_as, query_scalar};
 
 use crate::catalog::{Catalog, Object};
 use crate::chores;
+use crate::engine::{Conn, query, query_scalar};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
@@ -63,13 +62,13 @@ impl Budget {
 }
 
 async fn load_budgets(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     channels: &HashMap<i64, &Object>,
     pool: Pool,
 ) -> Result<Vec<Budget>, Error> {
     let rows: Vec<i64> = channels.keys().copied().collect();
     let budgets =
-        query_as(crate::queries::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
+        query(crate::queries::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
     Ok(budgets)
 }
 
@@ -142,9 +141,9 @@ impl Command for Claim {
                 continue;
             }
             let room = rate.map_or(most, |rate| (budget.tokens(rate, now) + ROUNDING) as i64).min(most);
-            let rows: Vec<DueDelivery> = query_as(
-                "SELECT d, due FROM deliveries WHERE c = ?1 AND (made > 0) = ?2 AND state = 0 AND head = 1 \
-                 AND lease IS NULL AND due <= ?3 AND expires > ?3 ORDER BY due, d LIMIT ?4",
+            let rows: Vec<DueDelivery> = query(
+                "SELECT d, due FROM deliveries WHERE c = $1 AND (made > 0) = $2 AND state = 0 AND head = 1 \
+                 AND lease IS NULL AND due <= $3 AND expires > $3 ORDER BY due, d LIMIT $4",
             )
             .bind(budget.c)
             .bind(self.request.pool == Pool::Retry)
@@ -162,11 +161,11 @@ impl Command for Claim {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
         let chosen: Vec<i64> = due.iter().map(|(_, d)| *d).collect();
-        let mut work: Vec<ClaimedDelivery> = query_as(
+        let mut work: Vec<ClaimedDelivery> = query(
             "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body, n.object, EXISTS (SELECT 1 FROM chores x \
-             WHERE x.namespace = d.namespace AND x.kind = ?2 AND x.name = n.object) AS leaving \
-             FROM jsonb_each(?1) j JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n \
-             ORDER BY j.key",
+             WHERE x.namespace = d.namespace AND x.kind = $2 AND x.name = n.object) AS leaving \
+             FROM EACH($1 AS j: BIGINT) JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n \
+             ORDER BY j.ord",
         )
         .bind(set(&chosen)?)
         .bind(chores::kind::OBJECT)
@@ -206,7 +205,7 @@ async fn hold_deleted(
         }
     }
     if !held.is_empty() {
-        query("UPDATE deliveries SET due = j.value ->> 1 FROM jsonb_each(?1) j WHERE d = j.value ->> 0")
+        query("UPDATE deliveries SET due = j.due FROM ROWS($1 AS j: d BIGINT, due BIGINT) WHERE deliveries.d = j.d")
             .bind(set(&held)?)
             .execute(&mut tx.conn)
             .await?;
@@ -220,7 +219,7 @@ impl Claim {
         if catalog.is_any_absent(&self.namespace) {
             return Ok(true);
         }
-        let leaving = query_scalar("SELECT EXISTS (SELECT 1 FROM chores WHERE namespace = ?1 AND kind = ?2)")
+        let leaving = query_scalar("SELECT EXISTS (SELECT 1 FROM chores WHERE namespace = $1 AND kind = $2)")
             .bind(&self.namespace)
             .bind(chores::kind::OBJECT)
             .fetch_one(&mut tx.conn)
@@ -274,15 +273,15 @@ impl Claim {
     async fn store_leases(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
         let leases = set(leases)?;
         query(
-            "UPDATE deliveries SET lease = j.value ->> 1, numbered = j.value ->> 2 FROM jsonb_each(?1) j \
-             WHERE d = j.value ->> 0",
+            "UPDATE deliveries SET lease = j.lease, numbered = j.numbered \
+             FROM ROWS($1 AS j: d BIGINT, lease BIGINT, numbered BIGINT) WHERE deliveries.d = j.d",
         )
         .bind(&leases)
         .execute(&mut tx.conn)
         .await?;
         query(
-            "INSERT INTO attempts (d, number, instance, started, state, reason, session) SELECT value ->> 0, \
-             value ->> 2, ?2, ?3, 0, '', ?4 FROM jsonb_each(?1)",
+            "INSERT INTO attempts (d, number, instance, started, state, reason, session) SELECT d, number, $2, \
+             $3, 0, '', $4 FROM ROWS($1 AS j: d BIGINT, lease BIGINT, number BIGINT)",
         )
         .bind(&leases)
         .bind(&self.request.instance)
@@ -314,8 +313,8 @@ async fn store_budgets(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Err
         return Ok(());
     }
     query(
-        "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM jsonb_each(?1) j \
-         WHERE c = j.value ->> 0",
+        "UPDATE channels SET tokens = j.tokens, refilled = j.refilled \
+         FROM ROWS($1 AS j: c BIGINT, tokens DOUBLE PRECISION, refilled BIGINT) WHERE channels.c = j.c",
     )
     .bind(set(spent)?)
     .execute(&mut tx.conn)

@@ -16,11 +16,11 @@ use alerting::fold::Aggregate;
 use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Count, Dropped, Entry, EntryResult, Matched, SourcePlan};
-use sqlx::{query, query_as};
 use uuid::Uuid;
 
 use crate::activations::activate_rules;
 use crate::counts::CountedGroups;
+use crate::engine::query;
 use crate::notify::{NotificationDraft, make_notifications};
 use crate::positions::{StoredTopic, load_topics};
 use crate::recent_records::StoredDropSample;
@@ -169,8 +169,9 @@ async fn store_positions(
         })
         .collect();
     query(
-        "UPDATE partitions SET position = j.value ->> 2, progress = j.value ->> 3, high = j.value ->> 4 \
-         FROM jsonb_each(?1) j WHERE t = j.value ->> 0 AND p = j.value ->> 1",
+        "UPDATE partitions SET position = j.position, progress = j.progress, high = j.high \
+         FROM ROWS($1 AS j: t BIGINT, p BIGINT, position BIGINT, progress BIGINT, high BIGINT) \
+         WHERE partitions.t = j.t AND partitions.p = j.p",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -200,8 +201,8 @@ impl TakePart {
             );
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<StoredRule> = query_as(
-            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        let stored: Vec<StoredRule> = query(
+            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))",
         )
         .bind(set(&which)?)
         .fetch_all(&mut tx.conn)

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Entry};
-use sqlx::query_scalar;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::commit::{TakePart, TakenPart, UNRENDERED, check_entries};
+use crate::engine::query_scalar;
 use crate::notify::count_deliveries;
 use crate::rules::RuleRef;
 use crate::texts::{Remaining, TextRequest, TextSubject};
@@ -178,7 +178,7 @@ impl Ledger {
                 .bind(&entry.topic)
                 .bind(&entry.topic_id)
                 .bind(entry.partition)
-                .fetch_optional(&mut **reader)
+                .fetch_optional(reader)
                 .await;
             if position.map_or(true, |position| position == Some(entry.from)) {
                 likely.insert(at);

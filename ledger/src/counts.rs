@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
 use domain::DropReason;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
+use crate::engine::{query, query_scalar};
 use crate::rule_updates::{RuleUpdate, STEP_BYTES, group_bytes};
 use crate::sql::set;
 use crate::writer::Tx;
@@ -156,9 +156,9 @@ async fn check_merge_size(
         keys.flat_map(|(g, buckets)| buckets.keys().map(move |bucket| (g, *bucket))).collect();
     // SQLite reads lengths from the rows' headers.
     let stored: i64 = query_scalar(
-        "SELECT coalesce(sum(octet_length(b.first) + octet_length(b.last) + coalesce(octet_length(b.extras), 0) \
-         + coalesce(octet_length(b.top), 0)), 0) FROM jsonb_each(?1) j JOIN buckets b \
-         ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
+        "SELECT CAST(coalesce(sum(octet_length(b.first) + octet_length(b.last) + \
+         coalesce(octet_length(b.extras), 0) + coalesce(octet_length(b.top), 0)), 0) AS BIGINT) \
+         FROM ROWS($1 AS j: g BIGINT, bucket BIGINT) JOIN buckets b ON b.g = j.g AND b.bucket = j.bucket",
     )
     .bind(set(&keys)?)
     .fetch_one(&mut tx.conn)
@@ -180,9 +180,9 @@ async fn merge_stored(
 ) -> Result<(), Error> {
     let keys: Vec<(i64, i64)> =
         chunk.iter().flat_map(|of| of.buckets.keys().map(|bucket| (of.g, *bucket))).collect();
-    let stored: Vec<BucketRow> = query_as(
-        "SELECT b.g, b.bucket, b.count, b.first, b.last, b.extras, b.top FROM jsonb_each(?1) j JOIN buckets b \
-         ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
+    let stored: Vec<BucketRow> = query(
+        "SELECT b.g, b.bucket, b.count, b.first, b.last, b.extras, b.top \
+         FROM ROWS($1 AS j: g BIGINT, bucket BIGINT) JOIN buckets b ON b.g = j.g AND b.bucket = j.bucket",
     )
     .bind(set(&keys)?)
     .fetch_all(&mut tx.conn)
@@ -230,18 +230,19 @@ async fn write_buckets(tx: &mut Tx, rows: &[BucketRow], due: &[(i64, i64, i64, i
         })
         .collect();
     query(
-        "INSERT INTO buckets (g, bucket, count, first, last, extras, top) SELECT value ->> 0, value ->> 1, \
-         value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1) WHERE true \
-         ON CONFLICT (g, bucket) DO UPDATE SET count = excluded.count, first = excluded.first, \
-         last = excluded.last, extras = excluded.extras, top = excluded.top",
+        "INSERT INTO buckets (g, bucket, count, first, last, extras, top) SELECT g, bucket, count, first, last, \
+         extras, top FROM ROWS($1 AS j: g BIGINT, bucket BIGINT, count BIGINT, first TEXT, last TEXT, extras \
+         TEXT, top TEXT) WHERE true ON CONFLICT (g, bucket) DO UPDATE \
+         SET count = excluded.count, first = excluded.first, last = excluded.last, extras = excluded.extras, top \
+         = excluded.top",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
     query(
-        "UPDATE groups SET next = min(coalesce(next, j.value ->> 1), j.value ->> 1), \
-         recent = max(recent, j.value ->> 2), bytes = bytes + (j.value ->> 3) FROM jsonb_each(?1) j \
-         WHERE g = j.value ->> 0",
+        "UPDATE groups SET next = LEAST(coalesce(groups.next, j.next), j.next), recent = GREATEST(groups.recent, \
+         j.recent), bytes = groups.bytes + j.more FROM ROWS($1 AS j: g BIGINT, next BIGINT, recent BIGINT, more \
+         BIGINT) WHERE groups.g = j.g",
     )
     .bind(set(due)?)
     .execute(&mut tx.conn)
@@ -252,12 +253,13 @@ async fn write_buckets(tx: &mut Tx, rows: &[BucketRow], due: &[(i64, i64, i64, i
 /// Loads what the namespace holds and may hold.
 async fn load_quota(tx: &mut Tx, namespace: &str) -> Result<StateQuota, Error> {
     let rules: Vec<(i64, i64, i64)> =
-        query_as("SELECT r, groups, bytes FROM rules WHERE namespace = ?1 AND groups > 0")
+        query("SELECT r, groups, bytes FROM rules WHERE namespace = $1 AND groups > 0")
             .bind(namespace)
             .fetch_all(&mut tx.conn)
             .await?;
-    let leaving: (i64, i64) = query_as(
-        "SELECT coalesce(sum(groups), 0), coalesce(sum(bytes), 0) FROM leaving WHERE namespace = ?1",
+    let leaving: (i64, i64) = query(
+        "SELECT CAST(coalesce(sum(groups), 0) AS BIGINT), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM leaving \
+         WHERE namespace = $1",
     )
     .bind(namespace)
     .fetch_one(&mut tx.conn)
@@ -279,11 +281,11 @@ async fn load_or_insert_groups(
     groups: &mut CountedGroups,
     rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<HashMap<(i64, String), (i64, i64)>, Error> {
-    const FIND: &str = "SELECT g.g, g.r, g.labels, g.bytes FROM jsonb_each(?1) j JOIN groups g \
-                        ON g.r = j.value ->> 0 AND g.labels = j.value ->> 1";
+    const FIND: &str = "SELECT g.g, g.r, g.labels, g.bytes FROM ROWS($1 AS j: r BIGINT, labels TEXT) JOIN groups g ON g.r = j.r \
+         AND g.labels = j.labels";
     let keys: Vec<&(i64, String)> = groups.keys().collect();
     let all = set(&keys)?;
-    let found: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(&all).fetch_all(&mut tx.conn).await?;
+    let found: Vec<(i64, i64, String, i64)> = query(FIND).bind(&all).fetch_all(&mut tx.conn).await?;
     let known = |found: Vec<(i64, i64, String, i64)>| -> HashMap<(i64, String), (i64, i64)> {
         found.into_iter().map(|(g, r, labels, bytes)| ((r, labels), (g, bytes))).collect()
     };
@@ -309,13 +311,13 @@ async fn load_or_insert_groups(
         made.push((r, labels, decided.get(r).copied().flatten(), bytes));
     }
     query(
-        "INSERT INTO groups (r, labels, state, decided, bytes) SELECT value ->> 0, value ->> 1, '{}', value ->> 2, \
-         value ->> 3 FROM jsonb_each(?1)",
+        "INSERT INTO groups (r, labels, state, decided, bytes) SELECT r, labels, '{}', decided, bytes \
+         FROM ROWS($1 AS j: r BIGINT, labels TEXT, decided BIGINT, bytes BIGINT)",
     )
     .bind(set(&made)?)
     .execute(&mut tx.conn)
     .await?;
-    let made: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
+    let made: Vec<(i64, i64, String, i64)> = query(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
     ids.extend(known(made));
     Ok(ids)
 }
@@ -378,10 +380,10 @@ async fn evict_quiet_groups(
     }
     let row = rule.object.row;
     let busy: Vec<i64> = known.iter().filter(|((of, _), _)| *of == row).map(|(_, (g, _))| *g).collect();
-    let quiet: Vec<(i64, i64)> = query_as(
-        "SELECT g, bytes FROM groups WHERE r = ?1 AND firing IS NULL AND json_extract(state, '$.expected') IS NULL \
-         AND (next IS NULL OR ?4 IS NULL OR next > ?4) AND g NOT IN (SELECT value FROM jsonb_each(?2)) \
-         ORDER BY recent, g LIMIT ?3",
+    let quiet: Vec<(i64, i64)> = query(
+        "SELECT g, bytes FROM groups WHERE r = $1 AND firing IS NULL AND JSON_TEXT(state, 'expected') IS NULL \
+         AND (next IS NULL OR $4 IS NULL OR next > $4) AND g NOT IN (SELECT value FROM EACH($2 AS j: BIGINT)) \
+         ORDER BY recent, g LIMIT $3",
     )
     .bind(row)
     .bind(set(&busy)?)

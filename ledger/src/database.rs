@@ -11,10 +11,11 @@ use domain::{Kind, Plan};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, query, query_as, query_scalar, raw_sql};
+use sqlx::{ConnectOptions as _, raw_sql};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
+use crate::engine::{Conn, query, query_scalar};
 use crate::queries::Readers;
 use crate::writer::{DirtyObjects, RowIds, Tx};
 use crate::{Error, Options, WriterMetrics};
@@ -49,7 +50,7 @@ pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
 }
 
 /// Opens the write connection and brings the schema up to date.
-pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<SqliteConnection, Error> {
+pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -65,17 +66,17 @@ pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<SqliteConnec
         .connect()
         .await?;
     if check {
-        let said: String = query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
+        let said: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
         if said != "ok" {
             return Err(Error::Corrupt(said));
         }
     }
     run_migrations(&mut conn).await?;
-    Ok(conn)
+    Ok(Conn::Sqlite(conn))
 }
 
 async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
-    let found: i64 = query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
         return Err(Error::TooNew { found, known });
@@ -103,17 +104,17 @@ pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Err
         .pragma("cache_size", "-4000")
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
-    Ok(Readers::new(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
+    Ok(Readers::Sqlite(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
 }
 
 /// Loads what the writer starts with: the ledger's id, the catalog and the last row ids.
-pub(crate) async fn load_tx(mut conn: SqliteConnection, options: Options) -> Result<(Uuid, Tx), Error> {
-    query("INSERT INTO meta (key, value) VALUES ('ledger', ?1) ON CONFLICT DO NOTHING")
+pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
+    query("INSERT INTO meta (key, value) VALUES ('ledger', $1) ON CONFLICT DO NOTHING")
         .bind(options.new_id.to_string())
         .execute(&mut conn)
         .await?;
     let id: String = query_scalar("SELECT value FROM meta WHERE key = 'ledger'").fetch_one(&mut conn).await?;
-    let (notification, delivery, place, status): (i64, i64, i64, i64) = query_as(
+    let (notification, delivery, place, status): (i64, i64, i64, i64) = query(
         "SELECT (SELECT coalesce(max(n), 0) FROM notifications), (SELECT coalesce(max(d), 0) FROM deliveries), \
          (SELECT coalesce(max(place), 0) FROM deliveries), (SELECT coalesce(max(version), 0) FROM statuses)",
     )
@@ -143,13 +144,12 @@ pub(crate) async fn load_tx(mut conn: SqliteConnection, options: Options) -> Res
     Ok((crate::sql::uuid(&id)?, tx))
 }
 
-async fn load_catalog(conn: &mut SqliteConnection) -> Result<Catalog, Error> {
-    let rows: Vec<(String, i64)> = query_as("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules")
-        .fetch_all(&mut *conn)
-        .await?;
+async fn load_catalog(conn: &mut Conn) -> Result<Catalog, Error> {
+    let rows: Vec<(String, i64)> =
+        query("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules").fetch_all(conn).await?;
     let rows: HashMap<String, i64> = rows.into_iter().collect();
     let plans: Vec<(String, String, Option<i64>, Option<i64>)> =
-        query_as("SELECT uid, body, resumed, absent FROM plans").fetch_all(&mut *conn).await?;
+        query("SELECT uid, body, resumed, absent FROM plans").fetch_all(conn).await?;
     let mut catalog = Catalog::default();
     for (uid, body, resumed, absent) in plans {
         let plan: Plan = serde_json::from_str(&body)?;

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter, LetterTopic};
-use sqlx::{query, query_as, query_scalar};
 
 use crate::catalog::Catalog;
+use crate::engine::{query, query_scalar};
 use crate::queries::{self, PAGE_BYTES};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
@@ -60,9 +60,10 @@ pub(crate) async fn store(
             *dropped.entry(topic).or_default() += count;
         }
         query(
-            "INSERT INTO dead_letters (topic_id, p, position, topic, body, bytes, namespace, stored) \
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2, ?3 \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT (namespace, topic_id, p, position) DO NOTHING",
+            "INSERT INTO dead_letters (topic_id, p, position, topic, body, bytes, namespace, stored) SELECT \
+             topic_id, p, position, topic, body, bytes, $2, $3 \
+             FROM ROWS($1 AS j: topic_id TEXT, p BIGINT, position BIGINT, topic TEXT, body TEXT, bytes BIGINT) \
+             WHERE true ON CONFLICT (namespace, topic_id, p, position) DO NOTHING",
         )
         .bind(set(&rows)?)
         .bind(namespace)
@@ -94,7 +95,7 @@ pub(crate) async fn make_room(
     more: i64,
     most: i64,
 ) -> Result<BTreeMap<String, i64>, Error> {
-    let held: Option<i64> = query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'letters'")
+    let held: Option<i64> = query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'letters'")
         .bind(namespace)
         .fetch_optional(&mut tx.conn)
         .await?;
@@ -104,7 +105,7 @@ pub(crate) async fn make_room(
         return Ok(dropped);
     }
     let oldest: Vec<(i64, i64, String)> =
-        query_as("SELECT l, bytes, topic FROM dead_letters WHERE namespace = ?1 ORDER BY l LIMIT ?2")
+        query("SELECT l, bytes, topic FROM dead_letters WHERE namespace = $1 ORDER BY l LIMIT $2")
             .bind(namespace)
             .bind(most)
             .fetch_all(&mut tx.conn)
@@ -118,7 +119,7 @@ pub(crate) async fn make_room(
         gone.push(l);
         *dropped.entry(topic).or_default() += 1;
     }
-    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&gone)?)
         .execute(&mut tx.conn)
         .await?;
@@ -159,8 +160,8 @@ pub(crate) async fn add_drops(
         return Ok(());
     }
     query(
-        "INSERT INTO drops (r, reason, count) SELECT value ->> 0, ?2, value ->> 1 FROM jsonb_each(?1) \
-         WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count",
+        "INSERT INTO drops (r, reason, count) SELECT r, $2, count FROM ROWS($1 AS j: r BIGINT, count BIGINT) \
+         WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = drops.count + excluded.count",
     )
     .bind(set(&rows.iter().collect::<Vec<_>>())?)
     .bind(reason.name())
@@ -175,12 +176,12 @@ impl Ledger {
     pub async fn dead_letters(
         &self,
         namespace: &str,
-        query: DeadLetterQuery,
+        asked: DeadLetterQuery,
     ) -> Result<DeadLetterList, Error> {
         let gone = || Error::NotFound("the dead letter to go on from (begin anew)".to_owned());
         let of_before = self.shared.catalog().known_namespaces.get(namespace).map_or(0, |origin| origin.l);
         let mut reader = self.people_readers.acquire().await?;
-        let before = match &query.after {
+        let before = match &asked.after {
             None => i64::MAX,
             Some(after) => {
                 let (p, position, topic_id) = parse_cursor(after).ok_or_else(gone)?;
@@ -189,18 +190,18 @@ impl Ledger {
                     .bind(topic_id)
                     .bind(p)
                     .bind(position)
-                    .fetch_optional(&mut *reader)
+                    .fetch_optional(&mut reader)
                     .await?
                     .ok_or_else(gone)?
             }
         };
         let topics = dead_letter_topics(&self.shared.catalog(), namespace);
-        let limit = query.limit.unwrap_or(100).clamp(1, 500);
-        let sizes: Vec<(i64, i64)> = query_as(queries::DEAD_LETTER_SIZES)
+        let limit = asked.limit.unwrap_or(100).clamp(1, 500);
+        let sizes: Vec<(i64, i64)> = query(queries::DEAD_LETTER_SIZES)
             .bind(namespace)
             .bind(before)
             .bind(limit + 1)
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await?;
         let mut bytes = 0;
         let sizes: Vec<(i64, i64)> = sizes.into_iter().filter(|(l, _)| *l > of_before).collect();
@@ -211,12 +212,12 @@ impl Ledger {
         });
         let mut list = DeadLetterList { topics, ..DeadLetterList::default() };
         let Some((end, _)) = fits.last() else { return Ok(list) };
-        let found: Vec<(String, i32, i64, String, String)> = query_as(queries::DEAD_LETTERS)
+        let found: Vec<(String, i32, i64, String, String)> = query(queries::DEAD_LETTERS)
             .bind(namespace)
             .bind(before)
-            .bind(end)
+            .bind(*end)
             .bind(limit)
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await?;
         drop(reader);
         let more = sizes.last().is_some_and(|(l, _)| l != end);

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{query_as, query_scalar};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::decisions::decide_step;
+use crate::engine::{query, query_scalar};
 use crate::notify::{make_notifications, release_waiting};
 use crate::rule_cleanup::clean_up_step;
 use crate::rule_updates::{RuleUpdate, store_rule_deltas};
@@ -153,7 +153,7 @@ impl Command for DecideStep {
 /// so that people hear things in order.
 pub(crate) async fn closing_rules(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid>, Error> {
     let uids: Vec<String> =
-        query_scalar("SELECT uid FROM leaving WHERE namespace = ?1 AND state IS NOT NULL")
+        query_scalar("SELECT uid FROM leaving WHERE namespace = $1 AND state IS NOT NULL")
             .bind(namespace)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -169,9 +169,9 @@ async fn due_rules(
     namespace: &str,
     closing: &HashSet<Uuid>,
 ) -> Result<BTreeMap<Uuid, RuleUpdate>, Error> {
-    let rows: Vec<DueRule> = query_as(
-        "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = ?1 AND (r.woken IS NOT NULL \
-         OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
+    let rows: Vec<DueRule> = query(
+        "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = $1 \
+         AND (r.woken IS NOT NULL OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
     )
     .bind(namespace)
     .fetch_all(&mut tx.conn)
@@ -197,7 +197,7 @@ impl Ledger {
             loop {
                 let mut reader = self.readers.acquire().await?;
                 let rows: Vec<(i64, String, bool)> =
-                    query_as(sql).bind(after).bind(queries::ROWS_PER_READ).fetch_all(&mut *reader).await?;
+                    query(sql).bind(after).bind(queries::ROWS_PER_READ).fetch_all(&mut reader).await?;
                 let last =
                     rows.last().map(|(r, ..)| *r).filter(|_| rows.len() as i64 >= queries::ROWS_PER_READ);
                 namespaces.extend(rows.into_iter().filter(|(.., left)| *left).map(|(_, of, _)| of));
@@ -215,7 +215,7 @@ impl Ledger {
             let mut reader = self.readers.acquire().await?;
             let appeared: Option<String> = query_scalar(queries::CHANNEL_WAITED_FOR)
                 .bind(set(&names)?)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?;
             namespaces.extend(appeared);
         }

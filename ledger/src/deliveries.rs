@@ -11,8 +11,8 @@ use std::collections::{HashMap, HashSet};
 use domain::{DeliveryState, Verdict};
 use jiff::Timestamp;
 use protocol::messages::Pool;
-use sqlx::{query, query_as, query_scalar};
 
+use crate::engine::{Value, query, query_scalar};
 use crate::sql::{ms, set};
 use crate::writer::Tx;
 use crate::{Error, Signal};
@@ -24,6 +24,12 @@ pub(crate) enum AttemptState {
     UnderWay = 0,
     Reported = 1,
     LeaseRanOut = 2,
+}
+
+impl From<AttemptState> for Value<'_> {
+    fn from(state: AttemptState) -> Self {
+        (state as i64).into()
+    }
 }
 
 /// A delivery as stored.
@@ -152,9 +158,10 @@ pub(crate) async fn apply_changes(
     }
     if !rows.is_empty() {
         query(
-            "UPDATE deliveries SET state = j.value ->> 1, reason = j.value ->> 2, due = j.value ->> 3, \
-             made = j.value ->> 4, lease = CASE WHEN j.value ->> 5 THEN lease END, ended = j.value ->> 6 \
-             FROM jsonb_each(?1) j WHERE d = j.value ->> 0",
+            "UPDATE deliveries SET state = j.state, reason = j.reason, due = j.due, made = j.made, lease = CASE \
+             WHEN j.leased THEN deliveries.lease END, ended = j.ended \
+             FROM ROWS($1 AS j: d BIGINT, state BIGINT, reason TEXT, due BIGINT, made BIGINT, leased BOOLEAN, \
+             ended BIGINT) WHERE deliveries.d = j.d",
         )
         .bind(set(&rows)?)
         .execute(&mut tx.conn)
@@ -162,17 +169,17 @@ pub(crate) async fn apply_changes(
     }
     update_heads(tx, &lanes).await?;
     if !notifications.is_empty() {
-        let told: Vec<(i64, String, bool)> = query_as(
-            "UPDATE notifications SET \
-             settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
-             THEN NULL ELSE ?2 END, \
-             dead = EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2), \
-             bytes = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
-             THEN bytes ELSE 512 + octet_length(body) + (SELECT coalesce(sum(256 + octet_length(x.reason) \
-             + octet_length(x.recipient) + (SELECT coalesce(sum(128 + octet_length(a.reason)), 0) FROM attempts a \
-             WHERE a.d = x.d)), 0) FROM deliveries x WHERE x.n = notifications.n) END \
-             WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING n, object, NOT EXISTS (SELECT 1 \
-             FROM notifications x WHERE x.object = notifications.object AND x.n > notifications.n)",
+        let told: Vec<(i64, String, bool)> = query(
+            "UPDATE notifications SET settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x \
+             WHERE x.n = notifications.n AND x.state = 0) THEN NULL ELSE $2 END, dead = CASE \
+             WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2) THEN 1 \
+             ELSE 0 END, bytes = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n \
+             AND x.state = 0) THEN bytes ELSE 512 + octet_length(body) + (SELECT CAST(coalesce(sum(256 + \
+             octet_length(x.reason) + octet_length(x.recipient) + (SELECT CAST(coalesce(sum(128 + \
+             octet_length(a.reason)), 0) AS BIGINT) FROM attempts a WHERE a.d = x.d)), 0) AS BIGINT) \
+             FROM deliveries x WHERE x.n = notifications.n) END WHERE n IN (SELECT value \
+             FROM EACH($1 AS j: BIGINT)) RETURNING n, object, NOT EXISTS (SELECT 1 FROM notifications x \
+             WHERE x.object = notifications.object AND x.n > notifications.n)",
         )
         .bind(set(&notifications)?)
         .bind(now_ms)
@@ -205,8 +212,8 @@ async fn possibly_arrived(
     if ends.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<(i64, i64, AttemptState)> = query_as(
-        "SELECT a.d, a.number, a.state FROM jsonb_each(?1) j CROSS JOIN attempts a ON a.d = j.value \
+    let rows: Vec<(i64, i64, AttemptState)> = query(
+        "SELECT a.d, a.number, a.state FROM EACH($1 AS j: BIGINT) CROSS JOIN attempts a ON a.d = j.value \
          WHERE a.outcome = 'Unknown' OR a.state = 0 ORDER BY a.d, a.number",
     )
     .bind(set(&ends)?)
@@ -234,8 +241,8 @@ pub(crate) async fn update_heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Re
     }
     query(
         "UPDATE deliveries SET head = 1 WHERE head = 0 AND d IN (SELECT (SELECT x.d FROM deliveries x \
-         WHERE x.lane = j.value ->> 1 AND x.c = j.value ->> 0 AND x.state = 0 ORDER BY x.place LIMIT 1) \
-         FROM jsonb_each(?1) j)",
+         WHERE x.lane = j.lane AND x.c = j.c AND x.state = 0 ORDER BY x.place LIMIT 1) \
+         FROM ROWS($1 AS j: c BIGINT, lane BIGINT))",
     )
     .bind(set(lanes)?)
     .execute(&mut tx.conn)
@@ -256,8 +263,8 @@ pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDe
         Vec::new()
     } else {
         query_scalar(
-            "SELECT c FROM channels WHERE c IN (SELECT value FROM jsonb_each(?1)) \
-             AND (failures > 0 OR last_delivery IS NULL)",
+            "SELECT c FROM channels WHERE c IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND (failures > 0 \
+             OR last_delivery IS NULL)",
         )
         .bind(set(&took)?)
         .fetch_all(&mut tx.conn)
@@ -290,15 +297,17 @@ pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDe
     }
     // A successful delivery resets the count of failures.
     query(
-        "UPDATE channels SET pending = pending + (j.value ->> 1), retrying = retrying + (j.value ->> 2), \
-         delivered = delivered + (j.value ->> 3), dead = dead + (j.value ->> 4), \
-         expired = expired + (j.value ->> 5), suppressed = suppressed + (j.value ->> 6), \
-         last_delivery = coalesce(j.value ->> 7, last_delivery), \
-         failures = CASE WHEN j.value ->> 7 IS NULL THEN failures ELSE 0 END + (j.value ->> 8), \
-         last_error = coalesce(j.value ->> 9, CASE WHEN j.value ->> 7 IS NULL THEN last_error END), \
-         last_error_at = coalesce(j.value ->> 10, CASE WHEN j.value ->> 7 IS NULL THEN last_error_at END), \
-         paused = coalesce(max(paused, j.value ->> 11), j.value ->> 11, paused) \
-         FROM jsonb_each(?1) j WHERE c = j.value ->> 0",
+        "UPDATE channels SET pending = channels.pending + j.pending, retrying = channels.retrying + j.retrying, \
+         delivered = channels.delivered + j.delivered, dead = channels.dead + j.dead, expired = channels.expired \
+         + j.expired, suppressed = channels.suppressed + j.suppressed, last_delivery = coalesce(j.last_delivery, \
+         channels.last_delivery), failures = CASE WHEN j.last_delivery IS NULL THEN channels.failures \
+         ELSE 0 END + j.failures, last_error = coalesce(j.last_error, CASE \
+         WHEN j.last_delivery IS NULL THEN channels.last_error END), last_error_at = coalesce(j.last_error_at, \
+         CASE WHEN j.last_delivery IS NULL THEN channels.last_error_at END), paused = \
+         coalesce(GREATEST(channels.paused, j.paused), j.paused, channels.paused) \
+         FROM ROWS($1 AS j: c BIGINT, pending BIGINT, retrying BIGINT, delivered BIGINT, dead BIGINT, expired \
+         BIGINT, suppressed BIGINT, last_delivery BIGINT, failures BIGINT, last_error TEXT, last_error_at \
+         BIGINT, paused BIGINT) WHERE channels.c = j.c",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -309,9 +318,10 @@ pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDe
 /// Refuses if the namespace has too much pending. The counts are stored, so this is cheap.
 pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
     let limit = tx.options.max_pending;
-    let pending: i64 = sqlx::query_scalar(
-        "SELECT (SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1) + \
-         (SELECT count(*) FROM deliveries WHERE namespace = ?1 AND state = 0 AND c IS NULL)",
+    let pending: i64 = query_scalar(
+        "SELECT (SELECT CAST(coalesce(sum(pending + retrying), 0) AS BIGINT) FROM channels \
+         WHERE namespace = $1) + (SELECT count(*) FROM deliveries WHERE namespace = $1 AND state = 0 \
+         AND c IS NULL)",
     )
     .bind(namespace)
     .fetch_one(&mut tx.conn)
@@ -325,7 +335,7 @@ pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Erro
     }
     let limit = tx.options.max_pending_bytes;
     let bytes: Option<i64> =
-        sqlx::query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'pending'")
+        query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'pending'")
             .bind(namespace)
             .fetch_optional(&mut tx.conn)
             .await?;

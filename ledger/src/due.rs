@@ -11,9 +11,9 @@ use alerting::values::merge_top;
 use domain::Values;
 use jiff::Timestamp;
 use protocol::messages::Sample;
-use sqlx::{query, query_as};
 use uuid::Uuid;
 
+use crate::engine::query;
 use crate::notify::NotificationDraft;
 use crate::rule_updates::{RuleUpdate, STEP_BYTES, group_bytes};
 use crate::rules::RuleRef;
@@ -106,9 +106,9 @@ pub(crate) async fn choose_groups(
     let to = rules.iter().filter(|(uid, _)| which.contains(uid));
     let to: Vec<(i64, i64)> =
         to.filter_map(|(_, rule)| Some((rule.object.row, rule.decided_to()?))).collect();
-    let due: Vec<(i64, i64)> = query_as(
-        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM groups x \
-         WHERE x.r = j.value ->> 0 AND x.next <= j.value ->> 1)",
+    let due: Vec<(i64, i64)> = query(
+        "SELECT j.r, j.until FROM ROWS($1 AS j: r BIGINT, until BIGINT) WHERE EXISTS (SELECT 1 FROM groups x \
+         WHERE x.r = j.r AND x.next <= j.until)",
     )
     .bind(set(&to)?)
     .fetch_all(&mut tx.conn)
@@ -119,17 +119,17 @@ pub(crate) async fn choose_groups(
     let step = tx.options.groups_per_step.max(1);
     let share = (step / due.len()).max(1);
     left.more |= due.len() > step;
-    let mut found: Vec<(i64, i64, i64)> = query_as(
-        "SELECT g.g, g.r, g.bytes FROM jsonb_each(?1) f JOIN groups g ON g.g = f.value \
-         JOIN jsonb_each(?2) j ON g.r = j.value ->> 0 AND g.next <= j.value ->> 1 ORDER BY f.key",
+    let mut found: Vec<(i64, i64, i64)> = query(
+        "SELECT g.g, g.r, g.bytes FROM EACH($1 AS f: BIGINT) JOIN groups g ON g.g = f.value \
+         JOIN ROWS($2 AS j: r BIGINT, until BIGINT) ON g.r = j.r AND g.next <= j.until ORDER BY f.ord",
     )
     .bind(set(first)?)
     .bind(set(&due)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let others: Vec<(i64, i64, i64)> = query_as(
-        "SELECT g.g, g.r, g.bytes FROM jsonb_each(?1) j JOIN groups g ON g.g IN (SELECT x.g FROM groups x \
-         WHERE x.r = j.value ->> 0 AND x.next <= j.value ->> 1 ORDER BY x.next, x.g LIMIT ?2)",
+    let others: Vec<(i64, i64, i64)> = query(
+        "SELECT g.g, g.r, g.bytes FROM ROWS($1 AS j: r BIGINT, until BIGINT) JOIN groups g ON g.g IN (SELECT x.g \
+         FROM groups x WHERE x.r = j.r AND x.next <= j.until ORDER BY x.next, x.g LIMIT $2)",
     )
     .bind(set(&due[..due.len().min(step)])?)
     .bind(share as i64 + 1)
@@ -160,9 +160,9 @@ pub(crate) async fn load_groups(
     rules: &BTreeMap<Uuid, RuleUpdate>,
     which: &[i64],
 ) -> Result<Vec<DueGroup>, Error> {
-    let groups: Vec<StoredGroup> = query_as(
-        "SELECT g.g, g.r, g.labels, g.state, g.sample, g.window, g.decided, g.bytes FROM jsonb_each(?1) j \
-         JOIN groups g ON g.g = j.value ORDER BY g.g",
+    let groups: Vec<StoredGroup> = query(
+        "SELECT g.g, g.r, g.labels, g.state, g.sample, g.\"window\", g.decided, g.bytes \
+         FROM EACH($1 AS j: BIGINT) JOIN groups g ON g.g = j.value ORDER BY g.g",
     )
     .bind(set(which)?)
     .fetch_all(&mut tx.conn)
@@ -194,9 +194,10 @@ pub(crate) async fn load_groups(
     if due.is_empty() {
         return Ok(due);
     }
-    let buckets: Vec<(i64, i64, i64, Option<String>)> = query_as(
-        "SELECT b.g, b.bucket, b.count, iif(j.value ->> 1, b.extras, NULL) FROM jsonb_each(?1) j \
-         JOIN buckets b ON b.g = j.value ->> 0 AND b.bucket > j.value ->> 2 ORDER BY b.g, b.bucket",
+    let buckets: Vec<(i64, i64, i64, Option<String>)> = query(
+        "SELECT b.g, b.bucket, b.count, CASE WHEN j.extras THEN b.extras END \
+         FROM ROWS($1 AS j: g BIGINT, extras BOOLEAN, after BIGINT) JOIN buckets b ON b.g = j.g \
+         AND b.bucket > j.after ORDER BY b.g, b.bucket",
     )
     .bind(set(&which)?)
     .fetch_all(&mut tx.conn)
@@ -229,11 +230,11 @@ pub(crate) async fn load_samples(
     if windows.is_empty() {
         return Ok(Vec::new());
     }
-    let samples = query_as(
-        "SELECT (SELECT b.first FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
-         AND b.bucket < j.value ->> 2 ORDER BY b.bucket LIMIT 1), \
-         (SELECT b.last FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
-         AND b.bucket < j.value ->> 2 ORDER BY b.bucket DESC LIMIT 1) FROM jsonb_each(?1) j ORDER BY j.key",
+    let samples = query(
+        "SELECT (SELECT b.first FROM buckets b WHERE b.g = j.g AND b.bucket >= j.since AND b.bucket < j.until \
+         ORDER BY b.bucket LIMIT 1), (SELECT b.last FROM buckets b WHERE b.g = j.g AND b.bucket >= j.since \
+         AND b.bucket < j.until ORDER BY b.bucket DESC LIMIT 1) \
+         FROM ROWS($1 AS j: g BIGINT, since BIGINT, until BIGINT) ORDER BY j.ord",
     )
     .bind(set(&windows)?)
     .fetch_all(&mut tx.conn)
@@ -262,9 +263,9 @@ pub(crate) async fn load_top_values(
     if windows.is_empty() {
         return Ok(all);
     }
-    let stored: Vec<(i64, String)> = query_as(
-        "SELECT j.value ->> 0, b.top FROM jsonb_each(?1) j JOIN buckets b ON b.g = j.value ->> 1 \
-         AND b.bucket >= j.value ->> 2 AND b.bucket < j.value ->> 3 WHERE b.top IS NOT NULL",
+    let stored: Vec<(i64, String)> = query(
+        "SELECT j.decision, b.top FROM ROWS($1 AS j: decision BIGINT, g BIGINT, since BIGINT, until BIGINT) \
+         JOIN buckets b ON b.g = j.g AND b.bucket >= j.since AND b.bucket < j.until WHERE b.top IS NOT NULL",
     )
     .bind(set(&windows)?)
     .fetch_all(&mut tx.conn)
@@ -361,10 +362,10 @@ pub(crate) async fn store_groups(
 ) -> Result<(), Error> {
     let mut freed: HashMap<i64, i64> = HashMap::new();
     if !old.is_empty() {
-        let removed: Vec<(i64, i64)> = query_as(
-            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1)) \
-             RETURNING g, 60 + octet_length(first) + octet_length(last) + coalesce(octet_length(extras), 0) \
-             + coalesce(octet_length(top), 0)",
+        let removed: Vec<(i64, i64)> = query(
+            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT g, bucket \
+             FROM ROWS($1 AS j: g BIGINT, bucket BIGINT)) RETURNING g, CAST(60 + octet_length(first) + \
+             octet_length(last) + coalesce(octet_length(extras), 0) + coalesce(octet_length(top), 0) AS BIGINT)",
         )
         .bind(set(&old)?)
         .fetch_all(&mut tx.conn)
@@ -404,10 +405,11 @@ async fn update_groups(tx: &mut Tx, rows: &[(&GroupRow, i64)]) -> Result<(), Err
         })
         .collect();
     query(
-        "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
-         next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6, window = j.value ->> 7, \
-         decided = j.value ->> 8, bytes = max(bytes + (j.value ->> 9), 0) \
-         FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+        "UPDATE groups SET state = j.state, firing = j.firing, count = j.count, next = j.next, sample = \
+         j.sample, pending = j.pending, \"window\" = j.counts, decided = j.decided, bytes = \
+         GREATEST(groups.bytes + j.more, 0) FROM ROWS($1 AS j: g BIGINT, state TEXT, firing BIGINT, count \
+         BIGINT, next BIGINT, sample TEXT, pending BIGINT, counts TEXT, decided BIGINT, more BIGINT) \
+         WHERE groups.g = j.g",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)

@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 
 use domain::{DeliveryState, DropReason, Kind, Millis, Outcome};
 use jiff::Timestamp;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::deliveries::{AttemptState, ChannelDelta, DeliveryChange, StoredDelivery, apply_changes};
+use crate::engine::{query, query_scalar};
 use crate::outcomes::{CHANNEL_DELETED, end_without_attempt};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
@@ -38,9 +38,9 @@ impl Command for ExpireLeases {
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
         let now = ms(self.now);
-        let rows: Vec<LeasedDelivery> = query_as(
-            "SELECT d, n, c, lane, state, made, expires, numbered FROM deliveries WHERE lease <= ?1 \
-             ORDER BY lease LIMIT ?2",
+        let rows: Vec<LeasedDelivery> = query(
+            "SELECT d, n, c, lane, state, made, expires, numbered FROM deliveries WHERE lease <= $1 \
+             ORDER BY lease LIMIT $2",
         )
         .bind(now)
         .bind(BATCH)
@@ -66,8 +66,9 @@ pub(crate) async fn end_unreported(
     let outcome = Outcome::Unknown { reason: why.to_owned() };
     let leased: Vec<_> = rows.iter().map(|row| (row.delivery.d, row.numbered)).collect();
     query(
-        "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM jsonb_each(?1) j \
-             WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
+        "UPDATE attempts SET state = $2, ended = $3, outcome = $4, reason = $5 \
+         FROM ROWS($1 AS j: d BIGINT, number BIGINT) WHERE attempts.d = j.d AND attempts.number = j.number \
+         AND attempts.state = $6",
     )
     .bind(set(&leased)?)
     .bind(AttemptState::LeaseRanOut)
@@ -82,7 +83,7 @@ pub(crate) async fn end_unreported(
         .filter(|row| row.delivery.state != DeliveryState::Pending)
         .map(|row| row.delivery.d)
         .collect();
-    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
+    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&ended)?)
         .execute(&mut tx.conn)
         .await?;
@@ -121,9 +122,9 @@ impl Command for ExpireDeliveries {
     type Answer = u64;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
-        let rows: Vec<StoredDelivery> = query_as(
+        let rows: Vec<StoredDelivery> = query(
             "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 AND lease IS NULL \
-             AND expires <= ?1 ORDER BY expires LIMIT ?2",
+             AND expires <= $1 ORDER BY expires LIMIT $2",
         )
         .bind(ms(self.now))
         .bind(BATCH)
@@ -171,7 +172,7 @@ impl Command for PruneHistory {
         let mut pruned = Pruned::default();
         for (dead, before) in [(0, self.delivered_before), (1, self.dead_before)] {
             let rows: Vec<i64> = query_scalar(
-                "SELECT n FROM notifications WHERE dead = ?1 AND settled < ?2 ORDER BY settled LIMIT ?3",
+                "SELECT n FROM notifications WHERE dead = $1 AND settled < $2 ORDER BY settled LIMIT $3",
             )
             .bind(dead)
             .bind(before)
@@ -183,15 +184,15 @@ impl Command for PruneHistory {
             pruned.more |= rows.len() as i64 >= PRUNE_BATCH || removed < rows.len() as u64;
         }
         let letters = query(
-            "DELETE FROM dead_letters WHERE l IN \
-             (SELECT l FROM dead_letters WHERE stored < ?1 ORDER BY stored LIMIT ?2)",
+            "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE stored < $1 ORDER BY stored \
+             LIMIT $2)",
         )
         .bind(self.dead_before)
         .bind(PRUNE_BATCH)
         .execute(&mut tx.conn)
         .await?;
-        pruned.letters += letters.rows_affected();
-        pruned.more |= letters.rows_affected() as i64 >= PRUNE_BATCH;
+        pruned.letters += letters;
+        pruned.more |= letters as i64 >= PRUNE_BATCH;
         if let Some(namespace) = &self.over {
             pruned.notifications += remove_oldest_finished(tx, namespace).await?;
             let dropped = dead_letters::make_room(tx, namespace, 0, PRUNE_BATCH).await?;
@@ -208,7 +209,7 @@ impl Command for PruneHistory {
 /// how many.
 async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     let held: Option<i64> =
-        query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'finished'")
+        query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'finished'")
             .bind(namespace)
             .fetch_optional(&mut tx.conn)
             .await?;
@@ -216,9 +217,9 @@ async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Err
     if over <= 0 {
         return Ok(0);
     }
-    let oldest: Vec<(i64, String, i64)> = query_as(
-        "SELECT n, object, iif(bytes > 0, bytes, 512 + octet_length(body)) FROM notifications \
-         WHERE namespace = ?1 AND settled IS NOT NULL ORDER BY settled LIMIT ?2",
+    let oldest: Vec<(i64, String, i64)> = query(
+        "SELECT n, object, CASE WHEN bytes > 0 THEN bytes ELSE CAST(512 + octet_length(body) AS BIGINT) END \
+         FROM notifications WHERE namespace = $1 AND settled IS NOT NULL ORDER BY settled LIMIT $2",
     )
     .bind(namespace)
     .bind(PRUNE_BATCH)
@@ -246,15 +247,15 @@ async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Err
     tx.counted.history_dropped += removed;
     dead_letters::add_drops(tx, DropReason::HistoryDropped, &objects).await?;
     query(
-        "UPDATE schedules SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
-         WHERE uid = j.value ->> 0",
+        "UPDATE schedules SET history_dropped = history_dropped + j.dropped \
+         FROM ROWS($1 AS j: object TEXT, dropped BIGINT) WHERE schedules.uid = j.object",
     )
     .bind(set(&schedules.iter().collect::<Vec<_>>())?)
     .execute(&mut tx.conn)
     .await?;
     query(
-        "UPDATE channels SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
-         WHERE c = j.value ->> 0",
+        "UPDATE channels SET history_dropped = history_dropped + j.dropped \
+         FROM ROWS($1 AS j: channel BIGINT, dropped BIGINT) WHERE channels.c = j.channel",
     )
     .bind(set(&channels.iter().collect::<Vec<_>>())?)
     .execute(&mut tx.conn)
@@ -279,7 +280,7 @@ pub(crate) async fn remove_notifications(
     let which = set(rows)?;
     undelivered::mark_objects_of(tx, &which).await?;
     let found: Vec<(i64, Option<i64>)> =
-        query_as("SELECT d.d, d.c FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
+        query("SELECT d.d, d.c FROM EACH($1 AS j: BIGINT) CROSS JOIN deliveries d ON d.n = j.value LIMIT $2")
             .bind(&which)
             .bind(DELIVERIES)
             .fetch_all(&mut tx.conn)
@@ -290,19 +291,19 @@ pub(crate) async fn remove_notifications(
     let deliveries: Vec<i64> = found.into_iter().map(|(d, _)| d).collect();
     let deliveries = set(&deliveries)?;
     for sql in [
-        "DELETE FROM attempts WHERE d IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM attempts WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+        "DELETE FROM deliveries WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&deliveries).execute(&mut tx.conn).await?;
     }
     let removed = query(
-        "DELETE FROM notifications WHERE n IN (SELECT value FROM jsonb_each(?1)) \
-         AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n)",
+        "DELETE FROM notifications WHERE n IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND NOT EXISTS (SELECT 1 \
+         FROM deliveries x WHERE x.n = notifications.n)",
     )
     .bind(&which)
     .execute(&mut tx.conn)
     .await?;
-    Ok((removed.rows_affected(), channels))
+    Ok((removed, channels))
 }
 
 impl Ledger {
@@ -322,7 +323,7 @@ impl Ledger {
 
     async fn has_row(&self, sql: &'static str, at: i64) -> Result<bool, Error> {
         let mut reader = self.readers.acquire().await?;
-        let due: Option<i64> = query_scalar(sql).bind(at).fetch_optional(&mut *reader).await?;
+        let due: Option<i32> = query_scalar(sql).bind(at).fetch_optional(&mut reader).await?;
         Ok(due.is_some())
     }
 
@@ -343,10 +344,10 @@ impl Ledger {
         let mut old = self.has_row(queries::DEAD_LETTER_OLD, dead_before).await?;
         for (dead, before) in [(0, delivered_before), (1, dead_before)] {
             let mut reader = self.readers.acquire().await?;
-            let found: Option<i64> = query_scalar(queries::NOTIFICATION_OLD)
+            let found: Option<i32> = query_scalar(queries::NOTIFICATION_OLD)
                 .bind(dead)
                 .bind(before)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?;
             old |= found.is_some();
         }

@@ -20,6 +20,7 @@ mod decider;
 mod decisions;
 mod deliveries;
 mod due;
+mod engine;
 mod error;
 mod expiry;
 mod namespaces;
@@ -28,6 +29,7 @@ mod observe;
 mod outcomes;
 mod plans;
 mod positions;
+mod postgres;
 mod published;
 mod queries;
 mod queue;
@@ -51,11 +53,11 @@ pub use claim::RawClaimed;
 pub use error::Error;
 pub use namespaces::NamespaceIdentity;
 pub use types::{
-    Options, PartitionRef, Pruned, Render, Rendered, Signal, SourceRef, Totals, WorkerView, WriterMetrics,
+    Database, Options, PartitionRef, Pruned, Render, Rendered, Signal, SourceRef, Totals, WorkerView,
+    WriterMetrics,
 };
 pub use workers::PresentWorkers;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,13 +87,27 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens or creates the ledger at `path`, brings its schema up to date and checks it. The file belongs to this
-    /// process until the ledger is closed or the process ends.
-    pub async fn open(path: &Path, options: Options, render: Arc<dyn Render>) -> Result<Self, Error> {
-        let lock = database::lock_file(path)?;
-        let conn = database::open_writer(path, options.check_file).await?;
-        let readers = database::open_readers(path, options.readers).await?;
-        let people_readers = database::open_readers(path, options.readers).await?;
+    /// Opens or creates a ledger, brings its schema up to date and checks it. The database belongs to this process until the
+    /// ledger is closed or the process ends.
+    pub async fn open(
+        database: impl Into<Database>,
+        options: Options,
+        render: Arc<dyn Render>,
+    ) -> Result<Self, Error> {
+        let (lock, conn, readers, people_readers) = match database.into() {
+            Database::Sqlite(path) => (
+                Some(database::lock_file(&path)?),
+                database::open_writer(&path, options.check_file).await?,
+                database::open_readers(&path, options.readers).await?,
+                database::open_readers(&path, options.readers).await?,
+            ),
+            Database::Postgres(url) => (
+                None,
+                postgres::open_writer(&url).await?,
+                postgres::open_readers(&url, options.readers).await?,
+                postgres::open_readers(&url, options.readers).await?,
+            ),
+        };
         let quotas = (options.max_finished_bytes, options.max_dead_letter_bytes);
         let (texts, decide_wait) = (TextRenderer::new(render, &options), options.decide_wait.std());
         let (id, tx) = database::load_tx(conn, options).await?;
@@ -137,7 +153,7 @@ impl Ledger {
         Arc::clone(&self.shared.steps)
     }
 
-    /// Bounds the file's size, in pages of 4 KiB; 0 means no bound. A file that is already larger keeps its contents.
+    /// SQLite: bounds the file's size, in pages of 4 KiB; 0 for no bound of ours. What is stored stays, however large.
     pub async fn limit_pages(&self, pages: i64) -> Result<(), Error> {
         self.writer.execute(LimitPages(pages)).await
     }
@@ -163,7 +179,6 @@ impl Command for LimitPages {
         // A pragma takes no parameter, and the number is our own. SQLite's largest value means no bound.
         let pages = if self.0 > 0 { self.0 } else { 4_294_967_294 };
         let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-        sqlx::raw_sql(pragma).execute(&mut tx.conn).await?;
-        Ok(())
+        tx.conn.raw(pragma).await
     }
 }

@@ -9,10 +9,10 @@
 //! Clause P13 of docs/semantics.md.
 
 use jiff::Timestamp;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
+use crate::engine::{Conn, query, query_scalar};
 use crate::sql::ms;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, chores, plans};
@@ -47,12 +47,9 @@ pub(crate) struct KnownNamespace {
 type NamespaceRow = (String, String, i64, i64, i64, i64);
 
 /// Loads the registered namespaces into the catalog.
-pub(crate) async fn load_known(
-    conn: &mut sqlx::sqlite::SqliteConnection,
-    catalog: &mut Catalog,
-) -> Result<(), Error> {
+pub(crate) async fn load_known(conn: &mut Conn, catalog: &mut Catalog) -> Result<(), Error> {
     let rows: Vec<NamespaceRow> =
-        query_as("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
+        query("SELECT namespace, uid, created, n, d, l FROM namespaces").fetch_all(conn).await?;
     for (namespace, uid, created, n, d, l) in rows {
         catalog
             .known_namespaces
@@ -82,9 +79,9 @@ impl Command for RegisterNamespace {
             None => first_seen(tx, namespace, &self.identity).await?,
         };
         query(
-            "INSERT INTO namespaces (namespace, uid, created, n, d, l) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-             ON CONFLICT (namespace) DO UPDATE SET uid = excluded.uid, created = excluded.created, n = excluded.n, \
-             d = excluded.d, l = excluded.l",
+            "INSERT INTO namespaces (namespace, uid, created, n, d, l) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (namespace) DO UPDATE SET uid = excluded.uid, created = excluded.created, n = \
+             excluded.n, d = excluded.d, l = excluded.l",
         )
         .bind(namespace)
         .bind(self.identity.uid.to_string())
@@ -115,7 +112,7 @@ impl RegisterNamespace {
         plans::forget_namespace(tx, &self.namespace).await?;
         // Under another namespace nobody reads on from these positions; they are removed like topics that no rule
         // reads.
-        query("UPDATE sources SET namespace = 'gone/' || s WHERE namespace = ?1")
+        query("UPDATE sources SET namespace = 'gone/' || s WHERE namespace = $1")
             .bind(&self.namespace)
             .execute(&mut tx.conn)
             .await?;
@@ -136,14 +133,14 @@ async fn first_seen(
     let created = ms(identity.created);
     let cut = created.saturating_sub(CLOCK_SKEW_MS);
     let notifications =
-        "SELECT n, created FROM notifications WHERE namespace = ?1 AND n > ?2 ORDER BY n LIMIT 1";
-    let letters = "SELECT l, stored FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT 1";
+        "SELECT n, created FROM notifications WHERE namespace = $1 AND n > $2 ORDER BY n LIMIT 1";
+    let letters = "SELECT l, stored FROM dead_letters WHERE namespace = $1 AND l > $2 ORDER BY l LIMIT 1";
     let top = query_scalar("SELECT coalesce(max(l), 0) FROM dead_letters").fetch_one(&mut tx.conn).await?;
     let last = tx.ids.notification;
     let n = last_before(tx, notifications, namespace, cut, last).await?;
     let l = last_before(tx, letters, namespace, cut, top).await?;
     let first: Option<i64> = query_scalar(
-        "SELECT d.d FROM notifications n JOIN deliveries d ON d.n = n.n WHERE n.namespace = ?1 AND n.n > ?2 \
+        "SELECT d.d FROM notifications n JOIN deliveries d ON d.n = n.n WHERE n.namespace = $1 AND n.n > $2 \
          ORDER BY n.n, d.d LIMIT 1",
     )
     .bind(namespace)
@@ -168,7 +165,7 @@ async fn last_before(
         // Look at the oldest row first: usually none is older.
         let middle = if low == 0 && high == top { 0 } else { low + (high - low) / 2 };
         let found: Option<(i64, i64)> =
-            query_as(next).bind(namespace).bind(middle).fetch_optional(&mut tx.conn).await?;
+            query(next).bind(namespace).bind(middle).fetch_optional(&mut tx.conn).await?;
         match found.filter(|(row, _)| *row <= high) {
             Some((row, at)) if at < cut => low = row,
             _ => high = middle,
@@ -190,9 +187,9 @@ pub(crate) async fn forget_unused(tx: &mut Tx) -> Result<(), Error> {
         return Ok(());
     }
     let gone: Vec<String> = query_scalar(
-        "DELETE FROM namespaces WHERE namespace IN (SELECT value FROM jsonb_each(?1)) AND NOT EXISTS \
-         (SELECT 1 FROM usage u WHERE u.namespace = namespaces.namespace) AND NOT EXISTS \
-         (SELECT 1 FROM chores c WHERE c.namespace = namespaces.namespace) RETURNING namespace",
+        "DELETE FROM namespaces WHERE namespace IN (SELECT value FROM EACH($1 AS j: TEXT)) \
+         AND NOT EXISTS (SELECT 1 FROM usage u WHERE u.namespace = namespaces.namespace) \
+         AND NOT EXISTS (SELECT 1 FROM chores c WHERE c.namespace = namespaces.namespace) RETURNING namespace",
     )
     .bind(crate::sql::set(&unused)?)
     .fetch_all(&mut tx.conn)

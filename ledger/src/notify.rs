@@ -11,11 +11,11 @@ use domain::{Notification, ids};
 use jiff::Timestamp;
 use protocol::messages::Pool;
 use sha2::{Digest as _, Sha256};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
 use crate::deliveries::ChannelDelta;
+use crate::engine::{query, query_scalar};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Tx, next_id};
 use crate::{Error, Signal};
@@ -168,11 +168,12 @@ impl<'a> NewDeliveries<'a> {
             )
             .collect();
         query(
-            "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
-             made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-             value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
-             WHERE x.lane = j.value ->> 7 AND x.c = j.value ->> 3 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
-             FROM jsonb_each(?1) j",
+            "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, \
+             reason, made, numbered, due, expires) SELECT d, id, n, c, namespace, channel, recipient, lane, $2 + \
+             ord, CASE WHEN first AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.lane = j.lane AND x.c = j.c \
+             AND x.state = 0) THEN 1 ELSE 0 END, 0, reason, 0, 0, due, expires \
+             FROM ROWS($1 AS j: d BIGINT, id TEXT, n BIGINT, c BIGINT, namespace TEXT, channel TEXT, recipient \
+             TEXT, lane BIGINT, first BOOLEAN, reason TEXT, due BIGINT, expires BIGINT)",
         )
         .bind(set(&rows)?)
         .bind(tx.ids.place + 1)
@@ -227,8 +228,9 @@ pub(crate) async fn make_notifications(
         notifications.push((n, said.id, &said.namespace, draft.object, now, settled, body));
     }
     query(
-        "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT value ->> 0, \
-         value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1)",
+        "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT n, id, namespace, \
+         object, created, settled, body FROM ROWS($1 AS j: n BIGINT, id TEXT, namespace TEXT, object TEXT, \
+         created BIGINT, settled BIGINT, body TEXT)",
     )
     .bind(set(&notifications)?)
     .execute(&mut tx.conn)
@@ -249,7 +251,7 @@ const WAIT_REASON: &str = "ChannelNotFound";
 async fn only_new(tx: &mut Tx, drafts: Vec<NotificationDraft>) -> Result<Vec<NotificationDraft>, Error> {
     let wanted: Vec<Uuid> = drafts.iter().map(|draft| draft.notification.id).collect();
     let stored: Vec<String> =
-        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM jsonb_each(?1))")
+        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM EACH($1 AS j: TEXT))")
             .bind(set(&wanted)?)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -270,8 +272,8 @@ pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp
     let names: Vec<&String> = space.names.keys().collect();
     let before = catalog.deliveries_before(namespace);
     let name: Option<String> = query_scalar(
-        "SELECT j.value FROM jsonb_each(?2) j WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = ?1 \
-         AND d.channel = j.value AND d.d > ?3 AND d.state = 0 AND d.c IS NULL) LIMIT 1",
+        "SELECT j.value FROM EACH($2 AS j: TEXT) WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = $1 \
+         AND d.channel = j.value AND d.d > $3 AND d.state = 0 AND d.c IS NULL) LIMIT 1",
     )
     .bind(namespace)
     .bind(set(&names)?)
@@ -283,18 +285,20 @@ pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp
         return Ok(false);
     };
     // A waiting delivery counts as one, but may become many.
-    let pending: i64 =
-        query_scalar("SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1")
-            .bind(namespace)
-            .fetch_one(&mut tx.conn)
-            .await?;
+    let pending: i64 = query_scalar(
+        "SELECT CAST(coalesce(sum(pending + retrying), 0) AS BIGINT) FROM channels WHERE namespace = $1",
+    )
+    .bind(namespace)
+    .fetch_one(&mut tx.conn)
+    .await?;
     if pending >= tx.options.max_pending {
         return Ok(false);
     }
     let each = plan.target.recipients().len().max(1) as i64;
-    let waiting: Vec<(i64, i64, i64, String)> = query_as(
+    let waiting: Vec<(i64, i64, i64, String)> = query(
         "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
-         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.d > ?4 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
+         WHERE d.namespace = $1 AND d.channel = $2 AND d.d > $4 AND d.state = 0 AND d.c IS NULL ORDER BY d.d \
+         LIMIT $3",
     )
     .bind(namespace)
     .bind(&channel.plan.name)
@@ -309,7 +313,7 @@ pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp
         rows.add(&mut tx.ids.delivery, *n, &said, channel, (*created, ms(now)));
     }
     let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
-    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&replaced)?)
         .execute(&mut tx.conn)
         .await?;
@@ -339,10 +343,10 @@ async fn channels_with_waiting(
             named.extend(names.iter().map(|name| (namespace, name.as_str(), before)));
         }
     }
-    let rows: Vec<(String, String)> = query_as(
-        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
-         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.d > j.value ->> 2 AND d.state = 0 \
-         AND d.c IS NULL)",
+    let rows: Vec<(String, String)> = query(
+        "SELECT j.namespace, j.channel FROM ROWS($1 AS j: namespace TEXT, channel TEXT, after BIGINT) \
+         WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = j.namespace AND d.channel = j.channel \
+         AND d.d > j.after AND d.state = 0 AND d.c IS NULL)",
     )
     .bind(set(&named)?)
     .fetch_all(&mut tx.conn)

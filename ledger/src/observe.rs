@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use alerting::decide::{GroupState, expected_groups, observed};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
+use crate::engine::{query, query_scalar};
 use crate::positions::StoredTopic;
 use crate::rule_updates::{RuleUpdate, group_bytes};
 use crate::rules::labels_json;
@@ -46,11 +46,10 @@ pub(crate) async fn observe_rules(
         if rule.observed.is_some() {
             continue;
         }
-        let since: Vec<(i64, i32, Option<i64>)> =
-            query_as("SELECT t, p, since FROM activations WHERE r = ?1")
-                .bind(row)
-                .fetch_all(&mut tx.conn)
-                .await?;
+        let since: Vec<(i64, i32, Option<i64>)> = query("SELECT t, p, since FROM activations WHERE r = $1")
+            .bind(row)
+            .fetch_all(&mut tx.conn)
+            .await?;
         let since: HashMap<(i64, i32), Option<i64>> =
             since.into_iter().map(|(t, p, since)| ((t, p), since)).collect();
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
@@ -73,16 +72,17 @@ async fn insert_expected_groups(
     }
     let made = set(made)?;
     let new: Vec<i64> = query_scalar(
-        "INSERT INTO groups (r, labels, state, bytes) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-         FROM jsonb_each(?1) WHERE true ON CONFLICT (r, labels) DO NOTHING RETURNING bytes",
+        "INSERT INTO groups (r, labels, state, bytes) SELECT r, labels, state, bytes \
+         FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT, bytes BIGINT) WHERE true \
+         ON CONFLICT (r, labels) DO NOTHING RETURNING bytes",
     )
     .bind(&made)
     .fetch_all(&mut tx.conn)
     .await?;
     // Before the first decision a group has no state yet, at most counts.
     query(
-        "UPDATE groups SET state = j.value ->> 2, next = 0 FROM jsonb_each(?1) j \
-         WHERE r = j.value ->> 0 AND labels = j.value ->> 1",
+        "UPDATE groups SET state = j.state, next = 0 FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT) \
+         WHERE groups.r = j.r AND groups.labels = j.labels",
     )
     .bind(&made)
     .execute(&mut tx.conn)
@@ -103,14 +103,14 @@ pub(crate) async fn wake_groups(
         let Some(woken) = rule.woken.take() else { continue };
         // Labels as JSON are never empty, so all of them come after the empty start.
         let up_to: Option<String> = query_scalar(
-            "SELECT labels FROM groups WHERE r = ?1 AND labels > ?2 ORDER BY labels LIMIT 1 OFFSET ?3",
+            "SELECT labels FROM groups WHERE r = $1 AND labels > $2 ORDER BY labels LIMIT 1 OFFSET $3",
         )
         .bind(rule.object.row)
         .bind(&woken)
         .bind(step - 1)
         .fetch_optional(&mut tx.conn)
         .await?;
-        query("UPDATE groups SET next = 0 WHERE r = ?1 AND labels > ?2 AND (?3 IS NULL OR labels <= ?3)")
+        query("UPDATE groups SET next = 0 WHERE r = $1 AND labels > $2 AND ($3 IS NULL OR labels <= $3)")
             .bind(rule.object.row)
             .bind(&woken)
             .bind(&up_to)

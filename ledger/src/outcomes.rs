@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 use domain::{DeliveryState, Outcome, Verdict};
 use jiff::Timestamp;
 use protocol::messages::AttemptOutcome;
-use sqlx::{query, query_as};
 
 use crate::deliveries::{AttemptState, ChannelDelta, DeliveryChange, StoredDelivery, apply_changes};
+use crate::engine::query;
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
@@ -46,11 +46,11 @@ impl Command for RecordOutcomes {
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let asked: Vec<_> = self.outcomes.iter().map(|(told, _)| (told.delivery, told.attempt)).collect();
-        let found: Vec<ReportedAttempt> = query_as(
-            "SELECT j.key AS at, d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered, \
-             d.lease IS NOT NULL AS leased, a.state AS attempt FROM jsonb_each(?1) j \
-             JOIN deliveries d ON d.id = j.value ->> 0 AND d.namespace = ?2 \
-             JOIN attempts a ON a.d = d.d AND a.number = j.value ->> 1 ORDER BY j.key",
+        let found: Vec<ReportedAttempt> = query(
+            "SELECT j.ord AS at, d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered, d.lease IS NOT \
+             NULL AS leased, a.state AS attempt FROM ROWS($1 AS j: delivery TEXT, number BIGINT) \
+             JOIN deliveries d ON d.id = j.delivery AND d.namespace = $2 JOIN attempts a ON a.d = d.d \
+             AND a.number = j.number ORDER BY j.ord",
         )
         .bind(set(&asked)?)
         .bind(&self.namespace)
@@ -81,8 +81,9 @@ impl Command for RecordOutcomes {
         }
         tx.counted.outcomes += reports.len() as u64;
         query(
-            "UPDATE attempts SET state = ?2, ended = j.value ->> 2, outcome = j.value ->> 3, \
-             reason = j.value ->> 4 FROM jsonb_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
+            "UPDATE attempts SET state = $2, ended = j.ended, outcome = j.outcome, reason = j.reason \
+             FROM ROWS($1 AS j: d BIGINT, number BIGINT, ended BIGINT, outcome TEXT, reason TEXT) \
+             WHERE attempts.d = j.d AND attempts.number = j.number",
         )
         .bind(set(&reports)?)
         .bind(AttemptState::Reported)
@@ -93,8 +94,9 @@ impl Command for RecordOutcomes {
             reports.iter().filter(|report| report.3 == NOT_SENT).map(|it| (it.0, it.1)).collect();
         if !not_sent.is_empty() {
             query(
-                "DELETE FROM attempts WHERE (d, number) IN (SELECT a.d, a.number FROM jsonb_each(?1) j JOIN attempts a \
-                 ON a.d = j.value ->> 0 AND a.number < j.value ->> 1 AND a.outcome = ?2)",
+                "DELETE FROM attempts WHERE (d, number) IN (SELECT a.d, a.number \
+                 FROM ROWS($1 AS j: d BIGINT, number BIGINT) JOIN attempts a ON a.d = j.d \
+                 AND a.number < j.number AND a.outcome = $2)",
             )
             .bind(set(&not_sent)?)
             .bind(NOT_SENT)

@@ -13,10 +13,10 @@ use std::time::Duration;
 use domain::{Digest, Kind, Plan};
 use jiff::Timestamp;
 use protocol::messages::{ChannelsPlan, Pool, ReminderState, Revisions, SourcePlan};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
+use crate::engine::{query, query_scalar};
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, Signal, chores, queries, rules, undelivered};
@@ -61,9 +61,9 @@ impl Command for PutPlans {
             put.push((plan.uid, known));
         }
         query(
-            "INSERT INTO plans (uid, body, resumed, absent) SELECT value ->> 0, value ->> 1, value ->> 2, NULL \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET body = excluded.body, \
-             resumed = excluded.resumed, absent = NULL",
+            "INSERT INTO plans (uid, body, resumed, absent) SELECT uid, body, resumed, NULL \
+             FROM ROWS($1 AS j: uid TEXT, body TEXT, resumed BIGINT) WHERE true ON CONFLICT (uid) DO UPDATE \
+             SET body = excluded.body, resumed = excluded.resumed, absent = NULL",
         )
         .bind(set(&stored)?)
         .execute(&mut tx.conn)
@@ -84,13 +84,13 @@ impl Command for PutPlans {
 async fn state_row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
     let (sql, row) = match plan.kind() {
         Kind::NotificationChannel => (
-            "INSERT INTO channels (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING c",
+            "INSERT INTO channels (uid, namespace) VALUES ($1, $2) ON CONFLICT (uid) DO UPDATE \
+             SET namespace = excluded.namespace RETURNING c",
             None,
         ),
         Kind::AlertRule => (
-            "INSERT INTO rules (r, uid, namespace) VALUES (?3, ?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING r",
+            "INSERT INTO rules (r, uid, namespace) VALUES ($3, $1, $2) ON CONFLICT (uid) DO UPDATE \
+             SET namespace = excluded.namespace RETURNING r",
             Some(rules::next_row(tx).await?),
         ),
         Kind::Schedule => return Ok(0),
@@ -145,7 +145,7 @@ impl Command for PutLiveSet {
         }
         let mut catalog = Catalog::clone(&tx.catalog);
         for (uids, absent) in [(&gone, Some(ms(self.now))), (&back, None)] {
-            query("UPDATE plans SET absent = ?2 WHERE uid IN (SELECT value FROM jsonb_each(?1))")
+            query("UPDATE plans SET absent = $2 WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))")
                 .bind(set(uids)?)
                 .bind(absent)
                 .execute(&mut tx.conn)
@@ -259,12 +259,12 @@ async fn delete_object_rows(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Err
     rules::forget_rules(tx, &rules).await?;
     let (uids, rules) = (set(&uids)?, set(&rules)?);
     for (sql, which) in [
-        ("DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM drops WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
-        ("DELETE FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
+        ("DELETE FROM plans WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM requests WHERE channel IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM drops WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))", &rules),
+        ("DELETE FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))", &rules),
     ] {
         query(sql).bind(which).execute(&mut tx.conn).await?;
     }
@@ -273,11 +273,10 @@ async fn delete_object_rows(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Err
 
 /// Forgets topics that no rule has read for the grace, and sources without topics. Returns how many topics.
 async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
-    let stored: Vec<(i64, String, String, String, Option<i64>)> = query_as(
-        "SELECT t.t, s.namespace, s.key, t.name, t.unread FROM topics t JOIN sources s ON s.s = t.s",
-    )
-    .fetch_all(&mut tx.conn)
-    .await?;
+    let stored: Vec<(i64, String, String, String, Option<i64>)> =
+        query("SELECT t.t, s.namespace, s.key, t.name, t.unread FROM topics t JOIN sources s ON s.s = t.s")
+            .fetch_all(&mut tx.conn)
+            .await?;
     let (mut marked, mut read, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
     let mut letters = BTreeSet::new();
     for (t, namespace, key, name, unread) in stored {
@@ -302,7 +301,7 @@ async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64,
     let count = forgotten.len() as u64;
     for (topics, unread) in [(marked, Some(now)), (read, None)] {
         if !topics.is_empty() {
-            query("UPDATE topics SET unread = ?2 WHERE t IN (SELECT value FROM jsonb_each(?1))")
+            query("UPDATE topics SET unread = $2 WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))")
                 .bind(set(&topics)?)
                 .bind(unread)
                 .execute(&mut tx.conn)
@@ -312,9 +311,9 @@ async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64,
     if count > 0 {
         let which = set(&forgotten)?;
         for sql in [
-            "DELETE FROM partitions WHERE t IN (SELECT value FROM jsonb_each(?1))",
-            "DELETE FROM activations WHERE t IN (SELECT value FROM jsonb_each(?1))",
-            "DELETE FROM topics WHERE t IN (SELECT value FROM jsonb_each(?1))",
+            "DELETE FROM partitions WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+            "DELETE FROM activations WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+            "DELETE FROM topics WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))",
         ] {
             query(sql).bind(&which).execute(&mut tx.conn).await?;
         }
@@ -405,10 +404,8 @@ impl Ledger {
             return Ok(None);
         };
         let mut reader = self.readers.acquire().await?;
-        let stored: Option<i64> = query_scalar(queries::SCHEDULE_THROUGH)
-            .bind(uid.to_string())
-            .fetch_optional(&mut *reader)
-            .await?;
+        let stored: Option<i64> =
+            query_scalar(queries::SCHEDULE_THROUGH).bind(uid.to_string()).fetch_optional(&mut reader).await?;
         let through = crate::reminders::settled_until(object, stored);
         Ok(Some(ReminderState { plan: object.plan.clone(), through: time(through) }))
     }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use domain::StartFrom;
 use protocol::messages::{Positions, PositionsRequest, TopicEnds};
-use sqlx::{query, query_as, query_scalar};
 
+use crate::engine::{query, query_scalar};
 use crate::sql::set;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
@@ -36,9 +36,9 @@ pub(crate) async fn load_topics(
     namespace: &str,
     source: &str,
 ) -> Result<HashMap<String, StoredTopic>, Error> {
-    let rows: Vec<(i64, String, String, i32, i64, Option<i64>)> = query_as(
+    let rows: Vec<(i64, String, String, i32, i64, Option<i64>)> = query(
         "SELECT t.t, t.name, t.topic_id, p.p, p.position, p.progress FROM sources s JOIN topics t ON t.s = s.s \
-         JOIN partitions p ON p.t = t.t WHERE s.namespace = ?1 AND s.key = ?2",
+         JOIN partitions p ON p.t = t.t WHERE s.namespace = $1 AND s.key = $2",
     )
     .bind(namespace)
     .bind(source)
@@ -116,8 +116,8 @@ impl Command for OpenTopics {
         if !opened.is_empty() {
             self.check_room(tx, opened.len()).await?;
             query(
-                "INSERT INTO partitions (t, p, position, high) SELECT value ->> 0, value ->> 1, value ->> 2, \
-                 value ->> 3 FROM jsonb_each(?1)",
+                "INSERT INTO partitions (t, p, position, high) SELECT t, p, position, high \
+                 FROM ROWS($1 AS j: t BIGINT, p BIGINT, position BIGINT, high BIGINT)",
             )
             .bind(set(&opened)?)
             .execute(&mut tx.conn)
@@ -132,10 +132,10 @@ impl Command for OpenTopics {
 
 /// Replaces a topic: another one has taken its name.
 async fn replace_topic(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
-    for sql in ["DELETE FROM partitions WHERE t = ?1", "DELETE FROM activations WHERE t = ?1"] {
+    for sql in ["DELETE FROM partitions WHERE t = $1", "DELETE FROM activations WHERE t = $1"] {
         query(sql).bind(t).execute(&mut tx.conn).await?;
     }
-    query("UPDATE topics SET topic_id = ?2 WHERE t = ?1")
+    query("UPDATE topics SET topic_id = $2 WHERE t = $1")
         .bind(t)
         .bind(&ends.topic_id)
         .execute(&mut tx.conn)
@@ -166,8 +166,8 @@ impl OpenTopics {
     /// Refuses more partitions than a namespace may have.
     async fn check_room(&self, tx: &mut Tx, more: usize) -> Result<(), Error> {
         let held: i64 = query_scalar(
-            "SELECT count(*) FROM sources s CROSS JOIN topics t ON t.s = s.s CROSS JOIN partitions p ON p.t = t.t \
-             WHERE s.namespace = ?1",
+            "SELECT count(*) FROM sources s CROSS JOIN topics t ON t.s = s.s CROSS JOIN partitions p \
+             ON p.t = t.t WHERE s.namespace = $1",
         )
         .bind(&self.namespace)
         .fetch_one(&mut tx.conn)
@@ -181,15 +181,15 @@ impl OpenTopics {
     }
 
     async fn insert_topic(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
-        query("INSERT INTO sources (namespace, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+        query("INSERT INTO sources (namespace, key) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(&self.namespace)
             .bind(&self.source)
             .execute(&mut tx.conn)
             .await?;
         // The topic may exist already, without partitions.
         let t = query_scalar(
-            "INSERT INTO topics (s, name, topic_id) SELECT s, ?3, ?4 FROM sources WHERE namespace = ?1 \
-             AND key = ?2 ON CONFLICT (s, name) DO UPDATE SET topic_id = excluded.topic_id RETURNING t",
+            "INSERT INTO topics (s, name, topic_id) SELECT s, $3, $4 FROM sources WHERE namespace = $1 \
+             AND key = $2 ON CONFLICT (s, name) DO UPDATE SET topic_id = excluded.topic_id RETURNING t",
         )
         .bind(&self.namespace)
         .bind(&self.source)

@@ -42,6 +42,10 @@ pub(crate) struct StoredDropSample {
 }
 
 impl StoredDropSample {
+    pub(crate) fn reason(&self) -> DropReason {
+        self.reason
+    }
+
     pub(crate) fn new(reason: DropReason, entry: &Entry, sample: Option<&DropSample>) -> Self {
         let within = |text: &str, most: usize| text.chars().take(most).collect();
         Self {

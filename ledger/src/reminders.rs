@@ -5,10 +5,10 @@
 use domain::{Cause, Notification, PlanBody, ids};
 use jiff::Timestamp;
 use protocol::messages::Reminders;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
+use crate::engine::{query, query_scalar};
 use crate::notify::{NotificationDraft, ToChannels, make_notifications};
 use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
@@ -49,7 +49,7 @@ impl Command for RecordReminders {
             )));
         }
         crate::deliveries::check_quota(tx, &self.namespace).await?;
-        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = ?1")
+        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = $1")
             .bind(self.uid.to_string())
             .fetch_optional(&mut tx.conn)
             .await?;
@@ -95,14 +95,14 @@ impl Command for RecordReminders {
         let urgent = !drafts.is_empty();
         let made = make_notifications(tx, drafts, self.now).await?;
         query(
-            "INSERT INTO schedules (uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-             ON CONFLICT (uid) DO UPDATE SET through = max(through, excluded.through), \
-             last = coalesce(max(last, excluded.last), excluded.last, last), \
-             recorded = recorded + excluded.recorded, skipped = skipped + excluded.skipped, \
-             clock_shifted = clock_shifted + excluded.clock_shifted, \
-             clock_skipped = clock_skipped + excluded.clock_skipped, \
-             clock_doubled = clock_doubled + excluded.clock_doubled",
+            "INSERT INTO schedules (uid, through, last, recorded, skipped, clock_shifted, clock_skipped, \
+             clock_doubled) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (uid) DO UPDATE \
+             SET through = GREATEST(schedules.through, excluded.through), last = \
+             coalesce(GREATEST(schedules.last, excluded.last), excluded.last, schedules.last), recorded = \
+             schedules.recorded + excluded.recorded, skipped = schedules.skipped + excluded.skipped, \
+             clock_shifted = schedules.clock_shifted + excluded.clock_shifted, clock_skipped = \
+             schedules.clock_skipped + excluded.clock_skipped, clock_doubled = schedules.clock_doubled + \
+             excluded.clock_doubled",
         )
         .bind(self.uid.to_string())
         .bind(through)

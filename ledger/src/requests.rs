@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use domain::{Cause, Notification, Severity, ids};
 use jiff::Timestamp;
 use protocol::messages::{ChannelAction, ChannelRequest, RequestStatus};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::StoredDelivery;
+use crate::engine::{query, query_scalar};
 use crate::notify::{NotificationDraft, ToChannels, make_notifications};
 use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
@@ -35,7 +35,7 @@ impl Command for HandleRequest {
             ChannelAction::Resend => "resend",
         };
         let stored: Option<String> =
-            query_scalar("SELECT answer FROM requests WHERE channel = ?1 AND action = ?2 AND request = ?3")
+            query_scalar("SELECT answer FROM requests WHERE channel = $1 AND action = $2 AND request = $3")
                 .bind(uid.to_string())
                 .bind(action)
                 .bind(&self.request.request)
@@ -49,7 +49,7 @@ impl Command for HandleRequest {
             ChannelAction::Resend => self.resend(tx, &channel).await?,
         };
         let answer = serde_json::to_string(&status)?;
-        query("INSERT INTO requests (channel, action, request, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")
+        query("INSERT INTO requests (channel, action, request, answer, at) VALUES ($1, $2, $3, $4, $5)")
             .bind(uid.to_string())
             .bind(action)
             .bind(&self.request.request)
@@ -58,8 +58,8 @@ impl Command for HandleRequest {
             .execute(&mut tx.conn)
             .await?;
         query(
-            "DELETE FROM requests WHERE channel = ?1 AND action = ?2 AND request IN (SELECT request FROM requests \
-             WHERE channel = ?1 AND action = ?2 ORDER BY at DESC LIMIT -1 OFFSET ?3)",
+            "DELETE FROM requests WHERE channel = $1 AND action = $2 AND request NOT IN (SELECT request \
+             FROM requests WHERE channel = $1 AND action = $2 ORDER BY at DESC LIMIT $3)",
         )
         .bind(uid.to_string())
         .bind(action)
@@ -67,8 +67,8 @@ impl Command for HandleRequest {
         .execute(&mut tx.conn)
         .await?;
         let keep = match self.request.action {
-            ChannelAction::SendTest => "UPDATE channels SET test = ?2, test_id = ?3 WHERE c = ?1",
-            ChannelAction::Resend => "UPDATE channels SET resend = ?2 WHERE c = ?1 AND ?3 IS NOT NULL",
+            ChannelAction::SendTest => "UPDATE channels SET test = $2, test_id = $3 WHERE c = $1",
+            ChannelAction::Resend => "UPDATE channels SET resend = $2 WHERE c = $1 AND $3 IS NOT NULL",
         };
         let test = ids::test_notification(uid, &self.request.request).to_string();
         query(keep).bind(channel.row).bind(&answer).bind(test).execute(&mut tx.conn).await?;
@@ -119,9 +119,9 @@ impl HandleRequest {
         };
         let again = |count| chores::resend_status(|count, said| self.status(count, said), count);
         if let Some(id) = which {
-            let dead: Vec<StoredDelivery> = query_as(
-                "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE id = ?1 AND c = ?2 AND state = 2 \
-                 AND namespace = ?3",
+            let dead: Vec<StoredDelivery> = query(
+                "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE id = $1 AND c = $2 \
+                 AND state = 2 AND namespace = $3",
             )
             .bind(&id)
             .bind(channel.row)
@@ -135,7 +135,7 @@ impl HandleRequest {
             return Ok(again(1));
         }
         let all: i64 = query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = ?1 AND state = 2 LIMIT ?2)",
+            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = $1 AND state = 2 LIMIT $2) x",
         )
         .bind(channel.row)
         .bind(COUNT_LIMIT)

@@ -10,10 +10,10 @@ use alerting::decide::GroupState;
 use alerting::tell::Shown;
 use domain::{Digest, Sample};
 use jiff::Timestamp;
-use sqlx::{query, query_as};
 
 use crate::Error;
 use crate::catalog::Object;
+use crate::engine::query;
 use crate::notify::{NotificationDraft, count_deliveries};
 use crate::rule_updates::STEP_BYTES;
 use crate::rules::{RuleRef, remove_groups};
@@ -38,8 +38,8 @@ pub(crate) async fn clean_up_step(
     drafts: &mut Vec<NotificationDraft>,
     now: Timestamp,
 ) -> Result<Remaining, Error> {
-    let first: Option<(i64, String, Option<String>, i64)> = query_as(
-        "SELECT r, uid, state, since FROM leaving WHERE namespace = ?1 ORDER BY state IS NULL, r LIMIT 1",
+    let first: Option<(i64, String, Option<String>, i64)> = query(
+        "SELECT r, uid, state, since FROM leaving WHERE namespace = $1 ORDER BY state IS NULL, r LIMIT 1",
     )
     .bind(namespace)
     .fetch_optional(&mut tx.conn)
@@ -48,11 +48,11 @@ pub(crate) async fn clean_up_step(
     let mut left = Remaining { more: true, ..Remaining::default() };
     let object = tx.catalog.get(crate::sql::uuid(&uid)?).filter(|object| object.absent.is_none()).cloned();
     let state: Option<Digest> = state.map(|state| serde_json::from_str(&state)).transpose()?;
-    let groups: Vec<LeavingGroup> = query_as(if state.is_some() {
-        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = ?1 AND firing IS NOT NULL \
-         ORDER BY firing, g LIMIT ?2"
+    let groups: Vec<LeavingGroup> = query(if state.is_some() {
+        "SELECT g, labels, state, sample, bytes FROM groups WHERE r = $1 AND firing IS NOT NULL \
+         ORDER BY firing, g LIMIT $2"
     } else {
-        "SELECT g, labels, '' AS state, NULL AS sample, bytes FROM groups WHERE r = ?1 LIMIT ?2"
+        "SELECT g, labels, '' AS state, NULL AS sample, bytes FROM groups WHERE r = $1 LIMIT $2"
     })
     .bind(row)
     .bind(tx.options.groups_per_step.max(1) as i64)
@@ -61,8 +61,8 @@ pub(crate) async fn clean_up_step(
     if groups.is_empty() {
         // Once all open alerts are closed, the other groups follow; once there are none, the row is deleted.
         let sql = match state {
-            Some(_) => "UPDATE leaving SET state = NULL WHERE r = ?1",
-            None => "DELETE FROM leaving WHERE r = ?1",
+            Some(_) => "UPDATE leaving SET state = NULL WHERE r = $1",
+            None => "DELETE FROM leaving WHERE r = $1",
         };
         query(sql).bind(row).execute(&mut tx.conn).await?;
         return Ok(left);
@@ -91,7 +91,7 @@ pub(crate) async fn clean_up_step(
         bytes += size;
     }
     remove_groups(tx, &gone).await?;
-    query("UPDATE leaving SET groups = groups - ?2, bytes = bytes - ?3 WHERE r = ?1")
+    query("UPDATE leaving SET groups = groups - $2, bytes = bytes - $3 WHERE r = $1")
         .bind(row)
         .bind(gone.len() as i64)
         .bind(bytes)

@@ -7,11 +7,12 @@ use alerting::decide::RuleParams;
 use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::Entry;
-use sqlx::{query, query_as};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::Object;
+use crate::engine::query;
 use crate::recent_records::{self, RecentRecords, StoredDropSample};
 use crate::sql::{ms, set};
 use crate::writer::Tx;
@@ -108,32 +109,50 @@ pub(crate) async fn store_rule_deltas(
             &rule.delta;
         let RuleDelta { dropped, groups, bytes, recent, uncounted, .. } = &rule.delta;
         let RecentRecords { read, failed, lost, .. } = recent;
-        let recent = ((read, failed, lost, matched), uncounted);
-        let held = (groups, bytes, &rule.woken);
-        let times = (decided, observed, last_match, last_alert);
-        rows.push((rule.object.row, times, (matched, late, dead_lettered), held, recent));
+        let reason = uncounted.as_ref().map(StoredDropSample::reason);
+        let sample = uncounted.as_ref().map(serde_json::to_string).transpose()?;
+        // More columns than a tuple may have.
+        rows.push(json!([
+            rule.object.row,
+            decided,
+            observed,
+            last_match,
+            last_alert,
+            matched,
+            late,
+            dead_lettered,
+            groups,
+            bytes,
+            rule.woken,
+            read,
+            failed,
+            lost,
+            matched,
+            reason,
+            sample,
+        ]));
         drops.extend(dropped.iter().map(|(reason, count)| (rule.object.row, reason, count)));
         let shown = tx.published.shown(uid);
         let fills = dropped.keys().any(|reason| reason.is_full()) && !shown.is_some_and(|it| it.full);
         tx.mark(*uid, last_alert.is_some() || fills);
     }
-    let stored: Vec<StoredRecent> = query_as(
-        "UPDATE rules SET decided = coalesce(j.value ->> '$[1][0]', decided), \
-         observed = coalesce(j.value ->> '$[1][1]', observed), \
-         last_match = coalesce(max(last_match, j.value ->> '$[1][2]'), j.value ->> '$[1][2]', last_match), \
-         last_alert = coalesce(j.value ->> '$[1][3]', last_alert), matched = matched + (j.value ->> '$[2][0]'), \
-         late = late + (j.value ->> '$[2][1]'), dead_lettered = dead_lettered + (j.value ->> '$[2][2]'), \
-         groups = max(groups + (j.value ->> '$[3][0]'), 0), bytes = max(bytes + (j.value ->> '$[3][1]'), 0), \
-         woken = j.value ->> '$[3][2]', \
-         lately_read = (lately_read + (j.value ->> '$[4][0][0]')) / iif(lately_read + (j.value ->> '$[4][0][0]') > ?2, 2, 1), \
-         lately_failed = (lately_failed + (j.value ->> '$[4][0][1]')) / iif(lately_read + (j.value ->> '$[4][0][0]') > ?2, 2, 1), \
-         lately_lost = (lately_lost + (j.value ->> '$[4][0][2]')) / iif(lately_lost + lately_counted \
-         + (j.value ->> '$[4][0][2]') + (j.value ->> '$[4][0][3]') > ?2, 2, 1), \
-         lately_counted = (lately_counted + (j.value ->> '$[4][0][3]')) / iif(lately_lost + lately_counted \
-         + (j.value ->> '$[4][0][2]') + (j.value ->> '$[4][0][3]') > ?2, 2, 1), \
-         unmatched = iif(j.value ->> '$[4][1].reason' IS NULL OR unmatched ->> 'reason' = j.value ->> '$[4][1].reason', \
-         unmatched, j.value ->> '$[4][1]') FROM jsonb_each(?1) j WHERE r = j.value ->> 0 \
-         RETURNING uid, lately_read, lately_failed, lately_lost, lately_counted",
+    let stored: Vec<StoredRecent> = query(
+        "UPDATE rules SET decided = coalesce(j.decided, rules.decided), observed = coalesce(j.observed, \
+         rules.observed), last_match = coalesce(GREATEST(rules.last_match, j.last_match), j.last_match, \
+         rules.last_match), last_alert = coalesce(j.last_alert, rules.last_alert), matched = rules.matched + \
+         j.matched, late = rules.late + j.late, dead_lettered = rules.dead_lettered + j.dead_lettered, groups = \
+         GREATEST(rules.groups + j.groups, 0), bytes = GREATEST(rules.bytes + j.bytes, 0), woken = j.woken, \
+         lately_read = (lately_read + j.read) / CASE WHEN lately_read + j.read > $2 THEN 2 \
+         ELSE 1 END, lately_failed = (lately_failed + j.failed) / CASE WHEN lately_read + j.read > $2 THEN 2 \
+         ELSE 1 END, lately_lost = (lately_lost + j.lost) / CASE \
+         WHEN lately_lost + lately_counted + j.lost + j.counted > $2 THEN 2 \
+         ELSE 1 END, lately_counted = (lately_counted + j.counted) / CASE \
+         WHEN lately_lost + lately_counted + j.lost + j.counted > $2 THEN 2 ELSE 1 END, unmatched = CASE \
+         WHEN j.reason IS NULL OR JSON_TEXT(rules.unmatched, 'reason') = j.reason THEN rules.unmatched \
+         ELSE j.sample END FROM ROWS($1 AS j: r BIGINT, decided BIGINT, observed BIGINT, last_match BIGINT, \
+         last_alert BIGINT, matched BIGINT, late BIGINT, dead_lettered BIGINT, groups BIGINT, bytes BIGINT, \
+         woken TEXT, read BIGINT, failed BIGINT, lost BIGINT, counted BIGINT, reason TEXT, sample TEXT) \
+         WHERE rules.r = j.r RETURNING uid, lately_read, lately_failed, lately_lost, lately_counted",
     )
     .bind(set(&rows)?)
     .bind(recent_records::HALVED_AFTER)
@@ -156,9 +175,9 @@ async fn store_drops(tx: &mut Tx, drops: &[(i64, &DropReason, &i64)], now: Times
         return Ok(());
     }
     query(
-        "INSERT INTO drops (r, reason, count, last) SELECT value ->> 0, value ->> 1, value ->> 2, ?2 \
-         FROM jsonb_each(?1) WHERE true ON CONFLICT (r, reason) DO UPDATE SET count = count + excluded.count, \
-         last = excluded.last",
+        "INSERT INTO drops (r, reason, count, last) SELECT r, reason, count, $2 \
+         FROM ROWS($1 AS j: r BIGINT, reason TEXT, count BIGINT) WHERE true ON CONFLICT (r, reason) DO UPDATE \
+         SET count = drops.count + excluded.count, last = excluded.last",
     )
     .bind(set(drops)?)
     .bind(ms(now))

@@ -12,10 +12,10 @@ use alerting::tell::{Shown, Subject};
 use domain::{Alert, Cause, Digest, Notification, Plan, RulePlan, ids};
 use jiff::Timestamp;
 use protocol::messages::Matched;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
+use crate::engine::{query, query_scalar};
 use crate::notify::{NotificationDraft, ToChannels};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
@@ -141,19 +141,19 @@ pub(crate) async fn restart_rule(
     let old = old.filter(|_| wanted).map(serde_json::to_string).transpose()?;
     let row = next_row(tx).await?;
     query(
-        "INSERT INTO leaving (r, namespace, uid, state, since, groups, bytes) SELECT r, namespace, uid, ?2, ?3, \
-         groups, bytes FROM rules WHERE r = ?1 AND EXISTS (SELECT 1 FROM groups g WHERE g.r = ?1)",
+        "INSERT INTO leaving (r, namespace, uid, state, since, groups, bytes) SELECT r, namespace, uid, $2, $3, \
+         groups, bytes FROM rules WHERE r = $1 AND EXISTS (SELECT 1 FROM groups g WHERE g.r = $1)",
     )
     .bind(object.row)
     .bind(old)
     .bind(ms(now))
     .execute(&mut tx.conn)
     .await?;
-    query("DELETE FROM activations WHERE r = ?1").bind(object.row).execute(&mut tx.conn).await?;
+    query("DELETE FROM activations WHERE r = $1").bind(object.row).execute(&mut tx.conn).await?;
     for sql in [
-        "UPDATE drops SET r = ?2 WHERE r = ?1",
-        "UPDATE rules SET r = ?2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
-         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = ?1",
+        "UPDATE drops SET r = $2 WHERE r = $1",
+        "UPDATE rules SET r = $2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
+         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = $1",
     ] {
         query(sql).bind(object.row).bind(row).execute(&mut tx.conn).await?;
     }
@@ -163,7 +163,7 @@ pub(crate) async fn restart_rule(
 /// A number for a rule's row to which nothing refers.
 pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
     let row = query_scalar(
-        "SELECT 1 + max((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
+        "SELECT 1 + GREATEST((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
     )
     .fetch_one(&mut tx.conn)
     .await?;
@@ -172,7 +172,7 @@ pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
 
 /// Resumes a suspended rule. It has not seen the records of the meantime, so its activation starts anew.
 pub(crate) async fn resume_rule(tx: &mut Tx, object: &Object) -> Result<(), Error> {
-    for sql in ["DELETE FROM activations WHERE r = ?1", "UPDATE rules SET observed = NULL WHERE r = ?1"] {
+    for sql in ["DELETE FROM activations WHERE r = $1", "UPDATE rules SET observed = NULL WHERE r = $1"] {
         query(sql).bind(object.row).execute(&mut tx.conn).await?;
     }
     Ok(())
@@ -185,10 +185,10 @@ pub(crate) async fn forget_rules(tx: &mut Tx, rules: &[i64]) -> Result<(), Error
     }
     let which = set(rules)?;
     for sql in [
-        "INSERT INTO leaving (r, namespace, uid, since, groups, bytes) SELECT r, namespace, uid, 0, groups, bytes \
-         FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1)) \
-         AND EXISTS (SELECT 1 FROM groups g WHERE g.r = rules.r)",
-        "DELETE FROM activations WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        "INSERT INTO leaving (r, namespace, uid, since, groups, bytes) SELECT r, namespace, uid, 0, groups, \
+         bytes FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND EXISTS (SELECT 1 \
+         FROM groups g WHERE g.r = rules.r)",
+        "DELETE FROM activations WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }
@@ -202,8 +202,8 @@ pub(crate) async fn remove_groups(tx: &mut Tx, groups: &[i64]) -> Result<(), Err
     }
     let which = set(groups)?;
     for sql in [
-        "DELETE FROM buckets WHERE g IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM buckets WHERE g IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+        "DELETE FROM groups WHERE g IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }

@@ -15,11 +15,11 @@ use protocol::messages::{
     ChannelStatus, ClockCounts, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus,
     StatusBody, Told,
 };
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
 use crate::deliveries::ChannelCounters;
+use crate::engine::{query, query_scalar};
 use crate::published::{LastShown, UnownedPartition};
 use crate::queries;
 use crate::recent_records::{self, RecentRecords};
@@ -115,9 +115,10 @@ impl PublishStatuses {
     /// ceases to say that nobody owns it.
     async fn mark_unowned_changes(&self, tx: &mut Tx, now: i64) -> Result<(), Error> {
         let after = tx.published.looked_up_to.unwrap_or((-1, -1));
-        let rows: Vec<PartitionRow> = query_as(
-            "SELECT p.t, p.p, s.namespace, s.key, t.name, t.topic_id FROM partitions p CROSS JOIN topics t ON t.t = p.t \
-             CROSS JOIN sources s ON s.s = t.s WHERE (p.t, p.p) > (?1, ?2) ORDER BY p.t, p.p LIMIT ?3",
+        let rows: Vec<PartitionRow> = query(
+            "SELECT p.t, p.p, s.namespace, s.key, t.name, t.topic_id FROM partitions p CROSS JOIN topics t \
+             ON t.t = p.t CROSS JOIN sources s ON s.s = t.s WHERE (p.t, p.p) > ($1, $2) ORDER BY p.t, p.p \
+             LIMIT $3",
         )
         .bind(after.0)
         .bind(after.1)
@@ -176,7 +177,7 @@ impl PublishStatuses {
         let mut told = undelivered::load_told(tx, &speaks).await?;
         let topics = load_topics(tx, &objects).await?;
         let stored: Vec<(String, String)> =
-            query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))")
+            query("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))")
                 .bind(set(uids)?)
                 .fetch_all(&mut tx.conn)
                 .await?;
@@ -233,17 +234,17 @@ async fn store_statuses(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Times
         return Ok(());
     }
     query(
-        "INSERT INTO statuses (uid, version, published, body) SELECT value ->> 0, value ->> 1, ?2, \
-         value ->> 2 FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
-         version = excluded.version, published = excluded.published, body = excluded.body",
+        "INSERT INTO statuses (uid, version, published, body) SELECT uid, version, $2, body \
+         FROM ROWS($1 AS j: uid TEXT, version BIGINT, body TEXT) WHERE true ON CONFLICT (uid) DO UPDATE \
+         SET version = excluded.version, published = excluded.published, body = excluded.body",
     )
     .bind(set(changed)?)
     .bind(ms(now))
     .execute(&mut tx.conn)
     .await?;
     query(
-        "INSERT INTO meta (key, value) VALUES ('feed', ?1) ON CONFLICT (key) DO UPDATE SET \
-         value = excluded.value",
+        "INSERT INTO meta (key, value) VALUES ('feed', $1) ON CONFLICT (key) DO UPDATE \
+         SET value = excluded.value",
     )
     .bind(tx.ids.status.to_string())
     .execute(&mut tx.conn)
@@ -259,11 +260,11 @@ async fn load_topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<RuleTo
     if sources.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, String, String, i64, i32, i64)> = query_as(
-        "SELECT s.namespace, s.key, t.name, t.t, (SELECT count(*) FROM partitions p WHERE p.t = t.t), \
-         (SELECT coalesce(sum(max(p.high - p.position, 0)), 0) FROM partitions p WHERE p.t = t.t) \
-         FROM jsonb_each(?1) j CROSS JOIN sources s ON s.namespace = j.value ->> 0 AND s.key = j.value ->> 1 \
-         CROSS JOIN topics t ON t.s = s.s",
+    let rows: Vec<(String, String, String, i64, i32, i64)> = query(
+        "SELECT s.namespace, s.key, t.name, t.t, (SELECT CAST(count(*) AS INTEGER) \
+         FROM partitions p WHERE p.t = t.t), (SELECT CAST(coalesce(sum(GREATEST(p.high - p.position, 0)), 0) AS BIGINT) \
+         FROM partitions p WHERE p.t = t.t) FROM ROWS($1 AS j: namespace TEXT, key TEXT) CROSS JOIN sources s \
+         ON s.namespace = j.namespace AND s.key = j.key CROSS JOIN topics t ON t.s = s.s",
     )
     .bind(set(&sources)?)
     .fetch_all(&mut tx.conn)
@@ -326,17 +327,17 @@ async fn channel_statuses(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, Cha
         return Ok(HashMap::new());
     }
     let which = set(which)?;
-    let rows: Vec<ChannelRow> = query_as(
+    let rows: Vec<ChannelRow> = query(
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, c.last_delivery, \
-         c.last_error, c.last_error_at, c.failures, c.test, c.resend, c.history_dropped, (SELECT n.created FROM deliveries d \
-         JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) AS oldest \
-         FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value",
+         c.last_error, c.last_error_at, c.failures, c.test, c.resend, c.history_dropped, (SELECT n.created \
+         FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d \
+         LIMIT 1) AS oldest FROM EACH($1 AS j: BIGINT) JOIN channels c ON c.c = j.value",
     )
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
-    let tests: Vec<(i64, i64, String)> = query_as(
-        "SELECT c.c, d.state, d.reason FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value \
+    let tests: Vec<(i64, i64, String)> = query(
+        "SELECT c.c, d.state, d.reason FROM EACH($1 AS j: BIGINT) JOIN channels c ON c.c = j.value \
          JOIN notifications n ON n.id = c.test_id JOIN deliveries d ON d.n = n.n ORDER BY c.c, d.d",
     )
     .bind(&which)
@@ -398,24 +399,25 @@ async fn rule_statuses(
         return Ok(HashMap::new());
     }
     let which = set(which)?;
-    let rows: Vec<RuleRow> = query_as(
-        "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
-         r.groups, r.lately_read, r.lately_failed, r.lately_lost, r.lately_counted, r.unmatched, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.pending IS NOT NULL) AS pending \
-         FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
+    let rows: Vec<RuleRow> = query(
+        "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, r.groups, r.lately_read, \
+         r.lately_failed, r.lately_lost, r.lately_counted, r.unmatched, (SELECT count(*) FROM groups g \
+         WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, (SELECT count(*) FROM groups g WHERE g.r = r.r \
+         AND g.pending IS NOT NULL) AS pending FROM EACH($1 AS j: BIGINT) JOIN rules r ON r.r = j.value",
     )
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
-    let drops: Vec<(i64, String, i64, i64)> =
-        query_as("SELECT d.r, d.reason, d.count, d.last FROM jsonb_each(?1) j JOIN drops d ON d.r = j.value")
-            .bind(&which)
-            .fetch_all(&mut tx.conn)
-            .await?;
-    let activations: Vec<(i64, String, i32, i64)> = query_as(
-        "SELECT a.r, t.name, a.p, a.position FROM jsonb_each(?1) j CROSS JOIN activations a ON (a.r, a.t, a.p) IN \
-         (SELECT r, t, p FROM activations WHERE r = j.value LIMIT ?2) CROSS JOIN topics t ON t.t = a.t",
+    let drops: Vec<(i64, String, i64, i64)> = query(
+        "SELECT d.r, d.reason, d.count, d.last FROM EACH($1 AS j: BIGINT) JOIN drops d ON d.r = j.value",
+    )
+    .bind(&which)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let activations: Vec<(i64, String, i32, i64)> = query(
+        "SELECT a.r, t.name, a.p, a.position FROM EACH($1 AS j: BIGINT) CROSS JOIN activations a \
+         ON (a.r, a.t, a.p) IN (SELECT r, t, p FROM activations WHERE r = j.value LIMIT $2) CROSS JOIN topics t \
+         ON t.t = a.t",
     )
     .bind(&which)
     .bind(ACTIVATIONS)
@@ -462,8 +464,8 @@ async fn rule_statuses(
 
 /// The ten groups that have been firing longest.
 async fn firing_groups(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
-    let rows: Vec<(String, i64, i64)> = query_as(
-        "SELECT labels, firing, count FROM groups WHERE r = ?1 AND firing IS NOT NULL ORDER BY firing, labels \
+    let rows: Vec<(String, i64, i64)> = query(
+        "SELECT labels, firing, count FROM groups WHERE r = $1 AND firing IS NOT NULL ORDER BY firing, labels \
          LIMIT 10",
     )
     .bind(rule)
@@ -482,10 +484,9 @@ async fn schedule_statuses(
     uids: &BTreeSet<Uuid>,
 ) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
     type ScheduleRow = (String, i64, Option<i64>, i64, i64, i64, i64, i64, i64);
-    let rows: Vec<ScheduleRow> = query_as(
+    let rows: Vec<ScheduleRow> = query(
         "SELECT uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled, \
-         history_dropped FROM schedules \
-         WHERE uid IN (SELECT value FROM jsonb_each(?1))",
+         history_dropped FROM schedules WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))",
     )
     .bind(set(uids)?)
     .fetch_all(&mut tx.conn)
@@ -513,7 +514,7 @@ impl Ledger {
     pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
         let mut reader = self.readers.acquire().await?;
         let sizes: Vec<(i64, i64)> =
-            query_as(queries::FEED_SIZES).bind(after).bind(FEED_PAGE).fetch_all(&mut *reader).await?;
+            query(queries::FEED_SIZES).bind(after).bind(FEED_PAGE).fetch_all(&mut reader).await?;
         let mut bytes = 0;
         let fits = sizes.iter().take_while(|(_, size)| {
             let first = bytes == 0;
@@ -521,13 +522,13 @@ impl Ledger {
             first || bytes <= FEED_BYTES
         });
         let Some((version, _)) = fits.last() else {
-            let newest: Option<i64> = query_scalar(queries::FEED_NEWEST).fetch_optional(&mut *reader).await?;
+            let newest: Option<i64> = query_scalar(queries::FEED_NEWEST).fetch_optional(&mut reader).await?;
             let version = newest.unwrap_or(0).max(after);
             return Ok(Feed { ledger: self.shared.id, version, objects: Vec::new() });
         };
         // A status that was published again meanwhile comes with its later version.
         let rows: Vec<(i64, String)> =
-            query_as(queries::FEED).bind(after).bind(version).bind(FEED_PAGE).fetch_all(&mut *reader).await?;
+            query(queries::FEED).bind(after).bind(*version).bind(FEED_PAGE).fetch_all(&mut reader).await?;
         let version = *version;
         let objects = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect::<Result<_, _>>()?;
         Ok(Feed { ledger: self.shared.id, version, objects })

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 
 use domain::{AttemptRecord, DeliveryRecord, DeliveryState, Kind};
 use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
+use crate::engine::{Conn, query, query_scalar};
 use crate::queries::{self, PAGE_BYTES};
 use crate::sql::{ms, set, time, uuid};
 use crate::{Error, Ledger};
@@ -140,7 +139,7 @@ impl Ledger {
         let id = id.to_string();
         for sql in [queries::NOTIFICATION, queries::NOTIFICATION_OF] {
             let n: Option<i64> =
-                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut *reader).await?;
+                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut reader).await?;
             if let Some(n) = n.filter(|n| *n > last_before_namespace(&self.shared.catalog(), namespace)) {
                 return load_story(&mut reader, n, &self.shared.catalog()).await;
             }
@@ -154,17 +153,17 @@ impl Ledger {
     pub async fn notifications(
         &self,
         namespace: &str,
-        query: NotificationQuery,
+        asked: NotificationQuery,
     ) -> Result<NotificationList, Error> {
         let catalog = self.shared.catalog();
-        let wanted = NotificationFilter::new(&query, namespace, &catalog)?;
+        let wanted = NotificationFilter::new(&asked, namespace, &catalog)?;
         let mut reader = self.people_readers.acquire().await?;
-        let before = match query.after {
+        let before = match asked.after {
             None => i64::MAX,
             Some(id) => query_scalar(queries::NOTIFICATION)
                 .bind(id.to_string())
                 .bind(namespace)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?
                 .ok_or_else(|| Error::NotFound(format!("notification {id} to go on from (begin anew)")))?,
         };
@@ -174,7 +173,7 @@ impl Ledger {
         // Rows at or before this one belong to an earlier namespace of this name.
         looked.retain(|(n, _)| *n > of_before);
         let chosen = matching_rows(&mut reader, namespace, &looked, &wanted).await?;
-        let limit = query.limit.unwrap_or(100).clamp(1, 500) as usize;
+        let limit = asked.limit.unwrap_or(100).clamp(1, 500) as usize;
         let mut list = NotificationList { items: Vec::new(), next: None };
         let mut bytes = 0;
         for n in &chosen {
@@ -191,7 +190,7 @@ impl Ledger {
         // Everything that was read is listed. There is more if the page was full.
         if let (Some((end, _)), true) = (looked.last(), full) {
             let end: Option<(String, i64)> =
-                query_as(queries::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
+                query(queries::NOTIFICATION_ID).bind(*end).fetch_optional(&mut reader).await?;
             // The next page would only have older ones.
             let end = end.filter(|(_, created)| wanted.since.is_none_or(|since| *created >= since));
             list.next = end.map(|(id, _)| uuid(&id)).transpose()?;
@@ -260,7 +259,7 @@ impl NotificationFilter {
 
 /// Loads the rows to look at next, with their namespaces.
 async fn load_page(
-    reader: &mut SqliteConnection,
+    reader: &mut Conn,
     namespace: &str,
     wanted: &NotificationFilter,
     before: i64,
@@ -269,7 +268,7 @@ async fn load_page(
         return Ok(Vec::new());
     }
     if let Some(uid) = wanted.object {
-        let sql = query_as(queries::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(ROWS_PER_PAGE);
+        let sql = query(queries::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(ROWS_PER_PAGE);
         return Ok(sql.fetch_all(reader).await?);
     }
     let rows: Vec<i64> = query_scalar(queries::PAGE_OF_NAMESPACE)
@@ -283,7 +282,7 @@ async fn load_page(
 
 /// The rows that match the filter, newest first.
 async fn matching_rows(
-    reader: &mut SqliteConnection,
+    reader: &mut Conn,
     namespace: &str,
     looked: &[(i64, String)],
     wanted: &NotificationFilter,
@@ -296,9 +295,9 @@ async fn matching_rows(
     let mut chosen: Vec<i64> = query_scalar(queries::MATCHING_ROWS)
         .bind(set(&rows)?)
         .bind(object.map(|uid| uid.to_string()))
-        .bind(since)
-        .bind(channel)
-        .bind(state)
+        .bind(*since)
+        .bind(*channel)
+        .bind(*state)
         .fetch_all(reader)
         .await?;
     chosen.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
@@ -307,29 +306,25 @@ async fn matching_rows(
 
 /// Loads a notification with its deliveries and attempts, within bounds; `None` if it doesn't exist.
 async fn load_story(
-    reader: &mut SqliteConnection,
+    reader: &mut Conn,
     n: i64,
     catalog: &Catalog,
 ) -> Result<Option<NotificationStory>, Error> {
     let body: Option<String> =
-        query_scalar(queries::NOTIFICATION_BODY).bind(n).fetch_optional(&mut *reader).await?;
+        query_scalar(queries::NOTIFICATION_BODY).bind(n).fetch_optional(reader).await?;
     let Some(body) = body else { return Ok(None) };
     let deliveries: Vec<DeliveryRow> =
-        query_as(queries::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(&mut *reader).await?;
+        query(queries::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(reader).await?;
     let deliveries_left_out = if deliveries.len() < DELIVERIES {
         0
     } else {
         let all: i64 =
-            query_scalar(queries::DELIVERY_COUNT).bind(n).bind(COUNT_LIMIT).fetch_one(&mut *reader).await?;
+            query_scalar(queries::DELIVERY_COUNT).bind(n).bind(COUNT_LIMIT).fetch_one(reader).await?;
         (all - deliveries.len() as i64).max(0)
     };
     let each = (ALL_ATTEMPTS / deliveries.len().max(1)).clamp(1, ATTEMPTS);
-    let rows: Vec<AttemptRow> = query_as(queries::ATTEMPTS)
-        .bind(n)
-        .bind(DELIVERIES as i64)
-        .bind(each as i64)
-        .fetch_all(reader)
-        .await?;
+    let rows: Vec<AttemptRow> =
+        query(queries::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
     let mut attempts: HashMap<i64, Vec<AttemptRecord>> = HashMap::new();
     for row in rows {
         attempts.entry(row.d).or_default().push(AttemptRecord {

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use domain::{DropReason, Kind};
-use sqlx::{query_as, query_scalar};
 
 use crate::catalog::Catalog;
 use crate::deliveries::ChannelCounters;
+use crate::engine::{query, query_scalar};
 use crate::queries::{self, ROWS_PER_READ};
 use crate::sql::time;
 use crate::{Error, Ledger, Totals};
@@ -44,11 +44,11 @@ impl Ledger {
         let mut after = (-1, -1);
         loop {
             let mut reader = self.readers.acquire().await?;
-            let lags: Vec<(i64, i64, i64)> = query_as(queries::PARTITION_LAGS)
+            let lags: Vec<(i64, i32, i64)> = query(queries::PARTITION_LAGS)
                 .bind(after.0)
                 .bind(after.1)
                 .bind(ROWS_PER_READ)
-                .fetch_all(&mut *reader)
+                .fetch_all(&mut reader)
                 .await?;
             totals.lag += lags.iter().map(|(.., lag)| lag).sum::<i64>();
             let Some((t, p, _)) = lags.last().filter(|_| lags.len() as i64 >= ROWS_PER_READ) else { break };
@@ -75,11 +75,11 @@ impl Ledger {
         (namespace, kind): &(String, String),
     ) -> Result<(Vec<Usage>, Option<(String, String)>), Error> {
         let mut reader = self.readers.acquire().await?;
-        let usage: Vec<Usage> = query_as(queries::USAGE)
+        let usage: Vec<Usage> = query(queries::USAGE)
             .bind(namespace)
             .bind(kind)
             .bind(ROWS_PER_READ)
-            .fetch_all(&mut *reader)
+            .fetch_all(&mut reader)
             .await?;
         let last = usage.last().filter(|_| usage.len() as i64 >= ROWS_PER_READ);
         let next = last.map(|(namespace, kind, _)| (namespace.clone(), kind.clone()));
@@ -91,11 +91,8 @@ impl Ledger {
         let mut after = 0;
         loop {
             let mut reader = self.readers.acquire().await?;
-            let channels: Vec<ChannelTotalsRow> = query_as(queries::CHANNEL_TOTALS)
-                .bind(after)
-                .bind(ROWS_PER_READ)
-                .fetch_all(&mut *reader)
-                .await?;
+            let channels: Vec<ChannelTotalsRow> =
+                query(queries::CHANNEL_TOTALS).bind(after).bind(ROWS_PER_READ).fetch_all(&mut reader).await?;
             for row in &channels {
                 oldest = oldest.into_iter().chain(row.oldest).min();
                 let object = catalog.channel_at(row.c);
@@ -122,11 +119,11 @@ impl Ledger {
             after = last.c;
         }
         let mut reader = self.readers.acquire().await?;
-        let waits: Option<i64> = query_scalar(queries::OLDEST_WAITING).fetch_optional(&mut *reader).await?;
+        let waits: Option<i64> = query_scalar(queries::OLDEST_WAITING).fetch_optional(&mut reader).await?;
         totals.oldest_pending = oldest.into_iter().chain(waits).min().map(time);
         totals.waiting =
-            query_scalar(queries::WAITING_COUNT).bind(COUNT_LIMIT).fetch_one(&mut *reader).await?;
-        totals.firing = query_scalar(queries::FIRING_COUNT).bind(COUNT_LIMIT).fetch_one(&mut *reader).await?;
+            query_scalar(queries::WAITING_COUNT).bind(COUNT_LIMIT).fetch_one(&mut reader).await?;
+        totals.firing = query_scalar(queries::FIRING_COUNT).bind(COUNT_LIMIT).fetch_one(&mut reader).await?;
         Ok(())
     }
 
@@ -134,11 +131,8 @@ impl Ledger {
         let mut after = 0;
         loop {
             let mut reader = self.readers.acquire().await?;
-            let rules: Vec<(i64, i64, i64, i64, i64)> = query_as(queries::RULE_TOTALS)
-                .bind(after)
-                .bind(ROWS_PER_READ)
-                .fetch_all(&mut *reader)
-                .await?;
+            let rules: Vec<(i64, i64, i64, i64, i64)> =
+                query(queries::RULE_TOTALS).bind(after).bind(ROWS_PER_READ).fetch_all(&mut reader).await?;
             for (_, matched, late, dead_lettered, groups) in &rules {
                 totals.matched += matched;
                 totals.late += late;
@@ -152,11 +146,11 @@ impl Ledger {
         let mut after = (0, String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let drops: Vec<(i64, String, i64)> = query_as(queries::DROPS)
+            let drops: Vec<(i64, String, i64)> = query(queries::DROPS)
                 .bind(after.0)
                 .bind(&after.1)
                 .bind(ROWS_PER_READ)
-                .fetch_all(&mut *reader)
+                .fetch_all(&mut reader)
                 .await?;
             for (_, reason, count) in &drops {
                 *unmatched.entry(DropReason::of(reason)).or_default() += count;

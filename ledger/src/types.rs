@@ -2,12 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use domain::{AlertData, Digest, DropReason, Millis};
 use jiff::Timestamp;
 use protocol::messages::{ObjectProblem, Pool};
 use uuid::Uuid;
+
+/// Where a ledger is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A file of SQLite; a lock file stands beside it.
+    Sqlite(PathBuf),
+    /// A database of PostgreSQL 15 or newer, by its URL.
+    Postgres(String),
+}
+
+impl From<&Path> for Database {
+    fn from(path: &Path) -> Self {
+        Self::Sqlite(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Database {
+    fn from(path: &PathBuf) -> Self {
+        Self::Sqlite(path.clone())
+    }
+}
 
 /// Settings of a ledger.
 #[derive(Debug, Clone)]

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use domain::{DeliveryState, Verdict};
 use protocol::messages::{LastNotification, Told, Undelivered};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::{Catalog, Object};
 use crate::deliveries::DeliveryChange;
+use crate::engine::{query, query_scalar};
 use crate::sql::{set, time, uuid};
 use crate::writer::Tx;
 
@@ -57,7 +57,7 @@ pub(crate) fn mark_objects(
 /// Marks the objects that have undelivered notifications among those about to be removed.
 pub(crate) async fn mark_objects_of(tx: &mut Tx, notifications: &str) -> Result<(), Error> {
     let objects: Vec<String> = query_scalar(
-        "SELECT DISTINCT n.object FROM jsonb_each(?1) j JOIN notifications n ON n.n = j.value \
+        "SELECT DISTINCT n.object FROM EACH($1 AS j: BIGINT) JOIN notifications n ON n.n = j.value \
          JOIN undelivered u ON u.namespace = n.namespace AND u.object = n.object",
     )
     .bind(notifications)
@@ -72,7 +72,8 @@ pub(crate) async fn mark_objects_of(tx: &mut Tx, notifications: &str) -> Result<
 /// Forgets the counts of deleted objects.
 pub(crate) async fn forget_counts(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     query(
-        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))",
+        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT namespace, object \
+         FROM ROWS($1 AS j: namespace TEXT, object TEXT))",
     )
     .bind(object_keys(gone)?)
     .execute(&mut tx.conn)
@@ -109,11 +110,12 @@ pub(crate) async fn load_told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<Ha
     for (uid, last) in last_notifications(tx, &keys).await? {
         told.entry(uid).or_default().last = Some(last);
     }
-    let rows: Vec<UndeliveredRow> = query_as(
-        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason FROM jsonb_each(?1) j \
-         CROSS JOIN undelivered u ON u.namespace = j.value ->> 0 AND u.object = j.value ->> 1 \
-         AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient FROM undelivered x \
-         WHERE x.namespace = j.value ->> 0 AND x.object = j.value ->> 1 LIMIT ?2) ORDER BY u.channel, u.since",
+    let rows: Vec<UndeliveredRow> = query(
+        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason \
+         FROM ROWS($1 AS j: namespace TEXT, object TEXT) CROSS JOIN undelivered u ON u.namespace = j.namespace \
+         AND u.object = j.object AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient \
+         FROM undelivered x WHERE x.namespace = j.namespace AND x.object = j.object LIMIT $2) \
+         ORDER BY u.channel, u.since",
     )
     .bind(&keys)
     .bind(LOOKED_AT)
@@ -151,17 +153,17 @@ fn concerns(catalog: &Catalog, uid: Uuid, channel: &str, recipient: &str) -> boo
 
 /// The last notification of each object, with its result.
 async fn last_notifications(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, Error> {
-    let rows: Vec<(i64, String, String, i64)> = query_as(
-        "SELECT n.n, n.object, n.id, n.created FROM jsonb_each(?1) j CROSS JOIN notifications n \
-         ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.value ->> 1)",
+    let rows: Vec<(i64, String, String, i64)> = query(
+        "SELECT n.n, n.object, n.id, n.created FROM ROWS($1 AS j: namespace TEXT, object TEXT) \
+         CROSS JOIN notifications n ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.object)",
     )
     .bind(keys)
     .fetch_all(&mut tx.conn)
     .await?;
     let which: Vec<i64> = rows.iter().map(|(n, ..)| *n).collect();
-    let deliveries: Vec<(i64, i64, String)> = query_as(
-        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.d IN \
-         (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT ?2) ORDER BY d.d",
+    let deliveries: Vec<(i64, i64, String)> = query(
+        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM EACH($1 AS j: BIGINT) CROSS JOIN deliveries d \
+         ON d.d IN (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT $2) ORDER BY d.d",
     )
     .bind(set(&which)?)
     .bind(DELIVERIES)

@@ -7,9 +7,9 @@
 
 use jiff::Timestamp;
 use protocol::messages::Pool;
-use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::engine::{query, query_scalar};
 use crate::expiry::{BATCH, LeasedDelivery, end_unreported};
 use crate::sql::set;
 use crate::writer::{Command, Tx};
@@ -42,12 +42,12 @@ impl Command for EndAbandoned {
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
-        let rows: Vec<LeasedDelivery> = query_as(
-            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered FROM deliveries d \
-             INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d AND a.number = d.numbered \
-             WHERE d.namespace = ?1 AND d.lease IS NOT NULL AND (d.made > 0) = ?2 AND a.state = 0 \
-             AND a.session NOT IN (SELECT j.value FROM jsonb_each(?3) j) \
-             AND (?5 OR a.instance IN (SELECT j.value FROM jsonb_each(?4) j)) LIMIT ?6",
+        let rows: Vec<LeasedDelivery> = query(
+            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered \
+             FROM deliveries d INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d \
+             AND a.number = d.numbered WHERE d.namespace = $1 AND d.lease IS NOT NULL AND (d.made > 0) = $2 \
+             AND a.state = 0 AND a.session NOT IN (SELECT value FROM EACH($3 AS j: TEXT)) AND ($5 \
+             OR a.instance IN (SELECT value FROM EACH($4 AS j: TEXT))) LIMIT $6",
         )
         .bind(&self.namespace)
         .bind(self.pool == Pool::Retry)
@@ -80,7 +80,7 @@ impl Ledger {
             .bind(set(&present.sessions)?)
             .bind(set(&present.instances)?)
             .bind(present.others_are_gone)
-            .fetch_optional(&mut *reader)
+            .fetch_optional(&mut reader)
             .await?;
         drop(reader);
         if left.is_none() {

@@ -16,11 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, query};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use crate::engine::{Conn, query};
 use crate::queue::Queue;
 use crate::{Error, Options, Signal, WriterMetrics, catalog::Catalog, published::Published};
 
@@ -44,7 +43,7 @@ pub(crate) trait Command: Send + 'static {
 
 /// The write connection, and what else commands need.
 pub(crate) struct Tx {
-    pub(crate) conn: SqliteConnection,
+    pub(crate) conn: Conn,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) options: Options,
     pub(crate) ids: RowIds,
@@ -271,7 +270,7 @@ impl WriterHandle {
 pub(crate) fn start_writer(
     tx: Tx,
     shared: Arc<Shared>,
-    lock: File,
+    lock: Option<File>,
 ) -> (WriterHandle, tokio::task::JoinHandle<()>) {
     let (bell, woken) = mpsc::channel(1);
     let queue = Arc::new(Queue::default());
@@ -284,7 +283,7 @@ async fn run_writer(
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     mut woken: mpsc::Receiver<()>,
-    lock: File,
+    lock: Option<File>,
 ) {
     while !tx.closing && woken.recv().await.is_some() {
         run_waiting(&mut tx, &shared, &queue).await;
@@ -337,7 +336,7 @@ async fn run_transaction(
     most: usize,
     begun: Instant,
 ) -> Result<(), Error> {
-    tx.sql("BEGIN IMMEDIATE").await?;
+    tx.conn.begin().await?;
     if most <= 1
         && let [only] = &mut jobs[..]
     {

@@ -115,15 +115,15 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Prints the neighbour's times and what should not have been; good when nothing should.
+/// Prints the neighbour's times, beside the bar, and what should not have been; good when nothing should. Times alone decide
+/// nothing: they are the machine's, too.
 async fn abuse(words: &str) -> ExitCode {
     let report = e2e::abuse::run(e2e::abuse::Size::Full, words).await;
     println!("{report}");
     for fault in &report.faults {
         println!("      {fault}");
     }
-    let good = report.faults.is_empty() && report.slower_than(e2e::abuse::MOST).is_empty();
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The line of figures.

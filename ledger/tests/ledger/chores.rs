@@ -6,12 +6,12 @@ use sqlx::query_scalar;
 use uuid::Uuid;
 
 use crate::bed::*;
-use crate::tenants::{OTHER, commit, counted_is_right, of, raw};
+use crate::tenants::{OTHER, commit, counted_is_right, of};
 
 const MANY: i64 = 1_000;
 
 async fn count(bed: &Bed, sql: &'static str) -> i64 {
-    query_scalar(sql).fetch_one(&mut raw(&bed.path()).await).await.unwrap()
+    query_scalar(sql).fetch_one(&mut raw(&bed.database()).await).await.unwrap()
 }
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NOT NULL";
@@ -49,7 +49,7 @@ async fn all_dead_deliveries_are_sent_again_in_batches_and_the_answer_says_how_m
     assert_eq!((stands[&("Webhook", "pending")], stands[&("Webhook", "dead")]), (MANY - 10, 10));
     assert_eq!(bed.ledger.handle_request(request, at(5)).await.unwrap(), status, "once");
     assert_eq!(count(&bed, PENDING).await, MANY - 10);
-    counted_is_right(&bed.path()).await;
+    counted_is_right(&bed.database()).await;
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn what_is_pending_for_a_channel_or_of_a_rule_that_is_gone_ends_in_batches
             delivery.state == DeliveryState::Suppressed
                 && delivery.reason.ends_with(" was deleted, so it is not sent any more (Deleted)")
         }));
-        counted_is_right(&bed.path()).await;
+        counted_is_right(&bed.database()).await;
     }
 }
 
@@ -86,7 +86,7 @@ async fn only_the_newest_handled_values_of_an_annotation_are_remembered() {
         bed.ledger.handle_request(request, at(n)).await.unwrap();
     }
     let mut kept: Vec<String> = sqlx::query_scalar("SELECT request FROM requests ORDER BY at")
-        .fetch_all(&mut raw(&bed.path()).await)
+        .fetch_all(&mut raw(&bed.database()).await)
         .await
         .unwrap();
     assert_eq!((kept.len(), kept.remove(0)), (200, "all@50".to_owned()));

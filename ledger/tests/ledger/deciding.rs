@@ -90,8 +90,8 @@ async fn titles(ledger: &Ledger, ns: &str) -> Vec<String> {
 }
 
 /// Two namespaces with this rule and an open topic.
-async fn both(dir: &tempfile::TempDir, rule: Plan, options: Options, render: Arc<dyn Render>) -> Ledger {
-    let ledger = Ledger::open(&dir.path().join("ledger.db"), options, render).await.unwrap();
+async fn both(store: &Store, rule: Plan, options: Options, render: Arc<dyn Render>) -> Ledger {
+    let ledger = Ledger::open(store.database.clone(), options, render).await.unwrap();
     let plans = vec![hook(), rule.clone(), other(hook()), other(rule)];
     ledger.put_plans(plans, at(0)).await.unwrap();
     for ns in [NS, OTHER] {
@@ -133,12 +133,12 @@ async fn others_go_on(ledger: &Ledger) {
 
 #[tokio::test]
 async fn a_template_that_does_not_end_stops_nobody_else_and_its_record_gets_the_fallback() {
-    let (dir, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let (store, gate) = (Store::new().await, Arc::new(Gate::default()));
     let _opens = Opens(gate.clone());
     let mut options = impatient();
     // Long enough for the neighbour to commit; this answer waits.
     options.texts_time = Millis::from_secs(2);
-    let ledger = both(&dir, any(), options, Arc::new(Stuck(gate.clone()))).await;
+    let ledger = both(&store, any(), options, Arc::new(Stuck(gate.clone()))).await;
     let stuck = {
         let ledger = ledger.clone();
         let entry = Entry { records: vec![matched(0, "pay"), matched(1, "pay")], ..entry(0, 0, 2) };
@@ -161,9 +161,9 @@ async fn a_template_that_does_not_end_stops_nobody_else_and_its_record_gets_the_
 
 #[tokio::test]
 async fn a_decision_whose_texts_do_not_end_is_told_with_the_fallback() {
-    let (dir, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let (store, gate) = (Store::new().await, Arc::new(Gate::default()));
     let _opens = Opens(gate.clone());
-    let ledger = both(&dir, three(), impatient(), Arc::new(Stuck(gate.clone()))).await;
+    let ledger = both(&store, three(), impatient(), Arc::new(Stuck(gate.clone()))).await;
     let entry = until(Entry { counts: vec![count("pay", 5, 3)], ..entry(0, 0, 3) }, 60);
     assert_eq!(commit(&ledger, NS, vec![entry], 60).await, [true]);
     let told = titles(&ledger, NS).await;
@@ -189,8 +189,8 @@ fn many(groups: i64, second: i64) -> Vec<protocol::messages::Count> {
 async fn many_due_groups_are_decided_in_steps_between_which_others_commit() {
     let mut options = Options::new(Uuid::from_u128(42));
     in_steps(&mut options, 2, false);
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = both(&dir, each(), options, Arc::new(Plain)).await;
+    let store = Store::new().await;
+    let ledger = both(&store, each(), options, Arc::new(Plain)).await;
     let busy = until(Entry { counts: many(400, 5), ..entry(0, 0, 400) }, 7);
     assert_eq!(commit(&ledger, NS, vec![busy], 7).await, [true]);
     for second in 5..8 {

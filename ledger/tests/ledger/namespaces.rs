@@ -80,7 +80,7 @@ async fn a_namespace_made_again_has_nothing_of_the_one_before_and_it_is_removed_
     bed.collect(500).await;
     let counts = bed.ledger.totals().await.unwrap();
     assert_eq!((counts.usage.get("pending"), counts.waiting), (None, 0), "{counts:?}");
-    counted_is_right(&bed.path()).await;
+    counted_is_right(&bed.database()).await;
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_namespace_that_is_met_for_the_first_time_has_what_was_recorded_since_
         assert_eq!(bed.stories().await.len(), left, "made at {created}");
         assert!(bed.ledger.has_object(RULE), "no object goes");
         bed.chores(501).await;
-        counted_is_right(&bed.path()).await;
+        counted_is_right(&bed.database()).await;
         assert_eq!(bed.stories().await.len(), left);
     }
     // Created between the two: the later half is its own.
@@ -101,7 +101,7 @@ async fn a_namespace_that_is_met_for_the_first_time_has_what_was_recorded_since_
     assert_eq!((bed.stories().await.len(), letters(&bed).await), (400, 0));
     bed.chores(501).await;
     assert_eq!(bed.stories().await.len(), 400);
-    counted_is_right(&bed.path()).await;
+    counted_is_right(&bed.database()).await;
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! A delivery as a [CloudEvent](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md), and the documented
-//! JSON object in it. Webhooks and Kafka say the same.
+//! JSON object in it. Webhooks and Kafka channels send the same.
 //!
-//! The object (`data` of the event, and of the plain JSON form), as `docs/schemas/notification.json` has it for programs:
+//! The object (`data` of the event, and of the plain JSON form); `docs/schemas/notification.json` is its schema:
 //!
 //! | field | meaning |
 //! | --- | --- |
 //! | `delivery` | the delivery's stable id, the same for every attempt |
 //! | `notification` | the notification's id |
-//! | `first` | the id of the notification that told of the alert first: its own, if it is that one; absent for others |
-//! | `ask` | what to type to learn what became of it |
+//! | `first` | for an alert, the id of the notification that told of it first, which may be this one; absent for other causes |
+//! | `ask` | the command that tells what became of it |
 //! | `kind` | `firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test` |
 //! | `namespace`, `object` {`kind`, `name`, `uid`} | what caused it |
 //! | `severity` | `info`, `warning`, `critical` |
@@ -16,7 +16,7 @@
 //! | `group` | label name to value |
 //! | `orderingKey` | deliveries with the same key arrive in order |
 //! | `created` | when it was decided, RFC 3339 |
-//! | `cause` | the details by kind, as `belfry ask -o json` tells them ([`domain::Cause::told`]), but not who lives in which time zone |
+//! | `cause` | the details by kind, as `belfry ask -o json` tells them ([`domain::Cause::told`]), without the recipients' time zones |
 //!
 //! The body is the same for every attempt. A text that would make it longer than 256 KiB is cut with a visible mark.
 
@@ -29,7 +29,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::message::{Message, Object, Words, ask, first, group};
+use crate::message::{
+    CausingObject, Message, NotificationLabels, ask_command, first_notification, group_text,
+};
 use crate::text::cut_bytes;
 
 /// Longest body, bytes.
@@ -39,7 +41,7 @@ const MAX_TITLE: usize = 4 * 1024;
 
 /// The attributes of a CloudEvent, and its data.
 #[derive(Debug, Clone)]
-pub(crate) struct Event {
+pub(crate) struct CloudEvent {
     /// The delivery's id: stable over attempts.
     pub(crate) id: String,
     /// `/belfry/namespaces/<namespace>/<kind, plural>/<name>`.
@@ -56,7 +58,7 @@ pub(crate) struct Event {
     pub(crate) data: Box<RawValue>,
 }
 
-/// What a receiver is told of the cause: addresses of participants are not its business.
+/// The cause without the recipients' addresses and time zones, which are not the receiver's business.
 fn told(cause: &Cause) -> Value {
     let mut told = cause.told();
     if let Value::Object(told) = &mut told {
@@ -76,7 +78,7 @@ struct Data<'a> {
     ask: String,
     kind: &'static str,
     namespace: &'a str,
-    object: Object<'a>,
+    object: CausingObject<'a>,
     severity: &'static str,
     title: String,
     body: &'a str,
@@ -86,7 +88,7 @@ struct Data<'a> {
     cause: Value,
 }
 
-/// See [`Event::plain`].
+/// See [`CloudEvent::plain`].
 #[derive(Serialize)]
 struct Plain<'a> {
     #[serde(rename = "type")]
@@ -95,7 +97,7 @@ struct Plain<'a> {
     data: &'a RawValue,
 }
 
-/// See [`Event::structured`].
+/// See [`CloudEvent::structured`].
 #[derive(Serialize)]
 struct Structured<'a> {
     specversion: &'static str,
@@ -113,20 +115,20 @@ struct Structured<'a> {
 
 const SPEC_VERSION: &str = "1.0";
 
-impl Event {
-    /// Of a message.
-    pub(crate) fn of(message: &Message) -> Self {
+impl CloudEvent {
+    /// The event of a message; its data is at most about 256 KiB.
+    pub(crate) fn new(message: &Message) -> Self {
         let mut data = data(message, &message.body);
         let over = data.get().len().saturating_sub(MAX_BYTES - 2 * 1024);
         if over > 0 {
-            // Escapes make a text longer, never shorter: cutting the raw text by what is over may cut more than needed.
+            // Escaping only makes a text longer, so cutting the raw text by the excess is always enough.
             let body = cut_bytes(&message.body, message.body.len().saturating_sub(over), "a webhook");
             data = self::data(message, &body);
         }
         let notification = &message.notification;
-        let words = Words::of(notification);
+        let words = NotificationLabels::new(notification);
         let subject = match &notification.cause {
-            Cause::Alert { .. } | Cause::Record { .. } => group(notification),
+            Cause::Alert { .. } | Cause::Record { .. } => group_text(notification),
             Cause::Reminder { occurrence, .. } => occurrence.to_string(),
             Cause::Test { request, .. } => request.clone(),
         };
@@ -164,7 +166,7 @@ impl Event {
         })
     }
 
-    /// The context attributes, `datacontenttype` excepted; of those that may be absent the ones that are there.
+    /// The context attributes except `datacontenttype`. Leaves out absent ones.
     pub(crate) fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("specversion", SPEC_VERSION),
@@ -182,12 +184,12 @@ impl Event {
 
 fn data(message: &Message, body: &str) -> Box<RawValue> {
     let notification = &message.notification;
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let data = Data {
         delivery: message.delivery,
         notification: notification.id,
-        first: first(notification),
-        ask: ask(notification),
+        first: first_notification(notification),
+        ask: ask_command(notification),
         kind: words.kind,
         namespace: &notification.namespace,
         object: words.object,
@@ -202,7 +204,7 @@ fn data(message: &Message, body: &str) -> Box<RawValue> {
     RawValue::from_string(json(&data)).unwrap_or_default()
 }
 
-/// Strings, numbers and maps of strings: always JSON.
+/// Writes JSON. Can't fail, since the values are strings, numbers and maps with string keys.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use domain::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Attempt, Files, Http, Kit, Message, Producer, Record};
+use crate::{Files, Http, KafkaRecord, Kit, Message, OutcomeFuture, Producer};
 
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -51,7 +51,7 @@ pub(crate) fn alert() -> Notification {
     }
 }
 
-/// What a channel is asked to test itself by.
+/// The notification that tests a channel.
 pub(crate) fn test() -> Notification {
     Notification {
         id: Uuid::from_u128(21),
@@ -69,7 +69,7 @@ pub(crate) fn test() -> Notification {
     }
 }
 
-/// One record that speaks for itself.
+/// A notification about a single record.
 pub(crate) fn record() -> Notification {
     let record = match alert().cause {
         Cause::Alert { alert, .. } => alert.records[0].clone(),
@@ -79,7 +79,7 @@ pub(crate) fn record() -> Notification {
     Notification { id: Uuid::from_u128(31), cause, ..alert() }
 }
 
-/// One of each kind, with its name.
+/// A notification of each kind, with the kind's name.
 pub(crate) fn all() -> [(&'static str, Notification); 7] {
     [
         ("firing", alert()),
@@ -92,7 +92,7 @@ pub(crate) fn all() -> [(&'static str, Notification); 7] {
     ]
 }
 
-/// The same alert later: repeated, resolved, or closed since its rule was changed.
+/// The same alert later: repeated, resolved, or closed because its rule changed.
 pub(crate) fn later(kind: AlertKind, closed: Option<&str>) -> Notification {
     let mut later = alert();
     if let Cause::Alert { alert, .. } = &mut later.cause {
@@ -161,33 +161,33 @@ pub(crate) fn secret(key: &str) -> FileRef {
     FileRef { kind: FileKind::Secret, name: "notify".to_owned(), key: key.to_owned() }
 }
 
-/// Files with these keys in the Secret `notify`, and a kit that reaches this machine.
+/// A kit with these keys in the Secret `notify`, which may connect to loopback; and the directory of its files.
 pub(crate) fn kit(keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
-    guarded(Guard::allowing_loopback_in_tests(false), keys)
+    kit_with_guard(Guard::allowing_loopback_in_tests(false), keys)
 }
 
-pub(crate) fn guarded(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
-    made(guard, keys, Arc::default())
+pub(crate) fn kit_with_guard(guard: Guard, keys: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
+    build_kit(guard, keys, Arc::default())
 }
 
-/// What was written to Kafka, by topic.
+/// The records that were written to Kafka, with their topics.
 #[derive(Default)]
-pub(crate) struct Written(pub(crate) Mutex<Vec<(String, Record)>>);
+pub(crate) struct WrittenRecords(pub(crate) Mutex<Vec<(String, KafkaRecord)>>);
 
-impl Producer for Arc<Written> {
-    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: Record, _: Duration) -> Attempt<'a> {
+impl Producer for Arc<WrittenRecords> {
+    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: KafkaRecord, _: Duration) -> OutcomeFuture<'a> {
         self.0.lock().unwrap().push((plan.topic.clone(), record));
         Box::pin(async { Outcome::Delivered })
     }
 }
 
-/// A kit that writes there.
-pub(crate) fn writing(written: Arc<Written>) -> (tempfile::TempDir, Kit) {
-    made(Guard::new(false), &[], written)
+/// A kit that writes its records to `written`.
+pub(crate) fn kit_writing_to(written: Arc<WrittenRecords>) -> (tempfile::TempDir, Kit) {
+    build_kit(Guard::new(false), &[], written)
 }
 
-fn made(guard: Guard, keys: &[(&str, &str)], written: Arc<Written>) -> (tempfile::TempDir, Kit) {
-    // A second test that installs it finds it installed.
+fn build_kit(guard: Guard, keys: &[(&str, &str)], written: Arc<WrittenRecords>) -> (tempfile::TempDir, Kit) {
+    // Fails in all tests but the first, where it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("secrets/notify")).unwrap();

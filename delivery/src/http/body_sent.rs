@@ -1,4 +1,4 @@
-//! Whether a request's body was handed to a connection: from then on nobody can say that nothing arrived.
+//! Tells whether a request's body was handed to a connection: from then on the message may have arrived.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,28 +9,28 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// A flag that the body of the latest request raises.
+/// A flag that is set once the body of the latest request is handed to a connection.
 #[derive(Default)]
-pub(super) struct Sent(Arc<AtomicBool>);
+pub(super) struct BodySent(Arc<AtomicBool>);
 
-impl Sent {
-    pub(super) fn is(&self) -> bool {
+impl BodySent {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    /// The body of the next request; an earlier one was answered, so the flag is lowered.
+    /// Makes the body of the next request, and clears the flag, since an earlier request was answered.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
         self.0.store(false, Ordering::Release);
-        reqwest::Body::wrap(Marking { bytes: Some(bytes), sent: Arc::clone(&self.0) })
+        reqwest::Body::wrap(MarkedBody { bytes: Some(bytes), sent: Arc::clone(&self.0) })
     }
 }
 
-struct Marking {
+struct MarkedBody {
     bytes: Option<Bytes>,
     sent: Arc<AtomicBool>,
 }
 
-impl Body for Marking {
+impl Body for MarkedBody {
     type Data = Bytes;
     type Error = Infallible;
 

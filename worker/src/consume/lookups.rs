@@ -1,6 +1,7 @@
-//! Questions of the reader that take time: positions, the ends of partitions, and whether the topics are there.
+//! Tasks that ask hub and broker for the reader, which must not wait: positions, partitions and their ends, and whether the
+//! topics exist.
 //!
-//! Each question is answered once, with an event. Never here: what the answers lead to.
+//! Each request is answered once, by a [`ReaderEvent`]; the reader decides what follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
@@ -9,22 +10,22 @@ use std::time::Duration;
 use protocol::messages::{ObjectProblem, PositionsRequest, TopicEnds};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::events::{Event, Look, Looked, Opened, now_ms};
-use super::problems::Standing;
-use super::survey::{self, Compared};
+use super::events::{OpenedTopic, ReaderEvent, SurveyAnswer, SurveyRequest, now_ms};
+use super::status::ConsumerStatus;
+use super::survey::{self, TopicComparison};
 use crate::context::Context;
-use crate::kafka::{Broker, Ends, Fault, FaultKind, Topic};
+use crate::kafka::{Broker, BrokerFault, Ends, FaultKind, TopicState};
 
-/// How often the broker is asked about the topics.
+/// How often the broker is asked whether the topics exist.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Asks broker and hub where to read on.
-pub async fn positions(
+/// Answers requests for positions: asks the broker for topic ids and ends, then the hub where to read on.
+pub async fn answer_position_requests(
     context: Context,
     source: String,
     broker: Broker,
     mut asked: UnboundedReceiver<BTreeSet<String>>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<ReaderEvent>,
 ) {
     while let Some(topics) = asked.recv().await {
         let names: Vec<String> = topics.into_iter().collect();
@@ -32,7 +33,7 @@ pub async fn positions(
         if let Err(why) = &answer {
             tracing::warn!(why, "positions are not known yet");
         }
-        if events.send(Event::Positions(answer)).is_err() {
+        if events.send(ReaderEvent::Positions(answer)).is_err() {
             return;
         }
     }
@@ -43,9 +44,9 @@ async fn ask_positions(
     source: &str,
     broker: &Broker,
     names: Vec<String>,
-) -> Result<BTreeMap<String, Opened>, String> {
+) -> Result<BTreeMap<String, OpenedTopic>, String> {
     let asker = broker.clone();
-    let known = blocking(move || look_at(&asker, &names)).await?;
+    let known = blocking(move || topics_with_ends(&asker, &names)).await?;
     let topics = known
         .iter()
         .map(|(topic, (id, ends))| TopicEnds {
@@ -71,22 +72,22 @@ async fn ask_positions(
             let next = positions.topics.remove(&topic)?;
             let partitions =
                 next.into_iter().zip(ends).map(|(next, (first, last))| (next, first, last)).collect();
-            Some((topic, Opened { id, partitions }))
+            Some((topic, OpenedTopic { id, partitions }))
         })
         .collect())
 }
 
-type Known = BTreeMap<String, (String, Vec<(i64, i64)>)>;
+type TopicsWithEnds = BTreeMap<String, (String, Vec<(i64, i64)>)>;
 
-/// Ids and ends of topics; those of which an end is not known are left out.
-fn look_at(broker: &Broker, names: &[String]) -> Result<Known, String> {
+/// Ids and ends of topics. Leaves out a topic if the end of one of its partitions is not known.
+fn topics_with_ends(broker: &Broker, names: &[String]) -> Result<TopicsWithEnds, String> {
     let there: Vec<(String, String, i32)> = broker
         .topics(names)
         .map_err(|fault| fault.why)?
         .into_iter()
         .filter_map(|(name, topic)| match topic {
-            Topic::There { id, partitions } => Some((name, id, partitions)),
-            Topic::Missing | Topic::Barred(_) | Topic::Failed(_) => None,
+            TopicState::Exists { id, partitions } => Some((name, id, partitions)),
+            TopicState::Missing | TopicState::Forbidden(_) | TopicState::Unknown(_) => None,
         })
         .collect();
     let all: Vec<(String, i32)> = there
@@ -104,28 +105,33 @@ fn look_at(broker: &Broker, names: &[String]) -> Result<Known, String> {
         .collect())
 }
 
-/// Looks at the log; the answer carries the clock from before.
-pub async fn looks(
+/// Answers survey requests. Each answer carries the clock from before the broker was asked.
+pub async fn answer_survey_requests(
     context: Context,
     source: String,
     broker: Broker,
-    mut asked: UnboundedReceiver<Look>,
-    events: mpsc::Sender<Event>,
+    mut asked: UnboundedReceiver<SurveyRequest>,
+    events: mpsc::Sender<ReaderEvent>,
 ) {
-    while let Some(look) = asked.recv().await {
+    while let Some(request) = asked.recv().await {
         let clock_ms = now_ms();
-        let answer = look_now(&context, &source, &broker, look).await;
+        let answer = survey_topics(&context, &source, &broker, request).await;
         if let Err(why) = &answer {
             tracing::debug!(why, "the ends are not known");
         }
-        if events.send(Event::Looked(clock_ms, answer)).is_err() {
+        if events.send(ReaderEvent::Surveyed(clock_ms, answer)).is_err() {
             return;
         }
     }
 }
 
-async fn look_now(context: &Context, source: &str, broker: &Broker, look: Look) -> Result<Looked, String> {
-    let Look { topics, mut open, partitions } = look;
+async fn survey_topics(
+    context: &Context,
+    source: &str,
+    broker: &Broker,
+    request: SurveyRequest,
+) -> Result<SurveyAnswer, String> {
+    let SurveyRequest { topics, mut open, partitions } = request;
     let asker = broker.clone();
     let told = blocking(move || asker.topics(&topics)).await.map_err(|fault| fault.why)?;
     let mut compared = survey::compare(&open, &told);
@@ -133,22 +139,22 @@ async fn look_now(context: &Context, source: &str, broker: &Broker, look: Look) 
     if !compared.missing.is_empty() {
         tracing::info!(topics = ?compared.missing, "topics or partitions that are new: opening them");
         opened = open_all(context, source, broker, compared.missing).await;
-        survey::add(&mut open, &opened);
+        survey::extend_open(&mut open, &opened);
         compared = survey::compare(&open, &told);
     }
-    let Compared { known, ids, .. } = compared;
+    let TopicComparison { known, ids, .. } = compared;
     let asker = broker.clone();
     let ends = blocking(move || asker.ends(&partitions)).await?;
-    Ok(Looked { known, ids, opened, ends })
+    Ok(SurveyAnswer { known, ids, opened, ends })
 }
 
-/// Opens topics at the hub; one that can't be opened keeps no other from it.
+/// Opens topics at the hub; if one can't be opened, the others still are.
 async fn open_all(
     context: &Context,
     source: &str,
     broker: &Broker,
     names: Vec<String>,
-) -> BTreeMap<String, Opened> {
+) -> BTreeMap<String, OpenedTopic> {
     match ask_positions(context, source, broker, names.clone()).await {
         Ok(opened) => return opened,
         Err(why) => tracing::warn!(why, topics = ?names, "they can't be opened yet"),
@@ -162,35 +168,40 @@ async fn open_all(
     opened
 }
 
-/// Looks after the topics: are they there, and still the same ones.
-pub async fn topics(broker: Broker, standing: Standing, servers: String, events: mpsc::Sender<Event>) {
+/// Asks every 5 s whether the topics exist, and with which ids.
+pub async fn watch_topics(
+    broker: Broker,
+    status: ConsumerStatus,
+    servers: String,
+    events: mpsc::Sender<ReaderEvent>,
+) {
     loop {
-        let (asker, names) = (broker.clone(), standing.topics());
+        let (asker, names) = (broker.clone(), status.topics());
         match blocking(move || asker.topics(&names)).await {
             Ok(topics) => {
-                standing.broker(None);
+                status.set_broker(None);
                 let mut ids = BTreeMap::new();
                 for (name, topic) in topics {
-                    standing.topic(&name, problem(&name, &topic));
-                    if let Topic::There { id, .. } = topic {
+                    status.set_topic(&name, topic_problem(&name, &topic));
+                    if let TopicState::Exists { id, .. } = topic {
                         ids.insert(name, id);
                     }
                 }
-                if events.send(Event::Topics(ids)).is_err() {
+                if events.send(ReaderEvent::Topics(ids)).is_err() {
                     return;
                 }
             }
             Err(fault) => {
                 tracing::warn!(why = fault.why, reason = fault.kind.reason(), "no broker answers");
-                standing.broker(Some(unreached(&servers, &fault)));
+                status.set_broker(Some(broker_problem(&servers, &fault)));
             }
         }
         tokio::time::sleep(PROBE).await;
     }
 }
 
-/// Why nothing is read, and what it waits for.
-fn unreached(servers: &str, Fault { kind, why }: &Fault) -> ObjectProblem {
+/// The problem to report while no broker can be used: why, and what must happen.
+fn broker_problem(servers: &str, BrokerFault { kind, why }: &BrokerFault) -> ObjectProblem {
     let message = match kind {
         FaultKind::Unreachable => {
             format!("no broker of {servers} answers: {why}; reading starts when one does")
@@ -207,24 +218,24 @@ fn unreached(servers: &str, Fault { kind, why }: &Fault) -> ObjectProblem {
     ObjectProblem { reason: kind.reason().to_owned(), message }
 }
 
-fn problem(name: &str, topic: &Topic) -> Option<ObjectProblem> {
+fn topic_problem(name: &str, topic: &TopicState) -> Option<ObjectProblem> {
     let (reason, message) = match topic {
-        Topic::There { .. } => return None,
-        Topic::Missing => {
+        TopicState::Exists { .. } => return None,
+        TopicState::Missing => {
             ("TopicNotFound", format!("topic {name:?} does not exist; reading starts when it does"))
         }
-        Topic::Barred(why) | Topic::Failed(why) => {
+        TopicState::Forbidden(why) | TopicState::Unknown(why) => {
             ("TopicUnavailable", format!("topic {name:?} can't be read: {why}"))
         }
     };
     Some(ObjectProblem { reason: reason.to_owned(), message })
 }
 
-/// Runs what blocks beside the runtime. It ends only with the process when it panics.
+/// Runs blocking `work` on another thread. Never returns if the work panics or the runtime stops.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        // Cancelled: the runtime is going down, and nobody waits for an answer.
+        // The runtime stops: nobody waits for an answer.
         Err(_) => std::future::pending().await,
     }
 }

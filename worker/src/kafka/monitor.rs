@@ -1,10 +1,11 @@
-//! What a Kafka client says of itself: its log, and why a broker can't be reached.
+//! Monitors a Kafka client: forwards its log, remembers why a broker can't be used, and gives the client its token.
 //!
-//! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, the certificate or the
-//! login refused. Invariants: texts are kept by broker and without what varies from try to try, so that a condition made
-//! of them stays the same. Whether an address is not allowed, nobody listens, nobody answers, or something that is no
-//! Kafka does, is told in one and the same text: the difference is a scan of ports from where the worker stands. A broker's words
-//! are logged and kept without the credentials that it was shown. Never here: what follows from it.
+//! librdkafka's codes only say that a transport failed; its texts say whether the name is unknown, or the certificate or the
+//! login was refused. Invariants:
+//! - texts are kept for each broker, without parts that vary from try to try, so that a status condition stays the same;
+//! - one and the same text tells that an address is not allowed, that nobody listens or answers, or that something other than
+//!   Kafka answers: tenants could use the difference to scan ports from where the worker runs;
+//! - logs and kept texts hold none of the credentials that the broker got.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,43 +18,44 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::Token;
 
-/// Brokers of which a text is kept.
+/// The most brokers whose fault is kept.
 const BROKERS: usize = 16;
-/// All that is said of a broker that gave no answer as Kafka has it.
-pub const SILENT: &str = "nobody listens there, what listens is no Kafka broker with these tls and sasl settings, or the address is not allowed";
+/// The only text for a broker that did not answer by Kafka's protocol.
+pub const NO_ANSWER: &str = "nobody listens there, what listens is no Kafka broker with these tls and sasl settings, or the address is not allowed";
 
-/// Takes note of what a client says, and shows its token to brokers. Cheap to clone.
+/// The context of a Kafka client. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Watch {
-    faults: Arc<Mutex<BTreeMap<String, Fault>>>,
+pub struct ClientMonitor {
+    faults: Arc<Mutex<BTreeMap<String, BrokerFault>>>,
     token: Option<Token>,
-    /// What brokers are shown; of tokens the latest two, for an answer may come after the next one.
+    /// Hides the secrets that brokers get.
     mask: Arc<Mask>,
+    /// The latest two tokens that brokers got: an answer to the older one may come after the newer one.
     shown: Arc<Mutex<[String; 2]>>,
 }
 
 /// Why a broker can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// What kind of fault, the worst last.
+pub struct BrokerFault {
+    /// What kind of fault it is.
     pub kind: FaultKind,
-    /// In librdkafka's words, or [`SILENT`].
+    /// librdkafka's text, or [`NO_ANSWER`].
     pub why: String,
 }
 
-/// Kinds of faults; what a person must mend comes after what may pass by itself.
+/// Kinds of faults, the worst last: those that a person must mend come after one that may pass by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// It can't be connected to.
+    /// The broker can't be connected to.
     Unreachable,
     /// One side does not accept the other's certificate.
     Tls,
-    /// It does not accept the credentials.
+    /// The broker does not accept the credentials.
     Authentication,
 }
 
 impl FaultKind {
-    /// The reason of a condition.
+    /// The reason of the status condition.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Unreachable => "BrokerUnreachable",
@@ -63,13 +65,13 @@ impl FaultKind {
     }
 }
 
-impl Watch {
-    /// With the token that the client logs in with, if it does by one, and what else it shows to brokers.
+impl ClientMonitor {
+    /// `token` is what the client logs in with, if by a token; `mask` hides the other secrets that brokers get.
     pub fn new(token: Option<Token>, mask: Mask) -> Self {
         Self { token, mask: Arc::new(mask), ..Self::default() }
     }
 
-    /// A text of the client's without what brokers are shown.
+    /// A text of the client, without the secrets that brokers get.
     pub fn masked(&self, text: &str) -> String {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if shown.iter().all(String::is_empty) {
@@ -82,62 +84,61 @@ impl Watch {
         mask.apply(text)
     }
 
-    /// Takes note of an error of the client's own.
+    /// Remembers an error of the client, if it says why a broker can't be used.
     pub fn note(&self, code: RDKafkaErrorCode, text: &str) {
         use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, Resolve, SSL};
         let kind = match code {
             Authentication => FaultKind::Authentication,
-            // The second is how a broker says that it wants a client's certificate, or does not like it.
+            // A broker that wants a client certificate, or refuses it, shows as `BrokerTransportFailure`.
             SSL | BrokerTransportFailure if speaks_tls(text) => FaultKind::Tls,
             SSL | BrokerTransportFailure | Resolve => FaultKind::Unreachable,
             _ => return,
         };
         let Some((broker, why)) = text.split_once(": ") else { return };
-        // "(after 3ms in state CONNECT)"
+        // Cuts off "(after 3ms in state CONNECT)".
         let why = why.split(" (after ").next().unwrap_or(why);
-        // What follows speaks of settings that nobody here can set.
+        // Cuts off advice about settings that users can't set.
         let why = why.split(": verify that ssl.ca.location").next().unwrap_or(why);
         let why = why.split(", verify that ssl.ca.location").next().unwrap_or(why);
-        let why = if kind == FaultKind::Unreachable && code != Resolve { SILENT } else { why };
+        let why = if kind == FaultKind::Unreachable && code != Resolve { NO_ANSWER } else { why };
         let mut faults = self.lock();
         if faults.len() < BROKERS || faults.contains_key(broker) {
             let why = self.masked(why).chars().take(200).collect();
-            faults.insert(broker.to_owned(), Fault { kind, why });
+            faults.insert(broker.to_owned(), BrokerFault { kind, why });
         }
     }
 
-    /// Why the brokers can't be used: the worst that was said of one of them; where nothing was said, `code`.
-    pub fn why(&self, code: RDKafkaErrorCode) -> Fault {
+    /// Why the brokers can't be used: the worst fault that is known, or else the text of `code`.
+    pub fn why(&self, code: RDKafkaErrorCode) -> BrokerFault {
         use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut};
         let faults = self.lock();
-        // The first of the worst, so that the text stays the same.
+        // The first among equally bad ones, so that the text stays the same.
         let worst = faults.values().rev().max_by_key(|fault| fault.kind).cloned();
         let why = || match code {
             AllBrokersDown | BrokerTransportFailure | OperationTimedOut | RequestTimedOut => {
-                SILENT.to_owned()
+                NO_ANSWER.to_owned()
             }
             code => code.to_string(),
         };
-        worst.unwrap_or_else(|| Fault { kind: FaultKind::Unreachable, why: why() })
+        worst.unwrap_or_else(|| BrokerFault { kind: FaultKind::Unreachable, why: why() })
     }
 
-    /// A broker answered: what was said before is over.
+    /// Forgets all faults, since a broker answered.
     pub fn answered(&self) {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BrokerFault>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether what went wrong with TLS is a certificate, or what the other side said of it. Anything else a port says that has
-/// no TLS.
+/// Whether a TLS error is about a certificate, or an alert of the other side. Other errors come from ports without TLS.
 fn speaks_tls(text: &str) -> bool {
     text.contains("certificate") || (text.contains(":SSL routines:") && text.contains(" alert "))
 }
 
-impl ClientContext for Watch {
+impl ClientContext for ClientMonitor {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
@@ -168,22 +169,22 @@ mod tests {
 
     #[test]
     fn the_fault_is_told_without_what_varies_until_a_broker_answers() {
-        let watch = Watch::default();
-        assert_eq!(watch.why(RDKafkaErrorCode::OperationTimedOut).why, SILENT);
-        assert!(watch.why(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
+        let monitor = ClientMonitor::default();
+        assert_eq!(monitor.why(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
+        assert!(monitor.why(RDKafkaErrorCode::InvalidTopic).why.contains("topic"));
         for took in ["3ms", "7ms"] {
             let text = format!(
                 "b.svc:9/bootstrap: Failed to resolve 'b.svc:9': Name or service not known (after {took} in state CONNECT)"
             );
-            watch.note(RDKafkaErrorCode::Resolve, &text);
-            watch.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+            monitor.note(RDKafkaErrorCode::Resolve, &text);
+            monitor.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
             assert_eq!(
-                watch.why(RDKafkaErrorCode::OperationTimedOut).why,
+                monitor.why(RDKafkaErrorCode::OperationTimedOut).why,
                 "Failed to resolve 'b.svc:9': Name or service not known"
             );
         }
-        watch.answered();
-        assert_eq!(watch.why(RDKafkaErrorCode::OperationTimedOut).why, SILENT);
+        monitor.answered();
+        assert_eq!(monitor.why(RDKafkaErrorCode::OperationTimedOut).why, NO_ANSWER);
     }
 
     #[test]
@@ -200,18 +201,18 @@ mod tests {
             ),
             (SSL, "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?"),
         ] {
-            let watch = Watch::default();
-            watch.note(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
-            let fault = watch.why(BrokerTransportFailure);
-            assert_eq!((fault.kind, fault.why.as_str()), (FaultKind::Unreachable, SILENT), "{text}");
+            let monitor = ClientMonitor::default();
+            monitor.note(code, &format!("b:1/bootstrap: {text} (after 3ms in state CONNECT)"));
+            let fault = monitor.why(BrokerTransportFailure);
+            assert_eq!((fault.kind, fault.why.as_str()), (FaultKind::Unreachable, NO_ANSWER), "{text}");
         }
         for text in [
             "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified",
             "SSL handshake failed: error:0A000410:SSL routines::ssl/tls alert handshake failure",
         ] {
-            let watch = Watch::default();
-            watch.note(SSL, &format!("b:1/bootstrap: {text}"));
-            assert_eq!(watch.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
+            let monitor = ClientMonitor::default();
+            monitor.note(SSL, &format!("b:1/bootstrap: {text}"));
+            assert_eq!(monitor.why(BrokerTransportFailure).kind, FaultKind::Tls, "{text}");
         }
     }
 
@@ -221,8 +222,8 @@ mod tests {
         for secret in ["CANARY-user", "CANARY\"key12"] {
             mask.hide(secret);
         }
-        let watch = Watch::new(None, mask);
-        *watch.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
+        let monitor = ClientMonitor::new(None, mask);
+        *monitor.shown.lock().unwrap() = [String::new(), "CANARY.token.abcdef".to_owned()];
         for (said, told) in [
             ("no CANARY-user", "no ***"),
             ("{\"password\":\"CANARY\\\"key12\"}", "{\"password\":\"***\"}"),
@@ -232,19 +233,20 @@ mod tests {
             ),
         ] {
             let text = format!("b:1/1: SASL authentication error: {said} (after 3ms in state AUTH_REQ)");
-            watch.note(RDKafkaErrorCode::Authentication, &text);
-            let why = watch.why(RDKafkaErrorCode::OperationTimedOut).why;
+            monitor.note(RDKafkaErrorCode::Authentication, &text);
+            let why = monitor.why(RDKafkaErrorCode::OperationTimedOut).why;
             assert_eq!(why, format!("SASL authentication error: {told}"));
-            assert!(!watch.masked(&text).contains("CANARY"));
+            assert!(!monitor.masked(&text).contains("CANARY"));
         }
     }
 
     #[test]
     fn what_a_person_must_mend_is_told_before_what_may_pass_by_itself() {
-        let watch = Watch::default();
-        watch.note(RDKafkaErrorCode::Authentication, "b:1/1: SASL authentication error: invalid credentials");
-        watch.note(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
-        let fault = watch.why(RDKafkaErrorCode::OperationTimedOut);
+        let monitor = ClientMonitor::default();
+        monitor
+            .note(RDKafkaErrorCode::Authentication, "b:1/1: SASL authentication error: invalid credentials");
+        monitor.note(RDKafkaErrorCode::BrokerTransportFailure, "a:1/bootstrap: Connection refused");
+        let fault = monitor.why(RDKafkaErrorCode::OperationTimedOut);
         assert_eq!(fault.kind.reason(), "KafkaAuthenticationFailed");
         assert_eq!(fault.why, "SASL authentication error: invalid credentials");
     }

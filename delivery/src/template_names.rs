@@ -1,11 +1,11 @@
-//! Admission refuses a channel's text for a name that no message has: the list that it goes by is that of the messages.
+//! Admission refuses a channel's template for a name that no message has. Its list must hold every name that messages have.
 
 use std::collections::BTreeSet;
 
 use domain::Notification;
 use templates::names::Names;
 
-use crate::{Composer, sample};
+use crate::{Composer, fixtures};
 
 fn seen(notification: &Notification) -> BTreeSet<String> {
     Composer::data(notification).into_iter().map(|(name, _)| name).collect()
@@ -14,7 +14,7 @@ fn seen(notification: &Notification) -> BTreeSet<String> {
 #[test]
 fn admission_lets_through_each_name_that_some_message_has() {
     let names = Names::of_channel();
-    for (_, notification) in sample::all() {
+    for (_, notification) in fixtures::all() {
         for name in seen(&notification) {
             assert!(names.has(&name), "{name} is not in templates::names");
         }

@@ -1,4 +1,4 @@
-//! The documented schema and what is sent say the same, both ways.
+//! Checks that what is sent matches the documented schema, and that the schema has no field that is never sent.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use domain::{AlertKind, Cause, ReminderTime};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::Event;
-use crate::sample::{all, later, message, reminder};
+use super::CloudEvent;
+use crate::fixtures::{all, later, message, reminder};
 
 fn schema() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schemas/notification.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The part of JSON Schema that the file uses; any other word in it fails.
+/// Checks values against the part of JSON Schema that the file uses. Any other keyword in it fails.
 struct Check<'a> {
     root: &'a Value,
 }
 
-/// Properties that were met, as the path in the schema.
+/// Properties that were found, as paths in the schema.
 type Seen = BTreeSet<String>;
 
 impl Check<'_> {
@@ -138,7 +138,7 @@ fn every_body_is_as_documented_and_every_documented_field_is_sent() {
     let check = Check { root: &schema };
     let mut seen = Seen::new();
     for notification in notifications {
-        let event = Event::of(&message(notification, ""));
+        let event = CloudEvent::new(&message(notification, ""));
         let data: Value = serde_json::from_str(event.data.get()).unwrap();
         check.at("/$defs/data", &data, &mut seen).unwrap();
         for body in [event.plain(), event.structured()] {
@@ -155,7 +155,7 @@ fn every_body_is_as_documented_and_every_documented_field_is_sent() {
 fn a_field_that_is_not_documented_or_missing_is_found() {
     let schema = schema();
     let check = Check { root: &schema };
-    let event = Event::of(&message(reminder(), ""));
+    let event = CloudEvent::new(&message(reminder(), ""));
     let data: Value = serde_json::from_str(event.data.get()).unwrap();
     for (path, name) in [("", "extra"), ("/cause", "extra"), ("/object", "extra")] {
         let mut wrong = data.clone();

@@ -1,8 +1,8 @@
-//! Writes records that can't be decoded to their dead-letter topic.
+//! Writes records that can't be decoded to their dead-letter topics.
 //!
-//! Invariants: a letter counts as written when all in-sync replicas have it; key and value are whole unless the broker's
-//! limit forces a cut, which a header then tells. A letter may be written twice, never lost. Headers are anybody's to
-//! write: what they say can only keep a record where it is, in its topic. Never here: what becomes of a letter that can't be
+//! Invariants: a dead letter counts as written once all in-sync replicas have it; key and value are whole unless the broker's
+//! limit forces a cut, which a header then tells. It may be written twice, never lost. Anybody can write headers, so the worst
+//! that a header can do is to keep its record in its topic. The caller decides what happens to a dead letter that can't be
 //! written.
 //!
 //! Clauses of docs/semantics.md: R9, R10.
@@ -16,23 +16,23 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{Access, Watch, native, unusable};
+use super::{ClientMonitor, ClusterAccess, native, unusable};
 
-/// How long a letter may wait for the broker.
+/// How long a dead letter may wait for the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Lengths to which a value is cut when the broker refuses the whole, bytes.
+/// Lengths to which key and value are cut if the broker refuses the whole, bytes.
 const CUTS: [usize; 2] = [512 * 1024, 16 * 1024];
-/// An unused producer is dropped after this time, and a topic that can't be made is tried again.
+/// After this time an unused producer is dropped, and a topic that could not be created is tried again.
 const KEEP: Duration = Duration::from_mins(1);
 
 /// A record that can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
-    /// Where it came from.
+pub struct DeadLetterRecord {
+    /// The topic that it was read from.
     pub topic: String,
-    /// Where it came from.
+    /// Its partition there.
     pub partition: i32,
-    /// Where it came from.
+    /// Its offset there.
     pub offset: i64,
     /// Its timestamp, Unix ms.
     pub timestamp: Option<i64>,
@@ -42,36 +42,37 @@ pub struct Letter {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
-    /// As how many letters it was read before: [`Letter::hops`].
+    /// How often it was a dead letter before: [`DeadLetterRecord::hops`].
     pub hops: u8,
-    /// Where to write it.
+    /// The topics to write it to.
     pub to: Vec<String>,
 }
 
-/// Marks a dead letter, with why it is one.
+/// Header of every dead letter: why it is one.
 const REASON: &str = "belfry-reason";
-/// As how many letters it was read before, where it was.
+/// Header: how often a record was a dead letter, if more than once.
 const HOPS: &str = "belfry-hops";
-/// One that was read as so many letters before is written no more: rules of several sources may read each other's.
-pub const MOST_HOPS: u8 = 2;
+/// A record that was a dead letter this often is not written again. Rules of several sources may read each other's
+/// dead-letter topics, which would go on for ever.
+pub const MAX_HOPS: u8 = 2;
 
-/// The dead-letter topics of one source.
-pub struct Letters {
-    access: Access,
+/// Writes to the dead-letter topics of one source.
+pub struct DeadLetterWriter {
+    access: ClusterAccess,
     name: String,
-    producer: Option<(FutureProducer<Watch>, Instant)>,
+    producer: Option<(FutureProducer<ClientMonitor>, Instant)>,
     topics: BTreeSet<String>,
     refused: BTreeMap<String, (String, Instant)>,
 }
 
-impl Letter {
-    /// As how many letters a record says that it was written before; [`MOST_HOPS`] if that is no number.
+impl DeadLetterRecord {
+    /// How often a record was a dead letter before, by its headers; [`MAX_HOPS`] if the header is not a number.
     pub fn hops(headers: &[(&str, Option<&[u8]>)]) -> u8 {
         let find = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted);
         match (find(HOPS), find(REASON)) {
             (Some((_, value)), _) => {
                 let text = value.and_then(|value| std::str::from_utf8(value).ok());
-                text.and_then(|text| text.parse().ok()).unwrap_or(MOST_HOPS)
+                text.and_then(|text| text.parse().ok()).unwrap_or(MAX_HOPS)
             }
             (None, Some(_)) => 1,
             (None, None) => 0,
@@ -100,22 +101,22 @@ impl Letter {
     }
 }
 
-impl Letters {
-    /// Connects when the first letter comes.
-    pub fn new(access: Access, name: String) -> Self {
+impl DeadLetterWriter {
+    /// Connects when the first dead letter comes. `name` is the client's id.
+    pub fn new(access: ClusterAccess, name: String) -> Self {
         Self { access, name, producer: None, topics: BTreeSet::new(), refused: BTreeMap::new() }
     }
 
-    /// Drops an unused producer.
-    pub fn rest(&mut self) {
+    /// Drops the producer if it was not used for a minute.
+    pub fn drop_idle_producer(&mut self) {
         if self.producer.as_ref().is_some_and(|(_, used)| used.elapsed() > KEEP) {
             self.producer = None;
             self.topics.clear();
         }
     }
 
-    /// Writes letters; says for each why it was not written, if it was not. Takes at most about 30 s.
-    pub async fn write(&mut self, letters: &[&Letter]) -> Vec<Option<String>> {
+    /// Writes dead letters; returns for each why it was not written, or `None` if it was. Takes at most about 30 s.
+    pub async fn write(&mut self, letters: &[&DeadLetterRecord]) -> Vec<Option<String>> {
         let producer = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return vec![Some(unusable(&error)); letters.len()],
@@ -128,14 +129,14 @@ impl Letters {
         let failures = futures::future::join_all(sent).await;
         for (letter, failure) in letters.iter().zip(&failures) {
             if failure.is_some() {
-                // It may have been deleted: look, and make it again.
+                // The topic may have been deleted: check it next time, and create it again.
                 self.topics.retain(|topic| !letter.to.contains(topic));
             }
         }
         failures
     }
 
-    fn producer(&mut self) -> Result<FutureProducer<Watch>, KafkaError> {
+    fn producer(&mut self) -> Result<FutureProducer<ClientMonitor>, KafkaError> {
         let producer = if let Some((producer, _)) = self.producer.take() {
             producer
         } else {
@@ -147,14 +148,14 @@ impl Letters {
                 .set("batch.size", "65536")
                 .set("linger.ms", "5")
                 .set("compression.type", "lz4");
-            self.access.client(&config, self.access.watch())?
+            self.access.client(&config, self.access.monitor())?
         };
         self.producer = Some((producer.clone(), Instant::now()));
         Ok(producer)
     }
 
-    /// Makes the topics that don't exist, and remembers which can't be made, and why.
-    async fn make_topics(&mut self, producer: &FutureProducer<Watch>, wanted: &BTreeSet<String>) {
+    /// Creates the topics that don't exist; remembers which can't be created, and why.
+    async fn make_topics(&mut self, producer: &FutureProducer<ClientMonitor>, wanted: &BTreeSet<String>) {
         let unknown: Vec<String> = wanted
             .iter()
             .filter(|name| !self.topics.contains(*name) && !self.refused.contains_key(*name))
@@ -165,8 +166,9 @@ impl Letters {
         }
         let asker = producer.clone();
         let described =
-            tokio::task::spawn_blocking(move || native::describe(asker.client(), &unknown, TIMEOUT)).await;
-        // A broker that does not answer is no reason to make a topic: producing will say what is wrong.
+            tokio::task::spawn_blocking(move || native::describe_topics(asker.client(), &unknown, TIMEOUT))
+                .await;
+        // If no broker answers, no topic is created: producing will say what is wrong.
         let Ok(Ok(described)) = described else { return };
         for (name, answer) in described {
             match answer {
@@ -183,10 +185,10 @@ impl Letters {
 
     async fn make_topic(&self, name: &str) -> Result<(), String> {
         let config = super::client_config(&self.access, &self.name);
-        let admin: AdminClient<Watch> =
-            self.access.client(&config, self.access.watch()).map_err(|error| unusable(&error))?;
-        native::show_token(admin.inner());
-        // The broker's own defaults.
+        let admin: AdminClient<ClientMonitor> =
+            self.access.client(&config, self.access.monitor()).map_err(|error| unusable(&error))?;
+        native::set_token(admin.inner());
+        // -1: the broker's defaults.
         let topic = NewTopic::new(name, -1, TopicReplication::Fixed(-1));
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         let failed = |why: String| format!("dead-letter topic {name:?} can't be created: {why}");
@@ -201,10 +203,10 @@ impl Letters {
     }
 }
 
-/// Writes a letter to each of its topics; says why the first failed, if one did.
+/// Writes a dead letter to each of its topics; returns why the first failed, if one did.
 async fn write_all(
-    producer: &FutureProducer<Watch>,
-    letter: &Letter,
+    producer: &FutureProducer<ClientMonitor>,
+    letter: &DeadLetterRecord,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
     let written = letter.to.iter().map(|topic| write_one(producer, letter, topic, refused));
@@ -212,8 +214,8 @@ async fn write_all(
 }
 
 async fn write_one(
-    producer: &FutureProducer<Watch>,
-    letter: &Letter,
+    producer: &FutureProducer<ClientMonitor>,
+    letter: &DeadLetterRecord,
     topic: &str,
     refused: &BTreeMap<String, (String, Instant)>,
 ) -> Option<String> {
@@ -259,19 +261,20 @@ mod tests {
     use super::*;
     use crate::kafka::{Tokens, mock};
 
-    /// Answers produce requests with each error in turn, and compares what is said of the letter with what the topic holds.
+    /// Answers produce requests with each error in turn, and compares the writer's result with what the topic holds.
     async fn answered_with(codes: &[RDKafkaRespErr]) {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
         cluster.create_topic("logs.DLT", 1, 1).unwrap();
         let servers = cluster.bootstrap_servers();
         let tokens = Tokens::new(Arc::new(Http::new(Guard::allowing_loopback_in_tests(false))));
         let (security, files) = (KafkaSecurity::default(), Files::new("/nonexistent"));
-        let Ok(access) = Access::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
+        let Ok(access) =
+            ClusterAccess::read(std::slice::from_ref(&servers), &security, &files, &tokens).await
         else {
             panic!("no access is needed")
         };
-        let mut letters = Letters::new(access, "test".to_owned());
-        let letter = Letter {
+        let mut letters = DeadLetterWriter::new(access, "test".to_owned());
+        let letter = DeadLetterRecord {
             topic: "logs".to_owned(),
             partition: 0,
             offset: 7,
@@ -296,22 +299,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_the_broker_answers_a_letter_that_counts_as_written_is_there() {
+    async fn whatever_the_broker_answers_a_dead_letter_that_counts_as_written_is_there() {
         let codes = mock::errors();
         futures::future::join_all(codes.chunks(12).map(answered_with)).await;
     }
 
     #[test]
-    fn a_letter_says_how_often_it_was_one() {
+    fn headers_say_how_often_a_record_was_a_dead_letter() {
         for (headers, hops) in [
             (&[("reason", None)][..], 0),
             (&[("belfry-reason", Some(&b"Malformed"[..]))], 1),
             (&[("belfry-reason", None), ("belfry-hops", Some(b"2"))], 2),
             (&[("belfry-hops", Some(b"0"))], 0),
-            (&[("belfry-hops", Some(b"300"))], MOST_HOPS),
-            (&[("belfry-hops", None)], MOST_HOPS),
+            (&[("belfry-hops", Some(b"300"))], MAX_HOPS),
+            (&[("belfry-hops", None)], MAX_HOPS),
         ] {
-            assert_eq!(Letter::hops(headers), hops, "{headers:?}");
+            assert_eq!(DeadLetterRecord::hops(headers), hops, "{headers:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What the consumer says of itself to the hub: which rules it runs, which partitions it owns, and what it can't do.
+//! What the consumer reports to the hub: which rules it runs, which partitions it owns, and its problems.
 //!
-//! Invariant: what heals is said to have healed. Never here: a secret, or a record's content.
+//! Invariants: a problem that is over is no longer reported; no report holds a secret or a record's content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use protocol::messages::{ObjectProblem, Report, SourcePlan, SourceRule};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::plan::Compiled;
+use super::plan::CompiledPlan;
 
-/// How long it is said that records were removed before they were read, or are kept nowhere else.
+/// How long a report tells of records that were removed before they were read, or are kept nowhere but in their topic.
 const REMOVED_FOR: Duration = Duration::from_mins(15);
 
-/// Shared by the reader and the tasks that ask broker and hub. Cheap to clone.
+/// The consumer's state as the hub is told it, shared by the reader and its tasks. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Standing {
+pub struct ConsumerStatus {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
 }
@@ -33,29 +33,29 @@ struct Inner {
     credentials: Option<ObjectProblem>,
     broker: Option<ObjectProblem>,
     not_in_group: bool,
-    /// The reader does not come round.
+    /// The reader has not finished a round for over a minute.
     stuck: bool,
     missing: BTreeMap<String, ObjectProblem>,
-    removed: BTreeMap<(String, i32), Removed>,
-    stayed: BTreeMap<String, Stayed>,
+    removed: BTreeMap<(String, i32), RemovedRecords>,
+    unkept: BTreeMap<String, UnkeptDeadLetters>,
 }
 
 /// Records that can't be decoded and are kept nowhere but in their topic.
-struct Stayed {
+struct UnkeptDeadLetters {
     count: usize,
     why: String,
     at: Instant,
 }
 
-/// Records that retention took before they were read.
-struct Removed {
+/// Records that retention removed before they were read.
+struct RemovedRecords {
     missed: i64,
-    /// Where reading went on, in words.
+    /// Where reading goes on, in words.
     goes_on: &'static str,
     at: Instant,
 }
 
-impl Standing {
+impl ConsumerStatus {
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let before = (inner.problems(), inner.running.clone(), inner.owned.clone());
@@ -70,8 +70,8 @@ impl Standing {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan that runs from now on, or none.
-    pub fn runs(&self, plan: Option<&Compiled>) {
+    /// Sets the plan that runs, or none.
+    pub fn set_plan(&self, plan: Option<&CompiledPlan>) {
         self.change(|inner| {
             if let Some(plan) = plan {
                 inner.running.clone_from(&plan.running);
@@ -91,13 +91,13 @@ impl Standing {
         self.lock().topics.clone()
     }
 
-    /// Partitions that are read, with the ids of their topics.
-    pub fn owns(&self, owned: BTreeMap<(String, i32), String>) {
+    /// Sets the partitions that are read, with the ids of their topics.
+    pub fn set_owned(&self, owned: BTreeMap<(String, i32), String>) {
         self.change(|inner| inner.owned = owned);
     }
 
-    /// The credentials of the source that these rules read can't be used, and why; or they can.
-    pub fn credentials(&self, plan: &SourcePlan, problem: Option<ObjectProblem>) {
+    /// Sets why the source's credentials can't be used, or that they can. `plan` says which rules are affected.
+    pub fn set_credentials(&self, plan: &SourcePlan, problem: Option<ObjectProblem>) {
         self.change(|inner| {
             if problem.is_some() {
                 let topics = |rule: &SourceRule| rule.plan.topics.iter().cloned().collect();
@@ -107,50 +107,50 @@ impl Standing {
         });
     }
 
-    /// No broker answers, and why; or one does.
-    pub fn broker(&self, problem: Option<ObjectProblem>) {
+    /// Sets why no broker can be used, or that one can.
+    pub fn set_broker(&self, problem: Option<ObjectProblem>) {
         self.change(|inner| inner.broker = problem);
     }
 
-    /// The broker lets the user be in the group that shares out partitions, or does not.
-    pub fn group(&self, allowed: bool) {
+    /// Sets whether the broker lets the user be in the consumer group.
+    pub fn set_group_allowed(&self, allowed: bool) {
         self.change(|inner| inner.not_in_group = !allowed);
     }
 
-    /// The reader has been at one record, or at one call, for over a minute; or it goes on.
-    pub fn stuck(&self, stuck: bool) {
+    /// Sets whether the reader has been busy with one record or call for over a minute.
+    pub fn set_stuck(&self, stuck: bool) {
         self.change(|inner| inner.stuck = stuck);
     }
 
-    /// A topic is missing or can't be read, and why; or it can.
-    pub fn topic(&self, topic: &str, problem: Option<ObjectProblem>) {
+    /// Sets why a topic can't be read, or that it can.
+    pub fn set_topic(&self, topic: &str, problem: Option<ObjectProblem>) {
         self.change(|inner| match problem {
             Some(problem) => drop(inner.missing.insert(topic.to_owned(), problem)),
             None => drop(inner.missing.remove(topic)),
         });
     }
 
-    /// Records were removed by retention before they were read; reading goes on there.
-    pub fn removed(&self, topic: &str, partition: i32, missed: i64, goes_on: &'static str) {
+    /// Adds records that retention removed before they were read; `goes_on` says where reading goes on.
+    pub fn add_removed(&self, topic: &str, partition: i32, missed: i64, goes_on: &'static str) {
         self.change(|inner| {
             let at = Instant::now();
-            let removed = inner.removed.entry((topic.to_owned(), partition)).or_insert(Removed {
+            let removed = inner.removed.entry((topic.to_owned(), partition)).or_insert(RemovedRecords {
                 missed: 0,
                 goes_on,
                 at,
             });
-            *removed = Removed { missed: removed.missed + missed, goes_on, at };
+            *removed = RemovedRecords { missed: removed.missed + missed, goes_on, at };
         });
     }
 
-    /// So many records of a topic that can't be decoded are kept nowhere else: their dead-letter topic can't be written, and
-    /// they are more than the ledger takes.
-    pub fn stayed(&self, topic: &str, count: usize, why: &str) {
+    /// Adds dead letters that are kept nowhere but in their topic: their dead-letter topic can't be written, for the reason
+    /// `why`, and they are more than the ledger takes.
+    pub fn add_unkept(&self, topic: &str, count: usize, why: &str) {
         self.change(|inner| {
-            let before = inner.stayed.get(topic).filter(|stayed| stayed.at.elapsed() < REMOVED_FOR);
-            let count = count + before.map_or(0, |stayed| stayed.count);
-            let stayed = Stayed { count, why: why.to_owned(), at: Instant::now() };
-            inner.stayed.insert(topic.to_owned(), stayed);
+            let before = inner.unkept.get(topic).filter(|unkept| unkept.at.elapsed() < REMOVED_FOR);
+            let count = count + before.map_or(0, |unkept| unkept.count);
+            let unkept = UnkeptDeadLetters { count, why: why.to_owned(), at: Instant::now() };
+            inner.unkept.insert(topic.to_owned(), unkept);
         });
     }
 
@@ -159,7 +159,7 @@ impl Standing {
         self.changed.notified().await;
     }
 
-    /// What the hub is told.
+    /// The report for the hub.
     pub fn report(&self, instance: &str, source: &str, leaving: bool) -> Report {
         let inner = self.lock();
         Report {
@@ -182,7 +182,7 @@ impl Inner {
         let mut problems = BTreeMap::new();
         for (uid, topics) in &self.readers {
             let mut of_rule: Vec<ObjectProblem> = self.invalid.get(uid).cloned().into_iter().collect();
-            // Without the one there is no word of the other.
+            // Without usable credentials no broker is asked.
             of_rule.extend(self.credentials.as_ref().or(self.broker.as_ref()).cloned());
             if self.not_in_group {
                 let message = "the broker does not let this user be in the consumer group that shares out partitions: let it read groups with the prefix \"belfry.\"";
@@ -198,7 +198,7 @@ impl Inner {
             }
             of_rule.extend(topics.iter().filter_map(|topic| self.missing.get(topic)).cloned());
             of_rule.extend(self.removed_from(topics));
-            of_rule.extend(self.stayed_in(topics));
+            of_rule.extend(self.unkept_in(topics));
             if !of_rule.is_empty() {
                 problems.insert(*uid, of_rule);
             }
@@ -206,13 +206,13 @@ impl Inner {
         problems
     }
 
-    fn stayed_in(&self, topics: &BTreeSet<String>) -> Option<ObjectProblem> {
+    fn unkept_in(&self, topics: &BTreeSet<String>) -> Option<ObjectProblem> {
         let lines: Vec<String> = self
-            .stayed
+            .unkept
             .iter()
-            .filter(|(topic, stayed)| topics.contains(*topic) && stayed.at.elapsed() < REMOVED_FOR)
-            // Rounded down, so that a condition does not change with each of them.
-            .map(|(topic, Stayed { count, why, .. })| {
+            .filter(|(topic, unkept)| topics.contains(*topic) && unkept.at.elapsed() < REMOVED_FOR)
+            // Rounded down to a power of ten, so that the status condition does not change with each record.
+            .map(|(topic, UnkeptDeadLetters { count, why, .. })| {
                 format!("at least {} of {topic}: {why}", 10_usize.pow(count.max(&1).ilog10()))
             })
             .collect();
@@ -230,7 +230,7 @@ impl Inner {
             .removed
             .iter()
             .filter(|((topic, _), removed)| topics.contains(topic) && removed.at.elapsed() < REMOVED_FOR)
-            .map(|((topic, partition), Removed { missed, goes_on, .. })| {
+            .map(|((topic, partition), RemovedRecords { missed, goes_on, .. })| {
                 format!("{missed} of {topic}/{partition}, reading goes on {goes_on}")
             })
             .collect();
@@ -247,12 +247,12 @@ mod tests {
 
     #[test]
     fn a_reader_that_does_not_come_round_is_a_problem_of_each_rule_until_it_does() {
-        let (standing, rules) = (Standing::default(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
-        standing.change(|inner| inner.readers = rules.map(|uid| (uid, BTreeSet::new())).into());
-        standing.stuck(true);
-        let told = standing.report("a", "source", false).problems;
+        let (status, rules) = (ConsumerStatus::default(), [Uuid::from_u128(1), Uuid::from_u128(2)]);
+        status.change(|inner| inner.readers = rules.map(|uid| (uid, BTreeSet::new())).into());
+        status.set_stuck(true);
+        let told = status.report("a", "source", false).problems;
         assert!(rules.iter().all(|uid| told[uid][0].reason == "ConsumerStuck"));
-        standing.stuck(false);
-        assert!(standing.report("a", "source", false).problems.is_empty());
+        status.set_stuck(false);
+        assert!(status.report("a", "source", false).problems.is_empty());
     }
 }
