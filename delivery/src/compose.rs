@@ -20,8 +20,8 @@ use domain::{AlertKind, Cause, Notification, PayloadText, TemplateText};
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
-use templates::alert::{Compiled, compile};
-use templates::{Cache, Data, Limits, RenderError, Template};
+use templates::rule_texts::{CompiledText, compile_text};
+use templates::{OutputLimit, RenderError, Template, TemplateCache, TemplateData};
 
 use crate::message::{NotificationLabels, Payload, ask_command};
 
@@ -35,12 +35,12 @@ const TIME_SAID: &str = "50ms for a text";
 /// nothing else waits.
 pub struct Composer {
     /// The key says whether values are escaped for strings in JSON.
-    compiled: Mutex<Cache<bool, Compiled>>,
+    compiled: Mutex<TemplateCache<bool, CompiledText>>,
 }
 
 impl Default for Composer {
     fn default() -> Self {
-        Self { compiled: Mutex::new(Cache::new(CACHED, CACHED)) }
+        Self { compiled: Mutex::new(TemplateCache::new(CACHED, CACHED)) }
     }
 }
 
@@ -118,9 +118,9 @@ impl Composer {
             let start = start.timestamp().display_with_offset(start.offset()).to_string();
             data.insert("recipientStart".to_owned(), start.into());
         }
-        let values = Data::of(&data);
+        let values = TemplateData::new(&data);
         if let Some(text) = &template.title {
-            match self.render(text, false, &values, Limits::TITLE, over) {
+            match self.render(text, false, &values, OutputLimit::TITLE, over) {
                 Ok(title) => texts.title = title,
                 Err(error) => {
                     texts.title = templates::fallback("title", &notification.title, &error);
@@ -129,7 +129,7 @@ impl Composer {
             }
         }
         if let Some(text) = &template.body {
-            match self.render(text, false, &values, Limits::TEXT, over) {
+            match self.render(text, false, &values, OutputLimit::TEXT, over) {
                 Ok(body) => texts.body = body,
                 Err(error) => {
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
@@ -147,7 +147,7 @@ impl Composer {
             if let Value::Object(data) = &mut data {
                 data.insert("text".to_owned(), format!("{}\n{}", texts.title, texts.body).trim().into());
             }
-            match self.payload(text, &Data::of(&data), over) {
+            match self.payload(text, &TemplateData::new(&data), over) {
                 Ok(payload) => texts.payload = Some(payload),
                 Err(error) => {
                     // People read the usual body that is sent instead: it tells them why it looks different.
@@ -168,10 +168,10 @@ impl Composer {
     fn payload(
         &self,
         of: &PayloadText,
-        data: &Data,
+        data: &TemplateData,
         over: Option<&'static str>,
     ) -> Result<Payload, RenderError> {
-        let text = self.render(&of.template, of.is_json(), data, Limits::TEXT, over)?;
+        let text = self.render(&of.template, of.is_json(), data, OutputLimit::TEXT, over)?;
         if of.is_json()
             && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
         {
@@ -184,14 +184,14 @@ impl Composer {
         &self,
         text: &str,
         escapes: bool,
-        data: &Data,
-        limits: Limits,
+        data: &TemplateData,
+        limits: OutputLimit,
         over: Option<&'static str>,
     ) -> Result<String, RenderError> {
         let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().get(&escapes, text);
         let compiled = known.unwrap_or_else(|| {
-            let compiled = if escapes { compile_json(text) } else { compile(text) };
+            let compiled = if escapes { compile_json(text) } else { compile_text(text) };
             let weight = compiled.as_ref().map_or(0, Template::weight);
             lock().put(&escapes, text, compiled.clone(), weight);
             compiled
@@ -201,7 +201,7 @@ impl Composer {
     }
 }
 
-fn compile_json(text: &str) -> Compiled {
+fn compile_json(text: &str) -> CompiledText {
     Template::compile_json(text).map_err(|error| RenderError { message: error.to_string(), cut: None })
 }
 

@@ -13,7 +13,7 @@ fn seen(notification: &Notification) -> BTreeSet<String> {
 
 #[test]
 fn admission_lets_through_each_name_that_some_message_has() {
-    let names = Names::of_channel();
+    let names = Names::for_channel();
     for (_, notification) in fixtures::all() {
         for name in seen(&notification) {
             assert!(names.has(&name), "{name} is not in templates::names");

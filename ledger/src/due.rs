@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use alerting::decide::{self, Bucket, Decision, GroupState, Reached, RuleParams, Step};
-use alerting::tell::Shown;
+use alerting::alert_data::ShownRecords;
+use alerting::decide::{self, Bucket, Decision, GroupDecisions, GroupState, Reached, RuleParams};
 use alerting::values::merge_top;
 use domain::Values;
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ pub(crate) struct DueGroup {
     /// The part of `bytes` that its own row takes.
     pub(crate) row_bytes: i64,
     /// The result of the current step.
-    pub(crate) step: Step,
+    pub(crate) step: GroupDecisions,
 }
 
 /// A row of `groups`, as read.
@@ -90,7 +90,7 @@ impl DueGroup {
         };
         let (first, last) = (read(first)?, read(&self.sample)?);
         let labels: BTreeMap<String, String> = serde_json::from_str(&self.labels)?;
-        let shown = Shown { first: first.as_ref(), last: last.as_ref(), top };
+        let shown = ShownRecords { first: first.as_ref(), last: last.as_ref(), top };
         rule.alert(text, &labels, decision, (shown, None), now)
     }
 }
@@ -188,7 +188,7 @@ pub(crate) async fn load_groups(
             decided: row.decided,
             bytes: row.bytes,
             row_bytes,
-            step: Step::default(),
+            step: GroupDecisions::default(),
         });
     }
     if due.is_empty() {

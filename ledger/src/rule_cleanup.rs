@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use alerting::alert_data::ShownRecords;
 use alerting::decide::GroupState;
-use alerting::tell::Shown;
 use domain::{Digest, Sample};
 use jiff::Timestamp;
 
@@ -131,6 +131,6 @@ fn close_alert(
     };
     let group: BTreeMap<String, String> = serde_json::from_str(&labels)?;
     let sample: Option<Sample> = sample.map(|sample| serde_json::from_str(&sample)).transpose()?;
-    let shown = (Shown::only(sample.as_ref()), Some("RuleChanged"));
+    let shown = (ShownRecords::last_only(sample.as_ref()), Some("RuleChanged"));
     Ok(ClosedAlert::DecidedAlert(Box::new(rule.alert(rendered, &group, &decision, shown, now)?)))
 }

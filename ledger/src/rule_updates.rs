@@ -71,7 +71,7 @@ impl RuleUpdate {
         observed: Option<i64>,
         woken: Option<String>,
     ) -> Self {
-        let params = object.rule().and_then(RuleParams::of);
+        let params = object.rule().and_then(RuleParams::from_plan);
         let (current, surveyed, delta) = (false, None, RuleDelta::default());
         Self { object, params, decided, observed, woken, current, surveyed, delta }
     }

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use alerting::alert_data::{ShownRecords, Subject};
 use alerting::decide::Decision;
-use alerting::tell::{Shown, Subject};
 use domain::{Alert, Cause, Digest, Notification, Plan, RulePlan, ids};
 use jiff::Timestamp;
 use protocol::messages::Matched;
@@ -99,7 +99,7 @@ impl<'a> RuleRef<'a> {
         rendered: Rendered,
         group: &BTreeMap<String, String>,
         decision: &Decision,
-        (shown, closed): (Shown<'_>, Option<&str>),
+        (shown, closed): (ShownRecords<'_>, Option<&str>),
         now: Timestamp,
     ) -> Result<NotificationDraft, Error> {
         let data = self.subject().alert(group, decision, shown);

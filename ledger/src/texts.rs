@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use alerting::alert_data::ShownRecords;
 use alerting::decide::Decision;
-use alerting::tell::Shown;
 use domain::{AlertData, Values};
 use protocol::messages::{Commit, Sample};
 use tokio::sync::Semaphore;
@@ -112,7 +112,7 @@ impl TextRequest {
                     text.as_deref().filter(|_| records).and_then(|text| serde_json::from_str(text).ok())
                 };
                 let (first, last) = (read(&told.first), read(&told.last));
-                let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &told.top };
+                let shown = ShownRecords { first: first.as_ref(), last: last.as_ref(), top: &told.top };
                 let mut data = rule.subject().alert(&group, &told.decision, shown);
                 if told.closed {
                     data.closed = true;

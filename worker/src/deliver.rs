@@ -107,7 +107,7 @@ impl Tools {
     /// The channels whose templates failed recently, with the fault in words.
     fn faults(&self) -> Vec<(Uuid, String)> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.lately(std::time::Instant::now()).collect()
+        failures.recent(std::time::Instant::now()).collect()
     }
 }
 

@@ -104,7 +104,7 @@ impl<F> TrackedPartition<F> {
         self.read = self.read.max(offset);
         self.end = self.end.max(offset);
         if let Some((_, clock_ms)) = self.end_mark.take_if(|(end, _)| *end <= self.read) {
-            self.progress.clock(clock_ms);
+            self.progress.advance_to(clock_ms);
         }
     }
 

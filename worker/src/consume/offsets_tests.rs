@@ -20,7 +20,7 @@ fn read(tracker: &mut OffsetTracker<Vec<i64>>, offsets: std::ops::Range<i64>) {
         if let Some((fold, progress)) =
             tracker.partition_mut("logs", 0, &mut 0).and_then(|open| open.mark_read(offset))
         {
-            progress.clock(offset);
+            progress.advance_to(offset);
             fold.push(offset);
         }
     }
@@ -267,7 +267,7 @@ impl Consumer {
                         .partition_mut("logs", *partition, &mut 0)
                         .and_then(|open| open.mark_read(offset))
                     {
-                        progress.clock(offset);
+                        progress.advance_to(offset);
                         fold.push((self.plan, offset));
                     }
                     self.place.insert(*partition, offset + 1);

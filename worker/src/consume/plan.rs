@@ -72,7 +72,7 @@ impl CompiledPlan {
                 .flat_map(|rule| rule.plan.topics.iter().cloned())
                 .collect(),
             urgent: runs()
-                .filter(|(_, rule)| RuleParams::of(&rule.plan).is_none())
+                .filter(|(_, rule)| RuleParams::from_plan(&rule.plan).is_none())
                 .flat_map(|(_, rule)| rule.plan.topics.iter().cloned())
                 .collect(),
             horizon_ms: runs().map(|(_, rule)| horizon(&rule.plan)).max().unwrap_or(0),
@@ -98,7 +98,7 @@ fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn horizon(plan: &RulePlan) -> i64 {
-    match RuleParams::of(plan) {
+    match RuleParams::from_plan(plan) {
         None => 0,
         // The absence of records is an alert too, at any time.
         Some(_) if plan.condition.speaks_of_silence() => i64::MAX,

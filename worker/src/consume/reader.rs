@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use alerting::fold::Partition;
+use alerting::fold::PartitionFold;
 use protocol::messages::{Commit, Entry, EntryResult};
 
 use super::events::{Ended, OutgoingCommit, ReaderEvent, ReaderRequests, now_ms};
@@ -48,7 +48,7 @@ const GROUP_EVERY: Duration = Duration::from_secs(5);
 /// What was read of a partition and is not committed yet.
 #[derive(Default)]
 pub struct PartitionBuffer {
-    fold: Partition,
+    fold: PartitionFold,
     /// Event time of the first record, Unix ms.
     since_ms: Option<i64>,
     letters: Vec<DeadLetterRecord>,

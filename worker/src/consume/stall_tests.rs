@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use alerting::record::{RawRecord, clock};
-use alerting::replay::{Event, Replay, Tally};
+use alerting::record::{RawRecord, clock_ms};
+use alerting::replay::{Replay, ReplayEvent, RuleTally};
 use domain::{Condition, Millis, RulePlan};
 use proptest::prelude::*;
 use protocol::messages::EntryResult;
@@ -99,7 +99,7 @@ struct Simulation<'a> {
     next: [i64; PARTITIONS as usize],
     open: i32,
     hub: Replay,
-    events: Vec<Event>,
+    events: Vec<ReplayEvent>,
     /// The consumer: its folds list offsets with the clock at which each was read.
     tracker: OffsetTracker<Vec<(i64, i64)>>,
     survey: PartitionSurvey,
@@ -116,7 +116,7 @@ impl<'a> Simulation<'a> {
         let of = |partition| records.iter().filter(|rec| rec.partition == partition).collect();
         let (mut hub, problems) = Replay::new([(RULE, plan)]);
         assert_eq!(problems, []);
-        hub.progress("logs", 0, START);
+        hub.advance_partition("logs", 0, START);
         hub.decide();
         let mut world = Self {
             log: [of(0), of(1)],
@@ -181,7 +181,7 @@ impl<'a> Simulation<'a> {
                     OpenedTopic { id: "id".to_owned(), partitions: vec![(0, 0, 0); partitions as usize] };
                 self.survey.add_opened(&BTreeMap::from([("logs".to_owned(), opened)]));
                 self.open = self.open.max(partitions);
-                (0..partitions).for_each(|partition| self.hub.open("logs", partition));
+                (0..partitions).for_each(|partition| self.hub.add_partition("logs", partition));
             }
             let compared = compare(self.survey.open(), &told);
             self.survey.complete(clock, compared.known, &compared.ids);
@@ -207,7 +207,7 @@ impl<'a> Simulation<'a> {
         let known = self.survey.for_commit().of(&["logs".to_owned()]);
         for (sent, _) in &taken {
             if let Some(progress) = sent.progress.min(known) {
-                self.hub.progress("logs", sent.key.partition, progress);
+                self.hub.advance_partition("logs", sent.key.partition, progress);
             }
         }
         self.events.extend(self.hub.decide());
@@ -241,7 +241,7 @@ fn raw(rec: &Rec, offset: i64, read_ms: i64) -> RawRecord<'static> {
         partition: rec.partition,
         offset,
         timestamp_ms: rec.time,
-        clock_ms: clock(rec.time, false, read_ms),
+        clock_ms: clock_ms(rec.time, false, read_ms),
         key: None,
         value: Some(b"{}"),
         headers: &[],
@@ -249,7 +249,7 @@ fn raw(rec: &Rec, offset: i64, read_ms: i64) -> RawRecord<'static> {
 }
 
 /// The result of a run: alerts, counts, and how many records were not counted.
-type SimulationResult = (Vec<(i64, String, i64)>, Tally, usize);
+type SimulationResult = (Vec<(i64, String, i64)>, RuleTally, usize);
 
 /// Reads and decides everything that is left; returns the result.
 fn end(mut world: Simulation<'_>) -> SimulationResult {
@@ -290,7 +290,7 @@ proptest! {
             world.step(step);
         }
         let hours_behind = records.iter().filter(|rec| rec.time < START).count() as i64;
-        prop_assert_eq!(outcome.1, Tally { matched: records.len() as i64, late: hours_behind });
+        prop_assert_eq!(outcome.1, RuleTally { matched: records.len() as i64, late: hours_behind });
         prop_assert_eq!(end(world), outcome);
     }
 }

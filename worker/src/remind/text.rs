@@ -10,8 +10,8 @@ use domain::{About, Plan, SchedulePlan};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use templates::alert::{Compiled, compile};
-use templates::{Data, Limits};
+use templates::rule_texts::{CompiledText, compile_text};
+use templates::{OutputLimit, TemplateData};
 
 /// A reminder that comes later than this says that it is late.
 const LATE: SignedDuration = SignedDuration::from_mins(2);
@@ -31,14 +31,14 @@ pub struct ReminderTexts<'a> {
     schedule: &'a SchedulePlan,
     now: Timestamp,
     /// The schedule's own template, if it has one.
-    compiled: Option<Compiled>,
+    compiled: Option<CompiledText>,
     begun: Instant,
 }
 
 impl<'a> ReminderTexts<'a> {
     /// The texts as they are at the instant `now`.
     pub fn new(plan: &'a Plan, schedule: &'a SchedulePlan, now: Timestamp) -> Self {
-        let compiled = schedule.summary.as_deref().map(compile);
+        let compiled = schedule.summary.as_deref().map(compile_text);
         Self { plan, schedule, now, compiled, begun: Instant::now() }
     }
 
@@ -62,14 +62,14 @@ impl<'a> ReminderTexts<'a> {
         let text = format!("{when}{}", about(&self.schedule.about));
         let Some(compiled) = &self.compiled else { return text };
         match compiled.as_ref().map_err(Clone::clone).and_then(|template| {
-            let data = Data::of(&self.data(occurrence, due, (&when, &text)));
+            let data = TemplateData::new(&self.data(occurrence, due, (&when, &text)));
             let begun = Instant::now();
             let clock = || match (begun.elapsed() > TIME, self.begun.elapsed() > TIME_OF_ALL) {
                 (_, true) => Some("2s for all reminders at once"),
                 (true, _) => Some("50ms for a text"),
                 _ => None,
             };
-            template.render(&data, Limits { output: MAX_TEXT }, &clock)
+            template.render(&data, OutputLimit { bytes: MAX_TEXT }, &clock)
         }) {
             Ok(text) => text,
             Err(error) => format!("{text}\n\n{}", templates::fallback("summary", &self.plan.name, &error)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use alerting::record::{Header, RawRecord, clock};
+use alerting::record::{Header, RawRecord, clock_ms};
 
 use super::{MAX_HELD, PartitionBuffer, Reader};
 use crate::consume::events::now_ms;
@@ -62,7 +62,7 @@ impl Reader {
                         && let Some((held, progress)) = open.mark_read(record.offset())
                     {
                         let (time, is_brokers) = record.stamp().unwrap_or((now, false));
-                        let clock = clock(time, is_brokers, now);
+                        let clock = clock_ms(time, is_brokers, now);
                         if let Some(at) = fold(plan, held, (&record, topic), (time, clock), &mut round) {
                             progress.record(at, is_brokers.then_some(time));
                         }

@@ -1,42 +1,43 @@
-//! Ranges of numbers, and which of them hold a number: in the logarithm of how many there are, and one step for each that
-//! does.
+//! A static interval tree. Finding the intervals that contain a number takes the logarithm of their number, plus one
+//! step for each that is found.
 
-/// Ranges, both ends included.
+/// Closed intervals of numbers, each with a rule.
 #[derive(Debug, Default)]
-pub(super) struct Ranges {
-    /// By where they begin.
-    ranges: Vec<Range>,
-    /// The furthest end of each range's subtree: the tree's root is the middle of the list, and so on in both halves.
+pub(super) struct IntervalTree {
+    /// Sorted by their lower ends.
+    ranges: Vec<Interval>,
+    /// The largest upper end in each interval's subtree. A (sub)tree's root is the middle of its list; the two halves
+    /// are its children.
     furthest: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Range {
+struct Interval {
     from: f64,
     to: f64,
     rule: u32,
 }
 
-impl Ranges {
-    /// Adds a rule's range; it counts once all are settled.
+impl IntervalTree {
+    /// Adds a rule's interval; call [`IntervalTree::build`] after the last one.
     pub(super) fn add(&mut self, from: f64, to: f64, rule: u32) {
-        self.ranges.push(Range { from, to, rule });
+        self.ranges.push(Interval { from, to, rule });
     }
 
-    /// Makes the ranges ready to be asked.
-    pub(super) fn settle(&mut self) {
+    /// Builds the tree from the added intervals.
+    pub(super) fn build(&mut self) {
         self.ranges.sort_by(|a, b| a.from.total_cmp(&b.from));
         self.furthest = vec![f64::NEG_INFINITY; self.ranges.len()];
         furthest(&self.ranges, &mut self.furthest);
     }
 
-    /// Writes the rules whose ranges hold the number.
-    pub(super) fn holding(&self, number: f64, into: &mut Vec<u32>) {
-        holding(&self.ranges, &self.furthest, number, into);
+    /// Appends the rules whose intervals contain the number.
+    pub(super) fn find_containing(&self, number: f64, into: &mut Vec<u32>) {
+        find_containing(&self.ranges, &self.furthest, number, into);
     }
 }
 
-fn furthest(ranges: &[Range], into: &mut [f64]) -> f64 {
+fn furthest(ranges: &[Interval], into: &mut [f64]) -> f64 {
     let middle = ranges.len() / 2;
     let (Some(range), Some((before, rest))) = (ranges.get(middle), into.split_at_mut_checked(middle)) else {
         return f64::NEG_INFINITY;
@@ -47,18 +48,18 @@ fn furthest(ranges: &[Range], into: &mut [f64]) -> f64 {
     *own
 }
 
-fn holding(ranges: &[Range], furthest: &[f64], number: f64, into: &mut Vec<u32>) {
+fn find_containing(ranges: &[Interval], furthest: &[f64], number: f64, into: &mut Vec<u32>) {
     let middle = ranges.len() / 2;
     let (Some(range), Some(furthest_to)) = (ranges.get(middle), furthest.get(middle)) else { return };
     if *furthest_to < number {
         return;
     }
-    holding(&ranges[..middle], &furthest[..middle], number, into);
+    find_containing(&ranges[..middle], &furthest[..middle], number, into);
     if range.from <= number {
         if number <= range.to {
             into.push(range.rule);
         }
-        holding(&ranges[middle + 1..], &furthest[middle + 1..], number, into);
+        find_containing(&ranges[middle + 1..], &furthest[middle + 1..], number, into);
     }
 }
 
@@ -73,7 +74,7 @@ mod tests {
         fn exactly_the_ranges_that_hold_a_number_are_found(
             ends in prop::collection::vec((-20..20_i32, -20..20_i32), 0..60), number in -25..25_i32,
         ) {
-            let mut ranges = Ranges::default();
+            let mut ranges = IntervalTree::default();
             let infinite = |end: i32, to: f64| if end.abs() > 18 { to } else { f64::from(end) };
             let ends: Vec<(f64, f64)> = ends
                 .iter()
@@ -82,9 +83,9 @@ mod tests {
             for (rule, (from, to)) in ends.iter().enumerate() {
                 ranges.add(*from, *to, rule as u32);
             }
-            ranges.settle();
+            ranges.build();
             let mut found = Vec::new();
-            ranges.holding(f64::from(number), &mut found);
+            ranges.find_containing(f64::from(number), &mut found);
             found.sort_unstable();
             let holds = |(rule, (from, to)): (usize, &(f64, f64))| {
                 (*from..=*to).contains(&f64::from(number)).then_some(rule as u32)

@@ -1,13 +1,13 @@
-//! The slips of those who write their first rule: words and signs that other languages have where CEL has others.
+//! Finds words and signs of other languages that CEL writes differently: common mistakes in a first rule.
 //!
-//! Looked for only in what the parser refuses, so that a field may have any name.
+//! They are looked for only in an expression that the parser refuses, so a field may have any name.
 
 use super::CompileError;
 
-/// The most that are told.
+/// The most that are reported.
 const MOST: usize = 10;
 
-/// What stands there in other languages, and what CEL has.
+/// What other languages write, and what CEL has instead.
 const SIGNS: [(&str, &str); 4] =
     [("=", "equality is `==`"), ("&", "and is `&&`"), ("|", "or is `||`"), ("<>", "unequal is `!=`")];
 const WORDS: [(&str, &str); 7] = [
@@ -20,8 +20,8 @@ const WORDS: [(&str, &str); 7] = [
     ("matches", "a pattern is found by `x.matches(\"pattern\")`"),
 ];
 
-/// All of them, outside of strings and comments.
-pub(super) fn all(expression: &str) -> Vec<CompileError> {
+/// Finds all of them, outside of strings and comments.
+pub(super) fn find_all(expression: &str) -> Vec<CompileError> {
     let text: Vec<char> = expression.chars().collect();
     let (mut found, mut at) = (Vec::new(), 0);
     while at < text.len() && found.len() < MOST {
@@ -45,7 +45,7 @@ pub(super) fn all(expression: &str) -> Vec<CompileError> {
         let token: String = text[from..at.min(text.len())].iter().collect();
         let before = text[..from].iter().rev().find(|it| !it.is_whitespace());
         let after = text[at.min(text.len())..].iter().find(|it| !it.is_whitespace());
-        // The name of a field or of a function.
+        // A field's or a function's name is no mistake.
         let is_name = before == Some(&'.')
             || matches!(after, Some('.' | '(')) && !matches!(&*token, "and" | "or" | "not");
         let known = SIGNS.iter().chain(WORDS.iter().filter(|_| !is_name)).find(|(it, _)| *it == token);
@@ -85,12 +85,12 @@ mod tests {
             ("record.a.contains('x') && a <= b != c", &[]),
             ("r'\\' = `a = b`", &["1, 6: ="]),
         ] {
-            let all: Vec<String> = all(text)
+            let all: Vec<String> = find_all(text)
                 .iter()
                 .map(|it| format!("{}, {}: {}", it.line, it.column, it.message.split('`').nth(1).unwrap()))
                 .collect();
             assert_eq!(all, told, "{text}");
         }
-        assert!(all("a and b")[0].message.contains("and is `&&`"));
+        assert!(find_all("a and b")[0].message.contains("and is `&&`"));
     }
 }

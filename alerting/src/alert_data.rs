@@ -1,6 +1,5 @@
-//! What a decision, or a record that speaks for itself, gives a rule's texts to speak of.
-//!
-//! Never here: a text.
+//! Collects what a rule's texts may use of a decision, or of a record that is a notification of its own. Texts are
+//! rendered elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use uuid::Uuid;
 
 use crate::decide::{Decision, Group};
 
-/// Whose texts they are.
+/// The rule whose texts are rendered.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The rule's namespace.
@@ -25,10 +24,10 @@ pub struct Subject<'a> {
 
 /// The records and values that a notification of a decision shows.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a> {
+pub struct ShownRecords<'a> {
     /// The window's first record.
     pub first: Option<&'a Sample>,
-    /// The one that texts speak of: the window's last, or the last that was told of.
+    /// The record that texts call `record`: the window's last, or the one of the notification before.
     pub last: Option<&'a Sample>,
     /// The window's values of `topValues`.
     pub top: &'a BTreeMap<String, Values>,
@@ -36,9 +35,9 @@ pub struct Shown<'a> {
 
 static NO_VALUES: BTreeMap<String, Values> = BTreeMap::new();
 
-impl<'a> Shown<'a> {
-    /// Of a window without records, after this one.
-    pub fn only(last: Option<&'a Sample>) -> Self {
+impl<'a> ShownRecords<'a> {
+    /// For a window without records; `last` is the record of the notification before.
+    pub fn last_only(last: Option<&'a Sample>) -> Self {
         Self { first: None, last, top: &NO_VALUES }
     }
 }
@@ -67,7 +66,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Of one record.
+    /// Data for one matched record.
     pub fn record(self, group: &'a Group, sample: &'a Sample) -> AlertData<'a> {
         let at = &sample.at;
         AlertData {
@@ -79,8 +78,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Of a decision.
-    pub fn alert(self, group: &'a Group, decision: &'a Decision, shown: Shown<'a>) -> AlertData<'a> {
+    /// Data for a decision.
+    pub fn alert(self, group: &'a Group, decision: &'a Decision, shown: ShownRecords<'a>) -> AlertData<'a> {
         let seen = decision.seen.as_deref();
         AlertData {
             count: decision.count,
@@ -100,7 +99,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Milliseconds of boundaries are within what a timestamp holds.
+/// A boundary is always within what a timestamp holds.
 fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or_default()
 }

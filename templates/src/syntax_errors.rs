@@ -1,11 +1,11 @@
-//! The parser's errors in the words of who writes a text: what stands there, and what to write instead.
+//! Rewrites the parser's errors for people who write texts: what stands there, and what to write instead.
 //!
-//! Never: MiniJinja's names for the parts of a tag, or its place, which the caller knows.
+//! MiniJinja's names for the parts of a tag do not appear, nor the place, which the caller knows.
 
 use minijinja::{Error, ErrorKind};
 
-/// An error of this source, in words.
-pub(crate) fn words(error: &Error, source: &str) -> String {
+/// The parser's error for this source, in words.
+pub(crate) fn in_words(error: &Error, source: &str) -> String {
     let range = error.range();
     let said = range.clone().and_then(|range| source.get(range));
     let said = said.map(|it| it.trim().chars().take(80).collect()).filter(|it: &String| !it.is_empty());
@@ -20,7 +20,7 @@ pub(crate) fn words(error: &Error, source: &str) -> String {
     }
 }
 
-/// `rest` is the source from the error's place on.
+/// A syntax error in words; `rest` is the source from the error's place on.
 fn syntax(detail: &str, said: Option<&str>, rest: &str) -> String {
     let (unexpected, expected) = detail.split_once(", expected ").unwrap_or((detail, ""));
     match unexpected {

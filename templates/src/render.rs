@@ -1,48 +1,48 @@
-//! Evaluates a template's tree: every expression, element and byte that it touches is charged to the meter first.
+//! Renders a template's tree. Every expression, element and byte that it touches is charged to the meter first.
 //!
-//! Never: a value computed later than it is charged; a loop that has no end in the meter.
+//! No value is computed later than it is charged, and the meter ends every loop.
 
 use std::sync::Arc;
 
-use crate::checks;
-use crate::filters::Given;
-use crate::meter::{Growing, Meter, Stop, fault};
-use crate::tree::{Args, Comparison, Expr, For, Math, Name, Stmt, Target};
+use crate::filters::CallArguments;
+use crate::jinja_tests;
+use crate::meter::{BoundedText, Meter, Stop, fault};
+use crate::tree::{Args, Arithmetic, CompareOp, Expr, For, LoopTarget, Name, Stmt};
 use crate::value::{Number, UNDEFINED, Value, equal, order};
 
-/// One rendering.
-pub(crate) struct Run<'a> {
+/// The state of one rendering.
+pub(crate) struct Renderer<'a> {
     pub(crate) meter: Meter<'a>,
     data: &'a Value,
     locals: Vec<(Name, Value)>,
-    loops: Vec<Loop>,
-    out: Growing,
+    loops: Vec<LoopState>,
+    out: BoundedText,
     escape: Escape,
 }
 
-/// What values become on their way into the text, unless they are marked `safe`.
+/// How values are escaped in the output, unless they are marked `safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Escape {
-    /// They stay as they are.
+    /// Not at all.
     No,
-    /// Part of a string of JSON; numbers stay as they are.
+    /// As part of a JSON string; numbers stay as they are.
     Json,
 }
 
-/// Where a loop stands.
-struct Loop {
+/// The state of a loop.
+struct LoopState {
     items: Arc<Vec<Value>>,
     at: usize,
     changed: Option<Vec<Value>>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Renderer<'a> {
     pub(crate) fn new(meter: Meter<'a>, data: &'a Value, limit: usize, escape: Escape) -> Self {
-        Self { meter, data, locals: Vec::new(), loops: Vec::new(), out: Growing::output(limit), escape }
+        Self { meter, data, locals: Vec::new(), loops: Vec::new(), out: BoundedText::output(limit), escape }
     }
 
-    /// Renders all; the text is then in the result.
-    pub(crate) fn whole(&mut self, stmts: &[Stmt]) -> Result<String, Stop> {
+    /// Renders the statements and returns the output.
+    pub(crate) fn render(&mut self, stmts: &[Stmt]) -> Result<String, Stop> {
         self.body(stmts)?;
         Ok(std::mem::take(&mut self.out.text))
     }
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
                     let taken = if self.eval(condition)?.is_true() { then } else { otherwise };
                     self.body(taken)?;
                 }
-                Stmt::For(looped) => self.looped(looped)?,
+                Stmt::For(looped) => self.run_loop(looped)?,
             }
         }
         Ok(())
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn looped(&mut self, looped: &For) -> Result<(), Stop> {
+    fn run_loop(&mut self, looped: &For) -> Result<(), Stop> {
         let mut items = self.items(&looped.over)?;
         let locals = self.locals.len();
         if let Some(filter) = &looped.filter {
@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
         if items.is_empty() {
             return self.body(&looped.otherwise);
         }
-        self.loops.push(Loop { items: Arc::clone(&items), at: 0, changed: None });
+        self.loops.push(LoopState { items: Arc::clone(&items), at: 0, changed: None });
         for (at, item) in items.iter().enumerate() {
             self.meter.steps(1)?;
             if let Some(own) = self.loops.last_mut() {
@@ -110,10 +110,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn set(&mut self, target: &Target, value: &Value) -> Result<(), Stop> {
+    fn set(&mut self, target: &LoopTarget, value: &Value) -> Result<(), Stop> {
         match target {
-            Target::Name(name) => self.locals.push((Arc::clone(name), value.clone())),
-            Target::Each(targets) => {
+            LoopTarget::Name(name) => self.locals.push((Arc::clone(name), value.clone())),
+            LoopTarget::Each(targets) => {
                 let items = value.items(&mut self.meter)?;
                 if items.len() != targets.len() {
                     return fault(format!("`for` has {} names for {} values", targets.len(), items.len()));
@@ -127,15 +127,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What a loop over it meets.
+    /// The elements that a loop over the expression visits.
     fn items(&mut self, expr: &Expr) -> Result<Arc<Vec<Value>>, Stop> {
         self.defined(expr)?.items(&mut self.meter)
     }
 
-    /// Its value, which must be there.
+    /// The expression's value, which must be defined.
     pub(crate) fn defined(&mut self, expr: &Expr) -> Result<Value, Stop> {
         let value = self.eval(expr)?;
-        if value.is_missing() { Err(Stop::Undefined(expr.said())) } else { Ok(value) }
+        if value.is_missing() { Err(Stop::Undefined(expr.source_excerpt())) } else { Ok(value) }
     }
 
     fn both(&mut self, two: &(Expr, Expr)) -> Result<(Value, Value), Stop> {
@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
             Expr::Const(value) => value.clone(),
             Expr::Var(name) => self.lookup(name)?,
             Expr::Attr(of, name) => match &**of {
-                Expr::Var(own) if &**own == "loop" && !self.loops.is_empty() => self.of_loop(name),
+                Expr::Var(own) if &**own == "loop" && !self.loops.is_empty() => self.loop_variable(name),
                 of => {
                     let name = Value::Text(Arc::clone(name), false);
                     self.defined(of)?.item(&mut self.meter, &name)?
@@ -184,11 +184,11 @@ impl<'a> Run<'a> {
             },
             Expr::Math(how, two) => {
                 let (left, right) = self.both(two)?;
-                self.math(*how, &left, &right)?
+                self.arithmetic(*how, &left, &right)?
             }
             Expr::Concat(two) => {
                 let (left, right) = self.both(two)?;
-                let mut whole = Growing::value();
+                let mut whole = BoundedText::value();
                 left.write(&mut self.meter, &mut whole, false)?;
                 right.write(&mut self.meter, &mut whole, false)?;
                 Value::Text(whole.text.into(), false)
@@ -215,27 +215,27 @@ impl<'a> Run<'a> {
             Expr::Filter(filter, on, args) => {
                 let on = if filter.lenient { self.eval(on)? } else { self.defined(on)? };
                 let given = self.given(args)?;
-                (filter.run)(self, &on, &given)?
+                (filter.apply)(self, &on, &given)?
             }
             Expr::Test(test, on, args) => {
                 let on = self.eval(on)?;
                 let given = self.given(args)?;
-                Value::Bool((test.run)(self, &on, &given)?)
+                Value::Bool((test.holds)(self, &on, &given)?)
             }
             Expr::Range(args) => self.range(args)?,
             Expr::Cycle(args) => {
                 let given = self.given(args)?;
                 let at = self.loops.last().map_or(0, |own| own.at);
-                given.placed.get(at % given.placed.len().max(1)).cloned().unwrap_or(UNDEFINED)
+                given.positional.get(at % given.positional.len().max(1)).cloned().unwrap_or(UNDEFINED)
             }
             Expr::Changed(args) => Value::Bool(self.changed(args)?),
         })
     }
 
-    fn given(&mut self, args: &Args) -> Result<Given, Stop> {
-        let mut given = Given::default();
-        for expr in &args.placed {
-            given.placed.push(self.eval(expr)?);
+    fn given(&mut self, args: &Args) -> Result<CallArguments, Stop> {
+        let mut given = CallArguments::default();
+        for expr in &args.positional {
+            given.positional.push(self.eval(expr)?);
         }
         for (name, expr) in &args.named {
             given.named.push((Arc::clone(name), self.eval(expr)?));
@@ -253,7 +253,7 @@ impl<'a> Run<'a> {
         self.data.item(&mut self.meter, &Value::Text(Arc::clone(name), false))
     }
 
-    fn of_loop(&self, name: &str) -> Value {
+    fn loop_variable(&self, name: &str) -> Value {
         let Some(own) = self.loops.last() else { return UNDEFINED };
         let (at, len) = (own.at, own.items.len());
         match name {
@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
     }
 
     fn changed(&mut self, args: &Args) -> Result<bool, Stop> {
-        let now = self.given(args)?.placed;
+        let now = self.given(args)?.positional;
         let Some(own) = self.loops.last_mut() else { return fault("`loop.changed` is for loops") };
         let before = own.changed.take();
         let same = match before {
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
     fn range(&mut self, args: &Args) -> Result<Value, Stop> {
         let given = self.given(args)?;
         let mut numbers = Vec::new();
-        for value in &given.placed {
+        for value in &given.positional {
             match value.int() {
                 Some(number) => numbers.push(number),
                 None => return fault("`range` is of integers"),
@@ -315,15 +315,15 @@ impl<'a> Run<'a> {
     }
 
     /// `left + right` and the like.
-    pub(crate) fn math(&mut self, how: Math, left: &Value, right: &Value) -> Result<Value, Stop> {
+    pub(crate) fn arithmetic(&mut self, how: Arithmetic, left: &Value, right: &Value) -> Result<Value, Stop> {
         match (how, left, right) {
-            (Math::Add, Value::Text(a, _), Value::Text(b, _)) => {
-                let mut whole = Growing::value();
+            (Arithmetic::Add, Value::Text(a, _), Value::Text(b, _)) => {
+                let mut whole = BoundedText::value();
                 whole.push(&mut self.meter, a)?;
                 whole.push(&mut self.meter, b)?;
                 return Ok(Value::Text(whole.text.into(), false));
             }
-            (Math::Add, Value::List(a), Value::List(b)) => {
+            (Arithmetic::Add, Value::List(a), Value::List(b)) => {
                 let mut whole = Vec::new();
                 for item in a.iter().chain(b.iter()) {
                     self.meter.element(whole.len())?;
@@ -340,17 +340,17 @@ impl<'a> Run<'a> {
             .map_or_else(|| fault(format!("`{}` of these numbers has no result", sign(how))), Ok)
     }
 
-    fn compare(&mut self, how: Comparison, left: &Value, right: &Value) -> Result<bool, Stop> {
+    fn compare(&mut self, how: CompareOp, left: &Value, right: &Value) -> Result<bool, Stop> {
         let meter = &mut self.meter;
         Ok(match how {
-            Comparison::Eq => equal(meter, left, right)?,
-            Comparison::Ne => !equal(meter, left, right)?,
-            Comparison::Lt => order(meter, left, right, false)?.is_lt(),
-            Comparison::Lte => order(meter, left, right, false)?.is_le(),
-            Comparison::Gt => order(meter, left, right, false)?.is_gt(),
-            Comparison::Gte => order(meter, left, right, false)?.is_ge(),
-            Comparison::In => checks::contains(meter, right, left)?,
-            Comparison::NotIn => !checks::contains(meter, right, left)?,
+            CompareOp::Eq => equal(meter, left, right)?,
+            CompareOp::Ne => !equal(meter, left, right)?,
+            CompareOp::Lt => order(meter, left, right, false)?.is_lt(),
+            CompareOp::Lte => order(meter, left, right, false)?.is_le(),
+            CompareOp::Gt => order(meter, left, right, false)?.is_gt(),
+            CompareOp::Gte => order(meter, left, right, false)?.is_ge(),
+            CompareOp::In => jinja_tests::contains(meter, right, left)?,
+            CompareOp::NotIn => !jinja_tests::contains(meter, right, left)?,
         })
     }
 
@@ -375,7 +375,7 @@ impl<'a> Run<'a> {
         let items = of.items(&mut self.meter)?;
         let mut kept = Vec::new();
         let len = i128::try_from(items.len()).unwrap_or(i128::MAX);
-        // As Python has it: bounds count from the back when negative, and are cut to what there is.
+        // As in Python, negative bounds count from the back, and bounds are clamped to the length.
         let cut = |bound: i128, least: i128, most: i128| {
             (if bound < 0 { bound.saturating_add(len) } else { bound }).clamp(least, most)
         };
@@ -395,7 +395,7 @@ impl<'a> Run<'a> {
         if !text {
             return Ok(kept.into());
         }
-        let mut whole = Growing::value();
+        let mut whole = BoundedText::value();
         for char in &kept {
             whole.push(&mut self.meter, char.text().unwrap_or_default())?;
         }
@@ -403,34 +403,34 @@ impl<'a> Run<'a> {
     }
 }
 
-fn sign(how: Math) -> &'static str {
+fn sign(how: Arithmetic) -> &'static str {
     match how {
-        Math::Add => "+",
-        Math::Sub => "-",
-        Math::Div => "/",
-        Math::FloorDiv => "//",
-        Math::Rem => "%",
+        Arithmetic::Add => "+",
+        Arithmetic::Sub => "-",
+        Arithmetic::Div => "/",
+        Arithmetic::FloorDiv => "//",
+        Arithmetic::Rem => "%",
     }
 }
 
-/// None where there is no result: a division by zero, a number that is too large.
+/// `None` if there is no result: a division by zero, or a number that is too large.
 #[allow(clippy::cast_precision_loss, reason = "as MiniJinja divides")]
-fn numbers(how: Math, a: Number, b: Number) -> Option<Value> {
+fn numbers(how: Arithmetic, a: Number, b: Number) -> Option<Value> {
     let float = |it: Number| match it {
         Number::Int(it) => it as f64,
         Number::Float(it) => it,
     };
     if let (Number::Int(a), Number::Int(b)) = (a, b) {
         return match how {
-            Math::Add => a.checked_add(b).map(Value::Int),
-            Math::Sub => a.checked_sub(b).map(Value::Int),
-            Math::Div if b == 0 => None,
-            Math::Div => Some(Value::Float(a as f64 / b as f64)),
-            Math::FloorDiv => {
+            Arithmetic::Add => a.checked_add(b).map(Value::Int),
+            Arithmetic::Sub => a.checked_sub(b).map(Value::Int),
+            Arithmetic::Div if b == 0 => None,
+            Arithmetic::Div => Some(Value::Float(a as f64 / b as f64)),
+            Arithmetic::FloorDiv => {
                 let (whole, rest) = (a.checked_div(b)?, a.checked_rem(b)?);
                 Some(Value::Int(if rest != 0 && (rest < 0) != (b < 0) { whole - 1 } else { whole }))
             }
-            Math::Rem => {
+            Arithmetic::Rem => {
                 let rest = a.checked_rem(b)?;
                 Some(Value::Int(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }))
             }
@@ -438,19 +438,19 @@ fn numbers(how: Math, a: Number, b: Number) -> Option<Value> {
     }
     let (a, b) = (float(a), float(b));
     match how {
-        Math::Add => Some(Value::Float(a + b)),
-        Math::Sub => Some(Value::Float(a - b)),
+        Arithmetic::Add => Some(Value::Float(a + b)),
+        Arithmetic::Sub => Some(Value::Float(a - b)),
         _ if b == 0.0 => None,
-        Math::Div => Some(Value::Float(a / b)),
-        Math::FloorDiv => Some(Value::Float((a / b).floor())),
-        Math::Rem => Some(Value::Float(a - b * (a / b).floor())),
+        Arithmetic::Div => Some(Value::Float(a / b)),
+        Arithmetic::FloorDiv => Some(Value::Float((a / b).floor())),
+        Arithmetic::Rem => Some(Value::Float(a - b * (a / b).floor())),
     }
 }
 
-/// A value as it is put into HTML.
+/// A value as text, escaped for HTML.
 pub(crate) fn escaped(meter: &mut Meter<'_>, value: &Value) -> Result<Arc<str>, Stop> {
     let text = value.to_text(meter)?;
-    let mut out = Growing::value();
+    let mut out = BoundedText::value();
     let mut rest = &*text;
     while let Some(at) = rest.find(['<', '>', '&', '"', '\'', '/']) {
         out.push(meter, &rest[..at])?;
@@ -471,8 +471,8 @@ pub(crate) fn escaped(meter: &mut Meter<'_>, value: &Value) -> Result<Arc<str>, 
     Ok(out.text.into())
 }
 
-/// A text as a part of a string of JSON (RFC 8259, 7), without its quotes.
-fn escaped_json(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
+/// Writes a text as part of a JSON string (RFC 8259, section 7), without its quotes.
+fn escaped_json(meter: &mut Meter<'_>, out: &mut BoundedText, text: &str) -> Result<(), Stop> {
     let mut rest = text;
     while let Some(at) = rest.find(|it: char| matches!(it, '"' | '\\') || it.is_control()) {
         out.push(meter, &rest[..at])?;

@@ -1,4 +1,4 @@
-//! A plain loop over mutated seeds: what finds the shallow faults where nightly's fuzzer is not at hand.
+//! Runs targets in a plain loop over mutated seeds. This finds shallow faults without nightly's fuzzer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use crate::{seeds, targets};
 
-/// The longest input.
+/// The longest input, bytes.
 const MAX: usize = 4_096;
 
-/// Numbers that look random and are a function of the seed (splitmix64).
-struct Chance(u64);
+/// Pseudorandom numbers (splitmix64): a function of the seed.
+struct SplitMix(u64);
 
-impl Chance {
+impl SplitMix {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -37,52 +37,52 @@ fn target(name: &str) -> fn(&[u8]) {
     }
 }
 
-/// Changes bytes in one of the ways in which inputs go wrong.
-fn mutate(chance: &mut Chance, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
-    let at = chance.below(input.len() + 1);
-    let to = (at + chance.below(16)).min(input.len());
-    match chance.below(8) {
+/// Mutates the input in one of the ways in which inputs go wrong.
+fn mutate(random: &mut SplitMix, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
+    let at = random.below(input.len() + 1);
+    let to = (at + random.below(16)).min(input.len());
+    match random.below(8) {
         0 => input.truncate(at),
         1 => drop(input.drain(at..to)),
         2 => {
             if let Some(byte) = input.get_mut(at) {
-                *byte ^= 1 << chance.below(8);
+                *byte ^= 1 << random.below(8);
             }
         }
-        3 => input.insert(at, chance.next() as u8),
+        3 => input.insert(at, random.next() as u8),
         4 => {
-            let again = input[at..to].repeat(1 + chance.below(64));
+            let again = input[at..to].repeat(1 + random.below(64));
             input.splice(at..at, again);
         }
         5 => {
-            let other = &others[chance.below(others.len())];
-            let from = chance.below(other.len() + 1);
+            let other = &others[random.below(others.len())];
+            let from = random.below(other.len() + 1);
             input.splice(at..to, other[from..].iter().copied());
         }
         _ => {
-            let word = words[chance.below(words.len())];
+            let word = words[random.below(words.len())];
             input.splice(at..to, word.bytes());
         }
     }
     input.truncate(MAX);
 }
 
-/// Runs a target so many times; the input at which it failed.
-pub fn run(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
+/// Runs a target `times` times; the error is the input at which it failed.
+pub fn run_target(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
     let (target, words) = (target(name), seeds::words(name));
     let mut corpus = seeds::seeds(name);
-    let mut chance = Chance(seed);
+    let mut random = SplitMix(seed);
     for time in 0..times {
-        let mut input = corpus[chance.below(corpus.len())].clone();
-        for _ in 0..chance.below(6) {
-            mutate(&mut chance, &mut input, &corpus, words);
+        let mut input = corpus[random.below(corpus.len())].clone();
+        for _ in 0..random.below(6) {
+            mutate(&mut random, &mut input, &corpus, words);
         }
         if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
             return Err(input);
         }
-        // What was mutated may be mutated again.
+        // Some inputs join the corpus, to be mutated again.
         if time % 16 == 0 {
-            let place = chance.below(256);
+            let place = random.below(256);
             match corpus.get_mut(place) {
                 Some(old) if place >= 8 => *old = input,
                 Some(_) => {}
@@ -93,7 +93,8 @@ pub fn run(name: &str, times: u64, seed: u64) -> Result<(), Vec<u8>> {
     Ok(())
 }
 
-/// `[TIMES] [SEED]`; or a file, with which the target is run once.
+/// The main function of a target's program. Its arguments are `[TIMES] [SEED]`, or a file on which the target runs
+/// once.
 pub fn main(name: &str) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: u64| match arguments.get(at) {
@@ -111,13 +112,13 @@ pub fn main(name: &str) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     };
-    match run(name, times, seed) {
+    match run_target(name, times, seed) {
         Ok(()) => {
             println!("{name}: {times} inputs from seed {seed}, no fault");
             ExitCode::SUCCESS
         }
         Err(input) => {
-            // Where cargo-fuzz puts them.
+            // The directory in which cargo-fuzz keeps crashes.
             let file = PathBuf::from(format!("fuzz/artifacts/{name}/crash-{seed}"));
             let written = file.parent().map(std::fs::create_dir_all).transpose();
             if let Err(error) = written.and_then(|_| std::fs::write(&file, &input)) {
@@ -139,7 +140,7 @@ mod tests {
             for seed in seeds::seeds(name) {
                 target(name)(&seed);
             }
-            let failed = run(name, 3_000, 7).err();
+            let failed = run_target(name, 3_000, 7).err();
             assert!(
                 failed.is_none(),
                 "{name}: {:?}",

@@ -1,7 +1,7 @@
-//! A rule's title and summary: what they may speak of, and what stands in for one that fails.
+//! Renders a rule's title and summary: the data that they may use, and the fallback for one that fails.
 //!
-//! Invariant: there is always a text. What can't be rendered is replaced by one that names the rule, the group and the
-//! fault, so that the message is still sent and its reader sees what to mend.
+//! Invariant: there is always a text. One that can't be rendered is replaced by one that names the rule, the group and
+//! the fault, so that the message is still sent and its reader sees what to mend.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -13,27 +13,27 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Clock, Limits, RenderError, Template, fallback};
+use crate::{OutputLimit, RenderError, Template, TemplateData, TimeCheck, fallback};
 
-/// A template, or why the text is none. `Err` is kept too: a broken text is not compiled at every decision.
-pub type Compiled = Result<Template, RenderError>;
+/// A template, or why the text is none. The error is kept so that a broken text is not compiled for every decision.
+pub type CompiledText = Result<Template, RenderError>;
 
 /// Compiles a text.
-pub fn compile(text: &str) -> Compiled {
+pub fn compile_text(text: &str) -> CompiledText {
     Template::compile(text).map_err(|error| RenderError { message: error.to_string(), cut: None })
 }
 
-/// Which of a rule's texts.
+/// One of the two texts of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum RuleText {
     /// The title.
     Title,
     /// The summary.
     Summary,
 }
 
-impl Which {
-    /// Its name, as in a manifest.
+impl RuleText {
+    /// Its name in a manifest.
     pub fn name(self) -> &'static str {
         match self {
             Self::Title => "title",
@@ -41,30 +41,30 @@ impl Which {
         }
     }
 
-    fn limits(self) -> Limits {
+    fn output_limit(self) -> OutputLimit {
         match self {
-            Self::Title => Limits::TITLE,
-            Self::Summary => Limits::TEXT,
+            Self::Title => OutputLimit::TITLE,
+            Self::Summary => OutputLimit::TEXT,
         }
     }
 }
 
-/// What a rule's templates may speak of, as they name it.
+/// The data of a rule's templates, under the names that templates use.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Data<'a> {
-    /// Whose texts they are.
+pub struct RuleTextData<'a> {
+    /// What the texts are about.
     #[serde(skip)]
     pub alert: &'a AlertData<'a>,
-    /// The same as templates have it, for both texts.
+    /// This data as templates read it; built once for both texts.
     #[serde(skip)]
-    values_of_all: OnceCell<crate::Data>,
+    template_data: OnceCell<TemplateData>,
     rule: &'a str,
     namespace: &'a str,
     severity: &'static str,
     group: &'a BTreeMap<String, String>,
     count: i64,
-    /// `1m`; absent for a rule that speaks for each record.
+    /// `1m`; absent if the rule notifies of each record.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<String>,
     window_start: Timestamp,
@@ -72,28 +72,28 @@ pub struct Data<'a> {
     since: Timestamp,
     kind: &'static str,
     status: &'static str,
-    /// As Alertmanager names them: the group, and when the alert began and ended.
+    /// Alertmanager's names for the group, and for when the alert began and ended.
     labels: &'a BTreeMap<String, String>,
     starts_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<Timestamp>,
-    /// What the condition measured: the count, unless it is something else.
+    /// What the condition measured; the count, unless it measures something else.
     value: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<&'a str>,
     values: &'a [String],
-    top_values: BTreeMap<&'a str, Vec<Top<'a>>>,
+    top_values: BTreeMap<&'a str, Vec<ValueCount<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_record: Option<&'a Value>,
     #[serde(flatten)]
-    at: Option<At<'a>>,
+    at: Option<RecordPosition<'a>>,
 }
 
 /// One of the most frequent values.
 #[derive(Serialize)]
-struct Top<'a> {
+struct ValueCount<'a> {
     value: &'a str,
     count: i64,
 }
@@ -101,33 +101,33 @@ struct Top<'a> {
 /// How many of the most frequent values a text sees.
 const TOP: usize = 10;
 
-/// The most frequent first; of the same number, by text.
-fn most_frequent(values: &Values) -> Vec<Top<'_>> {
-    let mut all: Vec<Top<'_>> =
-        values.counts.iter().map(|(value, count)| Top { value, count: *count }).collect();
+/// The most frequent values first; equally frequent ones by text.
+fn most_frequent(values: &Values) -> Vec<ValueCount<'_>> {
+    let mut all: Vec<ValueCount<'_>> =
+        values.counts.iter().map(|(value, count)| ValueCount { value, count: *count }).collect();
     all.sort_by(|a, b| (b.count, a.value).cmp(&(a.count, b.value)));
     all.truncate(TOP);
     all
 }
 
 #[derive(Serialize)]
-struct At<'a> {
+struct RecordPosition<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
     timestamp: Timestamp,
 }
 
-impl<'a> Data<'a> {
-    /// Of this.
-    pub fn of(alert: &'a AlertData<'a>) -> Self {
+impl<'a> RuleTextData<'a> {
+    /// The data of an alert.
+    pub fn new(alert: &'a AlertData<'a>) -> Self {
         let status = match alert.word() {
             over @ ("resolved" | "closed") => over,
             _ => "firing",
         };
         Self {
             alert,
-            values_of_all: OnceCell::new(),
+            template_data: OnceCell::new(),
             rule: alert.rule,
             namespace: alert.namespace,
             severity: alert.severity.name(),
@@ -154,7 +154,7 @@ impl<'a> Data<'a> {
                 .collect(),
             record: alert.record.map(|(value, _)| value),
             first_record: alert.first.map(|(value, _)| value),
-            at: alert.record.map(|(_, at)| At {
+            at: alert.record.map(|(_, at)| RecordPosition {
                 topic: &at.topic,
                 partition: at.partition,
                 offset: at.offset,
@@ -163,38 +163,44 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// The text as the user wrote it.
-    pub fn source(&self, which: Which) -> &'a str {
+    /// The template as the user wrote it.
+    pub fn source(&self, which: RuleText) -> &'a str {
         match which {
-            Which::Title => &self.alert.plan.title,
-            Which::Summary => &self.alert.plan.summary,
+            RuleText::Title => &self.alert.plan.title,
+            RuleText::Summary => &self.alert.plan.summary,
         }
     }
 
-    /// The text, and why it is a fallback if it is one. `compiled` is of [`Data::source`]; `clock` says when its time is over.
-    pub fn render(&self, which: Which, compiled: &Compiled, clock: Clock<'_>) -> (String, Option<String>) {
-        let limits = which.limits();
+    /// Renders one text. Also returns the error if the text is a fallback. `compiled` is the template of
+    /// [`RuleTextData::source`]; `time_check` says when the time is over.
+    pub fn render(
+        &self,
+        which: RuleText,
+        compiled: &CompiledText,
+        time_check: TimeCheck<'_>,
+    ) -> (String, Option<String>) {
+        let limit = which.output_limit();
         let rendered = match compiled {
             Ok(template) => {
-                let data = self.values_of_all.get_or_init(|| crate::Data::of(self));
-                template.render(data, limits, clock).or_else(RenderError::or_cut)
+                let data = self.template_data.get_or_init(|| TemplateData::new(self));
+                template.render(data, limit, time_check).or_else(RenderError::or_cut)
             }
             Err(error) => Err(error.clone()),
         };
         let (text, fault) = match rendered {
             // A title of blanks would be a message without a subject.
-            Ok(text) if which == Which::Title && text.trim().is_empty() => (context(self.alert), None),
+            Ok(text) if which == RuleText::Title && text.trim().is_empty() => (context(self.alert), None),
             Ok(text) => (text, None),
             Err(error) => {
-                let text = cut(fallback(which.name(), &context(self.alert), &error), limits.output);
+                let text = cut(fallback(which.name(), &context(self.alert), &error), limit.bytes);
                 (text, Some(error.message))
             }
         };
         let says_itself = compiled.as_ref().is_ok_and(|template| template.tells_apart(self.alert.word()));
-        if which == Which::Summary || says_itself && fault.is_none() {
+        if which == RuleText::Summary || says_itself && fault.is_none() {
             return (text, fault);
         }
-        (cut(self.alert.titled(text), limits.output), fault)
+        (cut(self.alert.titled(text), limit.bytes), fault)
     }
 }
 
@@ -211,7 +217,7 @@ fn context(alert: &AlertData<'_>) -> String {
     context
 }
 
-/// At most so many bytes, at a character's boundary.
+/// Cuts a text to at most so many bytes, at a character boundary; `…` marks the cut.
 fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         let mut end = most.saturating_sub('…'.len_utf8());
