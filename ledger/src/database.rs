@@ -1,4 +1,5 @@
-//! Opens the file: takes the lock, migrates the schema, checks the file, loads the catalog.
+//! Opens a ledger in SQLite: takes the lock, migrates the schema and checks the file. Loads, for both engines, what
+//! the writer starts with.
 //!
 //! Refuses a file that another process has open, and a schema that is newer than this program.
 

@@ -1,9 +1,9 @@
 //! The ledger: the only access to the database. It keeps plans, offsets, counts, alert states, notifications,
-//! deliveries, attempts and statuses in SQLite.
+//! deliveries, attempts and statuses in SQLite or PostgreSQL.
 //!
-//! Invariants: one process has the file open, and one task writes. The ledger answers only after what the answer says
-//! is durable. Everything that an accepted entry of a commit causes is in the same transaction as its offset. Memory
-//! holds caches only.
+//! Invariants: one process has the database open, and one task writes. The ledger answers only after what the answer
+//! says is durable. Everything that an accepted entry of a commit causes is in the same transaction as its offset.
+//! Memory holds caches only.
 //!
 //! This crate has no clock, no randomness (both come in as arguments), no network, and no SQL that isn't static text.
 
@@ -118,7 +118,7 @@ impl Ledger {
         Ok(Self { writer, readers, people_readers, shared, quotas, turn, decider, writer_task })
     }
 
-    /// Closes the file and releases its lock, once the writer has done what was sent to it. Other clones get
+    /// Closes the database and releases its lock, once the writer has done what was sent to it. Other clones get
     /// [`Error::Closed`] from then on.
     pub async fn close(self) {
         // This fails only if the writer has ended already.

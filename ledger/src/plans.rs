@@ -98,7 +98,7 @@ async fn state_row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
     let uid = plan.uid.to_string();
     let insert = query_scalar(sql).bind(uid).bind(&plan.namespace);
     let insert = if let Some(row) = row { insert.bind(row) } else { insert };
-    Ok(insert.fetch_one(&mut tx.conn).await?)
+    insert.fetch_one(&mut tx.conn).await
 }
 
 /// Replaces the catalog by one in which these objects changed, and wakes those who wait for them.

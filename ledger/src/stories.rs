@@ -269,7 +269,7 @@ async fn load_page(
     }
     if let Some(uid) = wanted.object {
         let sql = query(queries::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(ROWS_PER_PAGE);
-        return Ok(sql.fetch_all(reader).await?);
+        return sql.fetch_all(reader).await;
     }
     let rows: Vec<i64> = query_scalar(queries::PAGE_OF_NAMESPACE)
         .bind(namespace)

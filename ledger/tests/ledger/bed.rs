@@ -62,7 +62,7 @@ pub(crate) fn saw(
     format!("{value:?} {previous:?} {values:?} {top:?}")
 }
 
-/// The server on which each test makes a database of its own, by the URL of one that is there; without it a test has a file.
+/// The URL of a database on the server on which each test makes a database of its own. If it isn't set, a test has a file.
 const POSTGRES: &str = "BELFRY_TEST_POSTGRES";
 
 /// Whether tests run on PostgreSQL.
@@ -77,6 +77,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    #[allow(clippy::disallowed_methods, reason = "tests that run at once need databases of different names")]
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let Ok(server) = std::env::var(POSTGRES) else {
@@ -92,7 +93,7 @@ impl Store {
     }
 }
 
-/// A look into a database past its ledger.
+/// Connects to a database without its ledger.
 pub(crate) async fn raw(database: &Database) -> AnyConnection {
     sqlx::any::install_default_drivers();
     let url = match database {
