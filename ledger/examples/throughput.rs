@@ -91,7 +91,7 @@ fn source() -> String {
     source.key().as_str().to_owned()
 }
 
-/// An empty database, in a folder that is removed with what is returned beside it.
+/// Makes an empty database; a file's folder is removed when the second value is dropped.
 async fn database(place: &str) -> (Database, Option<tempfile::TempDir>) {
     if !place.starts_with("postgres") {
         let dir = tempfile::tempdir_in(place).unwrap();
@@ -105,7 +105,7 @@ async fn database(place: &str) -> (Database, Option<tempfile::TempDir>) {
     (Database::Postgres(format!("{server}/{name}")), None)
 }
 
-/// A ledger with the plans and an open topic.
+/// Opens a ledger with the plans and an open topic.
 async fn open(database: &Database, condition: Condition) -> Ledger {
     let options = Options::new(Uuid::from_u128(9));
     let ledger = Ledger::open(database.clone(), options, Arc::new(Plain)).await.unwrap();
@@ -121,7 +121,7 @@ fn commit(ledger: &Ledger, entry: Entry) -> Commit {
     Commit { revision: plan.revision.clone(), rules, survey: None, entries: vec![entry] }
 }
 
-/// So many matched records, each of a group of its own.
+/// This many matched records, each of a group of its own.
 fn records(from: i64, size: i64) -> Entry {
     let record = |offset: i64| Matched {
         rule: RULE,
@@ -134,7 +134,7 @@ fn records(from: i64, size: i64) -> Entry {
     Entry { records: (from..from + size).map(record).collect(), ..entry(from, size, now().as_millisecond()) }
 }
 
-/// A record of each of so many groups, all in the same second.
+/// One record for each of this many groups, all in the same second.
 fn counts(from: i64, size: i64, at_ms: i64) -> Entry {
     let count = |group: i64| {
         let time = Timestamp::from_millisecond(at_ms).unwrap();
@@ -171,13 +171,13 @@ fn entry(from: i64, size: i64, progress_ms: i64) -> Entry {
     }
 }
 
-/// Buckets of groups, counted in one commit each second of event time and decided in it: no group fires.
+/// Measures buckets of groups: each second of event time is one commit that counts and decides them. No group fires.
 async fn deciding(place: &str, groups: i64) {
     let (database, _dir) = database(place).await;
     let condition = Condition::Frequency { count: 1_000, window: Millis::from_secs(60) };
     let ledger = open(&database, condition).await;
     let (mut from, mut at, mut timed, mut decided) = (0, now().as_millisecond(), Duration::ZERO, 0);
-    // A whole window comes first, so that each decision looks at as many buckets as it ever will.
+    // Fill a whole window first, so that each measured decision looks at as many buckets as it ever will.
     for second in 0.. {
         let what = commit(&ledger, counts(from, groups, at));
         let start = Instant::now();
