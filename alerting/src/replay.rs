@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     decide::{self, Bucket, Decision, Group, GroupState, Reached, RuleParams},
-    fold::{Aggregate, Engine, Folded, PartitionFold, RuleProblem},
+    fold::{Aggregate, Folded, PartitionFold, RuleProblem, RuleSet},
     progress::Progress,
     record::RawRecord,
     values::merge_top,
@@ -75,7 +75,7 @@ pub struct Replay {
 /// The rules that read their source in the same way.
 #[derive(Debug)]
 struct ConsumerReplay {
-    engine: Engine,
+    engine: RuleSet,
     topics: BTreeSet<String>,
     partitions: BTreeMap<(String, i32), PartitionReplay>,
 }
@@ -130,7 +130,7 @@ impl Replay {
         }
         let (mut consumers, mut runs, mut problems) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (reading, plans) in readings {
-            let (engine, failed) = Engine::new(reading, plans.iter().copied());
+            let (engine, failed) = RuleSet::new(reading, plans.iter().copied());
             let mut topics = BTreeSet::new();
             for (uid, plan) in plans {
                 if failed.iter().all(|problem| problem.rule != uid) {
@@ -149,7 +149,7 @@ impl Replay {
         &mut self,
         topic: &str,
         partition: i32,
-    ) -> impl Iterator<Item = (&Engine, &mut PartitionReplay)> {
+    ) -> impl Iterator<Item = (&RuleSet, &mut PartitionReplay)> {
         let reading = self.consumers.iter_mut().filter(move |it| it.topics.contains(topic));
         reading.map(move |ConsumerReplay { engine, partitions, .. }| {
             (&*engine, partitions.entry((topic.to_owned(), partition)).or_default())

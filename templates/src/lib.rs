@@ -33,7 +33,7 @@ pub use cache::TemplateCache;
 pub use failures::Failures;
 pub use meter::{MAX_ITEMS, MAX_TEXT, STEPS, TimeCheck};
 use meter::{Meter, Stop};
-use render::{Escape, Renderer};
+use render::{Escape, TemplateRenderer};
 use tree::{Stmt, Tells, TreeBuilder};
 use value::Value;
 
@@ -180,7 +180,7 @@ impl Template {
         };
         match Meter::new(time_check) {
             Ok(meter) => {
-                let mut renderer = Renderer::new(meter, &data.0, limit.bytes, self.escape);
+                let mut renderer = TemplateRenderer::new(meter, &data.0, limit.bytes, self.escape);
                 let text = renderer.render(&self.body).map_err(failed);
                 (text, renderer.meter.used())
             }

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use alerting::fold::{Engine, PartitionFold};
+use alerting::fold::{PartitionFold, RuleSet};
 
 use crate::records::{Dice, raw};
 use crate::rules::engine;
@@ -91,7 +91,7 @@ fn measure(groups: usize, text: usize) {
     }
 }
 
-fn add(engine: &Engine, partition: &mut PartitionFold, value: &[u8], offset: usize) {
+fn add(engine: &RuleSet, partition: &mut PartitionFold, value: &[u8], offset: usize) {
     black_box(engine.add(partition, &raw(value, offset as i64, 1_000)).decoded().unwrap());
 }
 

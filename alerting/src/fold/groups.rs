@@ -44,12 +44,12 @@ pub(super) struct Groups {
     firsts: Records,
     /// Randomly seeded, so that nobody can choose keys with the same hash.
     hasher: FixedState,
-    queue: RecordQueue,
+    queue: CountQueue,
 }
 
 /// Records that are not counted yet, in the order in which they came.
 #[derive(Debug, Default)]
-struct RecordQueue {
+struct CountQueue {
     waiting: Vec<QueuedRecord>,
     /// How many of them have already been counted.
     done: usize,
@@ -92,7 +92,7 @@ impl Default for Groups {
             entries: Entries::default(),
             firsts: Records::default(),
             hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
-            queue: RecordQueue::default(),
+            queue: CountQueue::default(),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Groups {
         }
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
-        let RecordQueue { waiting, bytes, .. } = &mut self.queue;
+        let CountQueue { waiting, bytes, .. } = &mut self.queue;
         let hash = (hasher.finish() >> 32) as u32;
         let start = bytes.len() as u32;
         bytes.extend_from_slice(key);
@@ -155,7 +155,7 @@ impl Groups {
     /// The places of the queued records' entries, as far as the hashes tell. Reads a little of everything that counting
     /// will touch, one step for all records before the next, so that the processor waits for many cache lines at once:
     /// first the slots, then the heads (which also resolves their pages), then every line of the entries.
-    fn prefetch(&self, queue: &RecordQueue) -> [u32; WAITING] {
+    fn prefetch(&self, queue: &CountQueue) -> [u32; WAITING] {
         let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash, 0).hash);
         std::hint::black_box(slots.fold(0, |read, next| read ^ next));
         let mut places = [NONE; WAITING];

@@ -108,7 +108,7 @@ impl CompiledRule {
 
 /// All rules of a source, compiled.
 #[derive(Debug)]
-pub struct Engine {
+pub struct RuleSet {
     decoder: Decoder,
     /// `None` if event time is the record's timestamp.
     event_time: Option<CompiledEventTime>,
@@ -155,7 +155,7 @@ impl Folded {
     }
 }
 
-impl Engine {
+impl RuleSet {
     /// Compiles rules whose sources are read in the same way. A rule that does not compile is reported and left out;
     /// the others run.
     pub fn new<'p>(

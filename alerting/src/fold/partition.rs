@@ -25,7 +25,7 @@ const KEY_HEAD: usize = 12;
 /// The most characters of the detail about a dropped record.
 const MAX_DETAIL: usize = 160;
 
-/// What one partition's records have been counted to since the last commit.
+/// Holds the counts of one partition's records since the last commit.
 #[derive(Debug, Default)]
 pub struct PartitionFold {
     pub(super) uncommitted: Uncommitted,

@@ -31,7 +31,7 @@ const TYPES: [&str; 12] = [
 /// The namespaces of functions.
 const NAMESPACES: [&str; 4] = ["cel", "math", "optional", "strings"];
 
-/// Refuses what would make the parser recurse too deep.
+/// Refuses an expression that is too long, or on which the parser would recurse too deep.
 pub(super) fn check_size(expression: &str) -> Result<(), CompileError> {
     let too = |message| Err(CompileError { line: 1, column: 1, message });
     if expression.len() > MAX_LENGTH {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alerting::fold::{Engine, PartitionFold};
+use alerting::fold::{PartitionFold, RuleSet};
 use alerting::record::RawRecord;
 use alerting::replay::Replay;
 use domain::{
@@ -118,7 +118,7 @@ fn in_memory(plan: &Plan, records: &Records, until: i64) -> Vec<Told> {
 
 /// An entry of the records from `from` to `to`, folded as a worker folds them.
 fn entry_of(plan: &Plan, partition: usize, records: &[(i64, u8, i64)], from: usize, to: usize) -> Entry {
-    let (engine, _) = Engine::new(&Reading::default(), [(RULE, alert_rule(plan))]);
+    let (engine, _) = RuleSet::new(&Reading::default(), [(RULE, alert_rule(plan))]);
     let mut fold = PartitionFold::default();
     for (offset, record) in records.iter().enumerate().take(to).skip(from) {
         engine.add(&mut fold, &raw(partition, offset, record.0, &text(*record))).decoded().unwrap();
