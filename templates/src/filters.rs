@@ -35,8 +35,8 @@ pub(crate) struct CallArguments {
 
 impl CallArguments {
     /// The argument at this position.
-    fn at(&self, place: usize) -> Option<&Value> {
-        self.positional.get(place)
+    fn at(&self, position: usize) -> Option<&Value> {
+        self.positional.get(position)
     }
 
     /// The argument of this name.
@@ -45,13 +45,13 @@ impl CallArguments {
     }
 
     /// The argument at this position or of this name; `None` if it is none.
-    fn either(&self, place: usize, name: &str) -> Option<&Value> {
-        self.at(place).or_else(|| self.by_name(name)).filter(|it| !matches!(it, Value::None))
+    fn either(&self, position: usize, name: &str) -> Option<&Value> {
+        self.at(position).or_else(|| self.by_name(name)).filter(|it| !matches!(it, Value::None))
     }
 
     /// The argument at this position, which is required.
-    pub(crate) fn required(&self, place: usize) -> Result<&Value, Stop> {
-        match self.at(place) {
+    pub(crate) fn required(&self, position: usize) -> Result<&Value, Stop> {
+        match self.at(position) {
             Some(value) if value.is_missing() => Err(Stop::Undefined(String::new())),
             Some(value) => Ok(value),
             None => fault("an argument is missing"),

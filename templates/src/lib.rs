@@ -143,7 +143,7 @@ impl Template {
         }
         subset::check(text)?;
         let parsed = machinery::parse(text, "text", Default::default()).map_err(|error| {
-            let (line, column) = place(text, &error);
+            let (line, column) = error_position(text, &error);
             TemplateError { line, column, message: syntax_errors::in_words(&error, text) }
         })?;
         let mut builder = TreeBuilder::default();
@@ -219,7 +219,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn place(text: &str, error: &minijinja::Error) -> (Option<usize>, Option<usize>) {
+fn error_position(text: &str, error: &minijinja::Error) -> (Option<usize>, Option<usize>) {
     match error.range() {
         Some(range) => {
             let (line, column) = position(text, range.start);
