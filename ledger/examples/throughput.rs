@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::{
@@ -93,11 +94,12 @@ fn source() -> String {
 
 /// Makes an empty database; a file's folder is removed when the second value is dropped.
 async fn database(place: &str) -> (Database, Option<tempfile::TempDir>) {
+    static MADE: AtomicU32 = AtomicU32::new(0);
     if !place.starts_with("postgres") {
         let dir = tempfile::tempdir_in(place).unwrap();
         return (Database::Sqlite(dir.path().join("ledger.db")), Some(dir));
     }
-    let name = format!("bench{}", Uuid::new_v4().simple());
+    let name = format!("bench_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
     let mut conn = PgConnection::connect(place).await.unwrap();
     let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::raw_sql(create).execute(&mut conn).await.unwrap();

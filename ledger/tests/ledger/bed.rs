@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::{
     AlertData, ChannelPlan, Condition, DeliveryPolicy, Digest, FileKind, FileRef, Millis, OnUnknown, Outcome,
@@ -79,12 +80,13 @@ pub(crate) struct Store {
 impl Store {
     #[allow(clippy::disallowed_methods, reason = "tests that run at once need databases of different names")]
     pub(crate) async fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::tempdir().unwrap();
         let Ok(server) = std::env::var(POSTGRES) else {
             let database = Database::Sqlite(dir.path().join("ledger.db"));
             return Self { dir, database };
         };
-        let name = format!("t{}", Uuid::new_v4().simple());
+        let name = format!("test_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let mut conn = PgConnection::connect(&server).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         raw_sql(create).execute(&mut conn).await.unwrap();
