@@ -15,30 +15,32 @@ const MOST: usize = 50_000;
 const LONGEST: Duration = Duration::from_mins(15);
 
 /// Channel type and beginning, by delivery and number.
-type Open = HashMap<(Uuid, i32), (&'static str, Instant)>;
+type UnderWay = HashMap<(Uuid, i32), (&'static str, Instant)>;
 
 /// What was handed out.
 #[derive(Default)]
-pub(crate) struct Attempts(Mutex<Open>);
+pub(crate) struct Attempts(Mutex<UnderWay>);
 
 impl Attempts {
     pub(crate) fn claimed<N>(&self, claimed: &Claimed<N>, at: Instant) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for task in &claimed.tasks {
-            if open.len() >= MOST {
+            if under_way.len() >= MOST {
                 return;
             }
             if let Some(channel) = claimed.channels.get(&task.channel) {
-                open.insert((task.delivery, task.attempt), (channel.plan.target.name(), at));
+                under_way.insert((task.delivery, task.attempt), (channel.plan.target.name(), at));
             }
         }
     }
 
     pub(crate) fn ended(&self, outcomes: &[AttemptOutcome], metrics: &Metrics, at: Instant) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for each in outcomes {
             // Unknown after a restart of the hub, or told twice.
-            let Some((channel_type, began)) = open.remove(&(each.delivery, each.attempt)) else { continue };
+            let Some((channel_type, began)) = under_way.remove(&(each.delivery, each.attempt)) else {
+                continue;
+            };
             let labels = AttemptLabels { channel_type, outcome: each.outcome.name() };
             metrics.attempts.get_or_create(&labels).inc();
             let seconds = at.saturating_duration_since(began).as_secs_f64();
@@ -48,7 +50,7 @@ impl Attempts {
 
     /// Forgets attempts whose worker never came back.
     pub(crate) fn tidy(&self, at: Instant) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, (_, began)| at.saturating_duration_since(*began) < LONGEST);
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, (_, began)| at.saturating_duration_since(*began) < LONGEST);
     }
 }

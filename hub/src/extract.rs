@@ -17,11 +17,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::bounds::Bounded;
 use crate::limits::{PATIENCE, Share};
-use crate::memory::{Held, Patience};
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::memory::{Patience, ReservedMemory};
+use crate::refusal::Refusal;
 
 /// Longest body of most paths, bytes.
 pub(crate) const SMALL: usize = 1024 * 1024;
@@ -38,26 +38,28 @@ const HEAVY: usize = 1024 * 1024;
 /// Room for a body is made in steps: at least this, and half of what has come.
 const STEP: usize = 4 * 1024;
 /// A body from this length is read aside, so that it does not hold up those that wait for a thread.
-const ASIDE: usize = 128 * 1024;
+const OFF_THREAD: usize = 128 * 1024;
 /// Longest message about JSON that can't be read, characters. It may hold a part of what was sent.
 const SAID: usize = 300;
 
 /// A JSON body of at most `MOST` bytes. Its memory stays counted until this is dropped.
-pub(crate) struct Sent<T, const MOST: usize = SMALL> {
+pub(crate) struct JsonBody<T, const MOST: usize = SMALL> {
     pub(crate) value: T,
-    _memory: Held,
+    _memory: ReservedMemory,
     _large: Option<OwnedSemaphorePermit>,
 }
 
 /// A body that has arrived.
 struct Arrived {
     bytes: Vec<u8>,
-    memory: Held,
+    memory: ReservedMemory,
     large: Option<OwnedSemaphorePermit>,
     patience: Patience,
 }
 
-impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequest<App> for Sent<T, MOST> {
+impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequest<App>
+    for JsonBody<T, MOST>
+{
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Refusal> {
@@ -71,18 +73,18 @@ impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequ
         share.may_send(Instant::now())?;
         let Arrived { bytes, memory, mut large, mut patience } =
             arrive(request.into_body(), &share, MOST).await?;
-        let (bytes, weight) = aside(bytes.len(), move || {
+        let (bytes, weight) = run_off_thread(bytes.len(), move || {
             let weight = weigh(&bytes);
             (bytes, weight)
         })
         .await?;
-        check(weight)?;
+        check_weight(weight)?;
         if weight.memory > HEAVY && large.is_none() {
             large = Some(share.large(&mut patience).await.ok_or_else(Refusal::busy)?);
         }
         let room = share.read.take(weight.memory, &mut patience).await.ok_or_else(Refusal::busy)?;
-        let value = aside(bytes.len(), move || {
-            let value = read(&bytes);
+        let value = run_off_thread(bytes.len(), move || {
+            let value = parse_body(&bytes);
             // Not needed any more: the next one may arrive.
             drop((bytes, memory));
             value
@@ -128,7 +130,7 @@ async fn arrive(mut body: Body, share: &Share, most: usize) -> Result<Arrived, R
     }
 }
 
-fn check(weight: Weight) -> Result<(), Refusal> {
+fn check_weight(weight: Weight) -> Result<(), Refusal> {
     if weight.depth > MAX_BODY_DEPTH {
         return Err(Refusal::too_deep(MAX_BODY_DEPTH));
     }
@@ -139,17 +141,17 @@ fn check(weight: Weight) -> Result<(), Refusal> {
 }
 
 /// Does what takes time for a body of this length where nobody waits for the thread.
-async fn aside<T: Send + 'static>(
+async fn run_off_thread<T: Send + 'static>(
     length: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    if length < ASIDE {
+    if length < OFF_THREAD {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::internal())
 }
 
-fn read<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
+fn parse_body<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
     let mut value: T = serde_json::from_slice(bytes).map_err(|error| {
         let said: String = error.to_string().chars().take(SAID).collect();
         Refusal::invalid(format!("the body is not what this path takes: {said}"))
@@ -159,9 +161,9 @@ fn read<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
 }
 
 /// A query.
-pub(crate) struct Asked<T>(pub(crate) T);
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {

@@ -11,7 +11,7 @@ use ledger::Error;
 
 use crate::limits::Bucket;
 use crate::metrics::{Metrics, ReasonLabel};
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// Remembers how the storage fares.
 pub(crate) struct Faults {
@@ -31,7 +31,7 @@ impl Faults {
     }
 
     /// What became of a call that writes: its answer, or a refusal. Also tells failing storage from storage that works.
-    pub(crate) fn wrote<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
+    pub(crate) fn write_result<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
         if result.is_ok() {
             self.worked(Instant::now());
         }
@@ -42,7 +42,7 @@ impl Faults {
     }
 
     /// What became of a call that reads. That reading works, or does not, says nothing of writing.
-    pub(crate) fn read<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
+    pub(crate) fn read_result<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
         result.map_err(|error| match storage(&error) {
             None => refusal(&error),
             Some(reason) => {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_said_and_a_quota_names_its_wait() {
         let faults = Faults::new(Arc::new(Metrics::new()));
-        let full = faults.wrote::<()>(Err(Error::StorageFull("x".to_owned()))).expect_err("full");
+        let full = faults.write_result::<()>(Err(Error::StorageFull("x".to_owned()))).expect_err("full");
         assert_eq!((full.status, full.reason), (StatusCode::INSUFFICIENT_STORAGE, "StorageFull"));
         let over = Error::OverQuota {
             namespace: "a".to_owned(),
@@ -147,7 +147,7 @@ mod tests {
             limit: 1,
             retry: Millis::from_secs(7),
         };
-        let over = faults.wrote::<()>(Err(over)).expect_err("over");
+        let over = faults.write_result::<()>(Err(over)).expect_err("over");
         assert_eq!(over.retry_after, Some(std::time::Duration::from_secs(7)));
     }
 
@@ -170,11 +170,11 @@ mod tests {
             Error::StorageFull("no place for a temporary file".to_owned()),
             Error::Corrupt("x".to_owned()),
         ] {
-            let told = faults.read::<()>(Err(error)).expect_err("failed");
+            let told = faults.read_result::<()>(Err(error)).expect_err("failed");
             assert_eq!((told.status, told.reason), (StatusCode::SERVICE_UNAVAILABLE, "ReadFailed"));
             assert!(faults.failing().is_ok());
         }
-        assert!(faults.wrote::<()>(Err(Error::Storage("x".to_owned()))).is_err());
+        assert!(faults.write_result::<()>(Err(Error::Storage("x".to_owned()))).is_err());
         assert!(faults.failing().is_err(), "a write that fails is everybody's");
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn an_inner_failure_is_not_told_to_callers() {
         let faults = Faults::new(Arc::new(Metrics::new()));
         let error = Error::Storage("disk I/O error at /secret/place".to_owned());
-        let told = faults.read::<()>(Err(error)).expect_err("failed");
+        let told = faults.read_result::<()>(Err(error)).expect_err("failed");
         assert!(!told.message.contains("secret"), "{}", told.message);
     }
 }

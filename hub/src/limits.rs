@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use protocol::weight::MAX_BODY_MEMORY;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::memory::{Patience, Pool, Purse};
-use crate::places::{Bounds, Place, Places};
-use crate::problem::Refusal;
+use crate::memory::{MemoryPool, MemoryShare, Patience};
+use crate::reader_slots::{ReaderSlot, ReaderSlots, SlotBounds};
+use crate::refusal::Refusal;
 
 const MIB: usize = 1024 * 1024;
 /// Requests of one namespace's workers under way, long polls included.
 const NAMESPACE_REQUESTS: usize = 512;
 /// Requests of people under way: in all, of one namespace, of one person.
-const READER_REQUESTS: Bounds = Bounds { all: 64, namespace: 16, person: 8 };
+const READER_REQUESTS: SlotBounds = SlotBounds { all: 64, namespace: 16, person: 8 };
 /// Requests of the operator under way.
 const OPERATOR_REQUESTS: usize = 32;
 /// Bodies as they arrive: in all, and of one namespace.
@@ -38,24 +38,24 @@ const REMEMBERED: usize = 4_096;
 pub(crate) struct Limits {
     workers: Shares,
     people: Shares,
-    readers: Arc<Places>,
+    readers: Arc<ReaderSlots>,
     operator: Arc<Share>,
 }
 
 /// The shares of one door, by namespace.
 struct Shares {
     by_namespace: Mutex<HashMap<String, Arc<Share>>>,
-    pools: Pools,
+    pools: MemoryPools,
     requests: usize,
     bytes_per_second: Option<u64>,
 }
 
 /// What there is for one door.
 #[derive(Clone)]
-struct Pools {
-    arriving: Arc<Pool>,
-    read: Arc<Pool>,
-    answers: Arc<Pool>,
+struct MemoryPools {
+    arriving: Arc<MemoryPool>,
+    read: Arc<MemoryPool>,
+    answers: Arc<MemoryPool>,
 }
 
 /// One share: a namespace's workers', its readers' or the operator's.
@@ -64,26 +64,27 @@ pub(crate) struct Share {
     /// One large body at a time: two that have each a part of what they need would wait for each other.
     large: Arc<Semaphore>,
     bytes: Option<Mutex<Bucket>>,
-    pub(crate) arriving: Purse,
-    pub(crate) read: Purse,
-    pub(crate) answers: Purse,
+    pub(crate) arriving: MemoryShare,
+    pub(crate) read: MemoryShare,
+    pub(crate) answers: MemoryShare,
 }
 
 /// Held while a request is under way, its answer's way to the caller included.
-pub(crate) enum Turn {
+pub(crate) enum RequestPermit {
     /// Of a worker or the operator.
     Request(#[allow(dead_code, reason = "dropped, not read")] OwnedSemaphorePermit),
     /// Of a person.
-    Reader(#[allow(dead_code, reason = "dropped, not read")] Place),
+    Reader(#[allow(dead_code, reason = "dropped, not read")] ReaderSlot),
 }
 
 impl Limits {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
-        let pools = |(arriving, read, answers): ((usize, usize), (usize, usize), (usize, usize))| Pools {
-            arriving: Pool::new(arriving.0, arriving.1),
-            read: Pool::new(read.0, read.1),
-            answers: Pool::new(answers.0, answers.1),
-        };
+        let pools =
+            |(arriving, read, answers): ((usize, usize), (usize, usize), (usize, usize))| MemoryPools {
+                arriving: MemoryPool::new(arriving.0, arriving.1),
+                read: MemoryPool::new(read.0, read.1),
+                answers: MemoryPool::new(answers.0, answers.1),
+            };
         let both = |all| (all, all);
         let operator = pools((both(OPERATOR.0), both(OPERATOR.1), both(OPERATOR.2)));
         let shares = |pools, requests, bytes_per_second| Shares {
@@ -96,19 +97,19 @@ impl Limits {
             workers: shares(pools((ARRIVING, READ, ANSWERS)), NAMESPACE_REQUESTS, Some(bytes_per_second)),
             // People send nothing.
             people: shares(pools((both(0), both(0), ANSWERS)), 0, None),
-            readers: Places::new(READER_REQUESTS),
+            readers: ReaderSlots::new(READER_REQUESTS),
             operator: Arc::new(Share::new(&operator, OPERATOR_REQUESTS, None)),
         }
     }
 
     /// The share of a namespace whose worker is calling.
     pub(crate) fn namespace(&self, name: &str) -> Arc<Share> {
-        self.workers.of(name)
+        self.workers.for_namespace(name)
     }
 
     /// The share of the people who read in a namespace.
     pub(crate) fn people(&self, name: &str) -> Arc<Share> {
-        self.people.of(name)
+        self.people.for_namespace(name)
     }
 
     pub(crate) fn operator(&self) -> Arc<Share> {
@@ -116,15 +117,15 @@ impl Limits {
     }
 
     /// A place for one more request of a person.
-    pub(crate) fn reader(&self, person: &str, namespace: &str) -> Result<Turn, Refusal> {
-        self.readers.enter(person, namespace).map(Turn::Reader).map_err(|full| {
+    pub(crate) fn reader_permit(&self, person: &str, namespace: &str) -> Result<RequestPermit, Refusal> {
+        self.readers.enter(person, namespace).map(RequestPermit::Reader).map_err(|full| {
             Refusal::over_quota(format!("too many requests are under way: {full}"), Duration::from_secs(1))
         })
     }
 }
 
 impl Shares {
-    fn of(&self, name: &str) -> Arc<Share> {
+    fn for_namespace(&self, name: &str) -> Arc<Share> {
         let mut shares = self.by_namespace.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = shares.get(name) {
             return share.clone();
@@ -140,21 +141,21 @@ impl Shares {
 }
 
 impl Share {
-    fn new(pools: &Pools, requests: usize, bytes: Option<Bucket>) -> Self {
+    fn new(pools: &MemoryPools, requests: usize, bytes: Option<Bucket>) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(requests)),
             large: Arc::new(Semaphore::new(1)),
             bytes: bytes.map(Mutex::new),
-            arriving: pools.arriving.purse(),
-            read: pools.read.purse(),
-            answers: pools.answers.purse(),
+            arriving: pools.arriving.share(),
+            read: pools.read.share(),
+            answers: pools.answers.share(),
         }
     }
 
     /// A place for one more request.
-    pub(crate) fn enter(&self) -> Result<Turn, Refusal> {
+    pub(crate) fn request_permit(&self) -> Result<RequestPermit, Refusal> {
         let turn = self.requests.clone().try_acquire_owned();
-        turn.map(Turn::Request).map_err(|_| {
+        turn.map(RequestPermit::Request).map_err(|_| {
             let most = NAMESPACE_REQUESTS;
             let why = format!("too many requests of this namespace are under way: at most {most}");
             Refusal::over_quota(why, Duration::from_secs(1))
@@ -254,31 +255,32 @@ mod tests {
     }
 
     #[test]
-    fn one_namespace_can_not_take_the_places_of_another() {
+    fn one_namespace_can_not_take_the_requests_of_another() {
         let limits = Limits::new(1_000);
         let (busy, calm) = (limits.namespace("busy"), limits.namespace("calm"));
-        let turns: Vec<Turn> = std::iter::from_fn(|| busy.enter().ok()).collect();
+        let turns: Vec<RequestPermit> = std::iter::from_fn(|| busy.request_permit().ok()).collect();
         assert_eq!(turns.len(), NAMESPACE_REQUESTS);
-        assert!(calm.enter().is_ok());
+        assert!(calm.request_permit().is_ok());
         drop(turns);
-        assert!(busy.enter().is_ok());
+        assert!(busy.request_permit().is_ok());
     }
 
     #[test]
-    fn one_person_can_not_take_the_places_of_another_nor_people_those_of_workers() {
+    fn one_person_can_not_take_the_requests_of_another_nor_people_those_of_workers() {
         let limits = Limits::new(1_000);
-        let mut turns: Vec<Turn> = std::iter::from_fn(|| limits.reader("ann", "a").ok()).collect();
+        let mut turns: Vec<RequestPermit> =
+            std::iter::from_fn(|| limits.reader_permit("ann", "a").ok()).collect();
         assert_eq!(turns.len(), READER_REQUESTS.person);
-        assert!(limits.reader("bob", "a").is_ok());
+        assert!(limits.reader_permit("bob", "a").is_ok());
         for name in 0..100 {
             let person = format!("account-{name}");
-            turns.extend(std::iter::from_fn(|| limits.reader(&person, "a").ok()));
+            turns.extend(std::iter::from_fn(|| limits.reader_permit(&person, "a").ok()));
         }
         assert_eq!(turns.len(), READER_REQUESTS.namespace);
-        let refusal = limits.reader("bob", "a").err().expect("full");
+        let refusal = limits.reader_permit("bob", "a").err().expect("full");
         assert!(refusal.message.contains("16 of one namespace"), "{}", refusal.message);
-        assert!(limits.reader("eve", "b").is_ok());
-        assert!(limits.namespace("a").enter().is_ok());
+        assert!(limits.reader_permit("eve", "b").is_ok());
+        assert!(limits.namespace("a").request_permit().is_ok());
     }
 
     #[tokio::test]

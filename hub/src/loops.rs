@@ -11,10 +11,10 @@ use ledger::{Error, Topic};
 use protocol::messages::{ObjectProblem, StatusBody};
 use tokio_util::task::TaskTracker;
 
+use crate::app::App;
 use crate::clock;
 use crate::health::Health;
 use crate::metrics::LoopLabel;
-use crate::state::App;
 
 /// How long a run of batches may take; then it is said that the loop lives, and the next run goes on.
 const RUN: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
 }
 
 /// One loop's name, pace and last failure.
-struct Runs {
+struct BackgroundLoop {
     name: &'static str,
     pace: Duration,
     app: App,
@@ -40,7 +40,7 @@ struct Runs {
     failing: Option<String>,
 }
 
-impl Runs {
+impl BackgroundLoop {
     /// Takes note of a run. A failure is logged when it begins, when it changes and when it ends.
     fn ended(&mut self, result: Result<(), Error>) {
         // A writer that is gone does not come back: the process is found out and started anew.
@@ -73,12 +73,12 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
         // Counted from the start, so that a loop whose first run hangs shows too.
         health.beat(name, pace, Instant::now());
         app.metrics.loop_failures.get_or_create(&LoopLabel { task: name }).inc_by(0);
-        Runs { name, pace, app: app.clone(), health: health.clone(), failing: None }
+        BackgroundLoop { name, pace, app: app.clone(), health: health.clone(), failing: None }
     };
     tasks.spawn(every(
         run("leases", seconds(1)),
         |app, _| async move {
-            abandoned(&app).await?;
+            give_up_abandoned(&app).await?;
             batches(app, |app| async move {
                 Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0)
             })
@@ -115,8 +115,8 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
 }
 
-/// Runs at its pace; a run that took longer than its pace is not made up for.
-async fn every<F, R>(mut runs: Runs, run: F, settings: Settings)
+/// BackgroundLoop at its pace; a run that took longer than its pace is not made up for.
+async fn every<F, R>(mut runs: BackgroundLoop, run: F, settings: Settings)
 where
     F: Fn(App, Settings) -> R,
     R: Future<Output = Result<(), Error>>,
@@ -133,7 +133,7 @@ where
     }
 }
 
-/// Runs batches as long as each says that there may be more. After each the others have as long as it took, so that no
+/// BackgroundLoop batches as long as each says that there may be more. After each the others have as long as it took, so that no
 /// loop keeps the writer from them.
 async fn batches<F, R>(app: App, batch: F) -> Result<(), Error>
 where
@@ -152,9 +152,9 @@ where
 }
 
 /// Gives up what workers that are gone had in hand.
-async fn abandoned(app: &App) -> Result<(), Error> {
+async fn give_up_abandoned(app: &App) -> Result<(), Error> {
     let mut result = Ok(());
-    for (ns, pool, there) in app.sessions.looks(Instant::now()) {
+    for (ns, pool, there) in app.sessions.changed_pools(Instant::now()) {
         let ended = app.ledger.abandoned(&ns, pool, there, clock::now(), app.chance.next()).await;
         match ended {
             Ok(0) => continue,
@@ -163,7 +163,7 @@ async fn abandoned(app: &App) -> Result<(), Error> {
             }
             Err(error) => result = Err(error),
         }
-        app.sessions.again(&ns, pool);
+        app.sessions.mark_changed(&ns, pool);
     }
     result
 }
@@ -215,7 +215,7 @@ async fn measure(app: App, settings: Settings) -> Result<(), Error> {
     app.metrics.set_ledger(app.ledger.metrics(), counts.as_ref().ok().cloned(), clock::now());
     match counts {
         // A read, which says nothing of the storage as a whole: it is counted, and the numbers stay as they were.
-        Err(error) if error != Error::Closed => drop(app.faults.read::<()>(Err(error))),
+        Err(error) if error != Error::Closed => drop(app.faults.read_result::<()>(Err(error))),
         counts => drop(counts?),
     }
     Ok(())
@@ -241,7 +241,7 @@ async fn restore(app: &App) -> Result<(), Error> {
 }
 
 /// Publishes statuses when something changed: transitions at once, and whatever else once a second.
-async fn publish(mut runs: Runs) {
+async fn publish(mut runs: BackgroundLoop) {
     let app = runs.app.clone();
     if let Err(error) = restore(&app).await {
         tracing::warn!(%error, "which templates failed before the start is not known");

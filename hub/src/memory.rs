@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Memory for one purpose, of all.
-pub(crate) struct Pool {
+pub(crate) struct MemoryPool {
     all: usize,
     most: usize,
     used: Mutex<usize>,
@@ -27,14 +27,14 @@ struct Account(AtomicUsize);
 
 /// One namespace's way to a pool. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Purse {
-    pool: Arc<Pool>,
+pub(crate) struct MemoryShare {
+    pool: Arc<MemoryPool>,
     account: Arc<Account>,
 }
 
 /// Memory that is held, and given back when this is dropped.
-pub(crate) struct Held {
-    purse: Purse,
+pub(crate) struct ReservedMemory {
+    share: MemoryShare,
     bytes: usize,
 }
 
@@ -55,15 +55,15 @@ impl Patience {
     }
 }
 
-impl Pool {
+impl MemoryPool {
     /// Of so many bytes, of which each may hold `most`.
     pub(crate) fn new(all: usize, most: usize) -> Arc<Self> {
         Arc::new(Self { all, most, used: Mutex::new(0), freed: Notify::new() })
     }
 
     /// An account of nothing.
-    pub(crate) fn purse(self: &Arc<Self>) -> Purse {
-        Purse { pool: self.clone(), account: Arc::default() }
+    pub(crate) fn share(self: &Arc<Self>) -> MemoryShare {
+        MemoryShare { pool: self.clone(), account: Arc::default() }
     }
 
     fn take(&self, account: &Account, bytes: usize) -> bool {
@@ -89,27 +89,27 @@ impl Pool {
     }
 }
 
-impl Purse {
+impl MemoryShare {
     /// Nothing yet.
-    pub(crate) fn empty(&self) -> Held {
-        Held { purse: self.clone(), bytes: 0 }
+    pub(crate) fn empty(&self) -> ReservedMemory {
+        ReservedMemory { share: self.clone(), bytes: 0 }
     }
 
     /// Takes so many bytes, as soon as they are there for it; `None` when the patience ran out.
-    pub(crate) async fn take(&self, bytes: usize, patience: &mut Patience) -> Option<Held> {
+    pub(crate) async fn take(&self, bytes: usize, patience: &mut Patience) -> Option<ReservedMemory> {
         let mut held = self.empty();
         held.grow(bytes, patience).await.then_some(held)
     }
 }
 
-impl Held {
+impl ReservedMemory {
     /// Takes what is missing to so many bytes; false when the patience ran out.
     pub(crate) async fn grow(&mut self, bytes: usize, patience: &mut Patience) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return true;
         }
-        let Purse { pool, account } = &self.purse;
+        let MemoryShare { pool, account } = &self.share;
         let taken = async {
             loop {
                 let freed = pool.freed.notified();
@@ -130,9 +130,9 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ReservedMemory {
     fn drop(&mut self) {
-        self.purse.pool.give(&self.purse.account, self.bytes);
+        self.share.pool.give(&self.share.account, self.bytes);
     }
 }
 
@@ -146,28 +146,28 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_takes_all_they_can_leaves_half_of_what_they_found() {
-        let pool = Pool::new(1_000, 600);
+        let pool = MemoryPool::new(1_000, 600);
         let mut held = Vec::new();
         let mut found = 1_000;
         for _ in 0..4 {
-            let purse = pool.purse();
-            while let Some(more) = purse.take(1, &mut none()).await {
+            let share = pool.share();
+            while let Some(more) = share.take(1, &mut none()).await {
                 held.push(more);
             }
             let left = 1_000 - held.len();
             assert!(left >= found / 2, "{left} of {found}");
             found = left;
         }
-        assert!(pool.purse().take(60, &mut none()).await.is_some());
+        assert!(pool.share().take(60, &mut none()).await.is_some());
         held.clear();
-        assert!(pool.purse().take(600, &mut none()).await.is_some(), "all was given back");
-        assert!(pool.purse().take(601, &mut none()).await.is_none(), "more than one may have");
+        assert!(pool.share().take(600, &mut none()).await.is_some(), "all was given back");
+        assert!(pool.share().take(601, &mut none()).await.is_none(), "more than one may have");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_goes_on_when_memory_is_given_back_and_gives_up_when_it_is_not() {
-        let pool = Pool::new(100, 50);
-        let (one, two) = (pool.purse(), pool.purse());
+        let pool = MemoryPool::new(100, 50);
+        let (one, two) = (pool.share(), pool.share());
         let first = one.take(50, &mut none()).await.expect("free");
         let mut patience = Patience::new(Duration::from_secs(10));
         assert!(two.take(51, &mut patience).await.is_none());

@@ -104,11 +104,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self::of(100)
+        Self::with_namespaces(100)
     }
 
     /// Counts by namespace too, while no more than `namespaces` have channels.
-    pub(crate) fn of(namespaces: usize) -> Self {
+    pub(crate) fn with_namespaces(namespaces: usize) -> Self {
         let mut registry = Registry::with_prefix("belfry_hub");
         let ledger = Arc::new(LedgerCollector::new(namespaces));
         let metrics = Self {
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn deliveries_are_counted_by_namespace_while_these_are_few() {
         let text = |namespaces: &[&str]| {
-            let metrics = Metrics::of(2);
+            let metrics = Metrics::with_namespaces(2);
             let by_namespace = namespaces.iter().map(|name| ((*name).to_owned(), (7, 2))).collect();
             let counts = Counts { by_namespace, ..Counts::default() };
             metrics.set_ledger(WriterMetrics::default(), Some(counts), Timestamp::UNIX_EPOCH);

@@ -10,15 +10,15 @@ use std::time::Duration;
 use ledger::Error;
 
 use crate::faults::Faults;
-use crate::places::{Bounds, Places};
-use crate::problem::Refusal;
+use crate::reader_slots::{ReaderSlots, SlotBounds};
+use crate::refusal::Refusal;
 
 /// Reads of people at once: in all, of one namespace, of one person.
-const AT_ONCE: Bounds = Bounds { all: 4, namespace: 2, person: 2 };
+const AT_ONCE: SlotBounds = SlotBounds { all: 4, namespace: 2, person: 2 };
 /// The ledger's connections for reading: those, and two for operator and workers.
 pub(crate) const CONNECTIONS: u32 = AT_ONCE.all as u32 + 2;
 /// How long a read may wait for its turn, and how long it may take.
-const TURN: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Who reads, and where.
@@ -29,21 +29,21 @@ pub(crate) struct Reader {
 }
 
 /// Turns of people's reads.
-pub(crate) struct Reads(Arc<Places>);
+pub(crate) struct Reads(Arc<ReaderSlots>);
 
 impl Reads {
     pub(crate) fn new() -> Self {
-        Self(Places::new(AT_ONCE))
+        Self(ReaderSlots::new(AT_ONCE))
     }
 
     /// Reads for somebody when it is their turn.
-    pub(crate) async fn run<T: Send + 'static>(
+    pub(crate) async fn run_read<T: Send + 'static>(
         &self,
         faults: &Faults,
         reader: &Reader,
         read: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = self.0.wait(&reader.person, &reader.namespace, TURN).await.map_err(|full| {
+        let turn = self.0.wait(&reader.person, &reader.namespace, MAX_WAIT).await.map_err(|full| {
             faults.read_failed("Busy", "no turn in time");
             Refusal::read_failed(format!("too many reads are under way: {full}"))
         })?;
@@ -53,7 +53,7 @@ impl Reads {
             read
         });
         match tokio::time::timeout(LONGEST, reading).await {
-            Ok(Ok(read)) => faults.read(read),
+            Ok(Ok(read)) => faults.read_result(read),
             Ok(Err(_)) => Err(Refusal::internal()),
             Err(_) => {
                 faults.read_failed("Timeout", "a read took longer than its time");
@@ -79,7 +79,7 @@ mod tests {
         let (reads, faults) = (Arc::new(Reads::new()), Arc::new(Faults::new(Arc::new(Metrics::new()))));
         let endless = |person: &str| {
             let (reads, faults, reader) = (reads.clone(), faults.clone(), reader(person, "a"));
-            tokio::spawn(async move { reads.run::<()>(&faults, &reader, std::future::pending()).await })
+            tokio::spawn(async move { reads.run_read::<()>(&faults, &reader, std::future::pending()).await })
         };
         for person in ["ann", "eve"] {
             let told = endless(person).await.expect("ended").expect_err("too long");
@@ -89,7 +89,7 @@ mod tests {
         // Both go on behind their callers: a third of the namespace has no turn, and one of another has.
         let told = endless("bob").await.expect("ended").expect_err("no turn");
         assert!(told.message.contains("2 of one namespace"), "{}", told.message);
-        let read = reads.run(&faults, &reader("ann", "b"), async { Ok(7) }).await;
+        let read = reads.run_read(&faults, &reader("ann", "b"), async { Ok(7) }).await;
         assert_eq!(read.expect("read"), 7);
         assert!(faults.failing().is_ok(), "nobody else is told of it");
     }

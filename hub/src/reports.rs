@@ -11,7 +11,7 @@ use ledger::WorkerView;
 use protocol::messages::{ObjectProblem, Report};
 use tokio::sync::Notify;
 
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// How long a report counts.
 const COUNTS_FOR: Duration = Duration::from_mins(1);

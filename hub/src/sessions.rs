@@ -32,7 +32,7 @@ struct Session {
 }
 
 #[derive(Debug, Default)]
-struct Space {
+struct PoolSessions {
     sessions: HashMap<Uuid, Session>,
     /// Whether somebody came or went since the last look.
     news: bool,
@@ -43,21 +43,22 @@ struct Space {
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Sessions {
-    spaces: Arc<Mutex<HashMap<Key, Space>>>,
+    pools: Arc<Mutex<HashMap<Key, PoolSessions>>>,
     began: Instant,
 }
 
 /// A claim that waits: its worker is there. It is given back when the claim ends, however that is.
-pub(crate) struct Waiting {
+pub(crate) struct WaitingClaim {
     sessions: Sessions,
     key: Key,
     session: Uuid,
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingClaim {
     fn drop(&mut self) {
-        let mut spaces = self.sessions.lock();
-        let session = spaces.get_mut(&self.key).and_then(|space| space.sessions.get_mut(&self.session));
+        let mut pools = self.sessions.lock();
+        let session =
+            pools.get_mut(&self.key).and_then(|pool_sessions| pool_sessions.sessions.get_mut(&self.session));
         if let Some(session) = session {
             session.waiting = session.waiting.saturating_sub(1);
             session.heard = Instant::now();
@@ -67,64 +68,69 @@ impl Drop for Waiting {
 
 impl Sessions {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { spaces: Arc::default(), began }
+        Self { pools: Arc::default(), began }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Space>> {
-        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, PoolSessions>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A worker's process is there. Another one of its instance has ended.
     pub(crate) fn heard(&self, ns: &str, pool: Pool, instance: &str, session: Uuid, at: Instant) {
-        let mut spaces = self.lock();
-        let space = spaces.entry((ns.to_owned(), pool)).or_default();
-        if let Some(known) = space.sessions.get_mut(&session) {
+        let mut pools = self.lock();
+        let pool_sessions = pools.entry((ns.to_owned(), pool)).or_default();
+        if let Some(known) = pool_sessions.sessions.get_mut(&session) {
             known.heard = at;
             return;
         }
-        space.sessions.retain(|_, other| other.instance != instance);
-        space.news = true;
-        if space.sessions.len() <= MOST {
+        pool_sessions.sessions.retain(|_, other| other.instance != instance);
+        pool_sessions.news = true;
+        if pool_sessions.sessions.len() <= MOST {
             let instance = instance.to_owned();
-            space.sessions.insert(session, Session { instance, heard: at, waiting: 0 });
+            pool_sessions.sessions.insert(session, Session { instance, heard: at, waiting: 0 });
         }
     }
 
     /// The same of one that asks for work, until the claim ends.
-    pub(crate) fn claims(&self, ns: &str, pool: Pool, instance: &str, session: Uuid) -> Waiting {
+    pub(crate) fn claims(&self, ns: &str, pool: Pool, instance: &str, session: Uuid) -> WaitingClaim {
         self.heard(ns, pool, instance, session, Instant::now());
         let key = (ns.to_owned(), pool);
-        if let Some(known) = self.lock().get_mut(&key).and_then(|space| space.sessions.get_mut(&session)) {
+        if let Some(known) =
+            self.lock().get_mut(&key).and_then(|pool_sessions| pool_sessions.sessions.get_mut(&session))
+        {
             known.waiting += 1;
         }
-        Waiting { sessions: self.clone(), key, session }
+        WaitingClaim { sessions: self.clone(), key, session }
     }
 
     /// Where somebody came or went: who is there.
-    pub(crate) fn looks(&self, at: Instant) -> Vec<(String, Pool, There)> {
+    pub(crate) fn changed_pools(&self, at: Instant) -> Vec<(String, Pool, There)> {
         let all_heard = at.saturating_duration_since(self.began) >= SILENT;
         let mut looks = Vec::new();
-        self.lock().retain(|(ns, pool), space| {
-            let before = space.sessions.len();
-            space.sessions.retain(|_, session| {
+        self.lock().retain(|(ns, pool), pool_sessions| {
+            let before = pool_sessions.sessions.len();
+            pool_sessions.sessions.retain(|_, session| {
                 session.waiting > 0 || at.saturating_duration_since(session.heard) < SILENT
             });
-            let news = space.news || space.sessions.len() < before || space.all_heard != all_heard;
-            (space.news, space.all_heard) = (false, all_heard);
-            if news && (1..=MOST).contains(&space.sessions.len()) {
-                let sessions = space.sessions.keys().copied().collect();
-                let instances = space.sessions.values().map(|session| session.instance.clone()).collect();
+            let news = pool_sessions.news
+                || pool_sessions.sessions.len() < before
+                || pool_sessions.all_heard != all_heard;
+            (pool_sessions.news, pool_sessions.all_heard) = (false, all_heard);
+            if news && (1..=MOST).contains(&pool_sessions.sessions.len()) {
+                let sessions = pool_sessions.sessions.keys().copied().collect();
+                let instances =
+                    pool_sessions.sessions.values().map(|session| session.instance.clone()).collect();
                 looks.push((ns.clone(), *pool, There { sessions, instances, others_are_gone: all_heard }));
             }
-            !space.sessions.is_empty()
+            !pool_sessions.sessions.is_empty()
         });
         looks
     }
 
     /// There is more to give up, or it failed: the next look tells of it again.
-    pub(crate) fn again(&self, ns: &str, pool: Pool) {
-        if let Some(space) = self.lock().get_mut(&(ns.to_owned(), pool)) {
-            space.news = true;
+    pub(crate) fn mark_changed(&self, ns: &str, pool: Pool) {
+        if let Some(pool_sessions) = self.lock().get_mut(&(ns.to_owned(), pool)) {
+            pool_sessions.news = true;
         }
     }
 }
@@ -141,7 +147,7 @@ mod tests {
     }
 
     fn there(sessions: &Sessions, at: Instant) -> Option<(Vec<Uuid>, bool)> {
-        let mut looks = sessions.looks(at);
+        let mut looks = sessions.changed_pools(at);
         assert!(looks.len() <= 1, "{looks:?}");
         looks.pop().map(|(_, _, there)| {
             let mut sessions = there.sessions;
@@ -214,6 +220,6 @@ mod tests {
             sessions.heard("a", Pool::Send, &n.to_string(), Uuid::from_u128(n), at);
         }
         assert_eq!(there(&sessions, after(at, 1)), None);
-        assert!(sessions.lock().values().all(|space| space.sessions.len() <= MOST + 1));
+        assert!(sessions.lock().values().all(|pool_sessions| pool_sessions.sessions.len() <= MOST + 1));
     }
 }

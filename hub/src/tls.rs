@@ -24,10 +24,10 @@ struct Files {
 }
 
 /// What the files hold.
-type Held = (Vec<u8>, Vec<u8>);
+type PemPair = (Vec<u8>, Vec<u8>);
 
 impl Files {
-    async fn read(&self) -> anyhow::Result<Held> {
+    async fn read_pems(&self) -> anyhow::Result<PemPair> {
         let read = async |path: &Path| {
             tokio::fs::read(path).await.with_context(|| format!("can't read {}", path.display()))
         };
@@ -37,18 +37,18 @@ impl Files {
 
 /// The configuration to serve with, now and after every change of the files, until `stop`. Fails when they can't be used to
 /// begin with.
-pub(crate) async fn keep(
+pub(crate) async fn load_and_watch(
     certificate: PathBuf,
     key: PathBuf,
     stop: CancellationToken,
     tasks: &TaskTracker,
 ) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
     let files = Files { certificate, key };
-    let mut held = files.read().await?;
+    let mut held = files.read_pems().await?;
     let (current, receiver) = watch::channel(tls(&held.0, &held.1, None)?);
     tasks.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let changed = match files.read().await {
+            let changed = match files.read_pems().await {
                 Ok(read) if read == held => continue,
                 // Between two reads the kubelet may have written one of the two: then they don't fit, and soon they do.
                 Ok(read) => tls(&read.0, &read.1, None).map(|config| (read, config)),

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::{DeliveryState, Verdict};
-use protocol::messages::{LastNotification, Told, Undelivered};
+use protocol::messages::{DeliverySummary, LastNotification, Undelivered};
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
@@ -96,8 +96,11 @@ struct Row {
 }
 
 /// What became of what these rules and schedules caused.
-pub(crate) async fn told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap<Uuid, Told>, Error> {
-    let mut told: HashMap<Uuid, Told> = HashMap::new();
+pub(crate) async fn told(
+    tx: &mut Tx,
+    objects: &[Arc<Object>],
+) -> Result<HashMap<Uuid, DeliverySummary>, Error> {
+    let mut told: HashMap<Uuid, DeliverySummary> = HashMap::new();
     if objects.is_empty() {
         return Ok(told);
     }

@@ -33,17 +33,21 @@ impl Clients {
         }
         let inner = WebPkiClientVerifier::builder(Arc::new(roots)).build();
         let inner = inner.context("the clients' authority can't be used")?;
-        Ok(if self.names.is_empty() { inner } else { Arc::new(Named { inner, names: self.names.clone() }) })
+        Ok(if self.names.is_empty() {
+            inner
+        } else {
+            Arc::new(NamedClients { inner, names: self.names.clone() })
+        })
     }
 }
 
 #[derive(Debug)]
-struct Named {
+struct NamedClients {
     inner: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for NamedClients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }

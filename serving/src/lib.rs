@@ -6,13 +6,13 @@
 #![warn(missing_docs)]
 
 mod clients;
+mod connection_slots;
 pub mod exposition;
-mod patient;
-mod places;
 mod probes;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -38,11 +38,11 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 pub use clients::Clients;
-use patient::Patient;
-pub use places::Caps;
-use places::{Place, Places};
+pub use connection_slots::Caps;
+use connection_slots::{ConnectionSlot, ConnectionSlots};
 pub use probes::Probes;
 pub use tunnel::Tunnel;
+use write_timeout::WriteTimeout;
 
 /// How long a client may take to send its headers, and keep an idle connection. Not 10 s to the second: clients that call
 /// every ten seconds would meet the end of their connection each time.
@@ -91,14 +91,14 @@ pub async fn serve_with_tunnel(
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
-    let places = Places::new(caps);
+    let slots = ConnectionSlots::new(caps);
     let mut said = tokio::time::interval(SAID);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
             _ = said.tick() => {
-                let (pushed_out, refused) = places.troubles();
+                let (pushed_out, refused) = slots.troubles();
                 if pushed_out + refused > 0 {
                     tracing::warn!(pushed_out, refused, ?caps, "places for connections ran short in the last minute");
                 }
@@ -107,23 +107,23 @@ pub async fn serve_with_tunnel(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(place) = places.enter(peer.ip()) else { continue };
+                let Some(slot) = slots.acquire(peer.ip()) else { continue };
                 // Small answers to long polls should not wait for more; a failure only costs time.
                 let _ = stream.set_nodelay(true);
                 let served = Served {
                     peer,
                     tls: tls.as_ref().map(|tls| tls.borrow().clone()),
                     router: router.clone(),
-                    place: Arc::new(place),
+                    slot: Arc::new(slot),
                     tunnel: tunnel.map(|tunnel| (tunnel, connections.clone())),
                     stop: stop.clone(),
                 };
-                connections.spawn(served.run(Patient::new(stream)));
+                connections.spawn(served.serve_until_pushed_out(WriteTimeout::new(stream)));
             }
             Err(error) => {
                 // Out of file descriptors, or a client that left at once: the listener itself goes on.
                 tracing::debug!(%error, "a connection can't be accepted");
-                places.make_room();
+                slots.make_room();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -139,7 +139,7 @@ struct Served {
     tls: Option<Arc<ServerConfig>>,
     router: Router,
     /// One, also for the connection within it.
-    place: Arc<Place>,
+    slot: Arc<ConnectionSlot>,
     /// Where a connection within this one may begin, and who waits for its end. None within one.
     tunnel: Option<(Tunnel, TaskTracker)>,
     stop: CancellationToken,
@@ -147,8 +147,8 @@ struct Served {
 
 impl Served {
     /// Until it ends, or its place is needed.
-    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let pushed_out = self.place.pushed_out.clone();
+    async fn serve_until_pushed_out(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let pushed_out = self.slot.pushed_out.clone();
         let _ = pushed_out.run_until_cancelled(self.handshake(stream)).await;
     }
 
@@ -173,9 +173,9 @@ impl Served {
                     return Ok::<_, Infallible>(begun);
                 }
                 request.extensions_mut().insert(Peer(served.peer));
-                served.place.begins();
+                served.slot.begins();
                 let response = answer(served.router, request).await;
-                served.place.answers(response.status().is_success());
+                served.slot.answers(response.status().is_success());
                 Ok(response)
             }
         });

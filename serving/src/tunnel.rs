@@ -40,7 +40,7 @@ pub(crate) fn begin(
     let inner = Served { tunnel: None, ..served.clone() };
     let served: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
         match upgrade.await {
-            Ok(stream) => inner.run(TokioIo::new(stream)).await,
+            Ok(stream) => inner.serve_until_pushed_out(TokioIo::new(stream)).await,
             Err(error) => tracing::debug!(%error, "a tunnel broke before it began"),
         }
     });

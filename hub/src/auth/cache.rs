@@ -30,7 +30,7 @@ const MOST_ACCESS: usize = 4_096;
 
 /// A token's holder.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct TokenHolder {
     pub(super) identity: Identity,
     /// Whether the token was made for the hub's audience.
     pub(super) for_hub: bool,
@@ -47,17 +47,17 @@ pub(super) struct Access {
     pub(super) namespace: String,
 }
 
-struct Fresh<T> {
+struct CachedAnswer<T> {
     answer: T,
     until: Instant,
 }
 
 /// Unbounded, for a bounded cache takes all its memory at once; [`insert`] keeps the bound.
 struct Maps {
-    known: LruCache<Hash, Fresh<Arc<Known>>>,
-    unknown: LruCache<Hash, Fresh<()>>,
-    access: LruCache<Access, Fresh<bool>>,
-    namespaces: LruCache<Access, Fresh<Option<Made>>>,
+    known: LruCache<Hash, CachedAnswer<Arc<TokenHolder>>>,
+    unknown: LruCache<Hash, CachedAnswer<()>>,
+    access: LruCache<Access, CachedAnswer<bool>>,
+    namespaces: LruCache<Access, CachedAnswer<Option<Made>>>,
 }
 
 pub(super) struct Answers {
@@ -83,7 +83,7 @@ impl Answers {
 
     /// What is known of a token: nothing, that it is nobody's, or whose it is.
     #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
-    pub(super) fn token(&self, hash: &Hash, at: Instant) -> Option<Option<Arc<Known>>> {
+    pub(super) fn token(&self, hash: &Hash, at: Instant) -> Option<Option<Arc<TokenHolder>>> {
         let mut maps = self.lock();
         if let Some(fresh) = maps.known.get(hash).filter(|fresh| fresh.until > at) {
             return Some(Some(fresh.answer.clone()));
@@ -96,21 +96,26 @@ impl Answers {
         self.lock().known.contains(hash)
     }
 
-    pub(super) fn keep(&self, hash: Hash, answer: Option<Arc<Known>>, at: Instant) {
+    pub(super) fn keep(&self, hash: Hash, answer: Option<Arc<TokenHolder>>, at: Instant) {
         let mut maps = self.lock();
         if let Some(answer) = answer {
             maps.unknown.pop(&hash);
             let until = at + if answer.is_service { SERVICE_FOR } else { PERSON_FOR };
-            insert(&mut maps.known, hash, Fresh { answer, until }, MOST_KNOWN);
+            insert(&mut maps.known, hash, CachedAnswer { answer, until }, MOST_KNOWN);
         } else {
             maps.known.pop(&hash);
-            insert(&mut maps.unknown, hash, Fresh { answer: (), until: at + UNKNOWN_FOR }, MOST_UNKNOWN);
+            insert(
+                &mut maps.unknown,
+                hash,
+                CachedAnswer { answer: (), until: at + UNKNOWN_FOR },
+                MOST_UNKNOWN,
+            );
         }
     }
 
     /// The earlier answer while the API server is down: of workers and the operator, without whom alerts would stop. A person's is
     /// not held, nor that of a token that does not say when it ends.
-    pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<Known>> {
+    pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<TokenHolder>> {
         let mut maps = self.lock();
         let fresh = maps.known.get_mut(hash).filter(|fresh| says_when_it_ends && fresh.answer.is_service)?;
         fresh.until = fresh.until.max(at + HELD_FOR);
@@ -138,17 +143,22 @@ impl Answers {
 
     pub(super) fn keep_namespace(&self, key: Access, answer: Option<Made>, at: Instant) {
         let until = at + if answer.is_some() { ACCESS_FOR } else { DENIED_FOR };
-        insert(&mut self.lock().namespaces, key, Fresh { answer, until }, MOST_ACCESS);
+        insert(&mut self.lock().namespaces, key, CachedAnswer { answer, until }, MOST_ACCESS);
     }
 
     pub(super) fn keep_access(&self, key: Access, answer: bool, at: Instant) {
         let until = at + if answer { ACCESS_FOR } else { DENIED_FOR };
-        insert(&mut self.lock().access, key, Fresh { answer, until }, MOST_ACCESS);
+        insert(&mut self.lock().access, key, CachedAnswer { answer, until }, MOST_ACCESS);
     }
 }
 
 /// Inserts; over the bound what was not asked for the longest goes.
-fn insert<K: Key + Eq, T>(map: &mut LruCache<K, Fresh<T>>, key: K, fresh: Fresh<T>, most: usize) {
+fn insert<K: Key + Eq, T>(
+    map: &mut LruCache<K, CachedAnswer<T>>,
+    key: K,
+    fresh: CachedAnswer<T>,
+    most: usize,
+) {
     map.put(key, fresh);
     if map.len() > most {
         map.pop_lru();
@@ -169,8 +179,12 @@ mod tests {
     fn a_flood_of_junk_stays_bounded_and_leaves_good_answers_alone() {
         let answers = Answers::default();
         let at = Instant::now();
-        let good =
-            Arc::new(Known { identity: Identity::default(), for_hub: true, granted: None, is_service: true });
+        let good = Arc::new(TokenHolder {
+            identity: Identity::default(),
+            for_hub: true,
+            granted: None,
+            is_service: true,
+        });
         answers.keep(hash(0), Some(good), at);
         for n in 1..80_000 {
             answers.keep(hash(n), None, at + Duration::from_micros(n as u64));
@@ -184,7 +198,7 @@ mod tests {
         let answers = Answers::default();
         let at = Instant::now();
         let known = |is_service| {
-            Arc::new(Known { identity: Identity::default(), for_hub: true, granted: None, is_service })
+            Arc::new(TokenHolder { identity: Identity::default(), for_hub: true, granted: None, is_service })
         };
         answers.keep(hash(1), None, at);
         answers.keep(hash(2), Some(known(false)), at);

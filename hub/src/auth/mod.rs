@@ -7,10 +7,10 @@
 //! gave it out by a policy that asked the same (docs/adr/0026). A token is known by its hash. What can be refused without asking is, and what is asked is bounded.
 //! Never: a claim of a token believed that the API server has not confirmed; its form, expiry and audience serve to refuse.
 
-mod asking;
 mod cache;
 mod kube;
 mod review;
+mod review_limits;
 mod token;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,13 +21,13 @@ use ::http::HeaderMap;
 use jiff::Timestamp;
 use ledger::Made;
 
-use self::asking::Asking;
-use self::cache::{Access, Answers, Known};
+use self::cache::{Access, Answers, TokenHolder};
 pub use self::kube::KubeReviewer;
 pub use self::review::{Identity, ReviewError, Reviewer};
+use self::review_limits::ReviewLimits;
 use self::token::{Claims, Hash};
 use crate::metrics::{KindLabel, Metrics};
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// How long the API server is taken for down after it gave no answer: meanwhile those who are known are not kept waiting.
 const DOWN_FOR: Duration = Duration::from_secs(30);
@@ -105,7 +105,7 @@ pub struct Auth {
     accounts: Accounts,
     reviewer: Arc<dyn Reviewer>,
     answers: Answers,
-    asking: Asking,
+    asking: ReviewLimits,
     metrics: Arc<Metrics>,
     /// Until when the API server is taken for down, from its first failure to its next answer.
     down: Mutex<Option<Instant>>,
@@ -114,7 +114,7 @@ pub struct Auth {
 impl Auth {
     /// Asks `reviewer` what it does not know.
     pub(crate) fn new(accounts: Accounts, reviewer: Arc<dyn Reviewer>, metrics: Arc<Metrics>) -> Self {
-        let asking = Asking::new(Instant::now());
+        let asking = ReviewLimits::new(Instant::now());
         Self { accounts, reviewer, answers: Answers::default(), asking, metrics, down: Mutex::default() }
     }
 
@@ -192,7 +192,7 @@ impl Auth {
     }
 
     /// What a token's form says before anybody is asked about it.
-    fn glance(&self, token: &str, now: Timestamp) -> Result<Option<Claims>, Refusal> {
+    fn check_claims(&self, token: &str, now: Timestamp) -> Result<Option<Claims>, Refusal> {
         let claims = token::claims(token);
         if claims.as_ref().and_then(|claims| claims.exp).is_some_and(|exp| exp <= now.as_second()) {
             return Err(Refusal::unauthorized("the token has expired"));
@@ -233,8 +233,8 @@ impl Auth {
         hash: Hash,
         from: IpAddr,
         now: Timestamp,
-    ) -> Result<Arc<Known>, Refusal> {
-        let claims = self.glance(token, now)?;
+    ) -> Result<Arc<TokenHolder>, Refusal> {
+        let claims = self.check_claims(token, now)?;
         let says_when_it_ends = claims.as_ref().is_some_and(|claims| claims.exp.is_some());
         if let Some(answer) = self.remembered(&hash, says_when_it_ends) {
             return answer.ok_or_else(unknown);
@@ -268,7 +268,7 @@ impl Auth {
 
     /// What is known of a token without asking: that it is nobody's, or whose it is.
     #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
-    fn remembered(&self, hash: &Hash, says_when_it_ends: bool) -> Option<Option<Arc<Known>>> {
+    fn remembered(&self, hash: &Hash, says_when_it_ends: bool) -> Option<Option<Arc<TokenHolder>>> {
         let at = Instant::now();
         let fresh = self.answers.token(hash, at);
         if fresh.is_some() || !self.is_down(at) {
@@ -298,12 +298,12 @@ impl Auth {
 
     /// Asks the API server: as a token for the hub where it says that it is one, else as one of its own; once. A token that says
     /// nothing of itself may be either.
-    async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<Known>, ReviewError> {
+    async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<TokenHolder>, ReviewError> {
         if let Some((claims, (ns, user))) = claims.and_then(|claims| Some((claims, self.granted(claims)?))) {
             let audience = claims.audiences.first().map(String::as_str);
             let confirmed = self.ask(token, audience).await?;
             let is_ours = |identity: &Identity| Some(&identity.username) == self.accounts.people.as_ref();
-            return Ok(confirmed.filter(is_ours).map(|_| Known {
+            return Ok(confirmed.filter(is_ours).map(|_| TokenHolder {
                 identity: Identity { username: user.to_owned(), ..Identity::default() },
                 for_hub: false,
                 granted: Some(ns.to_owned()),
@@ -316,13 +316,18 @@ impl Auth {
         {
             let who = &identity.username;
             let is_service = *who == self.accounts.operator || self.worker_namespace(who).is_some();
-            return Ok(Some(Known { identity, for_hub: true, granted: None, is_service }));
+            return Ok(Some(TokenHolder { identity, for_hub: true, granted: None, is_service }));
         }
         if says_for_hub == Some(true) || !self.accounts.accept_api_server_tokens {
             return Ok(None);
         }
         let identity = self.ask(token, None).await?;
-        Ok(identity.map(|identity| Known { identity, for_hub: false, granted: None, is_service: false }))
+        Ok(identity.map(|identity| TokenHolder {
+            identity,
+            for_hub: false,
+            granted: None,
+            is_service: false,
+        }))
     }
 
     async fn ask(&self, token: &str, audience: Option<&str>) -> Result<Option<Identity>, ReviewError> {

@@ -11,11 +11,11 @@ use http::StatusCode;
 use ledger::Topic;
 use protocol::messages::{ChannelRequest, Feed, FeedQuery, LiveObjects, PutPlans, Revisions};
 
+use crate::app::App;
 use crate::auth::no_namespace;
 use crate::clock;
-use crate::extract::{Asked, LARGE, Sent};
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::extract::{JsonBody, LARGE, QueryParams};
+use crate::refusal::Refusal;
 use crate::wait::{LONGEST, Wait};
 
 /// Namespaces that are asked about at once.
@@ -23,10 +23,10 @@ const ASKED: usize = 8;
 
 pub(super) async fn put_plans(
     State(app): State<App>,
-    sent: Sent<PutPlans, LARGE>,
+    body: JsonBody<PutPlans, LARGE>,
 ) -> Result<StatusCode, Refusal> {
-    namespaces(&app, &sent.value.plans).await?;
-    app.faults.wrote(app.ledger.put_plans(sent.value.plans, clock::now()).await)?;
+    namespaces(&app, &body.value.plans).await?;
+    app.faults.write_result(app.ledger.put_plans(body.value.plans, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -44,7 +44,7 @@ async fn namespaces(app: &App, plans: &[Plan]) -> Result<(), Refusal> {
         // Without an answer nothing new is taken: what is not known here could be another tenant's.
         let made = answer.map_err(|error| no_namespace(&error))?;
         if let Some(made) = made {
-            app.faults.wrote(app.ledger.namespace_is(&ns, made, clock::now()).await)?;
+            app.faults.write_result(app.ledger.namespace_is(&ns, made, clock::now()).await)?;
         }
     }
     Ok(())
@@ -57,22 +57,22 @@ pub(super) async fn revisions(State(app): State<App>) -> Result<Json<Revisions>,
 
 pub(super) async fn put_live(
     State(app): State<App>,
-    sent: Sent<LiveObjects, LARGE>,
+    body: JsonBody<LiveObjects, LARGE>,
 ) -> Result<StatusCode, Refusal> {
-    app.faults.wrote(app.ledger.put_live(sent.value.uids, clock::now()).await)?;
+    app.faults.write_result(app.ledger.put_live(body.value.uids, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn feed(
     State(app): State<App>,
-    Asked(query): Asked<FeedQuery>,
+    QueryParams(query): QueryParams<FeedQuery>,
 ) -> Result<Json<Feed>, Refusal> {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
     let mut changed = app.ledger.watch(&Topic::Statuses);
     loop {
         changed.borrow_and_update();
         app.faults.failing()?;
-        let feed = app.faults.read(app.ledger.feed(query.after).await)?;
+        let feed = app.faults.read_result(app.ledger.feed(query.after).await)?;
         if !feed.objects.is_empty() || !wait.news(&mut changed, None).await {
             app.metrics.feed_version.set(feed.version);
             return Ok(Json(feed));
@@ -82,8 +82,8 @@ pub(super) async fn feed(
 
 pub(super) async fn request(
     State(app): State<App>,
-    sent: Sent<ChannelRequest>,
+    body: JsonBody<ChannelRequest>,
 ) -> Result<StatusCode, Refusal> {
-    app.faults.wrote(app.ledger.request(sent.value, clock::now()).await)?;
+    app.faults.write_result(app.ledger.request(body.value, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -136,18 +136,18 @@ mod tests {
     fn nothing_is_known_before_the_first_answer_and_after_the_ledger_was_elsewhere() {
         let mut survey = Survey::default();
         let topics = || vec!["a".to_owned()];
-        assert_eq!(survey.told().of(&topics()), None);
+        assert_eq!(survey.told().known_until(&topics()), None);
         let ids = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         survey.done(5, topics(), &ids);
-        assert_eq!(survey.told().of(&topics()), None, "it is not open any more");
+        assert_eq!(survey.told().known_until(&topics()), None, "it is not open any more");
         survey.opened(&BTreeMap::from([(
             "a".to_owned(),
             Opened { id: "1".to_owned(), partitions: vec![(0, 0, 0)] },
         )]));
         survey.done(5, topics(), &ids);
-        assert_eq!(survey.told().of(&topics()), Some(5));
-        assert_eq!(survey.told().of(&["a".to_owned(), "b".to_owned()]), None, "not of both");
+        assert_eq!(survey.told().known_until(&topics()), Some(5));
+        assert_eq!(survey.told().known_until(&["a".to_owned(), "b".to_owned()]), None, "not of both");
         survey.forget();
-        assert_eq!(survey.told().of(&topics()), None);
+        assert_eq!(survey.told().known_until(&topics()), None);
     }
 }

@@ -18,14 +18,14 @@ use http_body_util::BodyExt as _;
 use protocol::{HEADER, VERSION, paths};
 use serving::Peer;
 
+use crate::app::App;
 use crate::auth::{Caller, Denied, Need};
 use crate::clock;
-use crate::limits::{Share, Turn};
+use crate::limits::{RequestPermit, Share};
 use crate::memory::Patience;
 use crate::metrics::{RequestLabels, ResultLabel};
-use crate::problem::Refusal;
 use crate::reading::Reader;
-use crate::state::App;
+use crate::refusal::Refusal;
 
 /// Answers from this length on take memory of their own share, bytes.
 const LONG_ANSWER: usize = 64 * 1024;
@@ -34,7 +34,7 @@ const PIECE: usize = 16 * 1024;
 
 /// Whom a group of routes is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum RouteGroup {
     Operator,
     Workers,
     Readers,
@@ -42,17 +42,17 @@ pub(crate) enum Door {
 
 /// Lets a request through to its handler, or refuses it.
 pub(crate) async fn admit(
-    State((app, door)): State<(App, Door)>,
+    State((app, group)): State<(App, RouteGroup)>,
     params: RawPathParams,
     mut request: Request,
     next: Next,
 ) -> Response {
     let ns = || params.iter().find(|(name, _)| *name == "ns").map(|(_, value)| value.to_owned());
-    let need = match (door, ns()) {
-        (Door::Operator, _) => Need::Operator,
-        (Door::Workers, Some(ns)) => Need::Worker(ns),
-        (Door::Readers, Some(ns)) => Need::Reader(ns),
-        (Door::Workers | Door::Readers, None) => return Refusal::internal().into_response(),
+    let need = match (group, ns()) {
+        (RouteGroup::Operator, _) => Need::Operator,
+        (RouteGroup::Workers, Some(ns)) => Need::Worker(ns),
+        (RouteGroup::Readers, Some(ns)) => Need::Reader(ns),
+        (RouteGroup::Workers | RouteGroup::Readers, None) => return Refusal::internal().into_response(),
     };
     let peer = request.extensions().get::<Peer>().copied();
     let from = peer.map(|Peer(address)| address.ip());
@@ -66,15 +66,15 @@ pub(crate) async fn admit(
             return denied.refusal.into_response();
         }
     };
-    if let Err(refusal) = check_version(&request, door) {
+    if let Err(refusal) = check_version(&request, group) {
         return refusal.into_response();
     }
-    if let (Door::Readers, Some(ns)) = (door, ns())
+    if let (RouteGroup::Readers, Some(ns)) = (group, ns())
         && let Err(refusal) = app.reads_in(request.headers(), &ns).await
     {
         return refusal.into_response();
     }
-    let (share, turn) = match enter(&app, door, need, &caller, &mut request) {
+    let (share, turn) = match acquire_share(&app, group, need, &caller, &mut request) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.into_response(),
     };
@@ -92,23 +92,23 @@ impl App {
     /// Makes sure that what is read was recorded for the namespace that there is now, not for one of that name before.
     async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<(), Refusal> {
         let Some(made) = self.auth.reads_in(headers, ns).await? else { return Ok(()) };
-        self.faults.wrote(self.ledger.namespace_is(ns, made, clock::now()).await)
+        self.faults.write_result(self.ledger.namespace_is(ns, made, clock::now()).await)
     }
 }
 
 /// The caller's share and a place in it.
-fn enter(
+fn acquire_share(
     app: &App,
-    door: Door,
+    group: RouteGroup,
     need: Need,
     caller: &Caller,
     request: &mut Request,
-) -> Result<(Arc<Share>, Turn), Refusal> {
+) -> Result<(Arc<Share>, RequestPermit), Refusal> {
     let (share, turn) = match (need, caller) {
         (Need::Operator, _) => (app.limits.operator(), None),
         (Need::Worker(ns) | Need::Reader(ns), Caller::Worker) => {
             // Anyone who may make service accounts in a namespace can be its worker.
-            if door == Door::Workers && request.method() != Method::GET && !app.ledger.has_plans(&ns) {
+            if group == RouteGroup::Workers && request.method() != Method::GET && !app.ledger.has_plans(&ns) {
                 return Err(Refusal::no_plans(&ns));
             }
             let person = "a worker".into();
@@ -116,19 +116,19 @@ fn enter(
             (app.limits.namespace(&ns), None)
         }
         (Need::Reader(ns), Caller::Person(person)) => {
-            let turn = app.limits.reader(person, &ns)?;
+            let turn = app.limits.reader_permit(person, &ns)?;
             let reader = Reader { person: person.clone(), namespace: ns.as_str().into() };
             request.extensions_mut().insert(reader);
             (app.limits.people(&ns), Some(turn))
         }
         _ => return Err(Refusal::internal()),
     };
-    let turn = turn.map_or_else(|| share.enter(), Ok)?;
+    let turn = turn.map_or_else(|| share.request_permit(), Ok)?;
     Ok((share, turn))
 }
 
 /// The answer, which holds its place, and its memory if it is long, until the caller has it.
-async fn deliver(mut response: Response, share: &Share, turn: Turn) -> Response {
+async fn deliver(mut response: Response, share: &Share, turn: RequestPermit) -> Response {
     let hint = response.body().size_hint();
     if let Some(length) = hint.exact().filter(|length| *length > 0) {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
@@ -167,9 +167,9 @@ fn pieces<T: Send + 'static>(body: Body, held: T) -> Body {
 }
 
 /// Operator and workers say their version with every request; people may.
-fn check_version(request: &Request, door: Door) -> Result<(), Refusal> {
+fn check_version(request: &Request, group: RouteGroup) -> Result<(), Refusal> {
     let header = request.headers().get(HEADER);
-    if header.is_none() && door == Door::Readers {
+    if header.is_none() && group == RouteGroup::Readers {
         return Ok(());
     }
     let text = header.map(|value| value.to_str().unwrap_or("unreadable"));

@@ -20,7 +20,7 @@ const MOST: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
 const A_SECOND: usize = 16 * 1024;
 
 /// See the module.
-pub(crate) struct Patient<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
     /// How much longer the reader may keep us waiting.
     left: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct Patient<S> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S> Patient<S> {
+impl<S> WriteTimeout<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, left: AT_FIRST, since: None, timer: Box::pin(sleep(AT_FIRST)) }
     }
@@ -52,7 +52,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(written, context)
@@ -100,7 +100,7 @@ mod tests {
     async fn a_reader_that_never_reads_is_given_up_and_one_that_reads_a_byte_now_and_then_too() {
         for pause in [Duration::from_hours(1), Duration::from_millis(100)] {
             let (near, mut far) = duplex(1_024);
-            let mut near = Patient::new(near);
+            let mut near = WriteTimeout::new(near);
             let drip = tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(pause).await;
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_that_keeps_on_has_all_of_a_long_answer() {
         let (near, mut far) = duplex(1_024);
-        let mut near = Patient::new(near);
+        let mut near = WriteTimeout::new(near);
         let reader = tokio::spawn(async move {
             let (mut all, mut part) = (0, vec![0; 4_096]);
             loop {

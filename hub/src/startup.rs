@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::app::{App, Shared};
 use crate::attempts::Attempts;
 use crate::auth::{Accounts, Auth, Reviewer};
 use crate::chance::Chance;
@@ -27,7 +28,6 @@ use crate::render::Texts;
 use crate::reports::Reports;
 use crate::routes;
 use crate::sessions::Sessions;
-use crate::state::{App, Shared};
 use crate::tls;
 
 /// The database's file, in the data folder.
@@ -68,7 +68,7 @@ impl Hub {
     /// not taken for a hang.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
         let Start { config, reviewer, new_ledger, chance } = start;
-        let metrics = Arc::new(Metrics::of(config.metrics_namespaces));
+        let metrics = Arc::new(Metrics::with_namespaces(config.metrics_namespaces));
         let health = Arc::new(Health::default());
         let probes = Probes::start(config.metrics_listen, health::router(health.clone(), metrics.clone()))?;
         let metrics_addr = probes.address();
@@ -78,15 +78,17 @@ impl Hub {
         let api = listener.local_addr()?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let tls = match config.tls_cert_file.clone().zip(config.tls_key_file.clone()) {
-            Some((certificate, key)) => Some(tls::keep(certificate, key, stop.clone(), &tasks).await?),
+            Some((certificate, key)) => {
+                Some(tls::load_and_watch(certificate, key, stop.clone(), &tasks).await?)
+            }
             None => None,
         };
         let texts = Arc::new(Texts::new(metrics.clone()));
-        let ledger = open(&config, new_ledger, texts.clone()).await?;
+        let ledger = open_ledger(&config, new_ledger, texts.clone()).await?;
         health.watch(ledger.steps(), Instant::now());
         tracing::info!(ledger = %ledger.id(), %api, tls = tls.is_some(), metrics = %metrics_addr, "the hub is ready");
 
-        let caps = Caps::of(config.max_connections, config.max_connections_per_peer);
+        let caps = Caps::new(config.max_connections, config.max_connections_per_peer);
         let accounts = Accounts {
             audience: config.audience,
             operator: config.operator_account,
@@ -147,7 +149,7 @@ impl Hub {
 }
 
 /// Opens the ledger; waits a while for another hub that still has it, as in a roll-out.
-async fn open(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
+async fn open_ledger(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
     let folder = &config.data_dir;
     tokio::fs::create_dir_all(folder)
         .await

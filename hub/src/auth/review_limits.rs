@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::limits::Bucket;
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// Questions under way: of tokens confirmed before, of strangers' tokens, of access.
 const KNOWN_AT_ONCE: usize = 16;
 const STRANGERS_AT_ONCE: usize = 8;
 const ACCESS_AT_ONCE: usize = 8;
 /// How long a question waits for its turn. The API server has 3 s for each.
-const TURN: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Strangers' tokens that are asked about: at once, and a second; in all, and of one address. One that turns out to be
 /// somebody's does not count.
 const STRANGERS: (u64, u64) = (100, 50);
@@ -31,7 +31,7 @@ const OF_PERSON: (u64, u64) = (20, 5);
 const REMEMBERED: usize = 4_096;
 
 /// See the module.
-pub(super) struct Asking {
+pub(super) struct ReviewLimits {
     known: Semaphore,
     strangers: Semaphore,
     access: Semaphore,
@@ -44,7 +44,7 @@ struct Tokens {
     addresses: HashMap<IpAddr, Bucket>,
 }
 
-impl Asking {
+impl ReviewLimits {
     pub(super) fn new(at: Instant) -> Self {
         let tokens = Tokens { all: Bucket::holding(STRANGERS.0, STRANGERS.1, at), addresses: HashMap::new() };
         Self {
@@ -58,13 +58,13 @@ impl Asking {
 
     /// A turn for a token that was confirmed before.
     pub(super) async fn known(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        turn(&self.known).await
+        acquire_turn(&self.known).await
     }
 
     /// A turn for a token that nobody knows. Counts against its address until [`Self::confirmed`], from when its turn has come:
     /// so a hub that starts anew and knows nobody yet turns no good token away.
     pub(super) async fn stranger(&self, from: IpAddr) -> Result<SemaphorePermit<'_>, Refusal> {
-        let turn = turn(&self.strangers).await?;
+        let turn = acquire_turn(&self.strangers).await?;
         if !self.lock().spend(from, Instant::now()) {
             return Err(Refusal::over_quota(
                 format!(
@@ -102,7 +102,7 @@ impl Asking {
             let why = format!("you ask about too many namespaces: at most {most} others a second");
             return Err(Refusal::over_quota(why, Duration::from_secs(1)));
         }
-        turn(&self.access).await
+        acquire_turn(&self.access).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
@@ -124,8 +124,8 @@ impl Tokens {
     }
 }
 
-async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    match tokio::time::timeout(TURN, semaphore.acquire()).await {
+async fn acquire_turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    match tokio::time::timeout(MAX_WAIT, semaphore.acquire()).await {
         Ok(Ok(turn)) => Ok(turn),
         _ => Err(Refusal::unavailable("the Kubernetes API server is slow to say who callers are")),
     }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_flood_of_junk_from_a_few_addresses_leaves_turns_to_others() {
         let at = Instant::now();
-        let asking = Asking::new(at);
+        let asking = ReviewLimits::new(at);
         let mut asked = 0;
         for second in 0..60 {
             let at = at + Duration::from_secs(second);
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn addresses_are_remembered_up_to_a_bound() {
         let at = Instant::now();
-        let asking = Asking::new(at);
+        let asking = ReviewLimits::new(at);
         for n in 0..100_000 {
             asking.lock().spend(address(n), at + Duration::from_millis(n.into()));
         }
@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_person_can_not_make_the_api_server_answer_without_end() {
-        let asking = Asking::new(Instant::now());
+        let asking = ReviewLimits::new(Instant::now());
         let mut allowed = 0;
         for _ in 0..1_000 {
             allowed += usize::from(asking.access("ann").await.is_ok());
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_who_turns_out_to_be_somebody_does_not_count() {
-        let asking = Asking::new(Instant::now());
+        let asking = ReviewLimits::new(Instant::now());
         for _ in 0..200 {
             assert!(asking.stranger(address(1)).await.is_ok());
             asking.confirmed(address(1));
