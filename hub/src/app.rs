@@ -22,7 +22,7 @@ use crate::sessions::Sessions;
 #[derive(Clone)]
 pub(crate) struct App(Arc<Shared>);
 
-/// See [`App`].
+/// The contents of [`App`].
 pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) auth: Auth,
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) denials: Denials,
     pub(crate) chance: Chance,
-    /// Cancelled at shutdown: long polls end at once.
+    /// Cancelled at shutdown, which ends long polls at once.
     pub(crate) stop: CancellationToken,
 }
 

@@ -1,7 +1,8 @@
 //! What one namespace, one person, and all together may use of the hub: requests under way, memory, bytes a second.
 //!
-//! Who is over a share waits or is refused alone. Workers, people and the operator have doors of their own: what one kind
-//! uses is not missing to another. Never: a limit kept for a name that has not been confirmed as its caller's.
+//! A caller over its share waits or is refused; others are not affected. Workers, people and the operator have
+//! separate shares, so that none of them takes from another. A share is made only for a name that was confirmed as
+//! its caller's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,20 +22,20 @@ const NAMESPACE_REQUESTS: usize = 512;
 const READER_REQUESTS: SlotBounds = SlotBounds { all: 64, namespace: 16, person: 8 };
 /// Requests of the operator under way.
 const OPERATOR_REQUESTS: usize = 32;
-/// Bodies as they arrive: in all, and of one namespace.
+/// Memory for bodies while they arrive: in all, and of one namespace.
 const ARRIVING: (usize, usize) = (48 * MIB, 16 * MIB);
-/// Bodies as they are in memory once they are read: in all, and of one namespace.
+/// Memory for parsed bodies: in all, and of one namespace.
 const READ: (usize, usize) = (144 * MIB, 64 * MIB);
-/// Answers on their way: in all, and of one namespace.
+/// Memory for answers on their way: in all, and of one namespace.
 const ANSWERS: (usize, usize) = (64 * MIB, 24 * MIB);
-/// The same three of the operator alone.
+/// The operator's own memory for arriving bodies, parsed bodies and answers.
 const OPERATOR: (usize, usize, usize) = (16 * MIB, MAX_BODY_MEMORY + 16 * MIB, 64 * MIB);
-/// How long a request waits for memory, over all that it needs.
+/// How long a request waits for memory, all its waits together.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// Above so many namespaces, those without requests are forgotten.
+/// With more namespaces than this, those without requests are forgotten.
 const REMEMBERED: usize = 4_096;
 
-/// The shares of all.
+/// The shares of all callers.
 pub(crate) struct Limits {
     workers: Shares,
     people: Shares,
@@ -42,7 +43,7 @@ pub(crate) struct Limits {
     operator: Arc<Share>,
 }
 
-/// The shares of one door, by namespace.
+/// The shares of one group of callers, by namespace.
 struct Shares {
     by_namespace: Mutex<HashMap<String, Arc<Share>>>,
     pools: MemoryPools,
@@ -50,7 +51,7 @@ struct Shares {
     bytes_per_second: Option<u64>,
 }
 
-/// What there is for one door.
+/// The memory for one group of callers.
 #[derive(Clone)]
 struct MemoryPools {
     arriving: Arc<MemoryPool>,
@@ -58,10 +59,10 @@ struct MemoryPools {
     answers: Arc<MemoryPool>,
 }
 
-/// One share: a namespace's workers', its readers' or the operator's.
+/// The share of a namespace's workers, of its readers, or of the operator.
 pub(crate) struct Share {
     requests: Arc<Semaphore>,
-    /// One large body at a time: two that have each a part of what they need would wait for each other.
+    /// One large body at a time: two that each hold a part of what they need would wait for each other.
     large: Arc<Semaphore>,
     bytes: Option<Mutex<Bucket>>,
     pub(crate) arriving: MemoryShare,
@@ -69,7 +70,7 @@ pub(crate) struct Share {
     pub(crate) answers: MemoryShare,
 }
 
-/// Held while a request is under way, its answer's way to the caller included.
+/// Held while a request is under way, until its answer has reached the caller.
 pub(crate) enum RequestPermit {
     /// Of a worker or the operator.
     Request(#[allow(dead_code, reason = "dropped, not read")] OwnedSemaphorePermit),
@@ -102,7 +103,7 @@ impl Limits {
         }
     }
 
-    /// The share of a namespace whose worker is calling.
+    /// The share of a namespace's workers.
     pub(crate) fn namespace(&self, name: &str) -> Arc<Share> {
         self.workers.for_namespace(name)
     }
@@ -116,7 +117,7 @@ impl Limits {
         self.operator.clone()
     }
 
-    /// A place for one more request of a person.
+    /// A permit for one more request of a person.
     pub(crate) fn reader_permit(&self, person: &str, namespace: &str) -> Result<RequestPermit, Refusal> {
         self.readers.enter(person, namespace).map(RequestPermit::Reader).map_err(|full| {
             Refusal::over_quota(format!("too many requests are under way: {full}"), Duration::from_secs(1))
@@ -152,7 +153,7 @@ impl Share {
         }
     }
 
-    /// A place for one more request.
+    /// A permit for one more request of this share.
     pub(crate) fn request_permit(&self) -> Result<RequestPermit, Refusal> {
         let turn = self.requests.clone().try_acquire_owned();
         turn.map(RequestPermit::Request).map_err(|_| {
@@ -162,12 +163,12 @@ impl Share {
         })
     }
 
-    /// The turn of a large body; `None` when the patience ran out.
+    /// Waits until this body is the share's only large one; `None` when the patience ran out.
     pub(crate) async fn large(&self, patience: &mut Patience) -> Option<OwnedSemaphorePermit> {
         patience.wait(self.large.clone().acquire_owned()).await?.ok()
     }
 
-    /// Whether a body may be taken now; refused while earlier ones have not been paid off.
+    /// Whether a body may be taken now. Refuses while the debt of earlier bodies is not paid.
     pub(crate) fn may_send(&self, at: Instant) -> Result<(), Refusal> {
         let Some(bytes) = &self.bytes else { return Ok(()) };
         let wait = bytes.lock().unwrap_or_else(PoisonError::into_inner).wait(at);
@@ -177,7 +178,7 @@ impl Share {
         Err(Refusal::over_quota("this namespace sends more bytes a second than its quota allows", wait))
     }
 
-    /// Counts bytes that came.
+    /// Counts bytes that arrived.
     pub(crate) fn sent(&self, bytes: usize, at: Instant) {
         if let Some(bucket) = &self.bytes {
             bucket.lock().unwrap_or_else(PoisonError::into_inner).spend(bytes, at);
@@ -185,8 +186,8 @@ impl Share {
     }
 }
 
-/// A token bucket that may fall into debt: a body is counted as it comes, whatever its length, and the next one
-/// waits until the debt is paid. So a body longer than a second's worth passes, once.
+/// A token bucket that may fall into debt. A body is counted as it arrives, whatever its length, and the next one
+/// waits until the debt is paid. So one body longer than a second's worth passes.
 pub(crate) struct Bucket {
     rate: f64,
     most: f64,
@@ -195,12 +196,12 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Holds a second's worth.
+    /// A full bucket that holds a second's worth.
     pub(crate) fn new(per_second: u64, at: Instant) -> Self {
         Self::holding(per_second, per_second, at)
     }
 
-    /// Holds `most`, and is full.
+    /// A full bucket that holds `most`.
     pub(crate) fn holding(most: u64, per_second: u64, at: Instant) -> Self {
         let (rate, most) = (per_second.max(1) as f64, most.max(1) as f64);
         Self { rate, most, level: most, filled: at }
@@ -212,7 +213,7 @@ impl Bucket {
         self.filled = self.filled.max(at);
     }
 
-    /// What part of it is full, 0 or less where it is in debt.
+    /// The level as a fraction of a full bucket; 0 or less in debt.
     pub(crate) fn part(&mut self, at: Instant) -> f64 {
         self.fill(at);
         self.level / self.most

@@ -1,4 +1,4 @@
-//! The process: settings, logs, the API server's client, and signals. All else is in the library.
+//! The hub's process: settings, logs, the client of the API server, and signals. Everything else is in the library.
 
 use std::process::ExitCode;
 use std::sync::Arc;

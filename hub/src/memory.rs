@@ -1,10 +1,10 @@
-//! Memory that requests may hold: counted before it is taken, by whom it is taken for.
+//! Memory that requests may hold, reserved before it is allocated and charged to its namespace.
 //!
-//! Fair by one rule: nobody may hold more than there is left for all. So whoever takes all they can leaves half of what they
-//! found; the next one finds room, and who asks for little finds it whatever a few others do. As they give back and take
-//! again, their parts become the same.
+//! One rule keeps it fair: nobody may hold more than is free for all. So whoever takes all they can leaves half of
+//! what they found. The next one finds room, and a small request finds it whatever a few others do. As they give
+//! back and take again, their shares become equal.
 //!
-//! Never: memory given for what may still come. A body's is taken as it arrives.
+//! A body's memory is reserved as the body arrives, not for what is only announced.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Memory for one purpose, of all.
+/// The memory for one purpose, shared by all.
 pub(crate) struct MemoryPool {
     all: usize,
     most: usize,
@@ -21,24 +21,24 @@ pub(crate) struct MemoryPool {
     freed: Notify,
 }
 
-/// What one namespace holds of a pool. Changed only under the pool's lock.
+/// Bytes that one namespace holds of a pool. Changed only under the pool's lock.
 #[derive(Default)]
 struct Account(AtomicUsize);
 
-/// One namespace's way to a pool. Cheap to clone.
+/// One namespace's share of a pool. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct MemoryShare {
     pool: Arc<MemoryPool>,
     account: Arc<Account>,
 }
 
-/// Memory that is held, and given back when this is dropped.
+/// Reserved memory, given back when this is dropped.
 pub(crate) struct ReservedMemory {
     share: MemoryShare,
     bytes: usize,
 }
 
-/// How long a request may still wait, over all that it waits for.
+/// How long a request may still wait, all its waits together.
 pub(crate) struct Patience(Duration);
 
 impl Patience {
@@ -46,7 +46,7 @@ impl Patience {
         Self(longest)
     }
 
-    /// `None` when it ran out.
+    /// Waits for `what`; `None` when the patience ran out.
     pub(crate) async fn wait<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let begun = Instant::now();
         let done = tokio::time::timeout(self.0, what).await.ok();
@@ -56,12 +56,12 @@ impl Patience {
 }
 
 impl MemoryPool {
-    /// Of so many bytes, of which each may hold `most`.
+    /// A pool of `all` bytes, of which each namespace may hold `most`.
     pub(crate) fn new(all: usize, most: usize) -> Arc<Self> {
         Arc::new(Self { all, most, used: Mutex::new(0), freed: Notify::new() })
     }
 
-    /// An account of nothing.
+    /// A share that holds nothing yet.
     pub(crate) fn share(self: &Arc<Self>) -> MemoryShare {
         MemoryShare { pool: self.clone(), account: Arc::default() }
     }
@@ -90,12 +90,12 @@ impl MemoryPool {
 }
 
 impl MemoryShare {
-    /// Nothing yet.
+    /// A reservation of nothing, to grow later.
     pub(crate) fn empty(&self) -> ReservedMemory {
         ReservedMemory { share: self.clone(), bytes: 0 }
     }
 
-    /// Takes so many bytes, as soon as they are there for it; `None` when the patience ran out.
+    /// Reserves so many bytes as soon as they are free; `None` when the patience ran out.
     pub(crate) async fn take(&self, bytes: usize, patience: &mut Patience) -> Option<ReservedMemory> {
         let mut held = self.empty();
         held.grow(bytes, patience).await.then_some(held)
@@ -103,7 +103,7 @@ impl MemoryShare {
 }
 
 impl ReservedMemory {
-    /// Takes what is missing to so many bytes; false when the patience ran out.
+    /// Grows the reservation to so many bytes; false when the patience ran out.
     pub(crate) async fn grow(&mut self, bytes: usize, patience: &mut Patience) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
@@ -114,7 +114,7 @@ impl ReservedMemory {
             loop {
                 let freed = pool.freed.notified();
                 tokio::pin!(freed);
-                // From here on, what is given back is heard of.
+                // Registers before looking, so that no notification is missed.
                 freed.as_mut().enable();
                 if pool.take(account, more) {
                     return;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_goes_on_when_memory_is_given_back_and_gives_up_when_it_is_not() {
+    async fn a_waiting_request_goes_on_when_memory_is_given_back_and_gives_up_when_it_is_not() {
         let pool = MemoryPool::new(100, 50);
         let (one, two) = (pool.share(), pool.share());
         let first = one.take(50, &mut none()).await.expect("free");

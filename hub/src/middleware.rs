@@ -1,9 +1,10 @@
-//! What every request passes: its caller is known and allowed, its version fits, it has a place in its share; and every
-//! answer carries the protocol's version and is counted.
+//! Every request passes here: it checks that the caller is known and allowed, that the versions fit, and that the
+//! caller's share has room. Every answer gets the protocol's version and is counted.
 //!
-//! Invariants: a place is held until the answer is with the caller, and a long answer's memory with it; what a worker sent is
-//! worked on to its end, whether its caller waits or not, and counts until then: nobody gets more done by going away.
-//! Never: a handler reached before its caller was checked. Routes are added to a group, and the group has the gate.
+//! Invariants: a request holds its permit until the caller has the answer; a long answer also holds its memory that
+//! long. Work that a worker sent runs to its end, and counts against its share until then, even if the caller goes
+//! away: nobody gets more done by hanging up. No handler runs before its caller was checked: routes are added to a
+//! group, and the group has this middleware.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +28,12 @@ use crate::metrics::{RequestLabels, ResultLabel};
 use crate::reading::Reader;
 use crate::refusal::Refusal;
 
-/// Answers from this length on take memory of their own share, bytes.
+/// An answer of at least this many bytes reserves memory of its caller's share.
 const LONG_ANSWER: usize = 64 * 1024;
-/// A long answer is handed to the connection in pieces of so many bytes, the next one when there is room for it.
+/// A long answer goes to the connection in pieces of this many bytes, each when the connection has room for it.
 const PIECE: usize = 16 * 1024;
 
-/// Whom a group of routes is for.
+/// Whom a group of routes serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteGroup {
     Operator,
@@ -40,7 +41,7 @@ pub(crate) enum RouteGroup {
     Readers,
 }
 
-/// Lets a request through to its handler, or refuses it.
+/// Passes a request to its handler, or refuses it.
 pub(crate) async fn admit(
     State((app, group)): State<(App, RouteGroup)>,
     params: RawPathParams,
@@ -89,14 +90,15 @@ pub(crate) async fn admit(
 }
 
 impl App {
-    /// Makes sure that what is read was recorded for the namespace that there is now, not for one of that name before.
+    /// Makes sure that a reader sees only what was recorded for the present namespace, not for an earlier one of
+    /// the same name.
     async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<(), Refusal> {
         let Some(made) = self.auth.reads_in(headers, ns).await? else { return Ok(()) };
         self.faults.write_result(self.ledger.namespace_is(ns, made, clock::now()).await)
     }
 }
 
-/// The caller's share and a place in it.
+/// The caller's share, and a permit for one request of it.
 fn acquire_share(
     app: &App,
     group: RouteGroup,
@@ -107,7 +109,7 @@ fn acquire_share(
     let (share, turn) = match (need, caller) {
         (Need::Operator, _) => (app.limits.operator(), None),
         (Need::Worker(ns) | Need::Reader(ns), Caller::Worker) => {
-            // Anyone who may make service accounts in a namespace can be its worker.
+            // Anyone who may make service accounts in a namespace can act as its worker.
             if group == RouteGroup::Workers && request.method() != Method::GET && !app.ledger.has_plans(&ns) {
                 return Err(Refusal::no_plans(&ns));
             }
@@ -127,7 +129,7 @@ fn acquire_share(
     Ok((share, turn))
 }
 
-/// The answer, which holds its place, and its memory if it is long, until the caller has it.
+/// Makes the answer hold its permit, and its memory if it is long, until the caller has it.
 async fn deliver(mut response: Response, share: &Share, turn: RequestPermit) -> Response {
     let hint = response.body().size_hint();
     if let Some(length) = hint.exact().filter(|length| *length > 0) {
@@ -137,7 +139,7 @@ async fn deliver(mut response: Response, share: &Share, turn: RequestPermit) -> 
     let memory = if length < LONG_ANSWER {
         None
     } else {
-        // It is in memory already, so it doesn't wait: those that did would be what fills it.
+        // The answer is in memory already. It must not wait for room: waiting answers would be what fills the memory.
         let memory = share.answers.take(length, &mut Patience::new(Duration::ZERO)).await;
         if memory.is_none() {
             return Refusal::read_failed(
@@ -151,8 +153,9 @@ async fn deliver(mut response: Response, share: &Share, turn: RequestPermit) -> 
     response.map(|body| pieces(body, held))
 }
 
-/// A body in pieces that are copies, and what is held until the last one is handed out. A connection queues what it is
-/// handed, and drops a body that has ended: an answer handed over whole would be in memory uncounted while nobody reads it.
+/// Turns a body into a stream of copied pieces, and keeps `held` until the last one is handed out. A connection
+/// queues what it gets, and drops a body that has ended: an answer handed over whole would stay in memory uncounted
+/// while nobody reads it.
 fn pieces<T: Send + 'static>(body: Body, held: T) -> Body {
     let begun = (body, Bytes::new(), held);
     Body::from_stream(futures::stream::try_unfold(begun, async |(mut body, mut rest, held)| {
@@ -166,7 +169,7 @@ fn pieces<T: Send + 'static>(body: Body, held: T) -> Body {
     }))
 }
 
-/// Operator and workers say their version with every request; people may.
+/// Checks the protocol's version. Operator and workers send it with every request; people may leave it out.
 fn check_version(request: &Request, group: RouteGroup) -> Result<(), Refusal> {
     let header = request.headers().get(HEADER);
     if header.is_none() && group == RouteGroup::Readers {
@@ -176,7 +179,7 @@ fn check_version(request: &Request, group: RouteGroup) -> Result<(), Refusal> {
     VERSION.check(text).map_err(|error| Refusal::version(error.to_string()))
 }
 
-/// Counts the answer and says our version.
+/// Counts the answer and adds our version to it.
 pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = match request.method().as_str() {
         "GET" => "GET",

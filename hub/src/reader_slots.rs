@@ -1,7 +1,8 @@
-//! ReaderSlots for people's requests: bounded in all, by namespace and by person, so that neither one account nor many accounts of
-//! one namespace use up those of others.
+//! Slots for people's requests, bounded in all, by namespace and by person. So neither one account nor many
+//! accounts of one namespace use up the slots of others.
 //!
-//! As with memory, no namespace has more slots than are left for all: whatever a few take, there is one for a newcomer.
+//! As with memory (`memory.rs`), no namespace holds more slots than are free for all: whatever a few namespaces
+//! take, a newcomer finds one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How many slots there are.
+/// How many slots there are: in all, for a namespace, for a person.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SlotBounds {
     pub(crate) all: usize,
@@ -25,21 +26,21 @@ struct Taken {
     persons: HashMap<String, usize>,
 }
 
-/// See the module. Remembers only who has a slot.
+/// The slots of one purpose. Remembers only who holds one.
 pub(crate) struct ReaderSlots {
     bounds: SlotBounds,
     taken: Mutex<Taken>,
     left: Notify,
 }
 
-/// A slot, until it is dropped.
+/// One slot, held until it is dropped.
 pub(crate) struct ReaderSlot {
     slots: Arc<ReaderSlots>,
     person: String,
     namespace: String,
 }
 
-/// Which bound is reached, in words.
+/// Which bound is reached; displayed in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     All(usize),
@@ -62,7 +63,7 @@ impl ReaderSlots {
         Arc::new(Self { bounds, taken: Mutex::default(), left: Notify::new() })
     }
 
-    /// A slot now.
+    /// Takes a slot at once, or says which bound is reached.
     pub(crate) fn enter(self: &Arc<Self>, person: &str, namespace: &str) -> Result<ReaderSlot, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |map: &HashMap<String, usize>, name: &str| map.get(name).copied().unwrap_or(0);
@@ -82,7 +83,7 @@ impl ReaderSlots {
         Ok(ReaderSlot { slots: self.clone(), person: person.to_owned(), namespace: namespace.to_owned() })
     }
 
-    /// A slot, as soon as there is one within the patience.
+    /// Takes a slot as soon as one is free, or says which bound was reached when `patience` ran out.
     pub(crate) async fn wait(
         self: &Arc<Self>,
         person: &str,

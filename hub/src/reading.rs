@@ -1,8 +1,9 @@
-//! What people ask of the ledger: a few at a time, in turns between namespaces and persons, each within its time.
+//! People's reads of the ledger: a few at a time, shared fairly among namespaces and persons, each with a time
+//! limit.
 //!
-//! The ledger has connections beyond those that people may use at once, so the operator's and the workers' reads never wait
-//! behind them. A read goes on where its caller gave up, and keeps its place until it has ended: nobody gets more of the
-//! ledger by not waiting. Never: a read that says of the hub as a whole that it fails.
+//! The ledger has more read connections than people may use at once, so reads of the operator and of workers never
+//! wait behind people. A read goes on after its caller gave up, and keeps its slot until it has ended: nobody gets
+//! more of the ledger by not waiting. A failed read never marks the whole hub as failing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +14,23 @@ use crate::faults::Faults;
 use crate::reader_slots::{ReaderSlots, SlotBounds};
 use crate::refusal::Refusal;
 
-/// Reads of people at once: in all, of one namespace, of one person.
+/// Reads of people at the same time: in all, of one namespace, of one person.
 const AT_ONCE: SlotBounds = SlotBounds { all: 4, namespace: 2, person: 2 };
-/// The ledger's connections for reading: those, and two for operator and workers.
+/// The ledger's read connections: those for people, and two for operator and workers.
 pub(crate) const CONNECTIONS: u32 = AT_ONCE.all as u32 + 2;
-/// How long a read may wait for its turn, and how long it may take.
+/// How long a read may wait for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+/// How long a read may take.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Who reads, and where.
+/// Who reads, and in which namespace.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) person: Arc<str>,
     pub(crate) namespace: Arc<str>,
 }
 
-/// Turns of people's reads.
+/// Runs people's reads in turn.
 pub(crate) struct Reads(Arc<ReaderSlots>);
 
 impl Reads {
@@ -36,7 +38,8 @@ impl Reads {
         Self(ReaderSlots::new(AT_ONCE))
     }
 
-    /// Reads for somebody when it is their turn.
+    /// Runs a read when the reader has a slot. Refuses if none is free within `MAX_WAIT`, or if the read takes
+    /// longer than `LONGEST`.
     pub(crate) async fn run_read<T: Send + 'static>(
         &self,
         faults: &Faults,
@@ -75,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_read_without_end_is_its_readers_keeps_its_place_and_lets_others_read() {
+    async fn an_endless_read_keeps_its_slot_and_fails_for_its_reader_alone() {
         let (reads, faults) = (Arc::new(Reads::new()), Arc::new(Faults::new(Arc::new(Metrics::new()))));
         let endless = |person: &str| {
             let (reads, faults, reader) = (reads.clone(), faults.clone(), reader(person, "a"));
@@ -86,7 +89,7 @@ mod tests {
             assert_eq!(told.reason, "ReadFailed");
             assert!(told.message.contains("10 s"), "{}", told.message);
         }
-        // Both go on behind their callers: a third of the namespace has no turn, and one of another has.
+        // Both reads go on after their callers left: a third reader of the namespace gets no slot, a reader of another namespace does.
         let told = endless("bob").await.expect("ended").expect_err("no turn");
         assert!(told.message.contains("2 of one namespace"), "{}", told.message);
         let read = reads.run_read(&faults, &reader("ann", "b"), async { Ok(7) }).await;

@@ -203,7 +203,7 @@ impl<'a> World<'a> {
                 let _ = self.hub.push(&raw(rec, *offset, *read));
             }
         }
-        let known = self.survey.told().of(&["logs".to_owned()]);
+        let known = self.survey.told().known_until(&["logs".to_owned()]);
         for (sent, _) in &taken {
             if let Some(progress) = sent.progress.min(known) {
                 self.hub.progress("logs", sent.key.partition, progress);
