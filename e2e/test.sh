@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . e2e/common.sh
+. e2e/postgres.sh
 which=${BELFRY_TESTS:-all}
 export BELFRY_TESTS_TOO=1
 
@@ -18,8 +19,16 @@ case $which in
 esac
 
 unit() {
+  local failed=0
   say "unit and component tests"
-  tests
+  tests || failed=1
+  if ! postgres_programs >/dev/null; then
+    [ "$which" = all ] || { say "PostgreSQL is not here: the ledger's tests ran on SQLite alone" && return "$failed"; }
+    get_postgres
+  fi
+  say "the ledger's tests on PostgreSQL"
+  on_postgres tests --test ledger || failed=1
+  return "$failed"
 }
 if [ "$which" = all ] || [ "$which" = check ]; then
   say "formatting and lints"

@@ -1,10 +1,10 @@
-//! From a record's bytes to a value.
+//! Decodes a record's bytes into a document.
 //!
-//! A file for each format; [`Decoder`] is the choice among them. A further one is a variant of [`domain::Format`], what it
-//! needs prepared a variant of [`Decoder`], and a caller of the document's builder.
+//! Each format has a file; [`Decoder`] chooses among them. A new format is a variant of [`domain::Format`], a variant
+//! of [`Decoder`] with what must be prepared, and a caller of the document's builder.
 //!
-//! Invariants: bounded by [`MAX_VALUE`] and by a nesting of 128. A failure has a reason from a closed set and a message
-//! without the record's content. Never: a panic on any input, or a guess at what malformed input meant.
+//! Invariants: decoding is bounded by [`MAX_VALUE`] and a nesting of 128, and no input panics. An error has a reason
+//! from a closed set and a message without the record's content. Malformed input is refused, never repaired.
 
 mod cloud_events;
 mod json;
@@ -14,7 +14,7 @@ mod text;
 use aho_corasick::AhoCorasick;
 use domain::Format;
 
-use crate::document::{Document, View};
+use crate::document::{Document, DocumentView};
 use crate::record::RawRecord;
 
 pub use text::{Pattern, PatternError};
@@ -29,7 +29,7 @@ pub enum Decoder {
     Json,
     /// One line of `name=value` pairs.
     Logfmt,
-    /// A text that a regular expression takes apart.
+    /// A text whose fields are the named groups of a regular expression.
     Text(Pattern),
     /// A CloudEvent.
     CloudEvents,
@@ -39,23 +39,23 @@ pub enum Decoder {
 #[derive(Debug, Clone, Copy)]
 pub enum Decoded<'d> {
     /// A value.
-    Value(View<'d>),
-    /// No value at all (null): skipped and counted.
+    Value(DocumentView<'d>),
+    /// Null: the record is skipped and counted.
     Tombstone,
 }
 
 /// Why a value can't be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DecodeReason {
-    /// There is a value and it has no bytes.
+    /// The value has no bytes.
     Empty,
-    /// More than [`MAX_VALUE`] bytes, or than the pattern can look into within its budget.
+    /// More than [`MAX_VALUE`] bytes, or more than the pattern can search within its budget.
     TooLarge,
     /// Nested more than 128 deep.
     TooDeep,
-    /// Ends in the middle.
+    /// The value ends too early.
     Truncated,
-    /// Not what the format demands.
+    /// The value violates the format.
     Malformed,
 }
 
@@ -78,7 +78,7 @@ impl DecodeReason {
 pub struct DecodeError {
     /// Why.
     pub reason: DecodeReason,
-    /// In words, without the record's content.
+    /// The error in words, without the record's content.
     pub message: String,
 }
 
@@ -103,7 +103,7 @@ impl Decoder {
         })
     }
 
-    /// Decodes a record's value into a document, whose buffers it uses again.
+    /// Decodes a record's value into a document and reuses the document's buffers.
     pub fn decode<'d>(
         &self,
         record: &RawRecord<'d>,
@@ -115,7 +115,7 @@ impl Decoder {
             return Err(DecodeError { reason: DecodeReason::TooLarge, message });
         }
         let view = match (self, record.value) {
-            // An event may have no data.
+            // A CloudEvent in binary mode may have no data.
             (Self::CloudEvents, _) if cloud_events::is_binary(record) => cloud_events::binary(record, into)?,
             (_, None) => return Ok(Decoded::Tombstone),
             (Self::Json, Some(bytes)) => json::decode(bytes, into)?,
@@ -127,10 +127,10 @@ impl Decoder {
     }
 }
 
-/// Whether a value of the format JSON is one, an object, and has none of the texts anywhere: not even as escapes.
+/// Whether `value` is a JSON object that contains none of the texts, not even as escapes.
 ///
-/// What is said of it costs less than its decoding. False where that can't be told so easily.
-pub(crate) fn lacks(value: &[u8], texts: &AhoCorasick, scratch: &mut String) -> bool {
+/// Cheaper than decoding. Also false if the cheap checks cannot tell, for example if there is any backslash.
+pub(crate) fn is_object_without(value: &[u8], texts: &AhoCorasick, scratch: &mut String) -> bool {
     value.first() == Some(&b'{')
         && value.len() <= MAX_VALUE
         && memchr::memchr(b'\\', value).is_none()
@@ -138,7 +138,7 @@ pub(crate) fn lacks(value: &[u8], texts: &AhoCorasick, scratch: &mut String) -> 
         && json::accepts(value, scratch)
 }
 
-/// A value that is one text; an end of line behind it is none of it.
+/// The value as one line of text; a trailing newline is not part of it.
 fn line(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| DecodeError::malformed(format!("not UTF-8 from byte {} on", error.valid_up_to())))?;

@@ -1,40 +1,42 @@
-//! A decoded value: a flat list of entries over the record's bytes.
+//! A decoded value as a tape: a flat list of entries that point into the record's bytes.
 //!
-//! A map is followed by its names and values, a list by its elements, each container says where it ends. Texts are ranges
-//! of the record, or of the document's own buffer where the record's bytes are not the text (escapes, other formats). The
-//! buffers are used again for the next record, so a decoder that has warmed up allocates nothing.
+//! A map's entry is followed by its names and values, a list's entry by its elements; each of the two says where it
+//! ends. A text is a range of the record's bytes, or of the document's own buffer if the record does not contain the
+//! text as it is (escapes, other formats). The buffers are reused for the next record, so a warm decoder allocates
+//! nothing.
 //!
-//! Any format is a caller of [`Builder`]: [`crate::decode`] has one for JSON.
+//! Each format in [`crate::decode`] builds its documents with a [`Builder`].
 //!
-//! Invariants: of a map's entries with the same name the last counts; an integer is [`Data::Int`] if an `i64` holds it,
-//! else [`Data::Uint`]; a [`Data::Double`] is finite. Never: a copy of a text that the record holds as it is.
+//! Invariants: if a name occurs twice in a map, the last entry counts; an integer is [`NodeData::Int`] if an `i64`
+//! holds it, else [`NodeData::Uint`]; a [`NodeData::Double`] is finite. A text that the record holds as it is, is not
+//! copied.
 
 mod build;
 
 use serde_json::{Map as JsonMap, Number, Value};
 
-pub use build::{Builder, Open};
+pub use build::{Builder, OpenMap};
 
-/// Maps with more names than this are found by a sorted list, others by looking at each name.
+/// Maps with more names than this are searched through a sorted list, smaller ones name by name.
 const SMALL: u32 = 32;
-/// Set in a text's start: it is in the document's own buffer.
+/// This bit of a text's `start` says that the text is in the document's own buffer.
 const OWNED: u32 = 1 << 31;
-/// Buffers of a document larger than this, in entries or bytes, do not wait for the next record of that size.
+/// Buffers are shrunk to this many entries or bytes before the next record.
 const KEPT: usize = 1 << 16;
 
 /// The buffers of a decoded value.
 #[derive(Debug, Default)]
 pub struct Document {
-    entries: Vec<Entry>,
+    entries: Vec<TapeEntry>,
     texts: String,
-    /// For each large map, where its names are, sorted by name.
+    /// For each large map the indices of its names, sorted by name.
     sorted: Vec<u32>,
-    /// Where a decoder puts a text together.
+    /// A decoder's buffer for building a text.
     pub(crate) scratch: String,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Entry {
+enum TapeEntry {
     Null,
     Bool(bool),
     Int(i64),
@@ -48,7 +50,7 @@ enum Entry {
         len: u32,
         end: u32,
     },
-    /// `sorted` is where in [`Document::sorted`] its names begin, if it is large.
+    /// `sorted` is where the map's names begin in [`Document::sorted`], if the map is large.
     Map {
         len: u32,
         end: u32,
@@ -59,18 +61,18 @@ enum Entry {
         start: u32,
         len: u32,
     },
-    /// A name that comes again in the same map.
+    /// A name that occurs again later in the same map.
     Shadowed,
 }
 
-/// A name, prepared to be looked for.
+/// A field name, prepared for lookups.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
+pub struct FieldName {
     text: Box<str>,
     tag: u32,
 }
 
-impl Name {
+impl FieldName {
     /// Prepares a name.
     pub fn new(text: &str) -> Self {
         Self { tag: tag(text.as_bytes()), text: text.into() }
@@ -82,7 +84,7 @@ impl Name {
     }
 }
 
-/// Differs for most names: length, first, middle and last byte.
+/// A cheap hash of a name: its length, and its first, middle and last byte.
 #[inline]
 fn tag(name: &[u8]) -> u32 {
     match (name.first(), name.get(name.len() / 2), name.last()) {
@@ -100,7 +102,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        // Up to 16 bytes both ends cover all.
+        // Up to 16 bytes, both ends cover the whole text.
         (Some(a_head), Some(b_head), Some(a_tail), Some(b_tail)) => {
             a_head == b_head && a_tail == b_tail && (a.len() <= 16 || a == b)
         }
@@ -111,9 +113,9 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// A document and the bytes that it points into.
+/// A document together with the bytes that it points into.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'d> {
+pub struct DocumentView<'d> {
     document: &'d Document,
     source: &'d str,
 }
@@ -121,13 +123,13 @@ pub struct View<'d> {
 /// A value of a document.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'d> {
-    view: &'d View<'d>,
+    view: &'d DocumentView<'d>,
     at: u32,
 }
 
-/// What a value is.
+/// A value by its type.
 #[derive(Debug, Clone, Copy)]
-pub enum Data<'d> {
+pub enum NodeData<'d> {
     /// Null.
     Null,
     /// True or false.
@@ -187,7 +189,7 @@ impl<'d> Iterator for Fields<'d> {
             let name = document.entries.get(self.node.at as usize)?;
             let value = Node { at: self.node.at + 1, ..self.node };
             self.node.at = document.after(value.at);
-            if let Entry::Name { start, len, .. } = name {
+            if let TapeEntry::Name { start, len, .. } = name {
                 return Some((value.text(*start, *len), value));
             }
         }
@@ -204,19 +206,19 @@ pub struct Map<'d> {
 }
 
 impl Document {
-    /// Sees the document with the bytes that it was made from.
-    pub fn view<'d>(&'d self, source: &'d str) -> View<'d> {
-        View { document: self, source }
+    /// Views the document with the bytes that it was built from.
+    pub fn view<'d>(&'d self, source: &'d str) -> DocumentView<'d> {
+        DocumentView { document: self, source }
     }
 
-    /// A document of a JSON value.
-    pub fn of(value: &Value) -> Self {
+    /// Builds a document from a JSON value.
+    pub fn from_json(value: &Value) -> Self {
         let mut document = Self::default();
         document.build().value(value);
         document
     }
 
-    /// Forgets what it holds, and gives back buffers that one large record left behind.
+    /// Empties the document, and frees what one large record made its buffers take.
     fn clear(&mut self) {
         self.entries.clear();
         self.texts.clear();
@@ -236,7 +238,7 @@ impl Document {
         from.get(start..start + len as usize).unwrap_or_default()
     }
 
-    /// As [`Document::text`], where it need not be known to be a text.
+    /// Like [`Document::text`], for callers that need no `str`.
     #[inline]
     fn bytes<'d>(&'d self, source: &'d str, start: u32, len: u32) -> &'d [u8] {
         let (from, start) = if start & OWNED == 0 {
@@ -247,17 +249,17 @@ impl Document {
         from.as_bytes().get(start..start + len as usize).unwrap_or_default()
     }
 
-    /// The index after the value at the index.
+    /// The index of the entry after the value at `at`.
     #[inline]
     fn after(&self, at: u32) -> u32 {
         match self.entries.get(at as usize) {
-            Some(Entry::List { end, .. } | Entry::Map { end, .. }) => *end,
+            Some(TapeEntry::List { end, .. } | TapeEntry::Map { end, .. }) => *end,
             _ => at + 1,
         }
     }
 }
 
-impl<'d> View<'d> {
+impl<'d> DocumentView<'d> {
     /// The whole value.
     pub fn root(&'d self) -> Node<'d> {
         Node { view: self, at: 0 }
@@ -266,45 +268,45 @@ impl<'d> View<'d> {
 
 impl<'d> Node<'d> {
     #[inline]
-    fn entry(&self) -> Entry {
-        self.view.document.entries.get(self.at as usize).copied().unwrap_or(Entry::Null)
+    fn entry(&self) -> TapeEntry {
+        self.view.document.entries.get(self.at as usize).copied().unwrap_or(TapeEntry::Null)
     }
 
     fn text(&self, start: u32, len: u32) -> &'d str {
         self.view.document.text(self.view.source, start, len)
     }
 
-    /// What it is.
+    /// The value by its type.
     #[inline]
-    pub fn data(&self) -> Data<'d> {
+    pub fn data(&self) -> NodeData<'d> {
         match self.entry() {
-            Entry::Null | Entry::Name { .. } | Entry::Shadowed => Data::Null,
-            Entry::Bool(it) => Data::Bool(it),
-            Entry::Int(it) => Data::Int(it),
-            Entry::Uint(it) => Data::Uint(it),
-            Entry::Double(it) => Data::Double(it),
-            Entry::Text { start, len } => Data::Text(self.text(start, len)),
-            Entry::List { len, end } => Data::List(List { node: *self, len, end }),
-            Entry::Map { len, end, .. } => Data::Map(Map { node: *self, len, end }),
+            TapeEntry::Null | TapeEntry::Name { .. } | TapeEntry::Shadowed => NodeData::Null,
+            TapeEntry::Bool(it) => NodeData::Bool(it),
+            TapeEntry::Int(it) => NodeData::Int(it),
+            TapeEntry::Uint(it) => NodeData::Uint(it),
+            TapeEntry::Double(it) => NodeData::Double(it),
+            TapeEntry::Text { start, len } => NodeData::Text(self.text(start, len)),
+            TapeEntry::List { len, end } => NodeData::List(List { node: *self, len, end }),
+            TapeEntry::Map { len, end, .. } => NodeData::Map(Map { node: *self, len, end }),
         }
     }
 
-    /// How many entries it is made of.
+    /// The number of tape entries that the value takes.
     pub(crate) fn entries(&self) -> usize {
         (self.view.document.after(self.at) - self.at) as usize
     }
 
-    /// The value as serde_json has it.
+    /// The value as a serde_json value.
     pub fn to_json(&self) -> Value {
         match self.data() {
-            Data::Null => Value::Null,
-            Data::Bool(it) => Value::from(it),
-            Data::Int(it) => Value::from(it),
-            Data::Uint(it) => Value::from(it),
-            Data::Double(it) => Number::from_f64(it).map_or(Value::Null, Value::Number),
-            Data::Text(it) => Value::from(it),
-            Data::List(list) => list.items().map(|item| item.to_json()).collect(),
-            Data::Map(map) => Value::Object(
+            NodeData::Null => Value::Null,
+            NodeData::Bool(it) => Value::from(it),
+            NodeData::Int(it) => Value::from(it),
+            NodeData::Uint(it) => Value::from(it),
+            NodeData::Double(it) => Number::from_f64(it).map_or(Value::Null, Value::Number),
+            NodeData::Text(it) => Value::from(it),
+            NodeData::List(list) => list.items().map(|item| item.to_json()).collect(),
+            NodeData::Map(map) => Value::Object(
                 map.fields()
                     .map(|(name, value)| (name.to_owned(), value.to_json()))
                     .collect::<JsonMap<_, _>>(),
@@ -314,17 +316,17 @@ impl<'d> Node<'d> {
 }
 
 impl serde::Serialize for Node<'_> {
-    /// The same as [`Node::to_json`] serialised, without that copy.
+    /// Serialises like [`Node::to_json`], without building that value.
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.data() {
-            Data::Null => to.serialize_unit(),
-            Data::Bool(it) => to.serialize_bool(it),
-            Data::Int(it) => to.serialize_i64(it),
-            Data::Uint(it) => to.serialize_u64(it),
-            Data::Double(it) => to.serialize_f64(it),
-            Data::Text(it) => to.serialize_str(it),
-            Data::List(list) => to.collect_seq(list.items()),
-            Data::Map(map) => to.collect_map(map.fields()),
+            NodeData::Null => to.serialize_unit(),
+            NodeData::Bool(it) => to.serialize_bool(it),
+            NodeData::Int(it) => to.serialize_i64(it),
+            NodeData::Uint(it) => to.serialize_u64(it),
+            NodeData::Double(it) => to.serialize_f64(it),
+            NodeData::Text(it) => to.serialize_str(it),
+            NodeData::List(list) => to.collect_seq(list.items()),
+            NodeData::Map(map) => to.collect_map(map.fields()),
         }
     }
 }
@@ -352,7 +354,7 @@ impl<'d> List<'d> {
         }
         let first = self.node.at + 1;
         if self.end - first == self.len {
-            // No element has parts.
+            // Every element is a single entry.
             return Some(Node { at: first + index as u32, ..self.node });
         }
         self.items().nth(index)
@@ -377,14 +379,14 @@ impl<'d> Map<'d> {
 
     /// The value of that name.
     #[inline]
-    pub fn get(&self, name: &Name) -> Option<Node<'d>> {
+    pub fn get(&self, name: &FieldName) -> Option<Node<'d>> {
         if self.len > SMALL {
             return self.search(&name.text);
         }
         self.scan(&name.text, name.tag)
     }
 
-    /// The value of a name that was not prepared.
+    /// Like [`Map::get`], for a name that was not prepared.
     pub fn get_text(&self, name: &str) -> Option<Node<'d>> {
         if self.len > SMALL {
             return self.search(name);
@@ -398,14 +400,14 @@ impl<'d> Map<'d> {
         let mut at = self.node.at + 1;
         while at < self.end {
             let [entry, value] = view.document.entries.get(at as usize..)?.first_chunk::<2>()?;
-            if let Entry::Name { tag: its, start, len } = entry
+            if let TapeEntry::Name { tag: its, start, len } = entry
                 && *its == tag
                 && same(view.document.bytes(view.source, *start, *len), name.as_bytes())
             {
                 return Some(Node { at: at + 1, ..self.node });
             }
             at = match value {
-                Entry::List { end, .. } | Entry::Map { end, .. } => *end,
+                TapeEntry::List { end, .. } | TapeEntry::Map { end, .. } => *end,
                 _ => at + 2,
             };
         }
@@ -414,10 +416,10 @@ impl<'d> Map<'d> {
 
     fn search(&self, name: &str) -> Option<Node<'d>> {
         let document = self.node.view.document;
-        let Entry::Map { sorted, len, .. } = self.node.entry() else { return None };
+        let TapeEntry::Map { sorted, len, .. } = self.node.entry() else { return None };
         let names = document.sorted.get(sorted as usize..(sorted + len) as usize)?;
         let text = |at: u32| match document.entries.get(at as usize) {
-            Some(Entry::Name { start, len, .. }) => self.node.text(*start, *len),
+            Some(TapeEntry::Name { start, len, .. }) => self.node.text(*start, *len),
             _ => "",
         };
         let found = names.binary_search_by(|at| text(*at).cmp(name)).ok()?;

@@ -1,27 +1,28 @@
-//! When a record's event happened, where that is not its timestamp in Kafka but in the record.
+//! Reads a record's event time from the record itself, for rules with `eventTime`.
 //!
-//! Invariant: whole milliseconds, rounded down. Never: a time that is guessed, or one out of the years -9999 to 9999.
+//! Invariant: times are whole milliseconds, rounded down, within the years -9999 to 9999. A text that is not of the
+//! given form has no time; nothing is guessed.
 
-use domain::{EventTime as Plan, TimeForm};
+use domain::{EventTime, TimeForm};
 use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, Zoned};
 
-use crate::document::Data;
+use crate::document::NodeData;
 use crate::paths::{Path, PathError};
 use crate::record::Record;
 
-/// A compiled path and how the time is written there.
+/// A compiled path, and the form in which the time is written there.
 #[derive(Debug, Clone)]
-pub struct EventTime {
+pub struct CompiledEventTime {
     path: Path,
-    form: Form,
+    form: CompiledForm,
 }
 
 #[derive(Debug, Clone)]
-enum Form {
+enum CompiledForm {
     Rfc3339,
-    /// So many in a second.
+    /// A number; this many are a second.
     Unix(i64),
     Pattern {
         pattern: String,
@@ -29,34 +30,34 @@ enum Form {
     },
 }
 
-/// Why an event time is none that can be read.
+/// Why an `eventTime` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventTimeError {
     /// Not a path.
     #[error("path: {0}")]
     Path(#[from] PathError),
-    /// The pattern is not one, or says too little.
+    /// Not a pattern, or one that does not determine a time.
     #[error("pattern {pattern:?}: {message}; such as %Y-%m-%dT%H:%M:%S%.f%z")]
     Pattern {
-        /// As written.
+        /// The pattern as written.
         pattern: String,
-        /// In words.
+        /// What is wrong, in words.
         message: String,
     },
-    /// There is no such zone.
+    /// No such time zone.
     #[error("timeZone {0:?} is not in the IANA database; such as Europe/Berlin")]
     TimeZone(String),
 }
 
-impl EventTime {
-    /// Compiles it.
-    pub fn compile(plan: &Plan) -> Result<Self, EventTimeError> {
+impl CompiledEventTime {
+    /// Compiles a plan's `eventTime`.
+    pub fn compile(plan: &EventTime) -> Result<Self, EventTimeError> {
         let path = Path::compile(&plan.path)?;
         let form = match &plan.form {
-            TimeForm::Rfc3339 => Form::Rfc3339,
-            TimeForm::UnixSeconds => Form::Unix(1),
-            TimeForm::UnixMilliseconds => Form::Unix(1_000),
-            TimeForm::Pattern { pattern, time_zone } => Form::Pattern {
+            TimeForm::Rfc3339 => CompiledForm::Rfc3339,
+            TimeForm::UnixSeconds => CompiledForm::Unix(1),
+            TimeForm::UnixMilliseconds => CompiledForm::Unix(1_000),
+            TimeForm::Pattern { pattern, time_zone } => CompiledForm::Pattern {
                 pattern: checked(pattern)?,
                 zone: match time_zone {
                     None => TimeZone::UTC,
@@ -69,13 +70,13 @@ impl EventTime {
         Ok(Self { path, form })
     }
 
-    /// Unix ms; none where the path leads to nothing, or not to a time of this form.
-    pub fn of(&self, record: &Record<'_>) -> Option<i64> {
+    /// The record's event time, Unix ms; `None` if the path leads to nothing or to no time of this form.
+    pub fn time_ms(&self, record: &Record<'_>) -> Option<i64> {
         let data = self.path.data(record)?;
         let time = match (&self.form, data) {
-            (Form::Rfc3339, Data::Text(text)) => text.parse::<Timestamp>().ok()?,
-            (Form::Unix(unit), data) => unix(*unit, data)?,
-            (Form::Pattern { pattern, zone }, Data::Text(text)) => parse(pattern, zone, text)?,
+            (CompiledForm::Rfc3339, NodeData::Text(text)) => text.parse::<Timestamp>().ok()?,
+            (CompiledForm::Unix(unit), data) => unix(*unit, data)?,
+            (CompiledForm::Pattern { pattern, zone }, NodeData::Text(text)) => parse(pattern, zone, text)?,
             _ => return None,
         };
         // Rounded down, before 1970 too.
@@ -83,12 +84,12 @@ impl EventTime {
     }
 }
 
-/// Of a number or its text, of which there are so many in a second.
-fn unix(unit: i64, data: Data<'_>) -> Option<Timestamp> {
+/// Reads a number, or a text that is a number; `unit` of them are a second.
+fn unix(unit: i64, data: NodeData<'_>) -> Option<Timestamp> {
     match data {
-        Data::Int(it) => whole(unit, it),
-        Data::Double(it) => fractional(unit, it),
-        Data::Text(text) => match text.parse::<i64>() {
+        NodeData::Int(it) => whole(unit, it),
+        NodeData::Double(it) => fractional(unit, it),
+        NodeData::Text(text) => match text.parse::<i64>() {
             Ok(it) => whole(unit, it),
             Err(_) => fractional(unit, text.parse().ok()?),
         },
@@ -100,10 +101,10 @@ fn whole(unit: i64, it: i64) -> Option<Timestamp> {
     Timestamp::from_millisecond(it.checked_mul(1_000 / unit)?).ok()
 }
 
-/// A double has no more than microseconds here, which rounding to them makes exact again.
+/// A double of this size holds microseconds at best; rounding to them removes its error.
 fn fractional(unit: i64, it: f64) -> Option<Timestamp> {
     let micros = (it * (1_000_000 / unit) as f64).round();
-    // Any instant that there is fits far below 2^63.
+    // Every representable instant is far below 2^63 µs.
     (micros.abs() < 1e18).then(|| Timestamp::from_microsecond(micros as i64).ok())?
 }
 
@@ -113,15 +114,15 @@ fn parse(pattern: &str, zone: &TimeZone, text: &str) -> Option<Timestamp> {
         return parsed.to_timestamp().ok();
     }
     if parsed.iana_time_zone().is_some() {
-        // A name of a zone in each record would be looked up in each.
+        // A zone's name in each record would have to be looked up for each record.
         return None;
     }
     let civil = parsed.to_datetime().ok()?;
-    // Of a time that there is twice, the first; of one that there is not, as much later.
+    // An ambiguous local time means the first of the two; a skipped one is moved forward by the gap.
     zone.to_ambiguous_timestamp(civil).compatible().ok()
 }
 
-/// A pattern by which a time can be written and read again.
+/// Checks that a time written with the pattern can be read again.
 fn checked(pattern: &str) -> Result<String, EventTimeError> {
     let wrong = |message: String| EventTimeError::Pattern { pattern: pattern.to_owned(), message };
     let sample = Zoned::new(Timestamp::UNIX_EPOCH, TimeZone::UTC);
@@ -143,11 +144,11 @@ mod tests {
     use crate::record::RawRecord;
 
     fn time(form: TimeForm, value: &Value) -> Option<String> {
-        let document = Document::of(&json!({"at": value}));
+        let document = Document::from_json(&json!({"at": value}));
         let view = document.view("");
         let raw = RawRecord { topic: "logs", ..RawRecord::default() };
-        let plan = Plan { path: "record.at".to_owned(), form };
-        let ms = EventTime::compile(&plan).unwrap().of(&Record { raw, value: view.root() })?;
+        let plan = EventTime { path: "record.at".to_owned(), form };
+        let ms = CompiledEventTime::compile(&plan).unwrap().time_ms(&Record { raw, value: view.root() })?;
         Some(Timestamp::from_millisecond(ms).unwrap().to_string())
     }
 
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_says_too_little_or_nothing_is_refused() {
-        let compile = |form| EventTime::compile(&Plan { path: "record.at".to_owned(), form });
+        let compile = |form| CompiledEventTime::compile(&EventTime { path: "record.at".to_owned(), form });
         for (text, part) in [
             ("%H:%M", "at least its year"),
             ("%b %d %H:%M:%S", "at least its year"),

@@ -1,11 +1,11 @@
-//! `groupBy`: paths into a record, and the labels they give.
+//! `groupBy`: paths into a record, and the labels that they give.
 //!
-//! A path is `record`, `headers`, `key`, `topic` or `partition`, followed for the first two by `.name`, `["any name"]` or
-//! `[index]`. A label's value is a text as it is, or a number or bool as JSON writes it. Nothing, null, a list or an object
-//! gives no label, and the record is not counted for the rule. 1, 1.0 and 1e0 are one value, written `1`.
+//! A path is `record`, `headers`, `key`, `topic` or `partition`; the first two are followed by `.name`, `["any name"]`
+//! or `[index]`. A label's value is a text as it is, or a number or bool as JSON writes it. A missing value, null, a
+//! list or an object gives no label, and the rule does not count the record. 1, 1.0 and 1e0 are one value, written `1`.
 //!
-//! Invariants: a label has at most [`MAX_LABEL`] bytes; one that was cut ends in a hash of the whole, so that distinct
-//! values stay distinct. Never: two records of different values in one group.
+//! Invariant: a label has at most [`MAX_LABEL`] bytes. A longer value is cut and ends in a hash of the whole, so that
+//! distinct values stay in distinct groups.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use domain::Digest;
 use serde_json::Number;
 
-use crate::document::{Data, Name};
+use crate::document::{FieldName, NodeData};
 use crate::record::Record;
 
 /// The longest label value, bytes.
@@ -38,7 +38,7 @@ enum Root {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
-    Name(Name),
+    Name(FieldName),
     Index(usize),
 }
 
@@ -48,9 +48,9 @@ enum Segment {
 pub struct PathError {
     /// The path as written.
     pub path: String,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub column: usize,
-    /// In words.
+    /// What is wrong, in words.
     pub message: String,
 }
 
@@ -87,56 +87,56 @@ impl Path {
         }
     }
 
-    /// What it leads to.
-    pub(crate) fn data<'r>(&self, record: &Record<'r>) -> Option<Data<'r>> {
+    /// The value at the path.
+    pub(crate) fn data<'r>(&self, record: &Record<'r>) -> Option<NodeData<'r>> {
         let raw = &record.raw;
         match &self.0 {
             Root::Record(segments) => {
                 let value = segments.iter().try_fold(record.value, |value, segment| {
                     match (value.data(), segment) {
-                        (Data::Map(map), Segment::Name(name)) => map.get(name),
-                        (Data::List(list), Segment::Index(index)) => list.get(*index),
+                        (NodeData::Map(map), Segment::Name(name)) => map.get(name),
+                        (NodeData::List(list), Segment::Index(index)) => list.get(*index),
                         _ => None,
                     }
                 })?;
                 Some(value.data())
             }
-            Root::Header(name) => raw.header_text(name).map(Data::Text),
-            Root::Key => raw.key_text().map(Data::Text),
-            Root::Topic => Some(Data::Text(raw.topic)),
-            Root::Partition => Some(Data::Int(i64::from(raw.partition))),
+            Root::Header(name) => raw.header_text(name).map(NodeData::Text),
+            Root::Key => raw.key_text().map(NodeData::Text),
+            Root::Topic => Some(NodeData::Text(raw.topic)),
+            Root::Partition => Some(NodeData::Int(i64::from(raw.partition))),
         }
     }
 
-    /// The value as a label; none where there is nothing, null, a list or an object. Copied only where it is no text of
-    /// the record, or longer than [`MAX_LABEL`].
+    /// The value as a label; `None` for a missing value, null, a list or an object. Allocates only for a number and for
+    /// a text longer than [`MAX_LABEL`].
     pub fn text<'r>(&self, record: &Record<'r>) -> Option<Cow<'r, str>> {
         Some(match self.data(record)? {
-            Data::Text(text) => bounded(text),
-            Data::Int(it) => it.to_string().into(),
-            Data::Uint(it) => it.to_string().into(),
-            Data::Double(it) => number(it)?.to_string().into(),
-            Data::Bool(it) => if it { "true" } else { "false" }.into(),
-            Data::Null | Data::List(_) | Data::Map(_) => return None,
+            NodeData::Text(text) => bounded(text),
+            NodeData::Int(it) => it.to_string().into(),
+            NodeData::Uint(it) => it.to_string().into(),
+            NodeData::Double(it) => number(it)?.to_string().into(),
+            NodeData::Bool(it) => if it { "true" } else { "false" }.into(),
+            NodeData::Null | NodeData::List(_) | NodeData::Map(_) => return None,
         })
     }
 
-    /// The value, if it is a number.
+    /// The value at the path, if it is a number.
     pub fn number(&self, record: &Record<'_>) -> Option<f64> {
         match self.data(record)? {
-            Data::Int(it) => Some(it as f64),
-            Data::Uint(it) => Some(it as f64),
-            Data::Double(it) => Some(it),
+            NodeData::Int(it) => Some(it as f64),
+            NodeData::Uint(it) => Some(it as f64),
+            NodeData::Double(it) => Some(it),
             _ => None,
         }
     }
 
-    /// Appends the label's value; false, and nothing, where there is none.
+    /// Appends the label's value; appends nothing and returns false if there is none.
     fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
         match self.data(record) {
-            Some(Data::Text(text)) if text.len() <= MAX_LABEL => into.extend_from_slice(text.as_bytes()),
+            Some(NodeData::Text(text)) if text.len() <= MAX_LABEL => into.extend_from_slice(text.as_bytes()),
             // Writing to a vector does not fail.
-            Some(Data::Int(it)) => drop(write!(into, "{it}")),
+            Some(NodeData::Int(it)) => drop(write!(into, "{it}")),
             _ => match self.text(record) {
                 Some(text) => into.extend_from_slice(text.as_bytes()),
                 None => return false,
@@ -146,9 +146,9 @@ impl Path {
     }
 }
 
-/// The number, as an integer if it is one: 1 and 1.0 are one value.
+/// The number as JSON, an integer if it is whole: 1 and 1.0 are one value.
 fn number(it: f64) -> Option<Number> {
-    // 2^63 and 2^64.
+    // The ends of the ranges of `i64` and `u64`: 2^63 and 2^64.
     const ENDS: (f64, f64) = (9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
     if it.fract() == 0.0 && it >= -ENDS.0 && it < ENDS.0 {
         Some((it as i64).into())
@@ -159,7 +159,7 @@ fn number(it: f64) -> Option<Number> {
     }
 }
 
-/// The segments from `at` on.
+/// Parses the segments from byte `at` on. An error has its byte and a message.
 fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static str)> {
     let mut segments = Vec::new();
     while let Some(rest) = path.get(at..).filter(|rest| !rest.is_empty()) {
@@ -170,11 +170,11 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
             if length == 0 {
                 return Err((at + 1, "a name is missing; one with other characters is written [\"...\"]"));
             }
-            segments.push(Segment::Name(Name::new(&rest[..length])));
+            segments.push(Segment::Name(FieldName::new(&rest[..length])));
             at += 1 + length;
         } else if let Some(rest) = rest.strip_prefix("[\"") {
             let length = rest.find("\"]").ok_or((at, "[\" is not closed by \"]"))?;
-            segments.push(Segment::Name(Name::new(&rest[..length])));
+            segments.push(Segment::Name(FieldName::new(&rest[..length])));
             at += length + 4;
         } else if let Some(rest) = rest.strip_prefix('[') {
             let length = rest.find(']').ok_or((at, "[ is not closed"))?;
@@ -188,7 +188,7 @@ fn segments(path: &str, mut at: usize) -> Result<Vec<Segment>, (usize, &'static 
     Ok(segments)
 }
 
-/// The text, or its beginning and a hash of the whole.
+/// The text, or its beginning followed by a hash of the whole.
 fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_LABEL {
         return text.into();
@@ -207,7 +207,7 @@ pub struct GroupBy {
 }
 
 impl GroupBy {
-    /// Compiles all paths; the error says which label's is wrong.
+    /// Compiles all paths; the error names the label whose path is wrong.
     pub fn compile(group_by: &BTreeMap<String, String>) -> Result<Self, (String, PathError)> {
         let paths = group_by
             .iter()
@@ -221,13 +221,13 @@ impl GroupBy {
         &self.names
     }
 
-    /// Appends the values, in the order of the labels' names, each with its length before it; false where one is missing.
+    /// Appends the labels' values in the order of their names, each after its length; false if one is missing.
     pub(crate) fn append(&self, record: &Record<'_>, into: &mut Vec<u8>) -> bool {
         self.paths.iter().all(|path| {
             let at = into.len();
             into.extend_from_slice(&[0; 2]);
             let found = path.append(record, into);
-            // At most MAX_LABEL, so two bytes hold it.
+            // A length is at most MAX_LABEL, so two bytes hold it.
             let length = (into.len() - at - 2) as u16;
             if let Some(place) = into.get_mut(at..at + 2) {
                 place.copy_from_slice(&length.to_le_bytes());
@@ -237,7 +237,7 @@ impl GroupBy {
     }
 }
 
-/// The labels of these names with the values that [`GroupBy::append`] wrote.
+/// The labels, from their names and the values that [`GroupBy::append`] wrote.
 pub(crate) fn labels(names: &[String], mut values: &[u8]) -> BTreeMap<String, String> {
     names
         .iter()
@@ -259,7 +259,7 @@ mod tests {
     use crate::record::RawRecord;
 
     fn label(path: &str, value: &Value) -> Option<String> {
-        let document = Document::of(value);
+        let document = Document::from_json(value);
         let view = document.view("");
         let raw = RawRecord {
             topic: "logs",
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_number_is_one_whatever_its_type() {
         let value = json!({"i": -1, "u": u64::MAX, "f": 0.5, "t": "1", "l": [7]});
-        let document = Document::of(&value);
+        let document = Document::from_json(&value);
         let view = document.view("");
         let raw = RawRecord {
             topic: "logs",

@@ -1,9 +1,11 @@
-//! Regular expressions within bounds that hold for all of one text that a user wrote: a `match`, or a record's pattern.
+//! Compiles regular expressions, within bounds for all expressions of one text that a user wrote: a `match`, or a
+//! record's pattern.
 //!
-//! What a pattern costs is not its length: `\w{9}` takes half a megabyte. So it is counted before it is built how many there
-//! are and how many classes of Unicode they name, and each is built within a size that is charged. What one may take for each byte
-//! of a text is known (`measured`), and one that could not look into a record of [`ORDINARY`] bytes is refused. Never: more memory than
-//! [`MAX_COMPILED`] and what building one takes beside it, or more time for a record than [`MAX_WORK`] steps take.
+//! A pattern's length does not tell its cost: `\w{9}` takes half a megabyte. So the number of patterns and of the
+//! Unicode classes that they name is counted before any is compiled, and each is compiled within a size that is charged
+//! to the text. How many steps a pattern may take for each byte of input is known (`measured`); a pattern that could
+//! not search a record of [`ORDINARY`] bytes is refused. Memory stays within [`MAX_COMPILED`] plus what compiling one
+//! takes, and the work for a record within [`MAX_WORK`] steps.
 
 mod measured;
 
@@ -13,40 +15,41 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 use regex_syntax::ParserBuilder;
 
-pub(crate) use measured::{Measured, places};
+pub(crate) use measured::{MeasuredRegex, group_spans};
 
 /// The longest pattern, bytes.
 pub const MAX_LENGTH: usize = 2_048;
-/// The most patterns, those that are the same counted once.
+/// The most different patterns.
 pub const MAX_PATTERNS: usize = 32;
-/// The most classes of Unicode (`\w`, `\d`, `\s`, `\pL` ...) that they name.
+/// The most Unicode classes (`\w`, `\d`, `\s`, `\pL` ...) in all of them.
 pub const MAX_CLASSES: usize = 64;
 /// How deep groups and repetitions may be nested.
 pub const MAX_NESTING: u32 = 50;
-/// What they may take compiled, bytes, one or all.
+/// The most memory that compiled patterns take, bytes; for one and for all.
 pub const MAX_COMPILED: usize = 2 << 20;
-/// The most steps that the patterns of an expression, or a record's pattern, take for one record: a quarter of a second at most.
+/// The most steps that the patterns of an expression, or a record's pattern, take for one record: at most a quarter of
+/// a second.
 pub const MAX_WORK: usize = 32 << 20;
-/// A record that every pattern must be able to look into, bytes.
+/// Every pattern must be able to search a record of this size, bytes.
 pub const ORDINARY: usize = 16 << 10;
-/// So a byte takes at most so many steps.
+/// Therefore the most steps for a byte.
 pub const MAX_STEPS: usize = MAX_WORK / ORDINARY;
-/// The sizes within which one is built, bytes: the least that does is charged.
+/// The size limits with which a pattern is compiled, bytes: the smallest that suffices is charged.
 const SIZES: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
-/// What a pattern may keep at hand while it runs, bytes; twice, for it runs both ways.
+/// The most cache that a pattern keeps while it runs, bytes; twice that, because it searches in both directions.
 const RUNNING: usize = 512 << 10;
 
-/// The patterns of one text.
+/// The compiled patterns of one text.
 #[derive(Debug, Default)]
 pub(crate) struct Patterns {
-    built: HashMap<String, Arc<Measured>>,
+    built: HashMap<String, Arc<MeasuredRegex>>,
     classes: usize,
     compiled: usize,
 }
 
 impl Patterns {
-    /// Builds a pattern, or says which bound keeps it from being built.
-    pub(crate) fn build(&mut self, pattern: &str) -> Result<Arc<Measured>, String> {
+    /// Compiles a pattern, or says which bound it exceeds.
+    pub(crate) fn build(&mut self, pattern: &str) -> Result<Arc<MeasuredRegex>, String> {
         if let Some(built) = self.built.get(pattern) {
             return Ok(Arc::clone(built));
         }
@@ -73,8 +76,8 @@ impl Patterns {
                     self.compiled += size;
                     let parsed = ParserBuilder::new().nest_limit(MAX_NESTING).build().parse(pattern);
                     let parsed = parsed.map_err(|_| "not a regular expression".to_owned())?;
-                    let measured = Measured::new(regex, &parsed);
-                    ordinary(measured.steps)?;
+                    let measured = MeasuredRegex::new(regex, &parsed);
+                    check_steps(measured.steps)?;
                     let measured = Arc::new(measured);
                     self.built.insert(pattern.to_owned(), Arc::clone(&measured));
                     return Ok(measured);
@@ -96,8 +99,8 @@ impl Patterns {
     }
 }
 
-/// Refuses a pattern that could not look into an ordinary record.
-fn ordinary(steps: usize) -> Result<(), String> {
+/// Refuses a pattern that could not search an ordinary record.
+fn check_steps(steps: usize) -> Result<(), String> {
     if steps <= MAX_STEPS {
         return Ok(());
     }
@@ -108,14 +111,14 @@ fn ordinary(steps: usize) -> Result<(), String> {
     ))
 }
 
-/// A pattern that takes a text apart, by its groups.
-pub(crate) fn of_groups(pattern: &str) -> Result<Arc<Measured>, String> {
+/// Compiles a pattern whose groups are read.
+pub(crate) fn compile_capturing(pattern: &str) -> Result<Arc<MeasuredRegex>, String> {
     let built = Patterns::default().build(pattern)?;
-    ordinary(built.steps_of_groups())?;
+    check_steps(built.steps_of_groups())?;
     Ok(built)
 }
 
-/// How many classes of Unicode a pattern names.
+/// How many Unicode classes a pattern names.
 fn classes(pattern: &str) -> usize {
     let (mut count, mut escaped) = (0, false);
     for byte in pattern.bytes() {

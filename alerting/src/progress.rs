@@ -1,24 +1,25 @@
 //! How far a partition's event time has come.
 //!
-//! Invariant: a record that comes in time, its event time not later behind its place in the log than `allowedLateness`, is
-//! never behind this, whatever producers' clocks say and whenever records are read; so it is counted the same live, from a
-//! backlog, after a crash and in a backtest. What moves it on is therefore what is known of the log, never the clock at which
-//! a record is read:
+//! Invariant: a record that comes in time (its event time is at most `allowedLateness` before it is appended) is never
+//! behind the progress, whatever producers' clocks say and whenever records are read. So it is counted the same live,
+//! from a backlog, after a crash and in a backtest. Therefore only facts about the log advance the progress, never the
+//! clock at which a record is read:
 //!
-//! - a record of a topic with `LogAppendTime` moves it to its event time, but not beyond the broker's timestamp: what comes
-//!   behind it was appended later;
-//! - where timestamps are the producers', [`MANY`] records move it to the time that more than nine tenths of them have reached, less
-//!   [`SKEW`]. That is what keeps a long backlog from being held whole; no few records from the future do it, and the late ones
-//!   among them don't hinder it;
-//! - a clock from before the broker was asked where the partition ends moves it once all before that end is read.
+//! - a record of a topic with `LogAppendTime` advances it to the record's event time, capped at the broker's timestamp:
+//!   all later records were appended later;
+//! - with producers' timestamps, every [`MANY`] records advance it to the time that more than nine tenths of them have
+//!   reached, minus [`SKEW`]. This keeps a long backlog from being held in memory whole. A few records from the future
+//!   cannot advance it, and the late ones among the records do not hinder it;
+//! - a clock reading taken before the broker was asked for the partition's end advances it, once all records before
+//!   that end are read.
 //!
-//! Never here: a clock, or a decision on what is late.
+//! What is late is decided in [`crate::decide`].
 //!
 //! Clauses of docs/semantics.md: E3, E6.
 
-/// So many records of a partition are looked at together.
+/// The number of records of a partition that are looked at together.
 pub const MANY: usize = 1_000;
-/// So many of them may be behind the time that the others have reached: fewer than a tenth.
+/// How many of them may be behind the time that the others have reached: fewer than a tenth.
 const BEHIND: usize = MANY / 10 - 1;
 /// How far ahead nearly all producers' clocks may be, ms.
 pub const SKEW: i64 = 60_000;
@@ -32,28 +33,28 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The instant up to which it has come, Unix ms.
+    /// The event time reached, Unix ms; `None` before anything is known.
     pub fn at(&self) -> Option<i64> {
         self.at
     }
 
-    /// Takes a record's event time, and when the broker appended it, where the broker says so; in the order of offsets, Unix
-    /// ms.
+    /// Notes a record's event time, and when the broker appended it if the broker's timestamps say so, Unix ms. Call it
+    /// in the order of offsets.
     pub fn record(&mut self, time_ms: i64, appended_ms: Option<i64>) {
         if let Some(appended) = appended_ms {
-            return self.clock(time_ms.min(appended));
+            return self.advance_to(time_ms.min(appended));
         }
         self.newest.push(time_ms);
         if self.newest.len() >= MANY {
             let (_, reached, _) = self.newest.select_nth_unstable(BEHIND);
             let reached = reached.saturating_sub(SKEW);
             self.newest.clear();
-            self.clock(reached);
+            self.advance_to(reached);
         }
     }
 
-    /// All that was appended before this instant has been read, Unix ms.
-    pub fn clock(&mut self, at_ms: i64) {
+    /// Notes that all records appended before this instant have been read, Unix ms.
+    pub fn advance_to(&mut self, at_ms: i64) {
         self.at = self.at.max(Some(at_ms));
     }
 }
@@ -80,7 +81,7 @@ mod tests {
     fn producers_move_it_only_together() {
         let mut progress = Progress::default();
         let many = MANY as i64;
-        // Of a thousand, 99 are late and 900 from the future.
+        // Of a thousand, 99 are late and 899 from the future.
         for n in 0..many {
             let time = match n {
                 _ if n % 10 == 9 && n > 10 => NOW - YEARS,

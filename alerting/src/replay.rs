@@ -1,12 +1,12 @@
-//! The whole engine in memory: records in, decisions out, as the workers and the hub come to them together.
+//! The whole engine in memory: records go in, decisions come out, as worker and hub reach them together.
 //!
-//! For the command line (try, test, backtest) and for tests. Invariant: it is the same code that folds, merges and decides
-//! behind a cluster; only the database and the wire are left out, and with them the bound on groups (`maxGroups`). Never
-//! here: a text's rendering, a clock, a file.
+//! For the command line (try, test, backtest) and for tests. Invariant: the code that folds, merges and decides is the
+//! same as in a cluster. Only the database and the wire are missing, and with them the bound on groups (`maxGroups`).
+//! It renders no texts and uses no clock and no file.
 //!
 //! ```
 //! # use alerting::{record::RawRecord, replay::Replay};
-//! # fn show(_: &[alerting::replay::Event]) {}
+//! # fn show(_: &[alerting::replay::ReplayEvent]) {}
 //! # fn run(uid: uuid::Uuid, plan: &domain::RulePlan, records: &[RawRecord<'_>]) {
 //! let (mut replay, problems) = Replay::new([(uid, plan)]);
 //! assert!(problems.is_empty());
@@ -26,103 +26,103 @@ use uuid::Uuid;
 
 use crate::{
     decide::{self, Bucket, Decision, Group, GroupState, Reached, RuleParams},
-    fold::{Aggregate, Engine, Folded, Partition, RuleProblem},
+    fold::{Aggregate, Engine, Folded, PartitionFold, RuleProblem},
     progress::Progress,
     record::RawRecord,
     values::merge_top,
 };
 
-/// Something of which somebody is told, or would be.
+/// A notification that a cluster would send.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct ReplayEvent {
     /// The boundary, or the record's time; Unix ms.
     pub time_ms: i64,
     /// The rule.
     pub rule: Uuid,
     /// The group.
     pub group: Group,
-    /// What was decided; none for a record that speaks for itself, which `last` is.
+    /// What was decided; `None` if the record `last` is a notification of its own.
     pub decision: Option<Decision>,
     /// The window's first record, if it has any.
     pub first: Option<Sample>,
-    /// The record that texts speak of: the window's last one or the one that has the value; where the window has none, the
-    /// one of the notification before.
+    /// The record that texts call `record`: the one that has the value, else the window's last. If the window has none,
+    /// the record of the notification before.
     pub last: Option<Sample>,
     /// The window's values of `topValues`, by name.
     pub top: BTreeMap<String, Values>,
 }
 
-/// What became of a rule's records.
+/// What happened to a rule's records.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// Counted, late ones included.
+pub struct RuleTally {
+    /// Records counted, including late ones.
     pub matched: i64,
-    /// Came after their bucket was decided, and changed nothing.
+    /// Records that came after their bucket was decided, and changed nothing.
     pub late: i64,
 }
 
-/// The engine over records that are pushed one by one.
+/// Runs the engine over records that are pushed one by one.
 #[derive(Debug)]
 pub struct Replay {
-    /// Rules that read otherwise are other consumers.
-    consumers: Vec<Consumer>,
-    rules: BTreeMap<Uuid, Run>,
+    /// One for each way in which rules read their source.
+    consumers: Vec<ConsumerReplay>,
+    rules: BTreeMap<Uuid, RuleReplay>,
     dropped: BTreeMap<(Uuid, DropReason), i64>,
-    /// Records that speak for themselves, and were not handed out.
+    /// Matched records that are notifications of their own and have not been returned yet.
     records: Vec<Matched>,
 }
 
-/// Rules that are read alike.
+/// The rules that read their source in the same way.
 #[derive(Debug)]
-struct Consumer {
+struct ConsumerReplay {
     engine: Engine,
     topics: BTreeSet<String>,
-    partitions: BTreeMap<(String, i32), Place>,
+    partitions: BTreeMap<(String, i32), PartitionReplay>,
 }
 
-/// How far a partition is.
+/// How far one partition has been read.
 #[derive(Debug, Default)]
-struct Place {
-    fold: Partition,
-    /// Event time from which on it was read.
+struct PartitionReplay {
+    fold: PartitionFold,
+    /// The event time from which on it was read.
     since: Option<i64>,
     progress: Progress,
     /// The largest event time of its records.
     newest: Option<i64>,
 }
 
-impl Place {
+impl PartitionReplay {
     fn reached(&mut self, at_ms: i64) {
         self.since.get_or_insert(at_ms);
-        self.progress.clock(at_ms);
+        self.progress.advance_to(at_ms);
     }
 }
 
-/// A rule that runs.
+/// The state of a rule.
 #[derive(Debug)]
-struct Run {
-    /// Which of the consumers reads for it.
+struct RuleReplay {
+    /// The index of its consumer.
     consumer: usize,
     plan: RulePlan,
     params: Option<RuleParams>,
-    groups: BTreeMap<Group, Held>,
+    groups: BTreeMap<Group, GroupReplay>,
     decided: Option<i64>,
     observed: Option<i64>,
-    tally: Tally,
+    tally: RuleTally,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct GroupReplay {
     state: GroupState,
     buckets: BTreeMap<i64, Aggregate>,
     /// The record of the last notification.
     sample: Option<Sample>,
-    /// The first boundary at which something may change; none where nothing is known of it yet.
+    /// The first boundary at which something may change; `None` if the group has to be looked at.
     next: Option<i64>,
 }
 
 impl Replay {
-    /// Compiles rules. One that does not compile is reported and left out; the others run.
+    /// Compiles rules. A rule that does not compile is reported and left out; the others run.
     pub fn new<'p>(rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>) -> (Self, Vec<RuleProblem>) {
         let mut readings: BTreeMap<&Reading, Vec<(Uuid, &RulePlan)>> = BTreeMap::new();
         for (uid, plan) in rules {
@@ -135,46 +135,51 @@ impl Replay {
             for (uid, plan) in plans {
                 if failed.iter().all(|problem| problem.rule != uid) {
                     topics.extend(plan.topics.iter().cloned());
-                    runs.insert(uid, Run::new(plan, consumers.len()));
+                    runs.insert(uid, RuleReplay::new(plan, consumers.len()));
                 }
             }
-            consumers.push(Consumer { engine, topics, partitions: BTreeMap::new() });
+            consumers.push(ConsumerReplay { engine, topics, partitions: BTreeMap::new() });
             problems.extend(failed);
         }
         (Self { consumers, rules: runs, dropped: BTreeMap::new(), records: Vec::new() }, problems)
     }
 
-    /// What is known of a partition by each consumer that reads its topic.
-    fn places(&mut self, topic: &str, partition: i32) -> impl Iterator<Item = (&Engine, &mut Place)> {
+    /// The partition's state in each consumer that reads its topic.
+    fn partitions_of(
+        &mut self,
+        topic: &str,
+        partition: i32,
+    ) -> impl Iterator<Item = (&Engine, &mut PartitionReplay)> {
         let reading = self.consumers.iter_mut().filter(move |it| it.topics.contains(topic));
-        reading.map(move |Consumer { engine, partitions, .. }| {
+        reading.map(move |ConsumerReplay { engine, partitions, .. }| {
             (&*engine, partitions.entry((topic.to_owned(), partition)).or_default())
         })
     }
 
-    /// Says that there is such a partition: nothing is decided before it has a record or progress. One that is not named
+    /// Announces a partition: nothing is decided before it has a record or progress. A partition that is not announced
     /// is known from its first record on.
-    pub fn open(&mut self, topic: &str, partition: i32) {
-        self.places(topic, partition).for_each(drop);
+    pub fn add_partition(&mut self, topic: &str, partition: i32) {
+        self.partitions_of(topic, partition).for_each(drop);
     }
 
-    /// Takes a record of a partition, in the order of its offsets, whose timestamp is a producer's. Where rules decode it
-    /// differently, what is said is of all of them together.
+    /// Takes a partition's next record, in the order of offsets; its timestamp is a producer's. If several consumers
+    /// read the topic, their results are combined.
     #[must_use]
     pub fn push(&mut self, record: &RawRecord<'_>) -> Folded {
         self.push_appended(record, None)
     }
 
-    /// The same; and when the broker appended it, where its timestamp says so, Unix ms.
+    /// Like [`Replay::push`], for a record that the broker appended at `appended_ms` (Unix ms), if its timestamp says
+    /// so.
     #[must_use]
     pub fn push_appended(&mut self, record: &RawRecord<'_>, appended_ms: Option<i64>) -> Folded {
         let mut all = Folded::default();
-        for (engine, place) in self.places(record.topic, record.partition) {
-            let folded = engine.add(&mut place.fold, record);
+        for (engine, partition_replay) in self.partitions_of(record.topic, record.partition) {
+            let folded = engine.add(&mut partition_replay.fold, record);
             if let Some(time) = folded.time_ms {
-                place.since.get_or_insert(time);
-                place.newest = place.newest.max(Some(time));
-                place.progress.record(time, appended_ms);
+                partition_replay.since.get_or_insert(time);
+                partition_replay.newest = partition_replay.newest.max(Some(time));
+                partition_replay.progress.record(time, appended_ms);
             }
             all.matched += folded.matched;
             all.time_ms = all.time_ms.max(folded.time_ms);
@@ -183,21 +188,26 @@ impl Replay {
         all
     }
 
-    /// Moves a partition's event time on without a record, as a partition that is read to its end goes on by the clock.
-    pub fn progress(&mut self, topic: &str, partition: i32, at_ms: i64) {
-        self.places(topic, partition).for_each(|(_, place)| place.reached(at_ms));
+    /// Advances a partition's event time without a record, as the clock does for a partition that has been read to its
+    /// end.
+    pub fn advance_partition(&mut self, topic: &str, partition: i32, at_ms: i64) {
+        self.partitions_of(topic, partition)
+            .for_each(|(_, partition_replay)| partition_replay.reached(at_ms));
     }
 
-    /// Decides all that the partitions' event time allows. In event-time order; each call goes on where the one before
-    /// ended. For records that are not late it makes no difference when it is called.
-    pub fn decide(&mut self) -> Vec<Event> {
+    /// Decides all that the partitions' event time allows, and returns it in event-time order. Each call continues
+    /// where the previous one ended. For records that are not late, it does not matter when it is called.
+    pub fn decide(&mut self) -> Vec<ReplayEvent> {
         let partitions = self.consumers.iter_mut().enumerate().flat_map(|(at, consumer)| {
-            consumer.partitions.iter_mut().map(move |((topic, _), place)| (at, topic, place))
+            consumer
+                .partitions
+                .iter_mut()
+                .map(move |((topic, _), partition_replay)| (at, topic, partition_replay))
         });
-        for (consumer, topic, place) in partitions {
-            let taken = place.fold.take();
+        for (consumer, topic, partition_replay) in partitions {
+            let taken = partition_replay.fold.take();
             for dropped in taken.dropped {
-                let reads = |run: &Run| run.consumer == consumer && run.plan.topics.contains(topic);
+                let reads = |run: &RuleReplay| run.consumer == consumer && run.plan.topics.contains(topic);
                 let concerned = match dropped.rule {
                     Some(rule) => vec![rule],
                     None => self.rules.iter().filter(|(_, run)| reads(run)).map(|(uid, _)| *uid).collect(),
@@ -219,7 +229,7 @@ impl Replay {
             if let Some(run) = self.rules.get_mut(&matched.rule) {
                 run.tally.matched += 1;
             }
-            events.push(Event {
+            events.push(ReplayEvent {
                 time_ms: matched.sample.at.time.as_millisecond(),
                 rule: matched.rule,
                 group: matched.group,
@@ -232,27 +242,28 @@ impl Replay {
         for (uid, run) in &mut self.rules {
             let known = self.consumers.get(run.consumer).into_iter().flat_map(|it| &it.partitions);
             let read = known.filter(|((topic, _), _)| run.plan.topics.contains(topic));
-            let read: Vec<&Place> = read.map(|(_, place)| place).collect();
+            let read: Vec<&PartitionReplay> = read.map(|(_, partition_replay)| partition_replay).collect();
             let Some(params) = run.params else { continue };
-            let progress = read.iter().map(|place| place.progress.at());
+            let progress = read.iter().map(|partition_replay| partition_replay.progress.at());
             if let Some(to) = params.moved(run.decided, progress, i64::MAX) {
-                let observed =
-                    run.observed.or_else(|| decide::observed(read.iter().map(|place| place.since)));
+                let observed = run
+                    .observed
+                    .or_else(|| decide::observed(read.iter().map(|partition_replay| partition_replay.since)));
                 run.decide(*uid, &params, Reached { to, observed }, &mut events);
             }
         }
-        let at = |event: &Event| event.last.as_ref().map(|last| last.at.clone());
+        let at = |event: &ReplayEvent| event.last.as_ref().map(|last| last.at.clone());
         events
             .sort_by(|a, b| (a.time_ms, a.rule, &a.group, at(a)).cmp(&(b.time_ms, b.rule, &b.group, at(b))));
         events
     }
 
-    /// Moves all partitions on to this instant and decides up to there; without one, to where all that was counted is
-    /// decided.
-    pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<Event> {
+    /// Advances all partitions to `until_ms` and decides up to there; without it, to the instant at which every count
+    /// is decided.
+    pub fn finish(&mut self, until_ms: Option<i64>) -> Vec<ReplayEvent> {
         if let Some(until) = until_ms.or_else(|| self.end()) {
-            for place in self.consumers.iter_mut().flat_map(|it| it.partitions.values_mut()) {
-                place.reached(until);
+            for partition_replay in self.consumers.iter_mut().flat_map(|it| it.partitions.values_mut()) {
+                partition_replay.reached(until);
             }
         }
         self.decide()
@@ -261,28 +272,31 @@ impl Replay {
     /// The instant at which every bucket that has a record by now is decided.
     fn end(&self) -> Option<i64> {
         let partitions = self.consumers.iter().flat_map(|it| it.partitions.values());
-        let last = partitions.filter_map(|place| place.progress.at().max(place.newest)).max()?;
-        let wait = |run: &Run| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
+        let last = partitions
+            .filter_map(|partition_replay| partition_replay.progress.at().max(partition_replay.newest))
+            .max()?;
+        let wait =
+            |run: &RuleReplay| run.params.map_or(0, |it| it.buckets().width() + run.plan.allowed_lateness.0);
         Some(last.saturating_add(self.rules.values().map(wait).max().unwrap_or(0)))
     }
 
-    /// What became of a rule's records, as far as [`Replay::decide`] has looked at them.
-    pub fn tally(&self, rule: Uuid) -> Option<Tally> {
+    /// What happened to a rule's records, as far as [`Replay::decide`] has seen them.
+    pub fn tally(&self, rule: Uuid) -> Option<RuleTally> {
         self.rules.get(&rule).map(|run| run.tally)
     }
 
-    /// Records that were not counted, by rule and reason.
+    /// Dropped records, by rule and reason.
     pub fn dropped(&self) -> &BTreeMap<(Uuid, DropReason), i64> {
         &self.dropped
     }
 }
 
-impl Run {
+impl RuleReplay {
     fn new(plan: &RulePlan, consumer: usize) -> Self {
-        let params = RuleParams::of(plan);
+        let params = RuleParams::from_plan(plan);
         let mut groups = BTreeMap::new();
         for group in decide::expected_groups(plan) {
-            groups.insert(group, Held { state: GroupState::expected(), ..Held::default() });
+            groups.insert(group, GroupReplay { state: GroupState::expected(), ..GroupReplay::default() });
         }
         Self {
             consumer,
@@ -291,7 +305,7 @@ impl Run {
             groups,
             decided: None,
             observed: None,
-            tally: Tally::default(),
+            tally: RuleTally::default(),
         }
     }
 
@@ -312,7 +326,7 @@ impl Run {
         }
     }
 
-    fn decide(&mut self, rule: Uuid, params: &RuleParams, reached: Reached, events: &mut Vec<Event>) {
+    fn decide(&mut self, rule: Uuid, params: &RuleParams, reached: Reached, events: &mut Vec<ReplayEvent>) {
         let decided = self.decided.replace(reached.to);
         self.observed = reached.observed;
         self.groups.retain(|group, held| {
@@ -331,16 +345,16 @@ impl Run {
                 }
             }
             held.buckets = held.buckets.split_off(&step.keep);
-            // Without anything to come, the group waits for a record.
+            // With nothing due, the group waits for a record.
             held.next = step.next.or(Some(i64::MAX));
             !step.is_over
         });
     }
 }
 
-impl Held {
-    /// What is told of a decision; nothing where nobody is.
-    fn event(&mut self, rule: Uuid, group: &Group, decision: Decision) -> Option<Event> {
+impl GroupReplay {
+    /// The notification of a decision; `None` if the decision notifies nobody.
+    fn event(&mut self, rule: Uuid, group: &Group, decision: Decision) -> Option<ReplayEvent> {
         let window = || self.buckets.range(decision.window_start_ms..decision.window_end_ms);
         let first = window().next().map(|(_, it)| it.first.clone());
         let last = window().next_back().map(|(_, it)| it.last.clone());
@@ -349,7 +363,7 @@ impl Held {
         for (_, it) in window() {
             merge_top(&mut top, it.top.clone());
         }
-        decision.notify.then(|| Event {
+        decision.notify.then(|| ReplayEvent {
             time_ms: decision.at_ms,
             rule,
             group: group.clone(),

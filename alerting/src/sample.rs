@@ -1,33 +1,34 @@
-//! Records kept as examples, cut to a bounded size.
+//! Records kept to be shown, cut to a bounded size.
 //!
-//! Invariants: a sample's value takes at most about [`MAX_SAMPLE`] bytes as JSON; what was cut says so. Never: a cut in
-//! the middle of a character.
+//! Invariants: a sample's value takes at most about [`MAX_SAMPLE`] bytes as JSON; a `…` marks every cut, and no cut
+//! splits a character.
 
 use domain::Sample;
 use serde_json::{Map, Value};
 
 use crate::record::Record;
 
-/// About how large a sample's value may be, bytes of JSON.
+/// The approximate maximum size of a sample's value, bytes of JSON.
 pub const MAX_SAMPLE: usize = 16 << 10;
-/// The longest text in a sample that does not fit, bytes.
+/// The longest text in a sample that must be cut, bytes.
 const MAX_TEXT: usize = 1 << 10;
-/// How deep a sample that does not fit is kept.
+/// How deep a sample that must be cut is kept.
 const MAX_DEPTH: usize = 8;
-/// What stands for what was cut.
+/// Marks what was cut.
 const CUT: &str = "…";
 
-/// A sample of the record.
+/// Takes a sample of the record.
 pub fn sample(record: &Record<'_>) -> Sample {
-    Sample { at: record.raw.at(), value: cut(&record.value.to_json()) }
+    Sample { at: record.raw.record_ref(), value: cut(&record.value.to_json()) }
 }
 
-/// About how many bytes of memory a sample holds.
+/// The approximate memory of a sample, bytes.
 pub(crate) fn weight(sample: &Sample) -> usize {
     160 + size(&sample.value, usize::MAX)
 }
 
-/// The value if it fits; otherwise with its long texts cut, its deep parts left out, and as many of its parts as fit.
+/// The value if it fits. Otherwise long texts are cut, deep parts are left out, and as many elements and fields as fit
+/// are kept.
 pub(crate) fn cut(value: &Value) -> Value {
     if size(value, MAX_SAMPLE) <= MAX_SAMPLE {
         return value.clone();
@@ -36,7 +37,7 @@ pub(crate) fn cut(value: &Value) -> Value {
     bounded(value, &mut room, MAX_DEPTH)
 }
 
-/// About how long the value is as JSON; stops counting beyond `enough`.
+/// The approximate length of the value as JSON, bytes; stops counting beyond `enough`.
 fn size(value: &Value, enough: usize) -> usize {
     let mut total: usize = 2;
     match value {

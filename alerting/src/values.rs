@@ -1,20 +1,22 @@
-//! The values of a bucket: how many are kept, and which.
+//! The distinct values that a bucket keeps: how many, and which.
 //!
-//! Invariant: of more values than the bound, those that [`rank`] lowest are kept with exact numbers, and the others are counted
-//! together. A value that is kept in the end was kept all along, because it ranks as low among fewer.
+//! Invariant: above the bound, the values with the lowest [`rank`] are kept with exact counts, and the others are
+//! counted together. A value that is kept in the end was kept at every step before, because its rank among fewer values
+//! was no higher.
 
 use std::collections::BTreeMap;
 
 use domain::{Condition, Limit, Values};
 
-/// Values of one of the `topValues` that are kept in a bucket.
+/// Values kept per bucket for each of the `topValues`.
 pub const TOP_KEPT: usize = 100;
-/// Values that a condition keeps in a bucket where it does not need more.
+/// Values kept per bucket for a condition, unless it needs more.
 pub const VALUES_KEPT: usize = 1_000;
-/// Distinct values that `Cardinality` can be asked to tell apart.
+/// The largest limit of `Cardinality`.
 pub const MAX_CARDINALITY: i64 = 9_999;
 
-/// How many values of a bucket a condition keeps: `Cardinality` one more than its limit, so that crossing it is exact.
+/// How many values a condition keeps per bucket. `Cardinality` keeps one more than its limit, so that crossing it is
+/// exact.
 pub fn values_kept(condition: &Condition) -> usize {
     match condition {
         Condition::Cardinality { limit: Limit::Above(limit) | Limit::Below(limit), .. } => {
@@ -24,7 +26,7 @@ pub fn values_kept(condition: &Condition) -> usize {
     }
 }
 
-/// Adds the numbers of the same values, within the bound.
+/// Adds the counts of `more`, then trims to `kept` values.
 pub(crate) fn merge_values(into: &mut Values, more: Values, kept: usize) {
     for (value, count) in more.counts {
         *into.counts.entry(value).or_default() += count;
@@ -33,14 +35,14 @@ pub(crate) fn merge_values(into: &mut Values, more: Values, kept: usize) {
     trim(into, kept);
 }
 
-/// Adds the values of `topValues`, by name.
+/// Merges the values of `topValues`, by name.
 pub fn merge_top(into: &mut BTreeMap<String, Values>, more: BTreeMap<String, Values>) {
     for (name, more) in more {
         merge_values(into.entry(name).or_default(), more, TOP_KEPT);
     }
 }
 
-/// Keeps the values that rank lowest.
+/// Keeps the `kept` values with the lowest rank; counts the rest as others.
 pub(crate) fn trim(values: &mut Values, kept: usize) {
     if values.counts.len() <= kept {
         return;
@@ -57,8 +59,8 @@ pub(crate) fn trim(values: &mut Values, kept: usize) {
     values.others += others;
 }
 
-/// A value's place among all values: FNV-1a, mixed so that its high bits depend on all bytes. The same in every process
-/// and version, because worker and hub must keep the same values.
+/// A value's rank: its FNV-1a hash, mixed so that the high bits depend on all bytes. The same in every process and
+/// version, because worker and hub must keep the same values.
 pub(crate) fn rank(value: &str) -> u64 {
     let hash = value.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -67,13 +69,13 @@ pub(crate) fn rank(value: &str) -> u64 {
     mixed ^ (mixed >> 33)
 }
 
-/// A number as a text that reads back to it: `20`, `0.5`, `1e300`.
-pub(crate) fn text(number: f64) -> String {
+/// Writes a number as a text that parses back to the same number: `20`, `0.5`, `1e300`.
+pub(crate) fn number_to_text(number: f64) -> String {
     let plain = number == 0.0 || (1e-6..1e15).contains(&number.abs());
     if plain { number.to_string() } else { format!("{number:e}") }
 }
 
-/// What [`text`] wrote.
-pub(crate) fn number(text: &str) -> f64 {
+/// Parses what [`number_to_text`] wrote.
+pub(crate) fn text_to_number(text: &str) -> f64 {
     text.parse().unwrap_or(f64::NAN)
 }

@@ -1,14 +1,14 @@
 //! Buckets and windows.
 //!
 //! Invariants: buckets are aligned to the Unix epoch and half open, `[start, start + width)`; the window at a boundary
-//! is the `count` buckets before it. Everything is in whole milliseconds. Never: a window that is not whole buckets.
+//! is the `count` whole buckets before it. All times are whole milliseconds.
 //!
 //! Clause E2 of docs/semantics.md.
 
 use domain::Millis;
 use serde::{Deserialize, Serialize};
 
-/// How a rule's event time is cut into buckets.
+/// How a rule's event time is divided into buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Buckets {
     width: i64,
@@ -16,9 +16,9 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Buckets for a window of this length: `width = max(1 s, min(window / 60, 5 s), ceil(window / 720))` and
+    /// The buckets for a window of this length: `width = max(1 s, min(window / 60, 5 s), ceil(window / 720))` and
     /// `count = clamp(window / width, 1, 720)`.
-    pub fn of(window: Millis) -> Self {
+    pub fn for_window(window: Millis) -> Self {
         let window = window.0.max(1);
         let width =
             (window / 60).min(5_000).max(window.div_euclid(720) + i64::from(window % 720 != 0)).max(1_000);
@@ -73,14 +73,14 @@ mod tests {
             ("2h", 10_000, 720),
             ("24h", 120_000, 720),
         ] {
-            let buckets = Buckets::of(Millis::parse(window).unwrap());
+            let buckets = Buckets::for_window(Millis::parse(window).unwrap());
             assert_eq!((buckets.width(), buckets.count()), (width, count), "{window}");
         }
     }
 
     #[test]
     fn buckets_are_aligned_to_the_epoch_before_it_too() {
-        let buckets = Buckets::of(Millis::from_secs(60));
+        let buckets = Buckets::for_window(Millis::from_secs(60));
         assert_eq!(buckets.start_of(1_999), 1_000);
         assert_eq!(buckets.start_of(2_000), 2_000);
         assert_eq!(buckets.start_of(-1), -1_000);

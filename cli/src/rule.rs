@@ -10,16 +10,16 @@ pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use alerting::alert_data::{ShownRecords, Subject};
 use alerting::decode::{DecodeError, Decoder};
 use alerting::document::Document;
 use alerting::record::RawRecord;
-use alerting::replay::{Event, Replay};
-use alerting::tell::{Shown, Subject};
+use alerting::replay::{Replay, ReplayEvent};
 use anyhow::{Context as _, bail};
 use domain::{DropReason, EventTime, Format, Plan, PlanBody, RulePlan};
 use jiff::Timestamp;
 use serde::Serialize;
-use templates::alert::{Compiled, Data, Which, compile};
+use templates::rule_texts::{CompiledText, RuleText, RuleTextData, compile_text};
 use uuid::Uuid;
 
 use crate::records::{self, Line};
@@ -46,8 +46,8 @@ pub(crate) struct Notice {
 }
 
 struct Texts {
-    title: Compiled,
-    summary: Compiled,
+    title: CompiledText,
+    summary: CompiledText,
 }
 
 /// Rules over records.
@@ -92,7 +92,10 @@ impl Run {
             let errors: Vec<String> = problem.errors.iter().map(ToString::to_string).collect();
             bail!("{}", errors.join("; "));
         }
-        let texts = |rule: &RulePlan| Texts { title: compile(&rule.title), summary: compile(&rule.summary) };
+        let texts = |rule: &RulePlan| Texts {
+            title: compile_text(&rule.title),
+            summary: compile_text(&rule.summary),
+        };
         let compiled: Vec<Texts> = rules.iter().map(|(_, rule)| texts(rule)).collect();
         let plans = plans.into_iter().zip(compiled).map(|(plan, texts)| (plan.uid, (plan, texts))).collect();
         let mut run = Self {
@@ -138,7 +141,8 @@ impl Run {
     pub(crate) fn needs_no_time(&self) -> bool {
         let mut rules = self.rules().filter_map(|(_, plan)| rule(plan));
         rules.all(|rule| {
-            rule.source.reading.event_time.is_some() || alerting::decide::RuleParams::of(rule).is_none()
+            rule.source.reading.event_time.is_some()
+                || alerting::decide::RuleParams::from_plan(rule).is_none()
         })
     }
 
@@ -234,19 +238,20 @@ impl Run {
         events.iter().filter_map(|event| self.notice(event)).collect()
     }
 
-    fn notice(&self, event: &Event) -> Option<Notice> {
+    fn notice(&self, event: &ReplayEvent) -> Option<Notice> {
         let (plan, texts) = self.plans.get(&event.rule)?;
         let subject =
             Subject { namespace: &plan.namespace, name: &plan.name, uid: plan.uid, plan: rule(plan)? };
         let data = match (&event.decision, &event.last) {
             (Some(decision), last) => {
-                let shown = Shown { first: event.first.as_ref(), last: last.as_ref(), top: &event.top };
+                let shown =
+                    ShownRecords { first: event.first.as_ref(), last: last.as_ref(), top: &event.top };
                 subject.alert(&event.group, decision, shown)
             }
             (None, Some(record)) => subject.record(&event.group, record),
             (None, None) => return None,
         };
-        let texts_of = Data::of(&data);
+        let texts_of = RuleTextData::new(&data);
         Some(Notice {
             rule: plan.name.clone(),
             kind: data.word(),
@@ -256,8 +261,8 @@ impl Run {
             window_end: data.window_end,
             time: Timestamp::from_millisecond(event.time_ms).unwrap_or_default(),
             severity: data.severity.name(),
-            title: texts_of.render(Which::Title, &texts.title, &|| None).0,
-            summary: texts_of.render(Which::Summary, &texts.summary, &|| None).0,
+            title: texts_of.render(RuleText::Title, &texts.title, &|| None).0,
+            summary: texts_of.render(RuleText::Summary, &texts.summary, &|| None).0,
         })
     }
 

@@ -1,13 +1,17 @@
-//! Renders a channel's own texts, and falls back to visible ones: a template that fails never keeps a message back.
+//! Renders a channel's own texts. If a template fails, a text that names the fault takes its place: no message is kept back.
 //!
-//! Data: `id`, `ask` (what to type to learn what became of it), `title`, `summary`, `severity`, `namespace`, `name` and `object` (of what caused it), `created`, `group` (a map,
-//! empty and so false where there is none), `kind` (`firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test`), `status`
-//! (`resolved`, `closed`, otherwise `firing`); for an alert `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat` and, where
-//! the rule closed it, `closed`; for a record `topic`, `partition`, `offset`, `timestamp`; for a reminder `occurrence`,
-//! `end`, `timeZone`, `description`, `location`, `url` (empty where there is none), `resources`, `beforeMinutes`, `due`, for one at a time of the clock `at` and `daysBefore`, and where the recipient's zone is
-//! known `recipientTimeZone` and `recipientStart`; for a test `request`; in a webhook's own body `text`, the title and the body as the
-//! channel writes them. Times are RFC 3339. Names are strict: what a kind does
-//! not have is undefined, `{% if count is defined %}` asks.
+//! The data that templates see:
+//!
+//! | for | names |
+//! | --- | --- |
+//! | all | `id`, `ask` (the command that tells what became of it), `title`, `summary`, `severity`, `namespace`, `name` and `object` (of the cause), `created`, `group` (a map, which is false if it is empty), `kind` (`firing`, `repeat`, `resolved`, `closed`, `record`, `reminder`, `test`), `status` (`resolved`, `closed`, otherwise `firing`) |
+//! | an alert | `episode`, `first` (the id of the notification that told of it first), `since`, `count`, `windowStart`, `windowEnd`, `repeat`; `closed`, if the rule closed it |
+//! | a record | `topic`, `partition`, `offset`, `timestamp` |
+//! | a reminder | `occurrence`, `end`, `timeZone`, `description`, `location` and `url` (empty if there is none), `resources`, `beforeMinutes`, `due`; `at` and `daysBefore`, for a reminder at a time of day; `recipientTimeZone` and `recipientStart`, if the recipient's zone is known |
+//! | a test | `request` |
+//! | a webhook's own body | also `text`: title and body as the channel writes them |
+//!
+//! Times are RFC 3339. Names are strict: a name that a kind does not have is undefined; test with `{% if count is defined %}`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,66 +20,67 @@ use domain::{AlertKind, Cause, Notification, PayloadText, TemplateText};
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
-use templates::alert::{Compiled, compile};
-use templates::{Cache, Data, Limits, RenderError, Template};
+use templates::rule_texts::{CompiledText, compile_text};
+use templates::{OutputLimit, RenderError, Template, TemplateCache, TemplateData};
 
-use crate::message::{Payload, Words, ask};
+use crate::message::{NotificationLabels, Payload, ask_command};
 
-/// What compiled templates may take, bytes: hundreds of channels' of the usual size.
+/// The memory that compiled templates may take, bytes: enough for hundreds of channels with usual templates.
 const CACHED: usize = 4 << 20;
-/// How long a channel's text may take.
+/// How long rendering one text may take.
 const TIME: Duration = Duration::from_millis(50);
 const TIME_SAID: &str = "50ms for a text";
 
-/// Keeps compiled templates. Rendering takes up to 50 ms of a processor for each text: call it where that holds up nobody.
+/// Renders texts and caches compiled templates. Rendering takes up to 50 ms of CPU for each text: call it on a thread where
+/// nothing else waits.
 pub struct Composer {
-    /// By whether values are escaped as parts of strings of JSON.
-    compiled: Mutex<Cache<bool, Compiled>>,
+    /// The key says whether values are escaped for strings in JSON.
+    compiled: Mutex<TemplateCache<bool, CompiledText>>,
 }
 
 impl Default for Composer {
     fn default() -> Self {
-        Self { compiled: Mutex::new(Cache::new(CACHED, CACHED)) }
+        Self { compiled: Mutex::new(TemplateCache::new(CACHED, CACHED)) }
     }
 }
 
-/// What is sent.
+/// The texts of a message, with the faults of templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Texts {
+pub struct MessageTexts {
     /// The title, or a fallback that names the fault.
     pub title: String,
     /// The body, or a fallback that names the fault.
     pub body: String,
     /// Why the channel's template of the title could not be rendered.
     pub title_fault: Option<String>,
-    /// Why that of the body could not.
+    /// Why the channel's template of the body could not be rendered.
     pub body_fault: Option<String>,
-    /// What a webhook sends in a form of its own; none where it has none or it could not be rendered.
+    /// A webhook's body in the channel's own form; `None` if it has no such form or could not be rendered.
     pub payload: Option<Payload>,
-    /// Why it could not.
+    /// Why `payload` could not be rendered.
     pub payload_fault: Option<String>,
 }
 
 impl Composer {
-    /// Those of the notification where the channel has none of its own; `zone` is the channel's.
+    /// The channel's texts, or the notification's own where the channel has no template. `zone` is the channel's time zone.
     pub fn texts(
         &self,
         template: &TemplateText,
         notification: &Notification,
         recipient: &str,
         zone: Option<&str>,
-    ) -> Texts {
+    ) -> MessageTexts {
         self.compose(template, notification, recipient, zone, None)
     }
 
-    /// The same where there was no time to render: the channel's own are fallbacks that name `which` time was over.
+    /// The texts if there was no time to render: templates are replaced by fallbacks that say that `which` time was over.
     pub fn texts_without_time(
         &self,
         template: &TemplateText,
         notification: &Notification,
         (recipient, zone): (&str, Option<&str>),
         which: &'static str,
-    ) -> Texts {
+    ) -> MessageTexts {
         self.compose(template, notification, recipient, zone, Some(which))
     }
 
@@ -86,9 +91,9 @@ impl Composer {
         recipient: &str,
         zone: Option<&str>,
         over: Option<&'static str>,
-    ) -> Texts {
+    ) -> MessageTexts {
         let local = local(notification, recipient, zone);
-        let mut texts = Texts {
+        let mut texts = MessageTexts {
             title: notification.title.clone(),
             body: notification.summary.clone(),
             title_fault: None,
@@ -99,7 +104,7 @@ impl Composer {
         if let Some(start) = &local {
             let zone = start.time_zone().iana_name().unwrap_or_default();
             let start = start.strftime("%Y-%m-%d %H:%M");
-            // Behind the first line, which says when it is where the schedule is kept.
+            // After the first line, which says when it is in the schedule's zone.
             let at = texts.body.find('\n').unwrap_or(texts.body.len());
             texts.body.insert_str(at, &format!(" For you: {start} ({zone})."));
         }
@@ -113,9 +118,9 @@ impl Composer {
             let start = start.timestamp().display_with_offset(start.offset()).to_string();
             data.insert("recipientStart".to_owned(), start.into());
         }
-        let values = Data::of(&data);
+        let values = TemplateData::new(&data);
         if let Some(text) = &template.title {
-            match self.render(text, false, &values, Limits::TITLE, over) {
+            match self.render(text, false, &values, OutputLimit::TITLE, over) {
                 Ok(title) => texts.title = title,
                 Err(error) => {
                     texts.title = templates::fallback("title", &notification.title, &error);
@@ -124,12 +129,16 @@ impl Composer {
             }
         }
         if let Some(text) = &template.body {
-            match self.render(text, false, &values, Limits::TEXT, over) {
+            match self.render(text, false, &values, OutputLimit::TEXT, over) {
                 Ok(body) => texts.body = body,
                 Err(error) => {
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
                     texts.body += gap;
-                    texts.body += &templates::fallback("body", Words::of(notification).object.name, &error);
+                    texts.body += &templates::fallback(
+                        "body",
+                        NotificationLabels::new(notification).object.name,
+                        &error,
+                    );
                     texts.body_fault = Some(error.message);
                 }
             }
@@ -138,14 +147,17 @@ impl Composer {
             if let Value::Object(data) = &mut data {
                 data.insert("text".to_owned(), format!("{}\n{}", texts.title, texts.body).trim().into());
             }
-            match self.payload(text, &Data::of(&data), over) {
+            match self.payload(text, &TemplateData::new(&data), over) {
                 Ok(payload) => texts.payload = Some(payload),
                 Err(error) => {
-                    // What is sent in its place is read by the receiver's people: they must see why it looks otherwise.
+                    // People read the usual body that is sent instead: it tells them why it looks different.
                     let gap = if texts.body.is_empty() { "" } else { "\n\n" };
                     texts.body += gap;
-                    texts.body +=
-                        &templates::fallback("webhook body", Words::of(notification).object.name, &error);
+                    texts.body += &templates::fallback(
+                        "webhook body",
+                        NotificationLabels::new(notification).object.name,
+                        &error,
+                    );
                     texts.payload_fault = Some(error.message);
                 }
             }
@@ -156,10 +168,10 @@ impl Composer {
     fn payload(
         &self,
         of: &PayloadText,
-        data: &Data,
+        data: &TemplateData,
         over: Option<&'static str>,
     ) -> Result<Payload, RenderError> {
-        let text = self.render(&of.template, of.is_json(), data, Limits::TEXT, over)?;
+        let text = self.render(&of.template, of.is_json(), data, OutputLimit::TEXT, over)?;
         if of.is_json()
             && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
         {
@@ -172,14 +184,14 @@ impl Composer {
         &self,
         text: &str,
         escapes: bool,
-        data: &Data,
-        limits: Limits,
+        data: &TemplateData,
+        limits: OutputLimit,
         over: Option<&'static str>,
     ) -> Result<String, RenderError> {
         let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().get(&escapes, text);
         let compiled = known.unwrap_or_else(|| {
-            let compiled = if escapes { compile_json(text) } else { compile(text) };
+            let compiled = if escapes { compile_json(text) } else { compile_text(text) };
             let weight = compiled.as_ref().map_or(0, Template::weight);
             lock().put(&escapes, text, compiled.clone(), weight);
             compiled
@@ -189,28 +201,28 @@ impl Composer {
     }
 }
 
-fn compile_json(text: &str) -> Compiled {
+fn compile_json(text: &str) -> CompiledText {
     Template::compile_json(text).map_err(|error| RenderError { message: error.to_string(), cut: None })
 }
 
-/// When what is reminded of begins on the recipient's clock, where that is known and shows another time.
+/// When a reminder's occurrence starts in the recipient's time zone; `None` if that is not known or shows the same time.
 fn local(notification: &Notification, recipient: &str, zone: Option<&str>) -> Option<Zoned> {
     let Cause::Reminder { occurrence, time_zone, all_day: false, time_zones, .. } = &notification.cause
     else {
         return None;
     };
     let zone = time_zones.get(&recipient.to_lowercase()).map(String::as_str).or(zone)?;
-    // The operator has checked the names, and all have the same database of zones.
+    // The operator has checked the names, and all programs have the same time zone database.
     let (own, theirs) = (TimeZone::get(time_zone).ok()?, TimeZone::get(zone).ok()?);
     let differs = own.to_offset(*occurrence) != theirs.to_offset(*occurrence);
     differs.then(|| occurrence.to_zoned(theirs))
 }
 
 fn data(notification: &Notification) -> Value {
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let mut data = json!({
         "id": notification.id,
-        "ask": ask(notification),
+        "ask": ask_command(notification),
         "title": notification.title,
         "summary": notification.summary,
         "severity": notification.severity.name(),
@@ -286,12 +298,12 @@ impl Composer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
+    use crate::fixtures;
 
     fn texts(title: &str, body: &str) -> (String, String) {
         let template =
             TemplateText { title: Some(title.to_owned()), body: Some(body.to_owned()), payload: None };
-        let texts = Composer::default().texts(&template, &sample::alert(), "", None);
+        let texts = Composer::default().texts(&template, &fixtures::alert(), "", None);
         let failed =
             |text: &str, fault: &Option<String>| fault.is_some() == text.contains("template failed: ");
         assert!(
@@ -303,7 +315,7 @@ mod tests {
 
     #[test]
     fn without_templates_the_notification_speaks() {
-        let notification = sample::alert();
+        let notification = fixtures::alert();
         let texts = Composer::default().texts(&TemplateText::default(), &notification, "", None);
         assert_eq!((texts.title, texts.body), (notification.title, notification.summary));
     }
@@ -316,7 +328,7 @@ mod tests {
         );
         assert_eq!(title, "[critical] pay: 21 bad log lines in 1m");
         assert_eq!(body, "Last: <b>card & pin</b> refused (pay)");
-        let reminder = sample::reminder();
+        let reminder = fixtures::reminder();
         let template = TemplateText {
             body: Some("{% if group %}never{% endif %}{{ kind }}".to_owned()),
             ..TemplateText::default()
@@ -326,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_reminder_says_when_it_is_for_its_reader_where_that_is_another_time() {
-        let reminder = sample::reminder();
+        let reminder = fixtures::reminder();
         let says = |notification: &Notification, recipient: &str, zone| {
             Composer::default().texts(&TemplateText::default(), notification, recipient, zone).body
         };
@@ -343,8 +355,8 @@ mod tests {
         );
         assert_eq!(says(&reminder, "", Some("Asia/Tokyo")), reminder.summary, "the same time on the clock");
         assert_eq!(
-            says(&sample::alert(), "jonas@example.com", Some("Europe/Berlin")),
-            sample::alert().summary
+            says(&fixtures::alert(), "jonas@example.com", Some("Europe/Berlin")),
+            fixtures::alert().summary
         );
         let mut whole_day = reminder.clone();
         let Cause::Reminder { all_day, .. } = &mut whole_day.cause else { panic!("a reminder") };
@@ -361,14 +373,14 @@ mod tests {
         let body =
             "{{ location }} {{ resources | join(',') }} {{ url }} {{ description }}\n{{ ask }}".to_owned();
         let template = TemplateText { body: Some(body), ..TemplateText::default() };
-        let texts = Composer::default().texts(&template, &sample::reminder(), "", None);
+        let texts = Composer::default().texts(&template, &fixtures::reminder(), "", None);
         let place = "3rd floor room-3f-a https://meet.example.com/x?a=1&b=2 Blockers first.";
         let ask = "belfry ask 00000000-0000-0000-0000-00000000000b -n payments";
         assert_eq!(texts.body, format!("{place}\n{ask}"));
         let template = TemplateText { body: Some("{{ first }}".to_owned()), ..TemplateText::default() };
-        let later = sample::later(AlertKind::Resolved, None);
+        let later = fixtures::later(AlertKind::Resolved, None);
         let texts = Composer::default().texts(&template, &later, "", None);
-        assert_eq!(texts.body, sample::alert().id.to_string());
+        assert_eq!(texts.body, fixtures::alert().id.to_string());
     }
 
     #[test]
@@ -390,16 +402,20 @@ mod tests {
         assert_eq!(title, "pay: 21 bad log lines in 1m: title template failed: more than 100000 steps");
         assert!(body.ends_with("payment-errors: body template failed: more than 100000 steps"), "{body}");
         let template = TemplateText { title: Some("{{ title }}".to_owned()), ..TemplateText::default() };
-        let texts =
-            Composer::default().texts_without_time(&template, &sample::alert(), ("", None), "2s of waiting");
+        let texts = Composer::default().texts_without_time(
+            &template,
+            &fixtures::alert(),
+            ("", None),
+            "2s of waiting",
+        );
         assert_eq!(
             texts.title,
             "pay: 21 bad log lines in 1m: title template failed: took longer than 2s of waiting"
         );
-        assert_eq!(texts.body, sample::alert().summary);
+        assert_eq!(texts.body, fixtures::alert().summary);
     }
 
-    fn payload(template: &str, content_type: &str, notification: &Notification) -> Texts {
+    fn payload(template: &str, content_type: &str, notification: &Notification) -> MessageTexts {
         let payload =
             Some(PayloadText { template: template.to_owned(), content_type: content_type.to_owned() });
         let template =
@@ -409,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_body_in_a_receivers_own_form_is_json_whatever_a_record_held() {
-        let mut alert = sample::alert();
+        let mut alert = fixtures::alert();
         alert.summary = "he said \"no\"\nand left \\".to_owned();
         let texts = payload(r#"{"text": "{{ text }}", "count": {{ count }}}"#, "application/json", &alert);
         let read: Value = serde_json::from_str(&texts.payload.unwrap().text).unwrap();
@@ -422,7 +438,7 @@ mod tests {
     #[test]
     fn a_body_tells_what_was_closed_from_what_is_over() {
         let template = r#"{"kind": "{{ kind }}", "colour": "{% if status == 'resolved' %}green{% elif status == 'closed' %}grey{% else %}red{% endif %}"}"#;
-        let said = crate::sample::all().map(|(kind, notification)| {
+        let said = crate::fixtures::all().map(|(kind, notification)| {
             let texts = payload(template, "application/json", &notification);
             let read: Value = serde_json::from_str(&texts.payload.unwrap().text).unwrap();
             assert_eq!(read["kind"], kind);
@@ -437,7 +453,7 @@ mod tests {
             (r#"{"text": "#, "it is not JSON: EOF while parsing a value at line 1 column 9"),
             (r#"{"text": {{ nothing }}}"#, "undefined value \"nothing\""),
         ] {
-            let texts = payload(template, "application/vnd.chat+json", &sample::alert());
+            let texts = payload(template, "application/vnd.chat+json", &fixtures::alert());
             assert_eq!((texts.payload, texts.payload_fault.as_deref()), (None, Some(why)));
             assert!(texts.title.starts_with("[critical] "), "{}", texts.title);
             let told = format!("refused\n\npayment-errors: webhook body template failed: {why}");

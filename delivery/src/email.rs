@@ -1,22 +1,24 @@
-//! E-mail: one recipient a message (a server that refuses one must not silence the others), text and HTML.
+//! E-mail: text and HTML, with one recipient for each message, since a server that refuses one must not silence the others.
 //!
 //! The conversation and its outcomes are in [`session`]; this file makes the message (RFC 5322).
 //!
-//! `Message-ID` is made of the delivery's id, so that a receiver can tell a message that was sent twice. What follows an alert's
-//! first message answers it (`References` and `In-Reply-To`, RFC 5322, 3.6.4), whether it arrived or not; others answer one that
-//! was never sent, by the ordering key: mail programs show one thread for each.
-//! `Auto-Submitted` (RFC 3834) keeps absence notes from answering.
+//! `Message-ID` holds the delivery's id, so that a receiver recognises a message that was sent twice. Later messages of an
+//! alert refer to its first one (`References` and `In-Reply-To`, RFC 5322, 3.6.4), whether that arrived or not. Other messages
+//! refer to an invented id made of the ordering key, so that mail programs show one thread for each key. `Auto-Submitted`
+//! (RFC 3834) keeps absence notes from answering.
 //!
-//! Never: a header made of a text that could end it; HTML that was not escaped.
+//! No text can add a header, and all HTML is escaped.
 
-mod lines;
 mod session;
+mod starttls;
 
 use domain::{Cause, Digest, EmailPlan, FileRef, Outcome, ids};
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, MultiPartKind, SinglePart};
 
-use crate::message::{Attempt, Channel, Message, Words, ask, earlier, group};
+use crate::message::{
+    Channel, Message, NotificationLabels, OutcomeFuture, ask_command, earlier_notification, group_text,
+};
 use crate::text::{cut, cut_bytes, one_line};
 use crate::{Kit, trust::Trust};
 
@@ -28,7 +30,7 @@ const MAX_SUBJECT: usize = 200;
 /// Longest text, bytes.
 const MAX_TEXT: usize = 256 * 1024;
 
-/// The channel.
+/// The e-mail channel.
 pub(crate) struct Email<'a> {
     pub(crate) kit: &'a Kit,
     pub(crate) plan: &'a EmailPlan,
@@ -36,7 +38,7 @@ pub(crate) struct Email<'a> {
 }
 
 impl Channel for Email<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
 }
@@ -67,7 +69,7 @@ fn mail(message: &Message, from: &str) -> Result<lettre::Message, Outcome> {
         from.parse().map_err(|_| Outcome::refused(format!("sender {from:?} is not a mailbox")))?;
     let domain = from.email.domain().to_owned();
     let thread = match &message.notification.cause {
-        Cause::Alert { .. } => earlier(&message.notification)
+        Cause::Alert { .. } => earlier_notification(&message.notification)
             .map(|first| ids::delivery(first, message.channel, &message.recipient))
             .map(|first| format!("<{first}@{domain}>")),
         _ => Some(format!("<{}@{domain}>", Digest::of(&message.notification.ordering_key))),
@@ -105,10 +107,10 @@ fn part(kind: ContentType, body: String) -> SinglePart {
     SinglePart::builder().header(kind).header(ContentTransferEncoding::QuotedPrintable).body(body)
 }
 
-/// Name and value of what is worth knowing besides the texts.
+/// Names and values that a message tells besides its texts.
 fn facts(message: &Message) -> Vec<(&'static str, String)> {
     let notification = &message.notification;
-    let words = Words::of(notification);
+    let words = NotificationLabels::new(notification);
     let mut facts = vec![
         ("Severity", notification.severity.name().to_owned()),
         ("Kind", words.kind.to_owned()),
@@ -119,13 +121,13 @@ fn facts(message: &Message) -> Vec<(&'static str, String)> {
         facts.push(("Since", alert.since.to_string()));
     }
     if !notification.group.is_empty() {
-        facts.push(("Group", one_line(&group(notification))));
+        facts.push(("Group", one_line(&group_text(notification))));
     }
-    if let Some(first) = earlier(notification) {
+    if let Some(first) = earlier_notification(notification) {
         facts.push(("First message", first.to_string()));
     }
     facts.push(("Notification", notification.id.to_string()));
-    facts.push(("What became of it", ask(notification)));
+    facts.push(("What became of it", ask_command(notification)));
     facts
 }
 

@@ -1,49 +1,49 @@
-//! Kafka: a message to a topic, CloudEvents binary mode (headers `ce_...`), keyed by the ordering key.
+//! Kafka: writes a message to a topic, in CloudEvents binary mode (headers `ce_...`), keyed by the ordering key.
 //!
-//! Outcomes are those of the [`Producer`]: the worker's, which has the Kafka client. Never here: a connection.
+//! The worker has the Kafka client and passes it in as a [`Producer`], which decides the outcomes.
 
 use std::time::Duration;
 
 use domain::KafkaPlan;
 
 use crate::Kit;
-use crate::event::Event;
-use crate::message::{Attempt, Channel, Message};
+use crate::cloud_event::CloudEvent;
+use crate::message::{Channel, Message, OutcomeFuture};
 
-/// A record, as the channel says it.
+/// A record to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct KafkaRecord {
     /// Records with the same key arrive in order.
     pub key: String,
-    /// Name and value.
+    /// Names and values.
     pub headers: Vec<(String, String)>,
-    /// JSON.
+    /// The value, JSON.
     pub value: String,
 }
 
 /// Writes records to Kafka.
 pub trait Producer: Send + Sync {
-    /// Makes one attempt to write a record to the plan's topic, within `timeout`. Whatever happens is an outcome.
-    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: Record, timeout: Duration) -> Attempt<'a>;
+    /// Makes one attempt to write a record to the plan's topic, within `timeout`. Whatever happens becomes an outcome.
+    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: KafkaRecord, timeout: Duration) -> OutcomeFuture<'a>;
 }
 
-/// The channel.
+/// The Kafka channel.
 pub(crate) struct Kafka<'a> {
     pub(crate) kit: &'a Kit,
     pub(crate) plan: &'a KafkaPlan,
 }
 
 impl Channel for Kafka<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a> {
         self.kit.kafka.write(self.plan, record(message), message.timeout)
     }
 }
 
-fn record(message: &Message) -> Record {
-    let event = Event::of(message);
+fn record(message: &Message) -> KafkaRecord {
+    let event = CloudEvent::new(message);
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     headers.extend(event.attributes().map(|(name, value)| (format!("ce_{name}"), value.to_owned())));
-    Record {
+    KafkaRecord {
         key: message.notification.ordering_key.clone(),
         headers,
         value: String::from(Box::<str>::from(event.data)),
@@ -57,12 +57,12 @@ mod tests {
     use domain::{KafkaSecurity, Outcome};
 
     use super::*;
-    use crate::sample::{self, alert, message, plan};
+    use crate::fixtures::{self, alert, message, plan};
 
     #[tokio::test]
     async fn a_record_has_the_ordering_key_the_event_in_headers_and_its_data() {
-        let written = Arc::new(sample::Written::default());
-        let (_files, kit) = sample::writing(Arc::clone(&written));
+        let written = Arc::new(fixtures::WrittenRecords::default());
+        let (_files, kit) = fixtures::kit_writing_to(Arc::clone(&written));
         let plan = plan(
             KafkaPlan {
                 bootstrap_servers: vec!["kafka:9092".to_owned()],

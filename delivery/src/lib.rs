@@ -1,7 +1,7 @@
 //! Delivers notifications: one file per channel, one trait method ([`Channel::deliver`]), one HTTP client ([`Http`]).
 //!
-//! Read [`Message`] and [`Channel`] first, then a channel's file; each has its table of outcomes at its head, on top of
-//! [`Http`]'s:
+//! Read [`Message`] and [`Channel`] first, then a channel's file. Each file begins with its table of outcomes, which adds to
+//! that of [`Http`]:
 //!
 //! | channel | file | outcomes beside the common ones |
 //! | --- | --- | --- |
@@ -10,29 +10,28 @@
 //! | Email | `email.rs`, `email/session.rs` | by SMTP's replies and how far the conversation came |
 //! | Kafka | `kafka.rs`; the worker has the client, the [`Producer`] | by what brokers answer |
 //!
-//! What holds for all: where a referenced file is missing or can't be used, the outcome is `NotSent`, with its reason
-//! (`SecretKeyNotFound: key "x" of Secret "y" is not there`): no attempt is counted, and the message waits for the file until
-//! `expiresAfter`. An outcome is `Unknown` only when the message may have
-//! been taken.
+//! For all channels: if a referenced file is missing or can't be used, the outcome is `NotSent` with a reason such as
+//! `SecretKeyNotFound: key "x" of Secret "y" is not there`. No attempt is counted, and the message waits for the file until
+//! `expiresAfter`. An outcome is `Unknown` only if the receiver may have taken the message.
 //!
-//! Invariants: reasons hold no secret; every text is within its channel's bounds, cut visibly, never dropped; the clock
-//! comes in with the message. Never here: Kubernetes, a database, a retry (the hub decides when to try again).
+//! Invariants: reasons hold no secret; a text over its channel's bound is cut with a visible mark, never dropped; the time
+//! comes with the message. The hub decides when to try again.
 #![warn(missing_docs)]
 
+mod cloud_event;
 mod compose;
 mod email;
-mod event;
+#[cfg(test)]
+mod fixtures;
 mod http;
 mod kafka;
 mod lookup;
 mod message;
-#[cfg(test)]
-mod names;
 mod oauth;
-#[cfg(test)]
-mod sample;
 mod secrets;
 mod slack;
+#[cfg(test)]
+mod template_names;
 mod text;
 mod trust;
 mod webhook;
@@ -41,16 +40,16 @@ use std::sync::Arc;
 
 use domain::{ChannelPlan, Target};
 
-pub use compose::{Composer, Texts};
+pub use compose::{Composer, MessageTexts};
 pub use http::Http;
-pub use kafka::{Producer, Record};
-pub use message::{Attempt, Channel, Message, Payload};
-pub use oauth::{Bearer, named_endpoint};
+pub use kafka::{KafkaRecord, Producer};
+pub use message::{Channel, Message, OutcomeFuture, Payload};
+pub use oauth::{BearerToken, named_endpoint};
 pub use secrets::{FileProblem, Files, Secret};
 pub use text::Mask;
 pub use trust::Trust;
 
-/// What all channels of a worker share. Make one and keep it: it holds the connections.
+/// Files and clients that all channels of a worker share. Make one and keep it: it holds the connections.
 pub struct Kit {
     files: Files,
     http: Arc<Http>,
@@ -59,7 +58,8 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Connects by `http` and to what its guard allows, with values from `files`; records are written by `kafka`.
+    /// Reads secrets from `files`, sends with `http`, connects only where `http`'s guard allows, and writes records with
+    /// `kafka`.
     pub fn new(http: Arc<Http>, files: Files, kafka: Box<dyn Producer>) -> Self {
         Self { files, smtp: email::Smtp::new(http.lookup()), http, kafka }
     }
@@ -75,7 +75,7 @@ impl Kit {
         }
     }
 
-    /// What a channel can't do now for want of a file: each missing or unusable one, sorted. Connects to nothing.
+    /// The channel's files that are missing or can't be used, sorted. Connects to nothing.
     pub async fn problems(&self, plan: &ChannelPlan) -> Vec<FileProblem> {
         let channel = self.channel(plan);
         let mut problems = Vec::new();

@@ -1,9 +1,9 @@
-//! Resolves names for all channels, by the system's resolver, and lets the guard judge what came.
+//! Resolves names for all channels by the system's resolver, and returns only addresses that the guard allows.
 //!
-//! The system's resolver blocks a thread for each question, and there are few: a name whose servers are silent must not
-//! take them all. So there is one question at a time for each name, and its answer serves all who waited for it.
+//! The system's resolver blocks a thread for each question, and there are few threads: a name whose servers are silent must
+//! not take them all. So each name has one question at a time, and its answer serves all callers that waited for it.
 //!
-//! Never: an answer kept for longer than a second; an address that the guard has not judged after the answer came.
+//! An answer is kept for at most a second, and the guard checks its addresses at each use.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,26 +13,26 @@ use std::time::Duration;
 use domain::{Denied, Guard};
 use tokio::time::Instant;
 
-/// How long an answer serves others.
+/// How long an answer serves later callers.
 const FRESH: Duration = Duration::from_secs(1);
-/// How many names are remembered before those that nobody asks for are forgotten.
+/// Above this many names, those that nobody waits for are forgotten.
 const NAMES: usize = 256;
 
-type Answer = Result<Vec<IpAddr>, String>;
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+type Addresses = Result<Vec<IpAddr>, String>;
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Addresses)>>>;
 
 /// Why a name leads to no address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookupError {
-    /// Each of its addresses is denied.
+    /// The guard denies each of its addresses.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// It has none, or DNS doesn't answer.
+    /// It has no address, or DNS doesn't answer.
     #[error("the name can't be resolved: {0}")]
     Dns(String),
 }
 
-/// The resolver.
+/// See the module.
 pub(crate) struct Lookup {
     guard: Guard,
     names: Mutex<HashMap<String, Slot>>,
@@ -43,12 +43,12 @@ impl Lookup {
         Self { guard, names: Mutex::default() }
     }
 
-    /// What judges addresses.
+    /// The guard that checks addresses.
     pub(crate) fn guard(&self) -> Guard {
         self.guard
     }
 
-    /// Those addresses of `host`, a name or an address, that may be connected to: at least one.
+    /// The addresses of `host`, a name or an address, that the guard allows: at least one.
     pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let found = match host.parse() {
@@ -59,9 +59,9 @@ impl Lookup {
         Ok(allowed.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    async fn resolve(&self, host: &str) -> Answer {
+    async fn resolve(&self, host: &str) -> Addresses {
         let (slot, host) = (self.slot(host), host.to_owned());
-        // Goes on when the asker gives up, so that the next one waits for it and doesn't take another thread.
+        // Goes on if the caller gives up, so that the next caller waits for it instead of taking another thread.
         let question = tokio::spawn(async move {
             let mut known = slot.lock().await;
             if let Some((_, answer)) = known.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
@@ -86,7 +86,7 @@ impl Lookup {
     }
 }
 
-/// Those of `found` that may be connected to: at least one.
+/// The addresses among `found` that the guard allows: at least one.
 fn allowed(guard: Guard, found: &[IpAddr]) -> Result<Vec<IpAddr>, LookupError> {
     let mut denied = None;
     let mut allowed = Vec::new();

@@ -1,4 +1,4 @@
-//! What is delivered, and the one method by which a channel delivers it.
+//! The message, and the trait by which a channel delivers it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::secrets::{FileProblem, Secret};
 
-/// One attempt to tell one recipient.
+/// What one recipient gets in one attempt.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// The delivery's stable id, the same for every attempt.
@@ -20,15 +20,15 @@ pub struct Message {
     pub channel: Uuid,
     /// The attempt's number, from 1.
     pub attempt: i32,
-    /// Whom; empty where the channel has one unnamed recipient.
+    /// The recipient; empty if the channel has one unnamed recipient.
     pub recipient: String,
     /// The rendered title.
     pub title: String,
     /// The rendered body; may be empty.
     pub body: String,
-    /// All that a webhook sends, where it is not one of our forms.
+    /// The whole body of a webhook whose channel has its own form; it replaces ours.
     pub payload: Option<Payload>,
-    /// What is told.
+    /// The notification that the message tells.
     pub notification: Notification,
     /// When the attempt began, by the caller's clock.
     pub now: Timestamp,
@@ -36,40 +36,40 @@ pub struct Message {
     pub timeout: Duration,
 }
 
-/// What a webhook sends in a form of its own.
+/// A webhook's body in the channel's own form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// Its content type.
     pub content_type: String,
-    /// It itself.
+    /// The body.
     pub text: String,
 }
 
-/// What [`Channel::deliver`] gives back.
-pub type Attempt<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+/// The future that [`Channel::deliver`] returns.
+pub type OutcomeFuture<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 /// A way to deliver.
 pub trait Channel: Send + Sync {
-    /// Makes one attempt, within [`Message::timeout`]. Whatever happens is an outcome; its reason holds no secret.
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a>;
+    /// Makes one attempt within [`Message::timeout`]. Whatever happens becomes an outcome, whose reason holds no secret.
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a>;
 
-    /// Whether the value of one of its files can be what it takes it for; connects to nothing.
+    /// Checks that the value of one of its files fits its use. Connects to nothing.
     fn check(&self, _file: &FileRef, _value: &Secret) -> Result<(), FileProblem> {
         Ok(())
     }
 }
 
-/// Words for a notification that all channels share.
-pub(crate) struct Words<'a> {
-    /// As [`Cause::kind`] has it.
+/// How all channels name a notification's kind and cause.
+pub(crate) struct NotificationLabels<'a> {
+    /// [`Cause::kind`].
     pub(crate) kind: &'static str,
-    /// What caused it.
-    pub(crate) object: Object<'a>,
+    /// The object that caused it.
+    pub(crate) object: CausingObject<'a>,
 }
 
-/// An object, as messages name it.
+/// The object that caused a notification, as messages name it.
 #[derive(Serialize)]
-pub(crate) struct Object<'a> {
+pub(crate) struct CausingObject<'a> {
     pub(crate) kind: &'static str,
     #[serde(skip)]
     pub(crate) plural: &'static str,
@@ -77,8 +77,8 @@ pub(crate) struct Object<'a> {
     pub(crate) uid: Uuid,
 }
 
-impl<'a> Words<'a> {
-    pub(crate) fn of(notification: &'a Notification) -> Self {
+impl<'a> NotificationLabels<'a> {
+    pub(crate) fn new(notification: &'a Notification) -> Self {
         const RULE: (&str, &str) = ("AlertRule", "alertrules");
         let ((object, plural), name, uid) = match &notification.cause {
             Cause::Alert { rule, name, .. } | Cause::Record { rule, name, .. } => (RULE, name, *rule),
@@ -88,49 +88,49 @@ impl<'a> Words<'a> {
             }
         };
         let kind = notification.cause.kind();
-        Self { kind, object: Object { kind: object, plural, name, uid } }
+        Self { kind, object: CausingObject { kind: object, plural, name, uid } }
     }
 }
 
-/// What an alert's message refers to: that which told of it first.
-pub(crate) fn first(notification: &Notification) -> Option<Uuid> {
+/// The id of the notification that told of the same alert first; `None` if the cause is no alert.
+pub(crate) fn first_notification(notification: &Notification) -> Option<Uuid> {
     match &notification.cause {
         Cause::Alert { alert, .. } => Some(alert.first()),
         _ => None,
     }
 }
 
-/// The same, but not for the first itself.
-pub(crate) fn earlier(notification: &Notification) -> Option<Uuid> {
-    first(notification).filter(|first| *first != notification.id)
+/// The same, but `None` for the first notification itself.
+pub(crate) fn earlier_notification(notification: &Notification) -> Option<Uuid> {
+    first_notification(notification).filter(|first| *first != notification.id)
 }
 
-/// What to type to learn what became of it.
-pub(crate) fn ask(notification: &Notification) -> String {
+/// The command that tells what became of the notification.
+pub(crate) fn ask_command(notification: &Notification) -> String {
     format!("belfry ask {} -n {}", notification.id, notification.namespace)
 }
 
-/// How an alert is over.
+/// How an alert ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
-    /// The condition does not hold any more.
-    Known,
-    /// It was closed, and nobody knows.
+pub(crate) enum AlertEnd {
+    /// Its condition no longer holds.
+    Resolved,
+    /// It was closed, for example because its rule changed: nobody knows whether the condition holds.
     Closed,
 }
 
-/// Whether it is over.
-pub(crate) fn over(notification: &Notification) -> Option<Over> {
+/// How the notification's alert ended; `None` if it goes on or the cause is no alert.
+pub(crate) fn alert_end(notification: &Notification) -> Option<AlertEnd> {
     match &notification.cause {
         Cause::Alert { alert, .. } if alert.kind == AlertKind::Resolved => {
-            Some(if alert.closed.is_some() { Over::Closed } else { Over::Known })
+            Some(if alert.closed.is_some() { AlertEnd::Closed } else { AlertEnd::Resolved })
         }
         _ => None,
     }
 }
 
-/// `k=v, k2=v2`.
-pub(crate) fn group(notification: &Notification) -> String {
+/// The group as `k=v, k2=v2`.
+pub(crate) fn group_text(notification: &Notification) -> String {
     let parts: Vec<String> = notification.group.iter().map(|(k, v)| format!("{k}={v}")).collect();
     parts.join(", ")
 }

@@ -1,7 +1,7 @@
-//! Bearer tokens: the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4), with which a Kafka client logs in.
+//! Bearer tokens by the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4), with which a Kafka client logs in.
 //!
-//! The client shows its secret by HTTP Basic (section 2.3.1), and no redirect is followed, so the secret goes nowhere but
-//! to the endpoint. Never here: when to ask again.
+//! The client authenticates by HTTP Basic (section 2.3.1) and follows no redirect, so its secret goes only to the endpoint.
+//! The caller decides when to ask again.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use domain::{OAuth, Outcome};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 
-use crate::http::{Http, Post, parse_url};
-use crate::text::{Mask, said};
+use crate::http::{Http, HttpRequest, parse_url};
+use crate::text::{Mask, quote_for_reason};
 use crate::{Secret, Trust};
 
-/// How long an answer may take.
+/// How long the endpoint's answer may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a token lasts whose answer does not say.
+/// How long a token lasts if the answer does not say, seconds.
 const UNSAID: u64 = 300;
-/// No token is taken to last longer, for it could never be taken back.
+/// No token counts as lasting longer, seconds: it could not be revoked.
 const LONGEST: u64 = 24 * 3600;
 
-/// A token.
+/// A bearer token.
 #[derive(Debug, Clone)]
-pub struct Bearer {
-    /// As it is shown.
+pub struct BearerToken {
+    /// The token itself.
     pub token: Secret,
-    /// How long it lasts from when it was asked for, 1 s to 24 h.
+    /// How long it lasts from the request on, 1 s to 24 h.
     pub lifetime: Duration,
 }
 
 /// An answer with a token (RFC 6749, section 5.1).
 #[derive(Deserialize)]
-struct Granted {
+struct TokenResponse {
     access_token: String,
     expires_in: Option<u64>,
 }
@@ -42,22 +42,27 @@ struct Granted {
 /// An answer without one (section 5.2).
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Refused {
+struct ErrorResponse {
     error: String,
     error_description: String,
 }
 
 impl Http {
-    /// Asks for a token; says why there is none, without the secret.
-    pub async fn bearer(&self, oauth: &OAuth, secret: &Secret, trust: &Trust) -> Result<Bearer, String> {
+    /// Asks for a token. The error says why there is none, without the secret.
+    pub async fn bearer_token(
+        &self,
+        oauth: &OAuth,
+        secret: &Secret,
+        trust: &Trust,
+    ) -> Result<BearerToken, String> {
         let url = parse_url(&oauth.token_endpoint).ok_or("the token endpoint is not an https URL")?;
         let form = [
             ("grant_type", Some("client_credentials")),
             ("scope", oauth.scope.as_deref()),
             ("audience", oauth.audience.as_deref()),
         ];
-        let body = encoded(form.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        let (id, password) = (encoded_alone(&oauth.client_id), encoded_alone(secret.expose()));
+        let body = form_encoded(form.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let (id, password) = (form_encoded_value(&oauth.client_id), form_encoded_value(secret.expose()));
         let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{password}")));
         let mut mask = Mask::default();
         mask.hide(secret.expose());
@@ -72,22 +77,23 @@ impl Http {
         headers.insert(header::AUTHORIZATION, basic);
         let body = Bytes::from(body);
         let method = Method::POST;
-        let post = Post { method, url, headers, body, trust, timeout: TIMEOUT, follow: false, mask: &mask };
-        let answer = self.post(post).await.map_err(why)?;
+        let request =
+            HttpRequest { method, url, headers, body, trust, timeout: TIMEOUT, follow: false, mask: &mask };
+        let answer = self.send(request).await.map_err(reason_of)?;
         if !answer.status.is_success() {
-            let refused: Refused = serde_json::from_str(&answer.body).unwrap_or_default();
+            let refused: ErrorResponse = serde_json::from_str(&answer.body).unwrap_or_default();
             let words = [refused.error, refused.error_description].join(" ");
-            let words = said(words.trim(), &mask);
+            let words = quote_for_reason(words.trim(), &mask);
             return Err(format!("{} answered {} {words}", answer.host, answer.status).trim_end().to_owned());
         }
-        let granted: Granted = serde_json::from_str(&answer.body)
+        let granted: TokenResponse = serde_json::from_str(&answer.body)
             .map_err(|_| format!("{} answered without an access_token (RFC 6749, 5.1)", answer.host))?;
         let lifetime = Duration::from_secs(granted.expires_in.unwrap_or(UNSAID).clamp(1, LONGEST));
-        Ok(Bearer { token: Secret::new(granted.access_token), lifetime })
+        Ok(BearerToken { token: Secret::new(granted.access_token), lifetime })
     }
 }
 
-fn why(outcome: Outcome) -> String {
+fn reason_of(outcome: Outcome) -> String {
     match outcome {
         Outcome::Later { reason, .. }
         | Outcome::NotSent { reason }
@@ -97,27 +103,27 @@ fn why(outcome: Outcome) -> String {
     }
 }
 
-/// A token endpoint as a log may name it: without query, fragment and userinfo, where people put secrets.
+/// A token endpoint as logs may name it: without query, fragment and userinfo, where people put secrets.
 pub fn named_endpoint(url: &str) -> String {
     let Some(mut url) = parse_url(url) else { return "not an https URL".to_owned() };
     url.set_query(None);
     url.set_fragment(None);
-    // They fail for URLs without a host, which `parse_url` refuses.
+    // Both fail only for URLs without a host, which `parse_url` refuses.
     let _ = (url.set_username(""), url.set_password(None));
     url.into()
 }
 
-/// Pairs as a form (application/x-www-form-urlencoded).
-fn encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    // A URL's query has the same encoding, and the client's own URL type writes it.
+/// Encodes pairs as a form (application/x-www-form-urlencoded).
+fn form_encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    // A URL's query has the same encoding.
     let Ok(mut url) = reqwest::Url::parse("https://form/") else { return String::new() };
     url.query_pairs_mut().extend_pairs(pairs);
     url.query().unwrap_or_default().to_owned()
 }
 
-/// A name or secret as HTTP Basic takes it here: encoded like a form's value.
-fn encoded_alone(text: &str) -> String {
-    encoded([("", text)].into_iter()).trim_start_matches('=').to_owned()
+/// Encodes a client id or secret for HTTP Basic, like a form's value (RFC 6749, section 2.3.1).
+fn form_encoded_value(text: &str) -> String {
+    form_encoded([("", text)].into_iter()).trim_start_matches('=').to_owned()
 }
 
 #[cfg(test)]
@@ -129,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    async fn ask(server: &MockServer, secret: &str) -> Result<Bearer, String> {
+    async fn ask(server: &MockServer, secret: &str) -> Result<BearerToken, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Http::new(Guard::allowing_loopback_in_tests(false));
         let client_secret = FileRef { kind: FileKind::Secret, name: "s".to_owned(), key: "k".to_owned() };
@@ -141,7 +147,7 @@ mod tests {
             audience: None,
             ca_bundle: None,
         };
-        http.bearer(&oauth, &Secret::new(secret.to_owned()), &Trust::default()).await
+        http.bearer_token(&oauth, &Secret::new(secret.to_owned()), &Trust::default()).await
     }
 
     async fn answering(answer: ResponseTemplate) -> MockServer {
@@ -206,7 +212,8 @@ mod tests {
                 ca_bundle: None,
             };
             let http = Http::new(Guard::allowing_loopback_in_tests(false));
-            let why = http.bearer(&oauth, &Secret::new("s".to_owned()), &Trust::default()).await.unwrap_err();
+            let why =
+                http.bearer_token(&oauth, &Secret::new("s".to_owned()), &Trust::default()).await.unwrap_err();
             assert!(!why.contains("canary"), "{why}");
         }
     }

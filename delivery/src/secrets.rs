@@ -1,9 +1,9 @@
-//! Values of Secrets and ConfigMaps, mounted as files and read when they are used, so a rotation needs no restart.
+//! Values of Secrets and ConfigMaps: mounted as files, and read at each use, so that a rotation needs no restart.
 //!
-//! A value lives in [`Secret`], which shows itself to nobody. A key that is not there (yet) is a [`FileProblem`]: nothing is
-//! sent, no attempt is counted, and the message waits until the key appears.
+//! A value lives in a [`Secret`], whose `Debug` and `Display` are masked. A key that is not there (yet) is a [`FileProblem`]:
+//! nothing is sent, no attempt is counted, and the message waits until the key appears.
 //!
-//! Never: a path that leaves the root, a value in a log, a metric, an error or a `Debug`.
+//! No path leaves the root, and no value reaches a log, a metric or an error.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl Secret {
         Self(value)
     }
 
-    /// The value itself, for the one place that must send it.
+    /// The value itself, for the code that must send it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -47,7 +47,7 @@ impl std::fmt::Display for Secret {
     }
 }
 
-/// Why a referenced file can't be used. Says which key, never what is in it.
+/// Why a referenced file can't be used. Names the key, never its value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct FileProblem {
@@ -90,7 +90,6 @@ impl From<FileProblem> for Outcome {
     }
 }
 
-/// `key "x" of Secret "y"`.
 fn kind(file: &FileRef) -> &'static str {
     match file.kind {
         FileKind::Secret => "Secret",
@@ -98,11 +97,12 @@ fn kind(file: &FileRef) -> &'static str {
     }
 }
 
+/// `key "x" of Secret "y"`.
 fn name(file: &FileRef) -> String {
     format!("key {:?} of {} {:?}", file.key, kind(file), file.name)
 }
 
-/// Whether a name is one that Kubernetes accepts for an object or a key: it is then one step of a path.
+/// Whether Kubernetes accepts the name for an object or a key. Such a name is one component of a path.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
@@ -123,7 +123,7 @@ impl Files {
         Self { root: root.as_ref().to_owned() }
     }
 
-    /// Reads a value, less one newline at its end. At most 1 MiB of UTF-8 text.
+    /// Reads a value: UTF-8 text of at most 1 MiB, without one newline at its end.
     #[allow(clippy::unused_async, reason = "whoever reads should not care how")]
     pub async fn read(&self, file: &FileRef) -> Result<Secret, FileProblem> {
         if !is_plain(&file.name) || !is_plain(&file.key) {
@@ -133,7 +133,7 @@ impl Files {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileProblem::missing(file),
             kind => FileProblem::invalid(file, &format!("can't be read: {kind}")),
         };
-        // Small files in memory: a thread for each would cost more than reading them, and might not be free.
+        // Blocks: the files are small and in memory, so a thread for each would cost more, and might not be free.
         let bytes = bounded(&self.root.join(file.path())).map_err(|error| unusable(&error))?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(FileProblem::invalid(file, "is longer than 1 MiB"));

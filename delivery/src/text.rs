@@ -1,11 +1,11 @@
-//! Texts within bounds, and reasons without secrets.
+//! Cuts texts to bounds, and keeps secrets out of reasons.
 
 mod mask;
 
 pub use mask::Mask;
 
-/// Cuts `text` to at most `limit` characters, weighed by `weight`; what is cut ends in a visible mark that names
-/// `place` and how long the text was.
+/// Cuts `text` so that its characters weigh at most `limit`, by `weight`. A text that was cut ends in a visible mark, which
+/// names `place` and how long the text was.
 pub(crate) fn cut(text: &str, limit: usize, place: &str, weight: impl Fn(char) -> usize) -> String {
     let total: usize = text.chars().map(&weight).sum();
     if total <= limit {
@@ -25,27 +25,27 @@ pub(crate) fn cut(text: &str, limit: usize, place: &str, weight: impl Fn(char) -
     kept
 }
 
-/// Cuts to at most `limit` bytes of UTF-8.
+/// The same, with `limit` in bytes of UTF-8.
 pub(crate) fn cut_bytes(text: &str, limit: usize, place: &str) -> String {
     cut(text, limit, place, char::len_utf8)
 }
 
-/// One line without control characters; runs of white space are one space.
+/// The text as one line without control characters; runs of white space become one space.
 pub(crate) fn one_line(text: &str) -> String {
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a receiver said, as part of a reason: one line of at most 200 characters without what `mask` hides.
-pub(crate) fn said(text: &str, mask: &Mask) -> String {
+/// A receiver's words for a reason: one line of at most 200 characters, without what `mask` hides.
+pub(crate) fn quote_for_reason(text: &str, mask: &Mask) -> String {
     one_line(&mask.apply(text)).chars().take(200).collect()
 }
 
-/// An error of a library in words for people: some end as Rust writes values (`Other(OtherError(CaUsedAsEndEntity))`,
-/// `Context { .. }`), of which the innermost name is kept.
-pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+/// A library's error in words for people. Some errors end in a value as Rust writes it, such as
+/// `Other(OtherError(CaUsedAsEndEntity))` or `Context { .. }`: of that only the innermost name is kept.
+pub(crate) fn error_in_words(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
-    // What rustls says of an answer that is no TLS, such as that of an HTTP server.
+    // rustls says this if the other side does not speak TLS, such as an HTTP server.
     if text.contains("corrupt message of type InvalidContentType") {
         return NO_TLS.to_owned();
     }
@@ -60,7 +60,7 @@ pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
         }
         last = if inner.is_empty() { name } else { inner.trim_matches('"') };
     }
-    // The fields of a value hold `: ` themselves: what stands before its brace decides.
+    // The fields of a struct contain `: ` themselves, so only the text before its brace counts.
     if let Some((before, _)) = text.split_once(" { ") {
         let name = before.rsplit([' ', '(']).next().unwrap_or_default();
         if named(name) {
@@ -72,7 +72,7 @@ pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     if place.is_empty() { last.to_owned() } else { format!("{place}: {last}") }
 }
 
-/// What answers on a port where TLS was expected.
+/// The text if the other side does not speak TLS.
 const NO_TLS: &str =
     "no TLS is spoken there: is http:// meant (with an email tls: StartTls or None), or another port?";
 
@@ -95,7 +95,7 @@ mod tests {
             ("Connection refused (os error 111)", "Connection refused (os error 111)"),
             ("tcp: error (os error 1)", "tcp: error (os error 1)"),
         ] {
-            assert_eq!(in_words(&std::io::Error::other(text)), told);
+            assert_eq!(error_in_words(&std::io::Error::other(text)), told);
         }
     }
 
@@ -121,6 +121,6 @@ mod tests {
         for secret in ["/hook/canary", "/"] {
             mask.hide(secret);
         }
-        assert_eq!(said("no\r\n such\tpath /hook/canary\u{0}", &mask), "no such path ***");
+        assert_eq!(quote_for_reason("no\r\n such\tpath /hook/canary\u{0}", &mask), "no such path ***");
     }
 }

@@ -1,6 +1,5 @@
-//! Which authorities a receiver's certificate may chain to: the system's, and those of a channel's `tls.caBundle`.
-//!
-//! Never: a way to skip verification.
+//! The authorities that a receiver's certificate may chain to: the system's, and those of a channel's `tls.caBundle`. There is
+//! no way to skip verification.
 
 use domain::{Digest, FileRef};
 
@@ -13,7 +12,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Reads a channel's bundle, where it has one.
+    /// Reads a channel's bundle, if it has one.
     pub async fn read(files: &Files, bundle: Option<&FileRef>) -> Result<Self, FileProblem> {
         match bundle {
             None => Ok(Self::default()),
@@ -26,12 +25,12 @@ impl Trust {
         self.bundle.as_ref().map(|(_, pem)| pem.expose().as_bytes())
     }
 
-    /// Names the content: another bundle has another key.
+    /// A hash of the bundle's content; `None` without a bundle.
     pub fn key(&self) -> Option<Digest> {
         self.bundle.as_ref().map(|(_, pem)| Digest::of(pem.expose()))
     }
 
-    /// The bundle can't be used.
+    /// The problem of a bundle that can't be used.
     pub(crate) fn invalid(&self, why: &str) -> FileProblem {
         match &self.bundle {
             Some((file, _)) => FileProblem::invalid(file, why),
@@ -40,20 +39,21 @@ impl Trust {
     }
 }
 
-/// What was made for a key, the newest few; so that a rotated bundle is taken up and old ones are forgotten.
-pub(crate) struct Cache<K, V>(std::sync::Mutex<Vec<(K, V)>>);
+/// Caches the newest few values by key. With the bundle's hash in the key, a rotated bundle is used at once and old ones are
+/// forgotten.
+pub(crate) struct TlsCache<K, V>(std::sync::Mutex<Vec<(K, V)>>);
 
 /// How many different bundles are kept ready.
 const KEPT: usize = 32;
 
-impl<K: PartialEq, V: Clone> Cache<K, V> {
+impl<K: PartialEq, V: Clone> TlsCache<K, V> {
     pub(crate) const fn new() -> Self {
         Self(std::sync::Mutex::new(Vec::new()))
     }
 
     /// The kept value, or the one that `make` makes. Makes one at a time.
     pub(crate) fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
-        // A panic while it was held left whole entries.
+        // A panic under the lock leaves no broken entries.
         let mut kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, value)) = kept.iter().find(|(have, _)| *have == key) {
             return Ok(value.clone());

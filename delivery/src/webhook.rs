@@ -1,16 +1,20 @@
-//! Webhook: an HTTP POST or PUT, signed by [Standard Webhooks](https://www.standardwebhooks.com) if wanted, as plain JSON, as a
-//! CloudEvent, or in the receiver's own form; with headers and a login of the user's.
+//! Webhook: an HTTP POST or PUT with plain JSON, a CloudEvent, or the receiver's own form. It can be signed by
+//! [Standard Webhooks](https://www.standardwebhooks.com), and have the user's headers and login.
 //!
-//! Headers of ours: `x-belfry-notification` is the notification's id; `webhook-id` and `Idempotency-Key` are the delivery's id, the same for every attempt; `webhook-timestamp` is
-//! the attempt's time in seconds; `webhook-signature` is `v1,<base64 of HMAC-SHA256 of id.timestamp.body>` for each key,
-//! separated by spaces. The Secret's value holds one key a line, `whsec_` and base64 of 24 bytes or more (64 at most by the
-//! specification), so that keys can rotate.
+//! Our headers:
+//! - `x-belfry-notification`: the notification's id;
+//! - `webhook-id` and `Idempotency-Key`: the delivery's id, the same for every attempt;
+//! - `webhook-timestamp`: the attempt's time, Unix seconds;
+//! - `webhook-signature`: `v1,<base64 of HMAC-SHA256 of id.timestamp.body>` for each key, separated by spaces.
 //!
-//! A URL with a token in it is a secret as a whole: no reason shows more of it than the host, and the guard judges it when it is
-//! read. Where a request has headers of the user's or a login, no redirect is followed.
+//! The Secret with the keys has one key per line, so that keys can rotate: `whsec_` and base64 of at least 24 bytes (at most
+//! 64 by the specification).
 //!
-//! Outcomes are those of [`crate::Http`]'s table. Never: an unsigned request where a signature was asked for; a credential over
-//! http unless that was allowed by name, or to an address that the user did not name.
+//! A URL with a token in it is a secret as a whole: reasons show only its host, and the guard checks it when it is read. A
+//! request with the user's headers or login follows no redirect.
+//!
+//! Outcomes are those of [`crate::Http`]'s table. If a signature is asked for, nothing is sent unsigned. Credentials go over
+//! http only if the channel allows that explicitly, and only to the address that the user named.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,17 +27,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
 use sha2::Sha256;
 
-use crate::event::Event;
-use crate::http::{Post, parse_url};
-use crate::message::{Attempt, Channel, Message, Payload};
+use crate::cloud_event::CloudEvent;
+use crate::http::{HttpRequest, parse_url};
+use crate::message::{Channel, Message, OutcomeFuture, Payload};
 use crate::secrets::{FileProblem, Files, Secret};
 use crate::text::Mask;
 use crate::{Kit, trust::Trust};
 
-/// The shortest key, bytes: a shorter one can be guessed.
+/// The shortest signing key, bytes: a shorter one can be guessed.
 const MIN_KEY: usize = 24;
 
-/// The channel.
+/// The webhook channel.
 pub(crate) struct Webhook<'a> {
     pub(crate) kit: &'a Kit,
     pub(crate) plan: &'a WebhookPlan,
@@ -41,7 +45,7 @@ pub(crate) struct Webhook<'a> {
 }
 
 impl Channel for Webhook<'_> {
-    fn deliver<'a>(&'a self, message: &'a Message) -> Attempt<'a> {
+    fn deliver<'a>(&'a self, message: &'a Message) -> OutcomeFuture<'a> {
         Box::pin(async move { self.attempt(message).await.unwrap_or_else(|outcome| outcome) })
     }
 
@@ -75,8 +79,8 @@ impl Webhook<'_> {
         let (url, mut mask) = self.url().await?;
         let trust = Trust::read(files, self.ca_bundle).await?;
         let (mut headers, body) = match &message.payload {
-            Some(payload) => own(payload)?,
-            None => content(&Event::of(message), plan.format),
+            Some(payload) => payload_body(payload)?,
+            None => event_body(&CloudEvent::new(message), plan.format),
         };
         for header in &plan.headers {
             let value = match &header.value {
@@ -114,15 +118,15 @@ impl Webhook<'_> {
             WebhookMethod::Post => Method::POST,
             WebhookMethod::Put => Method::PUT,
         };
-        // Headers of the user's are for the receiver that the user named.
+        // The user's headers and login are only for the receiver that the user named.
         let follow = plan.headers.is_empty() && plan.auth.is_none();
         let (trust, mask, timeout) = (&trust, &mask, message.timeout);
-        let post = Post { method, url, headers, body, trust, timeout, follow, mask };
-        let answer = self.kit.http.post(post).await?;
+        let request = HttpRequest { method, url, headers, body, trust, timeout, follow, mask };
+        let answer = self.kit.http.send(request).await?;
         Ok(answer.outcome(message.now, mask))
     }
 
-    /// Where to, and what of that no reason may show.
+    /// The URL, and a mask that hides what reasons may not show of it.
     async fn url(&self) -> Result<(Url, Mask), Outcome> {
         let mut mask = Mask::default();
         let url = match &self.plan.url {
@@ -142,7 +146,7 @@ impl Webhook<'_> {
     }
 }
 
-/// A URL that is a secret as a whole.
+/// Parses a URL from a Secret; refuses http if credentials would go over it.
 fn secret_url(plan: &WebhookPlan, file: &FileRef, value: &Secret) -> Result<Url, FileProblem> {
     let invalid = |why: &str| FileProblem::invalid(file, why);
     let url = parse_url(value.expose()).ok_or_else(|| invalid("is not an http or https URL"))?;
@@ -155,7 +159,7 @@ fn secret_url(plan: &WebhookPlan, file: &FileRef, value: &Secret) -> Result<Url,
     Ok(url)
 }
 
-/// A header's value from a Secret, which shows itself to nobody.
+/// A header's value from a Secret, marked sensitive so that nothing prints it.
 fn header_value(file: &FileRef, text: &str) -> Result<HeaderValue, FileProblem> {
     let mut value = HeaderValue::from_str(text.trim()).map_err(|_| {
         FileProblem::invalid(file, "is not one line of printable ASCII, as a header's value is")
@@ -178,7 +182,7 @@ fn check_username(file: &FileRef, username: &Secret) -> Result<(), FileProblem> 
     }
 }
 
-/// The header that says who we are; what it holds is added to what no reason may show.
+/// The value of `Authorization`; adds its secrets to `mask`.
 async fn authorization(
     files: &Files,
     auth: &WebhookAuth,
@@ -200,18 +204,18 @@ async fn authorization(
     }
 }
 
-/// A body in the receiver's own form.
-fn own(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
+/// Headers and body in the receiver's own form.
+fn payload_body(payload: &Payload) -> Result<(HeaderMap, Bytes), Outcome> {
     let kind = HeaderValue::from_str(&payload.content_type)
         .map_err(|_| Outcome::refused("the channel's content type is not a header's value"))?;
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
     Ok((headers, Bytes::from(payload.text.clone())))
 }
 
-/// Why a line of the Secret's value is no key; lines count from 1.
+/// Why a line of the Secret is not a signing key; lines count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KeyFault {
-    /// Not base64, or nothing.
+    /// Not base64, or empty.
     NotBase64 { line: usize },
     /// Too few bytes.
     Short { line: usize, bytes: usize },
@@ -229,7 +233,7 @@ fn not_a_key(file: &FileRef, fault: KeyFault) -> FileProblem {
     FileProblem::invalid(file, &why)
 }
 
-/// Whether each line of the Secret's value is a key.
+/// Checks that each line of the Secret is a signing key.
 fn check_keys(file: &FileRef, keys: &Secret) -> Result<(), FileProblem> {
     sign(keys.expose(), "", "", b"").map(drop).map_err(|fault| not_a_key(file, fault))
 }
@@ -241,7 +245,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-fn content(event: &Event, format: WebhookFormat) -> (HeaderMap, Bytes) {
+fn event_body(event: &CloudEvent, format: WebhookFormat) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     let (kind, body) = match format {
         WebhookFormat::Json => ("application/json", event.plain()),
@@ -262,8 +266,8 @@ fn content(event: &Event, format: WebhookFormat) -> (HeaderMap, Bytes) {
     (headers, Bytes::from(body))
 }
 
-/// A header's value as the CloudEvents HTTP binding 1.0 has it (3.1.3.2): space, `"`, `%` and all but printable ASCII
-/// percent-encoded.
+/// Encodes a header's value by the CloudEvents HTTP binding 1.0 (3.1.3.2): percent-encodes space, `"`, `%` and everything but
+/// printable ASCII.
 fn percent_encoded(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
@@ -277,7 +281,7 @@ fn percent_encoded(text: &str) -> String {
     })
 }
 
-/// One signature for each key.
+/// The signatures, one for each key, separated by spaces.
 fn sign(keys: &str, id: &str, timestamp: &str, body: &[u8]) -> Result<String, KeyFault> {
     let mut signatures = Vec::new();
     for (at, line) in keys.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {

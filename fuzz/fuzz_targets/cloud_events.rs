@@ -5,5 +5,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::cloud_events(data));
 
 #[cfg(not(fuzzing))]
 fn main() -> std::process::ExitCode {
-    fuzz::plain::main("cloud_events")
+    fuzz::mutation::main("cloud_events")
 }

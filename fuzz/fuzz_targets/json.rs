@@ -5,5 +5,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::json(data));
 
 #[cfg(not(fuzzing))]
 fn main() -> std::process::ExitCode {
-    fuzz::plain::main("json")
+    fuzz::mutation::main("json")
 }

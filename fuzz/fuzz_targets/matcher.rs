@@ -5,5 +5,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::matcher(data));
 
 #[cfg(not(fuzzing))]
 fn main() -> std::process::ExitCode {
-    fuzz::plain::main("matcher")
+    fuzz::mutation::main("matcher")
 }

@@ -5,5 +5,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::plan(data));
 
 #[cfg(not(fuzzing))]
 fn main() -> std::process::ExitCode {
-    fuzz::plain::main("plan")
+    fuzz::mutation::main("plan")
 }

@@ -1,8 +1,9 @@
-//! Fuzz targets for what reads bytes and texts of strangers: each decoder, the matcher's compiler and the plan reader.
+//! Fuzz targets for the code that reads untrusted bytes and texts: each decoder, the matcher's compiler and the plan
+//! reader.
 //!
-//! `cargo fuzz run json` finds them where nightly and cargo-fuzz are; `cargo run -p belfry-fuzz --bin json -- 1000000` runs the
-//! same target in a plain loop over mutated seeds. Invariant: a target is a function of its bytes. Never here: a check that
-//! depends on what a seed was.
+//! `cargo fuzz run json` runs a target where nightly and cargo-fuzz are installed; `cargo run -p belfry-fuzz --bin json
+//! -- 1000000` runs it in a plain loop over mutated seeds. Invariant: a target is a function of its bytes; no check
+//! depends on the seed from which they came.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,6 +12,6 @@
     reason = "a target fails by a panic"
 )]
 
-pub mod plain;
+pub mod mutation;
 pub mod seeds;
 pub mod targets;

@@ -1,6 +1,6 @@
-//! What the plain loop begins with, and words that it puts in.
+//! The inputs with which the mutation loop begins, and the words that it inserts.
 
-/// Seeds of a target.
+/// The seeds of a target.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let texts: &[&str] = match target {
         "json" => &[
@@ -36,7 +36,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
-/// Words of a target's language.
+/// The words that are inserted into a target's inputs.
 pub fn words(target: &str) -> &'static [&'static str] {
     match target {
         "json" | "plan" => &[

@@ -1,15 +1,15 @@
-//! What must hold of any bytes.
+//! The fuzz targets: what must hold for any bytes.
 
 use alerting::decode::{DecodeReason, Decoded, Decoder};
 use alerting::document::Document;
-use alerting::fold::Rule;
+use alerting::fold::CompiledRule;
 use alerting::matching::Matcher;
 use alerting::record::{Header, RawRecord, Record};
 use alerting::replay::Replay;
 use domain::{Format, Plan, PlanBody, RulePlan};
 use serde_json::Value;
 
-/// What a decoder makes of a record; told twice with the same buffers, it says the same.
+/// Decodes a record twice with the same buffers; both results must be equal.
 fn decoded(decoder: &Decoder, record: &RawRecord<'_>) -> Option<Value> {
     let mut document = Document::default();
     let mut once = || match decoder.decode(record, &mut document) {
@@ -33,12 +33,12 @@ fn raw<'r>(value: &'r [u8], headers: &'r [Header<'r>]) -> RawRecord<'r> {
     RawRecord { topic: "t", value: Some(value), headers, ..RawRecord::default() }
 }
 
-/// JSON is what serde_json says it is.
+/// JSON: our decoder accepts what serde_json accepts, with the same value.
 pub fn json(data: &[u8]) {
     let ours = decoded(&Decoder::Json, &raw(data, &[]));
     let theirs = serde_json::from_slice::<Value>(data).ok();
     assert_eq!(ours.is_some(), theirs.is_some(), "whether it is JSON");
-    // serde_json rounds doubles of many digits differently; written again, both are the same.
+    // serde_json rounds doubles of many digits differently, so only values without them are compared.
     if let (Some(ours), Some(theirs)) = (ours, theirs)
         && !data.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
     {
@@ -46,7 +46,7 @@ pub fn json(data: &[u8]) {
     }
 }
 
-/// A line's pairs are texts and trues, and written as logfmt they are read as the same.
+/// logfmt: values are texts or true, and pairs that are written again are read as the same.
 pub fn logfmt(data: &[u8]) {
     let Some(value) = decoded(&Decoder::Logfmt, &raw(data, &[])) else { return };
     let pairs = value.as_object().expect("a map");
@@ -63,7 +63,7 @@ pub fn logfmt(data: &[u8]) {
     }
 }
 
-/// Behind the first line end, a pattern; before it, the text that it is searched in.
+/// Text: the bytes before the first newline are the pattern, the rest is the text that it searches.
 pub fn text(data: &[u8]) {
     let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (pattern, text) = data.split_at(at);
@@ -78,7 +78,7 @@ pub fn text(data: &[u8]) {
     }
 }
 
-/// Lines of `name: value` up to an empty one are headers; what follows is the value.
+/// CloudEvents: lines of `name:value` up to a line without a colon are headers; the rest is the value.
 pub fn cloud_events(data: &[u8]) {
     let mut headers: Vec<(&str, Option<&[u8]>)> = Vec::new();
     let mut rest = data;
@@ -96,7 +96,7 @@ pub fn cloud_events(data: &[u8]) {
     }
 }
 
-/// An expression compiles or says where it is wrong, and answers for any record in bounded work.
+/// Matcher: an expression compiles or says where it is wrong, and answers for any record in bounded work.
 pub fn matcher(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Matcher::compile(text) {
@@ -121,19 +121,19 @@ pub fn matcher(data: &[u8]) {
     }
 }
 
-/// A plan that can be read can be written and read again, and a rule's runs or says why not.
+/// Plan: a plan that can be read can be written and read again, and its rule runs or says why not.
 pub fn plan(data: &[u8]) {
     let Ok(plan) = serde_json::from_slice::<Plan>(data) else { return };
     let text = serde_json::to_string(&plan).expect("a plan is written");
     let again: Plan = serde_json::from_str(&text).expect("and read");
     assert_eq!(again.revision(), plan.revision(), "{text}");
     if let PlanBody::AlertRule(rule) = &plan.body {
-        run(&plan, rule);
+        replay_rule(&plan, rule);
     }
 }
 
-fn run(plan: &Plan, rule: &RulePlan) {
-    if let Err(errors) = Rule::compile(plan.uid, rule) {
+fn replay_rule(plan: &Plan, rule: &RulePlan) {
+    if let Err(errors) = CompiledRule::compile(plan.uid, rule) {
         assert!(!errors.is_empty());
     }
     let (mut replay, _) = Replay::new([(plan.uid, rule)]);

@@ -1,13 +1,15 @@
-//! The background loops: they own the clock. Each does one thing at its pace, says when it fails, and goes on.
+//! The background loops, which own the clock. Each does one thing at its pace, logs when it begins to fail, and
+//! goes on.
 //!
-//! Never here: a decision. What a loop finds due, the ledger ends by its own rules; running twice changes nothing.
+//! No loop decides: it tells the ledger the time, and the ledger applies its own rules. Running twice changes
+//! nothing.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::Millis;
-use ledger::{Error, Topic};
+use ledger::{Error, Signal};
 use protocol::messages::{ObjectProblem, StatusBody};
 use tokio_util::task::TaskTracker;
 
@@ -16,11 +18,11 @@ use crate::clock;
 use crate::health::Health;
 use crate::metrics::LoopLabel;
 
-/// How long a run of batches may take; then it is said that the loop lives, and the next run goes on.
+/// How long one run of batches may take. Then the loop reports that it is alive, and the next run goes on.
 const RUN: Duration = Duration::from_secs(5);
 /// The shortest time between two publications of statuses.
 const PUBLISH_PACE: Duration = Duration::from_millis(250);
-/// The longest.
+/// The longest time between two publications of statuses.
 const PUBLISH_IDLE: Duration = Duration::from_secs(1);
 
 /// What the loops need besides the ledger.
@@ -31,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// One loop's name, pace and last failure.
+/// One loop: its name, its pace and its present failure.
 struct BackgroundLoop {
     name: &'static str,
     pace: Duration,
@@ -41,9 +43,9 @@ struct BackgroundLoop {
 }
 
 impl BackgroundLoop {
-    /// Takes note of a run. A failure is logged when it begins, when it changes and when it ends.
+    /// Records the result of a run. Logs a failure when it begins, changes or ends.
     fn ended(&mut self, result: Result<(), Error>) {
-        // A writer that is gone does not come back: the process is found out and started anew.
+        // A writer that has ended does not come back: the probe fails, and Kubernetes restarts the process.
         if result != Err(Error::Closed) {
             self.health.beat(self.name, self.pace, Instant::now());
         } else if !self.app.stop.is_cancelled() {
@@ -70,7 +72,7 @@ impl BackgroundLoop {
 pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks: &TaskTracker) {
     let seconds = Duration::from_secs;
     let run = |name, pace| {
-        // Counted from the start, so that a loop whose first run hangs shows too.
+        // Counted from the start, so that a hanging first run is noticed too.
         health.beat(name, pace, Instant::now());
         app.metrics.loop_failures.get_or_create(&LoopLabel { task: name }).inc_by(0);
         BackgroundLoop { name, pace, app: app.clone(), health: health.clone(), failing: None }
@@ -106,7 +108,7 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     ));
     tasks.spawn(every(
         run("decide", seconds(5)),
-        |app, _| async move { app.ledger.decide(clock::now()).await },
+        |app, _| async move { app.ledger.resume_deciding(clock::now()).await },
         settings.clone(),
     ));
     tasks.spawn(every(run("chores", seconds(1)), chores, settings.clone()));
@@ -115,7 +117,7 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
 }
 
-/// BackgroundLoop at its pace; a run that took longer than its pace is not made up for.
+/// Runs at the loop's pace. If a run takes longer than that, the missed ones are not made up for.
 async fn every<F, R>(mut runs: BackgroundLoop, run: F, settings: Settings)
 where
     F: Fn(App, Settings) -> R,
@@ -133,8 +135,8 @@ where
     }
 }
 
-/// BackgroundLoop batches as long as each says that there may be more. After each the others have as long as it took, so that no
-/// loop keeps the writer from them.
+/// Runs batches until one says that there is no more, for at most [`RUN`]. After each it pauses for as long as the
+/// batch took, so that no loop keeps the writer from the others.
 async fn batches<F, R>(app: App, batch: F) -> Result<(), Error>
 where
     F: Fn(App) -> R,
@@ -151,11 +153,12 @@ where
     Ok(())
 }
 
-/// Gives up what workers that are gone had in hand.
+/// Gives up the attempts of workers that are gone.
 async fn give_up_abandoned(app: &App) -> Result<(), Error> {
     let mut result = Ok(());
     for (ns, pool, there) in app.sessions.changed_pools(Instant::now()) {
-        let ended = app.ledger.abandoned(&ns, pool, there, clock::now(), app.chance.next()).await;
+        let ended =
+            app.ledger.end_abandoned_attempts(&ns, pool, there, clock::now(), app.chance.next()).await;
         match ended {
             Ok(0) => continue,
             Ok(attempts) => {
@@ -168,14 +171,14 @@ async fn give_up_abandoned(app: &App) -> Result<(), Error> {
     result
 }
 
-/// What commands left to be done: a batch of each namespace in turn.
+/// Does work that commands left behind: a batch of each namespace in turn.
 async fn chores(app: App, _: Settings) -> Result<(), Error> {
     let last = Arc::new(Mutex::new(String::new()));
     batches(app, |app| {
         let last = Arc::clone(&last);
         async move {
             let after = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let done = app.ledger.chore(&after, clock::now()).await?;
+            let done = app.ledger.run_chore(&after, clock::now()).await?;
             let more = done.is_some();
             *last.lock().unwrap_or_else(PoisonError::into_inner) = done.unwrap_or_default();
             Ok(more)
@@ -199,11 +202,11 @@ async fn prune(app: App, settings: Settings) -> Result<(), Error> {
 async fn measure(app: App, settings: Settings) -> Result<(), Error> {
     let mut bytes = 0;
     for file in &settings.files {
-        // A log that does not exist yet has no size.
+        // The write-ahead log may not exist yet.
         bytes += tokio::fs::metadata(file).await.map_or(0, |meta| meta.len());
     }
     let folder = settings.files.first().and_then(|file| file.parent()).map(std::path::Path::to_owned);
-    // A volume that hangs holds up a thread, and not this one.
+    // On a blocking thread, since a hanging volume blocks it.
     let volume = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder?).ok()).await;
     if let Ok(Some(volume)) = volume {
         let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(volume.f_frsize)).unwrap_or(i64::MAX);
@@ -211,17 +214,18 @@ async fn measure(app: App, settings: Settings) -> Result<(), Error> {
         app.metrics.volume_free_bytes.set(bytes(volume.f_bavail));
     }
     app.metrics.database_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    let counts = app.ledger.counts().await;
-    app.metrics.set_ledger(app.ledger.metrics(), counts.as_ref().ok().cloned(), clock::now());
+    let counts = app.ledger.totals().await;
+    app.metrics.set_ledger(app.ledger.writer_metrics(), counts.as_ref().ok().cloned(), clock::now());
     match counts {
-        // A read, which says nothing of the storage as a whole: it is counted, and the numbers stay as they were.
+        // A failed read does not mark the storage as failing: it is counted, and the numbers stay as they were.
         Err(error) if error != Error::Closed => drop(app.faults.read_result::<()>(Err(error))),
         counts => drop(counts?),
     }
     Ok(())
 }
 
-/// Takes over from the statuses which rules' templates failed lately: else a start of the hub would take it back unasked.
+/// Loads from the stored statuses which rules' templates failed lately. Without it, a restart of the hub would
+/// clear those problems too early.
 async fn restore(app: &App) -> Result<(), Error> {
     let mut after = 0;
     loop {
@@ -240,13 +244,13 @@ async fn restore(app: &App) -> Result<(), Error> {
     }
 }
 
-/// Publishes statuses when something changed: transitions at once, and whatever else once a second.
+/// Publishes statuses when something changed: transitions at once, everything else once a second.
 async fn publish(mut runs: BackgroundLoop) {
     let app = runs.app.clone();
     if let Err(error) = restore(&app).await {
         tracing::warn!(%error, "which templates failed before the start is not known");
     }
-    let mut changed = app.ledger.watch(&Topic::Statuses);
+    let mut changed = app.ledger.watch(&Signal::Statuses);
     loop {
         changed.borrow_and_update();
         let (mut view, instances) = app.reports.view(Instant::now());
@@ -255,7 +259,7 @@ async fn publish(mut runs: BackgroundLoop) {
         let result = app.ledger.publish_statuses(Arc::new(view), clock::now()).await;
         if let Ok(published) = &result {
             app.metrics.statuses.inc_by(*published);
-            // What could not be written before is written here first: it is dirty until it is.
+            // This loop writes first what could not be written before, because that stays dirty.
             app.faults.worked(Instant::now());
         }
         runs.ended(result.map(drop));

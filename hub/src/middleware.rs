@@ -94,7 +94,7 @@ impl App {
     /// the same name.
     async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<(), Refusal> {
         let Some(made) = self.auth.reads_in(headers, ns).await? else { return Ok(()) };
-        self.faults.write_result(self.ledger.namespace_is(ns, made, clock::now()).await)
+        self.faults.write_result(self.ledger.register_namespace(ns, made, clock::now()).await)
     }
 }
 

@@ -1,24 +1,25 @@
-//! Which workers that deliver are there now: what one that is gone had in hand need not wait for its leases to end.
+//! Which sending workers are alive, so that the attempts of a worker that is gone are given up before their leases
+//! end.
 //!
-//! A worker's process is gone when another one of its pod asks for work: the kubelet starts one after the other. It is taken for
-//! gone when it has been silent for 10 s while another pod works in its place; a worker says every 2 s that it is there as long
-//! as it has something in hand. A worker alone, however silent, keeps its leases to their end. It is kept in memory only: a hub
-//! that starts anew gives everybody 10 s.
+//! A worker's process is gone when another process of the same pod asks for work: the kubelet starts one after the
+//! other. It is also taken for gone after 10 s of silence while another pod works in its place; a worker with
+//! attempts in hand reports every 2 s. A worker that is alone keeps its leases to their end, however silent it is.
+//! All this is only in memory: after a restart of the hub every worker has 10 s to report.
 //!
-//! Never here: anything that correctness rests on. An outcome that comes all the same is recorded, and what was sent twice goes out
-//! under one id.
+//! Correctness does not depend on it: an outcome that arrives later is still recorded, and a message that was sent
+//! twice has the same id both times.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::There;
+use ledger::PresentWorkers;
 use protocol::messages::Pool;
 use uuid::Uuid;
 
-/// After which silence a worker that has a successor is taken for gone.
+/// How long a worker with a successor may be silent before it is taken for gone.
 const SILENT: Duration = Duration::from_secs(10);
-/// Processes of a namespace and pool; with more nothing is given up early.
+/// Processes of one namespace and pool. With more, nothing is given up early.
 const MOST: usize = 64;
 
 type Key = (String, Pool);
@@ -27,27 +28,27 @@ type Key = (String, Pool);
 struct Session {
     instance: String,
     heard: Instant,
-    /// Claims of it that wait here.
+    /// How many of its claims wait for work now.
     waiting: usize,
 }
 
 #[derive(Debug, Default)]
 struct PoolSessions {
     sessions: HashMap<Uuid, Session>,
-    /// Whether somebody came or went since the last look.
+    /// Whether a process came or went since `changed_pools` was last asked.
     news: bool,
-    /// Whether everybody had their time since the hub started.
+    /// Whether every process has had its 10 s since the hub started.
     all_heard: bool,
 }
 
-/// See the module.
+/// The known processes of all namespaces.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     pools: Arc<Mutex<HashMap<Key, PoolSessions>>>,
     began: Instant,
 }
 
-/// A claim that waits: its worker is there. It is given back when the claim ends, however that is.
+/// Held while a claim waits, which shows that its worker is alive. Dropped when the claim ends, however it ends.
 pub(crate) struct WaitingClaim {
     sessions: Sessions,
     key: Key,
@@ -75,7 +76,7 @@ impl Sessions {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker's process is there. Another one of its instance has ended.
+    /// Records that a process is alive. An earlier process of the same pod has then ended.
     pub(crate) fn heard(&self, ns: &str, pool: Pool, instance: &str, session: Uuid, at: Instant) {
         let mut pools = self.lock();
         let pool_sessions = pools.entry((ns.to_owned(), pool)).or_default();
@@ -91,7 +92,7 @@ impl Sessions {
         }
     }
 
-    /// The same of one that asks for work, until the claim ends.
+    /// Records the same of a process that asks for work, for as long as the claim waits.
     pub(crate) fn claims(&self, ns: &str, pool: Pool, instance: &str, session: Uuid) -> WaitingClaim {
         self.heard(ns, pool, instance, session, Instant::now());
         let key = (ns.to_owned(), pool);
@@ -103,8 +104,8 @@ impl Sessions {
         WaitingClaim { sessions: self.clone(), key, session }
     }
 
-    /// Where somebody came or went: who is there.
-    pub(crate) fn changed_pools(&self, at: Instant) -> Vec<(String, Pool, There)> {
+    /// Pools in which a process came or went, each with the processes that are alive.
+    pub(crate) fn changed_pools(&self, at: Instant) -> Vec<(String, Pool, PresentWorkers)> {
         let all_heard = at.saturating_duration_since(self.began) >= SILENT;
         let mut looks = Vec::new();
         self.lock().retain(|(ns, pool), pool_sessions| {
@@ -120,14 +121,18 @@ impl Sessions {
                 let sessions = pool_sessions.sessions.keys().copied().collect();
                 let instances =
                     pool_sessions.sessions.values().map(|session| session.instance.clone()).collect();
-                looks.push((ns.clone(), *pool, There { sessions, instances, others_are_gone: all_heard }));
+                looks.push((
+                    ns.clone(),
+                    *pool,
+                    PresentWorkers { sessions, instances, others_are_gone: all_heard },
+                ));
             }
             !pool_sessions.sessions.is_empty()
         });
         looks
     }
 
-    /// There is more to give up, or it failed: the next look tells of it again.
+    /// Makes the next `changed_pools` return this pool again: there is more to give up, or giving up failed.
     pub(crate) fn mark_changed(&self, ns: &str, pool: Pool) {
         if let Some(pool_sessions) = self.lock().get_mut(&(ns.to_owned(), pool)) {
             pool_sessions.news = true;

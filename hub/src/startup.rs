@@ -85,7 +85,7 @@ impl Hub {
         };
         let texts = Arc::new(Texts::new(metrics.clone()));
         let ledger = open_ledger(&config, new_ledger, texts.clone()).await?;
-        health.watch(ledger.steps(), Instant::now());
+        health.watch(ledger.writer_steps(), Instant::now());
         tracing::info!(ledger = %ledger.id(), %api, tls = tls.is_some(), metrics = %metrics_addr, "the hub is ready");
 
         let caps = Caps::new(config.max_connections, config.max_connections_per_peer);
@@ -158,10 +158,10 @@ async fn open_ledger(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow
     let mut options = Options::new(new_id);
     options.max_pending = config.max_pending;
     options.max_groups = config.max_groups;
-    options.max_state = config.max_state_bytes;
+    options.max_state_bytes = config.max_state_bytes;
     options.max_pending_bytes = config.max_pending_bytes;
     options.max_finished_bytes = config.max_finished_bytes;
-    options.max_letter_bytes = config.max_dead_letter_bytes;
+    options.max_dead_letter_bytes = config.max_dead_letter_bytes;
     options.readers = reading::CONNECTIONS;
     let began = tokio::time::Instant::now();
     let mut said = false;

@@ -144,7 +144,7 @@ async fn main() {
     let dir = tempfile::tempdir_in(folder).unwrap();
     let mut options = Options::new(Uuid::from_u128(9));
     // What is measured is time, so that the quotas are out of the way.
-    (options.max_groups, options.max_state) = (groups + 100, i64::MAX);
+    (options.max_groups, options.max_state_bytes) = (groups + 100, i64::MAX);
     let ledger = Ledger::open(&dir.path().join("ledger.db"), options, Arc::new(Plain)).await.unwrap();
     ledger.put_plans(vec![plan(BUSY), plan(QUIET)], now()).await.unwrap();
     for namespace in [BUSY, QUIET] {
@@ -175,7 +175,7 @@ async fn main() {
         commit(&ledger, BUSY, entry(BUSY, 0..0, from, key, until)).await;
         let deciding = tokio::spawn({
             let ledger = ledger.clone();
-            async move { ledger.settled().await }
+            async move { ledger.wait_until_decided().await }
         });
         told(what, &neighbour(&ledger, &mut offset, || deciding.is_finished()).await);
         println!("{:40} took {:.1?}", "", begun.elapsed());

@@ -192,7 +192,7 @@ async fn main() {
     for size in [10, 100, 500] {
         let dir = tempfile::tempdir_in(&folder).unwrap();
         let ledger = open(dir.path(), Condition::Any).await;
-        let (begun, before) = (Instant::now(), ledger.metrics());
+        let (begun, before) = (Instant::now(), ledger.writer_metrics());
         let (mut done, mut parts) = (0, [Duration::ZERO; 3]);
         while begun.elapsed() < Duration::from_secs(3) {
             let start = Instant::now();
@@ -212,12 +212,12 @@ async fn main() {
                     (AttemptOutcome { delivery, attempt, outcome: Outcome::Delivered }, 0.5)
                 })
                 .collect();
-            ledger.outcomes(NS, outcomes, now()).await.unwrap();
+            ledger.record_outcomes(NS, outcomes, now()).await.unwrap();
             parts[2] += start.elapsed();
             done += size;
         }
         let seconds = begun.elapsed().as_secs_f64();
-        let commits = ledger.metrics().commits - before.commits;
+        let commits = ledger.writer_metrics().commits - before.commits;
         let micros = parts.map(|part| part.as_secs_f64() * 1e6 / done as f64);
         println!(
             "sets of {size:3}: {:6.0} notifications/s, {:.4} commits a notification; \

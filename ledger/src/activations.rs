@@ -9,28 +9,28 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use domain::DropReason;
 use protocol::messages::Entry;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::live::Live;
-use crate::positions::Topic;
+use crate::engine::{query, query_scalar};
+use crate::positions::StoredTopic;
+use crate::rule_updates::RuleUpdate;
 use crate::sql::set;
 use crate::writer::Tx;
 
 /// A rule is active in a partition from the first accepted entry that was folded with it. By event time it has seen all from
 /// its first record there on, but not from before where the partition stood; where there is no record to read, from the clock on.
 /// Before either is told, nobody knows: what was read without the rule may be later than where the partition stood.
-pub(crate) async fn activate(
+pub(crate) async fn activate_rules(
     tx: &mut Tx,
     namespace: &str,
     (accepted, stood): (&[&Entry], &[Option<i64>]),
-    topics: &HashMap<String, Topic>,
-    rules: &mut BTreeMap<Uuid, Live>,
+    topics: &HashMap<String, StoredTopic>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<(), Error> {
     let mut rows = Vec::new();
     for rule in rules.values().filter(|rule| rule.current) {
-        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads(&entry.topic)) {
+        for (entry, stood) in accepted.iter().zip(stood).filter(|(entry, _)| rule.reads_topic(&entry.topic)) {
             if let Some(topic) = topics.get(&entry.topic) {
                 let since = if entry.to > entry.from {
                     (*stood).max(entry.since_ms).or(entry.progress_ms)
@@ -43,15 +43,16 @@ pub(crate) async fn activate(
     }
     bound_activations(tx, namespace, &mut rows, rules).await?;
     let made = query(
-        "INSERT INTO activations (r, t, p, position, since) SELECT value ->> 0, value ->> 1, value ->> 2, \
-         value ->> 3, value ->> 4 FROM jsonb_each(?1) WHERE true ON CONFLICT (r, t, p) DO UPDATE SET \
-         since = excluded.since WHERE since IS NULL AND excluded.since IS NOT NULL",
+        "INSERT INTO activations (r, t, p, position, since) SELECT r, t, p, position, since \
+         FROM ROWS($1 AS j: r BIGINT, t BIGINT, p BIGINT, position BIGINT, since BIGINT) WHERE true \
+         ON CONFLICT (r, t, p) DO UPDATE SET since = excluded.since WHERE activations.since IS NULL \
+         AND excluded.since IS NOT NULL",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
     // That a rule counts from now on is news, not a counter.
-    if made.rows_affected() > 0 {
+    if made > 0 {
         for (uid, _) in rules.iter().filter(|(_, rule)| rule.current) {
             tx.mark(*uid, true);
         }
@@ -60,27 +61,28 @@ pub(crate) async fn activate(
 }
 
 /// A row of `activations`.
-type Active = (i64, i64, i32, i64, Option<i64>);
+type ActivationRow = (i64, i64, i32, i64, Option<i64>);
 
 /// Leaves out what is new where the namespace has no room for it; its rules say so, and are not ready. There it is tried again
 /// by the next commit.
 async fn bound_activations(
     tx: &mut Tx,
     namespace: &str,
-    rows: &mut Vec<Active>,
-    rules: &mut BTreeMap<Uuid, Live>,
+    rows: &mut Vec<ActivationRow>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<(), Error> {
-    let held: i64 = query_scalar("SELECT coalesce(sum(activations), 0) FROM rules WHERE namespace = ?1")
-        .bind(namespace)
-        .fetch_one(&mut tx.conn)
-        .await?;
+    let held: i64 =
+        query_scalar("SELECT CAST(coalesce(sum(activations), 0) AS BIGINT) FROM rules WHERE namespace = $1")
+            .bind(namespace)
+            .fetch_one(&mut tx.conn)
+            .await?;
     let mut room = tx.options.max_activations - held;
     if room >= rows.len() as i64 {
         return Ok(());
     }
     let known: Vec<i64> = query_scalar(
-        "SELECT j.key FROM jsonb_each(?1) j JOIN activations a ON a.r = j.value ->> 0 AND a.t = j.value ->> 1 \
-         AND a.p = j.value ->> 2",
+        "SELECT j.ord FROM ROWS($1 AS j: r BIGINT, t BIGINT, p BIGINT) JOIN activations a ON a.r = j.r \
+         AND a.t = j.t AND a.p = j.p",
     )
     .bind(set(&*rows)?)
     .fetch_all(&mut tx.conn)
@@ -99,7 +101,7 @@ async fn bound_activations(
     });
     for rule in rules.values_mut() {
         if let Some(count) = left_out.get(&rule.object.row) {
-            *rule.numbers.dropped.entry(DropReason::ActivationsFull).or_default() += count;
+            *rule.delta.dropped.entry(DropReason::ActivationsFull).or_default() += count;
         }
     }
     Ok(())

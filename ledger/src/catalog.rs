@@ -10,7 +10,7 @@ use domain::{ChannelPlan, Digest, Kind, Plan, PlanBody, RulePlan, Source};
 use protocol::messages::{ChannelEntry, ChannelsPlan, SourcePlan, SourceRule};
 use uuid::Uuid;
 
-use crate::origins::Origin;
+use crate::namespaces::KnownNamespace;
 
 /// One object.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl Object {
 
 /// What is derived for one namespace.
 #[derive(Debug)]
-pub(crate) struct Space {
+pub(crate) struct NamespacePlans {
     pub(crate) sources: BTreeMap<String, Arc<SourcePlan>>,
     pub(crate) channels: Arc<ChannelsPlan>,
     /// Channels that exist, by name.
@@ -75,10 +75,10 @@ pub(crate) struct Space {
 pub(crate) struct Catalog {
     pub(crate) objects: BTreeMap<Uuid, Arc<Object>>,
     namespaces: BTreeMap<String, BTreeSet<Uuid>>,
-    spaces: HashMap<String, Arc<Space>>,
+    spaces: HashMap<String, Arc<NamespacePlans>>,
     channel_rows: HashMap<i64, Uuid>,
     /// Which namespaces are meant, by name.
-    pub(crate) origins: BTreeMap<String, Origin>,
+    pub(crate) known_namespaces: BTreeMap<String, KnownNamespace>,
 }
 
 impl Catalog {
@@ -94,11 +94,11 @@ impl Catalog {
         self.objects.get(self.channel_rows.get(&row)?)
     }
 
-    pub(crate) fn space(&self, namespace: &str) -> Option<&Arc<Space>> {
+    pub(crate) fn namespace(&self, namespace: &str) -> Option<&Arc<NamespacePlans>> {
         self.spaces.get(namespace)
     }
 
-    pub(crate) fn spaces(&self) -> impl Iterator<Item = (&String, &Arc<Space>)> {
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (&String, &Arc<NamespacePlans>)> {
         self.spaces.iter()
     }
 
@@ -113,7 +113,7 @@ impl Catalog {
 
     /// The last delivery that is of namespaces of this name before this one; 0 for none.
     pub(crate) fn deliveries_before(&self, namespace: &str) -> i64 {
-        self.origins.get(namespace).map_or(0, |origin| origin.d)
+        self.known_namespaces.get(namespace).map_or(0, |origin| origin.d)
     }
 
     /// The object of a kind that has this name now.
@@ -211,8 +211,8 @@ impl Catalog {
             .filter(|((kind, _), _)| *kind == Kind::NotificationChannel)
             .map(|((_, name), object)| ((*name).to_owned(), object.plan.uid))
             .collect();
-        let space = Space {
-            sources: sources(latest.values().copied()),
+        let space = NamespacePlans {
+            sources: source_plans(latest.values().copied()),
             channels: Arc::new(ChannelsPlan { revision, channels }),
             names,
             all_channels,
@@ -223,15 +223,15 @@ impl Catalog {
 
 /// A source in the making.
 #[derive(Default)]
-struct Gathered {
+struct SourceBuilder {
     source: Source,
     rules: BTreeMap<Uuid, SourceRule>,
     topics: BTreeSet<String>,
 }
 
 /// The sources that these objects' rules read. A suspended rule's topics are read, and passed over.
-fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<String, Arc<SourcePlan>> {
-    let mut sources: BTreeMap<String, Gathered> = BTreeMap::new();
+fn source_plans<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<String, Arc<SourcePlan>> {
+    let mut sources: BTreeMap<String, SourceBuilder> = BTreeMap::new();
     for object in objects {
         let (Some(rule), Some(key), Some(state)) = (object.rule(), &object.source, &object.state) else {
             continue;
@@ -249,8 +249,8 @@ fn sources<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> BTreeMap<Strin
             source.rules.insert(object.plan.uid, rule);
         }
     }
-    let plan = |(key, source): (String, Gathered)| {
-        let Gathered { source, rules, topics } = source;
+    let plan = |(key, source): (String, SourceBuilder)| {
+        let SourceBuilder { source, rules, topics } = source;
         let topics: Vec<String> = topics.into_iter().collect();
         let revisions: Vec<_> = rules.iter().map(|(uid, rule)| (uid, &rule.revision)).collect();
         let revision = Digest::of(&(&source.bootstrap_servers, &revisions, &topics));

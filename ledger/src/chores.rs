@@ -10,16 +10,18 @@ use std::collections::{HashMap, HashSet};
 use domain::DeliveryState;
 use jiff::Timestamp;
 use protocol::messages::{Pool, RequestStatus};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::deliveries::{Change, Stands, Tally, apply, heads, tally};
-use crate::expiry::remove;
-use crate::outcomes::{CAUSE_DELETED, CHANNEL_DELETED, end};
+use crate::deliveries::{
+    ChannelDelta, DeliveryChange, StoredDelivery, add_to_channels, apply_changes, update_heads,
+};
+use crate::engine::{query, query_scalar};
+use crate::expiry::remove_notifications;
+use crate::outcomes::{CAUSE_DELETED, CHANNEL_DELETED, end_without_attempt};
 use crate::sql::{ms, set, uuid};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic, reads};
+use crate::{Error, Ledger, Signal, queries};
 
 /// Deliveries, notifications or letters of one batch.
 pub(crate) const BATCH: i64 = 250;
@@ -39,7 +41,7 @@ pub(crate) mod kind {
 }
 
 /// Stores a chore; one that is there already begins anew.
-pub(crate) async fn add(
+pub(crate) async fn add_chore(
     tx: &mut Tx,
     namespace: &str,
     kind: &str,
@@ -47,7 +49,7 @@ pub(crate) async fn add(
     upto: i64,
 ) -> Result<(), Error> {
     query(
-        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES (?1, ?2, ?3, ?4, ?5) \
+        "INSERT INTO chores (namespace, kind, name, row, upto) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (namespace, kind, name, row) DO UPDATE SET upto = excluded.upto",
     )
     .bind(namespace)
@@ -61,12 +63,12 @@ pub(crate) async fn add(
 }
 
 /// Takes the uid from the row of a channel that is gone: it stays until nothing is pending for it.
-pub(crate) async fn bury(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
-    query("UPDATE channels SET uid = 'gone/' || c WHERE c = ?1")
+pub(crate) async fn release_channel_row(tx: &mut Tx, channel: &Object) -> Result<(), Error> {
+    query("UPDATE channels SET uid = 'gone/' || c WHERE c = $1")
         .bind(channel.row)
         .execute(&mut tx.conn)
         .await?;
-    add(tx, &channel.plan.namespace, kind::CHANNEL, ("", channel.row), 0).await
+    add_chore(tx, &channel.plan.namespace, kind::CHANNEL, ("", channel.row), 0).await
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -78,19 +80,19 @@ struct Chore {
     upto: i64,
 }
 
-struct Batch {
+struct RunChore {
     after: String,
     now: Timestamp,
 }
 
-impl Command for Batch {
+impl Command for RunChore {
     type Answer = Option<String>;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Option<String>, Error> {
         // After the namespace that had its turn; from the beginning where none comes after it.
         for after in [self.after.as_str(), ""] {
-            let chore: Option<Chore> = query_as(
-                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > ?1 \
+            let chore: Option<Chore> = query(
+                "SELECT namespace, kind, name, row, upto FROM chores WHERE namespace > $1 \
                  ORDER BY namespace, kind, name, row LIMIT 1",
             )
             .bind(after)
@@ -98,14 +100,14 @@ impl Command for Batch {
             .await?;
             let Some(chore) = chore else { continue };
             let upto = match chore.kind.as_str() {
-                kind::CHANNEL => channel(tx, &chore, self.now).await?,
-                kind::LETTERS => letters(tx, &chore).await?,
-                kind::NAMESPACE => namespace(tx, &chore, self.now).await?,
-                kind::OBJECT => object(tx, &chore, self.now).await?,
-                kind::RESEND => resend(tx, &chore, self.now).await?,
+                kind::CHANNEL => end_channel(tx, &chore, self.now).await?,
+                kind::LETTERS => remove_dead_letters(tx, &chore).await?,
+                kind::NAMESPACE => end_namespace(tx, &chore, self.now).await?,
+                kind::OBJECT => end_object(tx, &chore, self.now).await?,
+                kind::RESEND => resend_channel(tx, &chore, self.now).await?,
                 other => return Err(Error::Corrupt(format!("{other:?} is stored as a chore"))),
             };
-            chore.goes_on(tx, upto).await?;
+            chore.store_progress(tx, upto).await?;
             return Ok(Some(chore.namespace));
         }
         Ok(None)
@@ -114,14 +116,14 @@ impl Command for Batch {
 
 impl Chore {
     /// Stores how far it is; none ends it.
-    async fn goes_on(&self, tx: &mut Tx, upto: Option<i64>) -> Result<(), Error> {
+    async fn store_progress(&self, tx: &mut Tx, upto: Option<i64>) -> Result<(), Error> {
         let sql = match upto {
             Some(upto) if upto == self.upto => return Ok(()),
             Some(_) => {
-                "UPDATE chores SET upto = ?5 WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4"
+                "UPDATE chores SET upto = $5 WHERE namespace = $1 AND kind = $2 AND name = $3 AND row = $4"
             }
             None => {
-                "DELETE FROM chores WHERE namespace = ?1 AND kind = ?2 AND name = ?3 AND row = ?4 AND ?5 IS NULL"
+                "DELETE FROM chores WHERE namespace = $1 AND kind = $2 AND name = $3 AND row = $4 AND $5 IS NULL"
             }
         };
         query(sql)
@@ -144,35 +146,38 @@ impl Chore {
 }
 
 /// A batch of what is pending for a channel that is gone; at the end its row.
-async fn channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let pending: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 0 ORDER BY d LIMIT ?2",
+async fn end_channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let pending: Vec<StoredDelivery> = query(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 0 ORDER BY d \
+         LIMIT $2",
     )
     .bind(chore.row)
     .bind(BATCH)
     .fetch_all(&mut tx.conn)
     .await?;
-    deleted(tx, &pending, CHANNEL_DELETED, now).await?;
+    suppress(tx, &pending, CHANNEL_DELETED, now).await?;
     if pending.len() as i64 >= BATCH {
         return Ok(Some(chore.upto));
     }
-    query("DELETE FROM channels WHERE c = ?1").bind(chore.row).execute(&mut tx.conn).await?;
+    query("DELETE FROM channels WHERE c = $1").bind(chore.row).execute(&mut tx.conn).await?;
     Ok(None)
 }
 
-async fn deleted(tx: &mut Tx, pending: &[Stands], why: &str, now: Timestamp) -> Result<(), Error> {
+async fn suppress(tx: &mut Tx, pending: &[StoredDelivery], why: &str, now: Timestamp) -> Result<(), Error> {
     if pending.is_empty() {
         return Ok(());
     }
-    let changes: Vec<Change> =
-        pending.iter().map(|stands| end(stands, DeliveryState::Suppressed, why)).collect();
-    apply(tx, &changes, HashMap::new(), now).await
+    let changes: Vec<DeliveryChange> = pending
+        .iter()
+        .map(|delivery| end_without_attempt(delivery, DeliveryState::Suppressed, why))
+        .collect();
+    apply_changes(tx, &changes, HashMap::new(), now).await
 }
 
 /// A batch of what an object that is gone caused.
-async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let looked: Vec<(i64, bool)> = query_as(
-        "SELECT n, settled IS NULL FROM notifications WHERE object = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+async fn end_object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let looked: Vec<(i64, bool)> = query(
+        "SELECT n, settled IS NULL FROM notifications WHERE object = $1 AND n > $2 ORDER BY n LIMIT $3",
     )
     .bind(&chore.name)
     .bind(chore.upto)
@@ -181,60 +186,61 @@ async fn object(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64
     .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
     let open: Vec<i64> = looked.iter().filter(|(_, open)| *open).map(|(n, _)| *n).collect();
-    let pending: Vec<Stands> = query_as(
-        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
-         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = ?2 LIMIT ?3",
+    let pending: Vec<StoredDelivery> = query(
+        "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM EACH($1 AS j: BIGINT) \
+         CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 AND d.namespace = $2 LIMIT $3",
     )
     .bind(set(&open)?)
     .bind(&chore.namespace)
     .bind(2 * BATCH)
     .fetch_all(&mut tx.conn)
     .await?;
-    deleted(tx, &pending, CAUSE_DELETED, now).await?;
+    suppress(tx, &pending, CAUSE_DELETED, now).await?;
     Ok(Some(if pending.len() as i64 >= 2 * BATCH { chore.upto } else { *last }))
 }
 
 /// A batch of what was recorded for the namespaces of this name before the one that is known.
-async fn namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
-    let Some(origin) = tx.catalog.origins.get(&chore.namespace).copied() else { return Ok(None) };
+async fn end_namespace(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+    let Some(origin) = tx.catalog.known_namespaces.get(&chore.namespace).copied() else { return Ok(None) };
     let rows: Vec<i64> =
-        query_scalar("SELECT n FROM notifications WHERE namespace = ?1 AND n <= ?2 ORDER BY n LIMIT ?3")
+        query_scalar("SELECT n FROM notifications WHERE namespace = $1 AND n <= $2 ORDER BY n LIMIT $3")
             .bind(&chore.namespace)
             .bind(origin.n)
             .bind(BATCH)
             .fetch_all(&mut tx.conn)
             .await?;
     if !rows.is_empty() {
-        let pending: Vec<Stands> = query_as(
-            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM jsonb_each(?1) j \
-             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT ?2",
+        let pending: Vec<StoredDelivery> = query(
+            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires FROM EACH($1 AS j: BIGINT) \
+             CROSS JOIN deliveries d ON d.n = j.value AND d.state = 0 LIMIT $2",
         )
         .bind(set(&rows)?)
         .bind(2 * BATCH)
         .fetch_all(&mut tx.conn)
         .await?;
-        deleted(tx, &pending, CAUSE_DELETED, now).await?;
+        suppress(tx, &pending, CAUSE_DELETED, now).await?;
         if (pending.len() as i64) < 2 * BATCH {
-            remove(tx, &rows).await?;
+            remove_notifications(tx, &rows).await?;
         }
         return Ok(Some(chore.upto));
     }
     let gone = query(
-        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = ?1 AND l <= ?2 \
-         ORDER BY l LIMIT ?3)",
+        "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE namespace = $1 AND l <= $2 \
+         ORDER BY l LIMIT $3)",
     )
     .bind(&chore.namespace)
     .bind(origin.l)
     .bind(BATCH)
     .execute(&mut tx.conn)
     .await?;
-    Ok((gone.rows_affected() as i64 >= BATCH).then_some(chore.upto))
+    Ok((gone as i64 >= BATCH).then_some(chore.upto))
 }
 
 /// A batch of the letters of a topic.
-async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
+async fn remove_dead_letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
     let read: bool = query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = ?1 AND t.name = ?2)",
+        "SELECT EXISTS (SELECT 1 FROM sources s JOIN topics t ON t.s = s.s WHERE s.namespace = $1 \
+         AND t.name = $2)",
     )
     .bind(&chore.namespace)
     .bind(&chore.name)
@@ -244,7 +250,7 @@ async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
         return Ok(None);
     }
     let looked: Vec<(i64, String)> =
-        query_as("SELECT l, topic FROM dead_letters WHERE namespace = ?1 AND l > ?2 ORDER BY l LIMIT ?3")
+        query("SELECT l, topic FROM dead_letters WHERE namespace = $1 AND l > $2 ORDER BY l LIMIT $3")
             .bind(&chore.namespace)
             .bind(chore.upto)
             .bind(BATCH)
@@ -252,7 +258,7 @@ async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
             .await?;
     let Some((last, _)) = looked.last() else { return Ok(None) };
     let gone: Vec<i64> = looked.iter().filter(|(_, topic)| *topic == chore.name).map(|(l, _)| *l).collect();
-    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM dead_letters WHERE l IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&gone)?)
         .execute(&mut tx.conn)
         .await?;
@@ -260,22 +266,22 @@ async fn letters(tx: &mut Tx, chore: &Chore) -> Result<Option<i64>, Error> {
 }
 
 /// A batch of a channel's dead letters.
-async fn resend(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
+async fn resend_channel(tx: &mut Tx, chore: &Chore, now: Timestamp) -> Result<Option<i64>, Error> {
     let Some(channel) = chore.channel(tx) else { return Ok(None) };
-    let more = resend_all(tx, &channel, chore.upto, now).await? >= BATCH;
+    let more = resend_batch(tx, &channel, chore.upto, now).await? >= BATCH;
     Ok(more.then_some(chore.upto))
 }
 
 /// Sends a batch of a channel's dead letters again, the oldest of those up to a place; how many.
-pub(crate) async fn resend_all(
+pub(crate) async fn resend_batch(
     tx: &mut Tx,
     channel: &Object,
     upto: i64,
     now: Timestamp,
 ) -> Result<i64, Error> {
-    let dead: Vec<Stands> = query_as(
-        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = ?1 AND state = 2 \
-         AND namespace = ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
+    let dead: Vec<StoredDelivery> = query(
+        "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE c = $1 AND state = 2 \
+         AND namespace = $2 AND place <= $3 ORDER BY place LIMIT $4",
     )
     .bind(channel.row)
     .bind(&channel.plan.namespace)
@@ -283,25 +289,25 @@ pub(crate) async fn resend_all(
     .bind(BATCH)
     .fetch_all(&mut tx.conn)
     .await?;
-    revive(tx, channel, &dead, now).await?;
+    send_again(tx, channel, &dead, now).await?;
     Ok(dead.len() as i64)
 }
 
 /// Dead deliveries begin again, at the ends of their lanes. Attempts go on being numbered.
-pub(crate) async fn revive(
+pub(crate) async fn send_again(
     tx: &mut Tx,
     channel: &Object,
-    dead: &[Stands],
+    dead: &[StoredDelivery],
     now: Timestamp,
 ) -> Result<(), Error> {
     if dead.is_empty() {
         return Ok(());
     }
     let lives = channel.channel().map_or(0, |plan| plan.delivery.expires_after.0);
-    let rows: Vec<i64> = dead.iter().map(|stands| stands.d).collect();
+    let rows: Vec<i64> = dead.iter().map(|delivery| delivery.d).collect();
     query(
-        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = ?2, expires = ?3, ended = NULL, \
-         head = 0, place = ?4 + j.key FROM jsonb_each(?1) j WHERE d = j.value",
+        "UPDATE deliveries SET state = 0, reason = '', made = 0, due = $2, expires = $3, ended = NULL, head = 0, \
+         place = $4 + j.ord FROM EACH($1 AS j: BIGINT) WHERE deliveries.d = j.value",
     )
     .bind(set(&rows)?)
     .bind(ms(now))
@@ -310,9 +316,10 @@ pub(crate) async fn revive(
     .execute(&mut tx.conn)
     .await?;
     tx.ids.place += rows.len() as i64;
-    let notifications: Vec<i64> = dead.iter().map(|stands| stands.n).collect();
+    let notifications: Vec<i64> = dead.iter().map(|delivery| delivery.n).collect();
     let objects: Vec<String> = query_scalar(
-        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING object",
+        "UPDATE notifications SET settled = NULL WHERE n IN (SELECT value FROM EACH($1 AS j: BIGINT)) \
+         RETURNING object",
     )
     .bind(set(&notifications)?)
     .fetch_all(&mut tx.conn)
@@ -320,17 +327,17 @@ pub(crate) async fn revive(
     for object in objects {
         tx.mark(uuid(&object)?, true);
     }
-    let lanes: HashSet<(i64, i64)> = dead.iter().map(|stands| (channel.row, stands.lane)).collect();
-    heads(tx, &lanes).await?;
+    let lanes: HashSet<(i64, i64)> = dead.iter().map(|delivery| (channel.row, delivery.lane)).collect();
+    update_heads(tx, &lanes).await?;
     let count = dead.len() as i64;
-    let difference = Tally { pending: count, dead: -count, ..Tally::default() };
-    tally(tx, HashMap::from([(channel.row, difference)])).await?;
-    tx.wake(Topic::Work(channel.plan.namespace.clone(), Pool::Send));
+    let difference = ChannelDelta { pending: count, dead: -count, ..ChannelDelta::default() };
+    add_to_channels(tx, HashMap::from([(channel.row, difference)])).await?;
+    tx.wake(Signal::Work(channel.plan.namespace.clone(), Pool::Send));
     Ok(())
 }
 
 /// What the answer to "send all again" says of so many.
-pub(crate) fn sent_again(status: impl Fn(i64, String) -> RequestStatus, count: i64) -> RequestStatus {
+pub(crate) fn resend_status(status: impl Fn(i64, String) -> RequestStatus, count: i64) -> RequestStatus {
     let word = if count == 1 { "dead letter is" } else { "dead letters are" };
     status(count, format!("{count} {word} sent again"))
 }
@@ -338,14 +345,14 @@ pub(crate) fn sent_again(status: impl Fn(i64, String) -> RequestStatus, count: i
 impl Ledger {
     /// Does one batch of what commands left to do: of which namespace, or none when nothing is left. Namespaces take
     /// turns: give back what it said last.
-    pub async fn chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
+    pub async fn run_chore(&self, after: &str, now: Timestamp) -> Result<Option<String>, Error> {
         // A look costs no transaction.
         let mut reader = self.readers.acquire().await?;
-        let left: Option<String> = query_scalar(reads::CHORE).bind("").fetch_optional(&mut *reader).await?;
+        let left: Option<String> = query_scalar(queries::CHORE).bind("").fetch_optional(&mut reader).await?;
         drop(reader);
         if left.is_none() {
             return Ok(None);
         }
-        self.door.done(Batch { after: after.to_owned(), now }).await
+        self.writer.execute(RunChore { after: after.to_owned(), now }).await
     }
 }

@@ -13,22 +13,21 @@ use domain::{Millis, RateLimit};
 use jiff::Timestamp;
 use protocol::messages::{ChannelEntry, ClaimRequest, Claimed, Pool, Task};
 use serde_json::value::RawValue;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{query, query_as, query_scalar};
 
 use crate::catalog::{Catalog, Object};
 use crate::chores;
+use crate::engine::{Conn, query, query_scalar};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// What is handed out: notifications as they are stored.
-pub type Handed = Claimed<Box<RawValue>>;
+pub type RawClaimed = Claimed<Box<RawValue>>;
 
 /// Tokens are fractions of time; a whole one may lack the last bit.
-const NEARLY: f64 = 1e-6;
+const ROUNDING: f64 = 1e-6;
 /// When a delivery whose object is gone is looked at again, after its grace, ms: by then it has ended.
-const HELD: i64 = 60_000;
+const RECHECK_MS: i64 = 60_000;
 
 /// A channel's budget and first due delivery.
 #[derive(Debug, sqlx::FromRow)]
@@ -50,10 +49,10 @@ impl Budget {
     }
 
     /// When something can be handed out; none when nothing waits. It may be in the past.
-    fn next(&self, rate: Option<RateLimit>) -> Option<i64> {
+    fn next_at(&self, rate: Option<RateLimit>) -> Option<i64> {
         let from = self.due?.max(self.paused.unwrap_or(i64::MIN));
         let (Some(rate), Some(refilled)) = (rate, self.refilled) else { return Some(from) };
-        if self.tokens >= 1.0 - NEARLY {
+        if self.tokens >= 1.0 - ROUNDING {
             return Some(from);
         }
         let wait = (1.0 - self.tokens) * 60_000.0 / f64::from(rate.per_minute.max(1));
@@ -61,20 +60,24 @@ impl Budget {
     }
 }
 
-async fn budgets(
-    conn: &mut SqliteConnection,
+async fn load_budgets(
+    conn: &mut Conn,
     channels: &HashMap<i64, &Object>,
     pool: Pool,
 ) -> Result<Vec<Budget>, Error> {
     let rows: Vec<i64> = channels.keys().copied().collect();
     let budgets =
-        query_as(crate::reads::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
+        query(crate::queries::BUDGETS).bind(set(&rows)?).bind(pool == Pool::Retry).fetch_all(conn).await?;
     Ok(budgets)
 }
 
 /// The channels of a namespace that work now, and for which the worker has what it needs.
-fn active<'a>(catalog: &'a Catalog, namespace: &str, asked: &ClaimRequest) -> HashMap<i64, &'a Object> {
-    let space = catalog.space(namespace);
+fn claimable_channels<'a>(
+    catalog: &'a Catalog,
+    namespace: &str,
+    asked: &ClaimRequest,
+) -> HashMap<i64, &'a Object> {
+    let space = catalog.namespace(namespace);
     let channels = space.into_iter().flat_map(|space| &space.all_channels);
     let has_all = |channel: &&Arc<Object>| !asked.without.contains(&channel.plan.uid);
     channels
@@ -84,7 +87,7 @@ fn active<'a>(catalog: &'a Catalog, namespace: &str, asked: &ClaimRequest) -> Ha
         .collect()
 }
 
-fn rate(channel: &Object) -> Option<RateLimit> {
+fn rate_limit(channel: &Object) -> Option<RateLimit> {
     channel.channel()?.delivery.rate_limit
 }
 
@@ -95,13 +98,13 @@ struct Claim {
 }
 
 #[derive(sqlx::FromRow)]
-struct Due {
+struct DueDelivery {
     d: i64,
     due: i64,
 }
 
 #[derive(sqlx::FromRow)]
-struct Work {
+struct ClaimedDelivery {
     d: i64,
     id: String,
     numbered: i64,
@@ -114,7 +117,7 @@ struct Work {
 }
 
 impl Command for Claim {
-    type Answer = Handed;
+    type Answer = RawClaimed;
     // Work for a caller that has left would wait for its lease to run out.
     const NEEDS_CALLER: bool = true;
 
@@ -122,24 +125,24 @@ impl Command for Claim {
         Some(&self.namespace)
     }
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<Handed, Error> {
+    async fn run(&mut self, tx: &mut Tx) -> Result<RawClaimed, Error> {
         let now = ms(self.now);
         let catalog = Arc::clone(&tx.catalog);
-        let channels = active(&catalog, &self.namespace, &self.request);
-        let budgets = budgets(&mut tx.conn, &channels, self.request.pool).await?;
+        let channels = claimable_channels(&catalog, &self.namespace, &self.request);
+        let budgets = load_budgets(&mut tx.conn, &channels, self.request.pool).await?;
         let most = i64::from(self.request.max.clamp(1, 500));
-        let deleted = self.deleted(tx, &catalog).await?;
+        let deleted = self.has_deleted(tx, &catalog).await?;
         let mut due: Vec<(i64, i64)> = Vec::new();
         let mut rooms: HashMap<i64, i64> = HashMap::new();
         for budget in &budgets {
-            let rate = channels.get(&budget.c).and_then(|channel| rate(channel));
-            if budget.next(rate).is_none_or(|at| at > now) {
+            let rate = channels.get(&budget.c).and_then(|channel| rate_limit(channel));
+            if budget.next_at(rate).is_none_or(|at| at > now) {
                 continue;
             }
-            let room = rate.map_or(most, |rate| (budget.tokens(rate, now) + NEARLY) as i64).min(most);
-            let rows: Vec<Due> = query_as(
-                "SELECT d, due FROM deliveries WHERE c = ?1 AND (made > 0) = ?2 AND state = 0 AND head = 1 \
-                 AND lease IS NULL AND due <= ?3 AND expires > ?3 ORDER BY due, d LIMIT ?4",
+            let room = rate.map_or(most, |rate| (budget.tokens(rate, now) + ROUNDING) as i64).min(most);
+            let rows: Vec<DueDelivery> = query(
+                "SELECT d, due FROM deliveries WHERE c = $1 AND (made > 0) = $2 AND state = 0 AND head = 1 \
+                 AND lease IS NULL AND due <= $3 AND expires > $3 ORDER BY due, d LIMIT $4",
             )
             .bind(budget.c)
             .bind(self.request.pool == Pool::Retry)
@@ -157,18 +160,18 @@ impl Command for Claim {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
         let chosen: Vec<i64> = due.iter().map(|(_, d)| *d).collect();
-        let mut work: Vec<Work> = query_as(
+        let mut work: Vec<ClaimedDelivery> = query(
             "SELECT d.d, d.id, d.numbered, d.c, d.recipient, n.body, n.object, EXISTS (SELECT 1 FROM chores x \
-             WHERE x.namespace = d.namespace AND x.kind = ?2 AND x.name = n.object) AS leaving \
-             FROM jsonb_each(?1) j JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n \
-             ORDER BY j.key",
+             WHERE x.namespace = d.namespace AND x.kind = $2 AND x.name = n.object) AS leaving \
+             FROM EACH($1 AS j: BIGINT) JOIN deliveries d ON d.d = j.value JOIN notifications n ON n.n = d.n \
+             ORDER BY j.ord",
         )
         .bind(set(&chosen)?)
         .bind(chores::kind::OBJECT)
         .fetch_all(&mut tx.conn)
         .await?;
         if deleted {
-            work = hold(tx, work, now).await?;
+            work = hold_deleted(tx, work, now).await?;
             work.retain(|row| {
                 let room = rooms.entry(row.c).or_default();
                 *room -= 1;
@@ -184,20 +187,24 @@ impl Command for Claim {
 
 /// Holds what was caused by objects that are gone; the rest. It is put off by more than the grace and the time that ending
 /// it takes: an object that was only thought to be gone gets it sent that much later.
-async fn hold(tx: &mut Tx, work: Vec<Work>, now: i64) -> Result<Vec<Work>, Error> {
+async fn hold_deleted(
+    tx: &mut Tx,
+    work: Vec<ClaimedDelivery>,
+    now: i64,
+) -> Result<Vec<ClaimedDelivery>, Error> {
     let (mut held, mut free) = (Vec::new(), Vec::new());
     for row in work {
         let absent = tx.catalog.get(uuid(&row.object)?).and_then(|object| object.absent);
         match absent {
             Some(since) => {
-                held.push((row.d, since.max(now - tx.options.grace.0) + tx.options.grace.0 + HELD));
+                held.push((row.d, since.max(now - tx.options.grace.0) + tx.options.grace.0 + RECHECK_MS));
             }
-            None if row.leaving => held.push((row.d, now + HELD)),
+            None if row.leaving => held.push((row.d, now + RECHECK_MS)),
             None => free.push(row),
         }
     }
     if !held.is_empty() {
-        query("UPDATE deliveries SET due = j.value ->> 1 FROM jsonb_each(?1) j WHERE d = j.value ->> 0")
+        query("UPDATE deliveries SET due = j.due FROM ROWS($1 AS j: d BIGINT, due BIGINT) WHERE deliveries.d = j.d")
             .bind(set(&held)?)
             .execute(&mut tx.conn)
             .await?;
@@ -207,11 +214,11 @@ async fn hold(tx: &mut Tx, work: Vec<Work>, now: i64) -> Result<Vec<Work>, Error
 
 impl Claim {
     /// Whether anything of the namespace is absent, or is gone and what it caused is not ended yet.
-    async fn deleted(&self, tx: &mut Tx, catalog: &Catalog) -> Result<bool, Error> {
+    async fn has_deleted(&self, tx: &mut Tx, catalog: &Catalog) -> Result<bool, Error> {
         if catalog.is_any_absent(&self.namespace) {
             return Ok(true);
         }
-        let leaving = query_scalar("SELECT EXISTS (SELECT 1 FROM chores WHERE namespace = ?1 AND kind = ?2)")
+        let leaving = query_scalar("SELECT EXISTS (SELECT 1 FROM chores WHERE namespace = $1 AND kind = $2)")
             .bind(&self.namespace)
             .bind(chores::kind::OBJECT)
             .fetch_one(&mut tx.conn)
@@ -222,10 +229,10 @@ impl Claim {
     async fn hand_out(
         &self,
         tx: &mut Tx,
-        work: Vec<Work>,
+        work: Vec<ClaimedDelivery>,
         channels: &HashMap<i64, &Object>,
         budgets: &[Budget],
-    ) -> Result<Handed, Error> {
+    ) -> Result<RawClaimed, Error> {
         let now = ms(self.now);
         let mut claimed = Claimed { tasks: Vec::with_capacity(work.len()), channels: BTreeMap::new() };
         let mut leases = Vec::with_capacity(work.len());
@@ -255,25 +262,25 @@ impl Claim {
                 notification: RawValue::from_string(row.body)?,
             });
         }
-        self.lease(tx, &leases).await?;
-        spend(tx, &spent(budgets, channels, &taken, now)).await?;
+        self.store_leases(tx, &leases).await?;
+        store_budgets(tx, &budgets_after(budgets, channels, &taken, now)).await?;
         tx.counted.claimed += claimed.tasks.len() as u64;
         Ok(claimed)
     }
 
     /// Writes the leases, and the attempts that begin: delivery's row, until when, number.
-    async fn lease(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
+    async fn store_leases(&self, tx: &mut Tx, leases: &[(i64, i64, i64)]) -> Result<(), Error> {
         let leases = set(leases)?;
         query(
-            "UPDATE deliveries SET lease = j.value ->> 1, numbered = j.value ->> 2 FROM jsonb_each(?1) j \
-             WHERE d = j.value ->> 0",
+            "UPDATE deliveries SET lease = j.lease, numbered = j.numbered \
+             FROM ROWS($1 AS j: d BIGINT, lease BIGINT, numbered BIGINT) WHERE deliveries.d = j.d",
         )
         .bind(&leases)
         .execute(&mut tx.conn)
         .await?;
         query(
-            "INSERT INTO attempts (d, number, instance, started, state, reason, session) SELECT value ->> 0, \
-             value ->> 2, ?2, ?3, 0, '', ?4 FROM jsonb_each(?1)",
+            "INSERT INTO attempts (d, number, instance, started, state, reason, session) SELECT d, number, $2, \
+             $3, 0, '', $4 FROM ROWS($1 AS j: d BIGINT, lease BIGINT, number BIGINT)",
         )
         .bind(&leases)
         .bind(&self.request.instance)
@@ -286,27 +293,27 @@ impl Claim {
 }
 
 /// What is left of the channels' budgets after so many were taken: channel's row, tokens, when.
-fn spent(
+fn budgets_after(
     budgets: &[Budget],
     channels: &HashMap<i64, &Object>,
     taken: &HashMap<i64, i64>,
     now: i64,
 ) -> Vec<(i64, f64, i64)> {
     let spent = budgets.iter().filter_map(|budget| {
-        let rate = rate(channels.get(&budget.c)?)?;
+        let rate = rate_limit(channels.get(&budget.c)?)?;
         let spent = *taken.get(&budget.c)?;
         Some((budget.c, (budget.tokens(rate, now) - spent as f64).max(0.0), now))
     });
     spent.collect()
 }
 
-async fn spend(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Error> {
+async fn store_budgets(tx: &mut Tx, spent: &[(i64, f64, i64)]) -> Result<(), Error> {
     if spent.is_empty() {
         return Ok(());
     }
     query(
-        "UPDATE channels SET tokens = j.value ->> 1, refilled = j.value ->> 2 FROM jsonb_each(?1) j \
-         WHERE c = j.value ->> 0",
+        "UPDATE channels SET tokens = j.tokens, refilled = j.refilled \
+         FROM ROWS($1 AS j: c BIGINT, tokens DOUBLE PRECISION, refilled BIGINT) WHERE channels.c = j.c",
     )
     .bind(set(spent)?)
     .execute(&mut tx.conn)
@@ -321,12 +328,12 @@ impl Ledger {
         namespace: &str,
         request: ClaimRequest,
         now: Timestamp,
-    ) -> Result<Handed, Error> {
+    ) -> Result<RawClaimed, Error> {
         // A look costs no transaction.
         if self.next_claim_at(namespace, &request).await?.is_none_or(|at| at > now) {
             return Ok(Claimed { tasks: Vec::new(), channels: BTreeMap::new() });
         }
-        self.door.done(Claim { namespace: namespace.to_owned(), request, now }).await
+        self.writer.execute(Claim { namespace: namespace.to_owned(), request, now }).await
     }
 
     /// When an attempt that is asked for is due next, where one waits; may be in the past.
@@ -336,15 +343,17 @@ impl Ledger {
         request: &ClaimRequest,
     ) -> Result<Option<Timestamp>, Error> {
         let catalog = self.shared.catalog();
-        let channels = active(&catalog, namespace, request);
+        let channels = claimable_channels(&catalog, namespace, request);
         if channels.is_empty() {
             return Ok(None);
         }
         let mut reader = self.readers.acquire().await?;
-        let budgets = budgets(&mut reader, &channels, request.pool).await?;
+        let budgets = load_budgets(&mut reader, &channels, request.pool).await?;
         let next = budgets
             .iter()
-            .filter_map(|budget| budget.next(channels.get(&budget.c).and_then(|channel| rate(channel))))
+            .filter_map(|budget| {
+                budget.next_at(channels.get(&budget.c).and_then(|channel| rate_limit(channel)))
+            })
             .min();
         Ok(next.map(time))
     }

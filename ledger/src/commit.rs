@@ -15,43 +15,43 @@ use alerting::fold::Aggregate;
 use domain::DropReason;
 use jiff::Timestamp;
 use protocol::messages::{Commit, CommitResult, Count, Dropped, Entry, EntryResult, Matched, SourcePlan};
-use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use crate::activations::activate;
-use crate::counts::Groups;
-use crate::lately::Sampled;
-use crate::live::{Live, numbers};
-use crate::notify::{Draft, make};
-use crate::positions::{Topic, topics};
-use crate::rules::{Rule, labels};
+use crate::activations::activate_rules;
+use crate::counts::CountedGroups;
+use crate::engine::query;
+use crate::notify::{NotificationDraft, make_notifications};
+use crate::positions::{StoredTopic, load_topics};
+use crate::recent_records::StoredDropSample;
+use crate::rule_updates::{RuleUpdate, store_rule_deltas};
+use crate::rules::{RuleRef, labels_json};
 use crate::sql::{ms, set};
-use crate::texts::{Left, Ready};
+use crate::texts::{Remaining, RenderedTexts};
 use crate::writer::{Command, Tx};
 use crate::{Error, Rendered, counts, decider, decisions};
 
 /// Why nothing is taken where texts are missing: the entry did not look as if it would be accepted.
 pub(crate) const UNRENDERED: &str = "texts are not rendered yet";
 
-pub(crate) struct Take {
+pub(crate) struct TakePart {
     pub(crate) namespace: String,
     pub(crate) source: String,
     pub(crate) commit: Arc<Commit>,
     /// Texts of its records.
-    pub(crate) texts: Ready,
+    pub(crate) texts: RenderedTexts,
     /// Whether a record whose text is missing gets one without a template; else nothing is taken.
     pub(crate) plain: bool,
     pub(crate) now: Timestamp,
 }
 
 /// What became of a commit, and what is left to decide.
-pub(crate) struct Taken {
+pub(crate) struct TakenPart {
     pub(crate) result: CommitResult,
-    pub(crate) left: Left,
+    pub(crate) left: Remaining,
 }
 
-impl Command for Take {
-    type Answer = Taken;
+impl Command for TakePart {
+    type Answer = TakenPart;
     // Its caller sends it again.
     const NEEDS_CALLER: bool = true;
 
@@ -59,47 +59,54 @@ impl Command for Take {
         Some(&self.namespace)
     }
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<Taken, Error> {
+    async fn run(&mut self, tx: &mut Tx) -> Result<TakenPart, Error> {
         let catalog = Arc::clone(&tx.catalog);
         let plan =
-            catalog.space(&self.namespace).and_then(|space| space.sources.get(&self.source)).ok_or_else(
+            catalog.namespace(&self.namespace).and_then(|space| space.sources.get(&self.source)).ok_or_else(
                 || Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)),
             )?;
         crate::deliveries::check_quota(tx, &self.namespace).await?;
-        let mut topics = topics(tx, &self.namespace, &self.source).await?;
-        let (results, accepted, stood) = accept(&mut topics, &self.commit.entries);
-        let mut left = Left::default();
+        let mut topics = load_topics(tx, &self.namespace, &self.source).await?;
+        let (results, accepted, stood) = accept_entries(&mut topics, &self.commit.entries);
+        let mut left = Remaining::default();
         if !accepted.is_empty() {
-            let mut rules = self.rules(tx, plan).await?;
-            advance(tx, &accepted, &topics).await?;
-            activate(tx, &self.namespace, (&accepted, &stood), &topics, &mut rules).await?;
+            let mut rules = self.load_rules(tx, plan).await?;
+            store_positions(tx, &accepted, &topics).await?;
+            activate_rules(tx, &self.namespace, (&accepted, &stood), &topics, &mut rules).await?;
             let mut drafts = Vec::new();
-            let groups = self.count(&accepted, &mut rules, &mut drafts)?;
+            let groups = self.merge_counts(&accepted, &mut rules, &mut drafts)?;
             let several = accepted.len() > 1 || accepted.iter().any(|entry| entry.to - entry.from > 1);
-            counts::store(tx, &self.namespace, groups, &mut rules, several).await?;
-            let mut moved = decisions::moved(tx, &mut rules, &topics).await?;
-            for uid in decider::closing(tx, &self.namespace).await? {
+            counts::store_counts(tx, &self.namespace, groups, &mut rules, several).await?;
+            let mut moved = decisions::advance_watermarks(tx, &mut rules, &topics).await?;
+            for uid in decider::closing_rules(tx, &self.namespace).await? {
                 left.more |= moved.remove(&uid);
             }
             left.add(
-                decisions::decide(tx, &mut rules, &moved, (&[], &Ready::new()), &mut drafts, self.now)
-                    .await?,
+                decisions::decide_step(
+                    tx,
+                    &mut rules,
+                    &moved,
+                    (&[], &RenderedTexts::new()),
+                    &mut drafts,
+                    self.now,
+                )
+                .await?,
             );
             for draft in &drafts {
                 if let Some(rule) = rules.get_mut(&draft.object) {
-                    rule.numbers.last_alert = Some(ms(self.now));
+                    rule.delta.last_alert = Some(ms(self.now));
                 }
             }
-            make(tx, drafts, self.now).await?;
-            numbers(tx, &rules, self.now).await?;
-            crate::letters::keep(tx, &self.namespace, &accepted, self.now).await?;
+            make_notifications(tx, drafts, self.now).await?;
+            store_rule_deltas(tx, &rules, self.now).await?;
+            crate::dead_letters::store(tx, &self.namespace, &accepted, self.now).await?;
         }
-        Ok(Taken { result: CommitResult { entries: results, revision: plan.revision.clone() }, left })
+        Ok(TakenPart { result: CommitResult { entries: results, revision: plan.revision.clone() }, left })
     }
 }
 
 /// Refuses what can't be right, because accepting it would count a record twice.
-pub(crate) fn check(commit: &Commit) -> Result<(), Error> {
+pub(crate) fn check_entries(commit: &Commit) -> Result<(), Error> {
     for entry in &commit.entries {
         let place = || format!("{}/{}", entry.topic, entry.partition);
         if entry.to < entry.from {
@@ -121,8 +128,8 @@ pub(crate) fn check(commit: &Commit) -> Result<(), Error> {
 }
 
 /// Decides each entry, and moves the accepted ones in `topics`; and how far event time stood before each accepted one.
-fn accept<'a>(
-    topics: &mut HashMap<String, Topic>,
+fn accept_entries<'a>(
+    topics: &mut HashMap<String, StoredTopic>,
     entries: &'a [Entry],
 ) -> (Vec<EntryResult>, Vec<&'a Entry>, Vec<Option<i64>>) {
     let (mut accepted, mut stood) = (Vec::new(), Vec::new());
@@ -146,7 +153,11 @@ fn accept<'a>(
 }
 
 /// Stores the new positions.
-async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topic>) -> Result<(), Error> {
+async fn store_positions(
+    tx: &mut Tx,
+    accepted: &[&Entry],
+    topics: &HashMap<String, StoredTopic>,
+) -> Result<(), Error> {
     let rows: Vec<_> = accepted
         .iter()
         .filter_map(|entry| {
@@ -156,8 +167,9 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
         })
         .collect();
     query(
-        "UPDATE partitions SET position = j.value ->> 2, progress = j.value ->> 3, high = j.value ->> 4 \
-         FROM jsonb_each(?1) j WHERE t = j.value ->> 0 AND p = j.value ->> 1",
+        "UPDATE partitions SET position = j.position, progress = j.progress, high = j.high \
+         FROM ROWS($1 AS j: t BIGINT, p BIGINT, position BIGINT, progress BIGINT, high BIGINT) \
+         WHERE partitions.t = j.t AND partitions.p = j.p",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -166,11 +178,11 @@ async fn advance(tx: &mut Tx, accepted: &[&Entry], topics: &HashMap<String, Topi
 }
 
 /// A rule as stored: row, decided, observed, woken.
-type Stored = (i64, Option<i64>, Option<i64>, Option<String>);
+type StoredRule = (i64, Option<i64>, Option<i64>, Option<String>);
 
-impl Take {
+impl TakePart {
     /// The rules of the plan. Suspended ones are not among them.
-    async fn rules(&self, tx: &mut Tx, plan: &SourcePlan) -> Result<BTreeMap<Uuid, Live>, Error> {
+    async fn load_rules(&self, tx: &mut Tx, plan: &SourcePlan) -> Result<BTreeMap<Uuid, RuleUpdate>, Error> {
         let mut rules = BTreeMap::new();
         let mut rows = HashMap::new();
         for (uid, rule) in &plan.rules {
@@ -181,11 +193,14 @@ impl Take {
                 Some(survey) => survey.known_until(&rule.plan.topics),
                 None => Some(i64::MAX),
             };
-            rules.insert(*uid, Live { current, surveyed, ..Live::stored(object, None, None, None) });
+            rules.insert(
+                *uid,
+                RuleUpdate { current, surveyed, ..RuleUpdate::from_stored(object, None, None, None) },
+            );
         }
         let which: Vec<i64> = rows.keys().copied().collect();
-        let stored: Vec<Stored> = query_as(
-            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        let stored: Vec<StoredRule> = query(
+            "SELECT r, decided, observed, woken FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))",
         )
         .bind(set(&which)?)
         .fetch_all(&mut tx.conn)
@@ -199,33 +214,33 @@ impl Take {
     }
 
     /// Merges the counts of all accepted entries; records that speak for themselves become notifications.
-    fn count(
+    fn merge_counts(
         &self,
         accepted: &[&Entry],
-        rules: &mut BTreeMap<Uuid, Live>,
-        drafts: &mut Vec<Draft>,
-    ) -> Result<Groups, Error> {
-        let mut groups = Groups::new();
+        rules: &mut BTreeMap<Uuid, RuleUpdate>,
+        drafts: &mut Vec<NotificationDraft>,
+    ) -> Result<CountedGroups, Error> {
+        let mut groups = CountedGroups::new();
         for entry in accepted {
-            for rule in rules.values_mut().filter(|rule| rule.counts(entry)) {
-                rule.numbers.lately.read += entry.to - entry.from;
+            for rule in rules.values_mut().filter(|rule| rule.accepts(entry)) {
+                rule.delta.recent.read += entry.to - entry.from;
             }
             for count in &entry.counts {
-                if let Some(rule) = rules.get_mut(&count.rule).filter(|rule| rule.counts(entry)) {
-                    add(rule, count, &mut groups)?;
+                if let Some(rule) = rules.get_mut(&count.rule).filter(|rule| rule.accepts(entry)) {
+                    add_count(rule, count, &mut groups)?;
                 }
             }
             for matched in &entry.records {
-                if let Some(rule) = rules.get_mut(&matched.rule).filter(|rule| rule.counts(entry)) {
-                    drafts.extend(self.tell(rule, &entry.topic_id, matched)?);
+                if let Some(rule) = rules.get_mut(&matched.rule).filter(|rule| rule.accepts(entry)) {
+                    drafts.extend(self.record_draft(rule, &entry.topic_id, matched)?);
                 }
             }
             for dropped in &entry.dropped {
                 let concerned = rules
                     .iter_mut()
-                    .filter(|(uid, rule)| rule.counts(entry) && dropped.rule.is_none_or(|of| of == **uid));
+                    .filter(|(uid, rule)| rule.accepts(entry) && dropped.rule.is_none_or(|of| of == **uid));
                 for (_, rule) in concerned {
-                    leave_out(rule, entry, dropped);
+                    add_dropped(rule, entry, dropped);
                 }
             }
         }
@@ -233,13 +248,18 @@ impl Take {
     }
 
     /// The notification of a record of a rule that speaks for each.
-    fn tell(&self, rule: &mut Live, topic_id: &str, matched: &Matched) -> Result<Option<Draft>, Error> {
+    fn record_draft(
+        &self,
+        rule: &mut RuleUpdate,
+        topic_id: &str,
+        matched: &Matched,
+    ) -> Result<Option<NotificationDraft>, Error> {
         if rule.params.is_some() {
             return Ok(None);
         }
-        rule.numbers.matched += 1;
-        rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(matched.sample.at.time)));
-        let Some(speaks) = Rule::of(&rule.object) else { return Ok(None) };
+        rule.delta.matched += 1;
+        rule.delta.last_match = rule.delta.last_match.max(Some(ms(matched.sample.at.time)));
+        let Some(speaks) = RuleRef::new(&rule.object) else { return Ok(None) };
         let text = self.texts.get(&speaks.record_id(topic_id, matched)).cloned().or_else(|| {
             let data = speaks.subject().record(&matched.group, &matched.sample);
             let why = "the rule came while the record was taken";
@@ -251,30 +271,30 @@ impl Take {
 }
 
 /// Adds a count of a rule to its group's buckets, unless it is late.
-fn add(rule: &mut Live, count: &Count, groups: &mut Groups) -> Result<(), Error> {
+fn add_count(rule: &mut RuleUpdate, count: &Count, groups: &mut CountedGroups) -> Result<(), Error> {
     let Some(params) = rule.params else { return Ok(()) };
-    rule.numbers.matched += count.count;
-    rule.numbers.last_match = rule.numbers.last_match.max(Some(ms(count.last.at.time)));
+    rule.delta.matched += count.count;
+    rule.delta.last_match = rule.delta.last_match.max(Some(ms(count.last.at.time)));
     let bucket = params.buckets().start_of(count.bucket_ms);
     if params.is_late(bucket, rule.decided) {
-        rule.numbers.late += count.count;
+        rule.delta.late += count.count;
         return Ok(());
     }
-    let key = (rule.object.row, labels(&count.group)?);
+    let key = (rule.object.row, labels_json(&count.group)?);
     let counted = Aggregate::from(count.clone());
-    counts::merge(groups.entry(key).or_default(), bucket, counted, params.values_kept());
+    counts::merge_bucket(groups.entry(key).or_default(), bucket, counted, params.values_kept());
     Ok(())
 }
 
 /// Adds records that the rule did not count.
-fn leave_out(rule: &mut Live, entry: &Entry, dropped: &Dropped) {
+fn add_dropped(rule: &mut RuleUpdate, entry: &Entry, dropped: &Dropped) {
     let Dropped { reason, count, sample, .. } = dropped;
-    if rule.numbers.lately.drop(*reason, *count) {
-        rule.numbers.uncounted = Some(Sampled::of(*reason, entry, sample.as_ref()));
+    if rule.delta.recent.add_dropped(*reason, *count) {
+        rule.delta.uncounted = Some(StoredDropSample::new(*reason, entry, sample.as_ref()));
     }
     if *reason == DropReason::Undecodable {
-        rule.numbers.dead_lettered += count;
+        rule.delta.dead_lettered += count;
     } else {
-        *rule.numbers.dropped.entry(*reason).or_default() += count;
+        *rule.delta.dropped.entry(*reason).or_default() += count;
     }
 }

@@ -9,26 +9,31 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use alerting::decide::RuleParams;
 use alerting::fold::Aggregate;
 use domain::DropReason;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::live::{Live, STEP_BYTES, group_bytes};
+use crate::engine::{query, query_scalar};
+use crate::rule_updates::{RuleUpdate, STEP_BYTES, group_bytes};
 use crate::sql::set;
 use crate::writer::Tx;
 
 /// By (rule's row, labels), then bucket.
-pub(crate) type Groups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
+pub(crate) type CountedGroups = HashMap<(i64, String), BTreeMap<i64, Aggregate>>;
 
 /// Bytes that one group may take: as much is in memory several times over while it is decided.
 const GROUP_BYTES: i64 = 16 << 20;
 /// Buckets that are merged at once.
-const CHUNK: usize = 500;
+const MERGE_CHUNK: usize = 500;
 /// Bytes of stored buckets that the counts of one transaction may be merged with; a single record's may be more.
-const MERGED: usize = 8 << 20;
+const MAX_MERGE_BYTES: usize = 8 << 20;
 
 /// Adds to a bucket. `kept` is how many values the rule keeps.
-pub(crate) fn merge(buckets: &mut BTreeMap<i64, Aggregate>, bucket: i64, more: Aggregate, kept: usize) {
+pub(crate) fn merge_bucket(
+    buckets: &mut BTreeMap<i64, Aggregate>,
+    bucket: i64,
+    more: Aggregate,
+    kept: usize,
+) {
     match buckets.entry(bucket) {
         btree_map::Entry::Vacant(vacant) => {
             vacant.insert(more);
@@ -39,7 +44,7 @@ pub(crate) fn merge(buckets: &mut BTreeMap<i64, Aggregate>, bucket: i64, more: A
 
 /// A row of `buckets`.
 #[derive(sqlx::FromRow)]
-struct Row {
+struct BucketRow {
     g: i64,
     bucket: i64,
     count: i64,
@@ -49,8 +54,8 @@ struct Row {
     top: Option<String>,
 }
 
-impl Row {
-    fn of((g, bucket): (i64, i64), held: &Aggregate) -> Result<Self, Error> {
+impl BucketRow {
+    fn new((g, bucket): (i64, i64), held: &Aggregate) -> Result<Self, Error> {
         Ok(Self {
             g,
             bucket,
@@ -62,7 +67,7 @@ impl Row {
         })
     }
 
-    fn read(self) -> Result<Aggregate, Error> {
+    fn decode(self) -> Result<Aggregate, Error> {
         Ok(Aggregate {
             count: self.count,
             first: serde_json::from_str(&self.first)?,
@@ -80,7 +85,7 @@ impl Row {
 }
 
 /// What is held, and what a namespace may hold.
-struct Room {
+struct StateQuota {
     /// Groups by the rule's row.
     held: HashMap<i64, i64>,
     /// Groups that may come.
@@ -91,7 +96,7 @@ struct Room {
 }
 
 /// Counts of one group.
-struct Counted {
+struct GroupCounts {
     g: i64,
     rule: Uuid,
     params: RuleParams,
@@ -101,45 +106,47 @@ struct Counted {
 }
 
 /// Adds the counts to what is stored, and makes their groups due when their buckets are decided.
-pub(crate) async fn store(
+pub(crate) async fn store_counts(
     tx: &mut Tx,
     namespace: &str,
-    mut groups: Groups,
-    rules: &mut BTreeMap<Uuid, Live>,
+    mut groups: CountedGroups,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
     bounded: bool,
 ) -> Result<(), Error> {
     if groups.is_empty() {
         return Ok(());
     }
-    let mut room = room(tx, namespace).await?;
-    let ids = ids(tx, &mut room, &mut groups, rules).await?;
+    let mut room = load_quota(tx, namespace).await?;
+    let ids = load_or_insert_groups(tx, &mut room, &mut groups, rules).await?;
     if bounded {
-        check_stored(tx, &groups, &ids).await?;
+        check_merge_size(tx, &groups, &ids).await?;
     }
     let params: HashMap<i64, (Uuid, RuleParams)> =
         rules.iter().filter_map(|(uid, rule)| Some((rule.object.row, (*uid, rule.params?)))).collect();
     let (mut chunk, mut size, mut held) = (Vec::new(), 0, 0);
     for (key, buckets) in groups {
         let (Some((g, bytes)), Some((rule, params))) = (ids.get(&key), params.get(&key.0)) else { continue };
-        if !chunk.is_empty() && (size + buckets.len() > CHUNK || held + bytes > STEP_BYTES) {
+        if !chunk.is_empty() && (size + buckets.len() > MERGE_CHUNK || held + bytes > STEP_BYTES) {
             merge_stored(tx, std::mem::take(&mut chunk), rules, &mut room).await?;
             (size, held) = (0, 0);
         }
         size += buckets.len();
         held += bytes;
-        chunk.push(Counted { g: *g, rule: *rule, params: *params, bytes: *bytes, buckets });
+        chunk.push(GroupCounts { g: *g, rule: *rule, params: *params, bytes: *bytes, buckets });
     }
     merge_stored(tx, chunk, rules, &mut room).await
 }
 
 /// Refuses counts of buckets that hold too much to merge with all of them at once.
-async fn check_stored(
+async fn check_merge_size(
     tx: &mut Tx,
-    groups: &Groups,
+    groups: &CountedGroups,
     ids: &HashMap<(i64, String), (i64, i64)>,
 ) -> Result<(), Error> {
     // Most groups are small; then it is not worth a look.
-    if groups.keys().filter_map(|key| ids.get(key)).map(|(_, bytes)| *bytes).sum::<i64>() <= MERGED as i64 {
+    if groups.keys().filter_map(|key| ids.get(key)).map(|(_, bytes)| *bytes).sum::<i64>()
+        <= MAX_MERGE_BYTES as i64
+    {
         return Ok(());
     }
     let keys = groups.iter().filter_map(|(key, buckets)| Some((ids.get(key)?.0, buckets)));
@@ -147,41 +154,41 @@ async fn check_stored(
         keys.flat_map(|(g, buckets)| buckets.keys().map(move |bucket| (g, *bucket))).collect();
     // Lengths are in the rows' heads.
     let stored: i64 = query_scalar(
-        "SELECT coalesce(sum(octet_length(b.first) + octet_length(b.last) + coalesce(octet_length(b.extras), 0) \
-         + coalesce(octet_length(b.top), 0)), 0) FROM jsonb_each(?1) j JOIN buckets b \
-         ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
+        "SELECT CAST(coalesce(sum(octet_length(b.first) + octet_length(b.last) + \
+         coalesce(octet_length(b.extras), 0) + coalesce(octet_length(b.top), 0)), 0) AS BIGINT) \
+         FROM ROWS($1 AS j: g BIGINT, bucket BIGINT) JOIN buckets b ON b.g = j.g AND b.bucket = j.bucket",
     )
     .bind(set(&keys)?)
     .fetch_one(&mut tx.conn)
     .await?;
     let held = usize::try_from(stored).unwrap_or(0);
-    if held <= MERGED {
+    if held <= MAX_MERGE_BYTES {
         return Ok(());
     }
     let (place, what) = ("the commit".to_owned(), "bytes of the groups that it counts for");
-    Err(Error::TooLarge { place, what, held, limit: MERGED })
+    Err(Error::TooLarge { place, what, held, limit: MAX_MERGE_BYTES })
 }
 
 /// Merges counts with what is stored of their buckets, as far as there is room.
 async fn merge_stored(
     tx: &mut Tx,
-    chunk: Vec<Counted>,
-    rules: &mut BTreeMap<Uuid, Live>,
-    room: &mut Room,
+    chunk: Vec<GroupCounts>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
+    room: &mut StateQuota,
 ) -> Result<(), Error> {
     let keys: Vec<(i64, i64)> =
         chunk.iter().flat_map(|of| of.buckets.keys().map(|bucket| (of.g, *bucket))).collect();
-    let stored: Vec<Row> = query_as(
-        "SELECT b.g, b.bucket, b.count, b.first, b.last, b.extras, b.top FROM jsonb_each(?1) j JOIN buckets b \
-         ON b.g = j.value ->> 0 AND b.bucket = j.value ->> 1",
+    let stored: Vec<BucketRow> = query(
+        "SELECT b.g, b.bucket, b.count, b.first, b.last, b.extras, b.top \
+         FROM ROWS($1 AS j: g BIGINT, bucket BIGINT) JOIN buckets b ON b.g = j.g AND b.bucket = j.bucket",
     )
     .bind(set(&keys)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut stored: HashMap<(i64, i64), Row> =
+    let mut stored: HashMap<(i64, i64), BucketRow> =
         stored.into_iter().map(|row| ((row.g, row.bucket), row)).collect();
     let (mut rows, mut due) = (Vec::with_capacity(keys.len()), Vec::with_capacity(chunk.len()));
-    for Counted { g, rule, params, mut bytes, buckets } in chunk {
+    for GroupCounts { g, rule, params, mut bytes, buckets } in chunk {
         let Some(rule) = rules.get_mut(&rule) else { continue };
         let (mut first, mut last, mut more) = (None, 0, 0);
         for (bucket, mut counted) in buckets {
@@ -189,12 +196,12 @@ async fn merge_stored(
             let mut before = 0;
             if let Some(row) = stored.remove(&(g, bucket)) {
                 before = row.bytes();
-                counted.merge(row.read()?, params.values_kept());
+                counted.merge(row.decode()?, params.values_kept());
             }
-            let row = Row::of((g, bucket), &counted)?;
+            let row = BucketRow::new((g, bucket), &counted)?;
             let grows = row.bytes() - before;
             if grows > 0 && (grows > room.bytes || bytes + grows > GROUP_BYTES) {
-                *rule.numbers.dropped.entry(DropReason::StateFull).or_default() += records;
+                *rule.delta.dropped.entry(DropReason::StateFull).or_default() += records;
                 continue;
             }
             room.bytes -= grows;
@@ -204,35 +211,36 @@ async fn merge_stored(
             last = bucket;
             rows.push(row);
         }
-        rule.numbers.bytes += more;
+        rule.delta.bytes += more;
         // One that is left without counts is looked at once, and forgotten.
         due.push((g, first.unwrap_or(0), last, more));
     }
-    write(tx, &rows, &due).await
+    write_buckets(tx, &rows, &due).await
 }
 
 /// Writes buckets, and makes their groups due: each with the end of its first bucket that was counted for, the start of its
 /// last, and how many bytes more it takes.
-async fn write(tx: &mut Tx, rows: &[Row], due: &[(i64, i64, i64, i64)]) -> Result<(), Error> {
+async fn write_buckets(tx: &mut Tx, rows: &[BucketRow], due: &[(i64, i64, i64, i64)]) -> Result<(), Error> {
     let rows: Vec<_> = rows
         .iter()
-        .map(|Row { g, bucket, count, first, last, extras, top }| {
+        .map(|BucketRow { g, bucket, count, first, last, extras, top }| {
             (g, bucket, count, first, last, extras, top)
         })
         .collect();
     query(
-        "INSERT INTO buckets (g, bucket, count, first, last, extras, top) SELECT value ->> 0, value ->> 1, \
-         value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1) WHERE true \
-         ON CONFLICT (g, bucket) DO UPDATE SET count = excluded.count, first = excluded.first, \
-         last = excluded.last, extras = excluded.extras, top = excluded.top",
+        "INSERT INTO buckets (g, bucket, count, first, last, extras, top) SELECT g, bucket, count, first, last, \
+         extras, top FROM ROWS($1 AS j: g BIGINT, bucket BIGINT, count BIGINT, first TEXT, last TEXT, extras \
+         TEXT, top TEXT) WHERE true ON CONFLICT (g, bucket) DO UPDATE \
+         SET count = excluded.count, first = excluded.first, last = excluded.last, extras = excluded.extras, top \
+         = excluded.top",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
     .await?;
     query(
-        "UPDATE groups SET next = min(coalesce(next, j.value ->> 1), j.value ->> 1), \
-         recent = max(recent, j.value ->> 2), bytes = bytes + (j.value ->> 3) FROM jsonb_each(?1) j \
-         WHERE g = j.value ->> 0",
+        "UPDATE groups SET next = LEAST(coalesce(groups.next, j.next), j.next), recent = GREATEST(groups.recent, \
+         j.recent), bytes = groups.bytes + j.more FROM ROWS($1 AS j: g BIGINT, next BIGINT, recent BIGINT, more \
+         BIGINT) WHERE groups.g = j.g",
     )
     .bind(set(due)?)
     .execute(&mut tx.conn)
@@ -241,40 +249,41 @@ async fn write(tx: &mut Tx, rows: &[Row], due: &[(i64, i64, i64, i64)]) -> Resul
 }
 
 /// What the namespace holds and may hold.
-async fn room(tx: &mut Tx, namespace: &str) -> Result<Room, Error> {
+async fn load_quota(tx: &mut Tx, namespace: &str) -> Result<StateQuota, Error> {
     let rules: Vec<(i64, i64, i64)> =
-        query_as("SELECT r, groups, bytes FROM rules WHERE namespace = ?1 AND groups > 0")
+        query("SELECT r, groups, bytes FROM rules WHERE namespace = $1 AND groups > 0")
             .bind(namespace)
             .fetch_all(&mut tx.conn)
             .await?;
-    let leaving: (i64, i64) = query_as(
-        "SELECT coalesce(sum(groups), 0), coalesce(sum(bytes), 0) FROM leaving WHERE namespace = ?1",
+    let leaving: (i64, i64) = query(
+        "SELECT CAST(coalesce(sum(groups), 0) AS BIGINT), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM leaving \
+         WHERE namespace = $1",
     )
     .bind(namespace)
     .fetch_one(&mut tx.conn)
     .await?;
     let groups: i64 = rules.iter().map(|(_, groups, _)| groups).sum();
     let bytes: i64 = rules.iter().map(|(.., bytes)| bytes).sum();
-    Ok(Room {
+    Ok(StateQuota {
         held: rules.iter().map(|(r, groups, _)| (*r, *groups)).collect(),
         groups: tx.options.max_groups - groups - leaving.0,
-        bytes: tx.options.max_state - bytes - leaving.1,
-        quarter: tx.options.max_state / 4,
+        bytes: tx.options.max_state_bytes - bytes - leaving.1,
+        quarter: tx.options.max_state_bytes / 4,
     })
 }
 
 /// The groups' rows with what they take; new ones within the namespace's quotas and the rule's bound.
-async fn ids(
+async fn load_or_insert_groups(
     tx: &mut Tx,
-    room: &mut Room,
-    groups: &mut Groups,
-    rules: &mut BTreeMap<Uuid, Live>,
+    room: &mut StateQuota,
+    groups: &mut CountedGroups,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<HashMap<(i64, String), (i64, i64)>, Error> {
-    const FIND: &str = "SELECT g.g, g.r, g.labels, g.bytes FROM jsonb_each(?1) j JOIN groups g \
-                        ON g.r = j.value ->> 0 AND g.labels = j.value ->> 1";
+    const FIND: &str = "SELECT g.g, g.r, g.labels, g.bytes FROM ROWS($1 AS j: r BIGINT, labels TEXT) JOIN groups g ON g.r = j.r \
+         AND g.labels = j.labels";
     let keys: Vec<&(i64, String)> = groups.keys().collect();
     let all = set(&keys)?;
-    let found: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(&all).fetch_all(&mut tx.conn).await?;
+    let found: Vec<(i64, i64, String, i64)> = query(FIND).bind(&all).fetch_all(&mut tx.conn).await?;
     let known = |found: Vec<(i64, i64, String, i64)>| -> HashMap<(i64, String), (i64, i64)> {
         found.into_iter().map(|(g, r, labels, bytes)| ((r, labels), (g, bytes))).collect()
     };
@@ -293,20 +302,20 @@ async fn ids(
     for (r, labels) in &new {
         let bytes = group_bytes(labels, "{}", None, None);
         if let Some(rule) = rules.values_mut().find(|rule| rule.object.row == *r) {
-            rule.numbers.groups += 1;
-            rule.numbers.bytes += bytes;
+            rule.delta.groups += 1;
+            rule.delta.bytes += bytes;
         }
         room.bytes -= bytes;
         made.push((r, labels, decided.get(r).copied().flatten(), bytes));
     }
     query(
-        "INSERT INTO groups (r, labels, state, decided, bytes) SELECT value ->> 0, value ->> 1, '{}', value ->> 2, \
-         value ->> 3 FROM jsonb_each(?1)",
+        "INSERT INTO groups (r, labels, state, decided, bytes) SELECT r, labels, '{}', decided, bytes \
+         FROM ROWS($1 AS j: r BIGINT, labels TEXT, decided BIGINT, bytes BIGINT)",
     )
     .bind(set(&made)?)
     .execute(&mut tx.conn)
     .await?;
-    let made: Vec<(i64, i64, String, i64)> = query_as(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
+    let made: Vec<(i64, i64, String, i64)> = query(FIND).bind(set(&new)?).fetch_all(&mut tx.conn).await?;
     ids.extend(known(made));
     Ok(ids)
 }
@@ -315,9 +324,9 @@ async fn ids(
 /// go, and where that is not enough, the least recent of the new ones.
 async fn make_room(
     tx: &mut Tx,
-    rule: &mut Live,
-    room: &mut Room,
-    groups: &mut Groups,
+    rule: &mut RuleUpdate,
+    room: &mut StateQuota,
+    groups: &mut CountedGroups,
     known: &HashMap<(i64, String), (i64, i64)>,
     new: &mut Vec<(i64, String)>,
 ) -> Result<(), Error> {
@@ -329,7 +338,7 @@ async fn make_room(
         return Ok(());
     }
     let over = (there + coming - most).max(coming - room.groups).clamp(0, coming);
-    let gone = evict(tx, rule, known, over).await?;
+    let gone = evict_quiet_groups(tx, rule, known, over).await?;
     room.groups += gone.0;
     room.bytes += gone.1;
     // Where bytes are short, new groups are what there is no room for.
@@ -350,7 +359,7 @@ async fn make_room(
     let why = if full { DropReason::StateFull } else { DropReason::GroupsFull };
     for (reason, count) in [(DropReason::GroupsEvicted, gone.0), (why, records)] {
         if count > 0 {
-            *rule.numbers.dropped.entry(reason).or_default() += count;
+            *rule.delta.dropped.entry(reason).or_default() += count;
         }
     }
     Ok(())
@@ -358,9 +367,9 @@ async fn make_room(
 
 /// Forgets up to so many quiet groups of the rule, of which nothing is left to decide and which this commit does not count
 /// for; how many went, and their bytes.
-async fn evict(
+async fn evict_quiet_groups(
     tx: &mut Tx,
-    rule: &mut Live,
+    rule: &mut RuleUpdate,
     known: &HashMap<(i64, String), (i64, i64)>,
     over: i64,
 ) -> Result<(i64, i64), Error> {
@@ -369,10 +378,10 @@ async fn evict(
     }
     let row = rule.object.row;
     let busy: Vec<i64> = known.iter().filter(|((of, _), _)| *of == row).map(|(_, (g, _))| *g).collect();
-    let quiet: Vec<(i64, i64)> = query_as(
-        "SELECT g, bytes FROM groups WHERE r = ?1 AND firing IS NULL AND json_extract(state, '$.expected') IS NULL \
-         AND (next IS NULL OR ?4 IS NULL OR next > ?4) AND g NOT IN (SELECT value FROM jsonb_each(?2)) \
-         ORDER BY recent, g LIMIT ?3",
+    let quiet: Vec<(i64, i64)> = query(
+        "SELECT g, bytes FROM groups WHERE r = $1 AND firing IS NULL AND JSON_TEXT(state, 'expected') IS NULL \
+         AND (next IS NULL OR $4 IS NULL OR next > $4) AND g NOT IN (SELECT value FROM EACH($2 AS j: BIGINT)) \
+         ORDER BY recent, g LIMIT $3",
     )
     .bind(row)
     .bind(set(&busy)?)
@@ -388,8 +397,8 @@ async fn evict(
         gone.push(g);
         bytes += size;
     }
-    crate::rules::remove(tx, &gone).await?;
-    rule.numbers.groups -= gone.len() as i64;
-    rule.numbers.bytes -= bytes;
+    crate::rules::remove_groups(tx, &gone).await?;
+    rule.delta.groups -= gone.len() as i64;
+    rule.delta.bytes -= bytes;
     Ok((gone.len() as i64, bytes))
 }

@@ -2,7 +2,7 @@
 //! texts that it needs rendered before.
 //!
 //! Invariants: at most one for a namespace; what is left is in the database (`groups.next`, `leaving`, deliveries without a
-//! channel), so that one that breaks off is begun anew by the next commit, or by [`Ledger::decide`]. Never: a clock; the time is that of the last
+//! channel), so that one that breaks off is begun anew by the next commit, or by [`Ledger::resume_deciding`]. Never: a clock; the time is that of the last
 //! caller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -10,89 +10,89 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{query_as, query_scalar};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::decisions::decide;
-use crate::leaving::leave;
-use crate::live::{Live, numbers};
-use crate::notify::{appear, make};
+use crate::decisions::decide_step;
+use crate::engine::{query, query_scalar};
+use crate::notify::{make_notifications, release_waiting};
+use crate::rule_cleanup::clean_up_step;
+use crate::rule_updates::{RuleUpdate, store_rule_deltas};
 use crate::sql::{ms, set};
-use crate::texts::{Ask, Left, Ready, Texts};
-use crate::writer::{Command, Door, Tx};
-use crate::{Error, Ledger, reads};
+use crate::texts::{Remaining, RenderedTexts, TextRenderer, TextRequest};
+use crate::writer::{Command, Tx, WriterHandle};
+use crate::{Error, Ledger, queries};
 
 /// Who goes on.
 pub(crate) struct Decider {
-    door: Door,
-    pub(crate) texts: Texts,
-    patience: Duration,
-    spaces: Mutex<HashMap<String, Space>>,
+    writer: WriterHandle,
+    pub(crate) texts: TextRenderer,
+    decide_wait: Duration,
+    ongoing: Mutex<HashMap<String, OngoingNamespace>>,
 }
 
 /// A namespace that is gone on with.
-struct Space {
+struct OngoingNamespace {
     /// There is more than was there when the step began.
     again: bool,
-    asks: Vec<Ask>,
+    requests: Vec<TextRequest>,
     now: Timestamp,
     /// Gone when nothing is left.
     ended: watch::Sender<()>,
 }
 
 impl Decider {
-    pub(crate) fn new(door: Door, texts: Texts, patience: Duration) -> Self {
-        Self { door, texts, patience, spaces: Mutex::default() }
+    pub(crate) fn new(writer: WriterHandle, texts: TextRenderer, decide_wait: Duration) -> Self {
+        Self { writer, texts, decide_wait, ongoing: Mutex::default() }
     }
 
-    fn spaces(&self) -> MutexGuard<'_, HashMap<String, Space>> {
-        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ongoing(&self) -> MutexGuard<'_, HashMap<String, OngoingNamespace>> {
+        self.ongoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on with a namespace; the receiver ends when nothing is left.
-    pub(crate) fn wake(
+    pub(crate) fn start(
         self: &Arc<Self>,
         namespace: &str,
-        asks: Vec<Ask>,
+        requests: Vec<TextRequest>,
         now: Timestamp,
     ) -> watch::Receiver<()> {
-        let mut spaces = self.spaces();
-        if let Some(space) = spaces.get_mut(namespace) {
-            space.again = true;
-            space.now = space.now.max(now);
+        let mut ongoing = self.ongoing();
+        if let Some(one) = ongoing.get_mut(namespace) {
+            one.again = true;
+            one.now = one.now.max(now);
             // What is asked for meanwhile is found again by the next step.
-            return space.ended.subscribe();
+            return one.ended.subscribe();
         }
         let (ended, end) = watch::channel(());
-        spaces.insert(namespace.to_owned(), Space { again: true, asks, now, ended });
-        drop(spaces);
-        tokio::spawn(Arc::clone(self).run(namespace.to_owned()));
+        ongoing.insert(namespace.to_owned(), OngoingNamespace { again: true, requests, now, ended });
+        drop(ongoing);
+        tokio::spawn(Arc::clone(self).run_steps(namespace.to_owned()));
         end
     }
 
-    async fn run(self: Arc<Self>, namespace: String) {
-        let mut asks = Vec::new();
+    async fn run_steps(self: Arc<Self>, namespace: String) {
+        let mut requests = Vec::new();
         loop {
-            let Some(now) = self.spaces().get_mut(&namespace).map(|space| {
-                space.again = false;
-                asks.append(&mut space.asks);
-                space.now
+            let Some(now) = self.ongoing().get_mut(&namespace).map(|one| {
+                one.again = false;
+                requests.append(&mut one.requests);
+                one.now
             }) else {
                 return;
             };
-            let first: Vec<i64> = asks.iter().filter_map(|ask| ask.group).collect();
-            let texts = self.texts.ready(&namespace, std::mem::take(&mut asks)).await;
-            let step = Step { namespace: namespace.clone(), first, texts, now };
-            match self.door.done(step).await {
-                Ok(left) if left.more || !left.asks.is_empty() => asks = left.asks,
+            let first: Vec<i64> = requests.iter().filter_map(|request| request.group).collect();
+            let texts = self.texts.render_all(&namespace, std::mem::take(&mut requests)).await;
+            let step = DecideStep { namespace: namespace.clone(), first, texts, now };
+            match self.writer.execute(step).await {
+                Ok(left) if left.more || !left.requests.is_empty() => requests = left.requests,
                 ended => {
-                    let mut spaces = self.spaces();
-                    let again = spaces.get(&namespace).is_some_and(|space| space.again);
+                    let mut ongoing = self.ongoing();
+                    let again = ongoing.get(&namespace).is_some_and(|one| one.again);
                     if ended.is_ok() && again {
                         continue;
                     }
-                    spaces.remove(&namespace);
+                    ongoing.remove(&namespace);
                     if let Err(error) = ended
                         && error != Error::Closed
                     {
@@ -106,51 +106,53 @@ impl Decider {
 }
 
 /// One step.
-struct Step {
+struct DecideStep {
     namespace: String,
     /// Groups whose texts are there.
     first: Vec<i64>,
-    texts: Ready,
+    texts: RenderedTexts,
     now: Timestamp,
 }
 
-impl Command for Step {
-    type Answer = Left;
+impl Command for DecideStep {
+    type Answer = Remaining;
 
     fn namespace(&self) -> Option<&str> {
         Some(&self.namespace)
     }
 
-    async fn run(&mut self, tx: &mut Tx) -> Result<Left, Error> {
-        let mut left = Left { more: appear(tx, &self.namespace, self.now).await?, ..Left::default() };
+    async fn run(&mut self, tx: &mut Tx) -> Result<Remaining, Error> {
+        let mut left =
+            Remaining { more: release_waiting(tx, &self.namespace, self.now).await?, ..Remaining::default() };
         match crate::deliveries::check_quota(tx, &self.namespace).await {
             // It goes on when there is room again.
             Err(Error::OverQuota { .. }) => return Ok(left),
             checked => checked?,
         }
         let mut drafts = Vec::new();
-        left.add(leave(tx, &self.namespace, &self.texts, &mut drafts, self.now).await?);
-        let closing = closing(tx, &self.namespace).await?;
-        let mut rules = due(tx, &self.namespace, &closing).await?;
+        left.add(clean_up_step(tx, &self.namespace, &self.texts, &mut drafts, self.now).await?);
+        let closing = closing_rules(tx, &self.namespace).await?;
+        let mut rules = due_rules(tx, &self.namespace, &closing).await?;
         let all = rules.keys().copied().collect();
-        let more = decide(tx, &mut rules, &all, (&self.first, &self.texts), &mut drafts, self.now).await?;
+        let more =
+            decide_step(tx, &mut rules, &all, (&self.first, &self.texts), &mut drafts, self.now).await?;
         left.add(more);
         for draft in &drafts {
             if let Some(rule) = rules.get_mut(&draft.object) {
-                rule.numbers.last_alert = Some(ms(self.now));
+                rule.delta.last_alert = Some(ms(self.now));
             }
         }
-        make(tx, drafts, self.now).await?;
-        numbers(tx, &rules, self.now).await?;
+        make_notifications(tx, drafts, self.now).await?;
+        store_rule_deltas(tx, &rules, self.now).await?;
         Ok(left)
     }
 }
 
 /// Rules whose alerts of before they were changed are being closed: until then they decide nothing, so that people are told
 /// in order.
-pub(crate) async fn closing(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid>, Error> {
+pub(crate) async fn closing_rules(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid>, Error> {
     let uids: Vec<String> =
-        query_scalar("SELECT uid FROM leaving WHERE namespace = ?1 AND state IS NOT NULL")
+        query_scalar("SELECT uid FROM leaving WHERE namespace = $1 AND state IS NOT NULL")
             .bind(namespace)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -158,13 +160,17 @@ pub(crate) async fn closing(tx: &mut Tx, namespace: &str) -> Result<HashSet<Uuid
 }
 
 /// A rule as stored: uid, decided, observed, woken.
-type Stored = (String, Option<i64>, Option<i64>, Option<String>);
+type DueRule = (String, Option<i64>, Option<i64>, Option<String>);
 
 /// The rules of a namespace of which groups are due, suspended ones too: what was counted before is decided.
-async fn due(tx: &mut Tx, namespace: &str, closing: &HashSet<Uuid>) -> Result<BTreeMap<Uuid, Live>, Error> {
-    let rows: Vec<Stored> = query_as(
-        "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = ?1 AND (r.woken IS NOT NULL \
-         OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
+async fn due_rules(
+    tx: &mut Tx,
+    namespace: &str,
+    closing: &HashSet<Uuid>,
+) -> Result<BTreeMap<Uuid, RuleUpdate>, Error> {
+    let rows: Vec<DueRule> = query(
+        "SELECT r.uid, r.decided, r.observed, r.woken FROM rules r WHERE r.namespace = $1 \
+         AND (r.woken IS NOT NULL OR EXISTS (SELECT 1 FROM groups g WHERE g.r = r.r AND g.next <= r.decided))",
     )
     .bind(namespace)
     .fetch_all(&mut tx.conn)
@@ -174,7 +180,7 @@ async fn due(tx: &mut Tx, namespace: &str, closing: &HashSet<Uuid>) -> Result<BT
         let uid = crate::sql::uuid(&uid)?;
         let object = tx.catalog.get(uid).filter(|object| object.absent.is_none()).cloned();
         if let Some(object) = object.filter(|_| !closing.contains(&uid)) {
-            rules.insert(uid, Live::stored(object, decided, observed, woken));
+            rules.insert(uid, RuleUpdate::from_stored(object, decided, observed, woken));
         }
     }
     Ok(rules)
@@ -183,15 +189,16 @@ async fn due(tx: &mut Tx, namespace: &str, closing: &HashSet<Uuid>) -> Result<BT
 impl Ledger {
     /// Goes on with what commits, changes and deletions left to do, and with what waited for channels that there are now: after a start, after a failure, and when there is room
     /// again for what is to be delivered. Does not wait for it.
-    pub async fn decide(&self, now: Timestamp) -> Result<(), Error> {
+    pub async fn resume_deciding(&self, now: Timestamp) -> Result<(), Error> {
         let mut namespaces: BTreeSet<String> = BTreeSet::new();
-        for sql in [reads::UNDECIDED, reads::LEAVING] {
+        for sql in [queries::UNDECIDED, queries::LEAVING] {
             let mut after = 0;
             loop {
                 let mut reader = self.readers.acquire().await?;
                 let rows: Vec<(i64, String, bool)> =
-                    query_as(sql).bind(after).bind(reads::SLICE).fetch_all(&mut *reader).await?;
-                let last = rows.last().map(|(r, ..)| *r).filter(|_| rows.len() as i64 >= reads::SLICE);
+                    query(sql).bind(after).bind(queries::ROWS_PER_READ).fetch_all(&mut reader).await?;
+                let last =
+                    rows.last().map(|(r, ..)| *r).filter(|_| rows.len() as i64 >= queries::ROWS_PER_READ);
                 namespaces.extend(rows.into_iter().filter(|(.., left)| *left).map(|(_, of, _)| of));
                 let Some(r) = last else { break };
                 after = r;
@@ -199,26 +206,28 @@ impl Ledger {
         }
         let catalog = self.shared.catalog();
         for (namespace, space) in
-            catalog.spaces().filter(|(namespace, _)| !namespaces.contains(*namespace)).collect::<Vec<_>>()
+            catalog.namespaces().filter(|(namespace, _)| !namespaces.contains(*namespace)).collect::<Vec<_>>()
         {
             let before = catalog.deliveries_before(namespace);
             let names: Vec<(&str, &str, i64)> =
                 space.names.keys().map(|name| (namespace.as_str(), name.as_str(), before)).collect();
             let mut reader = self.readers.acquire().await?;
-            let appeared: Option<String> =
-                query_scalar(reads::APPEARED).bind(set(&names)?).fetch_optional(&mut *reader).await?;
+            let appeared: Option<String> = query_scalar(queries::CHANNEL_WAITED_FOR)
+                .bind(set(&names)?)
+                .fetch_optional(&mut reader)
+                .await?;
             namespaces.extend(appeared);
         }
         for namespace in namespaces {
-            self.decider.wake(&namespace, Vec::new(), now);
+            self.decider.start(&namespace, Vec::new(), now);
         }
         Ok(())
     }
 
     /// Waits until nothing is left to go on with, or as much as can be done is done.
-    pub async fn settled(&self) {
+    pub async fn wait_until_decided(&self) {
         loop {
-            let next = self.decider.spaces().values().next().map(|space| space.ended.subscribe());
+            let next = self.decider.ongoing().values().next().map(|one| one.ended.subscribe());
             match next {
                 Some(mut ended) => {
                     // It ends by an error: nothing is ever sent.
@@ -230,10 +239,10 @@ impl Ledger {
     }
 
     /// Goes on with what is left of a commit, and waits for it, but not for long.
-    pub(crate) async fn go_on(&self, namespace: &str, left: Left, now: Timestamp) {
-        if left.more || !left.asks.is_empty() {
-            let mut ended = self.decider.wake(namespace, left.asks, now);
-            let _ = tokio::time::timeout(self.decider.patience, ended.changed()).await;
+    pub(crate) async fn wait_for_decisions(&self, namespace: &str, left: Remaining, now: Timestamp) {
+        if left.more || !left.requests.is_empty() {
+            let mut ended = self.decider.start(namespace, left.requests, now);
+            let _ = tokio::time::timeout(self.decider.decide_wait, ended.changed()).await;
         }
     }
 }

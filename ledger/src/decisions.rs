@@ -16,24 +16,26 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::Catalog;
-use crate::due::{Due, Written, choose, load, samples, store, top};
-use crate::live::Live;
-use crate::notify::{Draft, targets};
-use crate::observe::{observe, wake};
-use crate::positions::Topic;
-use crate::rules::Rule;
-use crate::texts::{Ask, Left, Of, Ready, Told};
+use crate::due::{
+    DueGroup, GroupWrites, choose_groups, load_groups, load_samples, load_top_values, store_groups,
+};
+use crate::notify::{NotificationDraft, count_deliveries};
+use crate::observe::{observe_rules, wake_groups};
+use crate::positions::StoredTopic;
+use crate::rule_updates::RuleUpdate;
+use crate::rules::RuleRef;
+use crate::texts::{DecidedAlert, Remaining, RenderedTexts, TextRequest, TextSubject};
 use crate::writer::Tx;
 
 /// Decisions of one group in one step.
-const DECISIONS: usize = 16;
+const MAX_DECISIONS: usize = 16;
 
 /// Moves the rules on to their watermarks: what these have passed takes no more counts, and groups are due up to there. Which
 /// moved.
-pub(crate) async fn moved(
+pub(crate) async fn advance_watermarks(
     tx: &mut Tx,
-    rules: &mut BTreeMap<Uuid, Live>,
-    topics: &HashMap<String, Topic>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
+    topics: &HashMap<String, StoredTopic>,
 ) -> Result<HashSet<Uuid>, Error> {
     let mut moved = HashSet::new();
     for (uid, rule) in rules.iter_mut() {
@@ -42,66 +44,68 @@ pub(crate) async fn moved(
         let progress = read.flat_map(|topic| topic.partitions.values()).map(|partition| partition.progress);
         let Some(surveyed) = rule.surveyed else { continue };
         if let Some(to) = params.moved(rule.decided, progress, surveyed) {
-            rule.numbers.decided = Some(to);
+            rule.delta.decided = Some(to);
             moved.insert(*uid);
         }
     }
     if !moved.is_empty() {
-        observe(tx, rules, &moved, topics).await?;
+        observe_rules(tx, rules, &moved, topics).await?;
     }
     Ok(moved)
 }
 
 /// One step: decides groups of these rules that are due, first those whose texts are there. What it leaves is due as before.
-pub(crate) async fn decide(
+pub(crate) async fn decide_step(
     tx: &mut Tx,
-    rules: &mut BTreeMap<Uuid, Live>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
     which: &HashSet<Uuid>,
-    (first, texts): (&[i64], &Ready),
-    drafts: &mut Vec<Draft>,
+    (first, texts): (&[i64], &RenderedTexts),
+    drafts: &mut Vec<NotificationDraft>,
     now: Timestamp,
-) -> Result<Left, Error> {
-    let mut left = Left { more: wake(tx, rules, which).await?, ..Left::default() };
-    let chosen = choose(tx, rules, which, first, &mut left).await?;
+) -> Result<Remaining, Error> {
+    let mut left = Remaining { more: wake_groups(tx, rules, which).await?, ..Remaining::default() };
+    let chosen = choose_groups(tx, rules, which, first, &mut left).await?;
     if chosen.is_empty() {
         return Ok(left);
     }
-    let mut due = load(tx, rules, &chosen).await?;
+    let mut due = load_groups(tx, rules, &chosen).await?;
     for group in &mut due {
         if let Some(rule) = rules.get(&group.rule) {
-            group.advance(rule, DECISIONS);
+            group.decide(rule, MAX_DECISIONS);
         }
     }
-    let mut samples = samples(tx, &due).await?.into_iter();
-    let mut top = top(tx, &due, rules).await?;
+    let mut samples = load_samples(tx, &due).await?.into_iter();
+    let mut top = load_top_values(tx, &due, rules).await?;
     let catalog = Arc::clone(&tx.catalog);
-    let (mut written, mut told, mut at) = (Written::default(), Vec::new(), 0);
+    let (mut writes, mut told, mut at) = (GroupWrites::default(), Vec::new(), 0);
     for group in &mut due {
-        let shown: Vec<Window> = (0..group.step.decisions.len())
+        let shown: Vec<StoredWindow> = (0..group.step.decisions.len())
             .map(|place| {
                 let (first, last) = samples.next().unwrap_or_default();
-                Window { first, last, top: top.remove(&(at + place)).unwrap_or_default() }
+                StoredWindow { first, last, top: top.remove(&(at + place)).unwrap_or_default() }
             })
             .collect();
         at += shown.len();
         let Some(rule) = rules.get(&group.rule) else { continue };
-        let Some(tells) = tell(group, rule, shown, (&catalog, texts), &mut left, now)? else { continue };
+        let Some(tells) = draft_alerts(group, rule, shown, (&catalog, texts), &mut left, now)? else {
+            continue;
+        };
         if !group.step.decisions.is_empty() {
             tx.mark(group.rule, true);
         }
         told.extend(tells.into_iter().map(|(at, draft)| ((at, group.rule, group.labels.clone()), draft)));
-        let next = written.add(group, rule)?;
-        left.more |= rule.to().is_some_and(|to| next.is_some_and(|next| next <= to));
+        let next = writes.add(group, rule)?;
+        left.more |= rule.decided_to().is_some_and(|to| next.is_some_and(|next| next <= to));
     }
     // In event-time order; within one instant in an order that does not depend on how it was counted.
     told.sort_by(|(left, _), (right, _)| left.cmp(right));
     drafts.extend(told.into_iter().map(|(_, draft)| draft));
-    store(tx, rules, written).await?;
+    store_groups(tx, rules, writes).await?;
     Ok(left)
 }
 
 /// What is stored of a decision's window.
-struct Window {
+struct StoredWindow {
     /// The first and the last record, JSON.
     first: Option<String>,
     last: Option<String>,
@@ -110,32 +114,36 @@ struct Window {
 
 /// What a group's decisions tell, with their boundaries. Where a text is missing it is asked for, and the group is decided up
 /// to the decision before; none when that is nothing.
-fn tell(
-    group: &mut Due,
-    rule: &Live,
-    shown: Vec<Window>,
-    (catalog, texts): (&Catalog, &Ready),
-    left: &mut Left,
+fn draft_alerts(
+    group: &mut DueGroup,
+    rule: &RuleUpdate,
+    shown: Vec<StoredWindow>,
+    (catalog, texts): (&Catalog, &RenderedTexts),
+    left: &mut Remaining,
     now: Timestamp,
-) -> Result<Option<Vec<(i64, Draft)>>, Error> {
+) -> Result<Option<Vec<(i64, NotificationDraft)>>, Error> {
     let (mut tells, mut waits) = (Vec::new(), None);
     let mut kept = group.sample.clone();
     for (place, (decision, window)) in group.step.decisions.iter().zip(shown).enumerate() {
         let own = decision.own_sample().map(serde_json::to_string).transpose()?;
         group.sample = decision.speaks_of(own, window.last, group.sample.take());
-        if let Some(speaks) = Rule::of(&rule.object).filter(|_| decision.notify) {
+        if let Some(speaks) = RuleRef::new(&rule.object).filter(|_| decision.notify) {
             let id = speaks.alert_id(&group.labels, decision);
-            let Window { first, top, .. } = window;
+            let StoredWindow { first, top, .. } = window;
             if let Some(text) = texts.get(&id).filter(|_| waits.is_none()) {
                 let draft = group.draft(speaks, text.clone(), decision, (&first, &top), now)?;
                 tells.push((decision.at_ms, draft));
             } else {
                 waits = waits.or(Some(place));
-                if left.room() {
+                if left.has_room() {
                     let (labels, last) = (group.labels.clone(), group.sample.clone());
-                    let told = Told { labels, decision: decision.clone(), first, last, top, closed: false };
-                    let (object, of) = (Arc::clone(&rule.object), Of::Alert(Box::new(told)));
-                    left.ask(targets(catalog, &object), Ask { id, object, group: Some(group.g), of });
+                    let told =
+                        DecidedAlert { labels, decision: decision.clone(), first, last, top, closed: false };
+                    let (object, of) = (Arc::clone(&rule.object), TextSubject::Alert(Box::new(told)));
+                    left.request(
+                        count_deliveries(catalog, &object),
+                        TextRequest { id, object, group: Some(group.g), of },
+                    );
                 }
             }
         }
@@ -150,6 +158,6 @@ fn tell(
     }
     group.sample = kept;
     group.state = serde_json::from_str(&group.stored)?;
-    group.advance(rule, most);
+    group.decide(rule, most);
     Ok(Some(tells))
 }

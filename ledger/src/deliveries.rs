@@ -9,11 +9,11 @@ use std::collections::{HashMap, HashSet};
 use domain::{DeliveryState, Verdict};
 use jiff::Timestamp;
 use protocol::messages::Pool;
-use sqlx::{query, query_as, query_scalar};
 
+use crate::engine::{Value, query, query_scalar};
 use crate::sql::{ms, set};
 use crate::writer::Tx;
-use crate::{Error, Topic};
+use crate::{Error, Signal};
 
 /// State of an attempt's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
@@ -24,9 +24,15 @@ pub(crate) enum AttemptState {
     LeaseRanOut = 2,
 }
 
+impl From<AttemptState> for Value<'_> {
+    fn from(state: AttemptState) -> Self {
+        (state as i64).into()
+    }
+}
+
 /// A delivery as it stands.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub(crate) struct Stands {
+pub(crate) struct StoredDelivery {
     pub(crate) d: i64,
     pub(crate) n: i64,
     /// The channel's row, where there is one.
@@ -40,8 +46,8 @@ pub(crate) struct Stands {
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone)]
-pub(crate) struct Change {
-    pub(crate) from: Stands,
+pub(crate) struct DeliveryChange {
+    pub(crate) from: StoredDelivery,
     pub(crate) verdict: Verdict,
     /// Ended attempts from now on.
     pub(crate) made: i64,
@@ -53,7 +59,7 @@ pub(crate) struct Change {
 
 /// Differences of a channel's counters.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Tally {
+pub(crate) struct ChannelDelta {
     pub(crate) pending: i64,
     pub(crate) retrying: i64,
     pub(crate) delivered: i64,
@@ -61,7 +67,7 @@ pub(crate) struct Tally {
     pub(crate) expired: i64,
     pub(crate) suppressed: i64,
     /// Attempts that ended, in order: whether delivered, and why not.
-    pub(crate) attempts: Attempts,
+    pub(crate) attempts: AttemptSummary,
     /// Nothing is handed out before.
     pub(crate) paused: Option<i64>,
     /// Something that a person asked for has come of it.
@@ -70,14 +76,14 @@ pub(crate) struct Tally {
 
 /// How a channel's attempts went, summed up.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Attempts {
+pub(crate) struct AttemptSummary {
     pub(crate) last_delivery: Option<i64>,
     /// Failures after the last delivery, or of all where there was none.
     pub(crate) failures: i64,
     pub(crate) error: Option<(String, i64)>,
 }
 
-impl Attempts {
+impl AttemptSummary {
     pub(crate) fn delivered(&mut self, at: i64) {
         *self = Self { last_delivery: Some(at), failures: 0, error: None };
     }
@@ -88,7 +94,7 @@ impl Attempts {
     }
 }
 
-impl Tally {
+impl ChannelDelta {
     fn count(&mut self, state: DeliveryState, made: i64, by: i64) {
         *match state {
             DeliveryState::Pending if made == 0 => &mut self.pending,
@@ -107,17 +113,17 @@ impl Tally {
 }
 
 /// Makes the changes.
-pub(crate) async fn apply(
+pub(crate) async fn apply_changes(
     tx: &mut Tx,
-    changes: &[Change],
-    mut tallies: HashMap<i64, Tally>,
+    changes: &[DeliveryChange],
+    mut tallies: HashMap<i64, ChannelDelta>,
     now: Timestamp,
 ) -> Result<(), Error> {
     let now_ms = ms(now);
     let mut rows = Vec::with_capacity(changes.len());
     let (mut lanes, mut notifications) = (HashSet::new(), HashSet::new());
-    let unsure = unsure(tx, changes).await?;
-    for Change { from, verdict, made, keep_lease, reason } in changes {
+    let unsure = possibly_arrived(tx, changes).await?;
+    for DeliveryChange { from, verdict, made, keep_lease, reason } in changes {
         let (state, reason, due, ended) = match verdict {
             Verdict::End(state, reason) => {
                 (*state, may_have_arrived(reason, unsure.get(&from.d)), now_ms, Some(now_ms))
@@ -139,46 +145,50 @@ pub(crate) async fn apply(
     }
     if !rows.is_empty() {
         query(
-            "UPDATE deliveries SET state = j.value ->> 1, reason = j.value ->> 2, due = j.value ->> 3, \
-             made = j.value ->> 4, lease = CASE WHEN j.value ->> 5 THEN lease END, ended = j.value ->> 6 \
-             FROM jsonb_each(?1) j WHERE d = j.value ->> 0",
+            "UPDATE deliveries SET state = j.state, reason = j.reason, due = j.due, made = j.made, lease = CASE \
+             WHEN j.leased THEN deliveries.lease END, ended = j.ended \
+             FROM ROWS($1 AS j: d BIGINT, state BIGINT, reason TEXT, due BIGINT, made BIGINT, leased BOOLEAN, \
+             ended BIGINT) WHERE deliveries.d = j.d",
         )
         .bind(set(&rows)?)
         .execute(&mut tx.conn)
         .await?;
     }
-    heads(tx, &lanes).await?;
+    update_heads(tx, &lanes).await?;
     if !notifications.is_empty() {
-        let told: Vec<(i64, String, bool)> = query_as(
-            "UPDATE notifications SET \
-             settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
-             THEN NULL ELSE ?2 END, \
-             dead = EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2), \
-             bytes = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 0) \
-             THEN bytes ELSE 512 + octet_length(body) + (SELECT coalesce(sum(256 + octet_length(x.reason) \
-             + octet_length(x.recipient) + (SELECT coalesce(sum(128 + octet_length(a.reason)), 0) FROM attempts a \
-             WHERE a.d = x.d)), 0) FROM deliveries x WHERE x.n = notifications.n) END \
-             WHERE n IN (SELECT value FROM jsonb_each(?1)) RETURNING n, object, NOT EXISTS (SELECT 1 \
-             FROM notifications x WHERE x.object = notifications.object AND x.n > notifications.n)",
+        let told: Vec<(i64, String, bool)> = query(
+            "UPDATE notifications SET settled = CASE WHEN EXISTS (SELECT 1 FROM deliveries x \
+             WHERE x.n = notifications.n AND x.state = 0) THEN NULL ELSE $2 END, dead = CASE \
+             WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n AND x.state = 2) THEN 1 \
+             ELSE 0 END, bytes = CASE WHEN EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n \
+             AND x.state = 0) THEN bytes ELSE 512 + octet_length(body) + (SELECT CAST(coalesce(sum(256 + \
+             octet_length(x.reason) + octet_length(x.recipient) + (SELECT CAST(coalesce(sum(128 + \
+             octet_length(a.reason)), 0) AS BIGINT) FROM attempts a WHERE a.d = x.d)), 0) AS BIGINT) \
+             FROM deliveries x WHERE x.n = notifications.n) END WHERE n IN (SELECT value \
+             FROM EACH($1 AS j: BIGINT)) RETURNING n, object, NOT EXISTS (SELECT 1 FROM notifications x \
+             WHERE x.object = notifications.object AND x.n > notifications.n)",
         )
         .bind(set(&notifications)?)
         .bind(now_ms)
         .fetch_all(&mut tx.conn)
         .await?;
-        crate::undelivered::mark(tx, changes, told)?;
+        crate::undelivered::mark_objects(tx, changes, told)?;
     }
     for c in tallies.keys() {
         let Some(channel) = tx.catalog.channel_at(*c) else { continue };
         let namespace = channel.plan.namespace.clone();
-        tx.wake(Topic::Work(namespace.clone(), Pool::Send));
-        tx.wake(Topic::Work(namespace, Pool::Retry));
+        tx.wake(Signal::Work(namespace.clone(), Pool::Send));
+        tx.wake(Signal::Work(namespace, Pool::Retry));
     }
-    tally(tx, tallies).await
+    add_to_channels(tx, tallies).await
 }
 
 /// The last attempt of each delivery that ends undelivered which the receiver may have taken: one that ended unknown, or is
 /// under way.
-async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, AttemptState)>, Error> {
+async fn possibly_arrived(
+    tx: &mut Tx,
+    changes: &[DeliveryChange],
+) -> Result<HashMap<i64, (i64, AttemptState)>, Error> {
     let ends: Vec<i64> = changes
         .iter()
         .filter(
@@ -189,8 +199,8 @@ async fn unsure(tx: &mut Tx, changes: &[Change]) -> Result<HashMap<i64, (i64, At
     if ends.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<(i64, i64, AttemptState)> = query_as(
-        "SELECT a.d, a.number, a.state FROM jsonb_each(?1) j CROSS JOIN attempts a ON a.d = j.value \
+    let rows: Vec<(i64, i64, AttemptState)> = query(
+        "SELECT a.d, a.number, a.state FROM EACH($1 AS j: BIGINT) CROSS JOIN attempts a ON a.d = j.value \
          WHERE a.outcome = 'Unknown' OR a.state = 0 ORDER BY a.d, a.number",
     )
     .bind(set(&ends)?)
@@ -212,14 +222,14 @@ fn may_have_arrived(reason: &str, unsure: Option<&(i64, AttemptState)>) -> Strin
 
 /// Puts the first pending delivery of each channel's lane at its head. A channel's lane is not another's, whatever they hash
 /// to.
-pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
+pub(crate) async fn update_heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<(), Error> {
     if lanes.is_empty() {
         return Ok(());
     }
     query(
         "UPDATE deliveries SET head = 1 WHERE head = 0 AND d IN (SELECT (SELECT x.d FROM deliveries x \
-         WHERE x.lane = j.value ->> 1 AND x.c = j.value ->> 0 AND x.state = 0 ORDER BY x.place LIMIT 1) \
-         FROM jsonb_each(?1) j)",
+         WHERE x.lane = j.lane AND x.c = j.c AND x.state = 0 ORDER BY x.place LIMIT 1) \
+         FROM ROWS($1 AS j: c BIGINT, lane BIGINT))",
     )
     .bind(set(lanes)?)
     .execute(&mut tx.conn)
@@ -228,7 +238,7 @@ pub(crate) async fn heads(tx: &mut Tx, lanes: &HashSet<(i64, i64)>) -> Result<()
 }
 
 /// Adds to the counters of channels.
-pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(), Error> {
+pub(crate) async fn add_to_channels(tx: &mut Tx, tallies: HashMap<i64, ChannelDelta>) -> Result<(), Error> {
     if tallies.is_empty() {
         return Ok(());
     }
@@ -240,8 +250,8 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
         Vec::new()
     } else {
         query_scalar(
-            "SELECT c FROM channels WHERE c IN (SELECT value FROM jsonb_each(?1)) \
-             AND (failures > 0 OR last_delivery IS NULL)",
+            "SELECT c FROM channels WHERE c IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND (failures > 0 \
+             OR last_delivery IS NULL)",
         )
         .bind(set(&took)?)
         .fetch_all(&mut tx.conn)
@@ -252,7 +262,7 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
             let uid = channel.plan.uid;
             tx.mark(uid, tally.is_transition() || heals.contains(c));
         }
-        let Attempts { last_delivery, failures, error } = &tally.attempts;
+        let AttemptSummary { last_delivery, failures, error } = &tally.attempts;
         let (error, error_at) = error.as_ref().map(|(why, at)| (why, at)).unzip();
         let counts =
             (tally.pending, tally.retrying, tally.delivered, tally.dead, tally.expired, tally.suppressed);
@@ -274,15 +284,17 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
     }
     // A delivery that succeeded ends the failures before it.
     query(
-        "UPDATE channels SET pending = pending + (j.value ->> 1), retrying = retrying + (j.value ->> 2), \
-         delivered = delivered + (j.value ->> 3), dead = dead + (j.value ->> 4), \
-         expired = expired + (j.value ->> 5), suppressed = suppressed + (j.value ->> 6), \
-         last_delivery = coalesce(j.value ->> 7, last_delivery), \
-         failures = CASE WHEN j.value ->> 7 IS NULL THEN failures ELSE 0 END + (j.value ->> 8), \
-         last_error = coalesce(j.value ->> 9, CASE WHEN j.value ->> 7 IS NULL THEN last_error END), \
-         last_error_at = coalesce(j.value ->> 10, CASE WHEN j.value ->> 7 IS NULL THEN last_error_at END), \
-         paused = coalesce(max(paused, j.value ->> 11), j.value ->> 11, paused) \
-         FROM jsonb_each(?1) j WHERE c = j.value ->> 0",
+        "UPDATE channels SET pending = channels.pending + j.pending, retrying = channels.retrying + j.retrying, \
+         delivered = channels.delivered + j.delivered, dead = channels.dead + j.dead, expired = channels.expired \
+         + j.expired, suppressed = channels.suppressed + j.suppressed, last_delivery = coalesce(j.last_delivery, \
+         channels.last_delivery), failures = CASE WHEN j.last_delivery IS NULL THEN channels.failures \
+         ELSE 0 END + j.failures, last_error = coalesce(j.last_error, CASE \
+         WHEN j.last_delivery IS NULL THEN channels.last_error END), last_error_at = coalesce(j.last_error_at, \
+         CASE WHEN j.last_delivery IS NULL THEN channels.last_error_at END), paused = \
+         coalesce(GREATEST(channels.paused, j.paused), j.paused, channels.paused) \
+         FROM ROWS($1 AS j: c BIGINT, pending BIGINT, retrying BIGINT, delivered BIGINT, dead BIGINT, expired \
+         BIGINT, suppressed BIGINT, last_delivery BIGINT, failures BIGINT, last_error TEXT, last_error_at \
+         BIGINT, paused BIGINT) WHERE channels.c = j.c",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)
@@ -293,9 +305,10 @@ pub(crate) async fn tally(tx: &mut Tx, tallies: HashMap<i64, Tally>) -> Result<(
 /// Refuses when the namespace has too much pending. Counted where it is kept, so that it costs one read.
 pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
     let limit = tx.options.max_pending;
-    let pending: i64 = sqlx::query_scalar(
-        "SELECT (SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1) + \
-         (SELECT count(*) FROM deliveries WHERE namespace = ?1 AND state = 0 AND c IS NULL)",
+    let pending: i64 = query_scalar(
+        "SELECT (SELECT CAST(coalesce(sum(pending + retrying), 0) AS BIGINT) FROM channels \
+         WHERE namespace = $1) + (SELECT count(*) FROM deliveries WHERE namespace = $1 AND state = 0 \
+         AND c IS NULL)",
     )
     .bind(namespace)
     .fetch_one(&mut tx.conn)
@@ -309,7 +322,7 @@ pub(crate) async fn check_quota(tx: &mut Tx, namespace: &str) -> Result<(), Erro
     }
     let limit = tx.options.max_pending_bytes;
     let bytes: Option<i64> =
-        sqlx::query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'pending'")
+        query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'pending'")
             .bind(namespace)
             .fetch_optional(&mut tx.conn)
             .await?;

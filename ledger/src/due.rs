@@ -5,25 +5,25 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use alerting::decide::{self, Bucket, Decision, GroupState, Reached, RuleParams, Step};
-use alerting::tell::Shown;
+use alerting::alert_data::ShownRecords;
+use alerting::decide::{self, Bucket, Decision, GroupDecisions, GroupState, Reached, RuleParams};
 use alerting::values::merge_top;
 use domain::Values;
 use jiff::Timestamp;
 use protocol::messages::Sample;
-use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use crate::live::{Live, STEP_BYTES, group_bytes};
-use crate::notify::Draft;
-use crate::rules::Rule;
+use crate::engine::query;
+use crate::notify::NotificationDraft;
+use crate::rule_updates::{RuleUpdate, STEP_BYTES, group_bytes};
+use crate::rules::RuleRef;
 use crate::sql::set;
-use crate::texts::Left;
+use crate::texts::Remaining;
 use crate::writer::Tx;
 use crate::{Error, Rendered};
 
 /// A group that is due.
-pub(crate) struct Due {
+pub(crate) struct DueGroup {
     pub(crate) g: i64,
     pub(crate) rule: Uuid,
     pub(crate) labels: String,
@@ -38,12 +38,12 @@ pub(crate) struct Due {
     /// What its own row takes of them.
     pub(crate) row_bytes: i64,
     /// What the step at hand came to.
-    pub(crate) step: Step,
+    pub(crate) step: GroupDecisions,
 }
 
 /// A row of `groups`, as read.
 #[derive(sqlx::FromRow)]
-struct Stored {
+struct StoredGroup {
     g: i64,
     r: i64,
     labels: String,
@@ -55,7 +55,7 @@ struct Stored {
 }
 
 /// A row of `groups`, as written back.
-struct Row {
+struct GroupRow {
     g: i64,
     state: String,
     firing: Option<i64>,
@@ -69,45 +69,46 @@ struct Row {
     bytes: i64,
 }
 
-impl Due {
+impl DueGroup {
     /// Decides it up to where its rule is, but no more than so many decisions.
-    pub(crate) fn advance(&mut self, rule: &Live, most: usize) {
-        let (Some(params), Some(to)) = (rule.params, rule.to()) else { return };
+    pub(crate) fn decide(&mut self, rule: &RuleUpdate, most: usize) {
+        let (Some(params), Some(to)) = (rule.params, rule.decided_to()) else { return };
         let reached = Reached { to, observed: rule.observed() };
         self.step = decide::decide(&params, &mut self.state, &self.buckets, self.decided, reached, most);
     }
 
     pub(crate) fn draft(
         &self,
-        rule: Rule<'_>,
+        rule: RuleRef<'_>,
         text: Rendered,
         decision: &Decision,
         (first, top): (&Option<String>, &BTreeMap<String, Values>),
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let read = |sample: &Option<String>| -> Result<Option<Sample>, Error> {
             Ok(sample.as_deref().map(serde_json::from_str).transpose()?)
         };
         let (first, last) = (read(first)?, read(&self.sample)?);
         let labels: BTreeMap<String, String> = serde_json::from_str(&self.labels)?;
-        let shown = Shown { first: first.as_ref(), last: last.as_ref(), top };
+        let shown = ShownRecords { first: first.as_ref(), last: last.as_ref(), top };
         rule.alert(text, &labels, decision, (shown, None), now)
     }
 }
 
 /// Groups for one step: those named first, then of each rule as many, those that have been due for longest.
-pub(crate) async fn choose(
+pub(crate) async fn choose_groups(
     tx: &mut Tx,
-    rules: &BTreeMap<Uuid, Live>,
+    rules: &BTreeMap<Uuid, RuleUpdate>,
     which: &HashSet<Uuid>,
     first: &[i64],
-    left: &mut Left,
+    left: &mut Remaining,
 ) -> Result<Vec<i64>, Error> {
     let to = rules.iter().filter(|(uid, _)| which.contains(uid));
-    let to: Vec<(i64, i64)> = to.filter_map(|(_, rule)| Some((rule.object.row, rule.to()?))).collect();
-    let due: Vec<(i64, i64)> = query_as(
-        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM groups x \
-         WHERE x.r = j.value ->> 0 AND x.next <= j.value ->> 1)",
+    let to: Vec<(i64, i64)> =
+        to.filter_map(|(_, rule)| Some((rule.object.row, rule.decided_to()?))).collect();
+    let due: Vec<(i64, i64)> = query(
+        "SELECT j.r, j.until FROM ROWS($1 AS j: r BIGINT, until BIGINT) WHERE EXISTS (SELECT 1 FROM groups x \
+         WHERE x.r = j.r AND x.next <= j.until)",
     )
     .bind(set(&to)?)
     .fetch_all(&mut tx.conn)
@@ -115,20 +116,20 @@ pub(crate) async fn choose(
     if due.is_empty() {
         return Ok(Vec::new());
     }
-    let step = tx.options.step.max(1);
+    let step = tx.options.groups_per_step.max(1);
     let share = (step / due.len()).max(1);
     left.more |= due.len() > step;
-    let mut found: Vec<(i64, i64, i64)> = query_as(
-        "SELECT g.g, g.r, g.bytes FROM jsonb_each(?1) f JOIN groups g ON g.g = f.value \
-         JOIN jsonb_each(?2) j ON g.r = j.value ->> 0 AND g.next <= j.value ->> 1 ORDER BY f.key",
+    let mut found: Vec<(i64, i64, i64)> = query(
+        "SELECT g.g, g.r, g.bytes FROM EACH($1 AS f: BIGINT) JOIN groups g ON g.g = f.value \
+         JOIN ROWS($2 AS j: r BIGINT, until BIGINT) ON g.r = j.r AND g.next <= j.until ORDER BY f.ord",
     )
     .bind(set(first)?)
     .bind(set(&due)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let others: Vec<(i64, i64, i64)> = query_as(
-        "SELECT g.g, g.r, g.bytes FROM jsonb_each(?1) j JOIN groups g ON g.g IN (SELECT x.g FROM groups x \
-         WHERE x.r = j.value ->> 0 AND x.next <= j.value ->> 1 ORDER BY x.next, x.g LIMIT ?2)",
+    let others: Vec<(i64, i64, i64)> = query(
+        "SELECT g.g, g.r, g.bytes FROM ROWS($1 AS j: r BIGINT, until BIGINT) JOIN groups g ON g.g IN (SELECT x.g \
+         FROM groups x WHERE x.r = j.r AND x.next <= j.until ORDER BY x.next, x.g LIMIT $2)",
     )
     .bind(set(&due[..due.len().min(step)])?)
     .bind(share as i64 + 1)
@@ -154,29 +155,29 @@ pub(crate) async fn choose(
 }
 
 /// These groups, with their buckets.
-pub(crate) async fn load(
+pub(crate) async fn load_groups(
     tx: &mut Tx,
-    rules: &BTreeMap<Uuid, Live>,
+    rules: &BTreeMap<Uuid, RuleUpdate>,
     which: &[i64],
-) -> Result<Vec<Due>, Error> {
-    let groups: Vec<Stored> = query_as(
-        "SELECT g.g, g.r, g.labels, g.state, g.sample, g.window, g.decided, g.bytes FROM jsonb_each(?1) j \
-         JOIN groups g ON g.g = j.value ORDER BY g.g",
+) -> Result<Vec<DueGroup>, Error> {
+    let groups: Vec<StoredGroup> = query(
+        "SELECT g.g, g.r, g.labels, g.state, g.sample, g.\"window\", g.decided, g.bytes \
+         FROM EACH($1 AS j: BIGINT) JOIN groups g ON g.g = j.value ORDER BY g.g",
     )
     .bind(set(which)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let by_row: HashMap<i64, (&Uuid, &Live)> =
+    let by_row: HashMap<i64, (&Uuid, &RuleUpdate)> =
         rules.iter().map(|(uid, rule)| (rule.object.row, (uid, rule))).collect();
     let (mut due, mut which) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
     for row in groups {
         let Some((uid, rule)) = by_row.get(&row.r) else { continue };
         let Some(params) = rule.params else { continue };
         let row_bytes = group_bytes(&row.labels, &row.state, row.sample.as_deref(), row.window.as_deref());
-        let buckets = row.window.map_or(Ok(Vec::new()), |window| unpack(&params, &window))?;
+        let buckets = row.window.map_or(Ok(Vec::new()), |window| unpack_buckets(&params, &window))?;
         let last = buckets.last().map_or(i64::MIN, |bucket| bucket.start_ms);
         which.push((row.g, params.needs_extras(), last));
-        due.push(Due {
+        due.push(DueGroup {
             g: row.g,
             rule: **uid,
             labels: row.labels,
@@ -187,15 +188,16 @@ pub(crate) async fn load(
             decided: row.decided,
             bytes: row.bytes,
             row_bytes,
-            step: Step::default(),
+            step: GroupDecisions::default(),
         });
     }
     if due.is_empty() {
         return Ok(due);
     }
-    let buckets: Vec<(i64, i64, i64, Option<String>)> = query_as(
-        "SELECT b.g, b.bucket, b.count, iif(j.value ->> 1, b.extras, NULL) FROM jsonb_each(?1) j \
-         JOIN buckets b ON b.g = j.value ->> 0 AND b.bucket > j.value ->> 2 ORDER BY b.g, b.bucket",
+    let buckets: Vec<(i64, i64, i64, Option<String>)> = query(
+        "SELECT b.g, b.bucket, b.count, CASE WHEN j.extras THEN b.extras END \
+         FROM ROWS($1 AS j: g BIGINT, extras BOOLEAN, after BIGINT) JOIN buckets b ON b.g = j.g \
+         AND b.bucket > j.after ORDER BY b.g, b.bucket",
     )
     .bind(set(&which)?)
     .fetch_all(&mut tx.conn)
@@ -211,9 +213,9 @@ pub(crate) async fn load(
 }
 
 /// The first and the last record of each decision's window, in the order of groups and decisions.
-pub(crate) async fn samples(
+pub(crate) async fn load_samples(
     tx: &mut Tx,
-    due: &[Due],
+    due: &[DueGroup],
 ) -> Result<Vec<(Option<String>, Option<String>)>, Error> {
     let windows: Vec<(i64, i64, i64)> = due
         .iter()
@@ -228,11 +230,11 @@ pub(crate) async fn samples(
     if windows.is_empty() {
         return Ok(Vec::new());
     }
-    let samples = query_as(
-        "SELECT (SELECT b.first FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
-         AND b.bucket < j.value ->> 2 ORDER BY b.bucket LIMIT 1), \
-         (SELECT b.last FROM buckets b WHERE b.g = j.value ->> 0 AND b.bucket >= j.value ->> 1 \
-         AND b.bucket < j.value ->> 2 ORDER BY b.bucket DESC LIMIT 1) FROM jsonb_each(?1) j ORDER BY j.key",
+    let samples = query(
+        "SELECT (SELECT b.first FROM buckets b WHERE b.g = j.g AND b.bucket >= j.since AND b.bucket < j.until \
+         ORDER BY b.bucket LIMIT 1), (SELECT b.last FROM buckets b WHERE b.g = j.g AND b.bucket >= j.since \
+         AND b.bucket < j.until ORDER BY b.bucket DESC LIMIT 1) \
+         FROM ROWS($1 AS j: g BIGINT, since BIGINT, until BIGINT) ORDER BY j.ord",
     )
     .bind(set(&windows)?)
     .fetch_all(&mut tx.conn)
@@ -241,10 +243,10 @@ pub(crate) async fn samples(
 }
 
 /// The values of `topValues` in each decision's window, by the decision's place.
-pub(crate) async fn top(
+pub(crate) async fn load_top_values(
     tx: &mut Tx,
-    due: &[Due],
-    rules: &BTreeMap<Uuid, Live>,
+    due: &[DueGroup],
+    rules: &BTreeMap<Uuid, RuleUpdate>,
 ) -> Result<HashMap<usize, BTreeMap<String, Values>>, Error> {
     let wants = |uid: &Uuid| {
         let plan = rules.get(uid).and_then(|rule| rule.object.rule());
@@ -261,9 +263,9 @@ pub(crate) async fn top(
     if windows.is_empty() {
         return Ok(all);
     }
-    let stored: Vec<(i64, String)> = query_as(
-        "SELECT j.value ->> 0, b.top FROM jsonb_each(?1) j JOIN buckets b ON b.g = j.value ->> 1 \
-         AND b.bucket >= j.value ->> 2 AND b.bucket < j.value ->> 3 WHERE b.top IS NOT NULL",
+    let stored: Vec<(i64, String)> = query(
+        "SELECT j.decision, b.top FROM ROWS($1 AS j: decision BIGINT, g BIGINT, since BIGINT, until BIGINT) \
+         JOIN buckets b ON b.g = j.g AND b.bucket >= j.since AND b.bucket < j.until WHERE b.top IS NOT NULL",
     )
     .bind(set(&windows)?)
     .fetch_all(&mut tx.conn)
@@ -276,7 +278,7 @@ pub(crate) async fn top(
 
 /// The decided buckets of a group as one text, so that the next decision reads no row of each; none where rows hold more of
 /// them than a count that matters.
-fn pack<'b>(
+fn pack_buckets<'b>(
     params: &RuleParams,
     buckets: impl Iterator<Item = &'b Bucket>,
     to: i64,
@@ -294,8 +296,8 @@ fn pack<'b>(
     Ok(Some(set(&numbers.collect::<Vec<i64>>())?))
 }
 
-/// What [`pack`] made a text of.
-fn unpack(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Error> {
+/// The buckets that [`pack_buckets`] packed.
+fn unpack_buckets(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Error> {
     let numbers: Vec<i64> = serde_json::from_str(window)?;
     let mut number = 0;
     let (pairs, _) = numbers.as_chunks::<2>();
@@ -307,13 +309,13 @@ fn unpack(params: &RuleParams, window: &str) -> Result<Vec<Bucket>, Error> {
 }
 
 /// The group as it is stored.
-fn row(group: &Due, params: &RuleParams) -> Result<Row, Error> {
+fn group_row(group: &DueGroup, params: &RuleParams) -> Result<GroupRow, Error> {
     let (step, episode) = (&group.step, group.state.episode.as_ref());
     let kept = group.buckets.iter().filter(|bucket| bucket.start_ms >= step.keep);
     let state = serde_json::to_string(&group.state)?;
     let sample = group.sample.clone().filter(|_| episode.is_some());
-    let window = pack(params, kept, step.to)?;
-    Ok(Row {
+    let window = pack_buckets(params, kept, step.to)?;
+    Ok(GroupRow {
         g: group.g,
         bytes: group_bytes(&group.labels, &state, sample.as_deref(), window.as_deref()),
         state,
@@ -329,41 +331,41 @@ fn row(group: &Due, params: &RuleParams) -> Result<Row, Error> {
 
 /// What a step writes back.
 #[derive(Default)]
-pub(crate) struct Written {
+pub(crate) struct GroupWrites {
     /// Rows with their rule and what each took before.
-    rows: Vec<(Uuid, i64, Row)>,
+    rows: Vec<(Uuid, i64, GroupRow)>,
     /// Groups of which nothing is worth keeping: rule, row, bytes.
     gone: Vec<(Uuid, i64, i64)>,
     /// Buckets that don't matter any more.
     old: Vec<(i64, i64)>,
 }
 
-impl Written {
+impl GroupWrites {
     /// Adds a group that was decided; when it is due next.
-    pub(crate) fn add(&mut self, group: &Due, rule: &Live) -> Result<Option<i64>, Error> {
+    pub(crate) fn add(&mut self, group: &DueGroup, rule: &RuleUpdate) -> Result<Option<i64>, Error> {
         let passed = group.buckets.iter().filter(|bucket| bucket.start_ms < group.step.keep);
         self.old.extend(passed.map(|bucket| (group.g, bucket.start_ms)));
         if group.step.is_over {
             self.gone.push((group.rule, group.g, group.bytes));
         } else if let Some(params) = &rule.params {
-            self.rows.push((group.rule, group.row_bytes, row(group, params)?));
+            self.rows.push((group.rule, group.row_bytes, group_row(group, params)?));
         }
         Ok(group.step.next)
     }
 }
 
 /// Writes back what was decided.
-pub(crate) async fn store(
+pub(crate) async fn store_groups(
     tx: &mut Tx,
-    rules: &mut BTreeMap<Uuid, Live>,
-    Written { rows, gone, old }: Written,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
+    GroupWrites { rows, gone, old }: GroupWrites,
 ) -> Result<(), Error> {
     let mut freed: HashMap<i64, i64> = HashMap::new();
     if !old.is_empty() {
-        let removed: Vec<(i64, i64)> = query_as(
-            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1)) \
-             RETURNING g, 60 + octet_length(first) + octet_length(last) + coalesce(octet_length(extras), 0) \
-             + coalesce(octet_length(top), 0)",
+        let removed: Vec<(i64, i64)> = query(
+            "DELETE FROM buckets WHERE (g, bucket) IN (SELECT g, bucket \
+             FROM ROWS($1 AS j: g BIGINT, bucket BIGINT)) RETURNING g, CAST(60 + octet_length(first) + \
+             octet_length(last) + coalesce(octet_length(extras), 0) + coalesce(octet_length(top), 0) AS BIGINT)",
         )
         .bind(set(&old)?)
         .fetch_all(&mut tx.conn)
@@ -376,37 +378,38 @@ pub(crate) async fn store(
     for (uid, before, row) in &rows {
         let more = row.bytes - before - freed.get(&row.g).copied().unwrap_or(0);
         if let Some(rule) = rules.get_mut(uid) {
-            rule.numbers.bytes += more;
+            rule.delta.bytes += more;
         }
         grown.push((row, more));
     }
-    update(tx, &grown).await?;
+    update_groups(tx, &grown).await?;
     for (uid, _, bytes) in &gone {
         if let Some(rule) = rules.get_mut(uid) {
-            rule.numbers.groups -= 1;
-            rule.numbers.bytes -= bytes;
+            rule.delta.groups -= 1;
+            rule.delta.bytes -= bytes;
         }
     }
     let gone: Vec<i64> = gone.iter().map(|(_, g, _)| *g).collect();
-    crate::rules::remove(tx, &gone).await
+    crate::rules::remove_groups(tx, &gone).await
 }
 
 /// Writes rows of groups, each with how much more or less the group takes in all.
-async fn update(tx: &mut Tx, rows: &[(&Row, i64)]) -> Result<(), Error> {
+async fn update_groups(tx: &mut Tx, rows: &[(&GroupRow, i64)]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
     let rows: Vec<_> = rows
         .iter()
-        .map(|(Row { g, state, firing, count, next, sample, pending, window, decided, .. }, more)| {
+        .map(|(GroupRow { g, state, firing, count, next, sample, pending, window, decided, .. }, more)| {
             (g, state, firing, count, next, sample, pending, window, decided, more)
         })
         .collect();
     query(
-        "UPDATE groups SET state = j.value ->> 1, firing = j.value ->> 2, count = j.value ->> 3, \
-         next = j.value ->> 4, sample = j.value ->> 5, pending = j.value ->> 6, window = j.value ->> 7, \
-         decided = j.value ->> 8, bytes = max(bytes + (j.value ->> 9), 0) \
-         FROM jsonb_each(?1) j WHERE g = j.value ->> 0",
+        "UPDATE groups SET state = j.state, firing = j.firing, count = j.count, next = j.next, sample = \
+         j.sample, pending = j.pending, \"window\" = j.counts, decided = j.decided, bytes = \
+         GREATEST(groups.bytes + j.more, 0) FROM ROWS($1 AS j: g BIGINT, state TEXT, firing BIGINT, count \
+         BIGINT, next BIGINT, sample TEXT, pending BIGINT, counts TEXT, decided BIGINT, more BIGINT) \
+         WHERE groups.g = j.g",
     )
     .bind(set(&rows)?)
     .execute(&mut tx.conn)

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use domain::Millis;
+use sqlx::postgres::PgDatabaseError;
 
 /// Why the ledger could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +84,9 @@ const SHARED_MEMORY_FULL: i64 = 4_874;
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if let sqlx::Error::Database(database) = &error {
+            if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+                return of_postgres(postgres);
+            }
             let code = database.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
             let message = database.message();
             // Extended codes carry the primary one in their lowest byte.
@@ -107,6 +111,19 @@ impl From<sqlx::Error> for Error {
             }
             other => Self::Storage(other.to_string()),
         }
+    }
+}
+
+/// By the classes of SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn of_postgres(error: &PgDatabaseError) -> Error {
+    let (code, message) = (error.code(), error.message());
+    match (code, code.get(..2).unwrap_or_default()) {
+        ("53100", _) => Error::StorageFull(message.to_owned()),
+        ("57014", _) => Error::Invalid("this takes more time than one read may: ask for less".to_owned()),
+        (_, "XX") => Error::Corrupt(message.to_owned()),
+        // Data, constraints, and statements that can't be: a fault of the command alone.
+        (_, "21" | "22" | "23" | "42") => Error::Refused(format!("{message} (code {code})")),
+        _ => Error::Storage(format!("{message} (code {code})")),
     }
 }
 

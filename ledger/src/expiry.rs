@@ -8,52 +8,52 @@ use std::sync::atomic::Ordering;
 
 use domain::{DeliveryState, DropReason, Kind, Millis, Outcome};
 use jiff::Timestamp;
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
-use crate::outcomes::{CHANNEL_DELETED, end};
+use crate::deliveries::{AttemptState, ChannelDelta, DeliveryChange, StoredDelivery, apply_changes};
+use crate::engine::{query, query_scalar};
+use crate::outcomes::{CHANNEL_DELETED, end_without_attempt};
 use crate::sql::{ms, set, time, uuid};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Pruned, letters, reads, undelivered};
+use crate::{Error, Ledger, Pruned, dead_letters, queries, undelivered};
 
 /// Rows in one batch.
 pub(crate) const BATCH: i64 = 500;
 
-struct Leases {
+struct ExpireLeases {
     now: Timestamp,
     chance: f64,
 }
 
 #[derive(sqlx::FromRow)]
-pub(crate) struct Leased {
+pub(crate) struct LeasedDelivery {
     #[sqlx(flatten)]
-    stands: Stands,
+    delivery: StoredDelivery,
     numbered: i64,
 }
 
-impl Command for Leases {
+impl Command for ExpireLeases {
     type Answer = u64;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
         let now = ms(self.now);
-        let rows: Vec<Leased> = query_as(
-            "SELECT d, n, c, lane, state, made, expires, numbered FROM deliveries WHERE lease <= ?1 \
-             ORDER BY lease LIMIT ?2",
+        let rows: Vec<LeasedDelivery> = query(
+            "SELECT d, n, c, lane, state, made, expires, numbered FROM deliveries WHERE lease <= $1 \
+             ORDER BY lease LIMIT $2",
         )
         .bind(now)
         .bind(BATCH)
         .fetch_all(&mut tx.conn)
         .await?;
-        break_off(tx, &rows, "the worker's lease ran out", self.now, self.chance).await?;
+        end_unreported(tx, &rows, "the worker's lease ran out", self.now, self.chance).await?;
         Ok(rows.len() as u64)
     }
 }
 
 /// Ends attempts of which no outcome is to come.
-pub(crate) async fn break_off(
+pub(crate) async fn end_unreported(
     tx: &mut Tx,
-    rows: &[Leased],
+    rows: &[LeasedDelivery],
     why: &str,
     at: Timestamp,
     chance: f64,
@@ -63,10 +63,11 @@ pub(crate) async fn break_off(
     }
     let now = ms(at);
     let outcome = Outcome::Unknown { reason: why.to_owned() };
-    let leased: Vec<_> = rows.iter().map(|row| (row.stands.d, row.numbered)).collect();
+    let leased: Vec<_> = rows.iter().map(|row| (row.delivery.d, row.numbered)).collect();
     query(
-        "UPDATE attempts SET state = ?2, ended = ?3, outcome = ?4, reason = ?5 FROM jsonb_each(?1) j \
-             WHERE d = j.value ->> 0 AND number = j.value ->> 1 AND state = ?6",
+        "UPDATE attempts SET state = $2, ended = $3, outcome = $4, reason = $5 \
+         FROM ROWS($1 AS j: d BIGINT, number BIGINT) WHERE attempts.d = j.d AND attempts.number = j.number \
+         AND attempts.state = $6",
     )
     .bind(set(&leased)?)
     .bind(AttemptState::LeaseRanOut)
@@ -78,123 +79,123 @@ pub(crate) async fn break_off(
     .await?;
     let ended: Vec<i64> = rows
         .iter()
-        .filter(|row| row.stands.state != DeliveryState::Pending)
-        .map(|row| row.stands.d)
+        .filter(|row| row.delivery.state != DeliveryState::Pending)
+        .map(|row| row.delivery.d)
         .collect();
-    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM jsonb_each(?1))")
+    query("UPDATE deliveries SET lease = NULL WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&ended)?)
         .execute(&mut tx.conn)
         .await?;
     let catalog = Arc::clone(&tx.catalog);
-    let mut tallies: HashMap<i64, Tally> = HashMap::new();
+    let mut tallies: HashMap<i64, ChannelDelta> = HashMap::new();
     let mut changes = Vec::new();
-    for row in rows.iter().filter(|row| row.stands.state == DeliveryState::Pending) {
-        let plan = row.stands.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
+    for row in rows.iter().filter(|row| row.delivery.state == DeliveryState::Pending) {
+        let plan = row.delivery.c.and_then(|c| catalog.channel_at(c)).and_then(|channel| channel.channel());
         let Some(plan) = plan else {
-            changes.push(end(&row.stands, DeliveryState::Suppressed, CHANNEL_DELETED));
+            changes.push(end_without_attempt(&row.delivery, DeliveryState::Suppressed, CHANNEL_DELETED));
             continue;
         };
-        if let Some(c) = row.stands.c {
+        if let Some(c) = row.delivery.c {
             tallies.entry(c).or_default().attempts.failed(outcome.reason(), now);
         }
-        let made = row.stands.made + 1;
-        let chance = spread(chance, row.stands.d);
-        let expires = time(row.stands.expires);
+        let made = row.delivery.made + 1;
+        let chance = spread_chance(chance, row.delivery.d);
+        let expires = time(row.delivery.expires);
         let verdict = plan.delivery.decide(&outcome, made as i32, at, expires, chance);
         let reason = outcome.reason().to_owned();
-        changes.push(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason });
+        changes.push(DeliveryChange { from: row.delivery.clone(), verdict, made, keep_lease: false, reason });
     }
-    apply(tx, &changes, tallies, at).await
+    apply_changes(tx, &changes, tallies, at).await
 }
 
 /// One chance for many: moved along by the golden ratio, which spreads neighbours evenly.
-fn spread(chance: f64, by: i64) -> f64 {
+fn spread_chance(chance: f64, by: i64) -> f64 {
     (chance + (by % 1_000_003) as f64 * 0.618_033_988_749_895).fract()
 }
 
-struct Old {
+struct ExpireDeliveries {
     now: Timestamp,
 }
 
-impl Command for Old {
+impl Command for ExpireDeliveries {
     type Answer = u64;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
-        let rows: Vec<Stands> = query_as(
+        let rows: Vec<StoredDelivery> = query(
             "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE state = 0 AND lease IS NULL \
-             AND expires <= ?1 ORDER BY expires LIMIT ?2",
+             AND expires <= $1 ORDER BY expires LIMIT $2",
         )
         .bind(ms(self.now))
         .bind(BATCH)
         .fetch_all(&mut tx.conn)
         .await?;
-        let changes: Vec<Change> = rows
+        let changes: Vec<DeliveryChange> = rows
             .iter()
-            .map(|stands| {
-                let suspended = stands
+            .map(|delivery| {
+                let suspended = delivery
                     .c
                     .and_then(|c| tx.catalog.channel_at(c))
                     .is_some_and(|channel| channel.plan.suspended);
-                let why = match (stands.c, suspended, stands.made) {
+                let why = match (delivery.c, suspended, delivery.made) {
                     (None, ..) => "expired: ChannelNotFound",
                     (_, true, _) => "expired while its channel was suspended",
                     (.., 0) => "expired before its first attempt",
                     _ => "expired before its next attempt",
                 };
-                end(stands, DeliveryState::Expired, why)
+                end_without_attempt(delivery, DeliveryState::Expired, why)
             })
             .collect();
         if !changes.is_empty() {
-            apply(tx, &changes, HashMap::new(), self.now).await?;
+            apply_changes(tx, &changes, HashMap::new(), self.now).await?;
         }
         Ok(rows.len() as u64)
     }
 }
 
 /// Notifications looked at in one batch, and letters removed in one.
-const PRUNED: i64 = 200;
+const PRUNE_BATCH: i64 = 200;
 /// Deliveries removed in one batch.
 const DELIVERIES: i64 = 1_000;
 
-struct Prune {
+struct PruneHistory {
     delivered_before: i64,
     dead_before: i64,
     /// The namespace over a quota whose turn it is.
     over: Option<String>,
 }
 
-impl Command for Prune {
+impl Command for PruneHistory {
     type Answer = Pruned;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         for (dead, before) in [(0, self.delivered_before), (1, self.dead_before)] {
             let rows: Vec<i64> = query_scalar(
-                "SELECT n FROM notifications WHERE dead = ?1 AND settled < ?2 ORDER BY settled LIMIT ?3",
+                "SELECT n FROM notifications WHERE dead = $1 AND settled < $2 ORDER BY settled LIMIT $3",
             )
             .bind(dead)
             .bind(before)
-            .bind(PRUNED)
+            .bind(PRUNE_BATCH)
             .fetch_all(&mut tx.conn)
             .await?;
-            let (removed, _) = remove(tx, &rows).await?;
+            let (removed, _) = remove_notifications(tx, &rows).await?;
             pruned.notifications += removed;
-            pruned.more |= rows.len() as i64 >= PRUNED || removed < rows.len() as u64;
+            pruned.more |= rows.len() as i64 >= PRUNE_BATCH || removed < rows.len() as u64;
         }
         let letters = query(
-            "DELETE FROM dead_letters WHERE l IN \
-             (SELECT l FROM dead_letters WHERE stored < ?1 ORDER BY stored LIMIT ?2)",
+            "DELETE FROM dead_letters WHERE l IN (SELECT l FROM dead_letters WHERE stored < $1 ORDER BY stored \
+             LIMIT $2)",
         )
         .bind(self.dead_before)
-        .bind(PRUNED)
+        .bind(PRUNE_BATCH)
         .execute(&mut tx.conn)
         .await?;
-        pruned.letters += letters.rows_affected();
-        pruned.more |= letters.rows_affected() as i64 >= PRUNED;
+        pruned.letters += letters;
+        pruned.more |= letters as i64 >= PRUNE_BATCH;
         if let Some(namespace) = &self.over {
-            pruned.notifications += shrink(tx, namespace).await?;
-            let dropped = letters::make_room(tx, namespace, 0, PRUNED).await?;
-            letters::tell(tx, namespace, &dropped).await?;
+            pruned.notifications += remove_oldest_finished(tx, namespace).await?;
+            let dropped = dead_letters::make_room(tx, namespace, 0, PRUNE_BATCH).await?;
+            dead_letters::report_dropped(tx, namespace, &dropped).await?;
             pruned.letters += dropped.values().sum::<i64>().unsigned_abs();
             // The next look says whether it is enough.
             pruned.more = true;
@@ -204,9 +205,9 @@ impl Command for Prune {
 }
 
 /// Removes the oldest finished notifications of a namespace while it holds too many bytes of them: a batch; how many.
-async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
+async fn remove_oldest_finished(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     let held: Option<i64> =
-        query_scalar("SELECT bytes FROM usage WHERE namespace = ?1 AND kind = 'finished'")
+        query_scalar("SELECT bytes FROM usage WHERE namespace = $1 AND kind = 'finished'")
             .bind(namespace)
             .fetch_optional(&mut tx.conn)
             .await?;
@@ -214,12 +215,12 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
     if over <= 0 {
         return Ok(0);
     }
-    let oldest: Vec<(i64, String, i64)> = query_as(
-        "SELECT n, object, iif(bytes > 0, bytes, 512 + octet_length(body)) FROM notifications \
-         WHERE namespace = ?1 AND settled IS NOT NULL ORDER BY settled LIMIT ?2",
+    let oldest: Vec<(i64, String, i64)> = query(
+        "SELECT n, object, CASE WHEN bytes > 0 THEN bytes ELSE CAST(512 + octet_length(body) AS BIGINT) END \
+         FROM notifications WHERE namespace = $1 AND settled IS NOT NULL ORDER BY settled LIMIT $2",
     )
     .bind(namespace)
-    .bind(PRUNED)
+    .bind(PRUNE_BATCH)
     .fetch_all(&mut tx.conn)
     .await?;
     let mut rows = Vec::new();
@@ -240,19 +241,19 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
         }
         tx.mark(object.plan.uid, false);
     }
-    let (removed, channels) = remove(tx, &rows).await?;
+    let (removed, channels) = remove_notifications(tx, &rows).await?;
     tx.counted.history_dropped += removed;
-    letters::add(tx, DropReason::HistoryDropped, &objects).await?;
+    dead_letters::add_drops(tx, DropReason::HistoryDropped, &objects).await?;
     query(
-        "UPDATE schedules SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
-         WHERE uid = j.value ->> 0",
+        "UPDATE schedules SET history_dropped = history_dropped + j.dropped \
+         FROM ROWS($1 AS j: object TEXT, dropped BIGINT) WHERE schedules.uid = j.object",
     )
     .bind(set(&schedules.iter().collect::<Vec<_>>())?)
     .execute(&mut tx.conn)
     .await?;
     query(
-        "UPDATE channels SET history_dropped = history_dropped + (j.value ->> 1) FROM jsonb_each(?1) j \
-         WHERE c = j.value ->> 0",
+        "UPDATE channels SET history_dropped = history_dropped + j.dropped \
+         FROM ROWS($1 AS j: channel BIGINT, dropped BIGINT) WHERE channels.c = j.channel",
     )
     .bind(set(&channels.iter().collect::<Vec<_>>())?)
     .execute(&mut tx.conn)
@@ -265,15 +266,18 @@ async fn shrink(tx: &mut Tx, namespace: &str) -> Result<u64, Error> {
 
 /// Removes notifications with their deliveries and attempts, of which at most 1,000 deliveries at once: how many
 /// notifications are gone, and how many deliveries of each channel. What is left of the others is found again.
-pub(crate) async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<(u64, HashMap<i64, i64>), Error> {
+pub(crate) async fn remove_notifications(
+    tx: &mut Tx,
+    rows: &[i64],
+) -> Result<(u64, HashMap<i64, i64>), Error> {
     let mut channels: HashMap<i64, i64> = HashMap::new();
     if rows.is_empty() {
         return Ok((0, channels));
     }
     let which = set(rows)?;
-    undelivered::dropped(tx, &which).await?;
+    undelivered::mark_objects_of(tx, &which).await?;
     let found: Vec<(i64, Option<i64>)> =
-        query_as("SELECT d.d, d.c FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.n = j.value LIMIT ?2")
+        query("SELECT d.d, d.c FROM EACH($1 AS j: BIGINT) CROSS JOIN deliveries d ON d.n = j.value LIMIT $2")
             .bind(&which)
             .bind(DELIVERIES)
             .fetch_all(&mut tx.conn)
@@ -284,38 +288,38 @@ pub(crate) async fn remove(tx: &mut Tx, rows: &[i64]) -> Result<(u64, HashMap<i6
     let deliveries: Vec<i64> = found.into_iter().map(|(d, _)| d).collect();
     let deliveries = set(&deliveries)?;
     for sql in [
-        "DELETE FROM attempts WHERE d IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM attempts WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+        "DELETE FROM deliveries WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&deliveries).execute(&mut tx.conn).await?;
     }
     let removed = query(
-        "DELETE FROM notifications WHERE n IN (SELECT value FROM jsonb_each(?1)) \
-         AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.n = notifications.n)",
+        "DELETE FROM notifications WHERE n IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND NOT EXISTS (SELECT 1 \
+         FROM deliveries x WHERE x.n = notifications.n)",
     )
     .bind(&which)
     .execute(&mut tx.conn)
     .await?;
-    Ok((removed.rows_affected(), channels))
+    Ok((removed, channels))
 }
 
 impl Ledger {
     /// Ends attempts whose lease ran out, at most 500; how many. `chance` in `0.0..1.0` is spread over their retries.
     pub async fn expire_leases(&self, now: Timestamp, chance: f64) -> Result<u64, Error> {
         // A look costs no transaction.
-        let due = self.due(reads::LEASE_DUE, ms(now)).await?;
-        if due { self.door.done(Leases { now, chance }).await } else { Ok(0) }
+        let due = self.has_row(queries::LEASE_DUE, ms(now)).await?;
+        if due { self.writer.execute(ExpireLeases { now, chance }).await } else { Ok(0) }
     }
 
     /// Ends deliveries that are too old and not under way, at most 500; how many.
     pub async fn expire_deliveries(&self, now: Timestamp) -> Result<u64, Error> {
-        let due = self.due(reads::EXPIRY_DUE, ms(now)).await?;
-        if due { self.door.done(Old { now }).await } else { Ok(0) }
+        let due = self.has_row(queries::EXPIRY_DUE, ms(now)).await?;
+        if due { self.writer.execute(ExpireDeliveries { now }).await } else { Ok(0) }
     }
 
-    async fn due(&self, sql: &'static str, at: i64) -> Result<bool, Error> {
+    async fn has_row(&self, sql: &'static str, at: i64) -> Result<bool, Error> {
         let mut reader = self.readers.acquire().await?;
-        let due: Option<i64> = query_scalar(sql).bind(at).fetch_optional(&mut *reader).await?;
+        let due: Option<i32> = query_scalar(sql).bind(at).fetch_optional(&mut reader).await?;
         Ok(due.is_some())
     }
 
@@ -333,20 +337,20 @@ impl Ledger {
         let over = self.over_quota().await?;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let over = over.get(turn % over.len().max(1)).cloned();
-        let mut old = self.due(reads::LETTER_OLD, dead_before).await?;
+        let mut old = self.has_row(queries::DEAD_LETTER_OLD, dead_before).await?;
         for (dead, before) in [(0, delivered_before), (1, dead_before)] {
             let mut reader = self.readers.acquire().await?;
-            let found: Option<i64> = query_scalar(reads::NOTIFICATION_OLD)
+            let found: Option<i32> = query_scalar(queries::NOTIFICATION_OLD)
                 .bind(dead)
                 .bind(before)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?;
             old |= found.is_some();
         }
         if !old && over.is_none() {
             return Ok(Pruned::default());
         }
-        self.door.done(Prune { delivered_before, dead_before, over }).await
+        self.writer.execute(PruneHistory { delivered_before, dead_before, over }).await
     }
 
     /// Namespaces that hold more than they may.
@@ -355,13 +359,13 @@ impl Ledger {
         let mut after = (String::new(), String::new());
         loop {
             let mut reader = self.readers.acquire().await?;
-            let usage: Vec<(String, String, i64)> = query_as(reads::USAGE)
+            let usage: Vec<(String, String, i64)> = query(queries::USAGE)
                 .bind(&after.0)
                 .bind(&after.1)
-                .bind(reads::SLICE)
-                .fetch_all(&mut *reader)
+                .bind(queries::ROWS_PER_READ)
+                .fetch_all(&mut reader)
                 .await?;
-            let full = usage.len() as i64 >= reads::SLICE;
+            let full = usage.len() as i64 >= queries::ROWS_PER_READ;
             let Some((namespace, kind, _)) = usage.last().cloned() else { break };
             for (namespace, kind, bytes) in usage {
                 let limit = match kind.as_str() {

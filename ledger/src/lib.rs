@@ -1,4 +1,4 @@
-//! The ledger: the only door to the database. Plans, offsets, counts, alert states, notifications, deliveries,
+//! The ledger: the only writer to the database. Plans, offsets, counts, alert states, notifications, deliveries,
 //! attempts and statuses, in SQLite.
 //!
 //! Invariants: one process has the file open; one task writes; an answer is given only after what it says is durable;
@@ -7,54 +7,56 @@
 //! Never here: a clock, randomness (both come in as arguments), the network, or SQL that is not static text.
 
 mod activations;
-mod api;
 mod catalog;
 mod chores;
 mod claim;
 mod commit;
+mod commit_parts;
 mod counts;
+mod database;
+mod dead_letters;
 mod decider;
 mod decisions;
 mod deliveries;
 mod due;
+mod engine;
 mod error;
 mod expiry;
-mod lately;
-mod leaving;
-mod letters;
-mod live;
+mod namespaces;
 mod notify;
-mod numbers;
 mod observe;
-mod open;
-mod origins;
 mod outcomes;
-mod parts;
 mod plans;
 mod positions;
+mod postgres;
 mod published;
+mod queries;
 mod queue;
-mod reads;
+mod recent_records;
 mod reminders;
 mod requests;
+mod rule_cleanup;
+mod rule_updates;
 mod rules;
 mod sql;
 mod status;
 mod stories;
 mod texts;
+mod totals;
+mod types;
 mod undelivered;
 mod workers;
 mod writer;
 
-pub use api::{
-    Counts, Options, PartitionRef, Pruned, Render, Rendered, SourceRef, Topic, WorkerView, WriterMetrics,
-};
-pub use claim::Handed;
+pub use claim::RawClaimed;
 pub use error::Error;
-pub use origins::Made;
-pub use workers::There;
+pub use namespaces::NamespaceIdentity;
+pub use types::{
+    Database, Options, PartitionRef, Pruned, Render, Rendered, Signal, SourceRef, Totals, WorkerView,
+    WriterMetrics,
+};
+pub use workers::PresentWorkers;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,55 +66,69 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::decider::Decider;
-use crate::texts::Texts;
-use crate::writer::{Command, Door, Shared, Tx};
+use crate::texts::TextRenderer;
+use crate::writer::{Command, Shared, Tx, WriterHandle};
 
 /// The database, as the hub uses it. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
-    door: Door,
-    readers: reads::Readers,
+    writer: WriterHandle,
+    readers: queries::Readers,
     /// Those of people: however much they read, workers' looks don't wait for it.
-    people: reads::Readers,
+    people_readers: queries::Readers,
     shared: Arc<Shared>,
     /// Bytes of finished notifications and of letters that a namespace may keep.
     quotas: (i64, i64),
     /// Whose turn it is of those over a quota.
     turn: Arc<AtomicUsize>,
     decider: Arc<Decider>,
-    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    writer_task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Ledger {
-    /// Opens or creates the ledger at `path`, brings its schema up to date and checks it. The file belongs to this
-    /// process until the ledger is closed or the process ends.
-    pub async fn open(path: &Path, options: Options, render: Arc<dyn Render>) -> Result<Self, Error> {
-        let lock = open::lock(path)?;
-        let conn = open::connect(path, options.check).await?;
-        let readers = open::readers(path, options.readers).await?;
-        let people = open::readers(path, options.readers).await?;
-        let quotas = (options.max_finished_bytes, options.max_letter_bytes);
-        let (texts, patience) = (Texts::new(render, &options), options.patience.std());
-        let (id, tx) = open::load(conn, options).await?;
+    /// Opens or creates a ledger, brings its schema up to date and checks it. The database belongs to this process until the
+    /// ledger is closed or the process ends.
+    pub async fn open(
+        database: impl Into<Database>,
+        options: Options,
+        render: Arc<dyn Render>,
+    ) -> Result<Self, Error> {
+        let (lock, conn, readers, people_readers) = match database.into() {
+            Database::Sqlite(path) => (
+                Some(database::lock_file(&path)?),
+                database::open_writer(&path, options.check_file).await?,
+                database::open_readers(&path, options.readers).await?,
+                database::open_readers(&path, options.readers).await?,
+            ),
+            Database::Postgres(url) => (
+                None,
+                postgres::open_writer(&url).await?,
+                postgres::open_readers(&url, options.readers).await?,
+                postgres::open_readers(&url, options.readers).await?,
+            ),
+        };
+        let quotas = (options.max_finished_bytes, options.max_dead_letter_bytes);
+        let (texts, decide_wait) = (TextRenderer::new(render, &options), options.decide_wait.std());
+        let (id, tx) = database::load_tx(conn, options).await?;
         let shared = Arc::new(Shared::new(id, Arc::clone(&tx.catalog), Arc::clone(&tx.steps)));
-        let (door, writer) = writer::start(tx, Arc::clone(&shared), lock);
-        let decider = Arc::new(Decider::new(door.clone(), texts, patience));
-        let (turn, writer) = (Arc::default(), Arc::new(Mutex::new(Some(writer))));
-        Ok(Self { door, readers, people, shared, quotas, turn, decider, writer })
+        let (writer, task) = writer::start_writer(tx, Arc::clone(&shared), lock);
+        let decider = Arc::new(Decider::new(writer.clone(), texts, decide_wait));
+        let (turn, writer_task) = (Arc::default(), Arc::new(Mutex::new(Some(task))));
+        Ok(Self { writer, readers, people_readers, shared, quotas, turn, decider, writer_task })
     }
 
     /// Closes the file and gives up its lock, after what was sent to the writer is done. Other clones get
     /// [`Error::Closed`] from then on.
     pub async fn close(self) {
         // It fails only when the writer has ended already.
-        let _ = self.door.done(Close).await;
-        let task = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = self.writer.execute(CloseLedger).await;
+        let task = self.writer_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             // It ends when nothing waits any more; it has nothing to tell.
             let _ = task.await;
         }
         self.readers.close().await;
-        self.people.close().await;
+        self.people_readers.close().await;
     }
 
     /// The ledger's own id.
@@ -121,29 +137,29 @@ impl Ledger {
     }
 
     /// A receiver whose value changes when what it is about may have changed.
-    pub fn watch(&self, topic: &Topic) -> watch::Receiver<u64> {
+    pub fn watch(&self, topic: &Signal) -> watch::Receiver<u64> {
         self.shared.watch(topic)
     }
 
     /// The writer's numbers.
-    pub fn metrics(&self) -> WriterMetrics {
+    pub fn writer_metrics(&self) -> WriterMetrics {
         *self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Steps that the writer has done, whatever came of them: it rises while the writer gets on. Holds nothing open.
-    pub fn steps(&self) -> Arc<AtomicU64> {
+    pub fn writer_steps(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.steps)
     }
 
-    /// Bounds the file's size, in pages of 4 KiB; 0 for no bound of ours. What is stored stays, however large.
+    /// SQLite: bounds the file's size, in pages of 4 KiB; 0 for no bound of ours. What is stored stays, however large.
     pub async fn limit_pages(&self, pages: i64) -> Result<(), Error> {
-        self.door.done(Limit(pages)).await
+        self.writer.execute(LimitPages(pages)).await
     }
 }
 
-struct Close;
+struct CloseLedger;
 
-impl Command for Close {
+impl Command for CloseLedger {
     type Answer = ();
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
@@ -152,16 +168,15 @@ impl Command for Close {
     }
 }
 
-struct Limit(i64);
+struct LimitPages(i64);
 
-impl Command for Limit {
+impl Command for LimitPages {
     type Answer = ();
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
         // A pragma takes no parameter; the number is ours. The largest there is means no bound.
         let pages = if self.0 > 0 { self.0 } else { 4_294_967_294 };
         let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-        sqlx::raw_sql(pragma).execute(&mut tx.conn).await?;
-        Ok(())
+        tx.conn.raw(pragma).await
     }
 }

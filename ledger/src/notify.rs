@@ -11,28 +11,28 @@ use domain::{Notification, ids};
 use jiff::Timestamp;
 use protocol::messages::Pool;
 use sha2::{Digest as _, Sha256};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
-use crate::deliveries::Tally;
+use crate::deliveries::ChannelDelta;
+use crate::engine::{query, query_scalar};
 use crate::sql::{ms, set, time, uuid};
-use crate::writer::{Tx, next};
-use crate::{Error, Topic};
+use crate::writer::{Tx, next_id};
+use crate::{Error, Signal};
 
 /// How long a delivery waits for a channel that does not exist, ms.
-const WAITING: i64 = 24 * 3_600_000;
+const WAIT_FOR_CHANNEL_MS: i64 = 24 * 3_600_000;
 
 /// A notification to be made.
-pub(crate) struct Draft {
+pub(crate) struct NotificationDraft {
     /// The rule, schedule or tested channel.
     pub(crate) object: Uuid,
     pub(crate) notification: Notification,
-    pub(crate) to: To,
+    pub(crate) to: ToChannels,
 }
 
 /// Whom it goes to.
-pub(crate) enum To {
+pub(crate) enum ToChannels {
     /// Channels by name, in the notification's namespace.
     Names(Vec<String>),
     /// One channel.
@@ -40,7 +40,7 @@ pub(crate) enum To {
 }
 
 /// How many deliveries a notification of the rule makes; one for a channel that does not exist.
-pub(crate) fn targets(catalog: &Catalog, rule: &Object) -> usize {
+pub(crate) fn count_deliveries(catalog: &Catalog, rule: &Object) -> usize {
     let Some(plan) = rule.rule() else { return 0 };
     let of = |name: &String| {
         let channel = catalog.channel_named(&rule.plan.namespace, name).and_then(|object| object.channel());
@@ -50,7 +50,7 @@ pub(crate) fn targets(catalog: &Catalog, rule: &Object) -> usize {
 }
 
 /// The lane of deliveries that must arrive in order. A collision only makes two lanes one.
-pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
+pub(crate) fn lane_of(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
     let mut hash = Sha256::new();
     hash.update(channel.as_bytes());
     hash.update((recipient.len() as u64).to_be_bytes());
@@ -62,7 +62,7 @@ pub(crate) fn lane(channel: Uuid, recipient: &str, ordering_key: &str) -> i64 {
 }
 
 /// A delivery to be made.
-struct Row<'a> {
+struct NewDelivery<'a> {
     d: i64,
     /// None, like the channel's row, while it waits for its channel.
     id: Option<Uuid>,
@@ -81,17 +81,17 @@ struct Row<'a> {
 
 /// Deliveries that are made at once.
 #[derive(Default)]
-struct Rows<'a> {
-    all: Vec<Row<'a>>,
+struct NewDeliveries<'a> {
+    all: Vec<NewDelivery<'a>>,
     lanes: HashSet<i64>,
-    tallies: HashMap<i64, Tally>,
+    tallies: HashMap<i64, ChannelDelta>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> NewDeliveries<'a> {
     /// One that waits for a channel of that name.
-    fn waiting(&mut self, id: &mut i64, n: i64, (namespace, channel): (&'a str, &'a str), now: i64) {
-        self.all.push(Row {
-            d: next(id),
+    fn add_waiting(&mut self, id: &mut i64, n: i64, (namespace, channel): (&'a str, &'a str), now: i64) {
+        self.all.push(NewDelivery {
+            d: next_id(id),
             id: None,
             n,
             c: None,
@@ -100,14 +100,14 @@ impl<'a> Rows<'a> {
             recipient: "",
             lane: 0,
             first: false,
-            reason: WAITS,
+            reason: WAIT_REASON,
             due: now,
-            expires: now + WAITING,
+            expires: now + WAIT_FOR_CHANNEL_MS,
         });
     }
 
     /// One to each recipient of the channel, of a notification decided at an instant.
-    fn to(
+    fn add(
         &mut self,
         id: &mut i64,
         n: i64,
@@ -122,9 +122,9 @@ impl<'a> Rows<'a> {
             if !recipients.insert(recipient) {
                 continue;
             }
-            let lane = lane(uid, recipient, &said.ordering_key);
-            self.all.push(Row {
-                d: next(id),
+            let lane = lane_of(uid, recipient, &said.ordering_key);
+            self.all.push(NewDelivery {
+                d: next_id(id),
                 id: Some(ids::delivery(said.id, uid, recipient)),
                 n,
                 c: Some(channel.row),
@@ -143,62 +143,82 @@ impl<'a> Rows<'a> {
 
     /// Makes them, in the order of their rows, which is their place; how many. A row is its lane's head when nothing of the
     /// lane is pending, in the database or before it in the set.
-    async fn make(self, tx: &mut Tx) -> Result<u64, Error> {
+    async fn insert(self, tx: &mut Tx) -> Result<u64, Error> {
         let rows: Vec<_> = self
             .all
             .iter()
-            .map(|Row { d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires }| {
-                (d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires)
-            })
+            .map(
+                |NewDelivery {
+                     d,
+                     id,
+                     n,
+                     c,
+                     namespace,
+                     channel,
+                     recipient,
+                     lane,
+                     first,
+                     reason,
+                     due,
+                     expires,
+                 }| {
+                    (d, id, n, c, namespace, channel, recipient, lane, first, reason, due, expires)
+                },
+            )
             .collect();
         query(
-            "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, reason, \
-             made, numbered, due, expires) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-             value ->> 5, value ->> 6, value ->> 7, ?2 + key, value ->> 8 AND NOT EXISTS (SELECT 1 FROM deliveries x \
-             WHERE x.lane = j.value ->> 7 AND x.c = j.value ->> 3 AND x.state = 0), 0, value ->> 9, 0, 0, value ->> 10, value ->> 11 \
-             FROM jsonb_each(?1) j",
+            "INSERT INTO deliveries (d, id, n, c, namespace, channel, recipient, lane, place, head, state, \
+             reason, made, numbered, due, expires) SELECT d, id, n, c, namespace, channel, recipient, lane, $2 + \
+             ord, CASE WHEN first AND NOT EXISTS (SELECT 1 FROM deliveries x WHERE x.lane = j.lane AND x.c = j.c \
+             AND x.state = 0) THEN 1 ELSE 0 END, 0, reason, 0, 0, due, expires \
+             FROM ROWS($1 AS j: d BIGINT, id TEXT, n BIGINT, c BIGINT, namespace TEXT, channel TEXT, recipient \
+             TEXT, lane BIGINT, first BOOLEAN, reason TEXT, due BIGINT, expires BIGINT)",
         )
         .bind(set(&rows)?)
         .bind(tx.ids.place + 1)
         .execute(&mut tx.conn)
         .await?;
         tx.ids.place += rows.len() as i64;
-        crate::deliveries::tally(tx, self.tallies).await?;
+        crate::deliveries::add_to_channels(tx, self.tallies).await?;
         Ok(self.all.len() as u64)
     }
 }
 
 /// Makes the notifications that do not exist yet, with their deliveries; how many.
-pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Result<usize, Error> {
+pub(crate) async fn make_notifications(
+    tx: &mut Tx,
+    drafts: Vec<NotificationDraft>,
+    now: Timestamp,
+) -> Result<usize, Error> {
     if drafts.is_empty() {
         return Ok(0);
     }
-    let drafts = unknown(tx, drafts).await?;
-    let behind = behind(tx, &drafts).await?;
+    let drafts = only_new(tx, drafts).await?;
+    let behind = channels_with_waiting(tx, &drafts).await?;
     let now = ms(now);
     let catalog = std::sync::Arc::clone(&tx.catalog);
     let mut notifications = Vec::with_capacity(drafts.len());
-    let mut rows = Rows::default();
+    let mut rows = NewDeliveries::default();
     for draft in &drafts {
         let said = &draft.notification;
-        let n = next(&mut tx.ids.notification);
+        let n = next_id(&mut tx.ids.notification);
         let before = rows.all.len();
         match &draft.to {
-            To::Names(names) => {
+            ToChannels::Names(names) => {
                 let mut seen = HashSet::new();
                 for name in names.iter().filter(|name| seen.insert(name.as_str())) {
                     let waits =
                         !behind.is_empty() && behind.contains(&(said.namespace.clone(), name.clone()));
                     let channel = catalog.channel_named(&said.namespace, name).filter(|_| !waits);
                     match channel.filter(|channel| channel.channel().is_some()) {
-                        Some(channel) => rows.to(&mut tx.ids.delivery, n, said, channel, (now, now)),
-                        None => rows.waiting(&mut tx.ids.delivery, n, (&said.namespace, name), now),
+                        Some(channel) => rows.add(&mut tx.ids.delivery, n, said, channel, (now, now)),
+                        None => rows.add_waiting(&mut tx.ids.delivery, n, (&said.namespace, name), now),
                     }
                 }
             }
-            To::Channel(uid) => {
+            ToChannels::Channel(uid) => {
                 if let Some(channel) = catalog.get(*uid) {
-                    rows.to(&mut tx.ids.delivery, n, said, channel, (now, now));
+                    rows.add(&mut tx.ids.delivery, n, said, channel, (now, now));
                 }
             }
         }
@@ -207,29 +227,30 @@ pub(crate) async fn make(tx: &mut Tx, drafts: Vec<Draft>, now: Timestamp) -> Res
         notifications.push((n, said.id, &said.namespace, draft.object, now, settled, body));
     }
     query(
-        "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT value ->> 0, \
-         value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM jsonb_each(?1)",
+        "INSERT INTO notifications (n, id, namespace, object, created, settled, body) SELECT n, id, namespace, \
+         object, created, settled, body FROM ROWS($1 AS j: n BIGINT, id TEXT, namespace TEXT, object TEXT, \
+         created BIGINT, settled BIGINT, body TEXT)",
     )
     .bind(set(&notifications)?)
     .execute(&mut tx.conn)
     .await?;
     tx.counted.notifications += notifications.len() as u64;
-    tx.counted.deliveries += rows.make(tx).await?;
+    tx.counted.deliveries += rows.insert(tx).await?;
     for draft in &drafts {
-        tx.wake(Topic::Work(draft.notification.namespace.clone(), Pool::Send));
+        tx.wake(Signal::Work(draft.notification.namespace.clone(), Pool::Send));
         tx.mark(draft.object, false);
     }
     Ok(drafts.len())
 }
 
 /// What a delivery waits for whose channel does not exist.
-const WAITS: &str = "ChannelNotFound";
+const WAIT_REASON: &str = "ChannelNotFound";
 
 /// Drops what is stored already, and repetitions.
-async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
+async fn only_new(tx: &mut Tx, drafts: Vec<NotificationDraft>) -> Result<Vec<NotificationDraft>, Error> {
     let wanted: Vec<Uuid> = drafts.iter().map(|draft| draft.notification.id).collect();
     let stored: Vec<String> =
-        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM jsonb_each(?1))")
+        query_scalar("SELECT id FROM notifications WHERE id IN (SELECT value FROM EACH($1 AS j: TEXT))")
             .bind(set(&wanted)?)
             .fetch_all(&mut tx.conn)
             .await?;
@@ -238,19 +259,19 @@ async fn unknown(tx: &mut Tx, drafts: Vec<Draft>) -> Result<Vec<Draft>, Error> {
 }
 
 /// Deliveries that are made real at once, by notification and in all.
-const APPEAR: i64 = 200;
-const APPEAR_DELIVERIES: i64 = 1_000;
+const RELEASED: i64 = 200;
+const RELEASED_DELIVERIES: i64 = 1_000;
 
 /// Makes real what waited for a channel of the namespace that there is now, some at a time and in the order in which it was
-/// decided; whether there is more to do. What is decided meanwhile waits behind it ([`make`]).
-pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Result<bool, Error> {
+/// decided; whether there is more to do. What is decided meanwhile waits behind it ([`make_notifications`]).
+pub(crate) async fn release_waiting(tx: &mut Tx, namespace: &str, now: Timestamp) -> Result<bool, Error> {
     let catalog = std::sync::Arc::clone(&tx.catalog);
-    let Some(space) = catalog.space(namespace) else { return Ok(false) };
+    let Some(space) = catalog.namespace(namespace) else { return Ok(false) };
     let names: Vec<&String> = space.names.keys().collect();
     let before = catalog.deliveries_before(namespace);
     let name: Option<String> = query_scalar(
-        "SELECT j.value FROM jsonb_each(?2) j WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = ?1 \
-         AND d.channel = j.value AND d.d > ?3 AND d.state = 0 AND d.c IS NULL) LIMIT 1",
+        "SELECT j.value FROM EACH($2 AS j: TEXT) WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = $1 \
+         AND d.channel = j.value AND d.d > $3 AND d.state = 0 AND d.c IS NULL) LIMIT 1",
     )
     .bind(namespace)
     .bind(set(&names)?)
@@ -262,37 +283,39 @@ pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Resu
         return Ok(false);
     };
     // One that waits is one; it may become many.
-    let pending: i64 =
-        query_scalar("SELECT coalesce(sum(pending + retrying), 0) FROM channels WHERE namespace = ?1")
-            .bind(namespace)
-            .fetch_one(&mut tx.conn)
-            .await?;
+    let pending: i64 = query_scalar(
+        "SELECT CAST(coalesce(sum(pending + retrying), 0) AS BIGINT) FROM channels WHERE namespace = $1",
+    )
+    .bind(namespace)
+    .fetch_one(&mut tx.conn)
+    .await?;
     if pending >= tx.options.max_pending {
         return Ok(false);
     }
     let each = plan.target.recipients().len().max(1) as i64;
-    let waiting: Vec<(i64, i64, i64, String)> = query_as(
+    let waiting: Vec<(i64, i64, i64, String)> = query(
         "SELECT d.d, d.n, n.created, n.body FROM deliveries d JOIN notifications n ON n.n = d.n \
-         WHERE d.namespace = ?1 AND d.channel = ?2 AND d.d > ?4 AND d.state = 0 AND d.c IS NULL ORDER BY d.d LIMIT ?3",
+         WHERE d.namespace = $1 AND d.channel = $2 AND d.d > $4 AND d.state = 0 AND d.c IS NULL ORDER BY d.d \
+         LIMIT $3",
     )
     .bind(namespace)
     .bind(&channel.plan.name)
-    .bind((APPEAR_DELIVERIES / each).clamp(1, APPEAR))
+    .bind((RELEASED_DELIVERIES / each).clamp(1, RELEASED))
     .bind(before)
     .fetch_all(&mut tx.conn)
     .await?;
     let Some(oldest) = waiting.first().map(|(_, _, created, _)| *created) else { return Ok(false) };
-    let mut rows = Rows::default();
+    let mut rows = NewDeliveries::default();
     for (_, n, created, body) in &waiting {
         let said: Notification = serde_json::from_str(body)?;
-        rows.to(&mut tx.ids.delivery, *n, &said, channel, (*created, ms(now)));
+        rows.add(&mut tx.ids.delivery, *n, &said, channel, (*created, ms(now)));
     }
     let replaced: Vec<i64> = waiting.iter().map(|(d, ..)| *d).collect();
-    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM jsonb_each(?1))")
+    query("DELETE FROM deliveries WHERE d IN (SELECT value FROM EACH($1 AS j: BIGINT))")
         .bind(set(&replaced)?)
         .execute(&mut tx.conn)
         .await?;
-    let deliveries = rows.make(tx).await?;
+    let deliveries = rows.insert(tx).await?;
     tracing::info!(
         namespace,
         channel = channel.plan.name,
@@ -300,24 +323,27 @@ pub(crate) async fn appear(tx: &mut Tx, namespace: &str, now: Timestamp) -> Resu
         oldest = %time(oldest),
         "deliveries that waited for this channel are due"
     );
-    tx.wake(Topic::Work(namespace.to_owned(), Pool::Send));
+    tx.wake(Signal::Work(namespace.to_owned(), Pool::Send));
     Ok(true)
 }
 
 /// Channels, as (namespace, name), for which deliveries wait that are being made real: what is new waits behind them.
-async fn behind(tx: &mut Tx, drafts: &[Draft]) -> Result<HashSet<(String, String)>, Error> {
+async fn channels_with_waiting(
+    tx: &mut Tx,
+    drafts: &[NotificationDraft],
+) -> Result<HashSet<(String, String)>, Error> {
     let mut named = HashSet::new();
     for draft in drafts {
-        if let To::Names(names) = &draft.to {
+        if let ToChannels::Names(names) = &draft.to {
             let namespace = draft.notification.namespace.as_str();
             let before = tx.catalog.deliveries_before(namespace);
             named.extend(names.iter().map(|name| (namespace, name.as_str(), before)));
         }
     }
-    let rows: Vec<(String, String)> = query_as(
-        "SELECT j.value ->> 0, j.value ->> 1 FROM jsonb_each(?1) j WHERE EXISTS (SELECT 1 FROM deliveries d \
-         WHERE d.namespace = j.value ->> 0 AND d.channel = j.value ->> 1 AND d.d > j.value ->> 2 AND d.state = 0 \
-         AND d.c IS NULL)",
+    let rows: Vec<(String, String)> = query(
+        "SELECT j.namespace, j.channel FROM ROWS($1 AS j: namespace TEXT, channel TEXT, after BIGINT) \
+         WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.namespace = j.namespace AND d.channel = j.channel \
+         AND d.d > j.after AND d.state = 0 AND d.c IS NULL)",
     )
     .bind(set(&named)?)
     .fetch_all(&mut tx.conn)

@@ -7,25 +7,25 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use alerting::decide::{GroupState, expected_groups, observed};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::live::{Live, group_bytes};
-use crate::positions::Topic;
-use crate::rules::labels;
+use crate::engine::{query, query_scalar};
+use crate::positions::StoredTopic;
+use crate::rule_updates::{RuleUpdate, group_bytes};
+use crate::rules::labels_json;
 use crate::sql::set;
 use crate::writer::Tx;
 
 /// Finds out, for rules to which absence matters, since when they have seen all records, and makes the groups that they
 /// watch without having seen them.
-pub(crate) async fn observe(
+pub(crate) async fn observe_rules(
     tx: &mut Tx,
-    rules: &mut BTreeMap<Uuid, Live>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
     moved: &HashSet<Uuid>,
-    topics: &HashMap<String, Topic>,
+    topics: &HashMap<String, StoredTopic>,
 ) -> Result<(), Error> {
-    let needs = |rule: &&mut Live| {
+    let needs = |rule: &&mut RuleUpdate| {
         let needs = rule.params.is_some_and(|params| params.needs_observed());
         needs && moved.contains(&rule.object.plan.uid) && (rule.observed.is_none() || rule.decided.is_none())
     };
@@ -35,28 +35,27 @@ pub(crate) async fn observe(
         if rule.decided.is_none() {
             let state = serde_json::to_string(&GroupState::expected())?;
             for group in expected_groups(plan) {
-                let labels = labels(&group)?;
+                let labels = labels_json(&group)?;
                 let bytes = group_bytes(&labels, &state, None, None);
                 made.push((row, labels, state.clone(), bytes));
             }
         }
-        let (groups, bytes) = expect(tx, &made).await?;
-        rule.numbers.groups += groups;
-        rule.numbers.bytes += bytes;
+        let (groups, bytes) = insert_expected_groups(tx, &made).await?;
+        rule.delta.groups += groups;
+        rule.delta.bytes += bytes;
         if rule.observed.is_some() {
             continue;
         }
-        let since: Vec<(i64, i32, Option<i64>)> =
-            query_as("SELECT t, p, since FROM activations WHERE r = ?1")
-                .bind(row)
-                .fetch_all(&mut tx.conn)
-                .await?;
+        let since: Vec<(i64, i32, Option<i64>)> = query("SELECT t, p, since FROM activations WHERE r = $1")
+            .bind(row)
+            .fetch_all(&mut tx.conn)
+            .await?;
         let since: HashMap<(i64, i32), Option<i64>> =
             since.into_iter().map(|(t, p, since)| ((t, p), since)).collect();
         let read = plan.topics.iter().filter_map(|name| topics.get(name));
         let partitions = read.flat_map(|topic| topic.partitions.keys().map(|p| (topic.t, *p)));
-        rule.numbers.observed = observed(partitions.map(|at| since.get(&at).copied().flatten()));
-        if rule.numbers.observed.is_some() {
+        rule.delta.observed = observed(partitions.map(|at| since.get(&at).copied().flatten()));
+        if rule.delta.observed.is_some() {
             rule.woken = Some(String::new());
         }
     }
@@ -64,22 +63,26 @@ pub(crate) async fn observe(
 }
 
 /// Makes groups that are watched without having been seen; how many are new, and their bytes.
-async fn expect(tx: &mut Tx, made: &[(i64, String, String, i64)]) -> Result<(i64, i64), Error> {
+async fn insert_expected_groups(
+    tx: &mut Tx,
+    made: &[(i64, String, String, i64)],
+) -> Result<(i64, i64), Error> {
     if made.is_empty() {
         return Ok((0, 0));
     }
     let made = set(made)?;
     let new: Vec<i64> = query_scalar(
-        "INSERT INTO groups (r, labels, state, bytes) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-         FROM jsonb_each(?1) WHERE true ON CONFLICT (r, labels) DO NOTHING RETURNING bytes",
+        "INSERT INTO groups (r, labels, state, bytes) SELECT r, labels, state, bytes \
+         FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT, bytes BIGINT) WHERE true \
+         ON CONFLICT (r, labels) DO NOTHING RETURNING bytes",
     )
     .bind(&made)
     .fetch_all(&mut tx.conn)
     .await?;
     // Before the first decision a group has counts at most.
     query(
-        "UPDATE groups SET state = j.value ->> 2, next = 0 FROM jsonb_each(?1) j \
-         WHERE r = j.value ->> 0 AND labels = j.value ->> 1",
+        "UPDATE groups SET state = j.state, next = 0 FROM ROWS($1 AS j: r BIGINT, labels TEXT, state TEXT) \
+         WHERE groups.r = j.r AND groups.labels = j.labels",
     )
     .bind(&made)
     .execute(&mut tx.conn)
@@ -89,25 +92,25 @@ async fn expect(tx: &mut Tx, made: &[(i64, String, String, i64)]) -> Result<(i64
 
 /// Makes groups due of rules that have learnt since when they have seen all records, some at a time, by their labels;
 /// whether there are more.
-pub(crate) async fn wake(
+pub(crate) async fn wake_groups(
     tx: &mut Tx,
-    rules: &mut BTreeMap<Uuid, Live>,
+    rules: &mut BTreeMap<Uuid, RuleUpdate>,
     which: &HashSet<Uuid>,
 ) -> Result<bool, Error> {
-    let step = tx.options.step.max(1) as i64;
+    let step = tx.options.groups_per_step.max(1) as i64;
     let mut more = false;
     for (_, rule) in rules.iter_mut().filter(|(uid, _)| which.contains(uid)) {
         let Some(woken) = rule.woken.take() else { continue };
         // Labels are never empty, so each is after the first place.
         let up_to: Option<String> = query_scalar(
-            "SELECT labels FROM groups WHERE r = ?1 AND labels > ?2 ORDER BY labels LIMIT 1 OFFSET ?3",
+            "SELECT labels FROM groups WHERE r = $1 AND labels > $2 ORDER BY labels LIMIT 1 OFFSET $3",
         )
         .bind(rule.object.row)
         .bind(&woken)
         .bind(step - 1)
         .fetch_optional(&mut tx.conn)
         .await?;
-        query("UPDATE groups SET next = 0 WHERE r = ?1 AND labels > ?2 AND (?3 IS NULL OR labels <= ?3)")
+        query("UPDATE groups SET next = 0 WHERE r = $1 AND labels > $2 AND ($3 IS NULL OR labels <= $3)")
             .bind(rule.object.row)
             .bind(&woken)
             .bind(&up_to)

@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 use domain::{DeliveryState, Outcome, Verdict};
 use jiff::Timestamp;
 use protocol::messages::AttemptOutcome;
-use sqlx::{query, query_as};
 
-use crate::deliveries::{AttemptState, Change, Stands, Tally, apply};
+use crate::deliveries::{AttemptState, ChannelDelta, DeliveryChange, StoredDelivery, apply_changes};
+use crate::engine::query;
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
@@ -21,23 +21,23 @@ use crate::{Error, Ledger};
 /// The outcome's name.
 const NOT_SENT: &str = "NotSent";
 
-struct Record {
+struct RecordOutcomes {
     namespace: String,
     outcomes: Vec<(AttemptOutcome, f64)>,
     now: Timestamp,
 }
 
 #[derive(sqlx::FromRow)]
-struct Found {
+struct ReportedAttempt {
     at: i64,
     #[sqlx(flatten)]
-    stands: Stands,
+    delivery: StoredDelivery,
     numbered: i64,
     leased: bool,
     attempt: AttemptState,
 }
 
-impl Command for Record {
+impl Command for RecordOutcomes {
     type Answer = ();
 
     fn namespace(&self) -> Option<&str> {
@@ -46,11 +46,11 @@ impl Command for Record {
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
         let asked: Vec<_> = self.outcomes.iter().map(|(told, _)| (told.delivery, told.attempt)).collect();
-        let found: Vec<Found> = query_as(
-            "SELECT j.key AS at, d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered, \
-             d.lease IS NOT NULL AS leased, a.state AS attempt FROM jsonb_each(?1) j \
-             JOIN deliveries d ON d.id = j.value ->> 0 AND d.namespace = ?2 \
-             JOIN attempts a ON a.d = d.d AND a.number = j.value ->> 1 ORDER BY j.key",
+        let found: Vec<ReportedAttempt> = query(
+            "SELECT j.ord AS at, d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered, d.lease IS NOT \
+             NULL AS leased, a.state AS attempt FROM ROWS($1 AS j: delivery TEXT, number BIGINT) \
+             JOIN deliveries d ON d.id = j.delivery AND d.namespace = $2 JOIN attempts a ON a.d = d.d \
+             AND a.number = j.number ORDER BY j.ord",
         )
         .bind(set(&asked)?)
         .bind(&self.namespace)
@@ -60,29 +60,30 @@ impl Command for Record {
         let mut seen = HashSet::new();
         let mut reports = Vec::with_capacity(found.len());
         let mut changes = Vec::with_capacity(found.len());
-        let mut tallies: HashMap<i64, Tally> = HashMap::new();
+        let mut tallies: HashMap<i64, ChannelDelta> = HashMap::new();
         for row in found {
             let Some((told, chance)) = usize::try_from(row.at).ok().and_then(|at| self.outcomes.get(at))
             else {
                 continue;
             };
-            if row.attempt == AttemptState::Reported || !seen.insert((row.stands.d, told.attempt)) {
+            if row.attempt == AttemptState::Reported || !seen.insert((row.delivery.d, told.attempt)) {
                 continue;
             }
             let outcome = &told.outcome;
-            reports.push((row.stands.d, told.attempt, now, outcome.name(), outcome.reason()));
-            if let Some(c) = row.stands.c {
-                note(tallies.entry(c).or_default(), outcome, now);
+            reports.push((row.delivery.d, told.attempt, now, outcome.name(), outcome.reason()));
+            if let Some(c) = row.delivery.c {
+                tally_outcome(tallies.entry(c).or_default(), outcome, now);
             }
-            changes.extend(decide(tx, &row, told, *chance, self.now, &mut tallies));
+            changes.extend(change_for(tx, &row, told, *chance, self.now, &mut tallies));
         }
         if reports.is_empty() {
             return Ok(());
         }
         tx.counted.outcomes += reports.len() as u64;
         query(
-            "UPDATE attempts SET state = ?2, ended = j.value ->> 2, outcome = j.value ->> 3, \
-             reason = j.value ->> 4 FROM jsonb_each(?1) j WHERE d = j.value ->> 0 AND number = j.value ->> 1",
+            "UPDATE attempts SET state = $2, ended = j.ended, outcome = j.outcome, reason = j.reason \
+             FROM ROWS($1 AS j: d BIGINT, number BIGINT, ended BIGINT, outcome TEXT, reason TEXT) \
+             WHERE attempts.d = j.d AND attempts.number = j.number",
         )
         .bind(set(&reports)?)
         .bind(AttemptState::Reported)
@@ -93,58 +94,59 @@ impl Command for Record {
             reports.iter().filter(|report| report.3 == NOT_SENT).map(|it| (it.0, it.1)).collect();
         if !not_sent.is_empty() {
             query(
-                "DELETE FROM attempts WHERE (d, number) IN (SELECT a.d, a.number FROM jsonb_each(?1) j JOIN attempts a \
-                 ON a.d = j.value ->> 0 AND a.number < j.value ->> 1 AND a.outcome = ?2)",
+                "DELETE FROM attempts WHERE (d, number) IN (SELECT a.d, a.number \
+                 FROM ROWS($1 AS j: d BIGINT, number BIGINT) JOIN attempts a ON a.d = j.d \
+                 AND a.number < j.number AND a.outcome = $2)",
             )
             .bind(set(&not_sent)?)
             .bind(NOT_SENT)
             .execute(&mut tx.conn)
             .await?;
         }
-        apply(tx, &changes, tallies, self.now).await
+        apply_changes(tx, &changes, tallies, self.now).await
     }
 }
 
 /// How the channel fares.
-fn note(tally: &mut Tally, outcome: &Outcome, now: i64) {
+fn tally_outcome(tally: &mut ChannelDelta, outcome: &Outcome, now: i64) {
     match outcome {
         Outcome::Delivered => tally.attempts.delivered(now),
         other => tally.attempts.failed(other.reason(), now),
     }
 }
 
-fn decide(
+fn change_for(
     tx: &Tx,
-    row: &Found,
+    row: &ReportedAttempt,
     told: &AttemptOutcome,
     chance: f64,
     now: Timestamp,
-    tallies: &mut HashMap<i64, Tally>,
-) -> Option<Change> {
+    tallies: &mut HashMap<i64, ChannelDelta>,
+) -> Option<DeliveryChange> {
     let current = row.numbered == i64::from(told.attempt);
     let in_time = current
         && row.attempt == AttemptState::UnderWay
         && row.leased
-        && row.stands.state == DeliveryState::Pending;
+        && row.delivery.state == DeliveryState::Pending;
     if !in_time {
         // What was delivered was delivered, whatever was thought of it since.
-        let late = told.outcome == Outcome::Delivered && row.stands.state != DeliveryState::Delivered;
-        return late.then(|| Change {
-            from: row.stands.clone(),
+        let late = told.outcome == Outcome::Delivered && row.delivery.state != DeliveryState::Delivered;
+        return late.then(|| DeliveryChange {
+            from: row.delivery.clone(),
             verdict: Verdict::End(DeliveryState::Delivered, String::new()),
-            made: row.stands.made,
+            made: row.delivery.made,
             keep_lease: row.leased && !current,
             reason: String::new(),
         });
     }
-    let channel = row.stands.c.and_then(|c| tx.catalog.channel_at(c));
+    let channel = row.delivery.c.and_then(|c| tx.catalog.channel_at(c));
     let Some(policy) = channel.and_then(|channel| channel.channel()).map(|plan| &plan.delivery) else {
-        return Some(end(&row.stands, DeliveryState::Suppressed, CHANNEL_DELETED));
+        return Some(end_without_attempt(&row.delivery, DeliveryState::Suppressed, CHANNEL_DELETED));
     };
     let sent = !matches!(told.outcome, Outcome::NotSent { .. });
-    let made = row.stands.made + i64::from(sent);
-    let verdict = policy.decide(&told.outcome, made as i32, now, time(row.stands.expires), chance);
-    if let (Outcome::Later { wait, channel_wide: true, .. }, Some(c)) = (&told.outcome, row.stands.c) {
+    let made = row.delivery.made + i64::from(sent);
+    let verdict = policy.decide(&told.outcome, made as i32, now, time(row.delivery.expires), chance);
+    if let (Outcome::Later { wait, channel_wide: true, .. }, Some(c)) = (&told.outcome, row.delivery.c) {
         // A pause longer than any delivery lives would be for ever.
         let wait = wait.unwrap_or(policy.retry.initial_delay).min(policy.expires_after);
         let until = ms(now).saturating_add(wait.0);
@@ -152,11 +154,11 @@ fn decide(
         tally.paused = tally.paused.max(Some(until));
     }
     // More attempts than are counted: it was dead, and somebody asked for it to be sent again.
-    if let (true, Verdict::End(..), Some(c)) = (row.numbered > made, &verdict, row.stands.c) {
+    if let (true, Verdict::End(..), Some(c)) = (row.numbered > made, &verdict, row.delivery.c) {
         tallies.entry(c).or_default().awaited = true;
     }
     let reason = told.outcome.reason().to_owned();
-    Some(Change { from: row.stands.clone(), verdict, made, keep_lease: false, reason })
+    Some(DeliveryChange { from: row.delivery.clone(), verdict, made, keep_lease: false, reason })
 }
 
 /// Why a delivery is not wanted any more: the object that caused it is gone.
@@ -165,8 +167,8 @@ pub(crate) const CAUSE_DELETED: &str = "what caused it was deleted, so it is not
 pub(crate) const CHANNEL_DELETED: &str = "its channel was deleted, so it is not sent any more (Deleted)";
 
 /// An end that no attempt brought about.
-pub(crate) fn end(from: &Stands, state: DeliveryState, why: &str) -> Change {
-    Change {
+pub(crate) fn end_without_attempt(from: &StoredDelivery, state: DeliveryState, why: &str) -> DeliveryChange {
+    DeliveryChange {
         from: from.clone(),
         verdict: Verdict::End(state, why.to_owned()),
         made: from.made,
@@ -178,7 +180,7 @@ pub(crate) fn end(from: &Stands, state: DeliveryState, why: &str) -> Change {
 impl Ledger {
     /// Records what came of attempts, each with a chance in `0.0..1.0` for its retry's jitter. Telling it again, or of
     /// an attempt that is not known, changes nothing.
-    pub async fn outcomes(
+    pub async fn record_outcomes(
         &self,
         namespace: &str,
         outcomes: Vec<(AttemptOutcome, f64)>,
@@ -187,6 +189,6 @@ impl Ledger {
         if outcomes.is_empty() {
             return Ok(());
         }
-        self.door.done(Record { namespace: namespace.to_owned(), outcomes, now }).await
+        self.writer.execute(RecordOutcomes { namespace: namespace.to_owned(), outcomes, now }).await
     }
 }

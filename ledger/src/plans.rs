@@ -13,13 +13,13 @@ use std::time::Duration;
 use domain::{Digest, Kind, Plan};
 use jiff::Timestamp;
 use protocol::messages::{ChannelsPlan, Pool, ReminderState, Revisions, SourcePlan};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Object};
+use crate::engine::{query, query_scalar};
 use crate::sql::{ms, set, time};
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, Topic, chores, reads, rules, undelivered};
+use crate::{Error, Ledger, Signal, chores, queries, rules, undelivered};
 
 struct PutPlans {
     plans: Vec<Plan>,
@@ -47,7 +47,7 @@ impl Command for PutPlans {
             });
             let row = match &known {
                 Some(known) => known.row,
-                None => row(tx, plan).await?,
+                None => state_row(tx, plan).await?,
             };
             stored.push((plan.uid, serde_json::to_string(plan)?, resumed));
             let mut object = Object::new(plan.clone(), row, resumed, None);
@@ -55,25 +55,25 @@ impl Command for PutPlans {
                 && known.state != object.state
                 && object.rule().is_some()
             {
-                object.row = rules::changed(tx, &object, known.state.as_ref(), self.now).await?;
+                object.row = rules::restart_rule(tx, &object, known.state.as_ref(), self.now).await?;
             }
             catalog.put(object);
             put.push((plan.uid, known));
         }
         query(
-            "INSERT INTO plans (uid, body, resumed, absent) SELECT value ->> 0, value ->> 1, value ->> 2, NULL \
-             FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET body = excluded.body, \
-             resumed = excluded.resumed, absent = NULL",
+            "INSERT INTO plans (uid, body, resumed, absent) SELECT uid, body, resumed, NULL \
+             FROM ROWS($1 AS j: uid TEXT, body TEXT, resumed BIGINT) WHERE true ON CONFLICT (uid) DO UPDATE \
+             SET body = excluded.body, resumed = excluded.resumed, absent = NULL",
         )
         .bind(set(&stored)?)
         .execute(&mut tx.conn)
         .await?;
-        changed(tx, catalog, put.iter().map(|(uid, _)| *uid));
+        replace_catalog(tx, catalog, put.iter().map(|(uid, _)| *uid));
         for (uid, known) in put {
             let Some(object) = tx.catalog.get(uid).cloned() else { continue };
             let went_on = known.as_ref().is_some_and(|known| known.plan.suspended && !object.plan.suspended);
             if went_on && object.rule().is_some() {
-                rules::resumed(tx, &object).await?;
+                rules::resume_rule(tx, &object).await?;
             }
         }
         Ok(())
@@ -81,16 +81,16 @@ impl Command for PutPlans {
 }
 
 /// The row that keeps a new object's state.
-async fn row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
+async fn state_row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
     let (sql, row) = match plan.kind() {
         Kind::NotificationChannel => (
-            "INSERT INTO channels (uid, namespace) VALUES (?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING c",
+            "INSERT INTO channels (uid, namespace) VALUES ($1, $2) ON CONFLICT (uid) DO UPDATE \
+             SET namespace = excluded.namespace RETURNING c",
             None,
         ),
         Kind::AlertRule => (
-            "INSERT INTO rules (r, uid, namespace) VALUES (?3, ?1, ?2) ON CONFLICT (uid) DO UPDATE SET \
-             namespace = excluded.namespace RETURNING r",
+            "INSERT INTO rules (r, uid, namespace) VALUES ($3, $1, $2) ON CONFLICT (uid) DO UPDATE \
+             SET namespace = excluded.namespace RETURNING r",
             Some(rules::next_row(tx).await?),
         ),
         Kind::Schedule => return Ok(0),
@@ -102,7 +102,7 @@ async fn row(tx: &mut Tx, plan: &Plan) -> Result<i64, Error> {
 }
 
 /// Puts a catalog in place in which these objects changed, and tells those who wait.
-fn changed(tx: &mut Tx, mut catalog: Catalog, uids: impl Iterator<Item = Uuid>) {
+fn replace_catalog(tx: &mut Tx, mut catalog: Catalog, uids: impl Iterator<Item = Uuid>) {
     let mut namespaces = BTreeSet::new();
     for uid in uids {
         if let Some(object) = catalog.get(uid) {
@@ -110,25 +110,25 @@ fn changed(tx: &mut Tx, mut catalog: Catalog, uids: impl Iterator<Item = Uuid>) 
         }
         tx.mark(uid, true);
     }
-    told(tx, &mut catalog, namespaces);
+    rebuild_and_wake(tx, &mut catalog, namespaces);
     tx.catalog = Arc::new(catalog);
 }
 
-fn told(tx: &mut Tx, catalog: &mut Catalog, namespaces: BTreeSet<String>) {
+fn rebuild_and_wake(tx: &mut Tx, catalog: &mut Catalog, namespaces: BTreeSet<String>) {
     for namespace in namespaces {
         catalog.rebuild(&namespace);
-        tx.wake(Topic::Work(namespace.clone(), Pool::Send));
-        tx.wake(Topic::Work(namespace.clone(), Pool::Retry));
-        tx.wake(Topic::Plans(namespace));
+        tx.wake(Signal::Work(namespace.clone(), Pool::Send));
+        tx.wake(Signal::Work(namespace.clone(), Pool::Retry));
+        tx.wake(Signal::Plans(namespace));
     }
 }
 
-struct PutLive {
+struct PutLiveSet {
     uids: BTreeSet<Uuid>,
     now: Timestamp,
 }
 
-impl Command for PutLive {
+impl Command for PutLiveSet {
     type Answer = ();
 
     async fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
@@ -145,7 +145,7 @@ impl Command for PutLive {
         }
         let mut catalog = Catalog::clone(&tx.catalog);
         for (uids, absent) in [(&gone, Some(ms(self.now))), (&back, None)] {
-            query("UPDATE plans SET absent = ?2 WHERE uid IN (SELECT value FROM jsonb_each(?1))")
+            query("UPDATE plans SET absent = $2 WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))")
                 .bind(set(uids)?)
                 .bind(absent)
                 .execute(&mut tx.conn)
@@ -157,10 +157,10 @@ impl Command for PutLive {
                 }
             }
         }
-        changed(tx, catalog, gone.into_iter().chain(back));
-        let over = over(&tx.catalog, tx.options.max_absent_bytes);
+        replace_catalog(tx, catalog, gone.into_iter().chain(back));
+        let over = over_absent_quota(&tx.catalog, tx.options.max_absent_bytes);
         if !over.is_empty() {
-            leave(tx, &over).await?;
+            forget_objects(tx, &over).await?;
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Command for PutLive {
 
 /// Of each namespace whose absent objects take more than they may, those that are absent for longest, as many as are too many;
 /// some at a time.
-fn over(catalog: &Catalog, most: usize) -> Vec<Arc<Object>> {
+fn over_absent_quota(catalog: &Catalog, most: usize) -> Vec<Arc<Object>> {
     let mut absent: BTreeMap<&str, Vec<&Arc<Object>>> = BTreeMap::new();
     for object in catalog.objects.values().filter(|object| object.absent.is_some()) {
         absent.entry(&object.plan.namespace).or_default().push(object);
@@ -182,20 +182,20 @@ fn over(catalog: &Catalog, most: usize) -> Vec<Arc<Object>> {
             held > most
         }));
     }
-    over.truncate(FORGOTTEN);
+    over.truncate(FORGET_BATCH);
     over.into_iter().cloned().collect()
 }
 
-struct Collect {
+struct CollectAbsent {
     now: Timestamp,
 }
 
 /// How long what a change left to do is looked for.
-const LOOK: Duration = Duration::from_secs(1);
+const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 /// Objects that are forgotten at once.
-const FORGOTTEN: usize = 100;
+const FORGET_BATCH: usize = 100;
 
-impl Command for Collect {
+impl Command for CollectAbsent {
     /// How many are forgotten, and whether there are more.
     type Answer = (u64, bool);
 
@@ -206,64 +206,65 @@ impl Command for Collect {
             .objects
             .values()
             .filter(|object| object.absent.is_some_and(|since| since <= before))
-            .take(FORGOTTEN)
+            .take(FORGET_BATCH)
             .cloned()
             .collect();
-        let gone = if gone.is_empty() { over(&tx.catalog, tx.options.max_absent_bytes) } else { gone };
+        let gone =
+            if gone.is_empty() { over_absent_quota(&tx.catalog, tx.options.max_absent_bytes) } else { gone };
         let mut count = gone.len() as u64;
         if !gone.is_empty() {
-            leave(tx, &gone).await?;
+            forget_objects(tx, &gone).await?;
         }
-        crate::origins::tidy(tx).await?;
-        let more = gone.len() >= FORGOTTEN;
-        count += sources(tx, ms(self.now), before).await?;
+        crate::namespaces::forget_unused(tx).await?;
+        let more = gone.len() >= FORGET_BATCH;
+        count += forget_unread_topics(tx, ms(self.now), before).await?;
         Ok((count, more))
     }
 }
 
 /// Objects go, from the catalog too.
-async fn leave(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
-    forget(tx, gone).await?;
+async fn forget_objects(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+    delete_object_rows(tx, gone).await?;
     let mut catalog = Catalog::clone(&tx.catalog);
     let mut namespaces = BTreeSet::new();
     for object in gone {
         catalog.remove(object.plan.uid);
         namespaces.insert(object.plan.namespace.clone());
     }
-    told(tx, &mut catalog, namespaces);
+    rebuild_and_wake(tx, &mut catalog, namespaces);
     tx.catalog = Arc::new(catalog);
-    tx.wake(Topic::Statuses);
+    tx.wake(Signal::Statuses);
     Ok(())
 }
 
 /// All objects of a namespace go.
-pub(crate) async fn forget_all(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
+pub(crate) async fn forget_namespace(tx: &mut Tx, namespace: &str) -> Result<(), Error> {
     let gone: Vec<Arc<Object>> = tx.catalog.objects_of(namespace).cloned().collect();
-    if gone.is_empty() { Ok(()) } else { leave(tx, &gone).await }
+    if gone.is_empty() { Ok(()) } else { forget_objects(tx, &gone).await }
 }
 
 /// Deletes what is kept of objects but what was told to people; what may be much is left to be done in batches.
-async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+async fn delete_object_rows(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     for object in gone {
         let (uid, namespace) = (object.plan.uid.to_string(), &object.plan.namespace);
-        chores::add(tx, namespace, chores::kind::OBJECT, (&uid, 0), 0).await?;
+        chores::add_chore(tx, namespace, chores::kind::OBJECT, (&uid, 0), 0).await?;
         if object.channel().is_some() {
-            chores::bury(tx, object).await?;
+            chores::release_channel_row(tx, object).await?;
         }
     }
-    undelivered::forget(tx, gone).await?;
+    undelivered::forget_counts(tx, gone).await?;
     let uids: Vec<Uuid> = gone.iter().map(|object| object.plan.uid).collect();
     let rules: Vec<i64> =
         gone.iter().filter(|object| object.rule().is_some()).map(|object| object.row).collect();
-    rules::forget(tx, &rules).await?;
+    rules::forget_rules(tx, &rules).await?;
     let (uids, rules) = (set(&uids)?, set(&rules)?);
     for (sql, which) in [
-        ("DELETE FROM plans WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM requests WHERE channel IN (SELECT value FROM jsonb_each(?1))", &uids),
-        ("DELETE FROM drops WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
-        ("DELETE FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1))", &rules),
+        ("DELETE FROM plans WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM statuses WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM schedules WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM requests WHERE channel IN (SELECT value FROM EACH($1 AS j: TEXT))", &uids),
+        ("DELETE FROM drops WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))", &rules),
+        ("DELETE FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))", &rules),
     ] {
         query(sql).bind(which).execute(&mut tx.conn).await?;
     }
@@ -271,12 +272,11 @@ async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
 }
 
 /// Forgets topics that no rule has read since before the grace, and sources without topics; how many.
-async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
-    let stored: Vec<(i64, String, String, String, Option<i64>)> = query_as(
-        "SELECT t.t, s.namespace, s.key, t.name, t.unread FROM topics t JOIN sources s ON s.s = t.s",
-    )
-    .fetch_all(&mut tx.conn)
-    .await?;
+async fn forget_unread_topics(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
+    let stored: Vec<(i64, String, String, String, Option<i64>)> =
+        query("SELECT t.t, s.namespace, s.key, t.name, t.unread FROM topics t JOIN sources s ON s.s = t.s")
+            .fetch_all(&mut tx.conn)
+            .await?;
     let (mut marked, mut read, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
     let mut letters = BTreeSet::new();
     for (t, namespace, key, name, unread) in stored {
@@ -296,12 +296,12 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     }
     // Those of a topic that another source of the namespace reads stay.
     for (namespace, topic) in letters {
-        chores::add(tx, &namespace, chores::kind::LETTERS, (&topic, 0), 0).await?;
+        chores::add_chore(tx, &namespace, chores::kind::LETTERS, (&topic, 0), 0).await?;
     }
     let count = forgotten.len() as u64;
     for (topics, unread) in [(marked, Some(now)), (read, None)] {
         if !topics.is_empty() {
-            query("UPDATE topics SET unread = ?2 WHERE t IN (SELECT value FROM jsonb_each(?1))")
+            query("UPDATE topics SET unread = $2 WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))")
                 .bind(set(&topics)?)
                 .bind(unread)
                 .execute(&mut tx.conn)
@@ -311,9 +311,9 @@ async fn sources(tx: &mut Tx, now: i64, before: i64) -> Result<u64, Error> {
     if count > 0 {
         let which = set(&forgotten)?;
         for sql in [
-            "DELETE FROM partitions WHERE t IN (SELECT value FROM jsonb_each(?1))",
-            "DELETE FROM activations WHERE t IN (SELECT value FROM jsonb_each(?1))",
-            "DELETE FROM topics WHERE t IN (SELECT value FROM jsonb_each(?1))",
+            "DELETE FROM partitions WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+            "DELETE FROM activations WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+            "DELETE FROM topics WHERE t IN (SELECT value FROM EACH($1 AS j: BIGINT))",
         ] {
             query(sql).bind(&which).execute(&mut tx.conn).await?;
         }
@@ -326,10 +326,10 @@ impl Ledger {
     /// Stores plans. An older generation than the stored one is passed over.
     pub async fn put_plans(&self, plans: Vec<Plan>, now: Timestamp) -> Result<(), Error> {
         let namespaces: BTreeSet<String> = plans.iter().map(|plan| plan.namespace.clone()).collect();
-        self.door.done(PutPlans { plans, now }).await?;
+        self.writer.execute(PutPlans { plans, now }).await?;
         // What changed rules left is forgotten, and what waited for channels is due, in steps.
         for namespace in namespaces {
-            self.decider.wake(&namespace, Vec::new(), now);
+            self.decider.start(&namespace, Vec::new(), now);
         }
         Ok(())
     }
@@ -347,30 +347,30 @@ impl Ledger {
 
     /// Takes the complete set of live objects: what is absent stops at once, and is collected after the grace.
     pub async fn put_live(&self, uids: Vec<Uuid>, now: Timestamp) -> Result<(), Error> {
-        self.door.done(PutLive { uids: uids.into_iter().collect(), now }).await?;
-        self.go_on_all(now).await;
+        self.writer.execute(PutLiveSet { uids: uids.into_iter().collect(), now }).await?;
+        self.resume_after_change(now).await;
         Ok(())
     }
 
     /// Forgets what was absent for the grace: objects and topics that no rule reads; how many. What hangs on
-    /// them is left to [`Self::chore`].
+    /// them is left to [`Self::run_chore`].
     pub async fn collect(&self, now: Timestamp) -> Result<u64, Error> {
         let mut count = 0;
         loop {
-            let (some, more) = self.door.done(Collect { now }).await?;
+            let (some, more) = self.writer.execute(CollectAbsent { now }).await?;
             count += some;
             if !more {
                 break;
             }
         }
-        self.go_on_all(now).await;
+        self.resume_after_change(now).await;
         Ok(count)
     }
 
     /// Goes on with what a change left to do.
-    async fn go_on_all(&self, now: Timestamp) {
+    async fn resume_after_change(&self, now: Timestamp) {
         // It is looked for by reading, which others may hold up; what is not found now is found later.
-        let found = tokio::time::timeout(LOOK, self.decide(now)).await;
+        let found = tokio::time::timeout(RESUME_TIMEOUT, self.resume_deciding(now)).await;
         if !matches!(found, Ok(Ok(()))) {
             tracing::warn!("what is left to do is looked for later");
         }
@@ -378,24 +378,24 @@ impl Ledger {
 
     /// All rules that read a source; none when no rule does.
     pub fn source_plan(&self, namespace: &str, source: &str) -> Option<Arc<SourcePlan>> {
-        self.shared.catalog().space(namespace)?.sources.get(source).cloned()
+        self.shared.catalog().namespace(namespace)?.sources.get(source).cloned()
     }
 
     /// Whether there is any plan of the namespace, of an object that is absent within the grace period too.
     pub fn has_plans(&self, namespace: &str) -> bool {
-        self.shared.catalog().space(namespace).is_some()
+        self.shared.catalog().namespace(namespace).is_some()
     }
 
     /// All channels of a namespace.
     pub fn channels_plan(&self, namespace: &str) -> Arc<ChannelsPlan> {
-        match self.shared.catalog().space(namespace) {
+        match self.shared.catalog().namespace(namespace) {
             Some(space) => Arc::clone(&space.channels),
             None => Arc::new(ChannelsPlan { revision: Digest::of(&()), channels: BTreeMap::new() }),
         }
     }
 
     /// A schedule and where its reminders stand.
-    pub async fn schedule(&self, namespace: &str, uid: Uuid) -> Result<Option<ReminderState>, Error> {
+    pub async fn reminder_state(&self, namespace: &str, uid: Uuid) -> Result<Option<ReminderState>, Error> {
         let catalog = self.shared.catalog();
         let Some(object) = catalog
             .in_namespace(uid, namespace)
@@ -405,8 +405,8 @@ impl Ledger {
         };
         let mut reader = self.readers.acquire().await?;
         let stored: Option<i64> =
-            query_scalar(reads::SCHEDULE).bind(uid.to_string()).fetch_optional(&mut *reader).await?;
-        let through = crate::reminders::settled(object, stored);
+            query_scalar(queries::SCHEDULE_THROUGH).bind(uid.to_string()).fetch_optional(&mut reader).await?;
+        let through = crate::reminders::settled_until(object, stored);
         Ok(Some(ReminderState { plan: object.plan.clone(), through: time(through) }))
     }
 }

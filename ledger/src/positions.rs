@@ -10,44 +10,44 @@ use std::collections::{BTreeMap, HashMap};
 
 use domain::StartFrom;
 use protocol::messages::{Positions, PositionsRequest, TopicEnds};
-use sqlx::{query, query_as, query_scalar};
 
+use crate::engine::{query, query_scalar};
 use crate::sql::set;
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// A topic as stored.
 #[derive(Debug)]
-pub(crate) struct Topic {
+pub(crate) struct StoredTopic {
     pub(crate) t: i64,
     pub(crate) id: String,
-    pub(crate) partitions: BTreeMap<i32, Partition>,
+    pub(crate) partitions: BTreeMap<i32, StoredPartition>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Partition {
+pub(crate) struct StoredPartition {
     pub(crate) position: i64,
     pub(crate) progress: Option<i64>,
 }
 
 /// All topics of a source, by name.
-pub(crate) async fn topics(
+pub(crate) async fn load_topics(
     tx: &mut Tx,
     namespace: &str,
     source: &str,
-) -> Result<HashMap<String, Topic>, Error> {
-    let rows: Vec<(i64, String, String, i32, i64, Option<i64>)> = query_as(
+) -> Result<HashMap<String, StoredTopic>, Error> {
+    let rows: Vec<(i64, String, String, i32, i64, Option<i64>)> = query(
         "SELECT t.t, t.name, t.topic_id, p.p, p.position, p.progress FROM sources s JOIN topics t ON t.s = s.s \
-         JOIN partitions p ON p.t = t.t WHERE s.namespace = ?1 AND s.key = ?2",
+         JOIN partitions p ON p.t = t.t WHERE s.namespace = $1 AND s.key = $2",
     )
     .bind(namespace)
     .bind(source)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut topics: HashMap<String, Topic> = HashMap::new();
+    let mut topics: HashMap<String, StoredTopic> = HashMap::new();
     for (t, name, id, p, position, progress) in rows {
-        let topic = topics.entry(name).or_insert_with(|| Topic { t, id, partitions: BTreeMap::new() });
-        topic.partitions.insert(p, Partition { position, progress });
+        let topic = topics.entry(name).or_insert_with(|| StoredTopic { t, id, partitions: BTreeMap::new() });
+        topic.partitions.insert(p, StoredPartition { position, progress });
     }
     Ok(topics)
 }
@@ -55,13 +55,13 @@ pub(crate) async fn topics(
 /// Bytes of a topic's id; Kafka's have 22.
 const TOPIC_ID: usize = 100;
 
-struct Open {
+struct OpenTopics {
     namespace: String,
     source: String,
     request: PositionsRequest,
 }
 
-impl Command for Open {
+impl Command for OpenTopics {
     type Answer = Positions;
 
     fn namespace(&self) -> Option<&str> {
@@ -75,8 +75,8 @@ impl Command for Open {
         if rules.is_empty() {
             return Err(Error::NotFound(format!("source {} of namespace {}", self.source, self.namespace)));
         }
-        let known = topics(tx, &self.namespace, &self.source).await?;
-        self.check(&known)?;
+        let known = load_topics(tx, &self.namespace, &self.source).await?;
+        self.check_request(&known)?;
         let mut positions = Positions { topics: BTreeMap::new() };
         let mut opened = Vec::new();
         for ends in &self.request.topics {
@@ -90,10 +90,10 @@ impl Command for Open {
             let t = match (same, known) {
                 (Some(topic), _) => topic.t,
                 (None, Some(old)) => {
-                    again(tx, old.t, ends).await?;
+                    replace_topic(tx, old.t, ends).await?;
                     old.t
                 }
-                (None, None) => self.open(tx, ends).await?,
+                (None, None) => self.insert_topic(tx, ends).await?,
             };
             // A topic made again holds what nobody has read.
             let earliest = earliest || known.is_some();
@@ -116,8 +116,8 @@ impl Command for Open {
         if !opened.is_empty() {
             self.check_room(tx, opened.len()).await?;
             query(
-                "INSERT INTO partitions (t, p, position, high) SELECT value ->> 0, value ->> 1, value ->> 2, \
-                 value ->> 3 FROM jsonb_each(?1)",
+                "INSERT INTO partitions (t, p, position, high) SELECT t, p, position, high \
+                 FROM ROWS($1 AS j: t BIGINT, p BIGINT, position BIGINT, high BIGINT)",
             )
             .bind(set(&opened)?)
             .execute(&mut tx.conn)
@@ -131,11 +131,11 @@ impl Command for Open {
 }
 
 /// Another topic has taken the name.
-async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
-    for sql in ["DELETE FROM partitions WHERE t = ?1", "DELETE FROM activations WHERE t = ?1"] {
+async fn replace_topic(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
+    for sql in ["DELETE FROM partitions WHERE t = $1", "DELETE FROM activations WHERE t = $1"] {
         query(sql).bind(t).execute(&mut tx.conn).await?;
     }
-    query("UPDATE topics SET topic_id = ?2 WHERE t = ?1")
+    query("UPDATE topics SET topic_id = $2 WHERE t = $1")
         .bind(t)
         .bind(&ends.topic_id)
         .execute(&mut tx.conn)
@@ -146,9 +146,9 @@ async fn again(tx: &mut Tx, t: i64, ends: &TopicEnds) -> Result<(), Error> {
 /// Partitions of one source, over all its topics: each commit looks at all of them.
 const PARTITIONS: usize = 5_000;
 
-impl Open {
+impl OpenTopics {
     /// Refuses more partitions than a source may have, and what is no topic's id.
-    fn check(&self, known: &HashMap<String, Topic>) -> Result<(), Error> {
+    fn check_request(&self, known: &HashMap<String, StoredTopic>) -> Result<(), Error> {
         if self.request.topics.iter().any(|ends| ends.topic_id.len() > TOPIC_ID) {
             return Err(Error::Invalid(format!("a topic's id has at most {TOPIC_ID} bytes")));
         }
@@ -166,8 +166,8 @@ impl Open {
     /// Refuses more partitions than a namespace may have.
     async fn check_room(&self, tx: &mut Tx, more: usize) -> Result<(), Error> {
         let held: i64 = query_scalar(
-            "SELECT count(*) FROM sources s CROSS JOIN topics t ON t.s = s.s CROSS JOIN partitions p ON p.t = t.t \
-             WHERE s.namespace = ?1",
+            "SELECT count(*) FROM sources s CROSS JOIN topics t ON t.s = s.s CROSS JOIN partitions p \
+             ON p.t = t.t WHERE s.namespace = $1",
         )
         .bind(&self.namespace)
         .fetch_one(&mut tx.conn)
@@ -180,16 +180,16 @@ impl Open {
         Err(Error::OverQuota { namespace, what: "partitions that its rules read", limit, retry })
     }
 
-    async fn open(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
-        query("INSERT INTO sources (namespace, key) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+    async fn insert_topic(&self, tx: &mut Tx, ends: &TopicEnds) -> Result<i64, Error> {
+        query("INSERT INTO sources (namespace, key) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(&self.namespace)
             .bind(&self.source)
             .execute(&mut tx.conn)
             .await?;
         // A topic without partitions is stored before it has any.
         let t = query_scalar(
-            "INSERT INTO topics (s, name, topic_id) SELECT s, ?3, ?4 FROM sources WHERE namespace = ?1 \
-             AND key = ?2 ON CONFLICT (s, name) DO UPDATE SET topic_id = excluded.topic_id RETURNING t",
+            "INSERT INTO topics (s, name, topic_id) SELECT s, $3, $4 FROM sources WHERE namespace = $1 \
+             AND key = $2 ON CONFLICT (s, name) DO UPDATE SET topic_id = excluded.topic_id RETURNING t",
         )
         .bind(&self.namespace)
         .bind(&self.source)
@@ -210,6 +210,6 @@ impl Ledger {
         request: PositionsRequest,
     ) -> Result<Positions, Error> {
         let (namespace, source) = (namespace.to_owned(), source.to_owned());
-        self.door.done(Open { namespace, source, request }).await
+        self.writer.execute(OpenTopics { namespace, source, request }).await
     }
 }

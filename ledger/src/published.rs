@@ -15,11 +15,11 @@ use crate::WorkerView;
 pub(crate) struct Published {
     pub(crate) workers: Arc<WorkerView>,
     /// Partitions that nobody owns, by topic's row and number.
-    pub(crate) unowned: BTreeMap<(i64, i32), Unowned>,
+    pub(crate) unowned: BTreeMap<(i64, i32), UnownedPartition>,
     /// The partition after which to look on.
-    pub(crate) looked: Option<(i64, i32)>,
+    pub(crate) looked_up_to: Option<(i64, i32)>,
     /// Of each object, what a change of is news.
-    pub(crate) shown: HashMap<Uuid, Shown>,
+    pub(crate) shown: HashMap<Uuid, LastShown>,
 }
 
 impl Published {
@@ -29,13 +29,13 @@ impl Published {
     }
 
     /// What was said of the object.
-    pub(crate) fn shown(&self, uid: &Uuid) -> Option<&Shown> {
+    pub(crate) fn shown(&self, uid: &Uuid) -> Option<&LastShown> {
         self.shown.get(uid)
     }
 }
 
 /// A partition that nobody owns.
-pub(crate) struct Unowned {
+pub(crate) struct UnownedPartition {
     pub(crate) namespace: String,
     pub(crate) source: String,
     pub(crate) topic: String,
@@ -46,7 +46,7 @@ pub(crate) struct Unowned {
 
 /// Of what was published of an object, what a change of is news.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct LastShown {
     /// Channels at which something was not delivered.
     pub(crate) fails: HashSet<String>,
     /// Why its records can't be counted.
@@ -55,8 +55,8 @@ pub(crate) struct Shown {
     pub(crate) full: bool,
 }
 
-impl Shown {
-    pub(crate) fn of(told: &DeliverySummary) -> Self {
+impl LastShown {
+    pub(crate) fn from_told(told: &DeliverySummary) -> Self {
         let fails = told.undelivered.iter().map(|it| it.channel.clone()).collect();
         Self { fails, ..Self::default() }
     }

@@ -8,20 +8,20 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Error;
-use crate::writer::Job;
+use crate::writer::QueuedCommand;
 
 /// Commands of one namespace that may wait. Each has a caller that waits with it; over the bound it is told so.
 const MAX_WAITING: usize = 4_096;
 /// From so many on, those whose callers have left are looked for and let go.
-const TIDY: usize = 64;
+const DROP_ABANDONED_FROM: usize = 64;
 
 #[derive(Default)]
-pub(crate) struct Queue(Mutex<Lanes>);
+pub(crate) struct Queue(Mutex<QueueState>);
 
 #[derive(Default)]
-struct Lanes {
+struct QueueState {
     /// By namespace; never an empty one.
-    waiting: HashMap<String, VecDeque<Box<dyn Job>>>,
+    waiting: HashMap<String, VecDeque<Box<dyn QueuedCommand>>>,
     /// Whose turn it is next.
     turns: VecDeque<String>,
     len: usize,
@@ -29,27 +29,27 @@ struct Lanes {
 }
 
 impl Queue {
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn push(&self, namespace: String, job: Box<dyn Job>) -> Result<(), Error> {
-        let mut all = self.lanes();
-        let Lanes { waiting, turns, len, closed } = &mut *all;
+    pub(crate) fn push(&self, namespace: String, job: Box<dyn QueuedCommand>) -> Result<(), Error> {
+        let mut all = self.lock();
+        let QueueState { waiting, turns, len, closed } = &mut *all;
         if *closed {
             return Err(Error::Closed);
         }
-        let lane = waiting.entry(namespace.clone()).or_insert_with(|| {
+        let waiters = waiting.entry(namespace.clone()).or_insert_with(|| {
             turns.push_back(namespace.clone());
             VecDeque::new()
         });
-        if lane.len() >= TIDY && lane.len().is_power_of_two() {
-            let before = lane.len();
-            lane.retain(|job| !job.abandoned());
-            *len -= before - lane.len();
+        if waiters.len() >= DROP_ABANDONED_FROM && waiters.len().is_power_of_two() {
+            let before = waiters.len();
+            waiters.retain(|job| !job.abandoned());
+            *len -= before - waiters.len();
         }
         // The loops' own are as many as there are loops.
-        if lane.len() >= MAX_WAITING && !namespace.is_empty() {
+        if waiters.len() >= MAX_WAITING && !namespace.is_empty() {
             return Err(Error::OverQuota {
                 namespace,
                 what: "requests that wait to be stored",
@@ -57,31 +57,31 @@ impl Queue {
                 retry: protocol::messages::DEFAULT_RETRY,
             });
         }
-        lane.push_back(job);
+        waiters.push_back(job);
         *len += 1;
         Ok(())
     }
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.lanes().len
+        self.lock().len
     }
 
     /// The next command, and the turn is the next namespace's.
-    pub(crate) fn next(&self) -> Option<Box<dyn Job>> {
-        let mut all = self.lanes();
+    pub(crate) fn next(&self) -> Option<Box<dyn QueuedCommand>> {
+        let mut all = self.lock();
         while let Some(namespace) = all.turns.pop_front() {
             let mut found = None;
             let mut taken = 0;
-            if let Some(lane) = all.waiting.get_mut(&namespace) {
-                while let Some(job) = lane.pop_front() {
+            if let Some(waiters) = all.waiting.get_mut(&namespace) {
+                while let Some(job) = waiters.pop_front() {
                     taken += 1;
                     if !job.abandoned() {
                         found = Some(job);
                         break;
                     }
                 }
-                if lane.is_empty() {
+                if waiters.is_empty() {
                     all.waiting.remove(&namespace);
                 } else {
                     all.turns.push_back(namespace);
@@ -97,7 +97,7 @@ impl Queue {
 
     /// No further commands are taken; those that wait are done.
     pub(crate) fn close(&self) {
-        self.lanes().closed = true;
+        self.lock().closed = true;
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::writer::Running;
+    use crate::writer::CommandFuture;
 
     thread_local! {
         static DONE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
@@ -116,12 +116,12 @@ mod tests {
 
     struct Named(&'static str, Arc<AtomicBool>);
 
-    impl Job for Named {
+    impl QueuedCommand for Named {
         fn abandoned(&self) -> bool {
             self.1.load(Ordering::Relaxed)
         }
 
-        fn run<'a>(&'a mut self, _: &'a mut crate::writer::Tx) -> Running<'a> {
+        fn run<'a>(&'a mut self, _: &'a mut crate::writer::Tx) -> CommandFuture<'a> {
             Box::pin(async { Ok(()) })
         }
 
@@ -159,7 +159,7 @@ mod tests {
     fn commands_whose_callers_left_take_no_turn_and_no_room() {
         let queue = Queue::default();
         let left = Arc::new(AtomicBool::new(false));
-        for _ in 0..TIDY {
+        for _ in 0..DROP_ABANDONED_FROM {
             queue.push("a".to_owned(), Box::new(Named("left", left.clone()))).unwrap();
         }
         left.store(true, Ordering::Relaxed);

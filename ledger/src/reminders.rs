@@ -5,29 +5,29 @@
 use domain::{Cause, Notification, PlanBody, ids};
 use jiff::Timestamp;
 use protocol::messages::Reminders;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::notify::{Draft, To, make};
+use crate::engine::{query, query_scalar};
+use crate::notify::{NotificationDraft, ToChannels, make_notifications};
 use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger};
 
 /// Reminders due at or before this instant are settled: recorded, or before the schedule was made or last resumed.
-pub(crate) fn settled(schedule: &Object, stored: Option<i64>) -> i64 {
+pub(crate) fn settled_until(schedule: &Object, stored: Option<i64>) -> i64 {
     let baseline = ms(schedule.plan.created).max(schedule.resumed.unwrap_or(i64::MIN));
     baseline.max(stored.unwrap_or(i64::MIN))
 }
 
-struct Record {
+struct RecordReminders {
     namespace: String,
     uid: Uuid,
     reminders: Reminders,
     now: Timestamp,
 }
 
-impl Command for Record {
+impl Command for RecordReminders {
     type Answer = Option<u64>;
 
     fn namespace(&self) -> Option<&str> {
@@ -48,11 +48,11 @@ impl Command for Record {
             )));
         }
         crate::deliveries::check_quota(tx, &self.namespace).await?;
-        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = ?1")
+        let stored: Option<i64> = query_scalar("SELECT through FROM schedules WHERE uid = $1")
             .bind(self.uid.to_string())
             .fetch_optional(&mut tx.conn)
             .await?;
-        let from = settled(&object, stored);
+        let from = settled_until(&object, stored);
         let through = ms(self.reminders.through);
         if through <= from {
             return Ok(None);
@@ -89,19 +89,19 @@ impl Command for Record {
                 ordering_key: self.uid.to_string(),
                 created: time(ms(self.now)),
             };
-            drafts.push(Draft { object: self.uid, notification, to: To::Names(names) });
+            drafts.push(NotificationDraft { object: self.uid, notification, to: ToChannels::Names(names) });
         }
         let urgent = !drafts.is_empty();
-        let made = make(tx, drafts, self.now).await?;
+        let made = make_notifications(tx, drafts, self.now).await?;
         query(
-            "INSERT INTO schedules (uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-             ON CONFLICT (uid) DO UPDATE SET through = max(through, excluded.through), \
-             last = coalesce(max(last, excluded.last), excluded.last, last), \
-             recorded = recorded + excluded.recorded, skipped = skipped + excluded.skipped, \
-             clock_shifted = clock_shifted + excluded.clock_shifted, \
-             clock_skipped = clock_skipped + excluded.clock_skipped, \
-             clock_doubled = clock_doubled + excluded.clock_doubled",
+            "INSERT INTO schedules (uid, through, last, recorded, skipped, clock_shifted, clock_skipped, \
+             clock_doubled) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (uid) DO UPDATE \
+             SET through = GREATEST(schedules.through, excluded.through), last = \
+             coalesce(GREATEST(schedules.last, excluded.last), excluded.last, schedules.last), recorded = \
+             schedules.recorded + excluded.recorded, skipped = schedules.skipped + excluded.skipped, \
+             clock_shifted = schedules.clock_shifted + excluded.clock_shifted, clock_skipped = \
+             schedules.clock_skipped + excluded.clock_skipped, clock_doubled = schedules.clock_doubled + \
+             excluded.clock_doubled",
         )
         .bind(self.uid.to_string())
         .bind(through)
@@ -121,13 +121,13 @@ impl Command for Record {
 impl Ledger {
     /// Records reminders that fell due, each once; how many were new, or none when all were settled before. [`Error::Conflict`] when they were found by another revision of the
     /// plan than the stored one.
-    pub async fn reminders(
+    pub async fn record_reminders(
         &self,
         namespace: &str,
         uid: Uuid,
         reminders: Reminders,
         now: Timestamp,
     ) -> Result<Option<u64>, Error> {
-        self.door.done(Record { namespace: namespace.to_owned(), uid, reminders, now }).await
+        self.writer.execute(RecordReminders { namespace: namespace.to_owned(), uid, reminders, now }).await
     }
 }

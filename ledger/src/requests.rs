@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 use domain::{Cause, Notification, Severity, ids};
 use jiff::Timestamp;
 use protocol::messages::{ChannelAction, ChannelRequest, RequestStatus};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::deliveries::Stands;
-use crate::notify::{Draft, To, make};
+use crate::deliveries::StoredDelivery;
+use crate::engine::{query, query_scalar};
+use crate::notify::{NotificationDraft, ToChannels, make_notifications};
 use crate::sql::{ms, time};
 use crate::writer::{Command, Tx};
 use crate::{Error, Ledger, chores};
 
-struct Handle {
+struct HandleRequest {
     request: ChannelRequest,
     now: Timestamp,
 }
 
-impl Command for Handle {
+impl Command for HandleRequest {
     type Answer = RequestStatus;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<RequestStatus, Error> {
@@ -34,7 +34,7 @@ impl Command for Handle {
             ChannelAction::Resend => "resend",
         };
         let stored: Option<String> =
-            query_scalar("SELECT answer FROM requests WHERE channel = ?1 AND action = ?2 AND request = ?3")
+            query_scalar("SELECT answer FROM requests WHERE channel = $1 AND action = $2 AND request = $3")
                 .bind(uid.to_string())
                 .bind(action)
                 .bind(&self.request.request)
@@ -48,7 +48,7 @@ impl Command for Handle {
             ChannelAction::Resend => self.resend(tx, &channel).await?,
         };
         let answer = serde_json::to_string(&status)?;
-        query("INSERT INTO requests (channel, action, request, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")
+        query("INSERT INTO requests (channel, action, request, answer, at) VALUES ($1, $2, $3, $4, $5)")
             .bind(uid.to_string())
             .bind(action)
             .bind(&self.request.request)
@@ -57,17 +57,17 @@ impl Command for Handle {
             .execute(&mut tx.conn)
             .await?;
         query(
-            "DELETE FROM requests WHERE channel = ?1 AND action = ?2 AND request IN (SELECT request FROM requests \
-             WHERE channel = ?1 AND action = ?2 ORDER BY at DESC LIMIT -1 OFFSET ?3)",
+            "DELETE FROM requests WHERE channel = $1 AND action = $2 AND request NOT IN (SELECT request \
+             FROM requests WHERE channel = $1 AND action = $2 ORDER BY at DESC LIMIT $3)",
         )
         .bind(uid.to_string())
         .bind(action)
-        .bind(KEPT)
+        .bind(HANDLED_KEPT)
         .execute(&mut tx.conn)
         .await?;
         let keep = match self.request.action {
-            ChannelAction::SendTest => "UPDATE channels SET test = ?2, test_id = ?3 WHERE c = ?1",
-            ChannelAction::Resend => "UPDATE channels SET resend = ?2 WHERE c = ?1 AND ?3 IS NOT NULL",
+            ChannelAction::SendTest => "UPDATE channels SET test = $2, test_id = $3 WHERE c = $1",
+            ChannelAction::Resend => "UPDATE channels SET resend = $2 WHERE c = $1 AND $3 IS NOT NULL",
         };
         let test = ids::test_notification(uid, &self.request.request).to_string();
         query(keep).bind(channel.row).bind(&answer).bind(test).execute(&mut tx.conn).await?;
@@ -76,7 +76,7 @@ impl Command for Handle {
     }
 }
 
-impl Handle {
+impl HandleRequest {
     fn status(&self, count: i64, result: String) -> RequestStatus {
         RequestStatus { request: self.request.request.clone(), time: time(ms(self.now)), count, result }
     }
@@ -98,7 +98,12 @@ impl Handle {
             created: time(ms(self.now)),
         };
         let recipients = channel.channel().map_or(0, |plan| plan.target.recipients().len()) as i64;
-        make(tx, vec![Draft { object: uid, notification, to: To::Channel(uid) }], self.now).await?;
+        make_notifications(
+            tx,
+            vec![NotificationDraft { object: uid, notification, to: ToChannels::Channel(uid) }],
+            self.now,
+        )
+        .await?;
         Ok(self.status(recipients, "Pending".to_owned()))
     }
 
@@ -111,11 +116,11 @@ impl Handle {
                 return Ok(self.status(0, allowed.to_owned()));
             }
         };
-        let again = |count| chores::sent_again(|count, said| self.status(count, said), count);
+        let again = |count| chores::resend_status(|count, said| self.status(count, said), count);
         if let Some(id) = which {
-            let dead: Vec<Stands> = query_as(
-                "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE id = ?1 AND c = ?2 AND state = 2 \
-                 AND namespace = ?3",
+            let dead: Vec<StoredDelivery> = query(
+                "SELECT d, n, c, lane, state, made, expires FROM deliveries WHERE id = $1 AND c = $2 \
+                 AND state = 2 AND namespace = $3",
             )
             .bind(&id)
             .bind(channel.row)
@@ -125,14 +130,14 @@ impl Handle {
             if dead.is_empty() {
                 return Ok(self.status(0, format!("{id} is not a dead letter of this channel")));
             }
-            chores::revive(tx, channel, &dead, self.now).await?;
+            chores::send_again(tx, channel, &dead, self.now).await?;
             return Ok(again(1));
         }
         let all: i64 = query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = ?1 AND state = 2 LIMIT ?2)",
+            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE c = $1 AND state = 2 LIMIT $2) x",
         )
         .bind(channel.row)
-        .bind(MOST)
+        .bind(COUNT_LIMIT)
         .fetch_one(&mut tx.conn)
         .await?;
         if all == 0 {
@@ -140,23 +145,27 @@ impl Handle {
         }
         // What dies from now on has a later place.
         let upto = tx.ids.place;
-        let first = chores::resend_all(tx, channel, upto, self.now).await?;
+        let first = chores::resend_batch(tx, channel, upto, self.now).await?;
         if all > first {
             let (namespace, uid) = (&channel.plan.namespace, channel.plan.uid.to_string());
-            chores::add(tx, namespace, chores::kind::RESEND, (&uid, channel.row), upto).await?;
+            chores::add_chore(tx, namespace, chores::kind::RESEND, (&uid, channel.row), upto).await?;
         }
         Ok(again(all))
     }
 }
 
 /// Values of an annotation that are known as handled.
-const KEPT: i64 = 200;
+const HANDLED_KEPT: i64 = 200;
 /// Dead letters that are counted.
-const MOST: i64 = 1_000_000;
+const COUNT_LIMIT: i64 = 1_000_000;
 
 impl Ledger {
     /// Does what a channel's annotation asks, once per value; a repeated value answers what was said then.
-    pub async fn request(&self, request: ChannelRequest, now: Timestamp) -> Result<RequestStatus, Error> {
-        self.door.done(Handle { request, now }).await
+    pub async fn handle_request(
+        &self,
+        request: ChannelRequest,
+        now: Timestamp,
+    ) -> Result<RequestStatus, Error> {
+        self.writer.execute(HandleRequest { request, now }).await
     }
 }

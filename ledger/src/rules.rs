@@ -7,35 +7,35 @@
 
 use std::collections::BTreeMap;
 
+use alerting::alert_data::{ShownRecords, Subject};
 use alerting::decide::Decision;
-use alerting::tell::{Shown, Subject};
 use domain::{Alert, Cause, Digest, Notification, Plan, RulePlan, ids};
 use jiff::Timestamp;
 use protocol::messages::Matched;
-use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::notify::{Draft, To};
+use crate::engine::{query, query_scalar};
+use crate::notify::{NotificationDraft, ToChannels};
 use crate::sql::{ms, set, time};
 use crate::writer::Tx;
 use crate::{Error, Rendered};
 
 /// A group's labels as stored and compared: JSON with sorted keys.
-pub(crate) fn labels(group: &BTreeMap<String, String>) -> Result<String, Error> {
+pub(crate) fn labels_json(group: &BTreeMap<String, String>) -> Result<String, Error> {
     Ok(serde_json::to_string(group)?)
 }
 
 /// A rule with its parts at hand.
 #[derive(Clone, Copy)]
-pub(crate) struct Rule<'a> {
+pub(crate) struct RuleRef<'a> {
     pub(crate) object: &'a Object,
     pub(crate) plan: &'a RulePlan,
     pub(crate) state: &'a Digest,
 }
 
-impl<'a> Rule<'a> {
-    pub(crate) fn of(object: &'a Object) -> Option<Self> {
+impl<'a> RuleRef<'a> {
+    pub(crate) fn new(object: &'a Object) -> Option<Self> {
         Some(Self { object, plan: object.rule()?, state: object.state.as_ref()? })
     }
 
@@ -46,7 +46,7 @@ impl<'a> Rule<'a> {
         cause: Cause,
         rendered: Rendered,
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let uid = self.object.plan.uid;
         let notification = Notification {
             id,
@@ -56,10 +56,10 @@ impl<'a> Rule<'a> {
             title: rendered.title,
             summary: rendered.summary,
             group: group.clone(),
-            ordering_key: format!("{uid}/{}", labels(group)?),
+            ordering_key: format!("{uid}/{}", labels_json(group)?),
             created: time(ms(now)),
         };
-        Ok(Draft { object: uid, notification, to: To::Names(self.plan.notify.clone()) })
+        Ok(NotificationDraft { object: uid, notification, to: ToChannels::Names(self.plan.notify.clone()) })
     }
 
     pub(crate) fn subject(self) -> Subject<'a> {
@@ -80,7 +80,7 @@ impl<'a> Rule<'a> {
         topic_id: &str,
         matched: &Matched,
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let record = matched.sample.at.clone();
         let cause = Cause::Record { rule: self.object.plan.uid, name: self.object.plan.name.clone(), record };
         self.draft(self.record_id(topic_id, matched), &matched.group, cause, rendered, now)
@@ -98,12 +98,12 @@ impl<'a> Rule<'a> {
         rendered: Rendered,
         group: &BTreeMap<String, String>,
         decision: &Decision,
-        (shown, closed): (Shown<'_>, Option<&str>),
+        (shown, closed): (ShownRecords<'_>, Option<&str>),
         now: Timestamp,
-    ) -> Result<Draft, Error> {
+    ) -> Result<NotificationDraft, Error> {
         let data = self.subject().alert(group, decision, shown);
         let uid = self.object.plan.uid;
-        let episode = ids::episode(uid, self.state, &labels(group)?, decision.first_bucket_ms);
+        let episode = ids::episode(uid, self.state, &labels_json(group)?, decision.first_bucket_ms);
         // A window without records is told of by the text of an earlier one, which did not cause it.
         let caused = shown.first.into_iter().chain(shown.last).map(|sample| &sample.at);
         let within = caused.filter(|at| (data.window_start..data.window_end).contains(&at.time));
@@ -128,9 +128,9 @@ impl<'a> Rule<'a> {
 }
 
 /// What decides the rule is another now: it starts where its source stands, in another row, which is returned; its groups
-/// leave, and their open alerts are closed, in steps ([`leave`](crate::leaving::leave)). `object` has the new plan and the old row; `old` decided
+/// leave, and their open alerts are closed, in steps ([`clean_up_step`](crate::rule_cleanup::clean_up_step)). `object` has the new plan and the old row; `old` decided
 /// the episodes that are open.
-pub(crate) async fn changed(
+pub(crate) async fn restart_rule(
     tx: &mut Tx,
     object: &Object,
     old: Option<&Digest>,
@@ -140,19 +140,19 @@ pub(crate) async fn changed(
     let old = old.filter(|_| wanted).map(serde_json::to_string).transpose()?;
     let row = next_row(tx).await?;
     query(
-        "INSERT INTO leaving (r, namespace, uid, state, since, groups, bytes) SELECT r, namespace, uid, ?2, ?3, \
-         groups, bytes FROM rules WHERE r = ?1 AND EXISTS (SELECT 1 FROM groups g WHERE g.r = ?1)",
+        "INSERT INTO leaving (r, namespace, uid, state, since, groups, bytes) SELECT r, namespace, uid, $2, $3, \
+         groups, bytes FROM rules WHERE r = $1 AND EXISTS (SELECT 1 FROM groups g WHERE g.r = $1)",
     )
     .bind(object.row)
     .bind(old)
     .bind(ms(now))
     .execute(&mut tx.conn)
     .await?;
-    query("DELETE FROM activations WHERE r = ?1").bind(object.row).execute(&mut tx.conn).await?;
+    query("DELETE FROM activations WHERE r = $1").bind(object.row).execute(&mut tx.conn).await?;
     for sql in [
-        "UPDATE drops SET r = ?2 WHERE r = ?1",
-        "UPDATE rules SET r = ?2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
-         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = ?1",
+        "UPDATE drops SET r = $2 WHERE r = $1",
+        "UPDATE rules SET r = $2, decided = NULL, observed = NULL, woken = NULL, groups = 0, bytes = 0, \
+         lately_read = 0, lately_failed = 0, lately_lost = 0, lately_counted = 0, unmatched = NULL WHERE r = $1",
     ] {
         query(sql).bind(object.row).bind(row).execute(&mut tx.conn).await?;
     }
@@ -162,7 +162,7 @@ pub(crate) async fn changed(
 /// A row for a rule that nothing refers to.
 pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
     let row = query_scalar(
-        "SELECT 1 + max((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
+        "SELECT 1 + GREATEST((SELECT coalesce(max(r), 0) FROM rules), (SELECT coalesce(max(r), 0) FROM leaving))",
     )
     .fetch_one(&mut tx.conn)
     .await?;
@@ -170,24 +170,24 @@ pub(crate) async fn next_row(tx: &mut Tx) -> Result<i64, Error> {
 }
 
 /// The rule goes on after it was suspended: what came meanwhile it has not seen, so it is active anew.
-pub(crate) async fn resumed(tx: &mut Tx, object: &Object) -> Result<(), Error> {
-    for sql in ["DELETE FROM activations WHERE r = ?1", "UPDATE rules SET observed = NULL WHERE r = ?1"] {
+pub(crate) async fn resume_rule(tx: &mut Tx, object: &Object) -> Result<(), Error> {
+    for sql in ["DELETE FROM activations WHERE r = $1", "UPDATE rules SET observed = NULL WHERE r = $1"] {
         query(sql).bind(object.row).execute(&mut tx.conn).await?;
     }
     Ok(())
 }
 
 /// Forgets the counts and states of rules that are going: their groups leave in steps.
-pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
+pub(crate) async fn forget_rules(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
     if rules.is_empty() {
         return Ok(());
     }
     let which = set(rules)?;
     for sql in [
-        "INSERT INTO leaving (r, namespace, uid, since, groups, bytes) SELECT r, namespace, uid, 0, groups, bytes \
-         FROM rules WHERE r IN (SELECT value FROM jsonb_each(?1)) \
-         AND EXISTS (SELECT 1 FROM groups g WHERE g.r = rules.r)",
-        "DELETE FROM activations WHERE r IN (SELECT value FROM jsonb_each(?1))",
+        "INSERT INTO leaving (r, namespace, uid, since, groups, bytes) SELECT r, namespace, uid, 0, groups, \
+         bytes FROM rules WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT)) AND EXISTS (SELECT 1 \
+         FROM groups g WHERE g.r = rules.r)",
+        "DELETE FROM activations WHERE r IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }
@@ -195,14 +195,14 @@ pub(crate) async fn forget(tx: &mut Tx, rules: &[i64]) -> Result<(), Error> {
 }
 
 /// Deletes groups with their counts.
-pub(crate) async fn remove(tx: &mut Tx, groups: &[i64]) -> Result<(), Error> {
+pub(crate) async fn remove_groups(tx: &mut Tx, groups: &[i64]) -> Result<(), Error> {
     if groups.is_empty() {
         return Ok(());
     }
     let which = set(groups)?;
     for sql in [
-        "DELETE FROM buckets WHERE g IN (SELECT value FROM jsonb_each(?1))",
-        "DELETE FROM groups WHERE g IN (SELECT value FROM jsonb_each(?1))",
+        "DELETE FROM buckets WHERE g IN (SELECT value FROM EACH($1 AS j: BIGINT))",
+        "DELETE FROM groups WHERE g IN (SELECT value FROM EACH($1 AS j: BIGINT))",
     ] {
         query(sql).bind(&which).execute(&mut tx.conn).await?;
     }

@@ -15,38 +15,38 @@ use protocol::messages::{
     ChannelStatus, ClockCounts, DeliverySummary, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus,
     ScheduleStatus, StatusBody,
 };
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::lately::{self, Lately};
-use crate::published::{Shown, Unowned};
-use crate::reads;
+use crate::engine::{query, query_scalar};
+use crate::published::{LastShown, UnownedPartition};
+use crate::queries;
+use crate::recent_records::{self, RecentRecords};
 use crate::sql::{ms, set, time, uuid};
 use crate::undelivered;
-use crate::writer::{Command, Tx, next};
-use crate::{Error, Ledger, Topic, WorkerView};
+use crate::writer::{Command, Tx, next_id};
+use crate::{Error, Ledger, Signal, WorkerView};
 
 /// How long a partition may be without an owner before it is said, ms.
-const UNOWNED: i64 = 60_000;
+const UNOWNED_MS: i64 = 60_000;
 /// Partitions looked at for one publication.
 const LOOKED_AT: i64 = 2_000;
 /// Objects published at once.
-const BATCH: usize = 200;
+const PUBLISH_BATCH: usize = 200;
 /// Activations of a rule that are told.
 const ACTIVATIONS: i64 = 100;
 /// Objects in one answer of the feed.
-const FEED: i64 = 500;
+const FEED_PAGE: i64 = 500;
 /// Bytes of them.
 const FEED_BYTES: i64 = 4 * 1024 * 1024;
 
-struct Publish {
+struct PublishStatuses {
     workers: Arc<WorkerView>,
     now: Timestamp,
 }
 
 /// A topic as rules see it.
-struct Topics {
+struct RuleTopic {
     namespace: String,
     source: String,
     topic: String,
@@ -56,15 +56,15 @@ struct Topics {
 }
 
 /// A partition, as looked at: topic's row, number, names of namespace, source and topic, topic's id.
-type Partition = (i64, i32, String, String, String, String);
+type PartitionRow = (i64, i32, String, String, String, String);
 
-impl Command for Publish {
+impl Command for PublishStatuses {
     type Answer = u64;
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
         let now = ms(self.now);
-        self.compare(tx);
-        self.look(tx, now).await?;
+        self.mark_worker_changes(tx);
+        self.mark_unowned_changes(tx, now).await?;
         let interval = tx.options.status_interval.0;
         let mut due: Vec<(bool, Uuid)> = tx
             .dirty
@@ -75,8 +75,8 @@ impl Command for Publish {
             .map(|(uid, urgent)| (!urgent, uid))
             .collect();
         due.sort_unstable();
-        let more = due.len() > BATCH;
-        due.truncate(BATCH);
+        let more = due.len() > PUBLISH_BATCH;
+        due.truncate(PUBLISH_BATCH);
         let uids: BTreeSet<Uuid> = due.into_iter().map(|(_, uid)| uid).collect();
         let count = if uids.is_empty() { 0 } else { self.publish(tx, &uids).await? };
         for uid in uids {
@@ -87,15 +87,15 @@ impl Command for Publish {
             tx.dirty.clear(uid, there.then_some(now));
         }
         if count > 0 || more {
-            tx.wake(Topic::Statuses);
+            tx.wake(Signal::Statuses);
         }
         Ok(count)
     }
 }
 
-impl Publish {
+impl PublishStatuses {
     /// Marks the objects of which workers say something else than before.
-    fn compare(&self, tx: &mut Tx) {
+    fn mark_worker_changes(&self, tx: &mut Tx) {
         let (old, new) =
             (std::mem::replace(&mut tx.published.workers, Arc::clone(&self.workers)), &self.workers);
         if old == *new {
@@ -112,11 +112,12 @@ impl Publish {
 
     /// Looks at some of all partitions, in turn; marks the rules that read one of which it is now, or no longer, said that
     /// nobody owns it.
-    async fn look(&self, tx: &mut Tx, now: i64) -> Result<(), Error> {
-        let after = tx.published.looked.unwrap_or((-1, -1));
-        let rows: Vec<Partition> = query_as(
-            "SELECT p.t, p.p, s.namespace, s.key, t.name, t.topic_id FROM partitions p CROSS JOIN topics t ON t.t = p.t \
-             CROSS JOIN sources s ON s.s = t.s WHERE (p.t, p.p) > (?1, ?2) ORDER BY p.t, p.p LIMIT ?3",
+    async fn mark_unowned_changes(&self, tx: &mut Tx, now: i64) -> Result<(), Error> {
+        let after = tx.published.looked_up_to.unwrap_or((-1, -1));
+        let rows: Vec<PartitionRow> = query(
+            "SELECT p.t, p.p, s.namespace, s.key, t.name, t.topic_id FROM partitions p CROSS JOIN topics t \
+             ON t.t = p.t CROSS JOIN sources s ON s.s = t.s WHERE (p.t, p.p) > ($1, $2) ORDER BY p.t, p.p \
+             LIMIT $3",
         )
         .bind(after.0)
         .bind(after.1)
@@ -124,12 +125,12 @@ impl Publish {
         .fetch_all(&mut tx.conn)
         .await?;
         let last = rows.last().filter(|_| rows.len() as i64 >= LOOKED_AT).map(|(t, p, ..)| (*t, *p));
-        tx.published.looked = last;
+        tx.published.looked_up_to = last;
         // What is in the range and not found again is owned, or gone.
         let until = last.unwrap_or((i64::MAX, i32::MAX));
         let range = (Bound::Excluded(after), Bound::Included(until));
         let before: Vec<(i64, i32)> = tx.published.unowned.range(range).map(|(key, _)| *key).collect();
-        let mut before: BTreeMap<(i64, i32), Unowned> =
+        let mut before: BTreeMap<(i64, i32), UnownedPartition> =
             before.into_iter().filter_map(|key| Some((key, tx.published.unowned.remove(&key)?))).collect();
         let mut news = BTreeSet::new();
         for (t, p, namespace, source, topic, topic_id) in rows {
@@ -139,13 +140,15 @@ impl Publish {
             }
             let held = before.remove(&(t, p));
             let (since, said) = held.map_or((now, false), |held| (held.since, held.said));
-            let unowned = Unowned { namespace, source, topic, since, said: now - since >= UNOWNED };
+            let unowned =
+                UnownedPartition { namespace, source, topic, since, said: now - since >= UNOWNED_MS };
             if unowned.said != said {
                 news.insert((unowned.namespace.clone(), unowned.source.clone(), unowned.topic.clone()));
             }
             tx.published.unowned.insert((t, p), unowned);
         }
-        for Unowned { namespace, source, topic, .. } in before.into_values().filter(|held| held.said) {
+        for UnownedPartition { namespace, source, topic, .. } in before.into_values().filter(|held| held.said)
+        {
             news.insert((namespace, source, topic));
         }
         let catalog = Arc::clone(&tx.catalog);
@@ -165,15 +168,15 @@ impl Publish {
         let rows = |kind: Kind| -> Vec<i64> {
             objects.iter().filter(|object| object.plan.kind() == kind).map(|object| object.row).collect()
         };
-        let channels = channels(tx, &rows(Kind::NotificationChannel)).await?;
-        let rules = rules(tx, &rows(Kind::AlertRule), self.now).await?;
-        let schedules = schedules(tx, uids).await?;
+        let channels = channel_statuses(tx, &rows(Kind::NotificationChannel)).await?;
+        let rules = rule_statuses(tx, &rows(Kind::AlertRule), self.now).await?;
+        let schedules = schedule_statuses(tx, uids).await?;
         let speaks: Vec<Arc<Object>> =
             objects.iter().filter(|object| object.channel().is_none()).map(|it| Arc::clone(it)).collect();
-        let mut told = undelivered::told(tx, &speaks).await?;
-        let topics = topics(tx, &objects).await?;
+        let mut told = undelivered::load_told(tx, &speaks).await?;
+        let topics = load_topics(tx, &objects).await?;
         let stored: Vec<(String, String)> =
-            query_as("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM jsonb_each(?1))")
+            query("SELECT uid, body FROM statuses WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))")
                 .bind(set(uids)?)
                 .fetch_all(&mut tx.conn)
                 .await?;
@@ -182,7 +185,7 @@ impl Publish {
         for object in objects {
             let uid = object.plan.uid;
             let told = told.remove(&uid).unwrap_or_default();
-            let mut shown = Shown::of(&told);
+            let mut shown = LastShown::from_told(&told);
             let body = match object.plan.kind() {
                 Kind::NotificationChannel => {
                     StatusBody::NotificationChannel(channels.get(&object.row).cloned().unwrap_or_default())
@@ -190,7 +193,7 @@ impl Publish {
                 Kind::AlertRule => {
                     let mut status = rules.get(&object.row).cloned().unwrap_or_default();
                     if let Some(rule) = object.rule() {
-                        read(&mut status, object, rule, &topics, &tx.published.unowned);
+                        add_partitions(&mut status, object, rule, &topics, &tx.published.unowned);
                     }
                     status.told = told;
                     (shown.uncountable, shown.full) = (status.uncountable.is_some(), status.full.is_some());
@@ -216,31 +219,31 @@ impl Publish {
             };
             let json = serde_json::to_string(&status)?;
             if stored.get(&uid.to_string()) != Some(&json) {
-                changed.push((uid, next(&mut tx.ids.status), json));
+                changed.push((uid, next_id(&mut tx.ids.status), json));
             }
         }
-        store(tx, &changed, self.now).await?;
+        store_statuses(tx, &changed, self.now).await?;
         Ok(changed.len() as u64)
     }
 }
 
 /// Stores statuses, each with its uid and version.
-async fn store(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Timestamp) -> Result<(), Error> {
+async fn store_statuses(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Timestamp) -> Result<(), Error> {
     if changed.is_empty() {
         return Ok(());
     }
     query(
-        "INSERT INTO statuses (uid, version, published, body) SELECT value ->> 0, value ->> 1, ?2, \
-         value ->> 2 FROM jsonb_each(?1) WHERE true ON CONFLICT (uid) DO UPDATE SET \
-         version = excluded.version, published = excluded.published, body = excluded.body",
+        "INSERT INTO statuses (uid, version, published, body) SELECT uid, version, $2, body \
+         FROM ROWS($1 AS j: uid TEXT, version BIGINT, body TEXT) WHERE true ON CONFLICT (uid) DO UPDATE \
+         SET version = excluded.version, published = excluded.published, body = excluded.body",
     )
     .bind(set(changed)?)
     .bind(ms(now))
     .execute(&mut tx.conn)
     .await?;
     query(
-        "INSERT INTO meta (key, value) VALUES ('feed', ?1) ON CONFLICT (key) DO UPDATE SET \
-         value = excluded.value",
+        "INSERT INTO meta (key, value) VALUES ('feed', $1) ON CONFLICT (key) DO UPDATE \
+         SET value = excluded.value",
     )
     .bind(tx.ids.status.to_string())
     .execute(&mut tx.conn)
@@ -249,25 +252,25 @@ async fn store(tx: &mut Tx, changed: &[(Uuid, i64, String)], now: Timestamp) -> 
 }
 
 /// The topics of the sources that these objects read, by name.
-async fn topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<Topics>, Error> {
+async fn load_topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<RuleTopic>, Error> {
     let read =
         objects.iter().filter_map(|object| Some((&object.plan.namespace, object.source.as_ref()?.as_str())));
     let sources: BTreeSet<(&String, &str)> = read.collect();
     if sources.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, String, String, i64, i32, i64)> = query_as(
-        "SELECT s.namespace, s.key, t.name, t.t, (SELECT count(*) FROM partitions p WHERE p.t = t.t), \
-         (SELECT coalesce(sum(max(p.high - p.position, 0)), 0) FROM partitions p WHERE p.t = t.t) \
-         FROM jsonb_each(?1) j CROSS JOIN sources s ON s.namespace = j.value ->> 0 AND s.key = j.value ->> 1 \
-         CROSS JOIN topics t ON t.s = s.s",
+    let rows: Vec<(String, String, String, i64, i32, i64)> = query(
+        "SELECT s.namespace, s.key, t.name, t.t, (SELECT CAST(count(*) AS INTEGER) \
+         FROM partitions p WHERE p.t = t.t), (SELECT CAST(coalesce(sum(GREATEST(p.high - p.position, 0)), 0) AS BIGINT) \
+         FROM partitions p WHERE p.t = t.t) FROM ROWS($1 AS j: namespace TEXT, key TEXT) CROSS JOIN sources s \
+         ON s.namespace = j.namespace AND s.key = j.key CROSS JOIN topics t ON t.s = s.s",
     )
     .bind(set(&sources)?)
     .fetch_all(&mut tx.conn)
     .await?;
-    let mut topics: Vec<Topics> = rows
+    let mut topics: Vec<RuleTopic> = rows
         .into_iter()
-        .map(|(namespace, source, topic, t, partitions, lag)| Topics {
+        .map(|(namespace, source, topic, t, partitions, lag)| RuleTopic {
             namespace,
             source,
             topic,
@@ -281,12 +284,12 @@ async fn topics(tx: &mut Tx, objects: &[&Arc<Object>]) -> Result<Vec<Topics>, Er
 }
 
 /// What a rule's partitions say.
-fn read(
+fn add_partitions(
     status: &mut RuleStatus,
     object: &Object,
     rule: &RulePlan,
-    topics: &[Topics],
-    unowned: &BTreeMap<(i64, i32), Unowned>,
+    topics: &[RuleTopic],
+    unowned: &BTreeMap<(i64, i32), UnownedPartition>,
 ) {
     let source = object.source.as_ref().map_or("", |source| source.as_str());
     let ours = topics.iter().filter(|topic| {
@@ -294,7 +297,7 @@ fn read(
             && topic.source == source
             && rule.topics.contains(&topic.topic)
     });
-    for Topics { topic, t, partitions, lag, .. } in ours {
+    for RuleTopic { topic, t, partitions, lag, .. } in ours {
         status.partitions += partitions;
         status.lag += lag;
         let said = unowned.range((*t, i32::MIN)..=(*t, i32::MAX)).filter(|(_, unowned)| unowned.said);
@@ -322,22 +325,22 @@ struct ChannelRow {
     history_dropped: i64,
 }
 
-async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStatus>, Error> {
+async fn channel_statuses(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStatus>, Error> {
     if which.is_empty() {
         return Ok(HashMap::new());
     }
     let which = set(which)?;
-    let rows: Vec<ChannelRow> = query_as(
+    let rows: Vec<ChannelRow> = query(
         "SELECT c.c, c.pending, c.retrying, c.delivered, c.dead, c.expired, c.suppressed, c.last_delivery, \
-         c.last_error, c.last_error_at, c.failures, c.test, c.resend, c.history_dropped, (SELECT n.created FROM deliveries d \
-         JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d LIMIT 1) AS oldest \
-         FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value",
+         c.last_error, c.last_error_at, c.failures, c.test, c.resend, c.history_dropped, (SELECT n.created \
+         FROM deliveries d JOIN notifications n ON n.n = d.n WHERE d.c = c.c AND d.state = 0 ORDER BY d.d \
+         LIMIT 1) AS oldest FROM EACH($1 AS j: BIGINT) JOIN channels c ON c.c = j.value",
     )
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
-    let tests: Vec<(i64, i64, String)> = query_as(
-        "SELECT c.c, d.state, d.reason FROM jsonb_each(?1) j JOIN channels c ON c.c = j.value \
+    let tests: Vec<(i64, i64, String)> = query(
+        "SELECT c.c, d.state, d.reason FROM EACH($1 AS j: BIGINT) JOIN channels c ON c.c = j.value \
          JOIN notifications n ON n.id = c.test_id JOIN deliveries d ON d.n = n.n ORDER BY c.c, d.d",
     )
     .bind(&which)
@@ -349,7 +352,7 @@ async fn channels(tx: &mut Tx, which: &[i64]) -> Result<HashMap<i64, ChannelStat
     let mut statuses = HashMap::new();
     for row in rows {
         let mut last_test = read(row.test)?;
-        let result = undelivered::result(tests.iter().filter(|(c, ..)| *c == row.c));
+        let result = undelivered::worst_result(tests.iter().filter(|(c, ..)| *c == row.c));
         if let (Some(test), Some(result)) = (&mut last_test, result) {
             test.result = result;
         }
@@ -386,33 +389,38 @@ struct RuleRow {
     firing: i64,
     pending: i64,
     #[sqlx(flatten)]
-    lately: Lately,
+    recent: RecentRecords,
     unmatched: Option<String>,
 }
 
-async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64, RuleStatus>, Error> {
+async fn rule_statuses(
+    tx: &mut Tx,
+    which: &[i64],
+    now: Timestamp,
+) -> Result<HashMap<i64, RuleStatus>, Error> {
     if which.is_empty() {
         return Ok(HashMap::new());
     }
     let which = set(which)?;
-    let rows: Vec<RuleRow> = query_as(
-        "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, \
-         r.groups, r.lately_read, r.lately_failed, r.lately_lost, r.lately_counted, r.unmatched, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, \
-         (SELECT count(*) FROM groups g WHERE g.r = r.r AND g.pending IS NOT NULL) AS pending \
-         FROM jsonb_each(?1) j JOIN rules r ON r.r = j.value",
+    let rows: Vec<RuleRow> = query(
+        "SELECT r.r, r.matched, r.last_match, r.last_alert, r.late, r.dead_lettered, r.groups, r.lately_read, \
+         r.lately_failed, r.lately_lost, r.lately_counted, r.unmatched, (SELECT count(*) FROM groups g \
+         WHERE g.r = r.r AND g.firing IS NOT NULL) AS firing, (SELECT count(*) FROM groups g WHERE g.r = r.r \
+         AND g.pending IS NOT NULL) AS pending FROM EACH($1 AS j: BIGINT) JOIN rules r ON r.r = j.value",
     )
     .bind(&which)
     .fetch_all(&mut tx.conn)
     .await?;
-    let drops: Vec<(i64, String, i64, i64)> =
-        query_as("SELECT d.r, d.reason, d.count, d.last FROM jsonb_each(?1) j JOIN drops d ON d.r = j.value")
-            .bind(&which)
-            .fetch_all(&mut tx.conn)
-            .await?;
-    let activations: Vec<(i64, String, i32, i64)> = query_as(
-        "SELECT a.r, t.name, a.p, a.position FROM jsonb_each(?1) j CROSS JOIN activations a ON (a.r, a.t, a.p) IN \
-         (SELECT r, t, p FROM activations WHERE r = j.value LIMIT ?2) CROSS JOIN topics t ON t.t = a.t",
+    let drops: Vec<(i64, String, i64, i64)> = query(
+        "SELECT d.r, d.reason, d.count, d.last FROM EACH($1 AS j: BIGINT) JOIN drops d ON d.r = j.value",
+    )
+    .bind(&which)
+    .fetch_all(&mut tx.conn)
+    .await?;
+    let activations: Vec<(i64, String, i32, i64)> = query(
+        "SELECT a.r, t.name, a.p, a.position FROM EACH($1 AS j: BIGINT) CROSS JOIN activations a \
+         ON (a.r, a.t, a.p) IN (SELECT r, t, p FROM activations WHERE r = j.value LIMIT $2) CROSS JOIN topics t \
+         ON t.t = a.t",
     )
     .bind(&which)
     .bind(ACTIVATIONS)
@@ -420,7 +428,7 @@ async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64
     .await?;
     let mut statuses = HashMap::new();
     for row in rows {
-        let firing = if row.firing == 0 { Vec::new() } else { firing(tx, row.r).await? };
+        let firing = if row.firing == 0 { Vec::new() } else { firing_groups(tx, row.r).await? };
         let status = RuleStatus {
             firing_count: row.firing,
             firing,
@@ -431,7 +439,7 @@ async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64
             late: row.late,
             dead_lettered: row.dead_lettered,
             groups: row.groups,
-            uncountable: lately::uncountable(row.lately, row.unmatched.as_deref())?,
+            uncountable: recent_records::uncountable_status(row.recent, row.unmatched.as_deref())?,
             ..RuleStatus::default()
         };
         statuses.insert(row.r, status);
@@ -439,7 +447,7 @@ async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64
     for (r, reason, count, last) in drops {
         if let Some(status) = statuses.get_mut(&r) {
             let reason = DropReason::of(&reason);
-            let recent = last > ms(now).saturating_sub(lately::FULL_FOR);
+            let recent = last > ms(now).saturating_sub(recent_records::QUOTA_MET_MS);
             if recent && reason.is_full() {
                 // What loses records is said before what loses groups.
                 status.full = status.full.max(Some(reason));
@@ -458,9 +466,9 @@ async fn rules(tx: &mut Tx, which: &[i64], now: Timestamp) -> Result<HashMap<i64
 }
 
 /// The groups that have been firing longest.
-async fn firing(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
-    let rows: Vec<(String, i64, i64)> = query_as(
-        "SELECT labels, firing, count FROM groups WHERE r = ?1 AND firing IS NOT NULL ORDER BY firing, labels \
+async fn firing_groups(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
+    let rows: Vec<(String, i64, i64)> = query(
+        "SELECT labels, firing, count FROM groups WHERE r = $1 AND firing IS NOT NULL ORDER BY firing, labels \
          LIMIT 10",
     )
     .bind(rule)
@@ -474,12 +482,14 @@ async fn firing(tx: &mut Tx, rule: i64) -> Result<Vec<FiringGroup>, Error> {
         .collect()
 }
 
-async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
-    type Row = (String, i64, Option<i64>, i64, i64, i64, i64, i64, i64);
-    let rows: Vec<Row> = query_as(
+async fn schedule_statuses(
+    tx: &mut Tx,
+    uids: &BTreeSet<Uuid>,
+) -> Result<HashMap<Uuid, ScheduleStatus>, Error> {
+    type ScheduleRow = (String, i64, Option<i64>, i64, i64, i64, i64, i64, i64);
+    let rows: Vec<ScheduleRow> = query(
         "SELECT uid, through, last, recorded, skipped, clock_shifted, clock_skipped, clock_doubled, \
-         history_dropped FROM schedules \
-         WHERE uid IN (SELECT value FROM jsonb_each(?1))",
+         history_dropped FROM schedules WHERE uid IN (SELECT value FROM EACH($1 AS j: TEXT))",
     )
     .bind(set(uids)?)
     .fetch_all(&mut tx.conn)
@@ -498,16 +508,16 @@ async fn schedules(tx: &mut Tx, uids: &BTreeSet<Uuid>) -> Result<HashMap<Uuid, S
 
 impl Ledger {
     /// Publishes to the feed what changed, at most 200 objects; how many. Call it every second and when
-    /// [`Topic::Statuses`] wakes.
+    /// [`Signal::Statuses`] wakes.
     pub async fn publish_statuses(&self, workers: Arc<WorkerView>, now: Timestamp) -> Result<u64, Error> {
-        self.door.done(Publish { workers, now }).await
+        self.writer.execute(PublishStatuses { workers, now }).await
     }
 
     /// Statuses after a version, oldest first, at most 500 and about 4 MiB.
     pub async fn feed(&self, after: i64) -> Result<Feed, Error> {
         let mut reader = self.readers.acquire().await?;
         let sizes: Vec<(i64, i64)> =
-            query_as(reads::FEED_SIZES).bind(after).bind(FEED).fetch_all(&mut *reader).await?;
+            query(queries::FEED_SIZES).bind(after).bind(FEED_PAGE).fetch_all(&mut reader).await?;
         let mut bytes = 0;
         let fits = sizes.iter().take_while(|(_, size)| {
             let first = bytes == 0;
@@ -515,13 +525,13 @@ impl Ledger {
             first || bytes <= FEED_BYTES
         });
         let Some((version, _)) = fits.last() else {
-            let newest: Option<i64> = query_scalar(reads::FEED_NEWEST).fetch_optional(&mut *reader).await?;
+            let newest: Option<i64> = query_scalar(queries::FEED_NEWEST).fetch_optional(&mut reader).await?;
             let version = newest.unwrap_or(0).max(after);
             return Ok(Feed { ledger: self.shared.id, version, objects: Vec::new() });
         };
         // One that was published again since comes with its later version.
         let rows: Vec<(i64, String)> =
-            query_as(reads::FEED).bind(after).bind(version).bind(FEED).fetch_all(&mut *reader).await?;
+            query(queries::FEED).bind(after).bind(*version).bind(FEED_PAGE).fetch_all(&mut reader).await?;
         let version = *version;
         let objects = rows.iter().map(|(_, body)| serde_json::from_str(body)).collect::<Result<_, _>>()?;
         Ok(Feed { ledger: self.shared.id, version, objects })

@@ -7,34 +7,33 @@ use std::collections::HashMap;
 
 use domain::{AttemptRecord, DeliveryRecord, DeliveryState, Kind};
 use protocol::messages::{NotificationList, NotificationQuery, NotificationStory};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::reads::{self, PAGE};
+use crate::engine::{Conn, query, query_scalar};
+use crate::queries::{self, PAGE_BYTES};
 use crate::sql::{ms, set, time, uuid};
 use crate::{Error, Ledger};
 
 /// Deliveries of a story.
 const DELIVERIES: usize = 500;
 /// Deliveries of a story that are counted.
-const COUNTED: i64 = 100_000;
+const COUNT_LIMIT: i64 = 100_000;
 /// Attempts of a delivery, where few deliveries share those of a story.
 const ATTEMPTS: usize = 50;
 /// Attempts of a story.
 const ALL_ATTEMPTS: usize = 2_000;
 /// What a pending delivery of what was deleted waits for.
-const CAUSE_LEAVES: &str =
+const CAUSE_IS_DELETED: &str =
     "what caused it was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
 /// What one waits for whose channel was deleted.
-const CHANNEL_LEAVES: &str =
+const CHANNEL_IS_DELETED: &str =
     "its channel was deleted: it is not sent, and ends as Suppressed (Deleted) within minutes";
 /// Notifications that one page looks at.
-const LOOKED_AT: i64 = 500;
+const ROWS_PER_PAGE: i64 = 500;
 
 #[derive(sqlx::FromRow)]
-struct Delivery {
+struct DeliveryRow {
     d: i64,
     id: Option<String>,
     c: Option<i64>,
@@ -56,7 +55,7 @@ struct Delivery {
 }
 
 #[derive(sqlx::FromRow)]
-struct Attempt {
+struct AttemptRow {
     d: i64,
     number: i32,
     started: i64,
@@ -65,7 +64,7 @@ struct Attempt {
     reason: String,
 }
 
-impl Delivery {
+impl DeliveryRow {
     fn record(&self, catalog: &Catalog, attempts: Vec<AttemptRecord>) -> Result<DeliveryRecord, Error> {
         let state = self.state;
         let waits = state == DeliveryState::Pending && self.lease.is_none();
@@ -96,10 +95,10 @@ impl Delivery {
     fn leaves(&self, catalog: &Catalog) -> Result<Option<&'static str>, Error> {
         let object = catalog.get(uuid(&self.object)?);
         if self.leaving || object.is_some_and(|object| object.absent.is_some()) {
-            return Ok(Some(CAUSE_LEAVES));
+            return Ok(Some(CAUSE_IS_DELETED));
         }
         let is_there = |c| catalog.channel_at(c).is_some_and(|channel| channel.absent.is_none());
-        Ok(self.c.filter(|c| !is_there(*c)).map(|_| CHANNEL_LEAVES))
+        Ok(self.c.filter(|c| !is_there(*c)).map(|_| CHANNEL_IS_DELETED))
     }
 
     fn is_suspended(&self, catalog: &Catalog) -> bool {
@@ -121,7 +120,7 @@ impl Delivery {
 }
 
 /// What a story takes in an answer, roughly, bytes.
-fn size(story: &NotificationStory) -> i64 {
+fn estimated_bytes(story: &NotificationStory) -> i64 {
     let delivery = |delivery: &DeliveryRecord| {
         let attempts = delivery.attempts.iter().map(|attempt| 160 + attempt.reason.len());
         let texts = delivery.channel.len() + delivery.recipient.len() + delivery.reason.len();
@@ -136,13 +135,13 @@ fn size(story: &NotificationStory) -> i64 {
 impl Ledger {
     /// One notification by its id or a delivery's.
     pub async fn notification(&self, namespace: &str, id: Uuid) -> Result<Option<NotificationStory>, Error> {
-        let mut reader = self.people.acquire().await?;
+        let mut reader = self.people_readers.acquire().await?;
         let id = id.to_string();
-        for sql in [reads::NOTIFICATION, reads::NOTIFICATION_OF] {
+        for sql in [queries::NOTIFICATION, queries::NOTIFICATION_OF] {
             let n: Option<i64> =
-                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut *reader).await?;
-            if let Some(n) = n.filter(|n| *n > before(&self.shared.catalog(), namespace)) {
-                return story(&mut reader, n, &self.shared.catalog()).await;
+                query_scalar(sql).bind(&id).bind(namespace).fetch_optional(&mut reader).await?;
+            if let Some(n) = n.filter(|n| *n > last_before_namespace(&self.shared.catalog(), namespace)) {
+                return load_story(&mut reader, n, &self.shared.catalog()).await;
             }
         }
         Ok(None)
@@ -154,36 +153,36 @@ impl Ledger {
     pub async fn notifications(
         &self,
         namespace: &str,
-        query: NotificationQuery,
+        asked: NotificationQuery,
     ) -> Result<NotificationList, Error> {
         let catalog = self.shared.catalog();
-        let wanted = Wanted::of(&query, namespace, &catalog)?;
-        let mut reader = self.people.acquire().await?;
-        let before = match query.after {
+        let wanted = NotificationFilter::new(&asked, namespace, &catalog)?;
+        let mut reader = self.people_readers.acquire().await?;
+        let before = match asked.after {
             None => i64::MAX,
-            Some(id) => query_scalar(reads::NOTIFICATION)
+            Some(id) => query_scalar(queries::NOTIFICATION)
                 .bind(id.to_string())
                 .bind(namespace)
-                .fetch_optional(&mut *reader)
+                .fetch_optional(&mut reader)
                 .await?
                 .ok_or_else(|| Error::NotFound(format!("notification {id} to go on from (begin anew)")))?,
         };
-        let mut looked = page(&mut reader, namespace, &wanted, before).await?;
-        let full = looked.len() as i64 >= LOOKED_AT;
-        let of_before = self::before(&catalog, namespace);
+        let mut looked = load_page(&mut reader, namespace, &wanted, before).await?;
+        let full = looked.len() as i64 >= ROWS_PER_PAGE;
+        let of_before = last_before_namespace(&catalog, namespace);
         // What is older is of those before too.
         looked.retain(|(n, _)| *n > of_before);
-        let chosen = chosen(&mut reader, namespace, &looked, &wanted).await?;
-        let limit = query.limit.unwrap_or(100).clamp(1, 500) as usize;
+        let chosen = matching_rows(&mut reader, namespace, &looked, &wanted).await?;
+        let limit = asked.limit.unwrap_or(100).clamp(1, 500) as usize;
         let mut list = NotificationList { items: Vec::new(), next: None };
         let mut bytes = 0;
         for n in &chosen {
             // One that was removed since is passed over.
-            if let Some(story) = story(&mut reader, *n, &catalog).await? {
-                bytes += size(&story);
+            if let Some(story) = load_story(&mut reader, *n, &catalog).await? {
+                bytes += estimated_bytes(&story);
                 list.items.push(story);
             }
-            if list.items.len() >= limit || bytes >= PAGE {
+            if list.items.len() >= limit || bytes >= PAGE_BYTES {
                 list.next = list.items.last().map(|story| story.notification.id);
                 return Ok(list);
             }
@@ -191,7 +190,7 @@ impl Ledger {
         // All that was looked at is told; there is more where that was a full page.
         if let (Some((end, _)), true) = (looked.last(), full) {
             let end: Option<(String, i64)> =
-                query_as(reads::NOTIFICATION_ID).bind(end).fetch_optional(&mut *reader).await?;
+                query(queries::NOTIFICATION_ID).bind(*end).fetch_optional(&mut reader).await?;
             // What comes after is older still.
             let end = end.filter(|(_, created)| wanted.since.is_none_or(|since| *created >= since));
             list.next = end.map(|(id, _)| uuid(&id)).transpose()?;
@@ -201,13 +200,13 @@ impl Ledger {
 }
 
 /// The last notification that is of namespaces of this name before this one; 0 for none.
-fn before(catalog: &Catalog, namespace: &str) -> i64 {
-    catalog.origins.get(namespace).map_or(0, |origin| origin.n)
+fn last_before_namespace(catalog: &Catalog, namespace: &str) -> i64 {
+    catalog.known_namespaces.get(namespace).map_or(0, |origin| origin.n)
 }
 
 /// What is asked for, by rows and uids.
 #[derive(Default)]
-struct Wanted {
+struct NotificationFilter {
     /// What caused it.
     object: Option<Uuid>,
     /// Row of the channel of a delivery.
@@ -218,8 +217,8 @@ struct Wanted {
     nothing: bool,
 }
 
-impl Wanted {
-    fn of(query: &NotificationQuery, namespace: &str, catalog: &Catalog) -> Result<Self, Error> {
+impl NotificationFilter {
+    fn new(query: &NotificationQuery, namespace: &str, catalog: &Catalog) -> Result<Self, Error> {
         let mut wanted =
             Self { since: query.since.map(ms), state: query.state.map(i64::from), ..Self::default() };
         let named = |kind: Kind, name: &str| {
@@ -259,46 +258,46 @@ impl Wanted {
 }
 
 /// The rows to look at next, with their namespaces.
-async fn page(
-    reader: &mut SqliteConnection,
+async fn load_page(
+    reader: &mut Conn,
     namespace: &str,
-    wanted: &Wanted,
+    wanted: &NotificationFilter,
     before: i64,
 ) -> Result<Vec<(i64, String)>, Error> {
     if wanted.nothing {
         return Ok(Vec::new());
     }
     if let Some(uid) = wanted.object {
-        let sql = query_as(reads::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(LOOKED_AT);
+        let sql = query(queries::PAGE_OF_OBJECT).bind(uid.to_string()).bind(before).bind(ROWS_PER_PAGE);
         return Ok(sql.fetch_all(reader).await?);
     }
-    let rows: Vec<i64> = query_scalar(reads::PAGE_OF_NAMESPACE)
+    let rows: Vec<i64> = query_scalar(queries::PAGE_OF_NAMESPACE)
         .bind(namespace)
         .bind(before)
-        .bind(LOOKED_AT)
+        .bind(ROWS_PER_PAGE)
         .fetch_all(reader)
         .await?;
     Ok(rows.into_iter().map(|n| (n, namespace.to_owned())).collect())
 }
 
 /// Those that are asked for, newest first.
-async fn chosen(
-    reader: &mut SqliteConnection,
+async fn matching_rows(
+    reader: &mut Conn,
     namespace: &str,
     looked: &[(i64, String)],
-    wanted: &Wanted,
+    wanted: &NotificationFilter,
 ) -> Result<Vec<i64>, Error> {
     let rows: Vec<i64> = looked.iter().filter(|(_, of)| of == namespace).map(|(n, _)| *n).collect();
-    let Wanted { object, channel, since, state, .. } = wanted;
+    let NotificationFilter { object, channel, since, state, .. } = wanted;
     if rows.is_empty() || (object.is_none() && channel.is_none() && since.is_none() && state.is_none()) {
         return Ok(rows);
     }
-    let mut chosen: Vec<i64> = query_scalar(reads::CHOSEN)
+    let mut chosen: Vec<i64> = query_scalar(queries::MATCHING_ROWS)
         .bind(set(&rows)?)
         .bind(object.map(|uid| uid.to_string()))
-        .bind(since)
-        .bind(channel)
-        .bind(state)
+        .bind(*since)
+        .bind(*channel)
+        .bind(*state)
         .fetch_all(reader)
         .await?;
     chosen.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
@@ -306,25 +305,26 @@ async fn chosen(
 }
 
 /// A notification with its deliveries and attempts, within bounds; none if there is none.
-async fn story(
-    reader: &mut SqliteConnection,
+async fn load_story(
+    reader: &mut Conn,
     n: i64,
     catalog: &Catalog,
 ) -> Result<Option<NotificationStory>, Error> {
-    let body: Option<String> = query_scalar(reads::BODY).bind(n).fetch_optional(&mut *reader).await?;
+    let body: Option<String> =
+        query_scalar(queries::NOTIFICATION_BODY).bind(n).fetch_optional(reader).await?;
     let Some(body) = body else { return Ok(None) };
-    let deliveries: Vec<Delivery> =
-        query_as(reads::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(&mut *reader).await?;
+    let deliveries: Vec<DeliveryRow> =
+        query(queries::DELIVERIES).bind(n).bind(DELIVERIES as i64).fetch_all(reader).await?;
     let deliveries_left_out = if deliveries.len() < DELIVERIES {
         0
     } else {
         let all: i64 =
-            query_scalar(reads::DELIVERY_COUNT).bind(n).bind(COUNTED).fetch_one(&mut *reader).await?;
+            query_scalar(queries::DELIVERY_COUNT).bind(n).bind(COUNT_LIMIT).fetch_one(reader).await?;
         (all - deliveries.len() as i64).max(0)
     };
     let each = (ALL_ATTEMPTS / deliveries.len().max(1)).clamp(1, ATTEMPTS);
-    let rows: Vec<Attempt> =
-        query_as(reads::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
+    let rows: Vec<AttemptRow> =
+        query(queries::ATTEMPTS).bind(n).bind(DELIVERIES as i64).bind(each as i64).fetch_all(reader).await?;
     let mut attempts: HashMap<i64, Vec<AttemptRecord>> = HashMap::new();
     for row in rows {
         attempts.entry(row.d).or_default().push(AttemptRecord {

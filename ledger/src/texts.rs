@@ -1,7 +1,7 @@
 //! Texts of rules, rendered where nobody else waits: on the threads for work that blocks, before the transaction that
 //! needs them.
 //!
-//! Invariants: at most one job of a namespace at a time, and at most [`TURNS`] in all, each for at most [`SLICE`] and one
+//! Invariants: at most one job of a namespace at a time, and at most [`RENDER_JOBS`] in all, each for at most [`JOB_TIME`] and one
 //! text; past a commit's time each text that is left is the named fallback, so that what asked ends. Never: a template in
 //! the writer's transaction, or on a thread that answers requests.
 //!
@@ -11,48 +11,48 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use alerting::alert_data::ShownRecords;
 use alerting::decide::Decision;
-use alerting::tell::Shown;
 use domain::{AlertData, Values};
 use protocol::messages::{Commit, Sample};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::catalog::Object;
-use crate::rules::Rule;
+use crate::rules::RuleRef;
 use crate::{Options, Render, Rendered};
 
 /// Jobs that render at a time.
-const TURNS: usize = 2;
+const RENDER_JOBS: usize = 2;
 /// After this long a job makes room for another namespace's.
-const SLICE: Duration = Duration::from_millis(50);
+const JOB_TIME: Duration = Duration::from_millis(50);
 
 /// Texts that are asked for at once, and the deliveries that they are for.
-const ASKS: usize = 64;
+const MAX_REQUESTS: usize = 64;
 const DELIVERIES: usize = 1_000;
 
 /// Texts by notification.
-pub(crate) type Ready = HashMap<Uuid, Rendered>;
+pub(crate) type RenderedTexts = HashMap<Uuid, Rendered>;
 
 /// A text that is wanted.
-pub(crate) struct Ask {
+pub(crate) struct TextRequest {
     /// The notification's.
     pub(crate) id: Uuid,
     pub(crate) object: Arc<Object>,
     /// The group's row; none where no group waits for it.
     pub(crate) group: Option<i64>,
-    pub(crate) of: Of,
+    pub(crate) of: TextSubject,
 }
 
 /// What a text speaks of, as it is stored.
-pub(crate) enum Of {
+pub(crate) enum TextSubject {
     /// A record of a commit: its entry and its place there.
     Record(Arc<Commit>, usize, usize),
-    Alert(Box<Told>),
+    Alert(Box<DecidedAlert>),
 }
 
 /// A decision with what it shows.
-pub(crate) struct Told {
+pub(crate) struct DecidedAlert {
     /// The group's labels, JSON.
     pub(crate) labels: String,
     pub(crate) decision: Decision,
@@ -66,54 +66,54 @@ pub(crate) struct Told {
 
 /// What a step left to do.
 #[derive(Default)]
-pub(crate) struct Left {
+pub(crate) struct Remaining {
     /// Texts that are needed to go on.
-    pub(crate) asks: Vec<Ask>,
+    pub(crate) requests: Vec<TextRequest>,
     /// More is due, or waits for texts.
     pub(crate) more: bool,
     /// Those that the texts are for.
     pub(crate) deliveries: usize,
 }
 
-impl Left {
+impl Remaining {
     /// Whether another text may be asked for.
-    pub(crate) fn room(&self) -> bool {
-        self.asks.is_empty() || (self.asks.len() < ASKS && self.deliveries < DELIVERIES)
+    pub(crate) fn has_room(&self) -> bool {
+        self.requests.is_empty() || (self.requests.len() < MAX_REQUESTS && self.deliveries < DELIVERIES)
     }
 
     /// Asks for a text, for so many deliveries.
-    pub(crate) fn ask(&mut self, deliveries: usize, ask: Ask) {
+    pub(crate) fn request(&mut self, deliveries: usize, request: TextRequest) {
         self.deliveries += deliveries;
-        self.asks.push(ask);
+        self.requests.push(request);
     }
 
     /// What two steps left, as far as there is room for texts: the others are asked for again.
     pub(crate) fn add(&mut self, mut other: Self) {
         self.more |= other.more;
-        while self.room()
-            && let Some(ask) = other.asks.pop()
+        while self.has_room()
+            && let Some(request) = other.requests.pop()
         {
-            self.asks.push(ask);
+            self.requests.push(request);
         }
     }
 }
 
-impl Ask {
+impl TextRequest {
     /// Has something made of the data; none where it is not what we store.
-    fn with<T>(&self, records: bool, make: impl FnOnce(&AlertData<'_>) -> T) -> Option<T> {
-        let rule = Rule::of(&self.object)?;
+    fn with_data<T>(&self, records: bool, make: impl FnOnce(&AlertData<'_>) -> T) -> Option<T> {
+        let rule = RuleRef::new(&self.object)?;
         match &self.of {
-            Of::Record(commit, entry, at) => {
+            TextSubject::Record(commit, entry, at) => {
                 let matched = commit.entries.get(*entry)?.records.get(*at)?;
                 Some(make(&rule.subject().record(&matched.group, &matched.sample)))
             }
-            Of::Alert(told) => {
+            TextSubject::Alert(told) => {
                 let group: BTreeMap<String, String> = serde_json::from_str(&told.labels).ok()?;
                 let read = |text: &Option<String>| -> Option<Sample> {
                     text.as_deref().filter(|_| records).and_then(|text| serde_json::from_str(text).ok())
                 };
                 let (first, last) = (read(&told.first), read(&told.last));
-                let shown = Shown { first: first.as_ref(), last: last.as_ref(), top: &told.top };
+                let shown = ShownRecords { first: first.as_ref(), last: last.as_ref(), top: &told.top };
                 let mut data = rule.subject().alert(&group, &told.decision, shown);
                 if told.closed {
                     data.closed = true;
@@ -125,7 +125,7 @@ impl Ask {
 }
 
 /// Who renders.
-pub(crate) struct Texts {
+pub(crate) struct TextRenderer {
     render: Arc<dyn Render>,
     turns: Arc<Semaphore>,
     /// One permit for each namespace that renders.
@@ -137,31 +137,31 @@ pub(crate) struct Texts {
 }
 
 /// What is left of a job.
-struct Job {
-    asks: Vec<Ask>,
+struct RenderJob {
+    requests: Vec<TextRequest>,
     /// Of the first ones, in order.
     done: Mutex<Vec<Rendered>>,
 }
 
-impl Job {
+impl RenderJob {
     fn done(&self) -> std::sync::MutexGuard<'_, Vec<Rendered>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Texts {
+impl TextRenderer {
     pub(crate) fn new(render: Arc<dyn Render>, options: &Options) -> Self {
         let (text, all) = (options.text_time.std(), options.texts_time.std());
-        Self { render, turns: Arc::new(Semaphore::new(TURNS)), spaces: Mutex::default(), text, all }
+        Self { render, turns: Arc::new(Semaphore::new(RENDER_JOBS)), spaces: Mutex::default(), text, all }
     }
 
     /// Renders all of them within the time for a commit; those that are left then get the fallback.
-    pub(crate) async fn ready(&self, namespace: &str, asks: Vec<Ask>) -> Ready {
-        if asks.is_empty() {
-            return Ready::new();
+    pub(crate) async fn render_all(&self, namespace: &str, requests: Vec<TextRequest>) -> RenderedTexts {
+        if requests.is_empty() {
+            return RenderedTexts::new();
         }
         let deadline = Instant::now() + self.all;
-        let job = Arc::new(Job { done: Mutex::new(Vec::with_capacity(asks.len())), asks });
+        let job = Arc::new(RenderJob { done: Mutex::new(Vec::with_capacity(requests.len())), requests });
         // Whoever renders ends by itself at the deadline; one that does not is not waited for.
         let end = tokio::time::Instant::from_std(deadline + self.text);
         let rendered = tokio::time::timeout_at(end, self.render(namespace, &job, deadline)).await;
@@ -173,28 +173,29 @@ impl Texts {
             }
             None => "rendering failed".to_owned(),
         };
-        let mut ready = Ready::with_capacity(job.asks.len());
-        for ask in &job.asks {
-            let text = done.next().or_else(|| ask.with(false, |data| self.render.fallback(data, &why)));
+        let mut ready = RenderedTexts::with_capacity(job.requests.len());
+        for request in &job.requests {
+            let text =
+                done.next().or_else(|| request.with_data(false, |data| self.render.fallback(data, &why)));
             // Every ask has an answer, so that whoever asked goes on.
-            ready.insert(ask.id, text.unwrap_or_default());
+            ready.insert(request.id, text.unwrap_or_default());
         }
         ready
     }
 
-    async fn render(&self, namespace: &str, job: &Arc<Job>, deadline: Instant) {
-        let Ok(mut ours) = self.space(namespace).acquire_owned().await else { return };
-        while job.done().len() < job.asks.len() {
+    async fn render(&self, namespace: &str, job: &Arc<RenderJob>, deadline: Instant) {
+        let Ok(mut ours) = self.namespace_permit(namespace).acquire_owned().await else { return };
+        while job.done().len() < job.requests.len() {
             let Ok(_turn) = self.turns.acquire().await else { return };
             let (job, render, most) = (Arc::clone(job), Arc::clone(&self.render), self.text);
             // The namespace's turn goes with the thread: while one that does not end has it, no other job is begun.
             let slice = tokio::task::spawn_blocking(move || {
-                let until = Instant::now() + SLICE;
+                let until = Instant::now() + JOB_TIME;
                 loop {
                     let at = job.done().len();
-                    let Some(ask) = job.asks.get(at) else { return ours };
+                    let Some(request) = job.requests.get(at) else { return ours };
                     let deadline = deadline.min(Instant::now() + most);
-                    let text = ask.with(true, |data| render.alert(data, deadline));
+                    let text = request.with_data(true, |data| render.alert(data, deadline));
                     // What can't be read is not ours, and has no text; the next are not held up.
                     job.done().push(text.unwrap_or_default());
                     if Instant::now() >= until {
@@ -209,7 +210,7 @@ impl Texts {
         }
     }
 
-    fn space(&self, namespace: &str) -> Arc<Semaphore> {
+    fn namespace_permit(&self, namespace: &str) -> Arc<Semaphore> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         if spaces.len() > 1_000 {
             spaces.retain(|_, space| Arc::strong_count(space) > 1);

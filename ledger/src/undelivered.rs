@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use domain::{DeliveryState, Verdict};
 use protocol::messages::{DeliverySummary, LastNotification, Undelivered};
-use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::Error;
 use crate::catalog::{Catalog, Object};
-use crate::deliveries::Change;
+use crate::deliveries::DeliveryChange;
+use crate::engine::{query, query_scalar};
 use crate::sql::{set, time, uuid};
 use crate::writer::Tx;
 
@@ -28,13 +28,17 @@ const TOLD: usize = 5;
 
 /// Marks whose notifications had deliveries that ended or began again; at once where the last notification has ended, where
 /// a channel begins or ceases to fail, and where a person waits for a test.
-pub(crate) fn mark(tx: &mut Tx, changes: &[Change], told: Vec<(i64, String, bool)>) -> Result<(), Error> {
+pub(crate) fn mark_objects(
+    tx: &mut Tx,
+    changes: &[DeliveryChange],
+    told: Vec<(i64, String, bool)>,
+) -> Result<(), Error> {
     let mut objects = HashMap::with_capacity(told.len());
     for (n, object, is_last) in told {
         objects.insert(n, (uuid(&object)?, is_last));
     }
     let catalog = Arc::clone(&tx.catalog);
-    for Change { from, verdict, .. } in changes {
+    for DeliveryChange { from, verdict, .. } in changes {
         let Some((uid, is_last)) = objects.get(&from.n) else { continue };
         let channel = from.c.and_then(|c| catalog.channel_at(c)).map(|channel| channel.plan.name.as_str());
         let fails = channel.is_some_and(|name| tx.published.fails(*uid, name));
@@ -51,9 +55,9 @@ pub(crate) fn mark(tx: &mut Tx, changes: &[Change], told: Vec<(i64, String, bool
 }
 
 /// Marks those of whose notifications, about to be removed, some were dead.
-pub(crate) async fn dropped(tx: &mut Tx, notifications: &str) -> Result<(), Error> {
+pub(crate) async fn mark_objects_of(tx: &mut Tx, notifications: &str) -> Result<(), Error> {
     let objects: Vec<String> = query_scalar(
-        "SELECT DISTINCT n.object FROM jsonb_each(?1) j JOIN notifications n ON n.n = j.value \
+        "SELECT DISTINCT n.object FROM EACH($1 AS j: BIGINT) JOIN notifications n ON n.n = j.value \
          JOIN undelivered u ON u.namespace = n.namespace AND u.object = n.object",
     )
     .bind(notifications)
@@ -66,17 +70,18 @@ pub(crate) async fn dropped(tx: &mut Tx, notifications: &str) -> Result<(), Erro
 }
 
 /// Forgets the counts of objects that are gone.
-pub(crate) async fn forget(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
+pub(crate) async fn forget_counts(tx: &mut Tx, gone: &[Arc<Object>]) -> Result<(), Error> {
     query(
-        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))",
+        "DELETE FROM undelivered WHERE (namespace, object) IN (SELECT namespace, object \
+         FROM ROWS($1 AS j: namespace TEXT, object TEXT))",
     )
-    .bind(keys(gone)?)
+    .bind(object_keys(gone)?)
     .execute(&mut tx.conn)
     .await?;
     Ok(())
 }
 
-fn keys(objects: &[Arc<Object>]) -> Result<String, Error> {
+fn object_keys(objects: &[Arc<Object>]) -> Result<String, Error> {
     let keys: Vec<(&str, Uuid)> =
         objects.iter().map(|object| (object.plan.namespace.as_str(), object.plan.uid)).collect();
     set(&keys)
@@ -84,7 +89,7 @@ fn keys(objects: &[Arc<Object>]) -> Result<String, Error> {
 
 /// A row of `undelivered`.
 #[derive(sqlx::FromRow)]
-struct Row {
+struct UndeliveredRow {
     object: String,
     channel: String,
     recipient: String,
@@ -96,7 +101,7 @@ struct Row {
 }
 
 /// What became of what these rules and schedules caused.
-pub(crate) async fn told(
+pub(crate) async fn load_told(
     tx: &mut Tx,
     objects: &[Arc<Object>],
 ) -> Result<HashMap<Uuid, DeliverySummary>, Error> {
@@ -104,21 +109,22 @@ pub(crate) async fn told(
     if objects.is_empty() {
         return Ok(told);
     }
-    let keys = keys(objects)?;
-    for (uid, last) in last(tx, &keys).await? {
+    let keys = object_keys(objects)?;
+    for (uid, last) in last_notifications(tx, &keys).await? {
         told.entry(uid).or_default().last = Some(last);
     }
-    let rows: Vec<Row> = query_as(
-        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason FROM jsonb_each(?1) j \
-         CROSS JOIN undelivered u ON u.namespace = j.value ->> 0 AND u.object = j.value ->> 1 \
-         AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient FROM undelivered x \
-         WHERE x.namespace = j.value ->> 0 AND x.object = j.value ->> 1 LIMIT ?2) ORDER BY u.channel, u.since",
+    let rows: Vec<UndeliveredRow> = query(
+        "SELECT u.object, u.channel, u.recipient, u.count, u.since, u.state, u.reason \
+         FROM ROWS($1 AS j: namespace TEXT, object TEXT) CROSS JOIN undelivered u ON u.namespace = j.namespace \
+         AND u.object = j.object AND (u.channel, u.recipient) IN (SELECT x.channel, x.recipient \
+         FROM undelivered x WHERE x.namespace = j.namespace AND x.object = j.object LIMIT $2) \
+         ORDER BY u.channel, u.since",
     )
     .bind(&keys)
     .bind(LOOKED_AT)
     .fetch_all(&mut tx.conn)
     .await?;
-    for Row { object, channel, recipient, count, since, state, reason } in rows {
+    for UndeliveredRow { object, channel, recipient, count, since, state, reason } in rows {
         let uid = uuid(&object)?;
         if !concerns(&tx.catalog, uid, &channel, &recipient) {
             continue;
@@ -149,18 +155,18 @@ fn concerns(catalog: &Catalog, uid: Uuid, channel: &str, recipient: &str) -> boo
 }
 
 /// The last notification of each of these, with what came of it.
-async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, Error> {
-    let rows: Vec<(i64, String, String, i64)> = query_as(
-        "SELECT n.n, n.object, n.id, n.created FROM jsonb_each(?1) j CROSS JOIN notifications n \
-         ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.value ->> 1)",
+async fn last_notifications(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, Error> {
+    let rows: Vec<(i64, String, String, i64)> = query(
+        "SELECT n.n, n.object, n.id, n.created FROM ROWS($1 AS j: namespace TEXT, object TEXT) \
+         CROSS JOIN notifications n ON n.n = (SELECT max(x.n) FROM notifications x WHERE x.object = j.object)",
     )
     .bind(keys)
     .fetch_all(&mut tx.conn)
     .await?;
     let which: Vec<i64> = rows.iter().map(|(n, ..)| *n).collect();
-    let deliveries: Vec<(i64, i64, String)> = query_as(
-        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM jsonb_each(?1) j CROSS JOIN deliveries d ON d.d IN \
-         (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT ?2) ORDER BY d.d",
+    let deliveries: Vec<(i64, i64, String)> = query(
+        "SELECT d.n, d.state, substr(d.reason, 1, 300) FROM EACH($1 AS j: BIGINT) CROSS JOIN deliveries d \
+         ON d.d IN (SELECT d FROM deliveries WHERE n = j.value ORDER BY d LIMIT $2) ORDER BY d.d",
     )
     .bind(set(&which)?)
     .bind(DELIVERIES)
@@ -172,7 +178,7 @@ async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, 
     }
     rows.into_iter()
         .map(|(n, object, id, created)| {
-            let outcome = result(of.get(&n).into_iter().flatten());
+            let outcome = worst_result(of.get(&n).into_iter().flatten());
             let outcome = outcome.unwrap_or_else(|| DeliveryState::Pending.name().to_owned());
             let last = LastNotification { id: uuid(&id)?, time: time(created), outcome };
             Ok((uuid(&object)?, last))
@@ -181,7 +187,7 @@ async fn last(tx: &mut Tx, keys: &str) -> Result<Vec<(Uuid, LastNotification)>, 
 }
 
 /// Of several recipients, what is worst.
-pub(crate) fn result<'a>(deliveries: impl Iterator<Item = &'a (i64, i64, String)>) -> Option<String> {
+pub(crate) fn worst_result<'a>(deliveries: impl Iterator<Item = &'a (i64, i64, String)>) -> Option<String> {
     let worst = deliveries.map(|(_, state, reason)| (DeliveryState::from(*state), reason));
     let (state, reason) = worst.max_by_key(|(state, _)| match state {
         DeliveryState::Delivered => 0,

@@ -7,17 +7,17 @@
 
 use jiff::Timestamp;
 use protocol::messages::Pool;
-use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::expiry::{BATCH, Leased, break_off};
+use crate::engine::{query, query_scalar};
+use crate::expiry::{BATCH, LeasedDelivery, end_unreported};
 use crate::sql::set;
 use crate::writer::{Command, Tx};
-use crate::{Error, Ledger, reads};
+use crate::{Error, Ledger, queries};
 
 /// The workers of a namespace and pool that are there.
 #[derive(Debug, Clone, Default)]
-pub struct There {
+pub struct PresentWorkers {
     /// Their processes.
     pub sessions: Vec<Uuid>,
     /// Their instances (pod names): another process of one of them has ended.
@@ -26,15 +26,15 @@ pub struct There {
     pub others_are_gone: bool,
 }
 
-struct Abandoned {
+struct EndAbandoned {
     namespace: String,
     pool: Pool,
-    there: There,
+    present: PresentWorkers,
     now: Timestamp,
     chance: f64,
 }
 
-impl Command for Abandoned {
+impl Command for EndAbandoned {
     type Answer = u64;
 
     fn namespace(&self) -> Option<&str> {
@@ -42,22 +42,22 @@ impl Command for Abandoned {
     }
 
     async fn run(&mut self, tx: &mut Tx) -> Result<u64, Error> {
-        let rows: Vec<Leased> = query_as(
-            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered FROM deliveries d \
-             INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d AND a.number = d.numbered \
-             WHERE d.namespace = ?1 AND d.lease IS NOT NULL AND (d.made > 0) = ?2 AND a.state = 0 \
-             AND a.session NOT IN (SELECT j.value FROM jsonb_each(?3) j) \
-             AND (?5 OR a.instance IN (SELECT j.value FROM jsonb_each(?4) j)) LIMIT ?6",
+        let rows: Vec<LeasedDelivery> = query(
+            "SELECT d.d, d.n, d.c, d.lane, d.state, d.made, d.expires, d.numbered \
+             FROM deliveries d INDEXED BY deliveries_leased CROSS JOIN attempts a ON a.d = d.d \
+             AND a.number = d.numbered WHERE d.namespace = $1 AND d.lease IS NOT NULL AND (d.made > 0) = $2 \
+             AND a.state = 0 AND a.session NOT IN (SELECT value FROM EACH($3 AS j: TEXT)) AND ($5 \
+             OR a.instance IN (SELECT value FROM EACH($4 AS j: TEXT))) LIMIT $6",
         )
         .bind(&self.namespace)
         .bind(self.pool == Pool::Retry)
-        .bind(set(&self.there.sessions)?)
-        .bind(set(&self.there.instances)?)
-        .bind(self.there.others_are_gone)
+        .bind(set(&self.present.sessions)?)
+        .bind(set(&self.present.instances)?)
+        .bind(self.present.others_are_gone)
         .bind(BATCH)
         .fetch_all(&mut tx.conn)
         .await?;
-        break_off(tx, &rows, "the worker ended during the attempt", self.now, self.chance).await?;
+        end_unreported(tx, &rows, "the worker ended during the attempt", self.now, self.chance).await?;
         Ok(rows.len() as u64)
     }
 }
@@ -65,28 +65,28 @@ impl Command for Abandoned {
 impl Ledger {
     /// Ends attempts of workers that are not there any more, at most 500; how many. Those of workers that name no process
     /// wait for the end of their leases.
-    pub async fn abandoned(
+    pub async fn end_abandoned_attempts(
         &self,
         namespace: &str,
         pool: Pool,
-        there: There,
+        present: PresentWorkers,
         now: Timestamp,
         chance: f64,
     ) -> Result<u64, Error> {
         let mut reader = self.readers.acquire().await?;
-        let left: Option<i64> = query_scalar(reads::ABANDONED)
+        let left: Option<i64> = query_scalar(queries::ABANDONED)
             .bind(namespace)
             .bind(pool == Pool::Retry)
-            .bind(set(&there.sessions)?)
-            .bind(set(&there.instances)?)
-            .bind(there.others_are_gone)
-            .fetch_optional(&mut *reader)
+            .bind(set(&present.sessions)?)
+            .bind(set(&present.instances)?)
+            .bind(present.others_are_gone)
+            .fetch_optional(&mut reader)
             .await?;
         drop(reader);
         if left.is_none() {
             return Ok(0);
         }
         let namespace = namespace.to_owned();
-        self.door.done(Abandoned { namespace, pool, there, now, chance }).await
+        self.writer.execute(EndAbandoned { namespace, pool, present, now, chance }).await
     }
 }

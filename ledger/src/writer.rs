@@ -16,13 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, query};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use crate::engine::{Conn, query};
 use crate::queue::Queue;
-use crate::{Error, Options, Topic, WriterMetrics, catalog::Catalog, published::Published};
+use crate::{Error, Options, Signal, WriterMetrics, catalog::Catalog, published::Published};
 
 /// A transaction that has lasted this long takes no further command.
 const BUDGET: Duration = Duration::from_millis(50);
@@ -44,15 +43,15 @@ pub(crate) trait Command: Send + 'static {
 
 /// The write connection and what commands need beside it.
 pub(crate) struct Tx {
-    pub(crate) conn: SqliteConnection,
+    pub(crate) conn: Conn,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) options: Options,
-    pub(crate) ids: Ids,
+    pub(crate) ids: RowIds,
     /// Objects whose status may have changed. A mark too many costs a comparison, so failures don't take it back.
-    pub(crate) dirty: Dirty,
+    pub(crate) dirty: DirtyObjects,
     /// What the feed was last given.
     pub(crate) published: Published,
-    pub(crate) wakes: HashSet<Topic>,
+    pub(crate) wakes: HashSet<Signal>,
     pub(crate) counted: WriterMetrics,
     /// Steps done since the start, whatever came of them: how others see that the writer gets on.
     pub(crate) steps: Arc<AtomicU64>,
@@ -62,7 +61,7 @@ pub(crate) struct Tx {
 
 /// Small row ids, given out in rising order. A failure leaves gaps.
 #[derive(Debug, Default)]
-pub(crate) struct Ids {
+pub(crate) struct RowIds {
     pub(crate) notification: i64,
     pub(crate) delivery: i64,
     pub(crate) place: i64,
@@ -70,41 +69,41 @@ pub(crate) struct Ids {
 }
 
 /// The next id of a counter.
-pub(crate) fn next(counter: &mut i64) -> i64 {
+pub(crate) fn next_id(counter: &mut i64) -> i64 {
     *counter += 1;
     *counter
 }
 
 /// Objects whose status may have changed.
 #[derive(Debug, Default)]
-pub(crate) struct Dirty {
-    marks: HashMap<Uuid, Mark>,
+pub(crate) struct DirtyObjects {
+    marks: HashMap<Uuid, DirtyMark>,
     sequence: u64,
-    cleared: Vec<Cleared>,
+    cleared: Vec<ClearedMark>,
     /// When an object's status was last published, Unix ms.
     published: HashMap<Uuid, i64>,
 }
 
 /// A mark that goes when the transaction is durable, and when its object was published, if it is still there.
 #[derive(Debug)]
-struct Cleared {
+struct ClearedMark {
     uid: Uuid,
     sequence: u64,
     published: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct DirtyMark {
     urgent: bool,
     sequence: u64,
 }
 
-impl Dirty {
+impl DirtyObjects {
     pub(crate) fn mark(&mut self, uid: Uuid, urgent: bool) {
         self.sequence += 1;
         let sequence = self.sequence;
-        let mark = self.marks.entry(uid).or_insert(Mark { urgent, sequence });
-        *mark = Mark { urgent: mark.urgent || urgent, sequence };
+        let mark = self.marks.entry(uid).or_insert(DirtyMark { urgent, sequence });
+        *mark = DirtyMark { urgent: mark.urgent || urgent, sequence };
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Uuid, bool)> {
@@ -120,12 +119,12 @@ impl Dirty {
     /// published; none forgets it.
     pub(crate) fn clear(&mut self, uid: Uuid, published: Option<i64>) {
         if let Some(mark) = self.marks.get(&uid) {
-            self.cleared.push(Cleared { uid, sequence: mark.sequence, published });
+            self.cleared.push(ClearedMark { uid, sequence: mark.sequence, published });
         }
     }
 
-    fn settle(&mut self, durable: bool) {
-        for Cleared { uid, sequence, published } in self.cleared.drain(..) {
+    fn end_transaction(&mut self, durable: bool) {
+        for ClearedMark { uid, sequence, published } in self.cleared.drain(..) {
             if !durable {
                 continue;
             }
@@ -141,7 +140,7 @@ impl Dirty {
 }
 
 impl Tx {
-    pub(crate) fn wake(&mut self, topic: Topic) {
+    pub(crate) fn wake(&mut self, topic: Signal) {
         self.wakes.insert(topic);
     }
 
@@ -149,12 +148,12 @@ impl Tx {
     pub(crate) fn mark(&mut self, uid: Uuid, urgent: bool) {
         self.dirty.mark(uid, urgent);
         if urgent {
-            self.wakes.insert(Topic::Statuses);
+            self.wakes.insert(Signal::Statuses);
         }
     }
 
     /// Something was done, also if it fails or is undone later.
-    pub(crate) fn step(&self) {
+    pub(crate) fn count_step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -170,7 +169,7 @@ pub(crate) struct Shared {
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) metrics: Mutex<WriterMetrics>,
     pub(crate) steps: Arc<AtomicU64>,
-    wakers: Mutex<HashMap<Topic, watch::Sender<u64>>>,
+    wakers: Mutex<HashMap<Signal, watch::Sender<u64>>>,
 }
 
 impl Shared {
@@ -183,7 +182,7 @@ impl Shared {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn watch(&self, topic: &Topic) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self, topic: &Signal) -> watch::Receiver<u64> {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         // Topics that nobody waits for any more are let go, so that namespaces that are gone leave nothing behind.
         if wakers.len() > 1_000 {
@@ -204,31 +203,31 @@ impl Shared {
     }
 }
 
-pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+pub(crate) type CommandFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
 /// A command with its waiting caller.
-pub(crate) trait Job: Send {
+pub(crate) trait QueuedCommand: Send {
     fn abandoned(&self) -> bool;
-    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a>;
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> CommandFuture<'a>;
     /// Tells the caller: its own result when the transaction is durable, else why it is not.
     fn answer(self: Box<Self>, failed: Option<Error>);
 }
 
-struct Waiting<C: Command> {
+struct CommandWithCaller<C: Command> {
     command: C,
     result: Option<Result<C::Answer, Error>>,
     caller: oneshot::Sender<Result<C::Answer, Error>>,
 }
 
-impl<C: Command> Job for Waiting<C> {
+impl<C: Command> QueuedCommand for CommandWithCaller<C> {
     fn abandoned(&self) -> bool {
         C::NEEDS_CALLER && self.caller.is_closed()
     }
 
-    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a> {
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> CommandFuture<'a> {
         Box::pin(async move {
             let result = self.command.run(tx).await;
-            tx.step();
+            tx.count_step();
             let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
             self.result = Some(result);
             told
@@ -247,18 +246,18 @@ impl<C: Command> Job for Waiting<C> {
 
 /// Where commands are sent.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct WriterHandle {
     queue: Arc<Queue>,
     /// Wakes the writer; one wake is enough for all that waits.
     bell: mpsc::Sender<()>,
 }
 
-impl Door {
+impl WriterHandle {
     /// Has a command done, and waits until it is durable.
-    pub(crate) async fn done<C: Command>(&self, command: C) -> Result<C::Answer, Error> {
+    pub(crate) async fn execute<C: Command>(&self, command: C) -> Result<C::Answer, Error> {
         let (caller, answer) = oneshot::channel();
         let namespace = command.namespace().unwrap_or_default().to_owned();
-        self.queue.push(namespace, Box::new(Waiting { command, result: None, caller }))?;
+        self.queue.push(namespace, Box::new(CommandWithCaller { command, result: None, caller }))?;
         // Full: it is going to be woken anyway.
         let _ = self.bell.try_send(());
         answer.await.map_err(|_| Error::Closed)?
@@ -266,19 +265,29 @@ impl Door {
 }
 
 /// Starts the writer. It ends when the last door is gone, and gives up the lock as its last act.
-pub(crate) fn start(tx: Tx, shared: Arc<Shared>, lock: File) -> (Door, tokio::task::JoinHandle<()>) {
+pub(crate) fn start_writer(
+    tx: Tx,
+    shared: Arc<Shared>,
+    lock: Option<File>,
+) -> (WriterHandle, tokio::task::JoinHandle<()>) {
     let (bell, woken) = mpsc::channel(1);
     let queue = Arc::new(Queue::default());
-    let task = tokio::spawn(run(tx, shared, Arc::clone(&queue), woken, lock));
-    (Door { queue, bell }, task)
+    let task = tokio::spawn(run_writer(tx, shared, Arc::clone(&queue), woken, lock));
+    (WriterHandle { queue, bell }, task)
 }
 
-async fn run(mut tx: Tx, shared: Arc<Shared>, queue: Arc<Queue>, mut woken: mpsc::Receiver<()>, lock: File) {
+async fn run_writer(
+    mut tx: Tx,
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    mut woken: mpsc::Receiver<()>,
+    lock: Option<File>,
+) {
     while !tx.closing && woken.recv().await.is_some() {
-        drain(&mut tx, &shared, &queue).await;
+        run_waiting(&mut tx, &shared, &queue).await;
     }
     queue.close();
-    drain(&mut tx, &shared, &queue).await;
+    run_waiting(&mut tx, &shared, &queue).await;
     if let Err(error) = tx.conn.close().await {
         tracing::warn!(%error, "the ledger's file was not closed cleanly");
     }
@@ -286,7 +295,7 @@ async fn run(mut tx: Tx, shared: Arc<Shared>, queue: Arc<Queue>, mut woken: mpsc
 }
 
 /// Transactions until nothing waits.
-async fn drain(tx: &mut Tx, shared: &Shared, queue: &Queue) {
+async fn run_waiting(tx: &mut Tx, shared: &Shared, queue: &Queue) {
     loop {
         // What comes meanwhile is for the next transaction.
         let most = queue.len().min(tx.options.max_batch.max(1));
@@ -294,8 +303,8 @@ async fn drain(tx: &mut Tx, shared: &Shared, queue: &Queue) {
         let begun = Instant::now();
         let before = Arc::clone(&tx.catalog);
         let mut jobs = vec![first];
-        let failed = transaction(tx, &mut jobs, queue, most, begun).await.err();
-        tx.dirty.settle(failed.is_none());
+        let failed = run_transaction(tx, &mut jobs, queue, most, begun).await.err();
+        tx.dirty.end_transaction(failed.is_none());
         tx.counted.seconds += begun.elapsed().as_secs_f64();
         if let Some(error) = &failed {
             // The callers are told, and say it once.
@@ -308,7 +317,7 @@ async fn drain(tx: &mut Tx, shared: &Shared, queue: &Queue) {
             tx.counted.commits += 1;
             tx.counted.commands += jobs.len() as u64;
         }
-        tx.step();
+        tx.count_step();
         shared.publish(tx);
         for job in jobs {
             job.answer(failed.clone());
@@ -318,14 +327,14 @@ async fn drain(tx: &mut Tx, shared: &Shared, queue: &Queue) {
 
 /// One transaction, of at most `most` commands, the first of which is in `jobs`; the others are taken until its time is
 /// used. A command's own error stays with it; an error of the storage is everyone's.
-async fn transaction(
+async fn run_transaction(
     tx: &mut Tx,
-    jobs: &mut Vec<Box<dyn Job>>,
+    jobs: &mut Vec<Box<dyn QueuedCommand>>,
     queue: &Queue,
     most: usize,
     begun: Instant,
 ) -> Result<(), Error> {
-    tx.sql("BEGIN IMMEDIATE").await?;
+    tx.conn.begin().await?;
     if most <= 1
         && let [only] = &mut jobs[..]
     {

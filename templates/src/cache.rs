@@ -1,20 +1,20 @@
-//! Keeps compiled templates, within bytes: the whole within a bound, and each tenant within its share of it.
+//! Caches compiled templates by tenant and text, within a bound for the whole and a share for each tenant, in bytes.
 //!
-//! A tenant whose texts don't fit its share pushes out its own, the one used longest ago first; so whoever has many or large
-//! texts compiles them again and again at its own cost, and others keep theirs. Never: a text of one tenant that another's
-//! pushed out, unless all have more tenants than shares.
+//! A tenant whose texts exceed its share evicts its own, the least recently used first. So a tenant with many or large
+//! texts compiles them again and again at its own cost, and the others keep theirs, unless there are more tenants than
+//! shares.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What an entry takes beside its key and value, bytes.
+/// What an entry takes besides its key and value, bytes.
 const ENTRY: usize = 256;
 
 /// Compiled templates by tenant and text.
 #[derive(Debug)]
-pub struct Cache<T, V> {
-    tenants: HashMap<T, Share<V>>,
-    /// Bytes that all may take, and one tenant of them.
+pub struct TemplateCache<T, V> {
+    tenants: HashMap<T, TenantShare<V>>,
+    /// The most bytes of all tenants, and of one tenant.
     whole: usize,
     share: usize,
     weight: usize,
@@ -22,26 +22,26 @@ pub struct Cache<T, V> {
 }
 
 #[derive(Debug)]
-struct Share<V> {
-    entries: HashMap<Box<str>, Entry<V>>,
+struct TenantShare<V> {
+    entries: HashMap<Box<str>, CachedTemplate<V>>,
     weight: usize,
     last: u64,
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct CachedTemplate<V> {
     value: V,
     weight: usize,
     last: u64,
 }
 
-impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
-    /// Of at most `whole` bytes, of which a tenant has at most `share`.
+impl<T: Eq + Hash + Clone, V: Clone> TemplateCache<T, V> {
+    /// A cache of at most `whole` bytes, of which a tenant gets at most `share`.
     pub fn new(whole: usize, share: usize) -> Self {
         Self { tenants: HashMap::new(), whole, share: share.min(whole), weight: 0, used: 0 }
     }
 
-    /// What is kept of this tenant and text.
+    /// The cached value of this tenant and text.
     pub fn get<Q>(&mut self, tenant: &Q, text: &str) -> Option<V>
     where
         T: std::borrow::Borrow<Q>,
@@ -54,7 +54,7 @@ impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
         Some(entry.value.clone())
     }
 
-    /// Keeps it, where it fits the tenant's share at all; `weight` is what the value takes, bytes.
+    /// Caches a value if it fits into the tenant's share at all. `weight` is the size of the value, bytes.
     pub fn put(&mut self, tenant: &T, text: &str, value: V, weight: usize) {
         let weight = weight + text.len() + ENTRY;
         if weight > self.share {
@@ -62,7 +62,7 @@ impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
         }
         self.used += 1;
         let used = self.used;
-        let share = self.tenants.entry(tenant.clone()).or_insert_with(|| Share {
+        let share = self.tenants.entry(tenant.clone()).or_insert_with(|| TenantShare {
             entries: HashMap::new(),
             weight: 0,
             last: used,
@@ -81,9 +81,9 @@ impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
                 (share.weight, self.weight) = (share.weight - old.weight, self.weight - old.weight);
             }
         }
-        share.entries.insert(text.into(), Entry { value, weight, last: used });
+        share.entries.insert(text.into(), CachedTemplate { value, weight, last: used });
         (share.weight, self.weight) = (share.weight + weight, self.weight + weight);
-        // Whole tenants go, the one that was quiet longest first.
+        // Evicts whole tenants, the least recently active first.
         while self.weight > self.whole {
             let others = self.tenants.iter().filter(|(other, _)| *other != tenant);
             let Some(quiet) = others.min_by_key(|(_, it)| it.last).map(|(other, _)| other.clone()) else {
@@ -95,7 +95,7 @@ impl<T: Eq + Hash + Clone, V: Clone> Cache<T, V> {
         }
     }
 
-    /// Bytes that are taken, about.
+    /// The approximate size of the cache, bytes.
     pub fn weight(&self) -> usize {
         self.weight
     }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_tenant_with_many_large_texts_pushes_out_its_own_and_nobody_elses() {
-        let mut cache = Cache::new(100_000, 10_000);
+        let mut cache = TemplateCache::new(100_000, 10_000);
         cache.put(&"quiet", "text", 1, 1_000);
         for n in 0..1_000 {
             cache.put(&"loud", &format!("{n}"), 2, 3_000);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_whole_stays_within_its_bound_however_many_tenants_there_are() {
-        let mut cache = Cache::new(100_000, 10_000);
+        let mut cache = TemplateCache::new(100_000, 10_000);
         for tenant in 0..1_000 {
             cache.put(&tenant, "text", tenant, 5_000);
             cache.put(&tenant, "text", tenant, 5_000);

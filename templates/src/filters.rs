@@ -1,56 +1,56 @@
-//! Filters: MiniJinja's, each charged by the size of what it reads and makes.
+//! MiniJinja's filters, each charged by the size of what it reads and builds.
 //!
-//! Not there are those whose results may be far larger than what they are given, and which texts of alerts don't need:
+//! Filters whose results may be far larger than their input, and which texts of alerts don't need, are left out:
 //! `indent`, `format`, `batch`, `slice`, `groupby`, `chain`, `zip`, `pprint`, `urlencode`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::checks;
-use crate::meter::{Growing, MAX_TEXT, Meter, Stop, fault};
-use crate::run::{Run, escaped};
-use crate::tree::{Math, Name};
+use crate::jinja_tests;
+use crate::meter::{BoundedText, MAX_TEXT, Meter, Stop, fault};
+use crate::render::{Renderer, escaped};
+use crate::tree::{Arithmetic, Name};
 use crate::value::{Number, UNDEFINED, Value, order, sorted};
 
-type Apply = fn(&mut Run<'_>, &Value, &Given) -> Result<Value, Stop>;
+type Apply = fn(&mut Renderer<'_>, &Value, &CallArguments) -> Result<Value, Stop>;
 
 /// A filter.
 pub(crate) struct Filter {
     pub(crate) name: &'static str,
-    /// The most arguments without a name.
+    /// The most positional arguments.
     pub(crate) most: usize,
-    /// The names that arguments may have.
+    /// The names of named arguments.
     pub(crate) named: &'static [&'static str],
-    /// Whether it takes what is not there.
+    /// Whether it accepts an undefined value.
     pub(crate) lenient: bool,
-    pub(crate) run: Apply,
+    pub(crate) apply: Apply,
 }
 
 /// The arguments of a call.
 #[derive(Default)]
-pub(crate) struct Given {
-    pub(crate) placed: Vec<Value>,
+pub(crate) struct CallArguments {
+    pub(crate) positional: Vec<Value>,
     pub(crate) named: Vec<(Name, Value)>,
 }
 
-impl Given {
-    /// By place.
+impl CallArguments {
+    /// The argument at this position.
     fn at(&self, place: usize) -> Option<&Value> {
-        self.placed.get(place)
+        self.positional.get(place)
     }
 
-    /// By name.
-    fn of(&self, name: &str) -> Option<&Value> {
+    /// The argument of this name.
+    fn by_name(&self, name: &str) -> Option<&Value> {
         self.named.iter().find(|(known, _)| &**known == name).map(|(_, value)| value)
     }
 
-    /// By place or by name; none is none.
+    /// The argument at this position or of this name; `None` if it is none.
     fn either(&self, place: usize, name: &str) -> Option<&Value> {
-        self.at(place).or_else(|| self.of(name)).filter(|it| !matches!(it, Value::None))
+        self.at(place).or_else(|| self.by_name(name)).filter(|it| !matches!(it, Value::None))
     }
 
-    /// By place; must be there.
-    pub(crate) fn needed(&self, place: usize) -> Result<&Value, Stop> {
+    /// The argument at this position, which is required.
+    pub(crate) fn required(&self, place: usize) -> Result<&Value, Stop> {
         match self.at(place) {
             Some(value) if value.is_missing() => Err(Stop::Undefined(String::new())),
             Some(value) => Ok(value),
@@ -59,16 +59,16 @@ impl Given {
     }
 
     fn is(&self, name: &str) -> bool {
-        self.of(name).is_some_and(Value::is_true)
+        self.by_name(name).is_some_and(Value::is_true)
     }
 }
 
-const fn filter(name: &'static str, most: usize, named: &'static [&'static str], run: Apply) -> Filter {
-    Filter { name, most, named, lenient: false, run }
+const fn filter(name: &'static str, most: usize, named: &'static [&'static str], apply: Apply) -> Filter {
+    Filter { name, most, named, lenient: false, apply }
 }
 
-const fn lenient(name: &'static str, most: usize, run: Apply) -> Filter {
-    Filter { name, most, named: &[], lenient: true, run }
+const fn lenient(name: &'static str, most: usize, apply: Apply) -> Filter {
+    Filter { name, most, named: &[], lenient: true, apply }
 }
 
 const ANY: usize = usize::MAX;
@@ -76,26 +76,26 @@ const SORTED: &[&str] = &["attribute", "case_sensitive", "reverse"];
 const PICKED: &[&str] = &["attribute", "case_sensitive"];
 
 static FILTERS: [Filter; 41] = [
-    filter("safe", 0, &[], |run, it, _| Ok(Value::Text(it.to_text(&mut run.meter)?, true))),
+    filter("safe", 0, &[], |renderer, it, _| Ok(Value::Text(it.to_text(&mut renderer.meter)?, true))),
     filter("escape", 0, &[], escape),
     filter("e", 0, &[], escape),
-    filter("lower", 0, &[], |run, it, _| mapped(run, it, str::to_lowercase)),
-    filter("upper", 0, &[], |run, it, _| mapped(run, it, str::to_uppercase)),
-    filter("title", 0, &[], |run, it, _| mapped(run, it, title)),
-    filter("capitalize", 0, &[], |run, it, _| mapped(run, it, capitalize)),
+    filter("lower", 0, &[], |renderer, it, _| mapped(renderer, it, str::to_lowercase)),
+    filter("upper", 0, &[], |renderer, it, _| mapped(renderer, it, str::to_uppercase)),
+    filter("title", 0, &[], |renderer, it, _| mapped(renderer, it, title)),
+    filter("capitalize", 0, &[], |renderer, it, _| mapped(renderer, it, capitalize)),
     filter("replace", 2, &[], replace),
     filter("length", 0, &[], length),
     filter("count", 0, &[], length),
     filter("dictsort", 0, &["by", "case_sensitive", "reverse"], dictsort),
-    filter("items", 0, &[], |run, it, _| Ok(pairs(run, it)?.into())),
+    filter("items", 0, &[], |renderer, it, _| Ok(pairs(renderer, it)?.into())),
     filter("reverse", 0, &[], reverse),
     filter("trim", 1, &[], trim),
     filter("join", 2, &["d", "attribute"], join),
     filter("split", 2, &[], split),
     filter("truncate", 3, &["length", "killwords", "end"], truncate),
-    filter("tojson", 0, &[], |run, it, _| {
-        let mut json = Growing::value();
-        it.write_json(&mut run.meter, &mut json)?;
+    filter("tojson", 0, &[], |renderer, it, _| {
+        let mut json = BoundedText::value();
+        it.write_json(&mut renderer.meter, &mut json)?;
         Ok(Value::Text(json.text.into(), true))
     }),
     filter("lines", 0, &[], lines),
@@ -111,34 +111,34 @@ static FILTERS: [Filter; 41] = [
     }),
     filter("int", 2, &["default", "base"], int),
     filter("float", 1, &["default"], float),
-    filter("attr", 1, &[], |run, it, given| it.item(&mut run.meter, given.needed(0)?)),
-    filter("first", 0, &[], |run, it, _| match it {
+    filter("attr", 1, &[], |renderer, it, given| it.item(&mut renderer.meter, given.required(0)?)),
+    filter("first", 0, &[], |renderer, it, _| match it {
         Value::Text(text, _) => {
             Ok(text.chars().next().map_or(UNDEFINED, |it| it.to_string().as_str().into()))
         }
-        _ => Ok(it.items(&mut run.meter)?.first().cloned().unwrap_or(UNDEFINED)),
+        _ => Ok(it.items(&mut renderer.meter)?.first().cloned().unwrap_or(UNDEFINED)),
     }),
-    filter("last", 0, &[], |run, it, _| match it {
+    filter("last", 0, &[], |renderer, it, _| match it {
         Value::Text(text, _) => {
             Ok(text.chars().next_back().map_or(UNDEFINED, |it| it.to_string().as_str().into()))
         }
-        _ => Ok(it.items(&mut run.meter)?.last().cloned().unwrap_or(UNDEFINED)),
+        _ => Ok(it.items(&mut renderer.meter)?.last().cloned().unwrap_or(UNDEFINED)),
     }),
-    filter("min", 0, PICKED, |run, it, given| extreme(run, it, given, std::cmp::Ordering::is_lt)),
-    filter("max", 0, PICKED, |run, it, given| extreme(run, it, given, std::cmp::Ordering::is_ge)),
+    filter("min", 0, PICKED, |renderer, it, given| extreme(renderer, it, given, std::cmp::Ordering::is_lt)),
+    filter("max", 0, PICKED, |renderer, it, given| extreme(renderer, it, given, std::cmp::Ordering::is_ge)),
     filter("sort", 0, SORTED, sort),
     filter("unique", 0, PICKED, unique),
-    filter("list", 0, &[], |run, it, _| Ok(Value::List(it.items(&mut run.meter)?))),
-    filter("string", 0, &[], |run, it, _| match it {
+    filter("list", 0, &[], |renderer, it, _| Ok(Value::List(it.items(&mut renderer.meter)?))),
+    filter("string", 0, &[], |renderer, it, _| match it {
         Value::Text(..) => Ok(it.clone()),
-        it => Ok(Value::Text(it.to_text(&mut run.meter)?, false)),
+        it => Ok(Value::Text(it.to_text(&mut renderer.meter)?, false)),
     }),
     lenient("bool", 0, |_, it, _| Ok(Value::Bool(it.is_true()))),
     filter("sum", 2, &["attribute", "start"], sum),
-    filter("select", ANY, &[], |run, it, given| select(run, it, given, None, true)),
-    filter("reject", ANY, &[], |run, it, given| select(run, it, given, None, false)),
-    filter("selectattr", ANY, &[], |run, it, given| select(run, it, given, Some(()), true)),
-    filter("rejectattr", ANY, &[], |run, it, given| select(run, it, given, Some(()), false)),
+    filter("select", ANY, &[], |renderer, it, given| select(renderer, it, given, None, true)),
+    filter("reject", ANY, &[], |renderer, it, given| select(renderer, it, given, None, false)),
+    filter("selectattr", ANY, &[], |renderer, it, given| select(renderer, it, given, Some(()), true)),
+    filter("rejectattr", ANY, &[], |renderer, it, given| select(renderer, it, given, Some(()), false)),
     filter("map", ANY, &["attribute", "default"], map),
 ];
 
@@ -147,14 +147,14 @@ pub(crate) fn find(name: &str) -> Option<&'static Filter> {
     FILTERS.iter().find(|filter| filter.name == name)
 }
 
-fn escape(run: &mut Run<'_>, it: &Value, _: &Given) -> Result<Value, Stop> {
+fn escape(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     match it {
         Value::Text(_, true) => Ok(it.clone()),
-        it => Ok(Value::Text(escaped(&mut run.meter, it)?, true)),
+        it => Ok(Value::Text(escaped(&mut renderer.meter, it)?, true)),
     }
 }
 
-/// A text that is made: bounded, and charged for.
+/// A text that a filter builds: bounded, and charged.
 fn made(meter: &mut Meter<'_>, text: String) -> Result<Value, Stop> {
     meter.bytes(text.len())?;
     if text.len() > MAX_TEXT {
@@ -163,11 +163,11 @@ fn made(meter: &mut Meter<'_>, text: String) -> Result<Value, Stop> {
     Ok(Value::Text(text.into(), false))
 }
 
-/// A text, letter by letter: a letter becomes at most three.
-fn mapped(run: &mut Run<'_>, it: &Value, by: fn(&str) -> String) -> Result<Value, Stop> {
-    let text = it.to_text(&mut run.meter)?;
-    run.meter.bytes(4 * text.len())?;
-    made(&mut run.meter, by(&text))
+/// Maps a text's letters; a letter becomes at most three.
+fn mapped(renderer: &mut Renderer<'_>, it: &Value, by: fn(&str) -> String) -> Result<Value, Stop> {
+    let text = it.to_text(&mut renderer.meter)?;
+    renderer.meter.bytes(4 * text.len())?;
+    made(&mut renderer.meter, by(&text))
 }
 
 fn title(text: &str) -> String {
@@ -192,12 +192,12 @@ fn capitalize(text: &str) -> String {
     })
 }
 
-fn replace(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let meter = &mut run.meter;
+fn replace(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let meter = &mut renderer.meter;
     let text = it.to_text(meter)?;
-    let (from, to) = (given.needed(0)?.to_text(meter)?, given.needed(1)?.to_text(meter)?);
+    let (from, to) = (given.required(0)?.to_text(meter)?, given.required(1)?.to_text(meter)?);
     meter.bytes(4 * (text.len() + from.len()))?;
-    let mut whole = Growing::value();
+    let mut whole = BoundedText::value();
     let mut last = 0;
     for (at, found) in text.match_indices(&*from) {
         whole.push(meter, &text[last..at])?;
@@ -208,10 +208,10 @@ fn replace(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> 
     Ok(Value::Text(whole.text.into(), false))
 }
 
-fn length(run: &mut Run<'_>, it: &Value, _: &Given) -> Result<Value, Stop> {
+fn length(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     match it {
         Value::Text(text, _) => {
-            run.meter.bytes(text.len())?;
+            renderer.meter.bytes(text.len())?;
             Ok(Value::from(text.chars().count()))
         }
         Value::List(items) => Ok(Value::from(items.len())),
@@ -220,47 +220,47 @@ fn length(run: &mut Run<'_>, it: &Value, _: &Given) -> Result<Value, Stop> {
     }
 }
 
-fn pairs(run: &mut Run<'_>, it: &Value) -> Result<Vec<Value>, Stop> {
+fn pairs(renderer: &mut Renderer<'_>, it: &Value) -> Result<Vec<Value>, Stop> {
     let Value::Map(map) = it else { return fault(format!("a {} has no pairs", it.kind())) };
     let mut pairs = Vec::new();
     for (key, value) in map.iter() {
-        run.meter.element(pairs.len())?;
+        renderer.meter.element(pairs.len())?;
         pairs.push(vec![Value::Text(Arc::clone(key), false), value.clone()].into());
     }
     Ok(pairs)
 }
 
-fn dictsort(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let place = usize::from(given.of("by").and_then(Value::text) == Some("value"));
+fn dictsort(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let place = usize::from(given.by_name("by").and_then(Value::text) == Some("value"));
     let mut keyed = Vec::new();
-    for pair in pairs(run, it)? {
-        let key = pair.item(&mut run.meter, &Value::from(place))?;
+    for pair in pairs(renderer, it)? {
+        let key = pair.item(&mut renderer.meter, &Value::from(place))?;
         keyed.push((key, pair));
     }
-    by_key(run, keyed, given)
+    by_key(renderer, keyed, given)
 }
 
-fn reverse(run: &mut Run<'_>, it: &Value, _: &Given) -> Result<Value, Stop> {
+fn reverse(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
     if let Value::Text(text, _) = it {
-        run.meter.bytes(4 * text.len())?;
-        return made(&mut run.meter, text.chars().rev().collect());
+        renderer.meter.bytes(4 * text.len())?;
+        return made(&mut renderer.meter, text.chars().rev().collect());
     }
-    let items = it.items(&mut run.meter)?;
-    run.meter.steps(items.len())?;
+    let items = it.items(&mut renderer.meter)?;
+    renderer.meter.steps(items.len())?;
     Ok(items.iter().rev().cloned().collect::<Vec<_>>().into())
 }
 
-fn trim(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let text = it.to_text(&mut run.meter)?;
-    run.meter.bytes(text.len())?;
-    let Some(chars) = given.at(0) else { return made(&mut run.meter, text.trim().to_owned()) };
-    let chars = chars.to_text(&mut run.meter)?;
-    run.meter.bytes(16 * (chars.len() + text.len()))?;
+fn trim(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let text = it.to_text(&mut renderer.meter)?;
+    renderer.meter.bytes(text.len())?;
+    let Some(chars) = given.at(0) else { return made(&mut renderer.meter, text.trim().to_owned()) };
+    let chars = chars.to_text(&mut renderer.meter)?;
+    renderer.meter.bytes(16 * (chars.len() + text.len()))?;
     let chars: BTreeSet<char> = chars.chars().collect();
-    made(&mut run.meter, text.trim_matches(|it| chars.contains(&it)).to_owned())
+    made(&mut renderer.meter, text.trim_matches(|it| chars.contains(&it)).to_owned())
 }
 
-/// An item, or what it has at the path of the argument `attribute`.
+/// The item, or the value at its path `attribute`.
 fn part(meter: &mut Meter<'_>, item: &Value, attribute: Option<&Value>) -> Result<Value, Stop> {
     match attribute {
         None => Ok(item.clone()),
@@ -269,13 +269,13 @@ fn part(meter: &mut Meter<'_>, item: &Value, attribute: Option<&Value>) -> Resul
     }
 }
 
-fn join(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let meter = &mut run.meter;
+fn join(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let meter = &mut renderer.meter;
     let between = match given.either(0, "d") {
         Some(between) => between.to_text(meter)?,
         None => "".into(),
     };
-    let mut whole = Growing::value();
+    let mut whole = BoundedText::value();
     for (at, item) in it.items(meter)?.iter().enumerate() {
         let item = part(meter, item, given.either(1, "attribute"))?;
         if item.is_missing() {
@@ -289,36 +289,36 @@ fn join(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
     Ok(Value::Text(whole.text.into(), false))
 }
 
-fn listed<'t>(run: &mut Run<'_>, parts: impl Iterator<Item = &'t str>) -> Result<Value, Stop> {
+fn listed<'t>(renderer: &mut Renderer<'_>, parts: impl Iterator<Item = &'t str>) -> Result<Value, Stop> {
     let mut list = Vec::new();
     for part in parts {
-        run.meter.element(list.len())?;
-        run.meter.bytes(4 * part.len())?;
+        renderer.meter.element(list.len())?;
+        renderer.meter.bytes(4 * part.len())?;
         list.push(Value::from(part));
     }
     Ok(list.into())
 }
 
-fn split(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let text = it.to_text(&mut run.meter)?;
-    run.meter.bytes(4 * text.len())?;
+fn split(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let text = it.to_text(&mut renderer.meter)?;
+    renderer.meter.bytes(4 * text.len())?;
     let most = given.at(1).and_then(Value::int).and_then(|it| usize::try_from(it).ok());
     let most = most.map_or(usize::MAX, |it| it.saturating_add(1));
     match given.either(0, "") {
         Some(by) => {
-            let by = by.to_text(&mut run.meter)?;
-            run.meter.bytes(by.len())?;
-            listed(run, text.splitn(most, &*by))
+            let by = by.to_text(&mut renderer.meter)?;
+            renderer.meter.bytes(by.len())?;
+            listed(renderer, text.splitn(most, &*by))
         }
-        None if most == usize::MAX => listed(run, text.split_whitespace()),
-        None => listed(run, text.trim_start().splitn(most, char::is_whitespace)),
+        None if most == usize::MAX => listed(renderer, text.split_whitespace()),
+        None => listed(renderer, text.trim_start().splitn(most, char::is_whitespace)),
     }
 }
 
-/// At most so many characters, the end that says so among them; between words, unless they may be cut.
-fn truncate(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let text = it.to_text(&mut run.meter)?;
-    run.meter.bytes(2 * text.len())?;
+/// Shortens to at most so many characters, including the end mark; between words, unless `killwords`.
+fn truncate(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let text = it.to_text(&mut renderer.meter)?;
+    renderer.meter.bytes(2 * text.len())?;
     let most = given.either(0, "length").map_or(Some(255), Value::int);
     let Some(most) = most.and_then(|it| usize::try_from(it).ok()) else {
         return fault("`truncate` counts characters by an integer that is not below 0");
@@ -327,10 +327,10 @@ fn truncate(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop>
         return Ok(Value::Text(text, false));
     }
     let end = match given.either(2, "end") {
-        Some(end) => end.to_text(&mut run.meter)?,
+        Some(end) => end.to_text(&mut renderer.meter)?,
         None => "…".into(),
     };
-    run.meter.bytes(end.len())?;
+    renderer.meter.bytes(end.len())?;
     let room = most.saturating_sub(end.chars().count());
     let kept: String = text.chars().take(room).collect();
     let whole = given.either(1, "killwords").is_some_and(Value::is_true);
@@ -339,16 +339,16 @@ fn truncate(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop>
         _ => &*kept,
     };
     let end: String = end.chars().take(most).collect();
-    made(&mut run.meter, format!("{kept}{end}"))
+    made(&mut renderer.meter, format!("{kept}{end}"))
 }
 
-fn lines(run: &mut Run<'_>, it: &Value, _: &Given) -> Result<Value, Stop> {
-    let text = it.to_text(&mut run.meter)?;
-    listed(run, text.lines())
+fn lines(renderer: &mut Renderer<'_>, it: &Value, _: &CallArguments) -> Result<Value, Stop> {
+    let text = it.to_text(&mut renderer.meter)?;
+    listed(renderer, text.lines())
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as all filters are")]
-fn default(_: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+fn default(_: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let lax = given.at(1).is_some_and(Value::is_true);
     if it.is_undefined() || lax && !it.is_true() {
         Ok(given.at(0).cloned().unwrap_or_else(|| Value::from("")))
@@ -358,7 +358,7 @@ fn default(_: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "checked before")]
-fn round(_: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+fn round(_: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let digits = given.either(0, "precision").map_or(Some(0), Value::int);
     let Some(digits) = digits.and_then(|it| i32::try_from(it.clamp(-40, 40)).ok()) else {
         return fault("`round` counts digits by an integer");
@@ -396,14 +396,14 @@ fn round(_: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "as Rust casts: to the nearest that there is")]
-fn int(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+fn int(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let base = given.either(1, "base").map_or(Some(10), Value::int);
     let base = base.and_then(|it| u32::try_from(it).ok()).filter(|it| (2..=36).contains(it));
     let Some(base) = base else { return fault("`int` has a base from 2 to 36") };
     let found = match it {
         Value::None => Some(0),
         Value::Text(text, _) => {
-            run.meter.bytes(4 * text.len())?;
+            renderer.meter.bytes(4 * text.len())?;
             let text = text.trim();
             let digits = match base {
                 2 => text.strip_prefix("0b"),
@@ -428,10 +428,10 @@ fn int(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "that is what a float is")]
-fn float(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+fn float(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let found = match it {
         Value::Text(text, _) => {
-            run.meter.bytes(4 * text.len())?;
+            renderer.meter.bytes(4 * text.len())?;
             text.trim().parse().ok()
         }
         it => it.number().map(|it| match it {
@@ -448,16 +448,16 @@ fn float(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
 }
 
 fn extreme(
-    run: &mut Run<'_>,
+    renderer: &mut Renderer<'_>,
     it: &Value,
-    given: &Given,
+    given: &CallArguments,
     replaces: fn(std::cmp::Ordering) -> bool,
 ) -> Result<Value, Stop> {
-    let meter = &mut run.meter;
+    let meter = &mut renderer.meter;
     let mut best: Option<(Value, &Value)> = None;
     let items = it.items(meter)?;
     for item in items.iter() {
-        let key = part(meter, item, given.of("attribute"))?;
+        let key = part(meter, item, given.by_name("attribute"))?;
         let better = match &best {
             Some((most, _)) => replaces(order(meter, &key, most, !given.is("case_sensitive"))?),
             None => true,
@@ -469,10 +469,14 @@ fn extreme(
     Ok(best.map_or(UNDEFINED, |(_, item)| item.clone()))
 }
 
-/// Sorted by key, as the arguments say.
-fn by_key(run: &mut Run<'_>, keyed: Vec<(Value, Value)>, given: &Given) -> Result<Value, Stop> {
+/// Sorts by key, as the arguments say.
+fn by_key(
+    renderer: &mut Renderer<'_>,
+    keyed: Vec<(Value, Value)>,
+    given: &CallArguments,
+) -> Result<Value, Stop> {
     let (folded, reverse) = (!given.is("case_sensitive"), given.is("reverse"));
-    let meter = &mut run.meter;
+    let meter = &mut renderer.meter;
     let items = sorted(keyed, &mut |(a, _), (b, _)| {
         let found = order(meter, a, b, folded)?;
         Ok(if reverse { found.reverse() } else { found })
@@ -480,41 +484,43 @@ fn by_key(run: &mut Run<'_>, keyed: Vec<(Value, Value)>, given: &Given) -> Resul
     Ok(items.into_iter().map(|(_, item)| item).collect::<Vec<_>>().into())
 }
 
-fn sort(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let paths = given.of("attribute").and_then(Value::text).unwrap_or_default();
+fn sort(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let paths = given.by_name("attribute").and_then(Value::text).unwrap_or_default();
     let several = paths.contains(',');
     let mut keyed = Vec::new();
-    for item in it.items(&mut run.meter)?.iter() {
-        run.meter.element(keyed.len())?;
+    for item in it.items(&mut renderer.meter)?.iter() {
+        renderer.meter.element(keyed.len())?;
         let key = if several {
             let mut key = Vec::new();
             for path in paths.split(',').map(str::trim).filter(|path| !path.is_empty()) {
-                let found = item.path(&mut run.meter, path)?;
+                let found = item.path(&mut renderer.meter, path)?;
                 key.push(match found.text() {
-                    Some(_) if !given.is("case_sensitive") => mapped(run, &found, str::to_ascii_lowercase)?,
+                    Some(_) if !given.is("case_sensitive") => {
+                        mapped(renderer, &found, str::to_ascii_lowercase)?
+                    }
                     _ => found,
                 });
             }
             key.into()
         } else {
-            part(&mut run.meter, item, given.of("attribute"))?
+            part(&mut renderer.meter, item, given.by_name("attribute"))?
         };
         keyed.push((key, item.clone()));
     }
-    by_key(run, keyed, given)
+    by_key(renderer, keyed, given)
 }
 
-fn unique(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+fn unique(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let folded = !given.is("case_sensitive");
-    let meter = &mut run.meter;
+    let meter = &mut renderer.meter;
     let items = it.items(meter)?;
     let mut keyed = Vec::new();
     for (at, item) in items.iter().enumerate() {
         meter.element(keyed.len())?;
-        keyed.push((part(meter, item, given.of("attribute"))?, at));
+        keyed.push((part(meter, item, given.by_name("attribute"))?, at));
     }
     let keyed = sorted(keyed, &mut |(a, _), (b, _)| order(meter, a, b, folded))?;
-    // The sort is stable: of those that are equal the first comes first.
+    // The sort is stable, so the first of equal items comes first.
     let mut kept = vec![true; items.len()];
     for two in keyed.windows(2) {
         if let [(a, _), (b, at)] = two {
@@ -525,79 +531,86 @@ fn unique(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
     Ok(kept.collect::<Vec<_>>().into())
 }
 
-fn sum(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
+fn sum(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
     let mut sum = given.either(1, "start").cloned().unwrap_or(Value::Int(0));
-    for item in it.items(&mut run.meter)?.iter() {
-        run.meter.steps(1)?;
-        let item = part(&mut run.meter, item, given.either(0, "attribute"))?;
+    for item in it.items(&mut renderer.meter)?.iter() {
+        renderer.meter.steps(1)?;
+        let item = part(&mut renderer.meter, item, given.either(0, "attribute"))?;
         if item.is_undefined() {
             continue;
         }
         if item.number().is_none() || sum.number().is_none() {
             return fault(format!("`sum` is of numbers, not of a {}", item.kind()));
         }
-        sum = run.math(Math::Add, &sum, &item)?;
+        sum = renderer.arithmetic(Arithmetic::Add, &sum, &item)?;
     }
     Ok(sum)
 }
 
-/// Elements that pass a test, by default whether they are true; `of` an attribute, which is the first argument then.
-fn select(run: &mut Run<'_>, it: &Value, given: &Given, of: Option<()>, wanted: bool) -> Result<Value, Stop> {
-    let of = of.map(|()| given.needed(0)).transpose()?;
+/// The elements that pass a test (without one: that are true). With `of`, the first argument names the attribute that
+/// is tested.
+fn select(
+    renderer: &mut Renderer<'_>,
+    it: &Value,
+    given: &CallArguments,
+    of: Option<()>,
+    wanted: bool,
+) -> Result<Value, Stop> {
+    let of = of.map(|()| given.required(0)).transpose()?;
     let first = usize::from(of.is_some());
     let test = match given.at(first) {
         None => None,
-        Some(name) => match name.text().and_then(checks::find) {
+        Some(name) => match name.text().and_then(jinja_tests::find) {
             Some(test) => Some(test),
             None => return fault("there is no test of this name"),
         },
     };
-    let rest = given.placed.iter().skip(first + 1).cloned().collect();
-    let given = Given { placed: rest, named: Vec::new() };
+    let rest = given.positional.iter().skip(first + 1).cloned().collect();
+    let given = CallArguments { positional: rest, named: Vec::new() };
     let mut kept = Vec::new();
-    for item in it.items(&mut run.meter)?.iter() {
-        run.meter.steps(1)?;
-        let value = part(&mut run.meter, item, of)?;
+    for item in it.items(&mut renderer.meter)?.iter() {
+        renderer.meter.steps(1)?;
+        let value = part(&mut renderer.meter, item, of)?;
         let passed = match test {
-            Some(test) => (test.run)(run, &value, &given)?,
+            Some(test) => (test.holds)(renderer, &value, &given)?,
             None => value.is_true(),
         };
         if passed == wanted {
-            run.meter.element(kept.len())?;
+            renderer.meter.element(kept.len())?;
             kept.push(item.clone());
         }
     }
     Ok(kept.into())
 }
 
-fn map(run: &mut Run<'_>, it: &Value, given: &Given) -> Result<Value, Stop> {
-    let items = it.items(&mut run.meter)?;
+fn map(renderer: &mut Renderer<'_>, it: &Value, given: &CallArguments) -> Result<Value, Stop> {
+    let items = it.items(&mut renderer.meter)?;
     let mut made = Vec::new();
-    if let Some(attribute) = given.of("attribute") {
+    if let Some(attribute) = given.by_name("attribute") {
         for item in items.iter() {
-            run.meter.element(made.len())?;
-            let found = part(&mut run.meter, item, Some(attribute))?;
-            made.push(match given.of("default") {
+            renderer.meter.element(made.len())?;
+            let found = part(&mut renderer.meter, item, Some(attribute))?;
+            made.push(match given.by_name("default") {
                 Some(default) if found.is_undefined() => default.clone(),
                 _ => found,
             });
         }
         return Ok(made.into());
     }
-    let Some(filter) = given.needed(0)?.text().and_then(find) else {
+    let Some(filter) = given.required(0)?.text().and_then(find) else {
         return fault("there is no filter of this name");
     };
-    let rest: Vec<_> = given.placed.iter().skip(1).cloned().collect();
+    let rest: Vec<_> = given.positional.iter().skip(1).cloned().collect();
     if rest.len() > filter.most {
         return fault(format!("`{}` has at most {} arguments", filter.name, filter.most));
     }
-    let given = Given { placed: rest, named: Vec::new() };
+    let given = CallArguments { positional: rest, named: Vec::new() };
     for item in items.iter() {
-        run.meter.element(made.len())?;
+        renderer.meter.element(made.len())?;
         if item.is_missing() && !filter.lenient {
             return Err(Stop::Undefined(String::new()));
         }
-        made.push((filter.run)(run, item, &given)?);
+        made.push((filter.apply)(renderer, item, &given)?);
     }
     Ok(made.into())
 }

@@ -1,25 +1,26 @@
 //! Strict, bounded rendering of the texts of rules and channels, in a subset of MiniJinja.
 //!
-//! MiniJinja's parser reads a template; our own evaluator (`run`) renders it, since MiniJinja's counts instructions and not
-//! what a filter or an operator touches (ADR 19).
+//! MiniJinja's parser reads a template; our own evaluator (`render`) renders it, because MiniJinja's counts
+//! instructions and not what a filter or an operator touches (ADR 19).
 //!
-//! Invariants: an undefined value is an error, but may be asked for (`{% if group %}`, which an empty or missing value
-//! answers with no). A template's source, its steps, its time, each value that it makes and its output are bounded
-//! (`meter`); over a bound is an error that names it, and only a title or a rule's summary is cut, visibly. Plain texts are
-//! not escaped; JSON is, unless marked `safe`. A caller that can't render says so with [`fallback`]. What the language has is
-//! in `subset`. Never here: a file, another template, a clock (the caller lends one), or a panic on anybody's template or data.
+//! Invariants: using an undefined value is an error, but a template may ask whether there is one (`{% if group %}` is
+//! false for an empty or missing value). A template's source, its steps, its time, each value that it builds and its
+//! output are bounded (`meter`). Exceeding a bound is an error that names it; only a title or a rule's summary is cut,
+//! visibly. Plain text is not escaped; JSON is, unless marked `safe`. A caller that can't render says so with
+//! [`fallback`]. `subset` defines the language. Rendering reads no file, includes no other template, uses only the time
+//! check that the caller lends, and does not panic on any template or data.
 #![warn(missing_docs)]
 
-pub mod alert;
 mod cache;
-mod checks;
 mod failures;
 mod filters;
+mod jinja_tests;
 mod meter;
 pub mod names;
-mod run;
-mod said;
+mod render;
+pub mod rule_texts;
 mod subset;
+mod syntax_errors;
 mod tree;
 mod value;
 
@@ -28,12 +29,12 @@ use std::sync::Arc;
 use minijinja::machinery;
 use serde::Serialize;
 
-pub use cache::Cache;
+pub use cache::TemplateCache;
 pub use failures::Failures;
-pub use meter::{Clock, MAX_ITEMS, MAX_TEXT, STEPS};
+pub use meter::{MAX_ITEMS, MAX_TEXT, STEPS, TimeCheck};
 use meter::{Meter, Stop};
-use run::{Escape, Run};
-use tree::{Reader, Stmt, Tells};
+use render::{Escape, Renderer};
+use tree::{Stmt, Tells, TreeBuilder};
 use value::Value;
 
 /// The longest source of a template, bytes.
@@ -54,13 +55,13 @@ impl std::fmt::Debug for Template {
     }
 }
 
-/// What a template speaks of. Made once for all texts of the same thing.
+/// The data of a template. Built once for all texts about the same thing.
 #[derive(Debug, Clone)]
-pub struct Data(Value);
+pub struct TemplateData(Value);
 
-impl Data {
-    /// Of a map, or of a structure with named fields. What is neither has no names.
-    pub fn of(data: &impl Serialize) -> Self {
+impl TemplateData {
+    /// Converts a map, or a struct with named fields. Anything else has no names.
+    pub fn new(data: &impl Serialize) -> Self {
         Self(serde_json::to_value(data).map_or(Value::None, Value::from))
     }
 }
@@ -68,11 +69,11 @@ impl Data {
 /// Why a text is not a template. Line and column count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct TemplateError {
-    /// From 1; none where the error has no place.
+    /// Counted from 1; `None` if the error has no place.
     pub line: Option<usize>,
-    /// From 1, in characters; none where the error has no place.
+    /// Counted from 1, in characters; `None` if the error has no place.
     pub column: Option<usize>,
-    /// In words.
+    /// What is wrong, in words.
     pub message: String,
 }
 
@@ -93,14 +94,14 @@ impl std::fmt::Display for TemplateError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RenderError {
-    /// In words, with the source of what failed, without the data's values.
+    /// What is wrong, in words, with the source of what failed and without the data's values.
     pub message: String,
-    /// Where nothing but its length was wrong: what there was room for, with `…` at its end.
+    /// If only its length was wrong: as much of the output as fits, with `…` at its end.
     pub cut: Option<String>,
 }
 
 impl RenderError {
-    /// The text that was cut, if its length was all that was wrong.
+    /// The cut text, if the length was all that was wrong.
     pub fn or_cut(self) -> Result<String, Self> {
         match self.cut {
             Some(text) => Ok(text),
@@ -109,27 +110,27 @@ impl RenderError {
     }
 }
 
-/// How large an output may be.
+/// The largest output of a rendering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct OutputLimit {
     /// Bytes.
-    pub output: usize,
+    pub bytes: usize,
 }
 
-impl Limits {
-    /// Of a title or subject: 1 KiB.
-    pub const TITLE: Self = Self { output: 1 << 10 };
-    /// Of a summary or body: 16 KiB.
-    pub const TEXT: Self = Self { output: 16 << 10 };
+impl OutputLimit {
+    /// For a title or subject: 1 KiB.
+    pub const TITLE: Self = Self { bytes: 1 << 10 };
+    /// For a summary or body: 16 KiB.
+    pub const TEXT: Self = Self { bytes: 16 << 10 };
 }
 
 impl Template {
-    /// Compiles a template of plain text: nothing is escaped.
+    /// Compiles a template of plain text; nothing is escaped.
     pub fn compile(text: &str) -> Result<Self, TemplateError> {
         Self::new(text, Escape::No)
     }
 
-    /// Compiles a template of JSON: values are escaped as parts of strings unless marked `safe`.
+    /// Compiles a template of JSON; values are escaped as parts of strings unless marked `safe`.
     pub fn compile_json(text: &str) -> Result<Self, TemplateError> {
         Self::new(text, Escape::Json)
     }
@@ -143,47 +144,53 @@ impl Template {
         subset::check(text)?;
         let parsed = machinery::parse(text, "text", Default::default()).map_err(|error| {
             let (line, column) = place(text, &error);
-            TemplateError { line, column, message: said::words(&error, text) }
+            TemplateError { line, column, message: syntax_errors::in_words(&error, text) }
         })?;
-        let mut reader = Reader::default();
-        let body = reader.template(&parsed).map_err(|refused| {
+        let mut builder = TreeBuilder::default();
+        let body = builder.template(&parsed).map_err(|refused| {
             let (line, column) = position(text, refused.at);
-            TemplateError { line: Some(line), column: Some(column), message: refused.words }
+            TemplateError { line: Some(line), column: Some(column), message: refused.message }
         })?;
-        let (weight, tells) = (size_of::<Self>() + reader.weight, reader.tells);
+        let (weight, tells) = (size_of::<Self>() + builder.weight, builder.tells);
         Ok(Self { body: body.into(), escape, weight, tells })
     }
 
-    /// Renders. An undefined value, too many steps, too much time or too long an output is an error: the caller falls back.
-    /// But a title that is too long is cut.
-    pub fn render(&self, data: &Data, limits: Limits, clock: Clock<'_>) -> Result<String, RenderError> {
-        let rendered = self.metered(data, limits, clock).0;
-        if limits == Limits::TITLE { rendered.or_else(RenderError::or_cut) } else { rendered }
+    /// Renders the template. Fails for an undefined value, too many steps, too much time or too long an output; then
+    /// the caller falls back. A title that is too long is cut instead.
+    pub fn render(
+        &self,
+        data: &TemplateData,
+        limit: OutputLimit,
+        time_check: TimeCheck<'_>,
+    ) -> Result<String, RenderError> {
+        let rendered = self.metered(data, limit, time_check).0;
+        if limit == OutputLimit::TITLE { rendered.or_else(RenderError::or_cut) } else { rendered }
     }
 
-    /// The same, and how many of [`STEPS`] it took.
+    /// Like [`Template::render`], without cutting a title; also returns how many of [`STEPS`] it took.
     pub fn metered(
         &self,
-        data: &Data,
-        limits: Limits,
-        clock: Clock<'_>,
+        data: &TemplateData,
+        limit: OutputLimit,
+        time_check: TimeCheck<'_>,
     ) -> (Result<String, RenderError>, u64) {
         let failed = |stop: Stop| RenderError {
             message: stop.to_string(),
             cut: if let Stop::Full(_, text) = stop { Some(text) } else { None },
         };
-        match Meter::new(clock) {
+        match Meter::new(time_check) {
             Ok(meter) => {
-                let mut run = Run::new(meter, &data.0, limits.output, self.escape);
-                let rendered = run.whole(&self.body).map_err(failed);
-                (rendered, run.meter.used())
+                let mut renderer = Renderer::new(meter, &data.0, limit.bytes, self.escape);
+                let text = renderer.render(&self.body).map_err(failed);
+                (text, renderer.meter.used())
             }
             Err(stop) => (Err(failed(stop)), 0),
         }
     }
 
-    /// Whether it says itself that a message is of this kind: of one that is over by `kind`, `status` or `endsAt`; of a
-    /// `repeat`, or one that was `closed`, by writing the word or asking for it.
+    /// Whether the text itself tells a message of this kind from the alert's first one. A resolved alert: by using
+    /// `kind`, `status` or `endsAt`. A `repeat`, or an alert that was `closed`: by writing `kind` (or `status`, for
+    /// `closed`), or by containing that word in a string.
     pub fn tells_apart(&self, kind: &str) -> bool {
         match kind {
             "repeat" => self.tells.repeat,
@@ -192,19 +199,19 @@ impl Template {
         }
     }
 
-    /// Bytes that it takes, about.
+    /// The approximate size of the template, bytes.
     pub fn weight(&self) -> usize {
         self.weight
     }
 }
 
-/// The text that stands in for one that could not be rendered: `<context>: <what> template failed: <error>`, as in
+/// The text that replaces one that could not be rendered: `<context>: <what> template failed: <error>`, as in
 /// `payment-errors (service=pay): title template failed: undefined value "record.foo"`.
 pub fn fallback(what: &str, context: &str, error: &RenderError) -> String {
     format!("{context}: {what} template failed: {error}")
 }
 
-/// Line and column of a byte offset, from 1, the column in characters.
+/// Line and column of a byte offset, counted from 1, the column in characters.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = 1 + before.matches('\n').count();

@@ -1,27 +1,28 @@
 //! The budget of one rendering: steps, time, and how large a value may become.
 //!
-//! Everything that a template makes the renderer do is charged **before** it is done, by the size of what it touches: an
-//! expression, an element, a comparison and each 32 bytes are a step. So the steps bound time and memory together: no value
-//! is made that was not charged for. Time is looked at every 512 steps, by a clock that the caller lends.
+//! Everything that a template makes the renderer do is charged **before** it is done, by the size of what it touches:
+//! an expression, an element, a comparison and each 32 bytes are a step. So the steps bound time and memory together,
+//! and no value is built without having been charged. Every 512 steps the renderer asks the caller's [`TimeCheck`]
+//! whether its time is over.
 //!
-//! Never: a loop over data that charges nothing; a clock of its own.
+//! Every loop over data must charge.
 
-/// The most steps that a rendering takes.
+/// The most steps of a rendering.
 pub const STEPS: u64 = 100_000;
-/// The longest text that an expression makes, bytes.
+/// The longest text that an expression builds, bytes.
 pub const MAX_TEXT: usize = 64 << 10;
-/// The longest list that an expression makes, elements.
+/// The longest list that an expression builds, elements.
 pub const MAX_ITEMS: usize = 16 << 10;
-/// How many bytes are a step.
+/// Bytes per step.
 const BYTES: usize = 32;
-/// After how many steps the clock is looked at.
+/// Steps between two time checks.
 const LOOK: u64 = 512;
 
-/// Where a text was cut.
+/// Marks where a text was cut.
 const MARK: &str = "…";
 
-/// Says whether a rendering's time is over, and then which time that was: `50ms for a text`.
-pub type Clock<'a> = &'a dyn Fn() -> Option<&'static str>;
+/// Says whether a rendering's time is over, and if so, names the limit: `50ms for a text`.
+pub type TimeCheck<'a> = &'a dyn Fn() -> Option<&'static str>;
 
 /// Why a rendering ended without a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +31,11 @@ pub(crate) enum Stop {
     Steps,
     /// More time than allowed.
     Time(&'static str),
-    /// A value that is not there, by the expression that asked for it.
+    /// An undefined value, with the expression that used it.
     Undefined(String),
-    /// The output is longer than this: what there was room for, with a mark at its end.
+    /// The output is longer than this limit; with as much of it as fits, and a mark at its end.
     Full(usize, String),
-    /// Anything else, in words and without the data's values.
+    /// Anything else, in words, without the data's values.
     Fault(String),
 }
 
@@ -60,24 +61,24 @@ pub(crate) fn fault<T>(words: impl Into<String>) -> Result<T, Stop> {
 pub(crate) struct Meter<'a> {
     used: u64,
     looked: u64,
-    clock: Clock<'a>,
+    time_check: TimeCheck<'a>,
 }
 
 impl<'a> Meter<'a> {
-    /// A full budget, if there is time at all.
-    pub(crate) fn new(clock: Clock<'a>) -> Result<Self, Stop> {
-        match clock() {
+    /// A full budget; fails if the time is already over.
+    pub(crate) fn new(time_check: TimeCheck<'a>) -> Result<Self, Stop> {
+        match time_check() {
             Some(which) => Err(Stop::Time(which)),
-            None => Ok(Self { used: 0, looked: 0, clock }),
+            None => Ok(Self { used: 0, looked: 0, time_check }),
         }
     }
 
-    /// Steps that were charged.
+    /// The steps charged so far.
     pub(crate) fn used(&self) -> u64 {
         self.used
     }
 
-    /// Charges so many steps, or refuses: what they were for is then not done.
+    /// Charges steps. On an error, what they were for must not be done.
     pub(crate) fn steps(&mut self, count: usize) -> Result<(), Stop> {
         let used = self.used.saturating_add(count as u64);
         if used > STEPS {
@@ -86,7 +87,7 @@ impl<'a> Meter<'a> {
         self.used = used;
         if self.used - self.looked >= LOOK {
             self.looked = self.used;
-            if let Some(which) = (self.clock)() {
+            if let Some(which) = (self.time_check)() {
                 return Err(Stop::Time(which));
             }
         }
@@ -107,25 +108,25 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// A text that grows up to a limit, and is charged for as it does.
-pub(crate) struct Growing {
+/// A text that grows up to a limit, and is charged as it grows.
+pub(crate) struct BoundedText {
     pub(crate) text: String,
     limit: usize,
     is_output: bool,
 }
 
-impl Growing {
-    /// What a template puts out.
+impl BoundedText {
+    /// A template's output.
     pub(crate) fn output(limit: usize) -> Self {
         Self { text: String::new(), limit, is_output: true }
     }
 
-    /// What an expression makes.
+    /// A text that an expression builds.
     pub(crate) fn value() -> Self {
         Self { text: String::new(), limit: MAX_TEXT, is_output: false }
     }
 
-    /// Appends.
+    /// Appends `more`; charges for it.
     pub(crate) fn push(&mut self, meter: &mut Meter<'_>, more: &str) -> Result<(), Stop> {
         meter.bytes(more.len())?;
         let room = self.limit - self.text.len();

@@ -1,8 +1,10 @@
-//! Which names a text may use: what no data of its kind ever has is told before the first message, not by it.
+//! Checks the names that a text uses: a name that its data never has is reported when the text is written, not by the
+//! first message.
 //!
-//! The syntax tree is walked once more, with what `for` binds. Names are checked one step deep: `group.service`, not what a
-//! record holds. A name that only some messages have may be used where it is asked for (`if`, `and`, `default`, `is
-//! defined`), and in what an `if` or a `for` may leave out. Never: a guess about what is in a record.
+//! It walks the syntax tree with the names that `for` binds. Names are checked one step deep: `group.service`, but not
+//! what a record holds. A name that only some messages have may be used where the text asks for it (`if`, `and`,
+//! `default`, `is defined`), and inside an `if` or a `for`, which may leave it out. Nothing is guessed about what is in
+//! a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,33 +12,33 @@ use std::ops::Range;
 use minijinja::machinery::{self, ast};
 
 use crate::subset::{self, MAX_FAULTS};
-use crate::tree::Reader;
-use crate::{MAX_SOURCE, Template, TemplateError, filters, position, said};
+use crate::tree::TreeBuilder;
+use crate::{MAX_SOURCE, Template, TemplateError, filters, position, syntax_errors};
 
-/// What is behind a name.
+/// What a name holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
-    /// A text, a number or a time: nothing is in it.
+pub enum NameContent {
+    /// A text, a number or a time; it has no members.
     Value,
-    /// What is in it can't be known, such as in a record.
+    /// Its members can't be known, as in a record.
     Open,
-    /// These and no others, and where they come from.
+    /// Exactly these members, and the field that they come from.
     Only(BTreeSet<String>, &'static str),
-    /// A value that is there only sometimes, or never: in words, when.
+    /// A value that is not always there; in words, when it is.
     Sometimes(&'static str),
 }
 
-/// The names that a text of some kind has.
+/// The names that texts of one kind may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Whose, in words: `a rule's texts`.
+    /// Which texts, in words: `a rule's texts`.
     whose: &'static str,
-    known: BTreeMap<&'static str, Known>,
+    known: BTreeMap<&'static str, NameContent>,
 }
 
-/// What a rule's names depend on.
+/// The fields of a rule on which its names depend.
 #[derive(Debug, Clone, Copy)]
-pub struct OfRule<'a> {
+pub struct RuleFields<'a> {
     /// The labels of `groupBy`.
     pub group_by: &'a BTreeMap<String, String>,
     /// The names of `topValues`.
@@ -45,7 +47,7 @@ pub struct OfRule<'a> {
     pub condition: &'a domain::Condition,
 }
 
-/// Of every rule.
+/// The names of every rule.
 const RULE: [&str; 17] = [
     "count",
     "firstRecord",
@@ -66,7 +68,7 @@ const RULE: [&str; 17] = [
     "windowStart",
 ];
 
-/// Of some message that a channel sends.
+/// The names that some message of a channel has.
 const CHANNEL: [&str; 36] = [
     "ask",
     "at",
@@ -106,7 +108,7 @@ const CHANNEL: [&str; 36] = [
     "windowStart",
 ];
 
-/// Of a reminder, as the worker makes its summary.
+/// The names of a reminder, for a schedule's summary.
 const SCHEDULE: [&str; 14] = [
     "beforeMinutes",
     "description",
@@ -125,63 +127,63 @@ const SCHEDULE: [&str; 14] = [
 ];
 
 impl Names {
-    /// Of a rule's title and summary.
-    pub fn of_rule(rule: OfRule<'_>) -> Self {
+    /// The names for a rule's title and summary.
+    pub fn for_rule(rule: RuleFields<'_>) -> Self {
         use domain::Condition::{Change, Extreme, Spike};
         let keys = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<BTreeSet<_>>();
-        let mut known: BTreeMap<&'static str, Known> =
-            RULE.into_iter().map(|name| (name, Known::Value)).collect();
+        let mut known: BTreeMap<&'static str, NameContent> =
+            RULE.into_iter().map(|name| (name, NameContent::Value)).collect();
         known.extend([
-            ("record", Known::Open),
-            ("firstRecord", Known::Open),
-            ("values", Known::Open),
-            ("group", Known::Only(keys(rule.group_by), "groupBy")),
-            ("labels", Known::Only(keys(rule.group_by), "groupBy")),
-            ("topValues", Known::Only(keys(rule.top_values), "topValues")),
-            ("endsAt", Known::Sometimes("only the message that the alert is over has it")),
-            ("previous", Known::Value),
-            ("window", Known::Value),
+            ("record", NameContent::Open),
+            ("firstRecord", NameContent::Open),
+            ("values", NameContent::Open),
+            ("group", NameContent::Only(keys(rule.group_by), "groupBy")),
+            ("labels", NameContent::Only(keys(rule.group_by), "groupBy")),
+            ("topValues", NameContent::Only(keys(rule.top_values), "topValues")),
+            ("endsAt", NameContent::Sometimes("only the message that the alert is over has it")),
+            ("previous", NameContent::Value),
+            ("window", NameContent::Value),
         ]);
         if !matches!(rule.condition, Change { .. } | Extreme { .. } | Spike { .. }) {
-            known.insert("previous", Known::Sometimes("only Spike, Change and Extreme have it"));
+            known.insert("previous", NameContent::Sometimes("only Spike, Change and Extreme have it"));
         }
         if rule.condition.window().is_none() {
-            known.insert("window", Known::Sometimes("a condition about single records has none"));
+            known.insert("window", NameContent::Sometimes("a condition about single records has none"));
         }
         Self { whose: "a rule's texts", known }
     }
 
-    /// Of a channel's own texts: what any message has, whatever caused it.
-    pub fn of_channel() -> Self {
-        let mut known: BTreeMap<&'static str, Known> =
-            CHANNEL.into_iter().map(|name| (name, Known::Value)).collect();
-        known.insert("group", Known::Open);
-        known.insert("resources", Known::Open);
+    /// The names for a channel's own texts: all that a message of any cause may have.
+    pub fn for_channel() -> Self {
+        let mut known: BTreeMap<&'static str, NameContent> =
+            CHANNEL.into_iter().map(|name| (name, NameContent::Value)).collect();
+        known.insert("group", NameContent::Open);
+        known.insert("resources", NameContent::Open);
         Self { whose: "a channel's texts", known }
     }
 
-    /// Of a webhook's own body: these, and the texts as the channel writes them.
-    pub fn of_body() -> Self {
-        let mut names = Self::of_channel();
-        names.known.insert("text", Known::Value);
+    /// The names for a webhook's own body: those of the channel's texts, and the texts that the channel renders.
+    pub fn for_webhook_body() -> Self {
+        let mut names = Self::for_channel();
+        names.known.insert("text", NameContent::Value);
         Self { whose: "a webhook's bodies", ..names }
     }
 
-    /// Of a schedule's summary.
-    pub fn of_schedule() -> Self {
-        let mut known: BTreeMap<&'static str, Known> =
-            SCHEDULE.into_iter().map(|name| (name, Known::Value)).collect();
-        known.insert("resources", Known::Open);
+    /// The names for a schedule's summary.
+    pub fn for_schedule() -> Self {
+        let mut known: BTreeMap<&'static str, NameContent> =
+            SCHEDULE.into_iter().map(|name| (name, NameContent::Value)).collect();
+        known.insert("resources", NameContent::Open);
         Self { whose: "a schedule's texts", known }
     }
 
-    /// Whether there is something of this name.
+    /// Whether there is such a name.
     pub fn has(&self, name: &str) -> bool {
         self.known.contains_key(name)
     }
 
-    /// Checks a text: all that is wrong with it, in its order, each name that is not there once. Where a tag can't be read,
-    /// the others are looked at without it, as far as that tells anything of them.
+    /// Returns all that is wrong with a text, in its order, each unknown name once. If a tag can't be read, the rest is
+    /// checked without it, as far as that says anything about the rest.
     pub fn check(&self, text: &str) -> Vec<TemplateError> {
         if text.len() > MAX_SOURCE {
             return Template::compile(text).err().into_iter().collect();
@@ -189,22 +191,27 @@ impl Names {
         let mut found: BTreeMap<usize, String> = BTreeMap::new();
         let mut rest = text.to_owned();
         let mut named = BTreeSet::new();
-        for fault in subset::all(text) {
+        for fault in subset::find_faults(text) {
             if fault.is_name {
                 named.insert(fault.tag.start);
             } else if !blank(&mut rest, &fault.tag) {
-                // What is around a broken statement can't be told.
+                // Without a broken statement, nothing is known about what surrounds it.
                 found.insert(fault.at, fault.message);
-                return told(text, found);
+                return to_errors(text, found);
             }
             found.insert(fault.at, fault.message);
         }
-        self.read(&mut rest, &named, &mut found);
-        told(text, found)
+        self.parse_what_can_be(&mut rest, &named, &mut found);
+        to_errors(text, found)
     }
 
-    /// Reads a text and takes out what can't be read, until the rest can.
-    fn read(&self, rest: &mut String, named: &BTreeSet<usize>, found: &mut BTreeMap<usize, String>) {
+    /// Parses a text and blanks what can't be parsed, until the rest can.
+    fn parse_what_can_be(
+        &self,
+        rest: &mut String,
+        named: &BTreeSet<usize>,
+        found: &mut BTreeMap<usize, String>,
+    ) {
         let mut is_walked = false;
         for _ in 0..MAX_FAULTS {
             let refused = {
@@ -212,24 +219,24 @@ impl Names {
                 let parsed = machinery::parse(rest, "text", Default::default());
                 match parsed {
                     Ok(parsed) => {
-                        // Once all that there is can be parsed.
+                        // Names are checked only once, with as much as can be parsed.
                         if !std::mem::replace(&mut is_walked, true) {
                             self.walk(&parsed, found);
                         }
-                        match Reader::default().template(&parsed) {
+                        match TreeBuilder::default().template(&parsed) {
                             Ok(_) => return,
-                            Err(refused) => (refused.at, refused.words),
+                            Err(refused) => (refused.at, refused.message),
                         }
                     }
                     Err(error) => {
                         let at = error.range().map_or(rest.len(), |range| range.start);
-                        (at, said::words(&error, rest))
+                        (at, syntax_errors::in_words(&error, rest))
                     }
                 }
             };
             let (at, message) = refused;
             let tag = subset::tag_around(rest, at);
-            // What is not there is told already where it is named.
+            // An unknown filter, test or function has already been reported.
             if !tag.as_ref().is_some_and(|tag| named.contains(&tag.start)) {
                 found.insert(at, message);
             }
@@ -240,7 +247,8 @@ impl Names {
     }
 
     fn walk(&self, parsed: &ast::Stmt<'_>, found: &mut BTreeMap<usize, String>) {
-        let mut walk = Walk { names: self, locals: Vec::new(), loops: 0, asked: 0, found: BTreeMap::new() };
+        let mut walk =
+            NameWalk { names: self, locals: Vec::new(), loops: 0, asked: 0, found: BTreeMap::new() };
         walk.stmt(parsed);
         let mut told = BTreeSet::new();
         let names = walk.found.into_iter().filter(|(_, message)| told.insert(message.clone()));
@@ -253,7 +261,7 @@ impl Names {
                 let there: Vec<&str> = self.known.keys().copied().collect();
                 Some(format!("there is no `{name}`; {} have {}", self.whose, there.join(", ")))
             }
-            Some(Known::Sometimes(when)) if !asked => {
+            Some(NameContent::Sometimes(when)) if !asked => {
                 Some(format!("`{name}` is not always there: {when}; ask with {{% if {name} %}}"))
             }
             Some(_) => None,
@@ -262,23 +270,23 @@ impl Names {
 
     fn fault_in(&self, of: &str, name: &str) -> Option<String> {
         match self.known.get(of)? {
-            Known::Open => None,
-            Known::Only(names, _) if names.contains(name) => None,
-            Known::Only(names, from) if names.is_empty() => {
+            NameContent::Open => None,
+            NameContent::Only(names, _) if names.contains(name) => None,
+            NameContent::Only(names, from) if names.is_empty() => {
                 Some(format!("there is no `{of}.{name}`; the rule has no {from}"))
             }
-            Known::Only(names, from) => {
+            NameContent::Only(names, from) => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 Some(format!("there is no `{of}.{name}`; {from} has {}", names.join(", ")))
             }
-            Known::Value | Known::Sometimes(_) => {
+            NameContent::Value | NameContent::Sometimes(_) => {
                 Some(format!("there is no `{of}.{name}`; `{of}` is one value"))
             }
         }
     }
 }
 
-/// Takes a `{{ }}` out of a text; false where it is a statement, which others may belong to.
+/// Blanks a `{{ }}` in a text; false for a statement, which others may belong to.
 fn blank(text: &mut String, tag: &Range<usize>) -> bool {
     let is_expression = text.get(tag.clone()).is_some_and(|it| it.starts_with("{{") && it.ends_with("}}"));
     if is_expression {
@@ -287,7 +295,7 @@ fn blank(text: &mut String, tag: &Range<usize>) -> bool {
     is_expression
 }
 
-fn told(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
+fn to_errors(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
     let error = |(at, message)| {
         let (line, column) = position(text, at);
         TemplateError { line: Some(line), column: Some(column), message }
@@ -295,17 +303,17 @@ fn told(text: &str, found: BTreeMap<usize, String>) -> Vec<TemplateError> {
     found.into_iter().map(error).collect()
 }
 
-struct Walk<'n, 's> {
+struct NameWalk<'n, 's> {
     names: &'n Names,
     locals: Vec<&'s str>,
     loops: usize,
-    /// How many places around this one ask, or may be left out.
+    /// How many constructs around this place ask for names, or may leave it out.
     asked: usize,
-    /// By place.
+    /// The faults by byte.
     found: BTreeMap<u32, String>,
 }
 
-impl<'s> Walk<'_, 's> {
+impl<'s> NameWalk<'_, 's> {
     fn asked(&mut self, walk: impl FnOnce(&mut Self)) {
         self.asked += 1;
         walk(self);
@@ -342,7 +350,7 @@ impl<'s> Walk<'_, 's> {
                     it.body(&looped.else_body);
                 });
             }
-            // A text has nothing in it, and the subset no other statements.
+            // Raw text uses no names, and the subset has no other statements.
             _ => {}
         }
     }
@@ -365,7 +373,7 @@ impl<'s> Walk<'_, 's> {
         }
     }
 
-    /// `of.name`, where `of` is a name.
+    /// Checks `of.name`, if `of` is a name.
     fn member(&mut self, of: &ast::Expr<'s>, name: &str) {
         let ast::Expr::Var(var) = of else { return };
         if self.locals.contains(&var.id) {
@@ -452,7 +460,7 @@ impl<'s> Walk<'_, 's> {
                 self.asked(|walk| walk.expr(&it.expr));
                 self.args(&it.args);
             }
-            // What can be called is `range` and a loop's own.
+            // Only `range` and a loop's own functions can be called.
             ast::Expr::Call(it) => self.args(&it.args),
             ast::Expr::Const(_) | ast::Expr::Map(_) => {}
         }
@@ -471,7 +479,7 @@ mod tests {
 
     fn said(condition: &Condition, text: &str) -> Vec<String> {
         let (group_by, top_values) = (map(&["service", "zone"]), map(&["paths"]));
-        let names = Names::of_rule(OfRule { group_by: &group_by, top_values: &top_values, condition });
+        let names = Names::for_rule(RuleFields { group_by: &group_by, top_values: &top_values, condition });
         names.check(text).iter().map(ToString::to_string).collect()
     }
 
@@ -535,7 +543,7 @@ mod tests {
         for (told, expected) in told.iter().zip(expected) {
             assert!(told.starts_with(expected), "{told} does not begin with {expected}");
         }
-        // What comes of another fault is not told: without the tag nothing is known of the block.
+        // Faults that follow from another one are not reported: without its tag nothing is known about the block.
         let told = said(&windowed(), "{{ nope }}{% set x = 1 %}{{ x }}");
         assert_eq!(told.len(), 1, "{told:?}");
         let told = said(&windowed(), "{{ nope }}{% if a = b %}x{% endif %}{{ nope.x | fooo }}");
@@ -564,7 +572,7 @@ mod tests {
 
     #[test]
     fn a_channels_texts_have_what_some_message_has() {
-        let check = |text: &str| Names::of_channel().check(text);
+        let check = |text: &str| Names::for_channel().check(text);
         assert!(
             check("[{{ severity }}] {{ title }}{{ group.any }}{{ recipientStart }}{{ request }}").is_empty()
         );

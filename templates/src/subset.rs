@@ -1,36 +1,36 @@
-//! What of MiniJinja templates may use: `{{ }}`, `if`, `for`, comments, filters and tests.
+//! The subset of MiniJinja that templates may use: `{{ }}`, `if`, `for`, comments, filters and tests.
 //!
-//! The text is cut into tags as MiniJinja cuts it, before its parser sees it: the parser recurses along a chain of operators
-//! and of `elif`, so a tag's length and their number are bounded here. What would make the cut ambiguous (`raw`, braces
-//! inside of a tag) is refused. No value is bound to a name but by `for`: with `set` or `macro` every bound would have to be
-//! thought of again. Never: a text that the parser can't hold.
+//! The text is split into tags as MiniJinja does it, before MiniJinja's parser sees it. That parser recurses along a
+//! chain of operators and of `elif`, so the length of a tag and the number of `elif` are bounded here. What would make
+//! the split ambiguous (`raw`, braces inside of a tag) is refused. Only `for` binds a name: with `set` or `macro` every
+//! bound would have to be considered again.
 
 use std::ops::Range;
 
-use crate::{TemplateError, checks, filters, position};
+use crate::{TemplateError, filters, jinja_tests, position};
 
 /// The longest `{{ ... }}` or `{% ... %}`, bytes: MiniJinja recurses along a chain of operators.
 pub(crate) const MAX_TAG: usize = 512;
 /// The most `elif` in a template: MiniJinja recurses for each.
 const MAX_ELIF: usize = 100;
-/// Words that may stand right before a bracket and call nothing.
+/// Words before a bracket that are no function call.
 const OPERATORS: [&str; 9] = ["if", "elif", "else", "for", "in", "is", "not", "and", "or"];
 const STATEMENTS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
-/// The most faults that are told of one text.
+/// The most faults reported for one text.
 pub(crate) const MAX_FAULTS: usize = 20;
 
 /// What is wrong with a tag.
-pub(crate) struct Fault {
-    /// Where, in bytes.
+pub(crate) struct TagFault {
+    /// The byte at which it is.
     pub(crate) at: usize,
-    /// The tag, in bytes.
+    /// The bytes of its tag.
     pub(crate) tag: Range<usize>,
     pub(crate) message: String,
-    /// Whether the parser can read the tag all the same: it names something that is not there.
+    /// Whether it is an unknown name: the parser can read the tag all the same.
     pub(crate) is_name: bool,
 }
 
-/// Refuses a text that uses more than the subset, and what is there in no template.
+/// Refuses a text that uses more than the subset, or names an unknown filter, test or function.
 pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
     match faults(text, 1).into_iter().next() {
         None => Ok(()),
@@ -38,19 +38,19 @@ pub(crate) fn check(text: &str) -> Result<(), TemplateError> {
     }
 }
 
-/// All of it, in the text's order.
-pub(crate) fn all(text: &str) -> Vec<Fault> {
+/// All faults, in the text's order.
+pub(crate) fn find_faults(text: &str) -> Vec<TagFault> {
     faults(text, MAX_FAULTS)
 }
 
-impl Fault {
+impl TagFault {
     pub(crate) fn error(self, text: &str) -> TemplateError {
         let (line, column) = position(text, self.at);
         TemplateError { line: Some(line), column: Some(column), message: self.message }
     }
 }
 
-fn faults(text: &str, most: usize) -> Vec<Fault> {
+fn faults(text: &str, most: usize) -> Vec<TagFault> {
     let (mut at, mut elifs, mut faults) = (0, 0, Vec::new());
     while let Some(found) = next(text, at).filter(|_| faults.len() < most) {
         let Tag { open, after, code, is_statement, missing } = found;
@@ -63,7 +63,7 @@ fn faults(text: &str, most: usize) -> Vec<Fault> {
         } else {
             tag_is_allowed(&code, is_statement, after - open)
         };
-        let fault = |at, message, is_name| Fault { at, tag: open..after, message, is_name };
+        let fault = |at, message, is_name| TagFault { at, tag: open..after, message, is_name };
         if let Err(message) = allowed {
             faults.push(fault(open, message, false));
             continue;
@@ -78,10 +78,10 @@ fn faults(text: &str, most: usize) -> Vec<Fault> {
 struct Tag {
     open: usize,
     after: usize,
-    /// What is between its braces; its strings are blanks.
+    /// What is between its braces, with strings replaced by blanks.
     code: String,
     is_statement: bool,
-    /// What it lacks, in words.
+    /// What is missing to close it, in words.
     missing: Option<String>,
 }
 
@@ -101,7 +101,7 @@ fn next(text: &str, mut at: usize) -> Option<Tag> {
     None
 }
 
-/// The tag around a place.
+/// The tag that contains this byte.
 pub(crate) fn tag_around(text: &str, place: usize) -> Option<Range<usize>> {
     let mut at = 0;
     while let Some(tag) = next(text, at) {
@@ -113,7 +113,8 @@ pub(crate) fn tag_around(text: &str, place: usize) -> Option<Range<usize>> {
     None
 }
 
-/// The tag's code with its strings as blanks, the index after its end, and in words what is missing where it has none.
+/// Reads a tag: its code with strings replaced by blanks, the index after its end, and, if it is not closed, what is
+/// missing.
 fn tag(text: &str, start: usize, end: &str) -> (String, usize, Option<String>) {
     let (mut code, mut quote, mut escaped) = (String::new(), None, false);
     for (index, char) in text[start..].char_indices() {
@@ -132,7 +133,7 @@ fn tag(text: &str, start: usize, end: &str) -> (String, usize, Option<String>) {
             Some(open) if char == open => quote = None,
             Some(_) => {}
         }
-        // As long as what it stands for, so that places stay.
+        // As many blanks as bytes, so that places stay the same.
         code.extend(std::iter::repeat_n(' ', char.len_utf8()));
     }
     let missing = quote.map_or_else(
@@ -146,7 +147,7 @@ fn unclosed(end: &str) -> String {
     format!("the tag isn't closed by `{end}`; braces inside of a tag are not allowed")
 }
 
-/// The filters, tests and functions that the tag names and that are not there, with their places in it.
+/// The unknown filters, tests and functions that a tag names, with their places in it.
 fn unknown_names(code: &str) -> Vec<(usize, String)> {
     let mut unknown = Vec::new();
     let of_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
@@ -167,7 +168,7 @@ fn unknown_names(code: &str) -> Vec<(usize, String)> {
         let (kind, known) = if before.ends_with('|') {
             ("filter", filters::find(word).is_some())
         } else if is_test {
-            ("test", checks::find(word).is_some())
+            ("test", jinja_tests::find(word).is_some())
         } else if *called && !before.ends_with('.') && !OPERATORS.contains(word) {
             ("function", *word == "range")
         } else {

@@ -7,7 +7,7 @@ use super::*;
 fn render(text: &str, data: &Value) -> Result<String, String> {
     Template::compile(text)
         .unwrap_or_else(|error| panic!("{text}: {error}"))
-        .render(&Data::of(data), Limits::TEXT, &|| None)
+        .render(&TemplateData::new(data), OutputLimit::TEXT, &|| None)
         .map_err(|error| error.to_string())
 }
 
@@ -51,7 +51,9 @@ fn an_undefined_value_is_an_error_that_names_it() {
 #[test]
 fn the_fallback_is_visible_and_named() {
     let template = Template::compile("{{ record.foo }}").unwrap();
-    let error = template.render(&Data::of(&json!({"record": {}})), Limits::TITLE, &|| None).unwrap_err();
+    let error = template
+        .render(&TemplateData::new(&json!({"record": {}})), OutputLimit::TITLE, &|| None)
+        .unwrap_err();
     assert_eq!(
         fallback("title", "payment-errors (service=pay)", &error),
         "payment-errors (service=pay): title template failed: undefined value \"record.foo\""
@@ -65,7 +67,7 @@ fn what_is_put_into_a_string_of_json_stays_in_it() {
     let template = Template::compile_json(
         r#"{"x": "{{ x }}", "n": {{ n }}, "l": "{{ list }}", "safe": {{ '"y"'|safe }}}"#,
     );
-    let json = template.unwrap().render(&Data::of(&data), Limits::TEXT, &|| None).unwrap();
+    let json = template.unwrap().render(&TemplateData::new(&data), OutputLimit::TEXT, &|| None).unwrap();
     let read: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&read["x"], &read["n"], &read["safe"]), (&data["x"], &data["n"], &"y".into()));
     assert!(read["l"].as_str().unwrap().starts_with('['), "{json}");
@@ -171,19 +173,19 @@ fn output_and_each_value_are_bounded() {
         render("{% for a in range(50) %}{{ text }}{% endfor %}", &data).unwrap_err(),
         "longer than 16384 bytes"
     );
-    let data = Data::of(&data);
+    let data = TemplateData::new(&data);
     let title = Template::compile("{{ text }}").unwrap();
-    assert!(title.render(&data, Limits::TITLE, &|| None).unwrap().ends_with("x…"), "a title is cut");
-    let error = title.render(&data, Limits { output: 1_000 }, &|| None).unwrap_err();
+    assert!(title.render(&data, OutputLimit::TITLE, &|| None).unwrap().ends_with("x…"), "a title is cut");
+    let error = title.render(&data, OutputLimit { bytes: 1_000 }, &|| None).unwrap_err();
     assert_eq!(error.to_string(), "longer than 1000 bytes");
-    assert!(title.render(&data, Limits { output: 2_000 }, &|| None).is_ok());
+    assert!(title.render(&data, OutputLimit { bytes: 2_000 }, &|| None).is_ok());
     for text in [
         "{{ text|replace('x', text) }}",
         "{{ text|replace('', text) }}",
         "{{ many|join(text) }}",
         "{{ text ~ text ~ text ~ text ~ (many[:2000]|join(text[:50])) }}",
     ] {
-        let error = Template::compile(text).unwrap().render(&data, Limits::TEXT, &|| None).unwrap_err();
+        let error = Template::compile(text).unwrap().render(&data, OutputLimit::TEXT, &|| None).unwrap_err();
         assert_eq!(error.to_string(), "an expression's text is longer than 65536 bytes", "{text}");
     }
     for text in
@@ -207,7 +209,7 @@ fn deep_sources_are_refused_before_they_recurse() {
         assert!(wrong(&hidden).contains("not"), "{chain}");
         let text = format!("{{{{ a{} }}}}", chain.repeat((subset::MAX_TAG - 8) / chain.len()));
         if let Ok(template) = Template::compile(&text) {
-            let _ = template.render(&Data::of(&json!({"a": 1})), Limits::TEXT, &|| None);
+            let _ = template.render(&TemplateData::new(&json!({"a": 1})), OutputLimit::TEXT, &|| None);
         }
     }
     let chain = format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(1_000));
@@ -260,23 +262,25 @@ fn a_text_that_does_not_parse_says_what_to_write() {
 #[test]
 fn a_title_over_its_bound_is_cut_visibly_at_a_character() {
     let title = Template::compile("{{ x }}").unwrap();
-    let render = |x: String, limits| title.render(&Data::of(&json!({ "x": x })), limits, &|| None);
+    let render = |x: String, limits| title.render(&TemplateData::new(&json!({ "x": x })), limits, &|| None);
     for x in ["é".repeat(600), "a".repeat(5_000), "x😀".repeat(400)] {
-        let text = render(x.clone(), Limits::TITLE).unwrap();
+        let text = render(x.clone(), OutputLimit::TITLE).unwrap();
         let kept = text.strip_suffix('…').unwrap();
         assert!(text.len() <= 1024 && text.len() > 1016 && x.starts_with(kept), "{}", text.len());
     }
-    assert_eq!(render("a".repeat(1024), Limits::TITLE).unwrap(), "a".repeat(1024), "what fits stays");
-    let error = render("a".repeat(20_000), Limits::TEXT).unwrap_err();
+    assert_eq!(render("a".repeat(1024), OutputLimit::TITLE).unwrap(), "a".repeat(1024), "what fits stays");
+    let error = render("a".repeat(20_000), OutputLimit::TEXT).unwrap_err();
     assert_eq!(error.message, "longer than 16384 bytes");
     assert!(error.or_cut().unwrap().ends_with("a…"));
 }
 
 #[test]
 fn null_and_booleans_are_written_as_json_writes_them() {
-    let data =
-        Data::of(&json!({"n": null, "t": true, "f": false, "l": [null, true, "a"], "m": {"k": false}}));
-    let render = |text: &str| Template::compile(text).unwrap().render(&data, Limits::TEXT, &|| None).unwrap();
+    let data = TemplateData::new(
+        &json!({"n": null, "t": true, "f": false, "l": [null, true, "a"], "m": {"k": false}}),
+    );
+    let render =
+        |text: &str| Template::compile(text).unwrap().render(&data, OutputLimit::TEXT, &|| None).unwrap();
     assert_eq!(
         render("{{ n }} {{ t }} {{ f }} {{ l }} {{ m }}"),
         "null true false [null, true, 'a'] {'k': false}"
@@ -288,8 +292,9 @@ fn null_and_booleans_are_written_as_json_writes_them() {
 fn a_value_is_written_as_json_and_a_long_text_is_shortened() {
     let data =
         json!({"r": {"b": [1, 1.5, null, true], "a": "q\"\n</b>"}, "t": "one two three", "e": "ééééé"});
-    let (value, data) = (&data["r"], Data::of(&data));
-    let render = |text: &str| Template::compile(text).unwrap().render(&data, Limits::TEXT, &|| None).unwrap();
+    let (value, data) = (&data["r"], TemplateData::new(&data));
+    let render =
+        |text: &str| Template::compile(text).unwrap().render(&data, OutputLimit::TEXT, &|| None).unwrap();
     let written = render("{{ r|tojson }}");
     assert_eq!(&serde_json::from_str::<serde_json::Value>(&written).unwrap(), value, "{written}");
     for (text, expected) in [

@@ -1,15 +1,14 @@
-//! A template as it is evaluated: MiniJinja's parser reads it, and what the subset has becomes a tree of our own.
+//! A template's tree as it is rendered, built from the syntax tree of MiniJinja's parser.
 //!
-//! Invariant: every filter, test and function in the tree is there, and is called with no more arguments than it has.
-//! Never: a node that the evaluator doesn't know.
+//! Invariant: every filter, test and function in the tree exists, and is called with no more arguments than it takes.
 
 use std::sync::Arc;
 
 use minijinja::machinery::{Span, ast};
 use minijinja::value::ValueKind;
 
-use crate::checks::{self, Test};
 use crate::filters::{self, Filter};
+use crate::jinja_tests::{self, TemplateTest};
 use crate::value::{UNDEFINED, Value};
 
 /// How deep statements and expressions may be nested.
@@ -25,20 +24,20 @@ pub(crate) enum Stmt {
 }
 
 pub(crate) struct For {
-    pub(crate) target: Target,
+    pub(crate) target: LoopTarget,
     pub(crate) over: Expr,
     pub(crate) filter: Option<Expr>,
     pub(crate) body: Vec<Stmt>,
     pub(crate) otherwise: Vec<Stmt>,
 }
 
-pub(crate) enum Target {
+pub(crate) enum LoopTarget {
     Name(Name),
-    Each(Vec<Target>),
+    Each(Vec<LoopTarget>),
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Math {
+pub(crate) enum Arithmetic {
     Add,
     Sub,
     Div,
@@ -47,7 +46,7 @@ pub(crate) enum Math {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Comparison {
+pub(crate) enum CompareOp {
     Eq,
     Ne,
     Lt,
@@ -69,13 +68,13 @@ pub(crate) enum Expr {
     Neg(Box<Expr>),
     And(Box<(Expr, Expr)>),
     Or(Box<(Expr, Expr)>),
-    Math(Math, Box<(Expr, Expr)>),
+    Math(Arithmetic, Box<(Expr, Expr)>),
     Concat(Box<(Expr, Expr)>),
-    Compare(Box<Expr>, Vec<(Comparison, Expr)>),
+    Compare(Box<Expr>, Vec<(CompareOp, Expr)>),
     /// Condition, then, else.
     If(Box<(Expr, Expr, Option<Expr>)>),
     Filter(&'static Filter, Box<Expr>, Args),
-    Test(&'static Test, Box<Expr>, Args),
+    Test(&'static TemplateTest, Box<Expr>, Args),
     Range(Args),
     /// `loop.cycle(...)`, `loop.changed(...)`.
     Cycle(Args),
@@ -84,33 +83,33 @@ pub(crate) enum Expr {
 
 #[derive(Default)]
 pub(crate) struct Args {
-    pub(crate) placed: Vec<Expr>,
+    pub(crate) positional: Vec<Expr>,
     pub(crate) named: Vec<(Name, Expr)>,
 }
 
-/// What does not belong to the subset, and where it stands.
-pub(crate) struct Refused {
+/// A construct outside the subset, and its byte.
+pub(crate) struct NotInSubset {
     pub(crate) at: usize,
-    pub(crate) words: String,
+    pub(crate) message: String,
 }
 
-type Read<T> = Result<T, Refused>;
+type Built<T> = Result<T, NotInSubset>;
 
-fn refused<T>(span: Span, words: impl Into<String>) -> Read<T> {
-    Err(Refused { at: span.start_offset as usize, words: words.into() })
+fn refused<T>(span: Span, message: impl Into<String>) -> Built<T> {
+    Err(NotInSubset { at: span.start_offset as usize, message: message.into() })
 }
 
-/// Takes MiniJinja's trees apart, and counts what it makes.
+/// Converts MiniJinja's syntax tree, and adds up the size of the result.
 #[derive(Default)]
-pub(crate) struct Reader {
+pub(crate) struct TreeBuilder {
     depth: usize,
-    /// Bytes that the tree takes, about.
+    /// The approximate size of the tree, bytes.
     pub(crate) weight: usize,
-    /// Whether it says which of an alert's messages it is in.
+    /// Which of an alert's messages the text tells from the first one.
     pub(crate) tells: Tells,
 }
 
-/// Which of an alert's messages a text tells from the first.
+/// Which of an alert's messages a text itself tells from the first one.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tells {
     pub(crate) over: bool,
@@ -118,10 +117,10 @@ pub(crate) struct Tells {
     pub(crate) closed: bool,
 }
 
-/// The names by which a text tells an alert that is over from one that is not.
+/// The names by which a text tells a resolved alert from an open one.
 const TELLING: [&str; 3] = ["kind", "status", "endsAt"];
 
-/// The name that an expression writes, whatever filters do with it.
+/// The name whose value an expression writes, whatever filters it applies.
 fn written<'a>(expr: &ast::Expr<'a>) -> Option<&'a str> {
     match expr {
         ast::Expr::Var(var) => Some(var.id),
@@ -130,19 +129,19 @@ fn written<'a>(expr: &ast::Expr<'a>) -> Option<&'a str> {
     }
 }
 
-impl Reader {
-    pub(crate) fn template(&mut self, stmt: &ast::Stmt<'_>) -> Read<Vec<Stmt>> {
+impl TreeBuilder {
+    pub(crate) fn template(&mut self, stmt: &ast::Stmt<'_>) -> Built<Vec<Stmt>> {
         match stmt {
             ast::Stmt::Template(template) => self.body(&template.children),
             other => Ok(vec![self.stmt(other)?]),
         }
     }
 
-    fn body(&mut self, stmts: &[ast::Stmt<'_>]) -> Read<Vec<Stmt>> {
+    fn body(&mut self, stmts: &[ast::Stmt<'_>]) -> Built<Vec<Stmt>> {
         stmts.iter().map(|stmt| self.stmt(stmt)).collect()
     }
 
-    fn deeper<T>(&mut self, span: Span, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+    fn deeper<T>(&mut self, span: Span, read: impl FnOnce(&mut Self) -> Built<T>) -> Built<T> {
         if self.depth >= MAX_DEPTH {
             return refused(span, format!("nested deeper than {MAX_DEPTH}, which is not allowed"));
         }
@@ -157,7 +156,7 @@ impl Reader {
         name.into()
     }
 
-    fn stmt(&mut self, stmt: &ast::Stmt<'_>) -> Read<Stmt> {
+    fn stmt(&mut self, stmt: &ast::Stmt<'_>) -> Built<Stmt> {
         self.weight += size_of::<Stmt>();
         match stmt {
             ast::Stmt::EmitRaw(raw) => {
@@ -186,38 +185,38 @@ impl Reader {
                     otherwise: it.body(&looped.else_body)?,
                 })))
             }),
-            // `subset::check` has named the others, with their places.
-            _ => Err(Refused { at: 0, words: "a statement that is not allowed".to_owned() }),
+            // `subset::check` has refused all others, with their places.
+            _ => Err(NotInSubset { at: 0, message: "a statement that is not allowed".to_owned() }),
         }
     }
 
-    fn target(&mut self, target: &ast::Expr<'_>) -> Read<Target> {
-        self.weight += size_of::<Target>();
+    fn target(&mut self, target: &ast::Expr<'_>) -> Built<LoopTarget> {
+        self.weight += size_of::<LoopTarget>();
         let each = match target {
-            ast::Expr::Var(var) => return Ok(Target::Name(self.name(var.id))),
+            ast::Expr::Var(var) => return Ok(LoopTarget::Name(self.name(var.id))),
             ast::Expr::List(list) => &list.items,
             ast::Expr::Tuple(tuple) => &tuple.items,
             other => return refused(other.span(), "what `for` sets is not a name"),
         };
         self.deeper(target.span(), |it| {
-            Ok(Target::Each(each.iter().map(|part| it.target(part)).collect::<Read<_>>()?))
+            Ok(LoopTarget::Each(each.iter().map(|part| it.target(part)).collect::<Built<_>>()?))
         })
     }
 
-    fn expr(&mut self, expr: &ast::Expr<'_>) -> Read<Expr> {
+    fn expr(&mut self, expr: &ast::Expr<'_>) -> Built<Expr> {
         self.weight += size_of::<Expr>();
         self.deeper(expr.span(), |it| it.expr_here(expr))
     }
 
-    fn boxed(&mut self, expr: &ast::Expr<'_>) -> Read<Box<Expr>> {
+    fn boxed(&mut self, expr: &ast::Expr<'_>) -> Built<Box<Expr>> {
         Ok(Box::new(self.expr(expr)?))
     }
 
-    fn two(&mut self, left: &ast::Expr<'_>, right: &ast::Expr<'_>) -> Read<Box<(Expr, Expr)>> {
+    fn two(&mut self, left: &ast::Expr<'_>, right: &ast::Expr<'_>) -> Built<Box<(Expr, Expr)>> {
         Ok(Box::new((self.expr(left)?, self.expr(right)?)))
     }
 
-    fn expr_here(&mut self, expr: &ast::Expr<'_>) -> Read<Expr> {
+    fn expr_here(&mut self, expr: &ast::Expr<'_>) -> Built<Expr> {
         Ok(match expr {
             ast::Expr::Var(var) => {
                 self.tells.over |= TELLING.contains(&var.id);
@@ -233,10 +232,10 @@ impl Reader {
                 Expr::Slice(self.boxed(&it.expr)?, Box::new(bounds))
             }
             ast::Expr::List(it) => {
-                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<Read<_>>()?)
+                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<Built<_>>()?)
             }
             ast::Expr::Tuple(it) => {
-                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<Read<_>>()?)
+                Expr::List(it.items.iter().map(|item| self.expr(item)).collect::<Built<_>>()?)
             }
             ast::Expr::UnaryOp(it) => match it.op {
                 ast::UnaryOpKind::Not => Expr::Not(self.boxed(&it.expr)?),
@@ -248,14 +247,14 @@ impl Reader {
                 let mut ops = Vec::new();
                 for op in &it.ops {
                     let how = match op.op {
-                        ast::CompareOpKind::Eq => Comparison::Eq,
-                        ast::CompareOpKind::Ne => Comparison::Ne,
-                        ast::CompareOpKind::Lt => Comparison::Lt,
-                        ast::CompareOpKind::Lte => Comparison::Lte,
-                        ast::CompareOpKind::Gt => Comparison::Gt,
-                        ast::CompareOpKind::Gte => Comparison::Gte,
-                        ast::CompareOpKind::In => Comparison::In,
-                        ast::CompareOpKind::NotIn => Comparison::NotIn,
+                        ast::CompareOpKind::Eq => CompareOp::Eq,
+                        ast::CompareOpKind::Ne => CompareOp::Ne,
+                        ast::CompareOpKind::Lt => CompareOp::Lt,
+                        ast::CompareOpKind::Lte => CompareOp::Lte,
+                        ast::CompareOpKind::Gt => CompareOp::Gt,
+                        ast::CompareOpKind::Gte => CompareOp::Gte,
+                        ast::CompareOpKind::In => CompareOp::In,
+                        ast::CompareOpKind::NotIn => CompareOp::NotIn,
                     };
                     ops.push((how, self.expr(&op.expr)?));
                 }
@@ -276,7 +275,7 @@ impl Reader {
                 Expr::Filter(filter, on, args)
             }
             ast::Expr::Test(it) => {
-                let Some(test) = checks::find(it.name) else {
+                let Some(test) = jinja_tests::find(it.name) else {
                     return refused(it.span(), format!("there is no test `{}`", it.name));
                 };
                 let on = self.boxed(&it.expr)?;
@@ -287,31 +286,31 @@ impl Reader {
         })
     }
 
-    fn operator(&mut self, it: &ast::BinOp<'_>, span: Span) -> Read<Expr> {
+    fn operator(&mut self, it: &ast::BinOp<'_>, span: Span) -> Built<Expr> {
         use ast::BinOpKind as Kind;
         let compared = |how, (left, right): (Expr, Expr)| Expr::Compare(Box::new(left), vec![(how, right)]);
         let two = self.two(&it.left, &it.right)?;
         Ok(match it.op {
             Kind::ScAnd => Expr::And(two),
             Kind::ScOr => Expr::Or(two),
-            Kind::Add => Expr::Math(Math::Add, two),
-            Kind::Sub => Expr::Math(Math::Sub, two),
-            Kind::Div => Expr::Math(Math::Div, two),
-            Kind::FloorDiv => Expr::Math(Math::FloorDiv, two),
-            Kind::Rem => Expr::Math(Math::Rem, two),
+            Kind::Add => Expr::Math(Arithmetic::Add, two),
+            Kind::Sub => Expr::Math(Arithmetic::Sub, two),
+            Kind::Div => Expr::Math(Arithmetic::Div, two),
+            Kind::FloorDiv => Expr::Math(Arithmetic::FloorDiv, two),
+            Kind::Rem => Expr::Math(Arithmetic::Rem, two),
             Kind::Concat => Expr::Concat(two),
-            Kind::Eq => compared(Comparison::Eq, *two),
-            Kind::Ne => compared(Comparison::Ne, *two),
-            Kind::Lt => compared(Comparison::Lt, *two),
-            Kind::Lte => compared(Comparison::Lte, *two),
-            Kind::Gt => compared(Comparison::Gt, *two),
-            Kind::Gte => compared(Comparison::Gte, *two),
-            Kind::In => compared(Comparison::In, *two),
+            Kind::Eq => compared(CompareOp::Eq, *two),
+            Kind::Ne => compared(CompareOp::Ne, *two),
+            Kind::Lt => compared(CompareOp::Lt, *two),
+            Kind::Lte => compared(CompareOp::Lte, *two),
+            Kind::Gt => compared(CompareOp::Gt, *two),
+            Kind::Gte => compared(CompareOp::Gte, *two),
+            Kind::In => compared(CompareOp::In, *two),
             Kind::Mul | Kind::Pow => return refused(span, "`*` is not allowed"),
         })
     }
 
-    fn call(&mut self, it: &ast::Call<'_>, span: Span) -> Read<Expr> {
+    fn call(&mut self, it: &ast::Call<'_>, span: Span) -> Built<Expr> {
         match &it.expr {
             ast::Expr::Var(name) if name.id == "range" => {
                 Ok(Expr::Range(self.args("range", &it.args, 3, &[], span)?))
@@ -340,11 +339,11 @@ impl Reader {
         most: usize,
         known: &[&str],
         span: Span,
-    ) -> Read<Args> {
+    ) -> Built<Args> {
         let mut read = Args::default();
         for arg in args {
             match arg {
-                ast::CallArg::Pos(expr) => read.placed.push(self.expr(expr)?),
+                ast::CallArg::Pos(expr) => read.positional.push(self.expr(expr)?),
                 ast::CallArg::Kwarg(name, expr) if known.contains(name) => {
                     let name = self.name(name);
                     read.named.push((name, self.expr(expr)?));
@@ -357,13 +356,16 @@ impl Reader {
                 }
             }
         }
-        if read.placed.len() > most {
-            return refused(span, format!("`{of}` has at most {most} arguments, not {}", read.placed.len()));
+        if read.positional.len() > most {
+            return refused(
+                span,
+                format!("`{of}` has at most {most} arguments, not {}", read.positional.len()),
+            );
         }
         Ok(read)
     }
 
-    fn constant(&mut self, value: &minijinja::Value, span: Span) -> Read<Expr> {
+    fn constant(&mut self, value: &minijinja::Value, span: Span) -> Built<Expr> {
         let read = match value.kind() {
             ValueKind::Undefined => UNDEFINED,
             ValueKind::None => Value::None,
@@ -387,8 +389,8 @@ impl Reader {
 }
 
 impl Expr {
-    /// How the user wrote it, about: what a fault names.
-    pub(crate) fn said(&self) -> String {
+    /// An approximation of the expression's source, for error messages.
+    pub(crate) fn source_excerpt(&self) -> String {
         let mut said = String::new();
         self.say(&mut said);
         said.chars().take(80).collect()

@@ -1,20 +1,20 @@
-//! The values that a template works with. All are whole (nothing is computed later, where nobody would charge for it) and
-//! shared: a copy costs a count.
+//! The values that a template works with. None is lazy, because nobody would charge for what is computed later. Copies
+//! are cheap, because values are shared.
 //!
-//! They compare as MiniJinja 3 has them, numbers by value, kinds in an order, and look so too (`1.0`, `['a', 1]`); but true, false and null
-//! are written as JSON writes them, as in a rule's labels.
+//! They compare and print as in MiniJinja 3 (numbers by value, kinds in an order; `1.0`, `['a', 1]`), except that true,
+//! false and null are written as JSON writes them, as in a rule's labels.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::meter::{Growing, Meter, Stop, fault};
+use crate::meter::{BoundedText, Meter, Stop, fault};
 
 /// A value.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
-    /// Not there. Silent where `x if y` has no `else`: that is no text, not an error.
+    /// Not there. `silent` for `x if y` without `else`, which gives an empty text instead of an error.
     Undefined {
         silent: bool,
     },
@@ -22,7 +22,7 @@ pub(crate) enum Value {
     Bool(bool),
     Int(i128),
     Float(f64),
-    /// A text, and whether it may go into HTML as it is.
+    /// A text, and whether it is marked `safe`.
     Text(Arc<str>, bool),
     List(Arc<Vec<Value>>),
     Map(Arc<BTreeMap<Arc<str>, Value>>),
@@ -80,7 +80,7 @@ impl Value {
         matches!(self, Self::Undefined { .. })
     }
 
-    /// Undefined, and an error where it is used.
+    /// Whether using it is an error.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Undefined { silent: false })
     }
@@ -116,7 +116,7 @@ impl Value {
         }
     }
 
-    /// As a number; `True` is 1.
+    /// As a number; true is 1.
     pub(crate) fn number(&self) -> Option<Number> {
         match self {
             Self::Bool(it) => Some(Number::Int((*it).into())),
@@ -133,7 +133,7 @@ impl Value {
         }
     }
 
-    /// The element of this key or index; undefined where there is none.
+    /// The element with this key or index; undefined if there is none.
     pub(crate) fn item(&self, meter: &mut Meter<'_>, key: &Value) -> Result<Value, Stop> {
         let found = match (self, key) {
             (Self::Map(map), Self::Text(key, _)) => {
@@ -152,7 +152,7 @@ impl Value {
         Ok(found.unwrap_or(UNDEFINED))
     }
 
-    /// What a path of names and indexes leads to (`payment.items.0`); undefined where it leads nowhere.
+    /// What a path of names and indices leads to (`payment.items.0`); undefined if it leads nowhere.
     pub(crate) fn path(&self, meter: &mut Meter<'_>, path: &str) -> Result<Value, Stop> {
         let mut at = self.clone();
         for part in path.split('.') {
@@ -166,7 +166,7 @@ impl Value {
         Ok(at)
     }
 
-    /// What a loop over it meets: elements, keys or characters.
+    /// The elements, keys or characters that a loop over it visits.
     pub(crate) fn items(&self, meter: &mut Meter<'_>) -> Result<Arc<Vec<Value>>, Stop> {
         let mut items = Vec::new();
         match self {
@@ -190,8 +190,13 @@ impl Value {
         Ok(Arc::new(items))
     }
 
-    /// Writes it as it is put out, or as it looks inside of a list.
-    pub(crate) fn write(&self, meter: &mut Meter<'_>, out: &mut Growing, inside: bool) -> Result<(), Stop> {
+    /// Writes it as in the output, or, if `inside`, as an element of a list.
+    pub(crate) fn write(
+        &self,
+        meter: &mut Meter<'_>,
+        out: &mut BoundedText,
+        inside: bool,
+    ) -> Result<(), Stop> {
         match self {
             Self::Undefined { .. } if inside => out.push(meter, "undefined"),
             Self::Undefined { .. } => Ok(()),
@@ -223,11 +228,11 @@ impl Value {
         }
     }
 
-    /// Writes it as JSON. What is HTML's is written as an escape, so that it may stand there as it is.
-    pub(crate) fn write_json(&self, meter: &mut Meter<'_>, out: &mut Growing) -> Result<(), Stop> {
+    /// Writes it as JSON. Characters that are special in HTML are written as escapes, so the result may stand in HTML.
+    pub(crate) fn write_json(&self, meter: &mut Meter<'_>, out: &mut BoundedText) -> Result<(), Stop> {
         match self {
             Self::Undefined { .. } => out.push(meter, "null"),
-            // Neither is a number of JSON.
+            // JSON has neither NaN nor infinity.
             Self::Float(it) if !it.is_finite() => out.push(meter, "null"),
             Self::Float(it) => {
                 let number = serde_json::Number::from_f64(*it).map(|it| it.to_string());
@@ -256,13 +261,13 @@ impl Value {
         }
     }
 
-    /// As a text, for what needs one.
+    /// As a text.
     pub(crate) fn to_text(&self, meter: &mut Meter<'_>) -> Result<Arc<str>, Stop> {
         match self {
             Self::Text(text, _) => Ok(Arc::clone(text)),
             Self::Undefined { silent: false } => Err(Stop::Undefined(String::new())),
             other => {
-                let mut out = Growing::value();
+                let mut out = BoundedText::value();
                 other.write(meter, &mut out, false)?;
                 Ok(out.text.into())
             }
@@ -270,7 +275,7 @@ impl Value {
     }
 }
 
-/// An index from the front, or from the back when negative.
+/// An index from the front, or from the back if negative.
 fn index(at: i128, len: usize) -> Option<usize> {
     let at = if at < 0 { i128::try_from(len).ok()? + at } else { at };
     usize::try_from(at).ok()
@@ -290,8 +295,8 @@ fn float(it: f64) -> String {
     text
 }
 
-fn json_text(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
-    // At most six bytes for each.
+fn json_text(meter: &mut Meter<'_>, out: &mut BoundedText, text: &str) -> Result<(), Stop> {
+    // Each byte becomes at most six.
     meter.bytes(6 * text.len())?;
     let quoted = serde_json::to_string(text).unwrap_or_default();
     let mut rest = &*quoted;
@@ -303,8 +308,8 @@ fn json_text(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(),
     out.push(meter, rest)
 }
 
-/// As Python quotes it.
-fn quoted(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), Stop> {
+/// Writes a text quoted as in Python.
+fn quoted(meter: &mut Meter<'_>, out: &mut BoundedText, text: &str) -> Result<(), Stop> {
     meter.bytes(text.len())?;
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut whole = String::with_capacity(text.len() + 2);
@@ -330,7 +335,7 @@ fn quoted(meter: &mut Meter<'_>, out: &mut Growing, text: &str) -> Result<(), St
     out.push(meter, &whole)
 }
 
-/// Whether two are equal; charges for what is compared.
+/// Whether two values are equal; charges for what is compared.
 pub(crate) fn equal(meter: &mut Meter<'_>, a: &Value, b: &Value) -> Result<bool, Stop> {
     meter.steps(1)?;
     match (a, b) {
@@ -391,7 +396,7 @@ fn numbers(a: Number, b: Number) -> Option<Ordering> {
     }
 }
 
-/// Which comes first; charges for what is compared. Texts without regard to the case of ASCII letters if `folded`.
+/// The order of two values; charges for what is compared. If `folded`, ASCII letters of texts compare without case.
 pub(crate) fn order(meter: &mut Meter<'_>, a: &Value, b: &Value, folded: bool) -> Result<Ordering, Stop> {
     meter.steps(1)?;
     Ok(match (a, b) {
@@ -436,12 +441,12 @@ pub(crate) fn order(meter: &mut Meter<'_>, a: &Value, b: &Value, folded: bool) -
     })
 }
 
-/// What compares two of a list.
-pub(crate) type Comparison<'c, T> = &'c mut dyn FnMut(&T, &T) -> Result<Ordering, Stop>;
+/// Compares two elements.
+pub(crate) type CompareFn<'c, T> = &'c mut dyn FnMut(&T, &T) -> Result<Ordering, Stop>;
 
-/// Sorts by a comparison that may stop: the standard library's sort has no way out, and panics on an order that is none.
-/// Stable, n log n comparisons.
-pub(crate) fn sorted<T>(mut items: Vec<T>, compare: Comparison<'_, T>) -> Result<Vec<T>, Stop> {
+/// Sorts with a comparison that may fail, in n log n comparisons, stably. The standard library's sort can't stop, and
+/// panics if the comparison is not an order.
+pub(crate) fn sorted<T>(mut items: Vec<T>, compare: CompareFn<'_, T>) -> Result<Vec<T>, Stop> {
     if items.len() < 2 {
         return Ok(items);
     }

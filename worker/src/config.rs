@@ -79,24 +79,25 @@ pub enum Work {
 }
 
 impl Config {
-    /// What may be connected to for tenants. Once in a process.
+    /// Which addresses this worker may connect to for tenants. Call it once in a process.
     pub fn guard(&self) -> Guard {
         Guard::new(self.deny_private).with_ranges(self.denied_ranges.clone(), self.allowed_ranges.clone())
     }
 
-    /// Where a referenced file is mounted. It may be absent, and it changes when the Secret does: read it when used.
+    /// The path of a referenced file. The file may be absent, and it changes with the Secret: read it at every use.
     #[allow(dead_code)]
     pub fn file(&self, file: &FileRef) -> PathBuf {
         self.files.join(file.path())
     }
 
-    /// Whether the pod mounts a referenced file, there or not. One that does not is older than the reference.
+    /// Whether the pod mounts this file, even if it does not exist yet. A pod that does not mount it is older than the
+    /// reference.
     pub fn mounts(&self, file: &FileRef) -> bool {
         let hash = Digest::of(&file.path());
         self.mounted.as_ref().is_none_or(|mounted| mounted.iter().any(|one| one == hash.short()))
     }
 
-    /// JSON lines on standard output.
+    /// Logs JSON lines to standard output.
     pub fn start_log(&self) {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

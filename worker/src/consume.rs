@@ -1,19 +1,19 @@
-//! `consume`: reads one Kafka source, matches and counts its records, and commits what they came to.
+//! `consume`: reads one Kafka source, matches and counts its records, and commits the counts to the hub.
 //!
-//! A thread reads and folds ([`reader`]); beside it, tasks poll for the plan, send commits, ask the broker, and report;
-//! [`line`] starts them with the credentials as they are, and anew when these change.
-//! Invariant: where to read on, and what was counted, is the ledger's alone. Never here: a database or Kubernetes.
+//! One thread reads and folds ([`reader`]). Tasks beside it poll for the plan, send commits, ask the broker, and report.
+//! [`supervisor`] starts reader and tasks with the present credentials, and again when these change.
+//! Invariant: only the ledger knows where to read on and what was counted.
 
-mod asks;
-mod books;
 mod commits;
 mod events;
-mod line;
+mod lookups;
 mod metrics;
+mod offsets;
 mod plan;
-mod problems;
 mod reader;
 mod stalls;
+mod status;
+mod supervisor;
 mod survey;
 
 use std::time::Duration;
@@ -24,48 +24,48 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::context::Context;
 use events::Ended;
-use line::Line;
-use problems::Standing;
+use status::ConsumerStatus;
+use supervisor::ReaderSupervisor;
 
 /// How long a poll for the plan may wait.
 const PLAN_WAIT: Duration = Duration::from_secs(30);
 /// The hub forgets a report after a minute.
 const REPORT_EVERY: Duration = Duration::from_secs(20);
-/// A reader that has not come round for so long is told of: liveness ends it later, and it would begin with the same record.
+/// After this long in one round the reader is reported as stuck. Liveness restarts the pod later, at the same record.
 const STUCK: Duration = Duration::from_mins(1);
-/// How often the files of the source's security are looked at.
+/// How often the files with the source's credentials are checked for changes.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Runs until [`Context::stop`].
 pub async fn run(context: Context, source: String) -> anyhow::Result<()> {
-    let standing = Standing::default();
+    let status = ConsumerStatus::default();
     let (plans, mut planned) = unbounded_channel();
     let poller = tokio::spawn(poll_plans(context.clone(), source.clone(), plans));
-    let reporter = tokio::spawn(report(context.clone(), source.clone(), standing.clone()));
-    let mut line = Line::new(&context, &source, &standing);
+    let reporter = tokio::spawn(report(context.clone(), source.clone(), status.clone()));
+    let mut supervisor = ReaderSupervisor::new(&context, &source, &status);
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            plan = planned.recv() => line.plan(plan.context("the poll for the plan ended")?).await,
-            ended = line.ended() => match ended? {
-                Ended::Stood => line.renew().await?,
-                Ended::Left => return Err(anyhow::anyhow!("the reader ended")),
+            plan = planned.recv() => supervisor.set_plan(plan.context("the poll for the plan ended")?).await,
+            ended = supervisor.reader_ended() => match ended? {
+                Ended::Stalled => supervisor.restart_reader().await?,
+                Ended::Stopped => return Err(anyhow::anyhow!("the reader ended")),
             },
-            _ = look.tick(), if line.has_files() => { line.look().await; }
+            _ = look.tick(), if supervisor.has_files() => { supervisor.check_credentials().await; }
             () = context.stop.cancelled() => break,
         }
     }
     poller.abort();
     reporter.abort();
-    let left = line.leave().await;
-    let report = standing.report(&context.config.instance, &source, true);
+    let left = supervisor.shut_down().await;
+    let report = status.report(&context.config.instance, &source, true);
     let _ =
         tokio::time::timeout(Duration::from_secs(1), context.hub.report(&context.config.namespace, &report))
             .await;
     left
 }
 
-/// Polls for the plan; sends each new one, and `None` when no rule reads the source.
+/// Polls the hub for the plan; sends each new one to `plans`, and `None` when no rule reads the source.
 async fn poll_plans(
     context: Context,
     source: String,
@@ -110,17 +110,17 @@ async fn poll_plans(
 }
 
 /// Reports on every change, and every 20 s.
-async fn report(context: Context, source: String, standing: Standing) {
+async fn report(context: Context, source: String, status: ConsumerStatus) {
     loop {
-        standing.stuck(context.health.silent("reader").is_some_and(|silent| silent > STUCK));
-        let report = standing.report(&context.config.instance, &source, false);
+        status.set_stuck(context.health.silent("reader").is_some_and(|silent| silent > STUCK));
+        let report = status.report(&context.config.instance, &source, false);
         let mut again = REPORT_EVERY;
         if let Err(error) = context.hub.report(&context.config.namespace, &report).await {
             tracing::warn!(%error, "the report did not reach the hub");
             again = Duration::from_secs(2);
         }
-        let _ = tokio::time::timeout(again, standing.changed()).await;
-        // Changes come in swarms.
+        let _ = tokio::time::timeout(again, status.changed()).await;
+        // Changes come in bursts: one report tells several.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What every kind of worker shares: flags, the client of the hub, health, metrics and the wish to stop.
+//! What all kinds of worker share: flags, the hub's client, health, metrics and the signal to stop.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::health::Health;
 
-/// Cheap to clone.
+/// What all kinds of worker share. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     /// Flags.
     pub config: Arc<Config>,
-    /// The hub.
+    /// The hub's client.
     pub hub: Client,
     /// Liveness, readiness, and the registry of metrics.
     pub health: Health,
-    /// Cancelled by SIGTERM or SIGINT: take no more work, finish or put back what is in hand, leave.
+    /// Cancelled by SIGTERM or SIGINT: take no more work, finish or give back what was taken, and end.
     pub stop: CancellationToken,
 }
 
 impl Context {
-    /// Reads what the flags name.
+    /// Reads the hub's CA file, if a flag names one, and makes the hub's client.
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let ca = config
             .hub_ca_file

@@ -1,18 +1,21 @@
 //! Makes attempts of deliveries: `send` the first ones, `retry` the others.
 //!
 //! ```text
-//! claims  --tasks-->  attempts (up to 512 in hand)  --outcomes-->  reporter --> hub
+//! claims  --tasks-->  attempts (up to 512 claimed)  --outcomes-->  reporter --> hub
 //! channels: long poll of the channels' plan --> checks the files they name --> reports
 //! ```
 //!
-//! Invariants: each task that was claimed ends in one outcome, and each outcome is reported, or its loss is logged and
-//! counted. An attempt ends within its channel's timeout. A slow receiver doesn't keep others waiting: an attempt that
-//! takes longer than a few milliseconds gives its slot to the next task. So all that is in hand is begun within a fraction
-//! of a second, and no lease is used up by waiting. On SIGTERM nothing more is claimed, what is in hand is
-//! finished within the grace, reported, and the hub is told that this instance leaves. As long as something is in hand the hub
-//! hears every 2 s that this process is there, so that what a killed one had in hand goes on soon.
+//! Invariants:
+//! - each claimed task ends in one outcome, and each outcome is reported, or its loss is logged and counted;
+//! - an attempt ends within its channel's timeout;
+//! - a slow receiver doesn't keep others waiting: an attempt that takes longer than a few milliseconds gives its slot to the
+//!   next task. So every claimed task begins within a fraction of a second, and no lease is used up by waiting;
+//! - on SIGTERM the worker claims nothing more, finishes and reports its claimed tasks within the grace, and tells the hub
+//!   that this instance leaves;
+//! - while tasks are claimed and not reported, the worker tells the hub every 2 s that it is alive, so that another one soon
+//!   takes over the tasks of a killed process.
 //!
-//! Never: a retry decided here, a secret in a log, an unbounded queue.
+//! The hub decides about retries. Queues are bounded, and no log holds a secret.
 
 mod alive;
 mod attempt;
@@ -28,7 +31,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use delivery::{Files, Http, Kit, Texts};
+use delivery::{Files, Http, Kit, MessageTexts};
 use domain::{Guard, TemplateText};
 use protocol::messages::Pool;
 use templates::Failures;
@@ -40,50 +43,51 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::kafka::Tokens;
 use kafka::Producers;
-use metrics::Metrics;
+use metrics::DeliveryMetrics;
 
-/// How much is done at once, and for how long on the way out.
+/// How much is done at once, and how long stopping may take.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Tasks in hand: more than slots, so that there is work while the hub makes further leases and outcomes durable.
-    hand: usize,
-    /// Attempts at once that are not slow: few, since what they use then stays in the processor's cache.
+struct DeliveryLimits {
+    /// Tasks that may be claimed and not reported. More than slots, so that there is work while the hub makes leases and
+    /// outcomes durable.
+    max_claimed: usize,
+    /// Attempts that may run at once, slow ones not counted. Few, so that what they use stays in the processor's cache.
     slots: usize,
-    /// When an attempt is slow, and gives its slot back.
-    slow: Duration,
-    /// From SIGTERM to the end; less than the pod's 30 s.
+    /// After this long an attempt is slow and gives its slot back.
+    slow_after: Duration,
+    /// From SIGTERM to the end; less than the pod's grace of 30 s.
     grace: Duration,
     /// The part of the grace that is kept for the last reports.
-    last: Duration,
+    report_reserve: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    hand: 512,
+const DEFAULT_LIMITS: DeliveryLimits = DeliveryLimits {
+    max_claimed: 512,
     slots: 64,
-    slow: Duration::from_millis(5),
+    slow_after: Duration::from_millis(5),
     grace: Duration::from_secs(25),
-    last: Duration::from_secs(5),
+    report_reserve: Duration::from_secs(5),
 };
 
 /// What the attempts share.
 struct Tools {
     kit: Kit,
     renderer: render::Renderer,
-    /// Channels' templates that failed lately.
+    /// The channels' templates that failed recently.
     failures: Mutex<Failures<Uuid>>,
-    metrics: Metrics,
-    /// Channels that can send nothing here for want of a file. Their work is left to others, or waits.
+    metrics: DeliveryMetrics,
+    /// Channels for which a file is missing here. This worker claims nothing for them.
     lacking: Mutex<BTreeSet<Uuid>>,
-    /// This process, by which the hub tells it from the one before it in the same pod.
+    /// The id of this process, which tells the hub that it is not the one before it in the same pod.
     session: Uuid,
-    /// Attempts that were claimed and of which the hub has not been told.
-    open: AtomicUsize,
-    /// Cancelled when the grace is nearly over: attempts that still run end `Unknown`.
-    cut: CancellationToken,
+    /// Tasks that were claimed and whose outcome the hub has not taken yet.
+    unreported: AtomicUsize,
+    /// Cancelled when the grace is nearly over: attempts that still run then end `Unknown`.
+    give_up: CancellationToken,
 }
 
 impl Tools {
-    fn note_faults(&self, channel: Uuid, template: &TemplateText, texts: &Texts) {
+    fn note_faults(&self, channel: Uuid, template: &TemplateText, texts: &MessageTexts) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let at = std::time::Instant::now();
         let payload = template.payload.as_ref().map(|payload| &payload.template);
@@ -100,22 +104,22 @@ impl Tools {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Channels' templates that failed lately, in words.
+    /// The channels whose templates failed recently, with the fault in words.
     fn faults(&self) -> Vec<(Uuid, String)> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.lately(std::time::Instant::now()).collect()
+        failures.recent(std::time::Instant::now()).collect()
     }
 }
 
-/// Runs until [`Context::stop`], and then until what is in hand is finished and reported.
+/// Runs until [`Context::stop`], and then until the claimed tasks are finished and reported.
 pub async fn run(context: Context, pool: Pool) -> anyhow::Result<()> {
     let guard = context.config.guard();
-    run_with(context, pool, guard, LIMITS).await;
+    run_with(context, pool, guard, DEFAULT_LIMITS).await;
     Ok(())
 }
 
-async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
-    let metrics = context.health.register(Metrics::register);
+async fn run_with(context: Context, pool: Pool, guard: Guard, limits: DeliveryLimits) {
+    let metrics = context.health.register(DeliveryMetrics::register);
     let (http, files) = (Arc::new(Http::new(guard)), Files::new(&context.config.files));
     let producers = Producers::new(Tokens::new(Arc::clone(&http)), files.clone());
     let tools = Arc::new(Tools {
@@ -125,43 +129,43 @@ async fn run_with(context: Context, pool: Pool, guard: Guard, limits: Limits) {
         metrics,
         lacking: Mutex::default(),
         session: session(),
-        open: AtomicUsize::new(0),
-        cut: CancellationToken::new(),
+        unreported: AtomicUsize::new(0),
+        give_up: CancellationToken::new(),
     });
     let (outcomes, reporter) = reporter::start(context.clone(), Arc::clone(&tools));
     let channels = tokio::spawn(channels::watch(context.clone(), Arc::clone(&tools)));
     let alive = tokio::spawn(alive::say(context.clone(), pool, Arc::clone(&tools)));
     let attempts = TaskTracker::new();
 
-    claims::run(&context, pool, limits, &tools, &attempts, outcomes).await;
+    claims::claim_tasks(&context, pool, limits, &tools, &attempts, outcomes).await;
 
     let end = Instant::now() + limits.grace;
     attempts.close();
-    if timeout_at(end - limits.last, attempts.wait()).await.is_err() {
+    if timeout_at(end - limits.report_reserve, attempts.wait()).await.is_err() {
         tracing::warn!(attempts = attempts.len(), "the time to stop is nearly over: attempts end unknown");
-        tools.cut.cancel();
+        tools.give_up.cancel();
         let _ = timeout_at(end, attempts.wait()).await;
     }
-    // The senders are gone with the attempts: the reporter ends when all is told.
+    // The attempts owned the senders: the reporter ends once it has reported everything.
     reporter.finish(end).await;
     alive.abort();
     let _ = timeout(Duration::from_secs(3), channels).await;
 }
 
-/// An id that no other process has.
+/// A random id for this process.
 #[allow(clippy::disallowed_methods, reason = "nothing names a process but chance")]
 fn session() -> Uuid {
     Uuid::new_v4()
 }
 
-/// The time of day, for stamps and dates in messages.
+/// The wall clock, for timestamps and dates in messages.
 #[allow(clippy::disallowed_methods, reason = "this loop owns the clock of the attempts")]
 fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-/// Waits before the n-th call in a row that fails: 0.1 s doubling to 5 s, or as long as the hub asks (up to 60 s).
-fn pause(failures: u32, error: &protocol::Error) -> Duration {
+/// How long to wait after the n-th failed call in a row: 0.1 s, doubling up to 5 s, or longer if the hub asks (up to 60 s).
+fn retry_pause(failures: u32, error: &protocol::Error) -> Duration {
     let step = Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5));
     match error {
         protocol::Error::Refused { retry_after: Some(asked), .. } => {
@@ -172,7 +176,7 @@ fn pause(failures: u32, error: &protocol::Error) -> Duration {
 }
 
 /// An error with its causes, in one line.
-fn told(error: &protocol::Error) -> String {
+fn error_chain(error: &protocol::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -1,9 +1,9 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Answered on a thread of their own, so a record or text that takes long does not stop them. Alive means that every
-//! registered loop came round within its bound: a loop that hangs gets the pod restarted. A bound is well above what one
-//! round may take ([`LONG`]): stuck is not busy.
-//! Ready means that nothing that the worker needs is known to be missing. Never here: what the needs are.
+//! A separate thread answers them, so a slow record or text does not delay them. The worker is alive if every watched loop
+//! finished a round within its bound; a loop that hangs gets the pod restarted. Bounds are well above what a round may take
+//! ([`LONG`]), so that a busy loop does not count as stuck. The worker is ready if nothing that it needs is known to be
+//! missing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use serving::Probes;
 
 use crate::context::Context;
 
-/// The bound of a loop whose rounds are made of a tenant's work.
+/// The bound of a loop whose rounds depend on a tenant's data.
 pub const LONG: Duration = Duration::from_mins(5);
 
 /// Liveness, readiness and metrics. Cheap to clone.
@@ -32,31 +32,31 @@ struct Inner {
     missing: BTreeMap<&'static str, String>,
 }
 
-/// A loop's proof of progress; dropping it ends the watch.
-pub struct Beat {
+/// Proves that a watched loop makes progress; dropping it ends the watch.
+pub struct Heartbeat {
     name: &'static str,
     health: Health,
 }
 
 impl Health {
-    /// With an empty registry.
+    /// Nothing is watched and nothing is missing; metrics go to `registry`.
     pub fn new(registry: Registry) -> Self {
         let inner = Inner { registry, beats: BTreeMap::new(), missing: BTreeMap::new() };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Registers metrics.
+    /// Registers metrics by `make`, and returns what it makes.
     pub fn register<T>(&self, make: impl FnOnce(&mut Registry) -> T) -> T {
         make(&mut self.lock().registry)
     }
 
-    /// Watches a loop that must [`Beat::beat`] at least every `bound`.
-    pub fn watch(&self, name: &'static str, bound: Duration) -> Beat {
+    /// Watches a loop that must [`Heartbeat::beat`] at least every `bound`.
+    pub fn watch(&self, name: &'static str, bound: Duration) -> Heartbeat {
         self.lock().beats.insert(name, (Instant::now(), bound));
-        Beat { name, health: self.clone() }
+        Heartbeat { name, health: self.clone() }
     }
 
-    /// Says that something needed is missing (not ready, and why), or is there again.
+    /// Sets why something that the worker needs is missing, or with `None` that it is not.
     pub fn missing(&self, what: &'static str, why: Option<String>) {
         let mut inner = self.lock();
         match why {
@@ -65,18 +65,18 @@ impl Health {
         };
     }
 
-    /// Names of loops that have not come round within their bound.
+    /// Names of the loops that have not finished a round within their bound.
     pub fn stuck(&self) -> Vec<&'static str> {
         let inner = self.lock();
         inner.beats.iter().filter(|(_, (at, bound))| at.elapsed() > *bound).map(|(name, _)| *name).collect()
     }
 
-    /// How long ago a watched loop came round.
+    /// How long ago a watched loop finished its last round; `None` if it is not watched.
     pub fn silent(&self, name: &'static str) -> Option<Duration> {
         self.lock().beats.get(name).map(|(at, _)| at.elapsed())
     }
 
-    /// What is missing, one a line; empty when ready.
+    /// What is missing, one per line; empty if the worker is ready.
     pub fn not_ready(&self) -> String {
         let inner = self.lock();
         inner.missing.iter().flat_map(|(what, why)| [what, ": ", why, "\n"]).collect()
@@ -95,8 +95,8 @@ impl Health {
     }
 }
 
-impl Beat {
-    /// The loop came round.
+impl Heartbeat {
+    /// The loop begins another round.
     pub fn beat(&self) {
         if let Some((at, _)) = self.health.lock().beats.get_mut(self.name) {
             *at = Instant::now();
@@ -104,13 +104,13 @@ impl Beat {
     }
 }
 
-impl Drop for Beat {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.health.lock().beats.remove(self.name);
     }
 }
 
-/// Answers, until what it gives is dropped.
+/// Answers until the returned value is dropped.
 pub fn serve(context: &Context) -> anyhow::Result<Probes> {
     let (live, ready, metrics) = (context.health.clone(), context.clone(), context.health.clone());
     let router = Router::new()
@@ -135,7 +135,7 @@ pub fn serve(context: &Context) -> anyhow::Result<Probes> {
                 serving::exposition::answer(&headers, "worker", env!("CARGO_PKG_VERSION"), &metrics.metrics())
             }),
         );
-    // Answers that the worker is stopping, too.
+    // It also answers while the worker stops.
     Probes::start(context.config.listen, router)
 }
 

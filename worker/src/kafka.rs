@@ -1,27 +1,27 @@
-//! Kafka: the only place for rdkafka in the consumer.
+//! Kafka clients: the only modules that know librdkafka, besides the producer of Kafka channels in `deliver/kafka.rs`.
 //!
-//! Never here: what a record means, or what the ledger holds.
+//! They know neither what a record means nor what the ledger holds.
 
 mod access;
 mod broker;
 mod consumer;
-mod letters;
+mod dead_letters;
 #[cfg(test)]
 pub mod mock;
+mod monitor;
 mod native;
 mod tokens;
-mod watch;
 
-pub use access::{Access, unusable};
-pub use broker::{Broker, Ends, Topic};
-pub use consumer::{Change, Consumer, News};
-pub use letters::{Letter, Letters, MOST_HOPS};
-pub use native::{Fetched, Record};
+pub use access::{ClusterAccess, unusable};
+pub use broker::{Broker, Ends, TopicState};
+pub use consumer::{Consumer, ConsumerNotice, Rebalance};
+pub use dead_letters::{DeadLetterRecord, DeadLetterWriter, MAX_HOPS};
+pub use monitor::{BrokerFault, ClientMonitor, FaultKind, NO_ANSWER};
+pub use native::{Fetched, FetchedRecord};
 pub use tokens::{Token, Tokens};
-pub use watch::{Fault, FaultKind, SILENT, Watch};
 
-/// Settings that every client shares: small buffers, and a broker that comes back is noticed in seconds.
-fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
+/// Settings that every client shares: a broker that comes back is noticed within seconds.
+fn client_config(access: &ClusterAccess, name: &str) -> rdkafka::ClientConfig {
     let mut config = access.config();
     config
         .set("client.id", name)
@@ -35,8 +35,8 @@ fn client_config(access: &Access, name: &str) -> rdkafka::ClientConfig {
     config
 }
 
-/// Forwards librdkafka's log. Why a connection failed is for who debugs: a tenant reads the pod's log, and what a condition
-/// does not tell (see [`watch`]) the log at its usual level does not tell either.
+/// Forwards librdkafka's log. Lines that say why a connection failed (`FAIL`) get the level debug: a tenant can read the
+/// pod's log, and at its usual level it must not tell what the status condition hides (see [`monitor`]).
 fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
     use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
     log_line(matches!(level, Emerg | Alert | Critical | Error | Warning), facility, message);

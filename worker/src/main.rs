@@ -1,7 +1,7 @@
 //! `belfry-worker consume|send|retry|remind`: does one thing for one namespace.
 //!
-//! It gets its plan from the hub by long poll and proves who it is with a projected service-account token.
-//! Never here: Kubernetes, a database, or a secret's value in a log.
+//! It gets its plan from the hub by long poll, and authenticates with a projected service-account token. It uses neither
+//! Kubernetes' API nor a database, and logs no secret.
 
 mod config;
 mod consume;
@@ -21,23 +21,23 @@ use context::Context;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    // Only a second provider could make this fail, and there is none before the first line.
+    // Fails only if a provider is installed already, which is impossible in the first line.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = Config::parse();
     config.start_log();
-    // One thread keeps an idle worker small; what is heavy (reading Kafka) has a thread of its own.
+    // A single thread keeps an idle worker small; heavy work (reading Kafka) has its own thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .thread_stack_size(256 * 1024)
         .build()?;
-    let code = runtime.block_on(run(config));
-    // What still blocks (a name lookup) must not hold the exit.
+    let code = runtime.block_on(run_worker(config));
+    // Blocking work such as a name lookup must not delay the exit.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     code
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run_worker(config: Config) -> anyhow::Result<()> {
     let work = config.work.clone();
     let context = Context::new(config)?;
     context.stop_on_signals()?;

@@ -1,8 +1,8 @@
 //! `remind`: tells the hub which reminders of one schedule fell due, and exits.
 //!
-//! It asks what is settled, computes what fell due since, and posts it; the hub gives each reminder its id, so running
-//! twice, late, or after a missed run makes each once. While the hub can't be reached it tries until the catch-up window
-//! ends. Never here: state of its own, or a reminder that is not due.
+//! It asks the hub up to when reminders are settled, computes those that fell due since, and posts them. The hub gives each
+//! reminder its id, so each is recorded once, even if a run comes twice, late, or after a missed one. While the hub can't be
+//! reached it tries again until the catch-up window ends. It keeps no state.
 //!
 //! Clause S2 of docs/semantics.md.
 
@@ -21,33 +21,33 @@ use uuid::Uuid;
 
 use crate::context::Context;
 
-/// How long to try before the schedule's own window is known: the default of `catchUp.window`.
+/// How long to try while the schedule's own window is not known: the default of `catchUp.window`.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
-/// Waits between tries: from, to.
+/// The shortest and the longest wait between tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// At most this many reminders in one round.
+/// The most reminders in one round.
 const LIMIT: usize = 10_000;
 
-/// What came of a round.
-enum Round {
-    /// All that fell due is recorded, or there is nothing to record.
+/// The result of a round.
+enum RoundResult {
+    /// All due reminders are recorded, or there are none.
     Done,
-    /// More fell due than one round takes, or the plan changed meanwhile.
+    /// More are due than one round takes, or the plan changed meanwhile.
     Again,
 }
 
-/// Runs once.
+/// Records all due reminders of a schedule, in one or more rounds.
 pub async fn run(context: Context, schedule: Uuid) -> anyhow::Result<()> {
     let begun = now();
     let mut window = WINDOW;
     let mut backoff = BACKOFF.0;
     loop {
-        let error = match round(&context, schedule, &mut window).await {
-            Ok(Round::Done) => return Ok(()),
-            Ok(Round::Again) => continue,
-            Err(Failure::Hub(error)) if error.is_transient() => error,
-            Err(Failure::Hub(error)) => return Err(error.into()),
-            Err(Failure::Plan(why)) => anyhow::bail!(why),
+        let error = match record_due_reminders(&context, schedule, &mut window).await {
+            Ok(RoundResult::Done) => return Ok(()),
+            Ok(RoundResult::Again) => continue,
+            Err(RoundError::Hub(error)) if error.is_transient() => error,
+            Err(RoundError::Hub(error)) => return Err(error.into()),
+            Err(RoundError::Plan(why)) => anyhow::bail!(why),
         };
         if now().duration_since(begun) > window {
             return Err(anyhow::Error::from(error)
@@ -67,49 +67,54 @@ pub async fn run(context: Context, schedule: Uuid) -> anyhow::Result<()> {
     }
 }
 
-enum Failure {
+enum RoundError {
     Hub(Error),
     Plan(String),
 }
 
-async fn round(context: &Context, schedule: Uuid, window: &mut SignedDuration) -> Result<Round, Failure> {
+async fn record_due_reminders(
+    context: &Context,
+    schedule: Uuid,
+    window: &mut SignedDuration,
+) -> Result<RoundResult, RoundError> {
     let namespace = &context.config.namespace;
     let state = match context.hub.schedule(namespace, schedule).await {
         Ok(state) => state,
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {
             tracing::info!(%schedule, "the hub knows of no such schedule; nothing to remind of");
-            return Ok(Round::Done);
+            return Ok(RoundResult::Done);
         }
-        Err(error) => return Err(Failure::Hub(error)),
+        Err(error) => return Err(RoundError::Hub(error)),
     };
     if state.plan.suspended {
         tracing::info!(schedule = state.plan.name, "suspended; nothing to remind of");
-        return Ok(Round::Done);
+        return Ok(RoundResult::Done);
     }
-    let (reminders, whole) = found(&state, now(), window).map_err(Failure::Plan)?;
+    let (reminders, whole) = find_due_reminders(&state, now(), window).map_err(RoundError::Plan)?;
     let (sent, skipped) = (reminders.reminders.len(), reminders.skipped);
     match context.hub.reminders(namespace, schedule, &reminders).await {
         Ok(()) => {
             tracing::info!(schedule = state.plan.name, sent, skipped, through = %reminders.through, "recorded");
-            Ok(if whole { Round::Done } else { Round::Again })
+            Ok(if whole { RoundResult::Done } else { RoundResult::Again })
         }
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 409) => {
             tracing::info!(schedule = state.plan.name, "the schedule changed meanwhile; asking again");
-            // Not in a tight circle, should hub and worker disagree for good.
+            // Waits, so that this is no busy loop if hub and worker disagree for good.
             tokio::time::sleep(BACKOFF.0).await;
-            Ok(Round::Again)
+            Ok(RoundResult::Again)
         }
-        Err(error) => Err(Failure::Hub(error)),
+        Err(error) => Err(RoundError::Hub(error)),
     }
 }
 
-/// What fell due after the settled instant and up to `now`, and whether that is all.
-fn found(
+/// The reminders that fell due after the settled instant and up to `now`, and whether these are all. Sets `window` to the
+/// schedule's catch-up window.
+fn find_due_reminders(
     state: &ReminderState,
     now: Timestamp,
     window: &mut SignedDuration,
 ) -> Result<(Reminders, bool), String> {
-    let (plan, schedule) = schedule(&state.plan)?;
+    let (plan, schedule) = schedule_plan(&state.plan)?;
     let recurrence = Recurrence::new(&schedule.recurrence).map_err(|error| error.to_string())?;
     let reminders: Vec<Reminder> = schedule
         .reminders
@@ -130,12 +135,12 @@ fn found(
     let mut through = now;
     let whole = due.len() < LIMIT;
     if let (false, Some(last)) = (whole, due.last().map(|last| last.due)) {
-        // Others may be due at the same instant: all of those belong to the next round.
+        // More reminders may be due at the last instant: all of that instant belong to the next round.
         due.retain(|reminder| reminder.due < last);
         through = last - SignedDuration::from_secs(1);
     }
     let parted = calendar::plan_catch_up(due, now, catch_up);
-    let texts = text::Texts::of(plan, schedule, now);
+    let texts = text::ReminderTexts::new(plan, schedule, now);
     let reminders = parted
         .to_send
         .iter()
@@ -150,12 +155,13 @@ fn found(
         })
         .collect();
     let skipped = parted.skipped.len() as i64;
-    let clock = clock(&schedule.recurrence, state.through, through).map_err(|error| error.to_string())?;
+    let clock = count_clock_changes(&schedule.recurrence, state.through, through)
+        .map_err(|error| error.to_string())?;
     Ok((Reminders { revision: plan.revision(), through, reminders, skipped, clock }, whole))
 }
 
-/// What changes of the clocks in this stretch did to occurrences.
-fn clock(
+/// Counts the occurrences that clock changes between `from` and `through` shifted, skipped or doubled.
+fn count_clock_changes(
     recurrence: &RecurrenceSpec,
     from: Timestamp,
     through: Timestamp,
@@ -171,14 +177,14 @@ fn clock(
     Ok(counts)
 }
 
-fn schedule(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
+fn schedule_plan(plan: &Plan) -> Result<(&Plan, &SchedulePlan), String> {
     match &plan.body {
         PlanBody::Schedule(schedule) => Ok((plan, schedule)),
         _ => Err(format!("the hub's plan of {} is of a {}", plan.uid, plan.kind().name())),
     }
 }
 
-/// The clock: this run owns it.
+/// The wall clock; only this module's loop reads it.
 #[allow(clippy::disallowed_methods)]
 fn now() -> Timestamp {
     Timestamp::now()

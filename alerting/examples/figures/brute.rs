@@ -1,8 +1,8 @@
-//! Ten million random events, counted and checked against a plain map.
+//! Counts ten million random events, and checks the counts against a plain map.
 
 use std::collections::BTreeMap;
 
-use alerting::fold::Partition;
+use alerting::fold::PartitionFold;
 use domain::RecordRef;
 
 use crate::records::{Dice, raw};
@@ -10,7 +10,7 @@ use crate::rules::engine;
 
 const EVENTS: u64 = 10_000_000;
 const GROUPS: u64 = 20_000;
-/// Buckets of a window of 5 min.
+/// The bucket width of a window of 5 min.
 const WIDTH: i64 = 5_000;
 
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ struct Seen {
 
 pub(crate) fn figures() {
     let engine = engine(["record.n > 0".to_owned()], &[("user", "record.user")]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let mut expected: BTreeMap<(String, i64), Seen> = BTreeMap::new();
     let dice = &mut Dice(11);
     for offset in 0..EVENTS as i64 {

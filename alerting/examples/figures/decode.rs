@@ -1,10 +1,10 @@
-//! Decoding against `serde_json::Value`.
+//! Compares decoding with `serde_json::Value`.
 
 use std::hint::black_box;
 
 use alerting::decode::Decoder;
 use alerting::document::Document;
-use alerting::fold::Partition;
+use alerting::fold::PartitionFold;
 use alerting::record::RawRecord;
 
 use crate::records::lines;
@@ -25,7 +25,7 @@ pub(crate) fn figures() {
         }
     };
     let engine = engine([r#"record.level == "NONE""#.to_owned()], &[]);
-    let mut held = Partition::default();
+    let mut held = PartitionFold::default();
     let mut lacking = || {
         for line in &lines {
             let record = RawRecord { topic: "logs", ..record(line) };

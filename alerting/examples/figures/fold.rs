@@ -1,8 +1,9 @@
-//! Counting with a million live groups, beside what the memory alone takes, and with so few that memory takes nothing.
+//! Measures counting with a million live groups, compared with the memory accesses alone, and with so few groups that
+//! memory costs nothing.
 
 use std::hint::black_box;
 
-use alerting::fold::{Engine, Partition};
+use alerting::fold::{Engine, PartitionFold};
 
 use crate::records::{Dice, raw};
 use crate::rules::engine;
@@ -11,10 +12,10 @@ use crate::{held, medians, verdict};
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 const LABEL: usize = "user-000000".len();
-/// Records of a turn, and turns.
+/// Records per turn, and the number of turns.
 const TURN: usize = 4_800;
 const TURNS: usize = 201;
-/// Records of which what they touch is fetched at the same time.
+/// Records whose memory is fetched at the same time.
 const TOGETHER: usize = 64;
 
 fn value(group: u64, text: usize) -> Vec<u8> {
@@ -31,25 +32,25 @@ pub(crate) fn figures() {
 
 fn measure(groups: usize, text: usize) {
     let matching = engine(["true".to_owned()], &[("user", "record.user")]);
-    // The same decoding and matching, and nothing to count.
+    // The same decoding and matching, without counting.
     let other = engine(["record.user == ''".to_owned()], &[("user", "record.user")]);
     let dice = &mut Dice(3);
-    let (mut partition, mut uncounted) = (Partition::default(), Partition::default());
+    let (mut partition, mut uncounted) = (PartitionFold::default(), PartitionFold::default());
     let before = held();
-    let fill = |partition: &mut Partition, from: usize| {
+    let fill = |partition: &mut PartitionFold, from: usize| {
         for group in 0..groups {
             add(&matching, partition, &value(group as u64, text), from + group);
         }
     };
     fill(&mut partition, 0);
     let bytes = held() - before;
-    // Each has a first and a last from now on.
+    // From now on each group has a first and a last record.
     fill(&mut partition, groups);
     let records: Vec<Vec<u8>> =
         (0..TURN * (TURNS + 1)).map(|_| value(dice.below(groups as u64), text)).collect();
     let size = value(0, text).len();
     let mut memory = Memory::new(groups, size, dice);
-    // Not the same ones in the same turn: who comes second would find them in the processor's cache.
+    // Not the same groups in the same turn: the second task would find them in the processor's cache.
     let (mut counted, mut passed) = (records.chunks(TURN), records.chunks(TURN).rev());
     let mut offset = 2 * groups;
     let [all, without, limit] = medians(
@@ -90,12 +91,12 @@ fn measure(groups: usize, text: usize) {
     }
 }
 
-fn add(engine: &Engine, partition: &mut Partition, value: &[u8], offset: usize) {
+fn add(engine: &Engine, partition: &mut PartitionFold, value: &[u8], offset: usize) {
     black_box(engine.add(partition, &raw(value, offset as i64, 1_000)).decoded().unwrap());
 }
 
-/// As much memory as the groups take, without groups: a table of places, eight bytes each and more than twice as many as
-/// groups, and at each place the bytes of a record, a key and nine numbers.
+/// As much memory as the groups take, without the groups: a table of places (eight bytes each, more than twice as many
+/// as groups), and at each place the bytes of a record, a key and nine numbers.
 struct Memory {
     table: Vec<u64>,
     bytes: Vec<u8>,
@@ -109,7 +110,7 @@ impl Memory {
         Self { table, bytes: vec![1; groups * each], each }
     }
 
-    /// Writes as many bytes as an entry has to random places, as many of them at a time as the engine does.
+    /// Writes as many bytes as an entry has to random places, as many places at a time as the engine does.
     fn write(&mut self, dice: &mut Dice) {
         let entry = vec![2; self.each];
         let (slots, mut places) = (self.table.len() as u64, [0; TOGETHER]);

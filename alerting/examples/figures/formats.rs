@@ -1,5 +1,5 @@
-//! Decoders of other formats than JSON, each against what a user would take: the crate `logfmt`, the crate `regex` with its
-//! groups put into a map, and `serde_json::Value` for a structured event.
+//! Compares the decoders of other formats than JSON with what a user would take: the crate `logfmt`, the crate `regex`
+//! with its groups put into a map, and `serde_json::Value` for a structured event.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -24,7 +24,7 @@ fn text(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The lines of records, written otherwise.
+/// The records' lines in another format.
 fn written(as_text: impl Fn(&HashMap<String, serde_json::Value>) -> String) -> Vec<String> {
     lines(500).iter().map(|line| as_text(&fields(line))).collect()
 }

@@ -1,7 +1,7 @@
-//! The engine's figures on this machine, as ratios in one run:
-//! `cargo run --release -p belfry-alerting --example figures`.
+//! Measures the engine on this machine, as ratios within one run: `cargo run --release -p belfry-alerting --example
+//! figures`.
 //!
-//! What is compared takes turns within one process, and the median of its turns counts. An argument runs one part alone:
+//! The compared tasks take turns within one process, and the median turn counts. An argument runs one part alone:
 //! `decode`, `formats`, `match`, `rules`, `fold` or `brute`.
 #![expect(clippy::unwrap_used, reason = "a program that measures ends where something is wrong")]
 
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-/// Counts what is allocated.
+/// Counts allocations.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
@@ -45,8 +45,8 @@ fn main() {
     }
 }
 
-/// Nanoseconds of each task for each of its `count` repetitions: the tasks take turns, and the median of theirs counts. A
-/// turn should be short: on a shared machine the median then is of turns that nothing interrupted.
+/// Nanoseconds of each task per repetition, of which it does `count` in a turn: the tasks take turns, and the median
+/// turn counts. A turn should be short: on a shared machine the median is then of turns that nothing interrupted.
 fn medians<const N: usize>(turns: usize, count: usize, mut tasks: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut times = [const { Vec::new() }; N];
     for _ in 0..=turns {
@@ -72,7 +72,7 @@ fn allocations(task: impl FnOnce()) -> usize {
     (after.allocations - before.allocations) + (after.reallocations - before.reallocations)
 }
 
-/// Bytes that are allocated now.
+/// The bytes currently allocated.
 fn held() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated - stats.bytes_deallocated

@@ -1,4 +1,4 @@
-//! One match against the `cel` crate, its context built once.
+//! Compares one match with the `cel` crate, whose context is built once.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -31,7 +31,7 @@ const KINDS: [(&str, &str); 9] = [
 pub(crate) fn figures() {
     let line = lines(2).swap_remove(1);
     let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-    let document = Document::of(&value);
+    let document = Document::from_json(&value);
     let view = document.view("");
     let record = Record { raw: raw(&line, 0, 0), value: view.root() };
     let mut context = Context::default();

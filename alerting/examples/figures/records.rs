@@ -1,8 +1,8 @@
-//! Records to measure with: log lines of 272 bytes.
+//! The records for the measurements: log lines of 272 bytes.
 
 use alerting::record::RawRecord;
 
-/// Numbers that a seed decides.
+/// Pseudorandom numbers, determined by a seed.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -36,7 +36,7 @@ pub(crate) fn line(dice: &mut Dice, level: &str, service: &str, amount: f64) -> 
     line.into_bytes()
 }
 
-/// Many lines: of one in a hundred the service begins with `pay`, the level is `ERROR` and the amount is more than 516.
+/// Many lines; in one of a hundred the service begins with `pay`, the level is `ERROR` and the amount is more than 516.
 pub(crate) fn lines(count: usize) -> Vec<Vec<u8>> {
     let dice = &mut Dice(1);
     (0..count)

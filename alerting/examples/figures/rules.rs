@@ -1,9 +1,9 @@
-//! Many rules on one topic against one.
+//! Compares many rules on one topic with one rule.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use alerting::fold::{Engine, Partition};
+use alerting::fold::{Engine, PartitionFold};
 use domain::{Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use uuid::Uuid;
 
@@ -44,10 +44,10 @@ pub(crate) fn engine(expressions: impl IntoIterator<Item = String>, group_by: &[
     engine
 }
 
-/// A kind of rules, and the one of each number.
-type Kind = (&'static str, fn(usize) -> String);
+/// A form of rules, and the rule of each number.
+type RuleForm = (&'static str, fn(usize) -> String);
 
-const KINDS: [Kind; 6] = [
+const KINDS: [RuleForm; 6] = [
     ("record.service == \"svc-<n>\"", |n| format!("record.service == \"svc-{n}\"")),
     ("level in [..] && service.startsWith(\"pay-<n>\")", |n| {
         format!("record.level in [\"WARN\", \"ERROR\"] && record.service.startsWith(\"pay-{n}\")")
@@ -65,12 +65,12 @@ pub(crate) fn figures() {
     println!("rules, ns a record (decode, match, count)             1 rule   1,000 rules   ratio");
     for (kind, rule) in KINDS {
         let (one, many) = (engine([rule(7)], &[]), engine((0..1_000).map(rule), &[]));
-        let run = |engine: &Engine, partition: &mut Partition| {
+        let run = |engine: &Engine, partition: &mut PartitionFold| {
             for (offset, line) in lines.iter().enumerate() {
                 black_box(engine.add(partition, &raw(line, offset as i64, 1_000)).decoded().unwrap());
             }
         };
-        let (mut of_one, mut of_many) = (Partition::default(), Partition::default());
+        let (mut of_one, mut of_many) = (PartitionFold::default(), PartitionFold::default());
         let [one_ns, many_ns] =
             medians(201, lines.len(), [&mut || run(&one, &mut of_one), &mut || run(&many, &mut of_many)]);
         let made = allocations(|| run(&one, &mut of_one));

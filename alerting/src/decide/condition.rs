@@ -1,22 +1,22 @@
-//! What each condition sees in a window: whether it holds, and what there is to tell.
+//! Asks each condition about a window: whether it holds, and what it saw.
 //!
-//! Invariant: a function of the window and of the values of the buckets before it, in order of event time; comparisons are
-//! of whole numbers, but for `Extreme`, which compares the numbers of records. Never: a division.
+//! Invariant: the answer is a function of the window and of the values of the buckets before it, in order of event
+//! time. Comparisons are of whole numbers and without division, except that `Extreme` compares the numbers in records.
 
 use domain::{Condition, Extras, ExtremeDirection, Limit, SHARE, SpikeDirection};
 
-use super::{Bucket, GroupState, Seen};
-use crate::decide::walk::Window;
-use crate::values::number;
+use super::{Bucket, GroupState, SeenValues};
+use crate::decide::walk::WindowSums;
+use crate::values::text_to_number;
 
-/// Values that `NewValue` remembers of a group. Over the bound, those not seen for the longest time are forgotten.
+/// How many values `NewValue` remembers of a group. Above that, the values not seen for the longest time are forgotten.
 pub const SEEN_KEPT: usize = 1_000;
-/// New values that are told of at once.
+/// How many new values one notification names.
 const TOLD: usize = 10;
 
-/// When a window is an alert. `below` is `resolve.below`.
+/// A condition's question about a window. `below` is always `resolve.below`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Test {
+pub enum WindowTest {
     /// `count` records or more.
     Frequency {
         /// At least this many.
@@ -24,13 +24,13 @@ pub enum Test {
         /// Hysteresis.
         below: Option<i64>,
     },
-    /// The window against the one before it.
+    /// Compares the window with the one before it.
     Spike {
         /// In thousandths.
         ratio: i64,
-        /// In the larger window.
+        /// At least this many records in the larger window.
         min_count: i64,
-        /// Which way.
+        /// The direction.
         direction: SpikeDirection,
     },
     /// Fewer than `below` records.
@@ -38,14 +38,14 @@ pub enum Test {
         /// Fewer than this many.
         below: i64,
     },
-    /// The newest bucket has a value that the group has not had.
+    /// The newest bucket has a value that the group never had before.
     NewValue {
-        /// How long after the group's first bucket values are only remembered, ms.
+        /// How long after the group's first bucket values are only learned, ms.
         learn_for: i64,
     },
-    /// Distinct values.
+    /// Compares the number of distinct values with a limit.
     Cardinality {
-        /// How many are too many or too few.
+        /// The limit.
         limit: Limit,
         /// Hysteresis.
         below: Option<i64>,
@@ -54,10 +54,10 @@ pub enum Test {
     Change,
     /// The newest bucket has a number beyond all before it.
     Extreme {
-        /// Which way.
+        /// The direction.
         direction: ExtremeDirection,
     },
-    /// The share of records for which `of` is true.
+    /// Compares the share of records for which `of` is true with a limit.
     Ratio {
         /// At least this many records.
         min_count: i64,
@@ -68,19 +68,19 @@ pub enum Test {
     },
 }
 
-/// What a condition sees at a boundary.
+/// A condition's answer at a boundary.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct ConditionResult {
     /// Whether it holds.
     pub(super) holds: bool,
-    /// Whether an alert that is open goes on.
+    /// Whether an open alert goes on.
     pub(super) stays: bool,
-    /// What there is to tell.
-    pub(super) seen: Option<Box<Seen>>,
+    /// What texts may say of it.
+    pub(super) seen: Option<Box<SeenValues>>,
 }
 
-impl Test {
-    pub(super) fn of(condition: &Condition, below: Option<i64>) -> Self {
+impl WindowTest {
+    pub(super) fn from_condition(condition: &Condition, below: Option<i64>) -> Self {
         match *condition {
             Condition::Any => Self::Frequency { count: 1, below: None },
             Condition::Frequency { count, .. } => Self::Frequency { count: count.max(1), below },
@@ -98,7 +98,7 @@ impl Test {
         }
     }
 
-    /// How many windows it looks back.
+    /// How many windows it looks back over.
     pub(super) fn windows(self) -> i64 {
         if matches!(self, Self::Spike { .. }) { 2 } else { 1 }
     }
@@ -119,15 +119,15 @@ impl Test {
         matches!(self, Self::Flatline { .. } | Self::Cardinality { limit: Limit::Below(_), .. })
     }
 
-    /// Looks at the window, and remembers what later windows need of its newest bucket.
-    pub(super) fn look(self, state: &mut GroupState, window: &Window<'_>) -> Look {
+    /// Answers for the window, and remembers in `state` what later windows need of its newest bucket.
+    pub(super) fn evaluate(self, state: &mut GroupState, window: &WindowSums<'_>) -> ConditionResult {
         if let (Some(newest), true) = (window.newest, self.watches() && !state.expected) {
             state.first_ms.get_or_insert(newest.start_ms);
         }
         match self {
             Self::Frequency { count, below } => {
                 let holds = window.count >= count;
-                Look { holds, stays: stays(holds, window.count, below), seen: None }
+                ConditionResult { holds, stays: stays(holds, window.count, below), seen: None }
             }
             Self::Spike { ratio, min_count, direction } => {
                 let holds = window.ready && spikes(window, ratio, min_count, direction);
@@ -135,7 +135,7 @@ impl Test {
             }
             Self::Flatline { below } => {
                 let holds = window.ready && window.count < below;
-                Look { holds, stays: holds, seen: None }
+                ConditionResult { holds, stays: holds, seen: None }
             }
             Self::Cardinality { limit, below } => {
                 let distinct = window.distinct;
@@ -159,13 +159,15 @@ impl Test {
                 let stays = holds || below.is_some_and(|below| enough && beyond(below).is_ge());
                 say(holds, stays, share(window.of, window.count), None)
             }
-            Self::NewValue { learn_for } => window
-                .newest
-                .map_or_else(Look::default, |bucket| new_value(state, bucket, window.end, learn_for)),
-            Self::Change => window.newest.map_or_else(Look::default, |bucket| change(state, bucket)),
-            Self::Extreme { direction } => {
-                window.newest.map_or_else(Look::default, |bucket| extreme(state, bucket, direction))
+            Self::NewValue { learn_for } => window.newest.map_or_else(ConditionResult::default, |bucket| {
+                new_value(state, bucket, window.end, learn_for)
+            }),
+            Self::Change => {
+                window.newest.map_or_else(ConditionResult::default, |bucket| change(state, bucket))
             }
+            Self::Extreme { direction } => window
+                .newest
+                .map_or_else(ConditionResult::default, |bucket| extreme(state, bucket, direction)),
         }
     }
 }
@@ -174,11 +176,15 @@ fn stays(holds: bool, measured: i64, below: Option<i64>) -> bool {
     holds || below.is_some_and(|below| measured >= below)
 }
 
-fn say(holds: bool, stays: bool, value: String, previous: Option<String>) -> Look {
-    Look { holds, stays, seen: Some(Box::new(Seen { value, previous, ..Seen::default() })) }
+fn say(holds: bool, stays: bool, value: String, previous: Option<String>) -> ConditionResult {
+    ConditionResult {
+        holds,
+        stays,
+        seen: Some(Box::new(SeenValues { value, previous, ..SeenValues::default() })),
+    }
 }
 
-fn spikes(window: &Window<'_>, ratio: i64, min_count: i64, direction: SpikeDirection) -> bool {
+fn spikes(window: &WindowSums<'_>, ratio: i64, min_count: i64, direction: SpikeDirection) -> bool {
     let times = |more: i64, less: i64| {
         more >= min_count && i128::from(more) * 1_000 >= i128::from(less) * i128::from(ratio)
     };
@@ -190,7 +196,7 @@ fn spikes(window: &Window<'_>, ratio: i64, min_count: i64, direction: SpikeDirec
     }
 }
 
-/// `12.5%`, to the nearest thousandth of a percent; only nothing is 0%, and only all is 100%.
+/// Writes a share such as `12.5%`, to the nearest thousandth of a percent. Only none is 0%, and only all is 100%.
 fn share(of: i64, count: i64) -> String {
     let (of, count) = (i128::from(of), i128::from(count.max(1)));
     let share = (2 * of * i128::from(SHARE) + count) / (2 * count);
@@ -200,8 +206,8 @@ fn share(of: i64, count: i64) -> String {
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn new_value(state: &mut GroupState, bucket: &Bucket, end: i64, learn_for: i64) -> Look {
-    let Some(Extras::Values(values)) = bucket.extras.as_deref() else { return Look::default() };
+fn new_value(state: &mut GroupState, bucket: &Bucket, end: i64, learn_for: i64) -> ConditionResult {
+    let Some(Extras::Values(values)) = bucket.extras.as_deref() else { return ConditionResult::default() };
     let first = *state.first_ms.get_or_insert(bucket.start_ms);
     let mut new = Vec::new();
     for value in values.counts.keys() {
@@ -219,47 +225,47 @@ fn new_value(state: &mut GroupState, bucket: &Bucket, end: i64, learn_for: i64) 
         }
     }
     if new.is_empty() || end <= first.saturating_add(learn_for) {
-        return Look::default();
+        return ConditionResult::default();
     }
     new.truncate(TOLD);
-    let seen = Seen { value: new[0].clone(), values: new, ..Seen::default() };
-    Look { holds: true, stays: true, seen: Some(Box::new(seen)) }
+    let seen = SeenValues { value: new[0].clone(), values: new, ..SeenValues::default() };
+    ConditionResult { holds: true, stays: true, seen: Some(Box::new(seen)) }
 }
 
-fn change(state: &mut GroupState, bucket: &Bucket) -> Look {
-    let Some(Extras::Ends(ends)) = bucket.extras.as_deref() else { return Look::default() };
+fn change(state: &mut GroupState, bucket: &Bucket) -> ConditionResult {
+    let Some(Extras::Ends(ends)) = bucket.extras.as_deref() else { return ConditionResult::default() };
     let before = state.value.replace(ends.last.value.clone());
     let changed = ends.mixed || before.as_ref().is_some_and(|before| *before != ends.last.value);
     if !changed {
-        return Look::default();
+        return ConditionResult::default();
     }
     let previous = Some(before.unwrap_or_else(|| ends.first.value.clone()));
     say(true, true, ends.last.value.clone(), previous)
 }
 
-fn extreme(state: &mut GroupState, bucket: &Bucket, direction: ExtremeDirection) -> Look {
+fn extreme(state: &mut GroupState, bucket: &Bucket, direction: ExtremeDirection) -> ConditionResult {
     let Some(Extras::Highest(best) | Extras::Lowest(best)) = bucket.extras.as_deref() else {
-        return Look::default();
+        return ConditionResult::default();
     };
-    let new = number(&best.value);
+    let new = text_to_number(&best.value);
     let beyond = |mark: &str| match direction {
-        ExtremeDirection::Highest => new > number(mark),
-        ExtremeDirection::Lowest => new < number(mark),
+        ExtremeDirection::Highest => new > text_to_number(mark),
+        ExtremeDirection::Lowest => new < text_to_number(mark),
     };
     // The first number sets the mark.
     let mark = state.value.as_ref().unwrap_or(&best.first.value);
     if !beyond(mark) {
         state.value.get_or_insert_with(|| best.value.clone());
-        return Look::default();
+        return ConditionResult::default();
     }
-    let seen = Seen {
+    let seen = SeenValues {
         value: best.value.clone(),
         previous: Some(mark.clone()),
         values: Vec::new(),
         sample: Some(best.sample.clone()),
     };
     state.value = Some(best.value.clone());
-    Look { holds: true, stays: true, seen: Some(Box::new(seen)) }
+    ConditionResult { holds: true, stays: true, seen: Some(Box::new(seen)) }
 }
 
 #[cfg(test)]

@@ -1,21 +1,24 @@
-//! Decides, in the hub, when a group's counts are an alert: a state machine over bucket boundaries.
+//! Decides when a group's counts are an alert: a state machine over bucket boundaries, run by the hub.
 //!
-//! At every boundary `E` (a multiple of the bucket's width) in order, with what [`Test`] sees in the window before `E`:
+//! It visits every boundary `E` (a multiple of the bucket's width) in order, with what [`WindowTest`] sees in the
+//! window before `E`:
 //!
-//! - quiet and the condition holds: *pending* since the first such boundary `P`; one at which it does not hold forgets `P`;
-//! - pending at `E >= P + for` (at once without `for`): an episode begins, `since = P`, its first bucket is the one that
-//!   ends at `P`: *firing*;
-//! - firing and it holds: at the first such boundary at or after the last notification plus `repeatInterval` (times
-//!   `repeatFactor` for each repeat so far, at most a day or `repeatInterval`): *repeat*;
-//! - firing and it does not hold, from a first false boundary `F` on and at `E >= F + resolve.after`: *resolved*, quiet.
-//!   A boundary at which it holds again forgets `F`. With `resolve.below` an open alert holds on until what is measured is
-//!   below that.
+//! - quiet, and the condition holds: *pending* since the first such boundary `P`. A boundary at which it does not hold
+//!   resets `P`.
+//! - pending, and `E >= P + for` (at once without `for`): *firing*. An episode begins with `since = P`; its first
+//!   bucket is the one that ends at `P`.
+//! - firing, and the condition holds: *repeat* at the first such boundary at or after the last notification plus
+//!   `repeatInterval`. The interval is multiplied by `repeatFactor` for each repeat so far, up to a day or
+//!   `repeatInterval` if that is longer.
+//! - firing, and the condition does not hold from a boundary `F` on: *resolved* at `E >= F + resolve.after`, then
+//!   quiet. A boundary at which it holds again resets `F`. With `resolve.below`, an open alert goes on until the
+//!   measured number is below that.
 //!
-//! `NewValue`, `Change` and `Extreme` without `repeatInterval` and `resolve` have no state of alert: each boundary at which
-//! they hold is told by itself.
+//! `NewValue`, `Change` and `Extreme` without `repeatInterval` and `resolve` have no episodes that last: each boundary
+//! at which they hold is a notification of its own.
 //!
-//! Invariants: the result is as if every boundary were visited, whatever the steps in which it is asked for; only
-//! boundaries at which something can change are looked at. Never here: a clock, or a boundary after `decided_to`.
+//! Invariants: the result is the same as if every boundary were visited, in whatever steps it is asked for; only
+//! boundaries at which something can change are visited. No boundary after `decided_to` is decided.
 //!
 //! Clauses of docs/semantics.md: E5, E10.
 
@@ -28,17 +31,17 @@ use std::collections::BTreeMap;
 
 use domain::{AlertKind, Condition, Extras, Millis, RulePlan, Sample};
 
-pub use condition::{SEEN_KEPT, Test};
-pub use group::{Reached, Step, decide, observed};
+pub use condition::{SEEN_KEPT, WindowTest};
+pub use group::{GroupDecisions, Reached, decide, observed};
 pub use state::{Episode, GroupState};
 
 use crate::window::Buckets;
-use walk::{Walk, Window};
+use walk::{BoundaryWalk, WindowSums};
 
-/// How long an alert of a condition without a window outlives its last record where the rule says neither
+/// For a condition without a window: how long after its last record an alert resolves, if the rule has neither
 /// `resolve.after` nor `repeatInterval`, ms.
 const RESOLVE_AFTER: i64 = 5 * 60_000;
-/// What a repeat that waits longer and longer waits at most, ms, unless `repeatInterval` is longer.
+/// The longest wait for a repeat with a `repeatFactor`, ms, unless `repeatInterval` is longer.
 pub const MAX_REPEAT: i64 = 24 * 3_600_000;
 
 /// Label name to value.
@@ -55,38 +58,38 @@ pub struct Bucket {
     pub extras: Option<Box<Extras>>,
 }
 
-/// What of a rule's plan decides its alerts.
+/// The parts of a rule's plan that decide its alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleParams {
     buckets: Buckets,
-    test: Test,
+    test: WindowTest,
     hold: i64,
     repeat: Option<i64>,
     repeat_factor: i64,
     resolve_after: i64,
     notify_resolved: bool,
     allowed_lateness: i64,
-    /// Each boundary at which it holds is told by itself.
+    /// Each boundary at which the condition holds is a notification of its own.
     each: bool,
     kept: usize,
 }
 
 impl RuleParams {
-    /// The parameters of a rule that has alerts; none for a rule that speaks for each record (`Any` with neither
+    /// The parameters of a rule that has alerts. `None` for a rule that notifies of each record (`Any` with neither
     /// `repeatInterval` nor `resolve`).
-    pub fn of(plan: &RulePlan) -> Option<Self> {
+    pub fn from_plan(plan: &RulePlan) -> Option<Self> {
         let repeat = plan.repeat_interval.map(|interval| interval.0.max(1));
         let alone = plan.repeat_interval.is_none() && plan.resolve.is_none();
         if plan.condition == Condition::Any && alone {
             return None;
         }
         let window = plan.condition.window();
-        let buckets = Buckets::of(window.unwrap_or(Millis::from_secs(1)));
+        let buckets = Buckets::for_window(window.unwrap_or(Millis::from_secs(1)));
         let said = plan.resolve.and_then(|resolve| resolve.after).map(|after| after.0.max(0));
         let lasts = if window.is_some() { buckets.span() } else { repeat.unwrap_or(RESOLVE_AFTER) };
         Some(Self {
             buckets,
-            test: Test::of(&plan.condition, plan.resolve.and_then(|resolve| resolve.below)),
+            test: WindowTest::from_condition(&plan.condition, plan.resolve.and_then(|resolve| resolve.below)),
             hold: plan.policy.hold.0.max(0),
             repeat,
             repeat_factor: plan.policy.repeat_factor.max(1_000),
@@ -98,12 +101,12 @@ impl RuleParams {
         })
     }
 
-    /// How the rule's event time is cut.
+    /// The rule's buckets.
     pub fn buckets(&self) -> Buckets {
         self.buckets
     }
 
-    /// How many values of a bucket are kept.
+    /// How many values are kept per bucket.
     pub fn values_kept(&self) -> usize {
         self.kept
     }
@@ -113,12 +116,13 @@ impl RuleParams {
         self.test.needs_extras()
     }
 
-    /// Whether it matters since when the rule has seen all records: before, an absence says nothing.
+    /// Whether the condition depends on since when the rule has observed: absence before that says nothing.
     pub fn needs_observed(&self) -> bool {
         self.test.needs_observed()
     }
 
-    /// Whether a group is watched from its first record on, with or without further ones.
+    /// Whether the condition watches groups: a group is asked about from its first record on, even without further
+    /// ones.
     pub fn watches(&self) -> bool {
         self.test.watches()
     }
@@ -128,22 +132,22 @@ impl RuleParams {
         self.buckets.start_of(watermark_ms.saturating_sub(self.allowed_lateness))
     }
 
-    /// Buckets that start before this instant can't matter any more, once all is decided up to the boundary.
+    /// The start of the first bucket that still matters once all is decided up to the boundary.
     fn keep_from(&self, decided_to_ms: i64) -> i64 {
         decided_to_ms.saturating_sub(self.history() - self.buckets.width())
     }
 
-    /// The first boundary at which a bucket does not matter any more.
+    /// The first boundary at which the bucket does not matter any more.
     fn left_at(&self, bucket_ms: i64) -> i64 {
         bucket_ms + self.history() + self.buckets.width()
     }
 
-    /// How far back a boundary looks, ms.
+    /// How far back the condition looks from a boundary, ms.
     fn history(&self) -> i64 {
         self.buckets.span() * self.test.windows()
     }
 
-    /// How long after a notification the next repeat is due.
+    /// How long after a notification the next repeat is due, ms; `None` if the rule does not repeat.
     fn wait(&self, repeats: i64) -> Option<i64> {
         let first = self.repeat?;
         let most = first.max(MAX_REPEAT);
@@ -152,21 +156,21 @@ impl RuleParams {
             if self.repeat_factor <= 1_000 || wait >= most {
                 break;
             }
-            // At least a millisecond more, so that it ends.
+            // At least a millisecond more each time, so that the loop ends.
             wait = (wait.saturating_mul(self.repeat_factor) / 1_000).max(wait + 1).min(most);
         }
         Some(wait)
     }
 }
 
-/// A change of a group's alert, of which somebody is told.
+/// A change of a group's alert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// Firing, its n-th repeat, or resolved.
     pub kind: AlertKind,
-    /// The boundary at which it was so.
+    /// The boundary at which it was decided.
     pub at_ms: i64,
-    /// Start of the episode's first bucket: part of its id.
+    /// Start of the episode's first bucket; part of the episode's id.
     pub first_bucket_ms: i64,
     /// The boundary at which the episode began.
     pub since_ms: i64,
@@ -176,33 +180,33 @@ pub struct Decision {
     pub window_start_ms: i64,
     /// End of the window, exclusive; the boundary.
     pub window_end_ms: i64,
-    /// Whether to tell anybody: false for a resolution of which the rule does not want to hear.
+    /// Whether to notify: false for a resolution if the rule does not want to hear of it.
     pub notify: bool,
-    /// What the condition saw; nothing for conditions that only count.
-    pub seen: Option<Box<Seen>>,
+    /// What the condition saw; `None` for a condition that only counts.
+    pub seen: Option<Box<SeenValues>>,
 }
 
 /// What a condition saw at a boundary, for texts.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Seen {
-    /// The value that matters: the new one, the number of distinct ones, the share.
+pub struct SeenValues {
+    /// The value in question: the new value, the number of distinct values, or the share.
     pub value: String,
-    /// The one before it: the value, the number, the count of the window before.
+    /// The value before it, the number before it, or the count of the window before.
     pub previous: Option<String>,
-    /// All values that are new, the first ten by text.
+    /// All new values; at most ten, sorted by text.
     pub values: Vec<String>,
-    /// The record that has the value, where it is one.
+    /// The record that has the value, if the value is a record's.
     pub sample: Option<Sample>,
 }
 
-/// Decides all boundaries after `decided_from_ms` up to `decided_to_ms`, inclusive.
+/// Decides all boundaries after `decided_from_ms` up to and including `decided_to_ms`.
 ///
-/// `buckets` are the group's, sorted by start: at least those from [`RuleParams::keep_from`] of `decided_from_ms` on. For a
-/// rule that has never decided, `decided_from_ms` is any boundary at or before the first bucket's start and `observed_ms`.
-/// `observed_ms` is since when the rule has seen all records, if that is known ([`RuleParams::needs_observed`]).
+/// `buckets` are the group's, sorted by start, at least those from [`RuleParams::keep_from`] of `decided_from_ms` on.
+/// For a rule that has never decided, `decided_from_ms` is any boundary not after the first bucket's start and
+/// `observed_ms`. `observed_ms` is since when the rule has observed, if known ([`RuleParams::needs_observed`]).
 ///
-/// Ends at the boundary of the `most`-th decision, 1 or more; also the boundary up to which all is decided. Going on from there
-/// gives what going on at once would have given.
+/// Stops at the boundary of the `most`-th decision (1 or more), and also returns the boundary up to which all is
+/// decided. Continuing from there gives the same decisions as not stopping.
 fn advance_at_most(
     params: &RuleParams,
     state: &mut GroupState,
@@ -211,7 +215,7 @@ fn advance_at_most(
     (decided_from_ms, decided_to_ms): (i64, i64),
     most: usize,
 ) -> (Vec<Decision>, i64) {
-    let mut walk = Walk::new(params, buckets, observed_ms, decided_from_ms);
+    let mut walk = BoundaryWalk::new(params, buckets, observed_ms, decided_from_ms);
     let mut decisions = Vec::new();
     while let Some(window) = walk.next(state, decided_to_ms) {
         decisions.extend(step(params, state, window));
@@ -222,7 +226,7 @@ fn advance_at_most(
     (decisions, decided_to_ms)
 }
 
-/// As [`advance_at_most`], without an end before `decided_to_ms`.
+/// Like [`advance_at_most`], without a bound on the decisions.
 #[cfg(test)]
 pub(crate) fn advance(
     params: &RuleParams,
@@ -236,8 +240,8 @@ pub(crate) fn advance(
     advance_at_most(params, state, buckets, observed_ms, range, usize::MAX).0
 }
 
-/// The next boundary after `decided_to_ms` at which the group's state changes or somebody is told, if no further record
-/// is counted; none when nothing will. Until then the group need not be looked at.
+/// The next boundary after `decided_to_ms` at which the group's state changes or a notification is due if no further
+/// record is counted; `None` if there is none. Until then the group need not be looked at.
 fn next_due(
     params: &RuleParams,
     state: &GroupState,
@@ -245,7 +249,7 @@ fn next_due(
     observed_ms: Option<i64>,
     decided_to_ms: i64,
 ) -> Option<i64> {
-    let mut walk = Walk::new(params, buckets, observed_ms, decided_to_ms);
+    let mut walk = BoundaryWalk::new(params, buckets, observed_ms, decided_to_ms);
     let mut after = state.clone();
     while let Some(window) = walk.next(&after, i64::MAX) {
         let boundary = window.end;
@@ -257,12 +261,12 @@ fn next_due(
     None
 }
 
-/// One boundary of the state machine.
-fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Option<Decision> {
+/// Takes the state machine over one boundary.
+fn step(params: &RuleParams, state: &mut GroupState, window: &WindowSums<'_>) -> Option<Decision> {
     let boundary = window.end;
-    let look = params.test.look(state, window);
+    let result = params.test.evaluate(state, window);
     let (kind, episode) = match &mut state.episode {
-        None if !look.holds => {
+        None if !result.holds => {
             state.pending_ms = None;
             return None;
         }
@@ -285,7 +289,7 @@ fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Opt
             }
             (AlertKind::Firing, episode)
         }
-        Some(episode) if look.stays => {
+        Some(episode) if result.stays => {
             episode.false_since_ms = None;
             if params.wait(episode.repeats).is_none_or(|wait| boundary < episode.notified_ms + wait) {
                 return None;
@@ -312,13 +316,14 @@ fn step(params: &RuleParams, state: &mut GroupState, window: &Window<'_>) -> Opt
         window_start_ms: params.buckets.window_start(boundary),
         window_end_ms: boundary,
         notify: kind != AlertKind::Resolved || params.notify_resolved,
-        seen: look.seen,
+        seen: result.seen,
     })
 }
 
-/// The groups that a rule watches though they were never seen: those that it names, and the one of a rule without groups.
+/// The groups that a rule watches before any record: those that it names, and the one group of a rule without
+/// `groupBy`.
 pub fn expected_groups(plan: &RulePlan) -> Vec<Group> {
-    let watches = RuleParams::of(plan).is_some_and(|params| params.watches());
+    let watches = RuleParams::from_plan(plan).is_some_and(|params| params.watches());
     match &plan.condition {
         _ if !watches => Vec::new(),
         _ if plan.group_by.is_empty() => vec![Group::new()],

@@ -29,7 +29,7 @@ fn frequency(count: i64, window: &str, repeat: Option<&str>, after: Option<&str>
     let window = Millis::parse(window).unwrap();
     let resolve =
         Resolve { after: after.map(|text| Millis::parse(text).unwrap()), notify: true, below: None };
-    RuleParams::of(&plan(Condition::Frequency { count, window }, repeat, Some(resolve))).unwrap()
+    RuleParams::from_plan(&plan(Condition::Frequency { count, window }, repeat, Some(resolve))).unwrap()
 }
 
 fn counts(buckets: &[(i64, i64)]) -> Vec<Bucket> {
@@ -39,7 +39,7 @@ fn counts(buckets: &[(i64, i64)]) -> Vec<Bucket> {
         .collect()
 }
 
-/// Kinds with their boundaries in seconds and counts.
+/// The decisions' kinds, boundaries (seconds) and counts.
 fn told(params: &RuleParams, buckets: &[(i64, i64)], to: i64) -> Vec<(AlertKind, i64, i64)> {
     let mut state = GroupState::default();
     advance(params, &mut state, &counts(buckets), None, 0, to)
@@ -128,18 +128,18 @@ fn after_it_is_resolved_it_may_fire_again() {
 #[test]
 fn a_resolution_is_silent_unless_the_rule_wants_to_hear_of_it() {
     let condition = Condition::Frequency { count: 1, window: Millis::from_secs(60) };
-    let params = RuleParams::of(&plan(condition, None, None)).unwrap();
+    let params = RuleParams::from_plan(&plan(condition, None, None)).unwrap();
     let decisions = advance(&params, &mut GroupState::default(), &counts(&[(10_000, 1)]), None, 0, 400_000);
     assert_eq!(decisions.iter().map(|it| it.notify).collect::<Vec<_>>(), vec![true, false]);
 }
 
 #[test]
 fn any_is_an_alert_only_with_a_repeat_or_a_resolution() {
-    assert_eq!(RuleParams::of(&plan(Condition::Any, None, None)), None);
-    let params = RuleParams::of(&plan(Condition::Any, Some("1h"), None)).unwrap();
+    assert_eq!(RuleParams::from_plan(&plan(Condition::Any, None, None)), None);
+    let params = RuleParams::from_plan(&plan(Condition::Any, Some("1h"), None)).unwrap();
     assert_eq!(told(&params, &[(10_000, 1)], 10_000_000), vec![(FIRING, 11, 1), (RESOLVED, 12 + 3600, 0)]);
     let resolve = Resolve { after: None, notify: true, below: None };
-    let params = RuleParams::of(&plan(Condition::Any, None, Some(resolve))).unwrap();
+    let params = RuleParams::from_plan(&plan(Condition::Any, None, Some(resolve))).unwrap();
     assert_eq!(
         told(&params, &[(10_000, 1), (300_000, 5)], 10_000_000),
         vec![(FIRING, 11, 1), (RESOLVED, 302 + 300, 0)]
@@ -178,12 +178,12 @@ fn the_state_is_small_and_reads_back() {
     assert!(text.len() < 200, "{text}");
 }
 
-/// Three or more in a minute, with what the rest of the plan says.
+/// Three or more records in a minute, with changes to the rest of the plan.
 fn three(change: impl FnOnce(&mut RulePlan)) -> RuleParams {
     let mut plan = plan(Condition::Frequency { count: 3, window: Millis::from_secs(60) }, None, None);
     plan.resolve = Some(Resolve { after: Some(Millis(0)), notify: true, below: None });
     change(&mut plan);
-    RuleParams::of(&plan).unwrap()
+    RuleParams::from_plan(&plan).unwrap()
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn each_repeat_waits_longer_than_the_one_before_up_to_a_day() {
 #[test]
 fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() {
     let condition = Condition::NewValue { path: "record.v".into(), learn_for: Millis(0) };
-    let params = RuleParams::of(&plan(condition, None, None)).unwrap();
+    let params = RuleParams::from_plan(&plan(condition, None, None)).unwrap();
     let bucket = |second: i64, value: String| Bucket {
         start_ms: second * 1_000,
         count: 1,
@@ -250,7 +250,7 @@ fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() 
     };
     let kept = SEEN_KEPT as i64;
     let mut buckets: Vec<Bucket> = (0..kept).map(|n| bucket(n, format!("v{n}"))).collect();
-    // The first is seen again, so the second is the one that goes for another.
+    // The first value is seen again, so the second is forgotten for the new one.
     buckets.extend([
         bucket(kept, "v0".into()),
         bucket(kept + 1, "other".into()),
@@ -267,14 +267,14 @@ fn what_new_value_remembers_is_bounded_and_what_was_not_seen_for_longest_goes() 
     assert_eq!(decisions.len() as i64, kept + 2);
 }
 
-/// The definitions, word by word: every boundary, every window summed anew.
+/// The definitions, literally: every boundary, with every window summed anew.
 fn brute(params: &RuleParams, buckets: &BTreeMap<i64, i64>, from: i64, to: i64) -> Vec<Decision> {
     let (width, n) = (params.buckets.width(), params.buckets.count());
     let (mut decisions, mut firing, mut false_since) = (Vec::new(), None::<(i64, i64, i64)>, None);
     let mut boundary = from + width;
     while boundary <= to {
         let count: i64 = (1..=n).filter_map(|back| buckets.get(&(boundary - back * width))).sum();
-        let Test::Frequency { count: least, .. } = params.test else { panic!("a frequency") };
+        let WindowTest::Frequency { count: least, .. } = params.test else { panic!("a frequency") };
         let holds = count >= least;
         let mut tell = |kind, since: i64| {
             decisions.push(Decision {
@@ -336,15 +336,15 @@ fn params() -> impl Strategy<Value = RuleParams> {
             let mut plan = plan(Condition::Frequency { count, window: Millis(window) }, None, None);
             plan.repeat_interval = repeat.map(Millis);
             plan.resolve = Some(Resolve { after: after.map(Millis), notify, below: None });
-            RuleParams::of(&plan).unwrap()
+            RuleParams::from_plan(&plan).unwrap()
         })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// Whatever the steps, also such that end after some decisions, whatever is forgotten on the way, and whether or not the group is looked at when nothing is
-    /// due: the decisions are those of the definitions.
+    /// In whatever steps a group is decided (also steps that end after some decisions), whatever is forgotten on the
+    /// way, and whether or not the group is looked at when nothing is due: the decisions are those of the definitions.
     #[test]
     fn deciding_in_any_steps_is_as_if_every_boundary_were_visited(
         params in params(),
@@ -361,12 +361,12 @@ proptest! {
         let end = (150 + 3 * params.buckets.count() + 200) * width;
         let expected = brute(&params, &counts, 0, end);
 
-        // `stood` is where the group was left, `from` up to where all is decided.
+        // `stood` is where the group was left; `from` is up to where all is decided.
         let (mut state, mut decisions, mut from, mut stood) = (GroupState::default(), Vec::new(), 0, 0);
         let mut known: BTreeMap<i64, i64> = BTreeMap::new();
         let boundaries = steps.iter().scan(0, |at, step| { *at += step * width; Some(*at) });
         for to in boundaries.filter(|to| *to < end).chain([end]) {
-            // Only now do the counts of the buckets that are decided next arrive, and perhaps some ahead of them.
+            // The counts of the buckets that are decided next arrive only now, perhaps with some ahead of them.
             known.extend(counts.range(from..to + 3 * width).map(|(start, count)| (*start, *count)));
             let slice: Vec<(i64, i64)> = known.iter().map(|(start, count)| (*start, *count)).collect();
             let slice = super::tests::counts(&slice);
@@ -385,7 +385,7 @@ proptest! {
         prop_assert_eq!(&decisions, &expected);
     }
 
-    /// `next_due` is the first boundary after which the state is another or somebody is told.
+    /// `next_due` is the first boundary at which the state changes or a notification is due.
     #[test]
     fn what_is_next_due_is_neither_early_nor_late(
         params in params(),

@@ -1,7 +1,7 @@
-//! Walks the boundaries at which something can change, with the window at each.
+//! Walks over the boundaries at which something can change, with the sums of the window at each.
 //!
-//! Invariant: every bucket's end after the start of the walk is visited. Never: the same work for a boundary between two
-//! at which nothing changes.
+//! Invariant: the end of every bucket after the start of the walk is visited. Boundaries between two changes cost
+//! nothing.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use domain::Extras;
 
 use super::{Bucket, GroupState, RuleParams};
 
-/// What the window before a boundary holds.
+/// The sums of the window before a boundary.
 #[derive(Debug)]
-pub(super) struct Window<'a> {
+pub(super) struct WindowSums<'a> {
     /// The boundary.
     pub(super) end: i64,
     /// Matched records.
     pub(super) count: i64,
-    /// Matched records of the window before this one, for a condition that looks at both.
+    /// Matched records of the window before this one, for a condition that compares both.
     pub(super) before: i64,
     /// Records for which `of` was true.
     pub(super) of: i64,
@@ -24,15 +24,15 @@ pub(super) struct Window<'a> {
     pub(super) distinct: i64,
     /// The bucket that ends at the boundary.
     pub(super) newest: Option<&'a Bucket>,
-    /// Whether, as far as absence goes, the boundary is late enough to speak of it.
+    /// Whether the rule has observed long enough before the boundary to judge absence.
     pub(super) ready: bool,
 }
 
-pub(super) struct Walk<'a> {
+pub(super) struct BoundaryWalk<'a> {
     params: &'a RuleParams,
     buckets: &'a [Bucket],
     observed: Option<i64>,
-    /// The last boundary looked at.
+    /// The last boundary visited.
     at: i64,
     first: bool,
     /// Buckets before this index have left the window before the window at `at`.
@@ -41,12 +41,12 @@ pub(super) struct Walk<'a> {
     left: usize,
     /// Buckets before this index have entered the window at `at`.
     entered: usize,
-    window: Window<'a>,
-    /// In how many buckets of the window each value is.
+    window: WindowSums<'a>,
+    /// The number of buckets of the window that have each value.
     values: HashMap<&'a str, usize>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BoundaryWalk<'a> {
     pub(super) fn new(
         params: &'a RuleParams,
         buckets: &'a [Bucket],
@@ -55,7 +55,8 @@ impl<'a> Walk<'a> {
     ) -> Self {
         debug_assert!(buckets.is_sorted_by_key(|bucket| bucket.start_ms), "buckets are sorted");
         let at = params.buckets.start_of(from);
-        let window = Window { end: at, count: 0, before: 0, of: 0, distinct: 0, newest: None, ready: false };
+        let window =
+            WindowSums { end: at, count: 0, before: 0, of: 0, distinct: 0, newest: None, ready: false };
         Self {
             params,
             buckets,
@@ -70,7 +71,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn next(&mut self, state: &GroupState, to: i64) -> Option<&Window<'a>> {
+    pub(super) fn next(&mut self, state: &GroupState, to: i64) -> Option<&WindowSums<'a>> {
         let at = self.candidate(state)?;
         if at > to {
             return None;
@@ -125,8 +126,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The first boundary at which a condition that speaks of absence has seen all that it looks back at. A group that the
-    /// rule does not name is watched from its first bucket on.
+    /// The first boundary at which a condition that depends on absence has observed all that it looks back at. A group
+    /// that the rule does not name is watched from its first bucket on.
     fn ready_from(&self, state: &GroupState) -> Option<i64> {
         let observed = self.observed?;
         let from = if self.params.watches() && !state.expected {
@@ -141,7 +142,7 @@ impl<'a> Walk<'a> {
     fn candidate(&mut self, state: &GroupState) -> Option<i64> {
         let (params, grid) = (self.params, self.params.buckets);
         if std::mem::take(&mut self.first) {
-            // What held before is not known here: look once.
+            // What held before is unknown here, so the first boundary is always visited.
             return self.at.checked_add(grid.width());
         }
         let after = |index: usize, delay: i64| {

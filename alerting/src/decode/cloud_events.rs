@@ -1,20 +1,20 @@
-//! CloudEvents 1.0 by their Kafka protocol binding, in both modes; a document as the JSON event format has it: attributes
-//! and extensions by name, and `data` (or `data_base64` where it is neither JSON nor text).
+//! Decodes CloudEvents 1.0 by the Kafka protocol binding, in both modes. The document has the form of the JSON event
+//! format: attributes and extensions by name, and `data` (or `data_base64` if it is neither JSON nor text).
 //!
-//! A content type `application/cloudevents+json` says structured mode, headers `ce_...` otherwise binary mode. A record with
-//! neither is taken for a structured event whose header was left out, and must be one. Never: an event without id, source,
-//! specversion and type.
+//! A content type `application/cloudevents+json` means structured mode; otherwise headers `ce_...` mean binary mode. A
+//! record with neither must be a structured event whose header was left out. An event without id, source, specversion
+//! or type is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{DecodeError, json};
-use crate::document::{Data, Document, View};
+use crate::document::{Document, DocumentView, NodeData};
 use crate::record::RawRecord;
 
-/// Attributes that every event has.
+/// Attributes that every event must have.
 const REQUIRED: [&str; 4] = ["id", "source", "specversion", "type"];
-/// What structured mode's content type begins with.
+/// The prefix of structured mode's content type.
 const STRUCTURED: &str = "application/cloudevents";
 const PREFIX: &str = "ce_";
 
@@ -39,7 +39,7 @@ fn not_an_event(why: &str) -> DecodeError {
     DecodeError::malformed(format!("not a CloudEvent: {why}"))
 }
 
-/// Whether the text is what an attribute of that name may be.
+/// Checks the value of a required attribute.
 fn check(name: &str, value: &str) -> Result<(), DecodeError> {
     match (name, value) {
         ("specversion", "1.0") => Ok(()),
@@ -49,12 +49,12 @@ fn check(name: &str, value: &str) -> Result<(), DecodeError> {
     }
 }
 
-/// An event in structured mode.
+/// Decodes an event in structured mode.
 pub(super) fn structured<'d>(
     record: &RawRecord<'_>,
     bytes: &'d [u8],
     into: &'d mut Document,
-) -> Result<View<'d>, DecodeError> {
+) -> Result<DocumentView<'d>, DecodeError> {
     if let Some(media_type) = content_type(record).map(essence)
         && media_type.starts_with(STRUCTURED)
         && media_type != "application/cloudevents+json"
@@ -67,10 +67,12 @@ pub(super) fn structured<'d>(
         return Err(DecodeError::malformed(message));
     }
     let view = json::decode(bytes, into)?;
-    let Data::Map(event) = view.root().data() else { return Err(not_an_event("the JSON text is no object")) };
+    let NodeData::Map(event) = view.root().data() else {
+        return Err(not_an_event("the JSON text is no object"));
+    };
     for name in REQUIRED {
         match event.get_text(name).map(|node| node.data()) {
-            Some(Data::Text(value)) => check(name, value)?,
+            Some(NodeData::Text(value)) => check(name, value)?,
             Some(_) => return Err(not_an_event(&format!("{name} is no text"))),
             None => return Err(not_an_event(&format!("{name} is missing"))),
         }
@@ -78,8 +80,11 @@ pub(super) fn structured<'d>(
     Ok(view)
 }
 
-/// An event in binary mode.
-pub(super) fn binary<'d>(record: &RawRecord<'d>, into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+/// Decodes an event in binary mode.
+pub(super) fn binary<'d>(
+    record: &RawRecord<'d>,
+    into: &'d mut Document,
+) -> Result<DocumentView<'d>, DecodeError> {
     for name in REQUIRED {
         let given = record.headers.iter().any(|(header, _)| header.strip_prefix(PREFIX) == Some(name));
         match record.header_text(&format!("{PREFIX}{name}")) {
@@ -94,7 +99,7 @@ pub(super) fn binary<'d>(record: &RawRecord<'d>, into: &'d mut Document) -> Resu
     Ok(into.view(source?))
 }
 
-/// Appends the event; the text that the document points into.
+/// Appends the event; returns the text that the document points into.
 fn event<'r>(
     record: &RawRecord<'r>,
     into: &mut Document,
@@ -103,7 +108,7 @@ fn event<'r>(
     let mut builder = into.build();
     let mut map = builder.open_map();
     for (header, value) in record.headers {
-        // Of an attribute that comes again the last counts, as of any header.
+        // If an attribute occurs twice, the last one counts, as with any header.
         let Some(name) = header.strip_prefix(PREFIX) else { continue };
         let Some(value) = value.and_then(|value| std::str::from_utf8(value).ok()) else {
             return Err(not_an_event("a header ce_... is not UTF-8"));
@@ -120,13 +125,13 @@ fn event<'r>(
         builder.close_map(&map, "");
         return Ok("");
     };
-    // Without a type it is JSON, as in the JSON event format.
+    // Without a content type the data is JSON, as in the JSON event format.
     let media_type = media_type.map_or_else(|| "application/json".to_owned(), essence);
     let source = if media_type.ends_with("/json") || media_type.ends_with("+json") {
         let text = std::str::from_utf8(data).unwrap_or_default();
         builder.name(&mut map, "data");
         if !json::parse(text, &mut builder, scratch) {
-            let error = json::refused(data).err();
+            let error = json::parse_with_serde(data).err();
             return Err(error.unwrap_or_else(|| DecodeError::malformed("data: not a JSON text")));
         }
         text

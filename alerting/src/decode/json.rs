@@ -1,18 +1,18 @@
-//! JSON (RFC 8259) into a document, in one pass.
+//! Decodes JSON (RFC 8259) into a document, in one pass.
 //!
-//! Invariant: what it accepts is exactly what serde_json accepts, with the same value but for numbers with a fraction,
-//! which are rounded to the nearest double. Never: a message; who is refused asks serde_json why.
+//! Invariant: it accepts exactly what serde_json accepts, with the same values, except that it rounds numbers with a
+//! fraction to the nearest double. It yields no error message; callers parse again with serde_json to get one.
 
 use serde_json::Value;
 
 use super::{DecodeError, DecodeReason};
-use crate::document::{Builder, Document, Open, View};
+use crate::document::{Builder, Document, DocumentView, OpenMap};
 
-/// How deep lists and maps may be nested.
+/// Lists and maps nested this deep are refused.
 const MAX_DEPTH: u32 = 128;
 
 /// Decodes one JSON text.
-pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<DocumentView<'d>, DecodeError> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let mut scratch = std::mem::take(&mut into.scratch);
         let parsed = parse(text, &mut into.build(), &mut scratch);
@@ -21,15 +21,15 @@ pub(super) fn decode<'d>(bytes: &'d [u8], into: &'d mut Document) -> Result<View
             return Ok(into.view(text));
         }
     }
-    // It knows where and why; both parsers accept the same texts.
-    let value = refused(bytes)?;
+    // serde_json says where and why; both parsers accept the same texts.
+    let value = parse_with_serde(bytes)?;
     into.build().value(&value);
     Ok(into.view(""))
 }
 
-/// What serde_json says of a text that [`parse`] does not accept.
+/// Parses a text that [`parse`] refused with serde_json, for its error.
 #[cold]
-pub(super) fn refused(bytes: &[u8]) -> Result<Value, DecodeError> {
+pub(super) fn parse_with_serde(bytes: &[u8]) -> Result<Value, DecodeError> {
     if bytes.is_empty() {
         let message = "an empty value is not a JSON text; only null is a tombstone".to_owned();
         return Err(DecodeError { reason: DecodeReason::Empty, message });
@@ -47,13 +47,13 @@ pub(super) fn refused(bytes: &[u8]) -> Result<Value, DecodeError> {
     })
 }
 
-/// Whether it is one JSON text, which nobody looks into.
+/// Whether the bytes are one JSON text; builds no value.
 pub(super) fn accepts(bytes: &[u8], scratch: &mut String) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &mut Nothing, scratch))
+    std::str::from_utf8(bytes).is_ok_and(|text| parse(text, &mut Discard, scratch))
 }
 
-/// Appends the text's value; nothing usable where it is not one JSON text.
-pub(super) fn parse(text: &str, into: &mut impl Sink, scratch: &mut String) -> bool {
+/// Appends the text's value to `into`. False if it is not one JSON text; `into` then holds nothing usable.
+pub(super) fn parse(text: &str, into: &mut impl ValueSink, scratch: &mut String) -> bool {
     let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, into, scratch };
     parser.space();
     parser.value().is_some() && {
@@ -62,8 +62,8 @@ pub(super) fn parse(text: &str, into: &mut impl Sink, scratch: &mut String) -> b
     }
 }
 
-/// Where values go.
-pub(super) trait Sink {
+/// Receives the parsed values.
+pub(super) trait ValueSink {
     /// A map that is not closed yet.
     type Map;
     fn null(&mut self);
@@ -81,10 +81,10 @@ pub(super) trait Sink {
     fn close_map(&mut self, map: &Self::Map, source: &str);
 }
 
-/// Forgets all.
-struct Nothing;
+/// Discards all values.
+struct Discard;
 
-impl Sink for Nothing {
+impl ValueSink for Discard {
     type Map = ();
     #[inline]
     fn null(&mut self) {}
@@ -116,8 +116,8 @@ impl Sink for Nothing {
     fn close_map(&mut self, (): &(), _: &str) {}
 }
 
-impl Sink for Builder<'_> {
-    type Map = Open;
+impl ValueSink for Builder<'_> {
+    type Map = OpenMap;
     #[inline]
     fn null(&mut self) {
         Builder::null(self);
@@ -155,19 +155,19 @@ impl Sink for Builder<'_> {
         Builder::close_list(self, open, len);
     }
     #[inline]
-    fn open_map(&mut self) -> Open {
+    fn open_map(&mut self) -> OpenMap {
         Builder::open_map(self)
     }
     #[inline]
-    fn name(&mut self, map: &mut Open, name: &str) {
+    fn name(&mut self, map: &mut OpenMap, name: &str) {
         Builder::name(self, map, name);
     }
     #[inline]
-    fn source_name(&mut self, map: &mut Open, name: &[u8], start: usize) {
+    fn source_name(&mut self, map: &mut OpenMap, name: &[u8], start: usize) {
         Builder::source_name(self, map, name, start);
     }
     #[inline]
-    fn close_map(&mut self, map: &Open, source: &str) {
+    fn close_map(&mut self, map: &OpenMap, source: &str) {
         Builder::close_map(self, map, source);
     }
 }
@@ -181,13 +181,13 @@ struct Parser<'p, B> {
     scratch: &'p mut String,
 }
 
-/// Where a text is.
-enum Place {
+/// Where a string's text is: a range of the source, or the scratch buffer if it had escapes.
+enum TextLocation {
     Source { start: usize, len: usize },
     Scratch,
 }
 
-impl<B: Sink> Parser<'_, B> {
+impl<B: ValueSink> Parser<'_, B> {
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -205,8 +205,8 @@ impl<B: Sink> Parser<'_, B> {
         match self.peek()? {
             b'"' => {
                 match self.string()? {
-                    Place::Source { start, len } => self.into.source_text(start, len),
-                    Place::Scratch => self.into.text(self.scratch),
+                    TextLocation::Source { start, len } => self.into.source_text(start, len),
+                    TextLocation::Scratch => self.into.text(self.scratch),
                 }
                 Some(())
             }
@@ -226,13 +226,13 @@ impl<B: Sink> Parser<'_, B> {
     fn deeper(&mut self) -> Option<()> {
         self.at += 1;
         self.depth += 1;
-        // As serde_json counts: the 128th is refused.
+        // As serde_json counts: the 128th level is refused.
         (self.depth < MAX_DEPTH).then_some(())?;
         self.space();
         Some(())
     }
 
-    /// After an element: whether another one follows; otherwise the container is closed.
+    /// Reads what follows an element: true after a comma, false after the closing bracket.
     #[inline]
     fn follows(&mut self, close: u8) -> Option<bool> {
         self.space();
@@ -282,10 +282,10 @@ impl<B: Sink> Parser<'_, B> {
                     return None;
                 }
                 match self.string()? {
-                    Place::Source { start, len } => {
+                    TextLocation::Source { start, len } => {
                         self.into.source_name(&mut open, self.bytes.get(start..start + len)?, start);
                     }
-                    Place::Scratch => self.into.name(&mut open, self.scratch),
+                    TextLocation::Scratch => self.into.name(&mut open, self.scratch),
                 }
                 self.space();
                 if self.peek()? != b':' {
@@ -303,15 +303,15 @@ impl<B: Sink> Parser<'_, B> {
         Some(())
     }
 
-    /// From its quote on.
+    /// Parses a string; `at` is at its opening quote.
     #[inline]
-    fn string(&mut self) -> Option<Place> {
+    fn string(&mut self) -> Option<TextLocation> {
         let start = self.at + 1;
         self.at = self.plain_until(start)?;
         if self.bytes.get(self.at) == Some(&b'"') {
             let len = self.at - start;
             self.at += 1;
-            return Some(Place::Source { start, len });
+            return Some(TextLocation::Source { start, len });
         }
         self.escaped(start)
     }
@@ -335,14 +335,14 @@ impl<B: Sink> Parser<'_, B> {
     }
 
     #[cold]
-    fn escaped(&mut self, mut start: usize) -> Option<Place> {
+    fn escaped(&mut self, mut start: usize) -> Option<TextLocation> {
         self.scratch.clear();
         loop {
             self.scratch.push_str(self.text.get(start..self.at)?);
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
-                    return Some(Place::Scratch);
+                    return Some(TextLocation::Scratch);
                 }
                 b'\\' => {
                     self.at += 1;
@@ -395,7 +395,7 @@ impl<B: Sink> Parser<'_, B> {
         }
         if fraction == 0 && !exponent && whole <= 19 {
             match i64::try_from(sum) {
-                // As serde_json: minus zero is not an integer.
+                // As in serde_json, minus zero is not an integer.
                 Ok(0) if negative => self.into.double(-0.0),
                 Ok(int) => self.into.int(if negative { -int } else { int }),
                 Err(_) if !negative => self.into.uint(sum),
@@ -404,7 +404,7 @@ impl<B: Sink> Parser<'_, B> {
             return Some(());
         }
         match EXACT.get(fraction) {
-            // Both are exact, so their quotient is rounded once.
+            // Both operands are exact, so only the division rounds.
             Some(power) if !exponent && whole + fraction <= 15 => {
                 let value = sum as f64 / power;
                 self.into.double(if negative { -value } else { value });
@@ -414,7 +414,7 @@ impl<B: Sink> Parser<'_, B> {
         }
     }
 
-    /// A number of many digits or with an exponent.
+    /// Parses a number of many digits or with an exponent.
     #[cold]
     fn wide(&mut self, start: usize) -> Option<()> {
         let text = self.text.get(start..self.at)?;
@@ -430,7 +430,7 @@ impl<B: Sink> Parser<'_, B> {
     }
 }
 
-/// The character that the escape at `at` (behind its backslash) says; `at` is behind it afterwards.
+/// The character of the escape at `at`, which is just after the backslash; moves `at` behind it.
 pub(super) fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
     let byte = *bytes.get(*at)?;
     *at += 1;
@@ -469,8 +469,8 @@ fn hex(bytes: &[u8], at: &mut usize) -> Option<u32> {
 const EXACT: [f64; 16] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
-/// The high bit of each byte that is a quote, a backslash or below a space. Exact up to the first; borrows may set more
-/// behind it.
+/// Sets the high bit of each byte that is a quote, a backslash or a control character. Exact up to the first such byte;
+/// borrows may set more bits behind it.
 #[inline]
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;

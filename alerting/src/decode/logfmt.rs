@@ -1,29 +1,31 @@
-//! logfmt into a document: `level=error msg="no such file" retried`.
+//! Decodes logfmt into a document: `level=error msg="no such file" retried`.
 //!
-//! A name is bytes above the space but `=` and `"`; its value is nothing, a run of bytes above the space but `"` (so `a=b=c`
-//! is `a` with `b=c`), or a text in quotes with the escapes of JSON and of Go's `%q` (`\x1b`, `\a`, `\U0001f600`; bytes that are
-//! no UTF-8, which Go writes as `\xff`, are U+FFFD). Every value is a text, since the format has no types; a
-//! name without `=` is true. Of names that come again the last counts. Never: several lines.
+//! A name consists of bytes above the space except `=` and `"`. A value is empty, or a run of bytes above the space
+//! except `"` (so `a=b=c` is `a` with `b=c`), or a text in quotes with the escapes of JSON and of Go's `%q` (`\x1b`,
+//! `\a`, `\U0001f600`; bytes that are not UTF-8, which Go writes as `\xff`, become U+FFFD). Every value is a text,
+//! because the format has no types; a name without `=` is true. If a name occurs twice, the last one counts. A second
+//! line is an error.
 
 use super::DecodeError;
-use crate::document::{Builder, Document, View};
+use crate::document::{Builder, Document, DocumentView};
 
 /// Decodes one line.
-pub(super) fn decode<'d>(line: &'d str, into: &'d mut Document) -> Result<View<'d>, DecodeError> {
+pub(super) fn decode<'d>(line: &'d str, into: &'d mut Document) -> Result<DocumentView<'d>, DecodeError> {
     let mut scratch = std::mem::take(&mut into.scratch);
-    let done = Line { text: line, bytes: line.as_bytes(), at: 0 }.pairs(&mut into.build(), &mut scratch);
+    let done =
+        LineParser { text: line, bytes: line.as_bytes(), at: 0 }.pairs(&mut into.build(), &mut scratch);
     into.scratch = scratch;
     done?;
     Ok(into.view(line))
 }
 
-struct Line<'l> {
+struct LineParser<'l> {
     text: &'l str,
     bytes: &'l [u8],
     at: usize,
 }
 
-impl Line<'_> {
+impl LineParser<'_> {
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -45,7 +47,7 @@ impl Line<'_> {
                 _ => {}
             }
             let start = self.at;
-            let end = self.run(|byte| byte == b'=');
+            let end = self.skip_word(|byte| byte == b'=');
             if self.peek() == Some(b'"') {
                 return Err(self.wrong("a quote in a name"));
             }
@@ -64,8 +66,9 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// To the end of a run of bytes above the space, before a quote or what stops it.
-    fn run(&mut self, stops: impl Fn(u8) -> bool) -> usize {
+    /// Skips bytes above the space, up to a quote or a byte that `stops`; returns the index of the first byte after
+    /// them.
+    fn skip_word(&mut self, stops: impl Fn(u8) -> bool) -> usize {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let ends = |byte: &u8| *byte <= b' ' || *byte == b'"' || stops(*byte);
         self.at += rest.iter().position(ends).unwrap_or(rest.len());
@@ -77,7 +80,7 @@ impl Line<'_> {
             return self.quoted(into, scratch);
         }
         let start = self.at;
-        let end = self.run(|_| false);
+        let end = self.skip_word(|_| false);
         if self.peek() == Some(b'"') {
             return Err(self.wrong("a quote in a value that does not begin with one"));
         }
@@ -119,7 +122,7 @@ impl Line<'_> {
     }
 }
 
-/// The character of an escape, from behind its backslash.
+/// The character of the escape at `at`, which is just after the backslash; moves `at` behind it.
 fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
     let plain = match bytes.get(*at)? {
         b'a' => '\x07',
@@ -137,7 +140,7 @@ fn escape(bytes: &[u8], at: &mut usize) -> Option<char> {
     Some(plain)
 }
 
-/// The character of a byte that is written `xff`, and of those behind it that belong to it.
+/// The character of a byte written as `xff`, together with the escaped bytes that continue it.
 fn byte(bytes: &[u8], at: &mut usize) -> Option<char> {
     let first = hex(bytes, *at + 1, 2)? as u8;
     *at += 3;
@@ -150,7 +153,7 @@ fn byte(bytes: &[u8], at: &mut usize) -> Option<char> {
     };
     let (mut all, mut end) = ([first, 0, 0, 0], *at);
     for place in all.iter_mut().take(len).skip(1) {
-        // What is no escape of a byte leaves a zero, which belongs to no character of several bytes.
+        // If no escaped byte follows, the byte stays zero, which belongs to no multi-byte character.
         if bytes.get(end..).is_some_and(|rest| rest.starts_with(b"\\x")) {
             *place = hex(bytes, end + 2, 2)? as u8;
             end += 4;

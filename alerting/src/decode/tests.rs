@@ -85,7 +85,7 @@ fn a_line_of_logfmt_is_its_pairs() {
         ("  a=1\t b=2  ", json!({"a": "1", "b": "2"})),
         ("n=007 t=true x=1e5", json!({"n": "007", "t": "true", "x": "1e5"})),
         (r#"q="say \"hi\"\n\u00e9\ud83d\ude00\\" r=1"#, json!({"q": "say \"hi\"\né😀\\", "r": "1"})),
-        // As Go's %q writes it.
+        // Escapes as Go's %q writes them.
         (
             r#"m="\x1b[31mred\x1b[0m\a\v\U0001f600\u00e9" r=1"#,
             json!({"m": "\u{1b}[31mred\u{1b}[0m\u{7}\u{b}😀é", "r": "1"}),
@@ -147,7 +147,7 @@ fn a_text_is_taken_apart_by_the_named_groups_that_took_part() {
         (error.reason, error.message.as_str()),
         (DecodeReason::Malformed, "the pattern is not found in it")
     );
-    // Nothing binds it to the beginning.
+    // The pattern is not anchored.
     assert_eq!(decode(&text("(?P<n>[0-9]+)"), b"a 12 b 34", &[]).unwrap(), json!({"n": "12"}));
 }
 
@@ -158,7 +158,7 @@ fn a_pattern_that_gives_no_fields_or_too_much_work_is_refused() {
     assert!(error("(?<a>").contains("unclosed group"));
     assert!(error(r"(?<a>\w{1000}{1000})").contains("too large a regular expression"));
     assert!(error(&format!("(?<a>{})", "x".repeat(2_048))).contains("at most 2048"));
-    // What would take a backtracking engine longer than there is time takes this one none.
+    // A pattern that would take a backtracking engine forever takes this one no time.
     let slow = text("^(?<a>(x+x+)+)y$");
     assert!(decode(&slow, "x".repeat(100_000).as_bytes(), &[]).is_err());
 }
@@ -175,7 +175,7 @@ fn a_text_that_a_pattern_would_take_too_long_for_is_told_before_it_begins() {
     let error = decode(&heavy, "a".repeat(800_000).as_bytes(), &[]).unwrap_err();
     assert_eq!(error.reason, DecodeReason::TooLarge);
     assert!(error.message.starts_with("800000 bytes; by this pattern at most "), "{error}");
-    // What decides by each byte has no such bound, and gives the same fields.
+    // A pattern that takes one step per byte has no such bound, and gives the same fields.
     let line = text(r"^(?<client>\S+) (?<word>[a-z]{2,80})(?<none>[0-9])? (?<rest>.*)$");
     let long = format!("10.0.0.7 get {}", "é/".repeat(500_000));
     assert_eq!(
@@ -304,7 +304,7 @@ proptest::proptest! {
     }
 }
 
-/// What both parsers make of a text.
+/// The result of both parsers for a text.
 fn both(text: &[u8]) -> (Option<Value>, Option<Value>) {
     let mut document = Document::default();
     let ours = std::str::from_utf8(text).ok().and_then(|text| {
@@ -436,7 +436,7 @@ proptest::proptest! {
     }
 }
 
-/// Values whose numbers are the same in both parsers.
+/// Values with numbers that are the same in both parsers.
 fn values() -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;
     let leaf = prop_oneof![

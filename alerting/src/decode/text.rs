@@ -1,31 +1,32 @@
-//! A text that a regular expression takes apart: the named groups that took part are the record's fields, all texts.
+//! Plain text: the regular expression's named groups that took part in the match are the record's fields, all of them
+//! texts.
 //!
-//! The expression is searched for, as RE2 and the `regex` crate read it, in time linear in the text; `^` and `$` bind it to the
-//! whole. A text longer than the pattern's steps allow is none, unless each of its bytes takes one. Never: a record of a text that it
-//! is not found in.
+//! The expression may match anywhere in the text, with the syntax of RE2 and of the `regex` crate, in time linear in
+//! the text; `^` and `$` anchor it. A text is refused if the pattern does not match, or if searching it would take more
+//! steps than allowed ([`crate::patterns`]). Longer texts are accepted if the pattern takes one step for each byte.
 
 use std::sync::Arc;
 
 use regex_automata::dfa::onepass;
 
 use super::{DecodeError, DecodeReason};
-use crate::document::{Document, View};
-use crate::patterns::{self, Measured};
+use crate::document::{Document, DocumentView};
+use crate::patterns::{self, MeasuredRegex};
 
-/// A compiled expression with the names of its groups.
+/// A compiled expression and the names of its groups.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    measured: Arc<Measured>,
-    /// For texts that are too long otherwise.
+    measured: Arc<MeasuredRegex>,
+    /// Reads texts that are too long for `measured`; `None` if the pattern does not allow it.
     one_pass: Option<Arc<onepass::DFA>>,
-    /// Index and name.
+    /// Group index and name.
     names: Vec<(usize, String)>,
 }
 
-/// Why a text is not such an expression.
+/// Why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Not a regular expression, or one beyond a bound ([`crate::patterns`]).
+    /// Not a regular expression, or beyond a bound of [`crate::patterns`].
     #[error("{0}")]
     Invalid(String),
     /// No group has a name.
@@ -36,7 +37,7 @@ pub enum PatternError {
 impl Pattern {
     /// Compiles an expression.
     pub fn compile(pattern: &str) -> Result<Self, PatternError> {
-        let measured = patterns::of_groups(pattern).map_err(PatternError::Invalid)?;
+        let measured = patterns::compile_capturing(pattern).map_err(PatternError::Invalid)?;
         let names: Vec<_> = measured
             .regex
             .capture_names()
@@ -51,12 +52,12 @@ impl Pattern {
     }
 }
 
-/// Takes a text apart.
+/// Decodes one line.
 pub(super) fn decode<'d>(
     pattern: &Pattern,
     text: &'d str,
     into: &'d mut Document,
-) -> Result<View<'d>, DecodeError> {
+) -> Result<DocumentView<'d>, DecodeError> {
     let not_found = || DecodeError::malformed("the pattern is not found in it");
     let longest = pattern.measured.longest();
     if text.len() > longest {
@@ -67,25 +68,25 @@ pub(super) fn decode<'d>(
             );
             return Err(DecodeError { reason: DecodeReason::TooLarge, message });
         };
-        let places = patterns::places(engine, text).ok_or_else(not_found)?;
-        return Ok(fields(pattern, text, into, |index| places.get(index).copied().flatten()));
+        let spans = patterns::group_spans(engine, text).ok_or_else(not_found)?;
+        return Ok(fields(pattern, text, into, |index| spans.get(index).copied().flatten()));
     }
     let regex = &pattern.measured.regex;
-    let mut places = regex.capture_locations();
-    regex.captures_read(&mut places, text).ok_or_else(not_found)?;
-    Ok(fields(pattern, text, into, |index| places.get(index)))
+    let mut spans = regex.capture_locations();
+    regex.captures_read(&mut spans, text).ok_or_else(not_found)?;
+    Ok(fields(pattern, text, into, |index| spans.get(index)))
 }
 
 fn fields<'d>(
     pattern: &Pattern,
     text: &'d str,
     into: &'d mut Document,
-    place: impl Fn(usize) -> Option<(usize, usize)>,
-) -> View<'d> {
+    span: impl Fn(usize) -> Option<(usize, usize)>,
+) -> DocumentView<'d> {
     let mut builder = into.build();
     let mut map = builder.open_map();
     for (index, name) in &pattern.names {
-        if let Some((start, end)) = place(*index) {
+        if let Some((start, end)) = span(*index) {
             builder.name(&mut map, name);
             builder.source_text(start, end - start);
         }

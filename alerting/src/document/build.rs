@@ -1,26 +1,25 @@
-//! How a document is made.
+//! Builds documents.
 
 use serde_json::Value;
 
-use super::{Document, Entry, OWNED, SMALL, tag};
+use super::{Document, OWNED, SMALL, TapeEntry, tag};
 
-/// Appends values to a document: one at its root, in a list any number, in a map each after its name.
+/// Appends values to a document: one at its root, any number in a list, and in a map one after each name.
 ///
-/// A container is closed by a call to [`Builder::close_list`] or [`Builder::close_map`] with what its opening returned.
-/// Never: a value in a map without a name before it.
+/// To close a container, pass what its opening call returned to [`Builder::close_list`] or [`Builder::close_map`].
 #[derive(Debug)]
 pub struct Builder<'d> {
     document: &'d mut Document,
 }
 
-/// A container that is not closed yet.
+/// A map that is not closed yet.
 #[derive(Debug)]
-pub struct Open {
+pub struct OpenMap {
     at: usize,
     len: u32,
-    /// Which tags its names may have.
+    /// A Bloom filter of its names' tags.
     seen: [u64; 4],
-    /// Whether a name came twice.
+    /// Whether a name may have occurred twice.
     twice: bool,
 }
 
@@ -34,46 +33,46 @@ impl Document {
 
 impl Builder<'_> {
     #[inline]
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: TapeEntry) {
         self.document.entries.push(entry);
     }
 
     /// Appends null.
     pub fn null(&mut self) {
-        self.push(Entry::Null);
+        self.push(TapeEntry::Null);
     }
 
     /// Appends true or false.
     pub fn bool(&mut self, it: bool) {
-        self.push(Entry::Bool(it));
+        self.push(TapeEntry::Bool(it));
     }
 
     /// Appends an integer.
     #[inline]
     pub fn int(&mut self, it: i64) {
-        self.push(Entry::Int(it));
+        self.push(TapeEntry::Int(it));
     }
 
-    /// Appends an integer that is not negative.
+    /// Appends a non-negative integer.
     pub fn uint(&mut self, it: u64) {
-        self.push(i64::try_from(it).map_or(Entry::Uint(it), Entry::Int));
+        self.push(i64::try_from(it).map_or(TapeEntry::Uint(it), TapeEntry::Int));
     }
 
-    /// Appends a number; null in place of one that is not finite.
+    /// Appends a number, or null if it is not finite.
     pub fn double(&mut self, it: f64) {
-        self.push(if it.is_finite() { Entry::Double(it) } else { Entry::Null });
+        self.push(if it.is_finite() { TapeEntry::Double(it) } else { TapeEntry::Null });
     }
 
-    /// Appends a text that is not in the record as it is.
+    /// Appends a text that the record does not contain as it is.
     pub fn text(&mut self, text: &str) {
         let (start, len) = self.own(text);
-        self.push(Entry::Text { start, len });
+        self.push(TapeEntry::Text { start, len });
     }
 
     /// Appends a text that is a range of the record's bytes.
     #[inline]
     pub fn source_text(&mut self, start: usize, len: usize) {
-        self.push(Entry::Text { start: start as u32, len: len as u32 });
+        self.push(TapeEntry::Text { start: start as u32, len: len as u32 });
     }
 
     fn own(&mut self, text: &str) -> (u32, u32) {
@@ -84,38 +83,38 @@ impl Builder<'_> {
 
     /// Begins a list.
     pub fn open_list(&mut self) -> usize {
-        self.push(Entry::List { len: 0, end: 0 });
+        self.push(TapeEntry::List { len: 0, end: 0 });
         self.document.entries.len() - 1
     }
 
-    /// Ends the list that has so many elements.
+    /// Ends the list; it has `len` elements.
     pub fn close_list(&mut self, open: usize, len: u32) {
         let end = self.document.entries.len() as u32;
         if let Some(entry) = self.document.entries.get_mut(open) {
-            *entry = Entry::List { len, end };
+            *entry = TapeEntry::List { len, end };
         }
     }
 
     /// Begins a map.
-    pub fn open_map(&mut self) -> Open {
-        self.push(Entry::Map { len: 0, end: 0, sorted: 0 });
-        Open { at: self.document.entries.len() - 1, len: 0, seen: [0; 4], twice: false }
+    pub fn open_map(&mut self) -> OpenMap {
+        self.push(TapeEntry::Map { len: 0, end: 0, sorted: 0 });
+        OpenMap { at: self.document.entries.len() - 1, len: 0, seen: [0; 4], twice: false }
     }
 
-    /// The next value's name, which is not in the record as it is.
-    pub fn name(&mut self, map: &mut Open, name: &str) {
+    /// Appends the next value's name, which the record does not contain as it is.
+    pub fn name(&mut self, map: &mut OpenMap, name: &str) {
         let (start, len) = self.own(name);
         self.named(map, name.as_bytes(), start, len);
     }
 
-    /// The next value's name, a range of the record's bytes.
+    /// Appends the next value's name, a range of the record's bytes.
     #[inline]
-    pub fn source_name(&mut self, map: &mut Open, name: &[u8], start: usize) {
+    pub fn source_name(&mut self, map: &mut OpenMap, name: &[u8], start: usize) {
         self.named(map, name, start as u32, name.len() as u32);
     }
 
     #[inline]
-    fn named(&mut self, map: &mut Open, name: &[u8], start: u32, len: u32) {
+    fn named(&mut self, map: &mut OpenMap, name: &[u8], start: u32, len: u32) {
         let tag = tag(name);
         let hash = (tag.wrapping_mul(0x9E37_79B1) >> 24) as u8;
         let (word, bit) = (usize::from(hash >> 6), 1 << (hash & 63));
@@ -126,7 +125,7 @@ impl Builder<'_> {
             *seen |= bit;
         }
         map.len += 1;
-        self.push(Entry::Name { tag, start, len });
+        self.push(TapeEntry::Name { tag, start, len });
     }
 
     #[cold]
@@ -134,7 +133,7 @@ impl Builder<'_> {
         let document = &*self.document;
         let mut at = map as u32 + 1;
         while let Some(entry) = document.entries.get(at as usize) {
-            if matches!(entry, Entry::Name { tag: its, .. } if *its == tag) {
+            if matches!(entry, TapeEntry::Name { tag: its, .. } if *its == tag) {
                 return true;
             }
             at = document.after(at + 1);
@@ -142,21 +141,21 @@ impl Builder<'_> {
         false
     }
 
-    /// Ends a map. `source` is the record's bytes.
+    /// Ends a map. `source` is the record's text.
     #[inline]
-    pub fn close_map(&mut self, map: &Open, source: &str) {
+    pub fn close_map(&mut self, map: &OpenMap, source: &str) {
         let end = self.document.entries.len() as u32;
         if let Some(entry) = self.document.entries.get_mut(map.at) {
-            *entry = Entry::Map { len: map.len, end, sorted: 0 };
+            *entry = TapeEntry::Map { len: map.len, end, sorted: 0 };
         }
         if map.twice || map.len > SMALL {
             self.settle(map, end, source);
         }
     }
 
-    /// Shadows names that come again, and sorts those of a large map.
+    /// Shadows all but the last of equal names, and sorts the names of a large map.
     #[cold]
-    fn settle(&mut self, map: &Open, end: u32, source: &str) {
+    fn settle(&mut self, map: &OpenMap, end: u32, source: &str) {
         let document = &mut *self.document;
         let mut names = Vec::with_capacity(map.len as usize);
         let mut at = map.at as u32 + 1;
@@ -165,7 +164,7 @@ impl Builder<'_> {
             at = document.after(at + 1);
         }
         let text = |at: u32| match document.entries.get(at as usize) {
-            Some(Entry::Name { start, len, .. }) => document.text(source, *start, *len),
+            Some(TapeEntry::Name { start, len, .. }) => document.text(source, *start, *len),
             _ => "",
         };
         names.sort_by(|a, b| text(*a).cmp(text(*b)).then(a.cmp(b)));
@@ -180,11 +179,11 @@ impl Builder<'_> {
         }
         for at in shadowed {
             if let Some(entry) = document.entries.get_mut(at as usize) {
-                *entry = Entry::Shadowed;
+                *entry = TapeEntry::Shadowed;
             }
         }
         if let Some(entry) = document.entries.get_mut(map.at) {
-            *entry = Entry::Map { len, end, sorted };
+            *entry = TapeEntry::Map { len, end, sorted };
         }
     }
 

@@ -1,8 +1,8 @@
-//! What is counted of a (rule, group, bucket): records, the first and the last of them, what the condition needs beyond
-//! that, and the values of `topValues`.
+//! What is counted for a (rule, group, bucket): the records, the first and the last of them, what the condition needs
+//! besides, and the values of `topValues`.
 //!
-//! Invariants: [`Aggregate::merge`] is associative and commutative, so the result does not depend on how records were split.
-//! Never: a count that depends on the order in which records came.
+//! Invariant: [`Aggregate::merge`] is associative and commutative, so a count depends neither on how records were split
+//! nor on the order in which they came.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,12 @@ use crate::{
     paths::Path,
     record::Record,
     sample,
-    values::{TOP_KEPT, VALUES_KEPT, merge_top, merge_values, number, text, trim, values_kept},
+    values::{
+        TOP_KEPT, VALUES_KEPT, merge_top, merge_values, number_to_text, text_to_number, trim, values_kept,
+    },
 };
 
-/// What is counted of a (rule, group, bucket).
+/// What is counted for a (rule, group, bucket).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aggregate {
     /// Matched records.
@@ -29,7 +31,7 @@ pub struct Aggregate {
     pub first: Sample,
     /// The last.
     pub last: Sample,
-    /// What the condition needs beyond that.
+    /// What the condition needs besides.
     pub extras: Option<Box<Extras>>,
     /// The values of the rule's `topValues`, by name.
     pub top: BTreeMap<String, Values>,
@@ -48,7 +50,8 @@ impl From<Count> for Aggregate {
 }
 
 impl Aggregate {
-    /// Adds another one of the same (rule, group, bucket). `kept` is the rule's [`values_kept`](crate::values::values_kept).
+    /// Adds the aggregate of other records of the same (rule, group, bucket). `kept` is the rule's
+    /// [`values_kept`](crate::values::values_kept).
     pub fn merge(&mut self, other: Self, kept: usize) {
         self.count += other.count;
         if other.first.at < self.first.at {
@@ -81,13 +84,13 @@ fn merge_extras(into: &mut Extras, more: Extras, kept: usize) {
         }
         (Extras::Highest(into), Extras::Highest(more)) => merge_best(into, more, f64::gt),
         (Extras::Lowest(into), Extras::Lowest(more)) => merge_best(into, more, f64::lt),
-        // Of one rule and one state hash all are of one kind.
+        // All aggregates of one rule and one state are of one kind.
         _ => {}
     }
 }
 
 fn merge_best(into: &mut Best, more: Best, beyond: fn(&f64, &f64) -> bool) {
-    let (held, new) = (number(&into.value), number(&more.value));
+    let (held, new) = (text_to_number(&into.value), text_to_number(&more.value));
     let tie = !beyond(&held, &new) && !beyond(&new, &held);
     if beyond(&new, &held) || (tie && more.sample.at < into.sample.at) {
         (into.value, into.sample) = (more.value, more.sample);
@@ -97,7 +100,7 @@ fn merge_best(into: &mut Best, more: Best, beyond: fn(&f64, &f64) -> bool) {
     }
 }
 
-/// What of a record is counted beyond that it matched, compiled.
+/// What a rule counts of a matched record besides the record itself, compiled.
 #[derive(Debug)]
 pub(super) struct Measures {
     measure: Measure,
@@ -113,9 +116,9 @@ enum Measure {
     Best(Path, ExtremeDirection),
 }
 
-/// What [`Measures`] found in a record.
+/// What [`Measures`] found in one record.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(super) struct Measurement {
     of: bool,
     value: String,
     number: f64,
@@ -123,7 +126,7 @@ pub(super) struct Reading {
 }
 
 impl Measures {
-    /// None for a rule of which only records are counted.
+    /// Compiles a plan's measures; `None` if the rule only counts records.
     pub(super) fn compile(plan: &RulePlan) -> Result<Option<Self>, RuleError> {
         let path = |text: &str| Path::compile(text).map_err(RuleError::Path);
         let measure = match &plan.condition {
@@ -150,7 +153,7 @@ impl Measures {
         Ok(counts.then_some(Self { measure, top }))
     }
 
-    /// How many of a bucket's values are kept.
+    /// How many values of a bucket are kept.
     pub(super) fn kept(&self) -> usize {
         match &self.measure {
             Measure::Values(_, kept) => *kept,
@@ -158,31 +161,37 @@ impl Measures {
         }
     }
 
-    /// What the record adds, or why it is not counted. A record without one of the `topValues` is.
-    pub(super) fn read(&self, record: &Record<'_>, memory: &Memory) -> Result<Reading, DropReason> {
-        let mut reading = Reading::default();
+    /// Measures a record, or says why it is dropped. A record that lacks one of the `topValues` is counted all the
+    /// same.
+    pub(super) fn measure(&self, record: &Record<'_>, memory: &Memory) -> Result<Measurement, DropReason> {
+        let mut measurement = Measurement::default();
         match &self.measure {
             Measure::Nothing => {}
             Measure::Of(of) => {
-                reading.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
+                measurement.of = of.matches_in(record, memory).map_err(|failure| failure.reason)?;
             }
             Measure::Values(path, _) | Measure::Ends(path) => {
-                reading.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
+                measurement.value = path.text(record).ok_or(DropReason::ValueMissing)?.into_owned();
             }
             Measure::Best(path, _) => {
-                reading.number = path.number(record).ok_or(DropReason::ValueMissing)?;
+                measurement.number = path.number(record).ok_or(DropReason::ValueMissing)?;
             }
         }
         let values = self.top.iter().enumerate();
-        reading.top =
+        measurement.top =
             values.filter_map(|(at, (_, path))| Some((at, path.text(record)?.into_owned()))).collect();
-        Ok(reading)
+        Ok(measurement)
     }
 
-    /// Adds what was read of a record; about how many bytes more are held.
-    pub(super) fn add(&self, into: &mut More, reading: Reading, record: &Record<'_>) -> usize {
+    /// Adds what was measured in a record; returns roughly how many bytes this added.
+    pub(super) fn add(
+        &self,
+        into: &mut BucketExtras,
+        measurement: Measurement,
+        record: &Record<'_>,
+    ) -> usize {
         let mut weight = 0;
-        for (at, value) in reading.top {
+        for (at, value) in measurement.top {
             let name = &self.top[at].0;
             if !into.top.contains_key(name) {
                 into.top.insert(name.clone(), Values::default());
@@ -193,22 +202,22 @@ impl Measures {
         }
         let one = match &self.measure {
             Measure::Nothing => return weight,
-            Measure::Of(_) => Extras::Of(i64::from(reading.of)),
+            Measure::Of(_) => Extras::Of(i64::from(measurement.of)),
             Measure::Values(_, kept) => {
                 let extras = into.extras.get_or_insert_with(|| Box::new(Extras::Values(Values::default())));
                 if let Extras::Values(values) = extras.as_mut() {
-                    weight += add_value(values, reading.value, *kept);
+                    weight += add_value(values, measurement.value, *kept);
                 }
                 return weight;
             }
             Measure::Ends(_) => {
-                let first = Valued { at: record.raw.at(), value: reading.value };
+                let first = Valued { at: record.raw.record_ref(), value: measurement.value };
                 Extras::Ends(Ends { last: first.clone(), first, mixed: false })
             }
             Measure::Best(_, direction) => {
-                let value = text(reading.number);
-                let first = Valued { at: record.raw.at(), value: value.clone() };
-                if !may_matter(into.extras.as_deref(), reading.number, &first.at, *direction) {
+                let value = number_to_text(measurement.number);
+                let first = Valued { at: record.raw.record_ref(), value: value.clone() };
+                if !may_matter(into.extras.as_deref(), measurement.number, &first.at, *direction) {
                     return weight;
                 }
                 let best = Best { first, value, sample: sample::sample(record) };
@@ -228,17 +237,17 @@ impl Measures {
     }
 }
 
-/// What a partition holds for [`Measures`] of a (rule, group, bucket).
+/// What is counted for a (rule, group, bucket) besides its records.
 #[derive(Debug, Default)]
-pub(super) struct More {
+pub(super) struct BucketExtras {
     pub(super) extras: Option<Box<Extras>>,
     pub(super) top: BTreeMap<String, Values>,
 }
 
-/// Whether a number changes what is held: most don't, and need no sample.
+/// Whether a number can change what is held. Most can't, and need no sample.
 fn may_matter(held: Option<&Extras>, new: f64, at: &RecordRef, direction: ExtremeDirection) -> bool {
     let Some(Extras::Highest(held) | Extras::Lowest(held)) = held else { return true };
-    let best = number(&held.value);
+    let best = text_to_number(&held.value);
     let beyond = match direction {
         ExtremeDirection::Highest => new > best,
         ExtremeDirection::Lowest => new < best,
@@ -246,7 +255,7 @@ fn may_matter(held: Option<&Extras>, new: f64, at: &RecordRef, direction: Extrem
     beyond || *at < held.first.at || *at < held.sample.at
 }
 
-/// About how many bytes more are held.
+/// Counts a value; returns roughly how many bytes this added.
 fn add_value(values: &mut Values, value: String, kept: usize) -> usize {
     if let Some(count) = values.counts.get_mut(&value) {
         *count += 1;
@@ -254,15 +263,15 @@ fn add_value(values: &mut Values, value: String, kept: usize) -> usize {
     }
     let weight = value.len() + 48;
     values.counts.insert(value, 1);
-    // A whole bound of room, so that the work of trimming is spread over as many values.
+    // Trims only at twice the bound, so that the work of trimming is spread over that many values.
     if values.counts.len() > 2 * kept {
         trim(values, kept);
     }
     weight
 }
 
-/// Drops what is over the bounds, before it goes out.
-pub(super) fn settle(measures: &Measures, mut more: More) -> More {
+/// Trims the values to their bounds, before they are sent.
+pub(super) fn trim_to_bounds(measures: &Measures, mut more: BucketExtras) -> BucketExtras {
     if let Some(Extras::Values(values)) = more.extras.as_deref_mut() {
         trim(values, measures.kept());
     }

@@ -12,7 +12,7 @@ fn values(list: &[u16], kept: usize) -> Values {
     values
 }
 
-/// All counted, and then those that rank lowest.
+/// Counts all values, and then keeps those with the lowest ranks.
 fn brute(list: &[u16], kept: usize) -> Values {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for value in list {
@@ -28,7 +28,7 @@ fn brute(list: &[u16], kept: usize) -> Values {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Over the bound too: the same values with the same numbers, however they were split and in whatever order.
+    /// The same values with the same counts, also above the bound, however they were split and in whatever order.
     #[test]
     fn which_values_are_kept_and_their_numbers_depend_on_the_values_alone(
         list in prop::collection::vec(0..60_u16, 0..200)
@@ -46,10 +46,10 @@ proptest! {
         prop_assert_eq!(&merged, &expected);
     }
 
-    /// Numbers read back as what they were.
+    /// A number that is written reads back as the same number.
     #[test]
     fn a_number_reads_back(number in any::<f64>().prop_filter("a JSON number", |number| number.is_finite())) {
-        prop_assert_eq!(super::number(&text(number)).to_bits(), number.to_bits());
+        prop_assert_eq!(text_to_number(&number_to_text(number)).to_bits(), number.to_bits());
     }
 }
 
@@ -58,7 +58,7 @@ fn numbers_read_as_people_write_them() {
     for (number, expected) in
         [(20.0, "20"), (0.5, "0.5"), (-3.0, "-3"), (1e300, "1e300"), (0.0, "0"), (1e-9, "1e-9")]
     {
-        assert_eq!(text(number), expected);
+        assert_eq!(number_to_text(number), expected);
     }
 }
 

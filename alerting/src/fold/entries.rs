@@ -1,32 +1,34 @@
-//! What is held of keys and records, one after the other: 36 bytes a key beyond itself, and what rounding adds.
+//! Stores keys, their counts and their records in one byte buffer: 36 bytes for each key besides the key itself and its
+//! last record, plus padding.
 //!
-//! An entry is a head, the key, and the last record, which the next one takes the place of if it fits.
+//! An entry is a head, the key, and the key's last record. The next record overwrites that one if it fits. A place is
+//! the index of an entry's first [`UNIT`].
 
-/// An entry begins at a multiple of it, bytes.
+/// Entries are aligned to this, bytes.
 pub(super) const UNIT: usize = 8;
-/// No place.
+/// The place of no entry.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A record that may be the first or the last of its key.
+/// A record's place in the order of records: time, then offset.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
-    /// Relative to what the key says.
+pub(super) struct RecordOrder {
+    /// Relative to the start of the key's bucket, ms.
     pub(super) time: u32,
-    /// Relative to what the holder says.
+    /// Relative to a base that the owner of the groups knows.
     pub(super) offset: u32,
 }
 
-/// What an entry begins with.
+/// The numbers at the beginning of an entry.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Head {
-    /// Zero where the key has another entry.
+    /// Records counted; zero if the key has moved to another entry.
     pub(super) count: u32,
-    pub(super) first: At,
-    pub(super) last: At,
-    /// Its place, if it is not the last.
+    pub(super) first: RecordOrder,
+    pub(super) last: RecordOrder,
+    /// The place of the first record among [`Records`]; [`NONE`] if the key has had only one record.
     pub(super) first_record: u32,
     pub(super) key_len: u32,
-    /// How long a record may be that is kept in the entry, and how long the one is that is.
+    /// The bytes that the entry has for its record, and the bytes that its record takes.
     pub(super) room: u32,
     pub(super) record_len: u32,
 }
@@ -35,12 +37,12 @@ pub(super) struct Head {
 pub(super) const HEAD: usize = 36;
 
 impl Head {
-    fn of_bytes(bytes: &[u8; HEAD]) -> Self {
+    fn from_bytes(bytes: &[u8; HEAD]) -> Self {
         let word = |at: usize| bytes.as_chunks::<4>().0.get(at).map_or(0, |word| u32::from_le_bytes(*word));
         Self {
             count: word(0),
-            first: At { time: word(1), offset: word(2) },
-            last: At { time: word(3), offset: word(4) },
+            first: RecordOrder { time: word(1), offset: word(2) },
+            last: RecordOrder { time: word(3), offset: word(4) },
             first_record: word(5),
             key_len: word(6),
             room: word(7),
@@ -67,13 +69,13 @@ impl Head {
         bytes
     }
 
-    /// The units of the whole entry.
+    /// The length of the whole entry in [`UNIT`]s.
     pub(super) fn units(&self) -> u32 {
         ((HEAD + self.key_len as usize + self.room as usize) / UNIT) as u32
     }
 }
 
-/// The entries one after the other: each its head, its key and its last record.
+/// The entries one after another, each with its head, its key and its last record.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     pub(super) bytes: Vec<u8>,
@@ -96,12 +98,12 @@ impl Entries {
 
     #[inline]
     pub(super) fn head(&self, place: u32) -> Option<Head> {
-        self.bytes.get(place as usize * UNIT..)?.first_chunk().map(Head::of_bytes)
+        self.bytes.get(place as usize * UNIT..)?.first_chunk().map(Head::from_bytes)
     }
 
-    /// The head of the entry there, if it is the key's.
+    /// The head of the entry at this place, if the entry is live and belongs to the key.
     #[inline]
-    pub(super) fn of(&self, place: u32, key: &[u8]) -> Option<Head> {
+    pub(super) fn head_of_key(&self, place: u32, key: &[u8]) -> Option<Head> {
         let head = self.head(place)?;
         let its = head.count > 0 && head.key_len as usize == key.len() && self.parts(place, &head)?.0 == key;
         its.then_some(head)
@@ -120,7 +122,7 @@ impl Entries {
         Some(())
     }
 
-    /// Keeps a record in the entry with that head, if it fits.
+    /// Overwrites the entry's record; false if the new one does not fit.
     pub(super) fn put(&mut self, place: u32, head: &mut Head, record: &[u8]) -> bool {
         let start = place as usize * UNIT + HEAD + head.key_len as usize;
         let slot = self.bytes.get_mut(start..start + record.len());
@@ -131,7 +133,7 @@ impl Entries {
     }
 }
 
-/// Makes room for more bytes: by a quarter, later by less, not by the double; what waits unused counts too.
+/// Reserves room in steps of a quarter, later of a 64th: doubling would waste memory, and reserved memory counts too.
 fn reserve(bytes: &mut Vec<u8>, need: usize) {
     let len = bytes.len();
     if bytes.capacity() - len < need {
@@ -139,17 +141,17 @@ fn reserve(bytes: &mut Vec<u8>, need: usize) {
     }
 }
 
-/// Records' bytes, one after the other, each behind its room and its length.
+/// Records' bytes one after another, each after its room and its length.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) bytes: Vec<u8>,
 }
 
 impl Records {
-    /// Keeps a record in the place of another one if it fits there.
+    /// Stores a record, in place of the one at `place` if it fits there; returns its place.
     #[inline]
     pub(super) fn put(&mut self, place: u32, record: &[u8]) -> Option<u32> {
-        if let Some(at) = Self::at(place) {
+        if let Some(at) = Self::byte_offset(place) {
             let (room, _) = self.head(at)?;
             if record.len() <= room {
                 let slot = self.bytes.get_mut(at + 4..at + 8 + record.len())?;
@@ -171,11 +173,11 @@ impl Records {
         Some(place)
     }
 
-    fn at(place: u32) -> Option<usize> {
+    fn byte_offset(place: u32) -> Option<usize> {
         (place != NONE).then_some(place as usize * 8)
     }
 
-    /// Room and length.
+    /// The room and the length of the record at this byte.
     fn head(&self, at: usize) -> Option<(usize, usize)> {
         let head = self.bytes.get(at..)?.first_chunk::<8>()?;
         let [room, len] = *head.as_chunks::<4>().0 else { return None };
@@ -183,7 +185,7 @@ impl Records {
     }
 
     pub(super) fn get(&self, place: u32) -> &[u8] {
-        let record = Self::at(place).and_then(|at| {
+        let record = Self::byte_offset(place).and_then(|at| {
             let (_, len) = self.head(at)?;
             self.bytes.get(at + 8..at + 8 + len)
         });

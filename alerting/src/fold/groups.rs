@@ -1,14 +1,14 @@
-//! Counts by key, and the first and the last record of each: less than 64 bytes a key beyond the key itself, and the records as
-//! they came.
+//! Counts records by key, and keeps the first and the last record of each key: less than 64 bytes per key besides the
+//! key and those records.
 //!
-//! With a million groups it is memory that takes long, not the counting. So all that a record of a known key touches is in
-//! one place, the key's entry: its numbers, the key, and the last record, which the next one takes the place of. And
-//! records wait in a short queue, so that the entries of many of them are fetched from memory at the same time.
+//! With a million groups, waiting for memory takes longer than counting. Therefore all that a record of a known key
+//! touches is in one place, the key's entry: its numbers, the key, and its last record, which the next one overwrites.
+//! And records wait in a short queue, so that the entries of many of them are fetched from memory at the same time.
 //!
-//! A table finds the entry by the key's hash, of which it holds half: it passes over others' entries without looking at
-//! them, and grows without looking at any.
+//! A hash table finds the entry. It stores half of each key's hash, so it skips other keys' entries without reading
+//! them, and grows without reading any.
 //!
-//! What an entry holds is relative to a base; where a number does not fit, the caller takes what is held and begins anew.
+//! An entry's numbers are relative to a base. If a number does not fit, the caller takes what is held and starts again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -17,22 +17,22 @@ use foldhash::fast::FixedState;
 use super::entries::{Entries, HEAD, Head, NONE, Records, UNIT};
 use super::table::{Slot, Table};
 
-pub(super) use super::entries::At;
+pub(super) use super::entries::RecordOrder;
 
-/// How many records wait, and how many bytes of them.
+/// How many records may wait in the queue, and how many bytes of keys and records.
 const WAITING: usize = 64;
 const WAITING_BYTES: usize = 32 << 10;
-/// What a commit has of each key besides its labels and records, bytes.
+/// What a commit takes for each key besides its labels and records, bytes.
 const COUNT: usize = 400;
 
-/// What is held of one key.
+/// What is held for one key.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group<'g> {
+pub(super) struct CountedGroup<'g> {
     pub(super) key: &'g [u8],
     pub(super) count: u32,
-    pub(super) first: (At, &'g [u8]),
-    /// None if it is the first.
-    pub(super) last: Option<(At, &'g [u8])>,
+    pub(super) first: (RecordOrder, &'g [u8]),
+    /// `None` if the key has had only one record.
+    pub(super) last: Option<(RecordOrder, &'g [u8])>,
 }
 
 /// All groups.
@@ -40,48 +40,48 @@ pub(super) struct Group<'g> {
 pub(super) struct Groups {
     table: Table,
     entries: Entries,
-    /// The first records, of keys that have more than one.
+    /// The first records of keys that have had more than one.
     firsts: Records,
-    /// Seeded, so that nobody can choose keys that all have the same hash.
+    /// Randomly seeded, so that nobody can choose keys with the same hash.
     hasher: FixedState,
-    queue: Queue,
+    queue: RecordQueue,
 }
 
 /// Records that are not counted yet, in the order in which they came.
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Waiting>,
-    /// How many of them have been counted.
+struct RecordQueue {
+    waiting: Vec<QueuedRecord>,
+    /// How many of them have already been counted.
     done: usize,
-    /// Each one's key and record.
+    /// Their keys and records, one after another.
     bytes: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+struct QueuedRecord {
     hash: u32,
-    at: At,
-    /// Where in the queue's bytes its key begins, its record begins, and that ends.
+    at: RecordOrder,
+    /// Where in the queue's bytes its key begins, its record begins, and the record ends.
     start: u32,
     middle: u32,
     end: u32,
 }
 
-impl Waiting {
-    /// Its key and its record, of the queue's bytes.
+impl QueuedRecord {
+    /// Its key and its record in the queue's bytes.
     fn split<'q>(&self, bytes: &'q [u8]) -> (&'q [u8], &'q [u8]) {
         let key_len = (self.middle - self.start) as usize;
         let both = bytes.get(self.start as usize..self.end as usize);
         both.and_then(|it| it.split_at_checked(key_len)).unwrap_or_default()
     }
 
-    /// The bytes of its key and its record.
+    /// The length of its key and its record, bytes.
     fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 }
 
-/// What is held can't hold more: it must be taken first.
+/// A number or a place does not fit any more: what is held must be taken first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -92,7 +92,7 @@ impl Default for Groups {
             entries: Entries::default(),
             firsts: Records::default(),
             hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
-            queue: Queue::default(),
+            queue: RecordQueue::default(),
         }
     }
 }
@@ -102,36 +102,36 @@ impl Groups {
         self.table.len == 0 && self.queue.waiting.is_empty()
     }
 
-    /// Keys held, but for those of the few records that wait.
+    /// The number of keys held, without new keys that are still queued.
     pub(super) fn len(&self) -> usize {
         self.table.len
     }
 
-    /// About how many bytes a commit of what is held has, which are more than are held: of each key names, the places of its
-    /// first and last record, and the record twice if there is one.
+    /// The approximate size of a commit of what is held, bytes. It is more than what is held: for each key there are
+    /// names, the positions of its first and last record, and its record twice if it is the only one.
     pub(super) fn weight(&self) -> usize {
         let records = 2 * self.entries.bytes.len() + self.firsts.bytes.len();
         self.table.len * COUNT + records + self.queue.bytes.len()
     }
 
-    /// Counts a record for a key, and keeps the record if it is the first or the last of it; soon.
-    pub(super) fn count(&mut self, key: &[u8], at: At, record: &[u8]) -> Result<(), Full> {
+    /// Queues a record to be counted for a key, and to be kept if it is the key's first or last.
+    pub(super) fn count(&mut self, key: &[u8], at: RecordOrder, record: &[u8]) -> Result<(), Full> {
         if self.queue.waiting.len() >= WAITING || self.queue.bytes.len() >= WAITING_BYTES {
             self.settle()?;
         }
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
-        let Queue { waiting, bytes, .. } = &mut self.queue;
+        let RecordQueue { waiting, bytes, .. } = &mut self.queue;
         let hash = (hasher.finish() >> 32) as u32;
         let start = bytes.len() as u32;
         bytes.extend_from_slice(key);
         let middle = bytes.len() as u32;
         bytes.extend_from_slice(record);
-        waiting.push(Waiting { hash, at, start, middle, end: bytes.len() as u32 });
+        waiting.push(QueuedRecord { hash, at, start, middle, end: bytes.len() as u32 });
         Ok(())
     }
 
-    /// Counts the records that wait.
+    /// Counts the queued records.
     pub(super) fn settle(&mut self) -> Result<(), Full> {
         let mut queue = std::mem::take(&mut self.queue);
         let places = self.fetch(&queue);
@@ -152,9 +152,10 @@ impl Groups {
         Ok(())
     }
 
-    /// Where the waiting records' entries seem to be. Reads a little of all that they touch, step by step for all of them,
-    /// so that the processor waits for many places at once: slots, then heads, for which pages must be found, then each line.
-    fn fetch(&self, queue: &Queue) -> [u32; WAITING] {
+    /// The places of the queued records' entries, as far as the hashes tell. Reads a little of everything that counting
+    /// will touch, one step for all records before the next, so that the processor waits for many cache lines at once:
+    /// first the slots, then the heads (which also resolves their pages), then every line of the entries.
+    fn fetch(&self, queue: &RecordQueue) -> [u32; WAITING] {
         let slots = queue.waiting.iter().map(|waiting| self.table.at(waiting.hash, 0).hash);
         std::hint::black_box(slots.fold(0, |read, next| read ^ next));
         let mut places = [NONE; WAITING];
@@ -167,7 +168,7 @@ impl Groups {
         for (place, waiting) in places.iter().zip(&queue.waiting) {
             let start = *place as usize * UNIT;
             let entry = bytes.get(start..start + HEAD + waiting.len()).unwrap_or_default();
-            // An entry shorter than two lines may be in three, so its end is read besides every 64th byte.
+            // An entry shorter than two cache lines may span three, so its end is read besides every 64th byte.
             let lines = entry.iter().skip(64).step_by(64);
             read ^= lines.fold(entry.last().copied().unwrap_or(0), |read, byte| read ^ byte);
         }
@@ -175,12 +176,12 @@ impl Groups {
         places
     }
 
-    /// Counts a record whose key's entry may be at that place. None if that can't be held.
-    fn count_now(&mut self, next: &Waiting, place: u32, key: &[u8], record: &[u8]) -> Option<()> {
+    /// Counts a record whose key's entry is probably at `place`. `None` if it does not fit.
+    fn count_now(&mut self, next: &QueuedRecord, place: u32, key: &[u8], record: &[u8]) -> Option<()> {
         let entries = &self.entries;
-        let found = entries.of(place, key).map(|head| (place, head)).or_else(|| {
-            let place = self.table.find(next.hash, |place| entries.of(place, key).is_some())?;
-            Some((place, entries.of(place, key)?))
+        let found = entries.head_of_key(place, key).map(|head| (place, head)).or_else(|| {
+            let place = self.table.find(next.hash, |place| entries.head_of_key(place, key).is_some())?;
+            Some((place, entries.head_of_key(place, key)?))
         });
         match found {
             Some((place, head)) => self.again(next, place, head, record),
@@ -188,24 +189,24 @@ impl Groups {
         }
     }
 
-    /// Takes what is counted, and leaves what waits.
+    /// Takes what is counted, and leaves the queued records.
     pub(super) fn take_counted(&mut self) -> Self {
         let queue = std::mem::take(&mut self.queue);
         let counted = std::mem::take(self);
-        // What waits has hashes of its own seed.
+        // The queued records were hashed with this seed.
         self.hasher = counted.hasher.clone();
         self.queue = queue;
         counted
     }
 
-    fn insert(&mut self, next: &Waiting, key: &[u8], record: &[u8]) -> Option<()> {
+    fn insert(&mut self, next: &QueuedRecord, key: &[u8], record: &[u8]) -> Option<()> {
         let head = Head { count: 1, first: next.at, last: next.at, first_record: NONE, ..Head::default() };
         let place = self.entries.push(head, key, record)?;
         self.table.insert(Slot { hash: next.hash, place });
         Some(())
     }
 
-    fn again(&mut self, next: &Waiting, place: u32, old: Head, record: &[u8]) -> Option<()> {
+    fn again(&mut self, next: &QueuedRecord, place: u32, old: Head, record: &[u8]) -> Option<()> {
         let mut new = Head { count: old.count.checked_add(1)?, ..old };
         if next.at < old.first {
             new.first = next.at;
@@ -223,9 +224,9 @@ impl Groups {
         self.entries.set(place, &new)
     }
 
-    /// Makes another entry of a key in whose entry a record does not fit.
+    /// Moves a key to a new entry, because a record does not fit into its old one.
     #[cold]
-    fn renew(&mut self, next: &Waiting, place: u32, new: Head, record: &[u8]) -> Option<()> {
+    fn renew(&mut self, next: &QueuedRecord, place: u32, new: Head, record: &[u8]) -> Option<()> {
         let old = self.entries.head(place)?;
         let key = self.entries.parts(place, &old)?.0.to_vec();
         let renewed = self.entries.push(new, &key, record)?;
@@ -233,8 +234,8 @@ impl Groups {
         self.entries.set(place, &Head { count: 0, ..old })
     }
 
-    /// All that is counted.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Group<'_>> {
+    /// All keys that have been counted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = CountedGroup<'_>> {
         let mut place = 0;
         let all = std::iter::from_fn(move || {
             let head = self.entries.head(place)?;
@@ -243,7 +244,7 @@ impl Groups {
             let last = (head.last, record);
             let two = head.first_record != NONE;
             let first = if two { (head.first, self.firsts.get(head.first_record)) } else { last };
-            Some(Group { key, count: head.count, first, last: two.then_some(last) })
+            Some(CountedGroup { key, count: head.count, first, last: two.then_some(last) })
         });
         all.filter(|group| group.count > 0)
     }
@@ -258,14 +259,14 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Entries move as records get longer, and records come before the first, after the last and between.
+        /// Entries move as records grow, and records arrive before the first, after the last and between them.
         #[test]
         fn groups_hold_what_a_map_holds(
             records in prop::collection::vec((0..40_u8, 0..50_u32, 0..100_usize), 0..400),
         ) {
-            let (mut groups, mut expected) = (Groups::default(), BTreeMap::<Vec<u8>, Vec<(At, Vec<u8>)>>::new());
+            let (mut groups, mut expected) = (Groups::default(), BTreeMap::<Vec<u8>, Vec<(RecordOrder, Vec<u8>)>>::new());
             for (offset, (key, time, len)) in (0..).zip(records) {
-                let (key, at, record) = (vec![key; key.into()], At { time, offset }, vec![offset as u8; len]);
+                let (key, at, record) = (vec![key; key.into()], RecordOrder { time, offset }, vec![offset as u8; len]);
                 groups.count(&key, at, &record).unwrap();
                 expected.entry(key).or_default().push((at, record));
             }
@@ -274,7 +275,7 @@ mod tests {
             for group in groups.iter() {
                 let records = &mut expected.get_mut(group.key).unwrap()[..];
                 records.sort();
-                let of = |(at, record): &(At, Vec<u8>)| (*at, record.clone());
+                let of = |(at, record): &(RecordOrder, Vec<u8>)| (*at, record.clone());
                 prop_assert_eq!(group.count as usize, records.len());
                 prop_assert_eq!((group.first.0, group.first.1.to_vec()), of(&records[0]));
                 let last = group.last.unwrap_or(group.first);

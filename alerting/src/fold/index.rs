@@ -1,81 +1,82 @@
-//! Which rules of a topic a record may concern, found by the values of a few fields.
+//! An index that finds the rules of a topic that a record may concern, by the values of a few fields.
 //!
-//! Invariant: a rule that is passed over is false for the record, and would have failed with no reason. Never: a rule's
-//! answer; who is a candidate is still asked.
+//! Invariant: a rule that is skipped would have been false for the record, without a failure. The index does not answer
+//! for the candidates; each of them is still evaluated.
 
 use aho_corasick::AhoCorasick;
 use hashbrown::HashMap;
 
-use crate::document::{Data, Node};
-use crate::matching::need::{Condition, Need, Number};
-use crate::matching::program::{Step, follow};
+use crate::document::{Node, NodeData};
+use crate::matching::need::{FieldNeed, NumberKey, Predicate};
+use crate::matching::program::{PathStep, follow};
 
-use super::ranges::Ranges;
+use super::intervals::IntervalTree;
 
-/// With fewer rules than this each is asked.
+/// With fewer rules than this, every rule is a candidate.
 const WORTH_IT: usize = 4;
 
-/// An index over some rules, which it knows by numbers.
+/// An index over rules, which it knows by their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    /// Rules of which nothing is known.
+pub(super) struct RuleIndex {
+    /// Rules that are always candidates, because they need nothing that the index knows.
     always: Vec<u32>,
-    fields: Vec<Field>,
+    fields: Vec<FieldIndex>,
 }
 
 /// The rules that need something of one field.
 #[derive(Debug, Default)]
-struct Field {
-    path: Box<[Step]>,
+struct FieldIndex {
+    path: Box<[PathStep]>,
     texts: HashMap<Box<str>, Vec<u32>>,
-    numbers: HashMap<Number, Vec<u32>>,
-    ranges: Ranges,
+    numbers: HashMap<NumberKey, Vec<u32>>,
+    ranges: IntervalTree,
     prefixes: HashMap<Box<str>, Vec<u32>>,
     /// The lengths of prefixes, ascending.
     lengths: Vec<usize>,
-    /// Texts of which one must be contained, and the rules of each.
+    /// Texts that the field's text must contain, and the rules that need each.
     parts: Vec<(Box<str>, Vec<u32>)>,
-    /// Finds them all in one pass.
+    /// Finds all `parts` in one pass.
     finder: Option<AhoCorasick>,
-    /// Rules that compare numbers exactly.
+    /// Rules that compare the field with numbers by equality.
     exact: Vec<u32>,
-    /// Rules to which a text is an error.
+    /// Rules that fail if the field is no number.
     numeric: Vec<u32>,
-    /// Rules to which anything but a text is an error.
+    /// Rules that fail if the field is no text.
     textual: Vec<u32>,
-    /// Rules that may have something to say where the field is not there.
-    loud: Vec<u32>,
+    /// Rules that may fail with a reason if the field is missing.
+    asked_if_missing: Vec<u32>,
     all: Vec<u32>,
 }
 
-impl Index {
-    /// An index over rules and what they need. Of several needs of a rule the one counts that it shares with the fewest.
-    pub(super) fn new(rules: Vec<(u32, Vec<Need>)>) -> Self {
+impl RuleIndex {
+    /// Builds the index from the rules and what they need. A rule with several needs is indexed by the one that it
+    /// shares with the fewest rules.
+    pub(super) fn new(rules: Vec<(u32, Vec<FieldNeed>)>) -> Self {
         let mut index = Self::default();
         let few = rules.len() < WORTH_IT;
-        let shared = shared(&rules);
+        let sharing = sharing(&rules);
         for (rule, needs) in rules {
-            let best = needs.into_iter().min_by_key(|need| cost(need, &shared));
+            let best = needs.into_iter().min_by_key(|need| cost(need, &sharing));
             match best {
                 Some(need) if !few => index.field(&need.path).add(rule, need),
                 _ => index.always.push(rule),
             }
         }
         for field in &mut index.fields {
-            field.settle();
+            field.build();
         }
         index
     }
 
-    fn field(&mut self, path: &[Step]) -> &mut Field {
+    fn field(&mut self, path: &[PathStep]) -> &mut FieldIndex {
         let at = self.fields.iter().position(|field| *field.path == *path).unwrap_or_else(|| {
-            self.fields.push(Field { path: path.into(), ..Field::default() });
+            self.fields.push(FieldIndex { path: path.into(), ..FieldIndex::default() });
             self.fields.len() - 1
         });
         &mut self.fields[at]
     }
 
-    /// Writes the rules that may concern a record of this value, in their order.
+    /// Writes the rules that may concern a record with this value, in ascending order.
     pub(super) fn candidates(&self, value: Node<'_>, into: &mut Vec<u32>) {
         into.clear();
         into.extend_from_slice(&self.always);
@@ -89,14 +90,14 @@ impl Index {
     }
 }
 
-/// Texts of which a record must have one to concern any of these rules, if it is an object: each rule needs one of its own
-/// as a field's value. None where a rule may be found otherwise, or is never passed over silently.
-pub(super) fn texts(rules: &[(u32, Vec<Need>)]) -> Option<AhoCorasick> {
+/// Texts of which a JSON object must contain at least one to concern any of these rules. `None` if some rule does not
+/// require such a text as a field's value, or may fail for a record without it.
+pub(super) fn required_texts(rules: &[(u32, Vec<FieldNeed>)]) -> Option<AhoCorasick> {
     let mut all: Vec<&str> = Vec::new();
     for (_, needs) in rules {
-        let found = needs.iter().find_map(|need| match (&need.condition, &*need.path) {
-            (Condition::Among { texts, numbers }, [Step::Name(_)])
-                if need.quiet && numbers.is_empty() && texts.iter().all(|text| findable(text)) =>
+        let found = needs.iter().find_map(|need| match (&need.predicate, &*need.path) {
+            (Predicate::Among { texts, numbers }, [PathStep::Name(_)])
+                if need.false_if_missing && numbers.is_empty() && texts.iter().all(|text| findable(text)) =>
             {
                 Some(texts)
             }
@@ -107,61 +108,61 @@ pub(super) fn texts(rules: &[(u32, Vec<Need>)]) -> Option<AhoCorasick> {
     AhoCorasick::new(all).ok()
 }
 
-/// Whether a JSON text without escapes has it as it is.
+/// Whether a JSON text without escapes contains this text literally whenever a value equals it.
 fn findable(text: &str) -> bool {
     !text.is_empty() && !text.contains(|it: char| it < ' ' || matches!(it, '"' | '\\'))
 }
 
-/// What a rule is found by: a field and the value that it must have or contain.
+/// What a rule can be found by: a field, and the value that it must equal or contain.
 #[derive(PartialEq, Eq, Hash)]
-enum Mark {
-    Text(Box<[Step]>, Box<str>),
-    Number(Box<[Step]>, Number),
-    Range(Box<[Step]>),
+enum LookupKey {
+    Text(Box<[PathStep]>, Box<str>),
+    Number(Box<[PathStep]>, NumberKey),
+    Range(Box<[PathStep]>),
 }
 
-fn marks(need: &Need) -> Vec<Mark> {
+fn lookup_keys(need: &FieldNeed) -> Vec<LookupKey> {
     let path = &need.path;
-    let text = |text: &str| Mark::Text(path.clone(), text.into());
-    match &need.condition {
-        Condition::Among { texts, numbers } => {
-            let numbers = numbers.iter().map(|number| Mark::Number(path.clone(), *number));
+    let text = |text: &str| LookupKey::Text(path.clone(), text.into());
+    match &need.predicate {
+        Predicate::Among { texts, numbers } => {
+            let numbers = numbers.iter().map(|number| LookupKey::Number(path.clone(), *number));
             texts.iter().map(|it| text(it)).chain(numbers).collect()
         }
-        Condition::Prefix(it) | Condition::Contains(it) => vec![text(it)],
-        Condition::Within(..) => vec![Mark::Range(path.clone())],
+        Predicate::Prefix(it) | Predicate::Contains(it) => vec![text(it)],
+        Predicate::Within(..) => vec![LookupKey::Range(path.clone())],
     }
 }
 
-/// How many rules can be found by each mark.
-fn shared(rules: &[(u32, Vec<Need>)]) -> HashMap<Mark, usize> {
-    let mut shared = HashMap::new();
-    for mark in rules.iter().flat_map(|(_, needs)| needs).flat_map(marks) {
-        *shared.entry(mark).or_insert(0) += 1;
+/// How many rules share each key.
+fn sharing(rules: &[(u32, Vec<FieldNeed>)]) -> HashMap<LookupKey, usize> {
+    let mut sharing = HashMap::new();
+    for key in rules.iter().flat_map(|(_, needs)| needs).flat_map(lookup_keys) {
+        *sharing.entry(key).or_insert(0) += 1;
     }
-    shared
+    sharing
 }
 
-/// About how many rules are asked where this one is, and how dear it is to find them.
-fn cost(need: &Need, shared: &HashMap<Mark, usize>) -> (usize, usize) {
-    let rules: usize = marks(need).iter().filter_map(|mark| shared.get(mark)).sum();
-    let finding = match need.condition {
-        Condition::Among { .. } => 0,
-        Condition::Within(..) => 1,
-        Condition::Prefix(_) => 2,
-        Condition::Contains(_) => 3,
+/// Roughly how many rules are candidates whenever this one is, and how expensive it is to find them.
+fn cost(need: &FieldNeed, sharing: &HashMap<LookupKey, usize>) -> (usize, usize) {
+    let rules: usize = lookup_keys(need).iter().filter_map(|key| sharing.get(key)).sum();
+    let finding = match need.predicate {
+        Predicate::Among { .. } => 0,
+        Predicate::Within(..) => 1,
+        Predicate::Prefix(_) => 2,
+        Predicate::Contains(_) => 3,
     };
     (rules, finding)
 }
 
-impl Field {
-    fn add(&mut self, rule: u32, need: Need) {
+impl FieldIndex {
+    fn add(&mut self, rule: u32, need: FieldNeed) {
         self.all.push(rule);
-        if !need.quiet {
-            self.loud.push(rule);
+        if !need.false_if_missing {
+            self.asked_if_missing.push(rule);
         }
-        match need.condition {
-            Condition::Among { texts, numbers } => {
+        match need.predicate {
+            Predicate::Among { texts, numbers } => {
                 if !numbers.is_empty() {
                     self.exact.push(rule);
                 }
@@ -172,27 +173,27 @@ impl Field {
                     self.numbers.entry(number).or_default().push(rule);
                 }
             }
-            Condition::Prefix(prefix) => {
+            Predicate::Prefix(prefix) => {
                 self.textual.push(rule);
                 self.lengths.push(prefix.len());
                 self.prefixes.entry(prefix).or_default().push(rule);
             }
-            Condition::Contains(part) => {
+            Predicate::Contains(part) => {
                 self.textual.push(rule);
                 match self.parts.iter_mut().find(|(its, _)| *its == part) {
                     Some((_, rules)) => rules.push(rule),
                     None => self.parts.push((part, vec![rule])),
                 }
             }
-            Condition::Within(from, to) => {
+            Predicate::Within(from, to) => {
                 self.numeric.push(rule);
                 self.ranges.add(from, to, rule);
             }
         }
     }
 
-    fn settle(&mut self) {
-        self.ranges.settle();
+    fn build(&mut self) {
+        self.ranges.build();
         self.lengths.sort_unstable();
         self.lengths.dedup();
         if !self.parts.is_empty() {
@@ -205,30 +206,30 @@ impl Field {
             Ok(value) => value.data(),
             Err(fault) => {
                 let missing = fault.reason().is_none();
-                into.extend_from_slice(if missing { &self.loud } else { &self.all });
+                into.extend_from_slice(if missing { &self.asked_if_missing } else { &self.all });
                 return;
             }
         };
         match value {
-            Data::Text(text) => {
+            NodeData::Text(text) => {
                 self.text(text, into);
                 into.extend_from_slice(&self.numeric);
                 return;
             }
-            Data::Int(it) => {
-                let rules = Number::of_int(it).and_then(|number| self.numbers.get(&number));
+            NodeData::Int(it) => {
+                let rules = NumberKey::from_int(it).and_then(|number| self.numbers.get(&number));
                 into.extend(rules.into_iter().flatten());
-                self.ranges.holding(it as f64, into);
+                self.ranges.find_containing(it as f64, into);
             }
-            Data::Uint(it) => self.ranges.holding(it as f64, into),
-            Data::Double(it) => {
-                match Number::of_double(it) {
+            NodeData::Uint(it) => self.ranges.find_containing(it as f64, into),
+            NodeData::Double(it) => {
+                match NumberKey::from_double(it) {
                     Some(number) => into.extend(self.numbers.get(&number).into_iter().flatten()),
                     None => into.extend_from_slice(&self.exact),
                 }
-                self.ranges.holding(it, into);
+                self.ranges.find_containing(it, into);
             }
-            Data::Null | Data::Bool(_) | Data::List(_) | Data::Map(_) => {
+            NodeData::Null | NodeData::Bool(_) | NodeData::List(_) | NodeData::Map(_) => {
                 into.extend_from_slice(&self.numeric);
             }
         }

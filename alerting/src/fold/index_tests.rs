@@ -1,4 +1,4 @@
-//! An engine with an index says what each of its rules says alone.
+//! Tests that an engine with an index says what each of its rules says alone.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// What an engine makes of the records; `whole` decodes each of them.
+/// Folds the records; `whole` forces each of them to be decoded.
 fn folded(rules: &[usize], records: &[Value], whole: bool) -> Aggregates {
     let plans: Vec<_> = rules
         .iter()
@@ -84,7 +84,7 @@ fn folded(rules: &[usize], records: &[Value], whole: bool) -> Aggregates {
     if whole {
         engine.topics.values_mut().for_each(|readers| readers.texts = None);
     }
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, record) in records.iter().enumerate() {
         let value = serde_json::to_vec(record).unwrap();
         engine.add(&mut partition, &raw(offset as i64, 1_000, &value)).decoded().unwrap();
@@ -141,7 +141,7 @@ fn only_what_is_an_object_without_the_texts_and_escapes_is_not_decoded() {
         (" {}", false),
         ("", false),
     ] {
-        assert_eq!(decode::lacks(value.as_bytes(), texts, &mut String::new()), lacks, "{value}");
+        assert_eq!(decode::is_object_without(value.as_bytes(), texts, &mut String::new()), lacks, "{value}");
     }
     for matches in [
         "record.n == 1",
@@ -176,7 +176,7 @@ fn most_rules_are_passed_over() {
     let (engine, _) = Engine::new(&Reading::default(), plans.iter().map(|(uid, plan)| (*uid, plan)));
     let value =
         json!({"service": "svc-8", "level": "ERROR", "amount": 501, "message": "a word 7. and a word 77."});
-    let document = crate::document::Document::of(&value);
+    let document = crate::document::Document::from_json(&value);
     let view = document.view("");
     let mut candidates = Vec::new();
     engine.topics["logs"].index.candidates(view.root(), &mut candidates);

@@ -1,15 +1,15 @@
-//! Folds, in `worker consume`, records into counts by (rule, group, bucket).
+//! Folds records into counts by (rule, group, bucket); runs in `worker consume`.
 //!
-//! Invariants: what a [`Partition`] holds after some records does not depend on when it was taken: [`Aggregate::merge`] of what was
-//! taken in parts is what would have been taken at once. A rule that does not compile stops no other. Never: a record
-//! counted twice for a rule, or left out without a reason.
+//! Invariants: when a [`PartitionFold`] is taken does not matter: merging what was taken in parts
+//! ([`Aggregate::merge`]) gives what taking once would have given. A rule that does not compile stops no other rule. A
+//! rule counts a record once, or drops it with a reason.
 
 mod aggregate;
 mod entries;
 mod groups;
 mod index;
+mod intervals;
 mod partition;
-mod ranges;
 mod table;
 
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use hashbrown::HashMap;
 use uuid::Uuid;
 
 pub use aggregate::Aggregate;
-pub use partition::{Aggregates, Partition};
+pub use partition::{Aggregates, PartitionFold};
 
-use index::Index;
-use partition::{Held, Scratch};
+use index::RuleIndex;
+use partition::{Scratch, Uncommitted};
 
 use crate::{
     decide::RuleParams,
     decode::{self, DecodeError, Decoded, Decoder, PatternError},
-    event_time::{EventTime, EventTimeError},
+    event_time::{CompiledEventTime, EventTimeError},
     matching::{CompileError, Matcher, Memory},
     paths::{GroupBy, PathError},
     record::{RawRecord, Record},
@@ -74,27 +74,27 @@ pub enum RuleError {
 
 /// A rule, compiled.
 #[derive(Debug)]
-pub struct Rule {
+pub struct CompiledRule {
     pub(super) uid: Uuid,
     matcher: Matcher,
     pub(super) group_by: GroupBy,
     /// Whether the record's bytes are the JSON of its value.
     is_json: bool,
-    /// None where it speaks for each record.
+    /// `None` if each matched record is a notification of its own.
     buckets: Option<Buckets>,
-    /// None where only records are counted.
+    /// `None` if the rule counts records and nothing else of them.
     measures: Option<Arc<Measures>>,
 }
 
-impl Rule {
-    /// Compiles what of a rule's plan looks at records. All that is wrong is listed.
+impl CompiledRule {
+    /// Compiles the parts of a rule's plan that look at records. The error lists all that is wrong.
     pub fn compile(uid: Uuid, plan: &RulePlan) -> Result<Self, Vec<RuleError>> {
         let matcher = Matcher::compile(&plan.matches).map_err(RuleError::from);
         let group_by =
             GroupBy::compile(&plan.group_by).map_err(|(label, error)| RuleError::GroupBy { label, error });
         match (matcher, group_by, Measures::compile(plan)) {
             (Ok(matcher), Ok(group_by), Ok(measures)) => {
-                let buckets = RuleParams::of(plan).map(|params| params.buckets());
+                let buckets = RuleParams::from_plan(plan).map(|params| params.buckets());
                 let measures = measures.map(Arc::new);
                 let is_json = plan.source.reading.format == Format::Json;
                 Ok(Self { uid, matcher, group_by, is_json, buckets, measures })
@@ -110,23 +110,24 @@ impl Rule {
 #[derive(Debug)]
 pub struct Engine {
     decoder: Decoder,
-    /// None where it is the record's timestamp.
-    event_time: Option<EventTime>,
-    rules: Vec<Rule>,
-    /// By topic, the rules that read it.
-    topics: HashMap<String, Readers>,
+    /// `None` if event time is the record's timestamp.
+    event_time: Option<CompiledEventTime>,
+    rules: Vec<CompiledRule>,
+    /// The rules by the topic that they read.
+    topics: HashMap<String, TopicRules>,
 }
 
 /// The rules that read the same topic.
 #[derive(Debug, Default)]
-struct Readers {
+struct TopicRules {
     rules: Vec<u32>,
-    index: Index,
-    /// Texts of which a JSON record must have one to concern any of the rules, where that is so.
+    index: RuleIndex,
+    /// Texts of which a JSON record must contain at least one to concern any of the rules; `None` if there are no such
+    /// texts.
     texts: Option<AhoCorasick>,
 }
 
-/// A rule that can't run; the others do.
+/// A rule that can't run. The others run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleProblem {
     /// The rule.
@@ -135,34 +136,35 @@ pub struct RuleProblem {
     pub errors: Vec<RuleError>,
 }
 
-/// What became of a record.
+/// What happened to a record.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Folded {
-    /// Rules that counted it.
+    /// How many rules counted it.
     pub matched: usize,
-    /// Its event time, Unix ms: by this its partition's may move on ([`Progress`](crate::progress::Progress)). None where it
-    /// says none, or none that is near enough ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
+    /// Its event time, Unix ms, by which its partition's [`Progress`](crate::progress::Progress) may advance. `None` if
+    /// the record has no time, or one too far ahead ([`MAX_AHEAD`](crate::record::MAX_AHEAD)).
     pub time_ms: Option<i64>,
-    /// Why it can't be decoded and belongs in the dead-letter topic; that is counted too.
+    /// Why it can't be decoded and belongs in the dead-letter topic. It is counted as dropped too.
     pub undecodable: Option<DecodeError>,
 }
 
 impl Folded {
-    /// Itself, or why the record can't be decoded.
+    /// Returns itself, or the error if the record can't be decoded.
     pub fn decoded(mut self) -> Result<Self, DecodeError> {
         self.undecodable.take().map_or(Ok(self), Err)
     }
 }
 
 impl Engine {
-    /// Compiles rules whose source is read like this. One that does not compile is reported and left out; the others run.
+    /// Compiles rules whose sources are read in the same way. A rule that does not compile is reported and left out;
+    /// the others run.
     pub fn new<'p>(
         reading: &Reading,
         rules: impl IntoIterator<Item = (Uuid, &'p RulePlan)>,
     ) -> (Self, Vec<RuleProblem>) {
         let decoder = Decoder::new(&reading.format).map_err(RuleError::from);
         let event_time =
-            reading.event_time.as_ref().map(EventTime::compile).transpose().map_err(RuleError::from);
+            reading.event_time.as_ref().map(CompiledEventTime::compile).transpose().map_err(RuleError::from);
         let unreadable: Vec<RuleError> =
             decoder.as_ref().err().into_iter().chain(event_time.as_ref().err()).cloned().collect();
         let mut engine = Self {
@@ -173,7 +175,7 @@ impl Engine {
         };
         let mut problems = Vec::new();
         for (uid, plan) in rules {
-            match Rule::compile(uid, plan) {
+            match CompiledRule::compile(uid, plan) {
                 Ok(rule) if unreadable.is_empty() => engine.insert(rule, &plan.topics),
                 compiled => {
                     let errors = unreadable.iter().cloned().chain(compiled.err().into_iter().flatten());
@@ -186,16 +188,16 @@ impl Engine {
             let needs =
                 |at: &u32| (*at, rules.get(*at as usize).map_or_else(Vec::new, |it| it.matcher.needs()));
             let needs: Vec<_> = readers.rules.iter().map(needs).collect();
-            // Without being decoded a record has no other time than its timestamp.
+            // A record that is not decoded has no time but its timestamp.
             if reading.format == Format::Json && reading.event_time.is_none() {
-                readers.texts = index::texts(&needs);
+                readers.texts = index::required_texts(&needs);
             }
-            readers.index = Index::new(needs);
+            readers.index = RuleIndex::new(needs);
         }
         (engine, problems)
     }
 
-    fn insert(&mut self, rule: Rule, topics: &[String]) {
+    fn insert(&mut self, rule: CompiledRule, topics: &[String]) {
         let index = self.rules.len() as u32;
         let topics: std::collections::BTreeSet<_> = topics.iter().collect();
         for topic in topics {
@@ -204,16 +206,17 @@ impl Engine {
         self.rules.push(rule);
     }
 
-    /// Folds a record into its partition's aggregates. Of a topic that no rule reads, records are passed over.
+    /// Folds a record into its partition's aggregates. A record of a topic that no rule reads is ignored.
     ///
-    /// `into` belongs to one partition of one topic and to this engine: take what it holds before another engine goes on.
+    /// `into` must hold records of one partition and of this engine only: take what it holds before another engine goes
+    /// on with it.
     #[must_use]
-    pub fn add(&self, into: &mut Partition, record: &RawRecord<'_>) -> Folded {
+    pub fn add(&self, into: &mut PartitionFold, record: &RawRecord<'_>) -> Folded {
         let mut folded = Folded::default();
-        let Partition { held, scratch: Scratch { document, memory, candidates } } = into;
+        let PartitionFold { uncommitted, scratch: Scratch { document, memory, candidates } } = into;
         let readers = self.topics.get(record.topic);
         if let (Some(texts), Some(value)) = (readers.and_then(|it| it.texts.as_ref()), record.value)
-            && decode::lacks(value, texts, &mut document.scratch)
+            && decode::is_object_without(value, texts, &mut document.scratch)
         {
             folded.time_ms = record.near_ms();
             return folded;
@@ -221,40 +224,42 @@ impl Engine {
         let value = match readers.map(|_| self.decoder.decode(record, document)) {
             Some(Ok(Decoded::Value(view))) => Some(view),
             Some(Ok(Decoded::Tombstone)) => {
-                held.drop_record(None, DropReason::Tombstone, record.offset, String::new);
+                uncommitted.drop_record(None, DropReason::Tombstone, record.offset, String::new);
                 None
             }
             Some(Err(error)) => {
-                held.drop_record(None, DropReason::Undecodable, record.offset, String::new);
+                uncommitted.drop_record(None, DropReason::Undecodable, record.offset, String::new);
                 folded.undecodable = Some(error);
                 None
             }
             None => None,
         };
         let (Some(view), Some(readers)) = (value, readers) else {
-            // What can't be looked into has no time of its own.
+            // A record that is not decoded has no time of its own.
             folded.time_ms = self.event_time.is_none().then_some(record).and_then(RawRecord::near_ms);
             return folded;
         };
         let mut record = Record { raw: *record, value: view.root() };
-        let timed = self.event_time.as_ref().map(|it| it.of(&record));
+        let timed = self.event_time.as_ref().map(|it| it.time_ms(&record));
         if let Some(Some(time)) = timed {
             record.raw.timestamp_ms = time;
         }
         let has_time = timed != Some(None);
         folded.time_ms = has_time.then_some(&record.raw).and_then(RawRecord::near_ms);
         readers.index.candidates(record.value, candidates);
-        folded.matched =
-            candidates.iter().filter(|rule| self.apply(**rule, held, &record, has_time, memory)).count();
+        folded.matched = candidates
+            .iter()
+            .filter(|rule| self.apply(**rule, uncommitted, &record, has_time, memory))
+            .count();
         memory.clear();
         folded
     }
 
-    /// Whether the rule counted the record.
+    /// Applies one rule to the record; true if the rule counted it.
     fn apply(
         &self,
         index: u32,
-        held: &mut Held,
+        uncommitted: &mut Uncommitted,
         record: &Record<'_>,
         has_time: bool,
         memory: &Memory,
@@ -264,37 +269,49 @@ impl Engine {
             Ok(true) => {}
             Ok(false) => return false,
             Err(failure) => {
-                held.drop_record(Some(rule.uid), failure.reason, record.raw.offset, || failure.detail());
+                uncommitted
+                    .drop_record(Some(rule.uid), failure.reason, record.raw.offset, || failure.detail());
                 return false;
             }
         }
-        if !held.group(rule, index, record) {
-            held.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
+        if !uncommitted.group(rule, index, record) {
+            uncommitted.drop_record(Some(rule.uid), DropReason::GroupMissing, record.raw.offset, String::new);
             return false;
         }
         match rule.buckets {
             Some(_) if !has_time => {
-                held.drop_record(Some(rule.uid), DropReason::TimeMissing, record.raw.offset, String::new);
+                uncommitted.drop_record(
+                    Some(rule.uid),
+                    DropReason::TimeMissing,
+                    record.raw.offset,
+                    String::new,
+                );
                 return false;
             }
             Some(_) if record.raw.is_ahead() => {
-                held.drop_record(Some(rule.uid), DropReason::TimeAhead, record.raw.offset, String::new);
+                uncommitted.drop_record(
+                    Some(rule.uid),
+                    DropReason::TimeAhead,
+                    record.raw.offset,
+                    String::new,
+                );
                 return false;
             }
             Some(buckets) => {
-                // The time that a timestamp can hold: milliseconds at the edge of their type have no bucket.
+                // Clamped to what a timestamp can hold: milliseconds at the edges of `i64` have no bucket.
                 let bucket = buckets.start_of(record.raw.time_ms());
-                let reading = match rule.measures.as_ref().map(|measures| measures.read(record, memory)) {
-                    Some(Err(reason)) => {
-                        held.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
-                        return false;
-                    }
-                    Some(Ok(reading)) => Some(reading),
-                    None => None,
-                };
-                held.count(rule, index, bucket, record, reading);
+                let measurement =
+                    match rule.measures.as_ref().map(|measures| measures.measure(record, memory)) {
+                        Some(Err(reason)) => {
+                            uncommitted.drop_record(Some(rule.uid), reason, record.raw.offset, String::new);
+                            return false;
+                        }
+                        Some(Ok(measurement)) => Some(measurement),
+                        None => None,
+                    };
+                uncommitted.count(rule, index, bucket, record, measurement);
             }
-            None => held.matched(rule, record),
+            None => uncommitted.matched(rule, record),
         }
         true
     }

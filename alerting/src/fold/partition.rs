@@ -1,4 +1,4 @@
-//! What one partition's records came to since the last commit, by (rule, group, bucket).
+//! The counts of one partition's records since the last commit, by (rule, group, bucket).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Rule;
-use super::aggregate::{Aggregate, Measures, More, Reading, settle};
-use super::groups::{At, Full, Groups};
+use super::CompiledRule;
+use super::aggregate::{Aggregate, BucketExtras, Measurement, Measures, trim_to_bounds};
+use super::groups::{Full, Groups, RecordOrder};
 use crate::{
     decode::{Decoded, Decoder},
     document::Document,
@@ -20,19 +20,19 @@ use crate::{
     sample::{self, MAX_SAMPLE},
 };
 
-/// The bytes of a key before its labels: the rule's index and the bucket.
+/// The length of a key before its labels: the rule's index (4 bytes) and the bucket's start (8 bytes).
 const KEY_HEAD: usize = 12;
-/// Characters of what is said of a record that was not counted.
+/// The most characters of the detail about a dropped record.
 const MAX_DETAIL: usize = 160;
 
-/// What one partition's records came to since the last commit.
+/// What one partition's records have been counted to since the last commit.
 #[derive(Debug, Default)]
-pub struct Partition {
-    pub(super) held: Held,
+pub struct PartitionFold {
+    pub(super) uncommitted: Uncommitted,
     pub(super) scratch: Scratch,
 }
 
-/// Buffers that are used again for each record.
+/// Buffers that are reused for each record.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) document: Document,
@@ -40,45 +40,53 @@ pub(super) struct Scratch {
     pub(super) candidates: Vec<u32>,
 }
 
-/// What is held.
+/// What has been counted and not been taken for a commit yet.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Uncommitted {
     groups: Groups,
-    /// Where the groups' records are from.
-    place: Place,
-    /// Counts of groups that could not be held together with later ones.
+    /// What the records of `groups` are stored relative to.
+    base: OffsetBase,
+    /// Counts that were moved out of `groups` because later records did not fit there.
     flushed: Vec<Count>,
     records: Vec<Matched>,
     dropped: BTreeMap<(Option<Uuid>, DropReason), (i64, DropSample)>,
-    /// The rules that have groups, by their index.
-    rules: Vec<Option<Holder>>,
-    /// By a group's key, what its rule counts beyond records; most rules count nothing more.
-    more: HashMap<Box<[u8]>, More>,
-    /// Bytes of what is not in groups.
+    /// What counts need of the rules, by the rule's index; filled when a rule counts its first record.
+    rules: Vec<Option<RuleInfo>>,
+    /// By the key of a (rule, group, bucket), what is counted beyond records. Most rules count nothing more.
+    more: HashMap<Box<[u8]>, BucketExtras>,
+    /// The approximate size of all but `groups`, bytes.
     weight: usize,
-    /// The key of the record at hand.
+    /// The key of the current record.
     key: Vec<u8>,
 }
 
-/// What of a rule is needed to tell of its groups.
+/// What is needed of a rule to make counts of its groups.
 #[derive(Debug, Clone)]
-struct Holder {
+struct RuleInfo {
     uid: Uuid,
     /// The labels' names.
     names: Arc<[String]>,
     measures: Option<Arc<Measures>>,
 }
 
-impl Holder {
-    fn of(rule: &Rule) -> Self {
+impl From<&CompiledRule> for RuleInfo {
+    fn from(rule: &CompiledRule) -> Self {
         Self { uid: rule.uid, names: rule.group_by.names().clone(), measures: rule.measures.clone() }
     }
+}
 
-    /// A count of a bucket of the group with these labels' values.
-    fn count(&self, values: &[u8], bucket_ms: i64, records: (i64, Sample, Sample), more: More) -> Count {
+impl RuleInfo {
+    /// Makes the count of a bucket; `values` are the labels' values of its group.
+    fn count(
+        &self,
+        values: &[u8],
+        bucket_ms: i64,
+        records: (i64, Sample, Sample),
+        more: BucketExtras,
+    ) -> Count {
         let (count, first, last) = records;
-        let More { extras, top } = match &self.measures {
-            Some(measures) => settle(measures, more),
+        let BucketExtras { extras, top } = match &self.measures {
+            Some(measures) => trim_to_bounds(measures, more),
             None => more,
         };
         let group = paths::labels(&self.names, values);
@@ -86,53 +94,53 @@ impl Holder {
     }
 }
 
-/// Where the records of some groups are from.
+/// The topic and partition of all records in `groups`, and the offset that theirs are stored relative to.
 #[derive(Debug, Default)]
-struct Place {
+struct OffsetBase {
     topic: String,
     partition: i32,
-    /// Offsets are held relative to it.
+    /// Offsets are stored relative to this one.
     offset: i64,
 }
 
-/// The aggregates of one entry of a commit.
+/// What one entry of a commit carries.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Aggregates {
     /// Counts by (rule, group, bucket), sorted.
     pub counts: Vec<Count>,
-    /// Matched records of rules that speak for each record, in the order in which they came.
+    /// Matched records of rules that notify of each record, in the order in which they came.
     pub records: Vec<Matched>,
-    /// Records that were not counted, sorted.
+    /// Dropped records, sorted.
     pub dropped: Vec<Dropped>,
 }
 
-impl Partition {
-    /// About how many bytes a commit of what is held has: commit early when it grows.
+impl PartitionFold {
+    /// The approximate size of a commit of what is held, bytes. Commit early if it grows large.
     pub fn weight(&self) -> usize {
-        self.held.weight + self.held.groups.weight()
+        self.uncommitted.weight + self.uncommitted.groups.weight()
     }
 
-    /// How many counts and records are held, but for the last few dozens: commit early when there are many.
+    /// How many counts and records are held, without the last few dozen. Commit early if there are many.
     pub fn items(&self) -> usize {
-        self.held.groups.len() + self.held.flushed.len() + self.held.records.len()
+        self.uncommitted.groups.len() + self.uncommitted.flushed.len() + self.uncommitted.records.len()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        let held = &self.held;
-        held.groups.is_empty()
-            && held.flushed.is_empty()
-            && held.records.is_empty()
-            && held.dropped.is_empty()
+        let uncommitted = &self.uncommitted;
+        uncommitted.groups.is_empty()
+            && uncommitted.flushed.is_empty()
+            && uncommitted.records.is_empty()
+            && uncommitted.dropped.is_empty()
     }
 
-    /// What was held; nothing is afterwards.
+    /// Takes all that was counted, and leaves nothing.
     pub fn take(&mut self) -> Aggregates {
-        let mut held = std::mem::take(&mut self.held);
-        held.flush();
-        let mut counts = held.flushed;
+        let mut uncommitted = std::mem::take(&mut self.uncommitted);
+        uncommitted.flush();
+        let mut counts = uncommitted.flushed;
         counts.sort_by(|a, b| (a.rule, &a.group, a.bucket_ms).cmp(&(b.rule, &b.group, b.bucket_ms)));
-        let measured = held.rules.iter().flatten();
+        let measured = uncommitted.rules.iter().flatten();
         let kept: HashMap<Uuid, usize> =
             measured.filter_map(|rule| Some((rule.uid, rule.measures.as_ref()?.kept()))).collect();
         counts.dedup_by(|later, count| {
@@ -147,7 +155,7 @@ impl Partition {
             }
             same
         });
-        let dropped = held
+        let dropped = uncommitted
             .dropped
             .into_iter()
             .map(|((rule, reason), (count, sample))| {
@@ -155,12 +163,12 @@ impl Partition {
                 Dropped { rule, reason, count, sample }
             })
             .collect();
-        Aggregates { counts, records: held.records, dropped }
+        Aggregates { counts, records: uncommitted.records, dropped }
     }
 }
 
-impl Held {
-    /// Counts a record as not counted. `detail` is asked for of the first only, and cut.
+impl Uncommitted {
+    /// Counts a record as dropped. `detail` is called for the first one only, and its text is cut.
     pub(super) fn drop_record(
         &mut self,
         rule: Option<Uuid>,
@@ -176,16 +184,17 @@ impl Held {
         *count += 1;
     }
 
-    /// Finds the group of a record; false where it has none. It is that of the record at hand until the next call.
-    pub(super) fn group(&mut self, rule: &Rule, index: u32, record: &Record<'_>) -> bool {
+    /// Makes the current record's key for the rule, without its bucket; false if the record has no group. The key stays
+    /// until the next call.
+    pub(super) fn group(&mut self, rule: &CompiledRule, index: u32, record: &Record<'_>) -> bool {
         self.key.clear();
         self.key.extend_from_slice(&index.to_le_bytes());
         self.key.extend_from_slice(&[0; KEY_HEAD - 4]);
         rule.group_by.append(record, &mut self.key)
     }
 
-    /// Keeps the record at hand for a rule that speaks for each record.
-    pub(super) fn matched(&mut self, rule: &Rule, record: &Record<'_>) {
+    /// Keeps the current record for a rule that notifies of each record.
+    pub(super) fn matched(&mut self, rule: &CompiledRule, record: &Record<'_>) {
         let values = self.key.get(KEY_HEAD..).unwrap_or_default();
         let group = paths::labels(rule.group_by.names(), values);
         let sample = sample::sample(record);
@@ -194,14 +203,14 @@ impl Held {
         self.records.push(Matched { rule: rule.uid, group, sample });
     }
 
-    /// Counts the record at hand for its group and bucket, and what was read of it beyond.
+    /// Counts the current record for its group and bucket, and what was measured in it.
     pub(super) fn count(
         &mut self,
-        rule: &Rule,
+        rule: &CompiledRule,
         index: u32,
         bucket: i64,
         record: &Record<'_>,
-        reading: Option<Reading>,
+        measurement: Option<Measurement>,
     ) {
         if let Some(place) = self.key.get_mut(4..KEY_HEAD) {
             place.copy_from_slice(&bucket.to_le_bytes());
@@ -215,63 +224,62 @@ impl Held {
                 &made
             }
         };
-        self.know(rule, index);
-        if let (Some(measures), Some(reading)) = (&rule.measures, reading) {
-            self.measure(measures, reading, record);
+        self.remember_rule(rule, index);
+        if let (Some(measures), Some(measurement)) = (&rule.measures, measurement) {
+            self.measure(measures, measurement, record);
         }
         if self.try_count(record, time - bucket, body).is_ok() {
             return;
         }
         self.flush();
-        self.place = Place {
+        self.base = OffsetBase {
             topic: record.raw.topic.to_owned(),
             partition: record.raw.partition,
             offset: record.raw.offset,
         };
         if self.try_count(record, time - bucket, body).is_err() {
-            // A bucket of months: its records are counted one by one.
+            // The bucket is months wide: each of its records becomes a count of its own.
             let sample = sample::sample(record);
             let more = self.more.remove(self.key.as_slice()).unwrap_or_default();
             let values = self.key.get(KEY_HEAD..).unwrap_or_default();
-            let count = Holder::of(rule).count(values, bucket, (1, sample.clone(), sample), more);
+            let count = RuleInfo::from(rule).count(values, bucket, (1, sample.clone(), sample), more);
             self.push(count);
         }
     }
 
-    /// Adds what was read of the record at hand to its group.
-    fn measure(&mut self, measures: &Measures, reading: Reading, record: &Record<'_>) {
+    /// Adds what was measured in the current record to its group.
+    fn measure(&mut self, measures: &Measures, measurement: Measurement, record: &Record<'_>) {
         self.weight += if let Some(more) = self.more.get_mut(self.key.as_slice()) {
-            measures.add(more, reading, record)
+            measures.add(more, measurement, record)
         } else {
-            let mut more = More::default();
-            let weight = measures.add(&mut more, reading, record);
+            let mut more = BucketExtras::default();
+            let weight = measures.add(&mut more, measurement, record);
             self.more.insert(self.key.as_slice().into(), more);
             weight + self.key.len() + 64
         };
     }
 
-    /// Remembers what the rule's groups are called.
-    fn know(&mut self, rule: &Rule, index: u32) {
+    /// Remembers what counts need of the rule.
+    fn remember_rule(&mut self, rule: &CompiledRule, index: u32) {
         let index = index as usize;
         if self.rules.get(index).is_none_or(Option::is_none) {
             if self.rules.len() <= index {
                 self.rules.resize(index + 1, None);
             }
             if let Some(known) = self.rules.get_mut(index) {
-                *known = Some(Holder::of(rule));
+                *known = Some(RuleInfo::from(rule));
             }
         }
     }
 
     fn try_count(&mut self, record: &Record<'_>, time: i64, body: &[u8]) -> Result<(), Full> {
-        let (place, raw) = (&self.place, &record.raw);
-        if place.partition != raw.partition || place.topic != raw.topic {
+        let (base, raw) = (&self.base, &record.raw);
+        if base.partition != raw.partition || base.topic != raw.topic {
             return Err(Full);
         }
-        let offset =
-            raw.offset.checked_sub(place.offset).and_then(|it| u32::try_from(it).ok()).ok_or(Full)?;
+        let offset = raw.offset.checked_sub(base.offset).and_then(|it| u32::try_from(it).ok()).ok_or(Full)?;
         let time = u32::try_from(time).map_err(|_| Full)?;
-        self.groups.count(&self.key, At { time, offset }, body)
+        self.groups.count(&self.key, RecordOrder { time, offset }, body)
     }
 
     fn push(&mut self, count: Count) {
@@ -280,7 +288,7 @@ impl Held {
         self.flushed.push(count);
     }
 
-    /// Makes counts of the groups.
+    /// Turns all groups into counts.
     fn flush(&mut self) {
         while self.groups.settle().is_err() {
             self.flush_counted();
@@ -288,7 +296,7 @@ impl Held {
         self.flush_counted();
     }
 
-    /// Makes counts of the groups, without the records that wait.
+    /// Turns the groups into counts, without the records that are still queued.
     fn flush_counted(&mut self) {
         let groups = self.groups.take_counted();
         let mut document = Document::default();
@@ -298,8 +306,8 @@ impl Held {
             let bucket_ms = i64::from_le_bytes(bucket);
             let rule = u32::from_le_bytes([a, b, c, d]) as usize;
             let Some(rule) = self.rules.get(rule).and_then(Option::as_ref) else { continue };
-            let mut sample = |(at, body): (At, &[u8])| Sample {
-                at: self.place.record(bucket_ms, at),
+            let mut sample = |(at, body): (RecordOrder, &[u8])| Sample {
+                at: self.base.record(bucket_ms, at),
                 value: value(body, &mut document),
             };
             let first = sample(group.first);
@@ -311,9 +319,9 @@ impl Held {
     }
 }
 
-impl Place {
-    fn record(&self, bucket_ms: i64, at: At) -> RecordRef {
-        // Both were taken from an instant that there is.
+impl OffsetBase {
+    fn record(&self, bucket_ms: i64, at: RecordOrder) -> RecordRef {
+        // Both numbers were taken from a valid instant.
         let time = Timestamp::from_millisecond(bucket_ms + i64::from(at.time)).unwrap_or_default();
         let offset = self.offset + i64::from(at.offset);
         RecordRef { time, topic: self.topic.clone(), partition: self.partition, offset }
@@ -329,7 +337,7 @@ fn json(record: &Record<'_>) -> Vec<u8> {
     serde_json::to_vec(&sample::cut(&record.value.to_json())).unwrap_or_default()
 }
 
-/// The value of a sample that was kept as JSON.
+/// Reads back the value of a sample that was kept as JSON.
 fn value(body: &[u8], document: &mut Document) -> Value {
     let record = RawRecord { value: Some(body), ..RawRecord::default() };
     match Decoder::Json.decode(&record, document) {

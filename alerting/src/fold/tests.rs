@@ -52,7 +52,7 @@ pub(super) fn raw(offset: i64, at: i64, value: &[u8]) -> RawRecord<'_> {
     }
 }
 
-/// What becomes of a record of that time that no rule counts.
+/// The result for a record of that time that no rule counts.
 fn read(at: i64) -> Folded {
     Folded { time_ms: Some(at), ..Folded::default() }
 }
@@ -73,7 +73,7 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
         "{}",
         problems[0].errors[1]
     );
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     assert_eq!(
         engine.add(&mut partition, &raw(0, 1_000, br#"{"a":1}"#)),
         Folded { matched: 1, ..read(1_000) }
@@ -84,7 +84,7 @@ fn a_rule_that_does_not_compile_is_told_and_the_others_run() {
 fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, at, value) in [
         (0, 1_500, br#"{"n":1,"s":"pay"}"#),
         (1, 1_200, br#"{"n":2,"s":"pay"}"#),
@@ -112,7 +112,7 @@ fn records_are_counted_by_group_and_bucket_with_their_first_and_last() {
 fn what_is_not_counted_has_a_reason() {
     let plan = plan("record.n > 0", &[("service", "record.s")], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for value in [&b"{\"n\":1}"[..], b"{\"n\":\"x\",\"s\":\"pay\"}", b"{\"n\":1,\"s\":null}", b"{}"] {
         assert_eq!(engine.add(&mut partition, &raw(0, 0, value)), read(0));
     }
@@ -138,7 +138,7 @@ fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
     let alert = plan("true", &[], Condition::Any);
     let each = RulePlan { resolve: None, ..alert.clone() };
     let (engine, _) = Engine::new(&Reading::default(), [(BAD, &alert), (GOOD, &each)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for offset in 0..3 {
         engine.add(&mut partition, &raw(offset, 1_000, b"1")).decoded().unwrap();
     }
@@ -154,12 +154,12 @@ fn any_speaks_for_each_record_unless_it_repeats_or_resolves() {
 fn the_weight_follows_what_is_held() {
     let plan = plan("true", &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let value = serde_json::to_vec(&json!({"text": "x".repeat(10_000)})).unwrap();
     for offset in 0..1_000 {
         engine.add(&mut partition, &raw(offset, 1_000, &value)).decoded().unwrap();
     }
-    // The first, the last, and a few that wait to be counted.
+    // The first, the last, and a few that are still queued.
     assert!((20_000..80_000).contains(&partition.weight()), "{}", partition.weight());
 }
 
@@ -167,20 +167,20 @@ fn the_weight_follows_what_is_held() {
 fn whatever_time_a_record_claims_it_is_counted() {
     let plan = plan("true", &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for at in [i64::MIN, -1, 0, i64::MAX] {
         engine.add(&mut partition, &raw(0, at, b"1")).decoded().unwrap();
     }
     assert_eq!(partition.take().counts.iter().map(|it| it.count).sum::<i64>(), 4);
 }
 
-/// All decisions, by group, of counts that have been merged.
+/// All decisions, by group, from merged counts.
 fn decisions(
     plan: &RulePlan,
     counts: Vec<Count>,
     steps: &[i64],
 ) -> Vec<(BTreeMap<String, String>, Vec<Decision>)> {
-    let params = RuleParams::of(plan).unwrap();
+    let params = RuleParams::from_plan(plan).unwrap();
     let mut groups: BTreeMap<BTreeMap<String, String>, BTreeMap<i64, Count>> = BTreeMap::new();
     for count in counts {
         match groups.entry(count.group.clone()).or_default().entry(count.bucket_ms) {
@@ -210,7 +210,8 @@ fn decisions(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// The law: any split over partitions, any order within them, any commits, any steps.
+    /// The law: for any split over partitions, any order within them, any commits and any steps the decisions are the
+    /// same.
     #[test]
     fn the_alerts_are_a_function_of_the_set_of_records(
         records in prop::collection::vec((0..60_000_i64, 0..3_u8, 0..5_i64), 1..120)
@@ -224,11 +225,11 @@ proptest! {
         let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
         let text = |group: u8, n: i64| format!("{{\"g\":\"g{group}\",\"n\":{n}}}");
 
-        let mut one = Partition::default();
+        let mut one = PartitionFold::default();
         for (offset, (at, group, n)) in records.iter().enumerate() {
             engine.add(&mut one, &raw(offset as i64, *at, text(*group, *n).as_bytes())).decoded().unwrap();
         }
-        let mut many: Vec<Partition> = (0..partitions).map(|_| Partition::default()).collect();
+        let mut many: Vec<PartitionFold> = (0..partitions).map(|_| PartitionFold::default()).collect();
         let mut committed = Vec::new();
         for (index, (at, group, n)) in shuffled.iter().enumerate() {
             let partition = index % partitions;
@@ -244,7 +245,7 @@ proptest! {
         let at_once = decisions(&plan, one.take().counts, &[]);
         prop_assert_eq!(decisions(&plan, committed, &steps), at_once.clone());
 
-        // And they are what the definitions say of the records themselves.
+        // The decisions are also those of the definitions.
         for (group, told) in at_once {
             let fired = told.iter().find(|it| it.kind == domain::AlertKind::Firing).map(|it| it.at_ms);
             let matched = |from: i64, to: i64| records.iter().filter(|(at, g, n)| {
@@ -255,7 +256,7 @@ proptest! {
         }
     }
 
-    /// What was taken in parts and merged is what would have been taken at once.
+    /// Taking in parts and merging gives what taking once gives.
     #[test]
     fn taking_in_parts_loses_and_doubles_nothing(
         records in prop::collection::vec((0..5_000_i64, 0..3_u8), 1..60),
@@ -263,8 +264,8 @@ proptest! {
     ) {
         let plan = plan("true", &[("g", "record")], frequency(1));
         let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-        let (mut whole, mut part, mut merged) = (Partition::default(), Partition::default(), BTreeMap::new());
-        let mut commit = |part: &mut Partition| for count in part.take().counts {
+        let (mut whole, mut part, mut merged) = (PartitionFold::default(), PartitionFold::default(), BTreeMap::new());
+        let mut commit = |part: &mut PartitionFold| for count in part.take().counts {
             match merged.entry((count.group.clone(), count.bucket_ms)) {
                 std::collections::btree_map::Entry::Vacant(vacant) => { vacant.insert(count); }
                 std::collections::btree_map::Entry::Occupied(mut held) => merge(held.get_mut(), count),
@@ -289,7 +290,7 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
     let windowed = plan("record.a == 1", &[], frequency(1));
     let each = RulePlan { resolve: None, ..plan("record.a == 1", &[], Condition::Any) };
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &windowed), (BAD, &each)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let clock_ms = 1_000_000;
     for (offset, ahead) in [(0, MAX_AHEAD), (1, MAX_AHEAD + 1), (2, i64::MAX - clock_ms)] {
         let record = RawRecord { clock_ms, ..raw(offset, clock_ms + ahead, br#"{"a":1}"#) };
@@ -308,7 +309,7 @@ fn event_time_is_the_records_own_unless_it_is_too_far_ahead_of_the_clock() {
 fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and_not_by_its_values() {
     let plan = plan(r#"record.status >= "500""#, &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, status) in [(7, 501), (8, 502), (9, 503)] {
         let value = format!(r#"{{"status":{status}}}"#);
         engine.add(&mut partition, &raw(offset, 1_000, value.as_bytes())).decoded().unwrap();
@@ -319,7 +320,7 @@ fn the_first_record_that_match_can_not_decide_is_told_by_its_place_and_types_and
     assert_eq!(dropped, [Dropped { rule: Some(GOOD), reason: DropReason::MatchWrongType, count: 3, sample }]);
 }
 
-/// What is held compactly and what does not fit there come to the same.
+/// Records that fit the compact form and records that do not are counted alike.
 #[test]
 fn records_of_other_places_and_of_far_offsets_are_counted_too() {
     let plan = RulePlan {
@@ -327,7 +328,7 @@ fn records_of_other_places_and_of_far_offsets_are_counted_too() {
         ..plan("true", &[("k", "key")], frequency(1))
     };
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let at = |topic: &'static str, partition, offset| RawRecord {
         topic,
         partition,
@@ -358,7 +359,7 @@ fn a_bucket_of_months_counts_as_any_other() {
     let condition = Condition::Frequency { count: 1, window: Millis(i64::MAX / 4) };
     let plan = plan("true", &[], condition);
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     for (offset, time) in [(0, 5), (1, 1_767_225_600_000), (2, 0)] {
         engine.add(&mut partition, &raw(offset, time, b"1")).decoded().unwrap();
     }
@@ -371,7 +372,7 @@ fn a_bucket_of_months_counts_as_any_other() {
 fn a_sample_that_does_not_fit_is_cut() {
     let plan = plan("true", &[], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let value = serde_json::to_vec(&json!({"a": 1, "text": "x".repeat(100_000)})).unwrap();
     engine.add(&mut partition, &raw(0, 0, &value)).decoded().unwrap();
     let count = partition.take().counts.remove(0);
@@ -383,7 +384,7 @@ fn a_sample_that_does_not_fit_is_cut() {
 fn many_groups_are_counted_as_brute_force_counts_them() {
     let plan = plan("true", &[("g", "record.g"), ("h", "record.h")], frequency(1));
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &plan)]);
-    let (mut partition, mut expected) = (Partition::default(), BTreeMap::new());
+    let (mut partition, mut expected) = (PartitionFold::default(), BTreeMap::new());
     let mut seed = 7_u64;
     for offset in 0..20_000_i64 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -417,12 +418,12 @@ fn how_many_counts_and_records_are_held_is_known_before_they_are_taken() {
     let counted = plan("true", &[("n", "record.n")], frequency(1));
     let told = RulePlan { resolve: None, ..plan("true", &[], Condition::Any) };
     let (engine, _) = Engine::new(&Reading::default(), [(GOOD, &counted), (BAD, &told)]);
-    let mut held = Partition::default();
+    let mut held = PartitionFold::default();
     for offset in 0..1_000 {
         let text = format!("{{\"n\":{}}}", offset % 300);
         let _ = engine.add(&mut held, &raw(offset, 0, text.as_bytes()));
     }
-    // 1,000 records, and 300 groups but for those that wait for their turn.
+    // 1,000 records, and 300 groups without those that are still queued.
     let items = held.items();
     assert!((1_236..=1_300).contains(&items), "{items}");
     let taken = held.take();

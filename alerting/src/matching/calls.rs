@@ -1,10 +1,10 @@
-//! Macros that the parser leaves as the calls that they are written as: those with two variables, and those of one value.
+//! Recognises the macros that the parser leaves as calls: those with two variables, and those over one value.
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 
-/// Which macro it is.
+/// A macro that the parser leaves as a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MacroCallKind {
     Exists,
     All,
     ExistsOne,
@@ -15,54 +15,62 @@ pub(super) enum Kind {
     Bind,
 }
 
-impl Kind {
-    /// Whether its parts are evaluated for each element.
+impl MacroCallKind {
+    /// Whether its body is evaluated for each element.
     pub(super) fn iterates(self) -> bool {
         !matches!(self, Self::OptMap | Self::OptFlatMap | Self::Bind)
     }
 }
 
-/// Such a call.
-pub(super) struct Call<'e> {
-    pub(super) kind: Kind,
-    /// What the variables are taken from.
+/// A macro's call.
+pub(super) struct MacroCall<'e> {
+    pub(super) kind: MacroCallKind,
+    /// The list, map, optional or value that gives the variables their values.
     pub(super) over: &'e IdedExpr,
-    /// The names of one or two variables.
+    /// The names of its one or two variables.
     pub(super) names: &'e [IdedExpr],
-    /// What is said with them.
+    /// The expressions that use the variables.
     pub(super) parts: &'e [IdedExpr],
 }
 
-impl Call<'_> {
-    /// Whether it makes a list, a map or an optional, never true or false.
+impl MacroCall<'_> {
+    /// Whether its result is always a list, a map or an optional, never a boolean.
     pub(super) fn never_true(&self) -> bool {
-        !matches!(self.kind, Kind::Exists | Kind::All | Kind::ExistsOne | Kind::Bind)
+        !matches!(
+            self.kind,
+            MacroCallKind::Exists | MacroCallKind::All | MacroCallKind::ExistsOne | MacroCallKind::Bind
+        )
     }
 }
 
 /// The macro that a call is, if it is one.
-pub(super) fn of(call: &CallExpr) -> Option<Call<'_>> {
+pub(super) fn macro_call(call: &CallExpr) -> Option<MacroCall<'_>> {
     let (over, arguments) = (call.target.as_deref()?, call.args.as_slice());
     let (kind, names) = match (call.func_name.as_str(), arguments.len()) {
-        ("exists", 3) => (Kind::Exists, 2),
-        ("all", 3) => (Kind::All, 2),
-        ("existsOne" | "exists_one", 3) => (Kind::ExistsOne, 2),
-        ("transformList", 3 | 4) => (Kind::TransformList, 2),
-        ("transformMap", 3 | 4) => (Kind::TransformMap, 2),
-        ("optMap", 2) => (Kind::OptMap, 1),
-        ("optFlatMap", 2) => (Kind::OptFlatMap, 1),
+        ("exists", 3) => (MacroCallKind::Exists, 2),
+        ("all", 3) => (MacroCallKind::All, 2),
+        ("existsOne" | "exists_one", 3) => (MacroCallKind::ExistsOne, 2),
+        ("transformList", 3 | 4) => (MacroCallKind::TransformList, 2),
+        ("transformMap", 3 | 4) => (MacroCallKind::TransformMap, 2),
+        ("optMap", 2) => (MacroCallKind::OptMap, 1),
+        ("optFlatMap", 2) => (MacroCallKind::OptFlatMap, 1),
         ("bind", 3) if name(over) == Some("cel") => {
             let [name, value, with] = arguments else { return None };
             let one = std::slice::from_ref;
-            return Some(Call { kind: Kind::Bind, over: value, names: one(name), parts: one(with) });
+            return Some(MacroCall {
+                kind: MacroCallKind::Bind,
+                over: value,
+                names: one(name),
+                parts: one(with),
+            });
         }
         _ => return None,
     };
     let (names, parts) = arguments.split_at_checked(names)?;
-    Some(Call { kind, over, names, parts })
+    Some(MacroCall { kind, over, names, parts })
 }
 
-/// The name that an expression is, and nothing else.
+/// The name, if the expression is nothing but a name.
 pub(super) fn name(expression: &IdedExpr) -> Option<&str> {
     match &expression.expr {
         Expr::Ident(name) => Some(name),

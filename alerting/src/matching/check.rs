@@ -1,9 +1,9 @@
-//! What an expression must not say, told before it is compiled.
+//! Checks an expression before it is compiled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::patterns::{Measured, Patterns};
+use crate::patterns::{MeasuredRegex, Patterns};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
@@ -12,7 +12,7 @@ use super::compile::SLOTS;
 use super::fault::Op;
 use super::{CompileError, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, VARIABLES, calls, functions};
 
-/// The names of types, as `type(x) == int` says them.
+/// The type names, as in `type(x) == int`.
 const TYPES: [&str; 12] = [
     "bool",
     "bytes",
@@ -28,10 +28,10 @@ const TYPES: [&str; 12] = [
     "uint",
 ];
 
-/// What functions' names begin with.
+/// The namespaces of functions.
 const NAMESPACES: [&str; 4] = ["cel", "math", "optional", "strings"];
 
-/// Refuses what the parser should not see.
+/// Refuses what would make the parser recurse too deep.
 pub(super) fn size(expression: &str) -> Result<(), CompileError> {
     let too = |message| Err(CompileError { line: 1, column: 1, message });
     if expression.len() > MAX_LENGTH {
@@ -44,7 +44,7 @@ pub(super) fn size(expression: &str) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// Counts what may form a chain that recurses.
+/// Counts the operators that may form a chain on which parsing recurses.
 fn operators_outside_of_strings(expression: &str) -> usize {
     let bytes = expression.as_bytes();
     let (mut at, mut count) = (0, 0);
@@ -55,7 +55,7 @@ fn operators_outside_of_strings(expression: &str) -> usize {
                 at = end_of_string(bytes, at, raw);
                 continue;
             }
-            // A name in backticks and a comment hold no operators, and their quotes begin no string.
+            // Names in backticks and comments contain no operators, and quotes in them begin no string.
             b'`' => {
                 at = past(bytes, at + 1, b'`').unwrap_or(at + 1);
                 continue;
@@ -73,13 +73,13 @@ fn operators_outside_of_strings(expression: &str) -> usize {
     count
 }
 
-/// The index after the next of that byte.
+/// The index after the next byte `end`.
 fn past(bytes: &[u8], from: usize, end: u8) -> Option<usize> {
     Some(from + memchr::memchr(end, bytes.get(from..)?)? + 1)
 }
 
-/// The index after the string that begins at `start`, quoted once or three times. Where it does not end, the index after
-/// its opening: then all that follows counts.
+/// The index after the string that begins at `start`, quoted once or three times. For a string without an end it is the
+/// index after the opening quotes, so all that follows is counted.
 fn end_of_string(bytes: &[u8], start: usize, raw: bool) -> usize {
     let quote = bytes[start];
     let triple = bytes[start..].starts_with(&[quote; 3]);
@@ -94,14 +94,14 @@ fn end_of_string(bytes: &[u8], start: usize, raw: bool) -> usize {
     start + end.len()
 }
 
-/// The most faults that are told of one expression.
+/// The most faults reported for one expression.
 const MAX_FAULTS: usize = 20;
 
-/// Checks a parsed expression; its patterns, compiled, by the ids of their nodes. Or all that is wrong with it.
+/// Checks a parsed expression. Returns its compiled patterns by the ids of their nodes, or all that is wrong.
 pub(super) fn program(
     expression: &IdedExpr,
     source: &SourceInfo,
-) -> Result<BTreeMap<u64, Arc<Measured>>, Vec<CompileError>> {
+) -> Result<BTreeMap<u64, Arc<MeasuredRegex>>, Vec<CompileError>> {
     let mut check = Check {
         source,
         bound: Vec::new(),
@@ -118,19 +118,19 @@ pub(super) fn program(
 
 struct Check<'s> {
     source: &'s SourceInfo,
-    /// Variables of the comprehensions around.
+    /// Variables of the enclosing comprehensions.
     bound: Vec<String>,
-    /// How many of them a program has places for.
+    /// How many slots they take in the program.
     variables: usize,
     nesting: usize,
-    patterns: BTreeMap<u64, Arc<Measured>>,
+    patterns: BTreeMap<u64, Arc<MeasuredRegex>>,
     built: Patterns,
     faults: Vec<CompileError>,
 }
 
 impl Check<'_> {
     fn refuse(&mut self, at: &IdedExpr, message: String) {
-        // The same pattern or name may be written often.
+        // The same mistake in many places is reported once.
         if self.faults.len() < MAX_FAULTS && self.faults.iter().all(|told| told.message != message) {
             let error = self.error(at, message);
             self.faults.push(error);
@@ -138,7 +138,7 @@ impl Check<'_> {
     }
 
     fn error(&self, at: &IdedExpr, message: String) -> CompileError {
-        // Offsets count bytes. A node that has none, made by a macro, is put at the beginning.
+        // Offsets are in bytes. A node that a macro made has none, and is reported at the beginning.
         let offset = self.source.offset_for(at.id).map_or(0, |(start, _)| start as usize);
         let before = self.source.source.get(..offset).unwrap_or_default();
         let line = 1 + before.matches('\n').count();
@@ -146,12 +146,12 @@ impl Check<'_> {
         CompileError { line, column, message }
     }
 
-    /// The whole expression must be able to be true or false.
+    /// Refuses an expression that is never a boolean.
     fn result(&mut self, expression: &IdedExpr) {
         let never = match &expression.expr {
             Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
             Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
-            Expr::Call(call) if matches!(calls::of(call), Some(it) if it.never_true()) => true,
+            Expr::Call(call) if matches!(calls::macro_call(call), Some(it) if it.never_true()) => true,
             Expr::Call(call) => match self.named(call) {
                 Some(op) => !may_be_true(op),
                 None => matches!(
@@ -176,7 +176,7 @@ impl Check<'_> {
             Expr::Ident(name) => self.identifier(node, name),
             Expr::Struct(_) => self.refuse(node, "there are no message types".to_owned()),
             Expr::Call(call) => {
-                if let Some(it) = calls::of(call) {
+                if let Some(it) = calls::macro_call(call) {
                     return self.written(node, &it);
                 }
                 self.function(node, call);
@@ -185,7 +185,7 @@ impl Check<'_> {
                 {
                     self.pattern(pattern);
                 }
-                // Of a namespace that lacks the function that has been said.
+                // A namespace without such a function has already been refused as an unknown function.
                 let is_namespace = self.namespaced(call).is_some()
                     || self.named(call).is_none()
                         && call
@@ -241,7 +241,7 @@ impl Check<'_> {
         self.refuse(node, format!("unknown function `{name}`{hint}"));
     }
 
-    /// The function that a call is in a namespace, unless that is the name of a variable.
+    /// The namespaced function that a call is, unless the namespace is a variable's name.
     fn namespaced(&self, call: &CallExpr) -> Option<Op> {
         let namespace = calls::name(call.target.as_deref()?)?;
         let is_variable = self.bound.iter().any(|bound| bound == namespace);
@@ -252,7 +252,7 @@ impl Check<'_> {
         self.namespaced(call).or_else(|| functions::named(&call.func_name, call.target.is_some()))
     }
 
-    /// Refuses more variables and more nesting than a program has room for.
+    /// Refuses more variables or deeper nesting than a program has room for.
     fn room(&mut self, node: &IdedExpr, iterates: bool, variables: usize) -> bool {
         let message = if iterates && self.nesting == MAX_NESTING {
             format!("exists, all, map and filter nested more than {MAX_NESTING} deep")
@@ -265,8 +265,8 @@ impl Check<'_> {
         false
     }
 
-    /// A macro that the parser left as it is written.
-    fn written(&mut self, node: &IdedExpr, it: &calls::Call<'_>) {
+    /// Checks a macro that the parser left as a call.
+    fn written(&mut self, node: &IdedExpr, it: &calls::MacroCall<'_>) {
         if !self.room(node, it.kind.iterates(), it.names.len()) {
             return;
         }
@@ -317,7 +317,7 @@ impl Check<'_> {
     }
 }
 
-/// What other languages call what CEL has under another name, in lower case.
+/// Other languages' names, in lower case, for what CEL has under another name.
 const MEANT: [(&str, &str); 20] = [
     ("lower", "x.lowerAscii()"),
     ("tolower", "x.lowerAscii()"),
@@ -341,7 +341,7 @@ const MEANT: [(&str, &str); 20] = [
     ("now", "timestamp is when the record was written; there is no clock"),
 ];
 
-/// A hint at the function that was likely meant.
+/// A hint at the function that was probably meant.
 fn meant(name: &str, on_value: bool) -> Option<String> {
     let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
     let said = plain(name.rsplit('.').next().unwrap_or(name));
@@ -349,7 +349,7 @@ fn meant(name: &str, on_value: bool) -> Option<String> {
         let is_call = hint.contains('(');
         return Some(if is_call { format!("CEL has `{hint}`") } else { (*hint).to_owned() });
     }
-    // The same name, written otherwise or in the other form.
+    // The same name in another spelling, or called in the other form.
     let known = functions::NAMES.iter().find(|known| plain(known) == said)?;
     match (functions::named(known, true).is_some(), on_value) {
         (true, _) => Some(format!("CEL has `x.{known}(...)`")),
@@ -358,7 +358,7 @@ fn meant(name: &str, on_value: bool) -> Option<String> {
     }
 }
 
-/// Whether a function can say true or false.
+/// Whether a function can return a boolean.
 fn may_be_true(op: Op) -> bool {
     matches!(
         op,

@@ -1,48 +1,51 @@
-//! Runs a program over a record.
+//! Evaluates a program on a record.
 
 use bumpalo::{Bump, collections::Vec as Made};
 
-use crate::document::{Data, Document, Name};
+use crate::document::{Document, FieldName, NodeData};
 use crate::patterns::MAX_WORK;
 use crate::record::{RawRecord, Record};
 
 use super::compile::SLOTS;
-use super::fault::{Fault, Kind, Op};
+use super::fast_path::direct;
+use super::fault::{EvalFault, Op, ValueType};
 use super::functions::holds;
 use super::macros::sorted;
-use super::plain::direct;
-use super::program::{Node, follow};
+use super::program::{ExprNode, follow};
 use super::time::Time;
 use super::value::{Constant, Val, text_or_null};
 use super::{MAX_CONSTANT, MAX_LENGTH, MAX_MEMORY, MAX_READ, MAX_STEPS};
 
 /// Whether the program is true for the record.
-pub(super) fn run(program: &Node, record: &Record<'_>, memory: &Bump) -> Result<bool, Fault> {
+pub(super) fn evaluate(program: &ExprNode, record: &Record<'_>, memory: &Bump) -> Result<bool, EvalFault> {
     if let Some(answer) = direct(program, record.value) {
         return answer;
     }
     let mut eval = Eval::new(record, memory, MAX_MEMORY);
     let answer = eval.truth(program);
-    // Neither && nor || takes that for an answer.
+    // A budget that is exceeded is a failure even if && or || has an answer.
     if eval.steps > MAX_STEPS || eval.spent > MAX_MEMORY || eval.read > MAX_READ || eval.patterns > MAX_WORK {
-        return Err(Fault::TooCostly);
+        return Err(EvalFault::TooCostly);
     }
     match answer {
-        Err(Fault::NotCondition(kind)) => Err(Fault::NotBoolean(kind)),
+        Err(EvalFault::NotCondition(kind)) => Err(EvalFault::NotBoolean(kind)),
         answer => answer,
     }
 }
 
-/// The constant that a part is, if all that it is made of is constant; otherwise the part.
-pub(super) fn fold(node: Node) -> Node {
-    let is = |node: &Node| matches!(node, Node::Constant(_));
+/// Replaces a part whose operands are all constant by its value.
+pub(super) fn fold_constants(node: ExprNode) -> ExprNode {
+    let is = |node: &ExprNode| matches!(node, ExprNode::Constant(_));
     let constant = match &node {
-        Node::Not(it) | Node::Negate(it) | Node::Finds(it, _) | Node::Matches(it, _) => is(it),
-        Node::Equal(pair) | Node::Unequal(pair) | Node::Compare(_, pair) | Node::Arithmetic(_, pair) => {
-            pair.iter().all(is)
+        ExprNode::Not(it) | ExprNode::Negate(it) | ExprNode::Finds(it, _) | ExprNode::Matches(it, _) => {
+            is(it)
         }
-        Node::List(list) => list.iter().all(|(it, optional)| is(it) && !optional),
-        Node::Call(_, target, arguments) => target.as_deref().is_none_or(is) && arguments.iter().all(is),
+        ExprNode::Equal(pair)
+        | ExprNode::Unequal(pair)
+        | ExprNode::Compare(_, pair)
+        | ExprNode::Arithmetic(_, pair) => pair.iter().all(is),
+        ExprNode::List(list) => list.iter().all(|(it, optional)| is(it) && !optional),
+        ExprNode::Call(_, target, arguments) => target.as_deref().is_none_or(is) && arguments.iter().all(is),
         _ => false,
     };
     if !constant {
@@ -62,30 +65,30 @@ pub(super) fn fold(node: Node) -> Node {
     };
     let record = Record { raw, value: view.root() };
     let value = Eval::new(&record, &memory, MAX_CONSTANT).value(&node).ok();
-    // A text that functions made longer than an expression is made again for each record.
+    // A text longer than an expression is not stored; it is computed again for each record.
     let value = value.filter(|value| !matches!(value, Val::Text(text) if text.len() > MAX_LENGTH));
-    value.and_then(|value| Constant::of(&value)).map_or(node, Node::Constant)
+    value.and_then(|value| Constant::from_val(&value)).map_or(node, ExprNode::Constant)
 }
 
-/// To compare and to count takes that many bytes at once.
+/// Comparing and counting handle this many bytes at once.
 const QUICK: usize = 16;
 
-/// One evaluation.
+/// The state of one evaluation.
 pub(super) struct Eval<'a> {
     record: &'a Record<'a>,
     memory: &'a Bump,
     /// The variables of macros.
     pub(super) slots: [Val<'a>; SLOTS],
     headers: Option<Val<'a>>,
-    /// Steps that macros took.
+    /// Steps taken by macros.
     pub(super) steps: u32,
-    /// Bytes put together.
+    /// Bytes allocated.
     spent: usize,
-    /// The most of them.
+    /// The most bytes that may be allocated.
     memory_limit: usize,
-    /// Bytes of texts that functions looked at.
+    /// Bytes of texts read by functions.
     read: usize,
-    /// Steps that patterns took.
+    /// Steps taken by patterns.
     patterns: usize,
 }
 
@@ -99,70 +102,69 @@ impl<'a> Eval<'a> {
         self.memory
     }
 
-    /// Counts bytes that are put together.
-    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
+    /// Charges for allocating bytes.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), EvalFault> {
         self.spent = self.spent.saturating_add(bytes);
-        if self.spent > self.memory_limit { Err(Fault::TooCostly) } else { Ok(()) }
+        if self.spent > self.memory_limit { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
-    /// Counts bytes that a function looks at.
-    pub(super) fn look(&mut self, bytes: usize) -> Result<(), Fault> {
+    /// Charges for reading bytes of texts.
+    pub(super) fn look(&mut self, bytes: usize) -> Result<(), EvalFault> {
         self.read = self.read.saturating_add(bytes);
-        if self.read > MAX_READ { Err(Fault::TooCostly) } else { Ok(()) }
+        if self.read > MAX_READ { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
-    /// The same within a macro: once, an expression may read the whole record.
+    /// Charges for reading only inside macros: outside, an expression may read the whole record once.
     #[inline]
-    fn reads(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), Fault> {
+    fn reads(&mut self, bytes: impl FnOnce() -> usize) -> Result<(), EvalFault> {
         if self.steps == 0 { Ok(()) } else { self.look(bytes()) }
     }
 
-    pub(super) fn keep(&mut self, value: Val<'a>) -> Result<&'a Val<'a>, Fault> {
+    pub(super) fn keep(&mut self, value: Val<'a>) -> Result<&'a Val<'a>, EvalFault> {
         self.spend(size_of::<Val<'_>>())?;
         Ok(self.memory.alloc(value))
     }
 
-    /// Whether a part is true. [`Fault::NotCondition`] says that it has a value that is no boolean, and comes from nowhere
-    /// else.
-    pub(super) fn truth(&mut self, node: &'a Node) -> Result<bool, Fault> {
-        // Within a macro what is read is counted.
+    /// Whether a part is true. Only [`EvalFault::NotCondition`] says that the part has a value that is no boolean.
+    pub(super) fn truth(&mut self, node: &'a ExprNode) -> Result<bool, EvalFault> {
+        // Inside macros reads are charged, so the fast path is not taken.
         if self.steps == 0
             && let Some(answer) = direct(node, self.record.value)
         {
             return answer;
         }
         match node {
-            Node::And(pair) => self.both(false, Op::And, pair),
-            Node::Or(pair) => self.both(true, Op::Or, pair),
-            Node::Not(it) => self.truth(it).map(|it| !it).map_err(|fault| not_boolean(fault, Op::Not)),
-            Node::Equal(pair) => self.equal(pair),
-            Node::Unequal(pair) => self.equal(pair).map(|it| !it),
-            Node::Compare(op, pair) => self.compare(*op, pair),
-            Node::In(pair) => self.is_in(pair),
-            Node::Has(of, name) => self.has(of, name),
-            Node::Call(op @ (Op::Contains | Op::StartsWith | Op::EndsWith), Some(text), part) => {
+            ExprNode::And(pair) => self.both(false, Op::And, pair),
+            ExprNode::Or(pair) => self.both(true, Op::Or, pair),
+            ExprNode::Not(it) => self.truth(it).map(|it| !it).map_err(|fault| not_boolean(fault, Op::Not)),
+            ExprNode::Equal(pair) => self.equal(pair),
+            ExprNode::Unequal(pair) => self.equal(pair).map(|it| !it),
+            ExprNode::Compare(op, pair) => self.compare(*op, pair),
+            ExprNode::In(pair) => self.is_in(pair),
+            ExprNode::Has(of, name) => self.has(of, name),
+            ExprNode::Call(op @ (Op::Contains | Op::StartsWith | Op::EndsWith), Some(text), part) => {
                 self.text(*op, text, part)
             }
-            Node::Finds(text, part) => match self.subject(text)? {
+            ExprNode::Finds(text, part) => match self.subject(text)? {
                 Val::Text(text) => {
                     self.reads(|| text.len())?;
                     Ok(part.find(text.as_bytes()).is_some())
                 }
-                other => Err(Fault::Types(Op::Contains, other.kind(), Kind::Text)),
+                other => Err(EvalFault::Types(Op::Contains, other.kind(), ValueType::Text)),
             },
-            Node::Matches(text, pattern) => match self.subject(text)? {
-                Val::Text(text) => pattern.is_in(text, &mut self.patterns).ok_or(Fault::TooCostly),
-                other => Err(Fault::Type(Op::Matches, other.kind())),
+            ExprNode::Matches(text, pattern) => match self.subject(text)? {
+                Val::Text(text) => pattern.is_in(text, &mut self.patterns).ok_or(EvalFault::TooCostly),
+                other => Err(EvalFault::Type(Op::Matches, other.kind())),
             },
             _ => match self.value(node)? {
                 Val::Bool(it) => Ok(it),
-                other => Err(Fault::NotCondition(other.kind())),
+                other => Err(EvalFault::NotCondition(other.kind())),
             },
         }
     }
 
-    /// `&&` and `||`: the absorbing value decides whichever side it is on, whatever the other side is.
-    fn both(&mut self, absorbing: bool, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
+    /// Evaluates `&&` and `||`: the absorbing value decides on either side, whatever the other side is.
+    fn both(&mut self, absorbing: bool, op: Op, [left, right]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let left = self.truth(left);
         if left == Ok(absorbing) {
             return Ok(absorbing);
@@ -170,26 +172,26 @@ impl<'a> Eval<'a> {
         match (left, self.truth(right)) {
             (Ok(_), Ok(right)) => Ok(right),
             (Err(_), Ok(right)) if right == absorbing => Ok(absorbing),
-            (Err(fault), Ok(_) | Err(Fault::NotCondition(_))) | (_, Err(fault)) => {
+            (Err(fault), Ok(_) | Err(EvalFault::NotCondition(_))) | (_, Err(fault)) => {
                 Err(not_boolean(fault, op))
             }
         }
     }
 
-    fn equal(&mut self, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
+    fn equal(&mut self, [left, right]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let (left, right) = (self.value(left)?, self.value(right)?);
         self.reads(|| left.weight().min(right.weight()))?;
         Ok(left.equals(&right))
     }
 
-    fn compare(&mut self, op: Op, [left, right]: &'a [Node; 2]) -> Result<bool, Fault> {
+    fn compare(&mut self, op: Op, [left, right]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let (left, right) = (self.value(left)?, self.value(right)?);
         self.reads(|| left.weight().min(right.weight()))?;
-        let order = left.compare(&right).ok_or_else(|| Fault::Types(op, left.kind(), right.kind()))?;
-        Ok(super::plain::in_order(op, order))
+        let order = left.compare(&right).ok_or_else(|| EvalFault::Types(op, left.kind(), right.kind()))?;
+        Ok(super::fast_path::in_order(op, order))
     }
 
-    fn is_in(&mut self, [item, of]: &'a [Node; 2]) -> Result<bool, Fault> {
+    fn is_in(&mut self, [item, of]: &'a [ExprNode; 2]) -> Result<bool, EvalFault> {
         let item = self.value(item)?;
         let of = self.value(of)?;
         if let Some(mut items) = of.items() {
@@ -198,27 +200,27 @@ impl<'a> Eval<'a> {
         }
         match of.entry(&item) {
             Ok(found) if found.is_some() || item.is_key() => Ok(found.is_some()),
-            _ => Err(Fault::Types(Op::In, item.kind(), of.kind())),
+            _ => Err(EvalFault::Types(Op::In, item.kind(), of.kind())),
         }
     }
 
-    /// What a function of texts is applied to.
+    /// The operand of a function of texts.
     #[inline]
-    fn subject(&mut self, node: &'a Node) -> Result<Val<'a>, Fault> {
+    fn subject(&mut self, node: &'a ExprNode) -> Result<Val<'a>, EvalFault> {
         match node {
-            Node::Field(steps) => Ok(Val::of(follow(self.record.value, steps)?)),
+            ExprNode::Field(steps) => Ok(Val::from_node(follow(self.record.value, steps)?)),
             _ => self.value(node),
         }
     }
 
     #[inline]
-    fn text(&mut self, op: Op, text: &'a Node, part: &'a [Node]) -> Result<bool, Fault> {
+    fn text(&mut self, op: Op, text: &'a ExprNode, part: &'a [ExprNode]) -> Result<bool, EvalFault> {
         let [part] = part else {
             for argument in part {
                 self.value(argument)?;
             }
             self.value(text)?;
-            return Err(Fault::Arguments(op));
+            return Err(EvalFault::Arguments(op));
         };
         let part = self.value(part)?;
         match (self.value(text)?, part) {
@@ -226,84 +228,89 @@ impl<'a> Eval<'a> {
                 self.reads(|| if op == Op::Contains { text.len() + part.len() } else { part.len() / QUICK })?;
                 Ok(holds(op, text, part))
             }
-            (text, part) => Err(Fault::Types(op, text.kind(), part.kind())),
+            (text, part) => Err(EvalFault::Types(op, text.kind(), part.kind())),
         }
     }
 
-    /// The value of a part.
-    pub(super) fn value(&mut self, node: &'a Node) -> Result<Val<'a>, Fault> {
+    /// Evaluates a part.
+    pub(super) fn value(&mut self, node: &'a ExprNode) -> Result<Val<'a>, EvalFault> {
         Ok(match node {
-            Node::Constant(it) => it.val(),
-            Node::Field(steps) => Val::of(follow(self.record.value, steps)?),
-            Node::Slot(slot) => self.slots.get(*slot).copied().unwrap_or(Val::Null),
-            Node::Record => Val::of(self.record.value),
-            Node::Key => text_or_null(self.record.raw.key_text()),
-            Node::Header(name) => {
+            ExprNode::Constant(it) => it.val(),
+            ExprNode::Field(steps) => Val::from_node(follow(self.record.value, steps)?),
+            ExprNode::Slot(slot) => self.slots.get(*slot).copied().unwrap_or(Val::Null),
+            ExprNode::Record => Val::from_node(self.record.value),
+            ExprNode::Key => text_or_null(self.record.raw.key_text()),
+            ExprNode::Header(name) => {
                 let has = self.record.raw.headers.iter().any(|(header, _)| *header == &**name);
-                has.then(|| text_or_null(self.record.raw.header_text(name))).ok_or(Fault::Missing)?
+                has.then(|| text_or_null(self.record.raw.header_text(name))).ok_or(EvalFault::Missing)?
             }
-            Node::Headers => self.headers()?,
-            Node::Topic => Val::Text(self.record.raw.topic),
-            Node::Partition => Val::Int(i64::from(self.record.raw.partition)),
-            Node::Timestamp => Val::Time(Time::of_millis(self.record.raw.timestamp_ms)),
-            Node::Nothing => return Err(Fault::Nothing),
-            Node::Select(of, name) => self.select(of, name)?,
-            Node::OptionalSelect(of, name) => {
+            ExprNode::Headers => self.headers()?,
+            ExprNode::Topic => Val::Text(self.record.raw.topic),
+            ExprNode::Partition => Val::Int(i64::from(self.record.raw.partition)),
+            ExprNode::Timestamp => Val::Time(Time::from_millis(self.record.raw.timestamp_ms)),
+            ExprNode::Nothing => return Err(EvalFault::Nothing),
+            ExprNode::Select(of, name) => self.select(of, name)?,
+            ExprNode::OptionalSelect(of, name) => {
                 let Some((of, _)) = opened(self.value(of)?) else { return Ok(Val::Optional(None)) };
                 let found = index(of, Val::Text(name.as_str())).ok();
                 Val::Optional(found.map(|it| self.keep(it)).transpose()?)
             }
-            Node::Index(pair) => self.index(pair, false)?,
-            Node::OptionalIndex(pair) => self.index(pair, true)?,
-            Node::Negate(it) => match self.value(it)? {
-                Val::Int(it) => Val::Int(it.checked_neg().ok_or(Fault::Overflow(Op::Negate))?),
+            ExprNode::Index(pair) => self.index(pair, false)?,
+            ExprNode::OptionalIndex(pair) => self.index(pair, true)?,
+            ExprNode::Negate(it) => match self.value(it)? {
+                Val::Int(it) => Val::Int(it.checked_neg().ok_or(EvalFault::Overflow(Op::Negate))?),
                 Val::Double(it) => Val::Double(-it),
-                other => return Err(Fault::Type(Op::Negate, other.kind())),
+                other => return Err(EvalFault::Type(Op::Negate, other.kind())),
             },
-            Node::Conditional(parts) => {
+            ExprNode::Conditional(parts) => {
                 let [condition, yes, no] = &**parts;
                 let holds = self.truth(condition).map_err(|fault| not_boolean(fault, Op::Conditional))?;
                 self.value(if holds { yes } else { no })?
             }
-            Node::Arithmetic(op, pair) => {
+            ExprNode::Arithmetic(op, pair) => {
                 let (left, right) = (self.value(&pair[0])?, self.value(&pair[1])?);
                 self.arithmetic(*op, left, right)?
             }
-            Node::List(list) => self.list(list)?,
-            Node::Map(map) => self.map(map)?,
-            Node::Call(op, target, arguments) => self.call(*op, target.as_deref(), arguments)?,
-            Node::Macro(it) => self.macro_over(it)?,
-            Node::OptionalMap { of, slot, made, flat } => self.optional_map(of, *slot, made, *flat)?,
-            Node::Bind(slot, parts) => {
+            ExprNode::List(list) => self.list(list)?,
+            ExprNode::Map(map) => self.map(map)?,
+            ExprNode::Call(op, target, arguments) => self.call(*op, target.as_deref(), arguments)?,
+            ExprNode::Macro(it) => self.macro_over(it)?,
+            ExprNode::OptionalMap { of, slot, made, flat } => self.optional_map(of, *slot, made, *flat)?,
+            ExprNode::Bind(slot, parts) => {
                 let [value, with] = &**parts;
                 let value = self.value(value)?;
                 self.set(*slot, value);
                 self.value(with)?
             }
-            Node::Extreme(op, given) => self.extreme(*op, given)?,
-            Node::And(_)
-            | Node::Or(_)
-            | Node::Not(_)
-            | Node::Equal(_)
-            | Node::Unequal(_)
-            | Node::Compare(..)
-            | Node::In(_)
-            | Node::Has(..)
-            | Node::Finds(..)
-            | Node::Matches(..) => Val::Bool(self.truth(node)?),
+            ExprNode::Extreme(op, given) => self.extreme(*op, given)?,
+            ExprNode::And(_)
+            | ExprNode::Or(_)
+            | ExprNode::Not(_)
+            | ExprNode::Equal(_)
+            | ExprNode::Unequal(_)
+            | ExprNode::Compare(..)
+            | ExprNode::In(_)
+            | ExprNode::Has(..)
+            | ExprNode::Finds(..)
+            | ExprNode::Matches(..) => Val::Bool(self.truth(node)?),
         })
     }
 
     #[inline(never)]
-    fn call(&mut self, op: Op, target: Option<&'a Node>, arguments: &'a [Node]) -> Result<Val<'a>, Fault> {
+    fn call(
+        &mut self,
+        op: Op,
+        target: Option<&'a ExprNode>,
+        arguments: &'a [ExprNode],
+    ) -> Result<Val<'a>, EvalFault> {
         if matches!(op, Op::Contains | Op::StartsWith | Op::EndsWith)
             && let Some(text) = target
         {
             return self.text(op, text, arguments).map(Val::Bool);
         }
-        // One more than any function takes.
+        // Room for one more argument than any function takes.
         let mut given = [Val::Null; 5];
-        // The target is evaluated last, and given first.
+        // The target is evaluated last, and passed first.
         let first = usize::from(target.is_some());
         for (at, argument) in arguments.iter().enumerate() {
             let value = self.value(argument)?;
@@ -322,31 +329,31 @@ impl<'a> Eval<'a> {
         self.apply(op, given.get(..count).unwrap_or_default())
     }
 
-    /// `optMap`, and `optFlatMap`.
+    /// Evaluates `optMap` and `optFlatMap`.
     #[inline(never)]
     fn optional_map(
         &mut self,
-        of: &'a Node,
+        of: &'a ExprNode,
         slot: usize,
-        made: &'a Node,
+        made: &'a ExprNode,
         flat: bool,
-    ) -> Result<Val<'a>, Fault> {
+    ) -> Result<Val<'a>, EvalFault> {
         let inner = match self.value(of)? {
             Val::Optional(Some(inner)) => *inner,
             Val::Optional(None) => return Ok(Val::Optional(None)),
-            other => return Err(Fault::Type(Op::OptMap, other.kind())),
+            other => return Err(EvalFault::Type(Op::OptMap, other.kind())),
         };
         self.set(slot, inner);
         match self.value(made)? {
             made @ Val::Optional(_) if flat => Ok(made),
-            made if flat => Err(Fault::Type(Op::OptMap, made.kind())),
+            made if flat => Err(EvalFault::Type(Op::OptMap, made.kind())),
             made => self.keep(made).map(|made| Val::Optional(Some(made))),
         }
     }
 
-    /// All headers: of those with the same name the last.
+    /// All headers as a map; of equal names the last one counts.
     #[inline(never)]
-    fn headers(&mut self) -> Result<Val<'a>, Fault> {
+    fn headers(&mut self) -> Result<Val<'a>, EvalFault> {
         if let Some(headers) = self.headers {
             return Ok(headers);
         }
@@ -359,7 +366,7 @@ impl<'a> Eval<'a> {
                 .rev()
                 .map(|(name, value)| (*name, value.and_then(|value| std::str::from_utf8(value).ok()))),
         );
-        // Stable: the last of a name comes first, and is the one that stays.
+        // The sort is stable: the last header of a name comes first, and stays.
         sorted.sort_by_key(|(name, _)| *name);
         sorted.dedup_by_key(|(name, _)| *name);
         let headers = Val::Headers(sorted.into_bump_slice());
@@ -367,31 +374,31 @@ impl<'a> Eval<'a> {
         Ok(headers)
     }
 
-    fn has(&mut self, of: &'a Node, name: &Name) -> Result<bool, Fault> {
+    fn has(&mut self, of: &'a ExprNode, name: &FieldName) -> Result<bool, EvalFault> {
         let Some((of, optional)) = opened(self.value(of)?) else { return Ok(false) };
         match field(of, name) {
             Ok(found) => Ok(found.is_some()),
-            Err(_) if optional && of.kind() == Kind::List => Ok(false),
-            Err(_) if optional => Err(Fault::Missing),
+            Err(_) if optional && of.kind() == ValueType::List => Ok(false),
+            Err(_) if optional => Err(EvalFault::Missing),
             Err(fault) => Err(fault),
         }
     }
 
     #[inline(never)]
-    fn select(&mut self, of: &'a Node, name: &Name) -> Result<Val<'a>, Fault> {
+    fn select(&mut self, of: &'a ExprNode, name: &FieldName) -> Result<Val<'a>, EvalFault> {
         let Some((of, optional)) = opened(self.value(of)?) else { return Ok(Val::Optional(None)) };
         if !optional {
-            return field(of, name)?.ok_or(Fault::Missing);
+            return field(of, name)?.ok_or(EvalFault::Missing);
         }
-        if !matches!(of.kind(), Kind::Map | Kind::List) {
-            return Err(Fault::Missing);
+        if !matches!(of.kind(), ValueType::Map | ValueType::List) {
+            return Err(EvalFault::Missing);
         }
         let found = field(of, name).ok().flatten();
         Ok(Val::Optional(found.map(|it| self.keep(it)).transpose()?))
     }
 
     #[inline(never)]
-    fn index(&mut self, [of, at]: &'a [Node; 2], asked: bool) -> Result<Val<'a>, Fault> {
+    fn index(&mut self, [of, at]: &'a [ExprNode; 2], asked: bool) -> Result<Val<'a>, EvalFault> {
         let Some((of, optional)) = opened(self.value(of)?) else { return Ok(Val::Optional(None)) };
         let at = self.value(at)?;
         let found = index(of, at);
@@ -402,7 +409,7 @@ impl<'a> Eval<'a> {
     }
 
     #[inline(never)]
-    fn list(&mut self, list: &'a [(Node, bool)]) -> Result<Val<'a>, Fault> {
+    fn list(&mut self, list: &'a [(ExprNode, bool)]) -> Result<Val<'a>, EvalFault> {
         self.spend(size_of_val(list))?;
         let mut made = Made::with_capacity_in(list.len(), self.memory);
         for (node, optional) in list {
@@ -415,13 +422,13 @@ impl<'a> Eval<'a> {
     }
 
     #[inline(never)]
-    fn map(&mut self, map: &'a [(Node, Node, bool)]) -> Result<Val<'a>, Fault> {
+    fn map(&mut self, map: &'a [(ExprNode, ExprNode, bool)]) -> Result<Val<'a>, EvalFault> {
         self.spend(size_of_val(map))?;
         let mut made: Made<'_, (Val<'a>, Val<'a>)> = Made::with_capacity_in(map.len(), self.memory);
         for (key, value, optional) in map {
             let key = self.value(key)?;
             if !key.is_key() || matches!(key, Val::Double(_)) {
-                return Err(Fault::Type(Op::MapKey, key.kind()));
+                return Err(EvalFault::Type(Op::MapKey, key.kind()));
             }
             let value = match self.value(value)? {
                 Val::Optional(Some(it)) if *optional => *it,
@@ -434,14 +441,14 @@ impl<'a> Eval<'a> {
     }
 }
 
-pub(super) fn not_boolean(fault: Fault, op: Op) -> Fault {
+pub(super) fn not_boolean(fault: EvalFault, op: Op) -> EvalFault {
     match fault {
-        Fault::NotCondition(kind) => Fault::Type(op, kind),
+        EvalFault::NotCondition(kind) => EvalFault::Type(op, kind),
         fault => fault,
     }
 }
 
-/// What an optional holds, and that it was one; nothing if it is empty.
+/// Unwraps an optional, and says whether it was one; `None` if it is empty.
 fn opened(value: Val<'_>) -> Option<(Val<'_>, bool)> {
     match value {
         Val::Optional(it) => it.map(|it| (*it, true)),
@@ -449,24 +456,26 @@ fn opened(value: Val<'_>) -> Option<(Val<'_>, bool)> {
     }
 }
 
-/// The value of that name in a map, if it is there.
-fn field<'a>(of: Val<'a>, name: &Name) -> Result<Option<Val<'a>>, Fault> {
+/// The value of that name in a map, if there is one.
+fn field<'a>(of: Val<'a>, name: &FieldName) -> Result<Option<Val<'a>>, EvalFault> {
     match of {
         Val::Fields(node) => match node.data() {
-            Data::Map(map) => Ok(map.get(name).map(Val::of)),
+            NodeData::Map(map) => Ok(map.get(name).map(Val::from_node)),
             _ => Ok(None),
         },
-        Val::Null => Err(Fault::Missing),
-        _ => of.entry(&Val::Text(name.as_str())).map_err(|kind| Fault::Types(Op::Select, kind, Kind::Text)),
+        Val::Null => Err(EvalFault::Missing),
+        _ => of
+            .entry(&Val::Text(name.as_str()))
+            .map_err(|kind| EvalFault::Types(Op::Select, kind, ValueType::Text)),
     }
 }
 
 /// The element at an index of a list, or the value of a key of a map.
-fn index<'a>(of: Val<'a>, at: Val<'a>) -> Result<Val<'a>, Fault> {
-    let wrong = Fault::Types(Op::Index, of.kind(), at.kind());
+fn index<'a>(of: Val<'a>, at: Val<'a>) -> Result<Val<'a>, EvalFault> {
+    let wrong = EvalFault::Types(Op::Index, of.kind(), at.kind());
     match of.kind() {
-        Kind::Null => Err(Fault::Missing),
-        Kind::List => {
+        ValueType::Null => Err(EvalFault::Missing),
+        ValueType::List => {
             let at = match at {
                 Val::Int(at) => usize::try_from(at).ok(),
                 Val::Uint(at) => usize::try_from(at).ok(),
@@ -475,11 +484,11 @@ fn index<'a>(of: Val<'a>, at: Val<'a>) -> Result<Val<'a>, Fault> {
                 }
                 _ => return Err(wrong),
             };
-            at.and_then(|at| of.item(at)).ok_or(Fault::Missing)
+            at.and_then(|at| of.item(at)).ok_or(EvalFault::Missing)
         }
-        Kind::Map => match of.entry(&at) {
+        ValueType::Map => match of.entry(&at) {
             Ok(Some(found)) => Ok(found),
-            _ if at.is_key() => Err(Fault::Missing),
+            _ if at.is_key() => Err(EvalFault::Missing),
             _ => Err(wrong),
         },
         _ => Err(wrong),

@@ -1,4 +1,4 @@
-//! Why an expression has no value for a record: four bytes, put in words only when somebody reads them.
+//! Why an expression has no value for a record: four bytes, put into words only when somebody reads them.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use domain::DropReason;
 
 /// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ValueType {
     Null,
     Bool,
     Int,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     Optional,
 }
 
-impl Kind {
+impl ValueType {
     /// The type's name in CEL.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Kind {
         }
     }
 
-    /// The type that an expression names.
+    /// The type with this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "bool" => Self::Bool,
@@ -63,14 +63,14 @@ impl Kind {
 
 macro_rules! operations {
     ($($variant:ident $name:literal),* $(,)?) => {
-        /// What an expression applies to values.
+        /// An operator or function.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Op {
             $(#[doc = $name] $variant,)*
         }
 
         impl Op {
-            /// As it is written.
+            /// Its name in CEL.
             fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
@@ -100,18 +100,18 @@ operations! {
 
 /// Why there is no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Something is not there.
+pub(crate) enum EvalFault {
+    /// A field is missing.
     Missing,
     /// The whole expression is neither true nor false.
-    NotBoolean(Kind),
+    NotBoolean(ValueType),
     /// A condition is neither true nor false.
-    NotCondition(Kind),
-    /// It does not take a value of that type.
-    Type(Op, Kind),
-    /// It does not take values of these types.
-    Types(Op, Kind, Kind),
-    /// It takes another number of values.
+    NotCondition(ValueType),
+    /// The operation does not take a value of that type.
+    Type(Op, ValueType),
+    /// The operation does not take values of these types.
+    Types(Op, ValueType, ValueType),
+    /// The operation takes another number of values.
     Arguments(Op),
     /// Division by zero.
     Zero,
@@ -119,16 +119,16 @@ pub(crate) enum Fault {
     Overflow(Op),
     /// A value that the function can't be applied to.
     Value(Op),
-    /// More steps than one record may cost.
+    /// The record would cost more than allowed.
     TooCostly,
     /// A map with the same key twice.
     DuplicateKey,
-    /// What has no value at all.
+    /// A name without a value.
     Nothing,
 }
 
-impl Fault {
-    /// The reason, unless it is that something is not there.
+impl EvalFault {
+    /// The reason for dropping the record; `None` if a field is missing, which is just no match.
     pub(crate) fn reason(self) -> Option<DropReason> {
         Some(match self {
             Self::Missing => return None,
@@ -143,7 +143,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for EvalFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("a field is not there"),

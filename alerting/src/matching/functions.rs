@@ -1,4 +1,4 @@
-//! The functions of an expression.
+//! The functions that an expression can call.
 
 use std::fmt::Write;
 
@@ -7,12 +7,12 @@ use bumpalo::collections::{String as Text, Vec as Made};
 use crate::document::same;
 
 use super::eval::Eval;
-use super::fault::{Fault, Op};
+use super::fault::{EvalFault, Op};
 use super::math;
 use super::time::{Time, parse_span, write_span};
 use super::value::Val;
 
-/// The names of all but those in namespaces.
+/// The names of all functions outside of namespaces.
 pub(super) const NAMES: [&str; 40] = [
     "size",
     "matches",
@@ -56,7 +56,7 @@ pub(super) const NAMES: [&str; 40] = [
     "reverse",
 ];
 
-/// The function of that name, called on a target or not.
+/// The function of that name; `on_target` if it is called as a method.
 pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
     Some(match (name, on_target) {
         ("size", _) => Op::Size,
@@ -103,7 +103,7 @@ pub(super) fn named(name: &str, on_target: bool) -> Option<Op> {
     })
 }
 
-/// The function of that name in a namespace, as `math.abs`.
+/// The function of that name in a namespace, such as `math.abs`.
 pub(super) fn namespaced(namespace: &str, name: &str) -> Option<Op> {
     Some(match (namespace, name) {
         ("math", name) => return math(name),
@@ -141,7 +141,7 @@ fn math(name: &str) -> Option<Op> {
 
 impl<'a> Eval<'a> {
     /// Applies a function to its target, if it has one, and its arguments.
-    pub(super) fn apply(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+    pub(super) fn apply(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, EvalFault> {
         match op {
             Op::CharAt
             | Op::IndexOf
@@ -177,20 +177,20 @@ impl<'a> Eval<'a> {
         match *given {
             [of] => self.unary(op, of),
             [of, with] => binary(op, of, with),
-            _ => Err(Fault::Arguments(op)),
+            _ => Err(EvalFault::Arguments(op)),
         }
     }
 
-    fn optional(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+    fn optional(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, EvalFault> {
         match (op, given) {
             (Op::OptionalNone, []) => Ok(Val::Optional(None)),
             (Op::OfNonZero, [of]) if of.is_zero() => Ok(Val::Optional(None)),
             (Op::OptionalOf | Op::OfNonZero, [of]) => self.keep(*of).map(|of| Val::Optional(Some(of))),
-            _ => Err(Fault::Arguments(op)),
+            _ => Err(EvalFault::Arguments(op)),
         }
     }
 
-    fn unary(&mut self, op: Op, of: Val<'a>) -> Result<Val<'a>, Fault> {
+    fn unary(&mut self, op: Op, of: Val<'a>) -> Result<Val<'a>, EvalFault> {
         let value = match op {
             Op::Size => match of {
                 Val::Text(it) => Some(it.chars().count()),
@@ -208,19 +208,19 @@ impl<'a> Eval<'a> {
             Op::TypeOf => Some(Val::Type(of.kind())),
             Op::Dyn => Some(of),
             Op::Timestamp => match of {
-                Val::Text(it) => Some(Val::Time(Time::parse(it).ok_or(Fault::Value(op))?)),
-                Val::Int(it) => Some(Val::Time(Time::of_seconds(it).ok_or(Fault::Value(op))?)),
+                Val::Text(it) => Some(Val::Time(Time::parse(it).ok_or(EvalFault::Value(op))?)),
+                Val::Int(it) => Some(Val::Time(Time::from_seconds(it).ok_or(EvalFault::Value(op))?)),
                 Val::Time(_) => Some(of),
                 _ => None,
             },
             Op::Duration => match of {
-                Val::Text(it) => Some(Val::Span(parse_span(it).ok_or(Fault::Value(op))?)),
+                Val::Text(it) => Some(Val::Span(parse_span(it).ok_or(EvalFault::Value(op))?)),
                 Val::Span(_) => Some(of),
                 _ => None,
             },
             Op::HasValue | Op::Value => match of {
                 Val::Optional(it) if op == Op::HasValue => Some(Val::Bool(it.is_some())),
-                Val::Optional(it) => Some(*it.ok_or(Fault::Value(op))?),
+                Val::Optional(it) => Some(*it.ok_or(EvalFault::Value(op))?),
                 _ => None,
             },
             _ => match of {
@@ -229,22 +229,22 @@ impl<'a> Eval<'a> {
                 _ => None,
             },
         };
-        value.ok_or(Fault::Type(op, of.kind()))
+        value.ok_or(EvalFault::Type(op, of.kind()))
     }
 
-    fn string(&mut self, of: Val<'a>) -> Result<Val<'a>, Fault> {
+    fn string(&mut self, of: Val<'a>) -> Result<Val<'a>, EvalFault> {
         if let Val::Text(_) = of {
             return Ok(of);
         }
         let mut text = Text::new_in(self.memory());
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = match of {
             Val::Bool(it) => write!(text, "{it}"),
             Val::Int(it) => write!(text, "{it}"),
             Val::Uint(it) => write!(text, "{it}"),
             Val::Double(it) => write!(text, "{it}"),
             Val::Bytes(it) => {
-                return std::str::from_utf8(it).map(Val::Text).map_err(|_| Fault::Value(Op::ToString));
+                return std::str::from_utf8(it).map(Val::Text).map_err(|_| EvalFault::Value(Op::ToString));
             }
             Val::Time(it) => {
                 it.write(&mut text);
@@ -254,36 +254,36 @@ impl<'a> Eval<'a> {
                 write_span(&mut text, it);
                 Ok(())
             }
-            _ => return Err(Fault::Type(Op::ToString, of.kind())),
+            _ => return Err(EvalFault::Type(Op::ToString, of.kind())),
         };
         self.spend(text.len())?;
         Ok(Val::Text(text.into_bump_str()))
     }
 
-    pub(super) fn arithmetic(&mut self, op: Op, left: Val<'a>, right: Val<'a>) -> Result<Val<'a>, Fault> {
-        let wrong = || Fault::Types(op, left.kind(), right.kind());
+    pub(super) fn arithmetic(&mut self, op: Op, left: Val<'a>, right: Val<'a>) -> Result<Val<'a>, EvalFault> {
+        let wrong = || EvalFault::Types(op, left.kind(), right.kind());
         match (left, right) {
             (Val::Int(a), Val::Int(b)) => {
                 let value = match op {
                     Op::Add => a.checked_add(b),
                     Op::Subtract => a.checked_sub(b),
                     Op::Multiply => a.checked_mul(b),
-                    Op::Divide | Op::Remainder if b == 0 => return Err(Fault::Zero),
+                    Op::Divide | Op::Remainder if b == 0 => return Err(EvalFault::Zero),
                     Op::Divide => a.checked_div(b),
                     _ => a.checked_rem(b),
                 };
-                value.map(Val::Int).ok_or(Fault::Overflow(op))
+                value.map(Val::Int).ok_or(EvalFault::Overflow(op))
             }
             (Val::Uint(a), Val::Uint(b)) => {
                 let value = match op {
                     Op::Add => a.checked_add(b),
                     Op::Subtract => a.checked_sub(b),
                     Op::Multiply => a.checked_mul(b),
-                    Op::Divide | Op::Remainder if b == 0 => return Err(Fault::Zero),
+                    Op::Divide | Op::Remainder if b == 0 => return Err(EvalFault::Zero),
                     Op::Divide => a.checked_div(b),
                     _ => a.checked_rem(b),
                 };
-                value.map(Val::Uint).ok_or(Fault::Overflow(op))
+                value.map(Val::Uint).ok_or(EvalFault::Overflow(op))
             }
             (Val::Double(a), Val::Double(b)) => Ok(Val::Double(match op {
                 Op::Add => a + b,
@@ -300,7 +300,7 @@ impl<'a> Eval<'a> {
         }
     }
 
-    fn add(&mut self, left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, Fault> {
+    fn add(&mut self, left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, EvalFault> {
         Ok(Some(match (left, right) {
             (Val::Text(a), Val::Text(b)) => {
                 self.spend(a.len() + b.len())?;
@@ -317,9 +317,9 @@ impl<'a> Eval<'a> {
                 Val::Bytes(bytes.into_bump_slice())
             }
             (Val::Time(time), Val::Span(span)) | (Val::Span(span), Val::Time(time)) => {
-                Val::Time(time.plus(span).ok_or(Fault::Overflow(Op::Add))?)
+                Val::Time(time.plus(span).ok_or(EvalFault::Overflow(Op::Add))?)
             }
-            (Val::Span(a), Val::Span(b)) => Val::Span(a.checked_add(b).ok_or(Fault::Overflow(Op::Add))?),
+            (Val::Span(a), Val::Span(b)) => Val::Span(a.checked_add(b).ok_or(EvalFault::Overflow(Op::Add))?),
             _ => match (left.items(), right.items()) {
                 (Some(a), Some(b)) => {
                     let len = left.len().unwrap_or(0) + right.len().unwrap_or(0);
@@ -334,8 +334,8 @@ impl<'a> Eval<'a> {
     }
 }
 
-fn subtract<'a>(left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, Fault> {
-    let overflow = Fault::Overflow(Op::Subtract);
+fn subtract<'a>(left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, EvalFault> {
+    let overflow = EvalFault::Overflow(Op::Subtract);
     Ok(Some(match (left, right) {
         (Val::Time(time), Val::Span(span)) => Val::Time(time.minus(span).ok_or(overflow)?),
         (Val::Time(a), Val::Time(b)) => Val::Span(a.since(b).ok_or(overflow)?),
@@ -344,8 +344,8 @@ fn subtract<'a>(left: Val<'a>, right: Val<'a>) -> Result<Option<Val<'a>>, Fault>
     }))
 }
 
-fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, Fault> {
-    let wrong = || Fault::Types(op, of.kind(), with.kind());
+fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, EvalFault> {
+    let wrong = || EvalFault::Types(op, of.kind(), with.kind());
     match (op, of, with) {
         (Op::Contains | Op::StartsWith | Op::EndsWith, Val::Text(text), Val::Text(part)) => {
             Ok(Val::Bool(holds(op, text, part)))
@@ -353,7 +353,7 @@ fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, Fault> {
         (Op::OrOptional, Val::Optional(it), _) => Ok(if it.is_some() { of } else { with }),
         (Op::OrValue, Val::Optional(it), _) => Ok(it.copied().unwrap_or(with)),
         (_, Val::Time(time), Val::Text(zone)) if time.part(op).is_some() => {
-            let told = time.in_zone(zone).ok_or(Fault::Value(op))?;
+            let told = time.in_zone(zone).ok_or(EvalFault::Value(op))?;
             told.part(op).map(Val::Int).ok_or_else(wrong)
         }
         (
@@ -374,11 +374,11 @@ fn binary<'a>(op: Op, of: Val<'a>, with: Val<'a>) -> Result<Val<'a>, Fault> {
             | Op::Milliseconds,
             ..,
         ) => Err(wrong()),
-        _ => Err(Fault::Arguments(op)),
+        _ => Err(EvalFault::Arguments(op)),
     }
 }
 
-/// Whether the text contains, begins or ends with the part.
+/// Whether the text contains, begins with or ends with the part.
 #[inline]
 pub(super) fn holds(op: Op, text: &str, part: &str) -> bool {
     match op {
@@ -404,14 +404,14 @@ fn span_part(span: i64, getter: Op) -> Option<i64> {
 }
 
 /// `int`, `uint`, `double` and `bool`.
-fn number(op: Op, of: Val<'_>) -> Result<Val<'_>, Fault> {
+fn number(op: Op, of: Val<'_>) -> Result<Val<'_>, EvalFault> {
     let value = match (op, of) {
         (Op::ToInt, Val::Int(_))
         | (Op::ToUint, Val::Uint(_))
         | (Op::ToDouble, Val::Double(_))
         | (Op::ToBool, Val::Bool(_)) => Some(of),
         (Op::ToInt, Val::Uint(it)) => i64::try_from(it).ok().map(Val::Int),
-        // Both ends are left out: they are what the range's ends are rounded to.
+        // Both ends are excluded: doubles at the ends may be rounded from beyond them.
         (Op::ToInt, Val::Double(it)) => {
             (it > i64::MIN as f64 && it < i64::MAX as f64).then_some(Val::Int(it as i64))
         }
@@ -428,7 +428,7 @@ fn number(op: Op, of: Val<'_>) -> Result<Val<'_>, Fault> {
             "0" | "f" | "false" | "FALSE" | "False" => Some(Val::Bool(false)),
             _ => None,
         },
-        _ => return Err(Fault::Type(op, of.kind())),
+        _ => return Err(EvalFault::Type(op, of.kind())),
     };
-    value.ok_or(Fault::Value(op))
+    value.ok_or(EvalFault::Value(op))
 }

@@ -1,25 +1,26 @@
-//! `exists`, `all`, `existsOne`, `map`, `filter`, `transformList` and `transformMap`: with one variable, or with two.
+//! Evaluates `exists`, `all`, `existsOne`, `map`, `filter`, `transformList` and `transformMap`, with one variable or
+//! two.
 //!
-//! Invariant: each element is a step, and an expression has [`MAX_STEPS`] for one record.
+//! Invariant: each element is a step, and an expression has [`MAX_STEPS`] of them for one record.
 
 use bumpalo::collections::Vec as Made;
 
 use super::MAX_STEPS;
 use super::eval::{Eval, not_boolean};
-use super::fault::{Fault, Op};
-use super::program::{Macro, MacroKind, Node};
+use super::fault::{EvalFault, Op};
+use super::program::{ExprNode, Macro, MacroKind};
 use super::value::{Val, key_order};
 
 impl<'a> Eval<'a> {
-    fn step(&mut self) -> Result<(), Fault> {
+    fn count_step(&mut self) -> Result<(), EvalFault> {
         self.steps = self.steps.saturating_add(1);
-        if self.steps > MAX_STEPS { Err(Fault::TooCostly) } else { Ok(()) }
+        if self.steps > MAX_STEPS { Err(EvalFault::TooCostly) } else { Ok(()) }
     }
 
     #[inline(never)]
-    pub(super) fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, Fault> {
+    pub(super) fn macro_over(&mut self, it: &'a Macro) -> Result<Val<'a>, EvalFault> {
         let over = self.value(&it.over)?;
-        let wrong = Fault::Type(Op::Macro, over.kind());
+        let wrong = EvalFault::Type(Op::Macro, over.kind());
         match (over.items(), it.pairs) {
             (Some(items), false) => self.elements(it, items.map(|item| (item, Val::Null))),
             (Some(items), true) => {
@@ -35,9 +36,9 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// Gives the variables an element, which is a step.
-    fn next(&mut self, it: &Macro, (first, second): (Val<'a>, Val<'a>)) -> Result<(), Fault> {
-        self.step()?;
+    /// Counts a step, and sets the variables to the next element.
+    fn next(&mut self, it: &Macro, (first, second): (Val<'a>, Val<'a>)) -> Result<(), EvalFault> {
+        self.count_step()?;
         self.set(it.slot, first);
         if it.pairs {
             self.set(it.slot + 1, second);
@@ -45,7 +46,7 @@ impl<'a> Eval<'a> {
         Ok(())
     }
 
-    fn keeps(&mut self, guard: Option<&'a Node>) -> Result<bool, Fault> {
+    fn keeps(&mut self, guard: Option<&'a ExprNode>) -> Result<bool, EvalFault> {
         guard.map_or(Ok(true), |guard| self.truth(guard).map_err(|fault| not_boolean(fault, Op::Conditional)))
     }
 
@@ -53,7 +54,7 @@ impl<'a> Eval<'a> {
         &mut self,
         it: &'a Macro,
         items: impl Iterator<Item = (Val<'a>, Val<'a>)>,
-    ) -> Result<Val<'a>, Fault> {
+    ) -> Result<Val<'a>, EvalFault> {
         match &it.kind {
             MacroKind::Exists(holds) => self.search(it, holds, true, items),
             MacroKind::All(holds) => self.search(it, holds, false, items),
@@ -90,18 +91,19 @@ impl<'a> Eval<'a> {
         }
     }
 
-    /// `exists` and `all`: one element decides whatever fails for the others; else the last failure counts.
+    /// Evaluates `exists` and `all`: an element that decides does so even if others fail; otherwise the last failure
+    /// counts.
     fn search(
         &mut self,
         it: &Macro,
-        holds: &'a Node,
+        holds: &'a ExprNode,
         decides: bool,
         items: impl Iterator<Item = (Val<'a>, Val<'a>)>,
-    ) -> Result<Val<'a>, Fault> {
+    ) -> Result<Val<'a>, EvalFault> {
         let (mut failed, mut found) = (None, false);
         for item in items {
             if found {
-                self.step()?;
+                self.count_step()?;
                 break;
             }
             self.next(it, item)?;
@@ -118,13 +120,13 @@ impl<'a> Eval<'a> {
     }
 }
 
-/// The entries of a map in the order in which it is asked.
+/// Sorts a map's entries by key; a repeated key is an error.
 pub(super) fn sorted<'a>(
     mut entries: Made<'a, (Val<'a>, Val<'a>)>,
-) -> Result<&'a [(Val<'a>, Val<'a>)], Fault> {
+) -> Result<&'a [(Val<'a>, Val<'a>)], EvalFault> {
     entries.sort_unstable_by(|(a, _), (b, _)| key_order(a, b));
     if entries.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a.equals(b))) {
-        return Err(Fault::DuplicateKey);
+        return Err(EvalFault::DuplicateKey);
     }
     Ok(entries.into_bump_slice())
 }

@@ -1,39 +1,40 @@
 //! `match`: a CEL expression over one record.
 //!
-//! Invariants: a field that is not there makes the match false, never an error; wrong types are a [`MatchFailure`], which
-//! is no match. The cost of one record is bounded: an expression has at most [`MAX_LENGTH`] bytes and
-//! [`MAX_OPERATORS`] operators, comprehensions are nested at most [`MAX_NESTING`] deep and take at most [`MAX_STEPS`]
-//! steps, and patterns are literals that run in linear time. Never: a panic or a deep recursion on anybody's expression
-//! or record, or a record's content in a message.
+//! Invariants: a missing field makes the match false, never an error; wrong types are a [`MatchFailure`], which is no
+//! match. The cost of one record is bounded: an expression has at most [`MAX_LENGTH`] bytes and [`MAX_OPERATORS`]
+//! operators, comprehensions are nested at most [`MAX_NESTING`] deep and take at most [`MAX_STEPS`] steps, and patterns
+//! are literals that run in linear time. No expression or record causes a panic or a deep recursion, and no message
+//! contains a record's content.
 //!
-//! What functions read of texts is bounded by [`MAX_READ`]; within macros comparisons count too.
+//! What functions read of texts is bounded by [`MAX_READ`]; inside macros, what comparisons read counts too.
 //!
-//! The variables are `record` (the decoded value), `key` (a string, or null), `headers` (a map of strings; of those with
-//! the same name the last; null where a value is not UTF-8), `topic`, `partition` and `timestamp`.
+//! The variables are `record` (the decoded value), `key` (a string, or null), `headers` (a map of strings; of equal
+//! names the last one counts; null where a value is not UTF-8), `topic`, `partition` and `timestamp`.
 //!
-//! Beyond the standard there are the extensions for strings and math, optionals, macros with two variables, `cel.bind` and
-//! names in backticks (docs/cel.md). The parser is the `cel` crate's; what it parses is checked, compiled to a program of our own and run over the record's
-//! document. The answers are those of that crate's interpreter, which the tests ask too, but for:
+//! Besides the standard there are the extensions for strings and math, optionals, macros with two variables, `cel.bind`
+//! and names in backticks (docs/cel.md). The `cel` crate parses an expression; then it is checked, compiled to a
+//! program of our own, and evaluated on the record's document. The answers are the same as those of that crate's
+//! interpreter, which the tests ask too, except:
 //!
-//! - an integer and a double compare on the number line, not as the nearest doubles;
+//! - an integer and a double compare exactly, not as the nearest doubles;
 //! - `+` of a list and a map is [`DropReason::MatchWrongType`], not a list with the map's keys;
-//! - `duration("1h and more")`, `duration("1e3s")`: what does not belong to a duration is a mistake, not passed over;
-//! - the names of time zones are told apart without regard to case, and a second of 60 is no timestamp;
-//! - within a day of the end of year 9999, a zone in which it is 10000 already is told as 9999-12-31;
-//! - a match takes at most [`MAX_MEMORY`] bytes for what it puts together, then it is too costly.
+//! - `duration("1h and more")`, `duration("1e3s")`: anything that is not part of a duration is an error, not ignored;
+//! - time zone names ignore case, and a timestamp with second 60 is refused;
+//! - within a day of the end of year 9999, a zone in which it is already 10000 shows 9999-12-31;
+//! - a match that builds values of more than [`MAX_MEMORY`] bytes is too costly.
 
 mod calls;
 mod check;
 mod compile;
 mod eval;
+mod fast_path;
 pub(crate) mod fault;
+mod foreign_syntax;
 mod functions;
 mod macros;
 mod math;
 pub(crate) mod need;
-mod plain;
 pub(crate) mod program;
-mod slips;
 mod strings;
 mod time;
 mod unclosed;
@@ -46,12 +47,13 @@ use cel::{ParseErrors, parser::Parser};
 
 use crate::record::Record;
 use domain::DropReason;
-use fault::Fault;
-use program::Node;
+use fault::EvalFault;
+use program::ExprNode;
 
 /// The longest expression, bytes.
 pub const MAX_LENGTH: usize = 4096;
-/// The most operators (`+`, `==`, `!`, `.`, `[` ..., but not `&&` and `||`) in an expression: longer chains recurse too deep.
+/// The most operators (`+`, `==`, `!`, `.`, `[` ..., but not `&&` and `||`) in an expression: longer chains would
+/// recurse too deep.
 pub const MAX_OPERATORS: usize = 512;
 /// How deep comprehensions (`exists`, `all`, `map` ...) may be nested.
 pub const MAX_NESTING: usize = 2;
@@ -63,26 +65,26 @@ const MAX_DEPTH: u16 = 40;
 /// The variables of an expression.
 pub const VARIABLES: [&str; 6] = ["record", "key", "headers", "topic", "partition", "timestamp"];
 
-/// The most bytes that the evaluation of one expression for one record puts together.
+/// The most bytes that evaluating one expression for one record allocates.
 pub const MAX_MEMORY: usize = 64 << 20;
 
-/// The most bytes of texts that the functions of one expression look at for one record.
+/// The most bytes of texts that the functions of one expression read for one record.
 pub const MAX_READ: usize = 256 << 20;
-/// The most bytes that are put together to compute what is constant.
+/// The most bytes that computing a constant part allocates.
 const MAX_CONSTANT: usize = 256 << 10;
 
 /// A compiled `match` expression.
 #[derive(Debug)]
 pub struct Matcher {
-    program: Node,
+    program: ExprNode,
 }
 
-/// Where expressions put together what is not in the record as it is; used again for the next record.
+/// The memory in which expressions build values that are not in the record as they are; reused for the next record.
 #[derive(Debug, Default)]
 pub struct Memory(Bump);
 
 impl Memory {
-    /// Forgets what was put together, and gives back what one large record took.
+    /// Discards all values, and frees what one large record took.
     pub fn clear(&mut self) {
         if self.0.allocated_bytes() > 1 << 20 {
             self.0 = Bump::new();
@@ -92,15 +94,15 @@ impl Memory {
     }
 }
 
-/// Why an expression can't be used, and where. Line and column count from 1, in characters.
+/// Why an expression is refused, and where. Line and column count from 1, in characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct CompileError {
-    /// From 1.
+    /// Counted from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub column: usize,
-    /// In words.
+    /// What is wrong, in words.
     pub message: String,
 }
 
@@ -109,11 +111,11 @@ pub struct CompileError {
 pub struct MatchFailure {
     /// Why.
     pub reason: DropReason,
-    fault: Fault,
+    fault: EvalFault,
 }
 
 impl MatchFailure {
-    /// What it could not do, by types: "`>=` does not take int and string". Without the record's content.
+    /// What failed, by types: "`>=` does not take int and string". Without the record's content.
     pub fn detail(&self) -> String {
         self.fault.to_string()
     }
@@ -135,8 +137,8 @@ impl Matcher {
             .map_err(|all| all.into_iter().next().unwrap_or_else(|| at_once("not an expression")))
     }
 
-    /// All that is wrong with an expression, as far as one fault does not come of another: unknown names and functions,
-    /// patterns, bounds; or where it can't be read.
+    /// Returns all that is wrong with an expression, without faults that follow from others: unknown names and
+    /// functions, patterns, bounds; or where it does not parse.
     pub fn check(expression: &str) -> Vec<CompileError> {
         Self::compile_or_all(expression).err().unwrap_or_default()
     }
@@ -153,19 +155,19 @@ impl Matcher {
         Ok(Self { program: compile::compile(&expression, &patterns) })
     }
 
-    /// What must hold, each of one field, for it to be anything but false.
-    pub(crate) fn needs(&self) -> Vec<need::Need> {
-        need::of(&self.program)
+    /// The conditions on single fields without which the expression is false.
+    pub(crate) fn needs(&self) -> Vec<need::FieldNeed> {
+        need::field_needs(&self.program)
     }
 
-    /// Whether the record matches. A field that is not there makes it false.
+    /// Whether the record matches. A missing field makes it false.
     pub fn matches(&self, record: &Record<'_>) -> Result<bool, MatchFailure> {
         self.matches_in(record, &Memory::default())
     }
 
-    /// The same, with memory that is used for more than one.
+    /// Like [`Matcher::matches`], with memory that the caller reuses.
     pub fn matches_in(&self, record: &Record<'_>, memory: &Memory) -> Result<bool, MatchFailure> {
-        match eval::run(&self.program, record, &memory.0) {
+        match eval::evaluate(&self.program, record, &memory.0) {
             Ok(answer) => Ok(answer),
             Err(fault) => match fault.reason() {
                 None => Ok(false),
@@ -179,12 +181,12 @@ fn at_once(message: &str) -> CompileError {
     CompileError { line: 1, column: 1, message: message.to_owned() }
 }
 
-/// Slips that are known by their looks, each; else the first thing that the parser did not expect: what it says of the rest
-/// often comes of that.
+/// Each use of another language's syntax; if there is none, the first thing that the parser did not expect. What the
+/// parser says after that is often a consequence of it.
 fn syntax_errors(expression: &str, errors: &ParseErrors) -> Vec<CompileError> {
     let is_closed = unclosed::string(expression).is_none();
     let is_deep = errors.errors.iter().any(|error| error.msg.contains("Recursion limit"));
-    let slips = if is_closed && !is_deep { slips::all(expression) } else { Vec::new() };
+    let slips = if is_closed && !is_deep { foreign_syntax::find_all(expression) } else { Vec::new() };
     if slips.is_empty() { vec![syntax_error(expression, errors)] } else { slips }
 }
 
@@ -200,13 +202,13 @@ fn syntax_error(expression: &str, errors: &ParseErrors) -> CompileError {
         "an expression is missing".to_owned()
     } else {
         let message = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg);
-        // What follows is the list of all tokens of the grammar.
+        // The rest of the message lists all tokens of the grammar.
         in_words(message.split(" expecting ").next().unwrap_or(message)).chars().take(200).collect()
     };
     CompileError { line: place(error.pos.0), column: place(error.pos.1), message }
 }
 
-/// A parser's message without the parser's words.
+/// Rewrites a parser's message in plain words.
 fn in_words(message: &str) -> String {
     if message.contains("'<EOF>'") {
         return "end of the expression, but something is missing".to_owned();

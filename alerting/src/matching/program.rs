@@ -1,26 +1,25 @@
-//! A compiled expression: the syntax tree with its names resolved, its macros known as such, and what is constant
-//! computed.
+//! A compiled expression: the syntax tree with names resolved, macros recognised, and constant parts computed.
 
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
-use crate::document::{Data, Name, Node as Place};
-use crate::patterns::Measured;
+use crate::document::{FieldName, Node, NodeData};
+use crate::patterns::MeasuredRegex;
 
-use super::fault::{Fault, Kind, Op};
+use super::fault::{EvalFault, Op, ValueType};
 use super::value::{Constant, Val};
 
 /// A step of a path into the record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Step {
-    Name(Name),
+pub(crate) enum PathStep {
+    Name(FieldName),
     Index(i64),
 }
 
-/// Part of an expression.
+/// A node of a compiled expression.
 #[derive(Debug)]
-pub(super) enum Node {
+pub(super) enum ExprNode {
     Constant(Constant),
     /// A name that has no value.
     Nothing,
@@ -30,87 +29,87 @@ pub(super) enum Node {
     Topic,
     Partition,
     Timestamp,
-    /// A path into the record whose steps are written out.
-    Field(Box<[Step]>),
+    /// A path into the record whose steps are literals.
+    Field(Box<[PathStep]>),
     /// The header of that name.
     Header(Box<str>),
     /// A variable of a macro.
     Slot(usize),
-    Select(Box<Node>, Name),
-    Has(Box<Node>, Name),
+    Select(Box<ExprNode>, FieldName),
+    Has(Box<ExprNode>, FieldName),
     /// `.?name`
-    OptionalSelect(Box<Node>, Name),
-    Index(Box<[Node; 2]>),
+    OptionalSelect(Box<ExprNode>, FieldName),
+    Index(Box<[ExprNode; 2]>),
     /// `[?index]`
-    OptionalIndex(Box<[Node; 2]>),
-    Not(Box<Node>),
-    Negate(Box<Node>),
-    And(Box<[Node; 2]>),
-    Or(Box<[Node; 2]>),
-    Conditional(Box<[Node; 3]>),
-    Equal(Box<[Node; 2]>),
-    Unequal(Box<[Node; 2]>),
-    Compare(Op, Box<[Node; 2]>),
-    In(Box<[Node; 2]>),
-    Arithmetic(Op, Box<[Node; 2]>),
-    /// Each element, and whether it is left out where it is an empty optional.
-    List(Box<[(Node, bool)]>),
-    /// Each key and value, and whether they are left out where the value is an empty optional.
-    Map(Box<[(Node, Node, bool)]>),
-    Call(Op, Option<Box<Node>>, Box<[Node]>),
-    /// `contains` of a text that is written out.
-    Finds(Box<Node>, Box<Finder<'static>>),
-    Matches(Box<Node>, Arc<Measured>),
+    OptionalIndex(Box<[ExprNode; 2]>),
+    Not(Box<ExprNode>),
+    Negate(Box<ExprNode>),
+    And(Box<[ExprNode; 2]>),
+    Or(Box<[ExprNode; 2]>),
+    Conditional(Box<[ExprNode; 3]>),
+    Equal(Box<[ExprNode; 2]>),
+    Unequal(Box<[ExprNode; 2]>),
+    Compare(Op, Box<[ExprNode; 2]>),
+    In(Box<[ExprNode; 2]>),
+    Arithmetic(Op, Box<[ExprNode; 2]>),
+    /// The elements; true if an element that is an empty optional is left out.
+    List(Box<[(ExprNode, bool)]>),
+    /// The keys and values; true if an entry whose value is an empty optional is left out.
+    Map(Box<[(ExprNode, ExprNode, bool)]>),
+    Call(Op, Option<Box<ExprNode>>, Box<[ExprNode]>),
+    /// `contains` with a literal text.
+    Finds(Box<ExprNode>, Box<Finder<'static>>),
+    Matches(Box<ExprNode>, Arc<MeasuredRegex>),
     Macro(Box<Macro>),
-    /// `optMap` and, if its result is the optional itself, `optFlatMap`: of what, where its variable is, the result.
+    /// `optMap`, or `optFlatMap` if `flat`: the optional, the slot of its variable, and the result.
     OptionalMap {
-        of: Box<Node>,
+        of: Box<ExprNode>,
         slot: usize,
-        made: Box<Node>,
+        made: Box<ExprNode>,
         flat: bool,
     },
-    /// `cel.bind`: where its variable is, what it is, and what is said with it.
-    Bind(usize, Box<[Node; 2]>),
-    /// `math.greatest` and `math.least` of what is given, or of the only one's elements.
-    Extreme(Op, Box<[Node]>),
+    /// `cel.bind`: the slot of its variable, the variable's value, and the expression that uses it.
+    Bind(usize, Box<[ExprNode; 2]>),
+    /// `math.greatest` and `math.least` of the arguments, or of the elements of a single list.
+    Extreme(Op, Box<[ExprNode]>),
 }
 
 /// A macro over a list or over a map.
 #[derive(Debug)]
 pub(super) struct Macro {
-    pub(super) over: Node,
-    /// Where its variable is, an element or a key.
+    pub(super) over: ExprNode,
+    /// The slot of its first variable: an element or a key.
     pub(super) slot: usize,
-    /// It has two variables: an index or a key is the first, the element or value, in the next slot, the second.
+    /// Whether it has two variables: an index or key, and, in the next slot, the element or value.
     pub(super) pairs: bool,
     pub(super) kind: MacroKind,
 }
 
 #[derive(Debug)]
 pub(super) enum MacroKind {
-    Exists(Node),
-    All(Node),
-    ExistsOne(Node),
-    /// Those for which the first holds, each made into the second.
-    Collect(Option<Node>, Node),
-    /// The same, each the value of its index or key.
-    ToMap(Option<Node>, Node),
+    Exists(ExprNode),
+    All(ExprNode),
+    ExistsOne(ExprNode),
+    /// A list of the elements for which the first expression holds, each mapped by the second.
+    Collect(Option<ExprNode>, ExprNode),
+    /// A map of them from their indices or keys.
+    ToMap(Option<ExprNode>, ExprNode),
 }
 
 /// Follows a path from the record's value.
 #[inline]
-pub(crate) fn follow<'a>(from: Place<'a>, steps: &[Step]) -> Result<Place<'a>, Fault> {
+pub(crate) fn follow<'a>(from: Node<'a>, steps: &[PathStep]) -> Result<Node<'a>, EvalFault> {
     steps.iter().try_fold(from, |place, step| match (place.data(), step) {
-        (Data::Map(map), Step::Name(name)) => map.get(name).ok_or(Fault::Missing),
-        (Data::List(list), Step::Index(index)) => {
-            usize::try_from(*index).ok().and_then(|index| list.get(index)).ok_or(Fault::Missing)
+        (NodeData::Map(map), PathStep::Name(name)) => map.get(name).ok_or(EvalFault::Missing),
+        (NodeData::List(list), PathStep::Index(index)) => {
+            usize::try_from(*index).ok().and_then(|index| list.get(index)).ok_or(EvalFault::Missing)
         }
-        (Data::Null, _) | (Data::Map(_), Step::Index(_)) => Err(Fault::Missing),
+        (NodeData::Null, _) | (NodeData::Map(_), PathStep::Index(_)) => Err(EvalFault::Missing),
         (_, step) => {
-            let of = Val::of(place).kind();
+            let of = Val::from_node(place).kind();
             Err(match step {
-                Step::Name(_) => Fault::Types(Op::Select, of, Kind::Text),
-                Step::Index(_) => Fault::Types(Op::Index, of, Kind::Int),
+                PathStep::Name(_) => EvalFault::Types(Op::Select, of, ValueType::Text),
+                PathStep::Index(_) => EvalFault::Types(Op::Index, of, ValueType::Int),
             })
         }
     })

@@ -1,18 +1,18 @@
-//! The functions of the strings extension. Places in a text are counted in characters.
+//! The functions of the strings extension. Indices into a text count characters.
 //!
-//! Invariant: what a function reads and puts together is counted before it does so.
+//! Invariant: a function's reads and allocations are charged before it makes them.
 
 use bumpalo::collections::{String as Text, Vec as Made};
 use memchr::memmem;
 
 use super::eval::Eval;
-use super::fault::{Fault, Op};
+use super::fault::{EvalFault, Op};
 use super::value::Val;
 
 impl<'a> Eval<'a> {
-    /// Applies such a function to its target and its arguments.
+    /// Applies a function of texts to its target and its arguments.
     #[inline(never)]
-    pub(super) fn on_text(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+    pub(super) fn on_text(&mut self, op: Op, given: &[Val<'a>]) -> Result<Val<'a>, EvalFault> {
         if op == Op::Join {
             return self.join(given);
         }
@@ -31,7 +31,7 @@ impl<'a> Eval<'a> {
             (Op::Substring, [Val::Int(from)]) => Ok(Val::Text(&text[place(op, text, *from)?..])),
             (Op::Substring, [Val::Int(from), Val::Int(to)]) => {
                 let (from, to) = (place(op, text, *from)?, place(op, text, *to)?);
-                text.get(from..to).map(Val::Text).ok_or(Fault::Value(op))
+                text.get(from..to).map(Val::Text).ok_or(EvalFault::Value(op))
             }
             (Op::IndexOf | Op::LastIndexOf, [Val::Text(part)]) => {
                 let found = if op == Op::IndexOf {
@@ -56,8 +56,8 @@ impl<'a> Eval<'a> {
         }
     }
 
-    fn rewritten(&mut self, op: Op, text: &str) -> Result<Val<'a>, Fault> {
-        // A quoted text is at most twice as long, and two more.
+    fn rewritten(&mut self, op: Op, text: &str) -> Result<Val<'a>, EvalFault> {
+        // A quoted text is at most twice as long, plus two quotes.
         let room = if op == Op::Quote { 2 * text.len() + 2 } else { text.len() };
         self.spend(room)?;
         let mut made = Text::with_capacity_in(room, self.memory());
@@ -87,7 +87,7 @@ impl<'a> Eval<'a> {
         Ok(Val::Text(made.into_bump_str()))
     }
 
-    fn replace(&mut self, text: &'a str, old: &str, new: &str, times: usize) -> Result<Val<'a>, Fault> {
+    fn replace(&mut self, text: &'a str, old: &str, new: &str, times: usize) -> Result<Val<'a>, EvalFault> {
         let count = text.matches(old).take(times).count();
         if count == 0 {
             return Ok(Val::Text(text));
@@ -106,14 +106,14 @@ impl<'a> Eval<'a> {
         Ok(Val::Text(made.into_bump_str()))
     }
 
-    /// At most so many parts, the last with all that follows.
-    fn split(&mut self, text: &'a str, by: &str, times: usize) -> Result<Val<'a>, Fault> {
+    /// Splits into at most `times` parts; the last one has all that follows.
+    fn split(&mut self, text: &'a str, by: &str, times: usize) -> Result<Val<'a>, EvalFault> {
         let mut parts = Made::new_in(self.memory());
         let mut rest = (times > 0).then_some(text);
         while let Some(text) = rest {
             let found = match text.chars().next() {
                 _ if parts.len() + 1 == times => None,
-                // Nothing between any two characters.
+                // An empty separator splits between all characters.
                 Some(first) if by.is_empty() => Some(first.len_utf8()).filter(|at| *at < text.len()),
                 _ if by.is_empty() => break,
                 _ => memmem::find(text.as_bytes(), by.as_bytes()),
@@ -125,7 +125,7 @@ impl<'a> Eval<'a> {
         Ok(Val::List(parts.into_bump_slice()))
     }
 
-    fn join(&mut self, given: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+    fn join(&mut self, given: &[Val<'a>]) -> Result<Val<'a>, EvalFault> {
         let (list, between) = match given {
             [list] => (list, ""),
             [list, Val::Text(between)] => (list, *between),
@@ -134,7 +134,9 @@ impl<'a> Eval<'a> {
         let texts = || list.items().ok_or_else(|| wrong(Op::Join, given));
         let mut room = 0_usize;
         for item in texts()? {
-            let Val::Text(text) = item else { return Err(Fault::Types(Op::Join, list.kind(), item.kind())) };
+            let Val::Text(text) = item else {
+                return Err(EvalFault::Types(Op::Join, list.kind(), item.kind()));
+            };
             room = room.saturating_add(text.len()).saturating_add(between.len());
         }
         self.spend(room)?;
@@ -151,8 +153,8 @@ impl<'a> Eval<'a> {
     }
 }
 
-/// Says which types it does not take, or that it takes another number of values.
-fn wrong(op: Op, given: &[Val<'_>]) -> Fault {
+/// The error for wrong arguments: the types that the function does not take, or their number.
+fn wrong(op: Op, given: &[Val<'_>]) -> EvalFault {
     let most = match op {
         Op::LowerAscii | Op::UpperAscii | Op::Trim | Op::Reverse | Op::Quote => 1,
         Op::CharAt | Op::Join => 2,
@@ -160,32 +162,33 @@ fn wrong(op: Op, given: &[Val<'_>]) -> Fault {
         _ => 3,
     };
     match given {
-        [of] if most == 1 || !matches!(of, Val::Text(_)) => Fault::Type(op, of.kind()),
-        [of, with, ..] if most > 1 && given.len() <= most => Fault::Types(op, of.kind(), with.kind()),
-        _ => Fault::Arguments(op),
+        [of] if most == 1 || !matches!(of, Val::Text(_)) => EvalFault::Type(op, of.kind()),
+        [of, with, ..] if most > 1 && given.len() <= most => EvalFault::Types(op, of.kind(), with.kind()),
+        _ => EvalFault::Arguments(op),
     }
 }
 
-/// The byte at which the character of that number begins, or the text's end.
-fn place(op: Op, text: &str, number: i64) -> Result<usize, Fault> {
-    let number = usize::try_from(number).map_err(|_| Fault::Value(op))?;
+/// The byte at which the character with this index begins, or the text's end.
+fn place(op: Op, text: &str, number: i64) -> Result<usize, EvalFault> {
+    let number = usize::try_from(number).map_err(|_| EvalFault::Value(op))?;
     let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    places.nth(number).ok_or(Fault::Value(op))
+    places.nth(number).ok_or(EvalFault::Value(op))
 }
 
-/// How many characters there are before the byte.
+/// The number of characters before the byte.
 fn characters(text: &str, at: usize) -> i64 {
     text.get(..at).map_or(0, |before| before.chars().count()) as i64
 }
 
-/// Where the part is found first from a place on, or last up to it; -1 if it is not.
-fn index(op: Op, text: &str, part: &str, at: i64) -> Result<i64, Fault> {
+/// The character index of the part: its first occurrence from `at` on (`indexOf`), or its last up to `at`
+/// (`lastIndexOf`); -1 if there is none.
+fn index(op: Op, text: &str, part: &str, at: i64) -> Result<i64, EvalFault> {
     if part.is_empty() && at >= 0 {
         return Ok(at.min(text.chars().count() as i64));
     }
     let start = place(op, text, at)?;
     if start == text.len() {
-        return Err(Fault::Value(op));
+        return Err(EvalFault::Value(op));
     }
     let found = if op == Op::IndexOf {
         memmem::find(&text.as_bytes()[start..], part.as_bytes()).map(|found| start + found)

@@ -18,7 +18,7 @@ fn on(expression: &str, value: &Value) -> Result<bool, DropReason> {
         headers: &headers,
     };
     let matcher = Matcher::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
-    let document = Document::of(value);
+    let document = Document::from_json(value);
     let view = document.view("");
     matcher.matches(&Record { raw, value: view.root() }).map_err(|failure| failure.reason)
 }
@@ -145,7 +145,7 @@ fn a_failure_does_not_quote_the_record() {
             value: None,
             headers: &[],
         };
-        let document = Document::of(&record);
+        let document = Document::from_json(&record);
         let view = document.view("");
         let failure = matcher.matches(&Record { raw, value: view.root() }).unwrap_err();
         assert!(!failure.to_string().contains("hunter"), "{failure}");
@@ -257,7 +257,7 @@ fn all_that_is_wrong_with_an_expression_is_told_once_each() {
     }
     assert_eq!(told("record.a and record.b or not record.c").len(), 3);
     assert_eq!(told("record.a == 1"), Vec::<String>::new());
-    // Each is one of those that there are.
+    // Every suggested function exists.
     for name in super::functions::NAMES {
         let is_one = |on| super::functions::named(name, on).is_some();
         assert!(is_one(true) || is_one(false), "{name}");
@@ -274,11 +274,11 @@ fn long_and_deep_expressions_are_refused_before_they_recurse() {
     );
     odd.extend(["r\"\\\"", "'''a'b'''", "r'''\\'''"].map(|it| format!("{it}{}", "+key".repeat(600))));
     odd.push(format!("\"{}", "+key".repeat(600)));
-    // A quote in a comment or in backticks begins no string that would hide what follows.
+    // A quote in a comment or in backticks must not begin a string that hides what follows.
     odd.push(format!("// \"\nkey{} // \"", "+key".repeat(600)));
     odd.push(format!("record.`\"`{} == '\"'", "+key".repeat(600)));
     odd.push("x".repeat(5000));
-    // A test's thread has 2 MiB of stack, as a worker's has.
+    // A test's thread has a stack of 2 MiB, like a worker's.
     for expression in odd {
         assert!(Matcher::compile(&expression).is_err(), "{}", &expression[..40]);
     }
@@ -332,7 +332,7 @@ fn what_functions_read_and_make_is_bounded_for_one_record() {
     let many: Vec<usize> = (0..50_000).collect();
     let record = json!({"list": list, "many": many, "text": "a".repeat(4 << 20)});
     for expression in [
-        // What is read.
+        // Expressions that read much.
         "record.list.all(x, record.text.indexOf('b') == -1)",
         "record.list.all(i, v, record.text.charAt(i) == 'a')",
         "record.list.all(x, !record.text.contains('b'))",
@@ -341,7 +341,7 @@ fn what_functions_read_and_make_is_bounded_for_one_record() {
         "record.list.all(x, x in record.many)",
         "record.many.all(x, record.list == record.list)",
         "record.list.all(x, size(record.text) > x)",
-        // What is made.
+        // Expressions that build much.
         "record.text.replace('', record.text) != ''",
         "record.list.map(x, record.text.upperAscii()).size() == 2",
         "record.list.transformMap(i, v, record.text.split('')).size() == 2",
@@ -364,7 +364,7 @@ fn patterns_look_into_large_records_and_what_would_take_too_long_is_no_match() {
     let record = json!({"s": "a".repeat(1 << 20), "short": "aaa", "list": vec!["a".repeat(50); 20_000]});
     for expression in [
         "record.s.matches('(a{1,30}){1,30}b')",
-        // Nothing else decides in its place.
+        // No other part of the expression decides instead.
         "record.s.matches('(a{1,30}){1,30}b') || true",
         "!record.s.matches('(a{1,30}){1,30}b') && record.short == 'b'",
         "record.list.exists(x, x.matches('(a{1,30}){1,30}b'))",

@@ -1,4 +1,4 @@
-//! Timestamps and durations of CEL: years 1 to 9999, and what an `i64` of nanoseconds holds.
+//! CEL's timestamps (years 1 to 9999) and durations (an `i64` of nanoseconds).
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -17,10 +17,10 @@ const FIRST: i64 = -62_135_596_800;
 /// 9999-12-31T23:59:59Z, Unix seconds.
 const LAST: i64 = 253_402_300_799;
 
-/// The time zones that are built in: the same names everywhere, and no file is read.
+/// The bundled time zones: the same everywhere, without reading files.
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// An instant, and the offset at which it was written: a part that is asked for without a zone is told in it.
+/// An instant, and the UTC offset with which it was written. Getters without a zone use that offset.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Time {
     seconds: i64,
@@ -29,7 +29,7 @@ pub(super) struct Time {
 }
 
 impl Time {
-    pub(super) fn of_millis(millis: i64) -> Self {
+    pub(super) fn from_millis(millis: i64) -> Self {
         let nanos = millis.rem_euclid(1_000) as u32 * 1_000_000;
         Self { seconds: millis.div_euclid(1_000), nanos, offset: 0 }
     }
@@ -38,7 +38,7 @@ impl Time {
         (FIRST..=LAST).contains(&seconds).then_some(Self { seconds, nanos, offset })
     }
 
-    pub(super) fn of_seconds(seconds: i64) -> Option<Self> {
+    pub(super) fn from_seconds(seconds: i64) -> Option<Self> {
         Self::at(seconds, 0, 0)
     }
 
@@ -50,7 +50,7 @@ impl Time {
         (self.seconds, self.nanos)
     }
 
-    /// As RFC 3339 writes it.
+    /// Parses an RFC 3339 timestamp.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits = |from: usize, to: usize| {
             let part = text.get(from..to)?;
@@ -103,18 +103,18 @@ impl Time {
     }
 
     pub(super) fn minus(self, span: i64) -> Option<Self> {
-        // The least span has no opposite.
+        // The smallest span cannot be negated.
         span.checked_neg().map_or_else(|| self.plus(i64::MAX)?.plus(1), |span| self.plus(span))
     }
 
-    /// The span from the other to this.
+    /// The duration from `other` to `self`.
     pub(super) fn since(self, other: Self) -> Option<i64> {
         let seconds = i128::from(self.seconds) - i128::from(other.seconds);
         let nanos = seconds * i128::from(SECOND) + i128::from(self.nanos) - i128::from(other.nanos);
         i64::try_from(nanos).ok()
     }
 
-    /// The same instant told in a zone: an IANA name, or `[+-]HH:MM`.
+    /// The same instant with a zone's offset; the zone is an IANA name or `[+-]HH:MM`.
     pub(super) fn in_zone(self, zone: &str) -> Option<Self> {
         let offset = match zone.split_once(':') {
             Some((hours, minutes)) => {
@@ -135,7 +135,7 @@ impl Time {
         Some(Self { offset, ..self })
     }
 
-    /// Year, month and so on where it is told.
+    /// The civil time at its offset.
     fn civil(self) -> DateTime {
         let local = self.seconds.saturating_add(i64::from(self.offset));
         let days = local.div_euclid(86_400).clamp(-4_000_000, 4_000_000);
@@ -145,7 +145,7 @@ impl Time {
         EPOCH.saturating_add(jiff::SignedDuration::from_hours(days * 24)).to_datetime(clock)
     }
 
-    /// A part of it as the getter says it.
+    /// The part that a getter returns.
     pub(super) fn part(self, getter: Op) -> Option<i64> {
         let civil = self.civil();
         Some(match getter {
@@ -163,7 +163,7 @@ impl Time {
         })
     }
 
-    /// Appends it as `string()` says it.
+    /// Writes it as `string()` does.
     pub(super) fn write(self, into: &mut impl Write) {
         let civil = Self { offset: 0, ..self }.civil();
         let (date, time) = (civil.date(), civil.time());
@@ -196,14 +196,14 @@ fn fraction(into: &mut impl Write, mut nanos: u32) {
     let _ = write!(into, ".{nanos:0digits$}");
 }
 
-/// Appends a duration as `string()` says it.
+/// Writes a duration as `string()` does.
 pub(super) fn write_span(into: &mut impl Write, span: i64) {
     let _ = write!(into, "{}{}", if span < 0 { "-" } else { "" }, span.unsigned_abs() / SECOND as u64);
     fraction(into, (span.unsigned_abs() % SECOND as u64) as u32);
     let _ = into.write_char('s');
 }
 
-/// A duration such as `1h30m`, `-1.5s`, `10ms` or `0`, in nanoseconds.
+/// Parses a duration such as `1h30m`, `-1.5s`, `10ms` or `0` into nanoseconds.
 pub(super) fn parse_span(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -1,6 +1,6 @@
-//! Where a string of an expression begins that nothing ends: the parser's own error names what follows it.
+//! Finds a string that is not closed; the parser's own error names what follows it.
 
-/// Line and column, from 1, and the quotation mark, of the first string that isn't closed.
+/// Line and column (from 1) and the quotation mark of the first string that is not closed.
 pub(super) fn string(expression: &str) -> Option<(usize, usize, char)> {
     let text: Vec<char> = expression.chars().collect();
     let mut at = 0;

@@ -1,13 +1,13 @@
-//! A value of an expression: copied by value, pointing into the record, the program or the memory of the evaluation.
+//! The values of expressions. They are copied, and point into the record, the program or the memory of the evaluation.
 
 use std::cmp::Ordering;
 
-use crate::document::{Data, Fields, Items, Node, same};
+use crate::document::{Fields, Items, Node, NodeData, same};
 
-use super::fault::Kind;
+use super::fault::ValueType;
 use super::time::Time;
 
-/// A value.
+/// A value of an expression.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Val<'a> {
     Null,
@@ -17,26 +17,26 @@ pub(super) enum Val<'a> {
     Double(f64),
     Text(&'a str),
     Bytes(&'a [u8]),
-    /// A list of the record.
+    /// A list in the record.
     Items(Node<'a>),
-    /// A list that the expression made.
+    /// A list that the expression built.
     List(&'a [Val<'a>]),
-    /// A list that is written in the expression.
+    /// A list literal of the expression.
     Written(&'a [Constant]),
-    /// A map of the record.
+    /// A map in the record.
     Fields(Node<'a>),
-    /// The headers, sorted, each name once.
+    /// The headers, sorted by name, each name once.
     Headers(&'a [(&'a str, Option<&'a str>)]),
-    /// A map that the expression made, sorted by [`key_order`], each key once.
+    /// A map that the expression built, sorted by [`key_order`], each key once.
     Map(&'a [(Val<'a>, Val<'a>)]),
     Time(Time),
     /// A duration in nanoseconds.
     Span(i64),
-    Type(Kind),
+    Type(ValueType),
     Optional(Option<&'a Val<'a>>),
 }
 
-/// A value that an expression says.
+/// A constant of an expression.
 #[derive(Debug, Clone)]
 pub(super) enum Constant {
     Null,
@@ -49,7 +49,7 @@ pub(super) enum Constant {
     List(Box<[Constant]>),
     Time(Time),
     Span(i64),
-    Type(Kind),
+    Type(ValueType),
 }
 
 impl Constant {
@@ -70,32 +70,32 @@ impl Constant {
         }
     }
 
-    /// Whether a value of the record is equal to it.
+    /// Whether a value in the record equals the constant.
     #[inline]
     pub(super) fn is(&self, place: Node<'_>) -> bool {
         match (place.data(), self) {
-            (Data::Text(a), Self::Text(b)) => same(a.as_bytes(), b.as_bytes()),
-            (Data::Int(a), Self::Int(b)) => a == *b,
-            (Data::Bool(a), Self::Bool(b)) => a == *b,
-            (Data::Text(_) | Data::Null, Self::Int(_) | Self::Double(_) | Self::Bool(_))
-            | (Data::Int(_) | Data::Double(_) | Data::Null, Self::Text(_)) => false,
-            _ => Val::of(place).equals(&self.val()),
+            (NodeData::Text(a), Self::Text(b)) => same(a.as_bytes(), b.as_bytes()),
+            (NodeData::Int(a), Self::Int(b)) => a == *b,
+            (NodeData::Bool(a), Self::Bool(b)) => a == *b,
+            (NodeData::Text(_) | NodeData::Null, Self::Int(_) | Self::Double(_) | Self::Bool(_))
+            | (NodeData::Int(_) | NodeData::Double(_) | NodeData::Null, Self::Text(_)) => false,
+            _ => Val::from_node(place).equals(&self.val()),
         }
     }
 
-    /// How a value of the record compares to it; nothing if they do not.
+    /// How a value in the record compares to the constant; `None` if they do not compare.
     #[inline]
     pub(super) fn order(&self, place: Node<'_>) -> Option<Ordering> {
         match (place.data(), self) {
-            (Data::Int(a), Self::Int(b)) => Some(a.cmp(b)),
-            (Data::Double(a), Self::Double(b)) => a.partial_cmp(b),
-            (Data::Int(a), Self::Double(b)) => int_and_double(a, *b),
-            _ => Val::of(place).compare(&self.val()),
+            (NodeData::Int(a), Self::Int(b)) => Some(a.cmp(b)),
+            (NodeData::Double(a), Self::Double(b)) => a.partial_cmp(b),
+            (NodeData::Int(a), Self::Double(b)) => int_and_double(a, *b),
+            _ => Val::from_node(place).compare(&self.val()),
         }
     }
 
-    /// The constant that a value is, if one can be written so.
-    pub(super) fn of(value: &Val<'_>) -> Option<Self> {
+    /// The value as a constant; `None` if it points into the record, or is an optional.
+    pub(super) fn from_val(value: &Val<'_>) -> Option<Self> {
         Some(match value {
             Val::Null => Self::Null,
             Val::Bool(it) => Self::Bool(*it),
@@ -108,7 +108,7 @@ impl Constant {
             Val::Span(it) => Self::Span(*it),
             Val::Type(it) => Self::Type(*it),
             Val::Written(_) | Val::List(_) => {
-                Self::List(value.items()?.map(|item| Self::of(&item)).collect::<Option<_>>()?)
+                Self::List(value.items()?.map(|item| Self::from_val(&item)).collect::<Option<_>>()?)
             }
             Val::Items(_) | Val::Fields(_) | Val::Headers(_) | Val::Map(_) | Val::Optional(_) => return None,
         })
@@ -117,55 +117,55 @@ impl Constant {
 
 impl<'a> Val<'a> {
     #[inline]
-    pub(super) fn of(node: Node<'a>) -> Self {
+    pub(super) fn from_node(node: Node<'a>) -> Self {
         match node.data() {
-            Data::Null => Self::Null,
-            Data::Bool(it) => Self::Bool(it),
-            Data::Int(it) => Self::Int(it),
-            Data::Uint(it) => Self::Uint(it),
-            Data::Double(it) => Self::Double(it),
-            Data::Text(it) => Self::Text(it),
-            Data::List(_) => Self::Items(node),
-            Data::Map(_) => Self::Fields(node),
+            NodeData::Null => Self::Null,
+            NodeData::Bool(it) => Self::Bool(it),
+            NodeData::Int(it) => Self::Int(it),
+            NodeData::Uint(it) => Self::Uint(it),
+            NodeData::Double(it) => Self::Double(it),
+            NodeData::Text(it) => Self::Text(it),
+            NodeData::List(_) => Self::Items(node),
+            NodeData::Map(_) => Self::Fields(node),
         }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> ValueType {
         match self {
-            Self::Null => Kind::Null,
-            Self::Bool(_) => Kind::Bool,
-            Self::Int(_) => Kind::Int,
-            Self::Uint(_) => Kind::Uint,
-            Self::Double(_) => Kind::Double,
-            Self::Text(_) => Kind::Text,
-            Self::Bytes(_) => Kind::Bytes,
-            Self::Items(_) | Self::List(_) | Self::Written(_) => Kind::List,
-            Self::Fields(_) | Self::Headers(_) | Self::Map(_) => Kind::Map,
-            Self::Time(_) => Kind::Time,
-            Self::Span(_) => Kind::Span,
-            Self::Type(_) => Kind::Type,
-            Self::Optional(_) => Kind::Optional,
+            Self::Null => ValueType::Null,
+            Self::Bool(_) => ValueType::Bool,
+            Self::Int(_) => ValueType::Int,
+            Self::Uint(_) => ValueType::Uint,
+            Self::Double(_) => ValueType::Double,
+            Self::Text(_) => ValueType::Text,
+            Self::Bytes(_) => ValueType::Bytes,
+            Self::Items(_) | Self::List(_) | Self::Written(_) => ValueType::List,
+            Self::Fields(_) | Self::Headers(_) | Self::Map(_) => ValueType::Map,
+            Self::Time(_) => ValueType::Time,
+            Self::Span(_) => ValueType::Span,
+            Self::Type(_) => ValueType::Type,
+            Self::Optional(_) => ValueType::Optional,
         }
     }
 
     /// The elements of a list.
-    pub(super) fn items(&self) -> Option<Elements<'a>> {
+    pub(super) fn items(&self) -> Option<ListElements<'a>> {
         Some(match self {
             Self::Items(node) => match node.data() {
-                Data::List(list) => Elements::Items(list.items()),
+                NodeData::List(list) => ListElements::Items(list.items()),
                 _ => return None,
             },
-            Self::List(list) => Elements::List(list.iter()),
-            Self::Written(list) => Elements::Written(list.iter()),
+            Self::List(list) => ListElements::List(list.iter()),
+            Self::Written(list) => ListElements::Written(list.iter()),
             _ => return None,
         })
     }
 
-    /// The element of that index of a list.
+    /// The list's element at the index.
     pub(super) fn item(&self, index: usize) -> Option<Val<'a>> {
         match self {
             Self::Items(node) => match node.data() {
-                Data::List(list) => list.get(index).map(Val::of),
+                NodeData::List(list) => list.get(index).map(Val::from_node),
                 _ => None,
             },
             Self::List(list) => list.get(index).copied(),
@@ -174,15 +174,15 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// The keys of a map and their values.
-    pub(super) fn entries(&self) -> Option<Entries<'a>> {
+    /// The keys and values of a map.
+    pub(super) fn entries(&self) -> Option<MapEntries<'a>> {
         Some(match self {
             Self::Fields(node) => match node.data() {
-                Data::Map(map) => Entries::Fields(map.fields()),
+                NodeData::Map(map) => MapEntries::Fields(map.fields()),
                 _ => return None,
             },
-            Self::Headers(headers) => Entries::Headers(headers.iter()),
-            Self::Map(map) => Entries::Map(map.iter()),
+            Self::Headers(headers) => MapEntries::Headers(headers.iter()),
+            Self::Map(map) => MapEntries::Map(map.iter()),
             _ => return None,
         })
     }
@@ -191,8 +191,8 @@ impl<'a> Val<'a> {
     pub(super) fn len(&self) -> Option<usize> {
         Some(match self {
             Self::Items(node) | Self::Fields(node) => match node.data() {
-                Data::List(list) => list.len(),
-                Data::Map(map) => map.len(),
+                NodeData::List(list) => list.len(),
+                NodeData::Map(map) => map.len(),
                 _ => return None,
             },
             Self::List(list) => list.len(),
@@ -203,11 +203,11 @@ impl<'a> Val<'a> {
         })
     }
 
-    /// The value of a key of a map; the type of what is no map.
-    pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, Kind> {
+    /// The value of a key of a map; an error with the own type if it is no map.
+    pub(super) fn entry(&self, key: &Val<'_>) -> Result<Option<Val<'a>>, ValueType> {
         Ok(match (self, key) {
             (Self::Fields(node), Val::Text(name)) => match node.data() {
-                Data::Map(map) => map.get_text(name).map(Val::of),
+                NodeData::Map(map) => map.get_text(name).map(Val::from_node),
                 _ => None,
             },
             (Self::Headers(headers), Val::Text(name)) => {
@@ -216,21 +216,21 @@ impl<'a> Val<'a> {
             }
             (Self::Map(map), key) if key.is_key() => {
                 let found = map.binary_search_by(|(its, _)| key_order(its, key)).ok();
-                // Not-a-number is found everywhere.
+                // The binary search matches NaN with any key.
                 found.and_then(|at| map.get(at)).filter(|(its, _)| its.equals(key)).map(|(_, value)| *value)
             }
-            // The keys of a record's maps and of headers are texts.
+            // The keys of a record's maps, and of headers, are texts.
             (Self::Map(_) | Self::Fields(_) | Self::Headers(_), _) => None,
             _ => return Err(self.kind()),
         })
     }
 
-    /// Whether a map can be asked for it, though nothing be there.
+    /// Whether it has a type that map keys can have.
     pub(super) fn is_key(&self) -> bool {
         matches!(self, Self::Bool(_) | Self::Int(_) | Self::Uint(_) | Self::Double(_) | Self::Text(_))
     }
 
-    /// About how many bytes a comparison looks at, one in sixteen of a text.
+    /// Roughly how many bytes a comparison reads; a text counts a sixteenth.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Text(it) => it.len() / 16,
@@ -244,7 +244,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// Whether it is what its type is without a value: false, 0, an empty text, list or map, null.
+    /// Whether it is its type's zero value: false, 0, an empty text, list or map, null.
     pub(super) fn is_zero(&self) -> bool {
         match self {
             Self::Null => true,
@@ -294,7 +294,7 @@ impl<'a> Val<'a> {
         false
     }
 
-    /// How two numbers compare on the number line, exactly; nothing if one is no number, or not-a-number.
+    /// How two numbers compare, exactly; `None` if one is no number, or NaN.
     #[inline]
     fn number(&self, other: &Val<'_>) -> Option<Ordering> {
         match (self, other) {
@@ -311,7 +311,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// How the two compare; nothing if they do not.
+    /// How the two compare; `None` if they do not compare.
     #[inline]
     pub(super) fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
         match (self, other) {
@@ -325,12 +325,12 @@ impl<'a> Val<'a> {
     }
 }
 
-/// Integers below this are the same number as an `f64`.
+/// Integers up to this are exact as `f64`.
 const EXACT: u64 = 1 << 53;
 /// 2^63.
 const INT_END: f64 = 9_223_372_036_854_775_808.0;
 
-/// How an integer and a double compare, though no `f64` be the integer.
+/// Compares an integer with a double exactly, even if no `f64` equals the integer.
 #[inline]
 fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
     if a.unsigned_abs() <= EXACT {
@@ -345,23 +345,23 @@ fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
     if b < -INT_END {
         return Some(Ordering::Greater);
     }
-    // A double as large as that has no fraction; with a smaller one the fraction does not decide.
+    // A double this large has no fraction, and the fraction of a smaller one does not decide.
     Some(a.cmp(&(b as i64)))
 }
 
-/// The same of an unsigned integer.
+/// Compares an unsigned integer with a double exactly.
 fn uint_and_double(a: u64, b: f64) -> Option<Ordering> {
     match i64::try_from(a) {
         Ok(a) => int_and_double(a, b),
         Err(_) if b.is_nan() => None,
         Err(_) if b < INT_END => Some(Ordering::Greater),
         Err(_) if b >= 2.0 * INT_END => Some(Ordering::Less),
-        // From 2^63 on each double is an integer.
+        // From 2^63 on, every double is an integer.
         Err(_) => Some(a.cmp(&(b as u64))),
     }
 }
 
-/// The order in which keys of a map are kept: true and false, numbers, texts. Equal keys are beside each other.
+/// The order in which a map's keys are kept: booleans, numbers, texts. Equal keys are next to each other.
 pub(super) fn key_order(a: &Val<'_>, b: &Val<'_>) -> Ordering {
     let class = |it: &Val<'_>| match it {
         Val::Bool(_) => 0,
@@ -376,37 +376,37 @@ pub(super) fn text_or_null(text: Option<&str>) -> Val<'_> {
 }
 
 /// The elements of a list.
-pub(super) enum Elements<'a> {
+pub(super) enum ListElements<'a> {
     Items(Items<'a>),
     List(std::slice::Iter<'a, Val<'a>>),
     Written(std::slice::Iter<'a, Constant>),
 }
 
-impl<'a> Iterator for Elements<'a> {
+impl<'a> Iterator for ListElements<'a> {
     type Item = Val<'a>;
 
     fn next(&mut self) -> Option<Val<'a>> {
         match self {
-            Self::Items(items) => items.next().map(Val::of),
+            Self::Items(items) => items.next().map(Val::from_node),
             Self::List(list) => list.next().copied(),
             Self::Written(list) => list.next().map(Constant::val),
         }
     }
 }
 
-/// The keys of a map and their values.
-pub(super) enum Entries<'a> {
+/// The keys and values of a map.
+pub(super) enum MapEntries<'a> {
     Fields(Fields<'a>),
     Headers(std::slice::Iter<'a, (&'a str, Option<&'a str>)>),
     Map(std::slice::Iter<'a, (Val<'a>, Val<'a>)>),
 }
 
-impl<'a> Iterator for Entries<'a> {
+impl<'a> Iterator for MapEntries<'a> {
     type Item = (Val<'a>, Val<'a>);
 
     fn next(&mut self) -> Option<(Val<'a>, Val<'a>)> {
         match self {
-            Self::Fields(fields) => fields.next().map(|(name, node)| (Val::Text(name), Val::of(node))),
+            Self::Fields(fields) => fields.next().map(|(name, node)| (Val::Text(name), Val::from_node(node))),
             Self::Headers(headers) => {
                 headers.next().map(|(name, text)| (Val::Text(name), text_or_null(*text)))
             }

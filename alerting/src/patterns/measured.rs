@@ -1,9 +1,9 @@
-//! A regular expression, and what it takes to look into a text.
+//! A compiled regular expression that bounds the work of each search.
 //!
-//! An engine that never goes back takes, for each byte, at most a step for each part of the pattern written out: `(a{1,9}){1,9}`
-//! has 90 and more. So steps times bytes is known before the work begins. Most texts cost far less: where that product is
-//! large, an automaton that is made while it reads is tried first, from nothing each time and within a room, so that
-//! what it can tell depends on the pattern and the text alone. Never: a search that no budget covers.
+//! An engine that does not backtrack takes for each byte at most one step for each part of the pattern with its
+//! repetitions written out: `(a{1,9}){1,9}` has 90 and more. So steps times bytes bounds the work before it begins.
+//! Most texts cost far less. If that product is large, a lazy DFA is tried first. It starts empty each time and has
+//! limited memory, so its answer depends only on the pattern and the text. No search is outside the budget.
 
 use std::sync::OnceLock;
 
@@ -17,43 +17,43 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::{MAX_COMPILED, MAX_WORK, ORDINARY};
 
-/// What is looked into as the crate likes, steps; over that the automaton is tried first.
+/// Up to this many steps the regex crate searches as it likes; above, the lazy DFA is tried first.
 const SMALL: usize = MAX_WORK / 16;
-/// The most that the automaton may take beside the pattern's own, bytes.
+/// The memory that the lazy DFA may take besides its minimum, bytes.
 const ROOM: usize = 1 << 20;
-/// What reading that many bytes takes once the automaton is made is a step.
+/// With its states made, the lazy DFA reads this many bytes in a step.
 const QUICK: usize = 4;
-/// An entry of the automaton's table, bytes; each may take the steps of a byte to make.
+/// The size of an entry of the DFA's table, bytes. Making one may take the steps of a byte.
 const ENTRY: usize = 4;
-/// That many groups whose places are told double the work.
+/// Reporting the spans of this many groups doubles the work.
 const GROUPS: usize = 16;
-/// That many ranges of a class are as much work as another part.
+/// This many ranges of a class count as another part.
 const RANGES: usize = 64;
 
 /// A compiled expression.
 #[derive(Debug)]
-pub(crate) struct Measured {
+pub(crate) struct MeasuredRegex {
     pub(crate) regex: Regex,
     /// The most steps for a byte.
     pub(super) steps: usize,
-    /// Made when it is first needed; none where it can't be.
+    /// Made when first needed; `None` if it can't be made.
     automaton: OnceLock<Option<DFA>>,
 }
 
-impl Measured {
+impl MeasuredRegex {
     pub(super) fn new(regex: Regex, pattern: &Hir) -> Self {
         Self { regex, steps: parts(pattern).max(1), automaton: OnceLock::new() }
     }
 
-    /// Whether it is found. What that takes is added to what was spent; nothing, and the whole budget spent, if it takes more
-    /// than is left of [`MAX_WORK`].
+    /// Whether the pattern matches somewhere in the text. Adds the steps to `spent`; if they exceed what is left of
+    /// [`MAX_WORK`], returns `None` and spends the whole budget.
     pub(crate) fn is_in(&self, text: &str, spent: &mut usize) -> Option<bool> {
         let most = self.steps.saturating_mul(text.len().max(1));
         let over = spent.saturating_add(most) > MAX_WORK;
-        // The first look into an ordinary text is always within the budget.
+        // The first search of an ordinary text is always within the budget.
         let first = *spent == 0 && text.len() <= ORDINARY;
         if !first && (most > SMALL || over) && *spent <= MAX_WORK {
-            let (found, taken) = self.read(text);
+            let (found, taken) = self.search_with_automaton(text);
             *spent = spent.saturating_add(taken);
             if found.is_some() && *spent <= MAX_WORK {
                 return found;
@@ -67,8 +67,9 @@ impl Measured {
         Some(self.regex.is_match(text))
     }
 
-    /// What a fresh automaton says, and how many steps it took. Nothing if it needs more room, or can't read the text.
-    fn read(&self, text: &str) -> (Option<bool>, usize) {
+    /// Searches with a fresh lazy DFA; also returns its steps. The answer is `None` if it needs more memory, or can't
+    /// read the text.
+    fn search_with_automaton(&self, text: &str) -> (Option<bool>, usize) {
         let automaton = self.automaton.get_or_init(|| automaton(self.regex.as_str(), self.steps));
         let Some(automaton) = automaton else { return (None, 0) };
         let mut cache = Cache::new(automaton);
@@ -78,19 +79,19 @@ impl Measured {
         (found.ok().map(|at| at.is_some()), text.len() / QUICK + made.saturating_mul(self.steps))
     }
 
-    /// The most steps for a byte where the places of groups are told as well.
+    /// The most steps for a byte if the groups' spans are reported too.
     pub(super) fn steps_of_groups(&self) -> usize {
         let groups = self.regex.captures_len();
         self.steps.saturating_add(self.steps.saturating_mul(groups) / GROUPS)
     }
 
-    /// The longest text of which the places of groups can be told, bytes.
+    /// The longest text in which groups can be found, bytes.
     pub(crate) fn longest(&self) -> usize {
         MAX_WORK / self.steps_of_groups()
     }
 
-    /// An engine that tells the places of groups in one step for a byte, if the pattern begins with `^` and each byte decides
-    /// how it goes on.
+    /// An engine that finds the groups' spans in one step per byte. It exists if the pattern begins with `^` and each
+    /// byte determines how the match continues.
     pub(crate) fn one_pass(&self) -> Option<onepass::DFA> {
         let config = onepass::Config::new().size_limit(Some(MAX_COMPILED / 2));
         let built = onepass::Builder::new()
@@ -102,8 +103,8 @@ impl Measured {
     }
 }
 
-/// The places of an expression's groups, as [`one_pass`](Measured::one_pass) tells them; nothing if it is not found.
-pub(crate) fn places(engine: &onepass::DFA, text: &str) -> Option<Vec<Option<(usize, usize)>>> {
+/// The spans of the groups, found by [`one_pass`](MeasuredRegex::one_pass); `None` if the pattern does not match.
+pub(crate) fn group_spans(engine: &onepass::DFA, text: &str) -> Option<Vec<Option<(usize, usize)>>> {
     let mut slots: Vec<Option<NonMaxUsize>> = vec![None; engine.get_nfa().group_info().slot_len()];
     let input = Input::new(text).anchored(Anchored::Yes);
     engine.try_search_slots(&mut engine.create_cache(), &input, &mut slots).ok()??;
@@ -126,12 +127,12 @@ fn automaton(pattern: &str, steps: usize) -> Option<DFA> {
             .which_captures(thompson::WhichCaptures::None);
         DFA::builder().configure(config).thompson(nfa).build(pattern).ok()
     };
-    // The pattern's own share first: what an automaton without states takes.
+    // First the memory that the DFA takes without any states.
     let own = Cache::new(&build(0)?).memory_usage();
     build(own + ROOM.min(MAX_WORK / steps))
 }
 
-/// How many parts a pattern has when its repetitions are written out: so many of them at most are open at a byte.
+/// How many parts a pattern has with its repetitions written out: at most this many are active at a byte.
 fn parts(pattern: &Hir) -> usize {
     let sum = |list: &[Hir]| list.iter().map(parts).fold(0, usize::saturating_add);
     match pattern.kind() {
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::patterns::Patterns;
 
-    fn measured(pattern: &str) -> std::sync::Arc<Measured> {
+    fn measured(pattern: &str) -> std::sync::Arc<MeasuredRegex> {
         Patterns::default().build(pattern).unwrap()
     }
 
@@ -181,7 +182,7 @@ mod tests {
         ] {
             assert_eq!(measured(pattern).is_in(&text, &mut 0), Some(true), "{pattern}");
         }
-        // Several of one expression, too.
+        // Several patterns of one expression too.
         let (mut spent, never) = (0, measured(r"\w+@\w+\.(com|org)|panic: .*|OutOfMemory"));
         for _ in 0..16 {
             assert_eq!(never.is_in(&text, &mut spent), Some(false));
@@ -199,7 +200,7 @@ mod tests {
         let first = [16 << 10, 17 << 10, 20 << 10, 900_000].map(told);
         assert_eq!(first[0].0, Some(false));
         assert_eq!(first[3], (None, usize::MAX));
-        // Nothing that was read before helps or harms.
+        // Earlier searches neither help nor harm.
         measured("b$").is_in(&text, &mut 0);
         assert_eq!([16 << 10, 17 << 10, 20 << 10, 900_000].map(told), first);
         assert_eq!(measured("a+b").is_in(&text, &mut 0), Some(false));
@@ -229,11 +230,11 @@ mod tests {
         ] {
             let pattern = measured(pattern);
             for text in texts {
-                if let (Some(found), _) = pattern.read(text) {
+                if let (Some(found), _) = pattern.search_with_automaton(text) {
                     assert_eq!(found, pattern.regex.is_match(text), "{} {text:?}", pattern.regex);
                 }
                 if let Some(engine) = pattern.one_pass() {
-                    let found = places(&engine, text);
+                    let found = group_spans(&engine, text);
                     let regex = pattern.regex.captures(text).map(|it| {
                         it.iter().map(|group| group.map(|it| (it.start(), it.end()))).collect::<Vec<_>>()
                     });

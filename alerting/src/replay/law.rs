@@ -1,5 +1,5 @@
-//! The law, held against a twin that is written from the definitions: at each boundary everything is computed anew from the
-//! full set of records.
+//! Tests the law against a twin that is written from the definitions: at each boundary it computes everything anew from
+//! the full set of records.
 //!
 //! Clauses of docs/semantics.md: E1, E9.
 
@@ -18,15 +18,15 @@ use crate::record;
 const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: usize = 3;
 const START: i64 = 100_000;
-/// How far behind its append a record may be, and how long a bucket waits.
+/// How far a record's event time may be before its append, ms; also the allowed lateness.
 const DISORDER: i64 = 3_000;
-/// How far ahead of its append.
+/// How far a record's event time may be after its append, ms.
 const AHEAD: i64 = 20_000;
 /// Windows of whole seconds up to a minute have buckets of a second.
 const WIDTH: i64 = 1_000;
 
 #[derive(Debug, Clone)]
-struct Rec {
+struct TestRecord {
     partition: usize,
     offset: i64,
     at: i64,
@@ -38,7 +38,7 @@ struct Rec {
     of: bool,
 }
 
-impl Rec {
+impl TestRecord {
     fn text(&self) -> String {
         format!(
             "{{\"g\":\"{}\",\"v\":\"{}\",\"n\":{},\"of\":{}}}",
@@ -47,7 +47,7 @@ impl Rec {
     }
 }
 
-fn records() -> impl Strategy<Value = Vec<Rec>> {
+fn records() -> impl Strategy<Value = Vec<TestRecord>> {
     let off = prop_oneof![6 => -DISORDER..=0_i64, 1 => 1..AHEAD];
     let one = (0..PARTITIONS, 0..2_500_i64, off, 0..3_u8, 0..5_u8, -3..9_i64, any::<bool>());
     prop::collection::vec(one, 1..80).prop_map(|list| {
@@ -57,7 +57,7 @@ fn records() -> impl Strategy<Value = Vec<Rec>> {
             .map(|(partition, step, off, group, value, number, of)| {
                 clocks[partition] += step;
                 offsets[partition] += 1;
-                Rec {
+                TestRecord {
                     partition,
                     offset: offsets[partition],
                     at: clocks[partition] + off,
@@ -141,23 +141,23 @@ fn plans() -> impl Strategy<Value = RulePlan> {
     )
 }
 
-/// What is told: time, group, kind, since, count, value, previous, top values.
-type Told = (i64, String, AlertKind, i64, i64, Option<String>, Option<String>, BTreeMap<String, i64>);
+/// A notification: time, group, kind, since, count, value, previous, top values.
+type ToldAlert = (i64, String, AlertKind, i64, i64, Option<String>, Option<String>, BTreeMap<String, i64>);
 
-/// Whether it holds, whether an open alert goes on, and what there is to tell.
-type Saw = (bool, bool, Option<String>, Option<String>);
+/// A condition's answer: whether it holds, whether an open alert goes on, value, previous.
+type ConditionView = (bool, bool, Option<String>, Option<String>);
 
 /// One group of the twin.
-struct Twin<'a> {
+struct GroupTwin<'a> {
     plan: &'a RulePlan,
-    /// In the order of event time.
-    records: Vec<&'a Rec>,
+    /// Sorted by event time.
+    records: Vec<&'a TestRecord>,
     expected: bool,
     observed: i64,
 }
 
-impl Twin<'_> {
-    fn within(&self, from: i64, to: i64) -> Vec<&Rec> {
+impl GroupTwin<'_> {
+    fn within(&self, from: i64, to: i64) -> Vec<&TestRecord> {
         self.records.iter().copied().filter(|rec| (from..to).contains(&rec.at)).collect()
     }
 
@@ -167,14 +167,14 @@ impl Twin<'_> {
             (true, Some(first)) => self.observed.max(first.at.div_euclid(WIDTH) * WIDTH),
             (true, None) => return false,
         };
-        // Not before the end of its first bucket, of which there is nothing to know earlier.
+        // A group is unknown before the end of its first bucket.
         let seen = self.expected
             || !watched
             || self.records.first().is_some_and(|first| first.at.div_euclid(WIDTH) * WIDTH + WIDTH <= end);
         seen && end - look_back >= from
     }
 
-    fn saw(&self, end: i64) -> Saw {
+    fn saw(&self, end: i64) -> ConditionView {
         let span = self.plan.condition.window().map_or(WIDTH, |window| window.0);
         let window = self.within(end - span, end);
         let count = window.len() as i64;
@@ -258,7 +258,8 @@ impl Twin<'_> {
                     (end - WIDTH..end).contains(&all[at].0)
                         && all[..at].iter().all(|(_, number)| *number < all[at].1)
                 });
-                let best = |list: &[&Rec]| list.iter().map(|rec| rec.number * sign).max().map(|it| it * sign);
+                let best =
+                    |list: &[&TestRecord]| list.iter().map(|rec| rec.number * sign).max().map(|it| it * sign);
                 let before = best(&self.within(i64::MIN, end - WIDTH));
                 let previous = before.or(window.first().map(|rec| rec.number));
                 let text = |number: Option<i64>| number.filter(|_| beyond).map(|number| number.to_string());
@@ -267,7 +268,7 @@ impl Twin<'_> {
         }
     }
 
-    fn tell(&self, group: &str, from: i64, to: i64) -> Vec<Told> {
+    fn tell(&self, group: &str, from: i64, to: i64) -> Vec<ToldAlert> {
         let plan = self.plan;
         let span = plan.condition.window().map_or(WIDTH, |window| window.0);
         let windowless = plan.condition.window().is_none();
@@ -280,7 +281,7 @@ impl Twin<'_> {
         let after = plan.resolve.and_then(|resolve| resolve.after).map_or(lasts, |after| after.0);
         let mut told = Vec::new();
         let mut pending: Option<i64> = None;
-        // Since, last told, wait for the next repeat, repeats.
+        // Since, last notification, wait for the next repeat, repeats.
         let mut open: Option<(i64, i64, f64, i64)> = None;
         let mut quiet: Option<i64> = None;
         let mut end = from;
@@ -341,7 +342,7 @@ impl Twin<'_> {
     }
 }
 
-fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
+fn twin(plan: &RulePlan, records: &[TestRecord], until: i64) -> Vec<ToldAlert> {
     let since = |partition: usize| {
         records.iter().filter(|rec| rec.partition == partition).min_by_key(|rec| rec.offset).map(|rec| rec.at)
     };
@@ -353,10 +354,10 @@ fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
     let groups: BTreeSet<String> = records.iter().map(|rec| rec.group.clone()).chain(named.clone()).collect();
     let mut told = Vec::new();
     for group in groups {
-        let mut ours: Vec<&Rec> = records.iter().filter(|rec| rec.group == group).collect();
+        let mut ours: Vec<&TestRecord> = records.iter().filter(|rec| rec.group == group).collect();
         ours.sort_by_key(|rec| (rec.at, rec.partition, rec.offset));
         let expected = named.contains(&group);
-        let twin = Twin { plan, records: ours, expected, observed };
+        let twin = GroupTwin { plan, records: ours, expected, observed };
         let to = (until - plan.allowed_lateness.0).div_euclid(WIDTH) * WIDTH;
         told.extend(twin.tell(&group, (START - DISORDER).div_euclid(WIDTH) * WIDTH, to));
     }
@@ -364,37 +365,43 @@ fn twin(plan: &RulePlan, records: &[Rec], until: i64) -> Vec<Told> {
     told
 }
 
-/// How records are read: where the next one comes from, what then tells how far its partition is, and how long after its
-/// append it is read, ms.
-type Reads = Vec<(usize, Known, i64)>;
+/// How records are read: the partition of the next one, what then reports the partition's progress, and how long after
+/// its append it is read, ms.
+type ReadOrder = Vec<(usize, ProgressSource, i64)>;
 
-/// What tells how far a partition is.
+/// What a partition's progress comes from.
 #[derive(Debug, Clone, Copy)]
-enum Known {
-    /// Nothing but producers' timestamps: it is read from a backlog.
+enum ProgressSource {
+    /// Only producers' timestamps: it is read from a backlog.
     Nothing,
     /// The broker's timestamp.
     Append,
-    /// A clock: all of it is read, and the next record comes at once.
+    /// A clock: all of the partition is read, and the next record comes at once.
     End,
 }
 
-fn reads() -> impl Strategy<Value = Reads> {
-    let known = prop_oneof![3 => Just(Known::Nothing), 1 => Just(Known::Append), 1 => Just(Known::End)];
+fn reads() -> impl Strategy<Value = ReadOrder> {
+    let known = prop_oneof![3 => Just(ProgressSource::Nothing), 1 => Just(ProgressSource::Append), 1 => Just(ProgressSource::End)];
     prop::collection::vec((0..PARTITIONS, known, 0..3 * AHEAD), 1..30)
 }
 
-/// The records as they come: in each partition in order, otherwise as `reads` say, decided every so often.
-fn run(plan: &RulePlan, records: &[Rec], reads: &Reads, every: usize, until: i64) -> Vec<Told> {
+/// Replays the records: within a partition in order, otherwise as `reads` says; decides after every `every` records.
+fn replay_records(
+    plan: &RulePlan,
+    records: &[TestRecord],
+    reads: &ReadOrder,
+    every: usize,
+    until: i64,
+) -> Vec<ToldAlert> {
     let (mut replay, problems) = Replay::new([(RULE, plan)]);
     assert_eq!(problems, []);
-    let mut queues: Vec<Vec<&Rec>> = (0..PARTITIONS)
+    let mut queues: Vec<Vec<&TestRecord>> = (0..PARTITIONS)
         .map(|partition| records.iter().rev().filter(|rec| rec.partition == partition).collect())
         .collect();
     for (partition, queue) in queues.iter().enumerate() {
-        replay.open("t", partition as i32);
+        replay.add_partition("t", partition as i32);
         if queue.is_empty() {
-            replay.progress("t", partition as i32, i64::MIN / 4);
+            replay.advance_partition("t", partition as i32, i64::MIN / 4);
         }
     }
     let mut events = Vec::new();
@@ -408,21 +415,21 @@ fn run(plan: &RulePlan, records: &[Rec], reads: &Reads, every: usize, until: i64
         let rec = queues[partition].pop().unwrap();
         let text = rec.text();
         let raw = RawRecord {
-            clock_ms: record::clock(rec.at, false, rec.appended + stall),
+            clock_ms: record::clock_ms(rec.at, false, rec.appended + stall),
             ..raw(partition as i32, rec.offset, rec.at, &text)
         };
-        let appended = matches!(known, Known::Append).then_some(rec.appended);
+        let appended = matches!(known, ProgressSource::Append).then_some(rec.appended);
         replay.push_appended(&raw, appended).decoded().unwrap();
-        if matches!(known, Known::End) {
+        if matches!(known, ProgressSource::End) {
             let next = queues[partition].last().map_or(rec.appended, |next| next.appended);
-            replay.progress("t", partition as i32, next);
+            replay.advance_partition("t", partition as i32, next);
         }
         if step % every == 0 {
             events.extend(replay.decide());
         }
     }
     events.extend(replay.finish(Some(until)));
-    assert_eq!(replay.tally(RULE), Some(Tally { matched: records.len() as i64, late: 0 }));
+    assert_eq!(replay.tally(RULE), Some(RuleTally { matched: records.len() as i64, late: 0 }));
     assert!(replay.dropped().is_empty());
     events
         .into_iter()
@@ -449,8 +456,8 @@ fn run(plan: &RulePlan, records: &[Rec], reads: &Reads, every: usize, until: i64
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
-    /// Any split over partitions, any order across them, any commits, producers whose clocks are ahead, any stall of the reader:
-    /// what the definitions say, and none is late.
+    /// For any split over partitions, any order across them, any commits, producers whose clocks are ahead, and any
+    /// stall of the reader, the alerts are those of the definitions, and no record is late.
     #[test]
     fn the_alerts_are_what_the_definitions_say_of_the_set_of_records(
         plan in plans(),
@@ -463,14 +470,14 @@ proptest! {
         prop_assume!(!each);
         let last = records.iter().map(|rec| rec.at).max().unwrap();
         let until = last + DISORDER + WIDTH + quiet * 1_000;
-        let mut told = run(&plan, &records, &reads, every, until);
-        // Within an instant the groups' order is that of the call.
+        let mut told = replay_records(&plan, &records, &reads, every, until);
+        // For one instant, the groups' order depends on the calls.
         told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         prop_assert_eq!(told, twin(&plan, &records, until));
     }
 }
 
-/// What is generated reaches every condition in every state, so that the law above says something.
+/// The generated rules and records reach every state of every condition, so the test of the law covers them.
 #[test]
 fn the_generated_rules_and_records_make_every_condition_fire_repeat_and_resolve() {
     let mut runner = TestRunner::deterministic();
@@ -494,10 +501,10 @@ fn a_flatline_without_any_record_speaks_after_one_observed_window() {
     let condition = Condition::Flatline { below: 1, window: Millis::from_secs(10), groups: vec![] };
     let plan = RulePlan { group_by: BTreeMap::new(), ..plan(condition) };
     let (mut replay, _) = Replay::new([(RULE, &plan)]);
-    replay.progress("t", 0, 3_500);
-    replay.progress("t", 0, 13_499);
+    replay.advance_partition("t", 0, 3_500);
+    replay.advance_partition("t", 0, 13_499);
     assert_eq!(replay.decide(), []);
-    replay.progress("t", 0, 60_000);
+    replay.advance_partition("t", 0, 60_000);
     let events = replay.decide();
     assert_eq!(events.iter().map(|event| event.time_ms).collect::<Vec<_>>(), [14_000]);
 }

@@ -46,7 +46,7 @@ fn frequency() -> RulePlan {
     plan(Condition::Frequency { count: 2, window: Millis::from_secs(10) })
 }
 
-fn told(events: &[Event]) -> Vec<(i64, &str, Option<AlertKind>, i64)> {
+fn told(events: &[ReplayEvent]) -> Vec<(i64, &str, Option<AlertKind>, i64)> {
     events
         .iter()
         .map(|event| {
@@ -67,30 +67,31 @@ fn a_frequency_fires_and_resolves_in_the_order_of_event_time() {
     }
     let mut events = replay.finish(None);
     assert_eq!(told(&events), [(5, "b", Some(AlertKind::Firing), 2), (6, "a", Some(AlertKind::Firing), 2)]);
-    let offsets =
-        |event: &Event| (event.first.as_ref().unwrap().at.offset, event.last.as_ref().unwrap().at.offset);
+    let offsets = |event: &ReplayEvent| {
+        (event.first.as_ref().unwrap().at.offset, event.last.as_ref().unwrap().at.offset)
+    };
     assert_eq!(offsets(&events[0]), (0, 2));
     events = replay.finish(Some(100_000));
     let resolved = Some(AlertKind::Resolved);
     assert_eq!(told(&events), [(24, "a", resolved, 0), (24, "b", resolved, 0)]);
-    assert_eq!(replay.tally(RULE), Some(Tally { matched: 4, late: 0 }));
+    assert_eq!(replay.tally(RULE), Some(RuleTally { matched: 4, late: 0 }));
 }
 
 #[test]
 fn a_partition_holds_the_others_back_until_it_moves_on() {
     let plan = frequency();
     let (mut replay, _) = Replay::new([(RULE, &plan)]);
-    replay.open("t", 1);
+    replay.add_partition("t", 1);
     for (offset, second) in [(0, 3), (1, 4), (2, 60)] {
         let record = raw(0, offset, second * 1_000, "{\"g\":\"a\"}");
         replay.push_appended(&record, Some(second * 1_000)).decoded().unwrap();
     }
     assert_eq!(replay.decide(), []);
-    replay.progress("t", 1, 5_000);
+    replay.advance_partition("t", 1, 5_000);
     assert_eq!(told(&replay.decide()), [(5, "a", Some(AlertKind::Firing), 2)]);
     replay.push(&raw(1, 0, 3_000, "{\"g\":\"a\"}")).decoded().unwrap();
     assert_eq!(told(&replay.finish(None)).len(), 1);
-    assert_eq!(replay.tally(RULE), Some(Tally { matched: 4, late: 1 }));
+    assert_eq!(replay.tally(RULE), Some(RuleTally { matched: 4, late: 1 }));
 }
 
 #[test]
@@ -126,14 +127,14 @@ fn a_record_counts_at_the_time_that_it_says_not_at_its_timestamp() {
     };
     assert_eq!(push(0, r#"{"g":"a","at":101}"#), Some(101_000));
     assert_eq!(push(1, r#"{"g":"a","at":102.5}"#), Some(102_500));
-    // Far ahead, or without a time: nothing moves.
+    // Records far ahead, or without a time, advance nothing.
     assert_eq!(push(2, r#"{"g":"a","at":1001}"#), Some(1_001_000));
     assert_eq!(push(3, r#"{"g":"a","at":9999999}"#), None);
     assert_eq!(push(4, r#"{"g":"a"}"#), None);
     assert_eq!(push(5, r#"{"g":"a","at":"soon"}"#), None);
     assert_eq!(push(6, "{"), None, "it can't be looked into");
     let events = replay.finish(Some(200_000));
-    assert_eq!(replay.tally(RULE), Some(Tally { matched: 3, late: 0 }));
+    assert_eq!(replay.tally(RULE), Some(RuleTally { matched: 3, late: 0 }));
     assert_eq!(told(&events)[0], (103, "a", Some(AlertKind::Firing), 2));
     let first = events[0].first.as_ref().unwrap();
     assert_eq!(first.at.time.as_millisecond(), 101_000);

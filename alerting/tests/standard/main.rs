@@ -1,4 +1,5 @@
-//! The cases of `cases.txt`: what CEL's standard and its extensions say, in the spirit of the public conformance tests.
+//! Tests the cases of `cases.txt`: what CEL's standard and its extensions say, modelled on the public conformance
+//! tests.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
 
@@ -21,7 +22,8 @@ fn answer(expression: &str, value: &Value) -> &'static str {
         headers: &HEADERS,
     };
     let Ok(matcher) = Matcher::compile(expression) else { return "refused" };
-    let (document, opposite) = (Document::of(value), Matcher::compile(&format!("!({expression})")).unwrap());
+    let (document, opposite) =
+        (Document::from_json(value), Matcher::compile(&format!("!({expression})")).unwrap());
     let view = document.view("");
     let record = Record { raw, value: view.root() };
     match (matcher.matches(&record), opposite.matches(&record)) {

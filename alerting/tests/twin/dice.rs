@@ -1,8 +1,8 @@
-//! Random expressions and records. Most are of fitting types, so that both truth and failure are met.
+//! Random expressions and records. Most have fitting types, so that both answers and failures occur.
 
 use serde_json::{Map, Value, json};
 
-/// A sequence of numbers that a seed decides.
+/// Pseudorandom numbers, determined by a seed.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -20,7 +20,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 up to but not including it.
+    /// A number from 0 up to but not including the bound.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -150,7 +150,7 @@ impl Dice {
             6 => {
                 let function = self.pick(&["int", "double", "uint"]);
                 let text = self.below(2) == 0;
-                // Numbers that a double does not hold compare otherwise: on purpose.
+                // Integers that a double cannot hold compare differently on purpose.
                 let number = match function {
                     _ if text => self.text(next),
                     "double" => self.pick(&["record.i % 100", "record.f", "2u", "record.t"]).into(),
@@ -347,7 +347,7 @@ impl Dice {
         }
     }
 
-    /// A record: its fields are mostly there and of the type that their names suggest.
+    /// A record whose fields mostly exist and have the types that their names suggest.
     pub(crate) fn record(&mut self) -> Value {
         if self.below(40) == 0 {
             return self.value(1);

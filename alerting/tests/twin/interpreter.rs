@@ -69,7 +69,7 @@ fn convert(value: &Json) -> Value {
     }
 }
 
-/// The reason of an error; none if it says that something is not there.
+/// The reason of an error; `None` if something is missing.
 fn reason(error: &ExecutionError) -> Option<DropReason> {
     use ExecutionError as E;
     Some(match error {

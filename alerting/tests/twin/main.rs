@@ -1,6 +1,7 @@
-//! The matcher beside the `cel` crate's interpreter: random expressions over random records, the same answer of both.
+//! Compares the matcher with the `cel` crate's interpreter: random expressions on random records must have the same
+//! answer.
 //!
-//! `BELFRY_CASES` says how many answers are compared, twenty records for each expression; a million is
+//! `BELFRY_CASES` is the number of answers to compare, twenty records for each expression; a million is
 //! `BELFRY_CASES=1000000 cargo test --release -p belfry-alerting --test twin -- --nocapture`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use dice::Dice;
 use interpreter::Interpreter;
 
-/// What an expression says of a record.
+/// An expression's answer for a record.
 type Answer = Result<bool, DropReason>;
 
 const HEADERS: [Header<'static>; 4] =
@@ -38,7 +39,7 @@ fn raw(dice: &mut Dice) -> RawRecord<'static> {
 
 fn ours(expression: &str, raw: RawRecord<'_>, value: &Value) -> Answer {
     let matcher = Matcher::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
-    let document = Document::of(value);
+    let document = Document::from_json(value);
     let view = document.view("");
     matcher.matches(&Record { raw, value: view.root() }).map_err(|failure| failure.reason)
 }
@@ -61,7 +62,7 @@ fn random_expressions_have_the_same_answer_as_in_the_cel_crate() {
         let interpreter = Interpreter::compile(&expression);
         for _ in 0..20 {
             let (raw, value) = (raw(dice), dice.record());
-            let document = Document::of(&value);
+            let document = Document::from_json(&value);
             let view = document.view("");
             let ours = matcher.matches(&Record { raw, value: view.root() }).map_err(|failure| failure.reason);
             let theirs = interpreter.answer(&raw, &value);
@@ -168,7 +169,7 @@ fn what_the_standard_defines_has_the_same_answer_too() {
     }
 }
 
-/// Each is in the list at the head of the matcher's documentation.
+/// Each difference is listed at the head of the matcher's documentation.
 #[test]
 fn where_the_answers_differ_it_is_on_purpose() {
     let value = json!({"l": [1], "m": {"a": 1}, "t": "x".repeat(9 << 20)});

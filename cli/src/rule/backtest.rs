@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alerting::record::{Header, RawRecord, clock};
+use alerting::record::{Header, RawRecord, clock_ms};
 use anyhow::{Context as _, bail};
 use domain::{Millis, PlanBody};
 use jiff::Timestamp;
@@ -67,7 +67,7 @@ pub(crate) fn run(flags: &Flags, now: Timestamp) -> anyhow::Result<bool> {
     let mut places = places(&consumer, &topics(&run), flags.from_offset.ok_or(from))?;
     let mut assignment = TopicPartitionList::new();
     for ((topic, partition), (next, _)) in &places {
-        run.replay.open(topic, *partition);
+        run.replay.add_partition(topic, *partition);
         assignment.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
     }
     consumer.assign(&assignment)?;
@@ -174,7 +174,7 @@ fn read(
     left.retain(|(topic, partition), (next, end)| {
         let open = next < end;
         if !open {
-            run.replay.progress(topic, *partition, now.as_millisecond());
+            run.replay.advance_partition(topic, *partition, now.as_millisecond());
         }
         open
     });
@@ -188,7 +188,7 @@ fn read(
                     left.keys().filter(|(_, partition)| *partition == number).cloned().collect();
                 if let [place] = ended.as_slice() {
                     left.remove(place);
-                    run.replay.progress(&place.0, place.1, now.as_millisecond());
+                    run.replay.advance_partition(&place.0, place.1, now.as_millisecond());
                 }
                 continue;
             }
@@ -214,7 +214,7 @@ fn read(
         *next = record.offset() + 1;
         if *next >= *end {
             left.remove(&place);
-            run.replay.progress(&place.0, place.1, now.as_millisecond());
+            run.replay.advance_partition(&place.0, place.1, now.as_millisecond());
         }
         if run.read.is_multiple_of(ROUND) {
             decide(run);
@@ -241,7 +241,7 @@ fn raw<'r>(
         partition: record.partition(),
         offset: record.offset(),
         timestamp_ms,
-        clock_ms: clock(timestamp_ms, is_brokers, now_ms),
+        clock_ms: clock_ms(timestamp_ms, is_brokers, now_ms),
         key: record.key(),
         value: record.payload(),
         headers,

@@ -170,14 +170,14 @@ fn the_names_of_a_rules_texts_are_those_of_its_messages() {
         values: &[],
         top: &top,
     };
-    let data = serde_json::to_value(templates::alert::Data::of(&alert)).unwrap();
+    let data = serde_json::to_value(templates::rule_texts::RuleTextData::new(&alert)).unwrap();
     let seen: Vec<&str> = data.as_object().unwrap().keys().map(String::as_str).collect();
-    let of = templates::names::OfRule {
+    let of = templates::names::RuleFields {
         group_by: &plan.group_by,
         top_values: &plan.policy.top_values,
         condition: &plan.condition,
     };
-    let told = templates::names::Names::of_rule(of).check("{{ nothing }}").remove(0).message;
+    let told = templates::names::Names::for_rule(of).check("{{ nothing }}").remove(0).message;
     let mut listed: Vec<&str> = told.split_once("texts have ").unwrap().1.split(", ").collect();
     listed.sort_unstable();
     let mut seen_sorted = seen.clone();

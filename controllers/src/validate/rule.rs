@@ -8,7 +8,7 @@ use domain::{
     EventTime, Format, Isolation, Millis, Plan, PlanBody, Reading, RulePlan, Severity, Source, StartFrom,
     TimeForm,
 };
-use templates::names::{Names, OfRule};
+use templates::names::{Names, RuleFields};
 
 use super::kafka::{self, topic};
 use super::{Faults, HOUR, Identity, Invalid, SECOND, WEEK, condition, duration, duration_or, text};
@@ -92,8 +92,8 @@ const WITH_ALL_NAMES: domain::Condition = domain::Condition::Spike {
 
 /// Its texts speak of what its messages have.
 fn texts(spec: &wire::AlertRuleSpec, condition: &domain::Condition, faults: &mut Faults) {
-    let of = OfRule { group_by: &spec.group_by, top_values: &spec.top_values, condition };
-    let names = Names::of_rule(of);
+    let of = RuleFields { group_by: &spec.group_by, top_values: &spec.top_values, condition };
+    let names = Names::for_rule(of);
     faults.take(text("title", &spec.title, &names));
     faults.take(text("summary", spec.summary.as_deref().unwrap_or_default(), &names));
 }
@@ -164,7 +164,7 @@ fn event_time(wire: &wire::EventTime) -> Result<EventTime, Invalid> {
         (wire::TimeFormat::UnixMilliseconds, None) => TimeForm::UnixMilliseconds,
     };
     let event_time = EventTime { path: wire.path.clone(), form };
-    alerting::event_time::EventTime::compile(&event_time)
+    alerting::event_time::CompiledEventTime::compile(&event_time)
         .map_err(|error| Invalid::new(reasons::INVALID_EVENT_TIME, format!("{place}.{error}")))?;
     Ok(event_time)
 }

@@ -100,7 +100,7 @@ pub fn schedule(object: &Schedule) -> Result<Valid, Invalid> {
     let catch_up = faults.take(catch_up(spec.catch_up.as_ref()));
     let about = faults.take(about(spec));
     if let Some(summary) = &spec.summary {
-        faults.take(super::text("summary", summary, &Names::of_schedule()));
+        faults.take(super::text("summary", summary, &Names::for_schedule()));
     }
     // Their zones are told to the worker too, so they are looked at whether times are asked for or not.
     let people = match people(spec, &identity.namespace) {

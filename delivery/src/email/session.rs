@@ -1,19 +1,21 @@
-//! One conversation with an SMTP server (RFC 5321), step by step, so that it is known how far it came.
+//! One conversation with an SMTP server (RFC 5321), step by step, so that the outcome can depend on how far it came.
 //!
 //! | what is seen | outcome |
 //! | --- | --- |
 //! | 2xx after the message | `Delivered` |
 //! | 4xx at any step | `Later` |
 //! | 5xx to the sender, the recipient, DATA or the message | `Refused` |
-//! | 5xx before that (greeting, EHLO, STARTTLS, login) | `Later`: it says nothing of the message, and a login heals when its Secret does |
+//! | 5xx before that (greeting, EHLO, STARTTLS, login) | `Later`: it says nothing about the message, and a login works again once its Secret is mended |
 //! | STARTTLS or a login method is not offered, certificate not trusted | `Later`: nothing was sent, above all no password |
 //! | connection refused, lost, or no answer in time, before the message | `Later` |
 //! | connection lost, or no answer in time, from the message's first byte on | `Unknown` |
 //! | address not allowed | `Refused` |
 //!
-//! Invariants: the socket connects to an address that the guard has seen, while TLS verifies the host's name; what was said in
-//! plain text ends where TLS begins ([`Lines`]). Never: credentials or the message without TLS where TLS is asked for; a
-//! name or password in a reason, nor the server's words at the login, which may hold them in any form.
+//! Invariants:
+//! - the socket connects to an address that the guard has allowed, while TLS verifies the host's name;
+//! - no plain text is taken for something said under TLS ([`StartTlsStream`]);
+//! - if the channel asks for TLS, neither credentials nor the message are sent without it;
+//! - a reason holds neither user name nor password, nor the server's words at the login, which may repeat them in any form.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,40 +31,40 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter,
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::lines::Lines;
+use super::starttls::StartTlsStream;
 use crate::lookup::Lookup;
 use crate::lookup::LookupError;
 use crate::secrets::{FileProblem, Secret};
-use crate::text::{Mask, in_words, said};
-use crate::trust::{Cache, Trust};
+use crate::text::{Mask, error_in_words, quote_for_reason};
+use crate::trust::{TlsCache, Trust};
 
 /// How long one address may take to accept the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the goodbye may take once the message was accepted.
+/// How long QUIT may take after the message was accepted.
 const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Speaks SMTP with addresses that the guard allows.
 pub(crate) struct Smtp {
     lookup: Arc<Lookup>,
-    tls: Cache<(String, Option<Digest>), TlsParameters>,
+    tls: TlsCache<(String, Option<Digest>), TlsParameters>,
 }
 
-/// Where to and how.
+/// The server and how to log in.
 pub(super) struct Server<'a> {
     pub(super) plan: &'a EmailPlan,
     pub(super) login: Option<Login>,
     pub(super) trust: Trust,
 }
 
-/// Who logs in.
+/// Credentials of the login.
 pub(super) struct Login {
     pub(super) username: Secret,
     pub(super) password: Secret,
 }
 
-/// Where a conversation stands.
+/// The step that a conversation has reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum SmtpStep {
     Connect,
     StartTls,
     Login,
@@ -72,10 +74,17 @@ enum Step {
     Message,
 }
 
-const STEPS: [Step; 7] =
-    [Step::Connect, Step::StartTls, Step::Login, Step::Sender, Step::Recipient, Step::Data, Step::Message];
+const STEPS: [SmtpStep; 7] = [
+    SmtpStep::Connect,
+    SmtpStep::StartTls,
+    SmtpStep::Login,
+    SmtpStep::Sender,
+    SmtpStep::Recipient,
+    SmtpStep::Data,
+    SmtpStep::Message,
+];
 
-impl Step {
+impl SmtpStep {
     fn name(self) -> &'static str {
         match self {
             Self::Connect => "the greeting",
@@ -90,18 +99,18 @@ impl Step {
 }
 
 /// What ends a conversation early.
-enum Broken {
+enum Interrupted {
     Smtp(Error),
     Known(Outcome),
 }
 
-impl From<Error> for Broken {
+impl From<Error> for Interrupted {
     fn from(error: Error) -> Self {
         Self::Smtp(error)
     }
 }
 
-impl From<FileProblem> for Broken {
+impl From<FileProblem> for Interrupted {
     fn from(problem: FileProblem) -> Self {
         Self::Known(problem.into())
     }
@@ -109,24 +118,28 @@ impl From<FileProblem> for Broken {
 
 impl Smtp {
     pub(crate) fn new(lookup: Arc<Lookup>) -> Self {
-        Self { lookup, tls: Cache::new() }
+        Self { lookup, tls: TlsCache::new() }
     }
 
     /// Makes one attempt within `limit`.
     pub(super) async fn send(&self, server: &Server<'_>, mail: &lettre::Message, limit: Duration) -> Outcome {
-        let step = Place(AtomicU8::new(0));
+        let step = CurrentStep(AtomicU8::new(0));
         let at = format!("{}:{}", server.plan.host, server.plan.port);
         match timeout(limit, self.converse(server, mail, &step)).await {
             Ok(Ok(mut connection)) => {
-                // It is accepted: how they part changes nothing.
+                // The message is accepted: how the conversation ends changes nothing.
                 let _ = timeout(QUIT_TIMEOUT, connection.quit()).await;
                 Outcome::Delivered
             }
-            Ok(Err(Broken::Known(outcome))) => outcome,
-            Ok(Err(Broken::Smtp(error))) => outcome(&at, step.get(), &error, server.login.as_ref()),
+            Ok(Err(Interrupted::Known(outcome))) => outcome,
+            Ok(Err(Interrupted::Smtp(error))) => outcome(&at, step.get(), &error, server.login.as_ref()),
             Err(_) => {
                 let reason = format!("{at} did not answer to {} within {limit:?}", step.get().name());
-                if step.get() == Step::Message { Outcome::Unknown { reason } } else { Outcome::later(reason) }
+                if step.get() == SmtpStep::Message {
+                    Outcome::Unknown { reason }
+                } else {
+                    Outcome::later(reason)
+                }
             }
         }
     }
@@ -135,9 +148,9 @@ impl Smtp {
         &self,
         server: &Server<'_>,
         mail: &lettre::Message,
-        step: &Place,
-    ) -> Result<AsyncSmtpConnection, Broken> {
-        let known = |outcome| Err(Broken::Known(outcome));
+        step: &CurrentStep,
+    ) -> Result<AsyncSmtpConnection, Interrupted> {
+        let known = |outcome| Err(Interrupted::Known(outcome));
         let addresses = match self.lookup.addresses(&server.plan.host, server.plan.port).await {
             Ok(addresses) => addresses,
             Err(LookupError::Denied(why)) => return known(Outcome::refused(why.to_string())),
@@ -158,43 +171,43 @@ impl Smtp {
                 AsyncSmtpConnection::connect_tokio1(&addresses[..], limit, &hello, tls.clone(), None).await?
             }
             (SmtpTls::StartTls, _) => {
-                let stream = Box::new(Lines::new(connected(server, &addresses).await?));
+                let stream = Box::new(StartTlsStream::new(connect(server, &addresses).await?));
                 AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
             }
             (SmtpTls::None, _) => {
-                let stream = Box::new(connected(server, &addresses).await?);
+                let stream = Box::new(connect(server, &addresses).await?);
                 AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
             }
         };
         if let (SmtpTls::StartTls, Some(tls)) = (server.plan.tls, tls) {
-            step.set(Step::StartTls);
+            step.set(SmtpStep::StartTls);
             if !connection.can_starttls() {
                 return known(Outcome::later(format!("{} does not offer STARTTLS", server.plan.host)));
             }
             connection.starttls(tls, &hello).await?;
         }
         if let Some(login) = &server.login {
-            step.set(Step::Login);
+            step.set(SmtpStep::Login);
             let credentials =
                 Credentials::new(login.username.expose().to_owned(), login.password.expose().to_owned());
             connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
         }
         let content = mail.formatted();
-        step.set(Step::Sender);
-        let options = options(&connection, mail, &content, &server.plan.host)?;
+        step.set(SmtpStep::Sender);
+        let options = mail_options(&connection, mail, &content, &server.plan.host)?;
         connection.command(Mail::new(mail.envelope().from().cloned(), options)).await?;
-        step.set(Step::Recipient);
+        step.set(SmtpStep::Recipient);
         for to in mail.envelope().to() {
             connection.command(Rcpt::new(to.clone(), Vec::new())).await?;
         }
-        step.set(Step::Data);
+        step.set(SmtpStep::Data);
         connection.command(Data).await?;
-        step.set(Step::Message);
+        step.set(SmtpStep::Message);
         connection.message(&content).await?;
         Ok(connection)
     }
 
-    /// TLS that verifies the host's name, made once for each bundle of authorities.
+    /// TLS parameters that verify the host's name, made once for each host and bundle of authorities.
     fn parameters(&self, server: &Server<'_>) -> Result<TlsParameters, FileProblem> {
         let trust = &server.trust;
         self.tls.get((server.plan.host.clone(), trust.key()), || {
@@ -211,8 +224,8 @@ impl Smtp {
     }
 }
 
-/// A connection to the first of the addresses that takes one.
-async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Broken> {
+/// Connects to the first of the addresses that accepts.
+async fn connect(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, Interrupted> {
     let at = format!("{}:{}", server.plan.host, server.plan.port);
     let mut why = format!("{at} could not be connected to: there is no address");
     for address in addresses {
@@ -227,37 +240,38 @@ async fn connected(server: &Server<'_>, addresses: &[SocketAddr]) -> Result<TcpS
             }
         }
     }
-    Err(Broken::Known(Outcome::later(why)))
+    Err(Interrupted::Known(Outcome::later(why)))
 }
 
-/// Where the conversation stands; outlives it when the time is up.
-struct Place(AtomicU8);
+/// The step that a conversation has reached. It outlives the conversation if the time is up.
+struct CurrentStep(AtomicU8);
 
-impl Place {
-    fn set(&self, step: Step) {
+impl CurrentStep {
+    fn set(&self, step: SmtpStep) {
         self.0.store(step as u8, Ordering::Release);
     }
 
-    fn get(&self) -> Step {
+    fn get(&self) -> SmtpStep {
         let at = usize::from(self.0.load(Ordering::Acquire));
-        *STEPS.get(at).unwrap_or(&Step::Message)
+        *STEPS.get(at).unwrap_or(&SmtpStep::Message)
     }
 }
 
-/// What `MAIL FROM` must announce, as far as the server knows it.
-fn options(
+/// The parameters of `MAIL FROM` that the message needs. Refuses the message if the server lacks SMTPUTF8 and an address
+/// needs it.
+fn mail_options(
     connection: &AsyncSmtpConnection,
     mail: &lettre::Message,
     content: &[u8],
     host: &str,
-) -> Result<Vec<MailParameter>, Broken> {
+) -> Result<Vec<MailParameter>, Interrupted> {
     let offers = |feature| connection.server_info().supports_feature(feature);
     let mut options = Vec::new();
     let mut addresses = mail.envelope().from().into_iter().chain(mail.envelope().to());
     if !addresses.all(|address| AsRef::<str>::as_ref(address).is_ascii()) {
         if !offers(Extension::SmtpUtfEight) {
             let reason = format!("{host} does not take addresses outside ASCII (SMTPUTF8)");
-            return Err(Broken::Known(Outcome::Refused { reason }));
+            return Err(Interrupted::Known(Outcome::Refused { reason }));
         }
         options.push(MailParameter::SmtpUtfEight);
     }
@@ -268,7 +282,7 @@ fn options(
 }
 
 /// The outcome of a conversation that ended early at `step`, by the table at this module's head.
-fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcome {
+fn outcome(at: &str, step: SmtpStep, error: &Error, login: Option<&Login>) -> Outcome {
     let mut mask = Mask::default();
     if let Some(Login { username, password }) = login {
         mask.hide_login(username.expose(), password.expose());
@@ -278,9 +292,9 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
         last = source;
     }
     let what = match last.to_string() {
-        // What a server said stays as it is.
-        words if error.status().is_some() => said(&words, &mask),
-        _ if !error.is_response() => said(&in_words(last), &mask),
+        // A text of the server stays as it is.
+        words if error.status().is_some() => quote_for_reason(&words, &mask),
+        _ if !error.is_response() => quote_for_reason(&error_in_words(last), &mask),
         words if words == "incomplete response" => "the connection was closed".to_owned(),
         // lettre's parser quotes what it read.
         _ => "what it said is not SMTP, or too much of it".to_owned(),
@@ -288,15 +302,15 @@ fn outcome(at: &str, step: Step, error: &Error, login: Option<&Login>) -> Outcom
     let name = step.name();
     if let Some(code) = error.status() {
         let reason = match step {
-            Step::Login => format!("{at} answered {code} to {name}"),
+            SmtpStep::Login => format!("{at} answered {code} to {name}"),
             _ => format!("{at} answered {code} to {name}: {what}"),
         };
-        return if error.is_permanent() && step >= Step::Sender {
+        return if error.is_permanent() && step >= SmtpStep::Sender {
             Outcome::Refused { reason }
         } else {
             Outcome::later(reason)
         };
     }
     let reason = format!("{at}: the conversation broke at {name}: {what}");
-    if step == Step::Message { Outcome::Unknown { reason } } else { Outcome::later(reason) }
+    if step == SmtpStep::Message { Outcome::Unknown { reason } } else { Outcome::later(reason) }
 }

@@ -1,4 +1,4 @@
-//! Against a tiny server that answers by a script.
+//! Tests against a tiny SMTP server that answers by a script.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tokio::net::TcpListener;
 
 use super::mail;
 use crate::Message;
-use crate::sample::{alert, all, guarded, kit, later, message, plan, secret};
+use crate::fixtures::{alert, all, kit, kit_with_guard, later, message, plan, secret};
 use domain::Guard;
 
 const FROM: &str = "Belfry <belfry@example.com>";
 const TO: &str = "On-call <oncall@example.com>";
 
-/// What the server does differently from a friendly one.
+/// How the server differs from one that accepts everything.
 #[derive(Clone, Copy, Default)]
 struct Script {
     greeting: Option<&'static str>,
@@ -192,8 +192,8 @@ async fn without_starttls_neither_login_nor_message_is_sent() {
     assert!(!said.contains("AUTH") && !said.contains("MAIL"), "{said}");
 }
 
-/// A server that offers STARTTLS, puts `early` behind its answer to EHLO and `late` behind that to STARTTLS, and says what
-/// it then read, until the client ends it.
+/// Talks to a server that offers STARTTLS and sends `early` after its answer to EHLO and `late` after its answer to STARTTLS.
+/// Returns the outcome and what the server then read until the client ended.
 async fn between(early: &'static str, late: &'static str) -> (Outcome, Vec<u8>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -222,13 +222,13 @@ async fn between(early: &'static str, late: &'static str) -> (Outcome, Vec<u8>) 
 #[tokio::test]
 async fn plain_text_beside_the_answer_to_starttls_ends_the_connection() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // What lettre would take for the answer to the EHLO under TLS: no STARTTLS any more, and a login that is easy to read.
+    // lettre would take this for the answer to EHLO under TLS: without STARTTLS, and with a login in the clear.
     let injected = "250-evil\r\n250 AUTH PLAIN LOGIN\r\n";
     for (early, late) in [("", injected), ("220 go on\r\n250 AUTH PLAIN\r\n", ""), ("", "x"), ("250", "")] {
         let (outcome, read) = between(early, late).await;
         assert!(is_later(&outcome), "{outcome:?}");
         assert!(outcome.reason().contains("plain text stands beside the answer to STARTTLS"), "{outcome:?}");
-        // Not even the first message of TLS was sent.
+        // The client did not even send its first TLS message.
         assert_eq!(String::from_utf8_lossy(&read).replace("QUIT\r\n", ""), "");
     }
     let (outcome, read) = between("", "").await;
@@ -260,7 +260,7 @@ async fn what_is_not_smtp_is_told_without_quoting_it() {
 
 #[tokio::test]
 async fn an_address_that_is_not_allowed_is_refused_by_name_and_by_number() {
-    let (_files, kit) = guarded(Guard::new(false), &[]);
+    let (_files, kit) = kit_with_guard(Guard::new(false), &[]);
     for host in ["localhost", "127.0.0.1", "169.254.169.254"] {
         let target = EmailPlan { host: host.to_owned(), ..target(25, SmtpTls::None, false) };
         let outcome = kit.channel(&plan(target.into())).deliver(&message(alert(), TO)).await;

@@ -3,14 +3,14 @@
 use domain::Millis;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-/// The longest wait that is taken.
+/// The longest wait that counts.
 const LONGEST: Millis = Millis::from_secs(24 * 3600);
 
-/// How long to wait from `now`; none where the header can't be read.
+/// How long to wait from `now`, at most 24 h; `None` if the header can't be read.
 pub(super) fn wait(header: &str, now: Timestamp) -> Option<Millis> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        // So many digits that they overflow ask for longer than is taken anyway.
+        // Digits that overflow ask for longer than the longest wait.
         let seconds = header.parse::<i64>().unwrap_or(i64::MAX).min(LONGEST.0 / 1000);
         return Some(Millis::from_secs(seconds));
     }

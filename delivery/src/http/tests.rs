@@ -1,4 +1,4 @@
-//! The table at the module's head, row by row, through the plainest channel.
+//! Tests the table at the module's head, row by row, through a plain webhook channel.
 
 use domain::{Guard, Millis, Outcome, WebhookFormat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use wiremock::matchers::{any, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::sample::{alert, guarded, kit, message, plan, webhook};
+use crate::fixtures::{alert, kit, kit_with_guard, message, plan, webhook};
 use crate::{Kit, Message};
 
 const PATH: &str = "/hook/canary-in-the-path?token=canary";
@@ -119,7 +119,7 @@ async fn loopback_is_refused_by_address_and_by_name_before_anything_is_sent() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).expect(0).mount(&server).await;
     let port = server.address().port();
-    let (_files, kit) = guarded(Guard::new(false), &[]);
+    let (_files, kit) = kit_with_guard(Guard::new(false), &[]);
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
         let outcome =
             deliver(&kit, &format!("http://{host}:{port}/hook/canary"), &message(alert(), "")).await;
@@ -132,7 +132,7 @@ async fn loopback_is_refused_by_address_and_by_name_before_anything_is_sent() {
 
 #[tokio::test]
 async fn private_networks_are_refused_when_the_setting_says_so() {
-    let (_files, kit) = guarded(Guard::new(true), &[]);
+    let (_files, kit) = kit_with_guard(Guard::new(true), &[]);
     let outcome = deliver(&kit, "http://10.0.0.1/", &message(alert(), "")).await;
     assert!(
         matches!(&outcome, Outcome::Refused { reason } if reason.contains("private network")),
@@ -216,7 +216,7 @@ async fn of_a_long_answer_only_the_beginning_is_read() {
 async fn a_bundle_without_certificates_is_named() {
     let (_files, kit) = kit(&[("ca", "not a certificate")]);
     let mut plan = plan(webhook("http://127.0.0.1:1/", None, WebhookFormat::Json));
-    plan.ca_bundle = Some(crate::sample::secret("ca"));
+    plan.ca_bundle = Some(crate::fixtures::secret("ca"));
     let outcome = kit.channel(&plan).deliver(&message(alert(), "")).await;
     assert_eq!(
         outcome.reason(),

@@ -3,7 +3,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::payload;
-use crate::sample::{alert, all, kit, later, message, plan, reminder, secret};
+use crate::fixtures::{alert, all, kit, later, message, plan, reminder, secret};
 
 const PATH: &str = "/services/T000/B000/CanaryXyz";
 

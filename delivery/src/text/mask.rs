@@ -1,11 +1,11 @@
-//! What no reason of an attempt may show, in whatever form a receiver repeats it.
+//! Masks secrets in texts, in whatever form a receiver repeats them.
 //!
-//! A text is looked at as it is, and with the escapes of URLs, JSON and HTML resolved, one layer after the other; so are the
-//! secrets, of which base64 is looked for too. Case, and how much white space there is, don't matter. All that is found in
-//! any layer is covered in the text itself, in one pass: one secret that begins another leaves nothing of it.
+//! The mask searches the text as it is, and again with the escapes of URLs, JSON and HTML resolved, one layer after the other.
+//! It resolves the secrets in the same way, and searches for their base64 too. Case and the amount of white space don't
+//! matter. Everything found in any layer is covered in the text in one pass, so that overlapping secrets are covered wholly.
 //!
-//! Of a secret of 8 bytes or more each run of 8 is covered, so that a receiver that cuts it shows no more than 7; a shorter
-//! one only as a whole, and one of a single byte never. Never: a secret in `Debug`.
+//! Of a secret of 8 bytes or more each run of 8 bytes is covered, so that a receiver that cuts it shows at most 7. A shorter
+//! secret is covered only as a whole, and one of a single byte never.
 
 use std::collections::BTreeSet;
 
@@ -13,22 +13,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use reqwest::Url;
 
-/// Bytes of a secret in a row that are covered by themselves.
+/// Length of the runs of a secret that are covered, bytes.
 const RUN: usize = 8;
-/// Escapes within escapes that are resolved: a URL in JSON in HTML, of a secret that looks escaped itself.
+/// How many layers of escapes are resolved: enough for a URL in JSON in HTML, and a secret that looks escaped itself.
 const LAYERS: usize = 5;
-/// The longest escape, bytes: a character of two units in JSON.
+/// The longest escape, bytes: a surrogate pair in JSON.
 const LONGEST: usize = 12;
-/// The shortest part of a secret URL that is covered by itself, bytes: a shorter one is a word.
+/// The shortest part of a secret URL that is covered by itself, bytes: shorter ones are words.
 const MIN_PART: usize = 6;
 
 /// The secrets of one attempt.
 #[derive(Clone, Default)]
 pub struct Mask {
     secrets: Vec<String>,
-    /// What shows secrets in base64, with what is none.
+    /// Logins that hold a secret and are written in base64: only that form is covered.
     logins: Vec<String>,
-    /// No secrets, but where people put them: covered only as a whole.
+    /// Texts that may hold secrets, covered only as a whole.
     whole: Vec<String>,
 }
 
@@ -39,24 +39,24 @@ impl std::fmt::Debug for Mask {
 }
 
 impl Mask {
-    /// Takes a secret.
+    /// Hides a secret.
     pub fn hide(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }
 
-    /// Takes a login.
+    /// Hides a user name and a password.
     pub(crate) fn hide_login(&mut self, username: &str, password: &str) {
         self.hide(username);
         self.hide_password(username, password);
     }
 
-    /// Takes the password of a login whose name is no secret, and both together as HTTP and SMTP write them.
+    /// Hides a password, and both together as HTTP and SMTP write them; the user name alone stays visible.
     pub(crate) fn hide_password(&mut self, username: &str, password: &str) {
         self.hide(password);
         self.logins.extend([format!("{username}:{password}"), format!("\0{username}\0{password}")]);
     }
 
-    /// Takes a URL that is a secret as a whole, less its host.
+    /// Hides a URL that is a secret, except its host: path and query, and their longer parts by themselves.
     pub(crate) fn hide_url(&mut self, url: &Url) {
         let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
         let asked = url.query_pairs().map(|(_, value)| value.into_owned());
@@ -65,7 +65,7 @@ impl Mask {
         self.hide_userinfo(url);
     }
 
-    /// Takes what is not a host of a URL that everybody may read: people put tokens there all the same.
+    /// Hides path, query and userinfo of a public URL, since people put tokens there; path and query only as a whole.
     pub(crate) fn hide_rest(&mut self, url: &Url) {
         self.whole.extend([url.path(), url.query().unwrap_or_default()].map(str::to_owned));
         self.hide_userinfo(url);
@@ -77,16 +77,16 @@ impl Mask {
         }
     }
 
-    /// The text with `***` for all that it shows of the secrets.
+    /// The text with `***` for everything that it shows of the secrets.
     pub fn apply(&self, text: &str) -> String {
         if text.is_empty() || (self.secrets.is_empty() && self.whole.is_empty()) {
             return text.to_owned();
         }
         let mut hidden = vec![false; text.len()];
         let needles = self.needles();
-        let mut layer = View::of(text);
+        let mut layer = MappedBytes::new(text);
         for left in (0..=LAYERS).rev() {
-            layer.folded().find(&needles, &mut hidden);
+            layer.folded().mark_found(&needles, &mut hidden);
             match layer.resolved() {
                 Some(next) if left > 0 => layer = next,
                 _ => break,
@@ -128,18 +128,18 @@ impl Mask {
     }
 }
 
-/// What is looked for, folded.
+/// What to search for, folded.
 #[derive(Default)]
 struct Needles {
-    /// Each run of [`RUN`] bytes of these.
+    /// Texts of which each run of [`RUN`] bytes is searched for.
     runs: BTreeSet<Vec<u8>>,
-    /// These as they are.
+    /// Texts that are searched for as a whole.
     whole: BTreeSet<Vec<u8>>,
 }
 
-/// A text as it is and layer after layer resolved, folded.
+/// The text as it is and with each further layer of escapes resolved, all folded.
 fn layers(text: &str) -> Vec<Vec<u8>> {
-    let mut layer = View::of(text);
+    let mut layer = MappedBytes::new(text);
     let mut forms = vec![layer.folded().bytes];
     while let Some(next) = layer.resolved().filter(|_| forms.len() <= LAYERS) {
         layer = next;
@@ -148,7 +148,7 @@ fn layers(text: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// A value in base64, by itself and as a part of something longer, of which it may begin at any of three places.
+/// Adds a value in base64: by itself, and as a part of something longer, where it may begin at any of three offsets.
 fn in_base64(value: &str, needles: &mut Needles) {
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         let alone = folded(&engine.encode(value));
@@ -160,7 +160,7 @@ fn in_base64(value: &str, needles: &mut Needles) {
         for (shift, mixed) in [(0, 0), (1, 2), (2, 3)] {
             let bytes = [&b"\0\0"[..shift], value.as_bytes()].concat();
             let text = engine.encode(&bytes);
-            // The last character holds bits of what follows, unless the bytes end where it does.
+            // The last character also holds bits of what follows, unless the bytes end with it.
             let end = if bytes.len().is_multiple_of(3) { text.len() } else { text.len() - 1 };
             let inner = folded(&text[mixed..end]);
             if inner.len() >= RUN {
@@ -171,21 +171,21 @@ fn in_base64(value: &str, needles: &mut Needles) {
 }
 
 fn folded(text: &str) -> Vec<u8> {
-    View::of(text).folded().bytes
+    MappedBytes::new(text).folded().bytes
 }
 
-/// A text's bytes, each with the part of the original that it stands for.
-struct View {
+/// A text's bytes, each with the span of the original text that it stands for.
+struct MappedBytes {
     bytes: Vec<u8>,
     spans: Vec<(usize, usize)>,
 }
 
-impl View {
-    fn of(text: &str) -> Self {
+impl MappedBytes {
+    fn new(text: &str) -> Self {
         Self { bytes: text.as_bytes().to_vec(), spans: (0..text.len()).map(|at| (at, at + 1)).collect() }
     }
 
-    /// In lower case, with one space for white space, control characters and the `+` of forms.
+    /// In lower case; each run of white space, control characters and the `+` of forms becomes one space.
     fn folded(&self) -> Self {
         let mut folded = Self { bytes: Vec::with_capacity(self.bytes.len()), spans: Vec::new() };
         for (byte, span) in self.bytes.iter().zip(&self.spans) {
@@ -201,7 +201,7 @@ impl View {
         folded
     }
 
-    /// With one layer of escapes resolved; none where there is none.
+    /// With one layer of escapes resolved; `None` if there is none.
     fn resolved(&self) -> Option<Self> {
         let mut resolved = Self { bytes: Vec::with_capacity(self.bytes.len()), spans: Vec::new() };
         let mut at = 0;
@@ -215,8 +215,8 @@ impl View {
         (resolved.bytes.len() < self.bytes.len()).then_some(resolved)
     }
 
-    /// Marks what stands for a needle.
-    fn find(&self, needles: &Needles, hidden: &mut [bool]) {
+    /// Marks in `hidden` the spans that stand for a needle.
+    fn mark_found(&self, needles: &Needles, hidden: &mut [bool]) {
         let mut mark = |at: usize, len: usize| {
             for (start, end) in &self.spans[at..at + len] {
                 hidden[*start..*end].fill(true);
@@ -229,7 +229,7 @@ impl View {
                 }
             }
         }
-        // By the text's own runs, of which there are few however long a secret is; each is marked once.
+        // Searches among the text's runs, which are few however long a secret is; marks each once.
         let mut runs: Vec<(u64, usize)> = runs(&self.bytes).zip(0..).collect();
         runs.sort_unstable();
         let mut marked = BTreeSet::new();
@@ -250,7 +250,8 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.windows(RUN).map(number)
 }
 
-/// What an escape at the beginning stands for, and how long it is. In any case: somebody may have put all in capitals.
+/// The bytes that an escape at the beginning stands for, and its length. Case does not matter, since a receiver may have
+/// changed it.
 fn escape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     if !matches!(text.first(), Some(b'%' | b'\\' | b'&')) {
         return None;

@@ -1,4 +1,4 @@
-//! Receivers with a certificate of a private authority, over HTTPS and SMTP.
+//! Tests receivers with a certificate of a private authority, over HTTPS and SMTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Kit;
-use crate::sample::{alert, kit, message, plan, secret};
+use crate::fixtures::{alert, kit, message, plan, secret};
 
 /// An authority (PEM) and a server's end of TLS with its certificate for `name`.
 fn authority(name: &str) -> (String, TlsAcceptor) {
@@ -58,7 +58,7 @@ async fn https(tls: TlsAcceptor) -> u16 {
     .await
 }
 
-/// Answers everything well; returns the stream when STARTTLS was asked for.
+/// Answers every command with success; returns the stream once the client asks for STARTTLS.
 async fn smtp<S: AsyncRead + AsyncWrite + Unpin>(stream: S, greeting: &str, offer: &str) -> Option<S> {
     let mut stream = BufReader::new(stream);
     stream.write_all(greeting.as_bytes()).await.ok()?;
@@ -119,7 +119,7 @@ async fn deliver(kit: &Kit, target: Target, with_bundle: bool) -> Outcome {
 }
 
 fn webhook(port: u16) -> Target {
-    crate::sample::webhook(format!("https://localhost:{port}/"), None, WebhookFormat::Json)
+    crate::fixtures::webhook(format!("https://localhost:{port}/"), None, WebhookFormat::Json)
 }
 
 fn email(port: u16, tls: SmtpTls) -> Target {

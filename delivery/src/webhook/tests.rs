@@ -5,8 +5,8 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::{KeyFault, percent_encoded, sign};
-use crate::event::{Event, MAX_BYTES};
-use crate::sample::{alert, kit, message, plan, secret, webhook};
+use crate::cloud_event::{CloudEvent, MAX_BYTES};
+use crate::fixtures::{alert, kit, message, plan, secret, webhook};
 use crate::{Message, Payload};
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -67,7 +67,7 @@ async fn every_format_is_sent_as_documented() {
         assert_eq!(outcome, Outcome::Delivered);
         all.push(format!("# {format:?}\n{}", shown(&requests[0])));
     }
-    for (name, notification) in crate::sample::all() {
+    for (name, notification) in crate::fixtures::all() {
         let (_, requests) = sent(&message(notification, ""), WebhookFormat::CloudEventsBinary, None).await;
         all.push(format!("# {name}, CloudEventsBinary\n{}", shown(&requests[0])));
     }
@@ -136,7 +136,7 @@ fn a_body_over_its_bound_is_cut_with_a_mark() {
     let mut message = message(alert(), "");
     message.title = "t".repeat(10_000);
     message.body = "\n\"".repeat(400_000);
-    for body in [Event::of(&message).structured(), Event::of(&message).plain()] {
+    for body in [CloudEvent::new(&message).structured(), CloudEvent::new(&message).plain()] {
         assert!(body.len() <= MAX_BYTES);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert!(body["data"]["body"].as_str().unwrap().contains("… [cut: 800000 of at most"));
@@ -149,7 +149,8 @@ fn values_of_headers_are_percent_encoded() {
     assert_eq!(percent_encoded("a=1, \"b\"=50%\r\nx: 회"), "a=1,%20%22b%22=50%25%0D%0Ax:%20%ED%9A%8C");
 }
 
-/// What came of a message to a receiver that answers `answer`, with these keys of the Secret and this change of the plan.
+/// Sends a message to a receiver that answers `answer`, with these keys in the Secret and this change of the plan; returns
+/// the outcome and the requests.
 async fn with(
     answer: ResponseTemplate,
     keys: &[(&str, &str)],
@@ -251,7 +252,7 @@ async fn what_a_receiver_repeats_of_our_secrets_is_in_no_reason() {
     }
 }
 
-/// The reason of a refusal by a receiver that says `echo` to what holds these secrets, without `shown` of them.
+/// The reason if a receiver answers `echo` to a request with these secrets; checks that it holds nothing of `shown`.
 async fn repeated(echo: &str, headers: &[&str], shown: &[&str]) -> String {
     let keys: Vec<(String, &str)> =
         headers.iter().enumerate().map(|(at, value)| (format!("key{at}"), *value)).collect();
@@ -359,7 +360,7 @@ async fn a_secret_that_can_not_be_what_it_is_for_is_told_before_and_nothing_is_s
 
 #[tokio::test]
 async fn a_url_from_a_secret_is_judged_when_it_is_read_and_when_it_is_used() {
-    let (_files, kit) = crate::sample::guarded(
+    let (_files, kit) = crate::fixtures::kit_with_guard(
         domain::Guard::new(false),
         &[("inside", "http://169.254.169.254/canary"), ("bare", "http://example.com/canary"), ("token", "x")],
     );

@@ -9,7 +9,7 @@ use std::hash::Hash as Key;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::Made;
+use ledger::NamespaceIdentity;
 use lru::LruCache;
 
 use super::review::Identity;
@@ -57,7 +57,7 @@ struct Maps {
     known: LruCache<Hash, CachedAnswer<Arc<TokenHolder>>>,
     unknown: LruCache<Hash, CachedAnswer<()>>,
     access: LruCache<Access, CachedAnswer<bool>>,
-    namespaces: LruCache<Access, CachedAnswer<Option<Made>>>,
+    namespaces: LruCache<Access, CachedAnswer<Option<NamespaceIdentity>>>,
 }
 
 pub(super) struct Answers {
@@ -137,11 +137,11 @@ impl Answers {
 
     /// Which namespace a holder reads in, as of the question what they may there. One who came later asked later.
     #[allow(clippy::option_option, reason = "not known, known not to be there, known")]
-    pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<Made>> {
+    pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<NamespaceIdentity>> {
         self.lock().namespaces.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
     }
 
-    pub(super) fn keep_namespace(&self, key: Access, answer: Option<Made>, at: Instant) {
+    pub(super) fn keep_namespace(&self, key: Access, answer: Option<NamespaceIdentity>, at: Instant) {
         let until = at + if answer.is_some() { ACCESS_FOR } else { DENIED_FOR };
         insert(&mut self.lock().namespaces, key, CachedAnswer { answer, until }, MOST_ACCESS);
     }

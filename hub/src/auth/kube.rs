@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client, Config};
-use ledger::Made;
+use ledger::NamespaceIdentity;
 use uuid::Uuid;
 
 use super::review::{Identity, ReviewError, Reviewer};
@@ -69,7 +69,10 @@ impl Reviewer for KubeReviewer {
         })
     }
 
-    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+    fn namespace<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<NamespaceIdentity>, ReviewError>> {
         Box::pin(async move {
             let found = ask(self.namespaces.get_metadata_opt(name)).await?;
             found.map(|found| made(found.metadata)).transpose()
@@ -105,11 +108,11 @@ impl Reviewer for KubeReviewer {
     }
 }
 
-fn made(meta: ObjectMeta) -> Result<Made, ReviewError> {
+fn made(meta: ObjectMeta) -> Result<NamespaceIdentity, ReviewError> {
     let uid = meta.uid.and_then(|uid| Uuid::try_parse(&uid).ok());
     let created = meta.creation_timestamp.map(|Time(at)| at);
     match (uid, created) {
-        (Some(uid), Some(created)) => Ok(Made { uid, created }),
+        (Some(uid), Some(created)) => Ok(NamespaceIdentity { uid, created }),
         _ => Err(ReviewError("a namespace without uid and time".to_owned())),
     }
 }
@@ -185,7 +188,7 @@ mod tests {
         let meta = format!(r#","uid":"{uid}","creationTimestamp":"2026-11-20T00:00:00Z""#);
         let (reviewer, asked) = answering(answer(&meta));
         let made = reviewer.namespace("a").await.expect("an answer").expect("it is there");
-        assert_eq!(made, Made { uid, created: "2026-11-20T00:00:00Z".parse().expect("a time") });
+        assert_eq!(made, NamespaceIdentity { uid, created: "2026-11-20T00:00:00Z".parse().expect("a time") });
         let asked = asked.lock().expect("unpoisoned").remove(0);
         assert!(asked.starts_with("GET /api/v1/namespaces/a"), "{asked}");
         let (reviewer, _) = answering(answer(""));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use jiff::Timestamp;
-use ledger::Made;
+use ledger::NamespaceIdentity;
 
 use self::cache::{Access, Answers, TokenHolder};
 pub use self::kube::KubeReviewer;
@@ -167,7 +167,11 @@ impl Auth {
 
     /// Which namespace a caller who may read there reads in: the one that they were allowed in, or a later one; none when it is
     /// gone.
-    pub async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<Option<Made>, Refusal> {
+    pub async fn reads_in(
+        &self,
+        headers: &HeaderMap,
+        ns: &str,
+    ) -> Result<Option<NamespaceIdentity>, Refusal> {
         let token = token::bearer(headers).map_err(Refusal::unauthorized)?;
         let key = Access { token: token::hash(token), namespace: ns.to_owned() };
         if let Some(known) = self.answers.namespace(&key, Instant::now()) {
@@ -179,7 +183,7 @@ impl Auth {
     }
 
     /// Which namespace of this name there is now; none when there is none.
-    pub async fn namespace(&self, ns: &str) -> Result<Option<Made>, ReviewError> {
+    pub async fn namespace(&self, ns: &str) -> Result<Option<NamespaceIdentity>, ReviewError> {
         let _turn = self.asking.known().await.map_err(|refusal| ReviewError(refusal.message))?;
         self.metrics.reviews.get_or_create(&KindLabel { kind: "namespace" }).inc();
         self.reviewer.namespace(ns).await

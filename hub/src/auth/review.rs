@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
-use ledger::Made;
+use ledger::NamespaceIdentity;
 
 /// Somebody, as the API server knows them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -34,7 +34,10 @@ pub trait Reviewer: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>>;
 
     /// Which namespace of this name there is; `None`: there is none.
-    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>>;
+    fn namespace<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<NamespaceIdentity>, ReviewError>>;
 
     /// SubjectAccessReview: whether they may `get` `alertrules.belfry.dev` in this namespace.
     fn may_read<'a>(

@@ -40,7 +40,7 @@ impl Reviewer for Book {
         Box::pin(async move { self.answer(who) })
     }
 
-    fn namespace<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+    fn namespace<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<NamespaceIdentity>, ReviewError>> {
         Box::pin(async { Ok(None) })
     }
 

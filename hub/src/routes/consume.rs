@@ -1,10 +1,10 @@
-//! Paths of `worker consume`: its plan, where to read on, what it counted.
+//! Paths of `worker consume`: its plan, the positions to read from, and its commits.
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use ledger::Topic;
+use ledger::Signal;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, PlanQuery, Positions, PositionsRequest};
 
 use crate::app::App;
@@ -20,7 +20,7 @@ pub(super) async fn plan(
     QueryParams(query): QueryParams<PlanQuery>,
 ) -> Result<Response, Refusal> {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Plans(ns.clone()));
+    let mut changed = app.ledger.watch(&Signal::Plans(ns.clone()));
     loop {
         changed.borrow_and_update();
         let Some(plan) = app.ledger.source_plan(&ns, &source) else {
@@ -57,7 +57,7 @@ pub(super) async fn commit(
     Ok(Json(result))
 }
 
-/// What an entry would count if it is accepted.
+/// What an entry counts if it is accepted.
 struct Tally {
     read: u64,
     matched: u64,

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::Timestamp;
-use ledger::{Handed, Topic};
+use ledger::{RawClaimed, Signal};
 use protocol::messages::{Alive, ClaimRequest, Claimed, Outcomes, PlanQuery};
 use tokio::time::Instant;
 
@@ -19,12 +19,12 @@ use crate::metrics::{KindLabel, seconds_since};
 use crate::refusal::Refusal;
 use crate::wait::{LONGEST, Wait};
 
-/// The longest that a worker may wait for work.
+/// The longest time that a claim may wait for work.
 const LONGEST_CLAIM: Duration = Duration::from_secs(30);
 /// Attempts of one claim.
 const MOST_TASKS: i32 = 500;
-/// The shortest and the longest pause before looking again for work that is due and yet was not handed out, as when a
-/// channel's budget is used up.
+/// The shortest and the longest pause before looking again for work that is due but was not handed out, for example
+/// because its channel's budget is used up.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 pub(super) async fn plan(
@@ -33,7 +33,7 @@ pub(super) async fn plan(
     QueryParams(query): QueryParams<PlanQuery>,
 ) -> Response {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Plans(ns.clone()));
+    let mut changed = app.ledger.watch(&Signal::Plans(ns.clone()));
     loop {
         changed.borrow_and_update();
         let plan = app.ledger.channels_plan(&ns);
@@ -50,7 +50,7 @@ pub(super) async fn claim(
     State(app): State<App>,
     Path(ns): Path<String>,
     body: JsonBody<ClaimRequest>,
-) -> Result<Json<Handed>, Refusal> {
+) -> Result<Json<RawClaimed>, Refusal> {
     let request = body.value;
     if !(1..=MOST_TASKS).contains(&request.max) {
         return Err(Refusal::invalid(format!("max must be 1 to {MOST_TASKS}")));
@@ -58,12 +58,12 @@ pub(super) async fn claim(
     let session = request.session;
     let _there = session.map(|session| app.sessions.claims(&ns, request.pool, &request.instance, session));
     let wait = Wait::new(request.wait_ms, LONGEST_CLAIM, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Work(ns.clone(), request.pool));
+    let mut changed = app.ledger.watch(&Signal::Work(ns.clone(), request.pool));
     let mut pause = PAUSES.0;
     loop {
         changed.borrow_and_update();
         if wait.is_stopping() {
-            // Nothing is handed out that its worker could not report on.
+            // Hands out nothing more: its worker could not report the outcome.
             return Ok(Json(Claimed { tasks: vec![], channels: BTreeMap::new() }));
         }
         let start = std::time::Instant::now();
@@ -80,7 +80,7 @@ pub(super) async fn claim(
                 pause = PAUSES.0;
                 return Instant::now() + left;
             }
-            // Due, and not handed out: looking at once would find the same.
+            // Due, but not handed out: looking again at once would find the same.
             let look = Instant::now() + pause;
             pause = (pause * 2).min(PAUSES.1);
             look
@@ -91,7 +91,7 @@ pub(super) async fn claim(
     }
 }
 
-/// How long until then; zero for the past.
+/// How long from now until then; zero if it has passed.
 fn until(then: Timestamp) -> Duration {
     let left = then.as_millisecond() - clock::now().as_millisecond();
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
@@ -115,7 +115,7 @@ pub(super) async fn outcomes(
     let outcomes = body.value.outcomes;
     let start = std::time::Instant::now();
     let chances = outcomes.iter().cloned().map(|outcome| (outcome, app.chance.next())).collect();
-    let result = app.ledger.outcomes(&ns, chances, clock::now()).await;
+    let result = app.ledger.record_outcomes(&ns, chances, clock::now()).await;
     app.metrics.call_seconds.get_or_create(&KindLabel { kind: "outcomes" }).observe(seconds_since(start));
     app.faults.write_result(result)?;
     app.attempts.ended(&outcomes, &app.metrics, std::time::Instant::now());

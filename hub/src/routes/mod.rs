@@ -1,4 +1,4 @@
-//! The API's routes, in groups by whom they are for. Each group passes the gate; a path outside a group does not exist.
+//! The API's routes, grouped by caller. Each group passes the middleware's checks; other paths do not exist.
 
 mod consume;
 mod deliver;
@@ -53,12 +53,12 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Answers of another method with a `Problem`, behind the same gate.
+/// Answers other methods with a `Problem`, behind the same checks.
 fn only(route: MethodRouter<App>) -> MethodRouter<App> {
     route.fallback(|| async { Refusal::method_not_allowed() })
 }
 
-/// Nothing of the hub's belongs in a cache.
+/// Forbids caches to store any answer.
 async fn no_store(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

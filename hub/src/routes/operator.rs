@@ -1,5 +1,5 @@
-//! The operator's paths: plans in, statuses out. While nothing can be stored, what statuses tell is out of date: the operator
-//! is refused, and says so of every object.
+//! The operator's paths: plans in, statuses out. While nothing can be stored, statuses are out of date: then the
+//! hub refuses the operator, which reports that in every object's status.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use axum::extract::State;
 use domain::Plan;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
-use ledger::Topic;
+use ledger::Signal;
 use protocol::messages::{ChannelRequest, Feed, FeedQuery, LiveObjects, PutPlans, Revisions};
 
 use crate::app::App;
@@ -18,7 +18,7 @@ use crate::extract::{JsonBody, LARGE, QueryParams};
 use crate::refusal::Refusal;
 use crate::wait::{LONGEST, Wait};
 
-/// Namespaces that are asked about at once.
+/// How many namespaces are asked about at the same time.
 const ASKED: usize = 8;
 
 pub(super) async fn put_plans(
@@ -30,10 +30,10 @@ pub(super) async fn put_plans(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Finds out of which namespaces new objects are, before anything of them is stored: what was recorded for a namespace of the
-/// same name before is not theirs.
+/// Learns the uids of new objects' namespaces before anything of them is stored. So they don't inherit what was
+/// recorded for an earlier namespace of the same name.
 async fn namespaces(app: &App, plans: &[Plan]) -> Result<(), Refusal> {
-    let new = plans.iter().filter(|plan| !app.ledger.knows(plan.uid));
+    let new = plans.iter().filter(|plan| !app.ledger.has_object(plan.uid));
     let new: BTreeSet<String> = new.map(|plan| plan.namespace.clone()).collect();
     let ask = |ns: String| {
         let app = app.clone();
@@ -41,10 +41,10 @@ async fn namespaces(app: &App, plans: &[Plan]) -> Result<(), Refusal> {
     };
     let answers: Vec<_> = stream::iter(new.into_iter().map(ask)).buffer_unordered(ASKED).collect().await;
     for (answer, ns) in answers {
-        // Without an answer nothing new is taken: what is not known here could be another tenant's.
+        // Without an answer nothing new is stored: what the ledger holds for this name could be another tenant's.
         let made = answer.map_err(|error| no_namespace(&error))?;
         if let Some(made) = made {
-            app.faults.write_result(app.ledger.namespace_is(&ns, made, clock::now()).await)?;
+            app.faults.write_result(app.ledger.register_namespace(&ns, made, clock::now()).await)?;
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ pub(super) async fn feed(
     QueryParams(query): QueryParams<FeedQuery>,
 ) -> Result<Json<Feed>, Refusal> {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
-    let mut changed = app.ledger.watch(&Topic::Statuses);
+    let mut changed = app.ledger.watch(&Signal::Statuses);
     loop {
         changed.borrow_and_update();
         app.faults.failing()?;
@@ -84,6 +84,6 @@ pub(super) async fn request(
     State(app): State<App>,
     body: JsonBody<ChannelRequest>,
 ) -> Result<StatusCode, Refusal> {
-    app.faults.write_result(app.ledger.request(body.value, clock::now()).await)?;
+    app.faults.write_result(app.ledger.handle_request(body.value, clock::now()).await)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! Paths for people: was the person told, when, and if not, why not?
+//! Paths for people, who ask: was I told, when, and if not, why not?
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};

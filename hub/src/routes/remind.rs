@@ -1,4 +1,4 @@
-//! Paths of `worker remind`: where a schedule's reminders stand, and those that fell due.
+//! Paths of `worker remind`: up to when a schedule's reminders are settled, and those that fell due.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -14,7 +14,7 @@ pub(super) async fn schedule(
     State(app): State<App>,
     Path((ns, schedule)): Path<(String, String)>,
 ) -> Result<Json<ReminderState>, Refusal> {
-    let state = app.faults.read_result(app.ledger.schedule(&ns, uid(&schedule)?).await)?;
+    let state = app.faults.read_result(app.ledger.reminder_state(&ns, uid(&schedule)?).await)?;
     state.map(Json).ok_or_else(|| Refusal::not_found("this namespace has no such schedule"))
 }
 
@@ -24,7 +24,7 @@ pub(super) async fn reminders(
     body: JsonBody<Reminders>,
 ) -> Result<StatusCode, Refusal> {
     let Reminders { skipped, clock, .. } = body.value;
-    let recorded = app.ledger.reminders(&ns, uid(&schedule)?, body.value, clock::now()).await;
+    let recorded = app.ledger.record_reminders(&ns, uid(&schedule)?, body.value, clock::now()).await;
     if let Some(made) = app.faults.write_result(recorded)? {
         app.metrics.reminded(made, skipped, clock);
     }

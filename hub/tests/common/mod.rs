@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use hub::auth::{Identity, ReviewError, Reviewer};
 use hub::{Chance, Config, Hub, Start};
 use jiff::{SignedDuration, Timestamp};
-use ledger::Made;
+use ledger::NamespaceIdentity;
 use protocol::messages::{Commit, Entry, Matched, PositionsRequest, PutPlans, TopicEnds};
 use protocol::{Client, ClientConfig, TokenSource};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub(crate) struct Book {
     hub: Mutex<BTreeMap<String, String>>,
     cluster: Mutex<BTreeMap<String, String>>,
     readers: Mutex<Vec<(String, String)>>,
-    namespaces: Mutex<BTreeMap<String, Made>>,
+    namespaces: Mutex<BTreeMap<String, NamespaceIdentity>>,
     pub down: AtomicBool,
     pub asked: AtomicUsize,
 }
@@ -65,9 +65,13 @@ impl Reviewer for Book {
         Box::pin(async move { self.answer(who) })
     }
 
-    fn namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Made>, ReviewError>> {
+    fn namespace<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<NamespaceIdentity>, ReviewError>> {
         let known = lock(&self.namespaces).get(name).copied();
-        let made = known.unwrap_or(Made { uid: Uuid::from_u128(1), created: Timestamp::UNIX_EPOCH });
+        let made =
+            known.unwrap_or(NamespaceIdentity { uid: Uuid::from_u128(1), created: Timestamp::UNIX_EPOCH });
         let down = self.down.load(Ordering::Relaxed);
         Box::pin(async move { if down { Err(ReviewError("down".to_owned())) } else { Ok(Some(made)) } })
     }
@@ -176,7 +180,7 @@ impl Bed {
 
     /// The namespace is deleted and made again.
     pub(crate) fn made_again(&self, ns: &str) {
-        let made = Made { uid: Uuid::from_u128(2), created: Timestamp::constant(1_000, 0) };
+        let made = NamespaceIdentity { uid: Uuid::from_u128(2), created: Timestamp::constant(1_000, 0) };
         lock(&self.book.namespaces).insert(ns.to_owned(), made);
     }
 

@@ -1,7 +1,6 @@
 //! A ledger in a folder of its own, and short ways to make what it takes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::{
@@ -10,12 +9,12 @@ use domain::{
     Values, WebhookFormat, WebhookPlan,
 };
 use jiff::Timestamp;
-use ledger::{Ledger, Options, Render, Rendered};
+use ledger::{Database, Ledger, Options, Render, Rendered};
 use protocol::messages::{
     AttemptOutcome, ClaimRequest, Commit, CommitResult, Count, Entry, Matched, NotificationQuery,
     NotificationStory, Pool, PositionsRequest, Sample, Survey, Task, TopicEnds,
 };
-use sqlx::ConnectOptions as _;
+use sqlx::{AnyConnection, Connection as _, PgConnection, raw_sql};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -63,8 +62,48 @@ pub(crate) fn saw(
     format!("{value:?} {previous:?} {values:?} {top:?}")
 }
 
-pub(crate) struct Bed {
+/// The server on which each test makes a database of its own, by the URL of one that is there; without it a test has a file.
+const POSTGRES: &str = "BELFRY_TEST_POSTGRES";
+
+/// Whether tests run on PostgreSQL.
+pub(crate) fn is_postgres() -> bool {
+    std::env::var_os(POSTGRES).is_some()
+}
+
+/// A database for one test.
+pub(crate) struct Store {
     pub(crate) dir: TempDir,
+    pub(crate) database: Database,
+}
+
+impl Store {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let Ok(server) = std::env::var(POSTGRES) else {
+            let database = Database::Sqlite(dir.path().join("ledger.db"));
+            return Self { dir, database };
+        };
+        let name = format!("t{}", Uuid::new_v4().simple());
+        let mut conn = PgConnection::connect(&server).await.unwrap();
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        raw_sql(create).execute(&mut conn).await.unwrap();
+        let (server, _) = server.rsplit_once('/').unwrap();
+        Self { dir, database: Database::Postgres(format!("{server}/{name}")) }
+    }
+}
+
+/// A look into a database past its ledger.
+pub(crate) async fn raw(database: &Database) -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    let url = match database {
+        Database::Sqlite(path) => format!("sqlite://{}?mode=rwc", path.display()),
+        Database::Postgres(url) => url.clone(),
+    };
+    AnyConnection::connect(&url).await.unwrap()
+}
+
+pub(crate) struct Bed {
+    pub(crate) store: Store,
     pub(crate) ledger: Ledger,
     pub(crate) options: Options,
 }
@@ -75,44 +114,42 @@ impl Bed {
     }
 
     pub(crate) async fn with(set: impl FnOnce(&mut Options)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new().await;
         let mut options = Options::new(Uuid::from_u128(42));
         set(&mut options);
-        let ledger =
-            Ledger::open(&dir.path().join("ledger.db"), options.clone(), Arc::new(Plain)).await.unwrap();
-        Self { dir, ledger, options }
+        let ledger = Ledger::open(store.database.clone(), options.clone(), Arc::new(Plain)).await.unwrap();
+        Self { store, ledger, options }
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join("ledger.db")
+    pub(crate) fn database(&self) -> Database {
+        self.store.database.clone()
     }
 
     pub(crate) async fn reopen(self) -> Self {
         self.ledger.close().await;
-        let path = self.dir.path().join("ledger.db");
-        let ledger = Ledger::open(&path, self.options.clone(), Arc::new(Plain)).await.unwrap();
+        let ledger =
+            Ledger::open(self.store.database.clone(), self.options.clone(), Arc::new(Plain)).await.unwrap();
         Self { ledger, ..self }
     }
 
     /// What rules, and groups, are said to take is what there is. The ledger must be closed.
     pub(crate) async fn accounts_are_right(&self) {
-        let path = self.path();
-        let mut conn = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+        let mut conn = raw(&self.store.database).await;
         let wrong: Vec<(i64, i64, i64)> = sqlx::query_as(
-            "SELECT g, bytes, taken FROM (SELECT g.g, g.bytes, 120 + 2 * octet_length(g.labels) \
-             + octet_length(g.state) + coalesce(octet_length(g.sample), 0) + coalesce(octet_length(g.window), 0) \
+            "SELECT g, bytes, CAST(taken AS BIGINT) FROM (SELECT g.g, g.bytes, 120 + 2 * octet_length(g.labels) \
+             + octet_length(g.state) + coalesce(octet_length(g.sample), 0) + coalesce(octet_length(g.\"window\"), 0) \
              + (SELECT coalesce(sum(60 + octet_length(b.first) + octet_length(b.last) \
              + coalesce(octet_length(b.extras), 0) + coalesce(octet_length(b.top), 0)), 0) FROM buckets b \
-             WHERE b.g = g.g) AS taken FROM groups g) WHERE bytes <> taken",
+             WHERE b.g = g.g) AS taken FROM groups g) g WHERE bytes <> taken",
         )
         .fetch_all(&mut conn)
         .await
         .unwrap();
         assert_eq!(wrong, [], "(group, bytes as counted, bytes as taken)");
         let wrong: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-            "SELECT r, groups, bytes, taken FROM (SELECT r.r, r.groups, r.bytes, (SELECT coalesce(sum(bytes), 0) \
+            "SELECT r, groups, bytes, CAST(taken AS BIGINT) FROM (SELECT r.r, r.groups, r.bytes, (SELECT coalesce(sum(bytes), 0) \
              FROM groups g WHERE g.r = r.r) AS taken, (SELECT count(*) FROM groups g WHERE g.r = r.r) AS there \
-             FROM (SELECT r, groups, bytes FROM rules UNION ALL SELECT r, groups, bytes FROM leaving) r) \
+             FROM (SELECT r, groups, bytes FROM rules UNION ALL SELECT r, groups, bytes FROM leaving) r) r \
              WHERE bytes <> taken OR groups <> there",
         )
         .fetch_all(&mut conn)
@@ -123,7 +160,7 @@ impl Bed {
 
     pub(crate) async fn put(&self, plans: Vec<Plan>) {
         self.ledger.put_plans(plans, at(0)).await.unwrap();
-        self.ledger.settled().await;
+        self.ledger.wait_until_decided().await;
     }
 
     /// Opens the topic with so many empty partitions.
@@ -184,7 +221,7 @@ impl Bed {
                 (AttemptOutcome { delivery: task.delivery, attempt: task.attempt, outcome }, 1.0)
             })
             .collect();
-        self.ledger.outcomes(NS, outcomes, at(now)).await.unwrap();
+        self.ledger.record_outcomes(NS, outcomes, at(now)).await.unwrap();
     }
 
     /// Forgets what was absent, with all that hangs on it; how many.
@@ -197,7 +234,7 @@ impl Bed {
     /// Does what is left to be done; in how many batches.
     pub(crate) async fn chores(&self, now: i64) -> usize {
         let (mut last, mut batches) = (String::new(), 0);
-        while let Some(namespace) = self.ledger.chore(&last, at(now)).await.unwrap() {
+        while let Some(namespace) = self.ledger.run_chore(&last, at(now)).await.unwrap() {
             (last, batches) = (namespace, batches + 1);
             assert!(batches < 10_000, "it does not end");
         }
@@ -230,8 +267,8 @@ impl Bed {
 
 /// So many groups are decided at once, and a commit waits for what it left or does not.
 pub(crate) fn in_steps(options: &mut Options, step: usize, waits: bool) {
-    options.step = step;
-    options.patience = Millis(if waits { 5_000 } else { 0 });
+    options.groups_per_step = step;
+    options.decide_wait = Millis(if waits { 5_000 } else { 0 });
 }
 
 pub(crate) fn later() -> Outcome {

@@ -6,12 +6,12 @@ use sqlx::query_scalar;
 use uuid::Uuid;
 
 use crate::bed::*;
-use crate::tenants::{OTHER, commit, counted_is_right, of, raw};
+use crate::tenants::{OTHER, commit, counted_is_right, of};
 
 const MANY: i64 = 1_000;
 
 async fn count(bed: &Bed, sql: &'static str) -> i64 {
-    query_scalar(sql).fetch_one(&mut raw(&bed.path()).await).await.unwrap()
+    query_scalar(sql).fetch_one(&mut raw(&bed.database()).await).await.unwrap()
 }
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 0 AND c IS NOT NULL";
@@ -35,7 +35,7 @@ async fn dead(count: i64) -> Bed {
 async fn all_dead_letters_are_sent_again_in_batches_and_the_answer_says_how_many() {
     let bed = dead(MANY).await;
     let request = ChannelRequest { channel: HOOK, request: "all@1".into(), action: ChannelAction::Resend };
-    let status = bed.ledger.request(request.clone(), at(2)).await.unwrap();
+    let status = bed.ledger.handle_request(request.clone(), at(2)).await.unwrap();
     assert_eq!((status.count, status.result.as_str()), (MANY, "1000 dead letters are sent again"));
     let first = count(&bed, PENDING).await;
     assert!((1..MANY / 2).contains(&first), "{first}");
@@ -45,11 +45,11 @@ async fn all_dead_letters_are_sent_again_in_batches_and_the_answer_says_how_many
     let bed = bed.reopen().await;
     bed.chores(4).await;
     assert_eq!(count(&bed, PENDING).await, MANY - 10);
-    let stands = bed.ledger.counts().await.unwrap().deliveries;
+    let stands = bed.ledger.totals().await.unwrap().deliveries;
     assert_eq!((stands[&("Webhook", "pending")], stands[&("Webhook", "dead")]), (MANY - 10, 10));
-    assert_eq!(bed.ledger.request(request, at(5)).await.unwrap(), status, "once");
+    assert_eq!(bed.ledger.handle_request(request, at(5)).await.unwrap(), status, "once");
     assert_eq!(count(&bed, PENDING).await, MANY - 10);
-    counted_is_right(&bed.path()).await;
+    counted_is_right(&bed.database()).await;
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn what_is_pending_for_a_channel_or_of_a_rule_that_is_gone_ends_in_batches
             delivery.state == DeliveryState::Suppressed
                 && delivery.reason.ends_with(" was deleted, so it is not sent any more (Deleted)")
         }));
-        counted_is_right(&bed.path()).await;
+        counted_is_right(&bed.database()).await;
     }
 }
 
@@ -83,10 +83,10 @@ async fn of_the_values_that_a_channel_was_asked_by_the_newest_are_known() {
     for n in 0..250 {
         let request =
             ChannelRequest { channel: HOOK, request: format!("all@{n}"), action: ChannelAction::Resend };
-        bed.ledger.request(request, at(n)).await.unwrap();
+        bed.ledger.handle_request(request, at(n)).await.unwrap();
     }
     let mut kept: Vec<String> = sqlx::query_scalar("SELECT request FROM requests ORDER BY at")
-        .fetch_all(&mut raw(&bed.path()).await)
+        .fetch_all(&mut raw(&bed.database()).await)
         .await
         .unwrap();
     assert_eq!((kept.len(), kept.remove(0)), (200, "all@50".to_owned()));
@@ -112,7 +112,7 @@ async fn namespaces_take_turns() {
     bed.ledger.put_live(vec![RULE, rule], at(1)).await.unwrap();
     bed.ledger.collect(at(200)).await.unwrap();
     let (mut last, mut turns) = (String::new(), Vec::new());
-    while let Some(namespace) = bed.ledger.chore(&last, at(201)).await.unwrap() {
+    while let Some(namespace) = bed.ledger.run_chore(&last, at(201)).await.unwrap() {
         turns.push(namespace.clone());
         last = namespace;
     }

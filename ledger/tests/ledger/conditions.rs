@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alerting::fold::{Engine, Partition};
+use alerting::fold::{Engine, PartitionFold};
 use alerting::record::RawRecord;
 use alerting::replay::Replay;
 use domain::{
@@ -119,7 +119,7 @@ fn in_memory(plan: &Plan, records: &Records, until: i64) -> Vec<Told> {
 /// An entry of the records from `from` to `to`, folded as a worker does.
 fn entry_of(plan: &Plan, partition: usize, records: &[(i64, u8, i64)], from: usize, to: usize) -> Entry {
     let (engine, _) = Engine::new(&Reading::default(), [(RULE, alert_rule(plan))]);
-    let mut fold = Partition::default();
+    let mut fold = PartitionFold::default();
     for (offset, record) in records.iter().enumerate().take(to).skip(from) {
         engine.add(&mut fold, &raw(partition, offset, record.0, &text(*record))).decoded().unwrap();
     }
@@ -160,8 +160,8 @@ async fn in_the_ledger(
         until_ms(entry(partition as i32, at, at), until)
     });
     bed.commit(ends.collect(), 1_000).await;
-    bed.ledger.decide(at(1_000)).await.unwrap();
-    bed.ledger.settled().await;
+    bed.ledger.resume_deciding(at(1_000)).await.unwrap();
+    bed.ledger.wait_until_decided().await;
     let mut told: Vec<Told> = bed
         .stories()
         .await
@@ -175,7 +175,7 @@ async fn in_the_ledger(
             (alert.window_end.as_millisecond(), service, alert.kind, alert.count, story.notification.summary)
         })
         .collect();
-    assert_eq!(bed.ledger.counts().await.unwrap().late, 0);
+    assert_eq!(bed.ledger.totals().await.unwrap().late, 0);
     bed.ledger.clone().close().await;
     bed.accounts_are_right().await;
     told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
@@ -278,7 +278,7 @@ async fn over_its_bound_the_quiet_groups_without_a_record_for_longest_go_and_are
     bed.commit(vec![until(Entry { counts, ..entry(0, 0, 5) }, 4)], 4).await;
     let counts = vec![count("newer", 4, 1)];
     bed.commit(vec![until(Entry { counts, ..entry(0, 5, 6) }, 5)], 5).await;
-    let held = bed.ledger.counts().await.unwrap();
+    let held = bed.ledger.totals().await.unwrap();
     assert_eq!((held.groups, held.firing, held.unmatched.get(&DropReason::GroupsEvicted)), (3, 1, Some(&1)));
     // "old" went: what it gets now is all that it has.
     let counts = vec![count("old", 5, 2), count("new", 5, 2)];
@@ -293,7 +293,7 @@ async fn records_of_new_groups_are_counted_as_such_where_all_groups_are_firing()
     bed.open(1).await;
     bed.commit(vec![until(Entry { counts: vec![count("a", 1, 3)], ..entry(0, 0, 3) }, 2)], 2).await;
     bed.commit(vec![until(Entry { counts: vec![count("b", 2, 4)], ..entry(0, 3, 7) }, 3)], 3).await;
-    let held = bed.ledger.counts().await.unwrap();
+    let held = bed.ledger.totals().await.unwrap();
     assert_eq!((held.groups, held.unmatched.get(&DropReason::GroupsFull)), (1, Some(&4)));
     assert_eq!(bed.titles().await, ["three firing 3"]);
 }

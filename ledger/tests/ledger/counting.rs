@@ -83,7 +83,7 @@ async fn a_rule_is_decided_no_further_than_it_is_known_which_partitions_its_topi
     let counts = vec![count("pay", 5, 2)];
     let told = until(Entry { counts, ..entry(0, 0, 2) }, 60);
     bed.commit_surveyed(vec![told], survey(60, &[TOPIC]), 61).await;
-    assert_eq!(bed.ledger.counts().await.unwrap().groups, 1, "nobody asked for the other topic");
+    assert_eq!(bed.ledger.totals().await.unwrap().groups, 1, "nobody asked for the other topic");
     bed.commit_surveyed(vec![until(entry(0, 2, 2), 60)], survey(5, &[TOPIC, "later"]), 62).await;
     // The other topic came a second later, with a record that was in time.
     let topic = TopicEnds { topic: "later".into(), topic_id: "ID".into(), partitions: vec![(0, 0)] };
@@ -93,7 +93,7 @@ async fn a_rule_is_decided_no_further_than_it_is_known_which_partitions_its_topi
     let later = Entry { topic: "later".into(), topic_id: "ID".into(), counts, ..entry(0, 0, 1) };
     bed.commit_surveyed(vec![until(later, 60)], survey(60, &[TOPIC, "later"]), 63).await;
     assert_eq!(bed.titles().await, ["three firing 3", "three resolved 0"]);
-    assert_eq!(bed.ledger.counts().await.unwrap().late, 0);
+    assert_eq!(bed.ledger.totals().await.unwrap().late, 0);
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_record_after_its_bucket_was_decided_is_late_and_changes_nothing() {
     bed.commit(vec![until(Entry { counts: vec![count("pay", 5, 2)], ..entry(0, 0, 2) }, 20)], 21).await;
     bed.commit(vec![until(Entry { counts: vec![count("pay", 5, 1)], ..entry(0, 2, 3) }, 40)], 41).await;
     assert_eq!(bed.titles().await.len(), 0);
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!((counts.matched, counts.late, counts.groups), (3, 1, 0));
 }
 
@@ -146,7 +146,7 @@ async fn counts_of_a_rule_or_a_state_that_is_not_in_the_plan_are_dropped() {
     let result = bed.ledger.commit(NS, &source(), commit, at(61)).await.unwrap();
     assert!(result.entries[0].is_accepted());
     assert_ne!(result.revision, plan.revision);
-    assert_eq!(bed.ledger.counts().await.unwrap().matched, 0);
+    assert_eq!(bed.ledger.totals().await.unwrap().matched, 0);
     assert_eq!(bed.titles().await.len(), 0);
 }
 
@@ -167,7 +167,7 @@ async fn a_changed_condition_closes_open_alerts_with_that_reason_and_starts_anew
     assert_eq!((fired.episode, stories[0].notification.id), (alert.episode, alert.first()));
     // Nobody knows whether it is over.
     assert_eq!(stories[1].notification.title, "Closed, its rule was changed: three closed 3");
-    assert_eq!(bed.ledger.counts().await.unwrap().groups, 0);
+    assert_eq!(bed.ledger.totals().await.unwrap().groups, 0);
 }
 
 #[tokio::test]
@@ -255,6 +255,6 @@ async fn groups_over_the_quota_are_counted_as_such_and_the_commit_is_taken() {
     let counts = vec![count("a", 6, 1), count("b", 5, 2)];
     let result = bed.commit(vec![Entry { counts, ..entry(0, 0, 3) }], 7).await;
     assert!(result.entries[0].is_accepted());
-    let held = bed.ledger.counts().await.unwrap();
+    let held = bed.ledger.totals().await.unwrap();
     assert_eq!((held.groups, held.matched, held.unmatched.get(&DropReason::GroupsFull)), (1, 3, Some(&2)));
 }

@@ -90,8 +90,8 @@ async fn titles(ledger: &Ledger, ns: &str) -> Vec<String> {
 }
 
 /// Both namespaces with this rule and an open topic.
-async fn both(dir: &tempfile::TempDir, rule: Plan, options: Options, render: Arc<dyn Render>) -> Ledger {
-    let ledger = Ledger::open(&dir.path().join("ledger.db"), options, render).await.unwrap();
+async fn both(store: &Store, rule: Plan, options: Options, render: Arc<dyn Render>) -> Ledger {
+    let ledger = Ledger::open(store.database.clone(), options, render).await.unwrap();
     let plans = vec![hook(), rule.clone(), other(hook()), other(rule)];
     ledger.put_plans(plans, at(0)).await.unwrap();
     for ns in [NS, OTHER] {
@@ -133,12 +133,12 @@ async fn others_go_on(ledger: &Ledger) {
 
 #[tokio::test]
 async fn a_template_that_does_not_end_stops_nobody_else_and_its_record_gets_the_fallback() {
-    let (dir, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let (store, gate) = (Store::new().await, Arc::new(Gate::default()));
     let _opens = Opens(gate.clone());
     let mut options = impatient();
     // Long enough for the neighbour; the answer waits for it.
     options.texts_time = Millis::from_secs(2);
-    let ledger = both(&dir, any(), options, Arc::new(Stuck(gate.clone()))).await;
+    let ledger = both(&store, any(), options, Arc::new(Stuck(gate.clone()))).await;
     let stuck = {
         let ledger = ledger.clone();
         let entry = Entry { records: vec![matched(0, "pay"), matched(1, "pay")], ..entry(0, 0, 2) };
@@ -161,9 +161,9 @@ async fn a_template_that_does_not_end_stops_nobody_else_and_its_record_gets_the_
 
 #[tokio::test]
 async fn a_decision_whose_texts_do_not_end_is_told_with_the_fallback() {
-    let (dir, gate) = (tempfile::tempdir().unwrap(), Arc::new(Gate::default()));
+    let (store, gate) = (Store::new().await, Arc::new(Gate::default()));
     let _opens = Opens(gate.clone());
-    let ledger = both(&dir, three(), impatient(), Arc::new(Stuck(gate.clone()))).await;
+    let ledger = both(&store, three(), impatient(), Arc::new(Stuck(gate.clone()))).await;
     let entry = until(Entry { counts: vec![count("pay", 5, 3)], ..entry(0, 0, 3) }, 60);
     assert_eq!(commit(&ledger, NS, vec![entry], 60).await, [true]);
     let told = titles(&ledger, NS).await;
@@ -189,19 +189,19 @@ fn many(groups: i64, second: i64) -> Vec<protocol::messages::Count> {
 async fn many_due_groups_are_decided_in_steps_between_which_others_commit() {
     let mut options = Options::new(Uuid::from_u128(42));
     in_steps(&mut options, 2, false);
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = both(&dir, each(), options, Arc::new(Plain)).await;
+    let store = Store::new().await;
+    let ledger = both(&store, each(), options, Arc::new(Plain)).await;
     let busy = until(Entry { counts: many(400, 5), ..entry(0, 0, 400) }, 7);
     assert_eq!(commit(&ledger, NS, vec![busy], 7).await, [true]);
     for second in 5..8 {
-        let before = ledger.metrics().commands;
+        let before = ledger.writer_metrics().commands;
         let entry = Entry { counts: vec![count("pay", second, 1)], ..entry(0, second - 5, second - 4) };
         assert_eq!(commit(&ledger, OTHER, vec![other_entry(entry)], second).await, [true]);
-        let between = ledger.metrics().commands - before;
+        let between = ledger.writer_metrics().commands - before;
         assert!(between <= 4, "{between} commands for one of the neighbour's");
     }
     assert!(titles(&ledger, NS).await.len() < 400, "the neighbour came between");
-    tokio::time::timeout(HANG, ledger.settled()).await.expect("it ends");
+    tokio::time::timeout(HANG, ledger.wait_until_decided()).await.expect("it ends");
     assert_eq!(titles(&ledger, NS).await.len(), 400);
 }
 
@@ -213,12 +213,12 @@ async fn what_was_left_to_decide_is_decided_after_a_restart() {
     bed.commit(vec![until(Entry { counts: many(20, 5), ..entry(0, 0, 20) }, 7)], 7).await;
     let bed = bed.reopen().await;
     assert!(bed.titles().await.len() < 20);
-    bed.ledger.decide(at(8)).await.unwrap();
-    bed.ledger.settled().await;
+    bed.ledger.resume_deciding(at(8)).await.unwrap();
+    bed.ledger.wait_until_decided().await;
     assert_eq!(bed.titles().await.len(), 20);
     // A count for what is due already is late, whether or not it has been decided.
     bed.commit(vec![until(Entry { counts: many(1, 5), ..entry(0, 20, 21) }, 7)], 8).await;
-    assert_eq!(bed.ledger.counts().await.unwrap().late, 1);
+    assert_eq!(bed.ledger.totals().await.unwrap().late, 1);
 }
 
 #[tokio::test]
@@ -230,9 +230,9 @@ async fn a_count_of_a_bucket_that_is_due_is_late_before_it_is_decided_too() {
         many(30, 5).into_iter().map(|count| protocol::messages::Count { count: 2, ..count }).collect();
     bed.commit(vec![until(Entry { counts, ..entry(0, 0, 60) }, 7)], 7).await;
     bed.commit(vec![until(Entry { counts: many(30, 5), ..entry(0, 60, 90) }, 7)], 7).await;
-    bed.ledger.settled().await;
+    bed.ledger.wait_until_decided().await;
     assert_eq!(bed.titles().await.len(), 0);
-    assert_eq!(bed.ledger.counts().await.unwrap().late, 30);
+    assert_eq!(bed.ledger.totals().await.unwrap().late, 30);
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_changed_rule_with_many_open_alerts_closes_them_in_steps_before_it_fir
     bed.put(vec![hook(), each()]).await;
     bed.open(1).await;
     bed.commit(vec![until(Entry { counts: many(7, 5), ..entry(0, 0, 7) }, 7)], 7).await;
-    bed.ledger.settled().await;
+    bed.ledger.wait_until_decided().await;
     // Not waited for.
     bed.ledger
         .put_plans(vec![changed(each(), |rule| rule.matches = "record.x".into())], at(8))
@@ -250,7 +250,7 @@ async fn a_changed_rule_with_many_open_alerts_closes_them_in_steps_before_it_fir
     let plan = changed(changed(each(), |_| {}), |rule| rule.matches = "record.x".into());
     bed.ledger.put_plans(vec![plan], at(8)).await.unwrap();
     bed.commit(vec![until(Entry { counts: many(7, 8), ..entry(0, 7, 14) }, 10)], 10).await;
-    bed.ledger.settled().await;
+    bed.ledger.wait_until_decided().await;
     let mut kinds = Vec::new();
     for story in bed.stories().await {
         let Cause::Alert { alert, .. } = story.notification.cause else { panic!("an alert") };
@@ -260,7 +260,7 @@ async fn a_changed_rule_with_many_open_alerts_closes_them_in_steps_before_it_fir
     let closed = || (AlertKind::Resolved, Some("RuleChanged".to_owned()));
     let expected = [firing, closed, firing].map(|of| (0..7).map(move |_| of())).into_iter().flatten();
     assert_eq!(kinds, expected.collect::<Vec<_>>());
-    assert_eq!(bed.ledger.counts().await.unwrap().groups, 7);
+    assert_eq!(bed.ledger.totals().await.unwrap().groups, 7);
     bed.ledger.clone().close().await;
     bed.accounts_are_right().await;
 }
@@ -282,12 +282,12 @@ async fn an_entry_with_more_than_is_taken_at_once_is_refused_in_words_unless_it_
         Entry { counts: many(900, 5), ..entry(2, 0, 900) },
     ];
     assert_eq!(commit(&bed.ledger, NS, entries, 8).await, [true; 3]);
-    assert_eq!(bed.ledger.counts().await.unwrap().matched, 1_901);
+    assert_eq!(bed.ledger.totals().await.unwrap().matched, 1_901);
 }
 
 #[tokio::test]
 async fn over_the_quota_of_bytes_new_groups_are_counted_as_such_and_old_ones_go_on() {
-    let bed = Bed::with(|options| options.max_state = 20_000).await;
+    let bed = Bed::with(|options| options.max_state_bytes = 20_000).await;
     bed.put(vec![hook(), three()]).await;
     bed.open(1).await;
     for (round, from) in [0, 400, 800].into_iter().enumerate() {
@@ -298,7 +298,7 @@ async fn over_the_quota_of_bytes_new_groups_are_counted_as_such_and_old_ones_go_
             bed.commit(vec![Entry { counts, ..entry(0, offset, offset + 10) }], second).await;
             offset += 10;
         }
-        let held = bed.ledger.counts().await.unwrap();
+        let held = bed.ledger.totals().await.unwrap();
         let fit = held.groups;
         assert!((20..50).contains(&fit), "{fit}");
         // A round's groups have left before the next, and took their bytes along.
@@ -310,10 +310,10 @@ async fn over_the_quota_of_bytes_new_groups_are_counted_as_such_and_old_ones_go_
         .await;
         let empty = entry(0, offset + 2, from + 400);
         bed.commit(vec![until(empty, second + 90)], second + 90).await;
-        bed.ledger.settled().await;
+        bed.ledger.wait_until_decided().await;
         let told = bed.titles().await;
         assert_eq!(told.len(), 2 * (round + 1), "{told:?}");
-        assert_eq!(bed.ledger.counts().await.unwrap().groups, 0);
+        assert_eq!(bed.ledger.totals().await.unwrap().groups, 0);
     }
     bed.ledger.clone().close().await;
     bed.accounts_are_right().await;
@@ -328,8 +328,8 @@ async fn what_waited_for_a_channel_becomes_real_in_steps_before_what_is_decided_
     // Not waited for.
     bed.ledger.put_plans(vec![hook()], at(6)).await.unwrap();
     bed.records(450, 452, 6).await;
-    bed.ledger.settled().await;
-    assert_eq!(bed.ledger.counts().await.unwrap().waiting, 0);
+    bed.ledger.wait_until_decided().await;
+    assert_eq!(bed.ledger.totals().await.unwrap().waiting, 0);
     for offset in 0..452 {
         // All of one group, so they are handed out one after the other.
         let tasks = bed.claim(Pool::Send, 10).await;
@@ -348,10 +348,10 @@ async fn deleting_a_channel_with_many_deliveries_ends_all_of_them() {
     for from in [0, 800, 1_600] {
         bed.records(from, from + 800, 0).await;
     }
-    let before = bed.ledger.metrics().commits;
+    let before = bed.ledger.writer_metrics().commits;
     bed.ledger.put_live(vec![RULE], at(10)).await.unwrap();
     assert_eq!(bed.collect(200).await, 1);
-    assert!(bed.ledger.metrics().commits - before > 3, "in parts");
+    assert!(bed.ledger.writer_metrics().commits - before > 3, "in parts");
     let stories = bed.stories().await;
     let pending = stories.iter().filter(|story| story.deliveries[0].state == domain::DeliveryState::Pending);
     assert_eq!(pending.count(), 0);
@@ -377,7 +377,7 @@ async fn counts_are_merged_with_a_bounded_number_of_stored_bytes_at_once() {
     let entries =
         vec![Entry { counts: half(0), ..entry(0, 300, 450) }, Entry { counts: half(1), ..entry(1, 0, 150) }];
     assert_eq!(commit(&bed.ledger, NS, entries, 9).await, [true; 2]);
-    assert_eq!(bed.ledger.counts().await.unwrap().matched, 600);
+    assert_eq!(bed.ledger.totals().await.unwrap().matched, 600);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ async fn the_outcome_of_an_attempt_is_recorded_once() {
     let retry = bed.claim(Pool::Retry, 12).await;
     bed.told(&both, &Outcome::Delivered, 12).await;
     bed.told(&[retry.clone(), retry].concat(), &Outcome::Delivered, 13).await;
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!(
         (counts.deliveries[&("Webhook", "delivered")], counts.deliveries[&("Webhook", "retrying")]),
         (1, 0)
@@ -84,7 +84,7 @@ async fn an_outcome_told_by_another_namespace_changes_nothing() {
         attempt: task.attempt,
         outcome: Outcome::Delivered,
     };
-    bed.ledger.outcomes("other", vec![(outcome, 0.5)], at(2)).await.unwrap();
+    bed.ledger.record_outcomes("other", vec![(outcome, 0.5)], at(2)).await.unwrap();
     assert_eq!(bed.stories().await[0].deliveries[0].state, DeliveryState::Pending);
 }
 
@@ -158,7 +158,7 @@ async fn a_late_word_that_it_was_delivered_after_all_counts() {
     assert_eq!(offsets(&bed.claim(Pool::Send, 26).await), [1], "the key moves on");
     bed.told(&first, &Outcome::Delivered, 30).await;
     assert_eq!(bed.stories().await[0].deliveries[0].state, DeliveryState::Delivered);
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!(
         (counts.deliveries[&("Webhook", "delivered")], counts.deliveries[&("Webhook", "dead")]),
         (1, 0)
@@ -312,7 +312,7 @@ async fn a_suspended_channel_holds_its_deliveries_until_they_expire() {
 #[tokio::test]
 async fn a_due_delivery_wakes_those_who_wait_for_work() {
     let bed = ready(|_| {}).await;
-    let mut work = bed.ledger.watch(&ledger::Topic::Work(NS.into(), Pool::Send));
+    let mut work = bed.ledger.watch(&ledger::Signal::Work(NS.into(), Pool::Send));
     assert!(!work.has_changed().unwrap());
     records(&bed, &["pay"]).await;
     work.changed().await.unwrap();

@@ -41,7 +41,7 @@ async fn what_ended_long_ago_is_pruned_and_the_counters_stay() {
     assert_eq!(prune(31).await.notifications, 1);
     let left = bed.stories().await;
     assert_eq!((left.len(), left[0].deliveries[0].state), (1, DeliveryState::Pending));
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!(counts.deliveries[&("Webhook", "delivered")], 1);
     assert_eq!(counts.deliveries[&("Webhook", "dead")], 1);
 }
@@ -53,9 +53,9 @@ async fn dead_letters_are_sent_again_once_per_value_at_the_end_of_their_lanes() 
     dead(&bed, 1).await;
     dead(&bed, 2).await;
     bed.records(2, 3, 3).await;
-    let status = bed.ledger.request(ask(ChannelAction::Resend, "all@1"), at(10)).await.unwrap();
+    let status = bed.ledger.handle_request(ask(ChannelAction::Resend, "all@1"), at(10)).await.unwrap();
     assert_eq!((status.count, status.result.as_str()), (2, "2 dead letters are sent again"));
-    let again = bed.ledger.request(ask(ChannelAction::Resend, "all@1"), at(99)).await.unwrap();
+    let again = bed.ledger.handle_request(ask(ChannelAction::Resend, "all@1"), at(99)).await.unwrap();
     assert_eq!(again, status);
     let mut order = Vec::new();
     for now in 11..14 {
@@ -65,7 +65,7 @@ async fn dead_letters_are_sent_again_once_per_value_at_the_end_of_their_lanes() 
         bed.told(&tasks, &Outcome::Delivered, now).await;
     }
     assert_eq!(order, [(at(3), 1), (at(0), 2), (at(0), 2)], "attempts go on being numbered");
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     assert_eq!(counts.deliveries[&("Webhook", "delivered")], 3);
     assert_eq!(counts.deliveries[&("Webhook", "dead")], 0);
     assert_eq!(bed.ledger.prune(at(6 * 86_400), WEEK, MONTH).await.unwrap().notifications, 0);
@@ -79,7 +79,7 @@ async fn a_resent_letter_has_all_its_attempts_and_its_time_again() {
     dead(&bed, 1).await;
     let id = bed.stories().await[0].deliveries[0].id.unwrap();
     let status =
-        bed.ledger.request(ask(ChannelAction::Resend, &format!("{id}@x")), at(80_000)).await.unwrap();
+        bed.ledger.handle_request(ask(ChannelAction::Resend, &format!("{id}@x")), at(80_000)).await.unwrap();
     assert_eq!(status.count, 1);
     assert_eq!(bed.ledger.expire_deliveries(at(90_000)).await.unwrap(), 0);
     for (pool, now) in [(Pool::Send, 90_000), (Pool::Retry, 91_000), (Pool::Retry, 92_000)] {
@@ -100,7 +100,7 @@ async fn a_resend_that_is_not_understood_says_what_is_allowed() {
         ("all@1", "there is no dead letter"),
         ("00000000-0000-0000-0000-000000000009@1", "not a dead letter of this channel"),
     ] {
-        let status = bed.ledger.request(ask(ChannelAction::Resend, value), at(1)).await.unwrap();
+        let status = bed.ledger.handle_request(ask(ChannelAction::Resend, value), at(1)).await.unwrap();
         assert_eq!(status.count, 0);
         assert!(status.result.contains(expected), "{value}: {}", status.result);
     }
@@ -110,13 +110,13 @@ async fn a_resend_that_is_not_understood_says_what_is_allowed() {
 async fn a_test_is_sent_once_per_value() {
     let bed = ready().await;
     for now in 1..4 {
-        let status = bed.ledger.request(ask(ChannelAction::SendTest, "hello"), at(now)).await.unwrap();
+        let status = bed.ledger.handle_request(ask(ChannelAction::SendTest, "hello"), at(now)).await.unwrap();
         assert_eq!((status.count, status.time), (1, at(1)));
     }
-    bed.ledger.request(ask(ChannelAction::SendTest, "again"), at(5)).await.unwrap();
+    bed.ledger.handle_request(ask(ChannelAction::SendTest, "again"), at(5)).await.unwrap();
     assert_eq!(bed.stories().await.len(), 2);
     let unknown = ChannelRequest { channel: Uuid::from_u128(9), ..ask(ChannelAction::SendTest, "x") };
-    let error = bed.ledger.request(unknown, at(6)).await.unwrap_err();
+    let error = bed.ledger.handle_request(unknown, at(6)).await.unwrap_err();
     assert!(matches!(error, ledger::Error::NotFound(_)), "{error}");
 }
 

@@ -4,7 +4,7 @@ use domain::{
     About, CatchUp, CatchUpPolicy, DeliveryState, Millis, PlanBody, RecurrenceSpec, ReminderPlan,
     ReminderTime, SchedulePlan, Severity,
 };
-use ledger::{Error, Topic};
+use ledger::{Error, Signal};
 use protocol::messages::{ChannelAction, ChannelRequest, ClockCounts, Pool, ReminderDue, Reminders};
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ async fn an_older_generation_never_replaces_a_newer_one() {
 async fn a_changed_plan_wakes_those_who_wait_and_an_unchanged_one_does_not() {
     let bed = Bed::new().await;
     bed.put(vec![hook(), any()]).await;
-    let mut plans = bed.ledger.watch(&Topic::Plans(NS.into()));
+    let mut plans = bed.ledger.watch(&Signal::Plans(NS.into()));
     bed.put(vec![hook(), any()]).await;
     assert!(!plans.has_changed().unwrap());
     let before = bed.ledger.source_plan(NS, &source()).unwrap().revision.clone();
@@ -108,7 +108,7 @@ async fn a_route_to_a_channel_that_does_not_exist_waits_and_becomes_real_in_orde
     let waiting = bed.stories().await.remove(0).deliveries.remove(0);
     assert_eq!((waiting.id, waiting.state), (None, DeliveryState::Pending));
     assert_eq!(waiting.reason, "ChannelNotFound");
-    assert_eq!(bed.ledger.counts().await.unwrap().waiting, 2);
+    assert_eq!(bed.ledger.totals().await.unwrap().waiting, 2);
     bed.put(vec![hook()]).await;
     let first = bed.claim(Pool::Send, 10).await;
     assert_eq!(first.len(), 1);
@@ -143,7 +143,7 @@ async fn what_is_absent_stops_at_once_and_is_forgotten_after_the_grace() {
     bed.ledger.put_live(vec![], at(10)).await.unwrap();
     assert!(bed.ledger.source_plan(NS, &source()).is_none());
     assert!(bed.claim(Pool::Send, 11).await.is_empty());
-    assert!(bed.ledger.schedule(NS, SCHEDULE).await.unwrap().is_none());
+    assert!(bed.ledger.reminder_state(NS, SCHEDULE).await.unwrap().is_none());
     assert_eq!(bed.collect(129).await, 0);
     assert_eq!(bed.collect(130).await, 3);
     assert_eq!(bed.collect(250).await, 1, "the topic, after a grace of its own");
@@ -182,7 +182,7 @@ async fn what_a_deleted_rule_caused_is_not_sent_in_the_grace_nor_when_its_channe
         .put_plans(vec![channel(HOOK, "hook", |channel| channel.delivery.rate_limit = Some(one))], at(20))
         .await
         .unwrap();
-    bed.ledger.settled().await;
+    bed.ledger.wait_until_decided().await;
     let tasks = bed.claim(Pool::Send, 21).await;
     assert_eq!(tasks.len(), 1, "that of the other rule");
     let domain::Cause::Record { rule, .. } = &tasks[0].notification.cause else { panic!("a record") };
@@ -258,21 +258,21 @@ async fn an_object_made_again_under_its_name_takes_over_and_the_old_one_ends() {
 async fn a_reminder_exists_once_however_often_it_is_told() {
     let bed = Bed::new().await;
     bed.put(vec![hook(), schedule()]).await;
-    let state = bed.ledger.schedule(NS, SCHEDULE).await.unwrap().unwrap();
+    let state = bed.ledger.reminder_state(NS, SCHEDULE).await.unwrap().unwrap();
     assert_eq!(state.through, at(-1_000), "the baseline is its creation");
     for _ in 0..2 {
         let told = reminders(&schedule(), 100, vec![due(50), due(90)]);
-        bed.ledger.reminders(NS, SCHEDULE, told, at(100)).await.unwrap();
+        bed.ledger.record_reminders(NS, SCHEDULE, told, at(100)).await.unwrap();
     }
     let told = reminders(&schedule(), 200, vec![due(90), due(150)]);
-    bed.ledger.reminders(NS, SCHEDULE, told, at(200)).await.unwrap();
+    bed.ledger.record_reminders(NS, SCHEDULE, told, at(200)).await.unwrap();
     let said = bed.stories().await.remove(0).notification.cause;
     assert!(
         matches!(&said, domain::Cause::Reminder { about, .. } if about.url.as_deref() == Some("https://meet.example.com/x")),
         "{said:?}"
     );
     assert_eq!(bed.stories().await.len(), 3);
-    assert_eq!(bed.ledger.schedule(NS, SCHEDULE).await.unwrap().unwrap().through, at(200));
+    assert_eq!(bed.ledger.reminder_state(NS, SCHEDULE).await.unwrap().unwrap().through, at(200));
 }
 
 #[tokio::test]
@@ -282,10 +282,10 @@ async fn reminders_found_by_another_revision_are_refused() {
     let mut other = schedule();
     other.suspended = true;
     let told = reminders(&other, 100, vec![due(50)]);
-    let error = bed.ledger.reminders(NS, SCHEDULE, told, at(100)).await.unwrap_err();
+    let error = bed.ledger.record_reminders(NS, SCHEDULE, told, at(100)).await.unwrap_err();
     assert!(matches!(error, Error::Conflict(_)), "{error}");
     let told = reminders(&schedule(), 100, vec![due(50)]);
-    let error = bed.ledger.reminders("other", SCHEDULE, told, at(100)).await.unwrap_err();
+    let error = bed.ledger.record_reminders("other", SCHEDULE, told, at(100)).await.unwrap_err();
     assert!(matches!(error, Error::NotFound(_)), "{error}");
 }
 
@@ -298,9 +298,9 @@ async fn a_resumed_schedule_starts_from_its_resume() {
     bed.put(vec![hook(), suspended]).await;
     bed.ledger.put_plans(vec![resumed], at(500)).await.unwrap();
     let bed = bed.reopen().await;
-    assert_eq!(bed.ledger.schedule(NS, SCHEDULE).await.unwrap().unwrap().through, at(500));
+    assert_eq!(bed.ledger.reminder_state(NS, SCHEDULE).await.unwrap().unwrap().through, at(500));
     let told = reminders(&schedule(), 600, vec![due(450), due(550)]);
-    bed.ledger.reminders(NS, SCHEDULE, told, at(600)).await.unwrap();
+    bed.ledger.record_reminders(NS, SCHEDULE, told, at(600)).await.unwrap();
     assert_eq!(bed.stories().await.len(), 1);
 }
 
@@ -317,5 +317,5 @@ async fn a_changed_channel_is_used_for_what_is_already_waiting() {
     bed.told(&tasks, &later(), 2).await;
     assert_eq!(bed.stories().await[0].deliveries[0].state, DeliveryState::Dead);
     let request = ChannelRequest { channel: HOOK, request: "all@1".into(), action: ChannelAction::Resend };
-    assert_eq!(bed.ledger.request(request, at(3)).await.unwrap().count, 1);
+    assert_eq!(bed.ledger.handle_request(request, at(3)).await.unwrap().count, 1);
 }

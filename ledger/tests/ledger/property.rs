@@ -134,7 +134,7 @@ async fn run(records: &Records, steps: &[Step], step: usize, waits: bool) -> Vec
         let end = until(entry(partition as i32, at_end, at_end), SECONDS + 60);
         bed.commit(vec![end], 1_000).await;
     }
-    bed.ledger.settled().await;
+    bed.ledger.wait_until_decided().await;
     let mut told: Vec<_> = bed
         .stories()
         .await
@@ -147,7 +147,7 @@ async fn run(records: &Records, steps: &[Step], step: usize, waits: bool) -> Vec
         })
         .collect();
     told.sort();
-    let counts = bed.ledger.counts().await.unwrap();
+    let counts = bed.ledger.totals().await.unwrap();
     let all: usize = records.iter().map(Vec::len).sum();
     assert_eq!((counts.matched, counts.late), (all as i64, 0));
     bed.ledger.clone().close().await;

@@ -6,7 +6,7 @@ use sqlx::{query, raw_sql};
 use uuid::Uuid;
 
 use crate::bed::*;
-use crate::tenants::{notification, raw};
+use crate::tenants::notification;
 
 const ALERTS: i64 = 500;
 const RECEIVERS: i64 = 16;
@@ -17,11 +17,11 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     let bed = Bed::new().await;
     bed.put(vec![hook(), any()]).await;
     bed.ledger.clone().close().await;
-    let mut conn = raw(&bed.path()).await;
+    let mut conn = raw(&bed.database()).await;
     raw_sql("BEGIN").execute(&mut conn).await.unwrap();
     for n in 1..=alerts {
         let id = Uuid::from_u128(10_000 + u128::from(n.unsigned_abs()));
-        query("INSERT INTO notifications (n, id, namespace, object, created, settled, dead, body) VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6)")
+        query("INSERT INTO notifications (n, id, namespace, object, created, settled, dead, body) VALUES ($1, $2, $3, $4, $5, $5, 1, $6)")
             .bind(n)
             .bind(id.to_string())
             .bind(NS)
@@ -33,9 +33,9 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
             .unwrap();
     }
     query(
-        "WITH RECURSIVE d(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i + 1 < ?1 * ?2) \
-         INSERT INTO deliveries (n, c, namespace, channel, recipient, lane, place, head, state, reason, made, numbered, \
-         due, expires) SELECT i / ?2 + 1, 1, ?4, 'hook', 'receiver' || (i % ?2), i, i, 0, 2, 'given up', ?3, ?3, \
+        "WITH RECURSIVE d(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM d WHERE i + 1 < $1 * $2) \
+         INSERT INTO deliveries (d, n, c, namespace, channel, recipient, lane, place, head, state, reason, made, numbered, \
+         due, expires) SELECT i + 1, i / $2 + 1, 1, $4, 'hook', 'receiver' || (i % $2), i, i, 0, 2, 'given up', $3, $3, \
          0, 0 FROM d",
     )
     .bind(alerts)
@@ -46,18 +46,19 @@ async fn filled(alerts: i64, receivers: i64, attempts: i64) -> Bed {
     .await
     .unwrap();
     query(
-        "WITH RECURSIVE a(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM a WHERE i < ?1) \
+        "WITH RECURSIVE a(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM a WHERE i < $1) \
          INSERT INTO attempts (d, number, instance, started, state, ended, outcome, reason) SELECT d.d, a.i, 'send-1', 0, 1, 1, \
-         'Refused', replace(hex(zeroblob(100)), '00', 'why ') FROM deliveries d, a",
+         'Refused', $2 FROM deliveries d, a",
     )
     .bind(attempts)
+    .bind("why ".repeat(100))
     .execute(&mut conn)
     .await
     .unwrap();
     raw_sql("COMMIT").execute(&mut conn).await.unwrap();
     drop(conn);
     let options = bed.options.clone();
-    let ledger = ledger::Ledger::open(&bed.path(), options, std::sync::Arc::new(Plain)).await.unwrap();
+    let ledger = ledger::Ledger::open(bed.database(), options, std::sync::Arc::new(Plain)).await.unwrap();
     Bed { ledger, ..bed }
 }
 
@@ -194,7 +195,7 @@ async fn a_story_that_is_too_long_is_cut_and_says_so() {
 async fn the_feed_comes_in_pages_of_bytes() {
     let bed = Bed::new().await;
     bed.ledger.clone().close().await;
-    let mut conn = raw(&bed.path()).await;
+    let mut conn = raw(&bed.database()).await;
     let status = protocol::messages::ObjectStatus {
         uid: HOOK,
         namespace: NS.into(),
@@ -206,7 +207,7 @@ async fn the_feed_comes_in_pages_of_bytes() {
         body: protocol::messages::StatusBody::Schedule(protocol::messages::ScheduleStatus::default()),
     };
     for version in 1..=100 {
-        query("INSERT INTO statuses (uid, version, published, body) VALUES (?1, ?1, 0, ?2)")
+        query("INSERT INTO statuses (uid, version, published, body) VALUES ($1, $1, 0, $2)")
             .bind(version)
             .bind(serde_json::to_string(&status).unwrap())
             .execute(&mut conn)
@@ -215,7 +216,7 @@ async fn the_feed_comes_in_pages_of_bytes() {
     }
     drop(conn);
     let options = bed.options.clone();
-    let ledger = ledger::Ledger::open(&bed.path(), options, std::sync::Arc::new(Plain)).await.unwrap();
+    let ledger = ledger::Ledger::open(bed.database(), options, std::sync::Arc::new(Plain)).await.unwrap();
     let (mut after, mut sizes) = (0, Vec::new());
     loop {
         let feed = ledger.feed(after).await.unwrap();

@@ -177,7 +177,7 @@ async fn a_partition_without_an_owner_is_told_of_after_a_minute() {
 async fn a_test_tells_what_became_of_it() {
     let bed = ready(any()).await;
     let request = ChannelRequest { channel: HOOK, request: "x".into(), action: ChannelAction::SendTest };
-    bed.ledger.request(request, at(1)).await.unwrap();
+    bed.ledger.handle_request(request, at(1)).await.unwrap();
     publish(&bed, 1).await;
     assert_eq!(channel_status(&bed).await.last_test.unwrap().result, "Pending");
     let tasks = bed.claim(Pool::Send, 2).await;
@@ -252,7 +252,7 @@ async fn what_nobody_got_heals_when_it_is_sent_again_or_removed() {
     }
     let dead = bed.stories().await[0].deliveries[0].id.unwrap();
     let ask = |request: String| ChannelRequest { channel: HOOK, request, action: ChannelAction::Resend };
-    bed.ledger.request(ask(format!("{dead}@1")), at(2)).await.unwrap();
+    bed.ledger.handle_request(ask(format!("{dead}@1")), at(2)).await.unwrap();
     publish(&bed, 2).await;
     assert_eq!(became(&bed).await.1, [("hook".into(), 1, at(1))]);
     let tasks = bed.claim(Pool::Send, 3).await;
@@ -324,7 +324,7 @@ async fn one_mailbox_that_refuses_is_told_beside_two_that_do_not_and_no_longer_o
 async fn what_a_person_waits_for_is_published_at_once() {
     let bed = ready(any()).await;
     let ask = |action, request: &str| ChannelRequest { channel: HOOK, request: request.into(), action };
-    bed.ledger.request(ask(ChannelAction::SendTest, "1"), at(1)).await.unwrap();
+    bed.ledger.handle_request(ask(ChannelAction::SendTest, "1"), at(1)).await.unwrap();
     publish(&bed, 1).await;
     let result = |status: ChannelStatus| status.last_test.unwrap().result;
     assert_eq!(result(channel_status(&bed).await), "Pending");
@@ -332,14 +332,14 @@ async fn what_a_person_waits_for_is_published_at_once() {
     bed.told(&tasks, &Outcome::Delivered, 1).await;
     publish(&bed, 1).await;
     assert_eq!(result(channel_status(&bed).await), "Delivered");
-    bed.ledger.request(ask(ChannelAction::SendTest, "2"), at(2)).await.unwrap();
+    bed.ledger.handle_request(ask(ChannelAction::SendTest, "2"), at(2)).await.unwrap();
     publish(&bed, 2).await;
     let tasks = bed.claim(Pool::Send, 2).await;
     bed.told(&tasks, &Outcome::Delivered, 2).await;
     publish(&bed, 2).await;
     assert_eq!(result(channel_status(&bed).await), "Delivered", "the second too");
     alert(&bed, 0, &refused(), 3).await;
-    bed.ledger.request(ask(ChannelAction::Resend, "all@1"), at(4)).await.unwrap();
+    bed.ledger.handle_request(ask(ChannelAction::Resend, "all@1"), at(4)).await.unwrap();
     publish(&bed, 4).await;
     let tasks = bed.claim(Pool::Send, 4).await;
     bed.told(&tasks, &Outcome::Delivered, 5).await;

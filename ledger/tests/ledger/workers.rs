@@ -1,7 +1,7 @@
 //! Workers that are killed: what they had in hand goes on as soon as it is known that they are gone.
 
 use domain::Outcome;
-use ledger::There;
+use ledger::PresentWorkers;
 use protocol::messages::{ClaimRequest, Pool, Task};
 use uuid::Uuid;
 
@@ -32,8 +32,8 @@ async fn claim(
     serde_json::from_str(&serde_json::to_string(&handed.tasks).unwrap()).unwrap()
 }
 
-fn there(session: Uuid, instance: &str, others_are_gone: bool) -> There {
-    There { sessions: vec![session], instances: vec![instance.into()], others_are_gone }
+fn there(session: Uuid, instance: &str, others_are_gone: bool) -> PresentWorkers {
+    PresentWorkers { sessions: vec![session], instances: vec![instance.into()], others_are_gone }
 }
 
 #[tokio::test]
@@ -43,9 +43,17 @@ async fn a_process_started_anew_in_the_same_pod_frees_what_the_one_before_had_in
     let other = claim(&bed, Pool::Send, "other", Some(Uuid::from_u128(3)), 1, 0).await;
     let own = claim(&bed, Pool::Send, "pod", Some(TWO), 1, 2).await;
     assert_eq!((killed.len(), other.len(), own.len()), (2, 1, 1));
-    let abandoned = bed.ledger.abandoned(NS, Pool::Send, there(TWO, "pod", false), at(2), 0.0).await.unwrap();
+    let abandoned = bed
+        .ledger
+        .end_abandoned_attempts(NS, Pool::Send, there(TWO, "pod", false), at(2), 0.0)
+        .await
+        .unwrap();
     assert_eq!(abandoned, 2, "those of the killed one and no others");
-    let again = bed.ledger.abandoned(NS, Pool::Send, there(TWO, "pod", false), at(2), 0.0).await.unwrap();
+    let again = bed
+        .ledger
+        .end_abandoned_attempts(NS, Pool::Send, there(TWO, "pod", false), at(2), 0.0)
+        .await
+        .unwrap();
     assert_eq!(again, 0);
     let retried = claim(&bed, Pool::Retry, "retry", None, 10, 13).await;
     let mut ids: Vec<Uuid> = retried.iter().map(|task| task.delivery).collect();
@@ -71,7 +79,7 @@ async fn another_pods_attempts_are_given_up_only_when_it_is_taken_for_gone_and_n
     claim(&bed, Pool::Send, "old", Some(ONE), 1, 0).await;
     claim(&bed, Pool::Send, "of before", None, 1, 0).await;
     let look = async |pool, gone, now| {
-        bed.ledger.abandoned(NS, pool, there(TWO, "new", gone), at(now), 0.0).await.unwrap()
+        bed.ledger.end_abandoned_attempts(NS, pool, there(TWO, "new", gone), at(now), 0.0).await.unwrap()
     };
     assert_eq!(look(Pool::Send, false, 1).await, 0, "it has not had its time");
     assert_eq!(look(Pool::Retry, true, 1).await, 0, "the other pool's");
@@ -81,6 +89,10 @@ async fn another_pods_attempts_are_given_up_only_when_it_is_taken_for_gone_and_n
         1,
         "the other waits for its lease's end"
     );
-    let other = bed.ledger.abandoned("other", Pool::Send, there(TWO, "new", true), at(2), 0.0).await.unwrap();
+    let other = bed
+        .ledger
+        .end_abandoned_attempts("other", Pool::Send, there(TWO, "new", true), at(2), 0.0)
+        .await
+        .unwrap();
     assert_eq!(other, 0);
 }

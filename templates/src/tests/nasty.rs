@@ -1,12 +1,12 @@
-//! Templates that want much: each ends within its budget, whatever it does and whatever it is given.
+//! Templates that demand too much: each ends within its budget, whatever it does and whatever data it gets.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{Data, Limits, STEPS, Template};
+use crate::{OutputLimit, STEPS, Template, TemplateData};
 
 /// A record of 16 KiB as a tenant may send it, and lists as long as a text has characters.
-fn data() -> Data {
+fn data() -> TemplateData {
     let word = |n: usize| format!("{:x}", n.wrapping_mul(2_654_435_761) % 65_536);
     let text: String = (0..).map(word).flat_map(|word| [word, " ".to_owned()]).take(9_000).collect();
     let many: Vec<_> = (0..5_000_u64).map(|n| n * 7_919 % 5_000).collect();
@@ -17,13 +17,13 @@ fn data() -> Data {
         .map(|n| json!({"k": n % 10, "t": word(usize::try_from(*n).unwrap())}))
         .collect();
     let deep = (0..100).fold(json!("end"), |inner, _| json!({ "a": [inner] }));
-    Data::of(&json!({"record": {"text": &text[..16 << 10], "deep": deep}, "text": &text[..16 << 10],
+    TemplateData::new(&json!({"record": {"text": &text[..16 << 10], "deep": deep}, "text": &text[..16 << 10],
         "as": "a".repeat(16 << 10), "many": many, "same": same, "maps": maps, "n": 7, "none": Value::Null}))
 }
 
-fn steps(text: &str, data: &Data) -> (Result<String, String>, u64) {
+fn steps(text: &str, data: &TemplateData) -> (Result<String, String>, u64) {
     let template = Template::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let (rendered, steps) = template.metered(data, Limits::TEXT, &|| None);
+    let (rendered, steps) = template.metered(data, OutputLimit::TEXT, &|| None);
     (rendered.map_err(|error| error.to_string()), steps)
 }
 
@@ -39,7 +39,7 @@ fn each_nasty_template_ends_within_its_steps() {
     let grows = ["text"; 60].join("~");
     let adds = ["many"; 60].join("+");
     let templates = [
-        // A record's text taken apart and sorted again and again, as it stopped a hub.
+        // A record's text split and sorted again and again; this once stopped a hub.
         format!("{{{{ record.text{sorts}|join }}}}"),
         looped(10_000, &format!("{{% if record.text{sorts}|length > 99999 %}}{{% endif %}}")),
         looped(
@@ -47,7 +47,7 @@ fn each_nasty_template_ends_within_its_steps() {
             "{% if text|split('')|list|sort|reverse|sort|unique|join|upper|lower|length == 1 %}{% endif %}",
         ),
         nested,
-        // Growth.
+        // Values that grow.
         format!("{{{{ {grows} }}}}"),
         format!("{{{{ ({adds})|length }}}}"),
         looped(10_000, &format!("{{% if ({grows})|length > 99999999 %}}{{% endif %}}")),
@@ -58,7 +58,7 @@ fn each_nasty_template_ends_within_its_steps() {
         "{{ range(1000000000000) }}".to_owned(),
         "{{ range(0, 100000000000000000000000000000000000000, 99999999999999999999999999999999999999) }}"
             .to_owned(),
-        // Comparisons and searches that touch much.
+        // Expensive comparisons and searches.
         looped(10_000, "{% if many == many %}{% endif %}"),
         looped(10_000, "{% if 'no' in many %}{% endif %}"),
         looped(10_000, "{% if as ~ 'b' in as ~ 'c' %}{% endif %}"),
@@ -98,7 +98,7 @@ fn each_nasty_template_ends_within_its_steps() {
         ),
         format!("{{{{ {}a{} }}}}", "(".repeat(60), ")".repeat(60)),
         format!("{{{{ {}n }}}}", "-".repeat(60)),
-        // As deep as the parser lets it, and a chain as long as a tag at the bottom.
+        // As deep as the parser allows, and at the bottom a chain as long as a tag may be.
         format!("{}{{{{ n{} }}}}{}", "{% if n %}".repeat(100), "+n".repeat(140), "{% endif %}".repeat(100)),
         format!(
             "{}{{{{ {}n }}}}{}",
@@ -135,20 +135,22 @@ fn a_rendering_looks_at_its_clock_and_ends_when_its_time_is_over() {
         (looked.get() > 20).then_some("50ms for a text")
     };
     let endless = Template::compile(&looped(10_000, "{% if many|sort == text %}{% endif %}")).unwrap();
-    let (rendered, steps) = endless.metered(&data(), Limits::TEXT, &clock);
+    let (rendered, steps) = endless.metered(&data(), OutputLimit::TEXT, &clock);
     assert_eq!(rendered.unwrap_err().to_string(), "took longer than 50ms for a text");
     assert_eq!(looked.get(), 21);
     assert!(steps < 20 * 512 + 20_000, "{steps}");
-    let late = Template::compile("x").unwrap().metered(&data(), Limits::TEXT, &|| Some("that"));
+    let late = Template::compile("x").unwrap().metered(&data(), OutputLimit::TEXT, &|| Some("that"));
     assert_eq!((late.0.unwrap_err().to_string().as_str(), late.1), ("took longer than that", 0));
 }
 
 #[test]
 fn ordinary_templates_take_less_than_a_hundredth_of_the_steps() {
-    let data = Data::of(&json!({"severity": "critical", "title": "pay: 21 bad log lines in 1m", "count": 21,
+    let data = TemplateData::new(
+        &json!({"severity": "critical", "title": "pay: 21 bad log lines in 1m", "count": 21,
         "summary": "Last: <boom> & more", "group": {"service": "pay", "accountId": "a-1", "where": "eu"}, "window": "1m",
         "values": ["a", "b", "c"], "topValues": {"host": (0..10).map(|n| json!({"value": format!("host-{n}"), "count": n})).collect::<Vec<_>>()},
-        "record": {"message": "card refused by the bank: insufficient funds", "msg": "m", "err": "timeout"}}));
+        "record": {"message": "card refused by the bank: insufficient funds", "msg": "m", "err": "timeout"}}),
+    );
     for text in [
         "[{{ severity }}] {{ title }}",
         "{{ summary }}{% if group %} ({{ group.service }}){% endif %}",
@@ -166,7 +168,7 @@ fn ordinary_templates_take_less_than_a_hundredth_of_the_steps() {
     }
 }
 
-/// One source and filters behind it, of all that there are.
+/// A source and a chain of filters, of all that there are.
 fn chains() -> impl Strategy<Value = String> {
     let source = prop::sample::select(vec![
         "text",
@@ -250,12 +252,12 @@ proptest! {
             looped(times, &format!("{{{{ {a} == {b} }}}}")),
             format!("{{% for x in {a} %}}{{{{ x }}}}{{% endfor %}}"),
         ] {
-            // Longer than a tag may be: not a template.
+            // If it is longer than a tag may be, it is not a template.
             let Ok(template) = Template::compile(&text) else { continue };
-            let (rendered, steps) = template.metered(&data, Limits::TEXT, &|| None);
+            let (rendered, steps) = template.metered(&data, OutputLimit::TEXT, &|| None);
             prop_assert!(steps <= STEPS, "{steps} steps: {text}");
             if let Ok(rendered) = rendered {
-                prop_assert!(rendered.len() <= Limits::TEXT.output);
+                prop_assert!(rendered.len() <= OutputLimit::TEXT.bytes);
             }
         }
     }

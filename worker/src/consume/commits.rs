@@ -1,9 +1,8 @@
 //! Sends commits to the hub, one at a time, each unchanged until it is answered. One that is too large is not sent again.
 //!
-//! Invariants: dead letters are written, or put into their entry, before the entry that passes over them is sent, or told to
-//! be over what the ledger takes; a
-//! commit whose answer was lost is sent again as it was, and the ledger tells it from a new one. Never here: a decision
-//! about what an answer means.
+//! Invariants: before an entry that passes over dead letters is sent, these are written to their topic, put into the entry,
+//! or reported as more than the ledger takes. A commit whose answer was lost is sent again as it was; the ledger recognises
+//! it. The reader decides what an answer means.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -15,71 +14,71 @@ use protocol::Error;
 use protocol::messages::{Commit, DEFAULT_RETRY, DeadLetter, EntryResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::events::{Event, Outgoing};
-use super::metrics::{Metrics, Outcome};
-use super::problems::Standing;
+use super::events::{OutgoingCommit, ReaderEvent};
+use super::metrics::{ByResult, ConsumerMetrics};
+use super::status::ConsumerStatus;
 use crate::context::Context;
-use crate::kafka::{Letter, Letters};
+use crate::kafka::{DeadLetterRecord, DeadLetterWriter};
 
 /// The longest value and key that the ledger keeps of a dead letter, bytes.
 const LEDGER_VALUE: usize = 16 * 1024;
 const LEDGER_KEY: usize = 1024;
-/// What the ledger takes of a source's dead letters in a minute: how many, and bytes of key and value. What is over is told
-/// and stays in its topic.
+/// How many dead letters of a source the ledger takes in a minute, and how many bytes of key and value. What is more is
+/// reported and stays in its topic.
 const LEDGER_LETTERS: usize = 256;
 const LEDGER_BYTES: usize = 2 * 1024 * 1024;
 const LEDGER_EVERY: Duration = Duration::from_mins(1);
-/// Waits between tries: from, to.
+/// The shortest and the longest wait between tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
-/// Sends until the queue ends.
-pub async fn run(
+/// Sends commits from `queue`, and their answers to `events`, until one of them is closed.
+pub async fn send_commits(
     context: Context,
     source: String,
-    mut queue: UnboundedReceiver<Outgoing>,
-    events: mpsc::Sender<Event>,
-    mut letters: Letters,
-    (metrics, standing): (Metrics, Standing),
+    mut queue: UnboundedReceiver<OutgoingCommit>,
+    events: mpsc::Sender<ReaderEvent>,
+    mut letters: DeadLetterWriter,
+    (metrics, status): (ConsumerMetrics, ConsumerStatus),
 ) {
-    let mut room = Room::new();
+    let mut allowance = LedgerAllowance::new();
     loop {
         let outgoing = match tokio::time::timeout(Duration::from_secs(30), queue.recv()).await {
             Ok(Some(outgoing)) => outgoing,
             Ok(None) => return,
             Err(_) => {
-                letters.rest();
+                letters.drop_idle_producer();
                 continue;
             }
         };
         let begun = Instant::now();
         let id = outgoing.id;
-        let failures = write(&outgoing.letters, &mut letters).await;
-        let commit = bury(outgoing, failures, &mut room, &metrics, &standing);
-        let answered = match send(&context, &source, &commit, &metrics).await {
-            Sent::Answered(answers) => answers,
-            Sent::TooLarge => {
-                if events.send(Event::TooLarge).is_err() {
+        let failures = write_dead_letters(&outgoing.letters, &mut letters).await;
+        let commit = put_unwritten_into_entries(outgoing, failures, &mut allowance, &metrics, &status);
+        let answered = match send_until_answered(&context, &source, &commit, &metrics).await {
+            CommitResult::Answered(answers) => answers,
+            CommitResult::TooLarge => {
+                if events.send(ReaderEvent::TooLarge).is_err() {
                     return;
                 }
-                // What was held is dropped, and read again in smaller parts.
+                // The reader drops these records and reads them again in smaller parts.
                 commit.entries.iter().map(|entry| EntryResult::Elsewhere(entry.from)).collect()
             }
         };
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
-        if events.send(Event::Answered(id, answered)).is_err() {
+        if events.send(ReaderEvent::Answered(id, answered)).is_err() {
             return;
         }
     }
 }
 
-/// What the ledger still takes in this minute.
-struct Room {
+/// How much of a source's dead letters the ledger still takes in this minute.
+struct LedgerAllowance {
     since: Instant,
     letters: usize,
     bytes: usize,
 }
 
-impl Room {
+impl LedgerAllowance {
     fn new() -> Self {
         Self { since: Instant::now(), letters: LEDGER_LETTERS, bytes: LEDGER_BYTES }
     }
@@ -97,25 +96,29 @@ impl Room {
     }
 }
 
-/// Writes the dead letters; says for each why it was not written, if it was not.
-async fn write(list: &[(usize, Letter)], letters: &mut Letters) -> Vec<Option<String>> {
+/// Writes the dead letters to their topics; returns for each why it was not written, or `None` if it was.
+async fn write_dead_letters(
+    list: &[(usize, DeadLetterRecord)],
+    letters: &mut DeadLetterWriter,
+) -> Vec<Option<String>> {
     if list.is_empty() {
         return Vec::new();
     }
-    let whole: Vec<&Letter> = list.iter().map(|(_, letter)| letter).collect();
+    let whole: Vec<&DeadLetterRecord> = list.iter().map(|(_, letter)| letter).collect();
     letters.write(&whole).await
 }
 
-/// Those that can't be written go into their entry, as far as there is room.
-fn bury(
-    outgoing: Outgoing,
+/// Puts the dead letters that could not be written into their entries, as far as the ledger takes them, and reports the
+/// rest.
+fn put_unwritten_into_entries(
+    outgoing: OutgoingCommit,
     failures: Vec<Option<String>>,
-    room: &mut Room,
-    metrics: &Metrics,
-    standing: &Standing,
+    allowance: &mut LedgerAllowance,
+    metrics: &ConsumerMetrics,
+    status: &ConsumerStatus,
 ) -> Commit {
-    let Outgoing { mut commit, letters, .. } = outgoing;
-    let count = |result| metrics.letters.get_or_create(&Outcome { result }).inc();
+    let OutgoingCommit { mut commit, letters, .. } = outgoing;
+    let count = |result| metrics.letters.get_or_create(&ByResult { result }).inc();
     let mut unwritten = BTreeMap::new();
     for ((entry, letter), failure) in letters.iter().zip(failures) {
         let Some(why) = failure else {
@@ -124,7 +127,7 @@ fn bury(
         };
         let told = unwritten.entry(&letter.topic).or_insert((why, 0, 0));
         let key = letter.key.as_ref().map_or(0, Vec::len).min(LEDGER_KEY);
-        if room.takes(key + letter.value.len().min(LEDGER_VALUE)) {
+        if allowance.takes(key + letter.value.len().min(LEDGER_VALUE)) {
             count("ledger");
             told.1 += 1;
             if let Some(entry) = commit.entries.get_mut(*entry) {
@@ -144,13 +147,13 @@ fn bury(
             "dead letters go into the ledger, or stay in their topic alone"
         );
         if stay > 0 {
-            standing.stayed(topic, stay, &why);
+            status.add_unkept(topic, stay, &why);
         }
     }
     commit
 }
 
-fn for_ledger(letter: &Letter) -> DeadLetter {
+fn for_ledger(letter: &DeadLetterRecord) -> DeadLetter {
     let cut = |bytes: &[u8], limit: usize| STANDARD.encode(&bytes[..bytes.len().min(limit)]);
     DeadLetter {
         offset: letter.offset,
@@ -161,34 +164,39 @@ fn for_ledger(letter: &Letter) -> DeadLetter {
     }
 }
 
-/// What became of a commit.
-enum Sent {
-    /// One answer for each entry; none at all when the hub knows of no rule that reads the source.
+/// The result of sending a commit.
+enum CommitResult {
+    /// One answer for each entry; none at all if no rule reads the source.
     Answered(Vec<EntryResult>),
-    /// It holds more than the hub takes at once: as it is it will never be taken.
+    /// It holds more than the hub takes in one request: sending it again is useless.
     TooLarge,
 }
 
-async fn send(context: &Context, source: &str, commit: &Commit, metrics: &Metrics) -> Sent {
+async fn send_until_answered(
+    context: &Context,
+    source: &str,
+    commit: &Commit,
+    metrics: &ConsumerMetrics,
+) -> CommitResult {
     let mut backoff = BACKOFF.0;
     loop {
-        let count = |result| metrics.commits.get_or_create(&Outcome { result }).inc();
+        let count = |result| metrics.commits.get_or_create(&ByResult { result }).inc();
         let error = match context.hub.commit(&context.config.namespace, source, commit).await {
             Ok(result) => {
                 count("answered");
                 context.health.missing("hub", None);
-                return Sent::Answered(result.entries);
+                return CommitResult::Answered(result.entries);
             }
             Err(error) => error,
         };
         if error.status().is_some_and(|status| status.as_u16() == 404) {
             count("gone");
-            return Sent::Answered(Vec::new());
+            return CommitResult::Answered(Vec::new());
         }
         if error.status().is_some_and(|status| status.as_u16() == 413) {
             count("too large");
             tracing::warn!(%error, "commit not taken; its records are read again in smaller parts");
-            return Sent::TooLarge;
+            return CommitResult::TooLarge;
         }
         let wait = match &error {
             Error::Refused { status, retry_after, .. } if matches!(status.as_u16(), 429 | 503) => {

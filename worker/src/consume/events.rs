@@ -1,99 +1,98 @@
-//! What reader and tasks say to each other, and the clock that they read.
-//!
-//! Never here: who says it, or what follows.
+//! The messages between the reader and its tasks, and their clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::messages::{Commit, EntryResult};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::plan::Compiled;
-use crate::kafka::{Ends, Letter};
+use super::plan::CompiledPlan;
+use crate::kafka::{DeadLetterRecord, Ends};
 
-/// What happens to the reader.
-pub enum Event {
-    /// The plan is this one from now on.
-    Plan(Box<Compiled>),
+/// What the supervisor and the tasks tell the reader.
+pub enum ReaderEvent {
+    /// Read by this plan from now on.
+    Plan(Box<CompiledPlan>),
     /// No rule reads the source.
     NoPlan,
-    /// The commit of this number was answered, entry by entry; an entry without an answer is of no known topic.
+    /// The commit with this number was answered, entry by entry. The ledger does not know the topic of an entry without an
+    /// answer.
     Answered(u64, Vec<EntryResult>),
-    /// It held more than the hub takes at once: hold less.
+    /// The commit held more than the hub takes in one request: commit earlier.
     TooLarge,
-    /// Where to read on, or why that isn't known.
-    Positions(Result<BTreeMap<String, Opened>, String>),
-    /// The clock from before the broker was asked, and what it said.
-    Looked(i64, Result<Looked, String>),
-    /// Ids of the topics that are there.
+    /// Where to read on in each topic, or why that is not known.
+    Positions(Result<BTreeMap<String, OpenedTopic>, String>),
+    /// The clock (Unix ms) from before the broker was asked, and its answer or why there is none.
+    Surveyed(i64, Result<SurveyAnswer, String>),
+    /// The id of each topic that exists.
     Topics(BTreeMap<String, String>),
-    /// Leave.
+    /// Commit what is read, leave the group and end.
     Stop,
 }
 
-/// Where questions and commits go.
-pub struct Asks {
+/// Where the reader sends commits and requests.
+pub struct ReaderRequests {
     /// Commits.
-    pub commits: UnboundedSender<Outgoing>,
-    /// Topics whose positions are wanted.
+    pub commits: UnboundedSender<OutgoingCommit>,
+    /// Topics whose positions the reader needs.
     pub positions: UnboundedSender<BTreeSet<String>>,
-    /// Looks at how many partitions there are, and where they end.
-    pub looks: UnboundedSender<Look>,
+    /// Requests to ask how many partitions there are, and where they end.
+    pub surveys: UnboundedSender<SurveyRequest>,
 }
 
 /// How a reader ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
-    Left,
-    /// Its Kafka client brought nothing of what is there: another one may.
-    Stood,
+    /// It was told to stop.
+    Stopped,
+    /// Its Kafka client does not fetch records that exist: a new client may.
+    Stalled,
 }
 
 /// A commit to send.
-pub struct Outgoing {
-    /// Tells its answer from an earlier one's.
+pub struct OutgoingCommit {
+    /// Distinguishes its answer from an earlier one's.
     pub id: u64,
-    /// What to say.
+    /// The request to the hub.
     pub commit: Commit,
-    /// Dead letters, with the index of the entry that passes over each.
-    pub letters: Vec<(usize, Letter)>,
+    /// Dead letters, each with the index of the entry that passes over it.
+    pub letters: Vec<(usize, DeadLetterRecord)>,
 }
 
 /// A topic and where to read on in it.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub struct OpenedTopic {
     /// The topic's id.
     pub id: String,
     /// Next offset to read, first kept offset and end, of partition 0, 1, 2, ...
     pub partitions: Vec<(i64, i64, i64)>,
 }
 
-/// Topics that are open at the hub, as far as this consumer knows: id, and how many partitions.
-pub type Open = BTreeMap<String, (String, usize)>;
+/// Topics that are open at the hub, as far as this consumer knows: id and number of partitions.
+pub type OpenTopics = BTreeMap<String, (String, usize)>;
 
-/// A look at the log: how many partitions there are, and where they end.
-pub struct Look {
+/// Asks how many partitions the topics have, and where partitions begin and end.
+pub struct SurveyRequest {
     /// All topics that are read.
     pub topics: Vec<String>,
-    /// What of them is open at the hub.
-    pub open: Open,
-    /// Partitions whose ends are wanted.
+    /// Which of them are open at the hub.
+    pub open: OpenTopics,
+    /// The partitions whose ends are needed.
     pub partitions: Vec<(String, i32)>,
 }
 
-/// What the broker, and the hub, said.
-pub struct Looked {
-    /// Topics of which all partitions are open at the hub.
+/// The answer to a [`SurveyRequest`], by broker and hub.
+pub struct SurveyAnswer {
+    /// Topics whose partitions are all open at the hub.
     pub known: Vec<String>,
-    /// Ids of the topics that are there.
+    /// The id of each topic that exists.
     pub ids: BTreeMap<String, String>,
-    /// What was opened for that.
-    pub opened: BTreeMap<String, Opened>,
+    /// Topics that were opened at the hub to answer the request.
+    pub opened: BTreeMap<String, OpenedTopic>,
     /// Where the partitions begin and end.
     pub ends: Ends,
 }
 
-/// The clock, Unix ms. The reader owns it; everything below takes time as an argument.
+/// The clock, Unix ms. Only the reader and its tasks read it; everything below takes time as an argument.
 #[allow(clippy::disallowed_methods)]
 pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()

@@ -10,51 +10,51 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::health::Health;
 
-/// Why.
+/// Label of what was not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
+pub struct ByReason {
     /// From a closed set.
     pub reason: &'static str,
 }
 
-/// How it ended.
+/// Label of what ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outcome {
+pub struct ByResult {
     /// From a closed set.
     pub result: &'static str,
 }
 
 /// The consumer's metrics. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct ConsumerMetrics {
     /// Records read.
     pub read: Counter<u64, AtomicU64>,
     /// Matches: (record, rule).
     pub matched: Counter<u64, AtomicU64>,
     /// Records not counted.
-    pub rejected: Family<Reason, Counter>,
+    pub rejected: Family<ByReason, Counter>,
     /// Dead letters, by where they went.
-    pub letters: Family<Outcome, Counter>,
+    pub letters: Family<ByResult, Counter>,
     /// Entries of commits, by answer.
-    pub entries: Family<Outcome, Counter>,
+    pub entries: Family<ByResult, Counter>,
     /// Calls of commits, by result.
-    pub commits: Family<Outcome, Counter>,
-    /// From taking what was held to the hub's answer.
+    pub commits: Family<ByResult, Counter>,
+    /// Seconds from taking the folds to the hub's answer.
     pub commit_seconds: Histogram,
     /// Records not yet read.
     pub lag: Gauge<i64, AtomicI64>,
     /// Partitions read.
     pub owned: Gauge<i64, AtomicI64>,
-    /// About what the folds hold.
+    /// About how many bytes the folds hold.
     pub held_bytes: Gauge<i64, AtomicI64>,
-    /// How far the slowest partition's event time is behind the clock.
+    /// Seconds by which the slowest partition's event time is behind the clock.
     pub progress_age: Gauge<f64, AtomicU64>,
-    /// Times that the group shared out partitions anew.
+    /// Rebalances of the consumer group.
     pub rebalances: Counter<u64, AtomicU64>,
 }
 
-impl Metrics {
-    /// Registers them.
+impl ConsumerMetrics {
+    /// Creates and registers them.
     pub fn new(health: &Health) -> Self {
         let metrics = Self {
             read: Counter::default(),

@@ -1,6 +1,6 @@
 //! A source's plan, compiled: what the reader runs.
 //!
-//! Invariant: a commit names the revision and the rules of exactly one of these. Never here: the hub or the broker.
+//! Invariant: a commit names the revision and the rules of exactly one compiled plan.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -10,11 +10,11 @@ use domain::{Digest, RulePlan, StartFrom};
 use protocol::messages::{ObjectProblem, SourcePlan};
 use uuid::Uuid;
 
-/// What is awaited at least this long after the last match, ms.
+/// Alerts may still change by time at least this long after the last match, ms.
 const SLACK: i64 = 60_000;
 
 /// A source's plan, compiled.
-pub struct Compiled {
+pub struct CompiledPlan {
     /// The hub's revision of it.
     pub revision: Digest,
     /// State hash of each rule that runs.
@@ -27,21 +27,22 @@ pub struct Compiled {
     pub problems: BTreeMap<Uuid, ObjectProblem>,
     /// Topics to read.
     pub topics: Vec<String>,
-    /// Where records of a topic go that can't be decoded: wherever one of its rules says. Those of a topic that is not here
-    /// stay where they are: it is itself one to which this source writes such records, or is named like one.
+    /// For each topic, the dead-letter topics that its rules name. Records that can't be decoded stay where they are if
+    /// their topic is missing here: this source writes dead letters to it, or it is named like a dead-letter topic.
     pub dead_letter_topics: BTreeMap<String, BTreeSet<String>>,
-    /// Topics of which what is kept is read when what was to be read next is not; the others go on at their end.
+    /// Topics in which reading goes on at the first kept record if the next one was removed; in others it goes on at the
+    /// end.
     pub earliest: HashSet<String>,
-    /// Topics of which a matched record is a notification by itself.
+    /// Topics in which each matched record is a notification.
     pub urgent: HashSet<String>,
-    /// How long after the last match an alert may still change by time alone, ms; 0 where none can.
+    /// How long after the last match an alert may still change by time alone, ms; 0 if none can.
     pub horizon_ms: i64,
     /// The rules.
     pub engine: Engine,
 }
 
-impl Compiled {
-    /// Compiles a plan. A rule that does not compile is a problem of its own; the others run.
+impl CompiledPlan {
+    /// Compiles a plan. A rule that does not compile becomes a problem; the others run.
     pub fn new(plan: &SourcePlan) -> Self {
         let (engine, failed) =
             Engine::new(&plan.source.reading, plan.rules.iter().map(|(uid, rule)| (*uid, &rule.plan)));
@@ -71,7 +72,7 @@ impl Compiled {
                 .flat_map(|rule| rule.plan.topics.iter().cloned())
                 .collect(),
             urgent: runs()
-                .filter(|(_, rule)| RuleParams::of(&rule.plan).is_none())
+                .filter(|(_, rule)| RuleParams::from_plan(&rule.plan).is_none())
                 .flat_map(|(_, rule)| rule.plan.topics.iter().cloned())
                 .collect(),
             horizon_ms: runs().map(|(_, rule)| horizon(&rule.plan)).max().unwrap_or(0),
@@ -90,16 +91,16 @@ fn dead_letter_topics(plan: &SourcePlan) -> BTreeMap<String, BTreeSet<String>> {
             }
         }
     }
-    // Else two of its rules that read each other's would go on for ever.
+    // Otherwise two rules that read each other's dead-letter topics would write dead letters for ever.
     let written: BTreeSet<String> = all.values().flatten().cloned().collect();
     all.retain(|topic, _| !written.contains(topic));
     all
 }
 
 fn horizon(plan: &RulePlan) -> i64 {
-    match RuleParams::of(plan) {
+    match RuleParams::from_plan(plan) {
         None => 0,
-        // Silence is news as well, at any time.
+        // The absence of records is an alert too, at any time.
         Some(_) if plan.condition.speaks_of_silence() => i64::MAX,
         Some(params) => params.settles_after() + SLACK,
     }

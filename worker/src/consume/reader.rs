@@ -1,8 +1,8 @@
-//! The thread that reads: polls Kafka, folds, and says when a commit is due.
+//! The thread that reads: polls Kafka, folds records, and decides when a commit is due.
 //!
-//! Invariants: it never waits for hub or broker longer than 50 ms, but for the bounded last commit when partitions go or
-//! the process stops; folds of one commit come from one plan; what is held is bounded, and over the bound no more records
-//! are taken. Never here: an HTTP call, or a rule's meaning.
+//! Invariants: it waits at most 50 ms for hub or broker, except for the last commit of revoked partitions or of the process,
+//! which is bounded too; all folds of one commit come from one plan; the memory of uncommitted records is bounded, and above
+//! the bound the reader takes no more. It makes no HTTP call; tasks do.
 
 mod partitions;
 mod records;
@@ -11,49 +11,51 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use alerting::fold::Partition;
+use alerting::fold::PartitionFold;
 use protocol::messages::{Commit, Entry, EntryResult};
 
-use super::books::{Books, Key, Next};
-use super::events::{Asks, Ended, Event, Outgoing, now_ms};
-use super::metrics::{Metrics, Outcome, Reason};
-use super::plan::Compiled;
-use super::problems::Standing;
-use super::stalls::Stalls;
-use super::survey::Survey;
-use crate::health::Beat;
-use crate::kafka::{Consumer, Letter};
+use super::events::{Ended, OutgoingCommit, ReaderEvent, ReaderRequests, now_ms};
+use super::metrics::{ByReason, ByResult, ConsumerMetrics};
+use super::offsets::{FollowUp, OffsetTracker, PartitionKey};
+use super::plan::CompiledPlan;
+use super::stalls::StallDetector;
+use super::status::ConsumerStatus;
+use super::survey::PartitionSurvey;
+use crate::health::Heartbeat;
+use crate::kafka::{Consumer, DeadLetterRecord};
 
-/// Over this, what is held is committed at once, and while it can't be, no more is taken. Bytes, about as its commit has them:
-/// an eighth of what the hub takes at once, since they may take fifty times as much memory there.
+/// Above this many bytes of uncommitted records the reader commits at once, and takes no more while a commit is in flight.
+/// Counted about as the commit writes them: an eighth of what the hub takes in one request, since they may take fifty times
+/// as much memory there.
 pub const MAX_HELD: usize = protocol::weight::MAX_BODY / 8;
-/// The same for the counts and records of a partition: the hub takes twice as many in one entry.
+/// The same for the number of counts and records of one partition: the hub takes twice as many in one entry.
 const MAX_ITEMS: usize = 500;
-/// Matches wait at most this long, where none of them is a notification by itself.
+/// Matches wait at most this long for a commit, unless one of them is a notification: that is committed at once.
 const COUNTS_WAIT: Duration = Duration::from_millis(200);
 /// Records without a match wait at most this long.
 const OFFSETS_WAIT: Duration = Duration::from_secs(1);
-/// How long the last commit of partitions that go may take, and of all when the process stops.
+/// How long the last commit may take: of revoked partitions, and when the reader stops; and how long leaving the group may
+/// take.
 const TAKEN_WAIT: Duration = Duration::from_secs(3);
 const STOP_WAIT: Duration = Duration::from_secs(4);
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
-/// How often the ends are asked for, while alerts could change by time alone, and otherwise.
+/// How often the reader asks for partitions and ends: while alerts may change by time alone, and otherwise.
 const LOOK_HOT: Duration = Duration::from_secs(1);
 const LOOK_COLD: Duration = Duration::from_secs(5);
-/// The group hears of offsets this often.
+/// How often offsets are committed to the consumer group.
 const GROUP_EVERY: Duration = Duration::from_secs(5);
 
-/// What is held of a partition.
+/// What was read of a partition and is not committed yet.
 #[derive(Default)]
-pub struct Held {
-    fold: Partition,
-    /// Event time of the first record.
+pub struct PartitionBuffer {
+    fold: PartitionFold,
+    /// Event time of the first record, Unix ms.
     since_ms: Option<i64>,
-    letters: Vec<Letter>,
+    letters: Vec<DeadLetterRecord>,
     letter_bytes: usize,
 }
 
-impl Held {
+impl PartitionBuffer {
     fn weight(&self) -> usize {
         self.fold.weight() + self.letter_bytes
     }
@@ -63,18 +65,18 @@ impl Held {
 // Independent facts, not states of one machine.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Default)]
-struct Due {
-    /// What is held, bytes.
+struct CommitTriggers {
+    /// Weight of all uncommitted records, bytes.
     weight: usize,
-    /// A partition holds as many counts and records as it may.
+    /// A partition holds as many counts and records as one entry may have.
     full: bool,
-    /// Since when something is held.
+    /// When the first uncommitted record was read.
     since: Option<Instant>,
-    /// A match is held.
+    /// A match is uncommitted.
     matched: bool,
-    /// A notification is held.
+    /// A match that is a notification is uncommitted.
     urgent: bool,
-    /// Event time may have moved by the clock: tell it now.
+    /// Event time may have moved by the clock: commit it now.
     clock_moved: bool,
 }
 
@@ -83,38 +85,38 @@ struct Due {
 #[allow(clippy::struct_excessive_bools)]
 pub struct Reader {
     consumer: Consumer,
-    events: Receiver<Event>,
-    asks: Asks,
-    standing: Standing,
-    metrics: Metrics,
-    books: Books<Held>,
-    survey: Survey,
-    plan: Option<Compiled>,
-    pending: Option<Box<Compiled>>,
+    events: Receiver<ReaderEvent>,
+    requests: ReaderRequests,
+    status: ConsumerStatus,
+    metrics: ConsumerMetrics,
+    tracker: OffsetTracker<PartitionBuffer>,
+    survey: PartitionSurvey,
+    plan: Option<CompiledPlan>,
+    pending: Option<Box<CompiledPlan>>,
     commits: u64,
-    /// Counts and records that a partition may hold.
-    items: usize,
-    due: Due,
-    /// Tell the hub of every partition, even without news: it learns that a new plan runs.
+    /// How many counts and records a partition may hold.
+    max_items: usize,
+    due: CommitTriggers,
+    /// The next commit has an entry for every partition, so that the hub learns that a new plan runs.
     announce: bool,
-    /// Partitions of ours whose position is not known yet.
-    wanted: BTreeSet<Key>,
-    asking: bool,
+    /// Assigned partitions whose position is not known yet.
+    wanted: BTreeSet<PartitionKey>,
+    awaiting_positions: bool,
     ask_after: Instant,
-    looking: bool,
-    looked: Instant,
-    /// Clock of the last match or opening: alerts may be waiting for time to pass.
-    stirred_ms: i64,
-    /// Offsets that the group has not heard of.
-    untold: BTreeMap<Key, i64>,
-    told: Instant,
-    /// A position was out of range: compare all with the ends.
-    lost_place: bool,
-    stalls: Stalls,
-    /// Topics that the broker lets nobody of ours read.
-    barred: BTreeSet<String>,
-    /// A partition stands still: leave, for another to begin.
-    stood: bool,
+    awaiting_survey: bool,
+    last_survey: Instant,
+    /// Clock (Unix ms) of the last match or opening of partitions: alerts may change by time alone for a while after it.
+    last_activity_ms: i64,
+    /// Offsets not committed to the group yet.
+    untold: BTreeMap<PartitionKey, i64>,
+    group_told: Instant,
+    /// A position was out of range: compare all positions with the ends soon.
+    offset_lost: bool,
+    stalls: StallDetector,
+    /// Topics that the broker does not let the user read.
+    forbidden_topics: BTreeSet<String>,
+    /// A partition stalls: end, so that the supervisor starts another reader.
+    stalled: bool,
     stopping: bool,
 }
 
@@ -122,89 +124,89 @@ impl Reader {
     /// Not reading yet.
     pub fn new(
         consumer: Consumer,
-        events: Receiver<Event>,
-        asks: Asks,
-        standing: Standing,
-        metrics: Metrics,
-        stalls: Stalls,
+        events: Receiver<ReaderEvent>,
+        requests: ReaderRequests,
+        status: ConsumerStatus,
+        metrics: ConsumerMetrics,
+        stalls: StallDetector,
     ) -> Self {
         let now = Instant::now();
-        let mut books = Books::new();
-        books.surveyed(i64::MIN);
+        let mut tracker = OffsetTracker::new();
+        tracker.surveyed_up_to(i64::MIN);
         Self {
             consumer,
             events,
-            asks,
-            standing,
+            requests,
+            status,
             metrics,
-            books,
-            survey: Survey::default(),
+            tracker,
+            survey: PartitionSurvey::default(),
             plan: None,
             pending: None,
             commits: 0,
-            items: MAX_ITEMS,
-            due: Due::default(),
+            max_items: MAX_ITEMS,
+            due: CommitTriggers::default(),
             announce: false,
             wanted: BTreeSet::new(),
-            asking: false,
+            awaiting_positions: false,
             ask_after: now,
-            looking: false,
-            // The first look is at once.
-            looked: now.checked_sub(LOOK_COLD).unwrap_or(now),
-            stirred_ms: 0,
+            awaiting_survey: false,
+            // The first survey is asked for at once.
+            last_survey: now.checked_sub(LOOK_COLD).unwrap_or(now),
+            last_activity_ms: 0,
             untold: BTreeMap::new(),
-            told: now,
-            lost_place: false,
+            group_told: now,
+            offset_lost: false,
             stalls,
-            barred: BTreeSet::new(),
-            stood: false,
+            forbidden_topics: BTreeSet::new(),
+            stalled: false,
             stopping: false,
         }
     }
 
-    /// Reads until it is told to stop, or a partition stands still; fails when the Kafka client can't go on.
-    pub fn run(mut self, beat: &Beat) -> anyhow::Result<Ended> {
-        while !self.stopping && !self.stood {
+    /// Reads until it is told to stop or a partition stalls; fails if the Kafka client can't go on.
+    pub fn read_until_stopped(mut self, beat: &Heartbeat) -> anyhow::Result<Ended> {
+        while !self.stopping && !self.stalled {
             beat.beat();
             while let Ok(event) = self.events.try_recv() {
-                self.event(event);
+                self.handle_event(event);
             }
-            self.rebalance();
-            self.switch();
+            self.follow_rebalances();
+            self.switch_plan();
             self.commit_if_due();
-            self.ask();
+            self.send_requests();
             self.tell_group();
-            self.read()?;
+            self.read_records()?;
         }
-        self.settle(Instant::now() + STOP_WAIT, None);
-        self.told = Instant::now().checked_sub(GROUP_EVERY).unwrap_or(self.told);
+        self.commit_and_wait(Instant::now() + STOP_WAIT, None);
+        self.group_told = Instant::now().checked_sub(GROUP_EVERY).unwrap_or(self.group_told);
         self.tell_group();
         self.consumer.close(CLOSE_WAIT);
-        Ok(if self.stopping { Ended::Left } else { Ended::Stood })
+        Ok(if self.stopping { Ended::Stopped } else { Ended::Stalled })
     }
 
-    fn event(&mut self, event: Event) {
+    fn handle_event(&mut self, event: ReaderEvent) {
         match event {
-            Event::Plan(plan) => self.pending = Some(plan),
-            Event::NoPlan => self.idle(),
-            Event::Answered(id, answers) if id == self.commits && self.books.in_flight() => {
-                self.answered(&answers);
+            ReaderEvent::Plan(plan) => self.pending = Some(plan),
+            ReaderEvent::NoPlan => self.stop_reading(),
+            ReaderEvent::Answered(id, answers) if id == self.commits && self.tracker.in_flight() => {
+                self.apply_answers(&answers);
             }
-            Event::Answered(..) => {}
-            Event::TooLarge => self.items = (self.items / 2).max(1),
-            Event::Positions(answer) => self.positions(answer),
-            Event::Looked(clock_ms, answer) => self.looked(clock_ms, answer),
-            Event::Topics(ids) => self.topics(&ids),
-            Event::Stop => self.stopping = true,
+            ReaderEvent::Answered(..) => {}
+            ReaderEvent::TooLarge => self.max_items = (self.max_items / 2).max(1),
+            ReaderEvent::Positions(answer) => self.open_partitions(answer),
+            ReaderEvent::Surveyed(clock_ms, answer) => self.apply_survey(clock_ms, answer),
+            ReaderEvent::Topics(ids) => self.close_recreated_topics(&ids),
+            ReaderEvent::Stop => self.stopping = true,
         }
     }
 
-    /// Puts the pending plan in force once nothing folded by the old one is held.
-    fn switch(&mut self) {
-        if self.pending.is_none() || (self.books.holds() && self.books.in_flight()) {
+    /// Switches to the pending plan once everything folded by the old one is in a commit.
+    fn switch_plan(&mut self) {
+        if self.pending.is_none() || (self.tracker.holds_records() && self.tracker.in_flight()) {
             return;
         }
-        if self.books.holds() {
+        if self.tracker.holds_records() {
             self.commit(false);
         }
         let Some(plan) = self.pending.take() else { return };
@@ -212,48 +214,48 @@ impl Reader {
             if let Err(error) = self.consumer.subscribe(&plan.topics) {
                 tracing::error!(%error, "can't subscribe");
             }
-            self.survey.only(&plan.topics);
+            self.survey.retain_topics(&plan.topics);
             self.wanted.retain(|key| plan.topics.iter().any(|topic| **topic == *key.topic));
         }
         tracing::info!(revision = %plan.revision, rules = plan.running.len(), topics = plan.topics.len(), "plan runs");
-        self.standing.runs(Some(&plan));
-        self.stirred_ms = now_ms();
+        self.status.set_plan(Some(&plan));
+        self.last_activity_ms = now_ms();
         self.announce = true;
         self.plan = Some(*plan);
     }
 
-    /// No rule reads the source: nothing can be committed, so nothing is read.
-    fn idle(&mut self) {
+    /// Stops reading, since no rule reads the source and nothing could be committed.
+    fn stop_reading(&mut self) {
         self.pending = None;
         if self.plan.take().is_none() {
             return;
         }
         tracing::info!("no rule reads this source; waiting for one");
         let _ = self.consumer.subscribe(&[]);
-        for (key, _) in self.books.partitions() {
+        for (key, _) in self.tracker.partitions() {
             let _ = self.consumer.stop(&key.topic, key.partition);
         }
-        self.books.abandon();
+        self.tracker.close_all();
         self.survey.forget();
         self.wanted.clear();
         self.nothing_held();
-        self.standing.runs(None);
+        self.status.set_plan(None);
     }
 
     fn commit_if_due(&mut self) {
         if self.plan.is_none() {
             return;
         }
-        let holds = self.books.holds();
+        let holds = self.tracker.holds_records();
         let age = self.due.since.filter(|_| holds).map_or(Duration::ZERO, |since| since.elapsed());
         let full = self.due.full || self.due.weight >= MAX_HELD;
         let due = full
             || (holds && self.due.urgent)
             || (holds && self.due.matched && age >= COUNTS_WAIT)
             || (holds && age >= OFFSETS_WAIT)
-            || (self.due.clock_moved && self.books.has_news())
+            || (self.due.clock_moved && self.tracker.has_new_progress())
             || self.announce;
-        if self.books.in_flight() {
+        if self.tracker.in_flight() {
             if full {
                 self.pause(true);
             }
@@ -274,10 +276,10 @@ impl Reader {
         }
     }
 
-    /// Hands all that is held to the sender. Nothing happens while a commit is in flight.
+    /// Sends everything uncommitted as one commit, unless one is in flight. With `all`, every partition gets an entry.
     fn commit(&mut self, all: bool) {
         let Some(plan) = &self.plan else { return };
-        let taken = self.books.take(all);
+        let taken = self.tracker.take_commit(all);
         if taken.is_empty() {
             return;
         }
@@ -287,7 +289,7 @@ impl Reader {
         for (sent, mut held) in taken {
             let aggregates = held.fold.take();
             for dropped in &aggregates.dropped {
-                let reason = Reason { reason: dropped.reason.name() };
+                let reason = ByReason { reason: dropped.reason.name() };
                 self.metrics.rejected.get_or_create(&reason).inc_by(dropped.count.max(0) as u64);
             }
             letters.extend(held.letters.into_iter().map(|letter| (entries.len(), letter)));
@@ -307,73 +309,74 @@ impl Reader {
             });
         }
         let (revision, rules) = (plan.revision.clone(), plan.states.clone());
-        let commit = Commit { revision, rules, survey: Some(self.survey.told()), entries };
-        // The sender ends only with the process.
-        let _ = self.asks.commits.send(Outgoing { id: self.commits, commit, letters });
+        let commit = Commit { revision, rules, survey: Some(self.survey.for_commit()), entries };
+        // Fails only when the process ends.
+        let _ = self.requests.commits.send(OutgoingCommit { id: self.commits, commit, letters });
         self.announce = false;
         self.nothing_held();
     }
 
     fn nothing_held(&mut self) {
-        self.due = Due::default();
+        self.due = CommitTriggers::default();
         self.metrics.held_bytes.set(0);
     }
 
-    fn answered(&mut self, answers: &[EntryResult]) {
-        for next in self.books.answered(answers) {
+    fn apply_answers(&mut self, answers: &[EntryResult]) {
+        for next in self.tracker.apply_answers(answers) {
             match next {
-                Next::Done(key, offset) => {
-                    self.count("accepted");
-                    // Back to the bound, slowly: what was too much is likely to be again.
-                    self.items = (self.items + self.items / 8 + 1).min(MAX_ITEMS);
+                FollowUp::Done(key, offset) => {
+                    self.count_entry("accepted");
+                    // Back to the bound slowly: what was too much is likely to be too much again.
+                    self.max_items = (self.max_items + self.max_items / 8 + 1).min(MAX_ITEMS);
                     self.untold.insert(key, offset);
                 }
-                Next::Read(key, offset) => {
-                    self.count("elsewhere");
+                FollowUp::ReadFrom(key, offset) => {
+                    self.count_entry("elsewhere");
                     tracing::info!(%key, offset, "the ledger is elsewhere; reading again from there");
                     if let Err(error) = self.consumer.read(&key.topic, key.partition, offset) {
                         tracing::warn!(%key, %error, "can't read; asking again");
-                        self.want(key);
+                        self.wait_for_position(key);
                     }
                 }
-                Next::Ask(key) => {
-                    self.count("unknown");
+                FollowUp::AskPosition(key) => {
+                    self.count_entry("unknown");
                     self.survey.forget();
                     tracing::info!(%key, "the ledger does not know this topic; asking for positions");
-                    self.want(key);
+                    self.wait_for_position(key);
                 }
             }
         }
-        self.weigh();
+        self.update_weight();
     }
 
-    fn count(&self, result: &'static str) {
-        self.metrics.entries.get_or_create(&Outcome { result }).inc();
+    fn count_entry(&self, result: &'static str) {
+        self.metrics.entries.get_or_create(&ByResult { result }).inc();
     }
 
-    /// Waits for the answer of what is in flight and for a last commit, for as long as the partitions have something held.
-    fn settle(&mut self, deadline: Instant, keys: Option<&[Key]>) {
+    /// Waits for the commit in flight and makes a last one, until nothing of these partitions (or, with `None`, of any) is
+    /// uncommitted or the deadline passes.
+    fn commit_and_wait(&mut self, deadline: Instant, keys: Option<&[PartitionKey]>) {
         loop {
-            if !self.books.in_flight() {
+            if !self.tracker.in_flight() {
                 let holds = match keys {
-                    Some(keys) => keys.iter().any(|key| self.books.holds_of(key)),
-                    None => self.books.holds(),
+                    Some(keys) => keys.iter().any(|key| self.tracker.holds_records_of(key)),
+                    None => self.tracker.holds_records(),
                 };
                 if !holds {
                     return;
                 }
                 self.commit(false);
-                if !self.books.in_flight() {
+                if !self.tracker.in_flight() {
                     return;
                 }
             }
             if keys.is_some_and(|keys| {
-                !keys.iter().any(|key| self.books.in_flight_of(key) || self.books.holds_of(key))
+                !keys.iter().any(|key| self.tracker.in_flight_of(key) || self.tracker.holds_records_of(key))
             }) {
                 return;
             }
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(event) => self.event(event),
+                Ok(event) => self.handle_event(event),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     tracing::warn!(
                         "the last commit was not answered in time; the next owner reads these records again"
@@ -385,11 +388,11 @@ impl Reader {
     }
 
     fn tell_group(&mut self) {
-        if self.told.elapsed() < GROUP_EVERY {
+        if self.group_told.elapsed() < GROUP_EVERY {
             return;
         }
-        self.told = Instant::now();
-        if let Some(progress) = self.books.oldest_progress() {
+        self.group_told = Instant::now();
+        if let Some(progress) = self.tracker.oldest_progress() {
             self.metrics.progress_age.set((now_ms() - progress) as f64 / 1000.0);
         }
         let untold = std::mem::take(&mut self.untold);

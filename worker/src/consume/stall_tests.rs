@@ -1,30 +1,30 @@
-//! The law across a consumer's stalls and restarts: what is read, when, and in which parts, changes no alert and no count.
+//! Checks that alerts and counts do not depend on stalls and restarts of a consumer, nor on what it reads and commits when.
 //!
 //! Clauses of docs/semantics.md: E1, E6.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use alerting::record::{RawRecord, clock};
-use alerting::replay::{Event, Replay, Tally};
+use alerting::record::{RawRecord, clock_ms};
+use alerting::replay::{Replay, ReplayEvent, RuleTally};
 use domain::{Condition, Millis, RulePlan};
 use proptest::prelude::*;
 use protocol::messages::EntryResult;
 use uuid::Uuid;
 
-use super::books::{Books, Key};
-use super::events::Opened;
-use super::survey::{Survey, compare};
-use crate::kafka::Topic;
+use super::events::OpenedTopic;
+use super::offsets::{OffsetTracker, PartitionKey};
+use super::survey::{PartitionSurvey, compare};
+use crate::kafka::TopicState;
 
 const RULE: Uuid = Uuid::from_u128(1);
 const PARTITIONS: i32 = 2;
 const START: i64 = 1_767_225_600_000;
 const LATENESS: i64 = 2_000;
-/// So far ahead of their append are producers' clocks, at most.
+/// How far a producer's clock may be ahead of the append, ms.
 const AHEAD: i64 = 1_800_000;
 
-/// A record as it lies in the log.
+/// A record in the log.
 #[derive(Debug, Clone)]
 struct Rec {
     partition: i32,
@@ -34,18 +34,18 @@ struct Rec {
 
 /// What happens to the consumer.
 #[derive(Debug, Clone)]
-enum Step {
-    /// Time passes, in which records come.
+enum StallStep {
+    /// Time passes, and records come meanwhile.
     Wait(i64),
-    /// It reads so many records of a partition.
+    /// It reads up to this many records of a partition.
     Read(i32, usize),
     /// It asks how many partitions there are and where they end; the answers come later.
     Ask,
     Answer,
-    /// The group gives it what the hub has open.
+    /// The group assigns it the partitions that the hub has open.
     Given,
     Commit,
-    /// It is killed; with or without the hub having what it sent.
+    /// It is killed; `true` if the hub got its last commit.
     Kill(bool),
 }
 
@@ -54,7 +54,7 @@ fn records() -> impl Strategy<Value = Vec<Rec>> {
         6 => -LATENESS..=0_i64,
         1 => 1..20_000_i64,
         1 => 1..AHEAD,
-        // Hours behind: of windows that are decided, whatever happens.
+        // Hours behind: their windows are decided in any case.
         1 => -7_200_000..-3_600_000_i64,
     ];
     prop::collection::vec((0..PARTITIONS, 0..1_500_i64, off), 1..60).prop_map(|list| {
@@ -68,16 +68,16 @@ fn records() -> impl Strategy<Value = Vec<Rec>> {
     })
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<StallStep>> {
     let step = prop_oneof![
-        2 => (0..500_i64).prop_map(Step::Wait),
-        1 => (0..60_000_i64).prop_map(Step::Wait),
-        6 => (0..PARTITIONS, 1..20_usize).prop_map(|(partition, many)| Step::Read(partition, many)),
-        3 => Just(Step::Ask),
-        3 => Just(Step::Answer),
-        1 => Just(Step::Given),
-        4 => Just(Step::Commit),
-        1 => any::<bool>().prop_map(Step::Kill),
+        2 => (0..500_i64).prop_map(StallStep::Wait),
+        1 => (0..60_000_i64).prop_map(StallStep::Wait),
+        6 => (0..PARTITIONS, 1..20_usize).prop_map(|(partition, many)| StallStep::Read(partition, many)),
+        3 => Just(StallStep::Ask),
+        3 => Just(StallStep::Answer),
+        1 => Just(StallStep::Given),
+        4 => Just(StallStep::Commit),
+        1 => any::<bool>().prop_map(StallStep::Kill),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -90,33 +90,33 @@ fn plan() -> RulePlan {
 }
 
 /// The log, the hub, and the consumer.
-struct World<'a> {
+struct Simulation<'a> {
     log: [Vec<&'a Rec>; PARTITIONS as usize],
     now: i64,
-    /// When the topic got its other partition.
+    /// When the topic gets its second partition.
     grown: i64,
-    /// The hub: where it stands, of how many partitions it knows, and what it decided.
+    /// The hub: its next offsets, how many partitions it knows, and what it decided.
     next: [i64; PARTITIONS as usize],
     open: i32,
     hub: Replay,
-    events: Vec<Event>,
-    /// The consumer: the offsets that it holds, with the clock when each was read.
-    books: Books<Vec<(i64, i64)>>,
-    survey: Survey,
+    events: Vec<ReplayEvent>,
+    /// The consumer: its folds list offsets with the clock at which each was read.
+    tracker: OffsetTracker<Vec<(i64, i64)>>,
+    survey: PartitionSurvey,
     /// Clock, partitions and their ends.
     asked: VecDeque<(i64, i32, Vec<i64>)>,
 }
 
-fn key(partition: i32) -> Key {
-    Key { topic: Arc::from("logs"), partition }
+fn key(partition: i32) -> PartitionKey {
+    PartitionKey { topic: Arc::from("logs"), partition }
 }
 
-impl<'a> World<'a> {
+impl<'a> Simulation<'a> {
     fn new(plan: &RulePlan, records: &'a [Rec], grown: i64) -> Self {
         let of = |partition| records.iter().filter(|rec| rec.partition == partition).collect();
         let (mut hub, problems) = Replay::new([(RULE, plan)]);
         assert_eq!(problems, []);
-        hub.progress("logs", 0, START);
+        hub.advance_partition("logs", 0, START);
         hub.decide();
         let mut world = Self {
             log: [of(0), of(1)],
@@ -126,8 +126,8 @@ impl<'a> World<'a> {
             open: 1,
             hub,
             events: Vec::new(),
-            books: Books::new(),
-            survey: Survey::default(),
+            tracker: OffsetTracker::new(),
+            survey: PartitionSurvey::default(),
             asked: VecDeque::new(),
         };
         world.start();
@@ -136,17 +136,17 @@ impl<'a> World<'a> {
 
     fn start(&mut self) {
         self.asked.clear();
-        self.books = Books::new();
-        self.books.surveyed(i64::MIN);
-        self.survey = Survey::default();
+        self.tracker = OffsetTracker::new();
+        self.tracker.surveyed_up_to(i64::MIN);
+        self.survey = PartitionSurvey::default();
         self.given();
     }
 
     fn given(&mut self) {
         for partition in 0..self.open {
-            if self.books.read(&key(partition)).is_none() {
+            if self.tracker.next_offset(&key(partition)).is_none() {
                 let next = self.next[partition as usize];
-                self.books.open(key(partition), Arc::from("id"), next, next);
+                self.tracker.open(key(partition), Arc::from("id"), next, next);
             }
         }
     }
@@ -161,12 +161,12 @@ impl<'a> World<'a> {
 
     fn read(&mut self, partition: i32, many: usize) {
         for _ in 0..many {
-            let Some(offset) = self.books.read(&key(partition)) else { return };
+            let Some(offset) = self.tracker.next_offset(&key(partition)) else { return };
             if offset >= self.end(partition) {
                 return;
             }
-            let open = self.books.reading("logs", partition, &mut 0).unwrap();
-            let (held, progress) = open.admit(offset).unwrap();
+            let open = self.tracker.partition_mut("logs", partition, &mut 0).unwrap();
+            let (held, progress) = open.mark_read(offset).unwrap();
             held.push((offset, self.now));
             progress.record(self.log[partition as usize][offset as usize].time, None);
         }
@@ -174,26 +174,27 @@ impl<'a> World<'a> {
 
     fn answer(&mut self) {
         if let Some((clock, partitions, ends)) = self.asked.pop_front() {
-            let topic = Topic::There { id: "id".to_owned(), partitions };
+            let topic = TopicState::Exists { id: "id".to_owned(), partitions };
             let told = BTreeMap::from([("logs".to_owned(), topic)]);
             if !compare(self.survey.open(), &told).missing.is_empty() {
-                let opened = Opened { id: "id".to_owned(), partitions: vec![(0, 0, 0); partitions as usize] };
-                self.survey.opened(&BTreeMap::from([("logs".to_owned(), opened)]));
+                let opened =
+                    OpenedTopic { id: "id".to_owned(), partitions: vec![(0, 0, 0); partitions as usize] };
+                self.survey.add_opened(&BTreeMap::from([("logs".to_owned(), opened)]));
                 self.open = self.open.max(partitions);
-                (0..partitions).for_each(|partition| self.hub.open("logs", partition));
+                (0..partitions).for_each(|partition| self.hub.add_partition("logs", partition));
             }
             let compared = compare(self.survey.open(), &told);
-            self.survey.done(clock, compared.known, &compared.ids);
-            self.books.surveyed(clock);
+            self.survey.complete(clock, compared.known, &compared.ids);
+            self.tracker.surveyed_up_to(clock);
             for (partition, end) in (0..).zip(ends) {
-                self.books.ends(&key(partition), end, Some(clock));
+                self.tracker.saw_end(&key(partition), end, Some(clock));
             }
         }
     }
 
-    /// The hub takes what is held; whether it is told of or not, nothing more is held.
+    /// The hub takes a commit of everything uncommitted.
     fn commit(&mut self) {
-        let taken = self.books.take(false);
+        let taken = self.tracker.take_commit(false);
         for (sent, held) in &taken {
             let partition = sent.key.partition;
             assert_eq!(self.next[partition as usize], sent.from);
@@ -203,28 +204,28 @@ impl<'a> World<'a> {
                 let _ = self.hub.push(&raw(rec, *offset, *read));
             }
         }
-        let known = self.survey.told().known_until(&["logs".to_owned()]);
+        let known = self.survey.for_commit().known_until(&["logs".to_owned()]);
         for (sent, _) in &taken {
             if let Some(progress) = sent.progress.min(known) {
-                self.hub.progress("logs", sent.key.partition, progress);
+                self.hub.advance_partition("logs", sent.key.partition, progress);
             }
         }
         self.events.extend(self.hub.decide());
-        self.books.answered(&vec![EntryResult::Accepted(0); taken.len()]);
+        self.tracker.apply_answers(&vec![EntryResult::Accepted(0); taken.len()]);
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &StallStep) {
         match step {
-            Step::Wait(ms) => self.now += ms,
-            Step::Read(partition, many) => self.read(*partition, *many),
-            Step::Ask => {
+            StallStep::Wait(ms) => self.now += ms,
+            StallStep::Read(partition, many) => self.read(*partition, *many),
+            StallStep::Ask => {
                 let ends = (0..PARTITIONS).map(|it| self.end(it)).collect();
                 self.asked.push_back((self.now, self.there(), ends));
             }
-            Step::Answer => self.answer(),
-            Step::Given => self.given(),
-            Step::Commit => self.commit(),
-            Step::Kill(sent) => {
+            StallStep::Answer => self.answer(),
+            StallStep::Given => self.given(),
+            StallStep::Commit => self.commit(),
+            StallStep::Kill(sent) => {
                 if *sent {
                     self.commit();
                 }
@@ -240,27 +241,27 @@ fn raw(rec: &Rec, offset: i64, read_ms: i64) -> RawRecord<'static> {
         partition: rec.partition,
         offset,
         timestamp_ms: rec.time,
-        clock_ms: clock(rec.time, false, read_ms),
+        clock_ms: clock_ms(rec.time, false, read_ms),
         key: None,
         value: Some(b"{}"),
         headers: &[],
     }
 }
 
-/// What came of it in the end: what was told, the numbers, and what was not counted.
-type Outcome = (Vec<(i64, String, i64)>, Tally, usize);
+/// The result of a run: alerts, counts, and how many records were not counted.
+type SimulationResult = (Vec<(i64, String, i64)>, RuleTally, usize);
 
-/// All is read and decided.
-fn end(mut world: World<'_>) -> Outcome {
+/// Reads and decides everything that is left; returns the result.
+fn end(mut world: Simulation<'_>) -> SimulationResult {
     let last = START + 10 * AHEAD;
     world.now = last;
     // What was asked before is answered before.
     while !world.asked.is_empty() {
         world.answer();
     }
-    let look = [Step::Ask, Step::Answer];
-    let read = [Step::Given, Step::Read(0, 100), Step::Read(1, 100), Step::Commit];
-    for step in look.iter().chain(&read).chain(&look).chain(&[Step::Commit]) {
+    let look = [StallStep::Ask, StallStep::Answer];
+    let read = [StallStep::Given, StallStep::Read(0, 100), StallStep::Read(1, 100), StallStep::Commit];
+    for step in look.iter().chain(&read).chain(&look).chain(&[StallStep::Commit]) {
         world.step(step);
     }
     let told = world.events.iter().map(|event| {
@@ -280,16 +281,16 @@ proptest! {
         steps in steps(),
     ) {
         let grown = START + grown;
-        // Before there is another partition there is one.
+        // Before the topic grows it has one partition.
         records.iter_mut().filter(|rec| rec.appended < grown).for_each(|rec| rec.partition = 0);
         let plan = plan();
-        let outcome = end(World::new(&plan, &records, grown));
-        let mut world = World::new(&plan, &records, grown);
+        let outcome = end(Simulation::new(&plan, &records, grown));
+        let mut world = Simulation::new(&plan, &records, grown);
         for step in &steps {
             world.step(step);
         }
         let hours_behind = records.iter().filter(|rec| rec.time < START).count() as i64;
-        prop_assert_eq!(outcome.1, Tally { matched: records.len() as i64, late: hours_behind });
+        prop_assert_eq!(outcome.1, RuleTally { matched: records.len() as i64, late: hours_behind });
         prop_assert_eq!(end(world), outcome);
     }
 }

@@ -1,59 +1,63 @@
-//! Partitions in which records lie that do not come.
+//! Detects partitions whose records the Kafka client does not fetch.
 //!
-//! A Kafka client may wait for what never happens. librdkafka 2.12 remembers the epoch of a partition's leader by the topic's name:
-//! a topic that is made again begins with a lower one, and whatever brokers say of it is then taken for outdated, for ever. A new client
-//! remembers nothing. Never here: Kafka, or a clock.
+//! librdkafka 2.12 remembers the leader epoch of a partition by the topic's name. A topic that is deleted and created again
+//! begins with a lower epoch, so the client takes all metadata about it for outdated and fetches nothing, for ever. A new
+//! client remembers nothing and reads on. Pure: callers pass the time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::books::Key;
+use super::offsets::PartitionKey;
 
-/// So long records may lie there, while brokers answer.
+/// How long a partition may stall while its broker answers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So long at most where a new client did not help: one that is made too often reads nothing either.
+/// The longest timeout, after new clients did not help: a client that is replaced too often reads nothing either.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// How long to wait, by what new clients helped before.
+/// How long a partition may stall before the client is replaced: doubles each time a new client stalls too.
 #[derive(Debug, Default)]
-pub struct Patience(Option<(Instant, Duration)>);
+pub struct StallTimeout(Option<(Instant, Duration)>);
 
-impl Patience {
-    /// How long the next client may stand still.
-    pub fn is(&self) -> Duration {
+impl StallTimeout {
+    /// How long the next client may stall.
+    pub fn current(&self) -> Duration {
         self.0.map_or(PATIENCE, |(_, patience)| patience)
     }
 
-    /// A client stood still.
-    pub fn spent(&mut self, now: Instant) {
+    /// Takes note that a client stalled and is replaced.
+    pub fn client_stalled(&mut self, now: Instant) {
         let lately = self.0.filter(|(at, patience)| now.duration_since(*at) < *patience * 4);
         let next = lately.map_or(PATIENCE, |(_, patience)| (patience * 2).min(LONGEST));
         self.0 = Some((now, next));
     }
 }
 
-/// See the module.
+/// Remembers since when partitions have not moved.
 #[derive(Debug)]
-pub struct Stalls {
+pub struct StallDetector {
     patience: Duration,
-    /// Where each partition stands that has more, and since when.
-    still: BTreeMap<Key, (i64, Instant)>,
+    /// For each partition with unread records: the next offset, and since when it has been the same.
+    still: BTreeMap<PartitionKey, (i64, Instant)>,
 }
 
-impl Stalls {
-    /// Nothing stands still.
+impl StallDetector {
+    /// No partition stalls yet.
     pub fn new(patience: Duration) -> Self {
         Self { patience, still: BTreeMap::new() }
     }
 
-    /// Brokers did not answer, or no records are taken: nobody knows.
+    /// Forgets everything: brokers did not answer, or the reader is paused, so nothing is known.
     pub fn clear(&mut self) {
         self.still.clear();
     }
 
-    /// Partitions with the offset to read next and the end that their leaders just told. One that stands still for too long, if
-    /// there is one.
-    pub fn seen(&mut self, now: Instant, partitions: impl Iterator<Item = (Key, i64, i64)>) -> Option<Key> {
+    /// Takes partitions with the next offset to read and the end that their leaders just told. Returns one that has stalled
+    /// longer than the timeout, if there is one.
+    pub fn find_stalled(
+        &mut self,
+        now: Instant,
+        partitions: impl Iterator<Item = (PartitionKey, i64, i64)>,
+    ) -> Option<PartitionKey> {
         let before = std::mem::take(&mut self.still);
         for (key, read, _) in partitions.filter(|(_, read, end)| read < end) {
             let since = before.get(&key).filter(|(stood, _)| *stood == read).map_or(now, |(_, since)| *since);
@@ -70,16 +74,19 @@ mod tests {
 
     use super::*;
 
-    fn key(partition: i32) -> Key {
-        Key { topic: Arc::from("logs"), partition }
+    fn key(partition: i32) -> PartitionKey {
+        PartitionKey { topic: Arc::from("logs"), partition }
     }
 
     #[test]
     fn what_does_not_move_while_there_is_more_stands_still() {
-        let (begun, mut stalls) = (Instant::now(), Stalls::new(Duration::from_secs(10)));
+        let (begun, mut stalls) = (Instant::now(), StallDetector::new(Duration::from_secs(10)));
         let mut seen = |second, partitions: &[(i32, i64, i64)]| {
             let now = begun + Duration::from_secs(second);
-            stalls.seen(now, partitions.iter().map(|(partition, read, end)| (key(*partition), *read, *end)))
+            stalls.find_stalled(
+                now,
+                partitions.iter().map(|(partition, read, end)| (key(*partition), *read, *end)),
+            )
         };
         assert_eq!(seen(0, &[(0, 5, 9), (1, 5, 5), (2, 5, 9)]), None);
         assert_eq!(seen(9, &[(0, 5, 9), (1, 5, 5), (2, 6, 9)]), None);
@@ -87,20 +94,20 @@ mod tests {
         assert_eq!(seen(18, &[(0, 5, 9), (1, 5, 6), (2, 7, 9)]), None);
         assert_eq!(seen(28, &[(0, 5, 9), (1, 6, 6), (2, 9, 9)]), Some(key(0)));
         stalls.clear();
-        assert_eq!(stalls.seen(begun + Duration::from_secs(90), [(key(0), 5, 9)].into_iter()), None);
+        assert_eq!(stalls.find_stalled(begun + Duration::from_secs(90), [(key(0), 5, 9)].into_iter()), None);
     }
 
     #[test]
     fn a_new_client_that_does_not_help_is_given_longer_and_after_one_that_did_it_begins_anew() {
-        let (mut now, mut patience) = (Instant::now(), Patience::default());
+        let (mut now, mut timeout) = (Instant::now(), StallTimeout::default());
         let mut waits = Vec::new();
         for _ in 0..8 {
-            now += patience.is();
-            patience.spent(now);
-            waits.push(patience.is().as_secs());
+            now += timeout.current();
+            timeout.client_stalled(now);
+            waits.push(timeout.current().as_secs());
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
-        patience.spent(now + LONGEST * 5);
-        assert_eq!(patience.is(), PATIENCE);
+        timeout.client_stalled(now + LONGEST * 5);
+        assert_eq!(timeout.current(), PATIENCE);
     }
 }

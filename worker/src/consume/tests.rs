@@ -1,4 +1,4 @@
-//! The consumer against librdkafka's mock cluster and a hub in this process.
+//! Tests the consumer against librdkafka's mock cluster and a hub in this process.
 
 mod errors;
 mod hub;
@@ -196,7 +196,7 @@ fn held(health: &crate::health::Health) -> usize {
     line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap()
 }
 
-/// How often the group was shared out anew.
+/// The number of rebalances.
 fn shared_out(health: &crate::health::Health) -> u64 {
     let metrics = health.metrics();
     let line = metrics.lines().find(|line| line.starts_with("belfry_worker_rebalances_total "));
@@ -264,15 +264,15 @@ async fn a_record_ahead_of_the_clock_makes_none_late_that_is_read_from_a_backlog
     panic!("no commit ended between");
 }
 
-/// Whether it did; none of the backlog is late then.
+/// Whether a commit ended while the backlog was read. Checks that no record of the backlog is late.
 async fn a_commit_ended_within_the_backlog() -> bool {
     let mut bench = Bench::start().await;
     bench.cluster.create_topic("logs", 1, 1).unwrap();
     bench.plan(&[(EACH, ERRORS), (OFTEN, "record.level == \"FATAL\"")]);
-    // Ten seconds in which nobody read.
+    // As if nobody had read for ten seconds.
     let then = events::now_ms() - 10_000;
     bench.produce_at(then + 8_000, "{\"level\":\"INFO\"}").await;
-    // It is told at once, so that a commit ends with it.
+    // A notification is committed at once, so a commit ends with it.
     bench.produce_at(then, "{\"level\":\"ERROR\"}").await;
     let others = (0..9_000).map(|_| bench.produce_at(then + 500, "{\"level\":\"INFO\"}"));
     futures::future::join_all(others).await;
@@ -429,7 +429,7 @@ async fn a_ledger_that_is_elsewhere_is_followed() {
     bench.consume("a");
     bench.produce_many(1, 100).await;
     bench.until_read(100).await;
-    // Another consumer's commits, as it were: first less, then more than we have read.
+    // As if another consumer had committed: first less, then more than we have read.
     {
         let mut ledger = bench.hub.ledger();
         ledger.topics.get_mut("logs").unwrap().1[0] = 50;
@@ -496,7 +496,7 @@ async fn a_dead_letter_that_no_topic_takes_is_in_the_ledger() {
     assert_eq!((ledger.dead_letters[0].offset, ledger.dead_letters[0].length), (0, 8));
 }
 
-/// Produces what can't be decoded, with headers as a worker writes them.
+/// Produces records that can't be decoded, with these headers, as a worker writes them.
 async fn forge(bench: &Bench, topic: &str, count: usize, headers: &[(&str, &str)]) {
     let sent = (0..count).map(|_| {
         let headers = headers.iter().fold(rdkafka::message::OwnedHeaders::new(), |all, (key, value)| {
@@ -522,7 +522,7 @@ async fn headers_that_anybody_can_write_keep_no_record_from_the_dead_letter_topi
     let forged = letters(&bench, 20);
     assert_eq!(forged.len(), 20);
     assert!(forged[0].headers().unwrap().iter().any(|header| header.key == "belfry-hops"));
-    // Whoever says that a record went round already only keeps it where it is.
+    // A header that says that the record was a dead letter before only keeps it where it is.
     for hops in ["2", "255", "x"] {
         forge(&bench, "logs", 20, &[reason, ("belfry-hops", hops)]).await;
     }
@@ -542,7 +542,7 @@ async fn sources_that_read_each_others_dead_letters_come_to_an_end() {
     for topic in ["logs", "back"] {
         bench.cluster.create_topic(topic, 1, 1).unwrap();
     }
-    // What one writes the other reads: here one source stands for both, with a plan of each in turn.
+    // Each of two sources reads what the other writes. Here one source stands for both, with the plan of each in turn.
     let plan = |bench: &Bench, from: &str, to: &str| {
         bench.plan_with(&[(EACH, ERRORS)], |_, rule| {
             rule.topics = vec![from.to_owned()];
@@ -664,7 +664,7 @@ async fn a_client_that_brings_nothing_of_what_is_there_is_replaced() {
     bench.consume("a");
     bench.produce_many(1, 20).await;
     bench.until_read(20).await;
-    // What librdkafka keeps to itself, and tries for ever.
+    // librdkafka does not tell of this error, and tries for ever.
     let outdated = RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH;
     bench.cluster.request_errors(RDKafkaApiKey::Fetch, &vec![outdated; 10_000]);
     bench.produce_many(1, 20).await;

@@ -1,5 +1,6 @@
-//! Says that this process is there, as long as it has attempts in hand: one that is silent, and has a successor, is taken for
-//! gone, and its attempts for ended unknown. Never: a word while nothing is in hand; there is nothing to give up then.
+//! Tells the hub that this process is alive while it has tasks that are not reported. If a process is silent
+//! and has a successor, the hub takes it for gone and ends its attempts as unknown. Without such tasks there is nothing
+//! to tell.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,10 +10,10 @@ use protocol::messages::{Alive, Pool};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Tools;
-use super::reporter::brief;
+use super::reporter::call_briefly;
 use crate::context::Context;
 
-/// How often it is said. The hub takes a worker for gone after 10 s.
+/// How often the hub is told. It takes a silent worker for gone after 10 s.
 const PACE: Duration = Duration::from_secs(2);
 
 /// Runs until it is aborted.
@@ -22,10 +23,10 @@ pub(super) async fn say(context: Context, pool: Pool, tools: Arc<Tools>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if tools.open.load(Ordering::Relaxed) == 0 {
+        if tools.unreported.load(Ordering::Relaxed) == 0 {
             continue;
         }
-        if let Err(error) = brief(context.hub.alive(&context.config.namespace, &alive)).await {
+        if let Err(error) = call_briefly(context.hub.alive(&context.config.namespace, &alive)).await {
             tracing::debug!(error, "can't say that this worker is there, trying again");
         }
     }

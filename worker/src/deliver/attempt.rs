@@ -1,4 +1,4 @@
-//! Makes one attempt.
+//! Makes one attempt of a delivery and hands its outcome to the reporter.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,39 +12,40 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::metrics::{Attempted, ByChannel};
-use super::reporter::{Done, Sender};
+use super::reporter::{FinishedAttempt, OutcomeSender};
 use super::{Tools, now};
 
-/// How much longer than its timeout an attempt may take before it is ended from outside: channels keep their timeout
-/// themselves.
+/// How much longer than its timeout an attempt may take before it is ended here. Channels keep their timeout themselves;
+/// this is for one that does not.
 const MARGIN: Duration = Duration::from_secs(3);
 
-/// A place in the hand, and the slots that it waits for.
-pub(super) struct Turn {
-    pub(super) place: OwnedSemaphorePermit,
+/// The permits of one attempt: its share of the claimed tasks, held until the outcome is handed over, and the slots, of
+/// which it takes one.
+pub(super) struct AttemptPermits {
+    pub(super) claimed: OwnedSemaphorePermit,
     pub(super) slots: Arc<Semaphore>,
-    /// When the slot is given back.
-    pub(super) slow: Duration,
+    /// After this long the attempt gives its slot back.
+    pub(super) slow_after: Duration,
 }
 
 /// Makes the attempt and hands its outcome to the reporter.
-pub(super) async fn attempt(
+pub(super) async fn make_attempt(
     tools: Arc<Tools>,
     channels: Arc<BTreeMap<Uuid, ChannelEntry>>,
     task: Task,
-    turn: Turn,
-    outcomes: Sender,
+    permits: AttemptPermits,
+    outcomes: OutcomeSender,
 ) {
     let lease_ends = Instant::now() + task.lease.std();
-    // In the order of the claim; they are never closed.
-    let slot = turn.slots.acquire_owned().await;
+    // Fair: tasks get slots in the order of the claim. The semaphore is never closed.
+    let slot = permits.slots.acquire_owned().await;
     let begun = Instant::now();
     let (delivery, number, channel) = (task.delivery, task.attempt, task.channel);
     let entry = channels.get(&channel);
     let kind = entry.map_or("None", |entry| entry.plan.target.name());
     tools.metrics.in_flight.inc();
     let outcome = if let Some(entry) = entry {
-        giving_back(slot, turn.slow, bounded(&tools, entry, task)).await
+        release_when_slow(slot, permits.slow_after, bounded(&tools, entry, task)).await
     } else {
         let reason = "the hub handed it out without its channel".to_owned();
         Outcome::Later { reason, wait: None, channel_wide: false }
@@ -66,13 +67,13 @@ pub(super) async fn attempt(
         tracing::info!(%delivery, attempt = number, channel = name, outcome = outcome.name(), reason = outcome.reason(), "not delivered");
     }
     let outcome = AttemptOutcome { delivery, attempt: number, outcome };
-    // The place is held until the reporter has room: it slows claiming down, and nothing piles up.
-    outcomes.send(Done { outcome, lease_ends }).await;
-    drop(turn.place);
+    // The permit is kept until the reporter's queue has room: that slows claiming down, and nothing piles up.
+    outcomes.send(FinishedAttempt { outcome, lease_ends }).await;
+    drop(permits.claimed);
 }
 
-/// Runs an attempt in its slot, which is given back at its end or when it is slow.
-async fn giving_back<S>(slot: S, patience: Duration, work: impl Future<Output = Outcome>) -> Outcome {
+/// Runs an attempt. Releases its slot at its end, or after `patience` if it takes longer.
+async fn release_when_slow<S>(slot: S, patience: Duration, work: impl Future<Output = Outcome>) -> Outcome {
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
@@ -81,14 +82,14 @@ async fn giving_back<S>(slot: S, patience: Duration, work: impl Future<Output = 
     work.await
 }
 
-/// The attempt, ended from outside when it outlasts its timeout or the worker must go.
+/// Makes the attempt; ends it as unknown if it outlasts its timeout or the worker must stop.
 async fn bounded(tools: &Tools, entry: &ChannelEntry, task: Task) -> Outcome {
     let timeout = entry.plan.delivery.timeout.std();
     let unknown = |why: &str| Outcome::Unknown { reason: why.to_owned() };
     tokio::select! {
         outcome = deliver(tools, entry, task) => outcome,
         () = tokio::time::sleep(timeout + MARGIN) => unknown("the attempt did not end in time"),
-        () = tools.cut.cancelled() => unknown("the worker had to stop before an answer"),
+        () = tools.give_up.cancelled() => unknown("the worker had to stop before an answer"),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Follows the plan of the namespace's channels, looks whether the files that they name are there, and reports both.
+//! Follows the plan of the namespace's channels, checks that the files that they name can be used, and reports both.
 //!
-//! A missing Secret key is seen here, since the operator can't read Secrets. Nothing is claimed for its channel meanwhile, and that
-//! goes on by itself within 3 s of the kubelet's update. Never: a value of a file in a report.
+//! Missing Secret keys are found here, since the operator can't read Secrets. Meanwhile nothing is claimed for the channel;
+//! claiming resumes within 3 s of the kubelet's update. Reports hold no value of a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use protocol::messages::{ChannelsPlan, ObjectProblem, Report};
 use tokio::time::Instant;
 
-use super::reporter::brief;
-use super::{Tools, pause, told};
+use super::reporter::call_briefly;
+use super::{Tools, error_chain, retry_pause};
 use crate::context::Context;
 
-/// How long a poll waits for another plan.
+/// How long a poll waits at the hub for a new plan.
 const WAIT: Duration = Duration::from_secs(30);
-/// How often the files are looked at, while all are there and while some are missing.
+/// How often the files are checked: while all are there, and while some are missing.
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_SOON: Duration = Duration::from_secs(1);
-/// How often a report is repeated; the hub forgets it after a minute.
+/// How often an unchanged report is repeated; the hub forgets it after a minute.
 const REPEAT: Duration = Duration::from_secs(20);
 
 /// Runs until [`Context::stop`], and then says that this instance leaves.
@@ -38,7 +38,7 @@ pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
         let report = report(&context, &tools, &plan).await;
         let due = told.as_ref().is_none_or(|(at, last)| *last != report || at.elapsed() >= REPEAT);
         if due {
-            match brief(context.hub.report(&context.config.namespace, &report)).await {
+            match call_briefly(context.hub.report(&context.config.namespace, &report)).await {
                 Ok(()) => told = Some((Instant::now(), report)),
                 Err(error) => tracing::debug!(error, "can't report, trying again"),
             }
@@ -46,7 +46,7 @@ pub(super) async fn watch(context: Context, tools: Arc<Tools>) {
     }
     poll.abort();
     let leaving = Report { leaving: true, ..empty(&context) };
-    if let Err(error) = brief(context.hub.report(&context.config.namespace, &leaving)).await {
+    if let Err(error) = call_briefly(context.hub.report(&context.config.namespace, &leaving)).await {
         tracing::debug!(error, "can't say that this instance leaves");
     }
 }
@@ -64,10 +64,13 @@ async fn poll(context: Context, plans: tokio::sync::watch::Sender<Option<Arc<Cha
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(error = told(&error), "can't read the channels' plan, trying again");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "can't read the channels' plan, trying again"
+                    );
                 }
                 failures += 1;
-                tokio::time::sleep(pause(failures, &error)).await;
+                tokio::time::sleep(retry_pause(failures, &error)).await;
             }
         }
     }
@@ -88,7 +91,7 @@ async fn report(context: &Context, tools: &Tools, plan: &ChannelsPlan) -> Report
     let mut report = empty(context);
     let (mut missing, mut lacking) = (0, BTreeSet::new());
     for (uid, entry) in &plan.channels {
-        // A pod that mounts them is on its way, and speaks for the channel then.
+        // A new pod that mounts them is starting, and will report for the channel.
         if !entry.plan.files().into_iter().all(|file| context.config.mounts(file)) {
             lacking.insert(*uid);
             continue;

@@ -1,7 +1,7 @@
-//! Asks the hub for work, as much as fits in the hand, and starts the attempts.
+//! Claims tasks from the hub, as many as there are permits, and starts their attempts.
 //!
-//! A claim waits at the hub until there is something to do. Never: more in hand than is begun within a fraction of a second,
-//! each slot going on to the next task when its attempt ends or is slow.
+//! A claim waits at the hub until there is work. The permits bound the claimed tasks to what can be begun within a fraction
+//! of a second, since a slot goes to the next task when its attempt ends or is slow.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,45 +12,45 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::attempt::{Turn, attempt};
+use super::attempt::{AttemptPermits, make_attempt};
 use super::metrics::ByResult;
-use super::reporter::Sender;
-use super::{Limits, Tools, pause, told};
+use super::reporter::OutcomeSender;
+use super::{DeliveryLimits, Tools, error_chain, retry_pause};
 use crate::context::Context;
 
 /// How long a claim waits at the hub.
 const WAIT: Duration = Duration::from_secs(20);
 /// The same while channels lack a file.
 const SOON: Duration = Duration::from_secs(2);
-/// How long to wait for more free places, so that a busy worker claims sets and not single tasks.
+/// How long to wait for more permits, so that a busy worker claims many tasks at once and not single ones.
 const GATHER: Duration = Duration::from_millis(5);
-/// An empty answer that comes sooner did not wait.
+/// If an empty answer comes sooner, the hub did not wait.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// The most that one claim may ask for.
 const MOST: usize = 500;
 
 /// Runs until [`Context::stop`].
-pub(super) async fn run(
+pub(super) async fn claim_tasks(
     context: &Context,
     pool: Pool,
-    limits: Limits,
+    limits: DeliveryLimits,
     tools: &Arc<Tools>,
     attempts: &TaskTracker,
-    outcomes: Sender,
+    outcomes: OutcomeSender,
 ) {
     let beat = context.health.watch("claims", crate::health::LONG);
-    let hand = Arc::new(Semaphore::new(limits.hand));
+    let claimable = Arc::new(Semaphore::new(limits.max_claimed));
     let slots = Arc::new(Semaphore::new(limits.slots));
     let mut failures = 0;
     loop {
         beat.beat();
         let free = tokio::select! {
-            free = free_places(&hand, limits.hand) => free,
+            free = free_permits(&claimable, limits.max_claimed) => free,
             () = context.stop.cancelled() => return,
         };
         let Some(mut free) = free else { continue };
         let lacking = tools.lacking().clone();
-        // What was lacking may be there in a moment.
+        // Shorter while a file is missing: it may come at any moment.
         let wait = if lacking.is_empty() { WAIT } else { SOON };
         let request = ClaimRequest {
             pool,
@@ -86,43 +86,51 @@ pub(super) async fn run(
             // A hub that does not wait must not be asked in a hot loop.
             tokio::time::sleep(AT_ONCE).await;
         }
-        tools.open.fetch_add(claimed.tasks.len(), Ordering::Relaxed);
+        tools.unreported.fetch_add(claimed.tasks.len(), Ordering::Relaxed);
         let channels = Arc::new(claimed.channels);
         for task in claimed.tasks {
-            // A hub that hands out more than was asked for waits for places.
-            let place = match free.split(1) {
-                Some(place) => place,
-                None => match Arc::clone(&hand).acquire_owned().await {
-                    Ok(place) => place,
+            // If the hub hands out more than was asked for, its tasks wait for permits.
+            let permit = match free.split(1) {
+                Some(permit) => permit,
+                None => match Arc::clone(&claimable).acquire_owned().await {
+                    Ok(permit) => permit,
                     Err(_) => return,
                 },
             };
-            let turn = Turn { place, slots: Arc::clone(&slots), slow: limits.slow };
-            attempts.spawn(attempt(Arc::clone(tools), Arc::clone(&channels), task, turn, outcomes.clone()));
+            let permits =
+                AttemptPermits { claimed: permit, slots: Arc::clone(&slots), slow_after: limits.slow_after };
+            attempts.spawn(make_attempt(
+                Arc::clone(tools),
+                Arc::clone(&channels),
+                task,
+                permits,
+                outcomes.clone(),
+            ));
         }
     }
 }
 
-/// Notes a claim that failed; how long to wait before the next.
+/// Takes note of a failed claim; returns how long to wait before the next.
 fn failed(context: &Context, tools: &Tools, failures: &mut u32, error: &protocol::Error) -> Duration {
     tools.metrics.claims.get_or_create(&ByResult { result: "failed" }).inc();
-    context.health.missing("hub", Some(told(error)));
+    context.health.missing("hub", Some(error_chain(error)));
     if *failures == 0 {
-        tracing::warn!(error = told(error), "can't claim work, trying again");
+        tracing::warn!(error = error_chain(error), "can't claim work, trying again");
     }
     *failures += 1;
-    pause(*failures, error)
+    retry_pause(*failures, error)
 }
 
-/// All free places, at least one; under load after waiting a little for a quarter of them. None after 10 s without.
-async fn free_places(hand: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
+/// Takes all free permits, at least one; under load it first waits 5 ms for a quarter of them. `None` if none is free for
+/// 10 s.
+async fn free_permits(claimable: &Arc<Semaphore>, all: usize) -> Option<OwnedSemaphorePermit> {
     let quarter = u32::try_from((all / 4).max(1)).unwrap_or(1);
-    let first = match timeout(GATHER, Arc::clone(hand).acquire_many_owned(quarter)).await {
+    let first = match timeout(GATHER, Arc::clone(claimable).acquire_many_owned(quarter)).await {
         Ok(permits) => permits.ok()?,
-        Err(_) => timeout(Duration::from_secs(10), Arc::clone(hand).acquire_owned()).await.ok()?.ok()?,
+        Err(_) => timeout(Duration::from_secs(10), Arc::clone(claimable).acquire_owned()).await.ok()?.ok()?,
     };
     let mut free = first;
-    while let Ok(one) = Arc::clone(hand).try_acquire_owned() {
+    while let Ok(one) = Arc::clone(claimable).try_acquire_owned() {
         free.merge(one);
     }
     Some(free)

@@ -9,48 +9,48 @@
 //! | the broker or the client finds it too large or invalid | `Refused` |
 //! | not confirmed in time, the producer failed for good, any other error | `Unknown` |
 //!
-//! Invariants: idempotent producers, `acks=all`, one for each cluster, its credentials as they are now, and timeout; the client gives a message up
-//! when the attempt does, so it can't arrive after a later one. Brokers are
-//! connected to where the guard allows, those that the cluster names too.
+//! Invariants: producers are idempotent, with `acks=all`; there is one for each cluster, its present credentials, and
+//! timeout. The client gives a message up when the attempt does, so the message can't arrive after a later one. Clients
+//! connect only where the guard allows, also to brokers that the cluster itself names.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::{Attempt, Files, Producer, Record};
+use delivery::{Files, KafkaRecord, OutcomeFuture, Producer};
 use domain::{Digest, KafkaPlan, KafkaSecurity, Outcome};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::time::Instant;
 
-use crate::kafka::{Access, FaultKind, SILENT, Tokens, Watch, unusable};
+use crate::kafka::{ClientMonitor, ClusterAccess, FaultKind, NO_ANSWER, Tokens, unusable};
 
 /// How many producers are kept.
 const KEPT: usize = 16;
-/// How long a topic that was seen is taken to be there.
+/// How long a topic that was seen is taken to exist.
 const SEEN: Duration = Duration::from_secs(30);
 
-/// Producers, kept because making one connects to every broker.
+/// Producers of Kafka channels, cached because a new one connects to every broker.
 pub(super) struct Producers {
     tokens: Tokens,
     files: Files,
-    kept: Mutex<Vec<Arc<Kept>>>,
+    kept: Mutex<Vec<Arc<CachedProducer>>>,
 }
 
-struct Kept {
+struct CachedProducer {
     servers: String,
     security: KafkaSecurity,
-    /// The cluster and the credentials that it was made with.
+    /// The fingerprint of the cluster and the credentials that it was made with.
     access: Digest,
     timeout: Duration,
-    producer: FutureProducer<Watch>,
-    watch: Watch,
+    producer: FutureProducer<ClientMonitor>,
+    monitor: ClientMonitor,
     /// Topics that were seen, and when last.
     seen: Mutex<Vec<(String, Instant)>>,
 }
 
 impl Producer for Producers {
-    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: Record, timeout: Duration) -> Attempt<'a> {
+    fn write<'a>(&'a self, plan: &'a KafkaPlan, record: KafkaRecord, timeout: Duration) -> OutcomeFuture<'a> {
         Box::pin(async move { self.attempt(plan, &record, timeout).await.unwrap_or_else(|outcome| outcome) })
     }
 }
@@ -60,7 +60,7 @@ fn later(reason: String) -> Outcome {
 }
 
 impl Producers {
-    /// With credentials from `files`, and `tokens` where a cluster wants one.
+    /// Reads credentials from `files`, and gets tokens from `tokens` for clusters that want one.
     pub(super) fn new(tokens: Tokens, files: Files) -> Self {
         Self { tokens, files, kept: Mutex::default() }
     }
@@ -68,14 +68,14 @@ impl Producers {
     async fn attempt(
         &self,
         plan: &KafkaPlan,
-        record: &Record,
+        record: &KafkaRecord,
         timeout: Duration,
     ) -> Result<Outcome, Outcome> {
         let KafkaPlan { bootstrap_servers, topic, security } = plan;
-        let access = Access::read(bootstrap_servers, security, &self.files, &self.tokens).await?;
+        let access = ClusterAccess::read(bootstrap_servers, security, &self.files, &self.tokens).await?;
         let kept = self.get(security, &access, timeout)?;
-        let look = tokio::time::timeout(timeout, kept.look(topic)).await;
-        look.map_err(|_| later(format!("no broker of {} answers: {SILENT}", kept.servers)))??;
+        let look = tokio::time::timeout(timeout, kept.check_topic(topic)).await;
+        look.map_err(|_| later(format!("no broker of {} answers: {NO_ANSWER}", kept.servers)))??;
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (name, value) in &record.headers {
             headers = headers.insert(Header { key: name, value: Some(value) });
@@ -83,11 +83,11 @@ impl Producers {
         let record = FutureRecord::to(topic).key(&record.key).payload(&record.value).headers(headers);
         match kept.producer.send(record, Duration::ZERO).await {
             Ok(_) => {
-                kept.saw(topic);
+                kept.remember_topic(topic);
                 Ok(Outcome::Delivered)
             }
             Err((error, _)) => {
-                kept.forget(topic);
+                kept.forget_topic(topic);
                 Ok(outcome(&error))
             }
         }
@@ -96,12 +96,12 @@ impl Producers {
     fn get(
         &self,
         security: &KafkaSecurity,
-        access: &Access,
+        access: &ClusterAccess,
         timeout: Duration,
-    ) -> Result<Arc<Kept>, Outcome> {
+    ) -> Result<Arc<CachedProducer>, Outcome> {
         let servers = access.servers();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that failed for good takes nothing any more, and one with earlier credentials would try them for ever.
+        // A producer with a fatal error takes no more messages; one with old credentials would try them for ever.
         kept.retain(|one| {
             let same = one.servers == servers && one.security == *security;
             let outdated = same && one.access != *access.fingerprint();
@@ -112,9 +112,9 @@ impl Producers {
         {
             return Ok(Arc::clone(one));
         }
-        // The look at the topic may take the first quarter of an attempt.
+        // The check of the topic may take the first quarter of an attempt.
         let millis = (timeout * 3 / 4).as_millis().clamp(750, 600_000).to_string();
-        let watch = access.watch();
+        let monitor = access.monitor();
         let mut config = access.config();
         config
             .set("client.id", "belfry-worker")
@@ -127,15 +127,15 @@ impl Producers {
             .set("allow.auto.create.topics", "false")
             .set("queue.buffering.max.kbytes", "16384");
         let producer = access
-            .client(&config, watch.clone())
+            .client(&config, monitor.clone())
             .map_err(|error| later(format!("no producer for {servers}: {}", unusable(&error))))?;
-        let made = Arc::new(Kept {
+        let made = Arc::new(CachedProducer {
             servers,
             security: security.clone(),
             access: access.fingerprint().clone(),
             timeout,
             producer,
-            watch,
+            monitor,
             seen: Mutex::default(),
         });
         if kept.len() >= KEPT {
@@ -146,10 +146,10 @@ impl Producers {
     }
 }
 
-impl Kept {
-    /// Looks whether the topic is there, unless it was seen lately: a broker that can't be reached is then known before
-    /// anything is handed over.
-    async fn look(self: &Arc<Self>, topic: &str) -> Result<(), Outcome> {
+impl CachedProducer {
+    /// Checks that the topic exists, unless it was seen in the last 30 s. So an unreachable broker is known before a message
+    /// is handed to the client.
+    async fn check_topic(self: &Arc<Self>, topic: &str) -> Result<(), Outcome> {
         let seen = |kept: &Self| kept.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if seen(self).iter().any(|(name, at)| name == topic && at.elapsed() < SEEN) {
             return Ok(());
@@ -166,13 +166,13 @@ impl Kept {
         .await;
         match found {
             Ok(Ok(true)) => {
-                self.watch.answered();
-                self.saw(topic);
+                self.monitor.answered();
+                self.remember_topic(topic);
                 Ok(())
             }
             Ok(Ok(false)) => Err(later(format!("topic {topic:?} does not exist, or may not be written to"))),
             Ok(Err(error)) => {
-                let fault = self.watch.why(error.rdkafka_error_code().unwrap_or(Code::Fail));
+                let fault = self.monitor.why(error.rdkafka_error_code().unwrap_or(Code::Fail));
                 let (servers, why) = (&self.servers, fault.why);
                 Err(later(match fault.kind {
                     FaultKind::Unreachable => format!("no broker of {servers} answers: {why}"),
@@ -186,13 +186,13 @@ impl Kept {
         }
     }
 
-    fn saw(&self, topic: &str) {
+    fn remember_topic(&self, topic: &str) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|(name, at)| name != topic && at.elapsed() < SEEN);
         seen.push((topic.to_owned(), Instant::now()));
     }
 
-    fn forget(&self, topic: &str) {
+    fn forget_topic(&self, topic: &str) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| name != topic);
     }
 }

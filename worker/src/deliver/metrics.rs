@@ -1,4 +1,4 @@
-//! Metrics of `send` and `retry`. Labels are of closed sets: no name of an object.
+//! Metrics of `send` and `retry`. Labels come from closed sets; no label is an object's name.
 
 use std::sync::atomic::AtomicU64;
 
@@ -26,7 +26,7 @@ pub(super) struct ByResult {
 }
 
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub(super) struct DeliveryMetrics {
     pub(super) attempts: Family<Attempted, Counter>,
     pub(super) seconds: Family<ByChannel, Histogram>,
     pub(super) in_flight: Gauge,
@@ -37,7 +37,7 @@ pub(super) struct Metrics {
     pub(super) oldest_report: Gauge<f64, AtomicU64>,
 }
 
-impl Metrics {
+impl DeliveryMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             attempts: Family::default(),

@@ -1,4 +1,4 @@
-//! The loops against a hub that a test plays.
+//! Tests the loops against a hub that the test plays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::health::Health;
 
 const CHANNEL: Uuid = Uuid::from_u128(0xc);
 
-/// A hub that hands out tasks, once each, and keeps what it is told.
+/// A hub that hands out each task once and keeps what it is told.
 struct Hub {
     server: MockServer,
     down: Arc<AtomicBool>,
@@ -150,7 +150,7 @@ struct Worker {
     task: JoinHandle<()>,
 }
 
-fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
+fn worker(hub: &Hub, limits: DeliveryLimits, signing: Option<&str>) -> Worker {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let files = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(files.path().join("secrets/notify")).unwrap();
@@ -186,15 +186,15 @@ fn worker(hub: &Hub, limits: Limits, signing: Option<&str>) -> Worker {
 }
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const FEW: Limits = Limits {
-    hand: 8,
+const FEW: DeliveryLimits = DeliveryLimits {
+    max_claimed: 8,
     slots: 4,
-    slow: Duration::from_secs(1),
+    slow_after: Duration::from_secs(1),
     grace: Duration::from_secs(10),
-    last: Duration::from_secs(5),
+    report_reserve: Duration::from_secs(5),
 };
 
-/// Waits until `there` holds; the test's own time limit is far above what it takes.
+/// Waits until `there` holds. The time limit is far above what it takes.
 async fn until(mut there: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !there().await {
@@ -240,8 +240,14 @@ async fn each_task_is_attempted_and_reported_once_and_no_more_than_the_slots_run
 async fn a_slow_receiver_does_not_keep_others_waiting() {
     let (url, now, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(12, entry(&url, 60_000)).await;
-    let limits = Limits { hand: 12, slow: Duration::from_millis(10), grace: Duration::from_secs(1), ..FEW };
-    let worker = worker(&hub, Limits { last: Duration::from_millis(900), ..limits }, Some(KEY));
+    let limits = DeliveryLimits {
+        max_claimed: 12,
+        slow_after: Duration::from_millis(10),
+        grace: Duration::from_secs(1),
+        ..FEW
+    };
+    let worker =
+        worker(&hub, DeliveryLimits { report_reserve: Duration::from_millis(900), ..limits }, Some(KEY));
     until(async || now.load(Ordering::SeqCst) == 12).await;
     worker.context.stop.cancel();
     worker.task.await.unwrap();
@@ -311,7 +317,7 @@ async fn outcomes_wait_for_the_hub_and_are_reported_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn asked_to_stop_it_finishes_and_reports_what_is_in_hand_and_leaves() {
+async fn asked_to_stop_it_finishes_and_reports_its_claimed_tasks_and_leaves() {
     let (url, now, _) = receiver(Duration::from_millis(300)).await;
     let hub = Hub::start(100, entry(&url, 5_000)).await;
     let worker = worker(&hub, FEW, Some(KEY));
@@ -325,10 +331,11 @@ async fn asked_to_stop_it_finishes_and_reports_what_is_in_hand_and_leaves() {
 }
 
 #[tokio::test]
-async fn a_worker_says_that_it_is_there_as_long_as_something_is_in_hand() {
+async fn a_worker_says_that_it_is_alive_while_tasks_are_claimed_and_not_reported() {
     let (url, now, _) = receiver(Duration::from_hours(1)).await;
     let hub = Hub::start(1, entry(&url, 60_000)).await;
-    let limits = Limits { grace: Duration::from_secs(1), last: Duration::from_millis(900), ..FEW };
+    let limits =
+        DeliveryLimits { grace: Duration::from_secs(1), report_reserve: Duration::from_millis(900), ..FEW };
     let busy = worker(&hub, limits, Some(KEY));
     until(async || now.load(Ordering::SeqCst) == 1 && hub.told::<Alive>("/alive").await.len() >= 2).await;
     let session = hub.told::<ClaimRequest>("/claim").await.remove(0).session;
@@ -336,7 +343,7 @@ async fn a_worker_says_that_it_is_there_as_long_as_something_is_in_hand() {
     assert!(said.iter().all(|alive| Some(alive.session) == session && alive.instance == "pod"), "{said:?}");
     busy.context.stop.cancel();
     busy.task.await.unwrap();
-    // Another process in the same pod says another name of itself, and nothing while it has nothing in hand.
+    // Another process of the same pod has another session, and says nothing while it has no tasks.
     let said = hub.told::<Alive>("/alive").await.len();
     let claims = hub.told::<ClaimRequest>("/claim").await.len();
     let idle = worker(&hub, FEW, Some(KEY));

@@ -1,8 +1,8 @@
-//! How a cluster is reached: its brokers, and what its security asks for, read from the mounted files.
+//! Access to a Kafka cluster: its brokers, and the credentials and certificates from the mounted files.
 //!
 //! Invariants: brokers' certificates and names are verified; the fingerprint changes with any value that was read; no text
-//! made here holds a value; brokers are named only to a client that connects where the guard allows. Never here: a path that
-//! a tenant named, for librdkafka gets contents.
+//! made here holds a value; only clients that connect where the guard allows get to know the brokers. librdkafka gets the
+//! contents of files, never a path that a tenant named.
 
 use delivery::{FileProblem, Files, Mask, Secret, Trust};
 use domain::{Digest, FileRef, Guard, KafkaSecurity, Outcome, Password, Sasl, Username};
@@ -10,41 +10,41 @@ use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{Token, Tokens, Watch, native};
+use super::{ClientMonitor, Token, Tokens, native};
 
 /// Brokers and credentials, as they are now. Cheap enough to clone.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct ClusterAccess {
     servers: Vec<String>,
     settings: Vec<(&'static str, Secret)>,
     token: Option<Token>,
     fingerprint: Digest,
     guard: &'static Guard,
-    /// What brokers are shown, which none of their words may repeat.
+    /// Hides the secrets that brokers get, in case their answers repeat them.
     mask: Mask,
 }
 
-/// The token endpoint gave no token.
+/// Reason: the token endpoint gave no token.
 const TOKEN_REFUSED: &str = "KafkaTokenRefused";
 
-/// Why there is no access: a condition's reason, and words without a secret.
+/// Why there is no access: the reason of a status condition, and a message without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
-pub struct NoAccess {
-    /// That of a file, or [`TOKEN_REFUSED`].
+pub struct AccessError {
+    /// The reason of a [`FileProblem`], or [`TOKEN_REFUSED`].
     pub reason: &'static str,
     /// For people.
     pub message: String,
 }
 
-impl From<FileProblem> for NoAccess {
+impl From<FileProblem> for AccessError {
     fn from(FileProblem { reason, message }: FileProblem) -> Self {
         Self { reason, message }
     }
 }
 
-impl From<NoAccess> for Outcome {
-    fn from(none: NoAccess) -> Self {
+impl From<AccessError> for Outcome {
+    fn from(none: AccessError) -> Self {
         if none.reason == TOKEN_REFUSED {
             return Self::Later { reason: none.to_string(), wait: None, channel_wide: false };
         }
@@ -52,15 +52,15 @@ impl From<NoAccess> for Outcome {
     }
 }
 
-impl Access {
-    /// Reads what `security` refers to, and gets a token where it wants one; says which key is missing or can't be used, or
-    /// why there is no token.
+impl ClusterAccess {
+    /// Reads the files that `security` refers to, and gets a token if it wants one. The error says which key is missing or
+    /// can't be used, or why there is no token.
     pub async fn read(
         servers: &[String],
         security: &KafkaSecurity,
         files: &Files,
         tokens: &Tokens,
-    ) -> Result<Self, NoAccess> {
+    ) -> Result<Self, AccessError> {
         let mut settings = Vec::new();
         let mut token = None;
         let mut mask = Mask::default();
@@ -77,7 +77,7 @@ impl Access {
             set("ssl.endpoint.identification.algorithm", fixed("https"));
             match &tls.ca_bundle {
                 Some(file) => set("ssl.ca.pem", pem(files, file, CERTIFICATE).await?),
-                // Where distributions keep the public authorities.
+                // librdkafka probes the places where distributions keep the public authorities.
                 None => set("ssl.ca.location", fixed("probe")),
             }
             if let Some(own) = &tls.certificate {
@@ -106,7 +106,7 @@ impl Access {
                 let secret = one_text(files, &oauth.client_secret).await?;
                 let trust = Trust::read(files, oauth.ca_bundle.as_ref()).await?;
                 let got = tokens.get(oauth, secret, trust).await;
-                token = Some(got.map_err(|why| NoAccess {
+                token = Some(got.map_err(|why| AccessError {
                     reason: TOKEN_REFUSED,
                     message: format!("no token for {}: {why}", oauth.client_id),
                 })?);
@@ -119,33 +119,34 @@ impl Access {
         Ok(Self { servers: servers.to_vec(), settings, token, fingerprint, guard: tokens.guard(), mask })
     }
 
-    /// Another one when anything that was read is another.
+    /// A hash of brokers, settings and token key: it differs if any value that was read differs.
     pub fn fingerprint(&self) -> &Digest {
         &self.fingerprint
     }
 
-    /// The brokers, for people.
+    /// The brokers, separated by commas, for people.
     pub fn servers(&self) -> String {
         self.servers.join(", ")
     }
 
-    /// What takes note of what a client says, without what brokers are shown, and gives it tokens.
-    pub fn watch(&self) -> Watch {
-        Watch::new(self.token.clone(), self.mask.clone())
+    /// A monitor for a client with this access: it masks the secrets and gives the client tokens.
+    pub fn monitor(&self) -> ClientMonitor {
+        ClientMonitor::new(self.token.clone(), self.mask.clone())
     }
 
-    /// A client with these settings, [`Self::config`] and others. The only way to one that knows the brokers.
-    pub fn client<C>(&self, config: &ClientConfig, watch: Watch) -> KafkaResult<C>
+    /// Makes a client with the settings `config`, which begin with [`Self::config`], and gives it the brokers. Only here does
+    /// a client get to know them.
+    pub fn client<C>(&self, config: &ClientConfig, monitor: ClientMonitor) -> KafkaResult<C>
     where
-        C: FromClientConfigAndContext<Watch> + native::Raw,
+        C: FromClientConfigAndContext<ClientMonitor> + native::RawClient,
     {
-        let client = C::from_config_and_context(config, watch)?;
+        let client = C::from_config_and_context(config, monitor)?;
         native::connect_guarded(&client, self.guard, &self.servers.join(","))
             .map_err(KafkaError::ClientCreation)?;
         Ok(client)
     }
 
-    /// A client's settings so far, without brokers.
+    /// The security settings of a client, without brokers.
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         for (name, value) in &self.settings {
@@ -159,7 +160,7 @@ fn fixed(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// Why a client can't be made, without the value that the crate's own text shows.
+/// Why a client can't be made. Leaves out the setting's value, which the crate's own text shows.
 pub fn unusable(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, why, setting, _) => format!("{setting}: {why}"),
@@ -167,7 +168,7 @@ pub fn unusable(error: &KafkaError) -> String {
     }
 }
 
-/// What a PEM file must hold, and how that is called.
+/// A text that a PEM file must contain, and the fault if it does not.
 type Holds = (&'static str, &'static str);
 const CERTIFICATE: Holds = ("-----BEGIN CERTIFICATE-----", "holds no certificate (PEM)");
 const KEY: Holds = ("PRIVATE KEY-----", "holds no private key (PEM)");
@@ -183,7 +184,7 @@ async fn pem(files: &Files, file: &FileRef, (mark, why): Holds) -> Result<Secret
     Ok(Secret::new(format!("{}\n", text.expose())))
 }
 
-/// A value that a C library takes.
+/// Reads a value that C can take: without NUL.
 async fn one_text(files: &Files, file: &FileRef) -> Result<Secret, FileProblem> {
     let text = files.read(file).await?;
     if text.expose().contains('\0') {
@@ -237,10 +238,10 @@ mod tests {
             std::fs::write(self.0.path().join("secrets/user").join(key), value).unwrap();
         }
 
-        async fn read(&self) -> Result<Access, NoAccess> {
+        async fn read(&self) -> Result<ClusterAccess, AccessError> {
             let files = Files::new(self.0.path());
             let tokens = Tokens::new(Arc::new(Http::new(Guard::new(false))));
-            Access::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
+            ClusterAccess::read(&["kafka:9093".to_owned()], &security(), &files, &tokens).await
         }
     }
 

@@ -1,4 +1,4 @@
-//! Questions to the broker, asked from a thread that may wait.
+//! Questions to the broker. Every call blocks, so it needs a thread that may wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use domain::Isolation;
 
-use super::native::{self, End};
-use super::{Fault, Watch};
+use super::native::{self, PartitionEnd};
+use super::{BrokerFault, ClientMonitor};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What the broker says of a topic.
+/// The broker's answer about a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Topic {
-    /// Its id in base64, and how many partitions it has.
-    There {
+pub enum TopicState {
+    /// The topic exists.
+    Exists {
         /// Kafka's topic UUID in base64.
         id: String,
         /// How many partitions.
@@ -27,44 +27,44 @@ pub enum Topic {
     },
     /// There is no such topic.
     Missing,
-    /// It may not be read by us, or by anybody, until somebody changes that.
-    Barred(String),
-    /// It can't be told now.
-    Failed(String),
+    /// It can't be read until a person changes something: the user may not read it, or its name is invalid.
+    Forbidden(String),
+    /// The broker can't tell now, for this reason.
+    Unknown(String),
 }
 
-/// First kept offset and next offset to be written, by (topic, partition); those without an answer are absent.
+/// First kept offset and next offset to be written, by (topic, partition). Partitions without an answer are left out.
 pub type Ends = BTreeMap<(String, i32), (i64, i64)>;
 
 /// Asks the broker. Cheap to clone; every call blocks.
 #[derive(Clone)]
-pub struct Broker(Arc<BaseConsumer<Watch>>, Isolation);
+pub struct Broker(Arc<BaseConsumer<ClientMonitor>>, Isolation);
 
 impl Broker {
-    pub(super) fn new(consumer: Arc<BaseConsumer<Watch>>, isolation: Isolation) -> Self {
+    pub(super) fn new(consumer: Arc<BaseConsumer<ClientMonitor>>, isolation: Isolation) -> Self {
         Self(consumer, isolation)
     }
 
-    /// What is known of topics. An error means that no broker answered.
-    pub fn topics(&self, names: &[String]) -> Result<BTreeMap<String, Topic>, Fault> {
+    /// The state of each topic. Fails if no broker answers.
+    pub fn topics(&self, names: &[String]) -> Result<BTreeMap<String, TopicState>, BrokerFault> {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let described =
-            native::describe(self.0.client(), names, TIMEOUT).map_err(|code| self.0.context().why(code))?;
+        let described = native::describe_topics(self.0.client(), names, TIMEOUT)
+            .map_err(|code| self.0.context().why(code))?;
         self.0.context().answered();
         Ok(described
             .into_iter()
             .map(|(name, answer)| {
                 let topic = match answer {
-                    Ok((id, partitions)) => Topic::There { id, partitions: partitions.len() as i32 },
+                    Ok((id, partitions)) => TopicState::Exists { id, partitions: partitions.len() as i32 },
                     Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                        Topic::Missing
+                        TopicState::Missing
                     }
                     Err(
                         code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic),
-                    ) => Topic::Barred(code.to_string()),
-                    Err(code) => Topic::Failed(code.to_string()),
+                    ) => TopicState::Forbidden(code.to_string()),
+                    Err(code) => TopicState::Unknown(code.to_string()),
                 };
                 (name, topic)
             })
@@ -77,13 +77,14 @@ impl Broker {
             return Ok(Ends::new());
         }
         let ask = |end| {
-            native::ends(self.0.client(), partitions, end, self.1, TIMEOUT).map_err(|code| code.to_string())
+            native::partition_ends(self.0.client(), partitions, end, self.1, TIMEOUT)
+                .map_err(|code| code.to_string())
         };
-        let mut first: BTreeMap<(String, i32), i64> = ask(End::First)?
+        let mut first: BTreeMap<(String, i32), i64> = ask(PartitionEnd::First)?
             .into_iter()
             .map(|(topic, partition, offset)| ((topic, partition), offset))
             .collect();
-        Ok(ask(End::Last)?
+        Ok(ask(PartitionEnd::Last)?
             .into_iter()
             .filter_map(|(topic, partition, last)| {
                 let key = (topic, partition);

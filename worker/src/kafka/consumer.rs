@@ -1,8 +1,8 @@
 //! A member of the source's consumer group that reads from explicit offsets.
 //!
-//! The group only shares out partitions; where to read comes from the hub. Invariants: a partition is assigned to
-//! librdkafka only at an explicit offset, so no record comes that nobody asked for; offsets committed to the group are for
-//! lag tools and are never read back. Never here: waiting for anything but the broker.
+//! The group only assigns partitions; where to read comes from the hub. Invariants: librdkafka reads a partition only from an
+//! explicit offset, so it never fetches records that nobody asked for; offsets committed to the group are for lag tools and
+//! are never read back.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,70 +16,75 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native::{self, Event, Events, Fetched, Records};
-use super::{Access, Broker, Watch};
+use super::native::{self, ClientEvent, EventQueue, Fetched, RecordQueue};
+use super::{Broker, ClientMonitor, ClusterAccess};
 
 /// Partitions as (topic, number).
 pub type Partitions = Vec<(String, i32)>;
 
-/// The group shared out partitions anew.
+/// The group assigned partitions to us, or takes some back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Rebalance {
     /// These are ours now.
-    Given(Partitions),
+    Assigned(Partitions),
     /// These are not ours any more, once [`Consumer::release`] says so.
-    Taken(Partitions),
+    Revoked(Partitions),
 }
 
-/// What comes that is no record.
-pub enum News {
-    /// The topic has another id from here on: what comes now is of a topic that was made again.
-    MadeAgain(String, String),
-    /// A position is not there any more: look at the partitions' ends.
-    OutOfRange,
-    /// The user may not be in the group; librdkafka goes on asking.
+/// What the client tells besides records.
+pub enum ConsumerNotice {
+    /// Topic and new id: it was deleted and created again, and records that come from here on are of the new topic.
+    TopicRecreated(String, String),
+    /// The broker no longer has the position that was read from: compare positions with the partitions' ends.
+    OffsetOutOfRange,
+    /// The broker does not let the user be in the group; librdkafka keeps trying.
     NotInGroup,
-    /// Something failed, which librdkafka tries again.
+    /// Something failed; librdkafka tries again.
     Failed(String),
     /// The consumer can't go on.
-    Dead(String),
+    Fatal(String),
 }
 
-impl News {
-    /// Whether it says that the topic has another id than this one.
-    pub fn made_again(&self, topic: &str, id: &str) -> bool {
-        matches!(self, Self::MadeAgain(of, new) if *of == *topic && *new != *id)
+impl ConsumerNotice {
+    /// Whether it says that `topic` now has another id than `id`.
+    pub fn recreated(&self, topic: &str, id: &str) -> bool {
+        matches!(self, Self::TopicRecreated(of, new) if *of == *topic && *new != *id)
     }
 }
 
 /// A member of a consumer group.
 pub struct Consumer {
-    events: Events,
-    records: Records,
-    inner: Arc<BaseConsumer<Watch>>,
-    changes: RefCell<Vec<Change>>,
-    /// What librdkafka has been told to read.
+    events: EventQueue,
+    records: RecordQueue,
+    inner: Arc<BaseConsumer<ClientMonitor>>,
+    rebalances: RefCell<Vec<Rebalance>>,
+    /// The partitions that librdkafka reads.
     assigned: BTreeSet<(String, i32)>,
     paused: bool,
     isolation: Isolation,
 }
 
-impl ConsumerContext for Watch {
-    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::changes`].
+impl ConsumerContext for ClientMonitor {
+    /// Called only in [`Consumer::close`]; all other changes come by [`Consumer::rebalances`].
     fn rebalance(&self, consumer: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
         let _ = consumer.unassign();
     }
 }
 
 impl Consumer {
-    /// Joins the group when it subscribes.
-    pub fn new(access: &Access, isolation: Isolation, group: &str, instance: &str) -> KafkaResult<Self> {
+    /// Makes a member; it joins the group with the first [`Self::subscribe`].
+    pub fn new(
+        access: &ClusterAccess,
+        isolation: Isolation,
+        group: &str,
+        instance: &str,
+    ) -> KafkaResult<Self> {
         let level = match isolation {
             Isolation::ReadCommitted => "read_committed",
             Isolation::ReadUncommitted => "read_uncommitted",
         };
         let mut config = super::client_config(access, instance);
-        // For the line that says that a topic has another id: see `made_again`. A few lines every 5 s.
+        // Makes librdkafka log the line that says that a topic has another id (see `recreated_topic`): a few lines every 5 s.
         config.set("debug", "metadata").set_log_level(rdkafka::config::RDKafkaLogLevel::Debug);
         config
             .set("group.id", group)
@@ -92,27 +97,27 @@ impl Consumer {
             .set("auto.offset.reset", "error")
             .set("isolation.level", level)
             .set("enable.partition.eof", "true")
-            // What is read ahead, and with it the memory, stays small; a larger record is read all the same.
+            // Bounds what is read ahead, and so the memory; a larger record is still read.
             .set("queued.max.messages.kbytes", "8192")
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.max.bytes", "8388608")
             .set("max.partition.fetch.bytes", "1048576")
             .set("fetch.error.backoff.ms", "200")
             .set("receive.message.max.bytes", "134217728");
-        let inner = Arc::new(access.client::<BaseConsumer<Watch>>(&config, access.watch())?);
+        let inner = Arc::new(access.client::<BaseConsumer<ClientMonitor>>(&config, access.monitor())?);
         let failed = |code: RDKafkaErrorCode| KafkaError::ClientCreation(code.to_string());
-        let events = Events::new(inner.client()).map_err(failed)?;
-        let records = Records::new(inner.client()).map_err(failed)?;
-        let (changes, assigned) = (RefCell::default(), BTreeSet::new());
-        Ok(Self { events, records, inner, changes, assigned, paused: false, isolation })
+        let events = EventQueue::new(inner.client()).map_err(failed)?;
+        let records = RecordQueue::new(inner.client()).map_err(failed)?;
+        let (rebalances, assigned) = (RefCell::default(), BTreeSet::new());
+        Ok(Self { events, records, inner, rebalances, assigned, paused: false, isolation })
     }
 
-    /// For questions to the broker, from other threads.
+    /// A handle to ask the broker from other threads.
     pub fn broker(&self) -> Broker {
         Broker::new(Arc::clone(&self.inner), self.isolation)
     }
 
-    /// Reads these topics; those that don't exist yet follow when they do.
+    /// Subscribes to these topics, replacing earlier ones. Topics that don't exist yet are joined once they do.
     pub fn subscribe(&self, topics: &[String]) -> KafkaResult<()> {
         if topics.is_empty() {
             self.inner.unsubscribe();
@@ -121,63 +126,71 @@ impl Consumer {
         self.inner.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// What came since the last call that is no record. Must be called at least every 60 s.
-    pub fn news(&self) -> Vec<News> {
+    /// The notices since the last call. Must be called at least every 60 s.
+    pub fn notices(&self) -> Vec<ConsumerNotice> {
         let mut all = Vec::new();
         while let Some(event) = self.events.next() {
             match event {
-                Event::Shared(given, partitions) => {
-                    let change = if given { Change::Given(partitions) } else { Change::Taken(partitions) };
-                    self.changes.borrow_mut().push(change);
+                ClientEvent::Rebalance(given, partitions) => {
+                    let rebalance =
+                        if given { Rebalance::Assigned(partitions) } else { Rebalance::Revoked(partitions) };
+                    self.rebalances.borrow_mut().push(rebalance);
                 }
-                Event::Log(level, facility, line) => match made_again(&line) {
-                    Some((topic, id)) => all.push(News::MadeAgain(topic.to_owned(), id.to_owned())),
+                ClientEvent::Log(level, facility, line) => match recreated_topic(&line) {
+                    Some((topic, id)) => {
+                        all.push(ConsumerNotice::TopicRecreated(topic.to_owned(), id.to_owned()));
+                    }
                     None => super::log_line(level <= 4, &facility, &self.inner.context().masked(&line)),
                 },
-                Event::Token => native::show_token(self.inner.client()),
-                Event::Error(code, true, text) => {
-                    all.push(News::Dead(format!("{code}: {}", self.inner.context().masked(&text))));
+                ClientEvent::Token => native::set_token(self.inner.client()),
+                ClientEvent::Error(code, true, text) => {
+                    all.push(ConsumerNotice::Fatal(format!(
+                        "{code}: {}",
+                        self.inner.context().masked(&text)
+                    )));
                 }
-                Event::Error(code, false, text) => all.push(self.failed(code, &text)),
+                ClientEvent::Error(code, false, text) => all.push(self.notice_of(code, &text)),
             }
         }
         all
     }
 
-    /// Hands over what came of the partitions that are read, until told to stop; waits for the first of it. What
-    /// [`Self::news`] tells when the first comes was told before any of it was fetched, or while it was.
+    /// Waits for records or ends of the partitions that are read, and hands them to `handle` until that says stop. Once the
+    /// first one comes, [`Self::notices`] returns everything that the client told before or while these were fetched.
     pub fn take(&self, timeout: Duration, handle: impl FnMut(Fetched<'_>) -> ControlFlow<()>) {
         self.records.take(self.inner.client(), timeout, handle);
     }
 
-    /// What a failure means.
-    pub fn failed(&self, code: RDKafkaErrorCode, text: &str) -> News {
+    /// The notice for a failure.
+    pub fn notice_of(&self, code: RDKafkaErrorCode, text: &str) -> ConsumerNotice {
         match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => News::OutOfRange,
-            RDKafkaErrorCode::GroupAuthorizationFailed => News::NotInGroup,
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                ConsumerNotice::OffsetOutOfRange
+            }
+            RDKafkaErrorCode::GroupAuthorizationFailed => ConsumerNotice::NotInGroup,
             code => {
                 self.inner.context().note(code, text);
-                News::Failed(code.to_string())
+                ConsumerNotice::Failed(code.to_string())
             }
         }
     }
 
-    /// Whether a topic that fails with this can't be read until somebody gives the user the right to.
-    pub fn bars(code: RDKafkaErrorCode) -> bool {
+    /// Whether this failure means that the user may not read the topic.
+    pub fn forbids_topic(code: RDKafkaErrorCode) -> bool {
         code == RDKafkaErrorCode::TopicAuthorizationFailed
     }
 
-    /// What the group shared out since the last call, in order.
-    pub fn changes(&self) -> Vec<Change> {
-        self.changes.take()
+    /// The rebalances since the last call, in order.
+    pub fn rebalances(&self) -> Vec<Rebalance> {
+        self.rebalances.take()
     }
 
-    /// Takes note of partitions given; each is read from when [`Self::read`] says where.
+    /// Accepts assigned partitions; reading each begins with [`Self::read`].
     pub fn acknowledge(&self) -> KafkaResult<()> {
         self.inner.incremental_assign(&TopicPartitionList::new())
     }
 
-    /// Gives partitions back to the group.
+    /// Gives revoked partitions back to the group.
     pub fn release(&mut self, partitions: &[(String, i32)]) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
@@ -188,13 +201,13 @@ impl Consumer {
         self.inner.incremental_unassign(&list)
     }
 
-    /// Reads a partition from an offset on, wherever it was read before.
+    /// Reads a partition from this offset on, wherever it was read before.
     pub fn read(&mut self, topic: &str, partition: i32, offset: i64) -> KafkaResult<()> {
         self.stop(topic, partition)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
-        // Before, so that none of its records goes to the events; and again, because the end of an earlier assignment,
-        // which has happened by then, undoes it. What comes in between waits.
+        // Before the assignment, so that none of its records goes to the event queue; and again after it, because ending an
+        // earlier assignment undoes the forwarding, and has happened by then. Records that come in between wait.
         self.receive(topic, partition)?;
         self.inner.incremental_assign(&list)?;
         self.assigned.insert((topic.to_owned(), partition));
@@ -207,7 +220,7 @@ impl Consumer {
         received.map_err(KafkaError::MetadataFetch)
     }
 
-    /// Reads a partition no more; the group still counts it as ours.
+    /// Stops reading a partition; it stays assigned to us.
     pub fn stop(&mut self, topic: &str, partition: i32) -> KafkaResult<()> {
         if self.assigned.remove(&(topic.to_owned(), partition)) {
             let mut list = TopicPartitionList::new();
@@ -217,7 +230,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Takes no more records, or takes them again.
+    /// Stops fetching records, or resumes it.
     pub fn pause(&mut self, pause: bool) -> KafkaResult<()> {
         if self.paused == pause {
             return Ok(());
@@ -230,12 +243,12 @@ impl Consumer {
         if pause { self.inner.pause(&list) } else { self.inner.resume(&list) }
     }
 
-    /// Whether no records are taken.
+    /// Whether fetching is paused.
     pub fn paused(&self) -> bool {
         self.paused
     }
 
-    /// Tells the group how far we are, for lag tools; without waiting, and without minding a failure.
+    /// Commits offsets to the group, for lag tools. Does not wait, and ignores failures.
     pub fn tell_group<'k>(&self, offsets: impl Iterator<Item = (&'k str, i32, i64)>) {
         let mut list = TopicPartitionList::new();
         for (topic, partition, offset) in offsets {
@@ -259,8 +272,8 @@ impl Consumer {
             }
         }
         drop((self.events, self.records));
-        // Dropping closes it a second time and may wait for the broker without limit, so a thread does that once nobody
-        // asks the broker any more; at the end of the process nobody waits for it.
+        // Dropping the client closes it a second time and may wait for the broker without limit. So a thread drops it, once
+        // no `Broker` is left; the end of the process does not wait for that thread.
         let inner = self.inner;
         let last = std::thread::Builder::new().name("close".to_owned()).spawn(move || {
             while Arc::strong_count(&inner) > 1 {
@@ -274,11 +287,11 @@ impl Consumer {
     }
 }
 
-/// Topic and new id, if a line of the log says that the id changed.
+/// Topic and new id, if this line of librdkafka's log says that a topic's id changed.
 ///
-/// librdkafka fetches by id, and when it learns of another one goes on from the same offset, in another topic's records. It
-/// says so only in its log, which comes through the same queue before the first of them.
-fn made_again(line: &str) -> Option<(&str, &str)> {
+/// librdkafka fetches by topic id. When it learns of a new id it goes on at the same offset, now in the records of another
+/// topic. It says so only in its log, and that line comes before the first of these records.
+fn recreated_topic(line: &str) -> Option<(&str, &str)> {
     let (before, ids) = line.split_once(" changed id from ")?;
     let (_, id) = ids.split_once(" to ")?;
     Some((before.rsplit_once("Topic ")?.1, id.trim()))
@@ -292,7 +305,7 @@ mod tests {
     fn a_topics_other_id_is_read_from_the_log() {
         let line =
             "[thrd:main]: Topic my.logs changed id from AAAAAAAAAAAAAAAAAAAAAA to s1Qd0eVtQ3a-8uY2aGf0_w";
-        assert_eq!(made_again(line), Some(("my.logs", "s1Qd0eVtQ3a-8uY2aGf0_w")));
-        assert_eq!(made_again("[thrd:main]: Topic my.logs [0] Leader 1 Epoch 0"), None);
+        assert_eq!(recreated_topic(line), Some(("my.logs", "s1Qd0eVtQ3a-8uY2aGf0_w")));
+        assert_eq!(recreated_topic("[thrd:main]: Topic my.logs [0] Leader 1 Epoch 0"), None);
     }
 }

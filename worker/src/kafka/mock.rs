@@ -1,4 +1,4 @@
-//! What tests against librdkafka's mock cluster share.
+//! Helpers for tests against librdkafka's mock cluster.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaRespErr;
 
-/// The broker's errors: positive numbers; negative ones are the client's own.
+/// All errors that a broker can answer with: the positive codes. Negative codes are the client's own.
 pub fn errors() -> Vec<RDKafkaRespErr> {
-    // The enumeration's end is no error.
+    // The last member of the enumeration is not an error.
     let is_end = |code: &RDKafkaRespErr| *code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_END_ALL;
     (1..1_000).filter_map(|code| RDKafkaRespErr::try_from(code).ok()).filter(|code| !is_end(code)).collect()
 }

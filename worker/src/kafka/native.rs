@@ -1,10 +1,10 @@
-//! What the `rdkafka` crate has no words for: where a client may connect to, records many at a time, topic ids, the ends of
-//! many partitions in one call, and where a partition ends when all of it has been read (transaction markers at its end are no records, so no record
-//! tells).
+//! Calls of librdkafka that the `rdkafka` crate lacks: to choose where a client may connect, to take many records at a time,
+//! to get topic ids, to get the ends of many partitions at once, and to learn that a partition is read to its end (transaction
+//! markers at the end are not records, so no record tells).
 //!
-//! The only unsafe code of the worker. Invariants: every pointer comes from librdkafka and is owned by a guard that
-//! frees it once, or is borrowed for no longer than the call or the event that it came with; strings are copied; what
-//! librdkafka is given to keep lives for ever. Never here: a decision.
+//! The only unsafe code of the worker. Invariants: every pointer comes from librdkafka, and either a guard owns it and frees
+//! it once, or it is borrowed for no longer than the call or event that it came with; strings are copied; what librdkafka
+//! keeps lives for ever.
 #![allow(unsafe_code)]
 
 mod admin;
@@ -18,13 +18,13 @@ use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
-pub use admin::{End, describe, ends};
-pub use connect::{Raw, connect_guarded};
-pub use queues::{Event, Events, Fetched, Record, Records};
+pub use admin::{PartitionEnd, describe_topics, partition_ends};
+pub use connect::{RawClient, connect_guarded};
+pub use queues::{ClientEvent, EventQueue, Fetched, FetchedRecord, RecordQueue};
 
-/// Gives a client the token that its context has, or says why there is none. Clients of the crate that nobody polls, and
-/// those whose [`Events`] are taken, get it in no other way.
-pub fn show_token<C: ClientContext>(client: &Client<C>) {
+/// Gives a client the token of its context, or tells it why there is none. Clients that nobody polls, and those whose
+/// [`EventQueue`] is taken, get a token in no other way.
+pub fn set_token<C: ClientContext>(client: &Client<C>) {
     let shown = client.context().generate_oauth_token(None).map_err(|error| error.to_string());
     let given = shown.and_then(|token| {
         let text = |text: String| CString::new(text).map_err(|_| "the token is not text".to_owned());

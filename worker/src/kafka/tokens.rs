@@ -1,47 +1,48 @@
 //! Bearer tokens for Kafka clients (OAUTHBEARER), renewed before they expire for as long as somebody uses them.
 //!
-//! librdkafka asks for a token from the thread that polls, which must not wait; so a task holds one ready. Invariants: one
-//! task for each set of credentials, however many clients have them; a token that is held goes on being given while a new
-//! one can't be had, until it expires. Never here: a token or secret in a text.
+//! librdkafka asks for a token on the polling thread, which must not wait; so a task keeps one ready. Invariants: one task for
+//! each set of credentials, however many clients use them; while no new token can be had, clients get the last one until it
+//! expires; no text holds a token or secret.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use delivery::{Bearer, Http, Secret, Trust};
+use delivery::{BearerToken, Http, Secret, Trust};
 use domain::{Digest, Guard, OAuth};
 use rdkafka::client::OAuthToken;
 use tokio::sync::watch;
 
-/// Tokens that no client has are renewed this long: clients are made anew from time to time.
+/// How long a token that no client uses is still renewed: clients are replaced from time to time.
 const KEEP: Duration = Duration::from_mins(2);
 /// Waits before asking again after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
-/// The tokens of all that a worker reads and writes.
+/// The tokens for all clusters of a worker.
 pub struct Tokens {
     http: Arc<Http>,
     guard: &'static Guard,
     kept: Mutex<BTreeMap<Digest, (Token, Instant)>>,
 }
 
-/// The token of one set of credentials, as it is now. Cheap to clone.
+/// The present token of one set of credentials. Cheap to clone.
 #[derive(Clone)]
-pub struct Token(Arc<Held>);
+pub struct Token(Arc<TokenState>);
 
-struct Held {
+struct TokenState {
     client_id: String,
-    now: watch::Receiver<Option<Result<Granted, String>>>,
+    now: watch::Receiver<Option<Result<ExpiringToken, String>>>,
 }
 
-struct Granted {
+struct ExpiringToken {
     token: Secret,
     expires_ms: i64,
 }
 
 impl Tokens {
-    /// Asks by that client. Once in a process: the client's guard is kept for its life, since librdkafka's threads have it.
+    /// Asks token endpoints with `http`. Call it once in a process: it leaks the client's guard, which librdkafka's threads
+    /// use.
     pub fn new(http: Arc<Http>) -> Self {
         let guard = Box::leak(Box::new(http.guard()));
         Self { http, guard, kept: Mutex::default() }
@@ -52,13 +53,14 @@ impl Tokens {
         self.guard
     }
 
-    /// The token of these credentials; or why there is none, as known by now. Waits only for the first answer.
+    /// The token of these credentials with the key that names them, or why there is none. Waits only for the endpoint's first
+    /// answer.
     pub async fn get(&self, oauth: &OAuth, secret: Secret, trust: Trust) -> Result<(Token, Digest), String> {
         let key = Digest::of(&(oauth, secret.expose(), trust.key()));
         let token = self.kept(&key, || {
             let (sender, now) = watch::channel(None);
             tokio::spawn(renew(Arc::clone(&self.http), oauth.clone(), secret, trust, sender));
-            Token(Arc::new(Held { client_id: oauth.client_id.clone(), now }))
+            Token(Arc::new(TokenState { client_id: oauth.client_id.clone(), now }))
         });
         let mut now = token.0.now.clone();
         let answer = now.wait_for(Option::is_some).await;
@@ -85,7 +87,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// In librdkafka's form; or why there is none.
+    /// The token in librdkafka's form, or why there is none.
     pub fn show(&self) -> Result<OAuthToken, String> {
         match &*self.0.now.borrow() {
             Some(Ok(granted)) if granted.expires_ms > now_ms() => Ok(OAuthToken {
@@ -100,23 +102,23 @@ impl Token {
     }
 }
 
-/// Holds a token ready until nobody wants it.
+/// Keeps `to` filled with a fresh token until all receivers are dropped.
 async fn renew(
     http: Arc<Http>,
     oauth: OAuth,
     secret: Secret,
     trust: Trust,
-    to: watch::Sender<Option<Result<Granted, String>>>,
+    to: watch::Sender<Option<Result<ExpiringToken, String>>>,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
         let asked_ms = now_ms();
-        let next = match http.bearer(&oauth, &secret, &trust).await {
-            Ok(Bearer { token, lifetime }) => {
+        let next = match http.bearer_token(&oauth, &secret, &trust).await {
+            Ok(BearerToken { token, lifetime }) => {
                 wait = FIRST_WAIT;
                 let expires_ms = asked_ms + lifetime.as_millis() as i64;
-                to.send_replace(Some(Ok(Granted { token, expires_ms })));
-                // librdkafka asks when four fifths are over.
+                to.send_replace(Some(Ok(ExpiringToken { token, expires_ms })));
+                // Before four fifths of the lifetime are over, when librdkafka asks for a new one.
                 lifetime * 3 / 5
             }
             Err(why) => {
@@ -140,7 +142,7 @@ async fn renew(
     }
 }
 
-/// The clock, Unix ms: a token's lifetime is librdkafka's to judge, by the same clock.
+/// The wall clock, Unix ms. librdkafka compares a token's expiry with the same clock.
 #[allow(clippy::disallowed_methods)]
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()

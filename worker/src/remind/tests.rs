@@ -47,7 +47,7 @@ fn at(text: &str) -> Timestamp {
 
 fn summaries(plan: Plan, through: &str, now: &str) -> (Vec<String>, i64) {
     let state = ReminderState { plan, through: at(through) };
-    let (reminders, whole) = found(&state, at(now), &mut WINDOW.clone()).unwrap();
+    let (reminders, whole) = find_due_reminders(&state, at(now), &mut WINDOW.clone()).unwrap();
     assert!(whole);
     assert_eq!(reminders.through, at(now));
     assert_eq!(reminders.revision, state.plan.revision());
@@ -59,7 +59,8 @@ fn the_title_alone_says_that_it_is_a_reminder_of_what_and_when() {
     let title = |start: &str| {
         let plan = plan(start, "FREQ=DAILY", Policy::All);
         let state = ReminderState { plan, through: at("2026-11-23T00:00:00Z") };
-        let (reminders, _) = found(&state, at("2026-11-23T01:00:00Z"), &mut WINDOW.clone()).unwrap();
+        let (reminders, _) =
+            find_due_reminders(&state, at("2026-11-23T01:00:00Z"), &mut WINDOW.clone()).unwrap();
         reminders.reminders.first().map(|reminder| reminder.title.clone())
     };
     let said = "Reminder: Payments stand-up, 2026-11-23 10:00 (Asia/Seoul)";
@@ -86,14 +87,14 @@ fn an_occurrence_that_the_clocks_shift_says_so_and_is_counted() {
     let PlanBody::Schedule(schedule) = &mut nightly.body else { panic!("a schedule") };
     schedule.recurrence.time_zone = "Europe/Berlin".to_owned();
     let state = ReminderState { plan: nightly, through: at("2026-03-29T00:00:00Z") };
-    let (reminders, _) = found(&state, at("2026-03-29T01:20:05Z"), &mut WINDOW.clone()).unwrap();
+    let (reminders, _) = find_due_reminders(&state, at("2026-03-29T01:20:05Z"), &mut WINDOW.clone()).unwrap();
     assert_eq!(
         reminders.reminders[0].summary,
         "Starts at 2026-03-29 03:30 (Europe/Berlin), in 10 minutes. 02:30 does not exist on that day: clocks go forward."
     );
     assert_eq!(reminders.clock, ClockCounts { shifted: 1, ..ClockCounts::default() });
     let state = ReminderState { through: reminders.through, ..state };
-    let (reminders, _) = found(&state, at("2026-03-29T01:30:05Z"), &mut WINDOW.clone()).unwrap();
+    let (reminders, _) = find_due_reminders(&state, at("2026-03-29T01:30:05Z"), &mut WINDOW.clone()).unwrap();
     assert_eq!(reminders.clock, ClockCounts::default(), "once");
 }
 
@@ -149,7 +150,7 @@ fn more_than_one_round_takes_are_found_in_rounds_that_leave_none_out() {
     let mut total = 0;
     loop {
         let state = ReminderState { plan: often.clone(), through };
-        let (reminders, whole) = found(&state, now, &mut WINDOW.clone()).unwrap();
+        let (reminders, whole) = find_due_reminders(&state, now, &mut WINDOW.clone()).unwrap();
         total += reminders.reminders.len() as i64 + reminders.skipped;
         through = reminders.through;
         if whole {

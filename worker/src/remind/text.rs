@@ -1,7 +1,7 @@
-//! What a reminder says below its title.
+//! The texts of a reminder: its title, and what it says below that.
 //!
-//! Invariant: there is always a text, which says when it is or, where the schedule's own template does not, what that says. Never:
-//! a reminder kept back by a template.
+//! Invariant: every reminder has a text. It says when the occurrence is, unless the schedule's own template says something
+//! else. A template that fails never keeps a reminder back.
 
 use std::time::{Duration, Instant};
 
@@ -10,67 +10,66 @@ use domain::{About, Plan, SchedulePlan};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use templates::alert::{Compiled, compile};
-use templates::{Data, Limits};
+use templates::rule_texts::{CompiledText, compile_text};
+use templates::{OutputLimit, TemplateData};
 
-/// A reminder that comes later than this says so.
+/// A reminder that comes later than this says that it is late.
 const LATE: SignedDuration = SignedDuration::from_mins(2);
 
 /// The longest text, bytes: the hub cuts what is longer.
 const MAX_TEXT: usize = 4 * 1_024;
-/// Characters of the description that are said, and resources that are named.
+/// The most characters of the description, and the most resources, that a text has.
 const MAX_DESCRIPTION: usize = 1_000;
 const MAX_RESOURCES: usize = 8;
-/// How long one text may take, and all of a round.
+/// How long rendering may take: one text, and all texts of a round.
 const TIME: Duration = Duration::from_millis(50);
 const TIME_OF_ALL: Duration = Duration::from_secs(2);
 
 /// The texts of a schedule's reminders.
-pub struct Texts<'a> {
+pub struct ReminderTexts<'a> {
     plan: &'a Plan,
     schedule: &'a SchedulePlan,
     now: Timestamp,
-    /// Of the schedule's own template.
-    compiled: Option<Compiled>,
+    /// The schedule's own template, if it has one.
+    compiled: Option<CompiledText>,
     begun: Instant,
 }
 
-impl<'a> Texts<'a> {
-    /// At this instant.
-    pub fn of(plan: &'a Plan, schedule: &'a SchedulePlan, now: Timestamp) -> Self {
-        let compiled = schedule.summary.as_deref().map(compile);
+impl<'a> ReminderTexts<'a> {
+    /// The texts as they are at the instant `now`.
+    pub fn new(plan: &'a Plan, schedule: &'a SchedulePlan, now: Timestamp) -> Self {
+        let compiled = schedule.summary.as_deref().map(compile_text);
         Self { plan, schedule, now, compiled, begun: Instant::now() }
     }
 
-    /// Such as `Reminder: Payments stand-up, 2026-11-23 10:00 (Asia/Seoul)`: who reads the subject alone knows what comes
-    /// when.
+    /// Such as `Reminder: Payments stand-up, 2026-11-23 10:00 (Asia/Seoul)`: the subject alone says what is when.
     pub fn title(&self, occurrence: &Occurrence) -> String {
         let name = &self.schedule.recurrence.time_zone;
         format!("Reminder: {}, {} ({name})", self.schedule.title, self.start(occurrence))
     }
 
-    /// The start by the clock where the schedule is kept; the date of a whole day.
+    /// The start in the schedule's time zone; for an all-day event only its date.
     fn start(&self, occurrence: &Occurrence) -> String {
         let zone = TimeZone::get(&self.schedule.recurrence.time_zone).unwrap_or(TimeZone::UTC);
         let form = if self.schedule.recurrence.start.contains('T') { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d" };
         occurrence.start.to_zoned(zone).strftime(form).to_string()
     }
 
-    /// What a reminder says below its title: by the schedule's template, or when it is, where, the link and what it is about.
-    /// A template that fails is named behind that.
+    /// What a reminder says below its title: the text of the schedule's template, or else when it is, where, the link and the
+    /// description. If the template fails, this usual text ends with the fault.
     pub fn summary(&self, occurrence: &Occurrence, due: Timestamp) -> String {
         let when = when_it_is(self.schedule, occurrence, due, self.now);
         let text = format!("{when}{}", about(&self.schedule.about));
         let Some(compiled) = &self.compiled else { return text };
         match compiled.as_ref().map_err(Clone::clone).and_then(|template| {
-            let data = Data::of(&self.data(occurrence, due, (&when, &text)));
+            let data = TemplateData::new(&self.data(occurrence, due, (&when, &text)));
             let begun = Instant::now();
             let clock = || match (begun.elapsed() > TIME, self.begun.elapsed() > TIME_OF_ALL) {
                 (_, true) => Some("2s for all reminders at once"),
                 (true, _) => Some("50ms for a text"),
                 _ => None,
             };
-            template.render(&data, Limits { output: MAX_TEXT }, &clock)
+            template.render(&data, OutputLimit { bytes: MAX_TEXT }, &clock)
         }) {
             Ok(text) => text,
             Err(error) => format!("{text}\n\n{}", templates::fallback("summary", &self.plan.name, &error)),
@@ -100,11 +99,11 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// Lines behind when it is: where, the link, and what it is about.
+/// The lines after the first: where it is, the link, and the description.
 fn about(about: &About) -> String {
     let mut text = String::new();
     let place = about.location.as_deref().map(str::trim).filter(|place| !place.is_empty());
-    // Calendars name a room that takes part as the place too.
+    // A calendar may name a room both as the location and as a resource: it is told once.
     let rooms: Vec<&str> =
         about.resources.iter().map(String::as_str).filter(|room| Some(*room) != place).collect();
     let named = &rooms[..rooms.len().min(MAX_RESOURCES)];
@@ -133,10 +132,10 @@ fn about(about: &About) -> String {
     text
 }
 
-/// Such as `Starts at 2026-11-23 10:00 (Asia/Seoul), in 10 minutes.`
+/// The first line, such as `Starts at 2026-11-23 10:00 (Asia/Seoul), in 10 minutes.`
 fn when_it_is(schedule: &SchedulePlan, occurrence: &Occurrence, due: Timestamp, now: Timestamp) -> String {
     let name = &schedule.recurrence.time_zone;
-    // The operator has checked the name, and both have the same database of zones.
+    // The operator has checked the name, and both have the same time zone database.
     let zone = TimeZone::get(name).unwrap_or(TimeZone::UTC);
     let all_day = !schedule.recurrence.start.contains('T');
     let mut text =
@@ -194,12 +193,12 @@ fn days(from: Date, to: Date) -> i32 {
     from.until(to).map_or(0, |span| span.get_days())
 }
 
-/// Rounded to the nearest.
+/// The duration in minutes, rounded to the nearest.
 fn minutes(duration: SignedDuration) -> i64 {
     (duration.as_secs() + 30).div_euclid(60)
 }
 
-/// `1 hour 30 minutes`; its two largest units.
+/// Minutes in words, by their two largest units: `1 hour 30 minutes`.
 fn length(minutes: i64) -> String {
     let units = [(minutes / 1440, "day"), (minutes / 60 % 24, "hour"), (minutes % 60, "minute")];
     units

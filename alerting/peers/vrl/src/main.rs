@@ -1,12 +1,13 @@
-//! Filters and counts the records of the benchmark "consume and count": a loop over the `vrl` crate beside the engine.
+//! Compares the engine with the `vrl` crate in a loop: both filter and count the records of the benchmark "consume and
+//! count".
 //!
-//! Both get the same lines from memory, and take turns; the median of their turns counts.
+//! Both get the same lines from memory, in alternating turns; the median turn counts.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use alerting::fold::{Engine, Partition};
+use alerting::fold::{Engine, PartitionFold};
 use alerting::record::RawRecord;
 use domain::{AlertPolicy, Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use serde_json::json;
@@ -22,7 +23,7 @@ fn main() {
     let lines = lines();
     let program = vrl::compiler::compile(r#".level == "ERROR""#, &[]).expect("a program").program;
     let engine = engine();
-    let mut partition = Partition::default();
+    let mut partition = PartitionFold::default();
     let (mut ours, mut theirs, mut offset) = (Vec::new(), Vec::new(), 0);
     let mut matched = (0, 0);
     for _ in 0..TURNS {
@@ -49,7 +50,7 @@ fn main() {
     println!("  a loop over vrl {theirs:.0}, the engine {ours:.0}: {:.3} of it", ours / theirs);
 }
 
-/// Decodes the line as `vrl` has values, and runs the program over it.
+/// Decodes the line into `vrl`'s values, and runs the program on it.
 fn holds(program: &Program, line: &[u8]) -> bool {
     let Ok(mut value) = serde_json::from_slice::<Value>(line) else { return false };
     let (mut metadata, mut secrets) = (Value::Object(BTreeMap::new()), Secrets::default());
@@ -58,7 +59,7 @@ fn holds(program: &Program, line: &[u8]) -> bool {
     program.resolve(&mut Context::new(&mut target, &mut state, &zone)) == Ok(Value::Boolean(true))
 }
 
-/// Those of `e2e/src/bench/consume.rs`.
+/// The lines of `e2e/src/bench/consume.rs`.
 fn lines() -> Vec<Vec<u8>> {
     let pad = "x".repeat(150);
     (100_000..100_000 + TURN)
@@ -72,7 +73,7 @@ fn lines() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The benchmark's rule, but for its condition: one that counts, so that neither keeps each matched record.
+/// The benchmark's rule with a condition that counts, so that neither side keeps each matched record.
 fn engine() -> Engine {
     let plan = RulePlan {
         source: Source { bootstrap_servers: vec![], ..Source::default() },

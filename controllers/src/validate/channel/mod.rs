@@ -118,7 +118,7 @@ fn wrong_members(spec: &wire::NotificationChannelSpec) -> Invalid {
 
 fn texts(spec: &wire::NotificationChannelSpec) -> Result<TemplateText, Invalid> {
     let wire = spec.template.clone().unwrap_or_default();
-    let (mut faults, names) = (Faults::default(), Names::of_channel());
+    let (mut faults, names) = (Faults::default(), Names::for_channel());
     let payloads: Result<Vec<_>, _> =
         spec.members().iter().map(|member| receiver(member).payload()).collect();
     let payload = faults.take(payloads).map(|payloads| payloads.into_iter().flatten().next());

@@ -137,7 +137,7 @@ fn auth(wire: &wire::Webhook) -> Result<Option<WebhookAuth>, Invalid> {
 fn payload(body: &wire::WebhookBody) -> Result<PayloadText, Invalid> {
     let mut faults = Faults::default();
     let content_type = faults.take(content_type(body));
-    faults.take(text("webhook.body.template", &body.template, &Names::of_body()));
+    faults.take(text("webhook.body.template", &body.template, &Names::for_webhook_body()));
     faults.end(content_type.map(|content_type| PayloadText { template: body.template.clone(), content_type }))
 }
 

@@ -5,46 +5,46 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{LOOK_COLD, LOOK_HOT, Reader, TAKEN_WAIT};
-use crate::consume::books::Key;
-use crate::consume::events::{Look, Looked, Opened, now_ms};
-use crate::kafka::{Change, Ends};
+use crate::consume::events::{OpenedTopic, SurveyAnswer, SurveyRequest, now_ms};
+use crate::consume::offsets::PartitionKey;
+use crate::kafka::{Ends, Rebalance};
 
-/// After a position was out of range, look after this time.
+/// How soon the reader asks for the ends after a position was out of range.
 const LOOK_LOST: Duration = Duration::from_millis(200);
-/// After an answer without positions, ask again after this time.
+/// How soon the reader asks for missing positions again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-fn key((topic, partition): &(String, i32)) -> Key {
-    Key { topic: Arc::from(topic.as_str()), partition: *partition }
+fn key((topic, partition): &(String, i32)) -> PartitionKey {
+    PartitionKey { topic: Arc::from(topic.as_str()), partition: *partition }
 }
 
 impl Reader {
-    /// Follows what the group shared out.
-    pub(super) fn rebalance(&mut self) {
-        for change in self.consumer.changes() {
+    /// Follows the group's rebalances: wants positions of assigned partitions, commits and releases revoked ones.
+    pub(super) fn follow_rebalances(&mut self) {
+        for rebalance in self.consumer.rebalances() {
             self.metrics.rebalances.inc();
-            let done = match change {
-                Change::Given(given) => {
-                    self.standing.group(true);
+            let done = match rebalance {
+                Rebalance::Assigned(given) => {
+                    self.status.set_group_allowed(true);
                     tracing::info!(partitions = given.len(), "given");
                     self.wanted.extend(given.iter().map(key));
                     self.ask_after = Instant::now();
                     self.consumer.acknowledge()
                 }
-                Change::Taken(taken) => {
+                Rebalance::Revoked(taken) => {
                     tracing::info!(partitions = taken.len(), "taken");
-                    let keys: Vec<Key> = taken.iter().map(key).collect();
+                    let keys: Vec<PartitionKey> = taken.iter().map(key).collect();
                     for key in &keys {
                         self.wanted.remove(key);
                     }
-                    self.settle(Instant::now() + TAKEN_WAIT, Some(&keys));
+                    self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&keys));
                     for key in &keys {
                         self.wanted.remove(key);
-                        self.books.close(key);
+                        self.tracker.close(key);
                         self.untold.remove(key);
                     }
-                    self.weigh();
-                    self.publish();
+                    self.update_weight();
+                    self.publish_partitions();
                     self.consumer.release(&taken)
                 }
             };
@@ -54,43 +54,45 @@ impl Reader {
         }
     }
 
-    /// Reads the partition no more until its position is known.
-    pub(super) fn want(&mut self, key: Key) {
-        self.books.close(&key);
+    /// Stops reading the partition until its position is known.
+    pub(super) fn wait_for_position(&mut self, key: PartitionKey) {
+        self.tracker.close(&key);
         let _ = self.consumer.stop(&key.topic, key.partition);
         self.wanted.insert(key);
-        self.publish();
+        self.publish_partitions();
     }
 
-    /// Asks for what is due: positions of new partitions, and ends.
-    pub(super) fn ask(&mut self) {
+    /// Sends the requests that are due: for positions of new partitions, and for ends.
+    pub(super) fn send_requests(&mut self) {
         let now = Instant::now();
         let Some(plan) = &self.plan else { return };
-        if !self.asking && !self.wanted.is_empty() && now >= self.ask_after {
-            self.asking = true;
+        if !self.awaiting_positions && !self.wanted.is_empty() && now >= self.ask_after {
+            self.awaiting_positions = true;
             let topics = self.wanted.iter().map(|key| key.topic.to_string()).collect();
-            let _ = self.asks.positions.send(topics);
+            let _ = self.requests.positions.send(topics);
         }
-        let hot = now_ms() - self.stirred_ms < plan.horizon_ms;
+        let hot = now_ms() - self.last_activity_ms < plan.horizon_ms;
         let every = if hot { LOOK_HOT } else { LOOK_COLD };
-        if !self.looking && (self.looked.elapsed() >= if self.lost_place { LOOK_LOST } else { every }) {
+        if !self.awaiting_survey
+            && (self.last_survey.elapsed() >= if self.offset_lost { LOOK_LOST } else { every })
+        {
             let partitions: Vec<(String, i32)> =
-                self.books.partitions().map(|(key, _)| (key.topic.to_string(), key.partition)).collect();
+                self.tracker.partitions().map(|(key, _)| (key.topic.to_string(), key.partition)).collect();
             if !partitions.is_empty() {
-                self.looking = true;
-                self.looked = now;
+                self.awaiting_survey = true;
+                self.last_survey = now;
                 let (topics, open) = (plan.topics.clone(), self.survey.open().clone());
-                let _ = self.asks.looks.send(Look { topics, open, partitions });
+                let _ = self.requests.surveys.send(SurveyRequest { topics, open, partitions });
             }
         }
     }
 
-    /// Opens the partitions whose positions are known now.
-    pub(super) fn positions(&mut self, answer: Result<BTreeMap<String, Opened>, String>) {
-        self.asking = false;
+    /// Opens the wanted partitions whose positions the answer has.
+    pub(super) fn open_partitions(&mut self, answer: Result<BTreeMap<String, OpenedTopic>, String>) {
+        self.awaiting_positions = false;
         self.ask_after = Instant::now() + ASK_AGAIN;
         let Ok(topics) = answer else { return };
-        self.survey.opened(&topics);
+        self.survey.add_opened(&topics);
         for key in std::mem::take(&mut self.wanted) {
             let opened = topics.get(&*key.topic);
             let place = usize::try_from(key.partition).ok();
@@ -108,123 +110,124 @@ impl Reader {
             let mut read = next;
             if next < first {
                 read = self.after_removal(&key, first, last);
-                self.say_removed(&key, read - next);
+                self.report_removed(&key, read - next);
             }
             tracing::info!(%key, offset = read, end = last, "reading");
-            self.books.open(key.clone(), Arc::from(topic.id.as_str()), next, read);
-            self.books.ends(&key, last, None);
+            self.tracker.open(key.clone(), Arc::from(topic.id.as_str()), next, read);
+            self.tracker.saw_end(&key, last, None);
             self.announce = true;
             if let Err(error) = self.consumer.read(&key.topic, key.partition, read) {
                 tracing::warn!(%key, %error, "can't read; asking again");
-                self.want(key);
+                self.wait_for_position(key);
             }
         }
-        self.stirred_ms = now_ms();
-        self.publish();
+        self.last_activity_ms = now_ms();
+        self.publish_partitions();
     }
 
-    /// Where to go on when the next record was removed: as `startFrom` says of a topic never read.
-    fn after_removal(&self, key: &Key, first: i64, last: i64) -> i64 {
+    /// Where to go on if the next record was removed: where `startFrom` begins a topic that was never read.
+    fn after_removal(&self, key: &PartitionKey, first: i64, last: i64) -> i64 {
         if self.reads_what_is_kept(key) { first } else { last.max(first) }
     }
 
-    fn reads_what_is_kept(&self, key: &Key) -> bool {
+    fn reads_what_is_kept(&self, key: &PartitionKey) -> bool {
         self.plan.as_ref().is_none_or(|plan| plan.earliest.contains(&*key.topic))
     }
 
-    fn say_removed(&self, key: &Key, missed: i64) {
+    fn report_removed(&self, key: &PartitionKey, missed: i64) {
         tracing::error!(%key, missed, "records were removed by retention before they were read");
         let goes_on = if self.reads_what_is_kept(key) {
             "at the first that is kept (startFrom Earliest)"
         } else {
             "at the end (startFrom Latest)"
         };
-        self.standing.removed(&key.topic, key.partition, missed, goes_on);
+        self.status.add_removed(&key.topic, key.partition, missed, goes_on);
     }
 
-    /// The broker said which partitions there are, and where they begin and end. One that is read to its end, now or later, has come
-    /// as far as the clock from before the question; and up to there all are known.
-    pub(super) fn looked(&mut self, clock_ms: i64, answer: Result<Looked, String>) {
-        self.looking = false;
-        let Ok(Looked { known, ids, opened, ends }) = answer else {
+    /// Applies a survey: which partitions there are, and where they begin and end. Once a partition is read to that end, its
+    /// event time has come as far as `clock_ms`, the clock from before the question. All partitions up to that clock are
+    /// known.
+    pub(super) fn apply_survey(&mut self, clock_ms: i64, answer: Result<SurveyAnswer, String>) {
+        self.awaiting_survey = false;
+        let Ok(SurveyAnswer { known, ids, opened, ends }) = answer else {
             self.stalls.clear();
             return;
         };
-        self.survey.opened(&opened);
-        self.topics(&ids);
-        self.survey.done(clock_ms, known, &ids);
-        self.books.surveyed(clock_ms);
-        let lost = std::mem::take(&mut self.lost_place);
+        self.survey.add_opened(&opened);
+        self.close_recreated_topics(&ids);
+        self.survey.complete(clock_ms, known, &ids);
+        self.tracker.surveyed_up_to(clock_ms);
+        let lost = std::mem::take(&mut self.offset_lost);
         for (partition, (first, last)) in &ends {
             let key = key(partition);
-            let Some(read) = self.books.read(&key) else { continue };
+            let Some(read) = self.tracker.next_offset(&key) else { continue };
             let mut from = read;
             if read < *first {
                 from = self.after_removal(&key, *first, *last);
-                let missed = self.books.skip_to(&key, from);
-                self.say_removed(&key, missed);
+                let missed = self.tracker.skip_to(&key, from);
+                self.report_removed(&key, missed);
             } else {
-                self.books.ends(&key, *last, Some(clock_ms));
+                self.tracker.saw_end(&key, *last, Some(clock_ms));
             }
             if (read < *first || lost)
                 && let Err(error) = self.consumer.read(&key.topic, key.partition, from)
             {
                 tracing::warn!(%key, %error, "can't read; asking again");
-                self.want(key);
+                self.wait_for_position(key);
             }
         }
         self.due.clock_moved = true;
-        self.metrics.lag.set(self.books.lag());
-        self.stand(&ends);
+        self.metrics.lag.set(self.tracker.lag());
+        self.check_for_stall(&ends);
     }
 
-    /// Looks whether a partition stands still of which its leader says that there is more. Of a topic that the user may not read
-    /// the broker says so, and a new client would hear the same.
-    fn stand(&mut self, ends: &Ends) {
+    /// Ends the reader if a partition stalls although its leader has more records. Topics that the user may not read don't
+    /// count: a new client would get the same refusal.
+    fn check_for_stall(&mut self, ends: &Ends) {
         if self.consumer.paused() {
             return self.stalls.clear();
         }
-        let (books, barred) = (&self.books, &self.barred);
+        let (tracker, forbidden_topics) = (&self.tracker, &self.forbidden_topics);
         let partitions = ends.iter().filter_map(|(partition, (_, last))| {
             let key = key(partition);
-            let read = books.read(&key).filter(|_| !barred.contains(&partition.0))?;
+            let read = tracker.next_offset(&key).filter(|_| !forbidden_topics.contains(&partition.0))?;
             Some((key, read, *last))
         });
-        if let Some(key) = self.stalls.seen(Instant::now(), partitions) {
+        if let Some(key) = self.stalls.find_stalled(Instant::now(), partitions) {
             tracing::warn!(%key, "records lie in the partition and none comes: going on with a new Kafka client");
-            self.stood = true;
+            self.stalled = true;
         }
     }
 
-    /// A topic that was made again is another one.
-    pub(super) fn topics(&mut self, ids: &BTreeMap<String, String>) {
-        let other: Vec<Key> = self
-            .books
+    /// Commits and closes the partitions of topics that were deleted and created again, and waits for new positions.
+    pub(super) fn close_recreated_topics(&mut self, ids: &BTreeMap<String, String>) {
+        let other: Vec<PartitionKey> = self
+            .tracker
             .partitions()
             .filter(|(key, id)| ids.get(&*key.topic).is_some_and(|now| **now != ***id))
             .map(|(key, _)| key.clone())
             .collect();
         if other.is_empty() {
-            self.survey.others(ids);
+            self.survey.close_recreated(ids);
             return;
         }
-        // What is held is of the topic that is gone: it counts as well.
-        self.settle(Instant::now() + TAKEN_WAIT, Some(&other));
+        // What is uncommitted is of the deleted topic: it counts as well.
+        self.commit_and_wait(Instant::now() + TAKEN_WAIT, Some(&other));
         for key in other {
             tracing::warn!(%key, "the topic was made again; reading the new one");
-            self.want(key);
+            self.wait_for_position(key);
         }
-        self.survey.others(ids);
+        self.survey.close_recreated(ids);
     }
 
-    /// Tells what is read.
-    pub(super) fn publish(&self) {
+    /// Publishes which partitions are read, in status and metrics.
+    pub(super) fn publish_partitions(&self) {
         let owned: BTreeMap<(String, i32), String> = self
-            .books
+            .tracker
             .partitions()
             .map(|(key, id)| ((key.topic.to_string(), key.partition), id.to_string()))
             .collect();
         self.metrics.owned.set(owned.len() as i64);
-        self.standing.owns(owned);
+        self.status.set_owned(owned);
     }
 }

@@ -1,56 +1,56 @@
-//! From what is fetched to folds.
+//! Folds the records that the Kafka client fetches.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use alerting::record::{Header, RawRecord, clock};
+use alerting::record::{Header, RawRecord, clock_ms};
 
-use super::{Held, MAX_HELD, Reader};
-use crate::consume::books::{Books, Open};
+use super::{MAX_HELD, PartitionBuffer, Reader};
 use crate::consume::events::now_ms;
-use crate::consume::metrics::Outcome;
-use crate::consume::plan::Compiled;
-use crate::kafka::{Consumer, Fetched, Letter, MOST_HOPS, News, Record};
+use crate::consume::metrics::ByResult;
+use crate::consume::offsets::{OffsetTracker, TrackedPartition};
+use crate::consume::plan::CompiledPlan;
+use crate::kafka::{Consumer, ConsumerNotice, DeadLetterRecord, Fetched, FetchedRecord, MAX_HOPS};
 
-/// What is idle waits this long, and one while an answer is awaited this long.
+/// How long a poll waits for records: when the reader is idle, and when it awaits an answer or has something uncommitted.
 const POLL: Duration = Duration::from_millis(50);
 const POLL_SOON: Duration = Duration::from_millis(5);
-/// Records are taken for at most this long, or this many, before anything else is looked at.
+/// The reader takes records for at most this long, or this many, before it looks at anything else.
 const ROUND: Duration = Duration::from_millis(20);
 const ROUND_RECORDS: u64 = 4096;
 
-/// What became of the records of a round.
+/// Counts of what became of a round's records.
 #[derive(Default)]
-struct Round {
+struct RoundTotals {
     read: u64,
     matched: u64,
     urgent: bool,
     letters: bool,
-    /// That can't be decoded and stay where they are.
+    /// Records that can't be decoded and stay where they are.
     staying: u64,
     full: bool,
 }
 
 impl Reader {
-    /// Takes what is there, and hears of what else happened.
-    pub(super) fn read(&mut self) -> anyhow::Result<()> {
-        let soon = self.books.in_flight() || self.asking || self.due.since.is_some();
-        let mut news = self.consumer.news();
-        let wait = match news.is_empty() {
+    /// Folds the records that have come, for one round, and handles the client's notices.
+    pub(super) fn read_records(&mut self) -> anyhow::Result<()> {
+        let soon = self.tracker.in_flight() || self.awaiting_positions || self.due.since.is_some();
+        let mut notices = self.consumer.notices();
+        let wait = match notices.is_empty() {
             false => Duration::ZERO,
             true if soon => POLL_SOON,
             true => POLL,
         };
-        let mut round = Round::default();
+        let mut round = RoundTotals::default();
         let (mut begun, mut now, mut place) = (None, 0, 0);
-        let (consumer, books, plan) = (&self.consumer, &mut self.books, self.plan.as_ref());
-        let barred = &mut self.barred;
-        let items = self.items;
+        let (consumer, tracker, plan) = (&self.consumer, &mut self.tracker, self.plan.as_ref());
+        let forbidden_topics = &mut self.forbidden_topics;
+        let items = self.max_items;
         consumer.take(wait, |fetched| {
             let begun = *begun.get_or_insert_with(|| {
-                news.extend(consumer.news());
-                // Time passes while it waits.
+                notices.extend(consumer.notices());
+                // Read here, since time passes while the poll waits.
                 now = now_ms();
                 Instant::now()
             });
@@ -58,31 +58,31 @@ impl Reader {
                 Fetched::Record(record) => {
                     let topic = record.topic();
                     if let (Some(plan), Some(open)) =
-                        (plan, open(books, &news, topic, record.partition(), &mut place))
-                        && let Some((held, progress)) = open.admit(record.offset())
+                        (plan, open(tracker, &notices, topic, record.partition(), &mut place))
+                        && let Some((held, progress)) = open.mark_read(record.offset())
                     {
                         let (time, is_brokers) = record.stamp().unwrap_or((now, false));
-                        let clock = clock(time, is_brokers, now);
+                        let clock = clock_ms(time, is_brokers, now);
                         if let Some(at) = fold(plan, held, (&record, topic), (time, clock), &mut round) {
                             progress.record(at, is_brokers.then_some(time));
                         }
-                        // An entry can't be cut: it must not grow far beyond this.
+                        // An entry can't be split: it must not grow far beyond this.
                         round.full |= held.fold.items() >= items || held.weight() >= MAX_HELD;
                     }
                 }
                 Fetched::End(topic, partition, offset) => {
-                    if let Some(open) = open(books, &news, topic, partition, &mut place) {
-                        open.reached(offset);
+                    if let Some(open) = open(tracker, &notices, topic, partition, &mut place) {
+                        open.advance_to(offset);
                     }
                 }
                 Fetched::Error(topic, code, why) => {
-                    if Consumer::bars(code) {
-                        barred.insert(topic.to_owned());
+                    if Consumer::forbids_topic(code) {
+                        forbidden_topics.insert(topic.to_owned());
                     }
-                    news.push(consumer.failed(code, &why));
+                    notices.push(consumer.notice_of(code, &why));
                 }
             }
-            let full = round.full || (round.letters && weight(books) >= MAX_HELD);
+            let full = round.full || (round.letters && weight(tracker) >= MAX_HELD);
             if full || round.read >= ROUND_RECORDS || (round.read % 64 == 0 && begun.elapsed() > ROUND) {
                 return ControlFlow::Break(());
             }
@@ -92,69 +92,69 @@ impl Reader {
             self.metrics.read.inc_by(round.read);
             self.metrics.matched.inc_by(round.matched);
             if round.staying > 0 {
-                self.metrics.letters.get_or_create(&Outcome { result: "stays" }).inc_by(round.staying);
+                self.metrics.letters.get_or_create(&ByResult { result: "stays" }).inc_by(round.staying);
             }
             self.due.since.get_or_insert_with(Instant::now);
             self.due.urgent |= round.urgent;
             if round.matched > 0 {
                 self.due.matched = true;
-                self.stirred_ms = now_ms();
+                self.last_activity_ms = now_ms();
             }
-            self.weigh();
+            self.update_weight();
         }
-        self.hear(news)
+        self.handle_notices(notices)
     }
 
-    fn hear(&mut self, news: Vec<News>) -> anyhow::Result<()> {
-        let mut made_again = BTreeMap::new();
-        for it in news {
+    fn handle_notices(&mut self, notices: Vec<ConsumerNotice>) -> anyhow::Result<()> {
+        let mut recreated = BTreeMap::new();
+        for it in notices {
             match it {
-                News::MadeAgain(topic, id) => {
-                    made_again.insert(topic, id);
+                ConsumerNotice::TopicRecreated(topic, id) => {
+                    recreated.insert(topic, id);
                 }
-                News::OutOfRange => self.lost_place = true,
-                News::NotInGroup => self.standing.group(false),
-                News::Failed(why) => tracing::debug!(why, "the Kafka client"),
-                News::Dead(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
+                ConsumerNotice::OffsetOutOfRange => self.offset_lost = true,
+                ConsumerNotice::NotInGroup => self.status.set_group_allowed(false),
+                ConsumerNotice::Failed(why) => tracing::debug!(why, "the Kafka client"),
+                ConsumerNotice::Fatal(why) => anyhow::bail!("the Kafka client can't go on: {why}"),
             }
         }
-        self.topics(&made_again);
+        self.close_recreated_topics(&recreated);
         Ok(())
     }
 
-    /// Weighs what is held anew.
-    pub(super) fn weigh(&mut self) {
-        self.due.weight = weight(&self.books);
-        self.due.full = self.books.held().any(|held| held.fold.items() >= self.items);
+    /// Recomputes the weight of everything uncommitted.
+    pub(super) fn update_weight(&mut self) {
+        self.due.weight = weight(&self.tracker);
+        self.due.full = self.tracker.folds().any(|held| held.fold.items() >= self.max_items);
         self.metrics.held_bytes.set(self.due.weight as i64);
     }
 }
 
-/// The partition that something came of; `place` is as [`Books::reading`] says. Of a topic that was made again there is
-/// none: what comes is not of the one that is open.
+/// The open partition that a record or end belongs to; `place` is the hint of [`OffsetTracker::partition_mut`]. `None` if
+/// the topic was created again: what comes is of the new topic, and the old one is open.
 fn open<'b>(
-    books: &'b mut Books<Held>,
-    news: &[News],
+    tracker: &'b mut OffsetTracker<PartitionBuffer>,
+    notices: &[ConsumerNotice],
     topic: &str,
     partition: i32,
     place: &mut usize,
-) -> Option<&'b mut Open<Held>> {
-    let open = books.reading(topic, partition, place)?;
-    (!news.iter().any(|it| it.made_again(topic, open.topic_id()))).then_some(open)
+) -> Option<&'b mut TrackedPartition<PartitionBuffer>> {
+    let open = tracker.partition_mut(topic, partition, place)?;
+    (!notices.iter().any(|it| it.recreated(topic, open.topic_id()))).then_some(open)
 }
 
-fn weight(books: &Books<Held>) -> usize {
-    books.held().map(Held::weight).sum()
+fn weight(tracker: &OffsetTracker<PartitionBuffer>) -> usize {
+    tracker.folds().map(PartitionBuffer::weight).sum()
 }
 
-/// Folds a record of the topic whose timestamp is given (where the broker gave none, the reader's clock), and the clock that
-/// its event time is held against. Returns its event time, by which its partition's may move on.
+/// Folds a record into `held`. `timestamp_ms` is its timestamp, or the reader's clock if it has none; `clock_ms` is the
+/// clock that its event time is compared with. Returns its event time, by which the partition's progress may move on.
 fn fold(
-    plan: &Compiled,
-    held: &mut Held,
-    (record, topic): (&Record<'_>, &str),
+    plan: &CompiledPlan,
+    held: &mut PartitionBuffer,
+    (record, topic): (&FetchedRecord<'_>, &str),
     (timestamp_ms, clock_ms): (i64, i64),
-    round: &mut Round,
+    round: &mut RoundTotals,
 ) -> Option<i64> {
     let headers: Vec<Header<'_>> = record.headers();
     let raw = RawRecord {
@@ -173,13 +173,13 @@ fn fold(
     round.matched += folded.matched as u64;
     round.urgent |= folded.matched > 0 && plan.urgent.contains(topic);
     if let Some(error) = folded.undecodable {
-        let hops = Letter::hops(&headers);
-        // A topic that only suspended rules read has none: their records are passed over.
-        let Some(to) = plan.dead_letter_topics.get(topic).filter(|_| hops < MOST_HOPS) else {
+        let hops = DeadLetterRecord::hops(&headers);
+        // A topic that only suspended rules read has no dead-letter topic: its records are passed over.
+        let Some(to) = plan.dead_letter_topics.get(topic).filter(|_| hops < MAX_HOPS) else {
             round.staying += 1;
             return folded.time_ms;
         };
-        let letter = Letter {
+        let letter = DeadLetterRecord {
             to: to.iter().cloned().collect(),
             hops,
             topic: topic.to_owned(),

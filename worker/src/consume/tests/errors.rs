@@ -1,10 +1,10 @@
-//! Every error that the broker can answer with, to every request that a consumer makes.
+//! Tests every error that a broker can answer with, for every request that a consumer makes.
 
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr};
 
 use super::*;
 
-/// Errors that are answered in a row before records come again.
+/// How many errors come in a row before records come again.
 const ROW: usize = 8;
 
 /// Answers requests of this kind with each error in turn, while records come; each must be counted once.
@@ -28,7 +28,7 @@ async fn survives(api: Api, codes: &[RDKafkaRespErr]) {
                 "{api:?} {row:?}: {} of {produced}",
                 total(&bench.hub.ledger())
             );
-            // It may say that it can't go on, as a pod that is started anew.
+            // The consumer may end with an error; a new one then stands for the restarted pod.
             if bench.running[0].1.is_finished() {
                 let ended = bench.running.remove(0).1.await.unwrap();
                 assert!(ended.is_err(), "{api:?} {row:?}: it left without a reason");

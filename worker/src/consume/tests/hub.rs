@@ -1,4 +1,4 @@
-//! A hub in the test's process: fenced commits and nothing else of what the real one does.
+//! A hub in the test's process. Of the real one it has only fenced commits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,7 +34,7 @@ pub struct Ledger {
     /// Topic id and next offsets.
     pub topics: BTreeMap<String, (String, Vec<i64>)>,
     pub counts: BTreeMap<Uuid, i64>,
-    /// How often each record was told: (rule, partition, offset).
+    /// How often each (rule, partition, offset) was committed.
     pub records: BTreeMap<(Uuid, i32, i64), u32>,
     pub dropped: Vec<Dropped>,
     pub dead_letters: Vec<DeadLetter>,

@@ -1,4 +1,4 @@
-//! What a source may be like: codecs, records that are gone, credentials that are not there.
+//! Tests kinds of sources: codecs, removed records, missing credentials.
 
 use domain::{FileKind, FileRef, KafkaSecurity, Mechanism, Password, Sasl, Username};
 

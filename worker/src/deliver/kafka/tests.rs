@@ -1,4 +1,4 @@
-//! Against librdkafka's own mock cluster.
+//! Tests against librdkafka's mock cluster.
 
 use delivery::Http;
 use domain::Guard;
@@ -12,9 +12,9 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::*;
 use crate::kafka::mock;
 
-fn record() -> Record {
+fn record() -> KafkaRecord {
     let headers = vec![("ce_id".to_owned(), "7".to_owned())];
-    Record { key: "the key".to_owned(), headers, value: r#"{"title":"a test"}"#.to_owned() }
+    KafkaRecord { key: "the key".to_owned(), headers, value: r#"{"title":"a test"}"#.to_owned() }
 }
 
 async fn deliver(servers: &str, topic: &str, timeout: Duration) -> Outcome {
@@ -67,7 +67,7 @@ async fn a_broker_that_can_not_be_reached_is_later() {
     );
 }
 
-/// Answers produce requests with each error in turn, and compares what is said of the message with what the topic holds.
+/// Answers produce requests with each error in turn, and compares the outcome with what the topic holds.
 async fn answered_with(codes: &[RDKafkaRespErr]) {
     let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
     cluster.create_topic("events", 1, 1).unwrap();
@@ -79,7 +79,7 @@ async fn answered_with(codes: &[RDKafkaRespErr]) {
         cluster.clear_request_errors(RDKafkaApiKey::Produce);
         let before = std::mem::replace(&mut held, mock::held(&servers, "events").await);
         match outcome {
-            // By this the broker says that it has the message, which is not so here.
+            // With this error the broker says that it has the message, which is not true here.
             Outcome::Delivered if *code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER => {}
             Outcome::Delivered => assert_eq!(held - before, 1, "{code:?}"),
             Outcome::Unknown { .. } => assert!(held - before <= 1, "{code:?}"),

@@ -1,4 +1,4 @@
-//! Questions to the brokers.
+//! Admin requests to the brokers.
 
 use std::ffi::{CString, c_char};
 use std::ptr::null_mut;
@@ -12,12 +12,12 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::{Owned, text};
 
-/// What the broker says of a topic: its id in base64 and the numbers of its partitions; or why not.
+/// Name of a topic, with its id in base64 and the numbers of its partitions, or the error.
 pub type Described = (String, Result<(String, Vec<i32>), RDKafkaErrorCode>);
 
 /// Which end of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum PartitionEnd {
     /// The first record that is kept.
     First,
     /// After the last record that can be read.
@@ -25,13 +25,13 @@ pub enum End {
 }
 
 /// Asks for ids and partitions of topics. Blocks for at most twice `timeout` and a little.
-pub fn describe<C: ClientContext>(
+pub fn describe_topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[String],
     timeout: Duration,
 ) -> Result<Vec<Described>, RDKafkaErrorCode> {
     let Some(first) = topics.first() else { return Ok(Vec::new()) };
-    // Any broker knows; left to itself librdkafka waits for the controller, which may be away while the others are fine.
+    // Any broker can answer. By default librdkafka asks the controller, which may be down while the others work.
     let metadata = client.fetch_metadata(Some(first), timeout).map_err(|error| code(&error))?;
     let known = metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id);
     let asked = Some(metadata.orig_broker_id()).filter(|id| *id >= 0).into_iter().chain(known).next();
@@ -81,17 +81,18 @@ unsafe fn described(topic: *const sys::rd_kafka_TopicDescription_t) -> Described
     }
 }
 
-/// Asks where partitions begin or end, by one request to each leader. Partitions without an answer are left out.
-pub fn ends<C: ClientContext>(
+/// Asks where partitions begin or end, with one request to each leader. Leaves out partitions without an answer. Blocks for
+/// at most `timeout` and a little.
+pub fn partition_ends<C: ClientContext>(
     client: &Client<C>,
     partitions: &[(String, i32)],
-    end: End,
+    end: PartitionEnd,
     isolation: Isolation,
     timeout: Duration,
 ) -> Result<Vec<(String, i32, i64)>, RDKafkaErrorCode> {
     let spec = match end {
-        End::First => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-        End::Last => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+        PartitionEnd::First => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
+        PartitionEnd::Last => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
     } as i64;
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     // SAFETY: the list copies the names and is owned until the call has copied it; the result is read while its event lives.
@@ -143,7 +144,7 @@ unsafe fn ask<C: ClientContext>(
         let rk = client.native_ptr();
         let options =
             Owned::new(sys::rd_kafka_AdminOptions_new(rk, operation), sys::rd_kafka_AdminOptions_destroy)?;
-        // Fails only for a timeout out of range: then the default holds.
+        // Fails only for a timeout out of range, and then the default holds.
         sys::rd_kafka_AdminOptions_set_request_timeout(options.ptr(), wait, null_mut(), 0);
         let queue = Owned::new(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy)?;
         send(options.ptr(), queue.ptr());

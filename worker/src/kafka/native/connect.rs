@@ -1,8 +1,8 @@
-//! Where a client's connections may go.
+//! Limits where a Kafka client may connect.
 //!
-//! The crate makes its clients in one go, without a place to set a callback. So a client is made without brokers, which
-//! connects to nothing; then it gets the callback, and only then its brokers. The callback judges the very address of each
-//! connection: what a name means by now, and brokers that the cluster itself names, are judged like those of the source.
+//! The crate makes a client in one step and can't set a connect callback before. So a client is made without brokers and
+//! connects to nothing; then it gets the callback, and only then its brokers. The callback checks the address of each
+//! connection. So it also covers names that resolve to another address by now, and brokers that the cluster itself names.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
@@ -17,32 +17,32 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::producer::{FutureProducer, Producer as _};
 
 /// A client of the crate.
-pub trait Raw {
-    /// As librdkafka has it; valid for as long as the client lives.
+pub trait RawClient {
+    /// The pointer of librdkafka; valid for as long as the client lives.
     fn raw(&self) -> *mut sys::rd_kafka_t;
 }
 
-impl<C: ConsumerContext> Raw for BaseConsumer<C> {
+impl<C: ConsumerContext> RawClient for BaseConsumer<C> {
     fn raw(&self) -> *mut sys::rd_kafka_t {
         self.client().native_ptr()
     }
 }
 
-impl<C: ClientContext + 'static> Raw for FutureProducer<C> {
+impl<C: ClientContext + 'static> RawClient for FutureProducer<C> {
     fn raw(&self) -> *mut sys::rd_kafka_t {
         self.client().native_ptr()
     }
 }
 
-impl<C: ClientContext> Raw for AdminClient<C> {
+impl<C: ClientContext> RawClient for AdminClient<C> {
     fn raw(&self) -> *mut sys::rd_kafka_t {
         self.inner().native_ptr()
     }
 }
 
-/// Gives a client that was made without brokers its brokers, `host:port` separated by commas, and lets it connect only to
-/// what `guard` allows. Says if there was none among them.
-pub fn connect_guarded(client: &impl Raw, guard: &'static Guard, servers: &str) -> Result<(), String> {
+/// Gives a client that was made without brokers its brokers, `host:port` separated by commas, and lets it connect only where
+/// `guard` allows. Fails if `servers` names no broker.
+pub fn connect_guarded(client: &impl RawClient, guard: &'static Guard, servers: &str) -> Result<(), String> {
     let list = CString::new(servers).map_err(|_| "the brokers are not text".to_owned())?;
     // SAFETY: the client lives, and the guard for ever. librdkafka keeps its configuration in the client, and reads what is
     // set here only where a broker is connected to: by threads that it starts for brokers, of which there are none before
@@ -56,7 +56,7 @@ pub fn connect_guarded(client: &impl Raw, guard: &'static Guard, servers: &str) 
     if brokers > 0 { Ok(()) } else { Err(format!("{servers:?} names no broker")) }
 }
 
-/// As librdkafka itself connects: 0 when it is connected or on the way, for its sockets don't block; else errno.
+/// Connects as librdkafka itself does: returns 0 if it is connected or connecting, since its sockets don't block, else errno.
 ///
 /// # Safety
 /// `to` must point to an address of `length` bytes, and `opaque` be what [`connect_guarded`] set.

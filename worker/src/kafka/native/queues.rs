@@ -1,4 +1,4 @@
-//! The queues of a consumer: its events, and its records many at a time.
+//! The two queues of a consumer: one of its events, one of its records, which are taken many at a time.
 
 use std::ffi::{CStr, CString, c_void};
 use std::ops::ControlFlow;
@@ -11,53 +11,53 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::{Owned, text};
 
-/// What a client tells, beside records.
-pub enum Event {
-    /// The group gives (or else takes) these partitions.
-    Shared(bool, Vec<(String, i32)>),
-    /// A line for the log, with syslog's level.
+/// What a client tells besides records.
+pub enum ClientEvent {
+    /// The group assigns (`true`) or revokes (`false`) these partitions.
+    Rebalance(bool, Vec<(String, i32)>),
+    /// A line of the log: syslog level, facility, text.
     Log(i32, String, String),
-    /// The client wants a token: [`show_token`].
+    /// The client wants a token: [`set_token`](super::set_token).
     Token,
-    /// Something failed; for good, if so; in librdkafka's words.
+    /// Something failed: code, whether it is fatal, and librdkafka's text.
     Error(RDKafkaErrorCode, bool, String),
 }
 
-/// What comes of a partition, in its order.
+/// What is fetched from a partition, in its order.
 pub enum Fetched<'m> {
     /// A record.
-    Record(Record<'m>),
+    Record(FetchedRecord<'m>),
     /// All records of (topic, partition) before the offset have come.
     End(&'m str, i32, i64),
-    /// This topic can't be read, in librdkafka's words.
+    /// The topic can't be read: code and librdkafka's text.
     Error(&'m str, RDKafkaErrorCode, String),
 }
 
-/// The queue of a consumer's events, of which records are none. Must be dropped before its client.
-pub struct Events(Owned<sys::rd_kafka_queue_t>);
+/// The queue of a consumer's events. Must be dropped before its client.
+pub struct EventQueue(Owned<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread.
-unsafe impl Send for Events {}
+unsafe impl Send for EventQueue {}
 
-/// The queue of the records of all partitions that [`Records::receive`] named. Must be dropped before its client.
-pub struct Records(Owned<sys::rd_kafka_queue_t>);
+/// The queue of the records of all partitions that [`RecordQueue::receive`] named. Must be dropped before its client.
+pub struct RecordQueue(Owned<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread.
-unsafe impl Send for Records {}
+unsafe impl Send for RecordQueue {}
 
-/// A record, in the memory of librdkafka.
-pub struct Record<'m>(&'m sys::rd_kafka_message_t);
+/// A record, in librdkafka's memory.
+pub struct FetchedRecord<'m>(&'m sys::rd_kafka_message_t);
 
-impl Events {
-    /// Of this consumer.
+impl EventQueue {
+    /// The event queue of this consumer.
     pub fn new<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the client lives, and the reference that this makes is freed by the guard.
         let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.native_ptr()) };
         Owned::new(queue, sys::rd_kafka_queue_destroy).map(Self)
     }
 
-    /// The next one, without waiting.
-    pub fn next(&self) -> Option<Event> {
+    /// The next event, without waiting.
+    pub fn next(&self) -> Option<ClientEvent> {
         loop {
             // SAFETY: the queue is ours; all that is read of the event is copied.
             unsafe {
@@ -68,16 +68,20 @@ impl Events {
                 return Some(match sys::rd_kafka_event_type(event.ptr()) {
                     sys::RD_KAFKA_EVENT_REBALANCE => {
                         let given = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-                        Event::Shared(
+                        ClientEvent::Rebalance(
                             given,
                             partitions(sys::rd_kafka_event_topic_partition_list(event.ptr())),
                         )
                     }
                     sys::RD_KAFKA_EVENT_ERROR => {
                         let fatal = sys::rd_kafka_event_error_is_fatal(event.ptr()) != 0;
-                        Event::Error(code.into(), fatal, text(sys::rd_kafka_event_error_string(event.ptr())))
+                        ClientEvent::Error(
+                            code.into(),
+                            fatal,
+                            text(sys::rd_kafka_event_error_string(event.ptr())),
+                        )
                     }
-                    sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Event::Token,
+                    sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => ClientEvent::Token,
                     sys::RD_KAFKA_EVENT_LOG => {
                         let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 7);
                         sys::rd_kafka_event_log(
@@ -86,12 +90,12 @@ impl Events {
                             &raw mut line,
                             &raw mut level,
                         );
-                        Event::Log(level, text(facility), text(line))
+                        ClientEvent::Log(level, text(facility), text(line))
                     }
                     sys::RD_KAFKA_EVENT_FETCH => {
-                        // It would be lost without a trace.
+                        // Fatal, since this record would be lost without a trace.
                         let why = "a record came of a partition that is not received".to_owned();
-                        Event::Error(RDKafkaErrorCode::Fail, true, why)
+                        ClientEvent::Error(RDKafkaErrorCode::Fail, true, why)
                     }
                     _ => continue,
                 });
@@ -100,15 +104,15 @@ impl Events {
     }
 }
 
-impl Records {
-    /// For records of this client.
+impl RecordQueue {
+    /// A queue for records of this client.
     pub fn new<C: ClientContext>(client: &Client<C>) -> Result<Self, RDKafkaErrorCode> {
         // SAFETY: the client lives, and the queue that this makes is freed by the guard.
         let queue = unsafe { sys::rd_kafka_queue_new(client.native_ptr()) };
         Owned::new(queue, sys::rd_kafka_queue_destroy).map(Self)
     }
 
-    /// Records of this partition, those that wait and those to come, come here until the client stops reading it.
+    /// Sends the records of this partition, waiting ones and later ones, to this queue until the client stops reading it.
     pub fn receive<C: ClientContext>(
         &self,
         client: &Client<C>,
@@ -127,37 +131,39 @@ impl Records {
         Ok(())
     }
 
-    /// Waits for something to come, and hands over what is there, until told to stop; the rest stays.
+    /// Waits for records, and hands them to `handle` until that says stop or the queue is empty.
     ///
-    /// librdkafka takes a lock and looks at the clock once for all of it, where it does so twice for each record that it is
-    /// asked for by itself. A panic in `handle` ends the process: it can't pass through C.
+    /// librdkafka locks and reads the clock once for all of them; asked for single records it does so twice for each. A panic
+    /// in `handle` ends the process, since it can't unwind through C.
     pub fn take<C: ClientContext, F>(&self, client: &Client<C>, timeout: Duration, handle: F)
     where
         F: FnMut(Fetched<'_>) -> ControlFlow<()>,
     {
         let wait = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut taking = Taking { client: client.native_ptr(), handle };
+        let mut taking = TakeState { client: client.native_ptr(), handle };
         let opaque = (&raw mut taking).cast();
-        // SAFETY: `each` is called by this thread before the call returns, with `taking`, which nothing else touches.
-        unsafe { sys::rd_kafka_consume_callback_queue(self.0.ptr(), wait, Some(each::<F>), opaque) };
+        // SAFETY: `handle_message` is called by this thread before the call returns, with `taking`, which nothing else touches.
+        unsafe {
+            sys::rd_kafka_consume_callback_queue(self.0.ptr(), wait, Some(handle_message::<F>), opaque)
+        };
     }
 }
 
-struct Taking<F> {
+struct TakeState<F> {
     client: *mut sys::rd_kafka_t,
     handle: F,
 }
 
 /// # Safety
-/// `message` must live through the call, and `opaque` be a [`Taking`] of this `F` that nothing else uses meanwhile.
-unsafe extern "C" fn each<F>(message: *mut sys::rd_kafka_message_t, opaque: *mut c_void)
+/// `message` must live through the call, and `opaque` be a [`TakeState`] of this `F` that nothing else uses meanwhile.
+unsafe extern "C" fn handle_message<F>(message: *mut sys::rd_kafka_message_t, opaque: *mut c_void)
 where
     F: FnMut(Fetched<'_>) -> ControlFlow<()>,
 {
     // SAFETY: the caller's promise. What is handed over is borrowed for less than the call.
     unsafe {
-        let (message, taking) = (&*message, &mut *opaque.cast::<Taking<F>>());
-        let record = Record(message);
+        let (message, taking) = (&*message, &mut *opaque.cast::<TakeState<F>>());
+        let record = FetchedRecord(message);
         let fetched = match message.err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Fetched::Record(record),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
@@ -171,7 +177,7 @@ where
     }
 }
 
-impl<'m> Record<'m> {
+impl<'m> FetchedRecord<'m> {
     /// Topic name.
     pub fn topic(&self) -> &'m str {
         // SAFETY: the name lives as long as the topic, which the message holds.
@@ -190,12 +196,12 @@ impl<'m> Record<'m> {
         self.0.offset
     }
 
-    /// Its timestamp, Unix ms; none where the broker gave none.
+    /// Its timestamp, Unix ms; `None` if it has none.
     pub fn timestamp(&self) -> Option<i64> {
         self.stamp().map(|(time, _)| time)
     }
 
-    /// The same, and whether it is the broker's (`LogAppendTime`), not a producer's.
+    /// Its timestamp, Unix ms, and whether the broker set it (`LogAppendTime`) and not the producer.
     pub fn stamp(&self) -> Option<(i64, bool)> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message lives, and so does `kind`.
@@ -210,7 +216,7 @@ impl<'m> Record<'m> {
         unsafe { bytes(self.0.key, self.0.key_len) }
     }
 
-    /// Its value; none for a tombstone.
+    /// Its value; `None` for a tombstone.
     pub fn value(&self) -> Option<&'m [u8]> {
         // SAFETY: librdkafka's buffer of that length, which the message holds.
         unsafe { bytes(self.0.payload, self.0.len) }

@@ -1,4 +1,4 @@
-//! Each client that a worker makes, against listeners of this machine that see who connects.
+//! Tests each kind of client that a worker makes against local listeners that see who connects.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -12,10 +12,10 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureRecord};
 
 use super::*;
-use crate::kafka::native::describe;
-use crate::kafka::{Access, Tokens, Watch, client_config, mock};
+use crate::kafka::native::describe_topics;
+use crate::kafka::{ClientMonitor, ClusterAccess, Tokens, client_config, mock};
 
-/// How long a client may try; enough for many connections of this machine to itself.
+/// How long a client may try; enough for many local connections.
 const TRIES: Duration = Duration::from_millis(1_500);
 
 fn allowing(ranges: &[&str]) -> Guard {
@@ -23,48 +23,48 @@ fn allowing(ranges: &[&str]) -> Guard {
     Guard::new(false).with_ranges(Vec::new(), ranges)
 }
 
-async fn access(guard: Guard, server: &str) -> Access {
+async fn access(guard: Guard, server: &str) -> ClusterAccess {
     let files = Files::new("/nonexistent");
     let tokens = Tokens::new(Arc::new(Http::new(guard)));
     let servers = [server.to_owned()];
-    Access::read(&servers, &KafkaSecurity::default(), &files, &tokens).await.unwrap()
+    ClusterAccess::read(&servers, &KafkaSecurity::default(), &files, &tokens).await.unwrap()
 }
 
-/// What a worker makes of an [`Access`].
+/// The kinds of client that a worker makes.
 #[derive(Clone, Copy, Debug)]
-enum Made {
+enum ClientKind {
     Consumer,
     Producer,
     Admin,
 }
 
-/// Asks something of the server under a name, and says what was said of it.
-fn ask(access: &Access, made: Made, name: &str) -> String {
+/// Asks the server something with a client of this kind and name; returns the client's fault.
+fn ask(access: &ClusterAccess, made: ClientKind, name: &str) -> String {
     let mut config = client_config(access, "test");
     config.set("client.id", name);
-    let (watch, names) = (access.watch(), ["logs".to_owned()]);
+    let (monitor, names) = (access.monitor(), ["logs".to_owned()]);
     let answer = match made {
-        Made::Consumer => {
+        ClientKind::Consumer => {
             config.set("group.id", "test");
-            let client: BaseConsumer<Watch> = access.client(&config, watch.clone()).unwrap();
+            let client: BaseConsumer<ClientMonitor> = access.client(&config, monitor.clone()).unwrap();
             client.subscribe(&["logs"]).unwrap();
             let _ = client.poll(TRIES / 2);
-            describe(client.client(), &names, TRIES)
+            describe_topics(client.client(), &names, TRIES)
         }
-        Made::Producer => {
-            let client: FutureProducer<Watch> = access.client(&config, watch.clone()).unwrap();
-            describe(client.client(), &names, TRIES)
+        ClientKind::Producer => {
+            let client: FutureProducer<ClientMonitor> = access.client(&config, monitor.clone()).unwrap();
+            describe_topics(client.client(), &names, TRIES)
         }
-        Made::Admin => {
-            let client: AdminClient<Watch> = access.client(&config, watch.clone()).unwrap();
-            describe(client.inner(), &names, TRIES)
+        ClientKind::Admin => {
+            let client: AdminClient<ClientMonitor> = access.client(&config, monitor.clone()).unwrap();
+            describe_topics(client.inner(), &names, TRIES)
         }
     };
-    watch.why(answer.expect_err("no Kafka is there")).why
+    monitor.why(answer.expect_err("no Kafka is there")).why
 }
 
-/// Whether anybody connects to a port of this machine when it is named so, and what is said of it.
-async fn connects(guard: Guard, host: &str, made: Made) -> (bool, String) {
+/// Whether a client connects to a local port when the broker is named `host`, and the client's fault.
+async fn connects(guard: Guard, host: &str, made: ClientKind) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -87,8 +87,8 @@ async fn connects(guard: Guard, host: &str, made: Made) -> (bool, String) {
 #[tokio::test]
 async fn no_client_connects_to_an_address_that_is_not_allowed_however_it_is_named() {
     let hosts = ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "127.1"];
-    let first = [Made::Producer, Made::Admin].map(|made| ("127.0.0.1", made));
-    let all = hosts.map(|host| (host, Made::Consumer)).into_iter().chain(first);
+    let first = [ClientKind::Producer, ClientKind::Admin].map(|made| ("127.0.0.1", made));
+    let all = hosts.map(|host| (host, ClientKind::Consumer)).into_iter().chain(first);
     let asked = all.map(|(host, made)| async move {
         let (connected, _) = connects(Guard::new(false), host, made).await;
         assert!(!connected, "{made:?} to {host}");
@@ -99,7 +99,7 @@ async fn no_client_connects_to_an_address_that_is_not_allowed_however_it_is_name
 #[tokio::test]
 async fn an_allowed_address_is_connected_to_and_closed_open_and_forbidden_ports_are_told_alike() {
     let mut told = Vec::new();
-    for made in [Made::Consumer, Made::Producer, Made::Admin] {
+    for made in [ClientKind::Consumer, ClientKind::Producer, ClientKind::Admin] {
         let (connected, said) = connects(allowing(&["127.0.0.0/8"]), "localhost", made).await;
         assert!(connected, "{made:?}");
         told.push(said);
@@ -107,11 +107,11 @@ async fn an_allowed_address_is_connected_to_and_closed_open_and_forbidden_ports_
         let nobody = access(allowing(&["127.0.0.0/8"]), "127.0.0.1:1").await;
         told.push(tokio::task::spawn_blocking(move || ask(&nobody, made, "nobody")).await.unwrap());
     }
-    assert!(told.iter().all(|said| said == crate::kafka::SILENT), "{told:#?}");
+    assert!(told.iter().all(|said| said == crate::kafka::NO_ANSWER), "{told:#?}");
 }
 
-/// Passes everything on to another port, from an address that is not the one that the cluster names.
-fn door(to: u16) -> String {
+/// Forwards connections to another port, from an address that is not the one that the cluster names.
+fn forward_to(to: u16) -> String {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let server = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -136,12 +136,12 @@ async fn a_broker_that_the_cluster_names_is_judged_like_one_of_the_source() {
     let cluster = MockCluster::<DefaultProducerContext>::new(1).unwrap();
     cluster.create_topic("logs", 1, 1).unwrap();
     let real = cluster.bootstrap_servers();
-    let server = door(real.rsplit_once(':').unwrap().1.parse().unwrap());
+    let server = forward_to(real.rsplit_once(':').unwrap().1.parse().unwrap());
     for (ranges, arrives) in [(&["127.0.0.2"][..], false), (&["127.0.0.2", "127.0.0.1"], true)] {
         let access = access(allowing(ranges), &server).await;
         let mut config = client_config(&access, "test");
         config.set("message.timeout.ms", TRIES.as_millis().to_string());
-        let producer: FutureProducer<Watch> = access.client(&config, access.watch()).unwrap();
+        let producer: FutureProducer<ClientMonitor> = access.client(&config, access.monitor()).unwrap();
         let asker = producer.clone();
         let found = tokio::task::spawn_blocking(move || {
             asker.client().fetch_metadata(Some("logs"), Duration::from_secs(20)).map(|it| it.brokers().len())

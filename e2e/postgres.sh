@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# A PostgreSQL server of its own for tests that need nothing but a database: no port, no disk sync, gone at the end.
+# Sourced, after common.sh.
+
+# Prints the folder with initdb and postgres; fails where there is none.
+postgres_programs() {
+  local at
+  for at in /usr/lib/postgresql/1[5-9]/bin "$(pg_config --bindir 2>/dev/null || true)" "$BELFRY_POSTGRES"; do
+    [ ! -x "$at/initdb" ] || { printf '%s\n' "$at" && return 0; }
+  done
+  return 1
+}
+BELFRY_POSTGRES=${BELFRY_POSTGRES:-}
+
+# Debian's server, unpacked beside the machine's packages: installed, it would start a service.
+get_postgres() {
+  BELFRY_POSTGRES=$(dirname "$("$testbed" unpack postgresql-15 usr/lib/postgresql/15/bin/postgres)")
+  "$testbed" packages libicu72 libldap-2.5-0 libpq5 libxml2
+}
+
+# on_postgres COMMAND...: with BELFRY_TEST_POSTGRES, the server's URL.
+on_postgres() {
+  local programs folder as=() failed=0
+  programs=$(postgres_programs) || die "PostgreSQL's initdb is not here: install postgresql-15 or newer"
+  folder=$(mktemp -d)
+  # It refuses to run as root.
+  [ "$(id -u)" != 0 ] || { chown nobody "$folder" && as=(setpriv --reuid=nobody --regid=nogroup --clear-groups); }
+  (
+    cd "$folder"
+    "${as[@]}" "$programs/initdb" -D "$folder/data" -U belfry -A trust --no-sync >"$folder/log" 2>&1 &&
+      "${as[@]}" "$programs/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w start \
+        -o "-k $folder -c listen_addresses= -c fsync=off -c max_connections=200" >>"$folder/log" 2>&1
+  ) || {
+    cat "$folder/log" >&2
+    die "PostgreSQL does not start"
+  }
+  BELFRY_TEST_POSTGRES="postgres://belfry@${folder//\//%2F}/postgres" "$@" || failed=$?
+  "${as[@]}" "$programs/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null || true
+  rm -rf "$folder"
+  return "$failed"
+}

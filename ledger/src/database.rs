@@ -1,0 +1,162 @@
+//! Opening the file: the lock, the schema, the checks, the catalog.
+//!
+//! Never: a second process on the same file, or a schema that is newer than this program.
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domain::{Kind, Plan};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, raw_sql};
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, Object};
+use crate::engine::{Conn, query, query_scalar};
+use crate::queries::Readers;
+use crate::writer::{DirtyObjects, RowIds, Tx};
+use crate::{Error, Options, WriterMetrics};
+
+/// Each is run once, in order, in a transaction of its own, which also raises `user_version`. Not by `sqlx::migrate!`: a hub of
+/// before looks at `user_version` to refuse a newer schema, so both would have to be kept.
+const MIGRATIONS: [&str; 8] = [
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+    include_str!("../migrations/0004.sql"),
+    include_str!("../migrations/0005.sql"),
+    include_str!("../migrations/0006.sql"),
+    include_str!("../migrations/0007.sql"),
+    include_str!("../migrations/0008.sql"),
+];
+
+/// Locks `<path>.lock`. The lock is the open file: it ends with the process, however that ends.
+pub(crate) fn lock_file(path: &Path) -> Result<File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let storage = |error: std::io::Error| Error::Storage(format!("{}: {error}", name.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(storage)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(storage(error)),
+    }
+}
+
+/// The write connection, with the schema up to date.
+pub(crate) async fn open_writer(path: &Path, check: bool) -> Result<Conn, Error> {
+    let mut conn = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(false)
+        .statement_cache_capacity(400)
+        .row_buffer_size(1_000)
+        .pragma("cache_size", "-16000")
+        .pragma("temp_store", "MEMORY")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+        .connect()
+        .await?;
+    if check {
+        let said: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await?;
+        if said != "ok" {
+            return Err(Error::Corrupt(said));
+        }
+    }
+    run_migrations(&mut conn).await?;
+    Ok(Conn::Sqlite(conn))
+}
+
+async fn run_migrations(conn: &mut SqliteConnection) -> Result<(), Error> {
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+    let known = MIGRATIONS.len() as i64;
+    if found > known {
+        return Err(Error::TooNew { found, known });
+    }
+    for (version, migration) in MIGRATIONS.into_iter().enumerate().skip(found as usize) {
+        raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
+        raw_sql(migration).execute(&mut *conn).await?;
+        // A pragma takes no parameter; the number is ours.
+        let stamp = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", version + 1));
+        raw_sql(stamp).execute(&mut *conn).await?;
+        raw_sql("COMMIT").execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Connections that can only read. What they put aside stays in memory: there may be no place for a temporary file.
+pub(crate) async fn open_readers(path: &Path, count: u32) -> Result<Readers, Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .foreign_keys(false)
+        .statement_cache_capacity(200)
+        .row_buffer_size(1_000)
+        .pragma("cache_size", "-4000")
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging();
+    Ok(Readers::Sqlite(SqlitePoolOptions::new().max_connections(count.max(1)).connect_with(options).await?))
+}
+
+/// What the writer starts with.
+pub(crate) async fn load_tx(mut conn: Conn, options: Options) -> Result<(Uuid, Tx), Error> {
+    query("INSERT INTO meta (key, value) VALUES ('ledger', $1) ON CONFLICT DO NOTHING")
+        .bind(options.new_id.to_string())
+        .execute(&mut conn)
+        .await?;
+    let id: String = query_scalar("SELECT value FROM meta WHERE key = 'ledger'").fetch_one(&mut conn).await?;
+    let (notification, delivery, place, status): (i64, i64, i64, i64) = query(
+        "SELECT (SELECT coalesce(max(n), 0) FROM notifications), (SELECT coalesce(max(d), 0) FROM deliveries), \
+         (SELECT coalesce(max(place), 0) FROM deliveries), (SELECT coalesce(max(version), 0) FROM statuses)",
+    )
+    .fetch_one(&mut conn)
+    .await?;
+    // Versions of the feed rise for ever, also past objects that are gone.
+    let feed: Option<String> =
+        query_scalar("SELECT value FROM meta WHERE key = 'feed'").fetch_optional(&mut conn).await?;
+    let status = status.max(feed.and_then(|version| version.parse().ok()).unwrap_or(0));
+    let catalog = load_catalog(&mut conn).await?;
+    let mut dirty = DirtyObjects::default();
+    for uid in catalog.objects.keys() {
+        dirty.mark(*uid, false);
+    }
+    let tx = Tx {
+        conn,
+        catalog: Arc::new(catalog),
+        options,
+        ids: RowIds { notification, delivery, place, status },
+        dirty,
+        published: crate::published::Published::default(),
+        wakes: std::collections::HashSet::new(),
+        counted: WriterMetrics::default(),
+        steps: Arc::default(),
+        closing: false,
+    };
+    Ok((crate::sql::uuid(&id)?, tx))
+}
+
+async fn load_catalog(conn: &mut Conn) -> Result<Catalog, Error> {
+    let rows: Vec<(String, i64)> =
+        query("SELECT uid, c FROM channels UNION ALL SELECT uid, r FROM rules").fetch_all(conn).await?;
+    let rows: HashMap<String, i64> = rows.into_iter().collect();
+    let plans: Vec<(String, String, Option<i64>, Option<i64>)> =
+        query("SELECT uid, body, resumed, absent FROM plans").fetch_all(conn).await?;
+    let mut catalog = Catalog::default();
+    for (uid, body, resumed, absent) in plans {
+        let plan: Plan = serde_json::from_str(&body)?;
+        let row = rows.get(&uid).copied().unwrap_or(0);
+        if row == 0 && plan.kind() != Kind::Schedule {
+            return Err(Error::Corrupt(format!("{} {} has no state", plan.kind().name(), plan.name)));
+        }
+        catalog.put(Object::new(plan, row, resumed, absent));
+    }
+    catalog.rebuild_all();
+    crate::namespaces::load_known(conn, &mut catalog).await?;
+    Ok(catalog)
+}
