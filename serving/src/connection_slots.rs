@@ -1,10 +1,13 @@
-//! ConnectionSlots for connections: so many in all, so many of one address, and fewer for those that have not said anything yet.
+//! Slots for connections: bounded in all and by address, with lower bounds for connections that have not sent a
+//! request yet.
 //!
-//! Where slots run short, a connection without a request makes room for a new one: a silent one first, of its peer the
-//! oldest, or of the peer that has most of them; else one that has been answered well and is idle, of a peer that has more
-//! connections than the newcomer's. So whoever opens thousands only pushes out its own, and a new one of anybody else is
-//! heard. Invariants: what is counted is never above the bounds; a connection with a request under way is not pushed out.
-//! Never: a connection that waits for a slot, or a look at what it says.
+//! When slots run short, a connection without a request under way is closed for a new one. A silent connection goes
+//! first: the oldest of the newcomer's address, or of the address that has the most silent ones. Otherwise an idle
+//! connection goes that was answered well, of an address with more connections than the newcomer's. So whoever
+//! opens thousands pushes out only their own, and everybody else gets through.
+//!
+//! Invariants: the counts never exceed the bounds; a connection with a request under way is not pushed out. No
+//! connection waits for a slot, and what it sends is not looked at.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -13,16 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// How many connections there may be at a time. An address may be that of a node with many pods behind it.
+/// How many connections there may be at a time. One address may be a node with many pods behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// In all.
+    /// All connections.
     pub all: usize,
-    /// Of one address.
+    /// Connections of one address.
     pub per_peer: usize,
-    /// In all, of those that are silent: no request of theirs is under way and none was answered well.
+    /// All silent connections: those without a request under way that never got a successful answer.
     pub silent: usize,
-    /// Of one address, of those that are silent.
+    /// Silent connections of one address.
     pub silent_per_peer: usize,
 }
 
@@ -30,7 +33,7 @@ impl Caps {
     /// For probes and scrapes: a kubelet and a few scrapers.
     pub const PROBES: Self = Self { all: 128, per_peer: 32, silent: 64, silent_per_peer: 16 };
 
-    /// With `all` connections, so many of them of one address; an eighth of either may be silent.
+    /// Bounds of `all` connections and `per_peer` of one address. An eighth of each may be silent.
     pub fn new(all: usize, per_peer: usize) -> Self {
         let eighth = |of: usize| (of / 8).clamp(16, 1_024).min(of.max(1));
         Self {
@@ -47,7 +50,7 @@ struct PeerConnections {
     taken: usize,
     /// Silent connections, the longest silent first.
     silent: BTreeSet<u64>,
-    /// Idle connections that have been answered well, the longest idle first.
+    /// Idle connections that got a successful answer, the longest idle first.
     idle: BTreeSet<u64>,
 }
 
@@ -56,7 +59,7 @@ struct SlotTable {
     next: u64,
     taken: usize,
     silent: usize,
-    /// Silent and idle ones.
+    /// Silent and idle connections, by number.
     quiet: HashMap<u64, CancellationToken>,
     peers: HashMap<IpAddr, PeerConnections>,
     pushed_out: u64,
@@ -70,21 +73,21 @@ pub(crate) struct ConnectionSlots {
     state: Mutex<SlotTable>,
 }
 
-/// A connection's slot; it ends with it.
+/// A connection's slot, freed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     slots: Arc<ConnectionSlots>,
     peer: IpAddr,
     standing: Mutex<Standing>,
-    /// Set when another one needs the slot.
+    /// Cancelled when another connection gets the slot.
     pub(crate) pushed_out: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Standing {
-    /// Since it took that number there is no request; else one is under way.
+    /// The number under which it is silent or idle; `None` while a request is under way.
     quiet: Option<u64>,
-    /// A request was answered well.
+    /// Whether a request got a successful answer.
     known: bool,
 }
 
@@ -93,9 +96,9 @@ impl ConnectionSlots {
         Arc::new(Self { caps, state: Mutex::default() })
     }
 
-    /// A slot for a new connection, if need be that of one without a request; none when all have one.
+    /// A slot for a new connection, if need be by pushing out one without a request; `None` if all have one.
     pub(crate) fn acquire(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
-        // The same host by IPv4 and as IPv6 tells of it.
+        // IPv4 and IPv4-mapped IPv6 addresses are the same host.
         let peer = peer.to_canonical();
         let mut state = self.lock();
         let caps = self.caps;
@@ -120,13 +123,14 @@ impl ConnectionSlots {
         Some(ConnectionSlot { slots: Arc::clone(self), peer, standing, pushed_out })
     }
 
-    /// Frees the slot of a connection without a request, where the process runs short of something else.
+    /// Pushes out a connection without a request when the process runs short of something else, such as file
+    /// descriptors.
     pub(crate) fn make_room(&self) {
         let mut state = self.lock();
         let _ = state.push_out_silent() || state.push_out_idle(0);
     }
 
-    /// How many were pushed out, and how many refused, since this was last asked.
+    /// How many connections were pushed out, and how many refused, since the last call.
     pub(crate) fn troubles(&self) -> (u64, u64) {
         let mut state = self.lock();
         (std::mem::take(&mut state.pushed_out), std::mem::take(&mut state.refused))
@@ -161,7 +165,7 @@ impl SlotTable {
         }
     }
 
-    /// The oldest silent one of a peer leaves, or else its oldest idle one.
+    /// Pushes out the oldest silent connection of a peer, or else its oldest idle one.
     fn push_out(&mut self, peer: IpAddr) -> bool {
         let oldest = self.peers.get(&peer).and_then(|it| it.silent.first().or(it.idle.first()).copied());
         let Some(number) = oldest else { return false };
@@ -175,14 +179,15 @@ impl SlotTable {
         true
     }
 
-    /// The oldest silent one of the peer that has most of them leaves.
+    /// Pushes out the oldest silent connection of the peer that has the most of them.
     fn push_out_silent(&mut self) -> bool {
         let peers = self.peers.iter().filter(|(_, peer)| !peer.silent.is_empty());
         let most = peers.max_by_key(|(_, peer)| (peer.silent.len(), Reverse(peer.silent.first())));
         most.map(|(peer, _)| *peer).is_some_and(|peer| self.push_out(peer))
     }
 
-    /// The oldest idle one of the peer that has most connections leaves, if it has more than that.
+    /// Pushes out the oldest idle connection of the peer that has the most connections, if it has more than
+    /// `more_than`.
     fn push_out_idle(&mut self, more_than: usize) -> bool {
         let peers = self.peers.iter().filter(|(_, peer)| !peer.idle.is_empty() && peer.taken > more_than);
         let most = peers.max_by_key(|(_, peer)| (peer.taken, Reverse(peer.idle.first())));
@@ -201,7 +206,7 @@ impl SlotTable {
 }
 
 impl ConnectionSlot {
-    /// The head of a request is there.
+    /// The headers of a request have arrived.
     pub(crate) fn begins(&self) {
         let mut standing = self.standing();
         let mut state = self.slots.lock();
@@ -212,7 +217,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// A request is answered, well or not.
+    /// A request was answered, successfully or not.
     pub(crate) fn answers(&self, well: bool) {
         let mut standing = self.standing();
         standing.known |= well;
@@ -231,7 +236,7 @@ impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let standing = *self.standing();
         let mut state = self.slots.lock();
-        // Whoever was pushed out has left already.
+        // A connection that was pushed out has been counted out already.
         if self.pushed_out.is_cancelled() {
             return;
         }

@@ -1,7 +1,8 @@
-//! What the API server answered, for a while: bounded, keyed by structs, never by joined text.
+//! The API server's answers, kept for a while. Bounded, and keyed by structs, never by joined text.
 //!
-//! Only confirmed tokens enter the larger map, so junk can't push out what is good. How long an answer serves is how long a
-//! deleted account, or a right that was taken away, is still of use: a minute for people, five for workers and operator.
+//! Only confirmed tokens enter the larger map, so junk can't push out good answers. A deleted account or a revoked
+//! right stays usable as long as its answer is kept: a minute for people, five minutes for workers and the
+//! operator.
 //!
 //! Clause P10 of docs/semantics.md.
 
@@ -15,32 +16,33 @@ use lru::LruCache;
 use super::review::Identity;
 use super::token::Hash;
 
-/// Of workers and the operator, whose accounts the operator makes and removes.
+/// For workers and the operator, whose accounts the operator makes and removes.
 const SERVICE_FOR: Duration = Duration::from_mins(5);
 const PERSON_FOR: Duration = Duration::from_mins(1);
 const UNKNOWN_FOR: Duration = Duration::from_secs(20);
-/// A right that is not there may be given in the next moment.
+/// Short, because a missing right may be granted at any moment.
 const DENIED_FOR: Duration = Duration::from_secs(10);
 const ACCESS_FOR: Duration = Duration::from_mins(1);
-/// How long a held answer serves before the API server is tried again, so that it being down costs no request its time.
+/// How long an extended answer serves before the API server is tried again, so that requests don't each wait for a
+/// server that is down.
 const HELD_FOR: Duration = Duration::from_secs(5);
 const MOST_KNOWN: usize = 8_192;
 const MOST_UNKNOWN: usize = 16_384;
 const MOST_ACCESS: usize = 4_096;
 
-/// A token's holder.
+/// Whose token it is.
 #[derive(Debug)]
 pub(super) struct TokenHolder {
     pub(super) identity: Identity,
     /// Whether the token was made for the hub's audience.
     pub(super) for_hub: bool,
-    /// The one namespace that it may read, as the API server granted with it.
+    /// The one namespace that the token may read, if it is one of the policy for people.
     pub(super) granted: Option<String>,
-    /// Whether it is a worker's or the operator's.
+    /// Whether the holder is a worker or the operator.
     pub(super) is_service: bool,
 }
 
-/// One question of access.
+/// The question whether a token's holder may read a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Access {
     pub(super) token: Hash,
@@ -52,7 +54,8 @@ struct CachedAnswer<T> {
     until: Instant,
 }
 
-/// Unbounded, for a bounded cache takes all its memory at once; [`insert`] keeps the bound.
+/// The maps are unbounded because a bounded `LruCache` allocates all its memory at once; [`insert`] keeps the
+/// bounds.
 struct Maps {
     known: LruCache<Hash, CachedAnswer<Arc<TokenHolder>>>,
     unknown: LruCache<Hash, CachedAnswer<()>>,
@@ -81,7 +84,7 @@ impl Answers {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a token: nothing, that it is nobody's, or whose it is.
+    /// What is known of a token: nothing, that it is nobody's, or its holder.
     #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
     pub(super) fn token(&self, hash: &Hash, at: Instant) -> Option<Option<Arc<TokenHolder>>> {
         let mut maps = self.lock();
@@ -91,7 +94,7 @@ impl Answers {
         maps.unknown.get(hash).filter(|fresh| fresh.until > at).map(|_| None)
     }
 
-    /// Whether this token was confirmed before, though that may be stale now.
+    /// Whether this token was confirmed before, even if the answer is stale.
     pub(super) fn knew(&self, hash: &Hash) -> bool {
         self.lock().known.contains(hash)
     }
@@ -113,8 +116,8 @@ impl Answers {
         }
     }
 
-    /// The earlier answer while the API server is down: of workers and the operator, without whom alerts would stop. A person's is
-    /// not held, nor that of a token that does not say when it ends.
+    /// Extends an earlier answer while the API server is down, for workers and the operator, without whom alerts
+    /// would stop. Answers about people, and about tokens without an expiry, are not extended.
     pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<TokenHolder>> {
         let mut maps = self.lock();
         let fresh = maps.known.get_mut(hash).filter(|fresh| says_when_it_ends && fresh.answer.is_service)?;
@@ -122,7 +125,7 @@ impl Answers {
         Some(fresh.answer.clone())
     }
 
-    /// Makes every answer stale, as five minutes would.
+    /// Makes every answer stale.
     #[cfg(test)]
     pub(super) fn age(&self) {
         let past = Instant::now().checked_sub(Duration::from_millis(1));
@@ -135,7 +138,7 @@ impl Answers {
         self.lock().access.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
     }
 
-    /// Which namespace a holder reads in, as of the question what they may there. One who came later asked later.
+    /// The namespace that a holder reads, as it was when their access was reviewed.
     #[allow(clippy::option_option, reason = "not known, known not to be there, known")]
     pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<NamespaceIdentity>> {
         self.lock().namespaces.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
@@ -152,7 +155,7 @@ impl Answers {
     }
 }
 
-/// Inserts; over the bound what was not asked for the longest goes.
+/// Inserts; over the bound, drops the answer that was not used for the longest time.
 fn insert<K: Key + Eq, T>(
     map: &mut LruCache<K, CachedAnswer<T>>,
     key: K,

@@ -1,8 +1,8 @@
-//! Who may ask the API server something now: it is everybody's, and slower than the hub.
+//! Limits on questions to the API server, which everybody uses and which is slower than the hub.
 //!
-//! Invariants: a token that was confirmed before never waits behind one that nobody knows; strangers are bounded in all and by
-//! address, and those who have asked in vain lately leave half of what there is to those who have not; questions of access are
-//! bounded by person. Never: a bound kept for a name that a stranger chose.
+//! Invariants: a token that was confirmed before never waits behind unknown ones. Unknown tokens are limited in all
+//! and by address; addresses whose tokens failed lately leave half of the budget to others. Access reviews are
+//! limited by person. No limit is kept under a name that an unknown caller chose.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,22 +15,24 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::limits::Bucket;
 use crate::refusal::Refusal;
 
-/// Questions under way: of tokens confirmed before, of strangers' tokens, of access.
+/// Questions at the same time about tokens that were confirmed before.
 const KNOWN_AT_ONCE: usize = 16;
+/// Questions at the same time about unknown tokens.
 const STRANGERS_AT_ONCE: usize = 8;
+/// Access reviews at the same time.
 const ACCESS_AT_ONCE: usize = 8;
 /// How long a question waits for its turn. The API server has 3 s for each.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// Strangers' tokens that are asked about: at once, and a second; in all, and of one address. One that turns out to be
-/// somebody's does not count.
+/// Questions about unknown tokens in all: at once, and a second. A token that is confirmed does not count.
 const STRANGERS: (u64, u64) = (100, 50);
+/// The same from one address.
 const OF_ADDRESS: (u64, u64) = (20, 5);
-/// Questions of access of one person: at once, and a second.
+/// Access reviews of one person: at once, and a second.
 const OF_PERSON: (u64, u64) = (20, 5);
-/// Addresses, and persons, that are remembered. One that has not asked lately is forgotten first.
+/// How many addresses, and how many persons, are remembered. Those that have not asked lately are forgotten first.
 const REMEMBERED: usize = 4_096;
 
-/// See the module.
+/// Limits how many questions the API server gets, by kind of caller.
 pub(super) struct ReviewLimits {
     known: Semaphore,
     strangers: Semaphore,
@@ -56,13 +58,14 @@ impl ReviewLimits {
         }
     }
 
-    /// A turn for a token that was confirmed before.
+    /// Waits for a turn to ask about a token that was confirmed before.
     pub(super) async fn known(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         acquire_turn(&self.known).await
     }
 
-    /// A turn for a token that nobody knows. Counts against its address until [`Self::confirmed`], from when its turn has come:
-    /// so a hub that starts anew and knows nobody yet turns no good token away.
+    /// Waits for a turn to ask about an unknown token, which then counts against its address until
+    /// [`Self::confirmed`]. It counts only once its turn has come, so that a restarted hub, which knows nobody yet,
+    /// turns no good token away.
     pub(super) async fn stranger(&self, from: IpAddr) -> Result<SemaphorePermit<'_>, Refusal> {
         let turn = acquire_turn(&self.strangers).await?;
         if !self.lock().spend(from, Instant::now()) {
@@ -77,7 +80,7 @@ impl ReviewLimits {
         Ok(turn)
     }
 
-    /// The stranger's token is somebody's.
+    /// The API server confirmed an unknown token: it does not count.
     pub(super) fn confirmed(&self, from: IpAddr) {
         let mut tokens = self.lock();
         tokens.all.give_back(1);
@@ -86,7 +89,7 @@ impl ReviewLimits {
         }
     }
 
-    /// A turn to ask what a person may.
+    /// Waits for a turn to ask what a person may do.
     pub(super) async fn access(&self, person: &str) -> Result<SemaphorePermit<'_>, Refusal> {
         let at = Instant::now();
         let allowed = {
@@ -131,7 +134,7 @@ async fn acquire_turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Refu
     }
 }
 
-/// The bucket of this name. `None` when there is no room for another one.
+/// The bucket of this name; `None` if there is no room for another one.
 fn bucket<K: Hash + Eq>(
     buckets: &mut HashMap<K, Bucket>,
     name: K,
