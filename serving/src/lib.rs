@@ -116,7 +116,6 @@ pub async fn serve_with_tunnel(
                     peer,
                     tls: tls.as_ref().map(|tls| tls.borrow().clone()),
                     router: router.clone(),
-                    /// One slot, shared with the connection within it.
                     slot: Arc::new(slot),
                     tunnel: tunnel.map(|tunnel| (tunnel, connections.clone())),
                     stop: stop.clone(),
@@ -141,7 +140,7 @@ struct Served {
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
-    /// One, also for the connection within it.
+    /// One slot, shared with the connection within it.
     slot: Arc<ConnectionSlot>,
     /// Where a connection within this one may begin, and the tracker that waits for its end. `None` within a
     /// tunnel.
