@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use domain::{AlertKind, Cause, DeliveryRecord, DeliveryState, RecordRef, ReminderTime};
-use protocol::messages::{HeldLetter, NotificationStory};
+use protocol::messages::{NotificationStory, StoredDeadLetter};
 
 use crate::terminal::{Colour, Page, Painted};
 
@@ -154,8 +154,8 @@ fn why(delivery: &DeliveryRecord) -> String {
 }
 
 /// A line for a record that could not be decoded.
-pub(crate) fn letter(held: &HeldLetter) -> String {
-    let HeldLetter { topic, partition, stored, letter } = held;
+pub(crate) fn letter(held: &StoredDeadLetter) -> String {
+    let StoredDeadLetter { topic, partition, stored, letter } = held;
     format!("{stored}  {topic}/{partition}@{}  {} bytes  {}", letter.offset, letter.length, letter.reason)
 }
 

@@ -108,7 +108,7 @@ async fn hub(asked: Asked, certificate: &str, key: &str) -> SocketAddr {
     tokio::spawn(async move {
         let _current = current;
         let stop = CancellationToken::new();
-        serving::serve_with_tunnel(listener, Some(tls), Caps::of(64, 64), router, Some(tunnel), stop).await;
+        serving::serve_with_tunnel(listener, Some(tls), Caps::new(64, 64), router, Some(tunnel), stop).await;
     });
     address
 }

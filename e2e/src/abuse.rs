@@ -89,7 +89,7 @@ impl fmt::Display for Report {
 
 /// Runs the attacks whose name has these words one after the other; in full, then all of them together, which counts as an
 /// attack of the name [`TOGETHER`].
-pub async fn run(size: Size, words: &str) -> Report {
+pub async fn run_attacks(size: Size, words: &str) -> Report {
     let neighbour = Neighbour::new("a-neighbour").await;
     let attacker = Attacker::new("a-attacker", size).await;
     let cluster = &attacker.tenant.cluster;
@@ -99,7 +99,7 @@ pub async fn run(size: Size, words: &str) -> Report {
     let mut outcomes = Vec::new();
     let mut faults = Vec::new();
     for attack in attacks::all().into_iter().filter(|attack| attack.name.contains(words)) {
-        let (told, times) = neighbour.measure(attacker.run(&attack)).await;
+        let (told, times) = neighbour.measure(attacker.launch(&attack)).await;
         outcomes.push(note(attack.name, told, times, &mut faults));
     }
     if size == Size::Full && TOGETHER.contains(words) {

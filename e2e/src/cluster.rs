@@ -47,7 +47,7 @@ impl Cluster {
 
     /// Runs kubectl; its output, or its error text.
     pub async fn try_kubectl(&self, args: &[&str]) -> Result<String, String> {
-        run("kubectl", args, "").await
+        run_command("kubectl", args, "").await
     }
 
     /// Runs kubectl, which must succeed.
@@ -57,7 +57,7 @@ impl Cluster {
 
     /// `kubectl apply -f -`; what it printed, or its error text.
     pub async fn try_apply(&self, manifest: &str) -> Result<String, String> {
-        run("kubectl", &["apply", "-f", "-"], manifest).await
+        run_command("kubectl", &["apply", "-f", "-"], manifest).await
     }
 
     /// `kubectl apply -f -`, which must succeed.
@@ -99,12 +99,14 @@ impl Cluster {
             self.testbed.as_ref().expect("this test breaks things: it needs the test bed's own cluster");
         let mut all = vec![verb, name];
         all.extend(args);
-        run(command, &all, "").await.unwrap_or_else(|error| panic!("{command} {}: {error}", all.join(" ")))
+        run_command(command, &all, "")
+            .await
+            .unwrap_or_else(|error| panic!("{command} {}: {error}", all.join(" ")))
     }
 }
 
 /// Runs a command with a text on its standard input.
-pub async fn run(command: &str, args: &[&str], input: &str) -> Result<String, String> {
+pub async fn run_command(command: &str, args: &[&str], input: &str) -> Result<String, String> {
     let mut child = Command::new(command)
         .args(args)
         .stdin(Stdio::piped())

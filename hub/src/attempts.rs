@@ -1,4 +1,5 @@
-//! Attempts under way, for metrics alone: of which channel type, and since when. Lost with the process, and nobody minds.
+//! Attempts under way, for metrics alone: their channel type, and when they began. A restart loses them, which only
+//! leaves out some measurements.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,36 +10,38 @@ use uuid::Uuid;
 
 use crate::metrics::{AttemptLabels, ChannelTypeLabel, Metrics};
 
-/// Attempts remembered at the same time.
+/// How many attempts are remembered at the same time.
 const MOST: usize = 50_000;
-/// After which an attempt without an outcome is forgotten.
+/// An attempt without an outcome is forgotten after this time.
 const LONGEST: Duration = Duration::from_mins(15);
 
-/// Channel type and beginning, by delivery and number.
-type Open = HashMap<(Uuid, i32), (&'static str, Instant)>;
+/// Channel type and start time, by delivery and attempt number.
+type UnderWay = HashMap<(Uuid, i32), (&'static str, Instant)>;
 
-/// What was handed out.
+/// The attempts that were handed out and have no outcome yet.
 #[derive(Default)]
-pub(crate) struct Attempts(Mutex<Open>);
+pub(crate) struct Attempts(Mutex<UnderWay>);
 
 impl Attempts {
     pub(crate) fn claimed<N>(&self, claimed: &Claimed<N>, at: Instant) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for task in &claimed.tasks {
-            if open.len() >= MOST {
+            if under_way.len() >= MOST {
                 return;
             }
             if let Some(channel) = claimed.channels.get(&task.channel) {
-                open.insert((task.delivery, task.attempt), (channel.plan.target.name(), at));
+                under_way.insert((task.delivery, task.attempt), (channel.plan.target.name(), at));
             }
         }
     }
 
     pub(crate) fn ended(&self, outcomes: &[AttemptOutcome], metrics: &Metrics, at: Instant) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for each in outcomes {
-            // Unknown after a restart of the hub, or told twice.
-            let Some((channel_type, began)) = open.remove(&(each.delivery, each.attempt)) else { continue };
+            // Unknown after a restart of the hub, or reported twice.
+            let Some((channel_type, began)) = under_way.remove(&(each.delivery, each.attempt)) else {
+                continue;
+            };
             let labels = AttemptLabels { channel_type, outcome: each.outcome.name() };
             metrics.attempts.get_or_create(&labels).inc();
             let seconds = at.saturating_duration_since(began).as_secs_f64();
@@ -46,9 +49,9 @@ impl Attempts {
         }
     }
 
-    /// Forgets attempts whose worker never came back.
+    /// Forgets attempts whose worker never reported back.
     pub(crate) fn tidy(&self, at: Instant) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, (_, began)| at.saturating_duration_since(*began) < LONGEST);
+        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, (_, began)| at.saturating_duration_since(*began) < LONGEST);
     }
 }

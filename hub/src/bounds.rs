@@ -1,9 +1,9 @@
-//! How long and how many the parts of a message may be. Every body passes here before a handler sees it: a type that is no
-//! [`Bounded`] can't be taken.
+//! Bounds on how long and how many the parts of a message may be. Every body passes here before a handler sees it:
+//! the extractor takes only types that are [`Bounded`].
 //!
-//! A worker runs in a tenant's namespace, so what it says is a tenant's: texts for people are cut, and what was cut says so;
-//! names and numbers of things that can't be so long or so many are refused. Never: a text of a worker's that another part
-//! of Belfry holds, stores or shows at a length that the worker chose.
+//! A worker runs in a tenant's namespace, so the tenant controls what it says. Texts for people are cut, with a
+//! mark that says so; names and numbers that are longer or larger than real ones can be are refused. So no other
+//! part of Belfry holds, stores or shows a worker's text at a length that the worker chose.
 
 use domain::{Extras, Outcome, RecordRef, Valued, Values};
 use protocol::messages::{
@@ -12,35 +12,42 @@ use protocol::messages::{
 };
 use serde_json::Value;
 
-/// Plans of one request, and outcomes.
+/// Plans of one request.
 const MOST_PLANS: usize = 500;
+/// Outcomes of one request.
 const MOST_OUTCOMES: usize = 1_000;
 /// Rules, channels, objects, entries, partitions, reminders of one request.
 const MOST: usize = 10_000;
-/// Values that a count may carry by name, and names; labels of a group.
+/// Distinct values that a count may carry under one name.
 const MOST_VALUES: usize = 10_000;
+/// Labels of a group, and names of values.
 const MOST_LABELS: usize = 100;
-/// A pod's name, a topic's name and id, a digest, bytes.
+/// A pod's name, bytes.
 const INSTANCE: usize = 253;
+/// A topic's name, bytes.
 const TOPIC: usize = 249;
+/// A topic's id, bytes.
 const TOPIC_ID: usize = 64;
+/// A digest, bytes.
 const DIGEST: usize = 64;
-/// A label's name or value, and a counted value, bytes. Workers cut values at 256.
+/// A label's name or value, or a counted value, bytes. Workers cut values at 256.
 const LABEL: usize = 1_024;
-/// Why an attempt failed or a record can't be decoded, and a reminder's texts, bytes.
+/// Why an attempt failed or a record can't be decoded, bytes.
 const REASON: usize = 1_024;
+/// A reminder's text, bytes.
 const TEXT: usize = 4 * 1_024;
-/// An undecodable record's key and value, base64, bytes: of 1 KiB and 16 KiB.
+/// A dead letter's key, bytes of base64: 1 KiB before encoding.
 const LETTER_KEY: usize = 1_368;
+/// A dead letter's value, bytes of base64: 16 KiB before encoding.
 const LETTER_VALUE: usize = 21_848;
-/// About how long a sample may be as JSON, bytes. Workers cut it at 16 KiB.
+/// A sample as JSON, about, bytes. Workers cut it at 16 KiB.
 const SAMPLE: usize = 20 * 1_024;
-/// What stands for what was cut.
+/// Marks where a text was cut.
 const CUT: &str = "…";
 
 /// A message whose parts are bounded.
 pub(crate) trait Bounded {
-    /// Cuts what may be cut; says in words what can't be so.
+    /// Cuts what may be cut; otherwise says in words which bound is exceeded.
     fn bound(&mut self) -> Result<(), String>;
 }
 
@@ -64,7 +71,7 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
-/// The operator is ours; what it sends of tenants' making was bounded when their objects were stored.
+/// The operator is trusted, and the API server bounded what tenants wrote when it stored their objects.
 impl Bounded for PutPlans {
     fn bound(&mut self) -> Result<(), String> {
         at_most("plans", self.plans.len(), MOST_PLANS)
@@ -140,7 +147,7 @@ impl Bounded for Reminders {
     }
 }
 
-/// Problems are cut where they are remembered, since which of them count is known there.
+/// Problems are cut where they are remembered, because only that place knows which ones count.
 impl Bounded for Report {
     fn bound(&mut self) -> Result<(), String> {
         short("the instance's name", &self.instance, INSTANCE)?;
@@ -183,7 +190,7 @@ fn entry(entry: &mut Entry) -> Result<(), String> {
 
 fn letter(letter: &mut DeadLetter) {
     cut(&mut letter.reason, REASON);
-    // Base64: cut where it still is.
+    // Both lengths are whole base64 groups, so what is left can still be decoded.
     letter.value.truncate(letter.value.floor_char_boundary(LETTER_VALUE));
     if let Some(key) = &mut letter.key {
         key.truncate(key.floor_char_boundary(LETTER_KEY));
@@ -239,7 +246,7 @@ fn this_sample(sample: &mut Sample) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the value as JSON is not longer than the room, about; of which it takes its part.
+/// Whether the value's JSON is about as long as `room` or shorter. Subtracts its length from `room`.
 fn fits(value: &Value, room: &mut usize) -> bool {
     let own = match value {
         Value::Null | Value::Bool(_) => 5,

@@ -1,10 +1,10 @@
-//! Chance, as an argument: the jitter of retries. Seeded once in `main`; nothing secret rests on it.
+//! Randomness as an argument: the jitter of retries. Seeded once in `main`; no secret depends on it.
 
 use std::sync::{Mutex, PoisonError};
 
 use fastrand::Rng;
 
-/// A stream of even chances.
+/// A stream of uniformly distributed numbers.
 pub struct Chance(Mutex<Rng>);
 
 impl Chance {
@@ -13,7 +13,7 @@ impl Chance {
         Self(Mutex::new(Rng::with_seed(seed)))
     }
 
-    /// The next, in `0.0..1.0`.
+    /// The next number, in `0.0..1.0`.
     pub(crate) fn next(&self) -> f64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }

@@ -1,4 +1,5 @@
-//! Logs refused requests, at most so many a second: a flood of junk does not fill the log. Every refusal is counted elsewhere.
+//! Logs refused requests, at most [`LOGGED_PER_SECOND`], so that a flood of junk does not fill the log. All
+//! refusals are counted elsewhere.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -10,7 +11,7 @@ use crate::limits::Bucket;
 
 /// Refusals logged a second.
 const LOGGED_PER_SECOND: u64 = 20;
-/// What of a request's path is logged, characters.
+/// How much of a request's path is logged, characters.
 const LOGGED_PATH: usize = 200;
 
 /// The budget of log lines about refusals.

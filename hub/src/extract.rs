@@ -1,8 +1,9 @@
-//! Reading requests: bodies within their bounds and quotas, queries, path parts. What can't be read is refused with a
-//! `Problem` like everything else.
+//! Extractors: bodies within their bounds and quotas, query parameters, path parameters. What can't be read is
+//! refused with a `Problem`, like everything else.
 //!
-//! Invariants: a body holds memory for what has come of it, not for what was announced; before it is parsed, what it will
-//! take is weighed and taken from its namespace's share; what a message says is held to its bounds before a handler sees it.
+//! Invariants: a body holds memory for what has arrived, not for what was announced; before it is parsed, the
+//! memory that it will take is estimated and reserved from its namespace's share; a handler sees a message only
+//! after it was bounded.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,51 +18,56 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::bounds::Bounded;
 use crate::limits::{PATIENCE, Share};
-use crate::memory::{Held, Patience};
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::memory::{Patience, ReservedMemory};
+use crate::refusal::Refusal;
 
 /// Longest body of most paths, bytes.
 pub(crate) const SMALL: usize = 1024 * 1024;
 /// Longest body of a consumer's commit and of plans, bytes.
 pub(crate) const LARGE: usize = MAX_BODY;
-/// How long a body may take to arrive, waiting for memory not counted: this long at the start, and longer at this pace,
-/// bytes a second, up to so long in all.
+/// How long a body may take to arrive, waits for memory not counted: `START`, and a second more for each `PACE`
+/// bytes, at most `ARRIVAL` in all.
 const START: Duration = Duration::from_secs(8);
+/// See [`START`]; bytes a second.
 const PACE: u32 = 256 * 1024;
+/// See [`START`].
 const ARRIVAL: Duration = Duration::from_secs(30);
-/// A body that is longer than this, or takes more than this in memory, waits for its namespace's turn.
+/// A body longer than this waits until it is its namespace's only large one, bytes.
 const LONG: usize = 512 * 1024;
+/// So does a body that takes more memory than this, bytes.
 const HEAVY: usize = 1024 * 1024;
-/// Room for a body is made in steps: at least this, and half of what has come.
+/// The buffer grows by at least this many bytes, or by half of what has arrived.
 const STEP: usize = 4 * 1024;
-/// A body from this length is read aside, so that it does not hold up those that wait for a thread.
-const ASIDE: usize = 128 * 1024;
-/// Longest message about JSON that can't be read, characters. It may hold a part of what was sent.
+/// A body of at least this many bytes is parsed on a blocking thread, so that it does not delay other requests.
+const OFF_THREAD: usize = 128 * 1024;
+/// How much of a parser's message is shown, characters. It may quote what was sent.
 const SAID: usize = 300;
 
-/// A JSON body of at most `MOST` bytes. Its memory stays counted until this is dropped.
-pub(crate) struct Sent<T, const MOST: usize = SMALL> {
+/// A JSON body of at most `MOST` bytes. Its memory stays reserved until this is dropped.
+pub(crate) struct JsonBody<T, const MOST: usize = SMALL> {
     pub(crate) value: T,
-    _memory: Held,
+    _memory: ReservedMemory,
     _large: Option<OwnedSemaphorePermit>,
 }
 
-/// A body that has arrived.
+/// A body that has arrived, not parsed yet.
 struct Arrived {
     bytes: Vec<u8>,
-    memory: Held,
+    memory: ReservedMemory,
     large: Option<OwnedSemaphorePermit>,
     patience: Patience,
 }
 
-impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequest<App> for Sent<T, MOST> {
+impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequest<App>
+    for JsonBody<T, MOST>
+{
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Refusal> {
-        // The gate puts the caller's share here; a path without it would be open to all.
+        // The middleware puts the caller's share here. A path without it would be open to all, so it fails.
         let share = request.extensions().get::<Arc<Share>>().cloned().ok_or_else(Refusal::internal)?;
         let announced = request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -71,19 +77,19 @@ impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequ
         share.may_send(Instant::now())?;
         let Arrived { bytes, memory, mut large, mut patience } =
             arrive(request.into_body(), &share, MOST).await?;
-        let (bytes, weight) = aside(bytes.len(), move || {
+        let (bytes, weight) = run_off_thread(bytes.len(), move || {
             let weight = weigh(&bytes);
             (bytes, weight)
         })
         .await?;
-        check(weight)?;
+        check_weight(weight)?;
         if weight.memory > HEAVY && large.is_none() {
             large = Some(share.large(&mut patience).await.ok_or_else(Refusal::busy)?);
         }
         let room = share.read.take(weight.memory, &mut patience).await.ok_or_else(Refusal::busy)?;
-        let value = aside(bytes.len(), move || {
-            let value = read(&bytes);
-            // Not needed any more: the next one may arrive.
+        let value = run_off_thread(bytes.len(), move || {
+            let value = parse_body(&bytes);
+            // Free the raw bytes for the next body.
             drop((bytes, memory));
             value
         })
@@ -92,7 +98,7 @@ impl<T: DeserializeOwned + Bounded + Send + 'static, const MOST: usize> FromRequ
     }
 }
 
-/// Takes a body as it comes.
+/// Receives a body, and reserves memory as it arrives.
 async fn arrive(mut body: Body, share: &Share, most: usize) -> Result<Arrived, Refusal> {
     let mut patience = Patience::new(PATIENCE);
     let mut memory = share.arriving.empty();
@@ -107,7 +113,7 @@ async fn arrive(mut body: Body, share: &Share, most: usize) -> Result<Arrived, R
         spent += begun.elapsed();
         let Some(frame) = frame else { return Ok(Arrived { bytes, memory, large, patience }) };
         let frame = frame.map_err(|_| Refusal::invalid("the body broke off"))?;
-        // Trailers mean nothing here.
+        // Trailers are ignored.
         let Ok(data) = frame.into_data() else { continue };
         share.sent(data.len(), Instant::now());
         let length = bytes.len() + data.len();
@@ -128,7 +134,7 @@ async fn arrive(mut body: Body, share: &Share, most: usize) -> Result<Arrived, R
     }
 }
 
-fn check(weight: Weight) -> Result<(), Refusal> {
+fn check_weight(weight: Weight) -> Result<(), Refusal> {
     if weight.depth > MAX_BODY_DEPTH {
         return Err(Refusal::too_deep(MAX_BODY_DEPTH));
     }
@@ -138,18 +144,18 @@ fn check(weight: Weight) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Does what takes time for a body of this length where nobody waits for the thread.
-async fn aside<T: Send + 'static>(
+/// Runs `work` on a blocking thread if the body is at least [`OFF_THREAD`] bytes long.
+async fn run_off_thread<T: Send + 'static>(
     length: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    if length < ASIDE {
+    if length < OFF_THREAD {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::internal())
 }
 
-fn read<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
+fn parse_body<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
     let mut value: T = serde_json::from_slice(bytes).map_err(|error| {
         let said: String = error.to_string().chars().take(SAID).collect();
         Refusal::invalid(format!("the body is not what this path takes: {said}"))
@@ -158,10 +164,10 @@ fn read<T: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<T, Refusal> {
     Ok(value)
 }
 
-/// A query.
-pub(crate) struct Asked<T>(pub(crate) T);
+/// The query of a URL.
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {

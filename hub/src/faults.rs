@@ -1,8 +1,8 @@
-//! Failures of the ledger: what the caller is told, what the log says, and that it says it once.
+//! Failures of the ledger: turns them into refusals, counts them, and logs each change once.
 //!
-//! A full disk or a failing one refuses thousands of requests a second: each is counted, the change is logged.
-//! Invariant: only what writes, and the loops, say that the storage fails. A read that fails is its reader's alone: what one
-//! asks for may need room or time that others' requests do not. Never: one reader's failure in what another is told.
+//! A full or failing disk refuses thousands of requests a second: each is counted, only the change is logged.
+//! Invariant: only writes and the background loops mark the storage as failing. A failed read concerns its reader
+//! alone, since it may need room or time that other requests do not.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,18 +11,18 @@ use ledger::Error;
 
 use crate::limits::Bucket;
 use crate::metrics::{Metrics, ReasonLabel};
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
-/// Remembers how the storage fares.
+/// Remembers whether the storage fails.
 pub(crate) struct Faults {
     metrics: Arc<Metrics>,
     failing: Mutex<Option<(&'static str, Instant)>>,
-    /// Reads that failed and are logged, one a second.
+    /// Limits the log to one failed read a second.
     logged: Mutex<Bucket>,
 }
 
-/// How long after its last failure the storage must have worked to be said to work again: not every call that succeeds
-/// had something to write.
+/// How long after its last failure the storage is said to work again. A call that succeeds may have had nothing to
+/// write.
 const CALM: Duration = Duration::from_secs(10);
 
 impl Faults {
@@ -30,8 +30,8 @@ impl Faults {
         Self { metrics, failing: Mutex::new(None), logged: Mutex::new(Bucket::new(1, Instant::now())) }
     }
 
-    /// What became of a call that writes: its answer, or a refusal. Also tells failing storage from storage that works.
-    pub(crate) fn wrote<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
+    /// The result of a write: its value or a refusal. Also records whether the storage works.
+    pub(crate) fn write_result<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
         if result.is_ok() {
             self.worked(Instant::now());
         }
@@ -41,8 +41,8 @@ impl Faults {
         })
     }
 
-    /// What became of a call that reads. That reading works, or does not, says nothing of writing.
-    pub(crate) fn read<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
+    /// The result of a read. It says nothing about whether writes work.
+    pub(crate) fn read_result<T>(&self, result: Result<T, Error>) -> Result<T, Refusal> {
         result.map_err(|error| match storage(&error) {
             None => refusal(&error),
             Some(reason) => {
@@ -52,7 +52,7 @@ impl Faults {
         })
     }
 
-    /// Counts a read that failed, and logs it unless one was logged within the second.
+    /// Counts a failed read, and logs it unless one was logged within the last second.
     pub(crate) fn read_failed(&self, reason: &'static str, message: &str) {
         self.metrics.read_errors.get_or_create(&ReasonLabel { reason }).inc();
         let (mut logged, at) = (self.logged.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
@@ -62,7 +62,7 @@ impl Faults {
         }
     }
 
-    /// Counts and logs a failure of the storage; says whether it was one.
+    /// Counts and logs an error if it is a failure of the storage; returns whether it is one.
     pub(crate) fn note(&self, error: &Error) -> bool {
         let Some(reason) = storage(error) else { return false };
         self.metrics.storage_errors.get_or_create(&ReasonLabel { reason }).inc();
@@ -78,7 +78,7 @@ impl Faults {
         *failing = Some((reason, at));
     }
 
-    /// Why nothing can be stored now. What is told of objects is then out of date.
+    /// Refuses while nothing can be stored: what is known of objects is then out of date.
     pub(crate) fn failing(&self) -> Result<(), Refusal> {
         match *self.failing.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
@@ -87,7 +87,7 @@ impl Faults {
         }
     }
 
-    /// The storage took something, or had nothing to take.
+    /// A write succeeded, or had nothing to write.
     pub(crate) fn worked(&self, at: Instant) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         if failing.is_some_and(|(_, last)| at.saturating_duration_since(last) >= CALM) {
@@ -97,7 +97,7 @@ impl Faults {
     }
 }
 
-/// Under which reason it is a failure of the storage, if it is one.
+/// The reason under which an error counts as a failure of the storage; `None` for other errors.
 fn storage(error: &Error) -> Option<&'static str> {
     match error {
         Error::StorageFull(_) => Some("StorageFull"),
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_said_and_a_quota_names_its_wait() {
         let faults = Faults::new(Arc::new(Metrics::new()));
-        let full = faults.wrote::<()>(Err(Error::StorageFull("x".to_owned()))).expect_err("full");
+        let full = faults.write_result::<()>(Err(Error::StorageFull("x".to_owned()))).expect_err("full");
         assert_eq!((full.status, full.reason), (StatusCode::INSUFFICIENT_STORAGE, "StorageFull"));
         let over = Error::OverQuota {
             namespace: "a".to_owned(),
@@ -147,7 +147,7 @@ mod tests {
             limit: 1,
             retry: Millis::from_secs(7),
         };
-        let over = faults.wrote::<()>(Err(over)).expect_err("over");
+        let over = faults.write_result::<()>(Err(over)).expect_err("over");
         assert_eq!(over.retry_after, Some(std::time::Duration::from_secs(7)));
     }
 
@@ -163,18 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_is_its_readers_and_says_nothing_of_the_storage() {
+    fn a_failed_read_refuses_its_reader_and_does_not_mark_the_storage_as_failing() {
         let faults = Faults::new(Arc::new(Metrics::new()));
         for error in [
             Error::Storage("unable to open database file".to_owned()),
             Error::StorageFull("no place for a temporary file".to_owned()),
             Error::Corrupt("x".to_owned()),
         ] {
-            let told = faults.read::<()>(Err(error)).expect_err("failed");
+            let told = faults.read_result::<()>(Err(error)).expect_err("failed");
             assert_eq!((told.status, told.reason), (StatusCode::SERVICE_UNAVAILABLE, "ReadFailed"));
             assert!(faults.failing().is_ok());
         }
-        assert!(faults.wrote::<()>(Err(Error::Storage("x".to_owned()))).is_err());
+        assert!(faults.write_result::<()>(Err(Error::Storage("x".to_owned()))).is_err());
         assert!(faults.failing().is_err(), "a write that fails is everybody's");
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn an_inner_failure_is_not_told_to_callers() {
         let faults = Faults::new(Arc::new(Metrics::new()));
         let error = Error::Storage("disk I/O error at /secret/place".to_owned());
-        let told = faults.read::<()>(Err(error)).expect_err("failed");
+        let told = faults.read_result::<()>(Err(error)).expect_err("failed");
         assert!(!told.message.contains("secret"), "{}", told.message);
     }
 }

@@ -1,11 +1,13 @@
-//! /healthz, /readyz and /metrics, on a port and a thread of their own, without a token and without a word about anyone's
-//! objects.
+//! /healthz, /readyz and /metrics, on a port and a thread of their own. They need no token and say nothing about
+//! anyone's objects.
 //!
-//! Stuck is not busy. Healthy: the ledger's writer gets on, that is, it has done any step at all within [`STUCK`]; and no
-//! background loop has been without a finished run for [`LOST`] beyond its pace. A loop that only waits behind others'
-//! commands is no reason to end the process: it would begin with the same ones. A run that failed counts as well: an error
-//! is not a hang, and a restart would not mend a full disk. A writer that has ended is found at once. Ready: the ledger is
-//! open and the hub is not about to stop.
+//! Healthy means: the ledger's writer has made a step within [`STUCK`], and every background loop has finished a
+//! run within [`LOST`] beyond its pace. Busy is not stuck: a loop that only waits behind others' commands is no
+//! reason to end the process, since a new one would begin with the same commands. A failed run counts as finished:
+//! an error is not a hang, and a restart would not mend a full disk. A writer that has ended makes the hub
+//! unhealthy at once.
+//!
+//! Ready means: the ledger is open and the hub is not about to stop.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,13 +22,13 @@ use http::{HeaderMap, StatusCode};
 
 use crate::metrics::Metrics;
 
-/// How long the writer may do nothing at all. The loops ask it every second, so it always has something to do; its longest
-/// step is bounded far below this.
+/// How long the writer may make no step. The loops give it work every second, and its longest step is far shorter
+/// than this.
 const STUCK: Duration = Duration::from_mins(2);
-/// How long a loop may wait beyond its own pace while the writer gets on.
+/// How long beyond its pace a loop may go without a finished run while the writer makes progress.
 const LOST: Duration = Duration::from_mins(10);
 
-/// How the process fares.
+/// Whether the process is ready and makes progress.
 #[derive(Default)]
 pub(crate) struct Health {
     ready: AtomicBool,
@@ -35,7 +37,7 @@ pub(crate) struct Health {
     writer: Mutex<Option<Writer>>,
 }
 
-/// How far the writer was when it was last looked at, and since when.
+/// The writer's steps when they last changed, and when that was.
 struct Writer {
     steps: Arc<AtomicU64>,
     seen: u64,
@@ -47,13 +49,13 @@ impl Health {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// There is a writer that counts its steps.
+    /// From now on watches the writer by its count of steps.
     pub(crate) fn watch(&self, steps: Arc<AtomicU64>, at: Instant) {
         let seen = steps.load(Ordering::Relaxed);
         *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Writer { steps, seen, since: at });
     }
 
-    /// The writer is gone, and does not come back.
+    /// The writer has ended, for good.
     pub(crate) fn writer_ended(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -63,7 +65,7 @@ impl Health {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(name, (at, pace));
     }
 
-    /// What does not get on.
+    /// Names what makes no progress.
     fn hanging(&self, at: Instant) -> Vec<&'static str> {
         let mut hanging = Vec::new();
         if self.ended.load(Ordering::Relaxed) {

@@ -1,9 +1,10 @@
-//! The hub: the HTTP API over the ledger. It knows who calls, hands the ledger what they say, wakes those who wait, and
-//! runs the loops that own the clock.
+//! The hub: the HTTP API over the ledger. It authenticates callers, passes their requests to the ledger, wakes long
+//! polls, and runs the background loops, which own the clock.
 //!
-//! Invariants: it keeps nothing in memory that correctness needs; "done" is said after the ledger said so; every path
-//! checks its caller. Never here: a decision that the ledger could make, SQL, or a secret in a log.
+//! Invariants: correctness needs nothing that is only in memory; a caller is told "done" only after the ledger has
+//! committed; every path checks its caller. Not here: decisions that the ledger can make, SQL, secrets in logs.
 
+mod app;
 mod attempts;
 pub mod auth;
 mod bounds;
@@ -13,26 +14,25 @@ mod config;
 mod denials;
 mod extract;
 mod faults;
-mod gate;
 mod health;
 mod limits;
 pub mod logs;
 mod loops;
 mod memory;
 mod metrics;
-mod places;
-mod problem;
+mod middleware;
+mod reader_slots;
 mod reading;
+mod refusal;
 mod render;
 mod reports;
 mod routes;
-mod run;
 mod sessions;
-mod state;
+mod startup;
 mod tls;
 mod wait;
 
 pub use chance::Chance;
 pub use config::{Config, LogFormat};
-pub use problem::Refusal;
-pub use run::{Hub, Start};
+pub use refusal::Refusal;
+pub use startup::{Hub, Start};

@@ -1,17 +1,17 @@
-//! Logs: one JSON object a line, to standard error.
+//! Logs to standard error, one JSON object a line unless text is asked for.
 //!
-//! Never: a token, a body, or a query in a log line. Values that come from a request are its path, its peer and whom the
-//! API server says it is.
+//! No token, body or query appears in a log line. Of a request, only its path, its peer and the username that the
+//! API server confirmed are logged.
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
-/// Libraries that see whole requests stay at this level, whatever was asked for: below it, some of them log headers. The
-/// API server's failures are told by `auth`, once each.
+/// These libraries see whole requests, and some log headers at debug level. They stay at this level whatever was
+/// asked for. `auth` logs the API server's failures, once each.
 const QUIET: &str = "hyper=info,hyper_util=info,kube=info,kube_client=off,rustls=info,tower=info";
 
-/// Starts logging; the first call of a process wins.
+/// Starts logging. Fails if the process has a logger already.
 pub fn start(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{},{QUIET}", config.log))?;
     let json = config.log_format == LogFormat::Json;

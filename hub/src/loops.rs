@@ -1,6 +1,8 @@
-//! The background loops: they own the clock. Each does one thing at its pace, says when it fails, and goes on.
+//! The background loops, which own the clock. Each does one thing at its pace, logs when it begins to fail, and
+//! goes on.
 //!
-//! Never here: a decision. What a loop finds due, the ledger ends by its own rules; running twice changes nothing.
+//! No loop decides: it tells the ledger the time, and the ledger applies its own rules. Running twice changes
+//! nothing.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +13,16 @@ use ledger::{Error, Signal};
 use protocol::messages::{ObjectProblem, StatusBody};
 use tokio_util::task::TaskTracker;
 
+use crate::app::App;
 use crate::clock;
 use crate::health::Health;
 use crate::metrics::LoopLabel;
-use crate::state::App;
 
-/// How long a run of batches may take; then it is said that the loop lives, and the next run goes on.
+/// How long one run of batches may take. Then the loop reports that it is alive, and the next run goes on.
 const RUN: Duration = Duration::from_secs(5);
 /// The shortest time between two publications of statuses.
 const PUBLISH_PACE: Duration = Duration::from_millis(250);
-/// The longest.
+/// The longest time between two publications of statuses.
 const PUBLISH_IDLE: Duration = Duration::from_secs(1);
 
 /// What the loops need besides the ledger.
@@ -31,8 +33,8 @@ pub(crate) struct Settings {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// One loop's name, pace and last failure.
-struct Runs {
+/// One loop: its name, its pace and its present failure.
+struct BackgroundLoop {
     name: &'static str,
     pace: Duration,
     app: App,
@@ -40,10 +42,10 @@ struct Runs {
     failing: Option<String>,
 }
 
-impl Runs {
-    /// Takes note of a run. A failure is logged when it begins, when it changes and when it ends.
+impl BackgroundLoop {
+    /// Records the result of a run. Logs a failure when it begins, changes or ends.
     fn ended(&mut self, result: Result<(), Error>) {
-        // A writer that is gone does not come back: the process is found out and started anew.
+        // A writer that has ended does not come back: the probe fails, and Kubernetes restarts the process.
         if result != Err(Error::Closed) {
             self.health.beat(self.name, self.pace, Instant::now());
         } else if !self.app.stop.is_cancelled() {
@@ -70,15 +72,15 @@ impl Runs {
 pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks: &TaskTracker) {
     let seconds = Duration::from_secs;
     let run = |name, pace| {
-        // Counted from the start, so that a loop whose first run hangs shows too.
+        // Counted from the start, so that a hanging first run is noticed too.
         health.beat(name, pace, Instant::now());
         app.metrics.loop_failures.get_or_create(&LoopLabel { task: name }).inc_by(0);
-        Runs { name, pace, app: app.clone(), health: health.clone(), failing: None }
+        BackgroundLoop { name, pace, app: app.clone(), health: health.clone(), failing: None }
     };
     tasks.spawn(every(
         run("leases", seconds(1)),
         |app, _| async move {
-            abandoned(&app).await?;
+            give_up_abandoned(&app).await?;
             batches(app, |app| async move {
                 Ok(app.ledger.expire_leases(clock::now(), app.chance.next()).await? > 0)
             })
@@ -115,8 +117,8 @@ pub(crate) fn start(app: &App, health: &Arc<Health>, settings: &Settings, tasks:
     tasks.spawn(publish(run("statuses", PUBLISH_IDLE)));
 }
 
-/// Runs at its pace; a run that took longer than its pace is not made up for.
-async fn every<F, R>(mut runs: Runs, run: F, settings: Settings)
+/// Runs at the loop's pace. If a run takes longer than that, the missed ones are not made up for.
+async fn every<F, R>(mut runs: BackgroundLoop, run: F, settings: Settings)
 where
     F: Fn(App, Settings) -> R,
     R: Future<Output = Result<(), Error>>,
@@ -133,8 +135,8 @@ where
     }
 }
 
-/// Runs batches as long as each says that there may be more. After each the others have as long as it took, so that no
-/// loop keeps the writer from them.
+/// Runs batches until one says that there is no more, for at most [`RUN`]. After each it pauses for as long as the
+/// batch took, so that no loop keeps the writer from the others.
 async fn batches<F, R>(app: App, batch: F) -> Result<(), Error>
 where
     F: Fn(App) -> R,
@@ -151,10 +153,10 @@ where
     Ok(())
 }
 
-/// Gives up what workers that are gone had in hand.
-async fn abandoned(app: &App) -> Result<(), Error> {
+/// Gives up the attempts of workers that are gone.
+async fn give_up_abandoned(app: &App) -> Result<(), Error> {
     let mut result = Ok(());
-    for (ns, pool, there) in app.sessions.looks(Instant::now()) {
+    for (ns, pool, there) in app.sessions.changed_pools(Instant::now()) {
         let ended =
             app.ledger.end_abandoned_attempts(&ns, pool, there, clock::now(), app.chance.next()).await;
         match ended {
@@ -164,12 +166,12 @@ async fn abandoned(app: &App) -> Result<(), Error> {
             }
             Err(error) => result = Err(error),
         }
-        app.sessions.again(&ns, pool);
+        app.sessions.mark_changed(&ns, pool);
     }
     result
 }
 
-/// What commands left to be done: a batch of each namespace in turn.
+/// Does work that commands left behind: a batch of each namespace in turn.
 async fn chores(app: App, _: Settings) -> Result<(), Error> {
     let last = Arc::new(Mutex::new(String::new()));
     batches(app, |app| {
@@ -200,11 +202,11 @@ async fn prune(app: App, settings: Settings) -> Result<(), Error> {
 async fn measure(app: App, settings: Settings) -> Result<(), Error> {
     let mut bytes = 0;
     for file in &settings.files {
-        // A log that does not exist yet has no size.
+        // The write-ahead log may not exist yet.
         bytes += tokio::fs::metadata(file).await.map_or(0, |meta| meta.len());
     }
     let folder = settings.files.first().and_then(|file| file.parent()).map(std::path::Path::to_owned);
-    // A volume that hangs holds up a thread, and not this one.
+    // On a blocking thread, since a hanging volume blocks it.
     let volume = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder?).ok()).await;
     if let Ok(Some(volume)) = volume {
         let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(volume.f_frsize)).unwrap_or(i64::MAX);
@@ -215,14 +217,15 @@ async fn measure(app: App, settings: Settings) -> Result<(), Error> {
     let counts = app.ledger.totals().await;
     app.metrics.set_ledger(app.ledger.writer_metrics(), counts.as_ref().ok().cloned(), clock::now());
     match counts {
-        // A read, which says nothing of the storage as a whole: it is counted, and the numbers stay as they were.
-        Err(error) if error != Error::Closed => drop(app.faults.read::<()>(Err(error))),
+        // A failed read does not mark the storage as failing: it is counted, and the numbers stay as they were.
+        Err(error) if error != Error::Closed => drop(app.faults.read_result::<()>(Err(error))),
         counts => drop(counts?),
     }
     Ok(())
 }
 
-/// Takes over from the statuses which rules' templates failed lately: else a start of the hub would take it back unasked.
+/// Loads from the stored statuses which rules' templates failed lately. Without it, a restart of the hub would
+/// clear those problems too early.
 async fn restore(app: &App) -> Result<(), Error> {
     let mut after = 0;
     loop {
@@ -241,8 +244,8 @@ async fn restore(app: &App) -> Result<(), Error> {
     }
 }
 
-/// Publishes statuses when something changed: transitions at once, and whatever else once a second.
-async fn publish(mut runs: Runs) {
+/// Publishes statuses when something changed: transitions at once, everything else once a second.
+async fn publish(mut runs: BackgroundLoop) {
     let app = runs.app.clone();
     if let Err(error) = restore(&app).await {
         tracing::warn!(%error, "which templates failed before the start is not known");
@@ -256,7 +259,7 @@ async fn publish(mut runs: Runs) {
         let result = app.ledger.publish_statuses(Arc::new(view), clock::now()).await;
         if let Ok(published) = &result {
             app.metrics.statuses.inc_by(*published);
-            // What could not be written before is written here first: it is dirty until it is.
+            // This loop writes first what could not be written before, because that stays dirty.
             app.faults.worked(Instant::now());
         }
         runs.ended(result.map(drop));

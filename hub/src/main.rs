@@ -1,4 +1,4 @@
-//! The process: settings, logs, the API server's client, and signals. All else is in the library.
+//! The hub's process: settings, logs, the client of the API server, and signals. Everything else is in the library.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
         eprintln!("belfry-hub: {error:#}");
         return ExitCode::from(2);
     }
-    match run(config).await {
+    match run_until_signal(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the hub ends");
@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is already installed"))?;

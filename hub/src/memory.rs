@@ -1,10 +1,10 @@
-//! Memory that requests may hold: counted before it is taken, by whom it is taken for.
+//! Memory that requests may hold, reserved before it is allocated and charged to its namespace.
 //!
-//! Fair by one rule: nobody may hold more than there is left for all. So whoever takes all they can leaves half of what they
-//! found; the next one finds room, and who asks for little finds it whatever a few others do. As they give back and take
-//! again, their parts become the same.
+//! One rule keeps it fair: nobody may hold more than is free for all. So whoever takes all they can leaves half of
+//! what they found. The next one finds room, and a small request finds it whatever a few others do. As they give
+//! back and take again, their shares become equal.
 //!
-//! Never: memory given for what may still come. A body's is taken as it arrives.
+//! A body's memory is reserved as the body arrives, not for what is only announced.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,32 +13,32 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Memory for one purpose, of all.
-pub(crate) struct Pool {
+/// The memory for one purpose, shared by all.
+pub(crate) struct MemoryPool {
     all: usize,
     most: usize,
     used: Mutex<usize>,
     freed: Notify,
 }
 
-/// What one namespace holds of a pool. Changed only under the pool's lock.
+/// Bytes that one namespace holds of a pool. Changed only under the pool's lock.
 #[derive(Default)]
 struct Account(AtomicUsize);
 
-/// One namespace's way to a pool. Cheap to clone.
+/// One namespace's share of a pool. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Purse {
-    pool: Arc<Pool>,
+pub(crate) struct MemoryShare {
+    pool: Arc<MemoryPool>,
     account: Arc<Account>,
 }
 
-/// Memory that is held, and given back when this is dropped.
-pub(crate) struct Held {
-    purse: Purse,
+/// Reserved memory, given back when this is dropped.
+pub(crate) struct ReservedMemory {
+    share: MemoryShare,
     bytes: usize,
 }
 
-/// How long a request may still wait, over all that it waits for.
+/// How long a request may still wait, all its waits together.
 pub(crate) struct Patience(Duration);
 
 impl Patience {
@@ -46,7 +46,7 @@ impl Patience {
         Self(longest)
     }
 
-    /// `None` when it ran out.
+    /// Waits for `what`; `None` when the patience ran out.
     pub(crate) async fn wait<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let begun = Instant::now();
         let done = tokio::time::timeout(self.0, what).await.ok();
@@ -55,15 +55,15 @@ impl Patience {
     }
 }
 
-impl Pool {
-    /// Of so many bytes, of which each may hold `most`.
+impl MemoryPool {
+    /// A pool of `all` bytes, of which each namespace may hold `most`.
     pub(crate) fn new(all: usize, most: usize) -> Arc<Self> {
         Arc::new(Self { all, most, used: Mutex::new(0), freed: Notify::new() })
     }
 
-    /// An account of nothing.
-    pub(crate) fn purse(self: &Arc<Self>) -> Purse {
-        Purse { pool: self.clone(), account: Arc::default() }
+    /// A share that holds nothing yet.
+    pub(crate) fn share(self: &Arc<Self>) -> MemoryShare {
+        MemoryShare { pool: self.clone(), account: Arc::default() }
     }
 
     fn take(&self, account: &Account, bytes: usize) -> bool {
@@ -89,32 +89,32 @@ impl Pool {
     }
 }
 
-impl Purse {
-    /// Nothing yet.
-    pub(crate) fn empty(&self) -> Held {
-        Held { purse: self.clone(), bytes: 0 }
+impl MemoryShare {
+    /// A reservation of nothing, to grow later.
+    pub(crate) fn empty(&self) -> ReservedMemory {
+        ReservedMemory { share: self.clone(), bytes: 0 }
     }
 
-    /// Takes so many bytes, as soon as they are there for it; `None` when the patience ran out.
-    pub(crate) async fn take(&self, bytes: usize, patience: &mut Patience) -> Option<Held> {
+    /// Reserves so many bytes as soon as they are free; `None` when the patience ran out.
+    pub(crate) async fn take(&self, bytes: usize, patience: &mut Patience) -> Option<ReservedMemory> {
         let mut held = self.empty();
         held.grow(bytes, patience).await.then_some(held)
     }
 }
 
-impl Held {
-    /// Takes what is missing to so many bytes; false when the patience ran out.
+impl ReservedMemory {
+    /// Grows the reservation to so many bytes; false when the patience ran out.
     pub(crate) async fn grow(&mut self, bytes: usize, patience: &mut Patience) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return true;
         }
-        let Purse { pool, account } = &self.purse;
+        let MemoryShare { pool, account } = &self.share;
         let taken = async {
             loop {
                 let freed = pool.freed.notified();
                 tokio::pin!(freed);
-                // From here on, what is given back is heard of.
+                // Registers before looking, so that no notification is missed.
                 freed.as_mut().enable();
                 if pool.take(account, more) {
                     return;
@@ -130,9 +130,9 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ReservedMemory {
     fn drop(&mut self) {
-        self.purse.pool.give(&self.purse.account, self.bytes);
+        self.share.pool.give(&self.share.account, self.bytes);
     }
 }
 
@@ -146,28 +146,28 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_takes_all_they_can_leaves_half_of_what_they_found() {
-        let pool = Pool::new(1_000, 600);
+        let pool = MemoryPool::new(1_000, 600);
         let mut held = Vec::new();
         let mut found = 1_000;
         for _ in 0..4 {
-            let purse = pool.purse();
-            while let Some(more) = purse.take(1, &mut none()).await {
+            let share = pool.share();
+            while let Some(more) = share.take(1, &mut none()).await {
                 held.push(more);
             }
             let left = 1_000 - held.len();
             assert!(left >= found / 2, "{left} of {found}");
             found = left;
         }
-        assert!(pool.purse().take(60, &mut none()).await.is_some());
+        assert!(pool.share().take(60, &mut none()).await.is_some());
         held.clear();
-        assert!(pool.purse().take(600, &mut none()).await.is_some(), "all was given back");
-        assert!(pool.purse().take(601, &mut none()).await.is_none(), "more than one may have");
+        assert!(pool.share().take(600, &mut none()).await.is_some(), "all was given back");
+        assert!(pool.share().take(601, &mut none()).await.is_none(), "more than one may have");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_goes_on_when_memory_is_given_back_and_gives_up_when_it_is_not() {
-        let pool = Pool::new(100, 50);
-        let (one, two) = (pool.purse(), pool.purse());
+    async fn a_waiting_request_goes_on_when_memory_is_given_back_and_gives_up_when_it_is_not() {
+        let pool = MemoryPool::new(100, 50);
+        let (one, two) = (pool.share(), pool.share());
         let first = one.take(50, &mut none()).await.expect("free");
         let mut patience = Patience::new(Duration::from_secs(10));
         assert!(two.take(51, &mut patience).await.is_none());

@@ -1,5 +1,6 @@
-//! What is counted, under the prefix `belfry_hub_`. Labels are of closed sets: routes, statuses, channel types, outcomes,
-//! reasons; never a name or a uid, and a namespace in one metric, while there are no more than a setting allows.
+//! The hub's metrics, with the prefix `belfry_hub_`. Labels have closed sets of values: routes, statuses, channel
+//! types, outcomes, reasons. No label is a name or a uid, except the namespace in one metric, and that only while
+//! there are no more namespaces than a setting allows.
 
 use std::fmt::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +69,7 @@ impl MetricConstructor<Histogram> for Seconds {
 const ATTEMPT_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const LEDGER_SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
-/// All of the hub's own metrics, and what it last saw of the ledger's.
+/// All of the hub's own metrics, and the latest figures of the ledger.
 pub(crate) struct Metrics {
     pub(crate) requests: Family<RequestLabels, Counter>,
     pub(crate) auth: Family<ResultLabel, Counter>,
@@ -104,11 +105,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self::of(100)
+        Self::with_namespaces(100)
     }
 
-    /// Counts by namespace too, while no more than `namespaces` have channels.
-    pub(crate) fn of(namespaces: usize) -> Self {
+    /// Also counts by namespace while no more than `namespaces` of them have channels.
+    pub(crate) fn with_namespaces(namespaces: usize) -> Self {
         let mut registry = Registry::with_prefix("belfry_hub");
         let ledger = Arc::new(LedgerCollector::new(namespaces));
         let metrics = Self {
@@ -148,7 +149,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// A rise is seen only from a value: what an alert is made on is there before it first happens.
+    /// Creates counters at 0: an alert sees a rise only if there was a value before.
     fn begin(&self) {
         for reason in STORAGE {
             self.storage_errors.get_or_create(&ReasonLabel { reason }).inc_by(0);
@@ -206,7 +207,7 @@ impl Metrics {
         to.register("volume_free_bytes", help, self.volume_free_bytes.clone());
     }
 
-    /// Reminders were settled.
+    /// Counts reminders that were settled.
     pub(crate) fn reminded(&self, recorded: u64, skipped: i64, clock: ClockCounts) {
         for (result, count) in [("recorded", recorded), ("skipped", unsigned(skipped))] {
             self.reminders.get_or_create(&ResultLabel { result }).inc_by(count);
@@ -217,14 +218,14 @@ impl Metrics {
         }
     }
 
-    /// Takes what the ledger says of itself, for the next scrapes.
+    /// Stores the ledger's latest figures for the next scrapes. Without `counts` the earlier ones stay.
     pub(crate) fn set_ledger(&self, writer: WriterMetrics, counts: Option<Totals>, now: Timestamp) {
         let mut seen = self.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = counts.unwrap_or_else(|| std::mem::take(&mut seen.counts));
         *seen = Seen { writer, counts, now };
     }
 
-    /// All of them, in the OpenMetrics text format.
+    /// All metrics in the OpenMetrics text format.
     pub(crate) fn text(&self) -> Result<String, Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -242,11 +243,11 @@ struct Seen {
     now: Timestamp,
 }
 
-/// Encodes what the ledger counts itself.
+/// Encodes the ledger's own figures.
 #[derive(Debug)]
 struct LedgerCollector {
     seen: Mutex<Seen>,
-    /// The most that are counted one by one.
+    /// With more namespaces than this, none is counted by itself.
     namespaces: usize,
 }
 
@@ -258,7 +259,7 @@ impl LedgerCollector {
     }
 }
 
-/// One help line and its numbers.
+/// Writes the metrics of one descriptor encoder.
 struct Writer<'a>(DescriptorEncoder<'a>);
 
 impl Writer<'_> {
@@ -383,7 +384,7 @@ fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
-/// Seconds of a call, as a metric.
+/// Seconds since `start`, for a histogram.
 pub(crate) fn seconds_since(start: std::time::Instant) -> f64 {
     start.elapsed().as_secs_f64()
 }
@@ -433,7 +434,7 @@ mod tests {
     #[test]
     fn deliveries_are_counted_by_namespace_while_these_are_few() {
         let text = |namespaces: &[&str]| {
-            let metrics = Metrics::of(2);
+            let metrics = Metrics::with_namespaces(2);
             let by_namespace = namespaces.iter().map(|name| ((*name).to_owned(), (7, 2))).collect();
             let counts = Totals { by_namespace, ..Totals::default() };
             metrics.set_ledger(WriterMetrics::default(), Some(counts), Timestamp::UNIX_EPOCH);

@@ -1,9 +1,9 @@
-//! Renders a rule's title and summary at the decision, within the budget of `templates`: steps, and the time of a text and
-//! of all texts of a commit.
+//! Renders a rule's title and summary when an alert is decided, within the limits of `templates`: steps, time for
+//! one text, and time for all texts of a commit.
 //!
-//! Invariants: it ends within the time that it is given, plus one step; what a namespace's templates take in memory is
-//! bounded, and its own (`templates::TemplateCache`). It always gives a text. What can't be rendered is replaced by a fallback that names the rule, the group and
-//! the fault, so that the message is still sent and its reader sees what to mend.
+//! Invariants: it ends within its time plus one step. The memory of a namespace's compiled templates is bounded and
+//! separate (`templates::Cache`). It always returns a text: if a template fails, a fallback names the rule, the
+//! group and the fault, so that the message is still sent and its reader sees what to fix.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,15 +17,16 @@ use uuid::Uuid;
 
 use crate::metrics::{KindLabel, Metrics};
 
-/// What all compiled templates may take, and those of one namespace, bytes. One of the usual size takes about 1 KiB.
+/// Memory of all compiled templates, bytes. A usual template takes about 1 KiB.
 const CACHED: usize = 16 << 20;
+/// Memory of one namespace's compiled templates, bytes.
 const CACHED_OF_ONE: usize = 2 << 20;
-/// How long a text may take.
+/// How long rendering one text may take.
 const TIME: Duration = Duration::from_millis(50);
 const TIME_SAID: &str = "50ms for a text";
 const TIME_OF_ALL_SAID: &str = "all texts of a commit may take";
 
-/// The hub's side of [`Render`].
+/// Implements [`Render`] for the ledger.
 pub(crate) struct Texts {
     metrics: Arc<Metrics>,
     compiled: Mutex<TemplateCache<Box<str>, CompiledText>>,
@@ -39,7 +40,7 @@ impl Texts {
         Self { metrics, compiled, failures: Mutex::default() }
     }
 
-    /// Adds what failed lately to what is known of the rules.
+    /// Adds the template failures of late to the problems of the rules.
     pub(crate) fn tell(&self, view: &mut WorkerView, at: Instant) {
         for (rule, message) in self.failures.lock().unwrap_or_else(PoisonError::into_inner).recent(at) {
             let reason = ObjectProblem::TEMPLATE_FAILED.to_owned();
@@ -47,12 +48,12 @@ impl Texts {
         }
     }
 
-    /// Takes over what was told of a rule before the hub started.
+    /// Takes over a failure that was reported before the hub started.
     pub(crate) fn restore(&self, rule: Uuid, message: String, at: Instant) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).restore(rule, message, at);
     }
 
-    /// The template of this text. Compiled outside of the lock.
+    /// The compiled template of this text. Compiles outside the lock.
     fn template(&self, namespace: &str, text: &str) -> CompiledText {
         let lock = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().get(namespace, text);
@@ -64,7 +65,7 @@ impl Texts {
         })
     }
 
-    /// Title and summary, both before `deadline`: what is not ready then is a fallback that says so.
+    /// Renders title and summary before `deadline`. A text that is not ready by then is a fallback that says so.
     fn texts(&self, alert: &AlertData<'_>, deadline: Instant) -> Rendered {
         self.metrics.decisions.get_or_create(&KindLabel { kind: alert.word() }).inc();
         let data = RuleTextData::new(alert);
@@ -74,7 +75,7 @@ impl Texts {
         }
     }
 
-    /// A text; what failed is noted and counted.
+    /// Renders one text. Records and counts a failure.
     fn text(&self, which: RuleText, data: &RuleTextData<'_>, deadline: Instant) -> String {
         let source = data.source(which);
         let begun = Instant::now();

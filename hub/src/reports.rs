@@ -1,7 +1,8 @@
-//! What workers said lately: which revisions they run, what they can't do, which partitions they own.
+//! What workers reported lately: which revisions they run, what they can't do, which partitions they own.
 //!
-//! It is kept in memory only: a hub that restarts hears it all again within a report's interval. Bounded by namespace and in
-//! all, so that none can fill the memory of all. Never here: an object of another namespace; the caller checks each uid.
+//! Kept only in memory: after a restart the hub hears all of it again within one report interval. Bounded by
+//! namespace and in all, so that no namespace fills the memory of all. The caller checks that each object belongs
+//! to the worker's namespace.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -11,19 +12,20 @@ use ledger::WorkerView;
 use protocol::messages::{ObjectProblem, Report};
 use tokio::sync::Notify;
 
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// How long a report counts.
 const COUNTS_FOR: Duration = Duration::from_mins(1);
-/// How long a worker that falls silent is taken for the owner of its partitions. The ledger waits a minute more before it
-/// says that nobody owns them.
+/// How long a silent worker still counts as the owner of its partitions. After that the ledger waits another minute
+/// before it says that nobody owns them.
 const OWNS_FOR: Duration = Duration::from_secs(30);
 /// Workers of a namespace.
 const INSTANCES: usize = 256;
-/// Bytes of a namespace's reports together, as they are held, and of all. No namespace may hold more than is left for others.
+/// Memory of one namespace's reports, bytes. No namespace may hold more than is free for the others.
 const BYTES: usize = 4 * 1024 * 1024;
+/// Memory of all reports, bytes.
 const ALL_BYTES: usize = 48 * 1024 * 1024;
-/// Problems of one object, in one report and in all of them together.
+/// Problems of one object, in one report and in all reports together.
 const PROBLEMS: usize = 10;
 /// Longest message of a problem, characters.
 const MESSAGE: usize = 512;
@@ -57,7 +59,7 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// Takes a report. Whether its objects are of the namespace was checked before.
+    /// Stores a report. The caller has checked that its objects are of the namespace.
     pub(crate) fn put(&self, ns: &str, mut report: Report, at: Instant) -> Result<(), Refusal> {
         if report.instance.is_empty() || report.instance.len() > INSTANCE_NAME {
             return Err(Refusal::invalid("the instance must have a name, of at most 253 bytes"));
@@ -96,7 +98,7 @@ impl Reports {
         Ok(())
     }
 
-    /// Everything said within the last minute, merged; and by how many instances.
+    /// All reports of the last minute, merged, and the number of instances that sent them.
     pub(crate) fn view(&self, at: Instant) -> (WorkerView, usize) {
         let mut view = WorkerView::default();
         let mut instances = 0;
@@ -123,7 +125,7 @@ impl Reports {
     }
 }
 
-/// About what a report holds, bytes. A map's places count twice: its leaves may be half empty.
+/// About how much memory a report takes, bytes. Map entries count twice, because a map's leaves may be half empty.
 fn weight(report: &Report) -> usize {
     let running: usize = report.running.values().map(|revision| revision.as_str().len() + 128).sum();
     let problem = |it: &ObjectProblem| it.reason.len() + it.message.len() + 128;
@@ -147,7 +149,7 @@ fn merge(view: &mut WorkerView, report: &Report) {
     }
 }
 
-/// Cuts what is too long, and makes what should be a word of a condition into one.
+/// Cuts texts that are too long, and makes each reason a valid reason of a condition.
 fn tidy(report: &mut Report) {
     for problems in report.problems.values_mut() {
         problems.truncate(PROBLEMS);
@@ -160,7 +162,7 @@ fn tidy(report: &mut Report) {
             if let Some((cut, _)) = message.char_indices().nth(MESSAGE) {
                 message.truncate(cut);
             }
-            // What was cut off is given back.
+            // Frees the memory of what was cut off.
             reason.shrink_to_fit();
             message.shrink_to_fit();
         }
@@ -237,7 +239,7 @@ mod tests {
             assert_eq!(taken, 1, "{namespace}");
         }
         assert!(reports.put("e", report("one"), at).is_ok());
-        // The same worker's next report takes the place of the one before.
+        // A worker's next report replaces its earlier one.
         assert!((0..10).all(|_| reports.put("b", large("0"), at).is_ok()));
         let (_, instances) = reports.view(at + COUNTS_FOR);
         assert_eq!((instances, reports.all.lock().expect("unpoisoned").bytes), (0, 0));

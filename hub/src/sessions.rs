@@ -1,12 +1,13 @@
-//! Which workers that deliver are there now: what one that is gone had in hand need not wait for its leases to end.
+//! Which sending workers are alive, so that the attempts of a worker that is gone are given up before their leases
+//! end.
 //!
-//! A worker's process is gone when another one of its pod asks for work: the kubelet starts one after the other. It is taken for
-//! gone when it has been silent for 10 s while another pod works in its place; a worker says every 2 s that it is there as long
-//! as it has something in hand. A worker alone, however silent, keeps its leases to their end. It is kept in memory only: a hub
-//! that starts anew gives everybody 10 s.
+//! A worker's process is gone when another process of the same pod asks for work: the kubelet starts one after the
+//! other. It is also taken for gone after 10 s of silence while another pod works in its place; a worker with
+//! attempts in hand reports every 2 s. A worker that is alone keeps its leases to their end, however silent it is.
+//! All this is only in memory: after a restart of the hub every worker has 10 s to report.
 //!
-//! Never here: anything that correctness rests on. An outcome that comes all the same is recorded, and what was sent twice goes out
-//! under one id.
+//! Correctness does not depend on it: an outcome that arrives later is still recorded, and a message that was sent
+//! twice has the same id both times.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +17,9 @@ use ledger::PresentWorkers;
 use protocol::messages::Pool;
 use uuid::Uuid;
 
-/// After which silence a worker that has a successor is taken for gone.
+/// How long a worker with a successor may be silent before it is taken for gone.
 const SILENT: Duration = Duration::from_secs(10);
-/// Processes of a namespace and pool; with more nothing is given up early.
+/// Processes of one namespace and pool. With more, nothing is given up early.
 const MOST: usize = 64;
 
 type Key = (String, Pool);
@@ -27,37 +28,38 @@ type Key = (String, Pool);
 struct Session {
     instance: String,
     heard: Instant,
-    /// Claims of it that wait here.
+    /// How many of its claims wait for work now.
     waiting: usize,
 }
 
 #[derive(Debug, Default)]
-struct Space {
+struct PoolSessions {
     sessions: HashMap<Uuid, Session>,
-    /// Whether somebody came or went since the last look.
+    /// Whether a process came or went since `changed_pools` was last asked.
     news: bool,
-    /// Whether everybody had their time since the hub started.
+    /// Whether every process has had its 10 s since the hub started.
     all_heard: bool,
 }
 
-/// See the module.
+/// The known processes of all namespaces.
 #[derive(Clone)]
 pub(crate) struct Sessions {
-    spaces: Arc<Mutex<HashMap<Key, Space>>>,
+    pools: Arc<Mutex<HashMap<Key, PoolSessions>>>,
     began: Instant,
 }
 
-/// A claim that waits: its worker is there. It is given back when the claim ends, however that is.
-pub(crate) struct Waiting {
+/// Held while a claim waits, which shows that its worker is alive. Dropped when the claim ends, however it ends.
+pub(crate) struct WaitingClaim {
     sessions: Sessions,
     key: Key,
     session: Uuid,
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingClaim {
     fn drop(&mut self) {
-        let mut spaces = self.sessions.lock();
-        let session = spaces.get_mut(&self.key).and_then(|space| space.sessions.get_mut(&self.session));
+        let mut pools = self.sessions.lock();
+        let session =
+            pools.get_mut(&self.key).and_then(|pool_sessions| pool_sessions.sessions.get_mut(&self.session));
         if let Some(session) = session {
             session.waiting = session.waiting.saturating_sub(1);
             session.heard = Instant::now();
@@ -67,68 +69,73 @@ impl Drop for Waiting {
 
 impl Sessions {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { spaces: Arc::default(), began }
+        Self { pools: Arc::default(), began }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Space>> {
-        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, PoolSessions>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker's process is there. Another one of its instance has ended.
+    /// Records that a process is alive. An earlier process of the same pod has then ended.
     pub(crate) fn heard(&self, ns: &str, pool: Pool, instance: &str, session: Uuid, at: Instant) {
-        let mut spaces = self.lock();
-        let space = spaces.entry((ns.to_owned(), pool)).or_default();
-        if let Some(known) = space.sessions.get_mut(&session) {
+        let mut pools = self.lock();
+        let pool_sessions = pools.entry((ns.to_owned(), pool)).or_default();
+        if let Some(known) = pool_sessions.sessions.get_mut(&session) {
             known.heard = at;
             return;
         }
-        space.sessions.retain(|_, other| other.instance != instance);
-        space.news = true;
-        if space.sessions.len() <= MOST {
+        pool_sessions.sessions.retain(|_, other| other.instance != instance);
+        pool_sessions.news = true;
+        if pool_sessions.sessions.len() <= MOST {
             let instance = instance.to_owned();
-            space.sessions.insert(session, Session { instance, heard: at, waiting: 0 });
+            pool_sessions.sessions.insert(session, Session { instance, heard: at, waiting: 0 });
         }
     }
 
-    /// The same of one that asks for work, until the claim ends.
-    pub(crate) fn claims(&self, ns: &str, pool: Pool, instance: &str, session: Uuid) -> Waiting {
+    /// Records the same of a process that asks for work, for as long as the claim waits.
+    pub(crate) fn claims(&self, ns: &str, pool: Pool, instance: &str, session: Uuid) -> WaitingClaim {
         self.heard(ns, pool, instance, session, Instant::now());
         let key = (ns.to_owned(), pool);
-        if let Some(known) = self.lock().get_mut(&key).and_then(|space| space.sessions.get_mut(&session)) {
+        if let Some(known) =
+            self.lock().get_mut(&key).and_then(|pool_sessions| pool_sessions.sessions.get_mut(&session))
+        {
             known.waiting += 1;
         }
-        Waiting { sessions: self.clone(), key, session }
+        WaitingClaim { sessions: self.clone(), key, session }
     }
 
-    /// Where somebody came or went: who is there.
-    pub(crate) fn looks(&self, at: Instant) -> Vec<(String, Pool, PresentWorkers)> {
+    /// Pools in which a process came or went, each with the processes that are alive.
+    pub(crate) fn changed_pools(&self, at: Instant) -> Vec<(String, Pool, PresentWorkers)> {
         let all_heard = at.saturating_duration_since(self.began) >= SILENT;
         let mut looks = Vec::new();
-        self.lock().retain(|(ns, pool), space| {
-            let before = space.sessions.len();
-            space.sessions.retain(|_, session| {
+        self.lock().retain(|(ns, pool), pool_sessions| {
+            let before = pool_sessions.sessions.len();
+            pool_sessions.sessions.retain(|_, session| {
                 session.waiting > 0 || at.saturating_duration_since(session.heard) < SILENT
             });
-            let news = space.news || space.sessions.len() < before || space.all_heard != all_heard;
-            (space.news, space.all_heard) = (false, all_heard);
-            if news && (1..=MOST).contains(&space.sessions.len()) {
-                let sessions = space.sessions.keys().copied().collect();
-                let instances = space.sessions.values().map(|session| session.instance.clone()).collect();
+            let news = pool_sessions.news
+                || pool_sessions.sessions.len() < before
+                || pool_sessions.all_heard != all_heard;
+            (pool_sessions.news, pool_sessions.all_heard) = (false, all_heard);
+            if news && (1..=MOST).contains(&pool_sessions.sessions.len()) {
+                let sessions = pool_sessions.sessions.keys().copied().collect();
+                let instances =
+                    pool_sessions.sessions.values().map(|session| session.instance.clone()).collect();
                 looks.push((
                     ns.clone(),
                     *pool,
                     PresentWorkers { sessions, instances, others_are_gone: all_heard },
                 ));
             }
-            !space.sessions.is_empty()
+            !pool_sessions.sessions.is_empty()
         });
         looks
     }
 
-    /// There is more to give up, or it failed: the next look tells of it again.
-    pub(crate) fn again(&self, ns: &str, pool: Pool) {
-        if let Some(space) = self.lock().get_mut(&(ns.to_owned(), pool)) {
-            space.news = true;
+    /// Makes the next `changed_pools` return this pool again: there is more to give up, or giving up failed.
+    pub(crate) fn mark_changed(&self, ns: &str, pool: Pool) {
+        if let Some(pool_sessions) = self.lock().get_mut(&(ns.to_owned(), pool)) {
+            pool_sessions.news = true;
         }
     }
 }
@@ -145,7 +152,7 @@ mod tests {
     }
 
     fn there(sessions: &Sessions, at: Instant) -> Option<(Vec<Uuid>, bool)> {
-        let mut looks = sessions.looks(at);
+        let mut looks = sessions.changed_pools(at);
         assert!(looks.len() <= 1, "{looks:?}");
         looks.pop().map(|(_, _, there)| {
             let mut sessions = there.sessions;
@@ -218,6 +225,6 @@ mod tests {
             sessions.heard("a", Pool::Send, &n.to_string(), Uuid::from_u128(n), at);
         }
         assert_eq!(there(&sessions, after(at, 1)), None);
-        assert!(sessions.lock().values().all(|space| space.sessions.len() <= MOST + 1));
+        assert!(sessions.lock().values().all(|pool_sessions| pool_sessions.sessions.len() <= MOST + 1));
     }
 }

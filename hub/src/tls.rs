@@ -1,6 +1,7 @@
-//! The certificate that the API is served with: read from two files, and again when they change.
+//! The API's certificate: read from two files, and again when they change.
 //!
-//! Invariant: what can't be used does not replace what can. Never here: where the certificate comes from.
+//! Invariant: an unusable certificate never replaces a usable one. Where the certificate comes from is not known
+//! here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often the files are looked at; the kubelet takes about a minute to write them.
+/// How often the files are checked. The kubelet takes about a minute to write new ones.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The files (PEM).
@@ -23,11 +24,11 @@ struct Files {
     key: PathBuf,
 }
 
-/// What the files hold.
-type Held = (Vec<u8>, Vec<u8>);
+/// Contents of certificate and key.
+type PemPair = (Vec<u8>, Vec<u8>);
 
 impl Files {
-    async fn read(&self) -> anyhow::Result<Held> {
+    async fn read_pems(&self) -> anyhow::Result<PemPair> {
         let read = async |path: &Path| {
             tokio::fs::read(path).await.with_context(|| format!("can't read {}", path.display()))
         };
@@ -35,22 +36,22 @@ impl Files {
     }
 }
 
-/// The configuration to serve with, now and after every change of the files, until `stop`. Fails when they can't be used to
-/// begin with.
-pub(crate) async fn keep(
+/// Loads the TLS configuration, and loads it again after every change of the files, until `stop`. Fails if the
+/// first load does.
+pub(crate) async fn load_and_watch(
     certificate: PathBuf,
     key: PathBuf,
     stop: CancellationToken,
     tasks: &TaskTracker,
 ) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
     let files = Files { certificate, key };
-    let mut held = files.read().await?;
+    let mut held = files.read_pems().await?;
     let (current, receiver) = watch::channel(tls(&held.0, &held.1, None)?);
     tasks.spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let changed = match files.read().await {
+            let changed = match files.read_pems().await {
                 Ok(read) if read == held => continue,
-                // Between two reads the kubelet may have written one of the two: then they don't fit, and soon they do.
+                // The kubelet may have written only one of the two between our reads: they don't match now, and will soon.
                 Ok(read) => tls(&read.0, &read.1, None).map(|config| (read, config)),
                 Err(error) => Err(error),
             };

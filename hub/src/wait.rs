@@ -1,7 +1,7 @@
-//! Long polls: look, then wait until what was looked at may have changed, look again; until there is news, the caller's
-//! time is up, or the hub stops.
+//! Long polls: look, wait for a change, look again, until there is news, the caller's time is up, or the hub stops.
 //!
-//! Invariant: the receiver is made before the first look, so no change falls between. A dropped wait leaves nothing.
+//! Invariant: the receiver is made before the first look, so no change is missed in between. A dropped wait leaves
+//! nothing behind.
 
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Of a request that asks to wait so long.
+    /// The bounds of a request that asks to wait `wait_ms`, at most `longest`.
     pub(crate) fn new(wait_ms: u64, longest: Duration, stop: &CancellationToken) -> Self {
         let wait = Duration::from_millis(wait_ms).min(longest);
         Self { until: Instant::now() + wait, stop: stop.clone() }
     }
 
-    /// Waits for a change, at most until `at`. `false`: the time is up or the hub stops, answer with what there is.
+    /// Waits for a change, at most until `at`. `false` means that the time is up or the hub stops: the caller
+    /// answers with what there is.
     pub(crate) async fn news(&self, changed: &mut watch::Receiver<u64>, at: Option<Instant>) -> bool {
         let wake = at.map_or(self.until, |at| at.min(self.until));
         if self.is_over() {

@@ -192,7 +192,7 @@ impl TakePart {
             rows.insert(object.row, *uid);
             let current = self.commit.rules.get(uid) == Some(&rule.state);
             let surveyed = match &self.commit.survey {
-                Some(survey) => survey.of(&rule.plan.topics),
+                Some(survey) => survey.known_until(&rule.plan.topics),
                 None => Some(i64::MAX),
             };
             rules.insert(

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use domain::DropReason;
 use jiff::Timestamp;
-use protocol::messages::{DeadLetter, DeadLetterList, DeadLetterQuery, Entry, HeldLetter, LetterTopic};
+use protocol::messages::{
+    DeadLetter, DeadLetterList, DeadLetterQuery, DeadLetterTopic, Entry, StoredDeadLetter,
+};
 
 use crate::catalog::Catalog;
 use crate::engine::{query, query_scalar};
@@ -225,7 +227,7 @@ impl Ledger {
         for (topic, partition, stored, body, topic_id) in found {
             let letter: DeadLetter = serde_json::from_str(&body)?;
             at = format!("{partition}.{}.{topic_id}", letter.offset);
-            list.items.push(HeldLetter { topic, partition, stored: time(stored), letter });
+            list.items.push(StoredDeadLetter { topic, partition, stored: time(stored), letter });
         }
         list.next = Some(at).filter(|at| more && !at.is_empty());
         Ok(list)
@@ -233,14 +235,14 @@ impl Ledger {
 }
 
 /// The dead-letter topics that a namespace's rules name.
-fn dead_letter_topics(catalog: &Catalog, namespace: &str) -> Vec<LetterTopic> {
+fn dead_letter_topics(catalog: &Catalog, namespace: &str) -> Vec<DeadLetterTopic> {
     let sources = catalog.namespace(namespace).into_iter().flat_map(|space| space.sources.values());
     let rules = sources.flat_map(|source| source.rules.values());
     let topics = rules.flat_map(|rule| {
         let topics = rule.plan.dead_letter_topics().into_iter();
-        topics.map(|topic| LetterTopic { rule: rule.name.clone(), topic })
+        topics.map(|topic| DeadLetterTopic { rule: rule.name.clone(), topic })
     });
-    let mut topics: Vec<LetterTopic> = topics.take(MAX_TOPICS).collect();
+    let mut topics: Vec<DeadLetterTopic> = topics.take(MAX_TOPICS).collect();
     topics.sort();
     topics
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use protocol::messages::Told;
+use protocol::messages::DeliverySummary;
 use uuid::Uuid;
 
 use crate::WorkerView;
@@ -56,7 +56,7 @@ pub(crate) struct LastShown {
 }
 
 impl LastShown {
-    pub(crate) fn from_told(told: &Told) -> Self {
+    pub(crate) fn from_told(told: &DeliverySummary) -> Self {
         let fails = told.undelivered.iter().map(|it| it.channel.clone()).collect();
         Self { fails, ..Self::default() }
     }

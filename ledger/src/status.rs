@@ -12,8 +12,8 @@ use std::sync::Arc;
 use domain::{DropReason, Kind, RulePlan};
 use jiff::Timestamp;
 use protocol::messages::{
-    ChannelStatus, ClockCounts, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus, ScheduleStatus,
-    StatusBody, Told,
+    ChannelStatus, ClockCounts, DeliverySummary, Feed, FiringGroup, ObjectStatus, RequestStatus, RuleStatus,
+    ScheduleStatus, StatusBody,
 };
 use uuid::Uuid;
 
@@ -495,7 +495,7 @@ async fn schedule_statuses(
         .map(|(id, through, last, reminders, skipped, shifted, left_out, doubled, history_dropped)| {
             let (last_reminder, through) = (last.map(time), Some(time(through)));
             let clock = ClockCounts { shifted, skipped: left_out, doubled };
-            let told = Told::default();
+            let told = DeliverySummary::default();
             let status =
                 ScheduleStatus { last_reminder, reminders, skipped, clock, history_dropped, through, told };
             Ok((uuid(&id)?, status))

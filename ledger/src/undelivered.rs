@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::{DeliveryState, Verdict};
-use protocol::messages::{LastNotification, Told, Undelivered};
+use protocol::messages::{DeliverySummary, LastNotification, Undelivered};
 use uuid::Uuid;
 
 use crate::Error;
@@ -101,8 +101,11 @@ struct UndeliveredRow {
 }
 
 /// Loads what became of the notifications of these rules and schedules.
-pub(crate) async fn load_told(tx: &mut Tx, objects: &[Arc<Object>]) -> Result<HashMap<Uuid, Told>, Error> {
-    let mut told: HashMap<Uuid, Told> = HashMap::new();
+pub(crate) async fn load_told(
+    tx: &mut Tx,
+    objects: &[Arc<Object>],
+) -> Result<HashMap<Uuid, DeliverySummary>, Error> {
+    let mut told: HashMap<Uuid, DeliverySummary> = HashMap::new();
     if objects.is_empty() {
         return Ok(told);
     }

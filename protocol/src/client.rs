@@ -15,8 +15,8 @@ use crate::messages::{
     Outcomes, PlanQuery, Positions, PositionsRequest, Problem, PutPlans, ReminderState, Reminders, Report,
     Revisions, SourcePlan,
 };
-use crate::parts;
 use crate::paths;
+use crate::split;
 use crate::version::{HEADER, VERSION};
 
 /// Longest answer taken, bytes.
@@ -196,12 +196,12 @@ impl Client {
         wait: Duration,
     ) -> Result<Option<T>, Error> {
         let bytes = self.call(self.to(Method::GET, path).query(query), None, wait).await?;
-        bytes.map(|bytes| read(&bytes)).transpose()
+        bytes.map(|bytes| parse_answer(&bytes)).transpose()
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>, wait: Duration) -> Result<T, Error> {
         let bytes = self.call(self.to(Method::POST, path), Some(body), wait).await?;
-        read(&bytes.unwrap_or_default())
+        parse_answer(&bytes.unwrap_or_default())
     }
 
     async fn tell<B: Serialize + Sync>(&self, method: Method, path: &str, body: &B) -> Result<(), Error> {
@@ -270,7 +270,7 @@ impl Client {
     pub async fn commit(&self, ns: &str, source: &str, commit: &Commit) -> Result<CommitResult, Error> {
         let path = paths::fill(paths::COMMITS, &[ns, source]);
         let mut all: Option<CommitResult> = None;
-        for body in parts::bodies(commit).map_err(|error| Error::Config(error.to_string()))? {
+        for body in split::bodies(commit).map_err(|error| Error::Config(error.to_string()))? {
             let result: CommitResult = self.post(&path, body, Duration::ZERO).await?;
             match &mut all {
                 None => all = Some(result),
@@ -348,7 +348,7 @@ fn json<B: Serialize>(body: &B) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(body).map_err(|error| Error::Config(format!("a request can't be written: {error}")))
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::Answer(error.to_string()))
 }
 

@@ -7,9 +7,9 @@
 #[cfg(feature = "client")]
 mod client;
 pub mod messages;
-#[cfg(feature = "client")]
-mod parts;
 pub mod paths;
+#[cfg(feature = "client")]
+mod split;
 mod version;
 pub mod weight;
 

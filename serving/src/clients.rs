@@ -1,7 +1,5 @@
-//! Which clients are let in by their certificate: those that an authority signed for, and of them, if names are given, those
-//! with one of these names.
-//!
-//! Never: a handshake that ends well for anybody else.
+//! Client certificates: admits clients whose certificate an authority signed and, if names are given, whose common
+//! name is one of them. The handshake of any other client fails.
 
 use std::sync::Arc;
 
@@ -15,12 +13,12 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
 
-/// Who is let in.
+/// Which clients are admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clients {
     /// The authorities (PEM) that sign for them.
     pub authorities: Vec<u8>,
-    /// Common names, one of which the certificate's subject has; any when empty.
+    /// Admitted common names; if empty, all.
     pub names: Vec<String>,
 }
 
@@ -33,17 +31,21 @@ impl Clients {
         }
         let inner = WebPkiClientVerifier::builder(Arc::new(roots)).build();
         let inner = inner.context("the clients' authority can't be used")?;
-        Ok(if self.names.is_empty() { inner } else { Arc::new(Named { inner, names: self.names.clone() }) })
+        Ok(if self.names.is_empty() {
+            inner
+        } else {
+            Arc::new(NamedClients { inner, names: self.names.clone() })
+        })
     }
 }
 
 #[derive(Debug)]
-struct Named {
+struct NamedClients {
     inner: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for NamedClients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }
@@ -127,12 +129,12 @@ fn common_name<'a>(certificate: &'a CertificateDer<'_>) -> Option<&'a [u8]> {
     found
 }
 
-/// The content of the first element, which must have that tag, and what follows it.
+/// Content of the first element, which must have this tag, and the bytes after it.
 fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     element(bytes).filter(|(found, ..)| *found == tag).map(|(_, value, rest)| (value, rest))
 }
 
-/// Tag and content of the first element (DER, tags of one byte), and what follows it.
+/// Tag and content of the first element (DER, one-byte tags), and the bytes after it.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&length, rest) = rest.split_first()?;

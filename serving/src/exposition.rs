@@ -1,8 +1,9 @@
-//! The answer to a scraper: the process's own metrics, with what every process of Belfry tells of itself, in the format that
-//! the scraper asks for.
+//! The answer to a scrape: the process's own metrics and the process metrics that every Belfry process exposes, in
+//! the format that the scraper asks for.
 //!
-//! OpenMetrics where it is asked for by name; otherwise Prometheus' plain text, in which each scraper reads. Linux tells the
-//! rest (`/proc/self`); what it doesn't tell is left out. Never: a wait, or a label that a tenant names.
+//! OpenMetrics if it is asked for by name; otherwise Prometheus' plain text, which every scraper reads. Process
+//! metrics come from Linux's `/proc/self`; what is not there is left out. It never waits, and no label is a
+//! tenant's name.
 
 use std::fmt::Write as _;
 
@@ -14,7 +15,7 @@ const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The unit of times in `/proc`, a second's parts: the same on every Linux, whatever the kernel counts in.
 const TICKS: f64 = 100.0;
 
-/// Answers a scrape of `component`, whose own metrics are `text`, as OpenMetrics.
+/// Answers a scrape of `component`, whose own metrics are `text` in OpenMetrics.
 pub fn answer(headers: &HeaderMap, component: &str, version: &str, text: &str) -> Response {
     let asked = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let whole = format!(

@@ -1,18 +1,19 @@
-//! The HTTP server of every part: bounded connections ([`Caps`]), TLS, a bound on how long a client may take over handshake,
-//! headers and reading its answer, and a clean end. HTTP/1.1 alone. Probes have a thread of their own ([`Probes`]).
+//! The HTTP server of every process: bounded connections ([`Caps`]), TLS, bounds on how long a client may take for
+//! handshake, headers and reading its answer, and a graceful stop. HTTP/1.1 only. Probes have a thread of their own
+//! ([`Probes`]).
 //!
-//! A client that goes away takes its request with it: hyper drops the handler, so a long poll leaves nothing behind.
-//! Never here: what is answered, or where a certificate comes from.
+//! When a client goes away, hyper drops the handler of its request, so a long poll leaves nothing behind. What is
+//! answered, and where certificates come from, is up to the caller.
 #![warn(missing_docs)]
 
 mod clients;
+mod connection_slots;
 pub mod exposition;
-mod patient;
-mod places;
 mod probes;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -38,29 +39,29 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 pub use clients::Clients;
-use patient::Patient;
-pub use places::Caps;
-use places::{Place, Places};
+pub use connection_slots::Caps;
+use connection_slots::{ConnectionSlot, ConnectionSlots};
 pub use probes::Probes;
 pub use tunnel::Tunnel;
+use write_timeout::WriteTimeout;
 
-/// How long a client may take to send its headers, and keep an idle connection. Not 10 s to the second: clients that call
-/// every ten seconds would meet the end of their connection each time.
+/// How long a client may take for its headers, and how long an idle connection is kept. Not exactly 10 s: clients
+/// that call every ten seconds would each time meet a connection that is just being closed.
 const HEADERS: Duration = Duration::from_secs(12);
-/// Longest headers, bytes: a token of 16 KiB and what else there is.
+/// Longest headers, bytes: a token of 16 KiB and the rest.
 const BUFFER: usize = 32 * 1024;
-/// How often it is said that places run short.
+/// How often the log says that slots run short.
 const SAID: Duration = Duration::from_mins(1);
 
-/// The caller's address, among the extensions of each request.
+/// The caller's address, in the extensions of each request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// How connections are protected, if at all; a new one as it is at that moment.
+/// The TLS configuration, if connections are protected. A new connection uses the latest one.
 pub type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
 
-/// What to serve with, of a certificate with its chain and its key, both PEM, and of the clients that are let in, if not
-/// all are. Says in words what can't be used.
+/// Builds the TLS configuration from a certificate with its chain and its key, both PEM, and from the clients that
+/// are admitted, if not all are. The error says in words what can't be used.
 pub fn tls(certificate: &[u8], key: &[u8], clients: Option<&Clients>) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.context("the certificate is not PEM")?;
@@ -75,13 +76,14 @@ pub fn tls(certificate: &[u8], key: &[u8], clients: Option<&Clients>) -> anyhow:
     Ok(Arc::new(config))
 }
 
-/// Serves until `stop`; ends when all connections have ended. Who finds no place is cut off at once, so that a client tries
-/// again and does not wait.
+/// Serves until `stop`, then ends when all connections have ended. A connection without a slot is closed at once,
+/// so that its client tries again and does not wait.
 pub async fn serve(listener: TcpListener, tls: Tls, caps: Caps, router: Router, stop: CancellationToken) {
     serve_with_tunnel(listener, tls, caps, router, None, stop).await;
 }
 
-/// The same; with a [`Tunnel`] a client may begin a connection within its connection, which is served as any other.
+/// Does the same. With a [`Tunnel`], a client may start a connection within its connection, which is served like
+/// any other.
 pub async fn serve_with_tunnel(
     listener: TcpListener,
     tls: Tls,
@@ -91,14 +93,14 @@ pub async fn serve_with_tunnel(
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
-    let places = Places::new(caps);
+    let slots = ConnectionSlots::new(caps);
     let mut said = tokio::time::interval(SAID);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
             _ = said.tick() => {
-                let (pushed_out, refused) = places.troubles();
+                let (pushed_out, refused) = slots.troubles();
                 if pushed_out + refused > 0 {
                     tracing::warn!(pushed_out, refused, ?caps, "places for connections ran short in the last minute");
                 }
@@ -107,23 +109,23 @@ pub async fn serve_with_tunnel(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(place) = places.enter(peer.ip()) else { continue };
+                let Some(slot) = slots.acquire(peer.ip()) else { continue };
                 // Small answers to long polls should not wait for more; a failure only costs time.
                 let _ = stream.set_nodelay(true);
                 let served = Served {
                     peer,
                     tls: tls.as_ref().map(|tls| tls.borrow().clone()),
                     router: router.clone(),
-                    place: Arc::new(place),
+                    slot: Arc::new(slot),
                     tunnel: tunnel.map(|tunnel| (tunnel, connections.clone())),
                     stop: stop.clone(),
                 };
-                connections.spawn(served.run(Patient::new(stream)));
+                connections.spawn(served.serve_until_pushed_out(WriteTimeout::new(stream)));
             }
             Err(error) => {
                 // Out of file descriptors, or a client that left at once: the listener itself goes on.
                 tracing::debug!(%error, "a connection can't be accepted");
-                places.make_room();
+                slots.make_room();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -132,23 +134,24 @@ pub async fn serve_with_tunnel(
     connections.wait().await;
 }
 
-/// What a connection is served with.
+/// Everything that one connection needs.
 #[derive(Clone)]
 struct Served {
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
-    /// One, also for the connection within it.
-    place: Arc<Place>,
-    /// Where a connection within this one may begin, and who waits for its end. None within one.
+    /// One slot, shared with the connection within it.
+    slot: Arc<ConnectionSlot>,
+    /// Where a connection within this one may begin, and the tracker that waits for its end. `None` within a
+    /// tunnel.
     tunnel: Option<(Tunnel, TaskTracker)>,
     stop: CancellationToken,
 }
 
 impl Served {
-    /// Until it ends, or its place is needed.
-    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let pushed_out = self.place.pushed_out.clone();
+    /// Serves the connection until it ends, or until its slot goes to another.
+    async fn serve_until_pushed_out(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let pushed_out = self.slot.pushed_out.clone();
         let _ = pushed_out.run_until_cancelled(self.handshake(stream)).await;
     }
 
@@ -173,9 +176,9 @@ impl Served {
                     return Ok::<_, Infallible>(begun);
                 }
                 request.extensions_mut().insert(Peer(served.peer));
-                served.place.begins();
+                served.slot.begins();
                 let response = answer(served.router, request).await;
-                served.place.answers(response.status().is_success());
+                served.slot.answers(response.status().is_success());
                 Ok(response)
             }
         });

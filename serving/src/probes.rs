@@ -1,7 +1,7 @@
-//! Probes and metrics on a thread of their own, with a runtime of their own: what works on the process's other threads,
-//! however long, can't keep a probe from being answered.
+//! Probes and metrics, on a thread and a runtime of their own, so that work on the process's other threads, however
+//! long, never delays the answer to a probe.
 //!
-//! Never here: what healthy means, and never a router that waits for something that the process's work holds.
+//! The router must not wait for anything that this work holds.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Caps;
 
-/// The thread that answers probes. Dropped, it ends.
+/// The thread that answers probes. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Probes {
     address: SocketAddr,
@@ -19,7 +19,7 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Answers from now on. Fails if the address can't be had, or a thread.
+    /// Answers from now on. Fails if it can't listen on the address or start a thread.
     pub fn start(listen: SocketAddr, router: Router) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(listen).with_context(|| format!("can't listen on {listen}"))?;
         listener.set_nonblocking(true)?;
@@ -31,7 +31,7 @@ impl Probes {
             runtime.block_on(async {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 let served = crate::serve(listener, None, Caps::PROBES, router, CancellationToken::new());
-                // A prober that keeps its connection must not hold up the end.
+                // A prober that keeps its connection open must not delay the end.
                 let _ = stopped.run_until_cancelled(served).await;
             });
         };
@@ -42,7 +42,7 @@ impl Probes {
         Ok(Self { address, stop })
     }
 
-    /// Where they are answered.
+    /// The address where probes are answered.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -136,7 +136,7 @@ async fn who_is_refused_is_as_silent_as_before_and_who_waits_for_an_answer_is_no
 
 #[tokio::test]
 async fn a_reader_that_never_reads_its_answer_is_cut_off_and_the_answer_is_held_no_longer() {
-    let address = started(Caps::of(64, 64), None).await;
+    let address = started(Caps::new(64, 64), None).await;
     let mut never = from(1, address).await;
     never.write_all(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert!(never.read(&mut [0; 8]).await.unwrap() > 0, "its answer is on its way");
@@ -188,7 +188,7 @@ async fn only_a_client_with_a_certificate_of_the_authority_and_one_of_the_names_
     roots.add(CertificateDer::from_pem_slice(ours.pem().as_bytes()).unwrap()).unwrap();
     let asked = async |names: &[&str], own: Option<(String, String)>| {
         let (_current, tls) = watch::channel(with(clients(names)));
-        let address = started(Caps::of(64, 64), Some(tls)).await;
+        let address = started(Caps::new(64, 64), Some(tls)).await;
         let client = ClientConfig::builder().with_root_certificates(roots.clone());
         let client = match own {
             None => client.with_no_client_auth(),
@@ -269,7 +269,7 @@ async fn within_a_connection_whose_tls_ends_elsewhere_another_begins_with_a_hand
     let (certificate, key) = ours.signs("server");
     let (_current, current) =
         watch::channel(tls(certificate.as_bytes(), key.as_bytes(), None).expect("a certificate"));
-    let address = started(Caps::of(64, 64), Some(current)).await;
+    let address = started(Caps::new(64, 64), Some(current)).await;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ours.pem().as_bytes()).unwrap()).unwrap();
     let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();

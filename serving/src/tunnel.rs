@@ -1,9 +1,9 @@
-//! A connection within a connection: for clients that reach us only through a proxy which ends TLS itself, as the API server's
-//! proxy of Services does, and passes on what follows an `Upgrade`.
+//! A connection within a connection, for clients behind a proxy that terminates TLS itself but passes on what
+//! follows an `Upgrade`. The API server's proxy of Services is one.
 //!
-//! The client asks for an `Upgrade`; after 101 both sides begin as on a new connection, with a handshake of their
-//! own, which the proxy can't read. Invariants: it has the place of the connection that it is in, with the same bounds on
-//! handshake and headers. Never: a tunnel within a tunnel, or something told before the inner request is.
+//! The client asks for an `Upgrade`; after 101 both sides start as on a new connection, with their own TLS
+//! handshake, which the proxy can't read. The inner connection shares the outer one's slot and has the same bounds
+//! on handshake and headers. Tunnels don't nest, and nothing is said before the inner request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,16 +16,16 @@ use hyper_util::rt::TokioIo;
 
 use crate::Served;
 
-/// How a tunnel is asked for.
+/// How a client asks for a tunnel.
 #[derive(Debug, Clone, Copy)]
 pub struct Tunnel {
-    /// At this path.
+    /// The path of the request.
     pub path: &'static str,
-    /// By `Upgrade` to this protocol.
+    /// The protocol in `Upgrade`.
     pub protocol: &'static str,
 }
 
-/// The answer, where a connection within this one begins.
+/// The answer to a request that starts a tunnel; `None` for other requests.
 pub(crate) fn begin(
     served: &Served,
     request: &mut hyper::Request<Incoming>,
@@ -40,7 +40,7 @@ pub(crate) fn begin(
     let inner = Served { tunnel: None, ..served.clone() };
     let served: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
         match upgrade.await {
-            Ok(stream) => inner.run(TokioIo::new(stream)).await,
+            Ok(stream) => inner.serve_until_pushed_out(TokioIo::new(stream)).await,
             Err(error) => tracing::debug!(%error, "a tunnel broke before it began"),
         }
     });

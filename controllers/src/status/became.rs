@@ -3,12 +3,12 @@
 use crds::common::{LastNotification, Undelivered};
 use domain::DeliveryState;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use protocol::messages::Told;
+use protocol::messages::DeliverySummary;
 
 use crate::conditions::{Conditions, Is, cut, find, reasons, types};
 
 /// Sets `Delivered`.
-pub(super) fn delivered(conditions: &mut Conditions, facts: &super::Facts<'_>, told: &Told) {
+pub(super) fn delivered(conditions: &mut Conditions, facts: &super::Facts<'_>, told: &DeliverySummary) {
     if !told.undelivered.is_empty() {
         let expired = told.undelivered.iter().all(|it| it.state == DeliveryState::Expired);
         let reason = if expired { reasons::EXPIRED } else { reasons::DEAD };
@@ -32,7 +32,7 @@ pub(super) fn delivered(conditions: &mut Conditions, facts: &super::Facts<'_>, t
     conditions.set(types::DELIVERED, is, reason, message);
 }
 
-fn nobody_got(told: &Told) -> String {
+fn nobody_got(told: &DeliverySummary) -> String {
     let channels: Vec<String> = told
         .undelivered
         .iter()
@@ -62,7 +62,7 @@ fn reason(undelivered: &protocol::messages::Undelivered) -> String {
 }
 
 /// As status shows it.
-pub(super) fn last(told: &Told) -> Option<LastNotification> {
+pub(super) fn last(told: &DeliverySummary) -> Option<LastNotification> {
     let last = told.last.as_ref()?;
     Some(LastNotification {
         id: last.id.to_string(),
@@ -72,7 +72,7 @@ pub(super) fn last(told: &Told) -> Option<LastNotification> {
 }
 
 /// As status shows it.
-pub(super) fn undelivered(told: &Told) -> Vec<Undelivered> {
+pub(super) fn undelivered(told: &DeliverySummary) -> Vec<Undelivered> {
     let one = |it: &protocol::messages::Undelivered| Undelivered {
         channel: cut(&it.channel, 62),
         count: it.count,

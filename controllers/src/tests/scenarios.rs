@@ -6,7 +6,7 @@ use std::time::Duration;
 use crds::Schedule;
 use domain::{Plan, PlanBody};
 use protocol::messages::{
-    ChannelStatus, ClockCounts, RuleStatus, ScheduleStatus, StatusBody, Told, Undelivered,
+    ChannelStatus, ClockCounts, DeliverySummary, RuleStatus, ScheduleStatus, StatusBody, Undelivered,
 };
 use serde_json::{Value, json};
 
@@ -346,7 +346,7 @@ async fn a_reminder_that_nobody_got_is_told_of_its_schedule_with_one_warning() {
     let dead = |count| {
         let (channel, reason) = ("slack".to_owned(), "404 no_service".to_owned());
         let state = domain::DeliveryState::Dead;
-        let told = Told {
+        let told = DeliverySummary {
             last: None,
             undelivered: vec![Undelivered { channel, count, since: bed_now(), state, reason }],
         };

@@ -12,7 +12,8 @@ use kube::client::Body;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 use protocol::messages::{
-    ChannelStatus, LastNotification, ObjectStatus, RuleStatus, StatusBody, Told, Uncountable, Undelivered,
+    ChannelStatus, DeliverySummary, LastNotification, ObjectStatus, RuleStatus, StatusBody, Uncountable,
+    Undelivered,
 };
 use serde_json::json;
 
@@ -170,7 +171,7 @@ fn what_nobody_got_is_a_condition_that_names_the_channel_how_many_and_since_when
         state: domain::DeliveryState::Dead,
         reason: "410 Gone".to_owned(),
     }];
-    let dead = Told { last: last("Dead: 410 Gone"), undelivered };
+    let dead = DeliverySummary { last: last("Dead: 410 Gone"), undelivered };
     let status = told(RuleStatus { told: dead, ..active() });
     let condition = find(&status.conditions, types::DELIVERED).unwrap();
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Dead"));
@@ -189,7 +190,7 @@ fn what_nobody_got_is_a_condition_that_names_the_channel_how_many_and_since_when
         (last("Pending: 503"), ("Unknown", "Pending")),
         (last("Suppressed: Deleted"), ("Unknown", "Suppressed")),
     ] {
-        let status = told(RuleStatus { told: Told { last, undelivered: vec![] }, ..active() });
+        let status = told(RuleStatus { told: DeliverySummary { last, undelivered: vec![] }, ..active() });
         let condition = find(&status.conditions, types::DELIVERED).unwrap();
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
     }

@@ -36,11 +36,11 @@ const SIDE_BY_SIDE: Duration = Duration::from_mins(5);
 pub struct Attack {
     /// What it is, in words.
     pub name: &'static str,
-    kind: Kind,
+    kind: AttackKind,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum AttackKind {
     Schedules,
     Templates,
     Bodies,
@@ -57,17 +57,17 @@ enum Kind {
 /// All of them.
 pub fn all() -> [Attack; 11] {
     [
-        Attack { name: "Schedules that ask for free times", kind: Kind::Schedules },
-        Attack { name: "templates that split and sort", kind: Kind::Templates },
-        Attack { name: "commits full of zeros", kind: Kind::Bodies },
-        Attack { name: "reviews from anybody", kind: Kind::Reviews },
-        Attack { name: "a new group in every record", kind: Kind::Groups },
-        Attack { name: "dead deliveries, and lists of them", kind: Kind::Dead },
-        Attack { name: "records that can't be decoded, with a forged mark", kind: Kind::Letters },
-        Attack { name: "silent connections", kind: Kind::Connections },
-        Attack { name: "tokens that nobody gave", kind: Kind::Tokens },
-        Attack { name: "objects that take much memory", kind: Kind::Objects },
-        Attack { name: "long answers that nobody takes", kind: Kind::Unread },
+        Attack { name: "Schedules that ask for free times", kind: AttackKind::Schedules },
+        Attack { name: "templates that split and sort", kind: AttackKind::Templates },
+        Attack { name: "commits full of zeros", kind: AttackKind::Bodies },
+        Attack { name: "reviews from anybody", kind: AttackKind::Reviews },
+        Attack { name: "a new group in every record", kind: AttackKind::Groups },
+        Attack { name: "dead deliveries, and lists of them", kind: AttackKind::Dead },
+        Attack { name: "records that can't be decoded, with a forged mark", kind: AttackKind::Letters },
+        Attack { name: "silent connections", kind: AttackKind::Connections },
+        Attack { name: "tokens that nobody gave", kind: AttackKind::Tokens },
+        Attack { name: "objects that take much memory", kind: AttackKind::Objects },
+        Attack { name: "long answers that nobody takes", kind: AttackKind::Unread },
     ]
 }
 
@@ -102,7 +102,7 @@ impl Attacker {
 
     /// Runs one, again and again until the neighbour has been asked for a while; what the attacker was told, or what should
     /// not be.
-    pub async fn run(&self, attack: &Attack) -> Result<String, String> {
+    pub async fn launch(&self, attack: &Attack) -> Result<String, String> {
         let begun = Instant::now();
         loop {
             let told = self.once(attack).await?;
@@ -114,17 +114,17 @@ impl Attacker {
 
     async fn once(&self, attack: &Attack) -> Result<String, String> {
         match attack.kind {
-            Kind::Schedules => self.schedules().await,
-            Kind::Templates => self.templates().await,
-            Kind::Bodies => self.bodies().await,
-            Kind::Reviews => self.reviews().await,
-            Kind::Groups => self.groups().await,
-            Kind::Dead => self.dead().await,
-            Kind::Letters => self.letters().await,
-            Kind::Connections => self.connections().await,
-            Kind::Tokens => self.tokens().await,
-            Kind::Objects => self.objects().await,
-            Kind::Unread => self.unread().await,
+            AttackKind::Schedules => self.schedules().await,
+            AttackKind::Templates => self.templates().await,
+            AttackKind::Bodies => self.bodies().await,
+            AttackKind::Reviews => self.reviews().await,
+            AttackKind::Groups => self.groups().await,
+            AttackKind::Dead => self.dead().await,
+            AttackKind::Letters => self.letters().await,
+            AttackKind::Connections => self.connections().await,
+            AttackKind::Tokens => self.tokens().await,
+            AttackKind::Objects => self.objects().await,
+            AttackKind::Unread => self.unread().await,
         }
     }
 

@@ -152,7 +152,7 @@ impl fmt::Display for Figures {
 /// A librdkafka consumer that does nothing, in a process of its own.
 async fn bare_turn(topic: &str) -> Figures {
     let me = std::env::current_exe().expect("own path");
-    let text = crate::cluster::run(me.to_str().expect("UTF-8"), &["bare", topic], "")
+    let text = crate::cluster::run_command(me.to_str().expect("UTF-8"), &["bare", topic], "")
         .await
         .expect("the bare consumer");
     let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -200,7 +200,7 @@ async fn python(topic: &str, bare_rate: f64) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/receivers/consume.py");
     let records = RECORDS.to_string();
     let args = [script, &bootstrap, topic, "6", &records];
-    match crate::cluster::run("/usr/bin/python3", &args, "").await {
+    match crate::cluster::run_command("/usr/bin/python3", &args, "").await {
         Err(error) => println!("Python's confluent-kafka with json: left out: {error}"),
         Ok(text) => {
             let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use e2e::cluster::Cluster;
 use e2e::soak::faults::{AT_LEAST, KINDS, keep};
-use e2e::soak::run::{NAMESPACE, Report, run};
+use e2e::soak::run::{NAMESPACE, Report, run_soak};
 use e2e::soak::{Settings, now_ms};
 use futures::FutureExt as _;
 
@@ -93,7 +93,7 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // A panic says what was waited for in vain; the logs are kept then, too.
-    let report = AssertUnwindSafe(run(&settings, &logs)).catch_unwind().await;
+    let report = AssertUnwindSafe(run_soak(&settings, &logs)).catch_unwind().await;
     let good = if let Ok(report) = &report {
         println!("{}", line(&settings, report));
         let missing = missing(&settings, report);
@@ -118,7 +118,7 @@ async fn main() -> ExitCode {
 /// Prints the neighbour's times, beside the bar, and what should not have been; good when nothing should. Times alone decide
 /// nothing: they are the machine's, too.
 async fn abuse(words: &str) -> ExitCode {
-    let report = e2e::abuse::run(e2e::abuse::Size::Full, words).await;
+    let report = e2e::abuse::run_attacks(e2e::abuse::Size::Full, words).await;
     println!("{report}");
     for fault in &report.faults {
         println!("      {fault}");

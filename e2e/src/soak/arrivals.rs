@@ -47,7 +47,7 @@ impl Arrival {
     }
 
     /// Reads a request of a run over these topics; what is wrong with it otherwise.
-    pub fn read(request: &Received, topics: &[String]) -> Result<Self, String> {
+    pub fn from_request(request: &Received, topics: &[String]) -> Result<Self, String> {
         let body: Value = serde_json::from_str(&request.body).map_err(|error| format!("body: {error}"))?;
         // JSON and structured CloudEvents hold the object in `data`, binary CloudEvents are the object.
         let data = if body["data"].is_object() { &body["data"] } else { &body };
@@ -145,7 +145,7 @@ mod tests {
         let forms =
             [alert(), json!({"type": "t", "data": alert()}), json!({"specversion": "1.0", "data": alert()})];
         for form in forms {
-            let arrival = Arrival::read(&request(&form), &topics()).unwrap();
+            let arrival = Arrival::from_request(&request(&form), &topics()).unwrap();
             assert_eq!(arrival.group, "service=x,zone=a");
             let what = What::Alert { end_ms: 9_000, kind: "repeat 2".to_owned(), since_ms: 5_000 };
             assert_eq!((arrival.what, arrival.count, arrival.channel.as_str()), (what, 4, "steady"));
@@ -156,7 +156,7 @@ mod tests {
     fn a_record_is_read_by_where_it_is() {
         let mut body = alert();
         body["cause"] = json!({"type": "Record", "record": {"topic": "t", "partition": 4, "offset": 17}});
-        let arrival = Arrival::read(&request(&body), &topics()).unwrap();
+        let arrival = Arrival::from_request(&request(&body), &topics()).unwrap();
         assert_eq!(arrival.what, What::Record { topic: 1, partition: 4, offset: 17 });
     }
 
@@ -164,6 +164,6 @@ mod tests {
     fn an_id_in_the_header_that_is_not_the_one_in_the_body_is_told() {
         let mut body = alert();
         body["delivery"] = json!("d2");
-        assert!(Arrival::read(&request(&body), &topics()).unwrap_err().contains("d2"));
+        assert!(Arrival::from_request(&request(&body), &topics()).unwrap_err().contains("d2"));
     }
 }

@@ -9,7 +9,7 @@ use super::compare::Figures;
 use super::hub::{Hub, of_rule};
 use super::manifests::channels;
 use super::recount::{Numbers, Seen, numbers};
-use super::rules::Rule;
+use super::rules::SoakRule;
 use super::run::{NAMESPACE, Run};
 use super::{now_ms, records};
 use crate::tenant::Tenant;
@@ -19,7 +19,7 @@ const WITHOUT_VALUE: DropReason = DropReason::ValueMissing;
 
 /// Adds to the figures what the hub and the objects' status say otherwise.
 pub async fn audit(tenant: &Tenant, run: &Run<'_>, seen: &[Seen], figures: &mut Figures) {
-    let right: Vec<(&Rule, Numbers)> =
+    let right: Vec<(&SoakRule, Numbers)> =
         run.rules.iter().map(|rule| (rule, numbers(rule, seen, run.observed_ms))).collect();
     let hub = Hub::find().await;
     let whole = |status: &RuleStatus, right: &Numbers| status.matched >= right.matched;
@@ -54,7 +54,7 @@ pub async fn audit(tenant: &Tenant, run: &Run<'_>, seen: &[Seen], figures: &mut 
     }
 }
 
-fn counts(rule: &Rule, right: &Numbers, status: &RuleStatus, figures: &mut Figures) {
+fn counts(rule: &SoakRule, right: &Numbers, status: &RuleStatus, figures: &mut Figures) {
     let without_value = status.unmatched.get(&WITHOUT_VALUE).copied().unwrap_or(0);
     for (what, counted, right) in [
         ("counted", status.matched, right.matched),
@@ -75,7 +75,7 @@ fn counts(rule: &Rule, right: &Numbers, status: &RuleStatus, figures: &mut Figur
 }
 
 /// Each partition must have been read from its first record on, those added under way too.
-fn begun(rule: &Rule, run: &Run<'_>, status: &RuleStatus, figures: &mut Figures) {
+fn begun(rule: &SoakRule, run: &Run<'_>, status: &RuleStatus, figures: &mut Figures) {
     let places = records::places(run.settings);
     let all =
         places.into_iter().filter(|(topic, _)| rule.topics.contains(topic)).all(|(topic, partition)| {
@@ -90,7 +90,7 @@ fn begun(rule: &Rule, run: &Run<'_>, status: &RuleStatus, figures: &mut Figures)
 }
 
 /// What a user sees: the numbers in the object's status, which the operator writes a little later.
-async fn shown(tenant: &Tenant, rule: &Rule, right: &Numbers, figures: &mut Figures) {
+async fn shown(tenant: &Tenant, rule: &SoakRule, right: &Numbers, figures: &mut Figures) {
     let deadline = now_ms() + 60_000;
     loop {
         let object = tenant.get(&format!("alertrule/{}", rule.name)).await.unwrap_or_default();

@@ -13,12 +13,12 @@ use std::time::Duration;
 use super::chance::Chance;
 use super::rules::FIRST;
 use super::{Settings, now_ms, sleep_until};
-use crate::cluster::{Cluster, run};
+use crate::cluster::{Cluster, run_command};
 use crate::kafka;
 
 /// A kind of process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum FaultKind {
     /// `belfry-worker consume`.
     Consumer,
     /// `belfry-worker send`.
@@ -32,11 +32,12 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 5] = [Kind::Consumer, Kind::Send, Kind::Retry, Kind::Hub, Kind::Operator];
+pub const KINDS: [FaultKind; 5] =
+    [FaultKind::Consumer, FaultKind::Send, FaultKind::Retry, FaultKind::Hub, FaultKind::Operator];
 /// A run without at least so many kills of each kind shows nothing.
 pub const AT_LEAST: usize = 5;
 
-impl Kind {
+impl FaultKind {
     /// For the line of figures.
     pub fn name(self) -> &'static str {
         match self {
@@ -70,7 +71,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A process is killed.
-    Kill(Kind),
+    Kill(FaultKind),
     /// The broker is stopped, or killed, and started again after so many ms.
     Broker {
         /// SIGKILL instead of SIGTERM.
@@ -213,7 +214,7 @@ impl Faults {
         self.done.lock().unwrap().log.push(format!("{} {line}", now_ms()));
     }
 
-    async fn kills(&self, kind: Kind, times: &[i64], mut chance: Chance) {
+    async fn kills(&self, kind: FaultKind, times: &[i64], mut chance: Chance) {
         for (round, at) in times.iter().enumerate() {
             sleep_until(*at).await;
             let Some(victim) = self.find(kind, &mut chance).await else {
@@ -240,10 +241,10 @@ impl Faults {
         }
     }
 
-    async fn find(&self, kind: Kind, chance: &mut Chance) -> Option<Victim> {
+    async fn find(&self, kind: FaultKind, chance: &mut Chance) -> Option<Victim> {
         let namespace = match kind {
-            Kind::Hub | Kind::Operator => "belfry-system",
-            Kind::Consumer | Kind::Send | Kind::Retry => &self.namespace,
+            FaultKind::Hub | FaultKind::Operator => "belfry-system",
+            FaultKind::Consumer | FaultKind::Send | FaultKind::Retry => &self.namespace,
         };
         let deadline = now_ms() + 60_000;
         while now_ms() < deadline {
@@ -277,7 +278,7 @@ impl Victim {
         if start_time(self.pid).as_ref() != Some(&self.started) {
             return false;
         }
-        if run("kill", &["-9", &self.pid.to_string()], "").await.is_err() {
+        if run_command("kill", &["-9", &self.pid.to_string()], "").await.is_err() {
             return false;
         }
         let deadline = now_ms() + 10_000;
@@ -299,7 +300,7 @@ impl Victim {
 
 /// The processes of a kind in a namespace of this cluster: by their command line, and by their cgroup, which names the pod's
 /// uid, which the kubelet's folder of logs names together with namespace and pod.
-fn victims(kind: Kind, namespace: &str, cluster: &Path) -> Vec<Victim> {
+fn victims(kind: FaultKind, namespace: &str, cluster: &Path) -> Vec<Victim> {
     let mut pods = BTreeMap::new();
     for folder in std::fs::read_dir(cluster.join("podlogs")).into_iter().flatten().flatten() {
         let name = folder.file_name().to_string_lossy().into_owned();
@@ -392,9 +393,9 @@ mod tests {
 
     #[test]
     fn a_kind_is_known_by_program_and_first_argument() {
-        assert!(Kind::Send.matches(&["/belfry-worker", "send", "--hub-url=x", ""]));
-        assert!(!Kind::Send.matches(&["/belfry-worker", "retry", ""]));
-        assert!(Kind::Hub.matches(&["/belfry-hub", "--listen=0.0.0.0:8443", ""]));
-        assert!(!Kind::Hub.matches(&["bash", "/belfry-hub", ""]));
+        assert!(FaultKind::Send.matches(&["/belfry-worker", "send", "--hub-url=x", ""]));
+        assert!(!FaultKind::Send.matches(&["/belfry-worker", "retry", ""]));
+        assert!(FaultKind::Hub.matches(&["/belfry-hub", "--listen=0.0.0.0:8443", ""]));
+        assert!(!FaultKind::Hub.matches(&["bash", "/belfry-hub", ""]));
     }
 }

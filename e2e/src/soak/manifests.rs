@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::rules::{Condition, FIRST, Rule};
+use super::rules::{Condition, FIRST, SoakRule};
 
 fn duration(ms: i64) -> String {
     format!("{}s{}ms", ms / 1000, ms % 1000)
@@ -14,7 +14,7 @@ fn path(field: &str) -> String {
     format!("record.{field}")
 }
 
-impl Rule {
+impl SoakRule {
     /// The AlertRule that says so.
     pub fn manifest(&self, ns: &str, topics: &[String], lateness_ms: i64, replicas: i32) -> Value {
         let group: Map<String, Value> =

@@ -77,7 +77,7 @@ pub async fn sleep_until(at_ms: i64) {
 mod tests {
     use super::*;
     use recount::{Seen, What, numbers, recount};
-    use rules::{Condition, Rule};
+    use rules::{Condition, SoakRule};
 
     /// The records of a run as they would be read back, and since when rules have seen them.
     fn produced(settings: &Settings) -> (Vec<Seen>, i64) {
@@ -102,7 +102,7 @@ mod tests {
         (all, observed)
     }
 
-    fn says(rule: &Rule, seen: &[Seen], observed: i64) {
+    fn says(rule: &SoakRule, seen: &[Seen], observed: i64) {
         let said = recount(std::slice::from_ref(rule), seen, observed);
         let of = |word: &str| {
             let is = |what: &What| matches!(what, What::Alert { kind, .. } if kind.starts_with(word));

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::rules::{Condition, Rule};
+use super::rules::{Condition, SoakRule};
 use looks::Group;
 
 /// A record as its topic holds it.
@@ -90,12 +90,12 @@ pub struct Numbers {
 }
 
 /// Everything that should come of these records, in the order in which it is decided within each group.
-pub fn recount(rules: &[Rule], records: &[Seen], observed_ms: i64) -> Vec<Expected> {
+pub fn recount(rules: &[SoakRule], records: &[Seen], observed_ms: i64) -> Vec<Expected> {
     rules.iter().flat_map(|rule| of_rule(rule, records, observed_ms)).collect()
 }
 
 /// What a rule's status should show in the end.
-pub fn numbers(rule: &Rule, records: &[Seen], observed_ms: i64) -> Numbers {
+pub fn numbers(rule: &SoakRule, records: &[Seen], observed_ms: i64) -> Numbers {
     let mut numbers = Numbers::default();
     for record in records.iter().filter(|record| concerns(rule, record)) {
         if !has_value(rule, record) {
@@ -108,11 +108,11 @@ pub fn numbers(rule: &Rule, records: &[Seen], observed_ms: i64) -> Numbers {
     numbers
 }
 
-fn concerns(rule: &Rule, record: &Seen) -> bool {
+fn concerns(rule: &SoakRule, record: &Seen) -> bool {
     rule.topics.contains(&record.topic) && (rule.matches)(&record.value)
 }
 
-fn has_value(rule: &Rule, record: &Seen) -> bool {
+fn has_value(rule: &SoakRule, record: &Seen) -> bool {
     match (rule.condition, rule.condition.field()) {
         (Condition::Extreme { .. }, Some(field)) => record.value[field].is_number(),
         (_, Some(field)) => text(&record.value[field]).is_some(),
@@ -130,7 +130,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn of_rule(rule: &Rule, records: &[Seen], observed_ms: i64) -> Vec<Expected> {
+fn of_rule(rule: &SoakRule, records: &[Seen], observed_ms: i64) -> Vec<Expected> {
     let mut groups: BTreeMap<String, Vec<&Seen>> = BTreeMap::new();
     let named = named(rule);
     for group in &named {
@@ -156,7 +156,7 @@ fn of_rule(rule: &Rule, records: &[Seen], observed_ms: i64) -> Vec<Expected> {
 }
 
 /// The groups that are watched though they were never seen.
-fn named(rule: &Rule) -> Vec<String> {
+fn named(rule: &SoakRule) -> Vec<String> {
     match (rule.condition, rule.group) {
         (Condition::Flatline { .. }, []) => vec![String::new()],
         (Condition::Flatline { named, .. }, [label, ..]) => {
@@ -166,7 +166,7 @@ fn named(rule: &Rule) -> Vec<String> {
     }
 }
 
-fn group_of(rule: &Rule, value: &Value) -> String {
+fn group_of(rule: &SoakRule, value: &Value) -> String {
     let mut labels: Vec<String> = rule
         .group
         .iter()
@@ -176,7 +176,7 @@ fn group_of(rule: &Rule, value: &Value) -> String {
     labels.join(",")
 }
 
-fn of_records(rule: &Rule, group: &str, records: &[&Seen]) -> Vec<Expected> {
+fn of_records(rule: &SoakRule, group: &str, records: &[&Seen]) -> Vec<Expected> {
     let mut all: Vec<Expected> = records
         .iter()
         .map(|record| Expected {
@@ -192,7 +192,7 @@ fn of_records(rule: &Rule, group: &str, records: &[&Seen]) -> Vec<Expected> {
 }
 
 fn of_group(name: &str, group: &Group<'_>) -> Vec<Expected> {
-    let told = episodes::of(group);
+    let told = episodes::group_events(group);
     told.into_iter()
         .map(|one| {
             let word = one.kind.split(' ').next().unwrap_or_default();
@@ -217,7 +217,7 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn of(rule: &Rule) -> Self {
+    fn from_rule(rule: &SoakRule) -> Self {
         let window = rule.condition.window_ms().unwrap_or(1_000);
         let width = bucket_width(window);
         let span = (window / width).clamp(1, 720) * width;
@@ -228,7 +228,7 @@ impl Lengths {
     }
 
     /// How long after a group's last record something can still change, at most.
-    fn tail(&self, rule: &Rule) -> i64 {
+    fn tail(&self, rule: &SoakRule) -> i64 {
         let windows = if matches!(rule.condition, Condition::Spike { .. }) { 2 } else { 1 };
         let ends = if rule.speaks_for_each_bucket() { 0 } else { self.resolve_after };
         windows * self.span + rule.hold_ms + ends + 3 * self.width
@@ -241,9 +241,9 @@ fn bucket_width(window: i64) -> i64 {
 }
 
 /// The last boundary at which anything could still change after a record of this time.
-pub fn last_boundary(rules: &[Rule], last_ms: i64) -> i64 {
+pub fn last_boundary(rules: &[SoakRule], last_ms: i64) -> i64 {
     let with_alerts = rules.iter().filter(|rule| !rule.speaks_for_each_record());
-    with_alerts.map(|rule| last_ms + Lengths::of(rule).tail(rule)).max().unwrap_or(last_ms)
+    with_alerts.map(|rule| last_ms + Lengths::from_rule(rule).tail(rule)).max().unwrap_or(last_ms)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ pub struct Resolve {
 
 /// A rule of the run.
 #[derive(Debug, Clone, Copy)]
-pub struct Rule {
+pub struct SoakRule {
     /// Its name.
     pub name: &'static str,
     /// Which of the topics it reads.
@@ -157,8 +157,13 @@ fn is_error(record: &Value) -> bool {
 }
 
 /// What most rules have in common.
-fn rule(name: &'static str, cel: &'static str, matches: fn(&Value) -> bool, condition: Condition) -> Rule {
-    Rule {
+fn rule(
+    name: &'static str,
+    cel: &'static str,
+    matches: fn(&Value) -> bool,
+    condition: Condition,
+) -> SoakRule {
+    SoakRule {
         name,
         topics: ALL,
         cel,
@@ -178,7 +183,7 @@ fn told_after(after_ms: i64, below: Option<i64>) -> Resolve {
 }
 
 /// The rules, for records that come at this rate.
-pub fn rules(settings: &Settings) -> Vec<Rule> {
+pub fn rules(settings: &Settings) -> Vec<SoakRule> {
     let mut all = of_counts(settings);
     all.extend(of_change(settings));
     all.extend(of_values(settings));
@@ -198,18 +203,18 @@ fn per_second(settings: &Settings, share: f64) -> i64 {
 }
 
 /// `Any` and `Frequency`.
-fn of_counts(settings: &Settings) -> Vec<Rule> {
+fn of_counts(settings: &Settings) -> Vec<SoakRule> {
     let (medium, long) = if settings.short { (20_000, 30_000) } else { (60_000, 120_000) };
     let fatal = |record: &Value| record["level"] == "FATAL";
     // A hot place has a third of its records as errors, for 20 s.
     let errors = per_second(settings, 20.0 * 0.3 / 36.0 * 0.6);
     vec![
-        Rule {
+        SoakRule {
             group: &["service"],
             channels: &["steady", "flaky"],
             ..rule("each-fatal", r#"record.level == "FATAL""#, fatal, Condition::Any)
         },
-        Rule {
+        SoakRule {
             group: &["host"],
             repeat_ms: Some(7_000),
             resolve: Some(told_after(4_000, None)),
@@ -221,7 +226,7 @@ fn of_counts(settings: &Settings) -> Vec<Rule> {
                 Condition::Any,
             )
         },
-        Rule {
+        SoakRule {
             topics: &[0, 1],
             group: &["user"],
             channels: &["hanging"],
@@ -232,7 +237,7 @@ fn of_counts(settings: &Settings) -> Vec<Rule> {
                 Condition::Frequency { count: 4, window_ms: 5_000 },
             )
         },
-        Rule {
+        SoakRule {
             group: &["service", "zone"],
             repeat_ms: Some(8_000),
             repeat_factor: 2,
@@ -245,7 +250,7 @@ fn of_counts(settings: &Settings) -> Vec<Rule> {
                 Condition::Frequency { count: errors, window_ms: medium },
             )
         },
-        Rule {
+        SoakRule {
             hold_ms: 4_000,
             repeat_ms: Some(9_000),
             resolve: Some(Resolve { after_ms: None, notify: true, below: None }),
@@ -267,9 +272,9 @@ fn of_counts(settings: &Settings) -> Vec<Rule> {
 }
 
 /// `Spike`, `Flatline` and `Ratio`.
-fn of_change(settings: &Settings) -> Vec<Rule> {
+fn of_change(settings: &Settings) -> Vec<SoakRule> {
     vec![
-        Rule {
+        SoakRule {
             group: &["zone"],
             hold_ms: 1_000,
             resolve: Some(told_after(2_000, None)),
@@ -285,7 +290,7 @@ fn of_change(settings: &Settings) -> Vec<Rule> {
                 },
             )
         },
-        Rule {
+        SoakRule {
             group: &["terminal"],
             hold_ms: 2_000,
             resolve: Some(told_after(1_000, None)),
@@ -301,7 +306,7 @@ fn of_change(settings: &Settings) -> Vec<Rule> {
                 },
             )
         },
-        Rule {
+        SoakRule {
             topics: &[0, 2],
             group: &["service"],
             hold_ms: 1_000,
@@ -326,10 +331,10 @@ fn of_change(settings: &Settings) -> Vec<Rule> {
 }
 
 /// `NewValue`, `Cardinality`, `Change` and `Extreme`.
-fn of_values(_: &Settings) -> Vec<Rule> {
+fn of_values(_: &Settings) -> Vec<SoakRule> {
     let login = |record: &Value| record["kind"] == "login";
     vec![
-        Rule {
+        SoakRule {
             group: &["service"],
             channels: &["steady"],
             ..rule(
@@ -339,7 +344,7 @@ fn of_values(_: &Settings) -> Vec<Rule> {
                 Condition::NewValue { field: "country", learn_ms: 10_000 },
             )
         },
-        Rule {
+        SoakRule {
             group: &["zone"],
             hold_ms: 2_000,
             repeat_ms: Some(7_000),
@@ -352,7 +357,7 @@ fn of_values(_: &Settings) -> Vec<Rule> {
                 Condition::Cardinality { field: "device", window_ms: 8_000, above: 25 },
             )
         },
-        Rule {
+        SoakRule {
             group: &["cluster"],
             channels: &["flaky"],
             ..rule(
@@ -362,7 +367,7 @@ fn of_values(_: &Settings) -> Vec<Rule> {
                 Condition::Change { field: "leader" },
             )
         },
-        Rule {
+        SoakRule {
             topics: &[1, 2],
             group: &["auction"],
             repeat_ms: Some(4_000),
@@ -378,7 +383,7 @@ fn of_values(_: &Settings) -> Vec<Rule> {
     ]
 }
 
-impl Rule {
+impl SoakRule {
     /// Whether each matching record is a notification of its own.
     pub fn speaks_for_each_record(&self) -> bool {
         matches!(self.condition, Condition::Any) && self.has_no_state()
@@ -404,13 +409,16 @@ mod tests {
     #[test]
     fn rules_with_and_without_repeats_resolutions_holds_and_groups_over_one_or_all_topics_are_there() {
         let all = rules(&Settings::short(1));
-        assert!(all.iter().any(Rule::speaks_for_each_record) && all.iter().any(Rule::speaks_for_each_bucket));
+        assert!(
+            all.iter().any(SoakRule::speaks_for_each_record)
+                && all.iter().any(SoakRule::speaks_for_each_bucket)
+        );
         assert!(all.iter().any(|rule| rule.group.is_empty()) && all.iter().any(|rule| rule.group.len() == 2));
         assert!(
             all.iter().any(|rule| rule.topics.len() == 3) && all.iter().any(|rule| rule.topics.len() == 2)
         );
         assert!(all.iter().any(|rule| rule.hold_ms > 0) && all.iter().any(|rule| rule.repeat_factor == 2));
-        let below = |rule: &&Rule| rule.resolve.is_some_and(|resolve| resolve.below.is_some());
+        let below = |rule: &&SoakRule| rule.resolve.is_some_and(|resolve| resolve.below.is_some());
         assert_eq!(all.iter().filter(below).count(), 3);
         for channel in channels("ns") {
             let name = channel["metadata"]["name"].as_str().unwrap().to_owned();

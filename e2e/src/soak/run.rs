@@ -14,7 +14,7 @@ use super::hub::{Hub, of_rule};
 use super::manifests::channels;
 use super::produce::{self, Acknowledged};
 use super::recount::{Expected, Seen, What, last_boundary, recount};
-use super::rules::{FIRST, LAST, Rule, rules};
+use super::rules::{FIRST, LAST, SoakRule, rules};
 use super::{Settings, now_ms, records, sleep_until};
 use crate::cluster::{Cluster, eventually};
 use crate::kafka;
@@ -47,7 +47,7 @@ pub struct Run<'a> {
     /// Its settings.
     pub settings: &'a Settings,
     /// Its rules.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<SoakRule>,
     /// The names of its topics.
     pub topics: Vec<String>,
     /// Since when, by event time, the rules have seen all records: the time of the first words.
@@ -55,7 +55,7 @@ pub struct Run<'a> {
 }
 
 /// Runs. Logs of pods that are removed on the way are kept in `logs`.
-pub async fn run(settings: &Settings, logs: &Path) -> Report {
+pub async fn run_soak(settings: &Settings, logs: &Path) -> Report {
     let tenant = Tenant::new(NAMESPACE).await;
     let topics = (0..records::PARTITIONS.len()).map(|topic| format!("soak-{}-{topic}", now_ms())).collect();
     let mut run = Run { settings, rules: rules(settings), topics, observed_ms: 0 };
@@ -89,7 +89,7 @@ pub async fn run(settings: &Settings, logs: &Path) -> Report {
 
     let requests = settle(&sink, &run, &wanted).await;
     let mut faults_seen = Vec::new();
-    let arrivals = read(&requests, &run.topics, &mut faults_seen);
+    let arrivals = read_arrivals(&requests, &run.topics, &mut faults_seen);
     let mut figures = compare(&wanted, &arrivals);
     figures.extra += faults_seen.len();
     figures.faults.append(&mut faults_seen);
@@ -224,7 +224,7 @@ async fn settle(sink: &Sink, run: &Run<'_>, wanted: &[Wanted]) -> Vec<Received> 
             news = now_ms();
         }
         requests.extend(new);
-        let arrivals = read(&requests, &run.topics, &mut Vec::new());
+        let arrivals = read_arrivals(&requests, &run.topics, &mut Vec::new());
         let last = arrivals.iter().any(|arrival| arrival.rule == LAST && arrival.acknowledged());
         let figures = compare(wanted, &arrivals);
         let whole = figures.arrived == figures.expected || now_ms() > news + LEASE_MS;
@@ -251,10 +251,10 @@ fn is_ours(request: &Received) -> bool {
         .is_some_and(|(ns, _)| ns == NAMESPACE)
 }
 
-fn read(requests: &[Received], topics: &[String], faults: &mut Vec<String>) -> Vec<Arrival> {
+fn read_arrivals(requests: &[Received], topics: &[String], faults: &mut Vec<String>) -> Vec<Arrival> {
     let mut arrivals = Vec::new();
     for request in requests.iter().filter(|request| is_ours(request)) {
-        match Arrival::read(request, topics) {
+        match Arrival::from_request(request, topics) {
             Ok(arrival) => arrivals.push(arrival),
             Err(error) => faults.push(format!("unreadable: request {}: {error}", request.number)),
         }

@@ -1,10 +1,10 @@
 //! One tenant does its worst; another does not notice more than that the machine is busy.
 
-use e2e::abuse::{Size, run};
+use e2e::abuse::{Size, run_attacks};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_tenant_does_restarts_nothing_and_leaves_the_others_served() {
-    let report = run(Size::Small, "").await;
+    let report = run_attacks(Size::Small, "").await;
     println!("{report}");
     assert!(report.faults.is_empty(), "{:#?}", report.faults);
     for outcome in &report.outcomes {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::cluster::{eventually, run};
+use e2e::cluster::{eventually, run_command};
 
 use crate::support::{Line, SYSTEM};
 
@@ -48,7 +48,7 @@ spec:
   title: none
   notify: [{channelRef: {name: hook}}]
 ";
-        match run("kubectl", &["apply", "--dry-run=server", "-f", "-"], rule).await {
+        match run_command("kubectl", &["apply", "--dry-run=server", "-f", "-"], rule).await {
             Err(error) if error.contains("admission.belfry.dev") => Ok(()),
             seen => Err(format!("{seen:?}")),
         }

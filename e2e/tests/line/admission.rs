@@ -1,6 +1,6 @@
 //! What `kubectl apply` refuses: objects that could not work, and schedules whose slot is taken.
 
-use e2e::cluster::{condition, eventually, run};
+use e2e::cluster::{condition, eventually, run_command};
 use e2e::tenant::Tenant;
 use serde_json::Value;
 use std::time::Duration;
@@ -125,7 +125,7 @@ async fn a_clash_is_refused_with_when_whose_how_many_and_the_nearest_free_times(
     let warned =
         asked.replace("name: review", "name: warned").replace("Reject", "Warn").replace("$NS", &tenant.ns);
     let script = "kubectl apply -f - 2>&1";
-    let said = run("sh", &["-c", script], &warned).await.expect("it is stored");
+    let said = run_command("sh", &["-c", script], &warned).await.expect("it is stored");
     assert!(said.contains("Warning: Conflicting: ") && said.contains("warned created"), "{said}");
     tenant.condition("sch/warned", "Conflicting", "True", "", 30).await;
     tenant.leave().await;
@@ -144,7 +144,9 @@ async fn of_many_that_come_for_one_slot_at_once_one_gets_it_and_the_others_are_t
         .collect();
     let creating: Vec<_> = manifests
         .into_iter()
-        .map(|manifest| tokio::spawn(async move { run("kubectl", &["create", "-f", "-"], &manifest).await }))
+        .map(|manifest| {
+            tokio::spawn(async move { run_command("kubectl", &["create", "-f", "-"], &manifest).await })
+        })
         .collect();
     let mut refused = 0;
     for created in creating {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use controllers::rbac::{CLUSTER, OWN, Rule, WATCHED};
-use e2e::cluster::{Cluster, run};
+use e2e::cluster::{Cluster, run_command};
 use serde_json::Value;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/belfry");
@@ -63,7 +63,7 @@ async fn the_hub_may_only_ask_who_somebody_is_what_they_may_see_and_which_namesp
 async fn rendered(values: &[&str]) -> Vec<Value> {
     let mut arguments = vec!["template", "belfry", CHART, "-n", "belfry-system"];
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
-    let text = run("helm", &arguments, "").await.expect("it renders");
+    let text = run_command("helm", &arguments, "").await.expect("it renders");
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
     documents.into_iter().filter(|document| !document.is_null()).collect()
 }
@@ -151,7 +151,8 @@ async fn unknown_and_bad_values_are_refused_with_their_place() {
         ("admission.clientAuth.configMap=a,admission.clientAuth.secret=b", "give one of them, not both"),
         ("rbac.mayReachHub[0].kind=ServiceAccount,rbac.mayReachHub[0].name=x", "x needs its namespace"),
     ] {
-        let refusal = run("helm", &["template", "belfry", CHART, "--set", value], "").await.expect_err(value);
+        let refusal =
+            run_command("helm", &["template", "belfry", CHART, "--set", value], "").await.expect_err(value);
         assert!(refusal.contains(place), "{value}: {refusal}");
     }
 }
@@ -246,7 +247,8 @@ async fn promtool_has_nothing_to_say_about_the_metrics() {
     tenant.apply(&crate::support::webhook(&tenant, "hook", "{}")).await;
     tenant.ready("nch/hook").await;
     let Some((testbed, _)) = &tenant.cluster.testbed else { return };
-    let promtool = run(testbed, &["unpack", "prometheus", "usr/bin/promtool"], "").await.expect("promtool");
+    let promtool =
+        run_command(testbed, &["unpack", "prometheus", "usr/bin/promtool"], "").await.expect("promtool");
     let of = |component: &str| format!("app.kubernetes.io/component={component}");
     for (namespace, component, port) in [
         ("belfry-system", "hub", 8081),
@@ -262,7 +264,7 @@ async fn promtool_has_nothing_to_say_about_the_metrics() {
         for name in ["belfry_build_info{", "process_resident_memory_bytes ", "process_start_time_seconds "] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{component} has no {name}");
         }
-        let said = run(promtool.trim(), &["check", "metrics"], &text).await;
+        let said = run_command(promtool.trim(), &["check", "metrics"], &text).await;
         assert_eq!(said.as_deref().map(str::trim), Ok(""), "{component}: {said:?}");
     }
 }
@@ -291,7 +293,7 @@ async fn names_that_yaml_takes_for_something_else_stay_names() {
     let values = "fullnameOverride: \"y\"\nnameOverride: \"no\"\ncommonLabels: {team: \"1\"}\nhub: {priorityClassName: \"1e3\", \
                   persistence: {storageClass: \"123\"}}\noperator: {watchNamespaces: [\"on\"]}\nmetrics: {podMonitor: {enabled: true}}";
     let arguments = ["template", "1", CHART, "-n", "true", "-f", "-"];
-    let text = run("helm", &arguments, values).await.expect("it renders");
+    let text = run_command("helm", &arguments, values).await.expect("it renders");
     let mut found = Vec::new();
     for document in serde_saphyr::from_multiple::<Value>(&text).expect("YAML") {
         names(&document["metadata"], "metadata", &mut found);

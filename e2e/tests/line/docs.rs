@@ -19,9 +19,12 @@ async fn every_example_of_the_spec_pages_is_accepted_and_none_is_stalled() {
             text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} has examples");
         for example in examples {
-            let applied =
-                e2e::cluster::run("kubectl", &["-n", &tenant.ns, "apply", "-o", "name", "-f", "-"], example)
-                    .await;
+            let applied = e2e::cluster::run_command(
+                "kubectl",
+                &["-n", &tenant.ns, "apply", "-o", "name", "-f", "-"],
+                example,
+            )
+            .await;
             let names = applied.unwrap_or_else(|error| panic!("{page}: {error}\n{example}"));
             for what in names.lines() {
                 e2e::cluster::eventually(

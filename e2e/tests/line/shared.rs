@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::cluster::{condition, eventually, run};
+use e2e::cluster::{condition, eventually, run_command};
 use e2e::tenant::Tenant;
 use serde_json::Value;
 
@@ -90,7 +90,7 @@ async fn a_room_is_booked_only_by_whom_its_owner_lets_and_the_other_is_not_named
     let_in(&other, &second).await;
     other.ready("sch/second").await;
     let smaller = hall("{sharedWith: [t-guest-a, t-guest-b]}").replace("$NS", &owner.ns);
-    let said = run("sh", &["-c", "kubectl apply -f - 2>&1"], &smaller).await.expect("it is stored");
+    let said = run_command("sh", &["-c", "kubectl apply -f - 2>&1"], &smaller).await.expect("it is stored");
     assert!(said.contains("Warning: capacity 1 is less than what is booked: 1 schedule that"), "{said}");
     let object = other.condition("sch/second", "Ready", "False", "Conflicting", 30).await;
     let shown = object["status"].to_string();
@@ -158,7 +158,9 @@ async fn race(name: &str, capacity: usize, spaces: [Tenant; 2], owner: Tenant) {
         (0..MANY).map(|n| guest(&format!("{name}{n}"), &spaces[n % 2].ns, &owner, START)).collect();
     let creating: Vec<_> = manifests
         .into_iter()
-        .map(|manifest| tokio::spawn(async move { run("kubectl", &["create", "-f", "-"], &manifest).await }))
+        .map(|manifest| {
+            tokio::spawn(async move { run_command("kubectl", &["create", "-f", "-"], &manifest).await })
+        })
         .collect();
     let mut stored = 0;
     for created in creating {

@@ -1,7 +1,8 @@
-//! What the API server answered, for a while: bounded, keyed by structs, never by joined text.
+//! The API server's answers, kept for a while. Bounded, and keyed by structs, never by joined text.
 //!
-//! Only confirmed tokens enter the larger map, so junk can't push out what is good. How long an answer serves is how long a
-//! deleted account, or a right that was taken away, is still of use: a minute for people, five for workers and operator.
+//! Only confirmed tokens enter the larger map, so junk can't push out good answers. A deleted account or a revoked
+//! right stays usable as long as its answer is kept: a minute for people, five minutes for workers and the
+//! operator.
 //!
 //! Clause P10 of docs/semantics.md.
 
@@ -15,49 +16,51 @@ use lru::LruCache;
 use super::review::Identity;
 use super::token::Hash;
 
-/// Of workers and the operator, whose accounts the operator makes and removes.
+/// For workers and the operator, whose accounts the operator makes and removes.
 const SERVICE_FOR: Duration = Duration::from_mins(5);
 const PERSON_FOR: Duration = Duration::from_mins(1);
 const UNKNOWN_FOR: Duration = Duration::from_secs(20);
-/// A right that is not there may be given in the next moment.
+/// Short, because a missing right may be granted at any moment.
 const DENIED_FOR: Duration = Duration::from_secs(10);
 const ACCESS_FOR: Duration = Duration::from_mins(1);
-/// How long a held answer serves before the API server is tried again, so that it being down costs no request its time.
+/// How long an extended answer serves before the API server is tried again, so that requests don't each wait for a
+/// server that is down.
 const HELD_FOR: Duration = Duration::from_secs(5);
 const MOST_KNOWN: usize = 8_192;
 const MOST_UNKNOWN: usize = 16_384;
 const MOST_ACCESS: usize = 4_096;
 
-/// A token's holder.
+/// Whose token it is.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct TokenHolder {
     pub(super) identity: Identity,
     /// Whether the token was made for the hub's audience.
     pub(super) for_hub: bool,
-    /// The one namespace that it may read, as the API server granted with it.
+    /// The one namespace that the token may read, if it is one of the policy for people.
     pub(super) granted: Option<String>,
-    /// Whether it is a worker's or the operator's.
+    /// Whether the holder is a worker or the operator.
     pub(super) is_service: bool,
 }
 
-/// One question of access.
+/// The question whether a token's holder may read a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Access {
     pub(super) token: Hash,
     pub(super) namespace: String,
 }
 
-struct Fresh<T> {
+struct CachedAnswer<T> {
     answer: T,
     until: Instant,
 }
 
-/// Unbounded, for a bounded cache takes all its memory at once; [`insert`] keeps the bound.
+/// The maps are unbounded because a bounded `LruCache` allocates all its memory at once; [`insert`] keeps the
+/// bounds.
 struct Maps {
-    known: LruCache<Hash, Fresh<Arc<Known>>>,
-    unknown: LruCache<Hash, Fresh<()>>,
-    access: LruCache<Access, Fresh<bool>>,
-    namespaces: LruCache<Access, Fresh<Option<NamespaceIdentity>>>,
+    known: LruCache<Hash, CachedAnswer<Arc<TokenHolder>>>,
+    unknown: LruCache<Hash, CachedAnswer<()>>,
+    access: LruCache<Access, CachedAnswer<bool>>,
+    namespaces: LruCache<Access, CachedAnswer<Option<NamespaceIdentity>>>,
 }
 
 pub(super) struct Answers {
@@ -81,9 +84,9 @@ impl Answers {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a token: nothing, that it is nobody's, or whose it is.
+    /// What is known of a token: nothing, that it is nobody's, or its holder.
     #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
-    pub(super) fn token(&self, hash: &Hash, at: Instant) -> Option<Option<Arc<Known>>> {
+    pub(super) fn token(&self, hash: &Hash, at: Instant) -> Option<Option<Arc<TokenHolder>>> {
         let mut maps = self.lock();
         if let Some(fresh) = maps.known.get(hash).filter(|fresh| fresh.until > at) {
             return Some(Some(fresh.answer.clone()));
@@ -91,33 +94,38 @@ impl Answers {
         maps.unknown.get(hash).filter(|fresh| fresh.until > at).map(|_| None)
     }
 
-    /// Whether this token was confirmed before, though that may be stale now.
+    /// Whether this token was confirmed before, even if the answer is stale.
     pub(super) fn knew(&self, hash: &Hash) -> bool {
         self.lock().known.contains(hash)
     }
 
-    pub(super) fn keep(&self, hash: Hash, answer: Option<Arc<Known>>, at: Instant) {
+    pub(super) fn keep(&self, hash: Hash, answer: Option<Arc<TokenHolder>>, at: Instant) {
         let mut maps = self.lock();
         if let Some(answer) = answer {
             maps.unknown.pop(&hash);
             let until = at + if answer.is_service { SERVICE_FOR } else { PERSON_FOR };
-            insert(&mut maps.known, hash, Fresh { answer, until }, MOST_KNOWN);
+            insert(&mut maps.known, hash, CachedAnswer { answer, until }, MOST_KNOWN);
         } else {
             maps.known.pop(&hash);
-            insert(&mut maps.unknown, hash, Fresh { answer: (), until: at + UNKNOWN_FOR }, MOST_UNKNOWN);
+            insert(
+                &mut maps.unknown,
+                hash,
+                CachedAnswer { answer: (), until: at + UNKNOWN_FOR },
+                MOST_UNKNOWN,
+            );
         }
     }
 
-    /// The earlier answer while the API server is down: of workers and the operator, without whom alerts would stop. A person's is
-    /// not held, nor that of a token that does not say when it ends.
-    pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<Known>> {
+    /// Extends an earlier answer while the API server is down, for workers and the operator, without whom alerts
+    /// would stop. Answers about people, and about tokens without an expiry, are not extended.
+    pub(super) fn hold(&self, hash: &Hash, says_when_it_ends: bool, at: Instant) -> Option<Arc<TokenHolder>> {
         let mut maps = self.lock();
         let fresh = maps.known.get_mut(hash).filter(|fresh| says_when_it_ends && fresh.answer.is_service)?;
         fresh.until = fresh.until.max(at + HELD_FOR);
         Some(fresh.answer.clone())
     }
 
-    /// Makes every answer stale, as five minutes would.
+    /// Makes every answer stale.
     #[cfg(test)]
     pub(super) fn age(&self) {
         let past = Instant::now().checked_sub(Duration::from_millis(1));
@@ -130,7 +138,7 @@ impl Answers {
         self.lock().access.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
     }
 
-    /// Which namespace a holder reads in, as of the question what they may there. One who came later asked later.
+    /// The namespace that a holder reads, as it was when their access was reviewed.
     #[allow(clippy::option_option, reason = "not known, known not to be there, known")]
     pub(super) fn namespace(&self, key: &Access, at: Instant) -> Option<Option<NamespaceIdentity>> {
         self.lock().namespaces.get(key).filter(|fresh| fresh.until > at).map(|fresh| fresh.answer)
@@ -138,17 +146,22 @@ impl Answers {
 
     pub(super) fn keep_namespace(&self, key: Access, answer: Option<NamespaceIdentity>, at: Instant) {
         let until = at + if answer.is_some() { ACCESS_FOR } else { DENIED_FOR };
-        insert(&mut self.lock().namespaces, key, Fresh { answer, until }, MOST_ACCESS);
+        insert(&mut self.lock().namespaces, key, CachedAnswer { answer, until }, MOST_ACCESS);
     }
 
     pub(super) fn keep_access(&self, key: Access, answer: bool, at: Instant) {
         let until = at + if answer { ACCESS_FOR } else { DENIED_FOR };
-        insert(&mut self.lock().access, key, Fresh { answer, until }, MOST_ACCESS);
+        insert(&mut self.lock().access, key, CachedAnswer { answer, until }, MOST_ACCESS);
     }
 }
 
-/// Inserts; over the bound what was not asked for the longest goes.
-fn insert<K: Key + Eq, T>(map: &mut LruCache<K, Fresh<T>>, key: K, fresh: Fresh<T>, most: usize) {
+/// Inserts; over the bound, drops the answer that was not used for the longest time.
+fn insert<K: Key + Eq, T>(
+    map: &mut LruCache<K, CachedAnswer<T>>,
+    key: K,
+    fresh: CachedAnswer<T>,
+    most: usize,
+) {
     map.put(key, fresh);
     if map.len() > most {
         map.pop_lru();
@@ -169,8 +182,12 @@ mod tests {
     fn a_flood_of_junk_stays_bounded_and_leaves_good_answers_alone() {
         let answers = Answers::default();
         let at = Instant::now();
-        let good =
-            Arc::new(Known { identity: Identity::default(), for_hub: true, granted: None, is_service: true });
+        let good = Arc::new(TokenHolder {
+            identity: Identity::default(),
+            for_hub: true,
+            granted: None,
+            is_service: true,
+        });
         answers.keep(hash(0), Some(good), at);
         for n in 1..80_000 {
             answers.keep(hash(n), None, at + Duration::from_micros(n as u64));
@@ -184,7 +201,7 @@ mod tests {
         let answers = Answers::default();
         let at = Instant::now();
         let known = |is_service| {
-            Arc::new(Known { identity: Identity::default(), for_hub: true, granted: None, is_service })
+            Arc::new(TokenHolder { identity: Identity::default(), for_hub: true, granted: None, is_service })
         };
         answers.keep(hash(1), None, at);
         answers.keep(hash(2), Some(known(false)), at);

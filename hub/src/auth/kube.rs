@@ -1,6 +1,6 @@
-//! The questions, asked of a real API server. The hub's only use of Kubernetes.
+//! The questions to a real API server: the hub's only use of Kubernetes.
 //!
-//! Never here: any other call. The hub's rights are to create two reviews and to get a namespace, and nothing else.
+//! The hub may create two kinds of review and get namespaces, nothing else.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::review::{Identity, ReviewError, Reviewer};
 
-/// How long the API server may take.
+/// How long the API server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the API server of the cluster that the hub runs in.
@@ -27,7 +27,7 @@ pub struct KubeReviewer {
 }
 
 impl KubeReviewer {
-    /// Reads the configuration; does not connect yet.
+    /// Reads the in-cluster configuration; does not connect yet.
     pub fn connect() -> anyhow::Result<Self> {
         let mut config = Config::incluster()?;
         config.connect_timeout = Some(PATIENCE);
@@ -41,7 +41,7 @@ impl KubeReviewer {
     }
 }
 
-/// Runs a question within its time. The error's text is of the client; it holds no token.
+/// Asks within [`PATIENCE`]. The error text comes from the client and holds no token.
 async fn ask<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, ReviewError> {
     match tokio::time::timeout(PATIENCE, question).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -117,11 +117,11 @@ fn made(meta: ObjectMeta) -> Result<NamespaceIdentity, ReviewError> {
     }
 }
 
-/// Who it is, where the server confirmed the token and, where one was asked for, its audience.
+/// The token's holder, if the server confirmed the token and, if one was asked for, its audience.
 fn identity(answer: TokenReview, audience: Option<&str>) -> Option<Identity> {
     let status = answer.status.filter(|status| status.authenticated == Some(true))?;
     if let Some(audience) = audience {
-        // An API server that knows nothing of audiences confirms any token: then the list is empty.
+        // An API server without support for audiences confirms any token, with an empty list.
         let confirmed = status.audiences.unwrap_or_default();
         if !confirmed.iter().any(|each| each == audience) {
             return None;
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// An API server that answers as told, and what it was asked.
+    /// An API server that answers with this status, and the list of what it was asked.
     fn server(status: &str) -> (KubeReviewer, Arc<Mutex<Vec<String>>>) {
         answering(format!(r#"{{"metadata":{{}},"spec":{{"token":"x"}},"status":{status}}}"#))
     }

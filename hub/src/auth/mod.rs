@@ -1,16 +1,22 @@
 //! Who calls, and what they may do here.
 //!
-//! Invariants: a worker is the account named in the settings, in a namespace of its own, by a token made for the hub's
-//! audience; it may touch that namespace alone. The operator is one account, and may use the operator's paths alone.
-//! Anyone else may only read, and only where a SubjectAccessReview allows it, by such a token too unless the settings take
-//! those for the API server; or by one of the account for people, which says in its audience who may read where: the API server
-//! gave it out by a policy that asked the same (docs/adr/0026). A token is known by its hash. What can be refused without asking is, and what is asked is bounded.
-//! Never: a claim of a token believed that the API server has not confirmed; its form, expiry and audience serve to refuse.
+//! Invariants:
+//! - A worker is the account named in the settings, in its own namespace, with a token made for the hub's audience.
+//!   It may use that namespace alone.
+//! - The operator is one account, and may use the operator's paths alone.
+//! - Anyone else may only read, where a SubjectAccessReview allows it. Their token is for the hub's audience too,
+//!   unless the settings also accept tokens for the API server. Or it is a token of the account for people: its
+//!   audience says who may read which namespace, and the API server issued it by a policy that asked the same
+//!   question (docs/adr/0026).
+//! - A token is remembered by its hash.
+//! - What can be refused without asking the API server is refused; questions to it are bounded.
+//! - No claim of a token is believed before the API server has confirmed the token. Its form, expiry and audience
+//!   serve only to refuse.
 
-mod asking;
 mod cache;
 mod kube;
 mod review;
+mod review_limits;
 mod token;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,51 +27,53 @@ use ::http::HeaderMap;
 use jiff::Timestamp;
 use ledger::NamespaceIdentity;
 
-use self::asking::Asking;
-use self::cache::{Access, Answers, Known};
+use self::cache::{Access, Answers, TokenHolder};
 pub use self::kube::KubeReviewer;
 pub use self::review::{Identity, ReviewError, Reviewer};
+use self::review_limits::ReviewLimits;
 use self::token::{Claims, Hash};
 use crate::metrics::{KindLabel, Metrics};
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
-/// How long the API server is taken for down after it gave no answer: meanwhile those who are known are not kept waiting.
+/// How long the API server is taken for down after a failed question. Meanwhile, known workers and the operator are
+/// answered from the cache at once.
 const DOWN_FOR: Duration = Duration::from_secs(30);
 
-/// How long a token that the policy for people gives out may last from now, seconds: an hour, and clocks differ.
+/// The longest remaining lifetime of a token issued by the policy for people, seconds: an hour, plus a minute for
+/// clocks that differ.
 const GRANTED_FOR: i64 = 3_600 + 60;
 
-/// What a path asks of its caller.
+/// What a path requires of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// To be the operator.
+    /// The caller must be the operator.
     Operator,
-    /// To be a worker of this namespace.
+    /// The caller must be a worker of this namespace.
     Worker(String),
-    /// To be a worker of this namespace, or a person who may read there.
+    /// The caller must be a worker of this namespace, or a person who may read there.
     Reader(String),
 }
 
-/// Who calls, once it is known that they may.
+/// A caller who may do what the path does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// The operator.
     Operator,
     /// A worker of the path's namespace.
     Worker,
-    /// A person, or a service that reads like one, by username.
+    /// A person or another reading service, by username.
     Person(Arc<str>),
 }
 
-/// How the question ended: the label of the metric.
+/// The result of a check, as a metric's label.
 pub(crate) type AuthResult = &'static str;
 
-/// A refusal, with whom it refused.
+/// A refusal, and whom it refused.
 #[derive(Debug)]
 pub struct Denied {
     /// What the caller is told.
     pub refusal: Refusal,
-    /// Who they are, where the API server knows them.
+    /// The username, if the API server knows the caller.
     pub who: Option<String>,
 }
 
@@ -85,40 +93,41 @@ impl Denied {
     }
 }
 
-/// The accounts that mean something here.
+/// The settings that say who is who.
 #[derive(Debug, Clone)]
 pub struct Accounts {
-    /// Audience of operator's and workers' tokens.
+    /// Audience of the tokens of operator and workers.
     pub audience: String,
     /// The operator's username.
     pub operator: String,
     /// Name of the workers' service account in each namespace.
     pub worker: String,
-    /// Username of the account whose tokens are given out by the policy for people, if there is one.
+    /// Username of the account for whose tokens the policy for people stands, if there is one.
     pub people: Option<String>,
-    /// Whether people may show tokens for the API server.
+    /// Whether people may use tokens made for the API server.
     pub accept_api_server_tokens: bool,
 }
 
-/// Answers who may do what.
+/// Authenticates and authorizes callers.
 pub struct Auth {
     accounts: Accounts,
     reviewer: Arc<dyn Reviewer>,
     answers: Answers,
-    asking: Asking,
+    asking: ReviewLimits,
     metrics: Arc<Metrics>,
-    /// Until when the API server is taken for down, from its first failure to its next answer.
+    /// While set and not over, the API server is taken for down. Set by each failure, cleared by an answer.
     down: Mutex<Option<Instant>>,
 }
 
 impl Auth {
-    /// Asks `reviewer` what it does not know.
+    /// Asks `reviewer` what the cache does not hold.
     pub(crate) fn new(accounts: Accounts, reviewer: Arc<dyn Reviewer>, metrics: Arc<Metrics>) -> Self {
-        let asking = Asking::new(Instant::now());
+        let asking = ReviewLimits::new(Instant::now());
         Self { accounts, reviewer, answers: Answers::default(), asking, metrics, down: Mutex::default() }
     }
 
-    /// Whether the request's bearer, who calls from this address, may do what `need` says, and as whom.
+    /// Whether the bearer of the request's token, calling from this address, may do what `need` says, and who they
+    /// are.
     pub async fn check(
         &self,
         headers: &HeaderMap,
@@ -142,7 +151,7 @@ impl Auth {
                 forbid("the path names nothing that could be a namespace".to_owned())
             }
             Need::Worker(ns) => forbid(format!("only a Belfry worker of namespace {ns:?} may do this")),
-            // A worker of another namespace and the operator are no people, whatever else their accounts may do.
+            // Workers of other namespaces and the operator may not read as people, whatever rights their accounts have.
             Need::Reader(_) if worker.is_some() || *who == self.accounts.operator => {
                 forbid("this token is for another part of Belfry".to_owned())
             }
@@ -165,8 +174,8 @@ impl Auth {
         }
     }
 
-    /// Which namespace a caller who may read there reads in: the one that they were allowed in, or a later one; none when it is
-    /// gone.
+    /// The namespace that a caller with read access reads: the one in which access was granted, or a later one;
+    /// `None` if it is gone.
     pub async fn reads_in(
         &self,
         headers: &HeaderMap,
@@ -182,28 +191,28 @@ impl Auth {
         Ok(made)
     }
 
-    /// Which namespace of this name there is now; none when there is none.
+    /// The identity of the namespace that has this name now; `None` if there is none.
     pub async fn namespace(&self, ns: &str) -> Result<Option<NamespaceIdentity>, ReviewError> {
         let _turn = self.asking.known().await.map_err(|refusal| ReviewError(refusal.message))?;
         self.metrics.reviews.get_or_create(&KindLabel { kind: "namespace" }).inc();
         self.reviewer.namespace(ns).await
     }
 
-    /// The namespace of a worker's username.
+    /// The namespace of a worker, by its username; `None` for other users.
     fn worker_namespace<'a>(&self, username: &'a str) -> Option<&'a str> {
         let (namespace, account) = username.strip_prefix("system:serviceaccount:")?.split_once(':')?;
         (account == self.accounts.worker && !namespace.is_empty()).then_some(namespace)
     }
 
-    /// What a token's form says before anybody is asked about it.
-    fn glance(&self, token: &str, now: Timestamp) -> Result<Option<Claims>, Refusal> {
+    /// Refuses what a token's claims alone rule out, before the API server is asked; returns the claims.
+    fn check_claims(&self, token: &str, now: Timestamp) -> Result<Option<Claims>, Refusal> {
         let claims = token::claims(token);
         if claims.as_ref().and_then(|claims| claims.exp).is_some_and(|exp| exp <= now.as_second()) {
             return Err(Refusal::unauthorized("the token has expired"));
         }
         let is_for_hub = claims.as_ref().is_some_and(|claims| self.is_for_hub(claims));
         if let Some(claims) = claims.as_ref().filter(|claims| self.granted(claims).is_some()) {
-            // The policy gives out none that lasts longer: such a one was made without it.
+            // The policy issues none that lasts longer: this one was made in another way.
             if claims.exp.is_none_or(|exp| exp > now.as_second() + GRANTED_FOR) {
                 return Err(Refusal::unauthorized("a token to read a namespace with lasts an hour at most"));
             }
@@ -222,7 +231,7 @@ impl Auth {
         claims.audiences.contains(&self.accounts.audience)
     }
 
-    /// What a token of the account for people says in its audience: the namespace, and the user.
+    /// The namespace and the user that the audience of a token for people names.
     fn granted<'a>(&self, claims: &'a Claims) -> Option<(&'a str, &'a str)> {
         self.accounts.people.as_ref()?;
         let [audience] = claims.audiences.as_slice() else { return None };
@@ -230,15 +239,15 @@ impl Auth {
         grant.split_once('/').filter(|(ns, user)| is_namespace(ns) && !user.is_empty())
     }
 
-    /// Who holds this token, by the cache or by the API server.
+    /// The token's holder, from the cache or the API server.
     async fn identify(
         &self,
         token: &str,
         hash: Hash,
         from: IpAddr,
         now: Timestamp,
-    ) -> Result<Arc<Known>, Refusal> {
-        let claims = self.glance(token, now)?;
+    ) -> Result<Arc<TokenHolder>, Refusal> {
+        let claims = self.check_claims(token, now)?;
         let says_when_it_ends = claims.as_ref().is_some_and(|claims| claims.exp.is_some());
         if let Some(answer) = self.remembered(&hash, says_when_it_ends) {
             return answer.ok_or_else(unknown);
@@ -246,7 +255,7 @@ impl Auth {
         let is_stranger = !self.answers.knew(&hash);
         let turn = if is_stranger { self.asking.stranger(from).await } else { self.asking.known().await };
         let _turn = turn?;
-        // Another request may have asked the same, or found the server down, while this one waited for its turn.
+        // While this request waited for its turn, another may have asked the same, or found the server down.
         if let Some(answer) = self.remembered(&hash, says_when_it_ends) {
             return answer.ok_or_else(unknown);
         }
@@ -270,9 +279,9 @@ impl Auth {
         }
     }
 
-    /// What is known of a token without asking: that it is nobody's, or whose it is.
+    /// What the cache says of a token: not known, known to be nobody's, or its holder.
     #[allow(clippy::option_option, reason = "not known, known to be nobody's, known")]
-    fn remembered(&self, hash: &Hash, says_when_it_ends: bool) -> Option<Option<Arc<Known>>> {
+    fn remembered(&self, hash: &Hash, says_when_it_ends: bool) -> Option<Option<Arc<TokenHolder>>> {
         let at = Instant::now();
         let fresh = self.answers.token(hash, at);
         if fresh.is_some() || !self.is_down(at) {
@@ -300,14 +309,14 @@ impl Auth {
         }
     }
 
-    /// Asks the API server: as a token for the hub where it says that it is one, else as one of its own; once. A token that says
-    /// nothing of itself may be either.
-    async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<Known>, ReviewError> {
+    /// Asks the API server once: for the hub's audience if the token claims it, otherwise for the API server's own.
+    /// A token without readable claims may be either, so both questions are possible.
+    async fn review(&self, token: &str, claims: Option<&Claims>) -> Result<Option<TokenHolder>, ReviewError> {
         if let Some((claims, (ns, user))) = claims.and_then(|claims| Some((claims, self.granted(claims)?))) {
             let audience = claims.audiences.first().map(String::as_str);
             let confirmed = self.ask(token, audience).await?;
             let is_ours = |identity: &Identity| Some(&identity.username) == self.accounts.people.as_ref();
-            return Ok(confirmed.filter(is_ours).map(|_| Known {
+            return Ok(confirmed.filter(is_ours).map(|_| TokenHolder {
                 identity: Identity { username: user.to_owned(), ..Identity::default() },
                 for_hub: false,
                 granted: Some(ns.to_owned()),
@@ -320,13 +329,18 @@ impl Auth {
         {
             let who = &identity.username;
             let is_service = *who == self.accounts.operator || self.worker_namespace(who).is_some();
-            return Ok(Some(Known { identity, for_hub: true, granted: None, is_service }));
+            return Ok(Some(TokenHolder { identity, for_hub: true, granted: None, is_service }));
         }
         if says_for_hub == Some(true) || !self.accounts.accept_api_server_tokens {
             return Ok(None);
         }
         let identity = self.ask(token, None).await?;
-        Ok(identity.map(|identity| Known { identity, for_hub: false, granted: None, is_service: false }))
+        Ok(identity.map(|identity| TokenHolder {
+            identity,
+            for_hub: false,
+            granted: None,
+            is_service: false,
+        }))
     }
 
     async fn ask(&self, token: &str, audience: Option<&str>) -> Result<Option<Identity>, ReviewError> {
@@ -351,7 +365,7 @@ impl Auth {
     }
 }
 
-/// What a caller is told when it can't be found out which namespace this is.
+/// The refusal when the API server can't say which namespace this is.
 pub(crate) fn no_namespace(error: &ReviewError) -> Refusal {
     tracing::warn!(%error, "a namespace can't be asked for: has the hub the right to get namespaces?");
     Refusal::unavailable("the Kubernetes API server can't be asked which namespace this is")

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use ledger::NamespaceIdentity;
 
-/// Somebody, as the API server knows them.
+/// A user, as the API server knows them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `system:serviceaccount:<namespace>:<name>` for service accounts.
@@ -18,22 +18,22 @@ pub struct Identity {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// The API server can't be asked, or gave no answer.
+/// The API server can't be reached, or gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server can't be asked: {0}")]
 pub struct ReviewError(pub String);
 
 /// Asks the API server.
 pub trait Reviewer: Send + Sync + 'static {
-    /// TokenReview: who holds this token for this audience, or for the API server's own where none is given. `None`:
-    /// nobody.
+    /// TokenReview: the holder of this token for this audience, or for the API server's own audience if none is
+    /// given; `None` if the token is not valid.
     fn token<'a>(
         &'a self,
         token: &'a str,
         audience: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>>;
 
-    /// Which namespace of this name there is; `None`: there is none.
+    /// The identity of the namespace that has this name now; `None` if there is none.
     fn namespace<'a>(
         &'a self,
         name: &'a str,

@@ -288,7 +288,7 @@ async fn without_the_api_server_a_reviewed_token_holds_and_a_new_one_waits() {
     assert_eq!(status(&auth, &endless, worker_of("a"), NOW).await, 200);
     book.down.store(true, Ordering::Relaxed);
     assert_eq!(status(&auth, &fresh, worker_of("a"), NOW).await, 503);
-    // Minutes on, the answers are stale: one holds by its own expiry, the other says nothing of an end, the third is a person's.
+    // Minutes later the answers are stale. The first is extended; the second token has no expiry, the third is a person's.
     auth.answers.age();
     assert_eq!(status(&auth, &held, worker_of("a"), NOW).await, 200);
     assert_eq!(status(&auth, &endless, worker_of("a"), NOW).await, 503);
@@ -326,7 +326,7 @@ async fn a_token_that_the_policy_gave_out_reads_the_namespace_that_it_names_and_
 async fn a_token_that_the_policy_did_not_give_out_reads_nothing() {
     let soon = NOW.as_second() + 600;
     let mut book = Book::default();
-    // Whoever may make tokens of an account of their own, for whatever audience.
+    // Somebody who may make tokens of their own account, for any audience.
     let other = token("x", "belfry-hub/a/ann", soon);
     book.hub.insert(other.clone(), "system:serviceaccount:b:mine".to_owned());
     let operator = token("y", "belfry-hub/a/ann", soon);
@@ -339,7 +339,7 @@ async fn a_token_that_the_policy_did_not_give_out_reads_nothing() {
             assert_eq!(status(&auth, token, need, NOW).await, 401);
         }
     }
-    // Of a hub without such an account: the audience is none of its own.
+    // A hub without such an account does not accept this audience.
     let granted = token("x", "belfry-hub/a/ann", soon);
     let mut book = Book::default();
     book.hub.insert(granted.clone(), PEOPLE.to_owned());

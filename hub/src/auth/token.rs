@@ -1,4 +1,4 @@
-//! What may be read off a bearer token without believing it: its hash, and when it says that it ends.
+//! What can be read from a bearer token without believing it: its hash, its audience and its expiry.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -41,8 +41,8 @@ pub(super) struct Claims {
     pub(super) audiences: Vec<String>,
 }
 
-/// The claims of a token, where it has a JWT's form. They are not believed: they serve to refuse, and to choose what is asked
-/// of the API server. A token that it has not confirmed gains nothing by them.
+/// The claims of a token that has the form of a JWT. They are not believed: they serve to refuse, and to choose the
+/// question to the API server. A token gains nothing by them until the API server confirms it.
 pub(super) fn claims(token: &str) -> Option<Claims> {
     #[derive(Deserialize)]
     struct Payload {

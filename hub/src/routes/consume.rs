@@ -1,4 +1,4 @@
-//! Paths of `worker consume`: its plan, where to read on, what it counted.
+//! Paths of `worker consume`: its plan, the positions to read from, and its commits.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -7,17 +7,17 @@ use http::StatusCode;
 use ledger::Signal;
 use protocol::messages::{Commit, CommitResult, Entry, EntryResult, PlanQuery, Positions, PositionsRequest};
 
+use crate::app::App;
 use crate::clock;
-use crate::extract::{Asked, LARGE, Sent};
+use crate::extract::{JsonBody, LARGE, QueryParams};
 use crate::metrics::{KindLabel, Metrics, ReasonLabel, seconds_since};
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::refusal::Refusal;
 use crate::wait::{LONGEST, Wait};
 
 pub(super) async fn plan(
     State(app): State<App>,
     Path((ns, source)): Path<(String, String)>,
-    Asked(query): Asked<PlanQuery>,
+    QueryParams(query): QueryParams<PlanQuery>,
 ) -> Result<Response, Refusal> {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
     let mut changed = app.ledger.watch(&Signal::Plans(ns.clone()));
@@ -38,26 +38,26 @@ pub(super) async fn plan(
 pub(super) async fn positions(
     State(app): State<App>,
     Path((ns, source)): Path<(String, String)>,
-    sent: Sent<PositionsRequest>,
+    body: JsonBody<PositionsRequest>,
 ) -> Result<Json<Positions>, Refusal> {
-    app.faults.wrote(app.ledger.positions(&ns, &source, sent.value).await).map(Json)
+    app.faults.write_result(app.ledger.positions(&ns, &source, body.value).await).map(Json)
 }
 
 pub(super) async fn commit(
     State(app): State<App>,
     Path((ns, source)): Path<(String, String)>,
-    sent: Sent<Commit, LARGE>,
+    body: JsonBody<Commit, LARGE>,
 ) -> Result<Json<CommitResult>, Refusal> {
-    let tallies: Vec<Tally> = sent.value.entries.iter().map(Tally::of).collect();
+    let tallies: Vec<Tally> = body.value.entries.iter().map(Tally::from_entry).collect();
     let start = std::time::Instant::now();
-    let result = app.ledger.commit(&ns, &source, sent.value, clock::now()).await;
+    let result = app.ledger.commit(&ns, &source, body.value, clock::now()).await;
     app.metrics.call_seconds.get_or_create(&KindLabel { kind: "commit" }).observe(seconds_since(start));
-    let result = app.faults.wrote(result)?;
+    let result = app.faults.write_result(result)?;
     count(&app.metrics, &tallies, &result.entries);
     Ok(Json(result))
 }
 
-/// What an entry would count if it is accepted.
+/// What an entry counts if it is accepted.
 struct Tally {
     read: u64,
     matched: u64,
@@ -66,7 +66,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(entry: &Entry) -> Self {
+    fn from_entry(entry: &Entry) -> Self {
         let unsigned = |n: i64| u64::try_from(n).unwrap_or(0);
         let counted: i64 = entry.counts.iter().map(|count| count.count.max(0)).fold(0, i64::saturating_add);
         Self {

@@ -12,25 +12,25 @@ use ledger::{RawClaimed, Signal};
 use protocol::messages::{Alive, ClaimRequest, Claimed, Outcomes, PlanQuery};
 use tokio::time::Instant;
 
+use crate::app::App;
 use crate::clock;
-use crate::extract::{Asked, Sent};
+use crate::extract::{JsonBody, QueryParams};
 use crate::metrics::{KindLabel, seconds_since};
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::refusal::Refusal;
 use crate::wait::{LONGEST, Wait};
 
-/// The longest that a worker may wait for work.
+/// The longest time that a claim may wait for work.
 const LONGEST_CLAIM: Duration = Duration::from_secs(30);
 /// Attempts of one claim.
 const MOST_TASKS: i32 = 500;
-/// The shortest and the longest pause before looking again for work that is due and yet was not handed out, as when a
-/// channel's budget is used up.
+/// The shortest and the longest pause before looking again for work that is due but was not handed out, for example
+/// because its channel's budget is used up.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 pub(super) async fn plan(
     State(app): State<App>,
     Path(ns): Path<String>,
-    Asked(query): Asked<PlanQuery>,
+    QueryParams(query): QueryParams<PlanQuery>,
 ) -> Response {
     let wait = Wait::new(query.wait_ms, LONGEST, &app.stop);
     let mut changed = app.ledger.watch(&Signal::Plans(ns.clone()));
@@ -49,9 +49,9 @@ pub(super) async fn plan(
 pub(super) async fn claim(
     State(app): State<App>,
     Path(ns): Path<String>,
-    sent: Sent<ClaimRequest>,
+    body: JsonBody<ClaimRequest>,
 ) -> Result<Json<RawClaimed>, Refusal> {
-    let request = sent.value;
+    let request = body.value;
     if !(1..=MOST_TASKS).contains(&request.max) {
         return Err(Refusal::invalid(format!("max must be 1 to {MOST_TASKS}")));
     }
@@ -63,24 +63,24 @@ pub(super) async fn claim(
     loop {
         changed.borrow_and_update();
         if wait.is_stopping() {
-            // Nothing is handed out that its worker could not report on.
+            // Hands out nothing more: its worker could not report the outcome.
             return Ok(Json(Claimed { tasks: vec![], channels: BTreeMap::new() }));
         }
         let start = std::time::Instant::now();
-        let claimed = app.faults.wrote(app.ledger.claim(&ns, request.clone(), clock::now()).await)?;
+        let claimed = app.faults.write_result(app.ledger.claim(&ns, request.clone(), clock::now()).await)?;
         app.metrics.call_seconds.get_or_create(&KindLabel { kind: "claim" }).observe(seconds_since(start));
         if !claimed.tasks.is_empty() {
             app.attempts.claimed(&claimed, start);
             return Ok(Json(claimed));
         }
-        let due = app.faults.read(app.ledger.next_claim_at(&ns, &request).await)?;
+        let due = app.faults.read_result(app.ledger.next_claim_at(&ns, &request).await)?;
         let look = due.map(|due| {
             let left = until(due);
             if left > pause {
                 pause = PAUSES.0;
                 return Instant::now() + left;
             }
-            // Due, and not handed out: looking at once would find the same.
+            // Due, but not handed out: looking again at once would find the same.
             let look = Instant::now() + pause;
             pause = (pause * 2).min(PAUSES.1);
             look
@@ -91,14 +91,18 @@ pub(super) async fn claim(
     }
 }
 
-/// How long until then; zero for the past.
+/// How long from now until then; zero if it has passed.
 fn until(then: Timestamp) -> Duration {
     let left = then.as_millisecond() - clock::now().as_millisecond();
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
-pub(super) async fn alive(State(app): State<App>, Path(ns): Path<String>, sent: Sent<Alive>) -> StatusCode {
-    let Alive { pool, instance, session } = sent.value;
+pub(super) async fn alive(
+    State(app): State<App>,
+    Path(ns): Path<String>,
+    body: JsonBody<Alive>,
+) -> StatusCode {
+    let Alive { pool, instance, session } = body.value;
     app.sessions.heard(&ns, pool, &instance, session, std::time::Instant::now());
     StatusCode::NO_CONTENT
 }
@@ -106,14 +110,14 @@ pub(super) async fn alive(State(app): State<App>, Path(ns): Path<String>, sent: 
 pub(super) async fn outcomes(
     State(app): State<App>,
     Path(ns): Path<String>,
-    sent: Sent<Outcomes>,
+    body: JsonBody<Outcomes>,
 ) -> Result<StatusCode, Refusal> {
-    let outcomes = sent.value.outcomes;
+    let outcomes = body.value.outcomes;
     let start = std::time::Instant::now();
     let chances = outcomes.iter().cloned().map(|outcome| (outcome, app.chance.next())).collect();
     let result = app.ledger.record_outcomes(&ns, chances, clock::now()).await;
     app.metrics.call_seconds.get_or_create(&KindLabel { kind: "outcomes" }).observe(seconds_since(start));
-    app.faults.wrote(result)?;
+    app.faults.write_result(result)?;
     app.attempts.ended(&outcomes, &app.metrics, std::time::Instant::now());
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! The API's routes, in groups by whom they are for. Each group passes the gate; a path outside a group does not exist.
+//! The API's routes, grouped by caller. Each group passes the middleware's checks; other paths do not exist.
 
 mod consume;
 mod deliver;
@@ -13,9 +13,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post, put};
 use protocol::paths;
 
-use crate::gate::{Door, admit, observe};
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::app::App;
+use crate::middleware::{RouteGroup, admit, observe};
+use crate::refusal::Refusal;
 
 pub(crate) fn router(app: App) -> Router {
     let operator = Router::new()
@@ -39,11 +39,12 @@ pub(crate) fn router(app: App) -> Router {
         .route(paths::NOTIFICATIONS, only(get(people::notifications)))
         .route(paths::NOTIFICATION, only(get(people::notification)))
         .route(paths::DEAD_LETTERS, only(get(people::dead_letters)));
-    let gated = |group: Router<App>, door| group.route_layer(from_fn_with_state((app.clone(), door), admit));
+    let gated =
+        |routes: Router<App>, group| routes.route_layer(from_fn_with_state((app.clone(), group), admit));
     Router::new()
-        .merge(gated(operator, Door::Operator))
-        .merge(gated(workers, Door::Workers))
-        .merge(gated(readers, Door::Readers))
+        .merge(gated(operator, RouteGroup::Operator))
+        .merge(gated(workers, RouteGroup::Workers))
+        .merge(gated(readers, RouteGroup::Readers))
         .fallback(|| async { Refusal::not_found("there is no such path in this version of the hub") })
         // Our own extractor bounds bodies, by path.
         .layer(DefaultBodyLimit::disable())
@@ -52,12 +53,12 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Answers of another method with a `Problem`, behind the same gate.
+/// Answers other methods with a `Problem`, behind the same checks.
 fn only(route: MethodRouter<App>) -> MethodRouter<App> {
     route.fallback(|| async { Refusal::method_not_allowed() })
 }
 
-/// Nothing of the hub's belongs in a cache.
+/// Forbids caches to store any answer.
 async fn no_store(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

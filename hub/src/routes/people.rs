@@ -1,4 +1,4 @@
-//! Paths for people: was the person told, when, and if not, why not?
+//! Paths for people, who ask: was I told, when, and if not, why not?
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -6,16 +6,16 @@ use protocol::messages::{
     DeadLetterList, DeadLetterQuery, NotificationList, NotificationQuery, NotificationStory,
 };
 
-use crate::extract::{Asked, uid};
-use crate::problem::Refusal;
+use crate::app::App;
+use crate::extract::{QueryParams, uid};
 use crate::reading::Reader;
-use crate::state::App;
+use crate::refusal::Refusal;
 
 pub(super) async fn notifications(
     State(app): State<App>,
     Path(ns): Path<String>,
     Extension(reader): Extension<Reader>,
-    Asked(mut query): Asked<NotificationQuery>,
+    QueryParams(mut query): QueryParams<NotificationQuery>,
 ) -> Result<Json<NotificationList>, Refusal> {
     query.limit = Some(query.limit.unwrap_or(100).clamp(1, 500));
     let ledger = app.ledger.clone();
@@ -38,7 +38,7 @@ pub(super) async fn dead_letters(
     State(app): State<App>,
     Path(ns): Path<String>,
     Extension(reader): Extension<Reader>,
-    Asked(query): Asked<DeadLetterQuery>,
+    QueryParams(query): QueryParams<DeadLetterQuery>,
 ) -> Result<Json<DeadLetterList>, Refusal> {
     let ledger = app.ledger.clone();
     app.read_for(&reader, async move { ledger.dead_letters(&ns, query).await }).await.map(Json)

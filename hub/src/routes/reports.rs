@@ -1,4 +1,4 @@
-//! The path of all workers: what an instance runs and can't do.
+//! The path of all workers: which revisions an instance runs, and what it can't do.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -8,9 +8,9 @@ use http::StatusCode;
 use protocol::messages::Report;
 use uuid::Uuid;
 
-use crate::extract::Sent;
-use crate::problem::Refusal;
-use crate::state::App;
+use crate::app::App;
+use crate::extract::JsonBody;
+use crate::refusal::Refusal;
 
 /// Schedules that one report may speak of; a `remind` pod has one.
 const SCHEDULES: usize = 8;
@@ -18,9 +18,9 @@ const SCHEDULES: usize = 8;
 pub(super) async fn put(
     State(app): State<App>,
     Path(ns): Path<String>,
-    sent: Sent<Report>,
+    body: JsonBody<Report>,
 ) -> Result<StatusCode, Refusal> {
-    let mut report = sent.value;
+    let mut report = body.value;
     let objects = objects(&app, &ns, &report).await?;
     report.running.retain(|uid, _| objects.contains(uid));
     report.problems.retain(|uid, _| objects.contains(uid));
@@ -29,7 +29,7 @@ pub(super) async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Those of the report's objects that are of the worker's namespace. A worker has no word on another's status.
+/// The objects of the report that belong to the worker's namespace. A worker can't influence the status of others.
 async fn objects(app: &App, ns: &str, report: &Report) -> Result<BTreeSet<Uuid>, Refusal> {
     let named: BTreeSet<Uuid> = report.running.keys().chain(report.problems.keys()).copied().collect();
     let channels = app.ledger.channels_plan(ns);
@@ -39,7 +39,7 @@ async fn objects(app: &App, ns: &str, report: &Report) -> Result<BTreeSet<Uuid>,
             || source.as_ref().is_some_and(|source| source.rules.contains_key(uid))
     });
     for uid in others.into_iter().take(SCHEDULES) {
-        if app.faults.read(app.ledger.reminder_state(ns, uid).await)?.is_some() {
+        if app.faults.read_result(app.ledger.reminder_state(ns, uid).await)?.is_some() {
             ours.insert(uid);
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use domain::{DropReason, Outcome, Plan};
 use ledger::{Database, Error, Ledger};
 use protocol::messages::{
-    ChannelAction, ChannelRequest, Commit, CommitResult, DeadLetter, DeadLetterQuery, Entry, HeldLetter,
-    Pool, PositionsRequest, TopicEnds,
+    ChannelAction, ChannelRequest, Commit, CommitResult, DeadLetter, DeadLetterQuery, Entry, Pool,
+    PositionsRequest, StoredDeadLetter, TopicEnds,
 };
 use sqlx::{query, query_as, query_scalar, raw_sql};
 use uuid::Uuid;
@@ -68,7 +68,7 @@ async fn letters(bed: &Bed, namespace: &str, (from, to): (i64, i64), value: &str
 }
 
 /// All dead letters, newest first, and in how many pages they came.
-async fn held(ledger: &Ledger, namespace: &str) -> (Vec<HeldLetter>, usize) {
+async fn held(ledger: &Ledger, namespace: &str) -> (Vec<StoredDeadLetter>, usize) {
     let mut query = DeadLetterQuery { limit: Some(500), after: None };
     let (mut all, mut pages) = (Vec::new(), 0);
     loop {

@@ -95,7 +95,7 @@ pub struct Survey {
 
 impl Survey {
     /// Up to when it is known which partitions these topics have, if that is known at all.
-    pub fn of(&self, topics: &[String]) -> Option<i64> {
+    pub fn known_until(&self, topics: &[String]) -> Option<i64> {
         topics.iter().all(|topic| self.topics.contains(topic)).then_some(self.at_ms)
     }
 }

@@ -196,7 +196,7 @@ pub struct RuleStatus {
     pub uncountable: Option<Uncountable>,
     /// What became of what it caused.
     #[serde(default, flatten)]
-    pub told: Told,
+    pub told: DeliverySummary,
 }
 
 /// Records that a rule could not count lately.
@@ -220,7 +220,7 @@ pub struct Uncountable {
 /// What became of what an object caused.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Told {
+pub struct DeliverySummary {
     /// The last notification.
     pub last: Option<LastNotification>,
     /// What ended dead or expired since something later arrived at the same recipient, and was not sent again; by
@@ -288,7 +288,7 @@ pub struct ScheduleStatus {
     pub through: Option<Timestamp>,
     /// What became of what it caused.
     #[serde(default, flatten)]
-    pub told: Told,
+    pub told: DeliverySummary,
 }
 
 /// What a channel's annotation asks for.

@@ -73,19 +73,19 @@ pub struct DeadLetterQuery {
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterList {
     /// At most `limit`, and no more than fit into about 1 MiB.
-    pub items: Vec<HeldLetter>,
+    pub items: Vec<StoredDeadLetter>,
     /// Ask again with `after` set to this: there are more. None at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
     /// Where else such records went: the namespace's dead-letter topics, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub topics: Vec<LetterTopic>,
+    pub topics: Vec<DeadLetterTopic>,
 }
 
 /// A topic into which a rule has records put that can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LetterTopic {
+pub struct DeadLetterTopic {
     /// The rule's name.
     pub rule: String,
     /// The topic, of the rule's brokers.
@@ -95,7 +95,7 @@ pub struct LetterTopic {
 /// A dead letter in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HeldLetter {
+pub struct StoredDeadLetter {
     /// Where it was read.
     pub topic: String,
     /// Where it was read.

@@ -204,7 +204,7 @@ impl<'a> Simulation<'a> {
                 let _ = self.hub.push(&raw(rec, *offset, *read));
             }
         }
-        let known = self.survey.for_commit().of(&["logs".to_owned()]);
+        let known = self.survey.for_commit().known_until(&["logs".to_owned()]);
         for (sent, _) in &taken {
             if let Some(progress) = sent.progress.min(known) {
                 self.hub.advance_partition("logs", sent.key.partition, progress);

@@ -139,18 +139,18 @@ mod tests {
     fn no_topic_is_known_before_the_first_answer_or_after_the_survey_was_forgotten() {
         let mut survey = PartitionSurvey::default();
         let topics = || vec!["a".to_owned()];
-        assert_eq!(survey.for_commit().of(&topics()), None);
+        assert_eq!(survey.for_commit().known_until(&topics()), None);
         let ids = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         survey.complete(5, topics(), &ids);
-        assert_eq!(survey.for_commit().of(&topics()), None, "it is not open any more");
+        assert_eq!(survey.for_commit().known_until(&topics()), None, "it is not open any more");
         survey.add_opened(&BTreeMap::from([(
             "a".to_owned(),
             OpenedTopic { id: "1".to_owned(), partitions: vec![(0, 0, 0)] },
         )]));
         survey.complete(5, topics(), &ids);
-        assert_eq!(survey.for_commit().of(&topics()), Some(5));
-        assert_eq!(survey.for_commit().of(&["a".to_owned(), "b".to_owned()]), None, "not of both");
+        assert_eq!(survey.for_commit().known_until(&topics()), Some(5));
+        assert_eq!(survey.for_commit().known_until(&["a".to_owned(), "b".to_owned()]), None, "not of both");
         survey.forget();
-        assert_eq!(survey.for_commit().of(&topics()), None);
+        assert_eq!(survey.for_commit().known_until(&topics()), None);
     }
 }

@@ -14,7 +14,7 @@ use super::Lengths;
 use super::looks::{Group, Saw};
 
 /// What is told.
-pub(super) struct Told {
+pub(super) struct GroupEvent {
     /// `firing`, `repeat 1`, `repeat 2`, ..., `resolved`.
     pub(super) kind: String,
     pub(super) end_ms: i64,
@@ -23,7 +23,7 @@ pub(super) struct Told {
 }
 
 /// An alert that goes on.
-struct Open {
+struct OpenAlert {
     since: i64,
     spoke: i64,
     repeats: i64,
@@ -33,9 +33,9 @@ struct Open {
 }
 
 /// All that is told of a group, in order.
-pub(super) fn of(group: &Group<'_>) -> Vec<Told> {
+pub(super) fn group_events(group: &Group<'_>) -> Vec<GroupEvent> {
     let rule = group.rule;
-    let lengths = Lengths::of(rule);
+    let lengths = Lengths::from_rule(rule);
     let (first, last) = if group.is_named {
         (group.observed_ms, group.records.last().map_or(group.observed_ms, |record| record.time_ms))
     } else {
@@ -46,7 +46,7 @@ pub(super) fn of(group: &Group<'_>) -> Vec<Told> {
     };
     let mut told = Vec::new();
     let mut pending: Option<i64> = None;
-    let mut open: Option<Open> = None;
+    let mut open: Option<OpenAlert> = None;
     let mut boundary = first.div_euclid(lengths.width) * lengths.width + lengths.width;
     while boundary <= last + lengths.tail(rule) {
         let saw = group.look(boundary);
@@ -55,10 +55,15 @@ pub(super) fn of(group: &Group<'_>) -> Vec<Told> {
                 let since = *pending.get_or_insert(boundary);
                 if boundary - since >= rule.hold_ms {
                     pending = None;
-                    told.push(Told { kind: "firing".to_owned(), end_ms: boundary, since_ms: since, saw });
+                    told.push(GroupEvent {
+                        kind: "firing".to_owned(),
+                        end_ms: boundary,
+                        since_ms: since,
+                        saw,
+                    });
                     if !rule.speaks_for_each_bucket() {
                         let wait = rule.repeat_ms;
-                        open = Some(Open { since, spoke: boundary, repeats: 0, wait, false_from: None });
+                        open = Some(OpenAlert { since, spoke: boundary, repeats: 0, wait, false_from: None });
                     }
                 }
             }
@@ -70,7 +75,7 @@ pub(super) fn of(group: &Group<'_>) -> Vec<Told> {
                     alert.repeats += 1;
                     alert.wait = alert.wait.map(|wait| wait * rule.repeat_factor);
                     let kind = format!("repeat {}", alert.repeats);
-                    told.push(Told { kind, end_ms: boundary, since_ms: alert.since, saw });
+                    told.push(GroupEvent { kind, end_ms: boundary, since_ms: alert.since, saw });
                 }
             }
             Some(alert) => {
@@ -78,7 +83,7 @@ pub(super) fn of(group: &Group<'_>) -> Vec<Told> {
                 if boundary - from >= lengths.resolve_after {
                     if rule.resolve.is_some_and(|resolve| resolve.notify) {
                         let kind = "resolved".to_owned();
-                        told.push(Told { kind, end_ms: boundary, since_ms: alert.since, saw });
+                        told.push(GroupEvent { kind, end_ms: boundary, since_ms: alert.since, saw });
                     }
                     open = None;
                 }

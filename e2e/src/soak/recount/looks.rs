@@ -23,11 +23,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Lengths, Seen, text};
-use crate::soak::rules::{Condition, Rule};
+use crate::soak::rules::{Condition, SoakRule};
 
 /// A group and its records in the order of (time, topic, partition, offset).
 pub(super) struct Group<'a> {
-    pub(super) rule: &'a Rule,
+    pub(super) rule: &'a SoakRule,
     pub(super) records: &'a [&'a Seen],
     /// Whether it is watched though it was never seen.
     pub(super) is_named: bool,
@@ -57,12 +57,12 @@ impl Group<'_> {
 
     /// The start of the first record's bucket.
     pub(super) fn first_bucket(&self) -> Option<i64> {
-        let width = Lengths::of(self.rule).width;
+        let width = Lengths::from_rule(self.rule).width;
         self.records.first().map(|record| record.time_ms.div_euclid(width) * width)
     }
 
     pub(super) fn look(&self, end_ms: i64) -> Saw {
-        let Lengths { width, span, .. } = Lengths::of(self.rule);
+        let Lengths { width, span, .. } = Lengths::from_rule(self.rule);
         let window = self.within(end_ms - span, end_ms);
         let bucket = self.within(end_ms - width, end_ms);
         let earlier = self.within(i64::MIN, end_ms - width);

@@ -3,8 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::soak::rules::Resolve;
 
-fn rule(condition: Condition, repeat_ms: Option<i64>, resolve: Option<Resolve>) -> Rule {
-    Rule {
+fn rule(condition: Condition, repeat_ms: Option<i64>, resolve: Option<Resolve>) -> SoakRule {
+    SoakRule {
         name: "r",
         topics: &[0],
         cel: "",
@@ -39,7 +39,7 @@ fn with(time_ms: i64, value: Value) -> Seen {
     seen
 }
 
-fn told(rule: &Rule, records: &[Seen]) -> Vec<(String, i64, i64)> {
+fn told(rule: &SoakRule, records: &[Seen]) -> Vec<(String, i64, i64)> {
     recount(std::slice::from_ref(rule), records, 0)
         .into_iter()
         .map(|one| match one.what {
@@ -50,7 +50,7 @@ fn told(rule: &Rule, records: &[Seen]) -> Vec<(String, i64, i64)> {
 }
 
 /// Boundaries and titles.
-fn titles(rule: &Rule, records: &[Seen], observed_ms: i64) -> Vec<(i64, String)> {
+fn titles(rule: &SoakRule, records: &[Seen], observed_ms: i64) -> Vec<(i64, String)> {
     recount(std::slice::from_ref(rule), records, observed_ms)
         .into_iter()
         .map(|one| match one.what {
@@ -161,9 +161,9 @@ fn buckets_grow_with_the_window_up_to_five_seconds_and_then_with_720_of_them() {
 #[test]
 fn a_window_that_is_no_multiple_of_its_buckets_is_made_of_whole_ones() {
     // 90 s: buckets of 1.5 s, 60 of them. 61 s: buckets of 1,016 ms, 60 of them.
-    let ninety = Lengths::of(&rule(frequency(1, 90_000), None, None));
+    let ninety = Lengths::from_rule(&rule(frequency(1, 90_000), None, None));
     assert_eq!((ninety.width, ninety.span), (1_500, 90_000));
-    let odd = Lengths::of(&rule(frequency(1, 61_000), None, None));
+    let odd = Lengths::from_rule(&rule(frequency(1, 61_000), None, None));
     assert_eq!((odd.width, odd.span), (1_016, 60_960));
 }
 
@@ -188,7 +188,7 @@ fn a_late_record_changes_nothing_but_numbers_and_is_told_by_a_rule_that_speaks_f
 #[test]
 fn a_condition_must_hold_for_so_long_without_a_break_and_began_when_it_began_to_hold() {
     // One within 3 s holds at 2, 3 and 4 s, and at 10 to 13 s.
-    let held = Rule { hold_ms: 3_000, ..rule(frequency(1, 3_000), None, None) };
+    let held = SoakRule { hold_ms: 3_000, ..rule(frequency(1, 3_000), None, None) };
     assert_eq!(told(&held, &[bad(1_100, "a")]), []);
     let all = recount(&[held], &[bad(1_100, "a"), bad(9_100, "a"), bad(10_100, "a")], 0);
     assert_eq!(all.len(), 1);
@@ -199,7 +199,7 @@ fn a_condition_must_hold_for_so_long_without_a_break_and_began_when_it_began_to_
 #[test]
 fn each_repeat_waits_so_many_times_longer_than_the_one_before() {
     let records: Vec<Seen> = (1..20).map(|second| bad(second * 1_000, "a")).collect();
-    let rule = Rule { repeat_factor: 2, ..rule(frequency(1, 1_000), Some(2_000), None) };
+    let rule = SoakRule { repeat_factor: 2, ..rule(frequency(1, 1_000), Some(2_000), None) };
     let all: Vec<i64> = told(&rule, &records).into_iter().map(|(_, at, _)| at).collect();
     assert_eq!(all, [2_000, 4_000, 8_000, 16_000]);
 }
@@ -228,7 +228,7 @@ fn a_spike_is_a_window_with_so_many_times_as_many_as_the_one_before_or_the_other
             title(8_000, "resolved 0"),
         ]
     );
-    let few = Rule { condition: Condition::Spike { ratio: 5, window_ms: 2_000, min_count: 4 }, ..spike };
+    let few = SoakRule { condition: Condition::Spike { ratio: 5, window_ms: 2_000, min_count: 4 }, ..spike };
     assert_eq!(titles(&few, &records, 0)[0], title(5_000, "firing 0: 0 after 4"));
 }
 
@@ -240,7 +240,7 @@ fn nothing_is_told_of_a_spike_before_two_windows_were_seen() {
     assert_eq!(titles(&spike, &records, 1_500)[0].0, 5_000);
 }
 
-fn flatline(named: &'static [&'static str]) -> Rule {
+fn flatline(named: &'static [&'static str]) -> SoakRule {
     rule(Condition::Flatline { below: 1, window_ms: 3_000, named }, None, Some(after(1_000)))
 }
 
@@ -263,7 +263,7 @@ fn silence_of_a_named_group_counts_from_when_the_rule_began_to_see() {
 
 #[test]
 fn a_rule_without_groups_watches_its_one() {
-    let one = Rule { group: &[], ..flatline(&[]) };
+    let one = SoakRule { group: &[], ..flatline(&[]) };
     assert_eq!(titles(&one, &[], 0), [title(3_000, "firing 0")]);
 }
 
@@ -353,9 +353,9 @@ fn a_share_is_of_enough_records_and_more_than_the_limit() {
 
 #[test]
 fn after_the_last_boundary_nothing_can_change() {
-    let hold = Rule { hold_ms: 2_000, ..rule(frequency(1, 10_000), None, Some(after(4_000))) };
+    let hold = SoakRule { hold_ms: 2_000, ..rule(frequency(1, 10_000), None, Some(after(4_000))) };
     let each = rule(Condition::Change { field: "v" }, None, None);
-    let of = |rule: Rule| last_boundary(&[rule], 1_000_000) - 1_000_000;
+    let of = |rule: SoakRule| last_boundary(&[rule], 1_000_000) - 1_000_000;
     let spike = Condition::Spike { ratio: 2, window_ms: 10_000, min_count: 1 };
-    assert_eq!((of(hold), of(Rule { condition: spike, ..hold }), of(each)), (19_000, 29_000, 4_000));
+    assert_eq!((of(hold), of(SoakRule { condition: spike, ..hold }), of(each)), (19_000, 29_000, 4_000));
 }

@@ -39,7 +39,8 @@ async fn expired(tenant: &Tenant, token: &str) -> String {
     }
     let (signed, _) = past.rsplit_once('.').expect("a JWT");
     let script = "openssl dgst -sha256 -sign \"$0\" | base64 -w0 | tr '+/' '-_' | tr -d '='";
-    let signature = e2e::cluster::run("sh", &["-c", script, &key], signed).await.expect("openssl signs");
+    let signature =
+        e2e::cluster::run_command("sh", &["-c", script, &key], signed).await.expect("openssl signs");
     format!("{signed}.{signature}")
 }
 

@@ -179,7 +179,7 @@ async fn commits(
         .iter()
         .flat_map(|(topic, (_, next))| (0..next.len()).map(|at| (topic.clone(), at as i32)))
         .collect();
-    let known = ledger.plan.as_ref().and_then(|plan| commit.survey.as_ref()?.of(&plan.topics));
+    let known = ledger.plan.as_ref().and_then(|plan| commit.survey.as_ref()?.known_until(&plan.topics));
     let least = open.iter().map(|partition| ledger.progress.get(partition).copied()).min().flatten();
     ledger.bounds.extend(known.zip(least).map(|(known, least)| (known.min(least), open.len())));
     if ledger.mode == Mode::Mute {

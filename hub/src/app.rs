@@ -12,8 +12,8 @@ use crate::denials::Denials;
 use crate::faults::Faults;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::problem::Refusal;
 use crate::reading::{Reader, Reads};
+use crate::refusal::Refusal;
 use crate::render::Texts;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
@@ -22,7 +22,7 @@ use crate::sessions::Sessions;
 #[derive(Clone)]
 pub(crate) struct App(Arc<Shared>);
 
-/// See [`App`].
+/// The contents of [`App`].
 pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) auth: Auth,
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) denials: Denials,
     pub(crate) chance: Chance,
-    /// Cancelled at shutdown: long polls end at once.
+    /// Cancelled at shutdown, which ends long polls at once.
     pub(crate) stop: CancellationToken,
 }
 
@@ -45,13 +45,13 @@ impl App {
         Self(Arc::new(shared))
     }
 
-    /// See [`Reads::run`].
+    /// See [`Reads::run_read`].
     pub(crate) async fn read_for<T: Send + 'static>(
         &self,
         reader: &Reader,
         read: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        self.reads.run(&self.faults, reader, read).await
+        self.reads.run_read(&self.faults, reader, read).await
     }
 }
 

@@ -1,7 +1,8 @@
-//! What a caller is told when a request can't be done: a status, a stable reason, words for people, and when to come back.
+//! What a caller is told when a request can't be done: a status, a stable reason, a text for people, and when to
+//! try again.
 //!
-//! Never: a token, a secret's value or an inner error's text. What an operator of Belfry must know of a fault goes to the
-//! log; the caller gets its reason.
+//! It never contains a token, a secret's value or the text of an inner error. Details for the operator of Belfry go
+//! to the log; the caller gets the reason.
 
 use std::time::Duration;
 
@@ -10,16 +11,16 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use protocol::messages::{DEFAULT_RETRY, Problem};
 
-/// A refusal. Its reason is also the label under which it is counted.
+/// A refusal. Its reason is also a metric's label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
     pub status: StatusCode,
-    /// From the closed set that [`Problem::reason`] names.
+    /// One of the closed set that [`Problem::reason`] lists.
     pub reason: &'static str,
     /// For people.
     pub message: String,
-    /// When to come back; always set for 429 and 503.
+    /// When to try again; always set for 429 and 503.
     pub retry_after: Option<Duration>,
 }
 
@@ -28,12 +29,12 @@ impl Refusal {
         Self { status, reason, message: message.into(), retry_after: None }
     }
 
-    /// 401: nobody knows this token.
+    /// 401: the token is missing, invalid or unknown.
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
-    /// 403: known, and not allowed here.
+    /// 403: the caller is known, but may not do this.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
@@ -48,12 +49,12 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Invalid", "this path has other methods")
     }
 
-    /// 400: the request says nothing that can be done.
+    /// 400: the request is not valid.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Invalid", message)
     }
 
-    /// 409: what the caller knows is out of date.
+    /// 409: the caller's knowledge is out of date.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
@@ -73,12 +74,12 @@ impl Refusal {
         )
     }
 
-    /// 413: more than is done at once; the words say what and how much is allowed.
+    /// 413: more than one request may do; the message says what and how much is allowed.
     pub fn too_much(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", message)
     }
 
-    /// 413: few bytes that take much memory.
+    /// 413: the parsed body would take too much memory, even if it is short.
     pub fn too_heavy(bytes: usize, limit: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -104,17 +105,17 @@ impl Refusal {
         Self::new(StatusCode::REQUEST_TIMEOUT, "Invalid", why)
     }
 
-    /// 503: the memory for it is in use.
+    /// 503: the memory for large requests is in use.
     pub fn busy() -> Self {
         Self::unavailable("the memory for large requests of this namespace is in use: come again")
     }
 
-    /// 503, of a read alone: what it asks for could not be read, or not in time.
+    /// 503, for this read alone: it failed, or took too long.
     pub fn read_failed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ReadFailed", message).after(DEFAULT_RETRY.std())
     }
 
-    /// 426: the two sides are too far apart.
+    /// 426: the protocol versions are too far apart.
     pub fn version(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UPGRADE_REQUIRED, "Version", message)
     }
@@ -124,7 +125,7 @@ impl Refusal {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "OverQuota", message).after(wait)
     }
 
-    /// 503: not now.
+    /// 503: not possible now.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message).after(DEFAULT_RETRY.std())
     }
@@ -139,7 +140,7 @@ impl Refusal {
         .after(DEFAULT_RETRY.std())
     }
 
-    /// 500: a fault of ours, whose details are in the hub's log.
+    /// 500: a fault of the hub; the log has the details.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the hub failed; its log says why")
             .after(DEFAULT_RETRY.std())
@@ -156,7 +157,7 @@ impl IntoResponse for Refusal {
         let problem = Problem { reason: self.reason.to_owned(), message: self.message };
         let mut response = (self.status, Json(problem)).into_response();
         if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up: coming back early would only be refused again.
+            // Whole seconds, rounded up: an earlier retry would only be refused again.
             let seconds = wait.as_millis().div_ceil(1_000).max(1);
             if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
                 response.headers_mut().insert(header::RETRY_AFTER, value);
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_that_passes_says_when_to_come_back_in_whole_seconds() {
+    fn a_temporary_refusal_says_when_to_try_again_in_whole_seconds() {
         let response = Refusal::over_quota("too much", Duration::from_millis(1_200)).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");

@@ -1,10 +1,13 @@
-//! Places for connections: so many in all, so many of one address, and fewer for those that have not said anything yet.
+//! Slots for connections: bounded in all and by address, with lower bounds for connections that have not sent a
+//! request yet.
 //!
-//! Where places run short, a connection without a request makes room for a new one: a silent one first, of its peer the
-//! oldest, or of the peer that has most of them; else one that has been answered well and is idle, of a peer that has more
-//! connections than the newcomer's. So whoever opens thousands only pushes out its own, and a new one of anybody else is
-//! heard. Invariants: what is counted is never above the bounds; a connection with a request under way is not pushed out.
-//! Never: a connection that waits for a place, or a look at what it says.
+//! When slots run short, a connection without a request under way is closed for a new one. A silent connection goes
+//! first: the oldest of the newcomer's address, or of the address that has the most silent ones. Otherwise an idle
+//! connection goes that was answered well, of an address with more connections than the newcomer's. So whoever
+//! opens thousands pushes out only their own, and everybody else gets through.
+//!
+//! Invariants: the counts never exceed the bounds; a connection with a request under way is not pushed out. No
+//! connection waits for a slot, and what it sends is not looked at.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -13,16 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// How many connections there may be at a time. An address may be that of a node with many pods behind it.
+/// How many connections there may be at a time. One address may be a node with many pods behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// In all.
+    /// All connections.
     pub all: usize,
-    /// Of one address.
+    /// Connections of one address.
     pub per_peer: usize,
-    /// In all, of those that are silent: no request of theirs is under way and none was answered well.
+    /// All silent connections: those without a request under way that never got a successful answer.
     pub silent: usize,
-    /// Of one address, of those that are silent.
+    /// Silent connections of one address.
     pub silent_per_peer: usize,
 }
 
@@ -30,8 +33,8 @@ impl Caps {
     /// For probes and scrapes: a kubelet and a few scrapers.
     pub const PROBES: Self = Self { all: 128, per_peer: 32, silent: 64, silent_per_peer: 16 };
 
-    /// With `all` connections, so many of them of one address; an eighth of either may be silent.
-    pub fn of(all: usize, per_peer: usize) -> Self {
+    /// Bounds of `all` connections and `per_peer` of one address. An eighth of each may be silent.
+    pub fn new(all: usize, per_peer: usize) -> Self {
         let eighth = |of: usize| (of / 8).clamp(16, 1_024).min(of.max(1));
         Self {
             all: all.max(1),
@@ -43,59 +46,59 @@ impl Caps {
 }
 
 #[derive(Debug, Default)]
-struct Peer {
+struct PeerConnections {
     taken: usize,
     /// Silent connections, the longest silent first.
     silent: BTreeSet<u64>,
-    /// Idle connections that have been answered well, the longest idle first.
+    /// Idle connections that got a successful answer, the longest idle first.
     idle: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SlotTable {
     next: u64,
     taken: usize,
     silent: usize,
-    /// Silent and idle ones.
+    /// Silent and idle connections, by number.
     quiet: HashMap<u64, CancellationToken>,
-    peers: HashMap<IpAddr, Peer>,
+    peers: HashMap<IpAddr, PeerConnections>,
     pushed_out: u64,
     refused: u64,
 }
 
-/// The places of one listener.
+/// The slots of one listener.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionSlots {
     caps: Caps,
-    state: Mutex<State>,
+    state: Mutex<SlotTable>,
 }
 
-/// A connection's place; it ends with it.
+/// A connection's slot, freed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
     peer: IpAddr,
     standing: Mutex<Standing>,
-    /// Set when another one needs the place.
+    /// Cancelled when another connection gets the slot.
     pub(crate) pushed_out: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Standing {
-    /// Since it took that number there is no request; else one is under way.
+    /// The number under which it is silent or idle; `None` while a request is under way.
     quiet: Option<u64>,
-    /// A request was answered well.
+    /// Whether a request got a successful answer.
     known: bool,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(crate) fn new(caps: Caps) -> Arc<Self> {
         Arc::new(Self { caps, state: Mutex::default() })
     }
 
-    /// A place for a new connection, if need be that of one without a request; none when all have one.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        // The same host by IPv4 and as IPv6 tells of it.
+    /// A slot for a new connection, if need be by pushing out one without a request; `None` if all have one.
+    pub(crate) fn acquire(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
+        // IPv4 and IPv4-mapped IPv6 addresses are the same host.
         let peer = peer.to_canonical();
         let mut state = self.lock();
         let caps = self.caps;
@@ -117,27 +120,28 @@ impl Places {
         state.peers.entry(peer).or_default().taken += 1;
         drop(state);
         let standing = Mutex::new(Standing { quiet: Some(number), known: false });
-        Some(Place { places: Arc::clone(self), peer, standing, pushed_out })
+        Some(ConnectionSlot { slots: Arc::clone(self), peer, standing, pushed_out })
     }
 
-    /// Frees the place of a connection without a request, where the process runs short of something else.
+    /// Pushes out a connection without a request when the process runs short of something else, such as file
+    /// descriptors.
     pub(crate) fn make_room(&self) {
         let mut state = self.lock();
         let _ = state.push_out_silent() || state.push_out_idle(0);
     }
 
-    /// How many were pushed out, and how many refused, since this was last asked.
+    /// How many connections were pushed out, and how many refused, since the last call.
     pub(crate) fn troubles(&self) -> (u64, u64) {
         let mut state = self.lock();
         (std::mem::take(&mut state.pushed_out), std::mem::take(&mut state.refused))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SlotTable {
     fn falls_quiet(&mut self, peer: IpAddr, known: bool, pushed_out: CancellationToken) -> u64 {
         self.next += 1;
         self.quiet.insert(self.next, pushed_out);
@@ -161,7 +165,7 @@ impl State {
         }
     }
 
-    /// The oldest silent one of a peer leaves, or else its oldest idle one.
+    /// Pushes out the oldest silent connection of a peer, or else its oldest idle one.
     fn push_out(&mut self, peer: IpAddr) -> bool {
         let oldest = self.peers.get(&peer).and_then(|it| it.silent.first().or(it.idle.first()).copied());
         let Some(number) = oldest else { return false };
@@ -175,14 +179,15 @@ impl State {
         true
     }
 
-    /// The oldest silent one of the peer that has most of them leaves.
+    /// Pushes out the oldest silent connection of the peer that has the most of them.
     fn push_out_silent(&mut self) -> bool {
         let peers = self.peers.iter().filter(|(_, peer)| !peer.silent.is_empty());
         let most = peers.max_by_key(|(_, peer)| (peer.silent.len(), Reverse(peer.silent.first())));
         most.map(|(peer, _)| *peer).is_some_and(|peer| self.push_out(peer))
     }
 
-    /// The oldest idle one of the peer that has most connections leaves, if it has more than that.
+    /// Pushes out the oldest idle connection of the peer that has the most connections, if it has more than
+    /// `more_than`.
     fn push_out_idle(&mut self, more_than: usize) -> bool {
         let peers = self.peers.iter().filter(|(_, peer)| !peer.idle.is_empty() && peer.taken > more_than);
         let most = peers.max_by_key(|(_, peer)| (peer.taken, Reverse(peer.idle.first())));
@@ -200,11 +205,11 @@ impl State {
     }
 }
 
-impl Place {
-    /// The head of a request is there.
+impl ConnectionSlot {
+    /// The headers of a request have arrived.
     pub(crate) fn begins(&self) {
         let mut standing = self.standing();
-        let mut state = self.places.lock();
+        let mut state = self.slots.lock();
         if !self.pushed_out.is_cancelled()
             && let Some(number) = standing.quiet.take()
         {
@@ -212,12 +217,12 @@ impl Place {
         }
     }
 
-    /// A request is answered, well or not.
+    /// A request was answered, successfully or not.
     pub(crate) fn answers(&self, well: bool) {
         let mut standing = self.standing();
         standing.known |= well;
         if standing.quiet.is_none() {
-            let mut state = self.places.lock();
+            let mut state = self.slots.lock();
             standing.quiet = Some(state.falls_quiet(self.peer, standing.known, self.pushed_out.clone()));
         }
     }
@@ -227,11 +232,11 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let standing = *self.standing();
-        let mut state = self.places.lock();
-        // Whoever was pushed out has left already.
+        let mut state = self.slots.lock();
+        // A connection that was pushed out has been counted out already.
         if self.pushed_out.is_cancelled() {
             return;
         }
@@ -252,89 +257,89 @@ mod tests {
         IpAddr::from([127, 0, 0, number])
     }
 
-    fn known(places: &Arc<Places>, number: u8) -> Place {
-        let place = places.enter(peer(number)).unwrap();
-        place.begins();
-        place.answers(true);
-        place
+    fn known(slots: &Arc<ConnectionSlots>, number: u8) -> ConnectionSlot {
+        let slot = slots.acquire(peer(number)).unwrap();
+        slot.begins();
+        slot.answers(true);
+        slot
     }
 
-    fn taken(places: &Places) -> (usize, usize) {
-        let state = places.lock();
+    fn taken(slots: &ConnectionSlots) -> (usize, usize) {
+        let state = slots.lock();
         assert_eq!(state.silent, state.peers.values().map(|peer| peer.silent.len()).sum::<usize>());
         (state.taken, state.silent)
     }
 
     #[test]
     fn a_peer_with_many_silent_ones_pushes_out_its_own_oldest() {
-        let places = Places::new(CAPS);
-        let other = places.enter(peer(2)).unwrap();
-        let silent: Vec<Place> = (0..10).map(|_| places.enter(peer(1)).unwrap()).collect();
-        let out: Vec<bool> = silent.iter().map(|place| place.pushed_out.is_cancelled()).collect();
+        let slots = ConnectionSlots::new(CAPS);
+        let other = slots.acquire(peer(2)).unwrap();
+        let silent: Vec<ConnectionSlot> = (0..10).map(|_| slots.acquire(peer(1)).unwrap()).collect();
+        let out: Vec<bool> = silent.iter().map(|slot| slot.pushed_out.is_cancelled()).collect();
         assert_eq!(out, [true, true, true, true, true, true, true, false, false, false]);
         assert!(!other.pushed_out.is_cancelled());
-        assert_eq!((taken(&places), places.troubles()), ((4, 4), (7, 0)));
+        assert_eq!((taken(&slots), slots.troubles()), ((4, 4), (7, 0)));
         drop(silent);
-        assert_eq!(taken(&places), (1, 1));
+        assert_eq!(taken(&slots), (1, 1));
         drop(other);
-        assert_eq!((taken(&places), places.lock().peers.len()), ((0, 0), 0));
+        assert_eq!((taken(&slots), slots.lock().peers.len()), ((0, 0), 0));
     }
 
     #[test]
     fn one_at_work_is_not_pushed_out_and_a_peer_all_of_whose_are_is_refused() {
-        let places = Places::new(CAPS);
-        let idle = known(&places, 1);
-        let at_work: Vec<Place> = (0..3).map(|_| known(&places, 1)).collect();
-        at_work.iter().for_each(Place::begins);
+        let slots = ConnectionSlots::new(CAPS);
+        let idle = known(&slots, 1);
+        let at_work: Vec<ConnectionSlot> = (0..3).map(|_| known(&slots, 1)).collect();
+        at_work.iter().for_each(ConnectionSlot::begins);
         // An idle one makes room.
-        let silent = places.enter(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1])).unwrap();
+        let silent = slots.acquire(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1])).unwrap();
         assert!(idle.pushed_out.is_cancelled(), "the same host");
         silent.begins();
-        assert!(places.enter(peer(1)).is_none());
-        let other = known(&places, 2);
+        assert!(slots.acquire(peer(1)).is_none());
+        let other = known(&slots, 2);
         // One that was refused (401, say) is as silent as before, but not one that has been answered well.
         silent.answers(false);
         at_work[0].answers(false);
-        drop(places.enter(peer(1)).unwrap());
+        drop(slots.acquire(peer(1)).unwrap());
         assert!(silent.pushed_out.is_cancelled());
         assert!(at_work.iter().chain([&other]).all(|it| !it.pushed_out.is_cancelled()));
-        assert_eq!((taken(&places), places.troubles()), ((4, 0), (2, 1)));
+        assert_eq!((taken(&slots), slots.troubles()), ((4, 0), (2, 1)));
     }
 
     #[test]
     fn a_house_full_of_idle_ones_makes_room_for_whoever_has_fewer() {
-        let places = Places::new(CAPS);
-        let held: Vec<Place> = [1, 1, 1, 1, 2, 2].map(|number| known(&places, number)).into();
-        drop(places.enter(peer(2)).unwrap());
+        let slots = ConnectionSlots::new(CAPS);
+        let held: Vec<ConnectionSlot> = [1, 1, 1, 1, 2, 2].map(|number| known(&slots, number)).into();
+        drop(slots.acquire(peer(2)).unwrap());
         assert!(held[0].pushed_out.is_cancelled());
-        let third = known(&places, 3);
-        held.iter().chain([&third]).for_each(Place::begins);
-        assert_eq!(taken(&places), (6, 0));
-        assert!(places.enter(peer(4)).is_none(), "all are at work");
+        let third = known(&slots, 3);
+        held.iter().chain([&third]).for_each(ConnectionSlot::begins);
+        assert_eq!(taken(&slots), (6, 0));
+        assert!(slots.acquire(peer(4)).is_none(), "all are at work");
         drop((held, third));
-        assert_eq!(taken(&places), (0, 0));
+        assert_eq!(taken(&slots), (0, 0));
     }
 
     #[test]
     fn a_full_house_makes_room_for_a_newcomer_from_whoever_is_silent_most() {
-        let places = Places::new(CAPS);
-        let one = places.enter(peer(1)).unwrap();
-        let many: Vec<Place> = (0..3).map(|_| places.enter(peer(2)).unwrap()).collect();
-        let known = [known(&places, 3), known(&places, 3)];
-        let new = places.enter(peer(4)).unwrap();
+        let slots = ConnectionSlots::new(CAPS);
+        let one = slots.acquire(peer(1)).unwrap();
+        let many: Vec<ConnectionSlot> = (0..3).map(|_| slots.acquire(peer(2)).unwrap()).collect();
+        let known = [known(&slots, 3), known(&slots, 3)];
+        let new = slots.acquire(peer(4)).unwrap();
         assert!(many[0].pushed_out.is_cancelled() && !one.pushed_out.is_cancelled());
         new.begins();
         one.begins();
         drop((many, known));
-        assert_eq!(taken(&places), (2, 0));
+        assert_eq!(taken(&slots), (2, 0));
     }
 
     #[test]
     fn an_eighth_may_be_silent() {
         assert_eq!(
-            Caps::of(8_192, 1_024),
+            Caps::new(8_192, 1_024),
             Caps { all: 8_192, per_peer: 1_024, silent: 1_024, silent_per_peer: 128 }
         );
-        assert_eq!(Caps::of(0, 0), Caps { all: 1, per_peer: 1, silent: 1, silent_per_peer: 1 });
+        assert_eq!(Caps::new(0, 0), Caps { all: 1, per_peer: 1, silent: 1, silent_per_peer: 1 });
     }
 }

@@ -1,8 +1,8 @@
-//! Who may ask the API server something now: it is everybody's, and slower than the hub.
+//! Limits on questions to the API server, which everybody uses and which is slower than the hub.
 //!
-//! Invariants: a token that was confirmed before never waits behind one that nobody knows; strangers are bounded in all and by
-//! address, and those who have asked in vain lately leave half of what there is to those who have not; questions of access are
-//! bounded by person. Never: a bound kept for a name that a stranger chose.
+//! Invariants: a token that was confirmed before never waits behind unknown ones. Unknown tokens are limited in all
+//! and by address; addresses whose tokens failed lately leave half of the budget to others. Access reviews are
+//! limited by person. No limit is kept under a name that an unknown caller chose.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,25 +13,27 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::limits::Bucket;
-use crate::problem::Refusal;
+use crate::refusal::Refusal;
 
-/// Questions under way: of tokens confirmed before, of strangers' tokens, of access.
+/// Questions at the same time about tokens that were confirmed before.
 const KNOWN_AT_ONCE: usize = 16;
+/// Questions at the same time about unknown tokens.
 const STRANGERS_AT_ONCE: usize = 8;
+/// Access reviews at the same time.
 const ACCESS_AT_ONCE: usize = 8;
 /// How long a question waits for its turn. The API server has 3 s for each.
-const TURN: Duration = Duration::from_secs(5);
-/// Strangers' tokens that are asked about: at once, and a second; in all, and of one address. One that turns out to be
-/// somebody's does not count.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Questions about unknown tokens in all: at once, and a second. A token that is confirmed does not count.
 const STRANGERS: (u64, u64) = (100, 50);
+/// The same from one address.
 const OF_ADDRESS: (u64, u64) = (20, 5);
-/// Questions of access of one person: at once, and a second.
+/// Access reviews of one person: at once, and a second.
 const OF_PERSON: (u64, u64) = (20, 5);
-/// Addresses, and persons, that are remembered. One that has not asked lately is forgotten first.
+/// How many addresses, and how many persons, are remembered. Those that have not asked lately are forgotten first.
 const REMEMBERED: usize = 4_096;
 
-/// See the module.
-pub(super) struct Asking {
+/// Limits how many questions the API server gets, by kind of caller.
+pub(super) struct ReviewLimits {
     known: Semaphore,
     strangers: Semaphore,
     access: Semaphore,
@@ -44,7 +46,7 @@ struct Tokens {
     addresses: HashMap<IpAddr, Bucket>,
 }
 
-impl Asking {
+impl ReviewLimits {
     pub(super) fn new(at: Instant) -> Self {
         let tokens = Tokens { all: Bucket::holding(STRANGERS.0, STRANGERS.1, at), addresses: HashMap::new() };
         Self {
@@ -56,15 +58,16 @@ impl Asking {
         }
     }
 
-    /// A turn for a token that was confirmed before.
+    /// Waits for a turn to ask about a token that was confirmed before.
     pub(super) async fn known(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        turn(&self.known).await
+        acquire_turn(&self.known).await
     }
 
-    /// A turn for a token that nobody knows. Counts against its address until [`Self::confirmed`], from when its turn has come:
-    /// so a hub that starts anew and knows nobody yet turns no good token away.
+    /// Waits for a turn to ask about an unknown token, which then counts against its address until
+    /// [`Self::confirmed`]. It counts only once its turn has come, so that a restarted hub, which knows nobody yet,
+    /// turns no good token away.
     pub(super) async fn stranger(&self, from: IpAddr) -> Result<SemaphorePermit<'_>, Refusal> {
-        let turn = turn(&self.strangers).await?;
+        let turn = acquire_turn(&self.strangers).await?;
         if !self.lock().spend(from, Instant::now()) {
             return Err(Refusal::over_quota(
                 format!(
@@ -77,7 +80,7 @@ impl Asking {
         Ok(turn)
     }
 
-    /// The stranger's token is somebody's.
+    /// The API server confirmed an unknown token: it does not count.
     pub(super) fn confirmed(&self, from: IpAddr) {
         let mut tokens = self.lock();
         tokens.all.give_back(1);
@@ -86,7 +89,7 @@ impl Asking {
         }
     }
 
-    /// A turn to ask what a person may.
+    /// Waits for a turn to ask what a person may do.
     pub(super) async fn access(&self, person: &str) -> Result<SemaphorePermit<'_>, Refusal> {
         let at = Instant::now();
         let allowed = {
@@ -102,7 +105,7 @@ impl Asking {
             let why = format!("you ask about too many namespaces: at most {most} others a second");
             return Err(Refusal::over_quota(why, Duration::from_secs(1)));
         }
-        turn(&self.access).await
+        acquire_turn(&self.access).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
@@ -124,14 +127,14 @@ impl Tokens {
     }
 }
 
-async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    match tokio::time::timeout(TURN, semaphore.acquire()).await {
+async fn acquire_turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    match tokio::time::timeout(MAX_WAIT, semaphore.acquire()).await {
         Ok(Ok(turn)) => Ok(turn),
         _ => Err(Refusal::unavailable("the Kubernetes API server is slow to say who callers are")),
     }
 }
 
-/// The bucket of this name. `None` when there is no room for another one.
+/// The bucket of this name; `None` if there is no room for another one.
 fn bucket<K: Hash + Eq>(
     buckets: &mut HashMap<K, Bucket>,
     name: K,
@@ -158,7 +161,7 @@ mod tests {
     #[test]
     fn a_flood_of_junk_from_a_few_addresses_leaves_turns_to_others() {
         let at = Instant::now();
-        let asking = Asking::new(at);
+        let asking = ReviewLimits::new(at);
         let mut asked = 0;
         for second in 0..60 {
             let at = at + Duration::from_secs(second);
@@ -177,7 +180,7 @@ mod tests {
     #[test]
     fn addresses_are_remembered_up_to_a_bound() {
         let at = Instant::now();
-        let asking = Asking::new(at);
+        let asking = ReviewLimits::new(at);
         for n in 0..100_000 {
             asking.lock().spend(address(n), at + Duration::from_millis(n.into()));
         }
@@ -186,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_person_can_not_make_the_api_server_answer_without_end() {
-        let asking = Asking::new(Instant::now());
+        let asking = ReviewLimits::new(Instant::now());
         let mut allowed = 0;
         for _ in 0..1_000 {
             allowed += usize::from(asking.access("ann").await.is_ok());
@@ -197,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_who_turns_out_to_be_somebody_does_not_count() {
-        let asking = Asking::new(Instant::now());
+        let asking = ReviewLimits::new(Instant::now());
         for _ in 0..200 {
             assert!(asking.stranger(address(1)).await.is_ok());
             asking.confirmed(address(1));

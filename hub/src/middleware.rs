@@ -1,9 +1,10 @@
-//! What every request passes: its caller is known and allowed, its version fits, it has a place in its share; and every
-//! answer carries the protocol's version and is counted.
+//! Every request passes here: it checks that the caller is known and allowed, that the versions fit, and that the
+//! caller's share has room. Every answer gets the protocol's version and is counted.
 //!
-//! Invariants: a place is held until the answer is with the caller, and a long answer's memory with it; what a worker sent is
-//! worked on to its end, whether its caller waits or not, and counts until then: nobody gets more done by going away.
-//! Never: a handler reached before its caller was checked. Routes are added to a group, and the group has the gate.
+//! Invariants: a request holds its permit until the caller has the answer; a long answer also holds its memory that
+//! long. Work that a worker sent runs to its end, and counts against its share until then, even if the caller goes
+//! away: nobody gets more done by hanging up. No handler runs before its caller was checked: routes are added to a
+//! group, and the group has this middleware.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,41 +19,41 @@ use http_body_util::BodyExt as _;
 use protocol::{HEADER, VERSION, paths};
 use serving::Peer;
 
+use crate::app::App;
 use crate::auth::{Caller, Denied, Need};
 use crate::clock;
-use crate::limits::{Share, Turn};
+use crate::limits::{RequestPermit, Share};
 use crate::memory::Patience;
 use crate::metrics::{RequestLabels, ResultLabel};
-use crate::problem::Refusal;
 use crate::reading::Reader;
-use crate::state::App;
+use crate::refusal::Refusal;
 
-/// Answers from this length on take memory of their own share, bytes.
+/// An answer of at least this many bytes reserves memory of its caller's share.
 const LONG_ANSWER: usize = 64 * 1024;
-/// A long answer is handed to the connection in pieces of so many bytes, the next one when there is room for it.
+/// A long answer goes to the connection in pieces of this many bytes, each when the connection has room for it.
 const PIECE: usize = 16 * 1024;
 
-/// Whom a group of routes is for.
+/// Whom a group of routes serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum RouteGroup {
     Operator,
     Workers,
     Readers,
 }
 
-/// Lets a request through to its handler, or refuses it.
+/// Passes a request to its handler, or refuses it.
 pub(crate) async fn admit(
-    State((app, door)): State<(App, Door)>,
+    State((app, group)): State<(App, RouteGroup)>,
     params: RawPathParams,
     mut request: Request,
     next: Next,
 ) -> Response {
     let ns = || params.iter().find(|(name, _)| *name == "ns").map(|(_, value)| value.to_owned());
-    let need = match (door, ns()) {
-        (Door::Operator, _) => Need::Operator,
-        (Door::Workers, Some(ns)) => Need::Worker(ns),
-        (Door::Readers, Some(ns)) => Need::Reader(ns),
-        (Door::Workers | Door::Readers, None) => return Refusal::internal().into_response(),
+    let need = match (group, ns()) {
+        (RouteGroup::Operator, _) => Need::Operator,
+        (RouteGroup::Workers, Some(ns)) => Need::Worker(ns),
+        (RouteGroup::Readers, Some(ns)) => Need::Reader(ns),
+        (RouteGroup::Workers | RouteGroup::Readers, None) => return Refusal::internal().into_response(),
     };
     let peer = request.extensions().get::<Peer>().copied();
     let from = peer.map(|Peer(address)| address.ip());
@@ -66,15 +67,15 @@ pub(crate) async fn admit(
             return denied.refusal.into_response();
         }
     };
-    if let Err(refusal) = check_version(&request, door) {
+    if let Err(refusal) = check_version(&request, group) {
         return refusal.into_response();
     }
-    if let (Door::Readers, Some(ns)) = (door, ns())
+    if let (RouteGroup::Readers, Some(ns)) = (group, ns())
         && let Err(refusal) = app.reads_in(request.headers(), &ns).await
     {
         return refusal.into_response();
     }
-    let (share, turn) = match enter(&app, door, need, &caller, &mut request) {
+    let (share, turn) = match acquire_share(&app, group, need, &caller, &mut request) {
         Ok(entered) => entered,
         Err(refusal) => return refusal.into_response(),
     };
@@ -89,26 +90,27 @@ pub(crate) async fn admit(
 }
 
 impl App {
-    /// Makes sure that what is read was recorded for the namespace that there is now, not for one of that name before.
+    /// Makes sure that a reader sees only what was recorded for the present namespace, not for an earlier one of
+    /// the same name.
     async fn reads_in(&self, headers: &HeaderMap, ns: &str) -> Result<(), Refusal> {
         let Some(made) = self.auth.reads_in(headers, ns).await? else { return Ok(()) };
-        self.faults.wrote(self.ledger.register_namespace(ns, made, clock::now()).await)
+        self.faults.write_result(self.ledger.register_namespace(ns, made, clock::now()).await)
     }
 }
 
-/// The caller's share and a place in it.
-fn enter(
+/// The caller's share, and a permit for one request of it.
+fn acquire_share(
     app: &App,
-    door: Door,
+    group: RouteGroup,
     need: Need,
     caller: &Caller,
     request: &mut Request,
-) -> Result<(Arc<Share>, Turn), Refusal> {
+) -> Result<(Arc<Share>, RequestPermit), Refusal> {
     let (share, turn) = match (need, caller) {
         (Need::Operator, _) => (app.limits.operator(), None),
         (Need::Worker(ns) | Need::Reader(ns), Caller::Worker) => {
-            // Anyone who may make service accounts in a namespace can be its worker.
-            if door == Door::Workers && request.method() != Method::GET && !app.ledger.has_plans(&ns) {
+            // Anyone who may make service accounts in a namespace can act as its worker.
+            if group == RouteGroup::Workers && request.method() != Method::GET && !app.ledger.has_plans(&ns) {
                 return Err(Refusal::no_plans(&ns));
             }
             let person = "a worker".into();
@@ -116,19 +118,19 @@ fn enter(
             (app.limits.namespace(&ns), None)
         }
         (Need::Reader(ns), Caller::Person(person)) => {
-            let turn = app.limits.reader(person, &ns)?;
+            let turn = app.limits.reader_permit(person, &ns)?;
             let reader = Reader { person: person.clone(), namespace: ns.as_str().into() };
             request.extensions_mut().insert(reader);
             (app.limits.people(&ns), Some(turn))
         }
         _ => return Err(Refusal::internal()),
     };
-    let turn = turn.map_or_else(|| share.enter(), Ok)?;
+    let turn = turn.map_or_else(|| share.request_permit(), Ok)?;
     Ok((share, turn))
 }
 
-/// The answer, which holds its place, and its memory if it is long, until the caller has it.
-async fn deliver(mut response: Response, share: &Share, turn: Turn) -> Response {
+/// Makes the answer hold its permit, and its memory if it is long, until the caller has it.
+async fn deliver(mut response: Response, share: &Share, turn: RequestPermit) -> Response {
     let hint = response.body().size_hint();
     if let Some(length) = hint.exact().filter(|length| *length > 0) {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
@@ -137,7 +139,7 @@ async fn deliver(mut response: Response, share: &Share, turn: Turn) -> Response 
     let memory = if length < LONG_ANSWER {
         None
     } else {
-        // It is in memory already, so it doesn't wait: those that did would be what fills it.
+        // The answer is in memory already. It must not wait for room: waiting answers would be what fills the memory.
         let memory = share.answers.take(length, &mut Patience::new(Duration::ZERO)).await;
         if memory.is_none() {
             return Refusal::read_failed(
@@ -151,8 +153,9 @@ async fn deliver(mut response: Response, share: &Share, turn: Turn) -> Response 
     response.map(|body| pieces(body, held))
 }
 
-/// A body in pieces that are copies, and what is held until the last one is handed out. A connection queues what it is
-/// handed, and drops a body that has ended: an answer handed over whole would be in memory uncounted while nobody reads it.
+/// Turns a body into a stream of copied pieces, and keeps `held` until the last one is handed out. A connection
+/// queues what it gets, and drops a body that has ended: an answer handed over whole would stay in memory uncounted
+/// while nobody reads it.
 fn pieces<T: Send + 'static>(body: Body, held: T) -> Body {
     let begun = (body, Bytes::new(), held);
     Body::from_stream(futures::stream::try_unfold(begun, async |(mut body, mut rest, held)| {
@@ -166,17 +169,17 @@ fn pieces<T: Send + 'static>(body: Body, held: T) -> Body {
     }))
 }
 
-/// Operator and workers say their version with every request; people may.
-fn check_version(request: &Request, door: Door) -> Result<(), Refusal> {
+/// Checks the protocol's version. Operator and workers send it with every request; people may leave it out.
+fn check_version(request: &Request, group: RouteGroup) -> Result<(), Refusal> {
     let header = request.headers().get(HEADER);
-    if header.is_none() && door == Door::Readers {
+    if header.is_none() && group == RouteGroup::Readers {
         return Ok(());
     }
     let text = header.map(|value| value.to_str().unwrap_or("unreadable"));
     VERSION.check(text).map_err(|error| Refusal::version(error.to_string()))
 }
 
-/// Counts the answer and says our version.
+/// Counts the answer and adds our version to it.
 pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = match request.method().as_str() {
         "GET" => "GET",

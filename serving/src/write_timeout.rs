@@ -1,8 +1,8 @@
-//! A stream that waits for its reader only so long: one that never reads, or a byte now and then, would hold its place and what it is
-//! sent for ever.
+//! A stream that gives up on a client which does not read. A client that reads nothing, or a byte now and then,
+//! would otherwise hold its slot and its answer for ever.
 //!
-//! Invariant: a writer waits [`AT_FIRST`], and a second more for each [`A_SECOND`] bytes that were taken, up to [`MOST`]; then the
-//! stream is broken. Never: a bound on a reader that keeps up, however long the answer.
+//! A write may wait [`AT_FIRST`], and a second more for each [`A_SECOND`] bytes that the client took, up to
+//! [`MOST`]; then the stream breaks. A client that keeps up is never cut off, however long the answer.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -12,24 +12,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a reader may keep its first answer waiting.
+/// How long a client may at first leave an answer unread.
 const AT_FIRST: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 12 });
-/// The longest, whatever it has taken.
+/// The longest wait, however much the client has taken.
 const MOST: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
-/// Bytes for which it is given a second more.
+/// The client gets one more second for each of so many bytes.
 const A_SECOND: usize = 16 * 1024;
 
-/// See the module.
-pub(crate) struct Patient<S> {
+/// A stream whose writes time out.
+pub(crate) struct WriteTimeout<S> {
     stream: S,
-    /// How much longer the reader may keep us waiting.
+    /// How much longer the client may keep writes waiting.
     left: Duration,
-    /// Since when we wait.
+    /// When the present wait began.
     since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S> Patient<S> {
+impl<S> WriteTimeout<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, left: AT_FIRST, since: None, timer: Box::pin(sleep(AT_FIRST)) }
     }
@@ -52,7 +52,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(written, context)
@@ -100,7 +100,7 @@ mod tests {
     async fn a_reader_that_never_reads_is_given_up_and_one_that_reads_a_byte_now_and_then_too() {
         for pause in [Duration::from_hours(1), Duration::from_millis(100)] {
             let (near, mut far) = duplex(1_024);
-            let mut near = Patient::new(near);
+            let mut near = WriteTimeout::new(near);
             let drip = tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(pause).await;
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_that_keeps_on_has_all_of_a_long_answer() {
         let (near, mut far) = duplex(1_024);
-        let mut near = Patient::new(near);
+        let mut near = WriteTimeout::new(near);
         let reader = tokio::spawn(async move {
             let (mut all, mut part) = (0, vec![0; 4_096]);
             loop {

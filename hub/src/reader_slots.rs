@@ -1,7 +1,8 @@
-//! Places for people's requests: bounded in all, by namespace and by person, so that neither one account nor many accounts of
-//! one namespace use up those of others.
+//! Slots for people's requests, bounded in all, by namespace and by person. So neither one account nor many
+//! accounts of one namespace use up the slots of others.
 //!
-//! As with memory, no namespace has more places than are left for all: whatever a few take, there is one for a newcomer.
+//! As with memory (`memory.rs`), no namespace holds more slots than are free for all: whatever a few namespaces
+//! take, a newcomer finds one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How many places there are.
+/// How many slots there are: in all, for a namespace, for a person.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct SlotBounds {
     pub(crate) all: usize,
     pub(crate) namespace: usize,
     pub(crate) person: usize,
@@ -25,21 +26,21 @@ struct Taken {
     persons: HashMap<String, usize>,
 }
 
-/// See the module. Remembers only who has a place.
-pub(crate) struct Places {
-    bounds: Bounds,
+/// The slots of one purpose. Remembers only who holds one.
+pub(crate) struct ReaderSlots {
+    bounds: SlotBounds,
     taken: Mutex<Taken>,
     left: Notify,
 }
 
-/// A place, until it is dropped.
-pub(crate) struct Place {
-    places: Arc<Places>,
+/// One slot, held until it is dropped.
+pub(crate) struct ReaderSlot {
+    slots: Arc<ReaderSlots>,
     person: String,
     namespace: String,
 }
 
-/// Which bound is reached, in words.
+/// Which bound is reached; displayed in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     All(usize),
@@ -57,13 +58,13 @@ impl fmt::Display for Full {
     }
 }
 
-impl Places {
-    pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
+impl ReaderSlots {
+    pub(crate) fn new(bounds: SlotBounds) -> Arc<Self> {
         Arc::new(Self { bounds, taken: Mutex::default(), left: Notify::new() })
     }
 
-    /// A place now.
-    pub(crate) fn enter(self: &Arc<Self>, person: &str, namespace: &str) -> Result<Place, Full> {
+    /// Takes a slot at once, or says which bound is reached.
+    pub(crate) fn enter(self: &Arc<Self>, person: &str, namespace: &str) -> Result<ReaderSlot, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |map: &HashMap<String, usize>, name: &str| map.get(name).copied().unwrap_or(0);
         let (persons, namespaces) = (of(&taken.persons, person), of(&taken.namespaces, namespace));
@@ -79,16 +80,16 @@ impl Places {
         taken.all += 1;
         taken.persons.insert(person.to_owned(), persons + 1);
         taken.namespaces.insert(namespace.to_owned(), namespaces + 1);
-        Ok(Place { places: self.clone(), person: person.to_owned(), namespace: namespace.to_owned() })
+        Ok(ReaderSlot { slots: self.clone(), person: person.to_owned(), namespace: namespace.to_owned() })
     }
 
-    /// A place, as soon as there is one within the patience.
+    /// Takes a slot as soon as one is free, or says which bound was reached when `patience` ran out.
     pub(crate) async fn wait(
         self: &Arc<Self>,
         person: &str,
         namespace: &str,
         patience: Duration,
-    ) -> Result<Place, Full> {
+    ) -> Result<ReaderSlot, Full> {
         let mut full = Full::All(self.bounds.all);
         let waited = tokio::time::timeout(patience, async {
             loop {
@@ -96,7 +97,7 @@ impl Places {
                 tokio::pin!(left);
                 left.as_mut().enable();
                 match self.enter(person, namespace) {
-                    Ok(place) => return place,
+                    Ok(slot) => return slot,
                     Err(why) => full = why,
                 }
                 left.await;
@@ -106,9 +107,9 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all -= 1;
         let Taken { namespaces, persons, .. } = &mut *taken;
         for (map, name) in [(persons, &self.person), (namespaces, &self.namespace)] {
@@ -120,7 +121,7 @@ impl Drop for Place {
             }
         }
         drop(taken);
-        self.places.left.notify_waiters();
+        self.slots.left.notify_waiters();
     }
 }
 
@@ -129,35 +130,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_six_namespaces_take_all_they_can_there_is_a_place_for_another() {
-        let places = Places::new(Bounds { all: 64, namespace: 16, person: 8 });
+    fn when_six_namespaces_take_all_they_can_a_slot_is_left_for_another() {
+        let slots = ReaderSlots::new(SlotBounds { all: 64, namespace: 16, person: 8 });
         let mut taken = Vec::new();
         for namespace in 0..6 {
             let namespace = format!("ns-{namespace}");
             for person in 0..4 {
                 let person = format!("{namespace}-{person}");
-                taken.extend(std::iter::from_fn(|| places.enter(&person, &namespace).ok()));
+                taken.extend(std::iter::from_fn(|| slots.enter(&person, &namespace).ok()));
             }
         }
         assert!(taken.len() >= 60);
-        assert!(places.enter("newcomer", "other").is_ok(), "{} taken", taken.len());
+        assert!(slots.enter("newcomer", "other").is_ok(), "{} taken", taken.len());
         taken.clear();
-        let left = places.taken.lock().expect("unpoisoned");
+        let left = slots.taken.lock().expect("unpoisoned");
         assert_eq!((left.all, left.namespaces.len(), left.persons.len()), (0, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_gets_the_place_that_is_left_or_is_told_what_is_full() {
-        let places = Places::new(Bounds { all: 4, namespace: 2, person: 1 });
-        let place = places.enter("ann", "a").expect("free");
-        let full = places.wait("ann", "a", Duration::from_secs(5)).await.err();
+    async fn a_waiting_reader_gets_a_freed_slot_or_is_told_which_bound_is_reached() {
+        let slots = ReaderSlots::new(SlotBounds { all: 4, namespace: 2, person: 1 });
+        let slot = slots.enter("ann", "a").expect("free");
+        let full = slots.wait("ann", "a", Duration::from_secs(5)).await.err();
         assert_eq!(full, Some(Full::Person(1)));
         let waiting = {
-            let places = places.clone();
-            tokio::spawn(async move { places.wait("ann", "a", Duration::from_secs(5)).await.is_ok() })
+            let slots = slots.clone();
+            tokio::spawn(async move { slots.wait("ann", "a", Duration::from_secs(5)).await.is_ok() })
         };
         tokio::time::sleep(Duration::from_secs(4)).await;
-        drop(place);
+        drop(slot);
         assert!(waiting.await.expect("ended"));
     }
 }

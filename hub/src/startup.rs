@@ -1,4 +1,4 @@
-//! Starting and stopping a hub: in `main`, and in the process of a test or a benchmark.
+//! Starts and stops a hub, in `main` and in the process of a test or a benchmark.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::app::{App, Shared};
 use crate::attempts::Attempts;
 use crate::auth::{Accounts, Auth, Reviewer};
 use crate::chance::Chance;
@@ -27,14 +28,13 @@ use crate::render::Texts;
 use crate::reports::Reports;
 use crate::routes;
 use crate::sessions::Sessions;
-use crate::state::{App, Shared};
 use crate::tls;
 
-/// The database's file, in the data folder.
+/// Name of the database file in the data folder.
 const FILE: &str = "belfry.db";
-/// How long to wait for a hub that is going to give up the database.
+/// How long to wait for another hub to release the database.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// How long requests and loops may take to end; with the rest, a stop stays below ten seconds.
+/// How long requests and loops may take to end. With `CLOSE_PATIENCE`, a stop takes less than ten seconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 /// How long the ledger may take to close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
@@ -43,19 +43,19 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 pub struct Start {
     /// Settings.
     pub config: Config,
-    /// Who knows tokens.
+    /// Reviews tokens and access.
     pub reviewer: Arc<dyn Reviewer>,
-    /// The ledger's id if it is created now: a random UUID.
+    /// The id that a newly created ledger gets: a random UUID.
     pub new_ledger: Uuid,
-    /// The jitter of retries.
+    /// Randomness for the jitter of retries.
     pub chance: Chance,
 }
 
-/// A hub that runs.
+/// A running hub.
 pub struct Hub {
-    /// Where the API listens.
+    /// Address of the API.
     pub api: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are.
+    /// Address of /healthz, /readyz and /metrics.
     pub metrics: SocketAddr,
     app: App,
     health: Arc<Health>,
@@ -64,11 +64,11 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Opens the ledger and serves. Probes are answered from the beginning, so that a long check of a large database is
-    /// not taken for a hang.
+    /// Opens the ledger and serves. Probes are answered from the beginning, so that Kubernetes does not take a long
+    /// check of a large database for a hang.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
         let Start { config, reviewer, new_ledger, chance } = start;
-        let metrics = Arc::new(Metrics::of(config.metrics_namespaces));
+        let metrics = Arc::new(Metrics::with_namespaces(config.metrics_namespaces));
         let health = Arc::new(Health::default());
         let probes = Probes::start(config.metrics_listen, health::router(health.clone(), metrics.clone()))?;
         let metrics_addr = probes.address();
@@ -78,15 +78,17 @@ impl Hub {
         let api = listener.local_addr()?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let tls = match config.tls_cert_file.clone().zip(config.tls_key_file.clone()) {
-            Some((certificate, key)) => Some(tls::keep(certificate, key, stop.clone(), &tasks).await?),
+            Some((certificate, key)) => {
+                Some(tls::load_and_watch(certificate, key, stop.clone(), &tasks).await?)
+            }
             None => None,
         };
         let texts = Arc::new(Texts::new(metrics.clone()));
-        let ledger = open(&config, new_ledger, texts.clone()).await?;
+        let ledger = open_ledger(&config, new_ledger, texts.clone()).await?;
         health.watch(ledger.writer_steps(), Instant::now());
         tracing::info!(ledger = %ledger.id(), %api, tls = tls.is_some(), metrics = %metrics_addr, "the hub is ready");
 
-        let caps = Caps::of(config.max_connections, config.max_connections_per_peer);
+        let caps = Caps::new(config.max_connections, config.max_connections_per_peer);
         let accounts = Accounts {
             audience: config.audience,
             operator: config.operator_account,
@@ -129,8 +131,8 @@ impl Hub {
         &self.app.ledger
     }
 
-    /// Takes no more work, answers long polls at once, finishes what is under way and closes the ledger; in less than ten
-    /// seconds. What was answered is durable; what was not, its caller tries again.
+    /// Stops in less than ten seconds: takes no more work, answers long polls at once, finishes requests under way
+    /// and closes the ledger. What was answered is durable; callers without an answer try again.
     pub async fn stop(self) {
         self.health.set_ready(false);
         self.app.stop.cancel();
@@ -146,8 +148,9 @@ impl Hub {
     }
 }
 
-/// Opens the ledger; waits a while for another hub that still has it, as in a roll-out.
-async fn open(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
+/// Opens the ledger. During a roll-out the old hub may still hold the database: then it waits up to
+/// `LOCK_PATIENCE`.
+async fn open_ledger(config: &Config, new_id: Uuid, texts: Arc<Texts>) -> anyhow::Result<Ledger> {
     let folder = &config.data_dir;
     tokio::fs::create_dir_all(folder)
         .await
