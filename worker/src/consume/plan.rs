@@ -15,7 +15,7 @@ const SLACK: i64 = 60_000;
 
 /// A source's plan, compiled.
 pub struct CompiledPlan {
-    /// The hub's revision of it.
+    /// The hub's revision of the plan.
     pub revision: Digest,
     /// State hash of each rule that runs.
     pub states: BTreeMap<Uuid, Digest>,
