@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use alerting::fold::{RuleSet, PartitionFold};
+use alerting::fold::{PartitionFold, RuleSet};
 use alerting::record::RawRecord;
 use domain::{AlertPolicy, Condition, Millis, Reading, RulePlan, Severity, Source, StartFrom};
 use serde_json::json;
